@@ -1,0 +1,73 @@
+"""Whether an image and its labels can be used; each refusal is one DataError sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from napari_emda.data.volume import Array
+from napari_emda.errors import DataError
+
+LARGEST_CLASS = 254
+"""Class ids are kept in eight bits, and 255 is IGNORE."""
+
+
+def check_spacing(name: str, spacing: Sequence[float] | None) -> tuple[float, float, float]:
+    """The voxel size as three positive finite numbers (z, y, x)."""
+    if spacing is None:
+        raise DataError(f"The voxel size of '{name}' is not in its file: give it as three numbers z y x in nm.")
+    if len(spacing) != 3 or not all(math.isfinite(v) and v > 0 for v in spacing):
+        given = " ".join(f"{v:g}" for v in spacing)
+        raise DataError(f"The voxel size of '{name}' is {given}: give three numbers above 0, z y x in nm.")
+    z, y, x = (float(v) for v in spacing)
+    return z, y, x
+
+
+def check_image(name: str, image: Array) -> None:
+    """Real, finite numbers on three axes; only float images are read through, section by section."""
+    if len(image.shape) != 3:
+        raise DataError(f"The image '{name}' has {len(image.shape)} axes: use grey values with axes z, y, x.")
+    if min(image.shape) < 1:
+        raise DataError(f"The image '{name}' is empty: choose another one.")
+    kind = np.dtype(image.dtype).kind
+    if kind not in "buif":
+        raise DataError(f"The image '{name}' holds {np.dtype(image.dtype)} values: use integers or floats.")
+    if kind == "f":
+        for z in range(image.shape[0]):
+            if not np.isfinite(np.asarray(image[z])).all():
+                raise DataError(
+                    f"The image '{name}' has NaN or infinite values in section {z}: replace them, for example by 0."
+                )
+
+
+def check_labels(name: str, labels: Array, shape: Sequence[int], classes: int) -> list[int]:
+    """Integer labels of the image's shape with at least two values that fit the classes; returns the values.
+
+    Raises:
+        DataError: another shape, floats, one value only, or more values than classes (with more than two classes).
+    """
+    if tuple(labels.shape) != tuple(shape):
+        raise DataError(
+            f"The labels of '{name}' are {_size(labels.shape)} voxels, the image is {_size(shape)}: both must have the "
+            "same shape, so choose the labels that belong to this image."
+        )
+    if np.dtype(labels.dtype).kind not in "bui":
+        raise DataError(f"The labels of '{name}' are {np.dtype(labels.dtype)} numbers: use integer labels.")
+    values: set[int] = set()
+    for z in range(labels.shape[0]):
+        values.update(np.unique(np.asarray(labels[z])).tolist())
+    if len(values) < 2:
+        what = "empty" if values == {0} else f"all {values.pop()}"
+        raise DataError(f"The labels of '{name}' are {what}: label some of the structure and some background.")
+    if classes > 2 and not values <= set(range(classes)):
+        raise DataError(
+            f"The labels of '{name}' hold the value {max(values)}, but there are {classes} classes: use the values 0 "
+            f"to {classes - 1} or name more classes."
+        )
+    return sorted(values)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape)

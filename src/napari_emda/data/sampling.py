@@ -1,0 +1,237 @@
+"""Patches for training: a pure function of seed, rank and step, at one common pixel size."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_emda.data.volume import IGNORE, Box, Domain, Resampled, Volume, common_pixel_size
+from napari_emda.errors import DataError
+
+QUANTILES = 513
+MEMORY = 2 * 2**30
+"""Volumes up to this many bytes (at the common pixel size) are held in memory while training."""
+_POSITIONS = 200_000
+_SAMPLED_PIXELS = 2_000_000
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A batch of one domain.
+
+    Attributes:
+        image: what the network sees, B x 1 x H x W float32, standardised.
+        labels: class ids or IGNORE, B x H x W int64.
+        clean: the image without its changes of contrast, blur and noise (the target of a reconstruction).
+    """
+
+    image: Tensor
+    labels: Tensor
+    clean: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Patches:
+        """The same batch with every tensor changed alike."""
+        return Patches(change(self.image), change(self.labels), change(self.clean))
+
+
+Batch = dict[Domain, Patches]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Grey values of a volume at the common pixel size: ``mean`` and ``std``, and 513 ``quantiles`` standardised."""
+
+    mean: float
+    std: float
+    quantiles: tuple[float, ...]
+
+    def standardise(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(image - mean) / std, in place."""
+        image -= np.float32(self.mean)
+        image /= np.float32(self.std)
+        return image
+
+
+def measure(view: Resampled, box: Box | None = None, seed: int = 0) -> Statistics:
+    """Mean, standard deviation and quantiles of a volume's grey values, from at most two million pixels.
+
+    Exact zeros count as padding, and are left out, when they make up more than one pixel in a hundred.
+    """
+    box = box or Box.whole(view.shape)
+    rng = np.random.default_rng(seed)
+    window = tuple(min(256, n) for n in box.shape[1:])
+    count = max(1, min(256, box.size // (window[0] * window[1]), _SAMPLED_PIXELS // (window[0] * window[1])))
+    pieces = []
+    for z in np.linspace(box.start[0], box.stop[0] - 1, count).round().astype(int):
+        y, x = (int(rng.integers(a, b - n + 1)) for a, b, n in zip(box.start[1:], box.stop[1:], window, strict=True))
+        pieces.append(view.read(Box((int(z), y, x), (int(z) + 1, y + window[0], x + window[1]))).ravel())
+    values = np.concatenate(pieces)
+    content = values[values != 0]
+    if 0 < content.size < 0.99 * values.size:
+        values = content
+    mean, std = float(values.mean()), float(values.std())
+    if not std > 0:
+        raise DataError(f"The image of '{view.volume.name}' has one grey value only: choose another layer or file.")
+    quantiles = (np.quantile(values, np.linspace(0, 1, QUANTILES)) - mean) / std
+    return Statistics(mean, std, tuple(quantiles.tolist()))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One volume of a domain: where patches may lie and where its labels are."""
+
+    view: Resampled
+    statistics: Statistics
+    box: Box
+    positions: dict[int, NDArray[np.int32]]
+
+
+class PatchSampler:
+    """Balanced patches of both domains.
+
+    Half of a batch from a labelled volume is centred on labelled pixels, every class as often as the others (of the
+    source: the foreground classes); the rest lies anywhere. A target without annotations is drawn uniformly, so labels
+    that nobody gave to training cannot change it.
+
+    Args:
+        volumes: one or more, of one or both domains.
+        patch: side in pixels.
+        batch: patches a domain and step.
+        pixel_size: common in-plane pixel size in the volumes' unit; 0 takes the coarsest.
+        boxes: part of the volumes of a domain to draw from, in voxels; all where absent.
+        seed, rank: the batch is a function of these and the step.
+
+    Raises:
+        DataError: a volume is smaller than a patch, or has no labels where labels are needed.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        patch: int,
+        batch: int,
+        *,
+        pixel_size: float = 0,
+        boxes: dict[Domain, str] | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        memory: int = MEMORY,
+    ) -> None:
+        self.patch, self.batch_size, self.seed, self.rank = patch, batch, seed, rank
+        self.pixel_size = pixel_size or common_pixel_size(list(volumes))
+        self._places: dict[Domain, list[_Place]] = {}
+        for volume in volumes:
+            box = Box.parse((boxes or {}).get(volume.domain, ""), volume.shape)
+            place = self._place(volume, box, memory // len(volumes))
+            self._places.setdefault(volume.domain, []).append(place)
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """The domains that are there."""
+        return tuple(self._places)
+
+    @property
+    def statistics(self) -> dict[str, Statistics]:
+        """Grey-value statistics by volume name."""
+        return {place.view.volume.name: place.statistics for places in self._places.values() for place in places}
+
+    def quantiles(self, domain: Domain) -> NDArray[np.float64]:
+        """Mean of the standardised quantiles over the volumes of a domain, 513 values."""
+        return np.mean([place.statistics.quantiles for place in self._places[domain]], axis=0)
+
+    def labelled(self, domain: Domain) -> bool:
+        """Whether any pixel of a domain has a label."""
+        return any(place.positions for place in self._places.get(domain, []))
+
+    def foreground(self, domain: Domain) -> bool:
+        """Whether any labelled pixel of a domain is not background."""
+        return any(key > 0 for place in self._places.get(domain, []) for key in place.positions)
+
+    def _place(self, volume: Volume, native: Box, memory: int) -> _Place:
+        view = volume.at(self.pixel_size)
+        box = view.box_of(native)
+        if min(box.shape[1:]) < self.patch:
+            fits = min(box.shape[1:]) // 32 * 32
+            remedy = f"Choose patch size {fits} or less" if fits >= 32 else "Choose a smaller pixel size"
+            raise DataError(
+                f"The {volume.domain} '{volume.name}' is {box.shape[1]} x {box.shape[2]} pixels of "
+                f"{self.pixel_size:g} {volume.unit}, smaller than one {self.patch}-pixel patch. {remedy}."
+            )
+        view = view.in_memory(memory)
+        return _Place(view, measure(view, box, self.seed), box, _label_positions(view, box, self.seed))
+
+    def batch(self, step: int) -> Batch:
+        """The patches of a step, on the CPU."""
+        return {domain: self._patches(domain, step) for domain in self._places}
+
+    def _patches(self, domain: Domain, step: int) -> Patches:
+        rng = np.random.default_rng([self.seed, self.rank, step, domain == "target"])
+        places = self._places[domain]
+        weights = np.array([place.box.size for place in places], dtype=float)
+        images = np.empty((self.batch_size, 1, self.patch, self.patch), np.float32)
+        labels = np.empty((self.batch_size, self.patch, self.patch), np.int64)
+        for i in range(self.batch_size):
+            place = places[rng.choice(len(places), p=weights / weights.sum())]
+            box = self._box(place, rng, labelled=i < (self.batch_size + 1) // 2)
+            images[i] = place.statistics.standardise(place.view.read(box).astype(np.float32, copy=True))
+            labels[i] = place.view.read_labels(box)[0]
+        image = torch.from_numpy(images)
+        return Patches(image, torch.from_numpy(labels), image)
+
+    def _box(self, place: _Place, rng: np.random.Generator, *, labelled: bool) -> Box:
+        low, high = np.array(place.box.start), np.array(place.box.stop)
+        keys = sorted(place.positions)
+        if place.view.volume.domain == "source":
+            keys = [key for key in keys if key > 0]
+        if labelled and keys:
+            positions = place.positions[int(rng.choice(keys))]
+            z, *centre = positions[rng.integers(len(positions))]
+            jitter = rng.integers(-self.patch // 4, self.patch // 4 + 1, 2)
+            corner = np.clip(np.array(centre) + jitter - self.patch // 2, low[1:], high[1:] - self.patch)
+        else:
+            z = rng.integers(low[0], high[0])
+            corner = rng.integers(low[1:], high[1:] - self.patch + 1)
+        y, x = (int(v) for v in corner)
+        return Box((int(z), y, x), (int(z) + 1, y + self.patch, x + self.patch))
+
+
+def _label_positions(view: Resampled, box: Box, seed: int) -> dict[int, NDArray[np.int32]]:
+    """Positions (z, y, x) of labelled pixels by class, at most 200 000 a class, spread evenly over the sections."""
+    if not view.labelled:
+        return {}
+    rng = np.random.default_rng(seed)
+    found: dict[int, list[NDArray[np.int32]]] = {}
+    most = max(1, _POSITIONS // box.shape[0])
+    for z in range(box.start[0], box.stop[0]):
+        section = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))  # type: ignore[arg-type]
+        labels = view.read_labels(section)[0]
+        for key in np.unique(labels[labels != IGNORE]):
+            yx = np.argwhere(labels == key).astype(np.int32)
+            yx = yx[rng.choice(len(yx), most, replace=False)] if len(yx) > most else yx
+            rows = np.empty((len(yx), 3), np.int32)
+            rows[:, 0], rows[:, 1:] = z, yx + np.array(box.start[1:], np.int32)
+            found.setdefault(int(key), []).append(rows)
+    return {key: np.concatenate(rows) for key, rows in found.items()}
+
+
+def prefetched(make: Callable[[int], T], start: int, stop: int, ahead: int = 3) -> Iterator[T]:
+    """``make(start), make(start + 1) ...`` with the next ones made in a thread while the caller works."""
+    with ThreadPoolExecutor(1, "prefetch") as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for step in range(start, stop):
+                while len(waiting) < min(ahead, stop - step):
+                    waiting.append(pool.submit(make, step + len(waiting)))
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,314 @@
+"""A volume and its labels, read box by box, at its own or at another pixel size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_emda.errors import DataError
+
+IGNORE = 255
+"""Class id of a voxel at which nobody looked; every loss and score skips it. In tensors only, never on disk."""
+
+Domain = Literal["source", "target"]
+LabelsZero = Literal["background", "unannotated"]
+
+
+class Array(Protocol):
+    """Anything with shape, dtype and slicing: NumPy, memmap, zarr, dask."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, order=True)
+class Box:
+    """A half-open box of voxels: ``start`` and ``stop`` as (z, y, x)."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @classmethod
+    def whole(cls, shape: tuple[int, ...]) -> Box:
+        """The box of a whole (z, y, x) array."""
+        return cls((0, 0, 0), (shape[0], shape[1], shape[2]))
+
+    @classmethod
+    def parse(cls, text: str, shape: tuple[int, ...]) -> Box:
+        """Read ``z0:z1,y0:y1,x0:x1``; an empty end is the volume's. DataError when it is none or leaves the volume."""
+        try:
+            parts = [part.split(":") for part in (text or ":,:,:").split(",")]
+            (a, b), (c, d), (e, f) = parts
+            start = tuple(int(v) if v.strip() else 0 for v in (a, c, e))
+            stop = tuple(int(v) if v.strip() else n for v, n in zip((b, d, f), shape, strict=True))
+        except ValueError:
+            raise DataError(f"'{text}' is not a box: write z0:z1,y0:y1,x0:x1 in voxels.") from None
+        if any(not 0 <= a < b <= n for a, b, n in zip(start, stop, shape, strict=True)):
+            whole = cls.whole(shape)
+            raise DataError(f"The box {text} does not lie in the volume: choose one inside {whole}.")
+        return cls(start, stop)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_bounds(cls, bounds: tuple[int, ...] | list[int]) -> Box:
+        """From z0, z1, y0, y1, x0, x1."""
+        z0, z1, y0, y1, x0, x1 = bounds
+        return cls((z0, y0, x0), (z1, y1, x1))
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int, int, int]:
+        """z0, z1, y0, y1, x0, x1."""
+        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
+        return z0, z1, y0, y1, x0, x1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
+        return z1 - z0, y1 - y0, x1 - x0
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """For indexing an array."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def clip(self, shape: tuple[int, ...]) -> Box:
+        """The part inside an array of this shape (may be empty)."""
+        start = tuple(min(max(a, 0), n) for a, n in zip(self.start, shape, strict=True))
+        stop = tuple(min(max(b, 0), n) for b, n in zip(self.stop, shape, strict=True))
+        return Box(start, stop)  # type: ignore[arg-type]
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the two share a voxel."""
+        pairs = zip(self.start, self.stop, other.start, other.stop, strict=True)
+        return all(a < d and c < b for a, b, c, d in pairs)
+
+    def __str__(self) -> str:
+        return ",".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
+
+
+def _padding(box: Box, inside: Box) -> list[tuple[int, int]]:
+    return [
+        (c - a, b - d) for a, b, c, d in zip(box.start, box.stop, inside.start, inside.stop, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image, perhaps with labels, and what is known of its voxels.
+
+    Attributes:
+        name: unique in its project.
+        image: grey values, (z, y, x), any real dtype, read lazily.
+        domain: ``source`` (labelled) or ``target``.
+        spacing: voxel size along z, y, x, in ``unit``.
+        unit: of ``spacing``, as a rule ``nm``.
+        labels: integer labels of the same shape, or None.
+        labels_zero: what 0 means in ``labels``: background, or not annotated (then k stands for class k - 1).
+        annotations: uint8 of the same shape, 0 = not annotated, k = class k - 1; wins over ``labels``.
+        classes: number of classes; with two, every label that is not 0 is class 1.
+    """
+
+    name: str
+    image: Array
+    domain: Domain
+    spacing: tuple[float, float, float]
+    unit: str = "nm"
+    labels: Array | None = None
+    labels_zero: LabelsZero = "background"
+    annotations: Array | None = None
+    classes: int = 2
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+        z, y, x = self.image.shape
+        return z, y, x
+
+    def read(self, box: Box) -> NDArray[np.float32]:
+        """Grey values of a box as float32, mirrored outside the volume."""
+        inside = box.clip(self.shape)
+        values = np.asarray(self.image[inside.slices], dtype=np.float32)
+        return values if inside == box else np.pad(values, _padding(box, inside), mode="symmetric")
+
+    def read_labels(self, box: Box) -> NDArray[np.uint8]:
+        """Class ids of a box, IGNORE where nothing is annotated and outside the volume."""
+        inside = box.clip(self.shape)
+        values = np.full(inside.shape, IGNORE, np.uint8)
+        if self.labels is not None:
+            values = self._class_ids(np.asarray(self.labels[inside.slices]))
+        if self.annotations is not None:
+            painted = np.asarray(self.annotations[inside.slices])
+            values = np.where(painted > 0, painted - 1, values).astype(np.uint8)
+        if inside == box:
+            return values
+        return np.pad(values, _padding(box, inside), mode="constant", constant_values=IGNORE)
+
+    def _class_ids(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
+        if self.labels_zero == "unannotated":
+            return np.where(labels > 0, labels - 1, IGNORE).astype(np.uint8)
+        return (labels > 0).astype(np.uint8) if self.classes == 2 else labels.astype(np.uint8)
+
+    def without_labels(self) -> Volume:
+        """The same volume as an unlabelled one; what is annotated in the project stays."""
+        return replace(self, labels=None)
+
+    def at(self, pixel_size: float) -> Resampled:
+        """This volume on a grid of square pixels of that size (in ``unit``), section by section."""
+        return Resampled(self, pixel_size)
+
+
+def interval_weights(start: int, stop: int, scale: float, size: int) -> tuple[int, NDArray[np.float32]]:
+    """Weights that bring one axis to another pixel size.
+
+    Output pixel ``i`` covers the input interval [i / scale, (i + 1) / scale). Shrinking (scale < 1) takes the mean over
+    that interval (for an integer factor: binning), enlarging interpolates linearly between pixel centres. The result
+    depends on absolute positions alone, so blocks agree with the whole.
+
+    Args:
+        start, stop: output pixels.
+        scale: output pixels per input pixel.
+        size: input pixels along the axis.
+
+    Returns:
+        The first input pixel needed and the weights, (stop - start) x (input pixels needed).
+    """
+    i = np.arange(start, stop, dtype=np.float64)
+    if scale < 1:
+        low, high = i / scale, np.minimum((i + 1) / scale, size)
+    else:
+        centre = np.clip((i + 0.5) / scale - 0.5, 0, size - 1)
+        low, high = np.floor(centre), np.minimum(np.floor(centre) + 2, size)
+    first, last = math.floor(low[0] + 1e-9), math.ceil(high[-1] - 1e-9)
+    j = np.arange(first, last)
+    if scale < 1:
+        weights = np.clip(np.minimum(high[:, None], j + 1) - np.maximum(low[:, None], j), 0, 1)
+    else:
+        weights = np.clip(1 - np.abs(centre[:, None] - j), 0, 1)
+    return first, (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A volume seen at another in-plane pixel size; sections stay as they are. Boxes are in its own pixels.
+
+    Args:
+        volume: what is seen.
+        pixel_size: side of the square pixels, in the volume's unit.
+    """
+
+    volume: Volume
+    pixel_size: float
+    _image: NDArray[Any] | None = field(default=None, repr=False)
+    _labels: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels per voxel along y and x."""
+        _, y, x = self.volume.spacing
+        return _snap(y / self.pixel_size), _snap(x / self.pixel_size)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """Sections, rows and columns at this pixel size."""
+        z, y, x = self.volume.shape
+        return z, max(1, math.ceil(y * self.scale[0] - 1e-6)), max(1, math.ceil(x * self.scale[1] - 1e-6))
+
+    def in_memory(self, limit: int) -> Resampled:
+        """A copy that holds image and labels in memory when they take at most ``limit`` bytes, else this one."""
+        dtype = np.dtype(self.volume.image.dtype) if self.scale == (1, 1) else np.dtype(np.float32)
+        if math.prod(self.shape) * (dtype.itemsize + self.labelled) > limit:
+            return self
+        image = np.empty(self.shape, dtype)
+        labels = np.full(self.shape, IGNORE, np.uint8) if self.labelled else None
+        for z in range(self.shape[0]):
+            section = Box((z, 0, 0), (z + 1, self.shape[1], self.shape[2]))
+            image[z] = self.read(section)[0]
+            if labels is not None:
+                labels[z] = self.read_labels(section)[0]
+        return replace(self, _image=image, _labels=labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there may be a label anywhere."""
+        return self.volume.labels is not None or self.volume.annotations is not None
+
+    def _weights(self, inside: Box) -> tuple[Box, NDArray[np.float32], NDArray[np.float32]]:
+        (z0, y0, x0), (z1, y1, x1) = inside.start, inside.stop
+        top, rows = interval_weights(y0, y1, self.scale[0], self.volume.shape[1])
+        left, columns = interval_weights(x0, x1, self.scale[1], self.volume.shape[2])
+        native = Box((z0, top, left), (z1, top + rows.shape[1], left + columns.shape[1]))
+        return native, rows, columns
+
+    def _section(self, inside: Box) -> NDArray[np.float32]:
+        if self.scale == (1, 1):
+            return self.volume.read(inside)
+        native, rows, columns = self._weights(inside)
+        return np.matmul(np.matmul(rows, self.volume.read(native)), columns.T)
+
+    def read(self, box: Box) -> NDArray[np.float32]:
+        """Grey values of a box as float32, mirrored outside the volume."""
+        inside = box.clip(self.shape)
+        if self._image is not None:
+            values = self._image[inside.slices].astype(np.float32)
+        else:
+            values = self._section(inside)
+        return values if inside == box else np.pad(values, _padding(box, inside), mode="symmetric")
+
+    def read_labels(self, box: Box) -> NDArray[np.uint8]:
+        """Class ids of a box: the class that covers most of each pixel; IGNORE outside and where most is IGNORE."""
+        inside = box.clip(self.shape)
+        if not self.labelled:
+            return np.full(box.shape, IGNORE, np.uint8)
+        if self._labels is not None:
+            return self._frame(self._labels[inside.slices], box, inside)
+        if self.scale == (1, 1):
+            return self.volume.read_labels(box)
+        native, rows, columns = self._weights(inside)
+        labels = self.volume.read_labels(native)
+        ids = np.unique(labels)
+        shares = [np.matmul(np.matmul(rows, (labels == k).astype(np.float32)), columns.T) for k in ids]
+        return self._frame(ids[np.argmax(shares, axis=0)].astype(np.uint8), box, inside)
+
+    @staticmethod
+    def _frame(labels: NDArray[np.uint8], box: Box, inside: Box) -> NDArray[np.uint8]:
+        if inside == box:
+            return labels
+        return np.pad(labels, _padding(box, inside), mode="constant", constant_values=IGNORE)
+
+    def box_of(self, native: Box) -> Box:
+        """The pixels whose centres lie in a box of voxels (at least one a side)."""
+        (z0, *low), (z1, *high) = native.start, native.stop
+        start = [round(a * s) for a, s in zip(low, self.scale, strict=True)]
+        stop = [max(a + 1, round(b * s)) for a, b, s in zip(start, high, self.scale, strict=True)]
+        return Box((z0, start[0], start[1]), (z1, stop[0], stop[1])).clip(self.shape)
+
+
+def _snap(scale: float) -> float:
+    """Undo rounding in files: 4.6 against 18.4 is a quarter, not 0.25000001."""
+    ratio = scale if scale >= 1 else 1 / scale
+    whole = round(ratio)
+    if whole and abs(ratio - whole) < 1e-3 * whole:
+        return float(whole) if scale >= 1 else 1 / whole
+    return scale
+
+
+def common_pixel_size(volumes: list[Volume]) -> float:
+    """The coarsest in-plane pixel size among volumes, in their unit: none is enlarged, none loses more than it must.
+
+    In-plane sizes of one volume that differ (y against x) count with the finer one.
+    """
+    return max(min(volume.spacing[1:]) for volume in volumes)

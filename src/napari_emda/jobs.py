@@ -1,0 +1,92 @@
+"""Jobs as files: what the dock starts, a cluster node runs and a run's folder keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from napari_emda.errors import JobError
+from napari_emda.project import write_text
+from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    project: str
+
+
+class TrainJob(_Job):
+    """Train a method; the run's folder is made once everything was found in order.
+
+    Attributes:
+        project: its folder.
+        method, method_settings: by name.
+        settings: those of the training.
+        start_from: a run whose network to start from.
+        resume: a run to continue where its checkpoint stands; all other fields but ``project`` must be that run's.
+    """
+
+    kind: Literal["train"] = "train"
+    method: str
+    method_settings: dict[str, Any] = {}
+    settings: TrainSettings = TrainSettings()
+    start_from: str | None = None
+    resume: str | None = None
+
+
+class PredictJob(_Job):
+    """Segment a volume with a run's model (by default the latest) into the run's folder or to ``out``."""
+
+    kind: Literal["predict"] = "predict"
+    run: str | None = None
+    volume: str | None = None
+    out: str | None = None
+    settings: PredictSettings = PredictSettings()
+
+
+class SuggestJob(_Job):
+    """Rank the patches of the target; whoever runs the job records what is suggested."""
+
+    kind: Literal["suggest"] = "suggest"
+    run: str | None = None
+    volume: str | None = None
+    settings: QuerySettings = QuerySettings()
+    strategy_settings: dict[str, Any] = {}
+
+
+class ExportJob(_Job):
+    """Write a result to a file of the user's choice; predicts first what is not predicted yet."""
+
+    kind: Literal["export"] = "export"
+    what: Literal["mask", "objects", "probabilities", "table", "model"]
+    to: str
+    run: str | None = None
+    volume: str | None = None
+    threshold: float = Field(0.5, gt=0, lt=1)
+    minimum_size: int = Field(0, ge=0)
+    overwrite: bool = False
+
+
+Job = Annotated[TrainJob | PredictJob | SuggestJob | ExportJob, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[TrainJob | PredictJob | SuggestJob | ExportJob] = TypeAdapter(Job)
+
+
+def read_job(path: str | Path) -> TrainJob | PredictJob | SuggestJob | ExportJob:
+    """Read a job file; JobError when it is none."""
+    try:
+        return _ADAPTER.validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise JobError(f"The job file '{path}' cannot be read ({error.strerror}): name an existing one.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "its text"
+        raise JobError(f"'{path}' is not a job: at {place}, {first['msg']}; correct it or start the job anew.") from None
+
+
+def write_job(job: TrainJob | PredictJob | SuggestJob | ExportJob, path: Path) -> None:
+    """Write a job file, whole or not at all."""
+    write_text(path, job.model_dump_json(indent=2) + "\n")

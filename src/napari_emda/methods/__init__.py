@@ -1,0 +1,1 @@
+"""Training methods, one file each; each registers itself with `base.methods`."""

@@ -1,0 +1,99 @@
+"""What a training method is: a module that returns named losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import QUANTILES, Batch, Patches
+from napari_emda.data.volume import Domain
+from napari_emda.nn.losses import segmentation
+from napari_emda.nn.unet import UNet, in_domain
+from napari_emda.registry import Registry
+from napari_emda.settings import Settings
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may know of the data before it sees a batch.
+
+    Attributes:
+        quantiles: standardised grey-value quantiles (513) of each domain that is there.
+        annotated: whether any pixel of the target is annotated.
+        continued: whether training starts from another run's network.
+    """
+
+    quantiles: dict[Domain, NDArray[np.float64]] = field(default_factory=dict)
+    annotated: bool = False
+    continued: bool = False
+
+    def quantiles_of(self, domain: Domain) -> NDArray[np.float64]:
+        """The quantiles of a domain, a straight line where it is not there."""
+        return self.quantiles.get(domain, np.linspace(-3, 3, QUANTILES))
+
+
+class Method(nn.Module):
+    """Base of all methods.
+
+    The first line of a method's docstring is its sentence in the combo box. Critics, teachers and further decoders are
+    attributes: optimiser, checkpoint and device follow from that.
+
+    Args:
+        settings: of the class's own ``Settings``.
+        network: what is trained.
+        context: what is known of the data.
+    """
+
+    name: ClassVar[str]
+    domains: ClassVar[tuple[Domain, ...]] = ("source",)
+    """Which volumes must be there."""
+    needs_annotations: ClassVar[bool] = False
+    """Whether some of the target must be annotated."""
+
+    class Settings(Settings):
+        """Settings of the method; none here."""
+
+    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
+        super().__init__()
+        self.settings, self.network, self.context = settings, network, context
+
+    @property
+    def predictor(self) -> UNet:
+        """The network that predicts."""
+        return self.network
+
+    def prepare(self, batch: Batch, augment: Augmentation) -> Batch:
+        """Augment a batch. Runs ahead of the losses, perhaps in another thread: draw from ``augment`` alone."""
+        return {domain: augment(patches) for domain, patches in batch.items()}
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Named, weighted losses; the trainer sums them. ``progress`` runs from 0 to 1."""
+        losses = {"segmentation": self.segmentation(batch["source"], "source")}
+        if self.context.annotated and "target" in batch:
+            losses["target_segmentation"] = self.segmentation(batch["target"], "target")
+        return losses
+
+    def segmentation(self, patches: Patches, domain: Domain) -> Tensor:
+        """The supervised loss of one domain."""
+        with in_domain(self.network, domain):
+            return segmentation(self.network(patches.image), patches.labels)
+
+    def after_step(self, step: int) -> None:
+        """Called when the optimiser has stepped, for example to move an average."""
+
+    def learning_rate(self, progress: float) -> float:
+        """Factor of the learning rate: half a cosine from 1 to 0.01."""
+        return float(0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * progress)))
+
+    def parameter_groups(self) -> Iterator[dict[str, Any]]:
+        """Groups for the optimiser; ``factor`` scales the learning rate of a group."""
+        yield {"params": [p for p in self.parameters() if p.requires_grad], "factor": 1.0}
+
+
+methods: Registry[type[Method]] = Registry("method", "napari_emda.methods", "napari_emda.methods")

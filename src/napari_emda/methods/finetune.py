@@ -1,0 +1,46 @@
+"""Training on the source, then on the few labels of the target."""
+
+from pydantic import Field
+from torch import Tensor
+
+from napari_emda.data.sampling import Batch
+from napari_emda.methods.base import Method, methods
+from napari_emda.settings import Settings
+
+
+@methods.register("finetune")
+class FineTune(Method):
+    """Learns from your annotated target patches, keeping the source in mind: for retraining after annotation.
+
+    Roels et al. 2019 (section 3): first the source, then the target's labels at a smaller learning rate. Started from
+    another run (``--from``) the first stage is skipped. A share of source loss is replayed so that nothing is
+    forgotten.
+    """
+
+    domains = ("source", "target")
+    needs_annotations = True
+
+    class Settings(Settings):
+        """Settings of fine-tuning."""
+
+        source_stage: float = Field(0.6, ge=0, le=0.95, description="Share of the training spent on the source alone; "
+                                    "none when another run is continued.", json_schema_extra={"step": 0.05})
+        replay: float = Field(0.5, ge=0, le=1, description="Weight of the source while the target is learnt.",
+                              json_schema_extra={"step": 0.1})
+        fine_rate: float = Field(0.3, ge=0.01, le=1, description="Learning rate on the target, as a share of that on "
+                                 "the source.", json_schema_extra={"step": 0.05})
+
+    def _stage(self, progress: float) -> bool:
+        return self.context.continued or progress >= self.settings.source_stage
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Source loss, then target loss and a replayed share of the source's."""
+        source = self.segmentation(batch["source"], "source")
+        if not self._stage(progress):
+            return {"segmentation": source}
+        target = self.segmentation(batch["target"], "target")
+        return {"segmentation": self.settings.replay * source, "target_segmentation": target}
+
+    def learning_rate(self, progress: float) -> float:
+        """The base schedule, scaled down while the target is learnt."""
+        return super().learning_rate(progress) * (self.settings.fine_rate if self._stage(progress) else 1.0)

@@ -1,0 +1,17 @@
+"""No adaptation: the baseline that every method has to beat."""
+
+from napari_emda.data.sampling import Batch
+from napari_emda.methods.base import Method, methods
+from torch import Tensor
+
+
+@methods.register("source_only")
+class SourceOnly(Method):
+    """Trains on the source alone and never looks at the target: the baseline.
+
+    Minimises the segmentation loss on labelled source patches (Roels et al. 2019, "FT" at 0 % target labels).
+    """
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Cross-entropy + Dice on the source."""
+        return {"segmentation": self.segmentation(batch["source"], "source")}

@@ -1,0 +1,228 @@
+"""A 2-D U-Net whose normalisation keeps one set of statistics per domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_emda.data.volume import Domain
+
+DOMAINS: tuple[Domain, ...] = ("source", "target")
+
+
+class DomainBatchNorm2d(nn.Module):
+    """Batch normalisation with shared scale and shift but running statistics of each domain of its own.
+
+    Source and target pass as separate batches (`domain` says which); mixed batches would give averages that fit
+    neither.
+
+    Args:
+        features: channels C of the B x C x H x W input.
+    """
+
+    def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(len(DOMAINS), features))
+        self.register_buffer("running_var", torch.ones(len(DOMAINS), features))
+        self.momentum, self.eps, self.domain = momentum, eps, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise B x C x H x W."""
+        return F.batch_norm(
+            x, self.running_mean[self.domain], self.running_var[self.domain], self.weight, self.bias, self.training,
+            self.momentum, self.eps,
+        )
+
+
+class AttentionGate(nn.Module):
+    """Additive attention gate on a skip connection (Oktay et al. 2018, eq. 1).
+
+    Args:
+        features: channels of the skip and of the gating map, both B x C x H x W.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        inner = max(features // 2, 4)
+        self.skip = nn.Conv2d(features, inner, 1, bias=False)
+        self.gate = nn.Conv2d(features, inner, 1)
+        self.score = nn.Conv2d(inner, 1, 1)
+
+    def forward(self, skip: Tensor, gate: Tensor) -> Tensor:
+        """The skip, weighted between 0 and 1 at each pixel."""
+        return skip * torch.sigmoid(self.score(F.relu(self.skip(skip) + self.gate(gate))))
+
+
+def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), DomainBatchNorm2d(outputs), nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), DomainBatchNorm2d(outputs), nn.ReLU(inplace=True),
+    )
+
+
+class Encoder(nn.Module):
+    """Convolutions and pooling; returns the maps f_0 (full resolution) ... f_L (bottleneck)."""
+
+    def __init__(self, inputs: int, base: int, levels: int, dropout: float) -> None:
+        super().__init__()
+        widths = [base * 2**level for level in range(levels + 1)]
+        self.blocks = nn.ModuleList(map(_convolutions, [inputs, *widths[:-1]], widths))
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """B x C x H x W, sides multiples of 2^L, to L + 1 maps."""
+        maps: list[Tensor] = []
+        for level, block in enumerate(self.blocks):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            if level >= len(self.blocks) - 2:
+                x = self.dropout(x)
+            maps.append(x)
+        return maps
+
+
+class Decoder(nn.Module):
+    """From the encoder's maps back to full resolution.
+
+    Args:
+        base, levels: as the encoder's.
+        skips: whether the finer maps are used; without, only the bottleneck carries information (Y-Net).
+        attention: whether skips pass an attention gate.
+    """
+
+    def __init__(self, base: int, levels: int, *, skips: bool = True, attention: bool = False) -> None:
+        super().__init__()
+        widths = [base * 2**level for level in reversed(range(levels))]
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths)
+        self.blocks = nn.ModuleList(_convolutions(width * (1 + skips), width) for width in widths)
+        self.gates = nn.ModuleList(AttentionGate(width) for width in widths) if attention and skips else None
+        self.skips = skips
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps f_0 ... f_L to B x base x H x W."""
+        x = maps[-1]
+        for i, (up, block) in enumerate(zip(self.up, self.blocks, strict=True)):
+            x = up(x)
+            if self.skips:
+                skip = maps[-2 - i]
+                skip = self.gates[i](skip, x) if self.gates is not None else skip
+                x = torch.cat([skip, x], dim=1)
+            x = block(x)
+        return x
+
+
+class UNet(nn.Module):
+    """U-Net (Ronneberger et al. 2015) with batch normalisation per domain.
+
+    Args:
+        classes: channels of the logits.
+        base: feature maps at full resolution, doubled at each level.
+        levels: number of poolings L (3 to 5).
+        dropout: share of maps dropped at the two deepest levels.
+        attention: attention gates on the skips.
+    """
+
+    def __init__(
+        self, classes: int, base: int = 16, levels: int = 3, dropout: float = 0.25, attention: bool = False
+    ) -> None:
+        super().__init__()
+        self.config = {"classes": classes, "base": base, "levels": levels, "dropout": dropout, "attention": attention}
+        self.classes, self.base, self.levels = classes, base, levels
+        self.encoder = Encoder(1, base, levels, dropout)
+        self.decoder = Decoder(base, levels, attention=attention)
+        self.head = nn.Conv2d(base, classes, 1)
+        _initialise(self)
+
+    @property
+    def stride(self) -> int:
+        """Sides of the input must be multiples of this."""
+        return int(2**self.levels)
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a block beyond which nothing can change its logits, a multiple of `stride`.
+
+        Per level l, two 3 x 3 convolutions reach 2 * 2^l pixels on the way down and again on the way up; pooling and
+        transposed convolution reach up to 2^(l+1) - 1 more by their grid.
+        """
+        reach = sum(2 * 2**level for level in range(self.levels)) * 2 + 2 * 2**self.levels + 2**self.levels
+        return -(-reach // self.stride) * self.stride
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """B x 1 x H x W to the maps f_0 ... f_L."""
+        maps: list[Tensor] = self.encoder(x)
+        return maps
+
+    def decode(self, maps: list[Tensor]) -> Tensor:
+        """Encoder maps to logits B x C x H x W."""
+        logits: Tensor = self.head(self.decoder(maps))
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B x 1 x H x W, standardised, to logits B x C x H x W."""
+        return self.decode(self.encode(x))
+
+
+def _initialise(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def norms(module: nn.Module) -> Iterator[DomainBatchNorm2d]:
+    """All per-domain normalisation layers of a module."""
+    return (layer for layer in module.modules() if isinstance(layer, DomainBatchNorm2d))
+
+
+@contextmanager
+def in_domain(module: nn.Module, domain: Domain) -> Iterator[None]:
+    """Within it, batch normalisation uses (in training: updates) the statistics of this domain."""
+    layers = list(norms(module))
+    before = [layer.domain for layer in layers]
+    for layer in layers:
+        layer.domain = DOMAINS.index(domain)
+    try:
+        yield
+    finally:
+        for layer, index in zip(layers, before, strict=True):
+            layer.domain = index
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every submodule's own mode is restored afterwards."""
+    modes = {layer: layer.training for layer in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for layer, mode in modes.items():
+            layer.training = mode
+
+
+def measure_statistics(module: nn.Module, batches: Iterator[Tensor], domain: Domain) -> None:
+    """Set the running statistics of a domain to those of ``batches``, B x 1 x H x W each (AdaBN, Li et al. 2017).
+
+    Cumulative averages over the batches, dropout off, no gradients; weights and the other domain stay as they are.
+    """
+    layers = list(norms(module))
+    momenta = [layer.momentum for layer in layers]
+    with evaluating(module), in_domain(module, domain):
+        for layer in layers:
+            layer.training = True
+        try:
+            for count, batch in enumerate(batches, 1):
+                for layer in layers:
+                    layer.momentum = 1 / count
+                module(batch)
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum

@@ -1,0 +1,72 @@
+"""Names for methods and strategies: a decorator fills a registry, entry points extend it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from napari_emda.errors import SettingsError
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The closest known name as ``Did you mean 'x'?``, else the list of all."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name.replace("-", "_").lower(), names, n=1)
+    return f"Did you mean '{close[0]}'?" if close else f"Known are: {', '.join(names)}."
+
+
+T = TypeVar("T", bound=type[Any])
+
+
+class Registry(Generic[T]):  # noqa: UP046 - Python 3.11
+    """Maps names to classes.
+
+    Args:
+        kind: what is registered, as said in error messages (``"method"``).
+        package: the package whose modules register themselves when imported.
+        group: the entry-point group through which other packages add theirs.
+    """
+
+    def __init__(self, kind: str, package: str, group: str) -> None:
+        self._kind, self._package, self._group = kind, package, group
+        self._entries: dict[str, T] = {}
+        self._complete = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A class decorator: ``@methods.register("ynet")``."""
+
+        def add(entry: T) -> T:
+            known = self._entries.setdefault(name, entry)
+            if known is not entry and known.__qualname__ != entry.__qualname__:
+                raise SettingsError(f"Two {self._kind}s are called '{name}': rename one of them.")
+            self._entries[name] = entry
+            entry.name = name
+            return entry
+
+        return add
+
+    def _load(self) -> None:
+        if self._complete:
+            return
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            importlib.import_module(module.name)
+        for entry in entry_points(group=self._group):
+            entry.load()
+        self._complete = True
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        self._load()
+        return sorted(self._entries)
+
+    def __getitem__(self, name: str) -> T:
+        """The class of that name; SettingsError with the closest name when there is none."""
+        self._load()
+        if name not in self._entries:
+            raise SettingsError(f"There is no {self._kind} '{name}'. {did_you_mean(name, self._entries)}")
+        return self._entries[name]
