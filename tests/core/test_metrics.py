@@ -229,7 +229,7 @@ def test_no_objects_at_all():
 
 
 def test_objects_that_cannot_be_compared():
-    with pytest.raises(SettingsError, match="at least 0.5 and less than 1"):
+    with pytest.raises(SettingsError, match=r"at least 0\.5 and less than 1"):
         instance_f1(squares(), squares(), iou=0.3)
     with pytest.raises(DataError, match="two images of one volume"):
         instance_f1(squares(), np.zeros((1, 2, 2), np.uint32))
