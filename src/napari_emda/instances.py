@@ -29,8 +29,8 @@ class ObjectSettings(Settings):
 
     threshold: float = Field(
         0.5,
-        ge=0.01,
-        le=1,
+        gt=0,
+        lt=1,
         description="Probability from which a voxel is foreground; with "
         "several classes the most probable one wins instead.",
         json_schema_extra={"step": 0.05},

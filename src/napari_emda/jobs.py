@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from napari_emda.errors import JobError
 from napari_emda.project import write_text
-from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
+from napari_emda.settings import PredictSettings, QuerySettings, Settings, TrainSettings
 
 
-class _Job(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Job(Settings):
     format: Literal[1] = 1
     project: str
 
@@ -32,7 +30,7 @@ class TrainJob(_Job):
 
     kind: Literal["train"] = "train"
     method: str
-    method_settings: dict[str, Any] = {}
+    method_settings: dict[str, Any] = Field(default_factory=dict)
     settings: TrainSettings = TrainSettings()
     start_from: str | None = None
     resume: str | None = None
@@ -55,7 +53,7 @@ class SuggestJob(_Job):
     run: str | None = None
     volume: str | None = None
     settings: QuerySettings = QuerySettings()
-    strategy_settings: dict[str, Any] = {}
+    strategy_settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class ExportJob(_Job):
@@ -71,11 +69,22 @@ class ExportJob(_Job):
     overwrite: bool = False
 
 
-Job = Annotated[TrainJob | PredictJob | SuggestJob | ExportJob, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[TrainJob | PredictJob | SuggestJob | ExportJob] = TypeAdapter(Job)
+class ScoreJob(_Job):
+    """Compare a prediction with true labels; predicts first what is not predicted yet."""
+
+    kind: Literal["score"] = "score"
+    against: str
+    run: str | None = None
+    volume: str | None = None
+    box: str = ""
 
 
-def read_job(path: str | Path) -> TrainJob | PredictJob | SuggestJob | ExportJob:
+AnyJob = TrainJob | PredictJob | SuggestJob | ExportJob | ScoreJob
+Job = Annotated[AnyJob, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[AnyJob] = TypeAdapter(Job)
+
+
+def read_job(path: str | Path) -> AnyJob:
     """Read a job file; JobError when it is none."""
     try:
         return _ADAPTER.validate_json(Path(path).read_bytes())
@@ -84,9 +93,11 @@ def read_job(path: str | Path) -> TrainJob | PredictJob | SuggestJob | ExportJob
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "its text"
-        raise JobError(f"'{path}' is not a job: at {place}, {first['msg']}; correct it or start the job anew.") from None
+        raise JobError(
+            f"'{path}' is not a job: at {place}, {first['msg']}; correct it or start the job anew."
+        ) from None
 
 
-def write_job(job: TrainJob | PredictJob | SuggestJob | ExportJob, path: Path) -> None:
+def write_job(job: AnyJob, path: Path) -> None:
     """Write a job file, whole or not at all."""
     write_text(path, job.model_dump_json(indent=2) + "\n")

@@ -97,7 +97,9 @@ class Project:
             project = cls(folder, ProjectFile(classes=classes), _lock(folder))
             project._write()
         except OSError as error:
-            raise JobError(f"The project folder '{folder}' cannot be written ({error.strerror}): choose another.") from None
+            raise JobError(
+                f"The project folder '{folder}' cannot be written ({error.strerror}): choose another."
+            ) from None
         return project
 
     @classmethod
@@ -159,7 +161,8 @@ class Project:
         """Check a volume and add it; nothing changes when the check fails.
 
         Args:
-            image, labels: TIFF, zarr or a folder of sections.
+            image: TIFF, zarr or a folder of sections.
+            labels: the same kinds, or None.
             domain: ``source`` or ``target``.
             name: by default the image's file name.
             spacing: voxel size z, y, x in nm; by default what the image's file says.
@@ -169,6 +172,10 @@ class Project:
             DataError: see `napari_emda.data.checks`.
         """
         entry = self.checked(image, domain, labels=labels, name=name, spacing=spacing, labels_zero=labels_zero)
+        return self.add(entry)
+
+    def add(self, entry: VolumeEntry) -> VolumeEntry:
+        """Add an entry that `checked` has made."""
         self._change(volumes=(*self._file.volumes, entry))
         return entry
 
@@ -190,7 +197,11 @@ class Project:
         if labels is not None:
             check_labels(name, open_labels(Path(labels)).array, stored.array.shape, len(self.classes))
         return VolumeEntry(
-            name=name, domain=domain, image=self._relative(image), spacing=spacing, labels_zero=labels_zero,
+            name=name,
+            domain=domain,
+            image=self._relative(image),
+            spacing=spacing,
+            labels_zero=labels_zero,
             labels=None if labels is None else self._relative(labels),
         )
 
@@ -229,8 +240,15 @@ class Project:
         if labels is not None and tuple(labels.shape) != tuple(image.shape):
             raise DataError(f"The labels of '{name}' no longer have the shape of the image: put the old file back.")
         return Volume(
-            name=name, image=image, domain=entry.domain, spacing=entry.spacing, unit=entry.unit, labels=labels,
-            labels_zero=entry.labels_zero, annotations=self.annotations(name), classes=len(self.classes),
+            name=name,
+            image=image,
+            domain=entry.domain,
+            spacing=entry.spacing,
+            unit=entry.unit,
+            labels=labels,
+            labels_zero=entry.labels_zero,
+            annotations=self.annotations(name),
+            classes=len(self.classes),
         )
 
     def volumes(self, domain: Domain | None = None) -> list[Volume]:
@@ -357,6 +375,32 @@ class Project:
         return self.folder / "runs" / name
 
 
+def check_pair(
+    source: tuple[str | Path, str | Path],
+    target: str | Path | None,
+    classes: tuple[str, ...],
+    spacing: tuple[float, float, float] | None = None,
+    target_spacing: tuple[float, float, float] | None = None,
+) -> None:
+    """Check the files of a new project before anything is made; DataError with one sentence.
+
+    Labels that fit the target but not the source mean that the two were swapped.
+    """
+    image, labels = open_image(Path(source[0])), open_labels(Path(source[1]))
+    other = None if target is None else open_image(Path(target))
+    shape = tuple(labels.array.shape)
+    if other is not None and shape == tuple(other.array.shape) != tuple(image.array.shape):
+        raise DataError(
+            "The labels fit the target and not the source: swap source and target, the source has the labels."
+        )
+    pairs = [(source[0], image, spacing)] + ([(target, other, target_spacing)] if target and other else [])
+    for path, stored, given in pairs:
+        name = Path(path).name
+        check_spacing(name, given or (stored.spacing if stored.unit == "nm" else None))
+        check_image(name, stored.array)
+    check_labels(Path(source[0]).name, labels.array, image.array.shape, len(classes))
+
+
 def _read(path: Path) -> ProjectFile:
     try:
         values = json.loads(path.read_text())
@@ -382,7 +426,9 @@ def _lock(folder: Path) -> FileLock:
     except Timeout:
         raise JobError(f"The project '{folder}' is open elsewhere: close it there first.") from None
     except OSError as error:
-        raise JobError(f"The project '{folder}' cannot be written ({error.strerror}): copy it to a folder that can.") from None
+        raise JobError(
+            f"The project '{folder}' cannot be written ({error.strerror}): copy it to a folder that can."
+        ) from None
     return lock
 
 

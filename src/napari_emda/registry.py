@@ -22,7 +22,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 T = TypeVar("T", bound=type[Any])
 
 
-class Registry(Generic[T]):  # noqa: UP046 - Python 3.11
+class Registry(Generic[T]):
     """Maps names to classes.
 
     Args:

@@ -76,47 +76,110 @@ def _advanced(step: float) -> dict[str, Any]:
 class TrainSettings(Settings):
     """How a network is trained, whichever the method."""
 
-    steps: int = Field(1000, ge=1, le=1_000_000, description="How long: optimiser steps, one batch per domain each.",
-                       json_schema_extra={"step": 100})
-    profile: Profile = Field("fast", description="Speed or quality: 'fast' suits a laptop, 'standard' a GPU, "
-                             "'test' is for trying out. Sets network and patch size.")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Runs with the same seed draw the same patches.",
-                      json_schema_extra=_advanced(1))
-    patch: int = Field(128, ge=32, le=1024, multiple_of=32, description="Side of a training patch, in pixels of the "
-                       "common pixel size.", json_schema_extra=_advanced(32))
+    steps: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="How long: optimiser steps, one batch per domain each.",
+        json_schema_extra={"step": 100},
+    )
+    profile: Profile = Field(
+        "fast",
+        description="Speed or quality: 'fast' suits a laptop, 'standard' a GPU, "
+        "'test' is for trying out. Sets network and patch size.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Runs with the same seed draw the same patches.",
+        json_schema_extra=_advanced(1),
+    )
+    patch: int = Field(
+        128,
+        ge=32,
+        le=1024,
+        multiple_of=32,
+        description="Side of a training patch, in pixels of the common pixel size.",
+        json_schema_extra=_advanced(32),
+    )
     batch: int = Field(8, ge=1, le=256, description="Patches per domain in a step.", json_schema_extra=_advanced(1))
-    base: int = Field(16, ge=8, le=64, multiple_of=8, description="Feature maps of the network's first level.",
-                      json_schema_extra=_advanced(8))
-    levels: int = Field(3, ge=3, le=5, description="How often the network halves the resolution.",
-                        json_schema_extra=_advanced(1))
-    dropout: float = Field(0.25, ge=0, le=0.9, description="Share of feature maps dropped at the two deepest levels.",
-                           json_schema_extra=_advanced(0.05))
+    base: int = Field(
+        16,
+        ge=8,
+        le=64,
+        multiple_of=8,
+        description="Feature maps of the network's first level.",
+        json_schema_extra=_advanced(8),
+    )
+    levels: int = Field(
+        3, ge=3, le=5, description="How often the network halves the resolution.", json_schema_extra=_advanced(1)
+    )
+    dropout: float = Field(
+        0.25,
+        ge=0,
+        le=0.9,
+        description="Share of feature maps dropped at the two deepest levels.",
+        json_schema_extra=_advanced(0.05),
+    )
     attention: bool = Field(False, description="Attention gates on the skip connections.", json_schema_extra=_ADVANCED)
-    learning_rate: float = Field(1e-3, ge=1e-6, le=0.1, description="AdamW's learning rate, decayed to a hundredth "
-                                 "along a cosine.", json_schema_extra=_advanced(1e-4))
-    weight_decay: float = Field(1e-4, ge=0, le=0.1, description="AdamW's weight decay.",
-                                json_schema_extra=_advanced(1e-4))
+    learning_rate: float = Field(
+        1e-3,
+        ge=1e-6,
+        le=0.1,
+        description="AdamW's learning rate, decayed to a hundredth along a cosine.",
+        json_schema_extra=_advanced(1e-4),
+    )
+    weight_decay: float = Field(
+        1e-4, ge=0, le=0.1, description="AdamW's weight decay.", json_schema_extra=_advanced(1e-4)
+    )
     augmentation: Literal["none", "weak", "strong"] = Field(
-        "strong", description="'weak': flips and quarter turns; 'strong': also scale, rotation, contrast, gamma, blur "
-        "and noise.", json_schema_extra=_ADVANCED)
-    pixel_size: float = Field(0, ge=0, le=1e6, description="In-plane pixel size at which the network works, in the "
-                              "volumes' unit (nm); 0 takes the coarsest of the volumes.",
-                              json_schema_extra=_advanced(1))
-    source_box: str = Field("", description="Part of the source to train on, z0:z1,y0:y1,x0:x1 in voxels; empty is "
-                            "all.", json_schema_extra=_ADVANCED)
-    target_box: str = Field("", description="Part of the target to adapt to, z0:z1,y0:y1,x0:x1 in voxels; empty is "
-                            "all.", json_schema_extra=_ADVANCED)
-    target_statistics: bool = Field(True, description="At the end, and for previews, measure the network's "
-                                    "normalisation statistics on the target (AdaBN).", json_schema_extra=_ADVANCED)
-    save_every: int = Field(200, ge=1, le=100_000, description="Steps between checkpoints; a crash loses no more.",
-                            json_schema_extra=_advanced(50))
-    report_every: int = Field(10, ge=1, le=1000, description="Steps between points of the loss curve.",
-                              json_schema_extra=_advanced(5))
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute; 'auto' takes a GPU "
-                                                          "when there is one.", json_schema_extra=_ADVANCED)
-    precision: Literal["auto", "32", "bf16", "16"] = Field(
-        "auto", description="Number format; 'auto' takes bfloat16 where the processor has it.",
-        json_schema_extra=_ADVANCED)
+        "strong",
+        description="'weak': flips and quarter turns; 'strong': also scale, rotation, contrast, gamma, blur and noise.",
+        json_schema_extra=_ADVANCED,
+    )
+    pixel_size: float = Field(
+        0,
+        ge=0,
+        le=1e6,
+        description="In-plane pixel size at which the network works, in the "
+        "volumes' unit (nm); 0 takes the coarsest of the volumes.",
+        json_schema_extra=_advanced(1),
+    )
+    source_box: str = Field(
+        "",
+        description="Part of the source to train on, z0:z1,y0:y1,x0:x1 in voxels; empty is all.",
+        json_schema_extra=_ADVANCED,
+    )
+    target_box: str = Field(
+        "",
+        description="Part of the target to adapt to, z0:z1,y0:y1,x0:x1 in voxels; empty is all.",
+        json_schema_extra=_ADVANCED,
+    )
+    target_statistics: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Measure the network's normalisation statistics on the target at every checkpoint (AdaBN); "
+        "'auto' does so for methods that use the target.",
+        json_schema_extra=_ADVANCED,
+    )
+    save_every: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        description="Steps between checkpoints; a crash loses no more.",
+        json_schema_extra=_advanced(50),
+    )
+    report_every: int = Field(
+        10, ge=1, le=1000, description="Steps between points of the loss curve.", json_schema_extra=_advanced(5)
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to compute; 'auto' takes a GPU when there is one.", json_schema_extra=_ADVANCED
+    )
+    precision: Literal["auto", "32", "bf16"] = Field(
+        "auto",
+        description="Number format; 'auto' takes bfloat16 where the processor has it.",
+        json_schema_extra=_ADVANCED,
+    )
 
     @classmethod
     def for_profile(cls, profile: str, **values: Any) -> TrainSettings:
@@ -138,14 +201,24 @@ class PredictSettings(Settings):
 
     uncertainty: bool = Field(True, description="Also write the entropy of the prediction.")
     flips: bool = Field(False, description="Average over four flipped copies: slower, a little better.")
-    block: int = Field(0, ge=0, le=8192, description="Side of a block in working pixels; 0 takes the largest that "
-                       "fits the memory budget.", json_schema_extra=_advanced(64))
-    memory: float = Field(1.0, ge=0.05, le=64, description="Memory for one block's feature maps, in GiB.",
-                          json_schema_extra=_advanced(0.25))
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.",
-                                                          json_schema_extra=_ADVANCED)
-    precision: Literal["auto", "32", "bf16", "16"] = Field("auto", description="Number format.",
-                                                           json_schema_extra=_ADVANCED)
+    block: int = Field(
+        0,
+        ge=0,
+        le=8192,
+        description="Side of a block in working pixels; 0 takes the largest that fits the memory budget.",
+        json_schema_extra=_advanced(64),
+    )
+    memory: float = Field(
+        1.0,
+        ge=0.05,
+        le=64,
+        description="Memory for one block's feature maps, in GiB.",
+        json_schema_extra=_advanced(0.25),
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to compute.", json_schema_extra=_ADVANCED
+    )
+    precision: Literal["auto", "32", "bf16"] = Field("auto", description="Number format.", json_schema_extra=_ADVANCED)
 
 
 class QuerySettings(Settings):
@@ -153,10 +226,26 @@ class QuerySettings(Settings):
 
     strategy: str = Field("entropy", description="How candidate patches are ranked.")
     count: int = Field(5, ge=1, le=1000, description="How many patches to suggest.", json_schema_extra={"step": 1})
-    patch: int = Field(128, ge=16, le=2048, description="Side of a suggested patch, in pixels of the target.",
-                       json_schema_extra={"step": 16})
-    section_distance: int = Field(3, ge=0, le=1000, description="Sections to keep between suggestions at the same "
-                                  "place.", json_schema_extra=_advanced(1))
+    patch: int = Field(
+        128,
+        ge=16,
+        le=2048,
+        description="Side of a suggested patch, in pixels of the target.",
+        json_schema_extra={"step": 16},
+    )
+    box: str = Field(
+        "",
+        description="Part of the target to choose from, z0:z1,y0:y1,x0:x1 in voxels; empty is all.",
+        json_schema_extra=_ADVANCED,
+    )
+    section_distance: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Sections to keep between suggestions at the same place.",
+        json_schema_extra=_advanced(1),
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of random choices.", json_schema_extra=_advanced(1))
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.",
-                                                          json_schema_extra=_ADVANCED)
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to compute.", json_schema_extra=_ADVANCED
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -108,7 +108,9 @@ class PatchSampler:
         batch: patches a domain and step.
         pixel_size: common in-plane pixel size in the volumes' unit; 0 takes the coarsest.
         boxes: part of the volumes of a domain to draw from, in voxels; all where absent.
-        seed, rank: the batch is a function of these and the step.
+        seed: the batch is a function of it, the rank and the step.
+        rank: of this process among several that train together.
+        memory: bytes that image and labels may take in memory.
 
     Raises:
         DataError: a volume is smaller than a patch, or has no labels where labels are needed.
@@ -173,15 +175,19 @@ class PatchSampler:
         """The patches of a step, on the CPU."""
         return {domain: self._patches(domain, step) for domain in self._places}
 
-    def _patches(self, domain: Domain, step: int) -> Patches:
-        rng = np.random.default_rng([self.seed, self.rank, step, domain == "target"])
+    def anywhere(self, domain: Domain, index: int) -> Patches:
+        """A batch of one domain that pays no heed to labels; the ``index``-th of its own series."""
+        return self._patches(domain, index, balanced=False)
+
+    def _patches(self, domain: Domain, step: int, *, balanced: bool = True) -> Patches:
+        rng = np.random.default_rng([self.seed, self.rank, step, domain == "target", balanced])
         places = self._places[domain]
         weights = np.array([place.box.size for place in places], dtype=float)
         images = np.empty((self.batch_size, 1, self.patch, self.patch), np.float32)
         labels = np.empty((self.batch_size, self.patch, self.patch), np.int64)
         for i in range(self.batch_size):
             place = places[rng.choice(len(places), p=weights / weights.sum())]
-            box = self._box(place, rng, labelled=i < (self.batch_size + 1) // 2)
+            box = self._box(place, rng, labelled=balanced and i < (self.batch_size + 1) // 2)
             images[i] = place.statistics.standardise(place.view.read(box).astype(np.float32, copy=True))
             labels[i] = place.view.read_labels(box)[0]
         image = torch.from_numpy(images)
@@ -212,7 +218,7 @@ def _label_positions(view: Resampled, box: Box, seed: int) -> dict[int, NDArray[
     found: dict[int, list[NDArray[np.int32]]] = {}
     most = max(1, _POSITIONS // box.shape[0])
     for z in range(box.start[0], box.stop[0]):
-        section = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))  # type: ignore[arg-type]
+        section = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
         labels = view.read_labels(section)[0]
         for key in np.unique(labels[labels != IGNORE]):
             yx = np.argwhere(labels == key).astype(np.int32)
@@ -223,9 +229,19 @@ def _label_positions(view: Resampled, box: Box, seed: int) -> dict[int, NDArray[
     return {key: np.concatenate(rows) for key, rows in found.items()}
 
 
-def prefetched(make: Callable[[int], T], start: int, stop: int, ahead: int = 3) -> Iterator[T]:
-    """``make(start), make(start + 1) ...`` with the next ones made in a thread while the caller works."""
-    with ThreadPoolExecutor(1, "prefetch") as pool:
+def prefetched(
+    make: Callable[[int], T], start: int, stop: int, *, ahead: int = 3, on_start: Callable[[], None] | None = None
+) -> Generator[T]:
+    """``make(start), make(start + 1) ...`` with the next ones made in a thread while the caller works.
+
+    Args:
+        make: called in order, in one thread.
+        start: its first argument.
+        stop: one past its last.
+        ahead: how many results may wait.
+        on_start: called in the thread before anything else.
+    """
+    with ThreadPoolExecutor(1, "prefetch", on_start or (lambda: None)) as pool:
         waiting: deque[Future[T]] = deque()
         try:
             for step in range(start, stop):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,15 @@ class Array(Protocol):
     """Anything with shape, dtype and slicing: NumPy, memmap, zarr, dask."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Entries along each axis."""
+        ...
+
     @property
-    def dtype(self) -> Any: ...
+    def dtype(self) -> Any:
+        """Of the entries."""
+        ...
+
     def __getitem__(self, key: Any, /) -> Any: ...
 
 
@@ -101,9 +107,7 @@ class Box:
 
 
 def _padding(box: Box, inside: Box) -> list[tuple[int, int]]:
-    return [
-        (c - a, b - d) for a, b, c, d in zip(box.start, box.stop, inside.start, inside.stop, strict=True)
-    ]
+    return [(c - a, b - d) for a, b, c, d in zip(box.start, box.stop, inside.start, inside.stop, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,11 @@ class Volume:
             return np.where(labels > 0, labels - 1, IGNORE).astype(np.uint8)
         return (labels > 0).astype(np.uint8) if self.classes == 2 else labels.astype(np.uint8)
 
+    @property
+    def class_ids(self) -> ClassIds:
+        """The class ids as a lazily read (z, y, x) uint8 array."""
+        return ClassIds(self)
+
     def without_labels(self) -> Volume:
         """The same volume as an unlabelled one; what is annotated in the project stays."""
         return replace(self, labels=None)
@@ -169,6 +178,23 @@ class Volume:
     def at(self, pixel_size: float) -> Resampled:
         """This volume on a grid of square pixels of that size (in ``unit``), section by section."""
         return Resampled(self, pixel_size)
+
+
+@dataclass(frozen=True)
+class ClassIds:
+    """Class ids of a volume, sliced like an array; IGNORE where nothing is annotated."""
+
+    volume: Volume
+    dtype: ClassVar[np.dtype[np.uint8]] = np.dtype(np.uint8)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+        return self.volume.shape
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
+        bounds = [part.indices(n)[:2] for part, n in zip(key, self.shape, strict=True)]
+        return self.volume.read_labels(Box.from_bounds([v for pair in bounds for v in pair]))
 
 
 def interval_weights(start: int, stop: int, scale: float, size: int) -> tuple[int, NDArray[np.float32]]:
@@ -179,7 +205,8 @@ def interval_weights(start: int, stop: int, scale: float, size: int) -> tuple[in
     depends on absolute positions alone, so blocks agree with the whole.
 
     Args:
-        start, stop: output pixels.
+        start: first output pixel.
+        stop: one past the last.
         scale: output pixels per input pixel.
         size: input pixels along the axis.
 
@@ -262,10 +289,7 @@ class Resampled:
     def read(self, box: Box) -> NDArray[np.float32]:
         """Grey values of a box as float32, mirrored outside the volume."""
         inside = box.clip(self.shape)
-        if self._image is not None:
-            values = self._image[inside.slices].astype(np.float32)
-        else:
-            values = self._section(inside)
+        values = self._section(inside) if self._image is None else self._image[inside.slices].astype(np.float32)
         return values if inside == box else np.pad(values, _padding(box, inside), mode="symmetric")
 
     def read_labels(self, box: Box) -> NDArray[np.uint8]:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_emda import settings as base
 from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import QUANTILES, Batch, Patches
 from napari_emda.data.volume import Domain
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.unet import UNet, in_domain
 from napari_emda.registry import Registry
-from napari_emda.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Method(nn.Module):
     needs_annotations: ClassVar[bool] = False
     """Whether some of the target must be annotated."""
 
-    class Settings(Settings):
+    class Settings(base.Settings):
         """Settings of the method; none here."""
 
     def __init__(self, settings: Any, network: UNet, context: Context) -> None:

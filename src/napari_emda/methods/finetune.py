@@ -3,9 +3,9 @@
 from pydantic import Field
 from torch import Tensor
 
+from napari_emda import settings as base
 from napari_emda.data.sampling import Batch
 from napari_emda.methods.base import Method, methods
-from napari_emda.settings import Settings
 
 
 @methods.register("finetune")
@@ -20,15 +20,30 @@ class FineTune(Method):
     domains = ("source", "target")
     needs_annotations = True
 
-    class Settings(Settings):
+    class Settings(base.Settings):
         """Settings of fine-tuning."""
 
-        source_stage: float = Field(0.6, ge=0, le=0.95, description="Share of the training spent on the source alone; "
-                                    "none when another run is continued.", json_schema_extra={"step": 0.05})
-        replay: float = Field(0.5, ge=0, le=1, description="Weight of the source while the target is learnt.",
-                              json_schema_extra={"step": 0.1})
-        fine_rate: float = Field(0.3, ge=0.01, le=1, description="Learning rate on the target, as a share of that on "
-                                 "the source.", json_schema_extra={"step": 0.05})
+        source_stage: float = Field(
+            0.6,
+            ge=0,
+            le=0.95,
+            description="Share of the training spent on the source alone; none when another run is continued.",
+            json_schema_extra={"step": 0.05},
+        )
+        replay: float = Field(
+            0.5,
+            ge=0,
+            le=1,
+            description="Weight of the source while the target is learnt.",
+            json_schema_extra={"step": 0.1},
+        )
+        fine_rate: float = Field(
+            0.3,
+            ge=0.01,
+            le=1,
+            description="Learning rate on the target, as a share of that on the source.",
+            json_schema_extra={"step": 0.05},
+        )
 
     def _stage(self, progress: float) -> bool:
         return self.context.continued or progress >= self.settings.source_stage

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from napari_emda import settings as base
 from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import Batch, Patches
 from napari_emda.methods.base import Context, Method, methods
 from napari_emda.nn.unet import UNet
-from napari_emda.settings import Settings
 
 
 class HistogramMatch(nn.Module):
@@ -32,6 +32,9 @@ class HistogramMatch(nn.Module):
         levels = np.bincount(index, np.linspace(0, 1, len(source))) / np.bincount(index)
         mapped = np.interp(levels, np.linspace(0, 1, len(target)), target)
         grid = np.linspace(values[0], values[-1], 4 * len(source))
+        self.low: Tensor
+        self.step: Tensor
+        self.table: Tensor
         self.register_buffer("low", torch.tensor(grid[0], dtype=torch.float32))
         self.register_buffer("step", torch.tensor(max(grid[1] - grid[0], 1e-12), dtype=torch.float32))
         self.register_buffer("table", torch.tensor(np.interp(grid, values, mapped), dtype=torch.float32))
@@ -55,11 +58,16 @@ class Histogram(Method):
 
     domains = ("source", "target")
 
-    class Settings(Settings):
+    class Settings(base.Settings):
         """Settings of histogram matching."""
 
-        matched: float = Field(0.5, ge=0, le=1, description="Share of source patches that get the target's grey "
-                               "values.", json_schema_extra={"step": 0.1})
+        matched: float = Field(
+            0.5,
+            ge=0,
+            le=1,
+            description="Share of source patches that get the target's grey values.",
+            json_schema_extra={"step": 0.1},
+        )
 
     def __init__(self, settings: Any, network: UNet, context: Context) -> None:
         super().__init__(settings, network, context)

@@ -1,8 +1,9 @@
 """No adaptation: the baseline that every method has to beat."""
 
+from torch import Tensor
+
 from napari_emda.data.sampling import Batch
 from napari_emda.methods.base import Method, methods
-from torch import Tensor
 
 
 @methods.register("source_only")

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from napari_emda import settings as base
 from napari_emda.data.sampling import Batch, Patches
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import Context, Method, methods
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.unet import Decoder, UNet, in_domain
-from napari_emda.settings import Settings
 
 
 @methods.register("ynet")
@@ -26,13 +26,15 @@ class YNet(Method):
 
     domains = ("source", "target")
 
-    class Settings(Settings):
+    class Settings(base.Settings):
         """Settings of Y-Net."""
 
-        reconstruction: float = Field(0.1, ge=0, le=10, description="Weight of the reconstruction at the start.",
-                                      json_schema_extra={"step": 0.01})
-        reconstruction_end: float = Field(0.01, ge=0, le=10, description="Weight of the reconstruction at the end.",
-                                          json_schema_extra={"step": 0.01})
+        reconstruction: float = Field(
+            0.1, ge=0, le=10, description="Weight of the reconstruction at the start.", json_schema_extra={"step": 0.01}
+        )
+        reconstruction_end: float = Field(
+            0.01, ge=0, le=10, description="Weight of the reconstruction at the end.", json_schema_extra={"step": 0.01}
+        )
 
     def __init__(self, settings: Any, network: UNet, context: Context) -> None:
         super().__init__(settings, network, context)
@@ -59,7 +61,8 @@ class YNet(Method):
         """Segmentation of the source (and of annotated target patches), reconstruction of both."""
         weight = self._weight(progress)
         losses: dict[str, Tensor] = {}
-        for domain, name in (("source", "segmentation"), ("target", "target_segmentation")):
+        names: dict[Domain, str] = {"source": "segmentation", "target": "target_segmentation"}
+        for domain, name in names.items():
             labelled = domain == "source" or self.context.annotated
             loss, reconstruction = self._one_domain(batch[domain], domain, labelled=labelled)
             if loss is not None:

@@ -26,6 +26,8 @@ class DomainBatchNorm2d(nn.Module):
 
     def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
+        self.running_mean: Tensor
+        self.running_var: Tensor
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))
         self.register_buffer("running_mean", torch.zeros(len(DOMAINS), features))
@@ -35,8 +37,14 @@ class DomainBatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise B x C x H x W."""
         return F.batch_norm(
-            x, self.running_mean[self.domain], self.running_var[self.domain], self.weight, self.bias, self.training,
-            self.momentum, self.eps,
+            x,
+            self.running_mean[self.domain],
+            self.running_var[self.domain],
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
         )
 
 
@@ -61,8 +69,12 @@ class AttentionGate(nn.Module):
 
 def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), DomainBatchNorm2d(outputs), nn.ReLU(inplace=True),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), DomainBatchNorm2d(outputs), nn.ReLU(inplace=True),
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        DomainBatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        DomainBatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -226,3 +238,22 @@ def measure_statistics(module: nn.Module, batches: Iterator[Tensor], domain: Dom
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
+
+
+class WithSoftmax(nn.Module):
+    """A network as other programs take it: class probabilities, one domain's statistics.
+
+    Args:
+        network: gives logits.
+        domain: whose normalisation statistics to use, for good.
+    """
+
+    def __init__(self, network: UNet, domain: Domain) -> None:
+        super().__init__()
+        self.network = network
+        for layer in norms(network):
+            layer.domain = DOMAINS.index(domain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B x 1 x H x W, standardised, to probabilities B x C x H x W."""
+        return self.network(x).softmax(1)

@@ -1,0 +1,128 @@
+"""A model and all that is needed to use or continue it, in one safetensors file; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_emda.data.sampling import Statistics
+from napari_emda.data.volume import Domain
+from napari_emda.errors import JobError
+from napari_emda.methods.base import Context, Method, methods
+from napari_emda.nn.unet import UNet
+from napari_emda.settings import TrainSettings
+
+FORMAT = 1
+_OPTIMISER = "optimiser."
+
+
+class Header(BaseModel):
+    """What a checkpoint says of itself.
+
+    Attributes:
+        method, method_settings, settings: what was trained, and how.
+        classes: names, background first.
+        network: arguments of the U-Net.
+        pixel_size, unit: at which the network works.
+        statistics: grey values by volume name.
+        prediction_domain: whose normalisation statistics to predict the target with.
+        step: optimiser steps done.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    method: str
+    method_settings: dict[str, Any] = {}
+    settings: TrainSettings
+    classes: tuple[str, ...]
+    network: dict[str, Any]
+    pixel_size: float
+    unit: str = "nm"
+    statistics: dict[str, Statistics] = {}
+    prediction_domain: Domain = "source"
+    step: int = 0
+
+    def build(self, context: Context | None = None) -> Method:
+        """The method with a fresh network, by default without knowledge of data (its tables come with the weights)."""
+        cls = methods[self.method]
+        network = UNet(**self.network)
+        return cls(cls.Settings.parse(self.method_settings), network, context or Context())
+
+
+def save(path: Path, header: Header, method: Method, optimiser: torch.optim.Optimizer | None = None) -> None:
+    """Write a checkpoint beside and rename it: a crash leaves the old or the new one, whole."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in method.state_dict().items()}
+    if optimiser is not None:
+        for index, state in optimiser.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"{_OPTIMISER}{index}.{key}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, beside, {"napari_emda": header.model_dump_json()})
+    with beside.open("rb") as file:
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def read_header(path: Path) -> Header:
+    """The header alone; JobError when the file is no checkpoint of ours or is newer than this program."""
+    try:
+        with safe_open(path, "pt") as file:
+            values = json.loads((file.metadata() or {})["napari_emda"])
+        if values["format"] > FORMAT:
+            raise JobError(f"The model '{path}' has format {values['format']}: update napari-emda to use it.")
+        return Header.model_validate(values)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError):
+        raise JobError(f"'{path}' is not a model of napari-emda, or is damaged: name another run.") from None
+
+
+def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    return {key: value for key, value in _tensors(path).items() if not key.startswith(_OPTIMISER)}
+
+
+def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = None) -> None:
+    """Fill a method, and an optimiser, with a checkpoint's tensors; JobError when they belong to another network."""
+    try:
+        method.load_state_dict(_state(path))
+    except RuntimeError:
+        raise JobError(f"'{path}' holds another network than the one asked for: use its own settings.") from None
+    if optimiser is None:
+        return
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in _tensors(path, _OPTIMISER).items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def load_method(path: Path) -> tuple[Header, Method]:
+    """The method of a checkpoint, filled."""
+    header = read_header(path)
+    method = header.build()
+    load(path, method)
+    return header, method
+
+
+def start_from(path: Path, network: UNet) -> None:
+    """Let a network begin with what another run's predictor learnt; JobError when it has another shape."""
+    header, method = load_method(path)
+    if header.network["classes"] != network.classes:
+        raise JobError(f"'{path}' knows {header.network['classes']} classes, the project has {network.classes}.")
+    try:
+        network.load_state_dict(method.predictor.state_dict())
+    except RuntimeError:
+        old = ", ".join(f"{key}={value}" for key, value in header.network.items())
+        raise JobError(f"The run to start from has another network ({old}): use these settings.") from None

@@ -1,0 +1,323 @@
+"""Prediction of volumes of any size, block by block."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_emda import checkpoint
+from napari_emda.checkpoint import Header
+from napari_emda.compute import Compute
+from napari_emda.data.sampling import Statistics, measure, prefetched
+from napari_emda.data.volume import Box, Domain, Resampled, Volume, interval_weights
+from napari_emda.events import Event, Saved, TileDone
+from napari_emda.nn.unet import UNet, evaluating, in_domain
+from napari_emda.settings import PredictSettings
+
+CHUNK = 512
+Bytes = NDArray[np.uint8]
+
+
+class Predictor:
+    """A network with all it needs to predict a volume.
+
+    Args:
+        network: gives logits.
+        header: of its checkpoint.
+        compute: device and number format; the network is moved there.
+    """
+
+    def __init__(self, network: UNet, header: Header, compute: Compute) -> None:
+        self.network = network.to(compute.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.header, self.compute = header, compute
+
+    @classmethod
+    def load(cls, path: Path, device: str = "auto", precision: str = "auto") -> Predictor:
+        """From a run's checkpoint."""
+        header, method = checkpoint.load_method(path)
+        return cls(method.predictor, header, Compute.choose(device, precision))
+
+    def domain_of(self, volume: Volume) -> Domain:
+        """Whose normalisation statistics fit a volume."""
+        return "source" if volume.domain == "source" else self.header.prediction_domain
+
+    def statistics_of(self, volume: Volume) -> Statistics:
+        """Grey values of a volume: those seen in training, else measured now."""
+        known = self.header.statistics.get(volume.name)
+        return known or measure(volume.at(self.header.pixel_size), seed=self.header.settings.seed)
+
+    def probabilities(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
+        """Class probabilities, B x C x H x W float32, of standardised images B x 1 x H x W of any size."""
+        stride = self.network.stride
+        height, width = image.shape[-2:]
+        right, below = -width % stride, -height % stride
+        if right or below:
+            image = torch.nn.functional.pad(image, (0, right, 0, below), mode="replicate")
+        image = image.contiguous(memory_format=torch.channels_last)
+        with evaluating(self.network), in_domain(self.network, domain), self.compute.autocast():
+            if not flips:
+                return self.network(image).float().softmax(1)[..., :height, :width]
+            total = torch.zeros(())
+            for axes in ((), (-1,), (-2,), (-1, -2)):
+                total = self.network(image.flip(axes)).float().softmax(1).flip(axes) + total.to(image.device)
+            return (total / 4)[..., :height, :width]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A block to predict.
+
+    Attributes:
+        core: what is kept, in working pixels.
+        seen: what the network sees, in working pixels.
+        native: the voxels that are written.
+    """
+
+    core: Box
+    seen: Box
+    native: Box
+
+
+def _native_range(start: int, stop: int, scale: float, size: int, end: int) -> tuple[int, int]:
+    """Voxels whose centres lie in the working pixels start ... stop; the last block takes what is left."""
+    first = 0 if start == 0 else int(np.ceil(start / scale - 0.5 - 1e-9))
+    last = size if stop >= end else int(np.ceil(stop / scale - 0.5 - 1e-9))
+    return min(first, size), min(last, size)
+
+
+def make_tile(view: Resampled, core: Box, halo: int, stride: int) -> Tile:
+    """The tile of a core: its halo ends at the volume, and starts where the network's grid of poolings does."""
+    (z0, *low), (z1, *high) = core.start, core.stop
+    seen_low = [max(0, (a - halo) // stride * stride) for a in low]
+    seen_high = [min(n, b + halo) for b, n in zip(high, view.shape[1:], strict=True)]
+    native = [
+        _native_range(a, b, scale, size, end)
+        for a, b, scale, size, end in zip(low, high, view.scale, view.volume.shape[1:], view.shape[1:], strict=True)
+    ]
+    return Tile(
+        core,
+        Box((z0, seen_low[0], seen_low[1]), (z1, seen_high[0], seen_high[1])),
+        Box((z0, native[0][0], native[1][0]), (z1, native[0][1], native[1][1])),
+    )
+
+
+def plan(view: Resampled, network: UNet, settings: PredictSettings) -> list[Tile]:
+    """Tiles that cover a volume once: whole sections, several at once, where the memory allows."""
+    pixels = int(settings.memory * 2**30 / (network.base * 4 * 8))
+    side = settings.block or max(network.stride, int(pixels**0.5))
+    depth, *sizes = view.shape
+    cuts = []
+    for size in sizes:
+        parts = 1 if size <= side else ceil(size / max(side - 2 * network.halo, side // 2, network.stride))
+        step = ceil(size / parts / network.stride) * network.stride
+        cuts.append([(a, min(a + step, size)) for a in range(0, size, step)])
+    area = min(side, sizes[0]) * min(side, sizes[1])
+    sections = max(1, min(depth, pixels // area)) if not settings.block else 1
+    return [
+        make_tile(view, Box((z, y0, x0), (min(z + sections, depth), y1, x1)), network.halo, network.stride)
+        for z in range(0, depth, sections)
+        for y0, y1 in cuts[0]
+        for x0, x1 in cuts[1]
+    ]
+
+
+def read_tile(view: Resampled, tile: Tile, statistics: Statistics) -> Tensor:
+    """The standardised image of a tile, B x 1 x H x W, one section an entry."""
+    image = statistics.standardise(view.read(tile.seen).astype(np.float32, copy=True))
+    return torch.from_numpy(image).unsqueeze(1)
+
+
+def finish_tile(view: Resampled, tile: Tile, probabilities: Tensor) -> Tensor:
+    """Cut the core out, at the volume's own pixel size: B x C x (native rows) x (native columns)."""
+    if view.scale == (1, 1):
+        (_, y0, x0), (_, y1, x1) = tile.native.start, tile.native.stop
+        (_, sy, sx) = tile.seen.start
+        return probabilities[..., y0 - sy : y1 - sy, x0 - sx : x1 - sx]
+    for axis in (0, 1):
+        weights = _enlarging(view, tile, axis).to(probabilities.device)
+        probabilities = weights @ probabilities if axis == 0 else probabilities @ weights.T
+    return probabilities
+
+
+def _enlarging(view: Resampled, tile: Tile, axis: int) -> Tensor:
+    """Weights from the seen working pixels to the native voxels along rows (0) or columns (1)."""
+    size = view.shape[1 + axis]
+    first, weights = interval_weights(
+        tile.native.start[1 + axis], tile.native.stop[1 + axis], 1 / view.scale[axis], size
+    )
+    start, stop = tile.seen.start[1 + axis], tile.seen.stop[1 + axis]
+    full = np.zeros((len(weights), stop - start), np.float32)
+    low, high = max(first, start), min(first + weights.shape[1], stop)
+    full[:, low - start : high - start] = weights[:, low - first : high - first]
+    return torch.from_numpy(full / full.sum(1, keepdims=True))
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Entropy over classes as a share of its maximum log C, B x H x W between 0 and 1 (Roels & Saeys 2019, eq. 1)."""
+    return torch.special.entr(probabilities).sum(1) / float(np.log(probabilities.shape[1]))
+
+
+def to_bytes(values: Tensor) -> Bytes:
+    """0 ... 1 as 0 ... 255."""
+    return (values * 255).round_().to(torch.uint8).cpu().numpy()
+
+
+def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
+    """Probabilities of the foreground classes in one box of one section, uint8 (C - 1, rows, columns)."""
+    view = volume.at(predictor.header.pixel_size)
+    core = view.box_of(box)
+    tile = make_tile(view, core, predictor.network.halo, predictor.network.stride)
+    tile = Tile(core, tile.seen, box)
+    image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
+    probabilities = predictor.probabilities(image, predictor.domain_of(volume))
+    return to_bytes(finish_tile(view, tile, probabilities)[0, 1:])
+
+
+class Prediction:
+    """A volume's probabilities and uncertainty on disk, and which tiles of them are done.
+
+    ``probabilities.zarr/<volume>``: uint8 (C - 1, z, y, x), 255 times the probability of classes 1 ... C - 1;
+    ``uncertainty.zarr/<volume>``: uint8 (z, y, x), 255 times the entropy over log C; ``predicted-<volume>.jsonl``: the
+    tiles done.
+
+    Args:
+        folder: of the run, or another.
+        volume: its name.
+    """
+
+    def __init__(self, folder: Path, volume: str) -> None:
+        self.folder, self.name = folder, volume
+        self.journal = folder / f"predicted-{volume}.jsonl"
+
+    @property
+    def probabilities(self) -> zarr.Array[Any]:
+        """Opened for reading."""
+        return zarr.open_array(self.folder / "probabilities.zarr" / self.name, mode="r")
+
+    @property
+    def uncertainty(self) -> zarr.Array[Any]:
+        """Opened for reading."""
+        return zarr.open_array(self.folder / "uncertainty.zarr" / self.name, mode="r")
+
+    def complete(self, step: int, *, uncertainty: bool = False) -> bool:
+        """Whether every tile was predicted with the model of this step (and, if asked, its uncertainty kept)."""
+        head, done = self._read()
+        known = bool(head) and head["step"] == step and (head["uncertainty"] or not uncertainty)
+        return known and len(done) >= int(head["tiles"])
+
+    def _read(self) -> tuple[dict[str, Any], set[int]]:
+        lines = self.journal.read_text().splitlines() if self.journal.exists() else []
+        try:
+            head = json.loads(lines[0]) if lines else {}
+        except ValueError:
+            return {}, set()
+        return head, {int(line) for line in lines[1:] if line.isdigit()}
+
+    def begin(self, head: dict[str, Any], shape: tuple[int, ...], *, uncertainty: bool) -> set[int]:
+        """Continue what was begun with the same model and plan, or start anew; returns the tiles done."""
+        known, done = self._read()
+        if known == head:
+            return done
+        self._create("probabilities.zarr", shape)
+        if uncertainty:
+            self._create("uncertainty.zarr", shape[1:])
+        self.journal.write_text(json.dumps(head) + "\n")
+        return set()
+
+    def _create(self, group: str, shape: tuple[int, ...]) -> None:
+        zarr.open_group(self.folder / group, mode="a")
+        chunks = (1,) * (len(shape) - 2) + tuple(min(CHUNK, n) for n in shape[-2:])
+        zarr.create_array(
+            self.folder / group / self.name, shape=shape, dtype="uint8", chunks=chunks, fill_value=0, overwrite=True
+        )
+
+    def tile_done(self, index: int) -> None:
+        """Note that a tile is on disk."""
+        with self.journal.open("a") as file:
+            file.write(f"{index}\n")
+
+
+def predict(predictor: Predictor, volume: Volume, settings: PredictSettings, folder: Path) -> Iterator[Event]:
+    """Predict a whole volume into ``folder`` (see `Prediction`); stopped, it goes on where it was at the next call.
+
+    Memory is bounded by the block. Reading, computing and writing overlap.
+
+    Yields:
+        TileDone after each block is on disk, Saved at the end.
+    """
+    view = volume.at(predictor.header.pixel_size)
+    tiles = plan(view, predictor.network, settings)
+    classes = len(predictor.header.classes)
+    prediction = Prediction(folder, volume.name)
+    head = {
+        "step": predictor.header.step,
+        "tiles": len(tiles),
+        "first": list(tiles[0].core.bounds),
+        "flips": settings.flips,
+        "uncertainty": settings.uncertainty,
+        "shape": list(volume.shape),
+    }
+    done = prediction.begin(head, (classes - 1, *volume.shape), uncertainty=settings.uncertainty)
+    for index in _predict_tiles(predictor, view, tiles, done, settings, prediction):
+        prediction.tile_done(index)
+        done.add(index)
+        yield TileDone(volume.name, tiles[index].native.bounds, len(done), len(tiles))
+    yield Saved(str(folder / "probabilities.zarr" / volume.name), predictor.header.step)
+
+
+def _predict_tiles(
+    predictor: Predictor,
+    view: Resampled,
+    tiles: list[Tile],
+    done: set[int],
+    settings: PredictSettings,
+    prediction: Prediction,
+) -> Iterator[int]:
+    left = [index for index in range(len(tiles)) if index not in done]
+    if not left:
+        return
+    statistics, domain = predictor.statistics_of(view.volume), predictor.domain_of(view.volume)
+    probabilities = zarr.open_array(prediction.folder / "probabilities.zarr" / prediction.name, mode="r+")
+    uncertainty = (
+        zarr.open_array(prediction.folder / "uncertainty.zarr" / prediction.name, mode="r+")
+        if settings.uncertainty
+        else None
+    )
+
+    def write(tile: Tile, values: Bytes, doubt: Bytes | None) -> None:
+        probabilities[(slice(None), *tile.native.slices)] = values
+        if uncertainty is not None and doubt is not None:
+            uncertainty[tile.native.slices] = doubt
+
+    images = prefetched(lambda i: read_tile(view, tiles[left[i]], statistics), 0, len(left), ahead=2)
+    with ThreadPoolExecutor(1, "write") as writer:
+        waiting: tuple[int, Future[None]] | None = None
+        try:
+            for index, image in zip(left, images, strict=True):
+                on_device = image.to(predictor.compute.device)
+                result = finish_tile(
+                    view, tiles[index], predictor.probabilities(on_device, domain, flips=settings.flips)
+                )
+                values = np.moveaxis(to_bytes(result[:, 1:]), 0, 1)
+                doubt = to_bytes(entropy(result)) if uncertainty is not None else None
+                if waiting is not None:
+                    waiting[1].result()
+                    yield waiting[0]
+                waiting = index, writer.submit(write, tiles[index], values, doubt)
+            if waiting is not None:
+                waiting[1].result()
+                yield waiting[0]
+        finally:
+            images.close()
