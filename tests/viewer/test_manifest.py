@@ -1,0 +1,62 @@
+"""The manifest: valid, pointing at what exists, and found by napari's menus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import napari
+import numpy as np
+import pytest
+import tifffile
+from npe2 import PluginManager, PluginManifest
+from npe2.manifest.utils import import_python_name
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def manifest():
+    return PluginManifest.from_distribution("napari-emda")
+
+
+def test_every_command_can_be_imported(manifest):
+    for command in manifest.contributions.commands:
+        if not command.python_name.startswith("napari_emda._gui") or (ROOT / "src/napari_emda/_gui/dock.py").exists():
+            assert callable(import_python_name(command.python_name)), command.id
+
+
+def test_the_manifest_is_seen_at_the_top():
+    if not (ROOT / "napari.yaml").is_symlink():
+        pytest.skip("this checkout has no symbolic links")
+    assert (ROOT / "napari.yaml").resolve() == ROOT / "src" / "napari_emda" / "napari.yaml"
+
+
+def test_the_menus_and_samples_name_what_is_there(manifest):
+    ids = {command.id for command in manifest.contributions.commands}
+    segment = manifest.contributions.menus["napari/layers/segment"]
+    assert [item.command for item in segment] == ["napari-emda.dock"]
+    assert {sample.key for sample in manifest.contributions.sample_data} == {"phantom", "vnc", "vnc_unlabelled"}
+    assert {sample.command for sample in manifest.contributions.sample_data} <= ids
+    for sample in manifest.contributions.sample_data:
+        if sample.key.startswith("vnc"):
+            assert "CC BY-NC-SA 3.0" in sample.display_name
+
+
+def test_menu_of_napari_still_exists():
+    from napari._app_model.constants import MenuId
+
+    assert "napari/layers/segment" in MenuId.contributables()
+
+
+def test_sample_and_writer_in_a_viewer(make_napari_viewer, tmp_path):
+    if "napari-emda" not in PluginManager.instance():
+        PluginManager.instance().register(PluginManifest.from_distribution("napari-emda"))
+    viewer = make_napari_viewer()
+    layers = viewer.open_sample("napari-emda", "phantom")
+    assert [layer.name for layer in layers] == ["phantom source", "phantom source mitochondria", "phantom target"]
+    labels = viewer.layers["phantom source mitochondria"]
+    written = napari.save_layers(str(tmp_path / "mask.tif"), [labels], plugin="napari-emda")
+    assert written == [str(tmp_path / "mask.tif")]
+    np.testing.assert_array_equal(tifffile.imread(written[0]), labels.data)
+    with tifffile.TiffFile(written[0]) as file:
+        assert (file.imagej_metadata["spacing"], file.imagej_metadata["unit"]) == (50, "nm")
