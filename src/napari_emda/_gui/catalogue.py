@@ -1,0 +1,86 @@
+"""What methods and strategies there are: asked of a child process, since only that one may load torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_emda.errors import JobError
+
+COMMAND = (sys.executable, "-m", "napari_emda", "methods", "--json")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method or a strategy: its name, its sentence, the JSON schema of its settings, and what it needs."""
+
+    name: str
+    summary: str = ""
+    schema: dict[str, Any] = field(default_factory=dict)
+    domains: tuple[str, ...] = ()
+    needs_annotations: bool = False
+    needs_prediction: bool = True
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All methods and strategies by name, and the device that jobs compute on."""
+
+    methods: dict[str, Choice]
+    strategies: dict[str, Choice]
+    device: str = "cpu"
+
+
+def parse(line: str) -> Catalogue:
+    """Read the line that ``napari-emda methods --json`` ends with."""
+    values = json.loads(line)
+    methods, strategies = (
+        {entry["name"]: _choice(entry) for entry in values[kind]} for kind in ("methods", "strategies")
+    )
+    return Catalogue(methods, strategies, values.get("device", "cpu"))
+
+
+def _choice(entry: dict[str, Any]) -> Choice:
+    keys = ("name", "summary", "schema", "needs_annotations", "needs_prediction")
+    return Choice(**{key: entry[key] for key in keys if key in entry}, domains=tuple(entry.get("domains", ())))
+
+
+_known: dict[tuple[str, ...], Catalogue] = {}
+
+
+def fetch(stop: threading.Event, command: Sequence[str] = COMMAND) -> Catalogue:
+    """Ask, once per process; takes the seconds that importing torch takes, so call it from a worker thread.
+
+    Raises:
+        JobError: no answer, or ``stop`` was set.
+    """
+    key = tuple(command)
+    if key not in _known:
+        _known[key] = _answer(key, stop)
+    return _known[key]
+
+
+def _answer(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
+    why = "it gave no answer"
+    try:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            encoding="utf-8", errors="replace",
+        ) as process:
+            while True:
+                try:
+                    output, errors = process.communicate(timeout=0.1)
+                    break
+                except subprocess.TimeoutExpired:
+                    if stop.is_set():
+                        process.kill()
+        why = errors.strip().splitlines()[-1][:160] if errors.strip() else why
+        return parse(output.strip().splitlines()[-1])
+    except (OSError, IndexError, ValueError, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, OSError) else why
+        raise JobError(f"The methods could not be read ({why}): check the installation of torch.") from None

@@ -1,0 +1,264 @@
+"""The first panel: which layers are source and target, and where the project lives."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image, Labels, Layer
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QWidget
+
+from napari_emda._gui.adapters import array_of, refusal, spacing_of
+from napari_emda._gui.intake import (
+    Pick,
+    check,
+    domain_gap,
+    gap_in_words,
+    proposed_folder,
+    size_remark,
+    store,
+)
+from napari_emda._gui.jobs import in_background
+from napari_emda._gui.parts import LayerChoice, Sentence, VoxelSize, button, column, labelled, row
+from napari_emda._gui.session import Session
+from napari_emda.errors import EmdaError
+from napari_emda.project import Project, VolumeEntry
+
+_ZERO = {"0 means background": "background", "0 means not annotated": "unannotated"}
+
+
+class DataPanel(QWidget):
+    """Source image and labels, target image, voxel sizes, classes, project folder."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session, self._stop = session, threading.Event()
+        self._working = False
+        viewer = session.viewer
+        self.source, self.target = (LayerChoice(viewer, Image, refusal) for _ in range(2))
+        self.labels = LayerChoice(viewer, Labels, refusal)
+        self.source_size, self.target_size = VoxelSize(), VoxelSize()
+        self.zero = QComboBox()
+        self.zero.addItems(list(_ZERO))
+        self.zero.setToolTip("What the value 0 stands for in the labels.")
+        self.classes = QLineEdit("background, foreground")
+        self.classes.setToolTip("Names of the classes, background first, separated by commas.")
+        self.folder = QLineEdit()
+        self.folder.setToolTip("The project: a new folder for everything that is made. Your files stay where they are.")
+        self.left_out, self.sizes, self.gap = Sentence(), Sentence(), Sentence()
+        self.missing = Sentence()
+        self.use = button("Use these layers", "Check the layers and make the project.", self.use_layers)
+        self.open = button("Open a project …", "Go on with a project folder.", self.choose_project)
+        self.current = Sentence()
+        self._build()
+        self._connect()
+        self.refresh()
+
+    def _build(self) -> None:
+        browse = button("…", "Choose a folder.", self._browse)
+        browse.setFixedWidth(28)
+        fields = labelled(
+            ("source image", self.source), ("voxel size", self.source_size), ("source labels", self.labels),
+            ("", self.zero), ("target image", self.target), ("voxel size", self.target_size),
+            ("classes", self.classes), ("project in", row(None, self.folder, (browse, 0))),
+        )
+        column(self, self.open, self.current, fields, self.left_out, self.sizes, self.gap, self.missing, self.use)
+
+    def _connect(self) -> None:
+        layers = self._session.viewer.layers
+        for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
+            event.connect(self.refresh)
+        self._session.closing.connect(self._close)
+        self._session.project_changed.connect(self._show_project)
+        for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
+            choice.chosen.connect(partial(self._on_image, choice, size))
+            size.edited.connect(self._remark)
+        self.labels.chosen.connect(self._on_labels)
+
+    def _close(self) -> None:
+        self._stop.set()
+        events = self._session.viewer.layers.events
+        for event in (events.inserted, events.removed, events.renamed):
+            event.disconnect(self.refresh)
+
+    # -- choosing ------------------------------------------------------------------------------------------------
+
+    def refresh(self, event: Any = None) -> None:
+        """Offer the layers that there are now; fill in what has only one answer."""
+        ours = self._session.is_output
+        for choice in (self.source, self.labels, self.target):
+            choice.refresh(lambda layer: not ours(layer))
+        left_out = {**self.source.left_out, **self.labels.left_out}
+        sentences = (f"'{name}' is not offered: it {why}." for name, why in left_out.items())
+        self.left_out.show_text(" ".join(sentences), "hint")
+        self._guess()
+        self._remark()
+
+    def _guess(self) -> None:
+        """The labels' image is the source, the other one the target, as long as the user has not chosen."""
+        labels, images = self.labels.layers(), self.source.layers()
+        if self.labels.layer() is None and labels:
+            self.labels.choose(labels[0])
+        chosen = self.labels.layer()
+        if self.source.layer() is None and images:
+            self.source.choose(next((i for i in images if chosen is not None and _belong(i, chosen)), images[0]))
+        others = [image for image in images if image is not self.source.layer()]
+        if self.target.layer() is None and others:
+            self.target.choose(others[0])
+
+    def _on_image(self, choice: LayerChoice, size: VoxelSize) -> None:
+        layer = choice.layer()
+        size.set_value(None if layer is None else spacing_of(layer))
+        if not self.folder.isModified():
+            self.folder.setText(str(proposed_folder([self._image(self.target), self._image(self.source)])))
+        self._measure_gap()
+
+    def _on_labels(self) -> None:
+        """Name the class as the labels are named, as long as the user has typed nothing."""
+        labels, source = self.labels.layer(), self.source.layer()
+        if labels is not None and not self.classes.isModified():
+            name = class_in_name(labels.name, source.name if source is not None else "")
+            self.classes.setText(f"background, {name}")
+        self._remark()
+
+    @staticmethod
+    def _image(choice: LayerChoice) -> Image | None:
+        layer = choice.layer()
+        return layer if isinstance(layer, Image) else None
+
+    def _remark(self) -> None:
+        source, target = self.source.layer(), self.target.layer()
+        remark = size_remark(
+            self.source_size.value() if source is not None else (1, 1, 1),
+            self.target_size.value() if target is not None else (1, 1, 1),
+        ) if source is not None and target is not None else ""
+        self.sizes.show_text(remark, "hint")
+        needed = {"a source image": source, "labels of the source": self.labels.layer(), "a target image": target}
+        missing = [what for what, layer in needed.items() if layer is None]
+        text = f"Still needed: {', '.join(missing)}. Open them in napari, or try File > Open Sample." if missing else ""
+        self.missing.show_text("Reading the layers …" if self._working else text, "note" if self._working else "hint")
+        self.use.setEnabled(not missing and not self._working)
+
+    def _measure_gap(self) -> None:
+        source, target = self._image(self.source), self._image(self.target)
+        self.gap.show_text("")
+        if source is None or target is None or source is target or self._stop.is_set():
+            return
+
+        def show(gap: tuple[float, float]) -> None:
+            if (source, target) == (self.source.layer(), self.target.layer()) and not self._stop.is_set():
+                self.gap.show_text(gap_in_words(*gap))
+
+        in_background(lambda: domain_gap(array_of(source), array_of(target)), show, lambda text: None)
+
+    def _browse(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder for the project", str(Path(self.folder.text()).parent))
+        if folder:
+            used = any(Path(folder).iterdir())
+            self.folder.setText(str(Path(folder) / "emda-project") if used else folder)
+            self.folder.setModified(True)
+
+    # -- making and opening a project ----------------------------------------------------------------------------
+
+    def class_names(self) -> tuple[str, ...]:
+        """The typed classes."""
+        return tuple(name.strip() for name in self.classes.text().split(","))
+
+    def picks(self) -> list[Pick]:
+        """The two volumes as they are chosen."""
+        source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
+        assert isinstance(source, Image)
+        assert isinstance(target, Image)
+        zero: Any = _ZERO[self.zero.currentText()]
+        return [
+            Pick(source, "source", self.source_size.value(), labels if isinstance(labels, Labels) else None, zero),
+            Pick(target, "target", self.target_size.value()),
+        ]
+
+    def use_layers(self) -> None:
+        """Check everything, then make the project; a mistake changes nothing on disk."""
+        if self._session.runner.busy:
+            self._session.say(self._session.runner.busy, "error")
+            return
+        picks, classes, folder = self.picks(), self.class_names(), Path(self.folder.text().strip())
+        self._set_working(True)
+        in_background(lambda: check(picks, classes, self._stop), lambda _: self._make(picks, classes, folder),
+                      self._fail)
+
+    def _make(self, picks: list[Pick], classes: tuple[str, ...], folder: Path) -> None:
+        if self._stop.is_set():
+            return
+        try:
+            project = Project.create(folder, classes)
+        except EmdaError as error:
+            self._fail(str(error))
+            return
+        in_background(lambda: store(project, picks, self._stop), lambda entries: self._finish(project, entries, picks),
+                      lambda text: self._undo(project, text))
+
+    def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
+        if self._stop.is_set():
+            project.close()
+            return
+        for entry in entries:
+            project.add(entry)
+        self._set_working(False)
+        layers: dict[str, Layer] = {e.name: pick.image for e, pick in zip(entries, picks, strict=True)}
+        self._session.adopt(project, layers)
+        self._session.say(f"The project is set up in {project.folder}. Next: train.", "done")
+
+    def _undo(self, project: Project, text: str) -> None:
+        project.close()
+        for name in ("project.json", ".lock"):
+            (project.folder / name).unlink(missing_ok=True)
+        self._fail(text)
+
+    def _fail(self, text: str) -> None:
+        if not self._stop.is_set():
+            self._set_working(False)
+            self._session.say(text, "error")
+
+    def _set_working(self, working: bool) -> None:
+        self._working = working
+        self._remark()
+
+    def choose_project(self) -> None:
+        """Ask for a project folder and open it."""
+        folder = QFileDialog.getExistingDirectory(self, "Open a project", str(Path.home()))
+        if folder:
+            self.open_project(Path(folder))
+
+    def open_project(self, folder: Path) -> None:
+        """Open a project and show its volumes."""
+        if self._session.runner.busy:
+            self._session.say(self._session.runner.busy, "error")
+            return
+        with self._session.telling():
+            if self._session.project is not None and self._session.project.folder == folder:
+                return
+            self._session.adopt(Project.open(folder, exclusive=True))
+            self._session.say(f"The project {folder} is open.", "done")
+
+    def _show_project(self) -> None:
+        project = self._session.project
+        if project is None:
+            return
+        names = {domain: ", ".join(e.name for e in project.entries if e.domain == domain) or "–"
+                 for domain in ("source", "target")}
+        self.current.show_text(f"Project {project.folder.name}: {names['source']} → {names['target']}, "
+                               f"{len(project.runs())} trained.", "done")
+
+
+def class_in_name(labels: str, source: str) -> str:
+    """What a label layer is called beyond its image's name: 'VNC mitochondria' of 'VNC' is 'mitochondria'."""
+    words = [word for word in labels.replace("_", " ").split() if word.lower() not in source.replace("_", " ").lower()]
+    known = [word for word in words if word.isalpha() and word.lower() not in ("label", "labels", "mask", "source")]
+    return known[-1].lower() if known else "foreground"
+
+
+def _belong(image: Layer, labels: Layer) -> bool:
+    """Whether the labels may be those of the image: a guess to start from."""
+    shapes = [tuple(array_of(layer).shape) for layer in (image, labels) if isinstance(layer, Image | Labels)]
+    return shapes[0] == shapes[-1]

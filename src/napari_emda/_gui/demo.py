@@ -1,0 +1,30 @@
+"""``napari-emda demo``: the viewer with the phantom and the dock."""
+
+from __future__ import annotations
+
+import napari
+
+from napari_emda._gui.adapters import Placement
+from napari_emda._gui.dock import Dock, make_dock
+from napari_emda.data.phantom import SPACING, phantom
+
+SHAPE = (24, 256, 256)
+
+
+def show_demo(viewer: napari.Viewer, seed: int = 0) -> Dock:
+    """Add the phantom's layers and the dock to a viewer."""
+    where = Placement(SPACING).arguments()
+    source, labels = phantom(SHAPE, "source", seed)
+    target, _ = phantom(SHAPE, "target", seed)
+    viewer.add_image(source, name="phantom source", **where)
+    viewer.add_labels(labels, name="phantom source mitochondria", **where)
+    viewer.add_image(target, name="phantom target", **where)
+    dock = make_dock(viewer)
+    viewer.window.add_dock_widget(dock, name="napari-emda", area="right")
+    return dock
+
+
+def open_demo(seed: int = 0) -> None:
+    """Open the viewer and wait until it is closed."""
+    show_demo(napari.Viewer(title="napari-emda demo"), seed)
+    napari.run()

@@ -1,0 +1,147 @@
+"""The panels in one dock, one project per viewer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import napari.viewer
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
+
+from napari_emda._gui import catalogue
+from napari_emda._gui.annotate_panel import AnnotatePanel
+from napari_emda._gui.data_panel import DataPanel
+from napari_emda._gui.export_panel import ExportPanel
+from napari_emda._gui.jobs import COMMAND, in_background
+from napari_emda._gui.parts import Drawer, Notices
+from napari_emda._gui.predict_panel import PredictPanel
+from napari_emda._gui.session import Session
+from napari_emda._gui.train_panel import TrainPanel
+from napari_emda.events import Finished
+
+
+class Dock(QWidget):
+    """Data, Train, Annotate, Predict, Export, in the order of work.
+
+    Args:
+        viewer: whose layers are used.
+        command: what jobs are started with; ``{job}`` stands for the job file.
+        methods_command: what tells the methods and strategies.
+    """
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, command: Sequence[str] = COMMAND,
+        methods_command: Sequence[str] = catalogue.COMMAND,
+    ) -> None:
+        super().__init__()
+        # napari hands plugins a proxy of the viewer, and the proxies of one layer are not the same object.
+        viewer = getattr(viewer, "__wrapped__", viewer)
+        self.session = Session(viewer, command)
+        self.notices = Notices()
+        self.data = DataPanel(self.session)
+        self.train = TrainPanel(self.session)
+        self.annotate = AnnotatePanel(self.session)
+        self.predict = PredictPanel(self.session)
+        self.export = ExportPanel(self.session)
+        panels = {"Data": self.data, "Train": self.train, "Annotate": self.annotate, "Predict": self.predict,
+                  "Export": self.export}
+        self.drawers = {name: Drawer(name, panel, strong=True) for name, panel in panels.items()}
+        self._stop = threading.Event()
+        self._window: QObject | None = None
+        self._closing = self._docked = False
+        self._build()
+        self.session.said.connect(self.notices.show_text)
+        self.session.adopted.connect(lambda: self.show_only("Train"))
+        self.session.runner.ended.connect(self._on_ended)
+        application = QApplication.instance()
+        assert application is not None
+        application.aboutToQuit.connect(self.shut_down)
+        self._fetch(methods_command)
+
+    def _build(self) -> None:
+        inside = QWidget()
+        layout = QVBoxLayout(inside)
+        layout.setContentsMargins(2, 2, 6, 2)
+        layout.setSpacing(4)
+        for drawer in self.drawers.values():
+            layout.addWidget(drawer)
+        layout.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setWidget(inside)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(2, 2, 2, 2)
+        outer.addWidget(self.notices)
+        outer.addWidget(scroll, 1)
+        self.setMinimumWidth(360)
+        self.show_only("Data")
+
+    def show_only(self, name: str) -> None:
+        """Open one part and close the others."""
+        for title, drawer in self.drawers.items():
+            if title == name:
+                drawer.open()
+            else:
+                drawer.close_up()
+
+    def _fetch(self, command: Sequence[str]) -> None:
+        in_background(
+            lambda: catalogue.fetch(self._stop, command), self.session.set_catalogue,
+            lambda text: None if self.session.closed else self.session.say(text, "error"),
+        )
+
+    def _on_ended(self, last: object) -> None:
+        """Lead on to the next part."""
+        job = self.session.runner.last_job
+        if isinstance(last, Finished) and job is not None and job.kind == "train":
+            self.drawers["Annotate"].open()
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def event(self, event: QEvent | None) -> bool:
+        """See where the dock is put, and when it is taken away."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parent() is None and self._docked:
+                self.shut_down()
+            self._docked = self.parent() is not None
+        if event is not None and event.type() == QEvent.Type.Show:
+            self._watch_window()
+        return bool(super().event(event))
+
+    def _watch_window(self) -> None:
+        """Look at the events of the main window: a dock is not told when that closes."""
+        window = self.window()
+        if window is not self and window is not self._window and window is not None:
+            if self._window is not None:
+                self._window.removeEventFilter(self)
+            self._window = window
+            window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """End everything when the window closes: at once when a program closes it, else when the user has agreed."""
+        if watched is self._window and event is not None:
+            if event.type() == QEvent.Type.Close:
+                self._closing = True
+                if not event.spontaneous():
+                    self.shut_down()
+            elif event.type() == QEvent.Type.Hide and self._closing:
+                self.shut_down()
+        return False
+
+    def shut_down(self) -> None:
+        """End the child, put everything on disk, give the project back; safe to call more than once."""
+        if self.session.closed:
+            return
+        self._stop.set()
+        self.session.close()
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.disconnect(self.shut_down)
+
+
+def make_dock(viewer: napari.viewer.Viewer) -> Dock:
+    """The dock for a viewer, not yet put into its window."""
+    return Dock(viewer)

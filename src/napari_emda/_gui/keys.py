@@ -1,0 +1,66 @@
+"""Keys of the annotation round: bound while the dock is there, none of them napari's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from napari.utils.key_bindings import coerce_keybinding
+
+KEYS: dict[str, tuple[str, str]] = {
+    "N": ("next", "next patch"),
+    "Shift-N": ("back", "previous patch"),
+    "K": ("done", "done: keep this patch as it is painted"),
+    "Shift-K": ("partial", "done, only what I painted"),
+    "J": ("skip", "skip this patch"),
+    "U": ("undo", "undo the last done"),
+    "H": ("prediction", "hide or show the paint"),
+    "Shift-H": ("uncertainty", "hide or show the uncertainty"),
+    **{f"Alt-{k}": (f"class {k}", f"paint with class {k}") for k in range(1, 10)},
+}
+"""Key to the name of its action and what it does."""
+
+
+def help_text() -> str:
+    """The keys as a table in HTML."""
+    rows = [(key, text) for key, (name, text) in KEYS.items() if not name.startswith("class")]
+    rows.append(("Alt-1 … 9", "paint with that class"))
+    cells = "".join(f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in rows)
+    return f"<table>{cells}</table><p>They act while the mouse or keyboard is on the canvas.</p>"
+
+
+class KeyBindings:
+    """Binds the keys to a viewer and to layers, and takes them away again, bringing back what was bound before.
+
+    Args:
+        actions: what each name in `KEYS` does.
+    """
+
+    def __init__(self, actions: Mapping[str, Callable[[], object]]) -> None:
+        self._actions = actions
+        self._before: list[tuple[ViewerModel | Layer, Any, Any]] = []
+
+    def bind(self, owner: ViewerModel | Layer) -> None:
+        """Bind all keys on a viewer or a layer, once."""
+        if any(known is owner for known, _, _ in self._before):
+            return
+        for key, (name, _) in KEYS.items():
+            action = self._actions.get(name)
+            if action is not None:
+                self._before.append((owner, key, owner.keymap.get(coerce_keybinding(key))))
+                owner.bind_key(key, _press(action), overwrite=True)
+
+    def unbind(self) -> None:
+        """Take all of them away."""
+        for owner, key, before in self._before:
+            owner.bind_key(key, before, overwrite=True)
+        self._before = []
+
+
+def _press(action: Callable[[], object]) -> Callable[[Any], None]:
+    def pressed(owner: Any) -> None:
+        action()
+
+    return pressed

@@ -1,0 +1,43 @@
+"""Colours of classes and scores: the same in every layer, list and button."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
+from numpy.typing import NDArray
+
+_CLASSES = ("#7f8c9a", "#ff4fa3", "#35c6d0", "#f2c53d", "#8fd14f", "#a07bf0", "#ff8a3c", "#4f8df7", "#d9d9d9")
+STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#7a7a7a"}
+
+
+def class_colour(index: int) -> str:
+    """The colour of a class; class 0, the background, is grey."""
+    return _CLASSES[index] if index < len(_CLASSES) else _CLASSES[1 + (index - 1) % (len(_CLASSES) - 1)]
+
+
+def annotation_colours(classes: Sequence[str]) -> DirectLabelColormap:
+    """For layers in which 0 is not annotated and k is class k - 1."""
+    colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=colours | {k + 1: class_colour(k) for k in range(len(classes))})
+
+
+def mask_colours(classes: Sequence[str]) -> DirectLabelColormap:
+    """For layers in which k is class k."""
+    colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=colours | {k: class_colour(k) for k in range(1, len(classes))})
+
+
+def score_colours(scores: Sequence[float], states: Sequence[str]) -> NDArray[np.float32]:
+    """RGBA of each region: from violet (low score) to yellow (high) while open, green or grey when decided."""
+    values = np.asarray(scores, float)
+    span = np.ptp(values) if len(values) else 0
+    share = (values - values.min()) / span if span else np.ones(len(values))
+    colours = ensure_colormap("plasma").map(0.35 + 0.6 * share)
+    for index, state in enumerate(states):
+        if state in STATES:
+            code = STATES[state].lstrip("#")
+            colours[index] = [*(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)), 1]
+    return np.asarray(colours, np.float32)

@@ -1,0 +1,209 @@
+"""The fourth panel: segment a whole volume in the background and look at the mask."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from napari.layers import Image, Labels
+from napari.utils.colormaps import Colormap
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
+
+from napari_emda._gui import runs
+from napari_emda._gui.adapters import section_on_view
+from napari_emda._gui.forms import SettingsForm
+from napari_emda._gui.palette import class_colour, mask_colours
+from napari_emda._gui.parts import Drawer, JobStrip, Sentence, button, column, labelled
+from napari_emda._gui.session import Session
+from napari_emda._gui.views import ClassProbability, Mask
+from napari_emda.events import Finished, Started, TileDone
+from napari_emda.jobs import PredictJob
+from napari_emda.project import Project
+from napari_emda.settings import PredictSettings
+
+
+class PredictPanel(QWidget):
+    """Run and volume, start and stop, threshold and smallest object of the mask."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.run, self.volume = QComboBox(), QComboBox()
+        self.run.setToolTip("The trained model; the newest is at the top.")
+        self.volume.setToolTip("What is segmented.")
+        self.form = SettingsForm(PredictSettings.model_json_schema())
+        self.reason = Sentence()
+        self.start = button("Predict", "Segment the whole volume in the background, block by block.", self.predict)
+        self.strip = JobStrip(session.runner, "predict", stop="Stop")
+        self.threshold, self.smallest = QDoubleSpinBox(), QSpinBox()
+        self.threshold.setRange(0.01, 0.99)
+        self.threshold.setSingleStep(0.05)
+        self.threshold.setValue(session.threshold)
+        self.threshold.setToolTip("Probability from which on a voxel belongs to the mask.")
+        self.smallest.setRange(0, 1_000_000)
+        self.smallest.setSingleStep(10)
+        self.smallest.setSuffix(" pixels")
+        self.smallest.setToolTip("Smaller objects are left out; on view they are measured in the section, in exports "
+                                 "through all sections.")
+        self._stopped: tuple[str, str] | None = None
+        self._build()
+        self._connect()
+        self.update_state()
+
+    def _build(self) -> None:
+        model = labelled(("model", self.run), ("volume", self.volume))
+        mask = labelled(("threshold", self.threshold), ("smallest object", self.smallest))
+        column(self, model, Drawer("Advanced", self.form.native), self.reason, self.start, self.strip, mask)
+
+    def _connect(self) -> None:
+        session = self._session
+        session.adopted.connect(self._on_project)
+        session.project_changed.connect(self.update_state)
+        session.runner.started.connect(lambda job: self.update_state())
+        session.runner.happened.connect(self._on_event)
+        session.runner.ended.connect(self._on_ended)
+        self.run.currentTextChanged.connect(lambda _: self._name_button())
+        self.volume.currentTextChanged.connect(lambda _: self._name_button())
+        for box in (self.threshold, self.smallest):
+            box.valueChanged.connect(lambda _: self._on_mask_changed())
+
+    def _on_project(self) -> None:
+        """Show the newest prediction of each volume of the project."""
+        project = self._session.project
+        assert project is not None
+        for entry in project.entries:
+            run = runs.predicted_with(project, entry.name)
+            if run is not None:
+                with self._session.telling():
+                    self.show_prediction(run, entry.name)
+
+    def why_not(self) -> str:
+        """Why nothing can be predicted now; empty when it can."""
+        project = self._session.project
+        if project is None or runs.latest(project) is None:
+            return "Predicting needs a model: train one first."
+        return self._session.runner.busy
+
+    def update_state(self) -> None:
+        """Offer the runs and volumes that there are; grey out what cannot be done."""
+        project = self._session.project
+        names = [] if project is None else list(reversed(project.runs()))
+        volumes = volume_names(project)
+        refill(self.run, names, prefer_first=True)
+        refill(self.volume, volumes)
+        why, job = self.why_not(), self._session.runner.job
+        mine = job is not None and job.kind == "predict"
+        self.reason.show_text("" if mine else why, "hint")
+        self.start.setEnabled(not why)
+        self._name_button()
+
+    def _name_button(self) -> None:
+        begun = self._stopped == (self.run.currentText(), self.volume.currentText())
+        self.start.setText("Continue" if begun else "Predict")
+
+    def predict(self) -> None:
+        """Segment the chosen volume; blocks that are done already are not done again."""
+        project = self._session.project
+        if why := self.why_not():
+            self._session.say(why, "error")
+            return
+        assert project is not None
+        with self._session.telling():
+            self._session.start(PredictJob(
+                project=str(project.folder), run=self.run.currentText(), volume=self.volume.currentText(),
+                settings=PredictSettings.parse(self.form.values()),
+            ))
+
+    # -- layers --------------------------------------------------------------------------------------------------
+
+    def _on_event(self, event: object) -> None:
+        job, session = self._session.runner.job, self._session
+        if isinstance(event, Started):
+            self.update_state()
+        if not isinstance(event, TileDone) or job is None or session.project is None:
+            return
+        if job.kind == "predict":
+            with session.telling():
+                self._refresh(event)
+
+    def _refresh(self, event: TileDone) -> None:
+        """Draw again what lies in the block, if it is on view."""
+        session, run = self._session, self._session.runner.run
+        mask: Any = session.output("mask", event.volume)
+        if mask is None or mask.metadata.get("run") != run:
+            self.show_prediction(run, event.volume)
+            return
+        z = section_on_view(session.viewer, session.place(event.volume), session.shape(event.volume)).start[0]
+        if event.box[0] <= z < event.box[1]:
+            self._redraw(event.volume)
+
+    def _redraw(self, volume: str) -> None:
+        session = self._session
+        assert session.project is not None
+        for role in ("mask", *(f"probability {k}" for k in range(1, len(session.project.classes)))):
+            layer = session.output(role, volume)
+            if layer is not None and layer.visible:
+                layer.refresh()
+
+    def show_prediction(self, run: str, volume: str) -> None:
+        """Show a run's probabilities (hidden at first) and the mask that follows from them."""
+        session, project = self._session, self._session.project
+        assert project is not None
+        stored = runs.array(project, run, "probabilities", volume)
+        if stored is None:
+            return
+        where = session.place(volume).arguments()
+        for index, name in enumerate(project.classes[1:]):
+            session.remove_output(f"probability {index + 1}", volume)
+            session.remove_output(f"preview {index}", volume)
+            colour = Colormap(["black", class_colour(index + 1)], name=f"emda-{name}")
+            session.output(f"probability {index + 1}", volume, partial(
+                Image, ClassProbability(stored, index), name=f"probability of {name}", colormap=colour, visible=False,
+                blending="additive", contrast_limits=(0, 255), multiscale=False, metadata={"run": run}, **where))
+        session.remove_output("mask", volume)
+
+        def mask() -> Labels:
+            made = Labels(Mask(stored, session.threshold, session.smallest), name=f"mask {volume}", opacity=0.5,
+                          colormap=mask_colours(project.classes), multiscale=False, metadata={"run": run}, **where)
+            made.editable = False
+            return made
+
+        session.output("mask", volume, mask)
+
+    def _on_mask_changed(self) -> None:
+        session = self._session
+        session.threshold, session.smallest = self.threshold.value(), self.smallest.value()
+        for entry in session.project.entries if session.project is not None else ():
+            layer: Any = session.output("mask", entry.name)
+            if layer is not None:
+                layer.data.threshold, layer.data.smallest = session.threshold, session.smallest
+                layer.refresh()
+
+    def _on_ended(self, last: object) -> None:
+        ended = self._session.runner.last_job
+        if isinstance(ended, PredictJob):
+            stopped = not (isinstance(last, Finished) and last.status == "done")
+            self._stopped = (ended.run or "", ended.volume or "") if stopped else None
+            if ended.volume is not None and self._session.project is not None:
+                self._redraw(ended.volume)
+        self.update_state()
+
+
+def refill(box: QComboBox, names: list[str], *, prefer_first: bool = False) -> None:
+    """Offer these names, keeping the choice while nothing new has come to the top."""
+    known = [box.itemText(index) for index in range(box.count())]
+    if known == names:
+        return
+    before = box.currentText()
+    with QSignalBlocker(box):
+        box.clear()
+        box.addItems(names)
+        if before in names and not prefer_first:
+            box.setCurrentText(before)
+
+
+def volume_names(project: Project | None) -> list[str]:
+    """The volumes of a project, the target first."""
+    entries = project.entries if project is not None else ()
+    return [entry.name for entry in sorted(entries, key=lambda entry: entry.domain != "target")]

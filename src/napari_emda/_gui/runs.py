@@ -1,0 +1,108 @@
+"""What lies in a project's runs: read from plain files, without torch. No Qt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from napari_emda.errors import EmdaError, JobError
+from napari_emda.jobs import TrainJob, read_job
+from napari_emda.project import Project
+from napari_emda.settings import TrainSettings
+
+
+def latest(project: Project) -> str | None:
+    """The newest run with a model."""
+    runs = project.runs()
+    return runs[-1] if runs else None
+
+
+def train_job(project: Project, run: str) -> TrainJob | None:
+    """How a run was started; None when its job file is gone or damaged."""
+    try:
+        job = read_job(project.folder / "runs" / run / "job.json")
+    except EmdaError:
+        return None
+    return job if isinstance(job, TrainJob) else None
+
+
+def saved_step(folder: Path) -> int:
+    """The step of a run's last checkpoint, as its log tells."""
+    step = 0
+    for entry in log(folder):
+        if entry.get("event") == "saved":
+            step = max(step, int(entry.get("step", 0)))
+    return step
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    """The events that a run has logged; a last line that was cut off is passed over."""
+    entries = []
+    try:
+        lines = (folder / "log.jsonl").read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return entries
+
+
+def unfinished(project: Project) -> tuple[str, int, int] | None:
+    """The newest run if it was cut short: its name, the step of its checkpoint, the steps it was to have."""
+    run = latest(project)
+    job = train_job(project, run) if run is not None else None
+    if run is None or job is None:
+        return None
+    step = saved_step(project.folder / "runs" / run)
+    return (run, step, job.settings.steps) if 0 < step < job.settings.steps else None
+
+
+def resume_job(project: Project, run: str) -> TrainJob:
+    """The job that goes on with a run; JobError when its job file is gone."""
+    job = train_job(project, run)
+    if job is None:
+        raise JobError(f"The run '{run}' has lost its job file: start a new training from it.")
+    return job.model_copy(update={"resume": run, "project": str(project.folder)})
+
+
+def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
+    """The job that starts from the latest run's network, with its settings; JobError when there is no run."""
+    run = latest(project)
+    if run is None:
+        raise JobError("There is no model to start from: train one first.")
+    before = train_job(project, run)
+    settings: Mapping[str, Any] = before.settings.model_dump() if before is not None else {}
+    method_settings = before.method_settings if before is not None and before.method == method else {}
+    return TrainJob(
+        project=str(project.folder), method=method, method_settings=method_settings, start_from=run,
+        settings=TrainSettings.parse({**settings, "steps": steps}),
+    )
+
+
+def array(project: Project, run: str, kind: str, volume: str) -> zarr.Array[Any] | None:
+    """A run's ``probabilities`` or ``uncertainty`` of a volume, read-only; None when there is none."""
+    path = project.folder / "runs" / run / f"{kind}.zarr" / volume
+    try:
+        return zarr.open_array(path, mode="r") if path.exists() else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def predicted_with(project: Project, volume: str) -> str | None:
+    """The newest run that has begun to predict a volume."""
+    for run in reversed(project.runs()):
+        if array(project, run, "probabilities", volume) is not None:
+            return run
+    return None
+
+
+def annotated(project: Project) -> bool:
+    """Whether any patch was accepted."""
+    return any(region.state in ("accepted", "partial") for region in project.regions())

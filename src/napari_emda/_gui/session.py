@@ -1,0 +1,207 @@
+"""What the panels of one dock share: the viewer, the project, the running job, and what is said to the user."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer, Shapes
+from psygnal import Signal
+
+from napari_emda._gui.adapters import Placement
+from napari_emda._gui.catalogue import Catalogue
+from napari_emda._gui.jobs import COMMAND, NOUNS, AnyJob, Runner
+from napari_emda.data.files import open_image, open_labels
+from napari_emda.errors import EmdaError
+from napari_emda.events import Failed, Finished, Notice
+from napari_emda.project import Project, VolumeEntry
+
+L = TypeVar("L", Image, Labels, Shapes)
+
+
+class Session:
+    """One project in one viewer. Only the main thread uses it.
+
+    Args:
+        viewer: shows the layers.
+        command: what jobs are started with; ``{job}`` stands for the job file.
+    """
+
+    said = Signal(str, str)
+    """Something to show in the dock: the text, and ``note``, ``done`` or ``error``."""
+    project_changed = Signal()
+    """Another project, or another set of volumes, runs or annotations."""
+    adopted = Signal()
+    """Another project was taken; comes before `project_changed`."""
+    catalogue_changed = Signal()
+    """Methods and strategies are known now."""
+    closing = Signal()
+    """The dock goes away: put everything on disk."""
+
+    def __init__(self, viewer: ViewerModel, command: Sequence[str] = COMMAND) -> None:
+        self.viewer = viewer
+        self.project: Project | None = None
+        self.catalogue: Catalogue | None = None
+        self.runner = Runner(command)
+        self.threshold, self.smallest = 0.5, 0
+        self._places: dict[str, Placement] = {}
+        self._images: dict[str, Layer] = {}
+        self._outputs: dict[tuple[str, str], Layer] = {}
+        self._shapes: dict[str, tuple[int, int, int]] = {}
+        self._closed = False
+        self.runner.happened.connect(self._on_event)
+        self.runner.ended.connect(self._on_ended)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+
+    # -- what is said --------------------------------------------------------------------------------------------
+
+    def say(self, text: str, kind: str = "note") -> None:
+        """Show one sentence in the dock."""
+        self.said.emit(text, kind)
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Within it, a mistake is shown in the dock."""
+        try:
+            yield
+        except EmdaError as error:
+            self.say(str(error), "error")
+        except OSError as error:
+            what = f"'{error.filename}' " if error.filename else ""
+            self.say(f"The disk refused: {what}({error.strerror}); free some space or choose another folder.", "error")
+
+    def _on_event(self, event: Any) -> None:
+        if isinstance(event, Notice):
+            self.say(event.text)
+
+    def _on_ended(self, last: Finished | Failed) -> None:
+        self.say(last.text, "done" if isinstance(last, Finished) else "error")
+        self.project_changed.emit()
+
+    def set_catalogue(self, catalogue: Catalogue) -> None:
+        """Take the methods and strategies."""
+        if not self._closed:
+            self.catalogue = catalogue
+            self.catalogue_changed.emit()
+
+    # -- jobs ----------------------------------------------------------------------------------------------------
+
+    def start(self, job: AnyJob) -> None:
+        """Start a job, or say why not."""
+        if self.runner.busy:
+            self.say(self.runner.busy, "error")
+            return
+        with self.telling():
+            self.runner.start(job)
+
+    # -- the project ---------------------------------------------------------------------------------------------
+
+    def adopt(self, project: Project, layers: dict[str, Layer] | None = None) -> None:
+        """Take a project, closing the one before; ``layers`` already show some of its volumes."""
+        if self.project is not None and self.project is not project:
+            self.project.close()
+        self.project = project
+        self._places, self._images, self._outputs, self._shapes = {}, {}, {}, {}
+        for entry in project.entries:
+            layer = (layers or {}).get(entry.name)
+            with self.telling():
+                self._show_volume(entry, layer)
+        self.adopted.emit()
+        self.project_changed.emit()
+
+    def _show_volume(self, entry: VolumeEntry, layer: Layer | None) -> None:
+        assert self.project is not None
+        if layer is not None:
+            self._places[entry.name] = Placement.of(layer, entry.spacing)
+            self._places[entry.name].apply(layer)
+            self._images[entry.name] = layer
+            return
+        place = self._places[entry.name] = Placement(entry.spacing, unit=entry.unit)
+        image = open_image(self.project.folder / entry.image).array
+        shown = Image(image, name=entry.name, multiscale=False, **place.arguments())
+        self._images[entry.name] = self.viewer.add_layer(shown)
+        if entry.labels is not None:
+            labels = open_labels(self.project.folder / entry.labels).array
+            layer = Labels(labels, name=f"{entry.name} labels", multiscale=False, visible=False, **place.arguments())
+            layer.editable = False
+            self.viewer.add_layer(layer)
+
+    def place(self, volume: str) -> Placement:
+        """Where a volume lies in the world."""
+        assert self.project is not None
+        return self._places.get(volume) or Placement(self.project.entry(volume).spacing)
+
+    def shape(self, volume: str) -> tuple[int, int, int]:
+        """Voxels of a volume along z, y, x."""
+        assert self.project is not None
+        if volume not in self._shapes:
+            self._shapes[volume] = self.project.volume(volume).shape
+        return self._shapes[volume]
+
+    def image(self, volume: str) -> Layer | None:
+        """The layer that shows a volume, None when it was removed."""
+        return self._images.get(volume)
+
+    def output(self, role: str, volume: str, make: Callable[[], L] | None = None) -> L | None:
+        """The layer of ours with that role; made and added when there is none and ``make`` is given."""
+        layer: Any = self._outputs.get((role, volume))
+        if layer is None and make is not None:
+            active = self.viewer.layers.selection.active
+            layer = self.viewer.add_layer(make())
+            self._outputs[role, volume] = layer
+            if active is not None:
+                self.viewer.layers.selection.active = active
+        return layer
+
+    @property
+    def target(self) -> str:
+        """The name of the volume that is to be segmented; JobError when there is none."""
+        assert self.project is not None
+        return self.project.target().name
+
+    def is_output(self, layer: Layer) -> bool:
+        """Whether a layer is one of ours rather than the user's."""
+        return any(output is layer for output in self._outputs.values())
+
+    def remove_output(self, role: str, volume: str) -> None:
+        """Take a layer of ours away, if it is there."""
+        layer = self._outputs.pop((role, volume), None)
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        layer = event.value
+        volumes = [name for name, image in self._images.items() if image is layer]
+        for name in volumes:
+            del self._images[name]
+        for key in [key for key, output in self._outputs.items() if output is layer]:
+            del self._outputs[key]
+            volumes.append(key[1])
+        job = self.runner.job
+        if volumes and job is not None and not self._closed:
+            self.say(f"The layer '{layer.name}' was removed; the {NOUNS[job.kind]} goes on, since it works on the "
+                     "files of the project.")
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the child and give the project back; safe to call more than once."""
+        if self._closed:
+            return
+        self.closing.emit()
+        self._closed = True
+        with contextlib.suppress(ValueError, RuntimeError):
+            self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self.runner.close()
+        if self.project is not None:
+            self.project.close()
+            self.project = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the dock is gone."""
+        return self._closed
+
+

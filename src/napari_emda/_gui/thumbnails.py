@@ -1,0 +1,61 @@
+"""Pictures of patches for the list, the buttons of the classes, and the size of the canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from napari.components import ViewerModel
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QGridLayout, QWidget
+
+from napari_emda._gui.adapters import array_of
+from napari_emda._gui.palette import class_colour
+from napari_emda._gui.parts import button
+from napari_emda._gui.session import Session
+from napari_emda.project import Region
+
+
+def thumbnail(session: Session, region: Region, side: int) -> QIcon:
+    """A patch of the image as an icon; an empty one when its layer was removed."""
+    layer = session.image(region.volume)
+    if layer is None:
+        return QIcon()
+    z0, _, y0, y1, x0, x1 = region.voxels.bounds
+    step = max(1, min(y1 - y0, x1 - x0) // (2 * side))
+    values = np.asarray(array_of(layer)[z0, y0:y1:step, x0:x1:step], np.float32)
+    low, high = np.percentile(values, (1, 99))
+    grey = np.ascontiguousarray(np.clip((values - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8))
+    image = QImage(grey.tobytes(), grey.shape[1], grey.shape[0], grey.shape[1], QImage.Format.Format_Grayscale8)
+    return QIcon(QPixmap.fromImage(image.copy()).scaled(side, side))
+
+
+class ClassButtons(QWidget):
+    """One button per class, in its colour; a press paints with that class."""
+
+    def __init__(self, select: Callable[[int], object]) -> None:
+        super().__init__()
+        self._select = select
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setSpacing(4)
+
+    def show_classes(self, names: Sequence[str]) -> None:
+        """Offer these classes."""
+        while (item := self._grid.takeAt(0)) is not None:
+            if (old := item.widget()) is not None:
+                old.deleteLater()
+        for index, name in enumerate(names):
+            made = button(name, f"Paint {name} (Alt-{index + 1}).", partial(self._select, index))
+            made.setStyleSheet(f"border-left: 10px solid {class_colour(index)};")
+            self._grid.addWidget(made, index // 2, index % 2)
+
+
+def canvas_of(viewer: ViewerModel) -> tuple[float, float] | None:
+    """Height and width of the canvas in pixels; None for a viewer without a window."""
+    window = getattr(viewer, "window", None)
+    if window is None:
+        return None
+    size = window._qt_viewer.canvas.native.size()
+    return float(size.height()), float(size.width())

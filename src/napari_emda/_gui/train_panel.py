@@ -1,0 +1,264 @@
+"""The second panel: choose a method, train it in the background, see it improve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from napari.utils.colormaps import Colormap
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+
+from napari_emda._gui import runs
+from napari_emda._gui.adapters import section_on_view
+from napari_emda._gui.forms import SettingsForm
+from napari_emda._gui.palette import class_colour
+from napari_emda._gui.parts import Drawer, JobStrip, Sentence, button, column, labelled
+from napari_emda._gui.session import Session
+from napari_emda.data.volume import Box
+from napari_emda.events import Failed, Finished, Preview, Started, Stepped
+from napari_emda.jobs import TrainJob
+from napari_emda.settings import PROFILES, TrainSettings
+
+DEFAULT_METHODS = ("histogram", "ynet", "source_only")
+VIEW_SECONDS = 0.7
+_IN_SIGHT = ("steps", "profile")
+
+
+class TrainPanel(QWidget):
+    """Method and settings, start and stop, the loss curve, the live preview of the section on view."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._forms: dict[str, SettingsForm] = {}
+        self._plot: Any = None
+        self.method = QComboBox()
+        self.method.setToolTip("How the network is taught.")
+        self.sentence = Sentence()
+        schema = TrainSettings.model_json_schema()
+        self.main = SettingsForm(schema, lambda field: field.name in _IN_SIGHT)
+        self.advanced = SettingsForm(schema, lambda field: field.name not in _IN_SIGHT)
+        self.method_box, self._plot_box = QWidget(), QWidget()
+        self.reason = Sentence()
+        self.start = button("Start", "Train in the background; you can go on looking around.", self.start_training)
+        self.resume = button("Resume", "Go on with the last training from its last checkpoint.", self.resume_training)
+        self.strip = JobStrip(session.runner, "train", stop="Stop and keep", pause=True)
+        self.outcome = Sentence()
+        self._asked: Box | None = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(int(VIEW_SECONDS * 1000))
+        self._timer.timeout.connect(self._ask_preview)
+        self._build()
+        self._connect()
+        self._on_profile("fast")
+        self.update_state()
+
+    def _build(self) -> None:
+        self._method_forms, self._plots = QVBoxLayout(self.method_box), QVBoxLayout(self._plot_box)
+        for layout in (self._method_forms, self._plots):
+            layout.setContentsMargins(0, 0, 0, 0)
+        inside = QWidget()
+        column(inside, self.method_box, self.advanced.native)
+        self.resume.hide()
+        column(self, labelled(("method", self.method)), self.sentence,
+               self.main.native, Drawer("Advanced", inside), self.reason, self.start,
+               self.resume, self.strip, self._plot_box, self.outcome)
+
+    def _connect(self) -> None:
+        session = self._session
+        session.catalogue_changed.connect(self._fill_methods)
+        session.project_changed.connect(self.update_state)
+        session.closing.connect(self._stop_asking)
+        session.runner.started.connect(self._on_started)
+        session.runner.happened.connect(self._on_event)
+        session.runner.ended.connect(self._on_ended)
+        self.method.currentTextChanged.connect(self._on_method)
+        self.main["profile"].changed.connect(self._on_profile)
+
+    # -- settings ------------------------------------------------------------------------------------------------
+
+    def _fill_methods(self) -> None:
+        catalogue = self._session.catalogue
+        assert catalogue is not None
+        before = self.method.currentText()
+        self.method.clear()
+        for name, method in catalogue.methods.items():
+            self.method.addItem(name)
+            self.method.setItemData(self.method.count() - 1, method.summary, 3)  # Qt.ToolTipRole
+        wanted = [name for name in (before, *DEFAULT_METHODS) if name in catalogue.methods]
+        if wanted:
+            self.method.setCurrentText(wanted[0])
+        self.update_state()
+
+    def _on_method(self, name: str) -> None:
+        catalogue = self._session.catalogue
+        method = catalogue.methods.get(name) if catalogue is not None else None
+        if method is None:
+            return
+        self.sentence.show_text(method.summary)
+        for form in self._forms.values():
+            form.native.hide()
+        if name not in self._forms:
+            self._forms[name] = SettingsForm(method.schema)
+            self._method_forms.addWidget(self._forms[name].native)
+        self._forms[name].native.setVisible(bool(self._forms[name].fields))
+        self.update_state()
+
+    def _on_profile(self, profile: str) -> None:
+        governed = {key for values in PROFILES.values() for key in values}
+        for form in (self.main, self.advanced):
+            form.reset(governed)
+            form.set_values(PROFILES.get(profile, {}))
+
+    def settings(self) -> TrainSettings:
+        """What is set in the form."""
+        return TrainSettings.parse({**self.main.values(), **self.advanced.values()})
+
+    def method_settings(self) -> dict[str, Any]:
+        """What is set for the chosen method, defaults left out."""
+        form = self._forms.get(self.method.currentText())
+        return form.changed_values() if form is not None else {}
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    def why_not(self) -> str:
+        """Why no training can start now, in one sentence; empty when it can."""
+        session, project = self._session, self._session.project
+        if session.catalogue is None:
+            return "Reading the list of methods …"
+        if session.runner.busy:
+            return session.runner.busy
+        if project is None:
+            return "There is no project yet: choose your layers in Data."
+        method = session.catalogue.methods.get(self.method.currentText())
+        if method is None:
+            return "Choose a method."
+        there = {entry.domain for entry in project.entries}
+        for domain in method.domains:
+            if domain not in there:
+                return f"{method.name} needs a {domain} volume: add one in Data, or choose another method."
+        if method.needs_annotations and not runs.annotated(project):
+            return f"{method.name} learns from annotated patches: annotate some first, or choose another method."
+        return ""
+
+    def update_state(self) -> None:
+        """Grey out what cannot be done, with the reason above it."""
+        why = self.why_not()
+        training = self._session.runner.job is not None and self._session.runner.job.kind == "train"
+        self.reason.show_text("" if training else why, "hint")
+        self.start.setEnabled(not why)
+        self.start.setVisible(not training)
+        project = self._session.project
+        cut = runs.unfinished(project) if project is not None and not self._session.runner.busy else None
+        self.resume.setVisible(cut is not None)
+        if cut is not None:
+            self.resume.setText(f"Resume {cut[0]} at step {cut[1]} of {cut[2]}")
+
+    def start_training(self) -> None:
+        """Start a training with what is set."""
+        project = self._session.project
+        if why := self.why_not():
+            self._session.say(why, "error")
+            return
+        assert project is not None
+        with self._session.telling():
+            self._session.start(TrainJob(project=str(project.folder), method=self.method.currentText(),
+                                         settings=self.settings(), method_settings=self.method_settings()))
+
+    def resume_training(self) -> None:
+        """Go on with the run that was cut short."""
+        project = self._session.project
+        cut = runs.unfinished(project) if project is not None else None
+        if project is not None and cut is not None:
+            with self._session.telling():
+                self._session.start(runs.resume_job(project, cut[0]))
+
+    # -- while it runs -------------------------------------------------------------------------------------------
+
+    def _on_started(self, job: object) -> None:
+        self.update_state()
+        if isinstance(job, TrainJob):
+            self.outcome.show_text("")
+            self._draw_plot(job)
+            self._asked = None
+            self._timer.start()
+
+    def _draw_plot(self, job: TrainJob) -> None:
+        if self._plot is None:
+            from napari_emda._gui.plots import LossPlot  # pyqtgraph takes a while: only when it is needed
+
+            self._plot = LossPlot()
+            self._plots.addWidget(self._plot)
+        self._plot.clear_curves()
+        if job.resume is not None:
+            for entry in runs.log(Path(job.project) / "runs" / job.resume):
+                if entry.get("event") == "stepped":
+                    self._plot.add(entry["step"], entry["losses"])
+
+    def _stop_asking(self) -> None:
+        self._timer.stop()
+
+    def _ask_preview(self) -> None:
+        """Tell the child what is on view, when that has changed."""
+        session, project = self._session, self._session.project
+        if project is None or session.runner.paused:
+            return
+        with session.telling():
+            entry = project.target()
+            shape = session.shape(entry.name)
+            box = section_on_view(session.viewer, session.place(entry.name), shape)
+            if box != self._asked:
+                session.runner.say("preview", volume=entry.name, box=list(box.bounds))
+                self._asked = box
+
+    def _on_event(self, event: object) -> None:
+        job = self._session.runner.job
+        if job is None or job.kind != "train":
+            return
+        if isinstance(event, Started):
+            self._asked = None
+        elif isinstance(event, Stepped) and self._plot is not None:
+            self._plot.add(event.step, event.losses)
+        elif isinstance(event, Preview):
+            self._show_preview(event)
+
+    def _show_preview(self, event: Preview) -> None:
+        project = self._session.project
+        try:
+            values = np.load(event.path, allow_pickle=False)
+        except (OSError, ValueError):  # replaced or removed meanwhile: the next one comes soon
+            return
+        if project is None or values.ndim != 3:
+            return
+        place, box = self._session.place(event.volume), Box.from_bounds(event.box)
+        where = place.arguments(corner=box.start)
+        for index, name in enumerate(project.classes[1:]):
+            show_preview(self._session, event.volume, index, name, values[index][None], where)
+
+    def _on_ended(self, last: Finished | Failed) -> None:
+        if self._timer.isActive():  # it was a training
+            self._timer.stop()
+            self.outcome.show_text(last.text, "done" if isinstance(last, Finished) else "error")
+        self.update_state()
+
+
+def show_preview(
+    session: Session, volume: str, index: int, name: str, values: np.ndarray[Any, Any], where: dict[str, Any]
+) -> None:
+    """Put a section's probabilities of one class into its preview layer."""
+
+    def make() -> Image:
+        colour = Colormap(["black", class_colour(index + 1)], name=f"emda-{name}")
+        return Image(values, name=f"preview {name}", colormap=colour, blending="additive", opacity=0.55,
+                     contrast_limits=(0, 255), **where)
+
+    layer = session.output(f"preview {index}", volume)
+    if layer is None:
+        session.output(f"preview {index}", volume, make)
+    elif isinstance(layer, Image):
+        layer.data = values
+        layer.translate = where["translate"]
+

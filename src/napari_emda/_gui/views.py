@@ -1,0 +1,156 @@
+"""Arrays that napari slices and that are worked out where they are sliced: nothing is copied, all is live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label
+
+from napari_emda.data.lazy import Lazy3D
+from napari_emda.data.volume import Array, Box
+
+
+class ClassProbability(Lazy3D):
+    """The probability (uint8) of one class, from (class - 1, z, y, x) as it is on disk."""
+
+    def __init__(self, probabilities: Array, index: int) -> None:
+        _, z, y, x = probabilities.shape
+        super().__init__((z, y, x), probabilities.dtype)
+        self._probabilities, self._index = probabilities, index
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        return np.asarray(self._probabilities[self._index, z, y, x])
+
+
+class Mask(Lazy3D):
+    """Class ids (0 = background) from probabilities; change ``threshold`` or ``smallest`` and refresh the layer.
+
+    Attributes:
+        threshold: probability from which on a voxel belongs to a class; the likeliest class wins.
+        smallest: objects with fewer pixels in a section are left out.
+    """
+
+    def __init__(self, probabilities: Array, threshold: float = 0.5, smallest: int = 0) -> None:
+        _, z, y, x = probabilities.shape
+        super().__init__((z, y, x), np.uint8)
+        self._probabilities = probabilities
+        self.threshold, self.smallest = threshold, smallest
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        # Whole sections, so that an object at the edge of what is asked for keeps its size.
+        values = np.asarray(self._probabilities[:, z])
+        classes = classify(values, self.threshold)
+        if self.smallest > 1:
+            for section in classes:
+                drop_small(section, self.smallest)
+        return classes[:, y, x]
+
+
+def classify(probabilities: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
+    """Class ids from the probabilities (uint8) of classes 1 and up, the first axis: the likeliest above a threshold."""
+    likeliest = probabilities.argmax(0).astype(np.uint8)
+    return np.where(probabilities.max(0) >= max(1, round(threshold * 255)), likeliest + 1, 0).astype(np.uint8)
+
+
+def drop_small(section: NDArray[np.uint8], smallest: int) -> None:
+    """Set objects of fewer pixels to background, in place."""
+    objects = label(section, connectivity=1)
+    small = np.bincount(objects.ravel()) < smallest
+    small[0] = False
+    section[small[objects]] = 0
+
+
+class Draft(Lazy3D):
+    """Annotations on disk, with a proposal shown inside one box where nothing is painted.
+
+    Reading gives both; writing goes to disk and takes the proposal away beneath the brush. The proposal itself is
+    never written.
+
+    Args:
+        stored: uint8 (z, y, x), written to.
+    """
+
+    def __init__(self, stored: Any) -> None:
+        super().__init__(tuple(stored.shape), np.uint8)
+        self.stored = stored
+        self._box: Box | None = None
+        self._lent: NDArray[np.uint8] | None = None
+
+    def lend(self, box: Box, proposal: NDArray[np.uint8] | None) -> None:
+        """Show a proposal of the box's shape (0 = none) from now on; it is changed in place by painting."""
+        self._box, self._lent = (box, proposal) if proposal is not None else (None, None)
+
+    def _lent_at(self, parts: tuple[NDArray[Any], ...]) -> NDArray[np.uint8] | int:
+        """The proposal at broadcastable voxel indices, 0 outside its box."""
+        if self._box is None or self._lent is None:
+            return 0
+        local, inside = self._local(parts)
+        return np.where(inside, self._lent[local], 0).astype(np.uint8)
+
+    def _local(self, parts: tuple[NDArray[Any], ...]) -> tuple[tuple[NDArray[Any], ...], NDArray[np.bool_]]:
+        assert self._box is not None
+        inside: Any = True
+        local = []
+        for part, start, stop in zip(parts, self._box.start, self._box.stop, strict=True):
+            inside = inside & (part >= start) & (part < stop)
+            local.append(np.clip(part - start, 0, stop - start - 1))
+        return tuple(local), inside
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        return self._merged(np.asarray(self.stored[z, y, x]), _grid(z, y, x))
+
+    def _merged(self, painted: NDArray[Any], parts: tuple[NDArray[Any], ...]) -> NDArray[Any]:
+        return np.where(painted == 0, self._lent_at(parts), painted).astype(np.uint8)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if not _is_fancy(key):
+            return super().__getitem__(key)
+        parts = _points(key, self.shape)
+        return self._merged(np.asarray(self.stored[parts]), parts)
+
+    def __setitem__(self, key: Any, values: Any) -> None:
+        if _is_fancy(key):
+            parts = _points(key, self.shape)
+            before = np.asarray(self.stored[parts])
+            self.stored[parts] = self._changed(parts, before, values)
+            return
+        ranges = [_forward(part, n) for part, n in zip(key, self.shape, strict=True)]
+        parts = _grid(*ranges)
+        before = np.asarray(self.stored[tuple(ranges)])
+        lengths = [n for n, part in zip(before.shape, key, strict=True) if isinstance(part, slice)]
+        values = np.broadcast_to(np.asarray(values), lengths).reshape(before.shape)
+        self.stored[tuple(ranges)] = self._changed(parts, before, values)
+
+    def _changed(self, parts: tuple[NDArray[Any], ...], painted: NDArray[Any], values: Any) -> NDArray[np.uint8]:
+        """What to write: the new values where they differ from what was shown; the proposal ends there."""
+        values = np.broadcast_to(np.asarray(values, np.uint8), painted.shape)
+        differ = values != self._merged(painted, parts)
+        if self._box is not None and self._lent is not None:
+            local, inside = self._local(parts)
+            hit = tuple(np.broadcast_to(part, differ.shape)[differ & inside] for part in local)
+            self._lent[hit] = 0
+        return np.where(differ, values, painted).astype(np.uint8)
+
+
+def _is_fancy(key: Any) -> bool:
+    return isinstance(key, tuple) and any(isinstance(part, np.ndarray | list) and np.ndim(part) for part in key)
+
+
+def _points(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[NDArray[Any], ...]:
+    """Index arrays of one shape, none of them negative."""
+    parts = np.broadcast_arrays(*(np.asarray(part) for part in key))
+    return tuple(np.where(part < 0, part + n, part) for part, n in zip(parts, shape, strict=True))
+
+
+def _forward(part: Any, length: int) -> slice:
+    if isinstance(part, slice):
+        return slice(*part.indices(length))
+    index = int(part) % length
+    return slice(index, index + 1, 1)
+
+
+def _grid(*slices: slice) -> tuple[NDArray[Any], ...]:
+    """Index arrays of slices, broadcastable against each other."""
+    return np.ix_(*(np.arange(s.start, s.stop, s.step or 1) for s in slices))
