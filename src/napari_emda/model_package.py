@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
@@ -150,7 +152,11 @@ class _Axes:
 
     def _space(self, name: str) -> dict[str, Any]:
         size = self.card.spacing["zyx".index(name)]
-        return {"id": self.spec.AxisId(name), "scale": size, "unit": UNITS.get(nanometres(self.card.unit) or 0)}
+        return {
+            "id": self.spec.AxisId(name),
+            "scale": _divisible(size),
+            "unit": UNITS.get(nanometres(self.card.unit) or 0),
+        }
 
     def inputs(self) -> list[Any]:
         size = self.spec.ParameterizedSize(min=self.smallest, step=self.stride)
@@ -172,6 +178,15 @@ class _Axes:
         return self.spec.SpaceOutputAxisWithHalo(**self._space(name), size=size, halo=self.halo)
 
 
+def _divisible(size: float) -> float:
+    """The closest number of 36 bits: the format checks that n * size / size is n, which 120 and 4.6 for one fail.
+
+    Products with up to 17 bits, sides below 131 072, are then exact.
+    """
+    mantissa, exponent = math.frexp(size)
+    return math.ldexp(round(mantissa * 2**36), exponent - 36)
+
+
 def _write_package(spec: Any, card: ModelCard, axes: _Axes, standard: tuple[float, float] | None, folder: Path) -> None:
     from bioimageio.spec import save_bioimageio_package
     from pydantic import ValidationError
@@ -181,10 +196,15 @@ def _write_package(spec: Any, card: ModelCard, axes: _Axes, standard: tuple[floa
         model = spec.ModelDescr(**_description(spec, card, axes, standard, folder))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"])) or "description"
         raise SettingsError(f"The model's {place} is not allowed in a package: {first['msg']}.") from None
     with redirect_stdout(io.StringIO()):  # progress bars, which would break a stream of JSON lines
         save_bioimageio_package(model, output_path=folder / "package.zip")
+    del model
+    with warnings.catch_warnings():
+        # The library leaves the packed files open, and Windows cannot remove open files.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def _description(

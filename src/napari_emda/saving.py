@@ -106,7 +106,13 @@ def _sections(array: Array) -> Iterator[NDArray[Any]]:
     section_bytes = array.shape[1] * array.shape[2] * np.dtype(array.dtype).itemsize
     depth = max(1, min(chunk_shape(array)[0], _SLAB_BYTES // max(section_bytes, 1)))
     for z in range(0, array.shape[0], depth):
-        yield from np.asarray(array[z : z + depth])
+        yield from _copies(np.asarray(array[z : z + depth]))
+
+
+def _copies(slab: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Each section by itself: a view of the last one would keep the slab while the next is read."""
+    for section in slab:
+        yield section.copy()
 
 
 class _Stopped(Exception):

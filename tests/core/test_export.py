@@ -1,0 +1,290 @@
+"""Exports read back by other libraries than the ones that wrote them, or at least without our code."""
+
+from __future__ import annotations
+
+import csv
+import tracemalloc
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from ome_zarr_models.v05 import Image
+from scipy import ndimage
+from skimage.measure import label, regionprops
+
+from napari_emda.data.files import open_labels
+from napari_emda.errors import DataError, SettingsError
+from napari_emda.events import Saved, TileDone
+from napari_emda.export import export_mask, export_objects, export_probabilities, export_table
+
+SPACING = (50.0, 4.6, 4.6)
+
+
+@pytest.fixture
+def probabilities():
+    """One foreground class: smooth blobs, stored in chunks of one section."""
+    field = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((9, 70, 90)), (1, 4, 4))
+    stored = np.clip(128 + 100 * (field / field.std() - 0.8), 0, 255).astype(np.uint8)[None]
+    return zarr.create_array(zarr.storage.MemoryStore(), data=stored, chunks=(1, 1, 32, 32))
+
+
+@pytest.fixture
+def two_classes():
+    stored = np.random.default_rng(1).dirichlet((1, 1, 1), (4, 20, 30)) * 255
+    return np.moveaxis(stored, -1, 0)[1:].astype(np.uint8)
+
+
+def saved(events, path):
+    """Run an export; check that its progress never falls and that it ends with the path."""
+    *tiles, last = events
+    assert last == Saved(path=str(path))
+    assert all(isinstance(tile, TileDone) for tile in tiles)
+    shares = [tile.done / tile.total for tile in tiles]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    return path
+
+
+def imagej_calibration(path):
+    """Voxel size and unit as ImageJ takes them from the tags."""
+    with tifffile.TiffFile(path) as file:
+        tags, metadata = file.pages[0].tags, file.imagej_metadata
+        (py, ly), (px, lx) = tags["YResolution"].value, tags["XResolution"].value
+        return (metadata["spacing"], ly / py, lx / px), metadata["unit"]
+
+
+def ome_calibration(path):
+    with tifffile.TiffFile(path) as file:
+        pixels = ElementTree.fromstring(file.ome_metadata).find(".//{*}Pixels")
+    sizes = tuple(float(pixels.get(f"PhysicalSize{axis}")) for axis in "ZYX")
+    return sizes, pixels.get("PhysicalSizeZUnit")
+
+
+def test_mask_as_tiff(tmp_path, probabilities):
+    path = saved(export_mask(probabilities, tmp_path / "mask.tif", SPACING, "nm", volume="cell"), tmp_path / "mask.tif")
+    mask = tifffile.imread(path)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, probabilities[0] >= 128)
+    spacing, unit = imagej_calibration(path)
+    assert spacing == pytest.approx(SPACING, rel=1e-6)
+    assert unit == "nm"
+    stored = open_labels(path)
+    assert stored.spacing == pytest.approx(SPACING, rel=1e-6)
+
+
+def test_mask_as_ome_zarr(tmp_path, probabilities):
+    path = saved(
+        export_mask(probabilities, tmp_path / "mask.zarr", SPACING, "nm", threshold=0.7), tmp_path / "mask.zarr"
+    )
+    group = zarr.open_group(path, mode="r")
+    np.testing.assert_array_equal(group["0"][...], probabilities[0] >= 0.7 * 255)
+    image = Image.from_zarr(group).ome_attributes.multiscales[0]
+    assert [axis.name for axis in image.axes] == ["z", "y", "x"]
+    assert {axis.unit for axis in image.axes} == {"nanometer"}
+    assert image.datasets[0].coordinateTransformations[0].scale == list(SPACING)
+    stored = open_labels(path)
+    assert (stored.spacing, stored.unit) == (SPACING, "nm")
+
+
+def test_small_objects_leave_the_mask(tmp_path, probabilities):
+    path = saved(export_mask(probabilities, tmp_path / "m.tif", SPACING, "nm", minimum_size=400), tmp_path / "m.tif")
+    objects = label(probabilities[0] >= 128, connectivity=1)
+    large = [region.label for region in regionprops(objects) if region.area >= 400]
+    assert 0 < len(large) < objects.max()
+    np.testing.assert_array_equal(tifffile.imread(path), np.isin(objects, large))
+
+
+def test_mask_of_several_classes(tmp_path, two_classes):
+    background = 255 - two_classes.sum(0, dtype=int)
+    expected = np.concatenate([background[None], two_classes]).argmax(0)
+    path = saved(export_mask(two_classes, tmp_path / "a.tif", SPACING, "nm"), tmp_path / "a.tif")
+    np.testing.assert_array_equal(tifffile.imread(path), expected)
+
+
+def test_small_objects_of_several_classes(tmp_path, two_classes):
+    path = saved(export_mask(two_classes, tmp_path / "a.zarr", SPACING, "nm", minimum_size=5), tmp_path / "a.zarr")
+    mask, everything = (
+        zarr.open_array(path / "0")[...],
+        np.concatenate([255 - two_classes.sum(0, keepdims=True, dtype=int), two_classes]),
+    )
+    for k in (1, 2):
+        regions = regionprops(label(everything.argmax(0) == k, connectivity=1))
+        assert (mask == k).sum() == sum(region.area for region in regions if region.area >= 5) > 0
+
+
+def test_objects_open_in_fiji(tmp_path, probabilities):
+    """uint16 in ImageJ's own format."""
+    path = saved(export_objects(probabilities, tmp_path / "o.tif", SPACING, "nm"), tmp_path / "o.tif")
+    objects, expected = tifffile.imread(path), label(probabilities[0] >= 128, connectivity=1)
+    assert objects.dtype == np.uint16
+    assert objects.max() == expected.max() > 5
+    assert len(np.unique(np.stack([objects, expected]).reshape(2, -1), axis=1).T) == expected.max() + 1
+    assert imagej_calibration(path)[1] == "nm"
+
+
+def test_many_objects_are_ome_tiff(tmp_path):
+    board = np.zeros((1, 2, 400, 400), np.uint8)
+    board[0, 0, ::2, ::2] = board[0, 1, 1::2, 1::2] = 255
+    path = saved(export_objects(board, tmp_path / "o.tif", (1.0, 2.0, 3.0), "\u00b5m"), tmp_path / "o.tif")
+    objects = tifffile.imread(path)
+    assert objects.dtype == np.uint32
+    assert objects.max() == 80_000
+    assert ome_calibration(path) == ((1, 2, 3), "\u00b5m")
+
+
+def test_objects_as_ome_zarr(tmp_path, probabilities):
+    path = saved(
+        export_objects(probabilities, tmp_path / "o.zarr", SPACING, "nm", minimum_size=50), tmp_path / "o.zarr"
+    )
+    objects = zarr.open_array(path / "0")
+    assert objects.dtype == np.uint32
+    assert np.bincount(objects[...].ravel()).min() >= 50
+
+
+def test_probabilities(tmp_path, probabilities, two_classes):
+    path = saved(export_probabilities(probabilities, tmp_path / "p.tif", SPACING, "nm"), tmp_path / "p.tif")
+    np.testing.assert_array_equal(tifffile.imread(path), probabilities[0])
+    path.unlink()
+    path = saved(export_probabilities(two_classes, tmp_path / "p.zarr", SPACING, "\u00b5m"), tmp_path / "p.zarr")
+    group = zarr.open_group(path)
+    np.testing.assert_array_equal(group["0"][...], two_classes)
+    image = Image.from_zarr(group).ome_attributes.multiscales[0]
+    assert [(axis.name, axis.unit) for axis in image.axes] == [("c", None), *((n, "micrometer") for n in "zyx")]
+    assert image.datasets[0].coordinateTransformations[0].scale == [1, *SPACING]
+    path = tmp_path / "one.tif"
+    list(export_probabilities(two_classes, path, SPACING, "nm", class_id=2))
+    np.testing.assert_array_equal(tifffile.imread(path), two_classes[1])
+
+
+def test_table(tmp_path, probabilities):
+    path = saved(export_table(probabilities, tmp_path / "t.csv", SPACING, "nm", minimum_size=9), tmp_path / "t.csv")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = [
+        region
+        for region in regionprops(
+            label(probabilities[0] >= 128, connectivity=1), probabilities[0] / 255, spacing=SPACING
+        )
+        if region.num_pixels >= 9
+    ]
+    assert sorted(float(row["volume (nm^3)"]) for row in rows) == pytest.approx(sorted(r.area for r in expected))
+    assert sorted(float(row["mean probability"]) for row in rows) == pytest.approx(
+        sorted(float(r.intensity_mean) for r in expected)
+    )
+    assert sorted(float(row["centroid x (nm)"]) for row in rows) == pytest.approx(
+        sorted(r.centroid[2] for r in expected)
+    )
+    assert [int(row["id"]) for row in rows] == list(range(1, len(expected) + 1))
+
+
+EXPORTS = {"mask.tif": export_mask, "mask.zarr": export_mask, "objects.tif": export_objects, "table.csv": export_table,
+           "probabilities.zarr": export_probabilities, "probabilities.tif": export_probabilities}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_what_exists_is_not_replaced_unless_asked(tmp_path, probabilities, name):
+    path = tmp_path / name
+    list(EXPORTS[name](probabilities, path, SPACING, "nm"))
+    with pytest.raises(DataError, match="exists already: choose another name, or allow to overwrite it"):
+        next(EXPORTS[name](probabilities, path, SPACING, "nm"))
+    saved(EXPORTS[name](probabilities, path, SPACING, "nm", overwrite=True), path)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr("napari_emda.saving.block_shape", lambda array: (4, 32, 32))
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_stopped_export_leaves_nothing(tmp_path, probabilities, name):
+    events = EXPORTS[name](probabilities, tmp_path / name, SPACING, "nm")
+    next(events)
+    events.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_stopped_export_leaves_the_older_file(tmp_path, probabilities):
+    for name in ("mask.tif", "mask.zarr"):
+        path = tmp_path / name
+        list(export_mask(probabilities, path, SPACING, "nm"))
+        before = open_labels(path).array[...]
+        events = export_mask(probabilities, path, SPACING, "nm", threshold=0.9, overwrite=True)
+        next(events)
+        events.close()
+        np.testing.assert_array_equal(open_labels(path).array[...], before)
+
+
+def test_folders_that_are_not_ours_are_never_replaced(tmp_path, probabilities):
+    precious = tmp_path / "holiday.zarr"
+    precious.mkdir()
+    (precious / "photo.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="is a folder and no zarr image"):
+        next(export_mask(probabilities, precious, SPACING, "nm", overwrite=True))
+    assert (precious / "photo.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("mask.png", r"let its name end in \.tif, \.tiff or \.zarr"), ("none/mask.tif", "does not exist: create it")],
+)
+def test_where_nothing_can_be_saved(tmp_path, probabilities, name, message):
+    with pytest.raises(DataError, match=message):
+        next(export_mask(probabilities, tmp_path / name, SPACING, "nm"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_choices_change_nothing(tmp_path, probabilities, two_classes):
+    with pytest.raises(SettingsError, match="threshold"):
+        next(export_mask(probabilities, tmp_path / "m.tif", SPACING, "nm", threshold=1.5))
+    with pytest.raises(DataError, match="no class 3"):
+        next(export_objects(two_classes, tmp_path / "m.tif", SPACING, "nm", class_id=3))
+    with pytest.raises(DataError, match="no class 3"):
+        next(export_probabilities(two_classes, tmp_path / "m.tif", SPACING, "nm", class_id=3))
+    with pytest.raises(DataError, match="A TIFF takes the probability of one class, and there are 2"):
+        next(export_probabilities(two_classes, tmp_path / "m.tif", SPACING, "nm"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, probabilities, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tifffile.TiffWriter.write", full)
+    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\): make room"):
+        list(export_mask(probabilities, tmp_path / "m.tif", SPACING, "nm"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [*EXPORTS, "filtered.tif"])
+def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
+    """Twice the sections, hardly more memory: blocks are made small, so that both volumes have many of them."""
+    small = {"napari_emda.instances", "napari_emda.saving"}
+    for module in small:
+        monkeypatch.setattr(f"{module}.block_shape", lambda array, voxels=0: (16, 256, 256))
+    monkeypatch.setattr("napari_emda.measure._BLOCK_VOXELS", 2**18)
+    export = EXPORTS.get(name, export_mask)
+    choices = {"minimum_size": 100} if name == "filtered.tif" else {}
+
+    def peak(sections: int, to: str) -> int:
+        section = np.zeros((1, 1, 1024, 1024), np.uint8)
+        section[0, 0, 40:90, 40:200] = 200
+        stored = zarr.create_array(
+            tmp_path / f"{to}.store", shape=(1, sections, 1024, 1024), chunks=section.shape, dtype="u1"
+        )
+        for z in range(0, sections, 2):
+            stored[:, z] = section[:, 0]
+        tracemalloc.start()
+        for _ in export(stored, tmp_path / f"{to}{name}", SPACING, "nm", **choices):
+            pass
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(16, "warm")
+    compressing = 2 * 1024**2  # how many sections wait for tifffile's threads depends on the moment
+    assert peak(64, "large") < 1.1 * peak(32, "small") + compressing

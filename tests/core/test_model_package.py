@@ -1,0 +1,163 @@
+"""Model packages as bioimageio.core sees them."""
+
+from __future__ import annotations
+
+import gc
+import io
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_emda.errors import DataError, SettingsError
+from napari_emda.events import Saved
+from napari_emda.export import export_model
+from napari_emda.model_package import ModelCard
+from napari_emda.nn.unet import UNet
+
+pytestmark = [
+    # bioimageio.core loads TorchScript, which torch calls deprecated, and leaves files open.
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+]
+
+CARD = ModelCard(
+    name="Mitochondria in brain tissue",
+    description="Segments mitochondria in sections of serial-section TEM.",
+    classes=("background", "mitochondrion (all)"),
+    spacing=(50.0, 4.6, 4.6),
+    unit="nm",
+    authors=("Ada Lovelace",),
+)
+
+
+class Small(nn.Module):
+    """Sees a pixel's neighbours, pools once, and ends in probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(1, 4, 3, padding=1), nn.ConvTranspose2d(4, 2, 2, stride=2)
+
+    def forward(self, x):
+        return self.up(nn.functional.max_pool2d(self.down(x).relu(), 2)).softmax(1)
+
+
+@pytest.fixture
+def network():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return Small().eval()
+
+
+@pytest.fixture
+def example():
+    return np.random.default_rng(0).integers(0, 255, (32, 48)).astype(np.uint8)
+
+
+@pytest.fixture
+def spec(monkeypatch, tmp_path_factory):
+    """The extra, with its cache where nothing else is."""
+    pytest.importorskip("bioimageio.spec", reason="the extra 'bioimageio' is not installed")
+    monkeypatch.setenv("BIOIMAGEIO_CACHE_PATH", str(tmp_path_factory.mktemp("cache")))
+    import bioimageio.spec
+
+    yield bioimageio.spec
+    gc.collect()
+
+
+@pytest.fixture
+def core(spec):
+    """The library that runs packages; it is not needed to write them."""
+    return pytest.importorskip("bioimageio.core", reason="bioimageio.core is not installed")
+
+
+def test_the_package_holds_what_the_network_makes_of_the_example(tmp_path, network, example, spec):
+    path = tmp_path / "model.zip"
+    list(export_model(network, path, example, CARD, stride=2, mean=120.0, standard_deviation=40.0))
+    summary = spec.load_description(path).validation_summary
+    assert summary.status == "valid-format", summary.format()
+    with zipfile.ZipFile(path) as file:
+        image, stored = (np.load(io.BytesIO(file.read(f"{name}.npy"))) for name in ("input", "output"))
+        weights = torch.jit.load(io.BytesIO(file.read("weights.pt")))
+    np.testing.assert_array_equal(image[0, 0], example)
+    standardised = torch.from_numpy((image - 120) / 40)
+    with torch.no_grad():
+        np.testing.assert_allclose(stored, network(standardised).numpy(), atol=1e-6)
+        np.testing.assert_allclose(stored, weights(standardised).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("standard", [(120.0, 40.0), (None, None)], ids=["stored", "per image"])
+def test_bioimageio_runs_the_package_as_we_do(tmp_path, network, example, core, standard):
+    mean, deviation = standard
+    path = tmp_path / "model.zip"
+    events = export_model(network, path, example, CARD, stride=2, halo=4, mean=mean, standard_deviation=deviation)
+    assert list(events) == [Saved(path=str(path))]
+    assert list(tmp_path.iterdir()) == [path]
+    summary = core.test_model(path)
+    assert summary.status == "passed", summary.format()
+
+
+def test_bioimageio_predicts_other_sizes_as_we_do(tmp_path, network, example, core):
+    path = tmp_path / "model.zip"
+    list(export_model(network, path, example, CARD, stride=2, halo=4, mean=120.0, standard_deviation=40.0))
+    image = np.random.default_rng(1).normal(100, 30, (64, 32)).astype(np.float32)
+    tensor = core.Tensor(image[None, None], ("batch", "channel", "y", "x"))
+    sample = core.Sample(members={"image": tensor}, stat={}, id="sample")
+    result = core.predict(model=str(path), inputs=sample).members["probabilities"].data.to_numpy()
+    with torch.no_grad():
+        expected = network(torch.from_numpy((image - 120) / 40)[None, None]).numpy()
+    inside = (..., slice(4, -4), slice(4, -4))  # it pads the image by the halo before it predicts
+    np.testing.assert_allclose(result[inside], expected[inside], atol=1e-5)
+
+
+def test_our_network_passes(tmp_path, core):
+    torch.manual_seed(0)
+    unet = UNet(classes=2, base=8, levels=3, attention=True)
+    network = nn.Sequential(unet, nn.Softmax(1)).eval()
+    example = np.random.default_rng(2).normal(120, 40, (unet.stride + 2 * unet.halo,) * 2)
+    path, sides = tmp_path / "model.zip", {"stride": unet.stride, "halo": unet.halo}
+    list(export_model(network, path, example, CARD, **sides, mean=120, standard_deviation=40))
+    summary = core.test_model(path)
+    assert summary.status == "passed", summary.format()
+
+
+def test_the_package_says_what_it_is(tmp_path, network, example, spec):
+    path = tmp_path / "model.zip"
+    list(export_model(network, path, example, CARD, stride=2, halo=4, mean=120, standard_deviation=40))
+    model = spec.load_description(path)
+    assert model.name == CARD.name
+    assert str(model.license) == "BSD-3-Clause"
+    assert [author.name for author in model.authors] == ["Ada Lovelace"]
+    assert "arXiv.1810.09734" in str(model.cite[0].doi)
+    y, x = model.inputs[0].axes[2:]
+    assert (y.scale, x.scale) == pytest.approx((4.6, 4.6), rel=1e-10)
+    assert (x.unit, x.size.min, x.size.step) == ("nanometer", 10, 2)
+    assert model.outputs[0].axes[-1].halo == 4
+    assert [str(name) for name in model.outputs[0].axes[1].channel_names] == ["background", "mitochondrion__all_"]
+
+
+def test_a_missing_extra_says_how_to_get_it(tmp_path, network, example, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bioimageio.spec.model", None)
+    with pytest.raises(SettingsError, match=r'pip install "napari-emda\[bioimageio\]"'):
+        next(export_model(network, tmp_path / "model.zip", example, CARD, stride=2))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("spec")
+def test_what_cannot_be_packed(tmp_path, network, example):
+    path = tmp_path / "model.zip"
+    with pytest.raises(DataError, match="32 × 47 pixels: give one section whose sides are multiples of 2 and at least"):
+        next(export_model(network, path, example[:, :47], CARD, stride=2))
+    with pytest.raises(DataError, match="at least 66"):
+        next(export_model(network, path, example, CARD, stride=2, halo=32))
+    wrong = ModelCard(**{**CARD.__dict__, "licence": "mine"})
+    with pytest.raises(SettingsError, match="license"):
+        next(export_model(network, path, example, wrong, stride=2))
+    path.write_bytes(b"precious")
+    with pytest.raises(DataError, match="exists already"):
+        next(export_model(network, path, example, CARD, stride=2))
+    assert path.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [path]
