@@ -22,6 +22,8 @@ TRAINED, TESTED = ":,0:192,:", ":,208:384,:"
 """Adaptation and annotation see the upper half of the target, scores the lower; 16 rows lie between."""
 STEPS, ROUND_STEPS, ROUNDS, PATCHES, PATCH = 600, 200, 2, 5, 64
 CLASSES = ("background", "mitochondria")
+LEARNING: dict[str, Any] = {"learning_rate": 2e-3}
+"""With the profile's weak augmentation in every row but one, so that rows differ by the adaptation alone."""
 
 Watch = Callable[[Generator[Event]], dict[str, Any]]
 
@@ -56,10 +58,11 @@ class Demo:
         self.project, self.truth, self.seed, self.watch = project, truth, seed, watch
         self.rows: list[list[str]] = []
 
-    def train(self, method: str, steps: int, *, start: str | None = None, source_box: str = "") -> str:
+    def train(self, method: str, steps: int, *, start: str | None = None, **values: Any) -> str:
         """A run of the smallest profile; returns its name."""
-        boxes = {"target_box": TRAINED, "source_box": source_box}
-        settings = TrainSettings.for_profile("test", steps=steps, seed=self.seed, learning_rate=2e-3, **boxes)
+        settings = TrainSettings.for_profile(
+            "test", **{"steps": steps, "seed": self.seed, "target_box": TRAINED, **LEARNING, **values}
+        )
         job = TrainJob(project=str(self.project.folder), method=method, settings=settings, start_from=start)
         return str(self.watch(execute(job))["run"])
 
@@ -124,6 +127,8 @@ def run_demo(folder: Path, seed: int, watch: Watch) -> tuple[dict[str, Any], lis
         demo = Demo(project, truth, seed, watch)
         result: dict[str, Any] = {"project": str(project.folder), "rounds": []}
         result["source_only"] = demo.score("source only", demo.train("source_only", STEPS))
+        strong = demo.train("source_only", STEPS, augmentation="strong")
+        result["source_only_strong"] = demo.score("source only, strong augmentation", strong)
         run = demo.train("histogram", STEPS)
         result["adapted"] = demo.score("adapted (histogram)", run)
         for number in range(1, ROUNDS + 1):

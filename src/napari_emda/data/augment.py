@@ -84,7 +84,16 @@ class Augmentation:
         return moved, torch.where(ids < 0, IGNORE, ids)
 
     def photometric(self, image: Tensor) -> Tensor:
-        """Gain, offset, gamma, blur and noise of each patch, B x 1 x H x W standardised; the order of greys stays."""
+        """Gain, offset, gamma, blur and noise of every second patch; the order of greys stays.
+
+        The other half keeps its look: with few steps a network that only ever sees changed images learns slowly.
+
+        Args:
+            image: B x 1 x H x W, standardised.
+        """
+        return torch.where(self.coin(len(image)).view(-1, 1, 1, 1), self._changed(image), image)
+
+    def _changed(self, image: Tensor) -> Tensor:
         n = len(image)
         shape = (-1, 1, 1, 1)
         gain, offset = self.uniform(n, math.log(0.6), math.log(1.6)).exp(), self.uniform(n, -0.5, 0.5)

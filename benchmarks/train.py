@@ -1,0 +1,102 @@
+"""How much of the bare training speed is left when batches are drawn, augmented, reported and saved.
+
+Both loops run in this process, in turn, on the same network, method and settings:
+
+* *fixed*: optimiser steps on one batch that lies on the device already;
+* *fit*: the real loop, from sampler to checkpoint.
+
+    python benchmarks/train.py --profile fast
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_emda.checkpoint import Header
+from napari_emda.compute import Compute, settle
+from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.data.sampling import PatchSampler
+from napari_emda.data.volume import Volume
+from napari_emda.methods.base import Context
+from napari_emda.settings import TrainSettings
+from napari_emda.train import Training, fit
+
+
+def training(method: str, settings: TrainSettings, folder: Path, compute: Compute) -> Training:
+    image, labels = phantom((8, 512, 512), "source", 0)
+    other, _ = phantom((8, 512, 512), "target", 1)
+    volumes = [Volume("a", image, "source", SPACING, labels=labels), Volume("b", other, "target", SPACING)]
+    sampler = PatchSampler(volumes, settings.patch, settings.batch, seed=settings.seed)
+    header = Header(
+        method=method,
+        settings=settings,
+        classes=("background", "mitochondria"),
+        network={"classes": 2, "base": settings.base, "levels": settings.levels},
+        pixel_size=sampler.pixel_size,
+    )
+    context = Context({domain: sampler.quantiles(domain) for domain in sampler.domains})
+    return Training(header.build(context), sampler, header, folder, compute)
+
+
+def wait(compute: Compute) -> None:
+    if compute.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def fixed(work: Training, steps: int) -> float:
+    batch = work.on_device(work.batch(0), 0)
+    for _ in range(3):
+        work.step(batch, 0)
+    wait(work.compute)
+    began = time.perf_counter()
+    for step in range(steps):
+        work.step(batch, step)
+    wait(work.compute)
+    return steps / (time.perf_counter() - began)
+
+
+def whole(work: Training, warm: int) -> float:
+    """Steps per second of `fit`, from the moment ``warm`` steps are done, the last checkpoint included."""
+    began, first = time.perf_counter(), 0
+    for event in fit(work):
+        if not first and getattr(event, "step", 0) >= warm:
+            began, first = time.perf_counter(), event.step  # type: ignore[attr-defined]
+    return (work.settings.steps - first) / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="fast")
+    parser.add_argument("--method", default="histogram")
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--augmentation", default="strong")
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    settle(arguments.threads, polite=False)
+    compute = Compute.choose()
+    settings = TrainSettings.for_profile(
+        arguments.profile, steps=arguments.steps, augmentation=arguments.augmentation, save_every=arguments.steps
+    )
+    ratios = []
+    for number in range(arguments.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            bare = fixed(training(arguments.method, settings, Path(folder), compute), arguments.steps // 2)
+            real = whole(training(arguments.method, settings, Path(folder), compute), warm=10)
+        ratios.append(real / bare)
+        print(f"round {number}: fixed batch {bare:.2f} steps/s, fit {real:.2f} steps/s, ratio {real / bare:.2f}")
+    print(
+        f"{arguments.method}, {arguments.profile}, {settings.augmentation} augmentation, {compute}: "
+        f"ratio median {statistics.median(ratios):.2f} of {np.round(ratios, 2).tolist()}"
+    )
+
+
+if __name__ == "__main__":
+    main()
