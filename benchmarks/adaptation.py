@@ -37,6 +37,10 @@ FILES = {
 PAIRS = [("vnc", "lucchi"), ("lucchi", "vnc")]
 GUARD = 16
 STEPS = 1000
+COLUMNS = (
+    "method", "IoU (mean ± SD)", "per seed", "mean per-section IoU", "average precision", "foreground found / true",
+    "seconds a run",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,8 @@ def table(results: dict[tuple[tuple[str, str], Row], list[dict[str, object]]]) -
     """Markdown: mean and standard deviation over the seeds."""
     for pair in PAIRS:
         yield f"\n### {pair[0]} → {pair[1]}\n"
-        yield "| method | IoU (mean ± SD) | per seed | mean per-section IoU | average precision | foreground found / true "
-        yield "| seconds a run |\n|---|---|---|---|---|---|---|"
+        yield "| " + " | ".join(COLUMNS) + " |
+" + "|---" * len(COLUMNS) + "|"
         for row in ROWS:
             done = results.get((pair, row), [])
             if done:
@@ -128,16 +132,14 @@ def _cells(row: Row, done: list[dict[str, object]]) -> list[str]:
 
     iou = values("iou")
     spread = f" ± {statistics.stdev(iou):.3f}" if len(iou) > 1 else ""
-    share = (
-        f"{statistics.mean(values('predicted_fraction')):.3f} / {statistics.mean(values('foreground_fraction')):.3f}"
-    )
+    found, true = (statistics.mean(values(key)) for key in ("predicted_fraction", "foreground_fraction"))
     return [
         row.name,
         f"**{statistics.mean(iou):.3f}**{spread}",
         ", ".join(f"{v:.3f}" for v in iou),
         f"{statistics.mean(values('section_iou')):.3f}",
         f"{statistics.mean(values('average_precision')):.3f}",
-        share,
+        f"{found:.3f} / {true:.3f}",
         f"{statistics.mean(values('seconds')):.0f}",
     ]
 
@@ -159,8 +161,8 @@ def main() -> None:
             outcome = future.result()
             print(f"{pair[0]} -> {pair[1]}, {row.name}, seed {seed}: IoU {outcome['iou']:.3f}", file=sys.stderr)
             results.setdefault((pair, row), []).append(outcome)
-    lines = "\n".join(table(results)).replace("foreground found / true \n", "foreground found / true ")
-    print(lines)
+    print("
+".join(table(results)))
 
 
 if __name__ == "__main__":

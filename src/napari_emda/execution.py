@@ -31,10 +31,16 @@ from napari_emda.nn.unet import WithSoftmax
 from napari_emda.predict import Prediction, Predictor, predict, predict_box
 from napari_emda.project import Project
 from napari_emda.query import strategies, suggest
+from napari_emda.saving import VOLUME_SUFFIXES, claim
 from napari_emda.settings import PredictSettings
 from napari_emda.train import CHECKPOINT, Training, fit, seed_of
 
 PREVIEW_SECONDS = 2.0
+SUFFIXES = {
+    **dict.fromkeys(("mask", "objects", "probabilities"), VOLUME_SUFFIXES),
+    "table": (".csv",),
+    "model": (".zip",),
+}
 _PREVIEW_SIDE = 1536
 _NETWORK = {"base", "levels", "dropout", "attention"}
 
@@ -299,6 +305,7 @@ def _score(job: ScoreJob) -> Iterator[Event]:
 def _export(job: ExportJob) -> Iterator[Event]:
     project = Project.open(job.project)
     folder, volume = project.run(job.run), _asked(project, job.volume)
+    claim(job.to, SUFFIXES[job.what], job.overwrite)  # before a long prediction, not after it
     yield Started("export", folder.name, "cpu", 0)
     if job.what == "model":
         yield from _export_model(job, folder, volume)
