@@ -110,6 +110,17 @@ def _padding(box: Box, inside: Box) -> list[tuple[int, int]]:
     return [(c - a, b - d) for a, b, c, d in zip(box.start, box.stop, inside.start, inside.stop, strict=True)]
 
 
+def _mirrored(box: Box, shape: tuple[int, ...]) -> tuple[Box, tuple[NDArray[np.int64], ...]]:
+    """What to read of an array so as to fill a box that may reach beyond it, and where each voxel is found in that."""
+    places = []
+    for a, b, n in zip(box.start, box.stop, shape, strict=True):
+        place = np.arange(a, b) % (2 * n)
+        places.append(np.minimum(place, 2 * n - 1 - place))
+    low = tuple(int(place.min()) for place in places)
+    high = tuple(int(place.max()) + 1 for place in places)
+    return Box(low, high), np.ix_(*(place - a for place, a in zip(places, low, strict=True)))  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
 class Volume:
     """An image, perhaps with labels, and what is known of its voxels.
@@ -144,9 +155,9 @@ class Volume:
 
     def read(self, box: Box) -> NDArray[np.float32]:
         """Grey values of a box as float32, mirrored outside the volume."""
-        inside = box.clip(self.shape)
+        inside, mirrored = _mirrored(box, self.shape)
         values = np.asarray(self.image[inside.slices], dtype=np.float32)
-        return values if inside == box else np.pad(values, _padding(box, inside), mode="symmetric")
+        return values if inside == box else values[mirrored]
 
     def read_labels(self, box: Box) -> NDArray[np.uint8]:
         """Class ids of a box, IGNORE where nothing is annotated and outside the volume."""
@@ -288,9 +299,9 @@ class Resampled:
 
     def read(self, box: Box) -> NDArray[np.float32]:
         """Grey values of a box as float32, mirrored outside the volume."""
-        inside = box.clip(self.shape)
+        inside, mirrored = _mirrored(box, self.shape)
         values = self._section(inside) if self._image is None else self._image[inside.slices].astype(np.float32)
-        return values if inside == box else np.pad(values, _padding(box, inside), mode="symmetric")
+        return values if inside == box else values[mirrored]
 
     def read_labels(self, box: Box) -> NDArray[np.uint8]:
         """Class ids of a box: the class that covers most of each pixel; IGNORE outside and where most is IGNORE."""
