@@ -1,0 +1,263 @@
+"""Boxes, labels and pixel sizes, against NumPy, SciPy and scikit-image."""
+
+from __future__ import annotations
+
+import itertools
+
+import dask.array
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+from skimage.transform import downscale_local_mean
+
+from napari_emda.data.volume import IGNORE, Box, Volume, common_pixel_size
+from napari_emda.errors import DataError
+
+SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
+
+
+def volume(image, **values):
+    return Volume("v", image, "source", (50.0, 4.0, 4.0), **values)
+
+
+@st.composite
+def boxes(draw, low=0, high=9):
+    ends = [sorted(draw(st.tuples(st.integers(low, high), st.integers(low, high)))) for _ in range(3)]
+    return Box(tuple(a for a, _ in ends), tuple(b + 1 for _, b in ends))
+
+
+def voxels(box):
+    """The set of a box's voxels, one by one."""
+    return set(itertools.product(*(range(a, b) for a, b in zip(box.start, box.stop, strict=True))))
+
+
+# -- boxes -------------------------------------------------------------------------------------------------------
+
+
+@given(boxes())
+def test_a_box_survives_its_text_and_its_bounds(box):
+    assert Box.parse(str(box), (10, 10, 10)) == box
+    assert Box.from_bounds(box.bounds) == box
+    assert Box.from_bounds(list(box.bounds)) == box
+
+
+@given(boxes(-3, 12), SHAPES)
+def test_clipping_keeps_the_voxels_inside(box, shape):
+    assert voxels(box.clip(shape)) == voxels(box) & voxels(Box.whole(shape))
+
+
+@given(boxes(), boxes())
+def test_boxes_overlap_when_they_share_a_voxel(one, other):
+    assert one.overlaps(other) == other.overlaps(one) == bool(voxels(one) & voxels(other))
+
+
+@given(boxes())
+def test_size_shape_and_slices_agree_with_numpy(box):
+    part = np.zeros((10, 10, 10))[box.slices]
+    assert (box.shape, box.size) == (part.shape, part.size)
+
+
+def test_missing_ends_are_those_of_the_volume():
+    assert Box.parse("", (3, 4, 5)) == Box.whole((3, 4, 5))
+    assert Box.parse(":,2:, :3", (3, 4, 5)) == Box((0, 2, 0), (3, 4, 3))
+
+
+@pytest.mark.parametrize("text", ["1:2", "0:1,0:1", "a:b,0:1,0:1", "0:1:2,0:1,0:1", "0,0,0", "0:1,0:1,0:1,0:1"])
+def test_what_is_no_box_is_refused(text):
+    with pytest.raises(DataError, match="is not a box: write"):
+        Box.parse(text, (3, 4, 5))
+
+
+@pytest.mark.parametrize("text", ["0:4,0:1,0:1", "2:2,0:1,0:1", "2:1,0:1,0:1", "-1:2,0:1,0:1", "0:1,0:1,5:6"])
+def test_a_box_outside_the_volume_is_refused_with_the_limit(text):
+    with pytest.raises(DataError, match="choose one inside 0:3,0:4,0:5"):
+        Box.parse(text, (3, 4, 5))
+
+
+# -- reading -----------------------------------------------------------------------------------------------------
+
+IMAGE = np.random.default_rng(0).integers(0, 60000, (4, 7, 9)).astype(np.uint16)
+LABELS = np.random.default_rng(1).integers(0, 3, (4, 7, 9)).astype(np.uint8)
+
+
+@st.composite
+def boxes_touching(draw, shape, beyond):
+    """Boxes that share a voxel with an array of this shape and reach beyond it."""
+    start = [draw(st.integers(-beyond, n - 1)) for n in shape]
+    stop = [draw(st.integers(max(a + 1, 1), n + beyond)) for a, n in zip(start, shape, strict=True)]
+    return Box(tuple(start), tuple(stop))
+
+
+@given(boxes_touching(IMAGE.shape, 12))
+def test_reads_are_mirrored_outside(box):
+    whole = np.pad(IMAGE, 12, mode="symmetric").astype(np.float32)
+    read = volume(IMAGE).read(box)
+    np.testing.assert_array_equal(read, whole[tuple(slice(s.start + 12, s.stop + 12) for s in box.slices)])
+    assert read.dtype == np.float32
+
+
+@given(boxes_touching(LABELS.shape, 5))
+def test_labels_are_ignore_outside(box):
+    whole = np.pad(LABELS, 5, constant_values=IGNORE)
+    read = volume(IMAGE, labels=LABELS, classes=3).read_labels(box)
+    np.testing.assert_array_equal(read, whole[tuple(slice(s.start + 5, s.stop + 5) for s in box.slices)])
+
+
+def row(values):
+    return np.array(values).reshape(1, 1, -1)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, [IGNORE, IGNORE, IGNORE, IGNORE]),
+        ({"labels": row([0, 1, 2, 0]), "classes": 3}, [0, 1, 2, 0]),
+        ({"labels": row([0, 1, 700, 0])}, [0, 1, 1, 0]),
+        ({"labels": row([False, True, True, False])}, [0, 1, 1, 0]),
+        ({"labels": row([0, 1, 2, 0]), "labels_zero": "unannotated"}, [IGNORE, 0, 1, IGNORE]),
+        ({"annotations": row([0, 1, 2, 0])}, [IGNORE, 0, 1, IGNORE]),
+        ({"labels": row([0, 1, 0, 1]), "annotations": row([0, 0, 2, 1])}, [0, 1, 1, 0]),
+    ],
+    ids=["none", "classes", "objects", "bool", "zero is unannotated", "annotations", "annotations win"],
+)
+def test_label_conventions(values, expected):
+    made = volume(np.zeros((1, 1, 4)), **values)
+    assert made.read_labels(Box.whole((1, 1, 4))).ravel().tolist() == expected
+    assert made.class_ids[:, :, 1:].ravel().tolist() == expected[1:]
+
+
+def test_without_labels_annotations_stay():
+    made = volume(np.zeros((1, 1, 2)), labels=row([1, 1]), annotations=row([0, 1])).without_labels()
+    assert made.read_labels(Box.whole((1, 1, 2))).ravel().tolist() == [IGNORE, 0]
+
+
+@pytest.mark.parametrize("kind", ["memmap", "zarr", "dask"])
+@pytest.mark.parametrize("pixel_size", [4, 8, 6])
+def test_every_kind_of_array_reads_as_numpy_does(kind, pixel_size, tmp_path):
+    def stored(array, name):
+        if kind == "memmap":
+            file = np.memmap(tmp_path / name, array.dtype, "w+", shape=array.shape)
+            file[:] = array
+            return file
+        if kind == "zarr":
+            return zarr.create_array(tmp_path / name, data=array, chunks=(1, 4, 4))
+        return dask.array.from_array(array, chunks=(2, 3, 5))
+
+    plain = volume(IMAGE, labels=LABELS, annotations=LABELS, classes=3).at(pixel_size)
+    other = volume(
+        stored(IMAGE, "image"), labels=stored(LABELS, "labels"), annotations=stored(LABELS, "a"), classes=3
+    ).at(pixel_size)
+    box = Box((1, -2, 1), (3, 3, 8))
+    np.testing.assert_array_equal(other.read(box), plain.read(box))
+    np.testing.assert_array_equal(other.read_labels(box), plain.read_labels(box))
+
+
+# -- other pixel sizes -------------------------------------------------------------------------------------------
+
+SECTION = np.random.default_rng(2).random((2, 24, 36)).astype(np.float32)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_an_integer_factor_bins(factor):
+    view = volume(SECTION).at(4.0 * factor)
+    expected = downscale_local_mean(SECTION, (1, factor, factor))
+    np.testing.assert_allclose(view.read(Box.whole(view.shape)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("times", "group"), [(2, 3), (3, 4), (2, 5)])
+def test_a_rational_factor_takes_the_mean_of_what_a_pixel_covers(times, group):
+    view = volume(SECTION[:, :20, :30]).at(4.0 * group / times)
+    fine = SECTION[:, :20, :30].repeat(times, 1).repeat(times, 2)
+    whole = tuple(n // group * group for n in fine.shape[1:])
+    expected = downscale_local_mean(fine[:, : whole[0], : whole[1]], (1, group, group))
+    read = view.read(Box.whole(view.shape))
+    np.testing.assert_allclose(read[:, : expected.shape[1], : expected.shape[2]], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 1.7])
+def test_enlarging_interpolates_linearly_between_pixel_centres(factor):
+    view = volume(SECTION).at(4.0 / factor)
+    axes = [(np.arange(n) + 0.5) / factor - 0.5 for n in view.shape[1:]]
+    for z, section in enumerate(SECTION):
+        expected = ndimage.map_coordinates(section, np.meshgrid(*axes, indexing="ij"), order=1, mode="nearest")
+        np.testing.assert_allclose(view.read(Box.whole(view.shape))[z], expected, atol=1e-5)
+
+
+@given(
+    pixel_size=st.floats(1.1, 23),
+    sides=st.tuples(st.integers(3, 24), st.integers(3, 36)),
+    ends=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+)
+def test_a_block_equals_the_crop_of_the_whole(pixel_size, sides, ends):
+    view = volume(SECTION[:, : sides[0], : sides[1]], labels=SECTION[:, : sides[0], : sides[1]] > 0.7).at(pixel_size)
+    (a, b), (c, d) = (
+        sorted(int(end * (n - 1)) for end in pair) for pair, n in zip((ends[:2], ends[2:]), view.shape[1:], strict=True)
+    )
+    box = Box((0, a, c), (2, b + 1, d + 1))
+    np.testing.assert_allclose(view.read(box), view.read(Box.whole(view.shape))[box.slices], atol=1e-5)
+    np.testing.assert_array_equal(view.read_labels(box), view.read_labels(Box.whole(view.shape))[box.slices])
+
+
+@given(pixel_size=st.floats(0.5, 50), rows=st.integers(1, 40), columns=st.integers(1, 40))
+def test_constants_stay_constant_and_the_size_fits(pixel_size, rows, columns):
+    view = volume(np.full((1, rows, columns), 117.0)).at(pixel_size)
+    np.testing.assert_allclose(view.read(Box.whole(view.shape)), 117.0, rtol=1e-5)
+    for pixels, n in zip(view.shape[1:], (rows, columns), strict=True):
+        assert pixels == 1 or (pixels - 1) * pixel_size < n * 4.0 + 1e-3
+        assert pixels * pixel_size > n * 4.0 * (1 - 1e-3)
+
+
+def test_rounded_voxel_sizes_still_bin_by_an_integer():
+    view = Volume("v", SECTION, "source", (50.0, 4.6, 4.6000001)).at(18.4)
+    assert view.scale == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_label_is_the_class_that_covers_most(factor):
+    labels = np.random.default_rng(3).integers(0, 3, (2, 12, 18)).astype(np.uint8)
+    view = volume(np.zeros(labels.shape), labels=labels, classes=3).at(4.0 * factor)
+    read = view.read_labels(Box.whole(view.shape))
+    clear = 0
+    for z, y, x in np.ndindex(*view.shape):
+        block = labels[z, y * factor : (y + 1) * factor, x * factor : (x + 1) * factor]
+        first, second = np.sort(np.bincount(block.ravel(), minlength=3))[:-3:-1]
+        if first > second:
+            assert read[z, y, x] == np.bincount(block.ravel()).argmax()
+            clear += 1
+    assert clear > 20
+
+
+def test_a_pixel_mostly_not_annotated_is_ignored():
+    labels = np.zeros((1, 4, 4), np.uint8)
+    labels[0, 0, 0] = labels[0, 2:, 2:] = 2
+    view = volume(np.zeros(labels.shape), annotations=labels).at(8.0)
+    assert view.read_labels(Box.whole(view.shape)).tolist() == [[[IGNORE, IGNORE], [IGNORE, 1]]]
+
+
+@pytest.mark.parametrize("pixel_size", [4.0, 8.0])
+def test_held_in_memory_it_reads_the_same(pixel_size):
+    lazy = volume(IMAGE, labels=LABELS, classes=3).at(pixel_size)
+    held, too_large = lazy.in_memory(10**6), lazy.in_memory(10)
+    box = Box((0, -3, 1), (3, 2, 6))
+    assert held._image is not None
+    assert too_large._image is None
+    np.testing.assert_array_equal(held.read(box), lazy.read(box))
+    np.testing.assert_array_equal(held.read_labels(box), lazy.read_labels(box))
+
+
+@given(boxes(0, 23), st.sampled_from([4.0, 8.0, 12.0]))
+def test_a_box_of_voxels_becomes_the_pixels_it_covers(box, pixel_size):
+    view = volume(np.zeros((24, 24, 24))).at(pixel_size)
+    low, high = view.box_of(box).start[1:], view.box_of(box).stop[1:]
+    for a, b, c, d in zip(low, high, box.start[1:], box.stop[1:], strict=True):
+        assert 0 <= a < b <= 24 * 4 / pixel_size
+        assert abs(a * pixel_size - c * 4) <= pixel_size
+        assert abs(b * pixel_size - d * 4) <= pixel_size
+
+
+def test_the_common_pixel_size_is_the_coarsest():
+    volumes = [Volume("v", SECTION, "source", spacing) for spacing in ((50, 4, 4), (30, 9, 8), (100, 5, 5))]
+    assert common_pixel_size(volumes) == 8
