@@ -118,8 +118,7 @@ def table(results: dict[tuple[tuple[str, str], Row], list[dict[str, object]]]) -
     """Markdown: mean and standard deviation over the seeds."""
     for pair in PAIRS:
         yield f"\n### {pair[0]} → {pair[1]}\n"
-        yield "| " + " | ".join(COLUMNS) + " |
-" + "|---" * len(COLUMNS) + "|"
+        yield "| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|"
         for row in ROWS:
             done = results.get((pair, row), [])
             if done:
@@ -161,8 +160,7 @@ def main() -> None:
             outcome = future.result()
             print(f"{pair[0]} -> {pair[1]}, {row.name}, seed {seed}: IoU {outcome['iou']:.3f}", file=sys.stderr)
             results.setdefault((pair, row), []).append(outcome)
-    print("
-".join(table(results)))
+    print("\n".join(table(results)))
 
 
 if __name__ == "__main__":
