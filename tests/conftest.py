@@ -1,5 +1,131 @@
-"""What all tests share."""
+"""What all tests share: one thread, the phantom as arrays, files and projects, and small trainings."""
+
+from __future__ import annotations
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # children inherit it: many threads on a busy machine are slower
+
+import hypothesis
+import numpy as np
+import pytest
+
+from napari_emda.data.files import write_tiff
+from napari_emda.data.phantom import phantom
+from napari_emda.data.volume import Volume
+from napari_emda.project import Project
+
+hypothesis.settings.register_profile("busy machine", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("busy machine")
+
+SPACING = (50.0, 8.0, 8.0)
+SHAPE = (4, 96, 96)
+CLASSES = ("background", "mitochondria")
+
+
+@pytest.fixture(scope="session")
+def phantoms():
+    """Image and labels of each domain, 4 x 96 x 96 uint8, read-only."""
+    made = {domain: phantom(SHAPE, domain, seed=1, spacing=SPACING) for domain in ("source", "target")}
+    for arrays in made.values():
+        for array in arrays:
+            array.setflags(write=False)
+    return made
+
+
+@pytest.fixture
+def source(phantoms):
+    """The phantom's labelled volume."""
+    image, labels = phantoms["source"]
+    return Volume("source", image, "source", SPACING, labels=labels)
+
+
+@pytest.fixture
+def target(phantoms):
+    """The phantom's unlabelled volume."""
+    return Volume("target", phantoms["target"][0], "target", SPACING)
+
+
+@pytest.fixture(scope="session")
+def phantom_files(phantoms, tmp_path_factory):
+    """The phantom as TIFF: paths by (domain, "image" or "labels")."""
+    folder, paths = tmp_path_factory.mktemp("phantom"), {}
+    for domain, arrays in phantoms.items():
+        for kind, array in zip(("image", "labels"), arrays, strict=True):
+            paths[domain, kind] = folder / f"{domain}_{kind}.tif"
+            write_tiff(paths[domain, kind], iter(array), array.shape, array.dtype, SPACING, "nm")
+    return paths
+
+
+@pytest.fixture
+def make_project(phantom_files):
+    """A function that makes a project with the phantom's two volumes in a folder."""
+
+    def make(folder, *, target_labels=None):
+        project = Project.create(folder, CLASSES)
+        project.add_volume(
+            phantom_files["source", "image"], "source", labels=phantom_files["source", "labels"], name="source"
+        )
+        project.add_volume(phantom_files["target", "image"], "target", labels=target_labels, name="target")
+        return project
+
+    return make
+
+
+@pytest.fixture
+def project(make_project, tmp_path):
+    """An open project with the phantom's source and target."""
+    with make_project(tmp_path / "project") as made:
+        yield made
+
+
+@pytest.fixture
+def make_training():
+    """A function that sets up a training on volumes: the smallest network, 32-pixel patches, on the CPU."""
+    import torch
+
+    from napari_emda.checkpoint import Header
+    from napari_emda.compute import Compute
+    from napari_emda.data.sampling import PatchSampler
+    from napari_emda.methods.base import Context, methods
+    from napari_emda.settings import TrainSettings
+    from napari_emda.train import Training
+
+    def make(volumes, folder, method="source_only", method_settings=None, *, classes=CLASSES, **values):
+        values = {"steps": 6, "patch": 32, "batch": 2, "base": 8, "save_every": 100, "report_every": 1, **values}
+        settings = TrainSettings.parse({"device": "cpu", "precision": "32", **values})
+        sampler = PatchSampler(volumes, settings.patch, settings.batch, seed=settings.seed)
+        header = Header(
+            method=method,
+            method_settings=methods[method].Settings.parse(method_settings or {}).model_dump(),
+            settings=settings,
+            classes=classes,
+            network={"classes": len(classes), "base": settings.base, "levels": settings.levels},
+            pixel_size=sampler.pixel_size,
+            statistics=sampler.statistics,
+            prediction_domain="target" if "target" in methods[method].domains else "source",
+        )
+        torch.manual_seed(settings.seed)
+        context = Context({d: sampler.quantiles(d) for d in sampler.domains}, sampler.labelled("target"))
+        folder.mkdir(parents=True, exist_ok=True)
+        return Training(header.build(context), sampler, header, folder, Compute.choose("cpu", "32"))
+
+    return make
+
+
+@pytest.fixture
+def same_weights():
+    """A function that tells whether two modules hold bitwise the same weights and statistics."""
+    import torch
+
+    def same(a, b):
+        a, b = a.state_dict(), b.state_dict()
+        return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+    return same
+
+
+@pytest.fixture
+def noise():
+    """Seeded random numbers."""
+    return np.random.default_rng(0)
