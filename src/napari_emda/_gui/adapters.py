@@ -25,28 +25,34 @@ LARGEST_VIEW = 1536
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a volume's voxels lie in the world: voxel size and origin along z, y, x, in a unit of length."""
+    """Where a volume's voxels lie in the world: voxel size and origin along z, y, x, in a unit of length.
+
+    What napari keeps of a layer that is neither rotated nor sheared; every layer of ours gets it.
+    """
 
     scale: Triple
     translate: Triple = (0, 0, 0)
     unit: str = "nm"
+    axes: tuple[str, str, str] = ("z", "y", "x")
 
     @classmethod
     def of(cls, layer: Layer, spacing: Triple) -> Placement:
         """The layer's place when its voxels have ``spacing`` nm; keeps the layer's own unit where that agrees."""
         scale, translate = _three(layer.scale, 1), _three(layer.translate, 0)
+        named = layer.ndim == 3 and not layer.axis_labels[0].startswith("-")
+        axes = tuple(layer.axis_labels) if named else ("z", "y", "x")
         given = spacing_of(layer)
         if given is not None and np.allclose(given[-layer.ndim :], spacing[-layer.ndim :], rtol=1e-6):
             unit = str(layer.units[-1])
             factor = nanometres(unit) or 1
-            return cls((spacing[0] / factor, scale[1], scale[2]), translate, unit)
+            return cls((spacing[0] / factor, scale[1], scale[2]), translate, unit, axes)
         origin = tuple(float(f"{t / s * n:.10g}") for t, s, n in zip(translate, scale, spacing, strict=True))
-        return cls(spacing, origin)  # type: ignore[arg-type]
+        return cls(spacing, origin, axes=axes)  # type: ignore[arg-type]
 
     def arguments(self, *, corner: Sequence[float] = (0, 0, 0)) -> dict[str, Any]:
         """What to hand to every layer that shows the volume, or a piece of it that starts at a voxel."""
         origin = [t + s * c for t, s, c in zip(self.translate, self.scale, corner, strict=True)]
-        return {"scale": self.scale, "translate": origin, "units": (self.unit,) * 3}
+        return {"scale": self.scale, "translate": origin, "units": (self.unit,) * 3, "axis_labels": self.axes}
 
     def apply(self, layer: Layer) -> None:
         """Give a layer this voxel size, if it has another."""
@@ -56,6 +62,7 @@ class Placement:
                 layer.units = arguments["units"]
             except ValueError:  # pragma: no cover - a viewer whose units the user has fixed
                 return
+        layer.axis_labels = arguments["axis_labels"]
         for key in ("scale", "translate"):
             if not np.allclose(getattr(layer, key), arguments[key]):
                 setattr(layer, key, arguments[key])
@@ -160,7 +167,7 @@ def check_fit(source: Layer, labels: Layer, target: Layer | None) -> None:
 def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[int]) -> Box:
     """The part of the section on view that is worth predicting: all of it, or what surrounds the camera's centre."""
     point = placement.to_index(viewer, viewer.dims.point)
-    centre = placement.to_index(viewer, viewer.camera.center)
+    centre = placement.to_index(viewer, viewer.scene.camera.center)
     z = min(max(round(point[0]), 0), shape[0] - 1) if viewer.dims.ndim > 2 else 0
     start, stop = [z], [z + 1]
     for middle, size in zip(centre[1:], shape[1:], strict=True):
@@ -177,7 +184,7 @@ def look_at(viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[f
     z, y, x = placement.to_world(viewer, [math.floor(middle[0]), middle[1], middle[2]])
     if viewer.dims.ndim > 2:
         viewer.dims.set_point(viewer.dims.ndim - 3, z)
-    viewer.camera.center = (0, y, x)
+    viewer.scene.camera.center = (0, y, x)
     low = placement.to_world(viewer, box.start)
     high = placement.to_world(viewer, box.stop)
-    viewer.camera.zoom = 0.7 * min(canvas[0] / (high[1] - low[1]), canvas[1] / (high[2] - low[2]))
+    viewer.scene.camera.zoom = 0.7 * min(canvas[0] / (high[1] - low[1]), canvas[1] / (high[2] - low[2]))

@@ -11,10 +11,11 @@ from qtpy.QtWidgets import QComboBox, QGridLayout, QListWidget, QListWidgetItem,
 
 from napari_emda._gui import runs
 from napari_emda._gui.forms import SettingsForm
+from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.keys import KeyBindings, help_text
 from napari_emda._gui.palette import STATES
-from napari_emda._gui.parts import Drawer, JobStrip, Sentence, button, column, labelled, row
-from napari_emda._gui.patches import Patches
+from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled, row
+from napari_emda._gui.patches import OPEN, Patches
 from napari_emda._gui.retrain import RetrainBox
 from napari_emda._gui.session import Session
 from napari_emda._gui.thumbnails import ClassButtons, canvas_of, thumbnail
@@ -44,7 +45,7 @@ class AnnotatePanel(QWidget):
         self.reason = Sentence()
         self.suggest = button("Suggest patches", "Rank the whole target and show the best.", self.start_suggesting)
         self.strip = JobStrip(session.runner, "suggest", stop="Stop")
-        self.list = QListWidget()
+        self.list, self.status = QListWidget(), Sentence()
         self.classes = ClassButtons(self.patches.select_class)
         self.retrain = RetrainBox(session)
         self._thumbnails: dict[str, Any] = {}
@@ -89,7 +90,7 @@ class AnnotatePanel(QWidget):
         self.list.setToolTip("A click goes to the patch.")
         column(self, labelled(("strategy", self.strategy)), self.sentence,
                self.main.native, Drawer("Advanced", self.advanced.native), self.reason,
-               self.suggest, self.strip, self.list, self._buttons(), self.classes, self.retrain)
+               self.suggest, self.strip, self.status, self.list, self._buttons(), self.classes, self.retrain)
 
     def _buttons(self) -> QWidget:
         act = self.deeds
@@ -213,6 +214,7 @@ class AnnotatePanel(QWidget):
 
     def _fill_list(self) -> None:
         current = self.patches.current
+        self.status.show_text(progress(self.patches.regions))
         with QSignalBlocker(self.list):
             self.list.clear()
             for region in self.patches.regions:
@@ -240,6 +242,15 @@ class AnnotatePanel(QWidget):
     def _show_help(self) -> None:
         corner = self.help.mapToGlobal(self.help.rect().bottomLeft())
         QToolTip.showText(corner, help_text(), self.help, msecShowTime=20_000)
+
+
+def progress(regions: list[Region]) -> str:
+    """How far a round of annotation is."""
+    if not regions:
+        return ""
+    decided = sum(region.state != OPEN for region in regions)
+    rest = "all done: retrain, or ask for more" if decided == len(regions) else "Next (N) goes to the best one left"
+    return f"Round {regions[0].round}: {decided} of {len(regions)} patches decided – {rest}."
 
 
 def describe(region: Region) -> str:

@@ -55,6 +55,10 @@ class Child:
             for line in process.stdout:
                 self._lines.put(line)
         process.wait()
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            process.stdout.close()
+            assert process.stdin is not None
+            process.stdin.close()
         self._lines.put(_END)
 
     def _write(self, line: str) -> None:

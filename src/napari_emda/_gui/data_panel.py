@@ -21,7 +21,8 @@ from napari_emda._gui.intake import (
     store,
 )
 from napari_emda._gui.jobs import in_background
-from napari_emda._gui.parts import LayerChoice, Sentence, VoxelSize, button, column, labelled, row
+from napari_emda._gui.layer_widgets import LayerChoice, VoxelSize
+from napari_emda._gui.parts import Sentence, button, column, labelled, row
 from napari_emda._gui.session import Session
 from napari_emda.errors import EmdaError
 from napari_emda.project import Project, VolumeEntry

@@ -53,6 +53,7 @@ class Dock(QWidget):
         self._build()
         self.session.said.connect(self.notices.show_text)
         self.session.adopted.connect(lambda: self.show_only("Train"))
+        self.session.runner.started.connect(lambda job: self.notices.clear())
         self.session.runner.ended.connect(self._on_ended)
         application = QApplication.instance()
         assert application is not None
@@ -76,7 +77,7 @@ class Dock(QWidget):
         outer.setContentsMargins(2, 2, 2, 2)
         outer.addWidget(self.notices)
         outer.addWidget(scroll, 1)
-        self.setMinimumWidth(360)
+        self.setMinimumWidth(400)
         self.show_only("Data")
 
     def show_only(self, name: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLineEdit, QWidget
 
 from napari_emda._gui import runs
-from napari_emda._gui.parts import JobStrip, Sentence, button, column, labelled, row
+from napari_emda._gui.job_strip import JobStrip
+from napari_emda._gui.parts import Sentence, button, column, labelled, row
 from napari_emda._gui.predict_panel import refill, volume_names
 from napari_emda._gui.session import Session
 from napari_emda.jobs import ExportJob
@@ -31,6 +32,8 @@ class ExportPanel(QWidget):
         self.what, self.run, self.volume = QComboBox(), QComboBox(), QComboBox()
         for kind, (words, _, _) in KINDS.items():
             self.what.addItem(words, kind)
+        self.what.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.what.setMinimumContentsLength(12)
         self.what.setToolTip("Files carry the voxel size, so that Fiji shows them in nanometres.")
         self.path = QLineEdit()
         self.path.setToolTip("The file to write.")

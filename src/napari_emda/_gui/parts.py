@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-from napari.components import ViewerModel
-from napari.layers import Layer
-from psygnal import Signal
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
-
-from napari_emda._gui.jobs import Runner
-from napari_emda.events import Started, Stepped, TileDone
 
 TONES = {"note": "#4b8fd6", "done": "#3f9e6b", "error": "#d9534f", "hint": "#c9922f"}
 
@@ -142,158 +132,3 @@ class Drawer(QCollapsible):
     def close_up(self) -> None:
         """Hide the content."""
         self.collapse(animate=False)
-
-
-class LayerChoice(QComboBox):
-    """A combo box of the viewer's layers of some kind that can be used; says why others are left out.
-
-    Args:
-        viewer: whose layers.
-        kind: the type of layer.
-        refusal: why a layer cannot be used, None when it can.
-    """
-
-    chosen = Signal()
-
-    def __init__(self, viewer: ViewerModel, kind: type[Layer], refusal: Callable[[Layer], str | None]) -> None:
-        super().__init__()
-        self._viewer, self._kind, self._refusal = viewer, kind, refusal
-        self._layers: list[Layer] = []
-        self.left_out: dict[str, str] = {}
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
-        self.currentIndexChanged.connect(lambda _: self.chosen.emit())
-
-    def refresh(self, offered: Callable[[Layer], bool] = lambda layer: True) -> None:
-        """Read the viewer's layers again, keeping the choice if it is still there."""
-        before = self.layer()
-        fitting = [layer for layer in self._viewer.layers if isinstance(layer, self._kind) and offered(layer)]
-        self.left_out = {layer.name: why for layer in fitting if (why := self._refusal(layer)) is not None}
-        self._layers = [layer for layer in fitting if layer.name not in self.left_out]
-        with QSignalBlocker(self):
-            self.clear()
-            self.addItems([layer.name for layer in self._layers])
-            self.setCurrentIndex(self._layers.index(before) if before in self._layers else -1)
-        if self.layer() is not before:
-            self.chosen.emit()
-
-    def layer(self) -> Layer | None:
-        """The chosen layer."""
-        index = self.currentIndex()
-        return self._layers[index] if 0 <= index < len(self._layers) else None
-
-    def layers(self) -> list[Layer]:
-        """All that are offered."""
-        return list(self._layers)
-
-    def choose(self, layer: Layer | None) -> None:
-        """Choose one of them, or none."""
-        self.setCurrentIndex(self._layers.index(layer) if layer in self._layers else -1)
-
-
-class VoxelSize(QWidget):
-    """Three numbers z, y, x in nanometres; 0 stands for not known."""
-
-    edited = Signal()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._boxes = []
-        for axis in "zyx":
-            box = QDoubleSpinBox()
-            box.setRange(0, 1e6)
-            box.setDecimals(3)
-            box.setPrefix(f"{axis} ")
-            box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
-            box.setToolTip(f"Size of a voxel along {axis}, in nanometres.")
-            box.setMinimumWidth(50)
-            box.valueChanged.connect(lambda _: self.edited.emit())
-            self._boxes.append(box)
-        row(self, *self._boxes, (QLabel("nm"), 0))
-
-    def value(self) -> tuple[float, float, float] | None:
-        """The voxel size; None while one of the three is missing."""
-        z, y, x = (box.value() for box in self._boxes)
-        return (z, y, x) if z and y and x else None
-
-    def set_value(self, spacing: tuple[float, float, float] | None) -> None:
-        """Show a voxel size."""
-        for box, size in zip(self._boxes, spacing or (0, 0, 0), strict=True):
-            with QSignalBlocker(box):
-                box.setValue(size)
-        self.edited.emit()
-
-
-def duration(seconds: float) -> str:
-    """A time in words: 45 s, 3 min, 2.5 h."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-class JobStrip(QWidget):
-    """Progress of one kind of job, with the time left and the buttons that steer it; hidden while none runs."""
-
-    def __init__(self, runner: Runner, kind: str, *, stop: str, pause: bool = False) -> None:
-        super().__init__()
-        self._runner, self._kind = runner, kind
-        self._first: tuple[int, float] | None = None
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(True)
-        self.pause = button("Pause", "Hold the job, keeping its memory.", self._pause)
-        if not pause:
-            self.pause.hide()
-        self.stop = button(stop, "End the job after what it is doing; what it has is kept.", self._stop)
-        column(self, self.bar, row(None, self.pause, self.stop))
-        self.hide()
-        runner.started.connect(self._on_started)
-        runner.happened.connect(self._on_event)
-        runner.ended.connect(self._on_ended)
-
-    def _mine(self) -> bool:
-        return self._runner.job is not None and self._runner.job.kind == self._kind
-
-    def _on_started(self, job: object) -> None:
-        if self._mine():
-            self._first = None
-            self.bar.setRange(0, 0)
-            self.bar.setFormat("Getting ready …")
-            self.pause.setText("Pause")
-            for each in (self.pause, self.stop):
-                each.setEnabled(True)
-            self.show()
-
-    def _on_event(self, event: object) -> None:
-        if not self._mine():
-            return
-        if isinstance(event, Started):
-            self.bar.setFormat(f"Started on {event.device}")
-        elif isinstance(event, Stepped):
-            left = (event.steps - event.step) / event.rate if event.rate else None
-            self._advance(event.step, event.steps, left, "steps")
-        elif isinstance(event, TileDone):
-            now = time.monotonic()
-            self._first = self._first or (event.done, now)
-            done = event.done - self._first[0]
-            left = (now - self._first[1]) / done * (event.total - event.done) if done else None
-            self._advance(event.done, event.total, left, "blocks")
-
-    def _advance(self, done: int, total: int, left: float | None, unit: str) -> None:
-        self.bar.setRange(0, max(1, total))
-        self.bar.setValue(done)
-        time_left = "paused" if self._runner.paused else "" if left is None else f"{duration(left)} left"
-        self.bar.setFormat(f"{done} of {total} {unit}" + (f" · {time_left}" if time_left else ""))
-
-    def _on_ended(self, last: object) -> None:
-        self.hide()
-
-    def _pause(self) -> None:
-        self._runner.say("resume" if self._runner.paused else "pause")
-        self.pause.setText("Resume" if self._runner.paused else "Pause")
-        self.bar.setFormat("Paused" if self._runner.paused else "Going on …")
-
-    def _stop(self) -> None:
-        self._runner.say("stop")
-        self.bar.setFormat("Stopping and keeping what there is …")
-        for each in (self.pause, self.stop):
-            each.setEnabled(False)

@@ -36,6 +36,7 @@ class Patches:
         self.current: Region | None = None
         self._accepted: list[tuple[Region, Bytes, Bytes | None]] = []
         self._drafts: dict[str, Bytes | None] = {}
+        self._overview = False
         self.canvas: tuple[float, float] = (700, 700)
 
     # -- which patches there are ---------------------------------------------------------------------------------
@@ -64,8 +65,8 @@ class Patches:
         self._drafts, self._accepted = {}, []
         project.suggest(regions, strategy, run)
         self.layer(project.target().name)
-        self.show_uncertainty(visible=False)
         self.reload()
+        self._overview = self.show_uncertainty(visible=True)
 
     def _project(self) -> Project:
         project = self._session.project
@@ -86,8 +87,8 @@ class Patches:
         colours = score_colours(scores, [region.state for region in shown])
         layer.data = []
         if shown:
-            layer.add_rectangles([rectangle(region) for region in shown], edge_color=colours, edge_width=2,
-                                 face_color="transparent")
+            layer.add_rectangles([rectangle(region) for region in shown], edge_color=colours, face_color="transparent",
+                                 edge_width=[max(0.5, max(region.voxels.shape) / 100) for region in shown])
         layer.selected_data = set()
         layer.mode = "pan_zoom"
 
@@ -156,8 +157,17 @@ class Patches:
         look_at(session.viewer, session.place(region.volume), region.voxels, self.canvas)
         session.viewer.layers.selection.active = layer
         layer.visible, layer.mode = True, "paint"
+        self._hide_overlays(region.volume)
         self._refresh(region.volume)
         self.changed.emit()
+
+    def _hide_overlays(self, volume: str) -> None:
+        """What would hide the paint: previews, and the uncertainty that was shown with the suggestions."""
+        for index in range(len(self._project().classes) - 1):
+            self._session.remove_output(f"preview {index}", volume)
+        if self._overview:
+            self._overview = False
+            self.show_uncertainty(visible=False)
 
     def step(self, by: int) -> None:
         """To the next (1) or previous (-1) patch that is open; past the last one begins anew."""

@@ -37,13 +37,14 @@ class LossPlot(pg.PlotWidget):  # type: ignore[misc]
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent, background=None)
-        self.setFixedHeight(170)
+        self.setFixedHeight(185)
         self.setMinimumWidth(120)
         self.setMenuEnabled(False)
         self.hideButtons()
         item = self.getPlotItem()
         item.setLabel("bottom", "step")
         item.setLabel("left", "loss")
+        item.layout.setContentsMargins(0, 2, 4, 8)
         item.showGrid(x=False, y=True, alpha=0.2)
         item.setMouseEnabled(x=False, y=False)
         self._legend = item.addLegend(offset=(-1, 1), labelTextSize="8pt", colCount=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtWidgets import QComboBox, QSpinBox, QWidget
 
 from napari_emda._gui import runs
+from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.parts import Sentence, button, column, labelled
 from napari_emda._gui.session import Session
 from napari_emda.events import Finished, Started
@@ -28,7 +29,8 @@ class RetrainBox(QWidget):
         self.reason = Sentence()
         self.go = button("Retrain", "Train on from the last model, with your patches.", self.retrain)
         fields = labelled(("retrain with", self.method), ("steps", self.steps))
-        column(self, fields, self.reason, self.go)
+        self.strip = JobStrip(session.runner, "train", stop="Stop and keep", pause=True)
+        column(self, fields, self.reason, self.go, self.strip)
         session.catalogue_changed.connect(self._fill)
         session.project_changed.connect(self.update_state)
         session.runner.started.connect(lambda job: self.update_state())
@@ -71,8 +73,8 @@ class RetrainBox(QWidget):
     def update_state(self) -> None:
         """Grey out what cannot be done, with the reason above it."""
         self._propose()
-        why = self.why_not()
-        self.reason.show_text(why, "hint")
+        why, job = self.why_not(), self._session.runner.job
+        self.reason.show_text("" if job is not None and job.kind == "train" else why, "hint")
         self.go.setEnabled(not why)
 
     def retrain(self) -> None:

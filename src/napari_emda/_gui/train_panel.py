@@ -14,8 +14,9 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from napari_emda._gui import runs
 from napari_emda._gui.adapters import section_on_view
 from napari_emda._gui.forms import SettingsForm
+from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.palette import class_colour
-from napari_emda._gui.parts import Drawer, JobStrip, Sentence, button, column, labelled
+from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
 from napari_emda._gui.session import Session
 from napari_emda.data.volume import Box
 from napari_emda.events import Failed, Finished, Preview, Started, Stepped

@@ -1,0 +1,109 @@
+"""Which layer, and how large its voxels are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from psygnal import Signal
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QSizePolicy, QWidget
+
+from napari_emda._gui.parts import row
+
+
+class LayerChoice(QComboBox):
+    """A combo box of the viewer's layers of some kind that can be used; says why others are left out.
+
+    Args:
+        viewer: whose layers.
+        kind: the type of layer.
+        refusal: why a layer cannot be used, None when it can.
+    """
+
+    chosen = Signal()
+
+    def __init__(self, viewer: ViewerModel, kind: type[Layer], refusal: Callable[[Layer], str | None]) -> None:
+        super().__init__()
+        self._viewer, self._kind, self._refusal = viewer, kind, refusal
+        self._layers: list[Layer] = []
+        self.left_out: dict[str, str] = {}
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self.currentIndexChanged.connect(lambda _: self.chosen.emit())
+
+    def refresh(self, offered: Callable[[Layer], bool] = lambda layer: True) -> None:
+        """Read the viewer's layers again, keeping the choice if it is still there."""
+        before = self.layer()
+        fitting = [layer for layer in self._viewer.layers if isinstance(layer, self._kind) and offered(layer)]
+        self.left_out = {layer.name: why for layer in fitting if (why := self._refusal(layer)) is not None}
+        self._layers = [layer for layer in fitting if layer.name not in self.left_out]
+        with QSignalBlocker(self):
+            self.clear()
+            self.addItems([layer.name for layer in self._layers])
+            self.setCurrentIndex(self._layers.index(before) if before in self._layers else -1)
+        if self.layer() is not before:
+            self.chosen.emit()
+
+    def layer(self) -> Layer | None:
+        """The chosen layer."""
+        index = self.currentIndex()
+        return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    def layers(self) -> list[Layer]:
+        """All that are offered."""
+        return list(self._layers)
+
+    def choose(self, layer: Layer | None) -> None:
+        """Choose one of them, or none."""
+        self.setCurrentIndex(self._layers.index(layer) if layer in self._layers else -1)
+
+
+class _Length(QDoubleSpinBox):
+    """A number without idle zeros behind the point."""
+
+    def textFromValue(self, value: float) -> str:
+        """How a number is written."""
+        return f"{value:.10g}" if value else "?"
+
+    def valueFromText(self, text: str | None) -> float:
+        """The number that was typed."""
+        try:
+            return float((text or "").removeprefix(self.prefix()).strip().replace(",", "."))
+        except ValueError:
+            return 0.0
+
+
+class VoxelSize(QWidget):
+    """Three numbers z, y, x in nanometres; 0 stands for not known."""
+
+    edited = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._boxes = []
+        for axis in "zyx":
+            box = _Length()
+            box.setRange(0, 1e6)
+            box.setDecimals(3)
+            box.setPrefix(f"{axis} ")
+            box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+            box.setToolTip(f"Size of a voxel along {axis}, in nanometres.")
+            box.setStyleSheet("min-width: 50px;")
+            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            box.valueChanged.connect(lambda _: self.edited.emit())
+            self._boxes.append(box)
+        row(self, *self._boxes, (QLabel("nm"), 0))
+
+    def value(self) -> tuple[float, float, float] | None:
+        """The voxel size; None while one of the three is missing."""
+        z, y, x = (box.value() for box in self._boxes)
+        return (z, y, x) if z and y and x else None
+
+    def set_value(self, spacing: tuple[float, float, float] | None) -> None:
+        """Show a voxel size."""
+        for box, size in zip(self._boxes, spacing or (0, 0, 0), strict=True):
+            with QSignalBlocker(box):
+                box.setValue(size)
+        self.edited.emit()

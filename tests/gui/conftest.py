@@ -1,0 +1,68 @@
+"""A project, a viewer without a window, and a child that needs no torch."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import numpy as np
+import pytest
+import zarr
+from fake import CATALOGUE, fake_command
+from napari.components import ViewerModel
+
+from napari_emda._gui.catalogue import parse
+from napari_emda._gui.session import Session
+from napari_emda.project import Project
+
+SHAPE = (5, 48, 40)
+SPACING = (50.0, 4.6, 4.6)
+
+@pytest.fixture
+def catalogue():
+    return parse(json.dumps(CATALOGUE))
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, SHAPE).astype(np.uint8)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[:, 10:20, 10:20] = 1
+    return image, labels
+
+
+@pytest.fixture
+def project(tmp_path, arrays):
+    image, labels = arrays
+    made = Project.create(tmp_path / "project", ("background", "mitochondria"))
+    for name, domain in (("source", "source"), ("target", "target")):
+        path = made.store(name, image)
+        mask = made.store(f"{name}-labels", labels) if domain == "source" else None
+        made.add_volume(path, domain, labels=mask, name=name, spacing=SPACING)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def predicted(project):
+    """The project with a model and its prediction of the target: a square of foreground."""
+    run = project.folder / "runs" / "001-fake"
+    run.mkdir(parents=True)
+    (run / "checkpoint.safetensors").touch()
+    values = np.zeros((1, *SHAPE), np.uint8)
+    values[:, :, 2:12, 2:12] = 230
+    for group, array in (("probabilities.zarr", values), ("uncertainty.zarr", values[0])):
+        zarr.open_group(run / group, mode="a")
+        zarr.create_array(run / group / "target", data=array, chunks=(1, *array.shape[1:]))
+    return project
+
+
+@pytest.fixture
+def session(qapp):
+    made = Session(ViewerModel(), fake_command())
+    made.notices = []
+    made.said.connect(lambda text, kind: made.notices.append((kind, text)))
+    yield made
+    made.close()

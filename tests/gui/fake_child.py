@@ -1,0 +1,110 @@
+"""Stands in for ``python -m napari_emda run JOB --json``: the same lines, without torch."""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from napari_emda.events import Failed, Finished, Notice, Preview, Saved, Started, Stepped, Suggested
+from napari_emda.jobs import read_job
+
+
+class Commands(threading.Thread):
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.attend = self.paused = self.stopped = self.hung_up = False
+        self.start()
+
+    def run(self):
+        for line in sys.stdin:
+            command = json.loads(line)
+            name = command.pop("command")
+            if name == "attend":
+                self.attend = True
+            elif name in ("pause", "resume"):
+                self.paused = name == "pause"
+                say(Notice(f"got {name}"))
+            elif name == "stop":
+                self.stopped = True
+            elif name == "preview":
+                preview(command)
+        self.hung_up = self.attend
+
+
+def say(event):
+    sys.stdout.write(event.to_json() + "\n")
+    sys.stdout.flush()
+
+
+def preview(command):
+    y0, y1, x0, x1 = command["box"][2:]
+    path = Path(sys.argv[2]).with_name("preview.npy")
+    values = np.zeros((1, y1 - y0, x1 - x0), np.uint8)
+    values[:, : values.shape[1] // 2] = 200
+    np.save(path, values)
+    say(Preview(1, command["volume"], tuple(command["box"]), str(path)))
+
+
+def train(job, commands, behaviour):
+    run = Path(job.project) / "runs" / (job.resume or "001-fake")
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "job.json").write_text(job.model_dump_json())
+    say(Started("train", run.name, "cpu", job.settings.steps))
+    steps = job.settings.steps
+    with (run / "log.jsonl").open("a") as log:
+        for step in range(10, steps + 1, 10):
+            while commands.paused and not commands.stopped and not commands.hung_up:
+                time.sleep(0.01)
+            event = Stepped(step, steps, {"segmentation": 1 / step, "reconstruction": 0.5}, 100.0)
+            log.write(event.to_json() + "\n")
+            say(event)
+            time.sleep(0.02)
+            (run / "checkpoint.safetensors").touch()
+            log.write(Saved(str(run), step).to_json() + "\n")
+            log.flush()
+            if behaviour == "crash" and step == 50:
+                sys.stderr.write("Segmentation fault of the imagination\n")
+                sys.stderr.flush()
+                os._exit(11)
+            if behaviour == "mistake":
+                say(Failed("The target is 96 x 80 pixels, smaller than one patch: choose 64 or less.", True))
+                return
+            if commands.stopped:
+                say(Finished("stopped", f"Stopped at step {step}; its model was kept.", {"run": run.name}))
+                return
+            if commands.hung_up:
+                (run / "saved-on-hang-up").touch()
+                return
+    say(Finished("done", f"Run {run.name} is trained.", {"run": run.name}))
+
+
+def suggest(job):
+    say(Started("suggest", "001-fake", "cpu", 0))
+    boxes = ("1:2,0:16,0:16", "3:4,8:24,8:24", "2:3,0:16,16:32")
+    regions = tuple({"volume": "target", "box": b, "score": 0.9 - k / 10} for k, b in enumerate(boxes))
+    say(Suggested(regions))
+    say(Finished("done", "3 patches are suggested."))
+
+
+def main():
+    behaviour, job = sys.argv[1], read_job(sys.argv[2])
+    commands = Commands()
+    sys.stdout.write("a library's greeting, not an event\n")
+    if behaviour == "deaf":  # neither listens nor ends
+        say(Started("train", "", "cpu", 10))
+        time.sleep(600)
+    if job.kind == "train":
+        train(job, commands, behaviour)
+    elif job.kind == "suggest":
+        suggest(job)
+    else:
+        say(Started(job.kind, "001-fake", "cpu", 0))
+        say(Finished("done", f"The {job.kind} is done.", {}))
+    os._exit(0)
+
+
+main()

@@ -1,0 +1,140 @@
+"""Layers and world coordinates, without a window."""
+
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+from napari.layers._source import layer_source
+
+from napari_emda._gui.adapters import (
+    Placement,
+    array_of,
+    check_fit,
+    look_at,
+    path_of,
+    refusal,
+    section_on_view,
+    spacing_of,
+)
+from napari_emda.data.files import write_tiff
+from napari_emda.data.volume import Box
+from napari_emda.errors import DataError
+
+IMAGE = np.zeros((8, 40, 30), np.uint8)
+
+
+def from_file(path):
+    """A layer as napari's reader makes it."""
+    with layer_source(path=str(path)):
+        return Image(tifffile.imread(path))
+
+
+@pytest.mark.parametrize(
+    ("options", "spacing"),
+    [
+        ({"scale": (50, 4.6, 4.6), "units": ("nm",) * 3}, (50, 4.6, 4.6)),
+        ({"scale": (0.05, 0.0046, 0.0046), "units": ("um",) * 3}, (50, 4.6, 4.6)),
+        ({"scale": (50, 4.6, 4.6)}, None),
+        ({}, None),
+        ({"scale": (-50, 4.6, 4.6), "units": ("nm",) * 3}, (50, 4.6, 4.6)),
+    ],
+)
+def test_voxel_sizes_come_in_nanometres(options, spacing):
+    assert spacing_of(Image(IMAGE, **options)) == (None if spacing is None else pytest.approx(spacing))
+
+
+def test_a_single_image_is_as_thick_as_its_rows():
+    layer = Image(IMAGE[0], scale=(4, 5), units=("nm", "nm"))
+    assert spacing_of(layer) == (4, 4, 5)
+    assert array_of(layer).shape == (1, 40, 30)
+
+
+def test_the_file_tells_when_the_layer_does_not(tmp_path):
+    path = tmp_path / "image.tif"
+    write_tiff(path, IMAGE, IMAGE.shape, IMAGE.dtype, (50, 4.6, 4.6), "nm")
+    layer = from_file(path)
+    assert spacing_of(layer) == pytest.approx((50, 4.6, 4.6))
+    assert path_of(layer) == path
+    layer.data = layer.data + 1
+    assert path_of(layer) is None
+    assert spacing_of(layer) is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (Image(np.zeros((9, 9, 3), np.uint8), rgb=True), "colour"),
+        (Image(np.zeros((2, 2, 9, 9), np.uint8)), "4 axes"),
+        (Image(IMAGE, rotate=(0, 0, 30)), "rotated or sheared"),
+        (Image(IMAGE, shear=(0.1, 0, 0)), "rotated or sheared"),
+        (Image(IMAGE, affine=[[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "rotated or sheared"),
+        (Image(IMAGE, scale=(50, 4, 4), translate=(1, 2, 3)), None),
+        (Labels(IMAGE), None),
+        (Image([IMAGE, IMAGE[:, ::2, ::2]], multiscale=True), None),
+    ],
+)
+def test_layers_that_do_not_fit_say_why(layer, words):
+    why = refusal(layer)
+    assert (why is None) if words is None else words in why
+
+
+def test_swapped_source_and_target_are_seen_by_shape_and_by_voxel_size():
+    nm = {"units": ("nm",) * 3}
+    source, target = Image(IMAGE, name="a"), Image(IMAGE[:4], name="b")
+    with pytest.raises(DataError, match="swap the two images"):
+        check_fit(source, Labels(IMAGE[:4]), target)
+    check_fit(source, Labels(IMAGE), target)
+    fine, coarse = Image(IMAGE, scale=(50, 4, 4), **nm), Image(IMAGE, scale=(20, 5, 5), **nm)
+    with pytest.raises(DataError, match="swap the two images"):
+        check_fit(fine, Labels(IMAGE, scale=(20, 5, 5), **nm), coarse)
+    check_fit(fine, Labels(IMAGE, scale=(50, 4, 4), **nm), coarse)
+
+
+@pytest.mark.parametrize("unit", ["nm", "um"])
+@pytest.mark.parametrize("other", ["nm", "um", None])
+def test_sections_and_cameras_are_in_world_units(unit, other):
+    factor = {"nm": 1, "um": 1e-3}[unit]
+    viewer = ViewerModel()
+    layer = viewer.add_image(IMAGE, scale=(50 * factor, 4.6 * factor, 4.6 * factor), units=(unit,) * 3,
+                             translate=(100 * factor, 46 * factor, 0))
+    if other:
+        scale = {"nm": 1, "um": 1e-3}[other]
+        viewer.add_image(IMAGE, scale=(50 * scale, 4.6 * scale, 4.6 * scale), units=(other,) * 3)
+    place = Placement.of(layer, (50, 4.6, 4.6))
+    assert place.unit == {"nm": "nanometer", "um": "micrometer"}[unit]
+    box = Box((5, 10, 8), (6, 26, 24))
+    look_at(viewer, place, box, (500, 500))
+    assert section_on_view(viewer, place, IMAGE.shape).start[0] == 5
+    assert place.to_index(viewer, viewer.scene.camera.center)[1:] == pytest.approx((17.5, 15.5))
+    assert place.to_world(viewer, place.to_index(viewer, (9, 8, 7))) == pytest.approx((9, 8, 7))
+    side = 16 * 4.6 * factor * (place._factor(viewer))
+    assert viewer.scene.camera.zoom * side == pytest.approx(350, rel=1e-6)
+
+
+def test_a_large_section_is_previewed_around_the_camera():
+    viewer = ViewerModel()
+    place = Placement((1, 1, 1))
+    viewer.add_image(np.zeros((2, 8, 8)), **place.arguments())
+    viewer.scene.camera.center = (0, 5000, 200)
+    box = section_on_view(viewer, place, (2, 10_000, 10_000))
+    assert box.shape == (1, 1536, 1536)
+    assert box.start == (0, 5000 - 768, 0)
+
+
+def test_a_typed_voxel_size_is_given_to_the_layer():
+    layer = Image(IMAGE, translate=(2, 10, 10))
+    place = Placement.of(layer, (50, 4.6, 4.6))
+    place.apply(layer)
+    assert spacing_of(layer) == (50, 4.6, 4.6)
+    assert layer.translate.tolist() == pytest.approx([100, 46, 46])
+    assert str(layer.units[0]) == "nanometer"
+    assert layer.axis_labels == ("z", "y", "x")
+
+
+def test_a_damaged_file_is_as_good_as_none(tmp_path):
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, IMAGE)
+    layer = from_file(path)
+    path.write_bytes(b"nothing")
+    assert path_of(layer) is None

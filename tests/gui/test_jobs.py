@@ -1,0 +1,202 @@
+"""The child process: events in order, a last word always, a sure end."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+from fake import fake_command
+
+from napari_emda._gui import catalogue
+from napari_emda._gui.child import Child
+from napari_emda._gui.jobs import Lost, Runner, watch
+from napari_emda.errors import JobError
+from napari_emda.events import Failed, Finished, Started, Stepped
+from napari_emda.jobs import TrainJob, write_job
+from napari_emda.settings import TrainSettings
+
+
+def job(tmp_path, steps=100):
+    (tmp_path / "project" / "runs").mkdir(parents=True, exist_ok=True)
+    return TrainJob(project=str(tmp_path / "project"), method="histogram", settings=TrainSettings(steps=steps))
+
+
+def child(tmp_path, behaviour="work", steps=100):
+    path = tmp_path / "job.json"
+    write_job(job(tmp_path, steps), path)
+    return Child([part.replace("{job}", str(path)) for part in fake_command(behaviour)], tmp_path)
+
+
+def events(one):
+    return [event for batch in watch(one) for event in batch]
+
+
+def test_events_come_in_order_and_what_else_is_printed_is_passed_over(tmp_path):
+    seen = events(child(tmp_path))
+    assert isinstance(seen[0], Started)
+    assert [event.step for event in seen if isinstance(event, Stepped)] == list(range(10, 101, 10))
+    assert isinstance(seen[-1], Finished)
+
+
+def test_batches_come_at_most_ten_times_a_second_and_also_when_nothing_comes(tmp_path):
+    began = time.monotonic()
+    batches = list(watch(child(tmp_path, steps=400)))
+    seconds = time.monotonic() - began
+    assert len([batch for batch in batches if batch]) <= seconds * 10 + 3
+    assert any(not batch for batch in batches)  # while the interpreter started: the worker can be left then
+
+
+def test_a_killed_child_has_a_last_word(tmp_path):
+    one = child(tmp_path, steps=10_000)
+    seen = []
+    for batch in watch(one):
+        seen += batch
+        if any(isinstance(event, Stepped) for event in seen) and one.process_id:
+            os.kill(one.process_id, signal.SIGKILL)
+    assert isinstance(seen[-1], Lost)
+    assert "memory runs out" in seen[-1].reason
+
+
+def test_a_crash_tells_the_last_line_of_its_log(tmp_path):
+    assert "fault of the imagination" in events(child(tmp_path, "crash"))[-1].reason
+
+
+def test_a_program_that_is_not_there(tmp_path):
+    (seen,) = events(Child(["/no/such/program"], tmp_path))
+    assert "could not be started" in seen.reason
+
+
+def test_hanging_up_lets_the_child_save(tmp_path):
+    one = child(tmp_path, steps=10_000)
+    for batch in watch(one):
+        if any(isinstance(event, Stepped) for event in batch):
+            one.end()
+            break
+    assert one.process_id is None
+    assert (tmp_path / "project/runs/001-fake/saved-on-hang-up").exists()
+
+
+def test_a_deaf_child_is_killed_in_time(tmp_path):
+    one = child(tmp_path, "deaf")
+    for batch in watch(one):
+        if batch:
+            break
+    began = time.monotonic()
+    one.end()
+    assert time.monotonic() - began < 2
+    assert one.process_id is None
+
+
+def test_a_child_that_is_ended_before_it_was_started_never_starts(tmp_path):
+    one = child(tmp_path)
+    one.end()
+    assert all(not isinstance(event, Started) for event in events(one))
+
+
+@pytest.fixture
+def runner(qapp):
+    made = Runner(fake_command())
+    yield made
+    made.close()
+
+
+def run(qtbot, runner, a_job, during=None):
+    seen, last = [], []
+    runner.happened.connect(seen.append)
+    runner.ended.connect(last.append)
+    runner.start(a_job)
+    qtbot.waitUntil(lambda: bool(last) or (during is not None and during(seen)), timeout=20_000)
+    qtbot.waitUntil(lambda: bool(last), timeout=20_000)
+    runner.happened.disconnect(seen.append)
+    runner.ended.disconnect(last.append)
+    return seen, last[0]
+
+
+def test_a_runner_tells_of_a_whole_job(qtbot, runner, tmp_path):
+    seen, last = run(qtbot, runner, job(tmp_path))
+    assert isinstance(last, Finished)
+    assert isinstance(seen[0], Started)
+    assert runner.job is None
+    assert runner.busy == ""
+    assert runner.last_job.kind == "train"
+
+
+def test_pause_resume_and_stop(qtbot, runner, tmp_path):
+    said = []
+
+    def during(seen):
+        texts = [getattr(event, "text", "") for event in seen]
+        for word, after in (("pause", "step"), ("resume", "got pause"), ("stop", "got resume")):
+            ready = after in texts or (after == "step" and any(isinstance(event, Stepped) for event in seen))
+            if ready and word not in said:
+                said.append(word)
+                runner.say(word)
+        return "stop" in said
+
+    _, last = run(qtbot, runner, job(tmp_path, 10_000), during)
+    assert last.status == "stopped"
+    assert said == ["pause", "resume", "stop"]
+
+
+def test_a_kill_is_told_in_one_sentence_with_the_remedy(qtbot, runner, tmp_path):
+    def during(seen):
+        if sum(isinstance(event, Stepped) for event in seen) > 3 and runner.process_id:
+            os.kill(runner.process_id, signal.SIGKILL)
+            return True
+        return False
+
+    _, last = run(qtbot, runner, job(tmp_path, 10_000), during)
+    assert isinstance(last, Failed)
+    assert last.text.startswith("The training was ended from outside")
+    assert last.text.endswith("press Resume to go on from the last checkpoint.")
+
+
+def test_what_a_run_says_on_its_error_stream_is_kept_in_its_folder(qtbot, tmp_path):
+    runner = Runner(fake_command("crash"))
+    run(qtbot, runner, job(tmp_path))
+    assert "imagination" in (tmp_path / "project/runs/001-fake/job.log").read_text()
+
+
+def test_a_mistake_is_told_as_it_is(qtbot, tmp_path):
+    _, last = run(qtbot, Runner(fake_command("mistake")), job(tmp_path))
+    assert last.mistake
+    assert last.text.startswith("The target is 96 x 80 pixels")
+
+
+def test_closing_ends_the_child_and_emits_nothing_more(qtbot, runner, tmp_path):
+    ended = []
+    runner.ended.connect(ended.append)
+    runner.start(job(tmp_path, 10_000))
+    qtbot.waitUntil(lambda: runner.process_id is not None, timeout=10_000)
+    pid = runner.process_id
+    runner.close()
+    qtbot.wait(300)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert ended == []
+
+
+def test_the_catalogue_is_asked_once_and_can_be_left(tmp_path):
+    import threading
+
+    count = tmp_path / "count"
+    script = f"open({str(count)!r}, 'a').write('x'); print('{{\"methods\": [], \"strategies\": []}}')"
+    command = (sys.executable, "-c", script)
+    for _ in range(2):
+        assert catalogue.fetch(threading.Event(), command).methods == {}
+    assert count.read_text() == "x"
+    stop = threading.Event()
+    stop.set()
+    began = time.monotonic()
+    with pytest.raises(JobError, match="could not be read"):
+        catalogue.fetch(stop, (sys.executable, "-c", "import time; time.sleep(60)"))
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("script", ["import sys; sys.exit('torch is broken')", "print('{}')", "print('no json')"])
+def test_a_catalogue_that_cannot_be_read_is_one_sentence(script):
+    import threading
+
+    with pytest.raises(JobError, match="The methods could not be read"):
+        catalogue.fetch(threading.Event(), (sys.executable, "-c", script))
