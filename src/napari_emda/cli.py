@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -358,6 +360,7 @@ def demo(
 ) -> None:
     """Show it all on a synthetic pair of volumes."""
     if not headless:
+        _check_screen()
         from napari_emda._gui.demo import open_demo
 
         open_demo(seed)
@@ -368,6 +371,15 @@ def demo(
     result, rows = run_demo(folder or _free("napari-emda-demo"), seed, watch)
     _table("Target IoU on the phantom", ["model", "IoU", "Dice"], rows)
     _answer(result, as_json=as_json)
+
+
+def _check_screen() -> None:
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        raise JobError("There is no display to open the viewer on: run 'napari-emda demo --headless' instead.")
+    if not any(importlib.util.find_spec(name) for name in ("PyQt6", "PySide6", "PyQt5", "PySide2")):
+        raise JobError(
+            'The viewer needs Qt, which is not installed: pip install "napari-emda[all]", or use --headless.'
+        )
 
 
 def _free(name: str) -> Path:

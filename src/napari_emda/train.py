@@ -24,6 +24,8 @@ from napari_emda.nn.unet import measure_statistics
 
 CHECKPOINT = "checkpoint.safetensors"
 _STATISTICS_BATCHES = 20
+_SAVE_SECONDS = 60.0
+"""A slow training is saved more often than every so many steps: a crash costs a minute, not an hour."""
 
 
 def seed_of(*numbers: int) -> int:
@@ -219,13 +221,15 @@ def fit(training: Training) -> Iterator[Event]:
     """Train to the end of the settings' steps; to stop, stop iterating: what was learnt so far is saved.
 
     Yields:
-        Stepped every ``report_every`` steps, Saved at every checkpoint, Notice when something must be known.
+        Stepped every ``report_every`` steps, Saved every ``save_every`` steps and at least once a minute, Notice when
+        something must be known.
 
     Raises:
         JobError: the loss is no longer a number, or not even one patch fits the memory.
     """
     settings = training.settings
     done = saved = training.resume()
+    last_save = time.perf_counter()
     meter = _Meter()
     threads = torch.get_num_threads()
     batches = prefetched(training.batch, done, settings.steps, on_start=lambda: torch.set_num_threads(1))
@@ -239,8 +243,9 @@ def fit(training: Training) -> Iterator[Event]:
                 report = meter.report(done, settings.steps)
                 _check(report)
                 yield report
-            if done % settings.save_every == 0 or done == settings.steps:
-                saved = done
+            late = time.perf_counter() - last_save > _SAVE_SECONDS
+            if done % settings.save_every == 0 or done == settings.steps or late:
+                saved, last_save = done, time.perf_counter()
                 yield training.save(done)
     except GeneratorExit:
         if done > saved:
