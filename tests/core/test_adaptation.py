@@ -1,0 +1,194 @@
+"""What is particular to each method: histogram matching, Y-Net, fine-tuning."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.exposure import match_histograms
+
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import QUANTILES, Patches
+from napari_emda.data.volume import IGNORE
+from napari_emda.errors import JobError
+from napari_emda.execution import execute
+from napari_emda.jobs import TrainJob
+from napari_emda.methods.base import Context, methods
+from napari_emda.methods.histogram import HistogramMatch
+from napari_emda.nn.unet import UNet
+from napari_emda.settings import TrainSettings
+
+
+def build(name, *, context=None, dropout=0.0, **settings):
+    torch.manual_seed(0)
+    cls = methods[name]
+    return cls(cls.Settings.parse(settings), UNet(2, base=8, dropout=dropout), context or Context())
+
+
+def batch(n=2, side=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(n, 1, side, side, generator=generator)
+    labels = (image[:, 0] > 0.5).long()
+    unknown = torch.full_like(labels, IGNORE)
+    other = torch.randn(n, 1, side, side, generator=generator) * 2 + 1
+    return {"source": Patches(image, labels, image), "target": Patches(other, unknown, other)}
+
+
+# -- histogram matching ------------------------------------------------------------------------------------------
+
+
+def quantiles(values):
+    return np.quantile(values, np.linspace(0, 1, QUANTILES))
+
+
+def looks():
+    """Two images with grey values 0 to 255 of very different histograms."""
+    rng = np.random.default_rng(0)
+    source, target = rng.random((2, 200, 200))
+    return 255 * source**2, 20 + 200 * np.where(rng.random((200, 200)) < 0.3, target**0.5, target**1.5)
+
+
+def matched(match, image):
+    return match(torch.as_tensor(image, dtype=torch.float32)).numpy()
+
+
+def test_matching_agrees_with_scikit_image():
+    source, target = looks()
+    ours = matched(HistogramMatch(quantiles(source), quantiles(target)), source)
+    assert np.abs(ours - match_histograms(source, target)).max() <= 1
+    assert np.abs(source - match_histograms(source, target)).max() > 20
+
+
+def test_matching_to_itself_changes_nothing_and_matching_twice_no_more_than_once():
+    source, target = looks()
+    itself = HistogramMatch(quantiles(source), quantiles(source))
+    np.testing.assert_allclose(matched(itself, source), source, atol=0.05)
+    once = matched(HistogramMatch(quantiles(source), quantiles(target)), source)
+    twice = matched(HistogramMatch(quantiles(once), quantiles(target)), once)
+    np.testing.assert_allclose(twice, once, atol=1)
+
+
+def test_matching_keeps_the_order_also_beyond_the_extremes():
+    source, target = looks()
+    match = HistogramMatch(quantiles(source), quantiles(target))
+    greys = np.linspace(-300, 600, 5000)
+    mapped = matched(match, greys)
+    assert (np.diff(mapped) >= 0).all()
+    below = mapped[greys < source.min()]
+    np.testing.assert_allclose(np.diff(below), np.diff(greys[greys < source.min()]), atol=1e-2)
+
+
+def test_a_single_grey_value_is_mapped_without_dividing_by_zero():
+    match = HistogramMatch(np.zeros(QUANTILES), quantiles(looks()[1]))
+    assert np.isfinite(matched(match, [0.0])).all()
+    flat = matched(HistogramMatch(quantiles(looks()[0]), np.full(QUANTILES, 7.0)), [50.0, 90.0])
+    np.testing.assert_allclose(flat, 7, atol=1e-5)
+
+
+def test_equal_greys_stay_equal_and_get_the_mean_of_their_share_of_the_target():
+    source, target = looks()
+    coarse = np.round(source / 40) * 40
+    ours = matched(HistogramMatch(quantiles(coarse), quantiles(target)), coarse)
+    order = np.sort(target.ravel())
+    for grey in np.unique(coarse):
+        below, here = (coarse < grey).sum(), (coarse == grey).sum()
+        assert len(np.unique(ours[coarse == grey])) == 1
+        assert ours[coarse == grey][0] == pytest.approx(order[below : below + here].mean(), abs=4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_asked_share_of_source_patches_takes_the_targets_greys(share):
+    context = Context({"source": np.linspace(-2, 2, QUANTILES), "target": np.linspace(10, 14, QUANTILES)})
+    method = build("histogram", context=context, matched=share)
+    prepared = method.prepare(batch(200), Augmentation("none", 0))
+    taken = (prepared["source"].image.mean((1, 2, 3)) > 5).float().mean()
+    assert taken == pytest.approx(share, abs=0.1)
+    assert torch.equal(prepared["source"].image, prepared["source"].clean)
+    assert torch.equal(prepared["target"].image, batch(200)["target"].image)
+
+
+# -- Y-Net -------------------------------------------------------------------------------------------------------
+
+
+def test_without_its_bottleneck_the_reconstruction_is_blind():
+    ynet = build("ynet").eval()
+    with torch.no_grad():
+        drawn = []
+        for seed in (0, 1):
+            maps = ynet.network.encode(batch(seed=seed)["source"].image)
+            assert ynet.reconstruct(maps).std() > 1e-3
+            drawn.append(ynet.reconstruct([*maps[:-1], torch.zeros_like(maps[-1])]))
+    assert torch.equal(*drawn)
+
+
+def test_the_segmentation_needs_no_reconstruction_decoder():
+    ynet, x = build("ynet").eval(), batch()["target"].image
+    with torch.no_grad():
+        before = ynet.predictor(x)
+        del ynet.reconstruction, ynet.image_head
+        assert torch.equal(ynet.predictor(x), before)
+
+
+def test_the_reconstruction_teaches_the_encoder_and_not_the_segmentation_decoder():
+    ynet = build("ynet")
+    losses = ynet.losses(batch(), 0.0)
+    (losses["source_reconstruction"] + losses["target_reconstruction"]).backward()
+    assert all(p.grad is None for p in (*ynet.network.decoder.parameters(), *ynet.network.head.parameters()))
+    assert all(p.grad is not None for p in (*ynet.network.encoder.parameters(), *ynet.reconstruction.parameters()))
+
+
+def test_the_weight_of_the_reconstruction_falls_along_a_cosine():
+    def loss(progress):
+        ynet = build("ynet", reconstruction=0.4, reconstruction_end=0.1)
+        return float(ynet.losses(batch(), progress)["target_reconstruction"].detach())
+
+    assert loss(0.5) / loss(0.0) == pytest.approx(0.25 / 0.4, rel=1e-5)
+    assert loss(1.0) / loss(0.0) == pytest.approx(0.1 / 0.4, rel=1e-5)
+
+
+def test_the_goal_of_the_reconstruction_is_the_clean_patch_whatever_its_gain():
+    def loss(clean):
+        given = batch()
+        given["target"] = Patches(given["target"].image, given["target"].labels, clean)
+        return float(build("ynet").losses(given, 0.0)["target_reconstruction"].detach())
+
+    clean = batch(seed=5)["target"].image
+    assert loss(clean) == pytest.approx(loss(7 * clean - 3), rel=1e-4)
+    assert loss(clean) != pytest.approx(loss(-clean), rel=1e-4)
+
+
+# -- fine-tuning -------------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_looks_at_the_source_first_then_at_the_target():
+    method, given = build("finetune", source_stage=0.6), batch()
+    assert set(method.losses(given, 0.59)) == {"segmentation"}
+    assert set(method.losses(given, 0.6)) == {"segmentation", "target_segmentation"}
+    continued = build("finetune", context=Context(continued=True))
+    assert set(continued.losses(given, 0.0)) == {"segmentation", "target_segmentation"}
+
+
+def test_fine_tuning_replays_a_share_of_the_source():
+    def source_loss(progress):
+        method = build("finetune", source_stage=0.5, replay=0.25)
+        return float(method.losses(batch(), progress)["segmentation"].detach())
+
+    assert source_loss(0.7) == pytest.approx(0.25 * source_loss(0.1), rel=1e-5)
+
+
+def test_fine_tuning_lowers_the_learning_rate():
+    method, base = build("finetune", source_stage=0.5, fine_rate=0.2), build("source_only")
+    assert method.learning_rate(0.4) == pytest.approx(base.learning_rate(0.4))
+    assert method.learning_rate(0.6) == pytest.approx(0.2 * base.learning_rate(0.6))
+
+
+@pytest.mark.parametrize(("progress", "factor"), [(0.0, 1.0), (0.5, 0.505), (1.0, 0.01)])
+def test_the_learning_rate_falls_along_half_a_cosine(progress, factor):
+    assert build("source_only").learning_rate(progress) == pytest.approx(factor)
+
+
+def test_fine_tuning_without_annotations_is_refused_and_leaves_nothing(project):
+    job = TrainJob(project=str(project.folder), method="finetune", settings=TrainSettings(patch=32, base=8))
+    with pytest.raises(JobError, match="there are none: annotate some first"):
+        list(execute(job))
+    assert not (project.folder / "runs").exists()
