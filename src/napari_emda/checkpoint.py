@@ -101,10 +101,14 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
         raise JobError(f"'{path}' holds another network than the one asked for: use its own settings.") from None
     if optimiser is None:
         return
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in _tensors(path, _OPTIMISER).items():
         index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
+        like = parameters[int(index)]
+        # fused optimisers walk parameter and moments side by side in memory: they must be laid out alike
+        moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(index), {})[name] = moment
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
