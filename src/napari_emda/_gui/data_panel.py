@@ -20,7 +20,6 @@ from napari_emda._gui.intake import (
     size_remark,
     store,
 )
-from napari_emda._gui.jobs import in_background
 from napari_emda._gui.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.parts import Sentence, button, column, labelled, row
 from napari_emda._gui.session import Session
@@ -37,6 +36,7 @@ class DataPanel(QWidget):
         super().__init__()
         self._session, self._stop = session, threading.Event()
         self._working = False
+        self._making: Project | None = None
         viewer = session.viewer
         self.source, self.target = (LayerChoice(viewer, Image, refusal) for _ in range(2))
         self.labels = LayerChoice(viewer, Labels, refusal)
@@ -80,6 +80,7 @@ class DataPanel(QWidget):
 
     def _close(self) -> None:
         self._stop.set()
+        self._undo()
         events = self._session.viewer.layers.events
         for event in (events.inserted, events.removed, events.renamed):
             event.disconnect(self.refresh)
@@ -149,10 +150,10 @@ class DataPanel(QWidget):
             return
 
         def show(gap: tuple[float, float]) -> None:
-            if (source, target) == (self.source.layer(), self.target.layer()) and not self._stop.is_set():
+            if (source, target) == (self.source.layer(), self.target.layer()):
                 self.gap.show_text(gap_in_words(*gap))
 
-        in_background(lambda: domain_gap(array_of(source), array_of(target)), show, lambda text: None)
+        self._session.in_background(lambda: domain_gap(array_of(source), array_of(target)), show, lambda text: None)
 
     def _browse(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the project", str(Path(self.folder.text()).parent))
@@ -185,41 +186,39 @@ class DataPanel(QWidget):
             return
         picks, classes, folder = self.picks(), self.class_names(), Path(self.folder.text().strip())
         self._set_working(True)
-        in_background(lambda: check(picks, classes, self._stop), lambda _: self._make(picks, classes, folder),
-                      self._fail)
+        self._session.in_background(lambda: check(picks, classes, self._stop),
+                                    lambda _: self._make(picks, classes, folder), self._fail)
 
     def _make(self, picks: list[Pick], classes: tuple[str, ...], folder: Path) -> None:
-        if self._stop.is_set():
-            return
         try:
-            project = Project.create(folder, classes)
+            project = self._making = Project.create(folder, classes)
         except EmdaError as error:
             self._fail(str(error))
             return
-        in_background(lambda: store(project, picks, self._stop), lambda entries: self._finish(project, entries, picks),
-                      lambda text: self._undo(project, text))
+        self._session.in_background(lambda: store(project, picks, self._stop),
+                                    lambda entries: self._finish(project, entries, picks), self._fail)
 
     def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
-        if self._stop.is_set():
-            project.close()
-            return
         for entry in entries:
             project.add(entry)
+        self._making = None
         self._set_working(False)
         layers: dict[str, Layer] = {e.name: pick.image for e, pick in zip(entries, picks, strict=True)}
         self._session.adopt(project, layers)
         self._session.say(f"The project is set up in {project.folder}. Next: train.", "done")
 
-    def _undo(self, project: Project, text: str) -> None:
-        project.close()
-        for name in ("project.json", ".lock"):
-            (project.folder / name).unlink(missing_ok=True)
-        self._fail(text)
-
     def _fail(self, text: str) -> None:
-        if not self._stop.is_set():
-            self._set_working(False)
-            self._session.say(text, "error")
+        self._undo()
+        self._set_working(False)
+        self._session.say(text, "error")
+
+    def _undo(self) -> None:
+        """Take back a project that was begun and cannot be finished."""
+        project, self._making = self._making, None
+        if project is not None:
+            project.close()
+            for name in ("project.json", ".lock"):
+                (project.folder / name).unlink(missing_ok=True)
 
     def _set_working(self, working: bool) -> None:
         self._working = working

@@ -13,7 +13,7 @@ from napari_emda._gui import catalogue
 from napari_emda._gui.annotate_panel import AnnotatePanel
 from napari_emda._gui.data_panel import DataPanel
 from napari_emda._gui.export_panel import ExportPanel
-from napari_emda._gui.jobs import COMMAND, in_background
+from napari_emda._gui.jobs import COMMAND
 from napari_emda._gui.parts import Drawer, Notices
 from napari_emda._gui.predict_panel import PredictPanel
 from napari_emda._gui.session import Session
@@ -89,9 +89,9 @@ class Dock(QWidget):
                 drawer.close_up()
 
     def _fetch(self, command: Sequence[str]) -> None:
-        in_background(
+        self.session.in_background(
             lambda: catalogue.fetch(self._stop, command), self.session.set_catalogue,
-            lambda text: None if self.session.closed else self.session.say(text, "error"),
+            lambda text: self.session.say(text, "error"),
         )
 
     def _on_ended(self, last: object) -> None:

@@ -76,7 +76,7 @@ def _guarded(work: Callable[[], Any]) -> Outcome:
         return Outcome(work())
     except EmdaError as error:
         return Outcome(error=str(error))
-    except (OSError, RuntimeError) as error:  # a RuntimeError would be lost in napari's worker
+    except (OSError, RuntimeError, ValueError, MemoryError) as error:  # napari's worker would lose a RuntimeError
         return Outcome(error=f"That did not work ({error}): see that the files can be read and the disk has room.")
 
 

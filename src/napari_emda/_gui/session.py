@@ -12,7 +12,7 @@ from psygnal import Signal
 
 from napari_emda._gui.adapters import Placement
 from napari_emda._gui.catalogue import Catalogue
-from napari_emda._gui.jobs import COMMAND, NOUNS, AnyJob, Runner
+from napari_emda._gui.jobs import COMMAND, NOUNS, AnyJob, Runner, in_background
 from napari_emda.data.files import open_image, open_labels
 from napari_emda.errors import EmdaError
 from napari_emda.events import Failed, Finished, Notice
@@ -95,6 +95,13 @@ class Session:
             return
         with self.telling():
             self.runner.start(job)
+
+    def in_background(
+        self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None]
+    ) -> None:
+        """Work in a worker thread; ``done`` or ``failed`` is called in the main thread, unless the dock is gone."""
+        in_background(work, lambda value: None if self._closed else done(value),
+                      lambda text: None if self._closed else failed(text))
 
     # -- the project ---------------------------------------------------------------------------------------------
 

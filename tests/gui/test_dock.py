@@ -1,0 +1,349 @@
+"""The panels with a stand-in for the child process and a viewer without a window."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from fake import fake_command, methods_command
+from napari.components import ViewerModel
+
+from napari_emda._gui.dock import Dock
+from napari_emda.jobs import ExportJob, PredictJob, TrainJob
+from napari_emda.project import Project
+
+NM = {"units": ("nm",) * 3}
+
+
+@pytest.fixture
+def make(qtbot):
+    docks = []
+
+    def factory(behaviour="work"):
+        dock = Dock(ViewerModel(), fake_command(behaviour), methods_command())
+        docks.append(dock)
+        qtbot.addWidget(dock)
+        qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=10_000)
+        return dock
+
+    yield factory
+    for dock in docks:
+        dock.shut_down()
+
+
+@pytest.fixture
+def dock(make):
+    return make()
+
+
+@pytest.fixture
+def ready(dock, project):
+    dock.session.adopt(project)
+    return dock
+
+
+def add_layers(dock, arrays, **options):
+    image, labels = arrays
+    viewer = dock.session.viewer
+    viewer.add_image(image, name="old", scale=(50, 4.6, 4.6), **NM)
+    viewer.add_labels(labels, name="old mitochondria", scale=(50, 4.6, 4.6), **NM)
+    viewer.add_image(image[:, ::-1], name="new", **{"scale": (50, 4.6, 4.6), **NM, **options})
+
+
+def idle(qtbot, dock):
+    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+
+
+def keep_running(dock, steps=20_000):
+    dock.train.main.set_values({"steps": steps})
+    dock.train.start_training()
+
+
+# -- data --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_said(dock):
+    assert not dock.data.use.isEnabled()
+    assert "Still needed: a source image, labels of the source, a target image" in dock.data.missing.text()
+    assert not dock.train.start.isEnabled()
+    assert "no project yet" in dock.train.reason.text()
+
+
+def test_layers_are_guessed_and_become_a_project(qtbot, dock, arrays, tmp_path):
+    add_layers(dock, arrays)
+    data = dock.data
+    assert (data.source.layer().name, data.labels.layer().name, data.target.layer().name) == (
+        "old", "old mitochondria", "new")
+    assert data.source_size.value() == pytest.approx((50, 4.6, 4.6))
+    assert data.class_names() == ("background", "mitochondria")
+    qtbot.waitUntil(lambda: data.gap.text().startswith("Domain gap"), timeout=5000)
+    data.folder.setText(str(tmp_path / "new-project"))
+    data.use_layers()
+    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    assert [entry.name for entry in dock.session.project.entries] == ["old", "new"]
+    assert "Next: train" in dock.notices.text()
+    assert len(dock.session.viewer.layers) == 3
+
+
+def test_a_layer_without_voxel_size_is_pointed_out_and_gets_the_typed_one(qtbot, dock, arrays, tmp_path):
+    add_layers(dock, arrays, units=None, scale=(1, 1, 1))
+    data = dock.data
+    assert "voxel size of the target is not known" in data.sizes.text()
+    data.folder.setText(str(tmp_path / "p"))
+    data.use_layers()
+    qtbot.waitUntil(lambda: "missing" in dock.notices.text(), timeout=5000)
+    assert not (tmp_path / "p").exists()
+    data.target_size.set_value((30, 10, 10))
+    assert "a factor of 2.2" in data.sizes.text()
+    data.use_layers()
+    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    assert dock.session.viewer.layers["new"].scale.tolist() == [30, 10, 10]
+
+
+def test_layers_that_do_not_fit_are_not_offered(dock, arrays):
+    add_layers(dock, arrays)
+    viewer = dock.session.viewer
+    viewer.add_image(np.zeros((9, 9, 3), np.uint8), rgb=True, name="photo")
+    viewer.add_image(arrays[0], rotate=(0, 0, 20), name="skew")
+    assert [layer.name for layer in dock.data.target.layers()] == ["old", "new"]
+    assert "'photo' is not offered: it is a colour image: convert" in dock.data.left_out.text()
+    assert "'skew' is not offered: it is rotated" in dock.data.left_out.text()
+    viewer.layers.remove("new")
+    assert dock.data.target.layer() is None
+    viewer.layers["old"].name = "older"
+    assert dock.data.source.currentText() == "older"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("newer", "format 99"), ("nothing", "is not a project"), ("open", "open elsewhere")],
+)
+def test_a_project_that_cannot_be_opened_is_one_notice(dock, project, name, words, tmp_path):
+    folder = {"open": project.folder, "newer": tmp_path / "newer", "nothing": tmp_path}[name]
+    if name == "newer":
+        folder.mkdir()
+        (folder / "project.json").write_text(json.dumps({"format": 99, "classes": ["a", "b"]}))
+    dock.data.open_project(folder)
+    assert words in dock.notices.text()
+    assert dock.session.project is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
+def test_a_read_only_project_is_one_notice(dock, project):
+    project.close()
+    project.folder.chmod(0o500)
+    dock.data.open_project(project.folder)
+    project.folder.chmod(0o700)
+    assert "cannot be written" in dock.notices.text()
+
+
+def test_a_folder_that_is_not_empty_is_refused(qtbot, dock, arrays, tmp_path):
+    add_layers(dock, arrays)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").touch()
+    dock.data.folder.setText(str(tmp_path / "full"))
+    dock.data.use_layers()
+    qtbot.waitUntil(lambda: "not empty" in dock.notices.text(), timeout=5000)
+    assert dock.data.use.isEnabled()
+
+
+def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, predicted):
+    folder = predicted.folder
+    predicted.suggest([{"volume": "target", "box": "1:2,0:16,0:16", "score": 0.9}], "entropy", "001-fake")
+    predicted.close()
+    dock.data.open_project(folder)
+    names = [layer.name for layer in dock.session.viewer.layers]
+    assert names == ["source", "source labels", "target", "annotations", "suggested patches",
+                     "probability of mitochondria", "mask target"]
+    assert all(tuple(layer.scale) == (50, 4.6, 4.6) for layer in dock.session.viewer.layers)
+    assert dock.annotate.list.count() == 1
+    assert [layer.name for layer in dock.data.source.layers()] == ["source", "target"]
+
+
+# -- train -------------------------------------------------------------------------------------------------------
+
+
+def test_the_forms_give_the_settings(ready):
+    train = ready.train
+    assert train.method.currentText() == "histogram"
+    assert train.sentence.text() == "Borrows the target's grey values."
+    assert train.settings().profile == "fast"
+    train.main.set_values({"profile": "test"})
+    assert (train.settings().steps, train.settings().patch, train.settings().base) == (250, 64, 8)
+    train.main.set_values({"profile": "standard"})
+    assert (train.settings().levels, train.settings().save_every) == (4, 500)
+    train.main.set_values({"profile": "fast"})
+    assert train.settings() == type(train.settings()).for_profile("fast")
+    train.method.setCurrentText("finetune")
+    assert not train.start.isEnabled()
+    assert "learns from annotated patches" in train.reason.text()
+    assert train.method_settings() == {}
+
+
+def test_training_shows_progress_curve_and_preview(qtbot, ready):
+    ready.train.main.set_values({"steps": 1000})
+    ready.train.start_training()
+    assert not ready.annotate.suggest.isEnabled()
+    assert "A training is running" in ready.annotate.reason.text()
+    assert ready.train.start.isHidden()
+    qtbot.waitUntil(lambda: ready.session.output("preview 0", "target") is not None, timeout=10_000)
+    assert "left" in ready.train.strip.bar.format()
+    layer = ready.session.output("preview 0", "target")
+    assert layer.data.shape == (1, 48, 40)
+    assert layer.data[0, 0, 0] == 200
+    idle(qtbot, ready)
+    assert ready.train.outcome.text() == "Run 001-fake is trained."
+    curves = ready.train._plot.curves
+    assert set(curves) == {"segmentation", "reconstruction"}
+    assert curves["segmentation"].x[-1] == 1000
+    assert ready.drawers["Annotate"].isExpanded()
+
+
+def test_the_preview_follows_the_section_on_view(qtbot, ready):
+    keep_running(ready)
+    viewer = ready.session.viewer
+    qtbot.waitUntil(lambda: ready.session.output("preview 0", "target") is not None, timeout=10_000)
+    viewer.dims.set_point(0, 4 * 50)
+    qtbot.waitUntil(lambda: ready.session.output("preview 0", "target").translate[0] == 200, timeout=5000)
+
+
+def test_pause_resume_stop(qtbot, ready):
+    keep_running(ready)
+    strip = ready.train.strip
+    qtbot.waitUntil(lambda: strip.bar.value() > 20, timeout=10_000)
+    strip.pause.click()
+    assert strip.bar.format() == "Paused"
+    qtbot.waitUntil(lambda: ready.notices.text() == "got pause", timeout=5000)
+    assert strip.pause.text() == "Resume"
+    strip.pause.click()
+    qtbot.waitUntil(lambda: ready.notices.text() == "got resume", timeout=5000)
+    strip.stop.click()
+    idle(qtbot, ready)
+    assert ready.notices.text().startswith("Stopped at step")
+    assert not ready.train.resume.isHidden()
+
+
+def test_a_killed_child_is_one_sentence_and_resume_goes_on(qtbot, ready):
+    keep_running(ready, 5000)
+    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 50, timeout=10_000)
+    os.kill(ready.session.runner.process_id, signal.SIGKILL)
+    idle(qtbot, ready)
+    assert "press Resume to go on from the last checkpoint" in ready.notices.text()
+    assert ready.train.resume.text().startswith("Resume 001-fake at step")
+    ready.train.resume_training()
+    job = ready.session.runner.job
+    assert isinstance(job, TrainJob)
+    assert (job.resume, job.settings.steps) == ("001-fake", 5000)
+    assert ready.train._plot.curves["segmentation"].x[0] == 10
+
+
+def test_a_mistake_is_a_notice(qtbot, make, project):
+    dock = make("mistake")
+    dock.session.adopt(project)
+    keep_running(dock)
+    idle(qtbot, dock)
+    assert dock.notices.text().startswith("The target is 96 x 80 pixels")
+
+
+def test_a_layer_removed_while_its_job_runs(qtbot, ready):
+    keep_running(ready)
+    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=10_000)
+    ready.session.viewer.layers.remove("target")
+    assert "The layer 'target' was removed; the training goes on" in ready.notices.text()
+    value = ready.train.strip.bar.value()
+    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > value + 50, timeout=10_000)
+
+
+# -- annotate, predict, export -----------------------------------------------------------------------------------
+
+
+def test_suggest_annotate_retrain(qtbot, dock, predicted):
+    dock.session.adopt(predicted)
+    annotate = dock.annotate
+    assert not annotate.retrain.go.isEnabled()
+    annotate.start_suggesting()
+    idle(qtbot, dock)
+    assert annotate.list.count() == 3
+    assert annotate.list.item(0).text() == "section 1 · score 0.90 · to do"
+    assert not annotate.list.item(0).icon().isNull()
+    annotate.list.itemClicked.emit(annotate.list.item(1))
+    assert dock.session.viewer.dims.point[0] == 150
+    annotate.deeds["done"]()
+    assert annotate.list.item(1).text().endswith("done")
+    assert annotate.patches.current is not None
+    annotate.deeds["skip"]()
+    assert "2 of 3 patches decided" in annotate.status.text()
+    assert annotate.retrain.go.isEnabled()
+    assert annotate.retrain.method.currentText() == "finetune"
+    annotate.retrain.steps.setValue(50)
+    annotate.retrain.retrain()
+    job = dock.session.runner.job
+    assert (job.method, job.start_from, job.settings.steps) == ("finetune", "001-fake", 50)
+    idle(qtbot, dock)
+
+
+def test_keys_act_on_the_viewer(dock, predicted):
+    dock.session.adopt(predicted)
+    viewer = dock.session.viewer
+    for key in ("N", "K", "J", "U", "Shift-N", "Shift-K"):
+        viewer.keymap[next(k for k in viewer.keymap if str(k) == key.replace("-", "+"))](viewer)
+    assert "There are no patches yet" in dock.notices.text() or "No open patch" in dock.notices.text()
+    dock.shut_down()
+    assert not viewer.keymap
+
+
+def test_suggesting_without_a_model(ready):
+    assert ready.annotate.reason.text() == "entropy asks a model and there is none: train one first, or choose random."
+    ready.annotate.strategy.setCurrentText("random")
+    assert ready.annotate.suggest.isEnabled()
+
+
+def test_threshold_and_smallest_object_are_live(dock, predicted):
+    dock.session.adopt(predicted)
+    mask = dock.session.output("mask", "target")
+    assert mask.data[1].sum() == 100
+    dock.predict.threshold.setValue(0.95)
+    assert mask.data[1].sum() == 0
+    dock.predict.threshold.setValue(0.5)
+    dock.predict.smallest.setValue(101)
+    assert mask.data[1].sum() == 0
+    dock.predict.start.click()
+    job = dock.session.runner.job
+    assert isinstance(job, PredictJob)
+    assert (job.run, job.volume) == ("001-fake", "target")
+
+
+def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
+    dock.session.adopt(predicted)
+    export = dock.export
+    assert export.path.text().endswith("target-mask.tif")
+    export.what.setCurrentIndex(3)
+    assert export.path.text().endswith("target-table.csv")
+    dock.predict.threshold.setValue(0.7)
+    export.go.click()
+    job = dock.session.runner.job
+    assert isinstance(job, ExportJob)
+    assert (job.what, job.threshold, job.overwrite) == ("table", 0.7, False)
+    idle(qtbot, dock)
+    assert dock.notices.text() == "The export is done."
+
+
+def test_one_job_at_a_time(qtbot, ready):
+    keep_running(ready)
+    ready.train.start_training()
+    assert "A training is running" in ready.notices.text()
+    ready.data.open_project(ready.session.project.folder)
+    assert "A training is running" in ready.notices.text()
+
+
+def test_shutting_down_ends_the_child_and_gives_the_project_back(qtbot, ready, project):
+    keep_running(ready)
+    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=10_000)
+    pid, folder = ready.session.runner.process_id, project.folder
+    ready.shut_down()
+    ready.shut_down()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert (folder / "runs/001-fake/saved-on-hang-up").exists()
+    Project.open(folder, exclusive=True).close()

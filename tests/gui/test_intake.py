@@ -1,0 +1,130 @@
+"""Bad layers: one sentence each, and nothing on disk."""
+
+import threading
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+from napari_emda._gui.data_panel import class_in_name
+from napari_emda._gui.intake import (
+    Pick,
+    check,
+    domain_gap,
+    free_name,
+    gap_in_words,
+    proposed_folder,
+    size_remark,
+    store,
+)
+from napari_emda.errors import DataError
+from napari_emda.project import Project
+
+NM = {"scale": (50, 4.6, 4.6), "units": ("nm",) * 3}
+SPACING = (50, 4.6, 4.6)
+CLASSES = ("background", "mitochondria")
+
+
+def picks(source=None, labels=None, target=None, **options):
+    image = np.arange(5 * 8 * 6, dtype=np.uint8).reshape(5, 8, 6)
+    mask = (image > 100).astype(np.uint8)
+    return [
+        Pick(Image(image if source is None else source, name="src", **options.get("place", NM)), "source",
+             options.get("spacing", SPACING), Labels(mask if labels is None else labels, name="lab", **NM)),
+        Pick(Image(image[:, ::-1] if target is None else target, name="tgt", **NM), "target",
+             options.get("target_spacing", SPACING)),
+    ]
+
+
+FLOAT = np.zeros((5, 8, 6), np.float32)
+HOLE = FLOAT.copy()
+HOLE[3, 2, 1] = np.nan
+BAD = {
+    "another shape": (picks(labels=np.ones((5, 8, 5), np.uint8)), CLASSES, "'src' are 5 x 8 x 5 .* same shape"),
+    "not a number": (picks(source=HOLE), CLASSES, "NaN or infinite values in section 3"),
+    "infinite target": (picks(target=np.full((5, 8, 6), np.inf, np.float32)), CLASSES, "'tgt' has NaN or infinite"),
+    "empty labels": (picks(labels=np.zeros((5, 8, 6), np.uint8)), CLASSES, "are empty: label some"),
+    "one class": (picks(labels=np.ones((5, 8, 6), np.uint8)), CLASSES, "are all 1: label some"),
+    "no voxel size": (picks(spacing=None), CLASSES, "voxel size of 'src' is missing: type three"),
+    "voxel size zero": (picks(target_spacing=(50, 0, 4)), CLASSES, "voxel size of 'tgt' is 50 0 4: give three"),
+    "swapped": (picks(source=np.zeros((4, 9, 9), np.uint8)), CLASSES, "fit the target 'tgt', not the source 'src'"),
+    "rotated": (picks(place={**NM, "rotate": (0, 0, 10)}), CLASSES, "'src' is rotated or sheared"),
+    "one class name": (picks(), ("background",), "at least two different names"),
+    "nameless class": (picks(), ("background", ""), "at least two different names"),
+    "too few classes": (picks(labels=np.arange(240).reshape(5, 8, 6)), ("a", "b", "c"), "value 239, but there are 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence(name):
+    chosen, classes, words = BAD[name]
+    with pytest.raises(DataError, match=words) as error:
+        check(chosen, classes, threading.Event())
+    assert str(error.value).endswith(".")
+
+
+def test_the_same_image_twice():
+    (source, _) = picks()
+    with pytest.raises(DataError, match="both source and target"):
+        check([source, Pick(source.image, "target", SPACING)], CLASSES, threading.Event())
+
+
+def test_good_layers_become_volumes(tmp_path):
+    chosen = picks()
+    check(chosen, CLASSES, threading.Event())
+    with Project.create(tmp_path / "project", CLASSES) as project:
+        for entry in store(project, chosen, threading.Event()):
+            project.add(entry)
+        source, target = project.volumes()
+        assert (source.name, target.name) == ("src", "tgt")
+        assert source.spacing == SPACING
+        assert np.array_equal(np.asarray(source.image[:]), chosen[0].image.data)
+        assert np.array_equal(np.asarray(source.labels[:]), chosen[0].labels.data)
+        assert target.labels is None
+
+
+def test_reading_ends_when_the_viewer_is_closed(tmp_path):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(DataError, match="stopped"):
+        check(picks(), CLASSES, stop)
+    with Project.create(tmp_path / "project", CLASSES) as project:
+        with pytest.raises(DataError, match="stopped"):
+            store(project, picks(), stop)
+        assert not (project.folder / "volumes").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        (None, SPACING, "voxel size of the source is not known"),
+        (None, None, "the source and the target is not known"),
+        ((50, 4, 4), (50, 9, 9), "a factor of 2.2"),
+        ((50, 4, 4), (20, 8, 8), ""),
+    ],
+)
+def test_voxel_sizes_are_remarked_on(source, target, words):
+    remark = size_remark(source, target)
+    assert (words in remark) if words else not remark
+
+
+def test_the_gap_grows_with_the_difference():
+    rng = np.random.default_rng(0)
+    smooth = rng.normal(size=(3, 64, 64))
+    other = np.exp(rng.normal(size=(3, 64, 64)))
+    none, some = domain_gap(smooth, smooth), domain_gap(smooth, other)
+    assert none == pytest.approx((0, 1))
+    assert some[0] > 0.2
+    assert gap_in_words(*none).startswith("Domain gap: small")
+    assert gap_in_words(*some).startswith(("Domain gap: moderate", "Domain gap: large"))
+
+
+def test_names_and_folders_are_proposed(tmp_path, monkeypatch):
+    assert free_name("a", ["a", "a 2"]) == "a 3"
+    assert class_in_name("phantom source mitochondria", "phantom source") == "mitochondria"
+    assert class_in_name("VNC_labels", "VNC") == "foreground"
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+    first = proposed_folder([None])
+    assert first == tmp_path / "napari-emda" / "emda-project-1"
+    first.mkdir(parents=True)
+    assert proposed_folder([None]).name == "emda-project-2"
