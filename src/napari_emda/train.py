@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -203,16 +205,26 @@ class _Meter:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.count, self.since = 0, time.perf_counter()
+        self.counts: Counter[str] = Counter()  # a loss may be there in some steps alone
+        self.steps, self.since = 0, time.perf_counter()
 
     def add(self, losses: dict[str, Tensor]) -> None:
         for name, loss in losses.items():
             self.sums[name] = self.sums[name] + loss if name in self.sums else loss
-        self.count += 1
+        self.counts.update(losses.keys())
+        self.steps += 1
+
+    def check(self, step: int) -> None:
+        """JobError when a loss since the last report is no number."""
+        if self.sums and not torch.stack(list(self.sums.values())).isfinite().all():
+            raise JobError(
+                f"The loss is no longer a number at step {step}: start again with a smaller learning rate (a tenth)."
+            )
 
     def report(self, step: int, steps: int) -> Stepped:
-        means = dict(zip(self.sums, (torch.stack(list(self.sums.values())) / self.count).tolist(), strict=True))
-        rate = self.count / max(time.perf_counter() - self.since, 1e-9)
+        sums = torch.stack(list(self.sums.values())).tolist()
+        means = {name: total / self.counts[name] for name, total in zip(self.sums, sums, strict=True)}
+        rate = self.steps / max(time.perf_counter() - self.since, 1e-9)
         self.__init__()  # type: ignore[misc]
         return Stepped(step, steps, means, rate)
 
@@ -240,16 +252,18 @@ def fit(training: Training) -> Iterator[Event]:
             yield from _one_step(training, training.on_device(batch, step), step, meter)
             done = step + 1
             if done % settings.report_every == 0 or done == settings.steps:
-                report = meter.report(done, settings.steps)
-                _check(report)
-                yield report
+                meter.check(done)
+                yield meter.report(done, settings.steps)
             late = time.perf_counter() - last_save > _SAVE_SECONDS
             if done % settings.save_every == 0 or done == settings.steps or late:
+                meter.check(done)
                 saved, last_save = done, time.perf_counter()
                 yield training.save(done)
     except GeneratorExit:
         if done > saved:
-            training.save(done)
+            with contextlib.suppress(JobError):  # then the last checkpoint is the better one
+                meter.check(done)
+                training.save(done)
         raise
     finally:
         batches.close()
@@ -265,10 +279,3 @@ def _one_step(training: Training, batch: Batch, step: int, meter: _Meter) -> Ite
                 raise
         torch.cuda.empty_cache()
         yield Notice(training.halve(batch, step))
-
-
-def _check(report: Stepped) -> None:
-    if not all(np.isfinite(loss) for loss in report.losses.values()):
-        raise JobError(
-            f"The loss is no longer a number at step {report.step}: resume with a smaller learning rate (a tenth)."
-        )
