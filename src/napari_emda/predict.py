@@ -174,6 +174,16 @@ def to_bytes(values: Tensor) -> Bytes:
     return (values * 255).round_().to(torch.uint8).cpu().numpy()
 
 
+def foreground_bytes(probabilities: Tensor) -> Bytes:
+    """Probabilities B x C x H x W of the classes 1 ... C - 1 as bytes that never add up to more than 255.
+
+    Running sums are rounded, not the classes one by one: what is left to 255 is the background's share.
+    """
+    sums = (probabilities[:, 1:].cumsum(1) * 255).round_().clamp_(max=255)
+    sums[:, 1:] -= sums[:, :-1].clone()
+    return sums.to(torch.uint8).cpu().numpy()
+
+
 def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
     """Probabilities of the foreground classes in one box of one section, uint8 (C - 1, rows, columns)."""
     view = volume.at(predictor.header.pixel_size)
@@ -182,7 +192,7 @@ def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
     tile = Tile(core, tile.seen, box)
     image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
     probabilities = predictor.probabilities(image, predictor.domain_of(volume))
-    return to_bytes(finish_tile(view, tile, probabilities)[0, 1:])
+    return foreground_bytes(finish_tile(view, tile, probabilities))[0]
 
 
 class Prediction:
@@ -230,6 +240,7 @@ class Prediction:
         known, done = self._read()
         if known == head:
             return done
+        self.journal.unlink(missing_ok=True)  # first: it must never vouch for tiles that are wiped
         self._create("probabilities.zarr", shape)
         if uncertainty:
             self._create("uncertainty.zarr", shape[1:])
@@ -310,7 +321,7 @@ def _predict_tiles(
                 result = finish_tile(
                     view, tiles[index], predictor.probabilities(on_device, domain, flips=settings.flips)
                 )
-                values = np.moveaxis(to_bytes(result[:, 1:]), 0, 1)
+                values = np.moveaxis(foreground_bytes(result), 0, 1)
                 doubt = to_bytes(entropy(result)) if uncertainty is not None else None
                 if waiting is not None:
                     waiting[1].result()
