@@ -237,6 +237,7 @@ class Project:
         entry = self.entry(name)
         image = open_image(self.folder / entry.image).array
         labels = None if entry.labels is None else open_labels(self.folder / entry.labels).array
+        annotations = self.annotations(name)
         if labels is not None and tuple(labels.shape) != tuple(image.shape):
             raise DataError(f"The labels of '{name}' no longer have the shape of the image: put the old file back.")
         return Volume(
@@ -247,7 +248,8 @@ class Project:
             unit=entry.unit,
             labels=labels,
             labels_zero=entry.labels_zero,
-            annotations=self.annotations(name),
+            annotations=annotations,
+            annotated=() if annotations is None else tuple(self._painted(name, annotations)),
             classes=len(self.classes),
         )
 
@@ -275,6 +277,13 @@ class Project:
         return zarr.create_array(
             path, shape=shape, dtype="uint8", chunks=(1, min(CHUNK, shape[1]), min(CHUNK, shape[2])), fill_value=0
         )
+
+    def _painted(self, name: str, array: zarr.Array[Any]) -> Iterator[Box]:
+        """The chunks that were ever painted in: those that have a file."""
+        for path in (self.folder / "annotations" / f"{name}.zarr").glob("c/*/*/*"):
+            corner = [int(part) * n for part, n in zip(path.parts[-3:], array.chunks, strict=True)]
+            stop = [a + n for a, n in zip(corner, array.chunks, strict=True)]
+            yield Box(tuple(corner), tuple(stop)).clip(array.shape)  # type: ignore[arg-type]
 
     def annotate(self, region: Region, values: NDArray[Any] | None = None, *, complete: bool = True) -> Region:
         """Accept a region, on disk when this returns.
@@ -308,7 +317,7 @@ class Project:
         """All regions in their latest state, in the order in which they were first suggested."""
         path = self.folder / "regions.jsonl"
         latest: dict[str, Region] = {}
-        for line in path.read_text().splitlines() if path.exists() else []:
+        for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else []:
             try:
                 region = Region.model_validate_json(line)
             except ValidationError:
@@ -320,7 +329,7 @@ class Project:
         """Append a region's new state."""
         region = region.model_copy(update={"time": time.time()})
         path = self.folder / "regions.jsonl"
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             if file.tell() and not path.read_bytes().endswith(b"\n"):
                 file.write("\n")
             file.write(region.model_dump_json() + "\n")
@@ -403,7 +412,7 @@ def check_pair(
 
 def _read(path: Path) -> ProjectFile:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text("utf-8"))
         version = values["format"]
     except (OSError, ValueError, KeyError, TypeError):
         raise JobError(f"'{path}' is damaged: restore it from a backup.") from None
@@ -435,7 +444,7 @@ def _lock(folder: Path) -> FileLock:
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is either the old or the new one, whole, even when the power fails."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w") as file:
+    with beside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -446,7 +455,7 @@ def _sync(store: Path, box: Box, chunks: tuple[int, ...]) -> None:
     """Ask the system to put the chunks under a box on the disk itself."""
     for path in _chunk_files(store, box, chunks):
         if path.exists():
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDWR)
             try:
                 os.fsync(descriptor)
             finally:
