@@ -1,0 +1,140 @@
+"""Checkpoints: whole, portable, and refused in one sentence when they are not ours."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import napari_emda
+from napari_emda import checkpoint
+from napari_emda.errors import JobError
+from napari_emda.nn.unet import UNet
+from napari_emda.predict import Predictor
+from napari_emda.train import fit
+
+METHODS = ("source_only", "histogram", "ynet")
+
+
+@pytest.fixture
+def trained(make_training, source, target, tmp_path):
+    """A function that trains a method for some steps; returns its training, whose checkpoint is on disk."""
+
+    def train(method="source_only", **values):
+        training = make_training([source, target], tmp_path / method, method, **{"steps": 3, **values})
+        list(fit(training))
+        return training
+
+    return train
+
+
+def rewritten(path, change):
+    """The checkpoint with its header changed by a function."""
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["napari_emda"])
+    change(header)
+    save_file(load_file(path), path, {"napari_emda": json.dumps(header)})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_loaded_model_predicts_as_the_saved_one(method, trained):
+    training = trained(method)
+    header, loaded = checkpoint.load_method(training.path)
+    assert header == training.header
+    assert header.step == 3
+    for domain in ("source", "target"):
+        image = torch.randn(1, 1, 40, 40)
+        predictors = [Predictor(m.predictor, header, training.compute) for m in (training.method, loaded)]
+        assert torch.equal(*(p.probabilities(image, domain) for p in predictors))
+
+
+def test_grey_values_and_the_histograms_table_travel_along(trained):
+    training = trained("histogram")
+    header, loaded = checkpoint.load_method(training.path)
+    assert header.statistics == training.sampler.statistics
+    greys = torch.linspace(-4, 4, 100)
+    assert torch.equal(loaded.match(greys), training.method.match(greys))
+    assert not torch.allclose(loaded.match(greys), greys, atol=0.1)
+
+
+def test_a_file_written_over_leaves_nothing_beside(trained):
+    training = trained()
+    training.save(3)
+    assert [path.name for path in training.folder.iterdir()] == ["checkpoint.safetensors"]
+
+
+def one_sentence(error):
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign", "missing", "other header"])
+def test_a_damaged_or_foreign_file_is_refused(damage, trained, tmp_path):
+    path = trained().path
+    match damage:
+        case "truncated":
+            path.write_bytes(path.read_bytes()[:5000])
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_text("a model, honestly")
+        case "foreign":
+            save_file({"weight": torch.zeros(3)}, path)
+        case "missing":
+            path.unlink()
+        case "other header":
+            rewritten(path, lambda header: header.pop("method"))
+    with pytest.raises(JobError, match="is not a model of napari-emda, or is damaged") as error:
+        checkpoint.load_method(path)
+    assert str(path) in one_sentence(error)
+
+
+def test_a_newer_file_is_refused(trained):
+    path = trained().path
+    rewritten(path, lambda header: header.update(format=99))
+    with pytest.raises(JobError, match="has format 99: update napari-emda") as error:
+        checkpoint.read_header(path)
+    one_sentence(error)
+
+
+def test_another_network_is_refused(trained, make_training, source, tmp_path):
+    path = trained().path
+    other = make_training([source], tmp_path / "other", base=16)
+    with pytest.raises(JobError, match="holds another network") as error:
+        checkpoint.load(path, other.method)
+    one_sentence(error)
+    with pytest.raises(JobError, match=r"another network \(.*base=8") as error:
+        checkpoint.start_from(path, UNet(2, base=16))
+    one_sentence(error)
+    with pytest.raises(JobError, match="knows 2 classes, the project has 3") as error:
+        checkpoint.start_from(path, UNet(3, base=8))
+    one_sentence(error)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_another_run_can_start_from_what_predicts(method, trained, same_weights):
+    training, network = trained(method), UNet(2, base=8)
+    assert not same_weights(network, training.method.predictor)
+    checkpoint.start_from(training.path, network)
+    assert same_weights(network, training.method.predictor)
+
+
+def test_nothing_in_the_package_unpickles():
+    unsafe = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    for path in Path(napari_emda.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name.split(".")[0] for alias in node.names}
+                names.add((getattr(node, "module", None) or "").split(".")[0])
+                assert not names & unsafe, path
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.save"):
+                raise AssertionError(f"{path}:{node.lineno}")
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert ast.unparse(node.value) == "False", path

@@ -1,0 +1,246 @@
+"""The loop: it learns, can be stopped anywhere and ends as if it had not been, and survives a full memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_emda import checkpoint, train
+from napari_emda.data.files import write_tiff
+from napari_emda.errors import JobError
+from napari_emda.events import Notice, Saved, Stepped
+from napari_emda.execution import execute
+from napari_emda.jobs import TrainJob
+from napari_emda.settings import TrainSettings
+from napari_emda.train import fit
+
+
+@pytest.fixture
+def make(make_training, source, target, tmp_path):
+    """A function that sets up a training in a folder of this name."""
+
+    def made(folder="run", method="histogram", **values):
+        return make_training([source, target], tmp_path / folder, method, **values)
+
+    return made
+
+
+def steps(events):
+    return [event for event in events if isinstance(event, Stepped)]
+
+
+# -- learning ----------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_falls(make):
+    values = {"steps": 60, "batch": 4, "augmentation": "weak", "learning_rate": 3e-3, "dropout": 0}
+    losses = [event.losses["segmentation"] for event in steps(fit(make(method="source_only", **values)))]
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+
+
+def test_the_seed_decides_the_weights(make, same_weights):
+    trainings = [make(name, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4))]
+    losses = [[event.losses for event in steps(fit(training))] for training in trainings]
+    assert losses[0] == losses[1] != losses[2]
+    assert same_weights(trainings[0].method, trainings[1].method)
+    assert not same_weights(trainings[0].method, trainings[2].method)
+
+
+def test_it_reports_and_saves_as_often_as_asked(make):
+    events = list(fit(make(steps=7, report_every=3, save_every=5)))
+    assert [(type(event), event.step) for event in events] == [
+        (Stepped, 3), (Saved, 5), (Stepped, 6), (Stepped, 7), (Saved, 7),
+    ]  # fmt: skip
+    assert all(event.steps == 7 and event.rate > 0 for event in steps(events))
+
+
+def test_reported_losses_are_means_over_the_steps_that_have_them(make, monkeypatch):
+    training = make(steps=4, report_every=4)
+    series = iter([{"a": 1.0}, {"a": 2.0}, {"a": 3.0, "b": 10.0}, {"a": 6.0, "b": 20.0}])
+    weight = training.method.network.head.bias
+    monkeypatch.setattr(
+        training.method, "losses", lambda *_: {name: value + 0 * weight.sum() for name, value in next(series).items()}
+    )
+    assert steps(fit(training))[0].losses == {"a": 3.0, "b": 15.0}
+
+
+def test_a_slow_training_is_saved_by_the_clock_too(make, monkeypatch):
+    monkeypatch.setattr(train, "_SAVE_SECONDS", 0.0)
+    saved = [event.step for event in fit(make(steps=3)) if isinstance(event, Saved)]
+    assert saved == [1, 2, 3]
+
+
+# -- stopping and going on ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["histogram", "ynet"])
+@pytest.mark.parametrize("stop", [1, 4])
+def test_stopped_and_resumed_it_ends_bitwise_as_undisturbed(method, stop, make, same_weights):
+    whole = make("whole", method, augmentation="strong")
+    undisturbed = [event.losses for event in steps(fit(whole))]
+
+    first = make("stopped", method, augmentation="strong")
+    events = fit(first)
+    losses = [event.losses for event in (next(events) for _ in range(stop))]
+    events.close()
+    assert checkpoint.read_header(first.path).step == stop
+
+    second = make("stopped", method, augmentation="strong")
+    losses += [event.losses for event in steps(fit(second))]
+    assert losses == undisturbed
+    assert same_weights(whole.method, second.method)
+    assert whole.path.read_bytes() == second.path.read_bytes()
+
+
+def test_stopped_before_its_first_step_it_saves_nothing(make):
+    training = make()
+    fit(training).close()
+    assert not training.path.exists()
+
+
+def test_a_crash_costs_the_steps_since_the_last_checkpoint_alone(make, same_weights):
+    whole = make("whole", save_every=2)
+    list(fit(whole))
+
+    crashing = make("crashed", save_every=2)
+    step = crashing.step
+    crashing.step = lambda batch, number: step(batch, number) if number < 5 else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        list(fit(crashing))
+    assert checkpoint.read_header(crashing.path).step == 4
+
+    resumed = make("crashed", save_every=2)
+    assert [event.step for event in steps(fit(resumed))] == [5, 6]
+    assert same_weights(whole.method, resumed.method)
+
+
+def test_a_finished_training_has_nothing_left_to_do(make, same_weights):
+    training = make()
+    list(fit(training))
+    again = make()
+    assert steps(fit(again)) == []
+    assert same_weights(training.method, again.method)
+
+
+# -- when things go wrong ----------------------------------------------------------------------------------------
+
+
+def small_memory(training, patches=math.inf, side=math.inf):
+    """Let the method run out of memory on larger batches or patches; returns the sizes that it was given."""
+    losses, sizes = training.method.losses, []
+
+    def limited(batch, progress):
+        image = batch["source"].image
+        sizes.append(len(image))
+        if len(image) > patches or image.shape[-1] > side:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return losses(batch, progress)
+
+    training.method.losses = limited
+    return sizes
+
+
+def test_out_of_memory_halves_the_batch_says_so_and_goes_on(make):
+    training = make(batch=7, steps=2)
+    sizes = small_memory(training, patches=2)
+    events = list(fit(training))
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    assert len(notices) == 2
+    assert "going on with 4 patches at a time" in notices[0]
+    assert "going on with 2 patches at a time" in notices[1]
+    assert [event.step for event in steps(events)] == [1, 2]
+    assert sizes == [7, 4, *[2, 2, 2, 1] * 2]
+    assert training.settings.batch == 7
+
+
+def test_pieces_of_a_batch_add_up_to_the_gradient_of_the_whole(make):
+    gradients = []
+    for pieces in (1, 2, 4):
+        training = make(batch=4, method="source_only", dropout=0)
+        training.method.eval()  # else each piece is normalised by its own statistics
+        training.pieces = pieces
+        training.method.segmentation = lambda patches, _, net=training.method.network: (
+            net(patches.image) ** 2
+        ).mean()  # a mean over patches, unlike Dice
+        training.optimiser.zero_grad()
+        training._backward(training.batch(0), 0.0)
+        gradients.append(torch.cat([p.grad.ravel() for p in training.method.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradients[0], gradients[2], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("side", "remedy"), [(64, "choose patch size 64 or less"), (20, "choose a smaller base")])
+def test_a_patch_too_large_for_the_memory_is_refused_with_one_that_fits(side, remedy, make):
+    training = make(batch=2, patch=96)
+    small_memory(training, side=side)
+    with pytest.raises(JobError, match=rf"Not even one 96-pixel patch fits.*{remedy}"):
+        list(fit(training))
+    assert not training.path.exists()
+
+
+def test_other_errors_are_not_taken_for_a_full_memory(make):
+    training = make()
+    training.method.losses = lambda *_: 1 / torch.zeros(2) @ torch.zeros(3)
+    with pytest.raises(RuntimeError):
+        list(fit(training))
+
+
+@pytest.mark.parametrize("report_every", [1, 3])
+def test_a_loss_that_is_no_number_ends_it_and_is_never_saved(report_every, make):
+    training = make(steps=9, report_every=report_every, save_every=2)
+    losses = training.method.losses
+    training.method.losses = lambda batch, progress: {
+        name: loss * (math.nan if progress >= 3 / 9 else 1) for name, loss in losses(batch, progress).items()
+    }
+    with pytest.raises(JobError, match="no longer a number at step 4: start again with a smaller learning rate"):
+        list(fit(training))
+    _, kept = checkpoint.load_method(training.path)
+    assert all(torch.isfinite(value).all() for value in kept.state_dict().values())
+
+
+def test_stopped_with_a_loss_that_is_no_number_it_keeps_the_last_checkpoint(make):
+    training = make(steps=9, report_every=9, save_every=2)
+    events, bias = fit(training), training.method.network.head.bias
+    assert next(events) == Saved(str(training.path), 2)
+
+    def losses(batch, progress):
+        if progress > 2.5 / 9:
+            raise torch.OutOfMemoryError  # the one moment between two checks at which one can stop
+        return {"segmentation": bias.sum() * math.nan}
+
+    training.method.losses = losses
+    assert isinstance(next(events), Notice)
+    events.close()
+    header, kept = checkpoint.load_method(training.path)
+    assert header.step == 2
+    assert all(torch.isfinite(value).all() for value in kept.state_dict().values())
+
+
+# -- the target's labels -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "statistics"), [("histogram", "auto"), ("ynet", "auto"), ("source_only", "on")])
+def test_the_targets_labels_never_reach_a_training(method, statistics, make_project, phantom_files, tmp_path, noise):
+    scrambled = noise.integers(0, 2, (4, 96, 96)).astype(np.uint8)
+    write_tiff(tmp_path / "noise.tif", iter(scrambled), scrambled.shape, scrambled.dtype, (50, 8, 8), "nm")
+    weights = []
+    for name, labels in (
+        ("none", None),
+        ("truth", phantom_files["target", "labels"]),
+        ("noise", tmp_path / "noise.tif"),
+    ):
+        with make_project(tmp_path / name, target_labels=labels) as project:
+            values = {"steps": 3, "patch": 32, "base": 8, "batch": 2, "target_statistics": statistics, "device": "cpu"}
+            list(execute(TrainJob(project=str(project.folder), method=method, settings=TrainSettings(**values))))
+            weights.append(project.run().joinpath("checkpoint.safetensors").read_bytes())
+    assert weights[0] == weights[1] == weights[2]
+
+
+def test_annotations_of_the_target_do_reach_a_training(make_training, source, target, tmp_path, phantoms):
+    annotated = replace(target, annotations=phantoms["target"][1] + np.uint8(1))
+    training = make_training([source, annotated], tmp_path / "a", "histogram", steps=1)
+    assert "target_segmentation" in steps(fit(training))[0].losses
