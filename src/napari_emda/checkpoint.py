@@ -67,7 +67,7 @@ def save(path: Path, header: Header, method: Method, optimiser: torch.optim.Opti
                 tensors[f"{_OPTIMISER}{index}.{key}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, beside, {"napari_emda": header.model_dump_json()})
-    with beside.open("rb") as file:
+    with beside.open("r+b") as file:
         os.fsync(file.fileno())
     beside.replace(path)
 

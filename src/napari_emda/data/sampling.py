@@ -211,21 +211,19 @@ class PatchSampler:
 
 
 def _label_positions(view: Resampled, box: Box, seed: int) -> dict[int, NDArray[np.int32]]:
-    """Positions (z, y, x) of labelled pixels by class, at most 200 000 a class, spread evenly over the sections."""
-    if not view.labelled:
-        return {}
+    """Positions (z, y, x) of labelled pixels by class, at most 200 000 a class, spread evenly over what is labelled."""
+    pieces = [view.box_of(native).clip_to(box) for native in view.volume.label_boxes]
+    pieces = [piece for piece in pieces if piece.size]
     rng = np.random.default_rng(seed)
     found: dict[int, list[NDArray[np.int32]]] = {}
-    most = max(1, _POSITIONS // box.shape[0])
-    for z in range(box.start[0], box.stop[0]):
-        section = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
-        labels = view.read_labels(section)[0]
+    for piece in pieces:
+        labels = view.read_labels(piece)
         for key in np.unique(labels[labels != IGNORE]):
-            yx = np.argwhere(labels == key).astype(np.int32)
-            yx = yx[rng.choice(len(yx), most, replace=False)] if len(yx) > most else yx
-            rows = np.empty((len(yx), 3), np.int32)
-            rows[:, 0], rows[:, 1:] = z, yx + np.array(box.start[1:], np.int32)
-            found.setdefault(int(key), []).append(rows)
+            positions = np.argwhere(labels == key).astype(np.int32) + np.array(piece.start, np.int32)
+            most = max(1, _POSITIONS // len(pieces))
+            if len(positions) > most:
+                positions = positions[rng.choice(len(positions), most, replace=False)]
+            found.setdefault(int(key), []).append(positions)
     return {key: np.concatenate(rows) for key, rows in found.items()}
 
 

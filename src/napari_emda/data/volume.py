@@ -97,6 +97,12 @@ class Box:
         stop = tuple(min(max(b, 0), n) for b, n in zip(self.stop, shape, strict=True))
         return Box(start, stop)  # type: ignore[arg-type]
 
+    def clip_to(self, other: Box) -> Box:
+        """The part inside another box (may be empty)."""
+        start = tuple(min(max(a, c), d) for a, c, d in zip(self.start, other.start, other.stop, strict=True))
+        stop = tuple(min(max(b, c), d) for b, c, d in zip(self.stop, other.start, other.stop, strict=True))
+        return Box(start, stop)  # type: ignore[arg-type]
+
     def overlaps(self, other: Box) -> bool:
         """Whether the two share a voxel."""
         pairs = zip(self.start, self.stop, other.start, other.stop, strict=True)
@@ -134,6 +140,7 @@ class Volume:
         labels: integer labels of the same shape, or None.
         labels_zero: what 0 means in ``labels``: background, or not annotated (then k stands for class k - 1).
         annotations: uint8 of the same shape, 0 = not annotated, k = class k - 1; wins over ``labels``.
+        annotated: boxes outside which ``annotations`` hold nothing, so that nobody searches a large volume for them.
         classes: number of classes; with two, every label that is not 0 is class 1.
     """
 
@@ -145,6 +152,7 @@ class Volume:
     labels: Array | None = None
     labels_zero: LabelsZero = "background"
     annotations: Array | None = None
+    annotated: tuple[Box, ...] = ()
     classes: int = 2
 
     @property
@@ -176,6 +184,13 @@ class Volume:
         if self.labels_zero == "unannotated":
             return np.where(labels > 0, labels - 1, IGNORE).astype(np.uint8)
         return (labels > 0).astype(np.uint8) if self.classes == 2 else labels.astype(np.uint8)
+
+    @property
+    def label_boxes(self) -> tuple[Box, ...]:
+        """Boxes, disjoint, outside which nothing is labelled: everything, what was annotated, or none."""
+        if self.labels is not None or (self.annotations is not None and not self.annotated):
+            return tuple(Box((z, 0, 0), (z + 1, *self.shape[1:])) for z in range(self.shape[0]))
+        return self.annotated if self.annotations is not None else ()
 
     @property
     def class_ids(self) -> ClassIds:
@@ -327,7 +342,7 @@ class Resampled:
     def box_of(self, native: Box) -> Box:
         """The pixels whose centres lie in a box of voxels (at least one a side)."""
         (z0, *low), (z1, *high) = native.start, native.stop
-        start = [round(a * s) for a, s in zip(low, self.scale, strict=True)]
+        start = [min(round(a * s), n - 1) for a, s, n in zip(low, self.scale, self.shape[1:], strict=True)]
         stop = [max(a + 1, round(b * s)) for a, b, s in zip(start, high, self.scale, strict=True)]
         return Box((z0, start[0], start[1]), (z1, stop[0], stop[1])).clip(self.shape)
 
