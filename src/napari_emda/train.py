@@ -53,9 +53,9 @@ class Training:
         self.settings = header.settings
         self.pieces = 1
         self.measured = False
-        groups = list(method.parameter_groups())
+        groups = method.parameter_groups()
         self.optimiser = torch.optim.AdamW(
-            [{"params": group["params"], "factor": group.get("factor", 1.0)} for group in groups],
+            [{"params": parameters, "role": role} for role, parameters in groups.items()],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
             fused=compute.device.type in ("cpu", "cuda"),
@@ -89,7 +89,7 @@ class Training:
         seed = seed_of(self.settings.seed, self.sampler.rank, step, 1)
         augment = Augmentation(self.settings.augmentation, seed, self.compute.device)
         with torch.no_grad():
-            batch = self.method.prepare(batch, augment)
+            batch = self.method.prepare(batch, augment, step / self.settings.steps)
         return {domain: patches.map(_channels_last) for domain, patches in batch.items()}
 
     def on_device(self, batch: Batch, step: int) -> Batch:
@@ -106,9 +106,8 @@ class Training:
         """One optimiser step; returns the losses, detached, still on the device."""
         torch.manual_seed(seed_of(self.settings.seed, self.sampler.rank, step, 2))
         progress = step / self.settings.steps
-        rate = self.settings.learning_rate * self.method.learning_rate(progress)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = self.settings.learning_rate * self.method.learning_rate(progress, group["role"])
         self.optimiser.zero_grad()
         losses = self._backward(batch, progress)
         torch.nn.utils.clip_grad_norm_(self.method.parameters(), 1.0)
@@ -127,8 +126,9 @@ class Training:
                 losses = self.method.losses(piece, progress)
             losses = {name: loss * (1 / len(starts)) for name, loss in losses.items()}
             torch.stack([loss.float() for loss in losses.values()]).sum().backward()
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0) + loss.detach()
+            shown = {name: value * (1 / len(starts)) for name, value in self.method.reported.items()}
+            for name, value in {**losses, **shown}.items():
+                sums[name] = sums.get(name, 0) + value.detach()
         return sums
 
     def halve(self, batch: Batch, step: int) -> str:

@@ -100,7 +100,7 @@ def test_equal_greys_stay_equal_and_get_the_mean_of_their_share_of_the_target():
 def test_the_asked_share_of_source_patches_takes_the_targets_greys(share):
     context = Context({"source": np.linspace(-2, 2, QUANTILES), "target": np.linspace(10, 14, QUANTILES)})
     method = build("histogram", context=context, matched=share)
-    prepared = method.prepare(batch(200), Augmentation("none", 0))
+    prepared = method.prepare(batch(200), Augmentation("none", 0), 0.0)
     taken = (prepared["source"].image.mean((1, 2, 3)) > 5).float().mean()
     assert taken == pytest.approx(share, abs=0.1)
     assert torch.equal(prepared["source"].image, prepared["source"].clean)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -62,13 +62,14 @@ class Method(nn.Module):
     def __init__(self, settings: Any, network: UNet, context: Context) -> None:
         super().__init__()
         self.settings, self.network, self.context = settings, network, context
+        self.reported: dict[str, Tensor] = {}
 
     @property
     def predictor(self) -> UNet:
         """The network that predicts."""
         return self.network
 
-    def prepare(self, batch: Batch, augment: Augmentation) -> Batch:
+    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """Augment a batch. Runs ahead of the losses, perhaps in another thread: draw from ``augment`` alone."""
         return {domain: augment(patches) for domain, patches in batch.items()}
 
@@ -87,13 +88,27 @@ class Method(nn.Module):
     def after_step(self, step: int) -> None:
         """Called when the optimiser has stepped, for example to move an average."""
 
-    def learning_rate(self, progress: float) -> float:
-        """Factor of the learning rate: half a cosine from 1 to 0.01."""
-        return float(0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * progress)))
+    def learning_rate(self, progress: float, role: str = "") -> float:
+        """Factor of the learning rate of a group of parameters: half a cosine from 1 to 0.01."""
+        return cosine(1.0, 0.01, progress)
 
-    def parameter_groups(self) -> Iterator[dict[str, Any]]:
-        """Groups for the optimiser; ``factor`` scales the learning rate of a group."""
-        yield {"params": [p for p in self.parameters() if p.requires_grad], "factor": 1.0}
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by the role under which `learning_rate` knows them; all that are learnt, each once."""
+        return {"": [parameter for parameter in self.parameters() if parameter.requires_grad]}
+
+    def report(self, name: str, value: Tensor) -> None:
+        """Show a number beside the losses (a discriminator's accuracy, a PSNR); it is not optimised."""
+        self.reported[name] = value.detach()
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """From ``start`` at progress 0 to ``end`` at 1 along half a cosine."""
+    return float(end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def ramp(progress: float, start: float, end: float) -> float:
+    """0 until ``start``, 1 from ``end`` on, a straight line between."""
+    return min(1.0, max(0.0, (progress - start) / max(end - start, 1e-9)))
 
 
 methods: Registry[type[Method]] = Registry("method", "napari_emda.methods", "napari_emda.methods")

@@ -56,6 +56,6 @@ class FineTune(Method):
         target = self.segmentation(batch["target"], "target")
         return {"segmentation": self.settings.replay * source, "target_segmentation": target}
 
-    def learning_rate(self, progress: float) -> float:
+    def learning_rate(self, progress: float, role: str = "") -> float:
         """The base schedule, scaled down while the target is learnt."""
         return super().learning_rate(progress) * (self.settings.fine_rate if self._stage(progress) else 1.0)

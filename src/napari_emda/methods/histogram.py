@@ -73,9 +73,9 @@ class Histogram(Method):
         super().__init__(settings, network, context)
         self.match = HistogramMatch(context.quantiles_of("source"), context.quantiles_of("target"))
 
-    def prepare(self, batch: Batch, augment: Augmentation) -> Batch:
+    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """Match grey values before contrast and noise are changed."""
         source = batch["source"]
         chosen = augment.coin(len(source.image), self.settings.matched).view(-1, 1, 1, 1)
         image = torch.where(chosen, self.match(source.image), source.image)
-        return super().prepare({**batch, "source": Patches(image, source.labels, image)}, augment)
+        return super().prepare({**batch, "source": Patches(image, source.labels, image)}, augment, progress)

@@ -1,6 +1,5 @@
 """Y-Net: one encoder, a segmentation decoder and a reconstruction decoder."""
 
-import math
 from typing import Any
 
 import torch.nn.functional as F
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from napari_emda import settings as base
 from napari_emda.data.sampling import Batch, Patches
 from napari_emda.data.volume import Domain
-from napari_emda.methods.base import Context, Method, methods
+from napari_emda.methods.base import Context, Method, cosine, methods
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.unet import Decoder, UNet, in_domain
 
@@ -41,10 +40,6 @@ class YNet(Method):
         self.reconstruction = Decoder(network.base, network.levels, skips=False)
         self.image_head = nn.Conv2d(network.base, 1, 1)
 
-    def _weight(self, progress: float) -> float:
-        start, end = self.settings.reconstruction, self.settings.reconstruction_end
-        return float(end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress)))
-
     def reconstruct(self, maps: list[Tensor]) -> Tensor:
         """Encoder maps to an image, B x 1 x H x W; only the bottleneck is used."""
         image: Tensor = self.image_head(self.reconstruction(maps))
@@ -59,7 +54,7 @@ class YNet(Method):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Segmentation of the source (and of annotated target patches), reconstruction of both."""
-        weight = self._weight(progress)
+        weight = cosine(self.settings.reconstruction, self.settings.reconstruction_end, progress)
         losses: dict[str, Tensor] = {}
         names: dict[Domain, str] = {"source": "segmentation", "target": "target_segmentation"}
         for domain, name in names.items():
