@@ -1,0 +1,332 @@
+"""Blocks against the whole: same numbers, each voxel once, bounded memory, stopped and continued."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from scipy.special import expit
+from scipy.stats import entropy as scipy_entropy
+from torch import nn
+
+from napari_emda.checkpoint import Header
+from napari_emda.compute import Compute
+from napari_emda.data.sampling import Statistics
+from napari_emda.data.volume import Box, Volume
+from napari_emda.events import Saved, TileDone
+from napari_emda.nn.unet import UNet, in_domain, norms
+from napari_emda.predict import (
+    Prediction,
+    Predictor,
+    entropy,
+    foreground_bytes,
+    plan,
+    predict,
+    predict_box,
+    to_bytes,
+)
+from napari_emda.settings import PredictSettings, TrainSettings
+
+CPU = Compute(torch.device("cpu"), bf16=False)
+AS_IT_IS = Statistics(0.0, 1.0, (0.0,))
+
+
+class Identity(nn.Module):
+    """Foreground with probability sigmoid(grey value), and the interface of a U-Net."""
+
+    base, stride, halo, classes = 8, 8, 16, 2
+
+    def forward(self, image):
+        return torch.cat([torch.zeros_like(image), image], dim=1)
+
+
+def predictor(network, *, pixel_size=4.0, classes=("background", "a"), step=1, statistics=AS_IT_IS):
+    header = Header(
+        method="source_only",
+        settings=TrainSettings(),
+        classes=classes,
+        network={},
+        pixel_size=pixel_size,
+        statistics={"v": statistics} if statistics else {},
+        step=step,
+    )
+    return Predictor(network, header, CPU)
+
+
+def unet(classes=2):
+    torch.manual_seed(0)
+    made = UNet(classes, base=8, dropout=0.0)
+    for layer in norms(made):
+        layer.running_mean.normal_(0, 0.1)
+        layer.running_var.uniform_(0.5, 2)
+    return made.eval()
+
+
+def volume(image, spacing=(50.0, 4.0, 4.0)):
+    return Volume("v", np.asarray(image, np.float32), "target", spacing)
+
+
+def normal(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def predicted(made, target, folder, **values):
+    """Predict everything; the probabilities (C - 1, z, y, x), the uncertainty and the number of tiles."""
+    events = list(predict(made, target, PredictSettings.parse(values), folder))
+    prediction = Prediction(folder, "v")
+    assert events[-1] == Saved(str(folder / "probabilities.zarr" / "v"), made.header.step)
+    doubt = prediction.uncertainty[:] if values.get("uncertainty", True) else None
+    return prediction.probabilities[:], doubt, len(events) - 1
+
+
+def as_bytes(probabilities):
+    return np.round(255 * np.asarray(probabilities)).astype(int)
+
+
+# -- blocks and the whole ----------------------------------------------------------------------------------------
+
+SIZES = [(1, 200, 131), (2, 97, 160), (3, 30, 21), (1, 8, 150), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("block", [0, 64, 112])
+def test_blocks_agree_with_the_whole(shape, block, tmp_path):
+    made, image = predictor(unet()), normal(shape)
+    probabilities, doubt, tiles = predicted(made, volume(image), tmp_path, block=block)
+    right, below = -shape[2] % 8, -shape[1] % 8
+    padded = np.pad(image, ((0, 0), (0, below), (0, right)), mode="edge")
+    with torch.no_grad(), in_domain(made.network, "source"):
+        whole = made.network(torch.from_numpy(padded)[:, None]).softmax(1)[..., : shape[1], : shape[2]].numpy()
+    assert np.abs(probabilities[0].astype(int) - as_bytes(whole[:, 1])).max() <= 1
+    expected = scipy_entropy(whole.astype(float), base=2, axis=1)
+    assert np.abs(doubt.astype(int) - as_bytes(expected)).max() <= 2
+    assert (tiles > shape[0]) == (0 < block < max(shape))
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("block", [0, 40])
+@pytest.mark.parametrize("flips", [False, True])
+def test_a_network_that_does_nothing_reproduces_the_image(shape, block, flips, tmp_path):
+    image = normal(shape)
+    probabilities, *_ = predicted(predictor(Identity()), volume(image), tmp_path, block=block, flips=flips)
+    assert probabilities.shape == (1, *shape)
+    assert np.abs(probabilities[0] - 255 * expit(image)).max() < 0.51
+
+
+def test_sections_come_in_batches_the_last_one_partial(tmp_path):
+    image = normal((30, 96, 96))
+    events = list(predict(predictor(Identity()), volume(image), PredictSettings(memory=0.05), tmp_path))
+    depths = [Box.from_bounds(event.box).shape[0] for event in events[:-1]]
+    assert depths[0] > depths[-1] > 1
+    probabilities = Prediction(tmp_path, "v").probabilities[:]
+    assert np.abs(probabilities[0] - 255 * expit(image)).max() < 0.51
+
+
+def test_a_flipped_copy_each_way_is_averaged():
+    made, image = predictor(unet()), torch.from_numpy(normal((1, 1, 32, 32)))
+    with torch.no_grad():
+        copies = [np.flip(made.network(image.flip(a)).softmax(1).numpy(), a) for a in ((), (2,), (3,), (2, 3))]
+    np.testing.assert_allclose(made.probabilities(image, "source", flips=True), np.mean(copies, 0), atol=1e-6)
+
+
+def test_the_domains_own_statistics_are_used():
+    network = unet()
+    made, image = predictor(network), torch.from_numpy(normal((1, 1, 32, 32)))
+    source, target = (made.probabilities(image, domain) for domain in ("source", "target"))
+    assert not torch.allclose(source, target, atol=1e-3)
+    made.header = made.header.model_copy(update={"prediction_domain": "target"})
+    assert made.domain_of(volume(normal((1, 8, 8)))) == "target"
+    assert made.domain_of(Volume("s", normal((1, 8, 8)), "source", (1, 1, 1))) == "source"
+
+
+def test_grey_values_are_standardised_as_in_training_or_as_measured_now(tmp_path):
+    image = normal((1, 40, 40)) * 20 + 100
+    known = predictor(Identity(), statistics=Statistics(90.0, 10.0, ()))
+    probabilities, *_ = predicted(known, volume(image), tmp_path / "known")
+    assert np.abs(probabilities[0] - 255 * expit((image - 90) / 10)).max() < 0.6
+    new = predictor(Identity(), statistics=None)
+    probabilities, *_ = predicted(new, volume(image), tmp_path / "new")
+    assert np.abs(probabilities[0] - 255 * expit((image - image.mean()) / image.std())).max() < 0.6
+
+
+# -- the volume's own pixel size ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixel_size", [2.0, 8.0, 10.0, 9.3])
+@pytest.mark.parametrize("shape", [(2, 101, 67), (1, 40, 40), (1, 3, 90)])
+@pytest.mark.parametrize("block", [0, 32])
+def test_a_constant_stays_constant_at_the_volumes_own_size(pixel_size, shape, block, tmp_path):
+    made = predictor(Identity(), pixel_size=pixel_size)
+    probabilities, doubt, _ = predicted(made, volume(np.full(shape, 1.5)), tmp_path, block=block)
+    assert probabilities.shape == (1, *shape)
+    assert doubt.shape == shape
+    assert (probabilities == round(255 * expit(1.5))).all()
+
+
+@pytest.mark.parametrize("block", [0, 32])
+def test_a_coarser_network_sees_bins_and_its_answer_is_interpolated(block, tmp_path):
+    image = normal((1, 90, 120))
+    made = predictor(Identity(), pixel_size=12.0)
+    probabilities, *_ = predicted(made, volume(image), tmp_path, block=block)
+    binned = expit(image[0].reshape(30, 3, 40, 3).mean((1, 3)))
+    expected = ndimage.zoom(binned, 3, order=1, mode="nearest", grid_mode=True)
+    assert np.abs(probabilities[0, 0] - 255 * expected).max() < 0.6
+
+
+def test_a_box_on_view_is_predicted_as_in_the_whole_volume(tmp_path):
+    target = volume(normal((2, 150, 170)))
+    for pixel_size in (4.0, 8.0):
+        made = predictor(unet(), pixel_size=pixel_size)
+        probabilities, *_ = predicted(made, target, tmp_path / str(pixel_size))
+        for box in (Box((1, 33, 41), (2, 97, 160)), Box((0, 0, 0), (1, 150, 170)), Box((1, 149, 169), (2, 150, 170))):
+            seen = predict_box(made, target, box)
+            inner = probabilities[(slice(None), *box.slices)][:, 0].astype(int)
+            assert seen.shape == inner.shape
+            margin = 0 if pixel_size == 4.0 else 2  # there the box's rim lacks the neighbours to interpolate with
+            height, width = (n - margin for n in seen.shape[1:])
+            crop = (slice(None), slice(margin, max(height, 1)), slice(margin, max(width, 1)))
+            assert np.abs(seen[crop].astype(int) - inner[crop]).max(initial=0) <= 1
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------
+
+
+def vast(shape):
+    """A volume of any size that takes no memory."""
+    return Volume("v", np.broadcast_to(np.float32(0), shape), "target", (50.0, 4.0, 4.0))
+
+
+@settings(max_examples=40)
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 300), st.integers(1, 300)),
+    block=st.sampled_from([0, 32, 100]),
+    pixel_size=st.sampled_from([2.5, 4.0, 8.0, 9.3]),
+)
+def test_every_voxel_is_written_once(shape, block, pixel_size):
+    written = np.zeros(shape, int)
+    for tile in plan(vast(shape).at(pixel_size), Identity(), PredictSettings(block=block, memory=0.05)):
+        written[tile.native.slices] += 1
+    assert (written == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(400, 300, 300), (8000, 300, 300), (2, 9000, 7000), (1, 100, 200_000)])
+def test_memory_is_bounded_whatever_the_volume(shape):
+    network, memory = UNet(2, base=8), 0.1
+    tiles = plan(vast(shape).at(4.0), network, PredictSettings(memory=memory))
+    bytes_of_feature_maps = max(tile.seen.size for tile in tiles) * network.base * 8 * 4
+    assert bytes_of_feature_maps <= 1.2 * memory * 2**30
+    largest = np.max([tile.core.shape for tile in tiles], axis=0)
+    assert len(tiles) <= 4 * np.prod(np.ceil(np.array(shape) / largest)) + 4
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------
+
+
+def test_entropy_is_that_of_scipy_as_a_share_of_its_maximum():
+    probabilities = np.random.default_rng(0).dirichlet((1, 1, 1), (2, 5, 6))
+    ours = entropy(torch.from_numpy(probabilities).movedim(-1, 1))
+    np.testing.assert_allclose(ours, scipy_entropy(probabilities, axis=-1) / np.log(3), atol=1e-12)
+
+
+@pytest.mark.parametrize(("share", "nats"), [(0.5, 0.693147), (0.9, 0.325083), (1.0, 0.0), (0.0, 0.0)])
+def test_entropy_of_known_cases(share, nats):
+    known = entropy(torch.tensor([share, 1 - share]).view(1, 2, 1, 1)) * np.log(2)
+    assert float(known) == pytest.approx(nats, abs=1e-6)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(0, 1000), min_size=3, max_size=9).filter(any))
+def test_bytes_never_add_up_to_more_than_certainty(weights):
+    probabilities = np.array(weights) / sum(weights)
+    stored = foreground_bytes(torch.tensor(probabilities, dtype=torch.float32).view(1, -1, 1, 1)).ravel()
+    assert stored.sum() <= 255
+    assert np.abs(stored - 255 * probabilities[1:]).max() <= 1 + 1e-3
+    assert 255 - stored.sum() == pytest.approx(255 * probabilities[0], abs=0.51)
+
+
+def test_halves_do_not_make_more_than_one():
+    assert foreground_bytes(torch.tensor([0, 0.5, 0.5]).view(1, 3, 1, 1)).sum() == 255
+
+
+def test_three_classes_are_stored_as_predicted(tmp_path):
+    made, image = predictor(unet(3), classes=("background", "a", "b")), normal((1, 40, 48))
+    probabilities, *_ = predicted(made, volume(image), tmp_path)
+    assert probabilities.shape == (2, 1, 40, 48)
+    assert probabilities.sum(0, dtype=int).max() <= 255
+    expected = made.probabilities(torch.from_numpy(image)[:, None], "source")[0, 1:].numpy()
+    assert np.abs(probabilities[:, 0] - 255 * expected).max() <= 1
+
+
+def test_two_classes_are_rounded():
+    assert to_bytes(torch.tensor([0.0, 0.25, 1.0])).tolist() == [0, 64, 255]
+
+
+# -- stopped and continued ---------------------------------------------------------------------------------------
+
+
+def test_stopped_it_goes_on_where_it_was(tmp_path):
+    made, target = predictor(unet()), volume(normal((3, 150, 150)))
+    whole, doubt, tiles = predicted(made, target, tmp_path / "whole", block=64)
+
+    events = predict(made, target, PredictSettings(block=64), tmp_path / "stopped")
+    first = [next(events) for _ in range(4)]
+    events.close()
+    boxes = [Box.from_bounds(event.box) for event in first]
+    kept = Prediction(tmp_path / "stopped", "v")
+    for box in boxes:  # what was announced is on disk
+        assert np.array_equal(kept.probabilities[(slice(None), *box.slices)], whole[(slice(None), *box.slices)])
+    assert not kept.complete(1)
+
+    rest = [
+        e for e in predict(made, target, PredictSettings(block=64), tmp_path / "stopped") if isinstance(e, TileDone)
+    ]
+    assert [event.done for event in first + rest] == list(range(1, tiles + 1))
+    assert not set(boxes) & {Box.from_bounds(event.box) for event in rest}
+    assert np.array_equal(kept.probabilities[:], whole)
+    assert np.array_equal(kept.uncertainty[:], doubt)
+    assert kept.complete(1, uncertainty=True)
+
+
+@pytest.mark.parametrize("change", ["step", "flips", "uncertainty"])
+def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
+    target, values = volume(normal((1, 150, 150))), {"block": 64}
+    predicted(predictor(Identity()), target, tmp_path, **values)
+    other = predictor(Identity(), step=2 if change == "step" else 1)
+    if change != "step":
+        values[change] = change == "flips"
+    assert not Prediction(tmp_path, "v").complete(2)
+    *_, tiles = predicted(other, target, tmp_path, **values)
+    assert tiles > 1
+    assert predicted(other, target, tmp_path, **values)[2] == 0
+
+
+def test_without_uncertainty_it_is_complete_but_for_that(tmp_path):
+    predicted(predictor(Identity()), volume(normal((1, 20, 20))), tmp_path, uncertainty=False)
+    assert Prediction(tmp_path, "v").complete(1)
+    assert not Prediction(tmp_path, "v").complete(1, uncertainty=True)
+
+
+def test_a_crash_while_starting_anew_leaves_no_word_for_the_old_tiles(tmp_path, monkeypatch):
+    target = volume(normal((1, 40, 40)))
+    predicted(predictor(Identity()), target, tmp_path)
+    monkeypatch.setattr(zarr, "open_group", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predicted(predictor(Identity()), target, tmp_path, flips=True)
+    assert not Prediction(tmp_path, "v").complete(1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "no json\n1\n2\n"])
+def test_a_damaged_journal_means_starting_anew(text, tmp_path):
+    target = volume(normal((1, 40, 40)))
+    predicted(predictor(Identity()), target, tmp_path)
+    Prediction(tmp_path, "v").journal.write_text(text)
+    probabilities, _, tiles = predicted(predictor(Identity()), target, tmp_path)
+    assert tiles == 1
+    assert probabilities.any()
+    assert json.loads(Prediction(tmp_path, "v").journal.read_text().splitlines()[0])["step"] == 1

@@ -1,0 +1,291 @@
+"""The project folder: what was done is on disk, in readable files, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_emda import project as project_module
+from napari_emda.data.volume import IGNORE, Box
+from napari_emda.errors import DataError, JobError
+from napari_emda.project import Project, Region
+
+BOX = Box((1, 10, 20), (2, 26, 36))
+
+
+def region(project, box=BOX, **values):
+    (made,) = project.suggest([{"volume": "target", "box": str(box), "score": 0.5}], "entropy", "001-a", **values)
+    return made
+
+
+def refused(folder, match, **values):
+    with pytest.raises(JobError, match=match) as error:
+        Project.open(folder, **values)
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(".")
+
+
+# -- the folder --------------------------------------------------------------------------------------------------
+
+
+def test_what_was_made_is_there_when_opened_again(project, phantoms):
+    project.close()
+    again = Project.open(project.folder)
+    assert again.classes == ("background", "mitochondria")
+    assert again.entries == project.entries
+    source, target = again.volume("source"), again.volume("target")
+    np.testing.assert_array_equal(source.image[:], phantoms["source"][0])
+    np.testing.assert_array_equal(source.class_ids[:, :, :], phantoms["source"][1])
+    assert (source.spacing, source.unit, source.domain) == ((50.0, 8.0, 8.0), "nm", "source")
+    assert (target.labels, target.domain) == (None, "target")
+    assert again.target().name == "target"
+
+
+def test_it_is_readable_without_us(project):
+    values = json.loads((project.folder / "project.json").read_text())
+    assert values["format"] == 1
+    assert [volume["name"] for volume in values["volumes"]] == ["source", "target"]
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("chapter 1")
+    with pytest.raises(JobError, match="exists and is not empty: choose a new folder"):
+        Project.create(tmp_path)
+    with pytest.raises(JobError, match="exists and is not empty"):
+        Project.create(tmp_path / "thesis.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("classes", [(), ("background",), ("a", "a")])
+def test_a_project_needs_two_different_classes(classes, tmp_path):
+    with pytest.raises(JobError, match="at least two classes"):
+        Project.create(tmp_path / "p", classes)
+    assert not (tmp_path / "p").exists()
+
+
+def test_it_opens_exclusively_once(project):
+    refused(project.folder, "is open elsewhere: close it there first", exclusive=True)
+    Project.open(project.folder).close()  # reading is always possible
+    project.close()
+    with Project.open(project.folder, exclusive=True):
+        refused(project.folder, "open elsewhere", exclusive=True)
+    Project.open(project.folder, exclusive=True).close()
+
+
+def test_it_opens_exclusively_once_in_all_processes(project):
+    code = "import sys; from napari_emda.project import Project; Project.open(sys.argv[1], exclusive=True)"
+    command = [sys.executable, "-c", code, str(project.folder)]
+    locked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "is open elsewhere" in locked.stderr
+    project.close()
+    subprocess.run(command, check=True, timeout=60)  # and the lock ends with that process
+    Project.open(project.folder, exclusive=True).close()
+
+
+def test_a_project_that_cannot_be_read_is_not_locked(project):
+    project.close()
+    (project.folder / "project.json").write_text("{}")
+    refused(project.folder, "is damaged", exclusive=True)
+    refused(project.folder, "is damaged", exclusive=True)
+
+
+def test_what_is_no_project_is_refused(tmp_path):
+    refused(tmp_path, "is not a project .* make one with 'napari-emda new'")
+    refused(tmp_path / "nowhere", "is not a project")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": "x", "classes": []}', "\xff"])
+def test_a_damaged_project_is_refused(text, project):
+    (project.folder / "project.json").write_bytes(text.encode("latin-1"))
+    refused(project.folder, r"project\.json' is damaged|has format")
+
+
+def test_a_damaged_place_is_named(project):
+    path = project.folder / "project.json"
+    values = json.loads(path.read_text())
+    values["volumes"][1]["spacing"] = [1, 2]
+    path.write_text(json.dumps(values))
+    refused(project.folder, r"is damaged at 'volumes\.1\.spacing.*restore it from a backup")
+
+
+def test_a_newer_project_is_refused(project):
+    path = project.folder / "project.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "hologram": True}))
+    refused(project.folder, "has format 2, this program knows formats up to 1: update napari-emda")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_project_is_refused_for_writing_alone(project):
+    project.close()
+    (project.folder / ".lock").unlink(missing_ok=True)
+    project.folder.chmod(0o555)
+    try:
+        refused(project.folder, "cannot be written .*copy it", exclusive=True)
+        assert Project.open(project.folder).entries
+    finally:
+        project.folder.chmod(0o755)
+
+
+def test_a_lock_that_cannot_be_written_is_explained(project, monkeypatch):
+    """The same for root: the file system itself says no."""
+    project.close()
+
+    def acquire(*_, **__):
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr(project_module.FileLock, "acquire", acquire)
+    refused(
+        project.folder, r"cannot be written \(Read-only file system\): copy it to a folder that can", exclusive=True
+    )
+
+
+def test_a_write_that_fails_leaves_the_old_file(project, monkeypatch):
+    before = (project.folder / "project.json").read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        project.add(project.entries[0].model_copy(update={"name": "third"}))
+    assert (project.folder / "project.json").read_bytes() == before
+
+
+# -- volumes -----------------------------------------------------------------------------------------------------
+
+
+def test_names_are_made_unique_and_fit_for_files(project, phantom_files):
+    names = [
+        project.add_volume(phantom_files["target", "image"], "target", name=name).name
+        for name in ("target", "target", "../../etc", "Zellkern Ä.tif", "///")
+    ]
+    assert names == ["target_2", "target_3", "etc", "Zellkern_Ä.tif", "volume"]
+    assert Project.open(project.folder).entries == project.entries
+
+
+def test_a_volume_that_cannot_be_used_changes_nothing(project, phantom_files, tmp_path):
+    before = (project.folder / "project.json").read_bytes()
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    for image, labels in ((tmp_path / "a.npy", None), (phantom_files["target", "image"], tmp_path / "gone.tif")):
+        with pytest.raises(DataError):
+            project.add_volume(image, "source", labels=labels)
+    assert (project.folder / "project.json").read_bytes() == before
+
+
+def test_a_deleted_file_is_named(project, phantom_files, tmp_path):
+    copy = tmp_path / "copy.tif"
+    copy.write_bytes(phantom_files["target", "image"].read_bytes())
+    project.add_volume(copy, "target", name="moved")
+    copy.unlink()
+    with pytest.raises(DataError, match="copy.tif does not exist"):
+        project.volume("moved")
+
+
+def test_an_unknown_volume_gets_a_suggestion(project):
+    with pytest.raises(JobError, match="There is no volume 'tagret'. Did you mean 'target'?"):
+        project.volume("tagret")
+
+
+def test_without_a_target_it_says_what_to_add(tmp_path):
+    with Project.create(tmp_path / "p") as empty, pytest.raises(JobError, match="no target volume: add the image"):
+        empty.target()
+
+
+def test_an_array_that_lived_in_memory_is_kept_in_the_project(project, noise, tmp_path):
+    array = noise.integers(0, 255, (3, 40, 50)).astype(np.uint8)
+    path = project.store("layer", array)
+    entry = project.add_volume(path, "target", name="layer", spacing=(30, 5, 5))
+    assert entry.image.startswith("volumes/layer-")
+    project.close()
+    moved = project.folder.rename(tmp_path / "moved")
+    np.testing.assert_array_equal(Project.open(moved).volume("layer").image[:], array)
+
+
+# -- annotations and regions -------------------------------------------------------------------------------------
+
+
+def test_a_complete_patch_is_background_where_nothing_was_painted(project):
+    made = region(project)
+    array = project.annotations("target", create=True)
+    array[1, 12:15, 22:25] = 2
+    assert project.annotate(made).state == "accepted"
+    ids = Project.open(project.folder).volume("target").read_labels(Box.whole((4, 96, 96)))
+    assert (ids == 1).sum() == 9
+    assert (ids == 0).sum() == 16 * 16 - 9
+    inside = ids[BOX.slices]
+    assert (inside != IGNORE).all()
+    assert (ids == IGNORE).sum() == ids.size - inside.size
+
+
+def test_a_partial_patch_stays_unknown_where_nothing_was_painted(project):
+    painted = np.zeros(BOX.shape, int)
+    painted[0, 2, 3:5] = 2, 1
+    assert project.annotate(region(project), painted, complete=False).state == "partial"
+    ids = project.volume("target").read_labels(BOX)
+    assert ids[0, 2, 3:5].tolist() == [1, 0]
+    assert (ids == IGNORE).sum() == ids.size - 2
+
+
+def test_regions_are_taken_from_a_label_image(project, phantom_files, phantoms):
+    region(project)
+    (taken,) = project.annotate_from(phantom_files["target", "labels"], "target")
+    assert (taken.state, taken.voxels) == ("accepted", BOX)
+    np.testing.assert_array_equal(project.volume("target").read_labels(BOX), phantoms["target"][1][BOX.slices])
+    assert project.annotate_from(phantom_files["target", "labels"], "target") == []
+
+
+def test_regions_remember_their_latest_state_in_their_first_order(project):
+    regions = project.suggest(
+        [{"volume": "target", "box": f"{z}:{z + 1},0:8,0:8", "score": z} for z in range(3)], "random", ""
+    )
+    project.record(regions[1].model_copy(update={"state": "skipped"}))
+    again = Project.open(project.folder).regions()
+    assert [r.id for r in again] == [r.id for r in regions]
+    assert [r.state for r in again] == ["suggested", "skipped", "suggested"]
+    assert len((project.folder / "regions.jsonl").read_text().splitlines()) == 4
+
+
+def test_rounds_count_and_replace_what_is_still_open(project):
+    first = region(project)
+    assert (first.round, project.round) == (1, 1)
+    second = region(project)
+    assert (second.round, project.round) == (2, 2)
+    assert [r.state for r in project.regions()] == ["skipped", "suggested"]
+
+
+@pytest.mark.parametrize("torn", [b'{"id": "x", "vol', b"\n\n", '{"id": "Ä'.encode()[:-1], b"\x00" * 20])
+def test_a_torn_last_line_costs_that_line_alone(torn, project):
+    first = region(project)
+    with (project.folder / "regions.jsonl").open("ab") as file:
+        file.write(torn)
+    assert [r.id for r in project.regions()] == [first.id]
+    project.record(Region(id="next", volume="target", box=str(BOX)))
+    assert [r.id for r in project.regions()] == [first.id, "next"]
+
+
+def test_annotations_are_eight_bit_and_readable_without_us(project):
+    project.annotate(region(project), np.full(BOX.shape, 2))
+    array = zarr.open_array(project.folder / "annotations" / "target.zarr", mode="r")
+    assert (array.dtype, array.shape) == (np.uint8, (4, 96, 96))
+    assert array[:].sum() == 2 * BOX.size
+
+
+# -- runs --------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_numbered_and_count_once_they_have_a_model(project):
+    first, second = project.new_run("ynet"), project.new_run("mmd")
+    assert [first.name, second.name] == ["001-ynet", "002-mmd"]
+    with pytest.raises(JobError, match="no trained model yet: train one first"):
+        project.run()
+    for folder in (first, second):
+        (folder / "checkpoint.safetensors").touch()
+    (project.folder / "runs" / "notes").mkdir()
+    assert project.runs() == ["001-ynet", "002-mmd"]
+    assert project.run() == second
+    assert project.run("001-ynet") == first
+    assert project.new_run("ynet").name == "003-ynet"
+    with pytest.raises(JobError, match="no run '001-ynt' with a model. Did you mean '001-ynet'?"):
+        project.run("001-ynt")
