@@ -138,6 +138,9 @@ class Dock(QWidget):
             return
         self._stop.set()
         self.session.close()
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+            self._window = None  # a reference would keep the whole window in memory
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.disconnect(self.shut_down)

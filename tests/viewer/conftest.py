@@ -1,0 +1,6 @@
+"""Viewers need a display: pytest-xvfb brings one up."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,128 @@
+"""What takes a process of its own: a fresh interpreter, a killed viewer, quitting the application."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_emda.project import Project
+
+pytestmark = pytest.mark.timeout(300)
+HERE = Path(__file__).parent
+
+START = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import napari, story
+from qtpy.QtCore import QTimer
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+def wait(condition):
+    while not condition():
+        QTest.qWait(20)
+
+viewer = napari.Viewer()
+dock, truth = story.start(viewer)
+folder = Path({folder!r})
+story.make_project(dock, folder, wait)
+"""
+
+
+def script(tmp_path, text):
+    text = START.format(here=str(HERE), folder=str(tmp_path / "project")) + text
+    return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+
+
+def gone(pid, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0]:
+            return True  # ended, and nobody has asked for its status yet
+        time.sleep(0.02)
+    return False
+
+
+def test_the_viewer_s_process_never_loads_torch():
+    code = (
+        "import importlib, pkgutil, sys, napari_emda._gui as gui\n"
+        "for module in pkgutil.iter_modules(gui.__path__):\n"
+        "    importlib.import_module('napari_emda._gui.' + module.name)\n"
+        "import napari_emda.project, napari_emda.settings, napari_emda.events, napari_emda.jobs\n"
+        "sys.exit([name for name in ('torch', 'kornia', 'lightning_fabric') if name in sys.modules] or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_napari_finds_the_dock_and_opens_it_without_torch():
+    code = (
+        "import sys, napari\n"
+        "from qtpy.QtTest import QTest\n"
+        "viewer = napari.Viewer()\n"
+        "_, dock = viewer.window.add_plugin_dock_widget('napari-emda')\n"
+        "viewer.open_sample('napari-emda', 'phantom')\n"
+        "end = 200\n"
+        "while dock.session.catalogue is None and end:\n"
+        "    QTest.qWait(50); end -= 1\n"
+        "assert dock.data.target.layer().name == 'phantom target'\n"
+        "assert 'torch' not in sys.modules and dock.session.catalogue is not None\n"
+        "viewer.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_viewer_killed_after_done_loses_nothing(tmp_path):
+    viewer = script(tmp_path, """
+story.fake_model(dock.session.project)
+dock.annotate.patches.take([{"volume": "new", "box": "2:3,0:24,0:24", "score": 0.5}], "entropy", "001-fake")
+dock.annotate.deeds["next"]()
+layer = dock.session.output("annotations", "new")
+layer.paint((2, 20, 20), 2)
+dock.annotate.deeds["done"]()
+print("done", flush=True)
+time.sleep(60)
+""")
+    assert viewer.stdout.readline() == "done\n"
+    viewer.send_signal(signal.SIGKILL)
+    viewer.communicate()
+    with Project.open(tmp_path / "project", exclusive=True) as project:
+        assert [region.state for region in project.regions()] == ["accepted"]
+        patch = np.asarray(project.annotations("new")[2, :24, :24])
+    assert patch.min() == 1
+    assert (patch[20, 20], patch[8, 8], patch[0, 20]) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("how", ["kill", "quit", "close"])
+def test_however_the_viewer_ends_the_child_saves_and_ends(tmp_path, how):
+    ends = {
+        "kill": "time.sleep(60)",
+        "quit": "QTimer.singleShot(0, QApplication.quit); napari.run()",
+        "close": "QTimer.singleShot(0, viewer.window._qt_window.close); napari.run()",
+    }
+    viewer = script(tmp_path, f"""
+story.train(dock, 5000, save_every=5000)
+wait(lambda: dock.train.strip.bar.value() >= 20)
+print(dock.session.runner.process_id, flush=True)
+{ends[how]}
+""")
+    pid = int(viewer.stdout.readline())
+    began = time.monotonic()
+    if how == "kill":
+        viewer.send_signal(signal.SIGKILL)
+    assert gone(pid, 4)
+    assert time.monotonic() - began < 2.5
+    viewer.wait(10)
+    viewer.stdout.close()
+    assert Project.open(tmp_path / "project").runs() == ["001-histogram"]

@@ -1,0 +1,225 @@
+"""One whole round in a real viewer with real child processes, at an anisotropic voxel size."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import story
+from safetensors.numpy import load_file
+
+from napari_emda._gui.dock import Dock
+from napari_emda.data.files import open_labels
+from napari_emda.data.volume import Box
+from napari_emda.project import Project
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def wait(qtbot):
+    def until(condition, seconds=120):
+        qtbot.waitUntil(condition, timeout=int(seconds * 1000))
+
+    return until
+
+
+@pytest.fixture
+def told(wait):
+    def sentence(dock):
+        """What the dock says when its job is over."""
+        wait(lambda: dock.session.runner.job is None, 240)
+        return dock.notices.text()
+
+    return sentence
+
+
+@pytest.fixture
+def docked(make_napari_viewer, tmp_path, wait):
+    viewer = make_napari_viewer(show=True)
+    dock, truth = story.start(viewer)
+    story.make_project(dock, tmp_path / "project", wait)
+    yield viewer, dock, truth
+    dock.shut_down()
+
+
+def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait, tmp_path):
+    viewer, dock, truth = docked
+    session = dock.session
+    # train, with a live preview
+    story.train(dock, 60)
+    wait(lambda: session.output("preview 0", "new") is not None)
+    assert session.output("preview 0", "new").data.shape == (1, *story.SHAPE[1:])
+    assert "Run 001-histogram is trained" in told(dock)
+    assert len(dock.train._plot.curves["segmentation"].x) == 12
+    # suggest
+    dock.annotate.main.set_values({"count": 2, "patch": 32})
+    dock.annotate.start_suggesting()
+    assert "2 patches are suggested" in told(dock)
+    assert dock.annotate.list.count() == 2
+    # paint and done: the camera is in the world, the prediction inside the rectangle
+    dock.annotate.deeds["next"]()
+    region = dock.annotate.patches.current
+    box = region.voxels
+    assert viewer.dims.point[0] == pytest.approx(100 + 50 * box.start[0])
+    middle = [(a + b - 1) / 2 for a, b in zip(box.start[1:], box.stop[1:], strict=True)]
+    assert viewer.scene.camera.center[1:] == pytest.approx((46 + 4.6 * middle[0], 4.6 * middle[1]))
+    layer = session.output("annotations", "new")
+    assert viewer.layers.selection.active is layer
+    assert np.array_equal(np.asarray(layer.data[box.slices]) == 2, dock.annotate.patches.predicted(region) == 2)
+    layer.data[box.slices] = np.where(truth[box.slices] > 0, 2, 0).astype(np.uint8)
+    layer.brush_size = 1
+    layer.paint((box.start[0], *box.start[1:]), 1)
+    dock.annotate.deeds["done"]()
+    disk = Project.open(session.project.folder).annotations("new")
+    assert np.array_equal(np.asarray(disk[box.slices]), truth[box.slices] + 1)
+    # retrain from the last run
+    dock.annotate.deeds["skip"]()
+    dock.annotate.retrain.steps.setValue(20)
+    dock.annotate.retrain.retrain()
+    assert "Run 002-finetune is trained" in told(dock)
+    # predict: the layer fills as it goes
+    dock.predict.predict()
+    assert "'new' is predicted with run 002-finetune" in told(dock)
+    mask = session.output("mask", "new")
+    assert mask.metadata["run"] == "002-finetune"
+    assert tuple(mask.scale) == story.SPACING
+    assert tuple(mask.translate) == (100, 46, 0)
+    # export, and read the voxel size back
+    path = tmp_path / "mask.tif"
+    dock.export.path.setText(str(path))
+    dock.export.path.setModified(True)
+    dock.export.export()
+    assert str(path) in told(dock)
+    stored = open_labels(path)
+    assert stored.spacing == pytest.approx(story.SPACING)
+    assert stored.unit == "nm"
+    assert np.array_equal(np.asarray(stored.array[:]), np.asarray(mask.data[...]))
+
+
+def test_a_killed_child_is_one_sentence_and_resume_ends_as_if_nothing_had_happened(docked, told, wait):
+    _, dock, _ = docked
+    story.train(dock, 120)
+    run = dock.session.project.folder / "runs" / "001-histogram"
+    wait(lambda: (run / "checkpoint.safetensors").exists() and dock.train.strip.bar.value() >= 20)
+    os.kill(dock.session.runner.process_id, signal.SIGKILL)
+    assert told(dock) == (
+        "The training was ended from outside (SIGKILL, as the system does when memory runs out); press Resume to go "
+        "on from the last checkpoint."
+    )
+    assert "Resume 001-histogram at step" in dock.train.resume.text()
+    dock.train.resume_training()
+    assert "Run 001-histogram is trained" in told(dock)
+    assert dock.train.resume.isHidden()
+    story.train(dock, 120)
+    assert "Run 002-histogram is trained" in told(dock)
+    resumed, undisturbed = (load_file(run.with_name(name) / "checkpoint.safetensors")
+                            for name in ("001-histogram", "002-histogram"))
+    assert resumed.keys() == undisturbed.keys()
+    for name, weights in resumed.items():
+        assert weights.tobytes() == undisturbed[name].tobytes(), name
+
+
+def test_stop_and_keep_leaves_a_model_to_predict_with(docked, told, wait):
+    _, dock, _ = docked
+    story.train(dock, 5000)
+    wait(lambda: dock.train.strip.bar.value() >= 20)
+    dock.train.strip.pause.click()
+    value = dock.train.strip.bar.value()
+    time.sleep(1)
+    wait(lambda: True)
+    assert dock.train.strip.bar.value() <= value + 10
+    dock.train.strip.pause.click()
+    dock.train.strip.stop.click()
+    told(dock)
+    dock.predict.predict()
+    assert "is predicted" in told(dock)
+
+
+def test_a_mistake_changes_nothing_on_disk(docked, told):
+    _, dock, _ = docked
+    before = sorted(path for path in dock.session.project.folder.rglob("*"))
+    story.train(dock, 10, patch=512)
+    sentence = told(dock)
+    assert "512" in sentence or "patch" in sentence
+    assert sorted(path for path in dock.session.project.folder.rglob("*")) == before
+
+
+def test_closing_the_viewer_ends_the_child_and_keeps_its_work(docked, wait):
+    viewer, dock, _ = docked
+    story.train(dock, 5000, save_every=5000)
+    wait(lambda: dock.train.strip.bar.value() >= 20)
+    pid, folder = dock.session.runner.process_id, dock.session.project.folder
+    began = time.monotonic()
+    viewer.close()
+    seconds = time.monotonic() - began
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert seconds < 2
+    assert Project.open(folder, exclusive=True).runs() == ["001-histogram"]
+
+
+def test_closing_the_dock_alone_ends_the_child_and_gives_the_project_back(docked, wait):
+    viewer, dock, _ = docked
+    story.train(dock, 5000)
+    wait(lambda: dock.train.strip.bar.value() >= 5)
+    folder = dock.session.project.folder
+    viewer.window.remove_dock_widget(dock)
+    assert dock.session.closed
+    Project.open(folder, exclusive=True).close()
+
+
+def test_two_viewers_have_two_docks(docked, make_napari_viewer, wait, told, tmp_path):
+    _, first, _ = docked
+    other = make_napari_viewer(show=True)
+    second, _ = story.start(other, seed=1)
+    story.make_project(second, tmp_path / "second", wait)
+    story.train(first, 40)
+    story.train(second, 20)
+    assert "Run 001-histogram is trained" in told(second)
+    assert "Run 001-histogram is trained" in told(first)
+    assert first.session.project.folder != second.session.project.folder
+    assert len(first.train._plot.curves["segmentation"].x) == 8
+    assert len(second.train._plot.curves["segmentation"].x) == 4
+    second.data.open_project(first.session.project.folder)
+    assert "open elsewhere" in second.notices.text()
+    other.close()
+    assert not first.session.closed
+
+
+def test_a_removed_layer_is_one_sentence_and_the_training_goes_on(docked, told, wait):
+    viewer, dock, _ = docked
+    story.train(dock, 100)
+    wait(lambda: dock.train.strip.bar.value() >= 10)
+    viewer.layers.remove("new")
+    assert "the training goes on" in dock.notices.text()
+    assert "Run 001-histogram is trained" in told(dock)
+
+
+def test_the_brush_writes_to_disk_through_the_canvas(docked, wait):
+    _, dock, _ = docked
+    project = dock.session.project
+    story.fake_model(project)
+    dock.annotate.patches.take([{"volume": "new", "box": "2:3,0:24,0:24", "score": 0.5}], "entropy", "001-fake")
+    dock.annotate.deeds["next"]()
+    layer = dock.session.output("annotations", "new")
+    assert np.asarray(layer._slice.image.raw)[4:14, 4:14].min() == 2
+    layer.brush_size = 2
+    layer.paint((2, 20, 20), 2)
+    layer.paint((2, 6, 6), 0)
+    assert np.asarray(layer._slice.image.raw)[6, 6] == 0
+    dock.annotate.deeds["done"]()
+    disk = np.asarray(Project.open(project.folder).annotations("new")[Box((2, 0, 0), (3, 24, 24)).slices])[0]
+    assert (disk[6, 6], disk[20, 20], disk[10, 10], disk[0, 0]) == (1, 2, 2, 1)
+
+
+def test_a_new_dock_opens_quickly(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    began = time.monotonic()
+    dock = Dock(viewer)
+    viewer.window.add_dock_widget(dock, name="napari-emda")
+    qtbot.wait(1)
+    assert time.monotonic() - began < 1.5
+    qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=20_000)
+    dock.shut_down()
