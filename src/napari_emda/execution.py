@@ -147,13 +147,18 @@ def _set_up(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
     )
     _check_labels(sampler, cls)
     start = None if job.start_from is None else project.run(job.start_from) / CHECKPOINT
-    context = Context({d: sampler.quantiles(d) for d in sampler.domains}, sampler.labelled("target"), start is not None)
+    context = Context(
+        {d: sampler.quantiles(d) for d in sampler.domains},
+        sampler.labelled("target"),
+        sampler.prior("source", len(project.classes)),
+        start is not None,
+    )
     header = Header(
         method=job.method,
         method_settings=method_settings.model_dump(),
         settings=settings,
         classes=project.classes,
-        network={"classes": len(project.classes), **settings.model_dump(include=_NETWORK)},
+        network={"classes": len(project.classes), **settings.model_dump(include=_NETWORK), **cls.architecture},
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
         prediction_domain="target" if "target" in cls.domains else "source",

@@ -122,6 +122,7 @@ class Training:
         starts = range(0, self.settings.batch, size)
         for start in starts:
             piece: Batch = {d: patches.map(partial(_cut, slice(start, start + size))) for d, patches in batch.items()}
+            self.method.reported.clear()  # a later stage may not report what an earlier one did
             with self.compute.autocast():
                 losses = self.method.losses(piece, progress)
             losses = {name: loss * (1 / len(starts)) for name, loss in losses.items()}

@@ -93,6 +93,7 @@ class _Place:
     statistics: Statistics
     box: Box
     positions: dict[int, NDArray[np.int32]]
+    counts: dict[int, int]
 
 
 class PatchSampler:
@@ -150,6 +151,14 @@ class PatchSampler:
         """Mean of the standardised quantiles over the volumes of a domain, 513 values."""
         return np.mean([place.statistics.quantiles for place in self._places[domain]], axis=0)
 
+    def prior(self, domain: Domain, classes: int) -> tuple[float, ...]:
+        """Share of each class among the labelled pixels of a domain; empty when there are none."""
+        counts = np.zeros(classes)
+        for place in self._places.get(domain, []):
+            for key, count in place.counts.items():
+                counts[key] += count
+        return tuple((counts / counts.sum()).tolist()) if counts.sum() else ()
+
     def labelled(self, domain: Domain) -> bool:
         """Whether any pixel of a domain has a label."""
         return any(place.positions for place in self._places.get(domain, []))
@@ -169,7 +178,7 @@ class PatchSampler:
                 f"{self.pixel_size:g} {volume.unit}, smaller than one {self.patch}-pixel patch. {remedy}."
             )
         view = view.in_memory(memory)
-        return _Place(view, measure(view, box, self.seed), box, _label_positions(view, box, self.seed))
+        return _Place(view, measure(view, box, self.seed), box, *_label_positions(view, box, self.seed))
 
     def batch(self, step: int) -> Batch:
         """The patches of a step, on the CPU."""
@@ -210,21 +219,23 @@ class PatchSampler:
         return Box((int(z), y, x), (int(z) + 1, y + self.patch, x + self.patch))
 
 
-def _label_positions(view: Resampled, box: Box, seed: int) -> dict[int, NDArray[np.int32]]:
-    """Positions (z, y, x) of labelled pixels by class, at most 200 000 a class, spread evenly over what is labelled."""
+def _label_positions(view: Resampled, box: Box, seed: int) -> tuple[dict[int, NDArray[np.int32]], dict[int, int]]:
+    """Labelled pixels by class: positions (z, y, x), at most 200 000 spread evenly, and how many there are."""
     pieces = [view.box_of(native).clip_to(box) for native in view.volume.label_boxes]
     pieces = [piece for piece in pieces if piece.size]
     rng = np.random.default_rng(seed)
     found: dict[int, list[NDArray[np.int32]]] = {}
+    counts: dict[int, int] = {}
     for piece in pieces:
         labels = view.read_labels(piece)
         for key in np.unique(labels[labels != IGNORE]):
             positions = np.argwhere(labels == key).astype(np.int32) + np.array(piece.start, np.int32)
+            counts[int(key)] = counts.get(int(key), 0) + len(positions)
             most = max(1, _POSITIONS // len(pieces))
             if len(positions) > most:
                 positions = positions[rng.choice(len(positions), most, replace=False)]
             found.setdefault(int(key), []).append(positions)
-    return {key: np.concatenate(rows) for key, rows in found.items()}
+    return {key: np.concatenate(rows) for key, rows in found.items()}, counts
 
 
 def prefetched(

@@ -26,11 +26,13 @@ class Context:
     Attributes:
         quantiles: standardised grey-value quantiles (513) of each domain that is there.
         annotated: whether any pixel of the target is annotated.
+        prior: share of each class in the source's labels; empty where not known.
         continued: whether training starts from another run's network.
     """
 
     quantiles: dict[Domain, NDArray[np.float64]] = field(default_factory=dict)
     annotated: bool = False
+    prior: tuple[float, ...] = ()
     continued: bool = False
 
     def quantiles_of(self, domain: Domain) -> NDArray[np.float64]:
@@ -53,6 +55,8 @@ class Method(nn.Module):
     name: ClassVar[str]
     domains: ClassVar[tuple[Domain, ...]] = ("source",)
     """Which volumes must be there."""
+    architecture: ClassVar[dict[str, Any]] = {}
+    """What the method demands of the network, whatever the settings say."""
     needs_annotations: ClassVar[bool] = False
     """Whether some of the target must be annotated."""
 

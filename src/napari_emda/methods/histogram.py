@@ -2,50 +2,15 @@
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
 
 from napari_emda import settings as base
 from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import Batch, Patches
 from napari_emda.methods.base import Context, Method, methods
+from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.unet import UNet
-
-
-class HistogramMatch(nn.Module):
-    """The monotone map of grey values T(v) = F_t^-1(F_s(v)), as a table of quantiles kept in the checkpoint.
-
-    Volume-pooled, so the content of a single patch never changes the map; linear between quantiles and, beyond the
-    extremes, shifted along with them.
-
-    Args:
-        source, target: standardised quantiles at equal levels, increasing, 513 each.
-    """
-
-    def __init__(self, source: NDArray[np.float64], target: NDArray[np.float64]) -> None:
-        super().__init__()
-        # equal grey values (plateaus of the histogram) become one entry: their mean level
-        values, index = np.unique(np.asarray(source), return_inverse=True)
-        levels = np.bincount(index, np.linspace(0, 1, len(source))) / np.bincount(index)
-        mapped = np.interp(levels, np.linspace(0, 1, len(target)), target)
-        grid = np.linspace(values[0], values[-1], 4 * len(source))
-        self.low: Tensor
-        self.step: Tensor
-        self.table: Tensor
-        self.register_buffer("low", torch.tensor(grid[0], dtype=torch.float32))
-        self.register_buffer("step", torch.tensor(max(grid[1] - grid[0], 1e-12), dtype=torch.float32))
-        self.register_buffer("table", torch.tensor(np.interp(grid, values, mapped), dtype=torch.float32))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Map standardised grey values of any shape."""
-        position = (image - self.low) / self.step
-        inside = position.clamp(0, len(self.table) - 1)
-        index = inside.long().clamp(max=len(self.table) - 2)
-        value = torch.lerp(self.table[index], self.table[index + 1], inside - index)
-        return value + (position - inside) * self.step
 
 
 @methods.register("histogram")

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_emda import settings as base
-from napari_emda.data.sampling import Batch, Patches
+from napari_emda.data.sampling import Batch
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import Context, Method, cosine, methods
 from napari_emda.nn.losses import segmentation
-from napari_emda.nn.unet import Decoder, UNet, in_domain
+from napari_emda.nn.reconstruction import Reconstruction, psnr
+from napari_emda.nn.unet import UNet, in_domain
 
 
 @methods.register("ynet")
@@ -37,30 +37,20 @@ class YNet(Method):
 
     def __init__(self, settings: Any, network: UNet, context: Context) -> None:
         super().__init__(settings, network, context)
-        self.reconstruction = Decoder(network.base, network.levels, skips=False)
-        self.image_head = nn.Conv2d(network.base, 1, 1)
-
-    def reconstruct(self, maps: list[Tensor]) -> Tensor:
-        """Encoder maps to an image, B x 1 x H x W; only the bottleneck is used."""
-        image: Tensor = self.image_head(self.reconstruction(maps))
-        return image
-
-    def _one_domain(self, patches: Patches, domain: Domain, *, labelled: bool) -> tuple[Tensor | None, Tensor]:
-        with in_domain(self, domain):
-            maps = self.network.encode(patches.image)
-            loss = segmentation(self.network.decode(maps), patches.labels) if labelled else None
-            clean = F.instance_norm(patches.clean)
-            return loss, F.mse_loss(self.reconstruct(maps).float(), clean)
+        self.reconstruction = Reconstruction(network.base, network.levels)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Segmentation of the source (and of annotated target patches), reconstruction of both."""
         weight = cosine(self.settings.reconstruction, self.settings.reconstruction_end, progress)
-        losses: dict[str, Tensor] = {}
         names: dict[Domain, str] = {"source": "segmentation", "target": "target_segmentation"}
+        losses: dict[str, Tensor] = {}
         for domain, name in names.items():
-            labelled = domain == "source" or self.context.annotated
-            loss, reconstruction = self._one_domain(batch[domain], domain, labelled=labelled)
-            if loss is not None:
-                losses[name] = loss
-            losses[f"{domain}_reconstruction"] = weight * reconstruction
+            patches = batch[domain]
+            with in_domain(self, domain):
+                maps = self.network.encode(patches.image)
+                if domain == "source" or self.context.annotated:
+                    losses[name] = segmentation(self.network.decode(maps), patches.labels)
+                error = self.reconstruction.error(maps, patches.clean)
+            losses[f"{domain}_reconstruction"] = weight * error
+            self.report(f"{domain}_psnr", psnr(error))
         return losses

@@ -1,0 +1,14 @@
+"""The target's own normalisation statistics."""
+
+from napari_emda.methods.base import Method, methods
+
+
+@methods.register("adabn")
+class AdaBN(Method):
+    """Trains on the source, then measures its normalisation on the target: no extra training time, rarely harmful.
+
+    Li et al. 2017: means and variances of batch normalisation come from unlabelled target patches. Every other method
+    that uses the target does the same at its checkpoints (setting ``target_statistics``).
+    """
+
+    domains = ("source", "target")

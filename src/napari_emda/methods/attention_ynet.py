@@ -1,0 +1,106 @@
+"""Attention Y-Net: attention gates, reconstruction, three stages."""
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from napari_emda import settings as base
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import Batch, Patches
+from napari_emda.data.volume import Domain
+from napari_emda.methods.base import Context, Method, cosine, methods
+from napari_emda.nn.histogram import HistogramMatch
+from napari_emda.nn.losses import segmentation
+from napari_emda.nn.reconstruction import Reconstruction, psnr
+from napari_emda.nn.unet import UNet, in_domain
+
+SHARED, SEGMENTS = "shared", "segments"
+
+
+@methods.register("attention_ynet")
+class AttentionYNet(Method):
+    """Redraws both volumes first and segments with what that taught the network: three stages, attention gates.
+
+    Franco-Barranco et al. 2022 (Attention Y-Net): mostly reconstruction with a little segmentation, then
+    reconstruction alone with histogram-matched source patches, then segmentation alone, with the encoder kept as it is.
+    """
+
+    domains = ("source", "target")
+    architecture: ClassVar[dict[str, Any]] = {"attention": True}
+
+    class Settings(base.Settings):
+        """Settings of Attention Y-Net."""
+
+        first_stage: float = Field(
+            0.25, ge=0, le=0.45, description="Share of the training for the first stage.",
+            json_schema_extra={"step": 0.05},
+        )  # fmt: skip
+        second_stage: float = Field(
+            0.25, ge=0, le=0.45, description="Share of the training for reconstruction alone.",
+            json_schema_extra={"step": 0.05},
+        )  # fmt: skip
+        segmentation: float = Field(
+            0.02, ge=0, le=1, description="Weight of the segmentation in the first stage; the reconstruction has the "
+            "rest.", json_schema_extra={"step": 0.01},
+        )  # fmt: skip
+        encoder_rate: float = Field(
+            0.0, ge=0, le=1, description="Learning rate of the encoder in the third stage, relative to the decoder's; "
+            "0 as published.", json_schema_extra={"step": 0.05},
+        )  # fmt: skip
+        matched: float = Field(
+            0.5, ge=0, le=1, description="Share of source patches that get the target's grey values from the second "
+            "stage on.", json_schema_extra={"step": 0.1},
+        )  # fmt: skip
+
+    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
+        super().__init__(settings, network, context)
+        self.reconstruction = Reconstruction(network.base, network.levels)
+        self.match = HistogramMatch(context.quantiles_of("source"), context.quantiles_of("target"))
+
+    def stage(self, progress: float) -> int:
+        """1, 2 or 3."""
+        first, second = self.settings.first_stage, self.settings.second_stage
+        return 1 if progress < first else 2 if progress < first + second else 3
+
+    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
+        """Match grey values of the source from the second stage on."""
+        if self.stage(progress) > 1:
+            source = batch["source"]
+            chosen = augment.coin(len(source.image), self.settings.matched).view(-1, 1, 1, 1)
+            image = torch.where(chosen, self.match(source.image), source.image)
+            batch = {**batch, "source": Patches(image, source.labels, image)}
+        return super().prepare(batch, augment, progress)
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Those of the stage."""
+        stage, losses = self.stage(progress), {}
+        weights = {1: (self.settings.segmentation, 1 - self.settings.segmentation), 2: (0.0, 1.0), 3: (1.0, 0.0)}[stage]
+        names: dict[Domain, str] = {"source": "segmentation", "target": "target_segmentation"}
+        for domain, name in names.items():
+            labelled = domain == "source" or self.context.annotated
+            if stage == 3 and not labelled:
+                continue
+            with in_domain(self, domain):
+                maps = self.network.encode(batch[domain].image)
+                if labelled and weights[0]:
+                    losses[name] = weights[0] * segmentation(self.network.decode(maps), batch[domain].labels)
+                if weights[1]:
+                    error = self.reconstruction.error(maps, batch[domain].clean)
+                    losses[f"{domain}_reconstruction"] = 0.5 * weights[1] * error
+                    self.report(f"{domain}_psnr", psnr(error))
+        return losses
+
+    def learning_rate(self, progress: float, role: str = "") -> float:
+        """A cosine over the first two stages, another over the third, in which what is shared (almost) rests."""
+        end = self.settings.first_stage + self.settings.second_stage
+        if self.stage(progress) < 3:
+            return cosine(1.0, 0.1, progress / end)
+        rest = self.settings.encoder_rate if role == SHARED else 1.0
+        return rest * cosine(1.0, 0.01, (progress - end) / (1 - end))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Encoder and reconstruction; the segmentation's decoder."""
+        shared = [*self.network.encoder.parameters(), *self.reconstruction.parameters()]
+        return {SHARED: shared, SEGMENTS: [*self.network.decoder.parameters(), *self.network.head.parameters()]}

@@ -1,0 +1,106 @@
+"""Self-supervised pre-training: restoring corrupted patches of both domains."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from napari_emda import settings as base
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import Batch, Patches
+from napari_emda.data.volume import Domain
+from napari_emda.methods.base import Context, Method, cosine, methods
+from napari_emda.nn.unet import Decoder, UNet, in_domain
+
+ENCODER, REST = "encoder", "rest"
+
+
+def corrupt(image: Tensor, augment: Augmentation, noise: float = 0.9, hidden: float = 0.25) -> Tensor:
+    """Add noise, halve or quarter the resolution, and hide blocks: each patch its own mixture.
+
+    Args:
+        image: B x 1 x H x W, standardised.
+        augment: source of random numbers.
+        noise: largest standard deviation of the noise; about a third of the range between the 1st and 99th percentile.
+        hidden: share of 8 x 8 blocks that are replaced by the mean grey value.
+    """
+    n, _, height, width = image.shape
+    shape = (-1, 1, 1, 1)
+    level = augment.uniform(n, 0, noise).view(shape)
+    noisy = image + level * torch.randn(image.shape, generator=augment.generator, device=image.device)
+    pick = augment.uniform(n).view(shape)
+    for factor, (low, high) in {2: (1 / 3, 2 / 3), 4: (2 / 3, 1.0)}.items():
+        small = F.interpolate(noisy, scale_factor=1 / factor, mode="bilinear", antialias=True)
+        coarse = F.interpolate(small, size=(height, width), mode="bilinear")
+        noisy = torch.where((pick >= low) & (pick < high), coarse, noisy)
+    blocks = (n, 1, -(-height // 8), -(-width // 8))
+    mask = torch.rand(blocks, generator=augment.generator, device=image.device) < hidden
+    mask = mask.repeat_interleave(8, 2).repeat_interleave(8, 3)[..., :height, :width]
+    return torch.where(mask, torch.zeros_like(noisy), noisy)
+
+
+@methods.register("denoising")
+class Denoising(Method):
+    """First learns to restore noisy, blurred patches of both volumes, then to segment: helps when labels are few.
+
+    Self-supervised pre-training (Franco-Barranco et al. 2022, section 3): mean squared error of restoring corrupted
+    patches of source and target; then the segmentation loss on the source, with a slower encoder instead of a frozen
+    one.
+    """
+
+    domains = ("source", "target")
+
+    class Settings(base.Settings):
+        """Settings of denoising."""
+
+        pretraining: float = Field(
+            0.4, ge=0.05, le=0.9, description="Share of the training spent on restoring patches.",
+            json_schema_extra={"step": 0.05},
+        )  # fmt: skip
+        encoder_rate: float = Field(
+            0.1, ge=0, le=1, description="Learning rate of the encoder while segmenting, as a share of the decoder's.",
+            json_schema_extra={"step": 0.05},
+        )  # fmt: skip
+
+    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
+        super().__init__(settings, network, context)
+        self.restoration = Decoder(network.base, network.levels)
+        self.image_head = nn.Conv2d(network.base, 1, 1)
+
+    def _restores(self, progress: float) -> bool:
+        return progress < self.settings.pretraining
+
+    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
+        """While restoring, the input is the corrupted patch."""
+        if not self._restores(progress):
+            return super().prepare(batch, augment, progress)
+        moved = {domain: augment.geometric(patches) for domain, patches in batch.items()}
+        return {d: Patches(corrupt(p.clean, augment), p.labels, p.clean) for d, p in moved.items()}
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The restoration of both domains, then the segmentation."""
+        if not self._restores(progress):
+            return super().losses(batch, progress)
+        return {f"{domain}_restoration": self._restoration(patches, domain) for domain, patches in batch.items()}
+
+    def _restoration(self, patches: Patches, domain: Domain) -> Tensor:
+        with in_domain(self, domain):
+            image = self.image_head(self.restoration(self.network.encode(patches.image)))
+        return F.mse_loss(image.float(), patches.clean)
+
+    def learning_rate(self, progress: float, role: str = "") -> float:
+        """Each stage has a cosine of its own; the encoder is slower in the second."""
+        share = self.settings.pretraining
+        if self._restores(progress):
+            return cosine(1.0, 0.1, progress / share)
+        return cosine(1.0, 0.01, (progress - share) / (1 - share)) * (
+            self.settings.encoder_rate if role == ENCODER else 1.0
+        )
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The encoder and the rest."""
+        encoder = list(self.network.encoder.parameters())
+        known = set(encoder)  # a list for the order, a set to ask: the optimiser counts parameters
+        return {ENCODER: encoder, REST: [p for p in self.parameters() if p not in known]}

@@ -1,0 +1,36 @@
+"""What mmd, coral and dann share: both domains pass the encoder, and a distance of their maps joins the loss."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from napari_emda.data.sampling import Batch
+from napari_emda.methods.base import Method
+from napari_emda.nn.losses import segmentation
+from napari_emda.nn.unet import in_domain
+
+
+class FeatureMethod(Method):
+    """L = L_seg(source) + sum over encoder levels l of weight_l * distance(f_l source, f_l target).
+
+    Roels et al. 2019, eq. 1: on the encoder alone, weights increasing with depth.
+    """
+
+    domains = ("source", "target")
+
+    @abstractmethod
+    def align(self, source: list[Tensor], target: list[Tensor], progress: float) -> dict[str, Tensor]:
+        """Weighted losses from the maps f_0 ... f_L of both domains."""
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Segmentation of the source (and of annotated target patches), and the alignment."""
+        with in_domain(self.network, "source"):
+            source = self.network.encode(batch["source"].image)
+            losses = {"segmentation": segmentation(self.network.decode(source), batch["source"].labels)}
+        with in_domain(self.network, "target"):
+            target = self.network.encode(batch["target"].image)
+            if self.context.annotated:
+                losses["target_segmentation"] = segmentation(self.network.decode(target), batch["target"].labels)
+        return {**losses, **self.align(source, target, progress)}

@@ -1,0 +1,85 @@
+"""Consistency with a mean teacher on the unlabelled target."""
+
+import copy
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from napari_emda import settings as base
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import Batch, Patches
+from napari_emda.data.volume import IGNORE
+from napari_emda.methods.base import Context, Method, methods, ramp
+from napari_emda.nn.losses import segmentation
+from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
+from napari_emda.nn.unet import UNet, in_domain
+
+
+@methods.register("mean_teacher")
+class MeanTeacher(Method):
+    """Teaches itself on the target: what its running average finds in a clean patch, it must find in a changed one.
+
+    Tarvainen & Valpola 2017 with the confident pseudo-labels of FixMatch (Sohn et al. 2020): the teacher sees the
+    clean target patch, the student the same with contrast, blur and noise changed. Pseudo-labels are aligned with the
+    class shares of the source, so that a rare class does not fade; their weight rises between a quarter and half of
+    the training.
+    """
+
+    domains = ("source", "target")
+
+    class Settings(base.Settings):
+        """Settings of the mean teacher."""
+
+        confidence: float = Field(
+            0.8, ge=0.5, le=0.999, description="Probability from which a pixel of the teacher's becomes a label.",
+            json_schema_extra={"step": 0.05},
+        )  # fmt: skip
+        weight: float = Field(
+            0.5, ge=0, le=10, description="Weight of the target's pseudo-labels at the end.",
+            json_schema_extra={"step": 0.1},
+        )  # fmt: skip
+        momentum: float = Field(
+            0.99, ge=0, le=0.9999, description="How slowly the teacher follows; 0.999 for 10 000 steps or more.",
+            json_schema_extra={"step": 0.001},
+        )  # fmt: skip
+        alignment: float = Field(
+            0.5, ge=0, le=1, description="How strongly pseudo-labels are drawn to the source's class shares.",
+            json_schema_extra={"step": 0.1},
+        )  # fmt: skip
+
+    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
+        super().__init__(settings, network, context)
+        self.teacher = copy.deepcopy(network).requires_grad_(False)
+        self.prior = PriorAlignment(context.prior or (1 / network.classes,) * network.classes, settings.alignment)
+
+    @property
+    def predictor(self) -> UNet:
+        """The teacher."""
+        return self.teacher
+
+    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
+        """The student's target patches are always changed, whatever the augmentation of the source."""
+        prepared = super().prepare(batch, augment, progress)
+        target = prepared["target"]
+        return {**prepared, "target": Patches(augment.photometric(target.clean), target.labels, target.clean)}
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Supervised losses, and the pseudo-labels' where nobody annotated."""
+        losses = super().losses(batch, progress)
+        target = batch["target"]
+        p = self.prior(predict_as_teacher(self.teacher, target.clean))
+        confidence, labels = p.max(1)
+        labels = labels.masked_fill(confidence < self.settings.confidence, IGNORE)
+        labels = torch.where(target.labels == IGNORE, labels, target.labels)
+        self.report("pseudo_labelled", (labels != IGNORE).float().mean())
+        self.report("pseudo_foreground", ((labels > 0) & (labels != IGNORE)).float().mean())
+        weight = self.settings.weight * ramp(progress, 0.25, 0.5)
+        with in_domain(self.network, "target"):
+            losses["consistency"] = weight * segmentation(self.network(target.image), labels)
+        return losses
+
+    def after_step(self, step: int) -> None:
+        """Move the teacher."""
+        update_average(self.teacher, self.network, min(self.settings.momentum, 1 - 1 / (step + 2)))
