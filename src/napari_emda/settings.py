@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_emda.errors import SettingsError
 from napari_emda.registry import did_you_mean
@@ -23,6 +23,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, values: Any) -> Any:
+        """``--set precision=32`` means the text '32'."""
+        if not isinstance(values, dict):
+            return values
+        text = {key for key, field in cls.model_fields.items() if _is_text(field.annotation)}
+        return {key: str(v) if key in text and type(v) in (int, float) else v for key, v in values.items()}
+
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Validate; a mistake becomes one SettingsError sentence with the limit and the remedy."""
@@ -30,6 +39,10 @@ class Settings(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise SettingsError(_sentence(error, cls)) from None
+
+
+def _is_text(annotation: Any) -> bool:
+    return annotation is str or (get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str))
 
 
 def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
