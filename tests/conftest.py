@@ -100,13 +100,23 @@ def make_training():
             method_settings=methods[method].Settings.parse(method_settings or {}).model_dump(),
             settings=settings,
             classes=classes,
-            network={"classes": len(classes), "base": settings.base, "levels": settings.levels},
+            network={
+                "classes": len(classes),
+                "base": settings.base,
+                "levels": settings.levels,
+                "dropout": settings.dropout,
+                **methods[method].architecture,
+            },
             pixel_size=sampler.pixel_size,
             statistics=sampler.statistics,
             prediction_domain="target" if "target" in methods[method].domains else "source",
         )
         torch.manual_seed(settings.seed)
-        context = Context({d: sampler.quantiles(d) for d in sampler.domains}, sampler.labelled("target"))
+        context = Context(
+            quantiles={d: sampler.quantiles(d) for d in sampler.domains},
+            annotated=sampler.labelled("target"),
+            prior=sampler.prior("source", len(classes)),
+        )
         folder.mkdir(parents=True, exist_ok=True)
         return Training(header.build(context), sampler, header, folder, Compute.choose("cpu", "32"))
 

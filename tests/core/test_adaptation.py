@@ -14,7 +14,7 @@ from napari_emda.errors import JobError
 from napari_emda.execution import execute
 from napari_emda.jobs import TrainJob
 from napari_emda.methods.base import Context, methods
-from napari_emda.methods.histogram import HistogramMatch
+from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.unet import UNet
 from napari_emda.settings import TrainSettings
 
@@ -116,8 +116,8 @@ def test_without_its_bottleneck_the_reconstruction_is_blind():
         drawn = []
         for seed in (0, 1):
             maps = ynet.network.encode(batch(seed=seed)["source"].image)
-            assert ynet.reconstruct(maps).std() > 1e-3
-            drawn.append(ynet.reconstruct([*maps[:-1], torch.zeros_like(maps[-1])]))
+            assert ynet.reconstruction(maps).std() > 1e-3
+            drawn.append(ynet.reconstruction([*maps[:-1], torch.zeros_like(maps[-1])]))
     assert torch.equal(*drawn)
 
 
@@ -125,7 +125,7 @@ def test_the_segmentation_needs_no_reconstruction_decoder():
     ynet, x = build("ynet").eval(), batch()["target"].image
     with torch.no_grad():
         before = ynet.predictor(x)
-        del ynet.reconstruction, ynet.image_head
+        del ynet.reconstruction
         assert torch.equal(ynet.predictor(x), before)
 
 

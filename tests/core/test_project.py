@@ -179,12 +179,12 @@ def test_a_deleted_file_is_named(project, phantom_files, tmp_path):
     copy.write_bytes(phantom_files["target", "image"].read_bytes())
     project.add_volume(copy, "target", name="moved")
     copy.unlink()
-    with pytest.raises(DataError, match="copy.tif does not exist"):
+    with pytest.raises(DataError, match=r"copy\.tif does not exist"):
         project.volume("moved")
 
 
 def test_an_unknown_volume_gets_a_suggestion(project):
-    with pytest.raises(JobError, match="There is no volume 'tagret'. Did you mean 'target'?"):
+    with pytest.raises(JobError, match=r"There is no volume 'tagret'\. Did you mean 'target'\?"):
         project.volume("tagret")
 
 
@@ -287,5 +287,5 @@ def test_runs_are_numbered_and_count_once_they_have_a_model(project):
     assert project.run() == second
     assert project.run("001-ynet") == first
     assert project.new_run("ynet").name == "003-ynet"
-    with pytest.raises(JobError, match="no run '001-ynt' with a model. Did you mean '001-ynet'?"):
+    with pytest.raises(JobError, match=r"no run '001-ynt' with a model\. Did you mean '001-ynet'\?"):
         project.run("001-ynt")

@@ -1,0 +1,143 @@
+"""What every training method keeps, whoever wrote it; a new one is tested by being registered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_emda import checkpoint
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import Patches
+from napari_emda.events import Stepped
+from napari_emda.methods.base import methods
+from napari_emda.nn.unet import UNet
+from napari_emda.predict import Predictor
+from napari_emda.settings import Settings
+from napari_emda.train import fit
+
+NAMES = methods.names()
+THREE = ("background", "a", "b")
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def volumes(source, target, phantoms):
+    """A function that gives the volumes a method needs, with two or three classes."""
+
+    def chosen(name, *, classes=2, annotated=None):
+        labels = [phantoms[domain][1].copy() for domain in ("source", "target")]
+        if classes == 3:
+            for ids in labels:
+                ids[:, :40][ids[:, :40] == 0] = 2
+        annotated = methods[name].needs_annotations if annotated is None else annotated
+        return [
+            replace(source, labels=labels[0], classes=classes),
+            replace(target, annotations=labels[1] + np.uint8(1) if annotated else None, classes=classes),
+        ]
+
+    return chosen
+
+
+def finite(events, steps):
+    """Run a training; check that it goes through all steps with finite losses."""
+    reports = [event for event in events if isinstance(event, Stepped)]
+    assert [event.step for event in reports] == steps
+    for event in reports:
+        assert event.losses
+        assert all(np.isfinite(loss) for loss in event.losses.values())
+    return [event.losses for event in reports]
+
+
+def test_it_introduces_itself_in_a_sentence(name):
+    cls = methods[name]
+    first = " ".join(cls.__doc__.split("\n\n")[0].split())
+    assert first.endswith(".")
+    assert len(first) < 160
+    assert cls.name == name
+    assert "source" in cls.domains
+    assert set(cls.domains) <= {"source", "target"}
+    assert issubclass(cls.Settings, Settings)
+
+
+def test_it_learns_every_parameter_once(name, volumes, make_training, tmp_path):
+    training = make_training(volumes(name), tmp_path / "run", name)
+    grouped = [p for parameters in training.method.parameter_groups().values() for p in parameters]
+    learnt = [p for p in training.method.parameters() if p.requires_grad]
+    assert len({id(p) for p in grouped}) == len(grouped)
+    assert {id(p) for p in grouped} == {id(p) for p in learnt}
+
+
+def test_it_trains_stops_and_resumes_bitwise(name, volumes, make_training, tmp_path, same_weights):
+    trainings = [make_training(volumes(name), tmp_path / folder, name, steps=5) for folder in ("a", "b", "b")]
+    whole, stopped, resumed = trainings
+    undisturbed = finite(fit(whole), [1, 2, 3, 4, 5])
+    events = fit(stopped)
+    losses = finite([next(events) for _ in range(3)], [1, 2, 3])
+    events.close()
+    losses += finite(fit(resumed), [4, 5])
+    assert losses == undisturbed
+    assert same_weights(whole.method, resumed.method)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 0.999])
+def test_its_losses_are_scalars_that_teach_the_network(name, progress, volumes, make_training, tmp_path):
+    training = make_training(volumes(name), tmp_path / "run", name)
+    losses = training.method.losses(training.batch(0), progress)
+    assert all(loss.shape == () for loss in losses.values())
+    sum(losses.values()).backward()
+    gradients = [p.grad for p in training.method.predictor.parameters() if p.requires_grad]
+    gradients = gradients or [p.grad for p in training.method.network.parameters()]
+    assert any(g is not None and g.abs().sum() > 0 for g in gradients)
+    assert all(g is None or g.isfinite().all() for g in gradients)
+
+
+def test_what_it_prepares_follows_the_augmentations_seed_alone(name, volumes, make_training, tmp_path):
+    training = make_training(volumes(name), tmp_path / "run", name)
+    batch = {domain: patches.map(torch.clone) for domain, patches in training.sampler.batch(0).items()}
+    state, prepared = torch.get_rng_state(), []
+    for _ in range(2):
+        given = {domain: patches.map(torch.clone) for domain, patches in batch.items()}
+        prepared.append(training.method.prepare(given, Augmentation("strong", 7), 0.5))
+    assert torch.equal(torch.get_rng_state(), state)
+    for domain, patches in prepared[0].items():
+        assert isinstance(patches, Patches)
+        assert torch.equal(patches.image, prepared[1][domain].image)
+        assert patches.image.shape == batch[domain].image.shape
+
+
+def test_it_tolerates_a_target_without_labels(name, volumes, make_training, tmp_path):
+    training = make_training(volumes(name, annotated=False), tmp_path / "run", name, steps=2)
+    finite(fit(training), [1, 2])
+
+
+def test_it_uses_annotations_of_the_target_or_says_that_it_does_not(name, volumes, make_training, tmp_path):
+    training = make_training(volumes(name, annotated=True), tmp_path / "run", name, steps=2)
+    finite(fit(training), [1, 2])
+
+
+def test_it_takes_three_classes_in_batches_of_one(name, volumes, make_training, tmp_path):
+    chosen = volumes(name, classes=3)
+    training = make_training(chosen, tmp_path / "run", name, classes=THREE, batch=1, steps=2)
+    finite(fit(training), [1, 2])
+    header, loaded = checkpoint.load_method(training.path)
+    predicted = Predictor(loaded.predictor, header, training.compute).probabilities(torch.randn(1, 1, 20, 33), "target")
+    assert predicted.shape == (1, 3, 20, 33)
+    torch.testing.assert_close(predicted.sum(1), torch.ones(1, 20, 33))
+
+
+def test_what_predicts_is_a_unet_that_another_run_can_start_from(name, volumes, make_training, tmp_path):
+    training = make_training(volumes(name), tmp_path / "run", name, steps=1)
+    list(fit(training))
+    assert isinstance(training.method.predictor, UNet)
+    network = UNet(**training.header.network)
+    checkpoint.start_from(training.path, network)
+    x = torch.randn(1, 1, 32, 32)
+    old, new = (Predictor(net, training.header, training.compute) for net in (training.method.predictor, network))
+    assert torch.equal(old.probabilities(x, "target"), new.probabilities(x, "target"))

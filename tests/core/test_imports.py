@@ -1,0 +1,50 @@
+"""What importing costs and brings along, in fresh interpreters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "kornia", "safetensors", "napari", "qtpy", "PyQt6", "PySide6", "magicgui", "superqt", "pyqtgraph")
+QT = tuple(name for name in HEAVY if name not in ("torch", "kornia", "safetensors"))
+
+
+def fresh(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def loaded(statement, names):
+    return fresh(f"import sys\n{statement}\nprint(*[n for n in {names!r} if n in sys.modules])").split()
+
+
+def test_importing_the_package_is_quick_and_brings_nothing():
+    """Under 0.2 s of the processor's time, the interpreter's start included; the clock would measure the neighbours."""
+    code = "import time, napari_emda; print(time.process_time())"
+    assert min(float(fresh(code)) for _ in range(3)) < 0.2
+    assert loaded("import napari_emda", (*HEAVY, "numpy", "pydantic", "zarr")) == []
+
+
+@pytest.mark.parametrize("module", ["project", "jobs", "settings", "events", "registry", "errors", "data.files"])
+def test_what_the_viewer_imports_never_loads_torch(module):
+    assert loaded(f"import napari_emda.{module}", HEAVY) == []
+
+
+def test_the_command_line_needs_neither_qt_nor_napari():
+    statement = "import napari_emda.cli, napari_emda.child, napari_emda.execution, napari_emda.demo"
+    assert loaded(statement, QT) == []
+
+
+def test_the_command_line_says_its_help_without_torch():
+    statement = "import napari_emda.cli\ntry:\n napari_emda.cli.main(['train', '--help'])\nexcept SystemExit: pass"
+    assert "torch" not in loaded(statement, HEAVY)
+
+
+def test_public_names_come_on_first_use():
+    import napari_emda
+
+    for name in napari_emda.__all__:
+        assert getattr(napari_emda, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'train_all'"):
+        _ = napari_emda.train_all

@@ -1,0 +1,69 @@
+"""Names, and what is said when one is misspelt."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_emda import registry
+from napari_emda.errors import DataError, EmdaError, JobError, SettingsError
+from napari_emda.registry import Registry, did_you_mean
+
+
+@pytest.fixture
+def shapes(monkeypatch):
+    """A registry over an empty package, without entry points."""
+    monkeypatch.setattr(registry, "entry_points", lambda group: [])
+    return Registry("shape", "importlib.resources", "nobody.shapes")
+
+
+def test_what_is_registered_is_found_and_knows_its_name(shapes):
+    @shapes.register("square")
+    class Square:
+        pass
+
+    shapes.register("disc")(type("Disc", (), {}))
+    assert shapes["square"] is Square
+    assert Square.name == "square"
+    assert shapes.names() == ["disc", "square"]
+
+
+def test_two_things_of_one_name_are_refused_but_a_reload_is_not(shapes):
+    shapes.register("a")(type("A", (), {}))
+    shapes.register("a")(type("A", (), {}))
+    with pytest.raises(SettingsError, match="Two shapes are called 'a': rename one"):
+        shapes.register("a")(type("B", (), {}))
+
+
+@pytest.mark.parametrize("name", ["squar", "SQUARE", "squares"])
+def test_a_misspelt_name_gets_the_closest_one(shapes, name):
+    shapes.register("square")(type("Square", (), {}))
+    shapes.register("disc")(type("Disc", (), {}))
+    with pytest.raises(SettingsError, match=rf"There is no shape '{name}'\. Did you mean 'square'\?"):
+        shapes[name]
+
+
+def test_a_strange_name_gets_all_of_them(shapes):
+    shapes.register("square")(type("Square", (), {}))
+    shapes.register("disc")(type("Disc", (), {}))
+    with pytest.raises(SettingsError, match=r"Known are: disc, square\."):
+        shapes["xyz"]
+
+
+def test_a_hyphen_is_as_good_as_an_underscore():
+    assert did_you_mean("source-only", ["source_only", "ynet"]) == "Did you mean 'source_only'?"
+
+
+def test_other_packages_add_theirs_through_an_entry_point(monkeypatch):
+    class Entry:
+        def load(self):
+            others.register("hexagon")(type("Hexagon", (), {}))
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry()] if group == "other.shapes" else [])
+    others = Registry("shape", "importlib.resources", "other.shapes")
+    assert others.names() == ["hexagon"]
+
+
+@pytest.mark.parametrize("error", [SettingsError, DataError, JobError])
+def test_no_error_of_ours_is_one_that_napari_swallows(error):
+    assert issubclass(error, EmdaError)
+    assert not issubclass(error, RuntimeError)
