@@ -15,7 +15,7 @@ DEBIAN := xvfb xauth libegl1 libgl1 libglib2.0-0 libfontconfig1 libxkbcommon0 li
 	libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: install demo test lint apt clean
+.PHONY: install demo test lint docs apt clean
 
 install: $(INSTALLED)
 
@@ -49,6 +49,11 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/npe2 validate napari-emda
+
+docs: $(INSTALLED)
+	@$(BIN)/python -c "import material" 2>/dev/null || $(MAKE) --always-make install EXTRAS=$(EXTRAS),docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
 
 apt:
 	$(SUDO) apt-get update

@@ -1,0 +1,162 @@
+"""Writes the pages that say what the code says already: methods, settings, and the table of keys.
+
+    python docs/generate.py            # write them
+    python docs/generate.py --check    # exit 1 when one of them is out of date
+
+What cannot be said in a docstring (formula, when to use it) stands in docs/notes/<name>.md, one file per method or
+strategy.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from napari_emda._gui.keys import KEYS
+from napari_emda.instances import ObjectSettings
+from napari_emda.methods.base import methods
+from napari_emda.query import strategies
+from napari_emda.registry import Registry
+from napari_emda.settings import PROFILES, PredictSettings, QuerySettings, TrainSettings
+
+DOCS = Path(__file__).parent
+WARNING = "<!-- Written by docs/generate.py: change the code or docs/notes, then run it. -->\n\n"
+
+
+def described(registry: Registry[Any]) -> list[type[Any]]:
+    """The entries of a registry that this package brings itself."""
+    return [registry[name] for name in registry.names() if registry[name].__module__.startswith("napari_emda.")]
+
+
+def docstring(entry: type[Any]) -> tuple[str, str]:
+    """The first paragraph as one line, and the rest as Markdown."""
+    first, _, rest = inspect.cleandoc(entry.__doc__ or "").partition("\n\n")
+    return " ".join(first.split()), rest.replace("``", "`")
+
+
+def notes(entry: type[Any]) -> str:
+    path = DOCS / "notes" / f"{entry.name}.md"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def limits(field: dict[str, Any]) -> str:
+    """What values a setting takes, from its JSON schema."""
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "boolean":
+        return "`true`, `false`"
+    low, high = field.get("minimum", field.get("exclusiveMinimum")), field.get("maximum", field.get("exclusiveMaximum"))
+    if low is None:
+        return "text"
+    multiple = f", multiples of {field['multipleOf']}" if "multipleOf" in field else ""
+    above, below = ("above ", "below ") if "exclusiveMinimum" in field else ("", "")
+    return f"{above}{number(low)} … {below}{number(high)}{multiple}"
+
+
+def number(value: float) -> str:
+    """Whole numbers with spaces between thousands, others as short as they go."""
+    return f"{int(value):,}".replace(",", " ") if value == int(value) else f"{value:g}"
+
+
+def table(model: type[Any], leave_out: tuple[str, ...] = ()) -> str:
+    """A settings model as a Markdown table."""
+    lines = ["| setting | default | limits | what it is |", "|---|---|---|---|"]
+    for name, field in model.model_json_schema().get("properties", {}).items():
+        if name not in leave_out:
+            default = json.dumps(field["default"])
+            lines.append(f"| `{name}` | `{default}` | {limits(field)} | {field['description']} |")
+    return "\n".join(lines)
+
+
+def profiles() -> str:
+    """Which settings each profile changes."""
+    keys = list(dict.fromkeys(key for values in PROFILES.values() for key in values))
+    defaults = TrainSettings().model_dump()
+    lines = ["| setting | " + " | ".join(f"`{name}`" for name in PROFILES) + " |", "|---" * (1 + len(PROFILES)) + "|"]
+    for key in keys:
+        cells = " | ".join(str(values.get(key, defaults[key])) for values in PROFILES.values())
+        lines.append(f"| `{key}` | {cells} |")
+    return "\n".join(lines)
+
+
+def section(entry: type[Any], level: str = "##") -> str:
+    """One method or strategy."""
+    sentence, rest = docstring(entry)
+    parts = [f"{level} {entry.name}", f"**{sentence}**", rest, notes(entry)]
+    if entry.Settings.model_fields:
+        parts.append(table(entry.Settings))
+    return "\n\n".join(part for part in parts if part)
+
+
+def needs(entry: type[Any]) -> str:
+    domains = " and ".join(entry.domains)
+    return domains + (", annotated patches" if entry.needs_annotations else "")
+
+
+def methods_page() -> str:
+    entries = described(methods)
+    overview = ["| method | in one sentence | needs |", "|---|---|---|"]
+    overview += [f"| [`{e.name}`](#{e.name}) | {docstring(e)[0]} | {needs(e)} |" for e in entries]
+    ranking = [section(entry, "###") for entry in described(strategies)]
+    intro = (DOCS / "notes" / "_methods.md").read_text(encoding="utf-8").strip()
+    between = (DOCS / "notes" / "_strategies.md").read_text(encoding="utf-8").strip()
+    last = (DOCS / "notes" / "_references.md").read_text(encoding="utf-8").strip()
+    parts = ["# Methods", "\n".join(overview), intro, *(section(e) for e in entries), between, *ranking, last]
+    return WARNING + "\n\n".join(parts) + "\n"
+
+
+def settings_page() -> str:
+    text = (DOCS / "notes" / "_settings.md").read_text(encoding="utf-8").strip()
+    tables = {
+        "profiles": profiles(),
+        "train": table(TrainSettings),
+        "predict": table(PredictSettings),
+        "query": table(QuerySettings),
+        "objects": table(ObjectSettings, ("connectivity",)),
+        "methods": "\n\n".join(
+            f"### {e.name}\n\n{table(e.Settings)}"
+            for e in (*described(methods), *described(strategies))
+            if e.Settings.model_fields
+        ),
+    }
+    return WARNING + re.sub(r"\{\{(\w+)\}\}", lambda found: tables[found[1]], text) + "\n"
+
+
+def keys_table() -> str:
+    rows = [(key, text) for key, (name, text) in KEYS.items() if not name.startswith("class")]
+    classes = [key for key, (name, _) in KEYS.items() if name.startswith("class")]
+    rows.append((f"{classes[0]} … {classes[-1].rpartition('-')[2]}", "paint with that class"))
+    return "\n".join(["| key | what it does |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in rows)])
+
+
+def tutorial_page() -> str:
+    """The tutorial as it is, with the table of keys brought up to date."""
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    return re.sub(r"(<!-- keys -->).*?(<!-- end)", rf"\1\n\n{keys_table()}\n\n\2", text, flags=re.DOTALL)
+
+
+PAGES = {"methods.md": methods_page, "settings.md": settings_page, "tutorial.md": tutorial_page}
+
+
+def out_of_date() -> list[str]:
+    """Names of the pages that differ from what would be written."""
+    texts = {name: DOCS / name for name in PAGES}
+    there = {name: path.read_text(encoding="utf-8") if path.exists() else "" for name, path in texts.items()}
+    return [name for name, make in PAGES.items() if make() != there[name]]
+
+
+def main() -> None:
+    stale = out_of_date()
+    if "--check" in sys.argv and stale:
+        sys.exit(f"Out of date: {', '.join(stale)}; run python docs/generate.py.")
+    for name in stale:
+        (DOCS / name).write_text(PAGES[name](), encoding="utf-8", newline="\n")
+        print(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""The pages' examples run in one folder, as a reader would run them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from pages import Reader
+
+
+@pytest.fixture(scope="session")
+def environment():
+    """Of the commands: one thread, wide enough tables, UTF-8."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "NO_COLOR": "1"}
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory, environment):
+    """One who has followed the page on the command line."""
+    made = Reader(tmp_path_factory.mktemp("reader"), environment)
+    made.follow("command-line.md")
+    return made

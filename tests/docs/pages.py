@@ -1,0 +1,96 @@
+"""Reads and runs the examples of the documentation's pages.
+
+A fenced block of ``python`` is run; ``console`` is run command by command (``$``) and what is printed is compared with
+the lines below, where … stands for anything; a block with a ``title`` is written to a file of that name. Other blocks
+are for reading only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+_FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    language: str
+    title: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return [Block(language, title or "", body) for language, title, body in _FENCE.findall(text)]
+
+
+class Reader:
+    """Does what a page says, in a folder."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self._environment = folder, environment
+        self.status = 0
+        self.commands: list[str] = []
+
+    def follow(self, page: str) -> None:
+        for block in blocks(page):
+            if block.title:
+                (self.folder / block.title).write_text(block.text, encoding="utf-8")
+            elif block.language == "python":
+                self._run([sys.executable, "-c", block.text], page, block.text)
+                assert self.status == 0, f"{page}: the Python example failed"
+            elif block.language == "console":
+                self._console(block.text, page)
+
+    def _console(self, text: str, page: str) -> None:
+        for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+            command, _, expected = part.partition("\n")
+            if command == "echo $?":
+                assert str(self.status) == expected.strip(), f"{page}: exit code of {self.commands[-1]}"
+            elif "--what model" not in command or importlib.util.find_spec("bioimageio"):
+                printed = self._napari_emda(command, page)
+                assert matches(expected, printed), f"{page}: {command}\nshould print\n{expected}\nbut prints\n{printed}"
+
+    def _napari_emda(self, command: str, page: str) -> str:
+        self.commands.append(command)
+        program, *arguments = shlex.split(command)
+        assert program == "napari-emda", command
+        return self._run([sys.executable, "-m", "napari_emda", *arguments], page, command)
+
+    def _run(self, command: list[str], page: str, what: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=120,
+        )
+        self.status = done.returncode
+        assert "Traceback" not in done.stderr, f"{page}: {what}\n{done.stderr}"
+        return done.stderr + done.stdout
+
+
+def matches(expected: str, printed: str) -> bool:
+    """Whether the lines were printed, in this order; … is anything, and spaces at a line's end do not count.
+
+    What a command says on the way is on standard error and comes first; lines of it that are not shown are passed over.
+    """
+    pattern = r"(?:.*\n)*?"
+    for line in expected.strip().splitlines():
+        if line == "…":
+            pattern += r"(?:.*\n)*?"
+        else:
+            pattern += re.sub(r"(?:\\ )+", r" +", re.escape(line)).replace("…", ".*") + r" *\n(?:.*\n)*?"
+    return re.fullmatch(pattern, printed if printed.endswith("\n") else printed + "\n") is not None

@@ -1,0 +1,110 @@
+"""Every example of the documentation does what the page says."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+
+import pytest
+from pages import DOCS, Reader, blocks, matches
+
+from napari_emda.events import _KINDS
+from napari_emda.jobs import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_matching_knows_what_was_not_printed():
+    assert matches("a 1\n…\nc …", "note\na   1  \nb\nc 3\n")
+    assert matches("", "anything\n")
+    assert not matches("a 1\nc", "a 2\nc\n")
+    assert not matches("c\na", "a\nc\n")
+
+
+def test_command_line_shows_every_verb(reader):
+    from napari_emda.cli import app
+
+    verbs = {(command.name or command.callback.__name__) for command in app.registered_commands}
+    assert {command.split()[1] for command in reader.commands} == verbs - {"run", "demo"}
+    for name in ("mask.tif", "objects.zarr", "objects.csv", "probabilities.tif"):
+        assert (reader.folder / name).exists()
+
+
+def test_project_folder_can_be_read_without_us(reader):
+    reader.follow("project-folder.md")
+
+
+def test_adding_a_method(reader, environment):
+    """The example, installed as pip would leave it, is a method like any other."""
+    (toml,) = [block.text for block in blocks("adding-a-method.md") if block.title == "pyproject.toml"]
+    project = tomllib.loads(toml)["project"]
+    info = reader.folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    lines = [f"[{group}]\n{name} = {module}\n" for group, entries in project["entry-points"].items()
+             for name, module in entries.items()]  # fmt: skip
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    paths = os.pathsep.join(filter(None, [str(reader.folder), environment.get("PYTHONPATH")]))
+    Reader(reader.folder, {**environment, "PYTHONPATH": paths}).follow("adding-a-method.md")
+
+
+def test_events_and_job_kinds_are_all_documented():
+    text = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE))
+    for kind, event in _KINDS.items():
+        assert kind in table
+        for field in fields(event):
+            assert f"`{field.name}`" in table[kind], f"{kind}.{field.name}"
+    for job in (TrainJob, PredictJob, SuggestJob, ExportJob, ScoreJob):
+        listed = set(re.findall(r"`(\w+)`", table[job.model_fields["kind"].default]))
+        assert listed == set(job.model_fields) - {"format", "project", "kind"}
+
+
+SRUN = """#!{python}
+# Stands in for SLURM: the first time the job is told to end when it has saved once.
+import glob, signal, subprocess, sys, time
+from pathlib import Path
+
+child = subprocess.Popen([{python!r}, "-m", "napari_emda", *sys.argv[2:]])
+first = not Path("requeued").exists()
+while first and child.poll() is None and not glob.glob("project/runs/*-ynet/checkpoint.safetensors"):
+    time.sleep(0.05)
+if first:
+    child.send_signal(signal.SIGTERM)
+sys.exit(child.wait())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script for bash")
+def test_cluster_script_survives_the_time_limit(reader, environment):
+    (script,) = [block.text for block in blocks("command-line.md") if block.title == "train.sbatch"]
+    small = "--profile test --steps 60 --set save_every=5 --set base=8"
+    folder = reader.folder
+    (folder / "train.sh").write_text(script.replace("--profile standard --steps 20000", small))
+    (folder / "bin").mkdir()
+    for name, text in (
+        ("srun", SRUN.format(python=sys.executable)),
+        ("scontrol", '#!/bin/bash\necho "$@" > requeued\n'),
+    ):
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(stat.S_IRWXU)
+    path = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
+
+    def submit(restarts: str) -> subprocess.CompletedProcess[str]:
+        variables = {**environment, "PATH": path, "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": restarts}
+        return subprocess.run(
+            ["bash", "train.sh"], cwd=folder, env=variables, capture_output=True, text=True, timeout=200
+        )
+
+    first = submit("0")
+    assert first.returncode == 3, first.stderr
+    assert (folder / "requeued").read_text() == "requeue 7\n"
+    second = submit("1")
+    assert second.returncode == 0, second.stderr
+    assert "step 60 of 60" in second.stderr
+    assert len(list(folder.glob("project/runs/*-ynet"))) == 1
