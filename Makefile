@@ -53,7 +53,7 @@ lint: $(INSTALLED)
 docs: $(INSTALLED)
 	@$(BIN)/python -c "import material" 2>/dev/null || $(MAKE) --always-make install EXTRAS=$(EXTRAS),docs
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 apt:
 	$(SUDO) apt-get update
