@@ -1,0 +1,117 @@
+"""Translation between the looks of two volumes, then segmentation."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from napari_emda import settings as base
+from napari_emda.data.sampling import Batch
+from napari_emda.data.volume import Domain
+from napari_emda.methods.base import Context, Method, cosine, methods
+from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
+from napari_emda.nn.losses import segmentation
+from napari_emda.nn.style import Generator, PatchContrast, Translated
+from napari_emda.nn.unet import UNet, evaluating, in_domain
+
+SEGMENTS, STYLE = "segments", "style"
+
+
+@methods.register("style_transfer")
+class StyleTransfer(Method):
+    """Learns to give the source the look of the target, texture included, then segments such images: slow, powerful.
+
+    CUT (Park et al. 2020), as used by Franco-Barranco et al. 2022: a generator against a discriminator of patches
+    (least squares), held to the content by PatchNCE on five maps and by PatchNCE of the identity. The generator may
+    invent structures: look at the preview. In the paper's direction the target is translated before prediction.
+    """
+
+    domains = ("source", "target")
+
+    class Settings(base.Settings):
+        """Settings of style transfer."""
+
+        direction: Literal["source_to_target", "target_to_source"] = Field(
+            "source_to_target", description="Which volume is translated: the source while training (default), or the "
+            "target whenever it is predicted, as published.",
+        )  # fmt: skip
+        stage: float = Field(
+            0.4, ge=0.1, le=0.9, description="Share of the training spent on learning the look.",
+            json_schema_extra={"step": 0.05},
+        )  # fmt: skip
+        contrast: float = Field(
+            1.0, ge=0, le=10, description="Weight that holds the translation to the content of its input.",
+            json_schema_extra={"step": 0.1},
+        )  # fmt: skip
+        translated: float = Field(
+            0.5, ge=0, le=1, description="Share of source patches that are translated while segmenting; the others "
+            "keep their own look.", json_schema_extra={"step": 0.1},
+        )  # fmt: skip
+        blocks: int = Field(
+            6, ge=2, le=12, description="Residual blocks of the generator: 6 for 128-pixel patches, 9 for larger ones.",
+            json_schema_extra={"step": 1},
+        )  # fmt: skip
+
+    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
+        super().__init__(settings, network, context)
+        self.generator = Generator(blocks=settings.blocks)
+        self.critic = PatchDiscriminator(1)
+        self.contrast = PatchContrast(self.generator.widths)
+        forwards = settings.direction == "source_to_target"
+        self.origin: Domain = "source" if forwards else "target"
+        self.goal: Domain = "target" if forwards else "source"
+
+    @property
+    def predictor(self) -> Any:
+        """The network, behind the generator where the target is translated."""
+        return self.network if self.origin == "source" else Translated(self.generator, self.network)
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Those of the translation, then those of the segmentation."""
+        if progress < self.settings.stage:
+            return self._style(batch[self.origin].clean, batch[self.goal].clean)
+        losses = {"segmentation": self._segmentation(batch, "source")}
+        if self.context.annotated:
+            losses["target_segmentation"] = self._segmentation(batch, "target")
+        return losses
+
+    def _segmentation(self, batch: Batch, domain: Domain) -> Tensor:
+        image = batch[domain].image
+        with in_domain(self, domain):
+            if domain == self.origin:
+                with evaluating(self.generator):
+                    share = self.settings.translated if domain == "source" else 1.0
+                    chosen = torch.rand(len(image), 1, 1, 1, device=image.device) < share
+                    image = torch.where(chosen, self.generator(image).float(), image)
+            return segmentation(self.network(image), batch[domain].labels)
+
+    def _style(self, image: Tensor, goal: Tensor) -> dict[str, Tensor]:
+        with in_domain(self, self.origin):
+            original = self.generator.encode(image)
+            fake = image + self.generator.head(self.generator.up(original[-1]))
+            losses = {"contrast": self.settings.contrast * self.contrast(self.generator.encode(fake), original)}
+        with in_domain(self, self.goal):
+            same = self.generator.encode(goal)
+            kept = goal + self.generator.head(self.generator.up(same[-1]))
+            losses["identity"] = self.settings.contrast * self.contrast(self.generator.encode(kept), same)
+        self.critic.requires_grad_(False)
+        try:
+            losses["adversarial"] = least_squares(self.critic(fake), real=True)
+        finally:
+            self.critic.requires_grad_(True)
+        decisions = self.critic(torch.cat([goal, fake.detach().to(goal.dtype)])).chunk(2)
+        losses["critic"] = 0.5 * (least_squares(decisions[0], real=True) + least_squares(decisions[1], real=False))
+        return losses
+
+    def learning_rate(self, progress: float, role: str = "") -> float:
+        """The translation rests once it is learnt, the segmentation until then."""
+        share = self.settings.stage
+        if progress < share:
+            return 0.2 * cosine(1.0, 0.1, progress / share) if role == STYLE else 0.0
+        return 0.0 if role == STYLE else cosine(1.0, 0.01, (progress - share) / (1 - share))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The network; what translates."""
+        style = [*self.generator.parameters(), *self.critic.parameters(), *self.contrast.parameters()]
+        return {SEGMENTS: list(self.network.parameters()), STYLE: style}
