@@ -126,7 +126,7 @@ def start_from(path: Path, network: UNet) -> None:
     if header.network["classes"] != network.classes:
         raise JobError(f"'{path}' knows {header.network['classes']} classes, the project has {network.classes}.")
     try:
-        network.load_state_dict(method.predictor.state_dict())
+        network.load_state_dict(method.trained.state_dict())
     except RuntimeError:
         old = ", ".join(f"{key}={value}" for key, value in header.network.items())
         raise JobError(f"The run to start from has another network ({old}): use these settings.") from None

@@ -73,6 +73,11 @@ class Method(nn.Module):
         """The network that predicts."""
         return self.network
 
+    @property
+    def trained(self) -> UNet:
+        """The network from which another run may start."""
+        return self.predictor
+
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """Augment a batch. Runs ahead of the losses, perhaps in another thread: draw from ``augment`` alone."""
         return {domain: augment(patches) for domain, patches in batch.items()}

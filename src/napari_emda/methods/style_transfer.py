@@ -67,6 +67,11 @@ class StyleTransfer(Method):
         """The network, behind the generator where the target is translated."""
         return self.network if self.origin == "source" else Translated(self.generator, self.network)
 
+    @property
+    def trained(self) -> UNet:
+        """The segmentation network alone."""
+        return self.network
+
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Those of the translation, then those of the segmentation."""
         if progress < self.settings.stage:

@@ -61,6 +61,7 @@ class Generator(nn.Module):
         )  # fmt: skip
         self.head = nn.Conv2d(width, 1, 7, padding=3, padding_mode="reflect")
         nn.init.zeros_(self.head.weight)  # training starts from the identity: content is never lost to begin with
+        assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
         self.reach = 3 + 2 * 1 + 4 * (2 * blocks + 1) + 2 * 2 + 2 + 3
 
