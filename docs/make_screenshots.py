@@ -100,7 +100,7 @@ class Story:
 
     def annotate(self) -> None:
         """Suggest, correct, retrain."""
-        panel, session = self.dock.annotate, self.dock.session
+        panel = self.dock.annotate
         self.dock.show_only("Annotate")
         panel.main.set_values({"patch": 64, "count": 5})
         panel.start_suggesting()
@@ -120,7 +120,7 @@ class Story:
         panel.patches.leave()
         panel.retrain.steps.setValue(max(10, self.steps // 2))
         panel.retrain.retrain()
-        wait(lambda: session.runner.job is not None and panel.retrain._session.runner.run != "", "retraining starts")
+        wait(lambda: panel.retrain.strip.bar.value() > panel.retrain.steps.value() * 0.6, "most of the retraining")
         self.dock.show_only("Train")
         self.shot("9-retraining")
         self.idle("retraining ends")

@@ -34,6 +34,8 @@ folder = Path({folder!r})
 story.make_project(dock, folder, wait)
 """
 
+posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGKILL")
+
 
 def script(tmp_path, text):
     text = START.format(here=str(HERE), folder=str(tmp_path / "project")) + text
@@ -83,6 +85,7 @@ def test_napari_finds_the_dock_and_opens_it_without_torch():
     assert done.returncode == 0, done.stderr
 
 
+@posix
 def test_a_viewer_killed_after_done_loses_nothing(tmp_path):
     viewer = script(tmp_path, """
 story.fake_model(dock.session.project)
@@ -104,6 +107,7 @@ time.sleep(60)
     assert (patch[20, 20], patch[8, 8], patch[0, 20]) == (2, 2, 1)
 
 
+@posix
 @pytest.mark.parametrize("how", ["kill", "quit", "close"])
 def test_however_the_viewer_ends_the_child_saves_and_ends(tmp_path, how):
     ends = {

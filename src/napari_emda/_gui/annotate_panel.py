@@ -20,7 +20,7 @@ from napari_emda._gui.retrain import RetrainBox
 from napari_emda._gui.session import Session
 from napari_emda._gui.thumbnails import ClassButtons, canvas_of, thumbnail
 from napari_emda.events import Suggested
-from napari_emda.jobs import SuggestJob
+from napari_emda.jobs import SuggestJob, TrainJob
 from napari_emda.project import Region
 from napari_emda.settings import QuerySettings
 
@@ -85,7 +85,7 @@ class AnnotatePanel(QWidget):
 
     def _build(self) -> None:
         self.list.setIconSize(QSize(_ICON, _ICON))
-        self.list.setFixedHeight(200)
+        self.list.setFixedHeight(164)
         self.list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.list.setToolTip("A click goes to the patch.")
         column(self, labelled(("strategy", self.strategy)), self.sentence,
@@ -199,6 +199,9 @@ class AnnotatePanel(QWidget):
                 project=str(project.folder), run=runs.latest(project), settings=QuerySettings.parse(values)))
 
     def _on_started(self, job: object) -> None:
+        if isinstance(job, TrainJob):
+            self.patches.leave()  # what is on view now is the training's preview, until the next patch is chosen
+            self.patches.changed.emit()
         self.update_state()
 
     def _on_event(self, event: object) -> None:

@@ -205,6 +205,9 @@ class DataPanel(QWidget):
         self._set_working(False)
         layers: dict[str, Layer] = {e.name: pick.image for e, pick in zip(entries, picks, strict=True)}
         self._session.adopt(project, layers)
+        for pick in picks:
+            if pick.labels is not None:
+                pick.labels.visible = False
         self._session.say(f"The project is set up in {project.folder}. Next: train.", "done")
 
     def _fail(self, text: str) -> None:
@@ -249,6 +252,8 @@ class DataPanel(QWidget):
                  for domain in ("source", "target")}
         self.current.show_text(f"Project {project.folder.name}: {names['source']} → {names['target']}, "
                                f"{len(project.runs())} trained.", "done")
+        if not self.folder.isModified():
+            self.folder.setText(str(proposed_folder([self._image(self.target), self._image(self.source)])))
 
 
 def class_in_name(labels: str, source: str) -> str:

@@ -84,9 +84,9 @@ class Dock(QWidget):
         """Open one part and close the others."""
         for title, drawer in self.drawers.items():
             if title == name:
-                drawer.open()
+                drawer.expand()
             else:
-                drawer.close_up()
+                drawer.collapse()
 
     def _fetch(self, command: Sequence[str]) -> None:
         self.session.in_background(
@@ -98,7 +98,7 @@ class Dock(QWidget):
         """Lead on to the next part."""
         job = self.session.runner.last_job
         if isinstance(last, Finished) and job is not None and job.kind == "train":
-            self.drawers["Annotate"].open()
+            self.drawers["Annotate"].expand()
 
     # -- the end -------------------------------------------------------------------------------------------------
 

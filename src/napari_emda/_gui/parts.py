@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+_NO_LIMIT = 16_777_215  # Qt's QWIDGETSIZE_MAX
 TONES = {"note": "#4b8fd6", "done": "#3f9e6b", "error": "#d9534f", "hint": "#c9922f"}
 
 
@@ -110,11 +111,11 @@ def column(parent: QWidget, *widgets: QWidget) -> None:
 
 
 class Drawer(QCollapsible):
-    """A collapsible part that opens at once and takes only the room it needs."""
+    """A collapsible part that opens at once and is always as high as what is in it, wrapped text included."""
 
     def __init__(self, title: str, content: QWidget, *, strong: bool = False) -> None:
         super().__init__(title, expandedIcon="▾", collapsedIcon="▸")
-        self.setDuration(0)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
         inset = (6 if strong else 10, 0, 2, 4)
         for layout, margins in ((self.layout(), (0, 0, 0, 0)), (self.content().layout(), inset)):
             assert layout is not None
@@ -124,11 +125,16 @@ class Drawer(QCollapsible):
         self.toggleButton().setStyleSheet(f"text-align: left; border: none; outline: none; {weight}")
         self.toggleButton().setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.addWidget(content)
+        content.removeEventFilter(self)  # which would fix the height at a hint that knows nothing of wrapped text
+        self.collapse()
 
-    def open(self) -> None:
+    def expand(self, animate: bool = False) -> None:
         """Show the content."""
-        self.expand(animate=False)
+        super().expand(animate=False)
+        self.content().setMaximumHeight(_NO_LIMIT)
+        self.content().show()
 
-    def close_up(self) -> None:
+    def collapse(self, animate: bool = False) -> None:
         """Hide the content."""
-        self.collapse(animate=False)
+        super().collapse(animate=False)
+        self.content().hide()

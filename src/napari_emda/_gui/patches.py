@@ -149,7 +149,7 @@ class Patches:
         self.leave()
         session = self._session
         layer = self.layer(region.volume)
-        self.current = region
+        self.current, session.annotating = region, True
         if region.state == OPEN:
             if region.id not in self._drafts:
                 self._drafts[region.id] = self.predicted(region)
@@ -191,6 +191,7 @@ class Patches:
     def leave(self) -> None:
         """Leave the current patch; what was painted stays, the prediction is no longer shown in it."""
         region, self.current = self.current, None
+        self._session.annotating = False
         if region is not None and self._session.output("annotations", region.volume) is not None:
             self._draft(region.volume).lend(region.voxels, None)
             self._refresh(region.volume)

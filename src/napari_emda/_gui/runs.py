@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from napari_emda.errors import EmdaError, JobError
 from napari_emda.jobs import TrainJob, read_job
 from napari_emda.project import Project
 from napari_emda.settings import TrainSettings
+
+_TAIL = 2**20
+"""Bytes at the end of a log that surely hold a checkpoint's line: some ten thousand lines."""
 
 
 def latest(project: Project) -> str | None:
@@ -32,25 +36,27 @@ def train_job(project: Project, run: str) -> TrainJob | None:
 
 def saved_step(folder: Path) -> int:
     """The step of a run's last checkpoint, as its log tells."""
-    step = 0
-    for entry in log(folder):
-        if entry.get("event") == "saved":
-            step = max(step, int(entry.get("step", 0)))
-    return step
+    saved = [int(entry.get("step", 0)) for entry in log(folder, last=_TAIL) if entry.get("event") == "saved"]
+    return saved[-1] if saved else 0
 
 
-def log(folder: Path) -> list[dict[str, Any]]:
-    """The events that a run has logged; a last line that was cut off is passed over."""
+def log(folder: Path, last: int | None = None) -> list[dict[str, Any]]:
+    """The events that a run has logged, or those in its ``last`` bytes; lines that are cut off are passed over."""
     entries = []
     try:
-        lines = (folder / "log.jsonl").read_text().splitlines()
+        with (folder / "log.jsonl").open("rb") as file:
+            if last is not None:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - last))
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
     for line in lines:
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except ValueError:
             continue
+        if isinstance(entry, dict):
+            entries.append(entry)
     return entries
 
 

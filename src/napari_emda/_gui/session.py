@@ -46,6 +46,7 @@ class Session:
         self.catalogue: Catalogue | None = None
         self.runner = Runner(command)
         self.threshold, self.smallest = 0.5, 0
+        self.annotating = False
         self._places: dict[str, Placement] = {}
         self._images: dict[str, Layer] = {}
         self._outputs: dict[tuple[str, str], Layer] = {}
@@ -120,14 +121,16 @@ class Session:
 
     def _show_volume(self, entry: VolumeEntry, layer: Layer | None) -> None:
         assert self.project is not None
+        hidden = entry.domain == "source" and len(self.project.entries) > 1  # it lies where the target lies
         if layer is not None:
+            layer.visible = layer.visible and not hidden
             self._places[entry.name] = Placement.of(layer, entry.spacing)
             self._places[entry.name].apply(layer)
             self._images[entry.name] = layer
             return
         place = self._places[entry.name] = Placement(entry.spacing, unit=entry.unit)
         image = open_image(self.project.folder / entry.image).array
-        shown = Image(image, name=entry.name, multiscale=False, **place.arguments())
+        shown = Image(image, name=entry.name, multiscale=False, visible=not hidden, **place.arguments())
         self._images[entry.name] = self.viewer.add_layer(shown)
         if entry.labels is not None:
             labels = open_labels(self.project.folder / entry.labels).array

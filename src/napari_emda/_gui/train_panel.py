@@ -195,8 +195,10 @@ class TrainPanel(QWidget):
             self._plots.addWidget(self._plot)
         self._plot.clear_curves()
         if job.resume is not None:
-            for entry in runs.log(Path(job.project) / "runs" / job.resume):
-                if entry.get("event") == "stepped":
+            folder = Path(job.project) / "runs" / job.resume
+            saved = runs.saved_step(folder)
+            for entry in runs.log(folder):
+                if entry.get("event") == "stepped" and entry["step"] <= saved:  # later ones will come again
                     self._plot.add(entry["step"], entry["losses"])
 
     def _stop_asking(self) -> None:
@@ -205,7 +207,8 @@ class TrainPanel(QWidget):
     def _ask_preview(self) -> None:
         """Tell the child what is on view, when that has changed."""
         session, project = self._session, self._session.project
-        if project is None or session.runner.paused:
+        if project is None or session.runner.paused or session.annotating:  # a preview would hide the paint
+            self._asked = None
             return
         with session.telling():
             entry = project.target()
@@ -232,7 +235,7 @@ class TrainPanel(QWidget):
             values = np.load(event.path, allow_pickle=False)
         except (OSError, ValueError):  # replaced or removed meanwhile: the next one comes soon
             return
-        if project is None or values.ndim != 3:
+        if project is None or values.ndim != 3 or self._session.annotating:
             return
         place, box = self._session.place(event.volume), Box.from_bounds(event.box)
         where = place.arguments(corner=box.start)
