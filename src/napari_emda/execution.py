@@ -30,7 +30,7 @@ from napari_emda.model_package import ModelCard
 from napari_emda.nn.unet import WithSoftmax
 from napari_emda.predict import Prediction, Predictor, predict, predict_box
 from napari_emda.project import Project
-from napari_emda.query import strategies, suggest
+from napari_emda.query import Candidates, strategies, suggest
 from napari_emda.saving import VOLUME_SUFFIXES, claim
 from napari_emda.settings import PredictSettings
 from napari_emda.train import CHECKPOINT, Training, fit, seed_of
@@ -255,8 +255,10 @@ def _predict(job: PredictJob) -> Iterator[Event]:
     project = Project.open(job.project)
     folder, volume = project.run(job.run), _asked(project, job.volume)
     predictor = _predictor(folder, job.settings.device, job.settings.precision)
-    yield Started("predict", folder.name, str(predictor.compute), 0)
+    if job.out is not None:
+        claim(job.out, VOLUME_SUFFIXES, overwrite=False)
     _writable(project)
+    yield Started("predict", folder.name, str(predictor.compute), 0)
     yield from predict(predictor, volume, job.settings, folder)
     path = str(folder / "probabilities.zarr" / volume.name)
     if job.out is not None:
@@ -275,6 +277,8 @@ def _suggest(job: SuggestJob) -> Iterator[Event]:
     needed = cls.needs_prediction
     folder = project.run(job.run) if needed or job.run else project.folder
     predictor = _predictor(folder, job.settings.device) if needed else None
+    Candidates.of(volume.shape, job.settings.patch)  # mistakes are told before anything begins
+    Box.parse(job.settings.box, volume.shape)
     yield Started("suggest", folder.name if needed else "", str(predictor.compute) if predictor else "cpu", 0)
     excluded = [r.voxels for r in project.regions() if r.volume == volume.name and r.state != "suggested"]
     regions: tuple[dict[str, object], ...] = ()
@@ -299,6 +303,7 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     check_labels(volume.name, labels, volume.shape, len(project.classes))
     truth = replace(volume, labels=labels, labels_zero="background", annotations=None)
     box = Box.parse(job.box, volume.shape)
+    checkpoint.read_header(folder / CHECKPOINT)
     yield Started("score", folder.name, "cpu", 0)
     yield from predicted(project, folder.name, volume.name)
     probabilities = Prediction(folder, volume.name).probabilities
@@ -311,6 +316,7 @@ def _export(job: ExportJob) -> Iterator[Event]:
     project = Project.open(job.project)
     folder, volume = project.run(job.run), _asked(project, job.volume)
     claim(job.to, SUFFIXES[job.what], job.overwrite)  # before a long prediction, not after it
+    checkpoint.read_header(folder / CHECKPOINT)
     yield Started("export", folder.name, "cpu", 0)
     if job.what == "model":
         yield from _export_model(job, folder, volume)
