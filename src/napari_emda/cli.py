@@ -143,6 +143,7 @@ def train(
         values = {**parse_assignments(assignments or []), **{k: v for k, v in given.items() if v is not None}}
         cls = methods[method]
         own, shared = distribute(values, cls.Settings, TrainSettings)
+        profile = profile or shared.pop("profile", None)
         job = TrainJob(
             project=folder,
             method=method,
@@ -156,7 +157,7 @@ def train(
 def _train_settings(project: Path, start: str | None, profile: str | None, values: dict[str, Any]) -> TrainSettings:
     """A profile's settings, or, when another run is continued, that run's."""
     if start is None or profile is not None:
-        return TrainSettings.for_profile(profile or "fast", **values)
+        return TrainSettings.for_profile(str(profile or "fast"), **values)
     before = read_job(Project.open(project).run(start) / "job.json")
     if not isinstance(before, TrainJob):
         raise JobError(f"'{start}' is not a training run: name one.")
@@ -194,8 +195,8 @@ def suggest(
     """Rank the target's patches and record the best as suggestions."""
     from napari_emda.query import strategies
 
-    cls = strategies[strategy]
     values = {"strategy": strategy, "count": count, "patch": patch, **parse_assignments(assignments or [])}
+    cls = strategies[strategy := str(values["strategy"])]
     own, shared = distribute(values, cls.Settings, QuerySettings)
     with Project.open(project, exclusive=True) as opened:
         job = SuggestJob(
