@@ -1,0 +1,227 @@
+"""A job in a child process: every line out is an event, commands come in, and nothing is lost when it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from napari_emda import checkpoint, child
+from napari_emda.errors import JobError
+from napari_emda.events import Failed, Finished, Preview, Saved, Started, Stepped, from_json
+from napari_emda.execution import execute
+from napari_emda.jobs import TrainJob, write_job
+from napari_emda.settings import TrainSettings
+
+SETTINGS = {"patch": 32, "batch": 2, "base": 8, "report_every": 1, "save_every": 10, "device": "cpu", "precision": "32"}
+RUN = "001-histogram"
+
+
+def job(project, **values):
+    settings = TrainSettings.parse({**SETTINGS, "steps": 100_000, **values})
+    return TrainJob(project=str(project.folder), method="histogram", settings=settings)
+
+
+class Child:
+    """``napari-emda run JOB --json`` as the dock starts it; its lines are read in a thread."""
+
+    def __init__(self, asked, folder):
+        write_job(asked, folder / "job.json")
+        command = [sys.executable, "-m", "napari_emda", "run", str(folder / "job.json"), "--json"]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        self.process = subprocess.Popen(command, text=True, bufsize=1, **pipes)
+        self.events = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.events.put(from_json(line))  # a line that is no event ends the thread, and the test in time
+        self.events.put(None)
+
+    def send(self, command, **values):
+        self.process.stdin.write(json.dumps({"command": command, **values}) + "\n")
+
+    def until(self, kind, timeout=60):
+        """The next event of a kind."""
+        while True:
+            event = self.events.get(timeout=timeout)
+            assert event is not None, "the child ended"
+            if isinstance(event, kind):
+                return event
+
+    def rest(self, timeout=60):
+        """All events to the end."""
+        return list(iter(lambda: self.events.get(timeout=timeout), None))
+
+    def ended(self):
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A function that starts a child; what is left of it at the end is killed."""
+    children = []
+
+    def started(asked):
+        children.append(Child(asked, tmp_path))
+        return children[-1]
+
+    yield started
+    for one in children:
+        one.process.kill()
+        one.process.wait()
+        for pipe in (one.process.stdin, one.process.stdout, one.process.stderr):
+            pipe.close()
+
+
+def saved_step(project):
+    return checkpoint.read_header(project.run(RUN) / "checkpoint.safetensors").step
+
+
+# -- commands ----------------------------------------------------------------------------------------------------
+
+
+def test_it_ends_with_its_state_saved_when_the_viewer_is_gone(start, project):
+    running = start(job(project))
+    running.send("attend")
+    assert running.until(Started).run == RUN
+    running.until(Stepped)
+    running.process.stdin.close()
+    *_, last = running.rest()
+    assert last.status == "stopped"
+    assert last.result == {"run": RUN, "step": saved_step(project)}
+    assert f"Stopped at step {saved_step(project)}" in last.text
+    assert running.ended() == child.STOPPED
+
+
+def test_it_goes_on_when_nobody_said_to_attend(start, project):
+    running = start(job(project, steps=3))
+    running.process.stdin.close()
+    *_, last = running.rest()
+    assert (last.status, last.result["step"]) == ("done", 3)
+    assert running.ended() == child.DONE
+
+
+def test_it_pauses_resumes_previews_and_stops(start, project, phantoms):
+    running = start(job(project))
+    running.process.stdin.write("rubbish\n[1]\n{}\n" + json.dumps({"command": "preview", "box": [1]}) + "\n")
+    running.until(Stepped)
+    running.send("pause")
+    time.sleep(0.5)
+    while not running.events.empty():
+        running.events.get()
+    time.sleep(0.5)
+    assert running.events.empty()
+
+    box = [2, 3, 8, 72, 16, 96]
+    running.send("preview", volume="target", box=box)
+    running.send("resume")
+    preview = running.until(Preview)
+    assert (preview.volume, list(preview.box)) == ("target", box)
+    image = np.load(preview.path, allow_pickle=False)
+    assert (image.shape, image.dtype) == ((1, 64, 80), np.uint8)
+
+    running.until(Stepped)
+    running.send("pause")
+    running.send("stop")  # also while paused
+    assert running.rest()[-1].status == "stopped"
+    assert running.ended() == child.STOPPED
+    assert running.process.stderr.read().count("not a command") == 4
+
+
+def test_a_mistake_is_one_event_and_its_own_status(start, project):
+    running = start(job(project, patch=128))
+    (failed,) = running.rest()
+    assert isinstance(failed, Failed)
+    assert failed.mistake
+    assert "choose patch size 96 or less" in failed.text.lower()
+    assert running.ended() == child.MISTAKE
+    assert not (project.folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "mistake"),
+    [(JobError("No."), child.MISTAKE, True), (ValueError("oops"), child.FAULT, False),
+     (RuntimeError("CUDA error"), child.FAULT, False), (MemoryError(), child.FAULT, False)],
+)  # fmt: skip
+def test_whatever_goes_wrong_is_said(error, status, mistake, project, tmp_path, monkeypatch, capsys):
+    def failing(*_):
+        yield Started("train", "r", "cpu", 1)
+        raise error
+
+    monkeypatch.setattr(child, "execute", failing)
+    monkeypatch.setattr(child, "settle", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    write_job(job(project), tmp_path / "job.json")
+    assert child.run(tmp_path / "job.json") == status
+    first, last = map(from_json, out.getvalue().splitlines())
+    assert isinstance(first, Started)
+    assert last.mistake == mistake
+    assert ("report it" in last.text) != mistake
+    assert ("Traceback" in capsys.readouterr().err) != mistake
+
+
+def test_what_a_library_prints_does_not_reach_the_events(project, tmp_path, monkeypatch):
+    def talkative(*_):
+        sys.stdout.write("Downloading weights ...\n")
+        yield Finished("done", "Done.")
+
+    monkeypatch.setattr(child, "execute", talkative)
+    monkeypatch.setattr(child, "settle", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    write_job(job(project), tmp_path / "job.json")
+    assert child.run(tmp_path / "job.json") == child.DONE
+    assert [from_json(line) for line in out.getvalue().splitlines()] == [Finished("done", "Done.")]
+
+
+# -- signals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_training_that_was_ended_resumes_to_the_same_weights(how, make_project, tmp_path):
+    """Also from another process: bitwise as undisturbed."""
+    steps = 60
+    torch.set_num_threads(1)
+    with make_project(tmp_path / "whole") as whole:
+        list(execute(job(whole, steps=steps)))
+    with make_project(tmp_path / "ended") as ended:
+        command = [sys.executable, "-m", "napari_emda", "train", str(ended.folder), "--profile", "test", "--steps"]
+        command += [str(steps), *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}"))]
+        command += ["--set", "augmentation=strong"]
+        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        log = ended.folder / "runs" / RUN / "log.jsonl"
+        deadline = time.monotonic() + 60
+        while not (log.exists() and log.read_text().count("stepped") >= 12):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        running.send_signal(how)
+        _, err = running.communicate(timeout=60)
+        step = saved_step(ended)
+        assert 10 <= step < steps
+        if how == signal.SIGTERM:
+            assert running.returncode == 3
+            assert "Stopped as asked; what was done is kept." in err
+            assert json.loads(log.read_text().splitlines()[-1])["step"] == step
+        events = list(execute(TrainJob(project=str(ended.folder), method="", resume=RUN)))
+        assert next(e for e in events if isinstance(e, Stepped)).step == step + 1
+        assert any(isinstance(event, Saved) and event.step == steps for event in events)
+        models = [project.run(RUN) / "checkpoint.safetensors" for project in (whole, ended)]
+        (_, one), (_, other) = map(checkpoint.load_method, models)
+        assert all(
+            torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        )

@@ -1,0 +1,473 @@
+"""The command line as scripts see it: exit codes, one line for a mistake, JSON on the last line, nothing changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_emda import cli
+from napari_emda.data.files import write_tiff
+from napari_emda.project import Project
+
+SMALL = ["--profile", "test", "--set", "patch=32", "--set", "batch=2", "--device", "cpu", "--set", "precision=32"]
+RUN = "001-histogram"
+
+
+@pytest.fixture(autouse=True)
+def stay_as_we_are(monkeypatch):
+    """Neither lower this process's priority nor keep the handlers of its signals."""
+    monkeypatch.setattr("napari_emda.compute.settle", lambda *_, **__: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def call(*arguments):
+    """Run a command; its exit status, standard output and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    return left.value.code, out.getvalue(), err.getvalue()
+
+
+def answer(*arguments):
+    """The JSON object on the last line of a command that succeeds."""
+    status, out, err = call(*arguments, "--json")
+    assert status == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def listing(folder):
+    """Every file below a folder with its hash."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """A function that checks that a command is the caller's mistake, said in one line, and changes nothing."""
+
+    def check(arguments, *parts, folder=None):
+        folder = folder or tmp_path
+        before = listing(folder), sorted(map(str, folder.rglob("*")))
+        status, out, err = call(*arguments)
+        assert status == 2, err
+        assert err.count("\n") == 1
+        assert err.rstrip()[-1] in ".?"
+        assert out == ""
+        for part in parts:
+            assert part in err
+        assert (listing(folder), sorted(map(str, folder.rglob("*")))) == before
+
+    return check
+
+
+def image(path, array, spacing=(50, 8, 8)):
+    """A calibrated TIFF."""
+    write_tiff(path, iter(array), array.shape, array.dtype, spacing, "nm")
+    return path
+
+
+# -- the whole story ---------------------------------------------------------------------------------------------
+
+
+def test_the_whole_story(phantom_files, tmp_path):
+    project, truth = tmp_path / "project", phantom_files["target", "labels"]
+    made = answer(
+        "new", project, "--source", phantom_files["source", "image"], phantom_files["source", "labels"],
+        "--target", phantom_files["target", "image"], "--classes", "background", "mitochondria",
+    )  # fmt: skip
+    assert made["classes"] == ["background", "mitochondria"]
+    assert [(v["domain"], v["spacing"]) for v in made["volumes"]] == [("source", [50, 8, 8]), ("target", [50, 8, 8])]
+
+    adapted = answer("train", project, "--method", "histogram", "--steps", 4, "--seed", 3, *SMALL)
+    assert adapted.items() >= {"run": RUN, "step": 4, "selected_step": 4}.items()
+    assert adapted["losses"]["segmentation"] > 0
+
+    suggested = answer("suggest", project, "--strategy", "entropy", "--count", 3, "--patch", 32)
+    assert len(suggested["regions"]) == 3
+    assert all(set(region) >= {"volume", "box", "score"} for region in suggested["regions"])
+
+    annotated = answer("annotate", project, "--from", truth, "--regions", "suggested")["annotated"]
+    assert [region["box"] for region in annotated] == [region["box"] for region in suggested["regions"]]
+
+    retrained = answer("train", project, "--method", "finetune", "--from", RUN, "--steps", 2)
+    assert retrained["run"] == "002-finetune"
+    assert "target_segmentation" in retrained["losses"]
+
+    predicted = answer("predict", project, "--out", tmp_path / "p.tif")
+    assert (predicted["run"], predicted["volume"]) == ("002-finetune", "target_image")
+    probabilities = tifffile.imread(tmp_path / "p.tif")
+
+    box = "0:4,48:96,:"
+    score = answer("score", project, "--against", truth, "--box", box)
+    assert set(score) >= {"iou", "dice", "average_precision", "voxels"}
+    assert score["voxels"] == 4 * 48 * 96
+
+    answer("export", project, "--what", "mask", "--to", tmp_path / "mask.tif")
+    mask = tifffile.imread(tmp_path / "mask.tif")
+    assert mask.shape == (4, 96, 96)
+    np.testing.assert_array_equal(mask > 0, probabilities.reshape(mask.shape) >= 128)
+    inside = (mask > 0)[:, 48:], tifffile.imread(truth)[:, 48:] > 0
+    assert score["iou"] == pytest.approx((inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum())
+
+
+# -- one trained project for the rest ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained_once(phantom_files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "project"
+    with Project.create(folder, ("background", "mitochondria")) as project:
+        files = phantom_files["source", "image"], phantom_files["source", "labels"]
+        project.add_volume(files[0], "source", labels=files[1], name="source")
+        project.add_volume(phantom_files["target", "image"], "target", name="target")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_emda.compute.settle", lambda *_, **__: None)
+        answer("train", folder, "--method", "histogram", "--steps", 2, *SMALL)
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path):
+    """A copy of a project with one run."""
+    return shutil.copytree(trained_once, tmp_path / "project")
+
+
+def job_of(project, run=RUN):
+    return json.loads((project / "runs" / run / "job.json").read_text())
+
+
+def test_a_profile_can_be_set_like_any_setting(trained):
+    answer("train", trained, "--set", "profile=test", "--steps", 1, "--set", "patch=32", "--device", "cpu")
+    settings = job_of(trained, "002-histogram")["settings"]
+    assert (settings["profile"], settings["base"], settings["patch"], settings["steps"]) == ("test", 8, 32, 1)
+
+
+def test_a_run_is_continued_with_its_own_settings_unless_told_otherwise(trained):
+    answer("train", trained, "--from", RUN, "--steps", 1, "--set", "learning_rate=0.0001")
+    before, after = job_of(trained)["settings"], job_of(trained, "002-histogram")["settings"]
+    assert after == {**before, "steps": 1, "learning_rate": 0.0001}
+    assert job_of(trained, "002-histogram")["start_from"] == RUN
+
+
+def test_a_method_gets_its_own_settings(trained):
+    answer("train", trained, "--method", "ynet", "--set", "reconstruction=0.5", "--steps", 1, *SMALL)
+    assert job_of(trained, "002-ynet")["method_settings"] == {"reconstruction": 0.5, "reconstruction_end": 0.01}
+
+
+def test_a_strategy_can_be_set_like_any_setting(trained):
+    result = answer("suggest", trained, "--patch", 32, "--set", "strategy=random", "--set", "seed=5")
+    assert result["strategy"] == "random"
+    assert {region.strategy for region in Project.open(trained).regions()} == {"random"}
+
+
+def test_suggestions_go_to_other_places_once_annotated(trained, phantom_files):
+    first = answer("suggest", trained, "--patch", 32)["regions"]
+    answer("annotate", trained, "--from", phantom_files["target", "labels"])
+    second = answer("suggest", trained, "--patch", 32)["regions"]
+    assert not {r["box"] for r in first} & {r["box"] for r in second}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above, once collected
+@pytest.mark.parametrize(
+    ("what", "name"), [("objects", "o.tif"), ("probabilities", "p.zarr"), ("table", "t.csv"), ("model", "m.zip")]
+)
+def test_everything_can_be_exported(what, name, trained, tmp_path):
+    if what == "model":
+        pytest.importorskip("bioimageio.spec")
+    assert answer("export", trained, "--what", what, "--to", tmp_path / name) == {"path": str(tmp_path / name)}
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("command", ["methods", "strategies"])
+def test_names_are_listed_and_described(command):
+    names = [entry["name"] for entry in answer(command)[command]]
+    status, out, _ = call(command)
+    assert status == 0
+    assert all(name in out for name in names)
+    for name in names:
+        status, out, _ = call(command, name)
+        assert status == 0
+        for key in answer(command, name)[command][0]["schema"].get("properties", {}):
+            assert key in out
+
+
+def test_tables_and_progress_are_for_people(trained, phantom_files):
+    status, out, err = call("score", trained, "--against", phantom_files["target", "labels"])
+    assert status == 0
+    assert "IoU" in out
+    assert "mitochondria" in out or "foreground" in out
+    assert "score 001-histogram on" in err
+
+
+def test_without_a_command_it_helps():
+    status, out, _ = call()
+    assert status == 0
+    assert "train" in out
+    assert "suggest" in out
+
+
+def test_spread_lists_the_names_of_classes():
+    assert cli.spread(["new", "P", "--classes", "a", "b", "c", "--json"], "--classes") == [
+        "new", "P", "--classes", "a", "--classes", "b", "--classes", "c", "--json",
+    ]  # fmt: skip
+
+
+def test_three_classes_are_three_names(phantom_files, tmp_path):
+    files = phantom_files["source", "image"], phantom_files["source", "labels"]
+    made = answer("new", tmp_path / "p", "--source", *files, "--classes", "a", "b", "c", "--spacing", 50, 8, 8)
+    assert made["classes"] == ["a", "b", "c"]
+
+
+# -- mistakes: making a project ----------------------------------------------------------------------------------
+
+GREY = np.random.default_rng(0).integers(1, 255, (3, 40, 48)).astype(np.uint8)
+IDS = (GREY > 128).astype(np.uint8)
+
+
+def changed(array, index, value, dtype=np.float32):
+    other = array.astype(dtype)
+    other[index] = value
+    return other
+
+
+NEW = {
+    "labels of another shape": (GREY, IDS[:, :30], ["40 x 48", "30 x 48", "same shape"]),
+    "labels of fewer sections": (GREY, IDS[:2], ["same shape"]),
+    "colour": (np.stack([GREY] * 3, -1), IDS, ["colour"]),
+    "not a number": (changed(GREY, (1, 2, 3), np.nan), IDS, ["NaN or infinite values in section 1", "replace"]),
+    "infinite": (changed(GREY, (2, 2, 3), np.inf), IDS, ["NaN or infinite values in section 2"]),
+    "float labels": (GREY, IDS.astype(np.float32), ["float32", "whole numbers"]),
+    "empty labels": (GREY, IDS * 0, ["are empty", "label some"]),
+    "labels all one class": (GREY, IDS * 0 + 1, ["are all 1", "background"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NEW)
+def test_a_bad_source_is_refused(case, refused, tmp_path):
+    grey, ids, parts = NEW[case]
+    if grey.ndim == 4:
+        tifffile.imwrite(tmp_path / "i.tif", grey, photometric="rgb")
+    else:
+        image(tmp_path / "i.tif", grey)
+    image(tmp_path / "l.tif", ids)
+    spacing = ["--spacing", 50, 8, 8]
+    refused(["new", tmp_path / "p", "--source", tmp_path / "i.tif", tmp_path / "l.tif", *spacing], *parts)
+
+
+@pytest.fixture
+def source_files(tmp_path):
+    tifffile.imwrite(tmp_path / "bare.tif", GREY, photometric="minisblack")
+    return [image(tmp_path / "i.tif", GREY), image(tmp_path / "l.tif", IDS)]
+
+
+@pytest.mark.parametrize("spacing", [(0, 4, 4), (-1, 4, 4), (4, 4, "nan"), (4, "inf", 4)])
+@pytest.mark.parametrize("option", ["--spacing", "--target-spacing"])
+def test_a_voxel_size_must_be_above_zero(spacing, option, refused, source_files, tmp_path):
+    arguments = ["new", tmp_path / "p", "--source", *source_files, "--target", source_files[0], option, *spacing]
+    refused(arguments, "above 0", "nm")
+
+
+@pytest.mark.parametrize("spacing", [(1, 2), ("a", "b", "c")])
+def test_a_voxel_size_is_three_numbers(spacing, refused, source_files, tmp_path):
+    status, _, err = call("new", tmp_path / "p", "--source", *source_files, "--spacing", *spacing)
+    assert (status, err.count("\n")) == (2, 1)
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_missing_voxel_size_is_asked_for(refused, source_files, tmp_path):
+    refused(["new", tmp_path / "p", "--source", tmp_path / "bare.tif", source_files[1]], "voxel size", "z y x in nm")
+    assert (
+        call("new", tmp_path / "p", "--source", tmp_path / "bare.tif", source_files[1], "--spacing", 50, 4, 4)[0] == 0
+    )
+
+
+def test_source_and_target_swapped_are_noticed(refused, source_files, tmp_path):
+    target = image(tmp_path / "t.tif", GREY[:, :32])
+    arguments = ["new", tmp_path / "p", "--source", target, source_files[1], "--target", source_files[0]]
+    refused(arguments, "swap source and target")
+
+
+def test_a_truncated_file_is_refused(refused, source_files, tmp_path):
+    whole = source_files[0].read_bytes()
+    for share in (0.9, 0.5, 0.01):
+        (tmp_path / "cut.tif").write_bytes(whole[: int(share * len(whole))])
+        refused(["new", tmp_path / "p", "--source", tmp_path / "cut.tif", source_files[1]], "cut.tif")
+
+
+def test_a_missing_file_is_named(refused, source_files, tmp_path):
+    refused(["new", tmp_path / "p", "--source", tmp_path / "gone.tif", source_files[1]], "gone.tif does not exist")
+
+
+def test_a_folder_in_use_is_left_alone(refused, source_files, tmp_path):
+    refused(["new", tmp_path, "--source", *source_files], "exists and is not empty")
+
+
+@pytest.mark.parametrize("classes", [["one"], ["a", "a"]])
+def test_classes_need_two_names(classes, refused, source_files, tmp_path):
+    refused(["new", tmp_path / "p", "--source", *source_files, "--classes", *classes], "at least two classes")
+
+
+# -- mistakes: using one -----------------------------------------------------------------------------------------
+
+TRAIN = {
+    "a target smaller than a patch": (["--profile", "fast"], ["96 x 96 pixels", "128-pixel patch", "96 or less"]),
+    "unknown method": (["--method", "histgram"], ["no method 'histgram'", "Did you mean 'histogram'?"]),
+    "unknown setting": (["--set", "stepz=5"], ["no setting 'stepz'", "Did you mean 'steps'?"]),
+    "another method's setting": (["--set", "reconstruction=0.5"], ["no setting 'reconstruction'"]),
+    "not an assignment": (["--set", "steps"], ["KEY=VALUE"]),
+    "steps out of range": (["--set", "steps=0"], ["steps = 0", "greater than or equal to 1"]),
+    "rate out of range": (["--set", "learning_rate=1"], ["learning_rate", "less than or equal to 0.1"]),
+    "patch between sizes": (["--set", "patch=33"], ["patch = 33", "multiple of 32"]),
+    "not a number": (["--set", "steps=many"], ["steps = 'many'", "integer"]),
+    "own setting out of range": (["--set", "matched=2"], ["matched = 2", "less than or equal to 1"]),
+    "unknown profile": (["--profile", "fats"], ["no profile 'fats'", "'fast'"]),
+    "unknown profile by --set": (["--set", "profile=7"], ["no profile '7'"]),
+    "unknown device": (["--device", "gpu"], ["device = 'gpu'", "'cuda'"]),
+    "device that is not there": (["--device", "mps", *SMALL[:-4]], ["no device 'mps' on this machine"]),
+    "unknown run to start from": (["--from", "001-histogrm"], ["no run '001-histogrm'", "Did you mean"]),
+    "another network to start from": (["--from", RUN, "--set", "base=16"], ["another network", "base=8"]),
+    "unknown run to resume": (["--resume", "009-x"], ["no run '009-x'"]),
+    "nothing annotated": (["--method", "finetune", *SMALL], ["there are none", "annotate some first"]),
+    "a box outside": (["--set", "source_box=0:9,:,:", *SMALL], ["does not lie in the volume", "0:4,0:96,0:96"]),
+    "a box without foreground": (["--set", "source_box=0:1,0:32,0:32", *SMALL], ["no foreground", "enlarge the box"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TRAIN)
+def test_a_training_that_cannot_be_is_refused(case, refused, trained, phantoms):
+    arguments, parts = TRAIN[case]
+    if case == "a box without foreground":
+        empty = np.argwhere([phantoms["source"][1][z, y : y + 32, x : x + 32].sum() == 0
+                             for z in range(4) for y in (0, 32, 64) for x in (0, 32, 64)]).ravel()  # fmt: skip
+        z, y, x = np.unravel_index(empty[0], (4, 3, 3))
+        arguments = ["--set", f"source_box={z}:{z + 1},{y * 32}:{y * 32 + 32},{x * 32}:{x * 32 + 32}", *SMALL]
+    refused(["train", trained, *arguments], *parts)
+
+
+OTHERS = {
+    "suggest: unknown strategy": (["suggest", "--strategy", "entropi"], ["no strategy 'entropi'", "'entropy'"]),
+    "suggest: no patches": (["suggest", "--count", "0"], ["count = 0", "greater than or equal to 1"]),
+    "suggest: patch too large": (["suggest", "--patch", "128"], ["96 x 96 pixels", "patch size 96 or less"]),
+    "suggest: unknown setting": (["suggest", "--set", "sead=1"], ["no setting 'sead'", "'seed'"]),
+    "suggest: a box outside": (["suggest", "--patch", "32", "--set", "box=0:9,:,:"], ["does not lie in the volume"]),
+    "suggest: unknown volume": (["suggest", "--patch", "32", "--volume", "tagret"], ["no volume 'tagret'", "'target'"]),
+    "annotate: missing file": (["annotate", "--from", "gone.tif"], ["gone.tif does not exist"]),
+    "annotate: another shape": (["annotate", "--from", "{small}"], ["same shape"]),
+    "annotate: unknown kind": (["annotate", "--from", "{labels}", "--regions", "all"], ["'all'", "suggested"]),
+    "score: no box": (["score", "--against", "{labels}", "--box", "1:2"], ["not a box", "z0:z1,y0:y1,x0:x1"]),
+    "score: a box outside": (["score", "--against", "{labels}", "--box", "0:5,:,:"], ["inside 0:4,0:96,0:96"]),
+    "score: another shape": (["score", "--against", "{small}"], ["same shape"]),
+    "score: grey values": (["score", "--against", "{float}"], ["float32", "whole numbers"]),
+    "score: unknown run": (["score", "--against", "{labels}", "--run", "001-histogran"], ["Did you mean"]),
+    "predict: unknown volume": (["predict", "--volume", "tagret"], ["no volume 'tagret'"]),
+    "predict: unknown run": (["predict", "--run", "x"], ["no run 'x'"]),
+    "predict: unknown setting": (["predict", "--set", "flip=true"], ["no setting 'flip'", "'flips'"]),
+    "predict: out of range": (["predict", "--set", "memory=0"], ["memory = 0", "0.05"]),
+    "predict: a strange file": (["predict", "--out", "p.docx"], [".tif"]),
+    "export: unknown thing": (["export", "--what", "masks", "--to", "m.tif"], ["what = 'masks'", "'mask'"]),
+    "export: a strange file": (["export", "--what", "mask", "--to", "m.docx"], [".tif"]),
+    "export: there already": (["export", "--what", "mask", "--to", "{small}"], ["exists"]),
+    "export: a threshold": (["export", "--what", "mask", "--to", "m.tif", "--threshold", "1.5"], ["threshold = 1.5"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_cannot_be_done_is_refused(case, refused, trained, phantom_files, tmp_path):
+    arguments, parts = OTHERS[case]
+    files = {
+        "labels": phantom_files["target", "labels"],
+        "small": image(tmp_path / "small.tif", IDS),
+        "float": image(tmp_path / "float.tif", np.random.default_rng(0).random((4, 96, 96)).astype(np.float32)),
+    }
+    command, *rest = [argument.format(**files) for argument in arguments]
+    refused([command, trained, *rest], *parts)
+
+
+COMMANDS = {
+    "train": ["train", "{}", *SMALL],
+    "predict": ["predict", "{}"],
+    "suggest": ["suggest", "{}", "--patch", "32"],
+    "annotate": ["annotate", "{}", "--from", "{labels}"],
+    "score": ["score", "{}", "--against", "{labels}"],
+    "export": ["export", "{}", "--what", "mask", "--to", "m.tif"],
+}
+
+
+@pytest.fixture(params=COMMANDS)
+def command(request, phantom_files):
+    """A function that gives a command's arguments for a project."""
+    labels = phantom_files["target", "labels"]
+    return lambda project: [part.format(project, labels=labels) for part in COMMANDS[request.param]]
+
+
+def test_a_folder_that_is_no_project_is_refused(command, refused, tmp_path):
+    refused(command(tmp_path), "is not a project", "napari-emda new")
+
+
+def test_a_newer_project_is_refused(command, refused, trained):
+    path = trained / "project.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 7}))
+    refused(command(trained), "has format 7", "update napari-emda")
+
+
+def test_a_deleted_source_file_is_named(command, refused, trained):
+    path = trained / "project.json"
+    path.write_text(path.read_text().replace("_image.tif", "_image_gone.tif"))
+    refused(command(trained), "_image_gone.tif does not exist")
+
+
+@pytest.mark.parametrize("verb", ["suggest", "annotate"])
+def test_a_project_open_elsewhere_is_refused(verb, refused, trained, phantom_files):
+    arguments = [part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]]
+    with Project.open(trained, exclusive=True):
+        refused(arguments, "is open elsewhere: close it there first")
+
+
+@pytest.mark.parametrize("verb", ["train", "predict"])
+def test_a_read_only_project_is_refused(verb, refused, trained, monkeypatch):
+    """As root may write everywhere, the system's answer is given for it."""
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
+    refused([part.format(trained) for part in COMMANDS[verb]], "is read-only", "copy it")
+
+
+@pytest.mark.parametrize("verb", ["predict", "suggest", "score", "export"])
+def test_without_a_model_it_says_to_train_one(verb, refused, trained, phantom_files):
+    shutil.rmtree(trained / "runs")
+    arguments = [part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]]
+    refused(arguments, "no trained model yet: train one first")
+
+
+@pytest.mark.parametrize("verb", ["predict", "suggest", "score", "export"])
+def test_a_damaged_model_is_refused(verb, refused, trained, phantom_files):
+    path = trained / "runs" / RUN / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:3000])
+    arguments = [part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]]
+    refused(arguments, "is not a model of napari-emda, or is damaged")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["trian"], ["train"], ["train", "p", "--stepz", "3"], ["train", "p", "--steps", "x"]]
+)
+def test_what_it_does_not_understand_is_one_line(arguments):
+    status, _, err = call(*arguments)
+    assert (status, err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(("text", "part"), [(None, "cannot be read"), ("{}", "is not a job")])
+def test_a_job_file_that_is_none_is_refused(text, part, refused, tmp_path):
+    if text is not None:
+        (tmp_path / "job.json").write_text(text)
+    refused(["run", tmp_path / "job.json"], part)
