@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from napari_emda.errors import EmdaError, JobError
+from napari_emda.errors import EmdaError, JobError, SettingsError
 from napari_emda.jobs import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob, read_job
 from napari_emda.progress import Stopped, watch
 from napari_emda.project import Project
@@ -64,7 +64,8 @@ def _answer(result: dict[str, Any], *, as_json: bool, text: Callable[[], None] |
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="left" if column == columns[0] else "right")
+        numbers = all(row[columns.index(column)].replace(".", "").replace("-", "").isdigit() for row in rows)
+        table.add_column(column, justify="right" if rows and numbers else "left")
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 110).print(table)
@@ -85,8 +86,10 @@ def new(
 ) -> None:
     """Make a project from a labelled source and, as a rule, an unlabelled target."""
     names = tuple(classes) if classes else ("background", "foreground")
-    entries = create(project, names, source, target, spacing, target_spacing)
-    result = {"project": str(project), "classes": list(names), "volumes": entries}
+    entries, notices = create(project, names, source, target, spacing, target_spacing)
+    result = {"project": str(project), "classes": list(names), "volumes": entries, "notices": notices}
+    for notice in notices:
+        typer.echo(notice, err=True)
     _answer(
         result,
         as_json=as_json,
@@ -107,22 +110,22 @@ def create(
     target: Path | None,
     spacing: Spacing | None,
     target_spacing: Spacing | None,
-) -> list[dict[str, Any]]:
-    """Check everything, then make the project; a mistake leaves nothing behind."""
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Check everything, then make the project; returns its volumes and what to know of them."""
     from napari_emda.project import check_pair
 
-    check_pair(source, target, classes, spacing, target_spacing)
+    notices = check_pair(source, target, classes, spacing, target_spacing)
     with Project.create(folder, classes) as project:
         entries = [project.add_volume(source[0], "source", labels=source[1], spacing=spacing)]
         if target is not None:
             entries.append(project.add_volume(target, "target", spacing=target_spacing))
-    return [entry.model_dump() for entry in entries]
+    return [entry.model_dump() for entry in entries], notices
 
 
 @app.command()
 def train(
     project: ProjectArgument,
-    method: Annotated[str, typer.Option(help="See 'napari-emda methods'.")] = "histogram",
+    method: Annotated[str | None, typer.Option(help="See 'napari-emda methods'; by default histogram.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all random choices.")] = None,
     profile: Annotated[str | None, typer.Option(help="test, fast or standard.")] = None,
@@ -135,10 +138,13 @@ def train(
     """Train a method; see 'napari-emda methods' for their names."""
     folder = str(project)
     if resume is not None:
+        if any(value is not None for value in (method, steps, seed, profile, start, device)) or assignments:
+            raise SettingsError("--resume continues a run as it was begun: leave the other options out, or use --from.")
         job = TrainJob(project=folder, method="", resume=resume)
     else:
         from napari_emda.methods.base import methods
 
+        method = method or "histogram"
         given = {"steps": steps, "seed": seed, "device": device}
         values = {**parse_assignments(assignments or []), **{k: v for k, v in given.items() if v is not None}}
         cls = methods[method]
@@ -221,6 +227,8 @@ def annotate(
         raise JobError(f"There is no kind of regions '{regions}': choose suggested.")
     with Project.open(project, exclusive=True) as opened:
         taken = opened.annotate_from(labels, volume or opened.target().name)
+    if not taken:
+        raise JobError("No patch is open for annotation: run 'napari-emda suggest' first.")
     result = {"annotated": [region.model_dump(mode="json") for region in taken]}
     _answer(result, as_json=as_json, text=lambda: typer.echo(f"{len(taken)} patches annotated."))
 
@@ -239,7 +247,7 @@ def score(
     result = _carry_out(job)
     rows = [
         [name, *(f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("iou", "dice", "average_precision"))]
-        for name, row in result.get("classes", {"foreground": result}).items()
+        for name, row in result["classes"].items()
     ]
     title = f"{result['volume']}, run {result['run']}, {result['voxels']} voxels"
     _answer(result, as_json=as_json, text=lambda: _table(title, ["class", "IoU", "Dice", "average precision"], rows))

@@ -308,6 +308,7 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     yield from predicted(project, folder.name, volume.name)
     probabilities = Prediction(folder, volume.name).probabilities
     scores = score_volume(probabilities, truth.class_ids, project.classes, box)
+    scores.setdefault("classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}})
     result = {"run": folder.name, "volume": volume.name, "box": str(box), **scores}
     yield Finished("done", f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}.", result)
 
@@ -323,7 +324,8 @@ def _export(job: ExportJob) -> Iterator[Event]:
     else:
         yield from predicted(project, folder.name, volume.name)
         yield from _export_prediction(job, folder, volume)
-    yield Finished("done", f"The {job.what} of '{volume.name}' (run {folder.name}) is in {job.to}.", {"path": job.to})
+    text = f"Exported {job.what} of '{volume.name}' (run {folder.name}) to {job.to}."
+    yield Finished("done", text, {"path": job.to})
 
 
 def _export_prediction(job: ExportJob, folder: Path, volume: Volume) -> Iterator[Event]:

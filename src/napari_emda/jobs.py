@@ -93,9 +93,8 @@ def read_job(path: str | Path) -> AnyJob:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "its text"
-        raise JobError(
-            f"'{path}' is not a job: at {place}, {first['msg']}; correct it or start the job anew."
-        ) from None
+        what = "is missing" if first["type"] == "missing" else f"is wrong ({first['msg']})"
+        raise JobError(f"'{path}' is not a job: '{place}' {what}; compare it with the job.json of a run.") from None
 
 
 def write_job(job: AnyJob, path: Path) -> None:

@@ -33,7 +33,10 @@ class _Model(BaseModel):
 
 
 class VolumeEntry(_Model):
-    """One volume of a project: where it lies and what its voxels are. Paths inside the project are relative to it."""
+    """One volume of a project: where it lies and what its voxels are.
+
+    Paths of files in the project or beside it are relative to its folder, so that all can be moved together.
+    """
 
     name: str
     domain: Domain
@@ -214,7 +217,9 @@ class Project:
 
     def _relative(self, path: str | Path) -> str:
         path = Path(path).expanduser().absolute()
-        return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
+        if path.is_relative_to(self.folder.parent):  # beside the project: the two move together
+            return Path(os.path.relpath(path, self.folder)).as_posix()
+        return str(path)
 
     def store(self, name: str, array: NDArray[Any]) -> Path:
         """Keep an array that lived in memory alone under ``volumes/``; returns its path."""
@@ -390,10 +395,13 @@ def check_pair(
     classes: tuple[str, ...],
     spacing: tuple[float, float, float] | None = None,
     target_spacing: tuple[float, float, float] | None = None,
-) -> None:
+) -> list[str]:
     """Check the files of a new project before anything is made; DataError with one sentence.
 
     Labels that fit the target but not the source mean that the two were swapped.
+
+    Returns:
+        What the user should know although it is no mistake, a sentence each.
     """
     image, labels = open_image(Path(source[0])), open_labels(Path(source[1]))
     other = None if target is None else open_image(Path(target))
@@ -407,7 +415,14 @@ def check_pair(
         name = Path(path).name
         check_spacing(name, given or (stored.spacing if stored.unit == "nm" else None))
         check_image(name, stored.array)
-    check_labels(Path(source[0]).name, labels.array, image.array.shape, len(classes))
+    name = Path(source[1]).name
+    values = check_labels(Path(source[0]).name, labels.array, image.array.shape, len(classes))
+    if len(classes) == 2 and len(values) > 2:
+        return [
+            f"The labels {name} hold {len(values)} different values, and all above 0 count as '{classes[1]}': name "
+            "more classes with --classes if they are classes, and choose another file if they are grey values."
+        ]
+    return []
 
 
 def _read(path: Path) -> ProjectFile:
