@@ -75,27 +75,27 @@ def test_it_learns_every_parameter_once(name, volumes, make_training, tmp_path):
 
 
 def test_it_trains_stops_and_resumes_bitwise(name, volumes, make_training, tmp_path, same_weights):
-    trainings = [make_training(volumes(name), tmp_path / folder, name, steps=5) for folder in ("a", "b", "b")]
+    trainings = [make_training(volumes(name), tmp_path / folder, name, steps=4) for folder in ("a", "b", "b")]
     whole, stopped, resumed = trainings
-    undisturbed = finite(fit(whole), [1, 2, 3, 4, 5])
+    undisturbed = finite(fit(whole), [1, 2, 3, 4])
     events = fit(stopped)
-    losses = finite([next(events) for _ in range(3)], [1, 2, 3])
+    losses = finite([next(events) for _ in range(2)], [1, 2])
     events.close()
-    losses += finite(fit(resumed), [4, 5])
+    losses += finite(fit(resumed), [3, 4])
     assert losses == undisturbed
     assert same_weights(whole.method, resumed.method)
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("progress", [0.0, 0.999])
 def test_its_losses_are_scalars_that_teach_the_network(name, progress, volumes, make_training, tmp_path):
     training = make_training(volumes(name), tmp_path / "run", name)
     losses = training.method.losses(training.batch(0), progress)
     assert all(loss.shape == () for loss in losses.values())
     sum(losses.values()).backward()
-    gradients = [p.grad for p in training.method.predictor.parameters() if p.requires_grad]
-    gradients = gradients or [p.grad for p in training.method.network.parameters()]
-    assert any(g is not None and g.abs().sum() > 0 for g in gradients)
-    assert all(g is None or g.isfinite().all() for g in gradients)
+    learnt = training.method.network if progress > 0.9 else training.method  # stages may begin with something else
+    gradients = [p.grad for p in learnt.parameters() if p.grad is not None]
+    assert any(gradient.abs().sum() > 0 for gradient in gradients)
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_what_it_prepares_follows_the_augmentations_seed_alone(name, volumes, make_training, tmp_path):
@@ -113,19 +113,19 @@ def test_what_it_prepares_follows_the_augmentations_seed_alone(name, volumes, ma
 
 
 def test_it_tolerates_a_target_without_labels(name, volumes, make_training, tmp_path):
-    training = make_training(volumes(name, annotated=False), tmp_path / "run", name, steps=2)
-    finite(fit(training), [1, 2])
+    training = make_training(volumes(name, annotated=False), tmp_path / "run", name, steps=1)
+    finite(fit(training), [1])
 
 
-def test_it_uses_annotations_of_the_target_or_says_that_it_does_not(name, volumes, make_training, tmp_path):
-    training = make_training(volumes(name, annotated=True), tmp_path / "run", name, steps=2)
-    finite(fit(training), [1, 2])
+def test_it_learns_with_annotations_of_the_target_too(name, volumes, make_training, tmp_path):
+    training = make_training(volumes(name, annotated=True), tmp_path / "run", name, steps=1)
+    finite(fit(training), [1])
 
 
 def test_it_takes_three_classes_in_batches_of_one(name, volumes, make_training, tmp_path):
     chosen = volumes(name, classes=3)
-    training = make_training(chosen, tmp_path / "run", name, classes=THREE, batch=1, steps=2)
-    finite(fit(training), [1, 2])
+    training = make_training(chosen, tmp_path / "run", name, classes=THREE, batch=1, steps=1)
+    finite(fit(training), [1])
     header, loaded = checkpoint.load_method(training.path)
     predicted = Predictor(loaded.predictor, header, training.compute).probabilities(torch.randn(1, 1, 20, 33), "target")
     assert predicted.shape == (1, 3, 20, 33)

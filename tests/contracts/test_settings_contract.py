@@ -114,9 +114,9 @@ def test_every_number_has_limits_and_they_hold(model, key, schema):
 
 
 @pytest.mark.parametrize(("model", "key", "schema"), NUMBERS)
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "many", None, [1]])
-def test_what_is_no_number_is_refused(model, key, schema, value):
-    refused(model, {key: value}, key)
+def test_what_is_no_number_is_refused(model, key, schema):
+    for value in (float("nan"), float("inf"), "many", None, [1]):
+        refused(model, {key: value}, key)
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -103,14 +103,6 @@ def test_it_ends_with_its_state_saved_when_the_viewer_is_gone(start, project):
     assert running.ended() == child.STOPPED
 
 
-def test_it_goes_on_when_nobody_said_to_attend(start, project):
-    running = start(job(project, steps=3))
-    running.process.stdin.close()
-    *_, last = running.rest()
-    assert (last.status, last.result["step"]) == ("done", 3)
-    assert running.ended() == child.DONE
-
-
 def test_it_pauses_resumes_previews_and_stops(start, project, phantoms):
     running = start(job(project))
     running.process.stdin.write("rubbish\n[1]\n{}\n" + json.dumps({"command": "preview", "box": [1]}) + "\n")
@@ -138,64 +130,76 @@ def test_it_pauses_resumes_previews_and_stops(start, project, phantoms):
     assert running.process.stderr.read().count("not a command") == 4
 
 
-def test_a_mistake_is_one_event_and_its_own_status(start, project):
-    running = start(job(project, patch=128))
-    (failed,) = running.rest()
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A function that runs a job in this process, without anybody attending; its exit status and events."""
+    monkeypatch.setattr(child, "settle", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def run(asked):
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        monkeypatch.setattr(sys, "stdout", out := io.StringIO())
+        write_job(asked, tmp_path / "job.json")
+        status = child.run(tmp_path / "job.json")
+        return status, [from_json(line) for line in out.getvalue().splitlines()]
+
+    return run
+
+
+def test_it_goes_on_when_nobody_said_to_attend(here, project):
+    status, events = here(job(project, steps=3))
+    assert status == child.DONE
+    assert (events[-1].status, events[-1].result["step"]) == ("done", 3)
+
+
+def test_a_mistake_is_one_event_and_its_own_status(here, project):
+    status, (failed,) = here(job(project, patch=128))
+    assert status == child.MISTAKE
     assert isinstance(failed, Failed)
     assert failed.mistake
     assert "choose patch size 96 or less" in failed.text.lower()
-    assert running.ended() == child.MISTAKE
     assert not (project.folder / "runs").exists()
 
 
 @pytest.mark.parametrize(
     ("error", "status", "mistake"),
-    [(JobError("No."), child.MISTAKE, True), (ValueError("oops"), child.FAULT, False),
-     (RuntimeError("CUDA error"), child.FAULT, False), (MemoryError(), child.FAULT, False)],
-)  # fmt: skip
-def test_whatever_goes_wrong_is_said(error, status, mistake, project, tmp_path, monkeypatch, capsys):
+    [
+        (JobError("No."), child.MISTAKE, True),
+        (ValueError("oops"), child.FAULT, False),
+        (RuntimeError("CUDA error"), child.FAULT, False),
+        (MemoryError(), child.FAULT, False),
+    ],
+)
+def test_whatever_goes_wrong_is_said(error, status, mistake, here, project, monkeypatch, capsys):
     def failing(*_):
         yield Started("train", "r", "cpu", 1)
         raise error
 
     monkeypatch.setattr(child, "execute", failing)
-    monkeypatch.setattr(child, "settle", lambda: None)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
-    out = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", out)
-    write_job(job(project), tmp_path / "job.json")
-    assert child.run(tmp_path / "job.json") == status
-    first, last = map(from_json, out.getvalue().splitlines())
+    left, (first, last) = here(job(project))
+    assert left == status
     assert isinstance(first, Started)
     assert last.mistake == mistake
     assert ("report it" in last.text) != mistake
     assert ("Traceback" in capsys.readouterr().err) != mistake
 
 
-def test_what_a_library_prints_does_not_reach_the_events(project, tmp_path, monkeypatch):
+def test_what_a_library_prints_does_not_reach_the_events(here, project, monkeypatch):
     def talkative(*_):
         sys.stdout.write("Downloading weights ...\n")
         yield Finished("done", "Done.")
 
     monkeypatch.setattr(child, "execute", talkative)
-    monkeypatch.setattr(child, "settle", lambda: None)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
-    out = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", out)
-    write_job(job(project), tmp_path / "job.json")
-    assert child.run(tmp_path / "job.json") == child.DONE
-    assert [from_json(line) for line in out.getvalue().splitlines()] == [Finished("done", "Done.")]
+    assert here(job(project)) == (child.DONE, [Finished("done", "Done.")])
 
 
 # -- signals -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_a_training_that_was_ended_resumes_to_the_same_weights(how, make_project, tmp_path):
+def test_a_training_that_was_ended_resumes_to_the_same_weights(how, make_project, same_weights, tmp_path):
     """Also from another process: bitwise as undisturbed."""
-    steps = 60
+    steps = 30
     torch.set_num_threads(1)
     with make_project(tmp_path / "whole") as whole:
         list(execute(job(whole, steps=steps)))
