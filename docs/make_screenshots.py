@@ -177,8 +177,13 @@ def layers(options: argparse.Namespace) -> tuple[Any, Any, Any, Any, Any, Any]:
     k = options.bin
     spacings = [(z, y * k, x * k) for z, y, x in (options.spacing, options.target_spacing)]
     truth = binned(open_labels(options.truth).array, k, labels=True) if options.truth else None
-    return (binned(open_image(options.source).array, k), binned(open_labels(options.labels).array, k, labels=True),
-            binned(open_image(options.target).array, k), truth, *spacings)
+    return (
+        binned(open_image(options.source).array, k),
+        binned(open_labels(options.labels).array, k, labels=True),
+        binned(open_image(options.target).array, k),
+        truth,
+        *spacings,
+    )
 
 
 def main() -> None:

@@ -20,15 +20,37 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "IGNORE": "data.volume", "Box": "data.volume", "Volume": "data.volume",
-    "DataError": "errors", "EmdaError": "errors", "JobError": "errors", "SettingsError": "errors",
-    "predict": "predict", "Project": "project", "suggest": "query", "fit": "train",
-    "PredictSettings": "settings", "QuerySettings": "settings", "TrainSettings": "settings",
+    "IGNORE": "data.volume",
+    "Box": "data.volume",
+    "Volume": "data.volume",
+    "DataError": "errors",
+    "EmdaError": "errors",
+    "JobError": "errors",
+    "SettingsError": "errors",
+    "predict": "predict",
+    "Project": "project",
+    "suggest": "query",
+    "fit": "train",
+    "PredictSettings": "settings",
+    "QuerySettings": "settings",
+    "TrainSettings": "settings",
 }
 
 __all__ = [
-    "IGNORE", "Box", "DataError", "EmdaError", "JobError", "PredictSettings", "Project", "QuerySettings",
-    "SettingsError", "TrainSettings", "Volume", "fit", "predict", "suggest",
+    "IGNORE",
+    "Box",
+    "DataError",
+    "EmdaError",
+    "JobError",
+    "PredictSettings",
+    "Project",
+    "QuerySettings",
+    "SettingsError",
+    "TrainSettings",
+    "Volume",
+    "fit",
+    "predict",
+    "suggest",
 ]
 
 

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import zarr
 
 from napari_emda import project as project_module
+from napari_emda.data.sampling import PatchSampler
 from napari_emda.data.volume import IGNORE, Box
 from napari_emda.errors import DataError, JobError
 from napari_emda.project import Project, Region
@@ -263,6 +265,20 @@ def test_a_torn_last_line_costs_that_line_alone(torn, project):
     assert [r.id for r in project.regions()] == [first.id]
     project.record(Region(id="next", volume="target", box=str(BOX)))
     assert [r.id for r in project.regions()] == [first.id, "next"]
+
+
+@pytest.mark.parametrize("pixel_size", [8.0, 16.0, 11.0])
+def test_annotations_are_found_without_searching_the_whole_volume(pixel_size, project, noise):
+    for box in (BOX, Box((3, 0, 0), (4, 31, 17)), Box((1, 60, 70), (2, 96, 96))):
+        project.annotate(region(project, box), noise.integers(1, 3, box.shape))
+    quick = project.volume("target")
+    assert sum(box.size for box in quick.annotated) > 0
+    samplers = [
+        PatchSampler([volume], 32, 4, pixel_size=pixel_size) for volume in (quick, replace(quick, annotated=()))
+    ]
+    assert samplers[0].prior("target", 2) == samplers[1].prior("target", 2)
+    found = [sampler.batch(0)["target"].labels[:2] != IGNORE for sampler in samplers]
+    assert all(patch.any() for labels in found for patch in labels)
 
 
 def test_annotations_are_eight_bit_and_readable_without_us(project):

@@ -19,6 +19,7 @@ from napari_emda.project import Project
 SHAPE = (5, 48, 40)
 SPACING = (50.0, 4.6, 4.6)
 
+
 @pytest.fixture
 def catalogue():
     return parse(json.dumps(CATALOGUE))

@@ -8,11 +8,31 @@ HERE = Path(__file__).parent
 
 CATALOGUE = {
     "methods": [
-        {"name": "histogram", "summary": "Borrows the target's grey values.", "domains": ["source", "target"],
-         "needs_annotations": False, "schema": {"properties": {}}},
-        {"name": "finetune", "summary": "Learns from your patches.", "domains": ["source", "target"],
-         "needs_annotations": True, "schema": {"properties": {"replay": {
-             "default": 0.5, "minimum": 0, "maximum": 1, "step": 0.1, "type": "number", "description": "Weight."}}}},
+        {
+            "name": "histogram",
+            "summary": "Borrows the target's grey values.",
+            "domains": ["source", "target"],
+            "needs_annotations": False,
+            "schema": {"properties": {}},
+        },
+        {
+            "name": "finetune",
+            "summary": "Learns from your patches.",
+            "domains": ["source", "target"],
+            "needs_annotations": True,
+            "schema": {
+                "properties": {
+                    "replay": {
+                        "default": 0.5,
+                        "minimum": 0,
+                        "maximum": 1,
+                        "step": 0.1,
+                        "type": "number",
+                        "description": "Weight.",
+                    }
+                }
+            },
+        },
     ],
     "strategies": [
         {"name": "entropy", "summary": "The least sure.", "schema": {"properties": {}}, "needs_prediction": True},

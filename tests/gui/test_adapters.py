@@ -96,8 +96,12 @@ def test_swapped_source_and_target_are_seen_by_shape_and_by_voxel_size():
 def test_sections_and_cameras_are_in_world_units(unit, other):
     factor = {"nm": 1, "um": 1e-3}[unit]
     viewer = ViewerModel()
-    layer = viewer.add_image(IMAGE, scale=(50 * factor, 4.6 * factor, 4.6 * factor), units=(unit,) * 3,
-                             translate=(100 * factor, 46 * factor, 0))
+    layer = viewer.add_image(
+        IMAGE,
+        scale=(50 * factor, 4.6 * factor, 4.6 * factor),
+        units=(unit,) * 3,
+        translate=(100 * factor, 46 * factor, 0),
+    )
     if other:
         scale = {"nm": 1, "um": 1e-3}[other]
         viewer.add_image(IMAGE, scale=(50 * scale, 4.6 * scale, 4.6 * scale), units=(other,) * 3)

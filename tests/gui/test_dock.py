@@ -77,7 +77,10 @@ def test_layers_are_guessed_and_become_a_project(qtbot, dock, arrays, tmp_path):
     add_layers(dock, arrays)
     data = dock.data
     assert (data.source.layer().name, data.labels.layer().name, data.target.layer().name) == (
-        "old", "old mitochondria", "new")
+        "old",
+        "old mitochondria",
+        "new",
+    )
     assert data.source_size.value() == pytest.approx((50, 4.6, 4.6))
     assert data.class_names() == ("background", "mitochondria")
     qtbot.waitUntil(lambda: data.gap.text().startswith("Domain gap"), timeout=5000)
@@ -157,8 +160,15 @@ def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, pr
     predicted.close()
     dock.data.open_project(folder)
     names = [layer.name for layer in dock.session.viewer.layers]
-    assert names == ["source", "source labels", "target", "annotations", "suggested patches",
-                     "probability of mitochondria", "mask target"]
+    assert names == [
+        "source",
+        "source labels",
+        "target",
+        "annotations",
+        "suggested patches",
+        "probability of mitochondria",
+        "mask target",
+    ]
     assert all(tuple(layer.scale) == (50, 4.6, 4.6) for layer in dock.session.viewer.layers)
     assert dock.annotate.list.count() == 1
     assert [layer.name for layer in dock.data.source.layers()] == ["source", "target"]

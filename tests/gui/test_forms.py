@@ -18,8 +18,9 @@ MODELS = (TrainSettings, PredictSettings, QuerySettings)
 
 @pytest.fixture(scope="module")
 def schemas():
-    done = subprocess.run([sys.executable, "-m", "napari_emda", "methods", "--json"], capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_emda", "methods", "--json"], capture_output=True, text=True, check=True
+    )
     values = json.loads(done.stdout.splitlines()[-1])
     return [entry["schema"] for kind in ("methods", "strategies") for entry in values[kind]]
 
@@ -65,8 +66,12 @@ def test_small_numbers_survive(qapp, default, step):
 
 @pytest.mark.parametrize(
     ("entry", "words"),
-    [({"type": "array", "default": []}, "plain type"), ({"type": "integer", "default": 3}, "no limits"),
-     ({"anyOf": [], "default": 1}, "plain type"), ({"type": "string"}, "default")],
+    [
+        ({"type": "array", "default": []}, "plain type"),
+        ({"type": "integer", "default": 3}, "no limits"),
+        ({"anyOf": [], "default": 1}, "plain type"),
+        ({"type": "string"}, "default"),
+    ],
 )
 def test_what_a_form_cannot_show_is_refused(entry, words):
     with pytest.raises(SettingsError, match=words):

@@ -29,10 +29,17 @@ def picks(source=None, labels=None, target=None, **options):
     image = np.arange(5 * 8 * 6, dtype=np.uint8).reshape(5, 8, 6)
     mask = (image > 100).astype(np.uint8)
     return [
-        Pick(Image(image if source is None else source, name="src", **options.get("place", NM)), "source",
-             options.get("spacing", SPACING), Labels(mask if labels is None else labels, name="lab", **NM)),
-        Pick(Image(image[:, ::-1] if target is None else target, name="tgt", **NM), "target",
-             options.get("target_spacing", SPACING)),
+        Pick(
+            Image(image if source is None else source, name="src", **options.get("place", NM)),
+            "source",
+            options.get("spacing", SPACING),
+            Labels(mask if labels is None else labels, name="lab", **NM),
+        ),
+        Pick(
+            Image(image[:, ::-1] if target is None else target, name="tgt", **NM),
+            "target",
+            options.get("target_spacing", SPACING),
+        ),
     ]
 
 

@@ -53,8 +53,9 @@ index = st.one_of(
     st.integers(0, 2).map(lambda z: (z, slice(None), slice(None))),
     st.tuples(st.integers(0, 2), st.integers(0, 19), st.integers(0, 23)),
     st.tuples(st.slices(3), st.slices(20), st.slices(24)),
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 19), st.integers(0, 23)), min_size=1, max_size=9, unique=True)
-    .map(lambda points: tuple(np.array(axis) for axis in zip(*points, strict=True))),
+    st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 19), st.integers(0, 23)), min_size=1, max_size=9, unique=True
+    ).map(lambda points: tuple(np.array(axis) for axis in zip(*points, strict=True))),
 )
 
 
@@ -74,8 +75,10 @@ def test_a_draft_reads_and_writes_like_the_two_laid_over_each_other(key, value, 
     before = shown.copy()
     forward = key
     if any(isinstance(part, slice) for part in key):  # napari writes forward slices only
-        forward = tuple(part if not isinstance(part, slice) else slice(*part.indices(n)) if part.indices(n)[2] > 0
-                        else slice(0, n) for part, n in zip(key, SHAPE, strict=True))
+        forward = tuple(
+            part if not isinstance(part, slice) else slice(*part.indices(n)) if part.indices(n)[2] > 0 else slice(0, n)
+            for part, n in zip(key, SHAPE, strict=True)
+        )
     shown[forward] = value
     draft[forward] = value
     assert np.array_equal(draft[...], shown)

@@ -87,7 +87,9 @@ def test_napari_finds_the_dock_and_opens_it_without_torch():
 
 @posix
 def test_a_viewer_killed_after_done_loses_nothing(tmp_path):
-    viewer = script(tmp_path, """
+    viewer = script(
+        tmp_path,
+        """
 story.fake_model(dock.session.project)
 dock.annotate.patches.take([{"volume": "new", "box": "2:3,0:24,0:24", "score": 0.5}], "entropy", "001-fake")
 dock.annotate.deeds["next"]()
@@ -96,7 +98,8 @@ layer.paint((2, 20, 20), 2)
 dock.annotate.deeds["done"]()
 print("done", flush=True)
 time.sleep(60)
-""")
+""",
+    )
     assert viewer.stdout.readline() == "done\n"
     viewer.send_signal(signal.SIGKILL)
     viewer.communicate()
@@ -115,12 +118,15 @@ def test_however_the_viewer_ends_the_child_saves_and_ends(tmp_path, how):
         "quit": "QTimer.singleShot(0, QApplication.quit); napari.run()",
         "close": "QTimer.singleShot(0, viewer.window._qt_window.close); napari.run()",
     }
-    viewer = script(tmp_path, f"""
+    viewer = script(
+        tmp_path,
+        f"""
 story.train(dock, 5000, save_every=5000)
 wait(lambda: dock.train.strip.bar.value() >= 20)
 print(dock.session.runner.process_id, flush=True)
 {ends[how]}
-""")
+""",
+    )
     pid = int(viewer.stdout.readline())
     began = time.monotonic()
     if how == "kill":

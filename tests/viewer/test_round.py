@@ -118,8 +118,9 @@ def test_a_killed_child_is_one_sentence_and_resume_ends_as_if_nothing_had_happen
     assert dock.train.resume.isHidden()
     story.train(dock, 120)
     assert "Run 002-histogram is trained" in told(dock)
-    resumed, undisturbed = (load_file(run.with_name(name) / "checkpoint.safetensors")
-                            for name in ("001-histogram", "002-histogram"))
+    resumed, undisturbed = (
+        load_file(run.with_name(name) / "checkpoint.safetensors") for name in ("001-histogram", "002-histogram")
+    )
     assert resumed.keys() == undisturbed.keys()
     for name, weights in resumed.items():
         assert weights.tobytes() == undisturbed[name].tobytes(), name

@@ -70,17 +70,13 @@ class Placement:
     def to_world(self, viewer: ViewerModel, index: Sequence[float]) -> Triple:
         """World coordinates of a point given in voxels."""
         factor = self._factor(viewer)
-        z, y, x = (
-            (i * s + t) * factor for i, s, t in zip(index, self.scale, self.translate, strict=True)
-        )
+        z, y, x = ((i * s + t) * factor for i, s, t in zip(index, self.scale, self.translate, strict=True))
         return z, y, x
 
     def to_index(self, viewer: ViewerModel, point: Sequence[float]) -> Triple:
         """The voxel coordinates of a point of the world."""
         factor = self._factor(viewer)
-        z, y, x = (
-            (p / factor - t) / s for p, s, t in zip(_three(point, 0), self.scale, self.translate, strict=True)
-        )
+        z, y, x = ((p / factor - t) / s for p, s, t in zip(_three(point, 0), self.scale, self.translate, strict=True))
         return z, y, x
 
     def _factor(self, viewer: ViewerModel) -> float:
@@ -121,8 +117,11 @@ def refusal(layer: Layer) -> str | None:
     if layer.ndim not in (2, 3):
         return f"has {layer.ndim} axes: use grey values with axes z, y, x"
     linear = np.asarray(layer.affine.linear_matrix)
-    if not (np.allclose(layer.rotate, np.eye(layer.ndim)) and np.allclose(layer.shear, 0)
-            and np.allclose(linear, np.eye(layer.ndim))):
+    if not (
+        np.allclose(layer.rotate, np.eye(layer.ndim))
+        and np.allclose(layer.shear, 0)
+        and np.allclose(linear, np.eye(layer.ndim))
+    ):
         return "is rotated or sheared: reset its transform, or resample it along its axes"
     return None
 

@@ -58,11 +58,14 @@ class AnnotatePanel(QWidget):
     def _named_deeds(self) -> dict[str, Any]:
         patches = self.patches
         guarded = {
-            "next": lambda: patches.step(1), "back": lambda: patches.step(-1),
+            "next": lambda: patches.step(1),
+            "back": lambda: patches.step(-1),
             "done": lambda: self._decide(lambda: patches.accept(complete=True)),
             "partial": lambda: self._decide(lambda: patches.accept(complete=False)),
-            "skip": lambda: self._decide(patches.skip), "undo": patches.undo,
-            "prediction": patches.toggle_prediction, "uncertainty": self._toggle_uncertainty,
+            "skip": lambda: self._decide(patches.skip),
+            "undo": patches.undo,
+            "prediction": patches.toggle_prediction,
+            "uncertainty": self._toggle_uncertainty,
             **{f"class {k}": partial(patches.select_class, k - 1) for k in range(1, 10)},
         }
         return {name: partial(self._act, action) for name, action in guarded.items()}
@@ -88,15 +91,28 @@ class AnnotatePanel(QWidget):
         self.list.setFixedHeight(164)
         self.list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.list.setToolTip("A click goes to the patch.")
-        column(self, labelled(("strategy", self.strategy)), self.sentence,
-               self.main.native, Drawer("Advanced", self.advanced.native), self.reason,
-               self.suggest, self.strip, self.status, self.list, self._buttons(), self.classes, self.retrain)
+        column(
+            self,
+            labelled(("strategy", self.strategy)),
+            self.sentence,
+            self.main.native,
+            Drawer("Advanced", self.advanced.native),
+            self.reason,
+            self.suggest,
+            self.strip,
+            self.status,
+            self.list,
+            self._buttons(),
+            self.classes,
+            self.retrain,
+        )
 
     def _buttons(self) -> QWidget:
         act = self.deeds
         done = button("Done", "Take the patch as fully annotated; unpainted is background (K).", act["done"])
-        part = button("Done, only what I painted", "Take your paint alone; the rest stays open (Shift-K).",
-                      act["partial"])
+        part = button(
+            "Done, only what I painted", "Take your paint alone; the rest stays open (Shift-K).", act["partial"]
+        )
         rest = [
             button("Back", "To the previous patch (Shift-N).", act["back"]),
             button("Next", "To the next patch (N).", act["next"]),
@@ -111,8 +127,9 @@ class AnnotatePanel(QWidget):
         grid = QGridLayout(box)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
-        for index, line in enumerate((row(None, *rest), row(None, (done, 2), (part, 3)),
-                                      row(None, hide, doubt, (self.help, 0)))):
+        for index, line in enumerate(
+            (row(None, *rest), row(None, (done, 2), (part, 3)), row(None, hide, doubt, (self.help, 0)))
+        ):
             grid.addWidget(line, index, 0)
         self.deciding = [done, part, *rest]
         return box
@@ -195,8 +212,9 @@ class AnnotatePanel(QWidget):
         assert project is not None
         with self._session.telling():
             values = {**self.main.values(), **self.advanced.values(), "strategy": self.strategy.currentText()}
-            self._session.start(SuggestJob(
-                project=str(project.folder), run=runs.latest(project), settings=QuerySettings.parse(values)))
+            self._session.start(
+                SuggestJob(project=str(project.folder), run=runs.latest(project), settings=QuerySettings.parse(values))
+            )
 
     def _on_started(self, job: object) -> None:
         if isinstance(job, TrainJob):

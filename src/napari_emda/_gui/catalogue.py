@@ -69,8 +69,13 @@ def _answer(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
     why = "it gave no answer"
     try:
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            encoding="utf-8", errors="replace",
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
         ) as process:
             while True:
                 try:

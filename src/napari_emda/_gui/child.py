@@ -42,8 +42,14 @@ class Child:
                 self._lines.put(_END)
                 return
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
-                errors="replace", bufsize=1,
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                bufsize=1,
             )
             for line in [json.dumps({"command": "attend"}) + "\n", *self._unsent]:
                 self._write(line)

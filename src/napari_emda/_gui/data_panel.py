@@ -61,9 +61,14 @@ class DataPanel(QWidget):
         browse = button("…", "Choose a folder.", self._browse)
         browse.setFixedWidth(28)
         fields = labelled(
-            ("source image", self.source), ("voxel size", self.source_size), ("source labels", self.labels),
-            ("", self.zero), ("target image", self.target), ("voxel size", self.target_size),
-            ("classes", self.classes), ("project in", row(None, self.folder, (browse, 0))),
+            ("source image", self.source),
+            ("voxel size", self.source_size),
+            ("source labels", self.labels),
+            ("", self.zero),
+            ("target image", self.target),
+            ("voxel size", self.target_size),
+            ("classes", self.classes),
+            ("project in", row(None, self.folder, (browse, 0))),
         )
         column(self, self.open, self.current, fields, self.left_out, self.sizes, self.gap, self.missing, self.use)
 
@@ -132,10 +137,14 @@ class DataPanel(QWidget):
 
     def _remark(self) -> None:
         source, target = self.source.layer(), self.target.layer()
-        remark = size_remark(
-            self.source_size.value() if source is not None else (1, 1, 1),
-            self.target_size.value() if target is not None else (1, 1, 1),
-        ) if source is not None and target is not None else ""
+        remark = (
+            size_remark(
+                self.source_size.value() if source is not None else (1, 1, 1),
+                self.target_size.value() if target is not None else (1, 1, 1),
+            )
+            if source is not None and target is not None
+            else ""
+        )
         self.sizes.show_text(remark, "hint")
         needed = {"a source image": source, "labels of the source": self.labels.layer(), "a target image": target}
         missing = [what for what, layer in needed.items() if layer is None]
@@ -186,8 +195,9 @@ class DataPanel(QWidget):
             return
         picks, classes, folder = self.picks(), self.class_names(), Path(self.folder.text().strip())
         self._set_working(True)
-        self._session.in_background(lambda: check(picks, classes, self._stop),
-                                    lambda _: self._make(picks, classes, folder), self._fail)
+        self._session.in_background(
+            lambda: check(picks, classes, self._stop), lambda _: self._make(picks, classes, folder), self._fail
+        )
 
     def _make(self, picks: list[Pick], classes: tuple[str, ...], folder: Path) -> None:
         try:
@@ -195,8 +205,9 @@ class DataPanel(QWidget):
         except EmdaError as error:
             self._fail(str(error))
             return
-        self._session.in_background(lambda: store(project, picks, self._stop),
-                                    lambda entries: self._finish(project, entries, picks), self._fail)
+        self._session.in_background(
+            lambda: store(project, picks, self._stop), lambda entries: self._finish(project, entries, picks), self._fail
+        )
 
     def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
         for entry in entries:
@@ -248,10 +259,14 @@ class DataPanel(QWidget):
         project = self._session.project
         if project is None:
             return
-        names = {domain: ", ".join(e.name for e in project.entries if e.domain == domain) or "–"
-                 for domain in ("source", "target")}
-        self.current.show_text(f"Project {project.folder.name}: {names['source']} → {names['target']}, "
-                               f"{len(project.runs())} trained.", "done")
+        names = {
+            domain: ", ".join(e.name for e in project.entries if e.domain == domain) or "–"
+            for domain in ("source", "target")
+        }
+        self.current.show_text(
+            f"Project {project.folder.name}: {names['source']} → {names['target']}, {len(project.runs())} trained.",
+            "done",
+        )
         if not self.folder.isModified():
             self.folder.setText(str(proposed_folder([self._image(self.target), self._image(self.source)])))
 

@@ -31,7 +31,9 @@ class Dock(QWidget):
     """
 
     def __init__(
-        self, viewer: napari.viewer.Viewer, command: Sequence[str] = COMMAND,
+        self,
+        viewer: napari.viewer.Viewer,
+        command: Sequence[str] = COMMAND,
         methods_command: Sequence[str] = catalogue.COMMAND,
     ) -> None:
         super().__init__()
@@ -44,8 +46,13 @@ class Dock(QWidget):
         self.annotate = AnnotatePanel(self.session)
         self.predict = PredictPanel(self.session)
         self.export = ExportPanel(self.session)
-        panels = {"Data": self.data, "Train": self.train, "Annotate": self.annotate, "Predict": self.predict,
-                  "Export": self.export}
+        panels = {
+            "Data": self.data,
+            "Train": self.train,
+            "Annotate": self.annotate,
+            "Predict": self.predict,
+            "Export": self.export,
+        }
         self.drawers = {name: Drawer(name, panel, strong=True) for name, panel in panels.items()}
         self._stop = threading.Event()
         self._window: QObject | None = None
@@ -90,7 +97,8 @@ class Dock(QWidget):
 
     def _fetch(self, command: Sequence[str]) -> None:
         self.session.in_background(
-            lambda: catalogue.fetch(self._stop, command), self.session.set_catalogue,
+            lambda: catalogue.fetch(self._stop, command),
+            self.session.set_catalogue,
             lambda text: self.session.say(text, "error"),
         )
 

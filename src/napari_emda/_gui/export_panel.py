@@ -43,8 +43,13 @@ class ExportPanel(QWidget):
         self.strip = JobStrip(session.runner, "export", stop="Stop")
         browse = button("…", "Choose a file.", self._browse)
         browse.setFixedWidth(28)
-        fields = labelled(("what", self.what), ("model", self.run), ("volume", self.volume),
-                          ("file", row(None, self.path, (browse, 0))), ("", self.replace))
+        fields = labelled(
+            ("what", self.what),
+            ("model", self.run),
+            ("volume", self.volume),
+            ("file", row(None, self.path, (browse, 0))),
+            ("", self.replace),
+        )
         column(self, fields, self.reason, self.go, self.strip)
         self._connect()
         self.update_state()
@@ -101,8 +106,17 @@ class ExportPanel(QWidget):
             return
         assert project is not None
         with session.telling():
-            session.start(ExportJob.model_validate({
-                "project": str(project.folder), "what": self.kind(), "to": str(Path(self.path.text()).expanduser()),
-                "run": self.run.currentText(), "volume": self.volume.currentText(), "threshold": session.threshold,
-                "minimum_size": session.smallest, "overwrite": self.replace.isChecked(),
-            }))
+            session.start(
+                ExportJob.model_validate(
+                    {
+                        "project": str(project.folder),
+                        "what": self.kind(),
+                        "to": str(Path(self.path.text()).expanduser()),
+                        "run": self.run.currentText(),
+                        "volume": self.volume.currentText(),
+                        "threshold": session.threshold,
+                        "minimum_size": session.smallest,
+                        "overwrite": self.replace.isChecked(),
+                    }
+                )
+            )

@@ -68,8 +68,15 @@ def _field(name: str, entry: Mapping[str, Any]) -> Field:
     if kind is float and "exclusiveMaximum" in entry:
         high -= step
     return Field(
-        name, kind, kind(entry["default"]), entry.get("description", ""), bool(entry.get("advanced")),
-        tuple(entry.get("enum", ())), low, high, step,
+        name,
+        kind,
+        kind(entry["default"]),
+        entry.get("description", ""),
+        bool(entry.get("advanced")),
+        tuple(entry.get("enum", ())),
+        low,
+        high,
+        step,
     )
 
 

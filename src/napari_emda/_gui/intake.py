@@ -52,8 +52,10 @@ class Stoppable:
 def check(picks: Sequence[Pick], classes: Sequence[str], stop: threading.Event) -> None:
     """DataError for the first thing that cannot be used; reads the layers, writes nothing."""
     if len(classes) < 2 or len(set(classes)) != len(classes) or not all(classes):
-        raise DataError("The classes need at least two different names, the background first: type for example "
-                        "'background, mitochondria'.")
+        raise DataError(
+            "The classes need at least two different names, the background first: type for example "
+            "'background, mitochondria'."
+        )
     images = [pick.image for pick in picks]
     if len(set(map(id, images))) < len(images):
         raise DataError(f"'{images[0].name}' is both source and target: choose two different images.")
@@ -94,9 +96,16 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
             labels = None
             if pick.labels is not None:
                 labels = path_of(pick.labels) or _stored(project, f"{name}-labels", array_of(pick.labels), stop)
-            entries.append(project.checked(
-                image, pick.domain, labels=labels, name=name, spacing=pick.spacing, labels_zero=pick.labels_zero,
-            ))
+            entries.append(
+                project.checked(
+                    image,
+                    pick.domain,
+                    labels=labels,
+                    name=name,
+                    spacing=pick.spacing,
+                    labels_zero=pick.labels_zero,
+                )
+            )
     return entries
 
 
@@ -134,8 +143,10 @@ def size_remark(source: Triple | None, target: Triple | None) -> str:
     ours, theirs = min(source[1:]), min(target[1:])
     factor = max(ours, theirs) / min(ours, theirs)
     if factor > FACTOR:
-        return (f"The source has {ours:g} nm pixels, the target {theirs:g} nm: a factor of {factor:.2g}. Check both "
-                f"numbers; if they are right, training brings both to {max(ours, theirs):g} nm.")
+        return (
+            f"The source has {ours:g} nm pixels, the target {theirs:g} nm: a factor of {factor:.2g}. Check both "
+            f"numbers; if they are right, training brings both to {max(ours, theirs):g} nm."
+        )
     return ""
 
 
@@ -164,7 +175,12 @@ def gap_in_words(histogram: float, sharpness: float) -> str:
     """The domain gap as a sentence."""
     score = histogram / 0.15 + (sharpness - 1) / 0.5
     size = "small" if score < 1 else "moderate" if score < 2.5 else "large"
-    advice = {"small": "a model of the source may do well as it is",
-              "moderate": "adaptation should help", "large": "adapt, and expect to annotate some patches"}[size]
-    return (f"Domain gap: {size} (grey values differ by {histogram:.2f} of their spread, edges are {sharpness:.1f} "
-            f"times as sharp in one) – {advice}.")
+    advice = {
+        "small": "a model of the source may do well as it is",
+        "moderate": "adaptation should help",
+        "large": "adapt, and expect to annotate some patches",
+    }[size]
+    return (
+        f"Domain gap: {size} (grey values differ by {histogram:.2f} of their spread, edges are {sharpness:.1f} "
+        f"times as sharp in one) – {advice}."
+    )

@@ -139,8 +139,13 @@ class Runner:
         self.job, self.run, self.paused, self._last = job, "", False, None
         self._child = child
         create_worker(
-            watch, child, _connect={"yielded": lambda batch: self._receive(child, batch), "aborted": child.end,
-                                    "finished": lambda: self._finish(child)},
+            watch,
+            child,
+            _connect={
+                "yielded": lambda batch: self._receive(child, batch),
+                "aborted": child.end,
+                "finished": lambda: self._finish(child),
+            },
         )
         self.started.emit(job)
 

@@ -79,16 +79,25 @@ class Patches:
             return
         volume = session.project.target().name
         shown = [region for region in shown if region.volume == volume]
-        layer = session.output("patches", volume, lambda: Shapes(
-            ndim=3, name="suggested patches", face_color="transparent", **session.place(volume).arguments()))
+        layer = session.output(
+            "patches",
+            volume,
+            lambda: Shapes(
+                ndim=3, name="suggested patches", face_color="transparent", **session.place(volume).arguments()
+            ),
+        )
         assert isinstance(layer, Shapes)
         latest = [region.score for region in self.regions if region.state == OPEN] or [0.0]
         scores = [min(max(region.score, min(latest)), max(latest)) for region in shown]
         colours = score_colours(scores, [region.state for region in shown])
         layer.data = []
         if shown:
-            layer.add_rectangles([rectangle(region) for region in shown], edge_color=colours, face_color="transparent",
-                                 edge_width=[max(0.5, max(region.voxels.shape) / 100) for region in shown])
+            layer.add_rectangles(
+                [rectangle(region) for region in shown],
+                edge_color=colours,
+                face_color="transparent",
+                edge_width=[max(0.5, max(region.voxels.shape) / 100) for region in shown],
+            )
         layer.selected_data = set()
         layer.mode = "pan_zoom"
 
@@ -96,12 +105,19 @@ class Patches:
 
     def layer(self, volume: str) -> Labels:
         """The layer to paint in; its voxels are the project's annotations on disk."""
+
         def make() -> Labels:
             project = self._project()
             stored = project.annotations(volume, create=True)
             assert stored is not None
-            made = Labels(Draft(stored), name="annotations", multiscale=False, opacity=0.6,
-                          colormap=annotation_colours(project.classes), **self._session.place(volume).arguments())
+            made = Labels(
+                Draft(stored),
+                name="annotations",
+                multiscale=False,
+                opacity=0.6,
+                colormap=annotation_colours(project.classes),
+                **self._session.place(volume).arguments(),
+            )
             made.selected_label, made.brush_size = 2, 8
             return made
 
@@ -121,9 +137,22 @@ class Patches:
         if known is not None and known.metadata.get("run") != run:
             visible = known.visible if visible is None else visible
             session.remove_output("uncertainty", volume)
-        layer = session.output("uncertainty", volume, lambda: Image(
-            stored, name="uncertainty", colormap="inferno", blending="additive", opacity=0.6, contrast_limits=(0, 255),
-            multiscale=False, visible=False, metadata={"run": run}, **session.place(volume).arguments()))
+        layer = session.output(
+            "uncertainty",
+            volume,
+            lambda: Image(
+                stored,
+                name="uncertainty",
+                colormap="inferno",
+                blending="additive",
+                opacity=0.6,
+                contrast_limits=(0, 255),
+                multiscale=False,
+                visible=False,
+                metadata={"run": run},
+                **session.place(volume).arguments(),
+            ),
+        )
         assert layer is not None
         layer.visible = not layer.visible if visible is None else visible
         return True
@@ -205,8 +234,10 @@ class Patches:
         draft, slices = self._draft(region.volume), region.voxels.slices
         painted: Bytes = np.asarray(draft.stored[slices])
         if not complete and not painted.any():
-            self._session.say("You have painted nothing in this patch yet: paint, or press Done to take the prediction "
-                              "as it is.", "note")
+            self._session.say(
+                "You have painted nothing in this patch yet: paint, or press Done to take the prediction as it is.",
+                "note",
+            )
             return
         done = project.annotate(region, np.asarray(draft[slices]) if complete else painted, complete=complete)
         lent = self._drafts.get(region.id)

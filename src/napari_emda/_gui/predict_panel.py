@@ -45,8 +45,9 @@ class PredictPanel(QWidget):
         self.smallest.setRange(0, 1_000_000)
         self.smallest.setSingleStep(10)
         self.smallest.setSuffix(" pixels")
-        self.smallest.setToolTip("Smaller objects are left out; on view they are measured in the section, in exports "
-                                 "through all sections.")
+        self.smallest.setToolTip(
+            "Smaller objects are left out; on view they are measured in the section, in exports through all sections."
+        )
         self._stopped: tuple[str, str] | None = None
         self._build()
         self._connect()
@@ -111,10 +112,14 @@ class PredictPanel(QWidget):
             return
         assert project is not None
         with self._session.telling():
-            self._session.start(PredictJob(
-                project=str(project.folder), run=self.run.currentText(), volume=self.volume.currentText(),
-                settings=PredictSettings.parse(self.form.values()),
-            ))
+            self._session.start(
+                PredictJob(
+                    project=str(project.folder),
+                    run=self.run.currentText(),
+                    volume=self.volume.currentText(),
+                    settings=PredictSettings.parse(self.form.values()),
+                )
+            )
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -159,14 +164,34 @@ class PredictPanel(QWidget):
             session.remove_output(f"probability {index + 1}", volume)
             session.remove_output(f"preview {index}", volume)
             colour = Colormap(["black", class_colour(index + 1)], name=f"emda-{name}")
-            session.output(f"probability {index + 1}", volume, partial(
-                Image, ClassProbability(stored, index), name=f"probability of {name}", colormap=colour, visible=False,
-                blending="additive", contrast_limits=(0, 255), multiscale=False, metadata={"run": run}, **where))
+            session.output(
+                f"probability {index + 1}",
+                volume,
+                partial(
+                    Image,
+                    ClassProbability(stored, index),
+                    name=f"probability of {name}",
+                    colormap=colour,
+                    visible=False,
+                    blending="additive",
+                    contrast_limits=(0, 255),
+                    multiscale=False,
+                    metadata={"run": run},
+                    **where,
+                ),
+            )
         session.remove_output("mask", volume)
 
         def mask() -> Labels:
-            made = Labels(Mask(stored, session.threshold, session.smallest), name=f"mask {volume}", opacity=0.5,
-                          colormap=mask_colours(project.classes), multiscale=False, metadata={"run": run}, **where)
+            made = Labels(
+                Mask(stored, session.threshold, session.smallest),
+                name=f"mask {volume}",
+                opacity=0.5,
+                colormap=mask_colours(project.classes),
+                multiscale=False,
+                metadata={"run": run},
+                **where,
+            )
             made.editable = False
             return made
 

@@ -87,7 +87,10 @@ def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
     settings: Mapping[str, Any] = before.settings.model_dump() if before is not None else {}
     method_settings = before.method_settings if before is not None and before.method == method else {}
     return TrainJob(
-        project=str(project.folder), method=method, method_settings=method_settings, start_from=run,
+        project=str(project.folder),
+        method=method,
+        method_settings=method_settings,
+        start_from=run,
         settings=TrainSettings.parse({**settings, "steps": steps}),
     )
 

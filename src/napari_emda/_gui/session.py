@@ -101,8 +101,11 @@ class Session:
         self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None]
     ) -> None:
         """Work in a worker thread; ``done`` or ``failed`` is called in the main thread, unless the dock is gone."""
-        in_background(work, lambda value: None if self._closed else done(value),
-                      lambda text: None if self._closed else failed(text))
+        in_background(
+            work,
+            lambda value: None if self._closed else done(value),
+            lambda text: None if self._closed else failed(text),
+        )
 
     # -- the project ---------------------------------------------------------------------------------------------
 
@@ -191,8 +194,10 @@ class Session:
             volumes.append(key[1])
         job = self.runner.job
         if volumes and job is not None and not self._closed:
-            self.say(f"The layer '{layer.name}' was removed; the {NOUNS[job.kind]} goes on, since it works on the "
-                     "files of the project.")
+            self.say(
+                f"The layer '{layer.name}' was removed; the {NOUNS[job.kind]} goes on, since it works on the "
+                "files of the project."
+            )
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -213,5 +218,3 @@ class Session:
     def closed(self) -> bool:
         """Whether the dock is gone."""
         return self._closed
-
-

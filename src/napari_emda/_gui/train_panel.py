@@ -64,9 +64,19 @@ class TrainPanel(QWidget):
         inside = QWidget()
         column(inside, self.method_box, self.advanced.native)
         self.resume.hide()
-        column(self, labelled(("method", self.method)), self.sentence,
-               self.main.native, Drawer("Advanced", inside), self.reason, self.start,
-               self.resume, self.strip, self._plot_box, self.outcome)
+        column(
+            self,
+            labelled(("method", self.method)),
+            self.sentence,
+            self.main.native,
+            Drawer("Advanced", inside),
+            self.reason,
+            self.start,
+            self.resume,
+            self.strip,
+            self._plot_box,
+            self.outcome,
+        )
 
     def _connect(self) -> None:
         session = self._session
@@ -166,8 +176,14 @@ class TrainPanel(QWidget):
             return
         assert project is not None
         with self._session.telling():
-            self._session.start(TrainJob(project=str(project.folder), method=self.method.currentText(),
-                                         settings=self.settings(), method_settings=self.method_settings()))
+            self._session.start(
+                TrainJob(
+                    project=str(project.folder),
+                    method=self.method.currentText(),
+                    settings=self.settings(),
+                    method_settings=self.method_settings(),
+                )
+            )
 
     def resume_training(self) -> None:
         """Go on with the run that was cut short."""
@@ -256,8 +272,15 @@ def show_preview(
 
     def make() -> Image:
         colour = Colormap(["black", class_colour(index + 1)], name=f"emda-{name}")
-        return Image(values, name=f"preview {name}", colormap=colour, blending="additive", opacity=0.55,
-                     contrast_limits=(0, 255), **where)
+        return Image(
+            values,
+            name=f"preview {name}",
+            colormap=colour,
+            blending="additive",
+            opacity=0.55,
+            contrast_limits=(0, 255),
+            **where,
+        )
 
     layer = session.output(f"preview {index}", volume)
     if layer is None:
@@ -265,4 +288,3 @@ def show_preview(
     elif isinstance(layer, Image):
         layer.data = values
         layer.translate = where["translate"]
-
