@@ -90,22 +90,11 @@ def saved_step(project):
 # -- commands ----------------------------------------------------------------------------------------------------
 
 
-def test_it_ends_with_its_state_saved_when_the_viewer_is_gone(start, project):
-    running = start(job(project))
-    running.send("attend")
-    assert running.until(Started).run == RUN
-    running.until(Stepped)
-    running.process.stdin.close()
-    *_, last = running.rest()
-    assert last.status == "stopped"
-    assert last.result == {"run": RUN, "step": saved_step(project)}
-    assert f"Stopped at step {saved_step(project)}" in last.text
-    assert running.ended() == child.STOPPED
-
-
-def test_it_pauses_resumes_previews_and_stops(start, project, phantoms):
+def test_it_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_gone(start, project):
     running = start(job(project))
     running.process.stdin.write("rubbish\n[1]\n{}\n" + json.dumps({"command": "preview", "box": [1]}) + "\n")
+    running.send("attend")
+    assert running.until(Started).run == RUN
     running.until(Stepped)
     running.send("pause")
     time.sleep(0.5)
@@ -124,20 +113,23 @@ def test_it_pauses_resumes_previews_and_stops(start, project, phantoms):
 
     running.until(Stepped)
     running.send("pause")
-    running.send("stop")  # also while paused
-    assert running.rest()[-1].status == "stopped"
+    running.process.stdin.close()  # also while paused
+    *_, last = running.rest()
+    assert last.status == "stopped"
+    assert last.result == {"run": RUN, "step": saved_step(project)}
+    assert f"Stopped at step {saved_step(project)}" in last.text
     assert running.ended() == child.STOPPED
     assert running.process.stderr.read().count("not a command") == 4
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A function that runs a job in this process, without anybody attending; its exit status and events."""
+    """A function that runs a job in this process, with these lines coming in; its exit status and events."""
     monkeypatch.setattr(child, "settle", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
-    def run(asked):
-        monkeypatch.setattr(sys, "stdin", io.StringIO())
+    def run(asked, lines=""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
         monkeypatch.setattr(sys, "stdout", out := io.StringIO())
         write_job(asked, tmp_path / "job.json")
         status = child.run(tmp_path / "job.json")
@@ -150,6 +142,15 @@ def test_it_goes_on_when_nobody_said_to_attend(here, project):
     status, events = here(job(project, steps=3))
     assert status == child.DONE
     assert (events[-1].status, events[-1].result["step"]) == ("done", 3)
+
+
+@pytest.mark.parametrize("commands", [["stop"], ["pause", "stop"], ["attend"]])
+def test_it_stops_when_told_to_or_when_nobody_attends_any_more(commands, here, project):
+    lines = "".join(json.dumps({"command": command}) + "\n" for command in commands)
+    status, events = here(job(project), lines)
+    assert status == child.STOPPED
+    assert events[-1].status == "stopped"
+    assert sum(isinstance(event, Stepped) for event in events) < 100
 
 
 def test_a_mistake_is_one_event_and_its_own_status(here, project):
