@@ -3,4 +3,14 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def no_torch():
+    """As in life: a viewer's process never holds torch (run these tests apart from those of the core)."""
+    assert "torch" not in sys.modules
+    yield
+    assert "torch" not in sys.modules
