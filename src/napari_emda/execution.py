@@ -280,7 +280,9 @@ def _suggest(job: SuggestJob) -> Iterator[Event]:
     Candidates.of(volume.shape, job.settings.patch)  # mistakes are told before anything begins
     Box.parse(job.settings.box, volume.shape)
     yield Started("suggest", folder.name if needed else "", str(predictor.compute) if predictor else "cpu", 0)
-    excluded = [r.voxels for r in project.regions() if r.volume == volume.name and r.state != "suggested"]
+    excluded = [
+        r.voxels for r in project.regions() if r.volume == volume.name and r.state not in ("suggested", "replaced")
+    ]
     regions: tuple[dict[str, object], ...] = ()
     for event in suggest(predictor, volume, strategy, job.settings, folder, excluded):
         regions = event.regions if isinstance(event, Suggested) else regions

@@ -228,7 +228,8 @@ class Prediction:
         return known and len(done) >= int(head["tiles"])
 
     def _read(self) -> tuple[dict[str, Any], set[int]]:
-        lines = self.journal.read_text().splitlines() if self.journal.exists() else []
+        text = self.journal.read_text() if self.journal.exists() else ""
+        lines = text[: text.rfind("\n") + 1].splitlines()  # a line without its end was being written in a crash
         try:
             head = json.loads(lines[0]) if lines else {}
         except ValueError:

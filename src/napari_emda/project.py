@@ -25,7 +25,8 @@ from napari_emda.registry import did_you_mean
 
 FORMAT = 1
 CHUNK = 256
-State = Literal["suggested", "accepted", "partial", "skipped"]
+State = Literal["suggested", "accepted", "partial", "skipped", "replaced"]
+"""``replaced``: nobody decided on it before the next suggestions came; it may be suggested again."""
 
 
 class _Model(BaseModel):
@@ -346,7 +347,7 @@ class Project:
         """Record suggestions (``volume``, ``box``, ``score`` each) as the next round; replaces those still open."""
         for region in self.regions():
             if region.state == "suggested":
-                self.record(region.model_copy(update={"state": "skipped"}))
+                self.record(region.model_copy(update={"state": "replaced"}))
         number = self.round + 1
         return [
             self.record(Region(id=uuid.uuid4().hex[:12], strategy=strategy, run=run, round=number, **region))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
@@ -56,7 +57,12 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
             importlib.import_module(module.name)
         for entry in entry_points(group=self._group):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:  # noqa: BLE001 - another package's fault must not take ours along
+                warnings.warn(
+                    f"The {self._kind} '{entry.name}' of {entry.value} cannot be loaded: {error}", stacklevel=2
+                )
         self._complete = True
 
     def names(self) -> list[str]:

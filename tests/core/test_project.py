@@ -254,7 +254,7 @@ def test_rounds_count_and_replace_what_is_still_open(project):
     assert (first.round, project.round) == (1, 1)
     second = region(project)
     assert (second.round, project.round) == (2, 2)
-    assert [r.state for r in project.regions()] == ["skipped", "suggested"]
+    assert [r.state for r in project.regions()] == ["replaced", "suggested"]
 
 
 @pytest.mark.parametrize("torn", [b'{"id": "x", "vol', b"\n\n", '{"id": "Ä'.encode()[:-1], b"\x00" * 20])

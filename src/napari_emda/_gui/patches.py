@@ -65,6 +65,7 @@ class Patches:
         self._drafts, self._accepted = {}, []
         project.suggest(regions, strategy, run)
         self.layer(project.target().name)
+        self._session.remove_previews(self._session.target)
         self.reload()
         self._overview = self.show_uncertainty(visible=True)
 
@@ -74,7 +75,7 @@ class Patches:
         return project
 
     def _draw(self, regions: list[Region]) -> None:
-        session, shown = self._session, [region for region in regions if region.state != "skipped"]
+        session, shown = self._session, [region for region in regions if region.state not in ("skipped", "replaced")]
         if session.project is None or not regions:
             return
         volume = session.project.target().name
@@ -192,8 +193,7 @@ class Patches:
 
     def _hide_overlays(self, volume: str) -> None:
         """What would hide the paint: previews, and the uncertainty that was shown with the suggestions."""
-        for index in range(len(self._project().classes) - 1):
-            self._session.remove_output(f"preview {index}", volume)
+        self._session.remove_previews(volume)
         if self._overview:
             self._overview = False
             self.show_uncertainty(visible=False)
