@@ -18,6 +18,7 @@ from typing import Any
 
 import napari
 import numpy as np
+from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -59,6 +60,8 @@ class Story:
         IMAGES.mkdir(exist_ok=True)
         path = IMAGES / f"{self.prefix}-{name}.png"
         self.viewer.window.screenshot(str(path), canvas_only=False, flash=False)
+        with Image.open(path) as picture:
+            picture.convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
         print(path.name, "-", self.dock.notices.text())
 
     def idle(self, what: str) -> None:

@@ -265,6 +265,8 @@ def test_a_layer_removed_while_its_job_runs(qtbot, ready):
     qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=10_000)
     ready.session.viewer.layers.remove("target")
     assert "The layer 'target' was removed; the training goes on" in ready.notices.text()
+    assert ready.session.viewer.layers["source"].visible
+    assert ready.session.output("preview 0", "target") is None
     value = ready.train.strip.bar.value()
     qtbot.waitUntil(lambda: ready.train.strip.bar.value() > value + 50, timeout=10_000)
 

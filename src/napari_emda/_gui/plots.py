@@ -45,6 +45,8 @@ class LossPlot(pg.PlotWidget):  # type: ignore[misc]
         item.setLabel("bottom", "step")
         item.setLabel("left", "loss")
         item.layout.setContentsMargins(0, 2, 4, 8)
+        item.getAxis("left").enableAutoSIPrefix(False)
+        item.getAxis("bottom").enableAutoSIPrefix(False)
         item.showGrid(x=False, y=True, alpha=0.2)
         item.setMouseEnabled(x=False, y=False)
         self._legend = item.addLegend(offset=(-1, 1), labelTextSize="8pt", colCount=2)

@@ -184,11 +184,22 @@ class Session:
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
+    def remove_previews(self, volume: str) -> None:
+        """Take the previews of a volume away."""
+        for role, name in list(self._outputs):
+            if name == volume and role.startswith("preview"):
+                self.remove_output(role, name)
+
     def _on_layer_removed(self, event: Any) -> None:
         layer = event.value
         volumes = [name for name, image in self._images.items() if image is layer]
         for name in volumes:
             del self._images[name]
+            self.remove_previews(name)
+        if volumes and not self._closed:
+            # An empty canvas helps nobody, and Mesa's drivers crash when the last image that was shown is removed.
+            for image in self._images.values():
+                image.visible = True
         for key in [key for key, output in self._outputs.items() if output is layer]:
             del self._outputs[key]
             volumes.append(key[1])

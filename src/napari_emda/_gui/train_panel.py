@@ -251,7 +251,7 @@ class TrainPanel(QWidget):
             values = np.load(event.path, allow_pickle=False)
         except (OSError, ValueError):  # replaced or removed meanwhile: the next one comes soon
             return
-        if project is None or values.ndim != 3 or self._session.annotating:
+        if project is None or values.ndim != 3 or self._session.annotating or self._session.image(event.volume) is None:
             return
         place, box = self._session.place(event.volume), Box.from_bounds(event.box)
         where = place.arguments(corner=box.start)
