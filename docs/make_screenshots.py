@@ -10,6 +10,7 @@ Without a screen: ``xvfb-run -s "-screen 0 1600x1000x24" python docs/make_screen
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -44,8 +45,8 @@ def wait(condition: Callable[[], bool], what: str, seconds: float = 300) -> None
 class Story:
     """One viewer, one dock, one camera."""
 
-    def __init__(self, prefix: str, steps: int, folder: Path) -> None:
-        self.prefix, self.steps, self.folder = prefix, steps, folder
+    def __init__(self, prefix: str, steps: int) -> None:
+        self.prefix, self.steps = prefix, steps
         self.viewer = napari.Viewer()
         self.viewer.window.resize(*SIZE)
         self.dock: Dock = make_dock(self.viewer)
@@ -61,7 +62,7 @@ class Story:
         path = IMAGES / f"{self.prefix}-{name}.png"
         self.viewer.window.screenshot(str(path), canvas_only=False, flash=False)
         with Image.open(path) as picture:
-            picture.convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size
+            picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)  # a third of the size
         print(path.name, "-", self.dock.notices.text())
 
     def idle(self, what: str) -> None:
@@ -81,7 +82,7 @@ class Story:
         """Make the project."""
         wait(lambda: self.dock.session.catalogue is not None, "the methods are known")
         wait(lambda: bool(self.dock.data.gap.text()), "the domain gap is measured")
-        self.dock.data.folder.setText(str(self.folder))
+        self.dock.data.folder.setText("~/my-project")
         self.dock.data.folder.setModified(True)
         self.shot("1-data")
         self.dock.data.use_layers()
@@ -152,7 +153,7 @@ class Story:
     def export(self) -> None:
         """Write the mask."""
         self.dock.show_only("Export")
-        self.dock.export.path.setText(str(self.folder.parent / "mask.tif"))
+        self.dock.export.path.setText("~/mask.tif")
         self.dock.export.path.setModified(True)
         self.dock.export.export()
         self.idle("exporting ends")
@@ -200,7 +201,8 @@ def main() -> None:
     parser.add_argument("--prefix", default="phantom")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        story = Story(options.prefix, options.steps, Path(folder) / "my-project")
+        story = Story(options.prefix, options.steps)
+        os.environ["HOME"] = os.environ["USERPROFILE"] = folder
         source, labels, target, story.truth, spacing, target_spacing = layers(options)
         story.add(source, labels, target, spacing, target_spacing)
         for chapter in (story.data, story.train, story.annotate, story.predict, story.export):

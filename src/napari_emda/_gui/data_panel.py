@@ -22,7 +22,7 @@ from napari_emda._gui.intake import (
 )
 from napari_emda._gui.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.parts import Sentence, button, column, labelled, row
-from napari_emda._gui.session import Session
+from napari_emda._gui.session import Session, in_short
 from napari_emda.errors import EmdaError
 from napari_emda.project import Project, VolumeEntry
 
@@ -119,7 +119,7 @@ class DataPanel(QWidget):
         layer = choice.layer()
         size.set_value(None if layer is None else spacing_of(layer))
         if not self.folder.isModified():
-            self.folder.setText(str(proposed_folder([self._image(self.target), self._image(self.source)])))
+            self.folder.setText(in_short(proposed_folder([self._image(self.target), self._image(self.source)])))
         self._measure_gap()
 
     def _on_labels(self) -> None:
@@ -165,7 +165,9 @@ class DataPanel(QWidget):
         self._session.in_background(lambda: domain_gap(array_of(source), array_of(target)), show, lambda text: None)
 
     def _browse(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Folder for the project", str(Path(self.folder.text()).parent))
+        folder = QFileDialog.getExistingDirectory(
+            self, "Folder for the project", str(Path(self.folder.text()).expanduser().parent)
+        )
         if folder:
             used = any(Path(folder).iterdir())
             self.folder.setText(str(Path(folder) / "emda-project") if used else folder)
@@ -193,7 +195,7 @@ class DataPanel(QWidget):
         if self._session.runner.busy:
             self._session.say(self._session.runner.busy, "error")
             return
-        picks, classes, folder = self.picks(), self.class_names(), Path(self.folder.text().strip())
+        picks, classes, folder = self.picks(), self.class_names(), Path(self.folder.text().strip()).expanduser()
         self._set_working(True)
         self._session.in_background(
             lambda: check(picks, classes, self._stop), lambda _: self._make(picks, classes, folder), self._fail
@@ -268,7 +270,7 @@ class DataPanel(QWidget):
             "done",
         )
         if not self.folder.isModified():
-            self.folder.setText(str(proposed_folder([self._image(self.target), self._image(self.source)])))
+            self.folder.setText(in_short(proposed_folder([self._image(self.target), self._image(self.source)])))
 
 
 def class_in_name(labels: str, source: str) -> str:

@@ -10,7 +10,7 @@ from napari_emda._gui import runs
 from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.parts import Sentence, button, column, labelled, row
 from napari_emda._gui.predict_panel import refill, volume_names
-from napari_emda._gui.session import Session
+from napari_emda._gui.session import Session, in_short
 from napari_emda.jobs import ExportJob
 
 KINDS: dict[str, tuple[str, str, str]] = {
@@ -66,12 +66,16 @@ class ExportPanel(QWidget):
         """What is to be exported."""
         return str(self.what.currentData())
 
+    def target(self) -> Path:
+        """The file to write."""
+        return Path(self.path.text().strip()).expanduser()
+
     def _propose(self) -> None:
         """A file name, as long as the user has typed none."""
         project = self._session.project
         if project is not None and not self.path.isModified():
             name = self.run.currentText() if self.kind() == "model" else f"{self.volume.currentText()}-{self.kind()}"
-            self.path.setText(str(project.folder.parent / f"{name}{KINDS[self.kind()][1]}"))
+            self.path.setText(in_short(project.folder.parent / f"{name}{KINDS[self.kind()][1]}"))
 
     def why_not(self) -> str:
         """Why nothing can be exported now; empty when it can."""
@@ -91,7 +95,7 @@ class ExportPanel(QWidget):
         self._propose()
 
     def _browse(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Export to", self.path.text(), KINDS[self.kind()][2])
+        path, _ = QFileDialog.getSaveFileName(self, "Export to", str(self.target()), KINDS[self.kind()][2])
         if path:
             suffix = KINDS[self.kind()][1]
             self.path.setText(path if Path(path).suffix else path + suffix)
@@ -111,7 +115,7 @@ class ExportPanel(QWidget):
                     {
                         "project": str(project.folder),
                         "what": self.kind(),
-                        "to": str(Path(self.path.text()).expanduser()),
+                        "to": str(self.target()),
                         "run": self.run.currentText(),
                         "volume": self.volume.currentText(),
                         "threshold": session.threshold,

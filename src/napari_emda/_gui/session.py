@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from napari.components import ViewerModel
@@ -19,6 +21,11 @@ from napari_emda.events import Failed, Finished, Notice
 from napari_emda.project import Project, VolumeEntry
 
 L = TypeVar("L", Image, Labels, Shapes)
+
+
+def in_short(text: object) -> str:
+    """A path, or a sentence with paths in it, with ~ for the home folder."""
+    return str(text).replace(str(Path.home()) + os.sep, "~" + os.sep)
 
 
 class Session:
@@ -59,8 +66,8 @@ class Session:
     # -- what is said --------------------------------------------------------------------------------------------
 
     def say(self, text: str, kind: str = "note") -> None:
-        """Show one sentence in the dock."""
-        self.said.emit(text, kind)
+        """Show one sentence in the dock; the home folder is written as ~."""
+        self.said.emit(in_short(text), kind)
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from napari_emda._gui.forms import SettingsForm
 from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.palette import class_colour
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
-from napari_emda._gui.session import Session
+from napari_emda._gui.session import Session, in_short
 from napari_emda.data.volume import Box
 from napari_emda.events import Failed, Finished, Preview, Started, Stepped
 from napari_emda.jobs import TrainJob
@@ -261,7 +261,7 @@ class TrainPanel(QWidget):
     def _on_ended(self, last: Finished | Failed) -> None:
         if self._timer.isActive():  # it was a training
             self._timer.stop()
-            self.outcome.show_text(last.text, "done" if isinstance(last, Finished) else "error")
+            self.outcome.show_text(in_short(last.text), "done" if isinstance(last, Finished) else "error")
         self.update_state()
 
 
