@@ -75,7 +75,8 @@ class Demo:
 
     def supervised(self) -> float:
         """The ceiling: as many steps, on all labels of the target's upper half, in a project of its own."""
-        image, folder = self.project.entry("target").image, self.project.folder
+        folder = self.project.folder
+        image = folder / self.project.entry("target").image
         with Project.create(folder.with_name(folder.name + "-supervised"), CLASSES) as ceiling:
             ceiling.add_volume(image, "source", labels=self.truth, name="labelled")
             ceiling.add_volume(image, "target", name="target")

@@ -36,6 +36,8 @@ from napari_emda.settings import PredictSettings
 from napari_emda.train import CHECKPOINT, Training, fit, seed_of
 
 PREVIEW_SECONDS = 2.0
+SLOWEST_PREVIEW = 4.0
+"""Seconds between two previews, however much each costs."""
 SUFFIXES = {
     **dict.fromkeys(("mask", "objects", "probabilities"), VOLUME_SUFFIXES),
     "table": (".csv",),
@@ -205,10 +207,10 @@ class _Previews:
         self._cost = 0.0
 
     def due(self, step: int) -> Iterator[Event]:
-        """A Preview, when the view changed or some time went by; at most a fifth of the time goes into them."""
-        wait = max(PREVIEW_SECONDS, 4 * self._cost)
+        """A Preview, when the view changed or some time went by; as a rule a fifth of the time goes into them."""
+        wait = max(PREVIEW_SECONDS, min(4 * self._cost, SLOWEST_PREVIEW))
         now = time.perf_counter()
-        if now - self._last < (4 * self._cost if self._view.changed else wait):
+        if now - self._last < (min(4 * self._cost, SLOWEST_PREVIEW) if self._view.changed else wait):
             return
         wish = self._view.get()
         if wish is None or wish[0] not in self._volumes:

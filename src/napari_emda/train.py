@@ -26,6 +26,8 @@ from napari_emda.nn.unet import measure_statistics
 
 CHECKPOINT = "checkpoint.safetensors"
 _STATISTICS_BATCHES = 20
+_REPORT_SECONDS = 2.0
+"""A slow training reports more often than every so many steps, so that a viewer can show how it goes."""
 _SAVE_SECONDS = 60.0
 """A slow training is saved more often than every so many steps: a crash costs a minute, not an hour."""
 
@@ -234,7 +236,7 @@ def fit(training: Training) -> Iterator[Event]:
     """Train to the end of the settings' steps; to stop, stop iterating: what was learnt so far is saved.
 
     Yields:
-        Stepped every ``report_every`` steps, Saved every ``save_every`` steps and at least once a minute, Notice when
+        Stepped every ``report_every`` steps or two seconds, Saved every ``save_every`` steps and at least once a minute, Notice when
         something must be known.
 
     Raises:
@@ -252,7 +254,8 @@ def fit(training: Training) -> Iterator[Event]:
                 torch.set_num_threads(threads)  # the prefetching thread keeps to one
             yield from _one_step(training, training.on_device(batch, step), step, meter)
             done = step + 1
-            if done % settings.report_every == 0 or done == settings.steps:
+            slow = time.perf_counter() - meter.since > _REPORT_SECONDS
+            if done % settings.report_every == 0 or done == settings.steps or slow:
                 meter.check(done)
                 yield meter.report(done, settings.steps)
             late = time.perf_counter() - last_save > _SAVE_SECONDS

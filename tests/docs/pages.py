@@ -7,13 +7,19 @@ are for reading only.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
+
+from napari_emda import cli
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -32,6 +38,13 @@ class Block:
 def blocks(page: str) -> list[Block]:
     text = (DOCS / page).read_text(encoding="utf-8")
     return [Block(language, title or "", body) for language, title, body in _FENCE.findall(text)]
+
+
+def _status(arguments: list[str]) -> int:
+    try:
+        cli.main(arguments)
+    except SystemExit as left:
+        return int(left.code or 0)
 
 
 class Reader:
@@ -65,7 +78,21 @@ class Reader:
         self.commands.append(command)
         program, *arguments = shlex.split(command)
         assert program == "napari-emda", command
-        return self._run([sys.executable, "-m", "napari_emda", *arguments], page, command)
+        if "PYTHONPATH" in self._environment or "--what model" in command:  # another package; leaves files open
+            return self._run([sys.executable, "-m", "napari_emda", *arguments], page, command)
+        out, err = io.StringIO(), io.StringIO()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # in this process, which has loaded torch already: a process for each command would take a minute more
+        with (
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch("napari_emda.compute.settle"),  # this process keeps its priority
+        ):
+            self.status = _status(arguments)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return err.getvalue() + out.getvalue()
 
     def _run(self, command: list[str], page: str, what: str) -> str:
         done = subprocess.run(
