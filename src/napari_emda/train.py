@@ -236,8 +236,8 @@ def fit(training: Training) -> Iterator[Event]:
     """Train to the end of the settings' steps; to stop, stop iterating: what was learnt so far is saved.
 
     Yields:
-        Stepped every ``report_every`` steps or two seconds, Saved every ``save_every`` steps and at least once a minute, Notice when
-        something must be known.
+        Stepped every ``report_every`` steps or two seconds, Saved every ``save_every`` steps and at least once a
+        minute, Notice when something must be known.
 
     Raises:
         JobError: the loss is no longer a number, or not even one patch fits the memory.
