@@ -62,7 +62,9 @@ class Story:
         path = IMAGES / f"{self.prefix}-{name}.png"
         self.viewer.window.screenshot(str(path), canvas_only=False, flash=False)
         with Image.open(path) as picture:
-            picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)  # a third of the size
+            picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(
+                path, optimize=True
+            )  # a third of the size
         print(path.name, "-", self.dock.notices.text())
 
     def idle(self, what: str) -> None:
