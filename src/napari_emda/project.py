@@ -222,6 +222,9 @@ class Project:
             return Path(os.path.relpath(path, self.folder)).as_posix()
         return str(path)
 
+    def _path(self, path: str) -> Path:
+        return Path(os.path.normpath(self.folder / path))
+
     def store(self, name: str, array: NDArray[Any]) -> Path:
         """Keep an array that lived in memory alone under ``volumes/``; returns its path."""
         path = self.folder / "volumes" / f"{self._free_name(name)}-{uuid.uuid4().hex[:6]}.zarr"
@@ -241,8 +244,8 @@ class Project:
     def volume(self, name: str) -> Volume:
         """A volume with its labels and annotations, opened lazily; DataError when a file is gone or was changed."""
         entry = self.entry(name)
-        image = open_image(self.folder / entry.image).array
-        labels = None if entry.labels is None else open_labels(self.folder / entry.labels).array
+        image = open_image(self._path(entry.image)).array
+        labels = None if entry.labels is None else open_labels(self._path(entry.labels)).array
         annotations = self.annotations(name)
         if labels is not None and tuple(labels.shape) != tuple(image.shape):
             raise DataError(f"The labels of '{name}' no longer have the shape of the image: put the old file back.")
@@ -279,7 +282,7 @@ class Project:
             return zarr.open_array(path, mode="r+" if create else "r")
         if not create:
             return None
-        shape = open_image(self.folder / self.entry(name).image).array.shape
+        shape = open_image(self._path(self.entry(name).image)).array.shape
         return zarr.create_array(
             path, shape=shape, dtype="uint8", chunks=(1, min(CHUNK, shape[1]), min(CHUNK, shape[2])), fill_value=0
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import struct
@@ -36,6 +37,18 @@ IMAGEJ_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 WRITABLE_TYPES = (*IMAGEJ_TYPES, np.dtype(np.uint32))
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tifffile from saying on standard error, in its own words, what our one sentence says."""
+    logger = logging.getLogger("tifffile")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+@_quiet()
 def open_tiff(path: Path) -> Stored:
     """Open a TIFF stack or image: a memory map where it is uncompressed, else decoded strip by strip.
 
@@ -111,7 +124,10 @@ def _section_axis(series: tifffile.TiffPageSeries, path: Path) -> int | None:
     axes, shape = series.axes, series.shape
     samples = dict(zip(axes, shape, strict=True)).get("S", 1)
     if samples > 1:
-        raise DataError(f"{path.name} is a colour image ({samples} values a pixel): convert it to grey values.")
+        sections = ", or save it as a stack of grey sections if that is what it is" if axes[0] == "S" else ""
+        raise DataError(
+            f"{path.name} is a colour image ({samples} values a pixel): convert it to grey values{sections}."
+        )
     long = [i for i, n in enumerate(shape[:-2]) if n > 1]
     if axes[-2:] != "YX" or len(long) > 1:
         sizes = ", ".join(f"{name} {n}" for name, n in zip(axes, shape, strict=True))
