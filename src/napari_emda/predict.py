@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
@@ -255,6 +255,18 @@ class Prediction:
             self.folder / group / self.name, shape=shape, dtype="uint8", chunks=chunks, fill_value=0, overwrite=True
         )
 
+    def writer(self, *, uncertainty: bool) -> Callable[[Box, Bytes, Bytes | None], None]:
+        """A function that puts the probabilities and the uncertainty of a box of voxels on disk."""
+        probabilities = zarr.open_array(self.folder / "probabilities.zarr" / self.name, mode="r+")
+        doubts = zarr.open_array(self.folder / "uncertainty.zarr" / self.name, mode="r+") if uncertainty else None
+
+        def write(box: Box, values: Bytes, doubt: Bytes | None) -> None:
+            probabilities[(slice(None), *box.slices)] = values
+            if doubts is not None and doubt is not None:
+                doubts[box.slices] = doubt
+
+        return write
+
     def tile_done(self, index: int) -> None:
         """Note that a tile is on disk."""
         with self.journal.open("a") as file:
@@ -301,18 +313,7 @@ def _predict_tiles(
     if not left:
         return
     statistics, domain = predictor.statistics_of(view.volume), predictor.domain_of(view.volume)
-    probabilities = zarr.open_array(prediction.folder / "probabilities.zarr" / prediction.name, mode="r+")
-    uncertainty = (
-        zarr.open_array(prediction.folder / "uncertainty.zarr" / prediction.name, mode="r+")
-        if settings.uncertainty
-        else None
-    )
-
-    def write(tile: Tile, values: Bytes, doubt: Bytes | None) -> None:
-        probabilities[(slice(None), *tile.native.slices)] = values
-        if uncertainty is not None and doubt is not None:
-            uncertainty[tile.native.slices] = doubt
-
+    write = prediction.writer(uncertainty=settings.uncertainty)
     images = prefetched(lambda i: read_tile(view, tiles[left[i]], statistics), 0, len(left), ahead=2)
     with ThreadPoolExecutor(1, "write") as writer:
         waiting: tuple[int, Future[None]] | None = None
@@ -323,11 +324,11 @@ def _predict_tiles(
                     view, tiles[index], predictor.probabilities(on_device, domain, flips=settings.flips)
                 )
                 values = np.moveaxis(foreground_bytes(result), 0, 1)
-                doubt = to_bytes(entropy(result)) if uncertainty is not None else None
+                doubt = to_bytes(entropy(result)) if settings.uncertainty else None
                 if waiting is not None:
                     waiting[1].result()
                     yield waiting[0]
-                waiting = index, writer.submit(write, tiles[index], values, doubt)
+                waiting = index, writer.submit(write, tiles[index].native, values, doubt)
             if waiting is not None:
                 waiting[1].result()
                 yield waiting[0]
