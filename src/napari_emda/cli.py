@@ -112,7 +112,7 @@ def create(
     target_spacing: Spacing | None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Check everything, then make the project; returns its volumes and what to know of them."""
-    from napari_emda.project import check_pair
+    from napari_emda.data.checks import check_pair
 
     notices = check_pair(source, target, classes, spacing, target_spacing)
     with Project.create(folder, classes) as project:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from napari_emda.durable import write_text
 from napari_emda.errors import JobError
-from napari_emda.project import write_text
 from napari_emda.settings import PredictSettings, QuerySettings, Settings, TrainSettings
 
 

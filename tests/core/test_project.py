@@ -7,16 +7,19 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from sklearn.metrics import confusion_matrix
 
-from napari_emda import project as project_module
+from napari_emda import project_folder
 from napari_emda.data.sampling import PatchSampler
 from napari_emda.data.volume import IGNORE, Box
 from napari_emda.errors import DataError, JobError
-from napari_emda.project import Project, Region
+from napari_emda.project import Project
+from napari_emda.regions import Region
 
 BOX = Box((1, 10, 20), (2, 26, 36))
 
@@ -141,7 +144,7 @@ def test_a_lock_that_cannot_be_written_is_explained(project, monkeypatch):
     def acquire(*_, **__):
         raise PermissionError(30, "Read-only file system")
 
-    monkeypatch.setattr(project_module.FileLock, "acquire", acquire)
+    monkeypatch.setattr(project_folder.FileLock, "acquire", acquire)
     refused(
         project.folder, r"cannot be written \(Read-only file system\): copy it to a folder that can", exclusive=True
     )
@@ -305,3 +308,67 @@ def test_runs_are_numbered_and_count_once_they_have_a_model(project):
     assert project.new_run("ynet").name == "003-ynet"
     with pytest.raises(JobError, match=r"no run '001-ynt' with a model\. Did you mean '001-ynet'\?"):
         project.run("001-ynt")
+
+
+# -- how far the model agreed ------------------------------------------------------------------------------------
+
+
+def with_prediction(project, values):
+    """A run that has predicted the target."""
+    run = project.new_run("histogram")
+    (run / "checkpoint.safetensors").touch()
+    zarr.open_group(run / "probabilities.zarr", mode="a")
+    zarr.create_array(run / "probabilities.zarr" / "target", data=values[None].astype(np.uint8), chunks=(1, 1, 96, 96))
+    return run.name
+
+
+def test_an_accepted_patch_keeps_how_far_the_model_agreed(project, phantoms, noise):
+    truth = phantoms["target"][1][BOX.slices]
+    guess = np.where(noise.random((4, 96, 96)) < 0.2, 255, 0)
+    run = with_prediction(project, guess)
+    (made,) = project.suggest([{"volume": "target", "box": str(BOX), "score": 1}], "entropy", run)
+    done = project.annotate(made, truth + 1)
+    predicted = guess[BOX.slices] > 127
+    np.testing.assert_array_equal(done.confusion, confusion_matrix(truth.ravel(), predicted.ravel()))
+    assert done.changed == (truth != predicted).sum()
+    painted = np.zeros(BOX.shape, np.uint8)
+    painted[0, :4] = truth[0, :4] + 1
+    part = project.annotate(made, painted, complete=False)
+    np.testing.assert_array_equal(part.confusion, confusion_matrix(truth[0, :4].ravel(), predicted[0, :4].ravel()))
+    assert Project.open(project.folder).regions() == [part]
+
+
+def test_without_a_prediction_nothing_is_said_of_the_model(project, phantoms):
+    done = project.annotate(region(project), phantoms["target"][1][BOX.slices] + 1)
+    assert done.confusion == ()
+    assert done.changed == phantoms["target"][1][BOX.slices].sum()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells the name of an open file")
+def test_what_is_accepted_is_on_the_disk_itself_before_it_is_recorded(project, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.path.realpath(f"/proc/self/fd/{number}")))
+    made = region(project)
+    synced.clear()
+    project.annotate(made, np.full(BOX.shape, 2))
+    array = project.folder / "annotations" / "target.zarr"
+    chunk = array / "c" / "1" / "0" / "0"
+    folders = [*chunk.parents[:3], array, array.parent]
+    assert [path for path in map(str, (chunk, *folders)) if path not in synced] == []
+    assert synced.index(str(chunk)) < synced.index(str(project.folder / "regions.jsonl"))
+    assert synced[-1] == str(project.folder / "regions.jsonl")
+
+
+@pytest.mark.parametrize("zero", ["background", "unannotated"])
+def test_labels_are_imported_where_nothing_is_annotated(zero, project, phantoms):
+    truth = phantoms["target"][1]
+    project.annotate(region(project), np.full(BOX.shape, 2))
+    imported = project.import_labels(truth * 7, "target", zero)
+    ids = project.volume("target").read_labels(Box.whole(truth.shape))
+    assert (ids[BOX.slices] == 1).all()
+    inside = np.zeros(truth.shape, bool)
+    inside[BOX.slices] = True
+    np.testing.assert_array_equal(ids[~inside], np.where(truth > 0, 1, 0 if zero == "background" else IGNORE)[~inside])
+    assert (imported.strategy, imported.state) == ("imported", "partial")
+    with pytest.raises(DataError, match="same shape"):
+        project.import_labels(truth[1:], "target")

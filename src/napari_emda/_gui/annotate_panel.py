@@ -21,7 +21,7 @@ from napari_emda._gui.session import Session
 from napari_emda._gui.thumbnails import ClassButtons, canvas_of, thumbnail
 from napari_emda.events import Suggested
 from napari_emda.jobs import SuggestJob, TrainJob
-from napari_emda.project import Region
+from napari_emda.regions import Region
 from napari_emda.settings import QuerySettings
 
 _ICON = 44

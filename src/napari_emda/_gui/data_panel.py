@@ -24,7 +24,8 @@ from napari_emda._gui.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.parts import Sentence, button, column, labelled, row
 from napari_emda._gui.session import Session, in_short
 from napari_emda.errors import EmdaError
-from napari_emda.project import Project, VolumeEntry
+from napari_emda.project import Project
+from napari_emda.project_file import VolumeEntry
 
 _ZERO = {"0 means background": "background", "0 means not annotated": "unannotated"}
 

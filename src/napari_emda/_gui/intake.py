@@ -19,7 +19,8 @@ from napari_emda._gui.adapters import Triple, array_of, check_fit, path_of, refu
 from napari_emda.data.checks import check_image, check_labels, check_spacing
 from napari_emda.data.volume import Array, Domain, LabelsZero
 from napari_emda.errors import DataError
-from napari_emda.project import Project, VolumeEntry
+from napari_emda.project import Project
+from napari_emda.project_file import VolumeEntry
 
 FACTOR = 2
 """Pixel sizes that differ by more are pointed out."""

@@ -14,7 +14,8 @@ from napari_emda._gui.adapters import look_at
 from napari_emda._gui.palette import annotation_colours, score_colours
 from napari_emda._gui.session import Session
 from napari_emda._gui.views import Draft, classify
-from napari_emda.project import Project, Region
+from napari_emda.project import Project
+from napari_emda.regions import Region
 
 OPEN = "suggested"
 Bytes = NDArray[np.uint8]

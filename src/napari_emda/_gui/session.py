@@ -18,7 +18,8 @@ from napari_emda._gui.jobs import COMMAND, NOUNS, AnyJob, Runner, in_background
 from napari_emda.data.files import open_image, open_labels
 from napari_emda.errors import EmdaError
 from napari_emda.events import Failed, Finished, Notice
-from napari_emda.project import Project, VolumeEntry
+from napari_emda.project import Project
+from napari_emda.project_file import VolumeEntry
 
 L = TypeVar("L", Image, Labels, Shapes)
 

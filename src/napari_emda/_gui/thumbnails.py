@@ -14,7 +14,7 @@ from napari_emda._gui.adapters import array_of
 from napari_emda._gui.palette import class_colour
 from napari_emda._gui.parts import button
 from napari_emda._gui.session import Session
-from napari_emda.project import Region
+from napari_emda.regions import Region
 
 
 def thumbnail(session: Session, region: Region, side: int) -> QIcon:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from napari_emda.data.files import open_image, open_labels
 from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 
@@ -67,6 +69,42 @@ def check_labels(name: str, labels: Array, shape: Sequence[int], classes: int) -
             f"to {classes - 1} or name more classes."
         )
     return sorted(values)
+
+
+def check_pair(
+    source: tuple[str | Path, str | Path],
+    target: str | Path | None,
+    classes: tuple[str, ...],
+    spacing: tuple[float, float, float] | None = None,
+    target_spacing: tuple[float, float, float] | None = None,
+) -> list[str]:
+    """Check the files of a new project before anything is made; DataError with one sentence.
+
+    Labels that fit the target but not the source mean that the two were swapped.
+
+    Returns:
+        What the user should know although it is no mistake, a sentence each.
+    """
+    image, labels = open_image(Path(source[0])), open_labels(Path(source[1]))
+    other = None if target is None else open_image(Path(target))
+    shape = tuple(labels.array.shape)
+    if other is not None and shape == tuple(other.array.shape) != tuple(image.array.shape):
+        raise DataError(
+            "The labels fit the target and not the source: swap source and target, the source has the labels."
+        )
+    pairs = [(source[0], image, spacing)] + ([(target, other, target_spacing)] if target and other else [])
+    for path, stored, given in pairs:
+        name = Path(path).name
+        check_spacing(name, given or (stored.spacing if stored.unit == "nm" else None))
+        check_image(name, stored.array)
+    name = Path(source[1]).name
+    values = check_labels(Path(source[0]).name, labels.array, image.array.shape, len(classes))
+    if len(classes) == 2 and len(values) > 2:
+        return [
+            f"The labels {name} hold {len(values)} different values, and all above 0 count as '{classes[1]}': name "
+            "more classes with --classes if they are classes, and choose another file if they are grey values."
+        ]
+    return []
 
 
 def _size(shape: Sequence[int]) -> str:

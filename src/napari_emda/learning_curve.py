@@ -1,0 +1,187 @@
+"""How well the model agreed with what the user then drew, round by round, and whether another round will pay.
+
+The model is compared on patches that it had not seen: its prediction was made before the user's answer. An audit's
+patches were drawn by lot, so it estimates the score on the volume; the patches of other rounds were chosen for being
+hard, so theirs is a lower one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap, norm, t
+
+from napari_emda.regions import ANNOTATED, AUDIT, IMPORTED, Confusion, Region
+
+RESAMPLES = 2000
+LEVEL = 0.95
+GOOD = 0.9
+"""IoU above which the model and the user differ by little more than the drawing of outlines (one pixel: about 0.06)."""
+GAIN = 0.02
+"""Gain in IoU over two rounds below which another one is unlikely to pay."""
+
+Counts = NDArray[np.int64]
+
+
+def confusion(predicted: NDArray[np.uint8], annotated: NDArray[np.uint8], classes: int) -> Confusion:
+    """Voxels by annotated and predicted class.
+
+    Args:
+        predicted: class ids.
+        annotated: class ids + 1 of the same shape, 0 where nothing is annotated; those are not counted.
+        classes: their number.
+    """
+    known = annotated > 0
+    pairs = (annotated[known].astype(np.int64) - 1) * classes + predicted[known]
+    return tuple(map(tuple, np.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()))
+
+
+def iou(confusions: Counts) -> NDArray[np.float64]:
+    """Intersection over union, the mean over the foreground classes that are there.
+
+    Args:
+        confusions: (..., C, C) voxels by annotated and predicted class.
+
+    Returns:
+        Shape (...); 1 where neither has any foreground.
+    """
+    return _mean_of(confusions, lambda hits, either: hits / (either - hits))
+
+
+def dice(confusions: Counts) -> NDArray[np.float64]:
+    """Dice coefficient, as `iou`."""
+    return _mean_of(confusions, lambda hits, either: 2 * hits / either)
+
+
+def _mean_of(confusions: Counts, score: Callable[[Counts, Counts], NDArray[np.float64]]) -> NDArray[np.float64]:
+    hits = np.diagonal(confusions, axis1=-2, axis2=-1)[..., 1:]
+    either = (confusions.sum(-1) + confusions.sum(-2))[..., 1:]
+    there = either > 0
+    scores = score(hits, np.where(there, either, 1)) * there
+    count = there.sum(-1)
+    return np.where(count > 0, scores.sum(-1) / np.maximum(count, 1), 1.0)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score and its 95 % interval; the interval is the whole range when there is one patch."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
+
+
+def estimate(confusions: Sequence[Confusion], score: Callable[[Counts], NDArray[np.float64]]) -> Estimate:
+    """A score over patches, with a bootstrap interval over the patches.
+
+    Patches, not voxels, are drawn again, since voxels of one patch are alike. The percentiles are expanded for small
+    samples (Hesterberg 2015, section 5.3, doi:10.1080/00031305.2015.1089789): in a simulation, the interval of five
+    patches held the truth in 83 % of draws without that, and in 92 % with it.
+    """
+    counts = np.array(confusions, np.int64)
+    value = float(score(counts.sum(0)))
+    if len(counts) < 2:
+        return Estimate(value, 0.0, 1.0)
+    interval = bootstrap(
+        (np.arange(len(counts)),),
+        lambda index, axis: score(counts[index].sum(axis=-3)),
+        n_resamples=RESAMPLES,
+        batch=200,
+        confidence_level=_expanded(len(counts)),
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high))
+
+
+def _expanded(count: int) -> float:
+    """The level at which percentiles of so small a sample hold the truth about as often as `LEVEL` says."""
+    reach = t.ppf((1 + LEVEL) / 2, count - 1) * (count / (count - 1)) ** 0.5
+    return float(1 - 2 * norm.sf(reach))
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of annotation told about the model that it began with.
+
+    Attributes:
+        number: counts from 1.
+        audit: whether its patches were drawn by lot.
+        run: the run whose model was compared.
+        patches: how many were compared.
+        iou, dice: agreement of the model with the user.
+        changed: share of the voxels that the user changed.
+    """
+
+    number: int
+    audit: bool
+    run: str
+    patches: int
+    iou: Estimate
+    dice: Estimate
+    changed: float
+
+
+def rounds(regions: Sequence[Region]) -> list[Round]:
+    """The rounds in which the model was compared with the user, in order; patches without a prediction are left out."""
+    groups: dict[tuple[int, bool, str], list[Region]] = {}
+    for region in regions:
+        if region.annotated and region.confusion:
+            groups.setdefault((region.round, region.strategy == AUDIT, region.run), []).append(region)
+    return [_round(*key, groups[key]) for key in sorted(groups)]
+
+
+def _round(number: int, audit: bool, run: str, regions: list[Region]) -> Round:
+    confusions = [region.confusion for region in regions]
+    voxels = int(np.sum(confusions))
+    return Round(
+        number=number,
+        audit=audit,
+        run=run,
+        patches=len(regions),
+        iou=estimate(confusions, iou),
+        dice=estimate(confusions, dice),
+        changed=sum(region.changed for region in regions) / max(voxels, 1),
+    )
+
+
+def advice(done: Sequence[Round]) -> str:
+    """Why another round is unlikely to pay, in one sentence; empty when it may, or when that cannot be told yet."""
+    audits = [each for each in done if each.audit]
+    if audits and audits[-1] is done[-1] and audits[-1].iou.low >= GOOD:
+        return (
+            f"Another round is unlikely to pay: by lot, the model agrees with you to IoU {audits[-1].iou}, which is "
+            "about as well as outlines can be drawn."
+        )
+    suggested = [each for each in done if not each.audit]
+    if suggested and suggested[-1].patches > 2 and suggested[-1].iou.low >= GOOD:
+        return (
+            f"Another round is unlikely to pay: even on the hardest patches the model agrees with you to IoU "
+            f"{suggested[-1].iou}, and you changed {suggested[-1].changed:.1%} of their pixels."
+        )
+    last = [each for each in suggested if each.patches > 2][-3:]
+    if len(last) == 3 and max(each.iou.value for each in last[1:]) < last[0].iou.value + GAIN:
+        values = ", ".join(f"{each.iou.value:.2f}" for each in last)
+        return (
+            f"Another round like these is unlikely to pay: the last three found an IoU of {values}. Audit to see "
+            "whether the rest of the volume got better, or train longer."
+        )
+    return ""
+
+
+def summary(regions: Sequence[Region]) -> str:
+    """What was annotated so far and how long it took: "12 patches, 9 minutes, 3 % of their pixels changed"."""
+    done = [region for region in regions if region.state in ANNOTATED and region.strategy != IMPORTED]
+    if not done:
+        return ""
+    seconds = sum(region.seconds for region in regions)
+    took = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    changed = sum(region.changed for region in done) / sum(region.voxels.size for region in done)
+    patches = "1 patch" if len(done) == 1 else f"{len(done)} patches"
+    return f"{patches}, {took}, {changed:.1%} of their pixels changed."

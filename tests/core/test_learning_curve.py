@@ -1,0 +1,159 @@
+"""Agreement of the model with the user: equal to scikit-learn's scores, with intervals that hold the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
+
+from napari_emda.audit import draw
+from napari_emda.data.volume import Box
+from napari_emda.errors import DataError
+from napari_emda.learning_curve import Estimate, Round, advice, confusion, dice, estimate, iou, rounds, summary
+from napari_emda.regions import Region
+
+
+def pair(noise, classes, size=400):
+    """Annotated classes (flat) and a prediction that is right three times out of four."""
+    truth = noise.integers(0, classes, size)
+    return truth, np.where(noise.random(size) < 0.75, truth, noise.integers(0, classes, size))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_scores_are_those_of_scikit_learn(classes, noise):
+    truth, predicted = pair(noise, classes)
+    counts = confusion(predicted.astype(np.uint8), (truth + 1).astype(np.uint8), classes)
+    np.testing.assert_array_equal(counts, confusion_matrix(truth, predicted))
+    foreground = list(range(1, classes))
+    expected = jaccard_score(truth, predicted, labels=foreground, average="macro")
+    assert iou(np.array(counts)) == pytest.approx(expected)
+    assert dice(np.array(counts)) == pytest.approx(f1_score(truth, predicted, labels=foreground, average="macro"))
+
+
+def test_what_is_not_annotated_does_not_count(noise):
+    truth, predicted = pair(noise, 2)
+    seen = noise.random(truth.size) < 0.3
+    counts = confusion(predicted.astype(np.uint8), np.where(seen, truth + 1, 0).astype(np.uint8), 2)
+    np.testing.assert_array_equal(counts, confusion_matrix(truth[seen], predicted[seen]))
+
+
+def test_a_class_that_is_nowhere_does_not_count():
+    counts = np.array([[50, 0, 0], [0, 10, 0], [0, 0, 0]])
+    assert iou(counts) == dice(counts) == 1
+    assert iou(np.array([[50, 0], [0, 0]])) == 1
+    assert iou(np.array([[50, 5], [0, 0]])) == 0
+
+
+def patches(noise, count):
+    """Patches whose share of foreground and of mistakes differ, as a population of confusions."""
+    for _ in range(count):
+        foreground, wrong = noise.integers(20, 300), noise.beta(2, 8)
+        missed = noise.binomial(foreground, wrong)
+        invented = noise.binomial(foreground, noise.beta(2, 8))
+        yield (1000 - foreground - invented, invented), (missed, foreground - missed)
+
+
+@pytest.mark.parametrize(("size", "least"), [(5, 0.75), (20, 0.88)])
+def test_the_interval_holds_the_score_of_the_whole(size, least, noise):
+    population = np.array(list(patches(noise, 500)))
+    whole = jaccard_from(population.sum(0))
+    draws = [estimate(population[noise.choice(500, size, replace=False)], iou) for _ in range(60)]
+    held = np.mean([each.low <= whole <= each.high for each in draws])
+    assert held >= least
+    assert np.mean([each.value for each in draws]) == pytest.approx(whole, abs=0.02)
+    assert np.mean([each.high - each.low for each in draws]) < 0.3
+
+
+def jaccard_from(counts):
+    (_, invented), (missed, hits) = counts
+    return hits / (hits + missed + invented)
+
+
+def test_one_patch_tells_nothing_of_the_interval(noise):
+    (counts,) = patches(noise, 1)
+    assert estimate([counts], iou) == Estimate(jaccard_from(counts), 0, 1)
+
+
+def region(number, *, strategy="entropy", run="001-a", state="accepted", counts=((80, 5), (5, 10)), **values):
+    told = {"changed": 10, "seconds": 30.0, "confusion": counts, **values}
+    return Region(id=f"{number}", volume="t", box="0:1,0:10,0:10", strategy=strategy, run=run, state=state, **told)
+
+
+def test_rounds_keep_audits_and_models_apart():
+    regions = [
+        region(1, round=1),
+        region(2, round=1),
+        region(3, round=2, run="002-b", strategy="audit"),
+        region(4, round=2, run="002-b", strategy="own"),
+        region(5, round=2, run="002-b", state="skipped"),
+        region(6, round=2, counts=(), run=""),
+    ]
+    made = rounds(regions)
+    assert [(r.number, r.audit, r.run, r.patches) for r in made] == [
+        (1, False, "001-a", 2),
+        (2, False, "002-b", 1),
+        (2, True, "002-b", 1),
+    ]
+    assert made[0].iou.value == pytest.approx(0.5)
+    assert made[0].dice.value == pytest.approx(2 / 3)
+    assert made[0].changed == pytest.approx(0.1)
+
+
+def a_round(number, value, *, half=0.1, audit=False, patches=5):
+    score = Estimate(value, value - half, min(1.0, value + half))
+    return Round(number, audit, f"{number:03d}", patches, score, score, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([], ""),
+        ([(0.5, {})], ""),
+        ([(0.5, {}), (0.6, {}), (0.7, {})], ""),
+        ([(0.5, {}), (0.95, {"half": 0.02})], "even on the hardest patches"),
+        ([(0.95, {"half": 0.02, "patches": 2})], ""),
+        ([(0.5, {}), (0.93, {"half": 0.02, "audit": True})], "by lot"),
+        ([(0.7, {}), (0.71, {}), (0.70, {})], "0.70, 0.71, 0.70"),
+        ([(0.7, {}), (0.71, {}), (0.78, {})], ""),
+    ],
+)
+def test_advice_comes_when_the_numbers_say_so(values, words):
+    text = advice([a_round(k + 1, value, **options) for k, (value, options) in enumerate(values)])
+    assert (words in text) if words else not text
+    assert not text or "unlikely to pay" in text
+
+
+def test_the_summary_counts_patches_minutes_and_changes():
+    assert summary([]) == ""
+    assert summary([region(1)]) == "1 patch, 30 seconds, 10.0% of their pixels changed."
+    done = [region(k) for k in range(12)] + [region(99, state="skipped", seconds=180.0)]
+    assert summary(done) == "12 patches, 9 minutes, 10.0% of their pixels changed."
+
+
+# -- the audit's lot ---------------------------------------------------------------------------------------------
+
+
+def test_every_tile_without_annotations_has_the_same_chance():
+    shapes = {"a": (2, 40, 50), "b": (1, 32, 16)}
+    annotated = {"a": [Box((0, 10, 10), (1, 20, 20))]}
+    seen = {name: np.zeros(shape, int) for name, shape in shapes.items()}
+    lots = 600
+    for seed in range(lots):
+        drawn = draw(shapes, annotated, patch=16, count=4, seed=seed)
+        assert len(set(drawn)) == 4
+        for name, box in drawn:
+            seen[name][box.slices] += 1
+    assert seen["a"][0, :32, :32].sum() == 0
+    free = np.concatenate([seen["a"][1].ravel(), seen["b"].ravel(), seen["a"][0, :, 32:].ravel()])
+    tiles = 12 + 2 + 8 - 2
+    assert free.min() > 0
+    np.testing.assert_allclose(free, lots * 4 / tiles, rtol=0.35)
+
+
+def test_the_lot_is_seeded_and_ends_when_nothing_is_left():
+    shapes = {"a": (1, 32, 32)}
+    options = {"patch": 16, "count": 9}
+    assert draw(shapes, {}, seed=3, **options) == draw(shapes, {}, seed=3, **options)
+    assert len(draw(shapes, {}, seed=0, **options)) == 4
+    with pytest.raises(DataError, match="choose a smaller patch"):
+        draw(shapes, {"a": [Box.whole((1, 32, 32))]}, seed=0, **options)
