@@ -11,6 +11,7 @@ from napari_emda.nn.unet import (
     AttentionGate,
     Decoder,
     DomainBatchNorm2d,
+    Doubling,
     UNet,
     WithSoftmax,
     evaluating,
@@ -225,3 +226,9 @@ def test_the_exported_network_gives_the_probabilities_of_its_domain():
         with in_domain(net, "target"):
             expected = net(x).exp() / net(x).exp().sum(1, keepdim=True)
         torch.testing.assert_close(WithSoftmax(net, "target")(x), expected)
+
+
+def test_doubling_is_torchs_transposed_convolution():
+    layer, x = Doubling(6, 4), torch.randn(2, 6, 5, 7)
+    expected = torch.nn.functional.conv_transpose2d(x, layer.weight, layer.bias, stride=2)
+    torch.testing.assert_close(layer(x), expected)

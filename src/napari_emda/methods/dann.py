@@ -39,14 +39,14 @@ class DANN(FeatureMethod):
         )
 
     def align(self, source: list[Tensor], target: list[Tensor], progress: float) -> dict[str, Tensor]:
-        """Cross-entropy of the classifiers; the encoder receives its gradient reversed and weighted."""
+        """Cross-entropies of the classifiers; the encoder receives their gradients reversed and weighted."""
         strength = self.settings.weight * adversarial_ramp(progress)
         used = [(w, s, t) for w, s, t in zip(self.weights, source, target, strict=True) if w]
         losses, right = [], []
         for classifier, (weight, s, t) in zip(self.classifiers, used, strict=True):
-            logits = torch.cat([classifier(reverse_gradient(maps, strength * weight)) for maps in (s, t)]).float()
+            logits = classifier(reverse_gradient(torch.cat([s, t]), strength * weight)).float()
             domain = (torch.arange(len(logits), device=logits.device) >= len(s)).long()
             losses.append(F.cross_entropy(logits, domain))
             right.append((logits.argmax(1) == domain).float().mean())
         self.report("domain_accuracy", torch.stack(right).mean())
-        return {"domain": torch.stack(losses).mean()}
+        return {"domain": torch.stack(losses).sum()}

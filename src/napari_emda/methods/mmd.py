@@ -34,5 +34,9 @@ class MMD(FeatureMethod):
         weight = self.settings.weight * ramp(progress, 0, 0.2)
         levels = [(w, s, t) for w, s, t in zip(level_weights(len(source) - 1), source, target, strict=True) if w]
         with torch.autocast(source[0].device.type, enabled=False):
-            distances = [w * mmd(sample_positions(s), sample_positions(t)) for w, s, t in levels]
-            return {"mmd": weight * torch.stack(distances).sum()}
+            found = [mmd(sample_positions(s), sample_positions(t)) for _, s, t in levels]
+            total = torch.stack(
+                [w * distance.unbiased for (w, _, _), distance in zip(levels, found, strict=True)]
+            ).sum()
+        self.report("feature_distance", torch.stack([distance.biased for distance in found]).mean())
+        return {"mmd": weight * total}

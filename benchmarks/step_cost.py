@@ -1,0 +1,115 @@
+"""What an optimiser step of each method costs, as a multiple of a step of source_only.
+
+All methods are set up at once and take turns, so that whatever else the machine does hits them alike. A method with
+stages is measured at several moments of its training, evenly spread, and the mean over them counts. *step* is the
+optimiser step on a batch that is ready; *with its batch* adds drawing and preparing the patches, which otherwise runs
+ahead in a second thread.
+
+    python benchmarks/step_cost.py                    # the fast profile on 64-pixel patches, one thread
+    python benchmarks/step_cost.py mmd ynet --rounds 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_emda.checkpoint import Header
+from napari_emda.compute import Compute, settle
+from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.data.sampling import PatchSampler
+from napari_emda.data.volume import Volume
+from napari_emda.methods.base import Context, methods
+from napari_emda.settings import TrainSettings
+from napari_emda.train import Training
+
+BASELINE = "source_only"
+MOMENTS = 5
+
+
+def volumes(domains: tuple[str, ...], *, annotated: bool) -> list[Volume]:
+    image, labels = phantom((8, 256, 256), "source", 0)
+    other, truth = phantom((8, 256, 256), "target", 1)
+    source = Volume("source", image, "source", SPACING, labels=labels)
+    target = Volume("target", other, "target", SPACING, annotations=truth + np.uint8(1) if annotated else None)
+    return [source, target] if "target" in domains else [source]
+
+
+def training(name: str, settings: TrainSettings, folder: Path, compute: Compute) -> Training:
+    cls = methods[name]
+    sampler = PatchSampler(
+        volumes(cls.domains, annotated=cls.needs_annotations), settings.patch, settings.batch, seed=settings.seed
+    )
+    header = Header(
+        method=name,
+        method_settings=cls.Settings().model_dump(),
+        settings=settings,
+        classes=("background", "mitochondria"),
+        network={"classes": 2, "base": settings.base, "levels": settings.levels, **cls.architecture},
+        pixel_size=sampler.pixel_size,
+    )
+    context = Context(
+        {domain: sampler.quantiles(domain) for domain in sampler.domains},
+        sampler.labelled("target"),
+        sampler.prior("source", 2),
+    )
+    return Training(header.build(context), sampler, header, folder, compute)
+
+
+def seconds(work: Training, step: int) -> tuple[float, float]:
+    """Of drawing and preparing a batch, and of the optimiser step on it."""
+    began = time.perf_counter()
+    batch = work.on_device(work.batch(step), step)
+    _wait(work.compute)
+    ready = time.perf_counter()
+    work.step(batch, step)
+    _wait(work.compute)
+    return ready - began, time.perf_counter() - ready
+
+
+def _wait(compute: Compute) -> None:
+    if compute.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", help="all by default")
+    parser.add_argument("--profile", default="fast")
+    parser.add_argument("--patch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    settle(arguments.threads, polite=False)
+    compute = Compute.choose()
+    settings = TrainSettings.for_profile(arguments.profile, patch=arguments.patch)
+    names = [BASELINE, *(name for name in arguments.methods or methods.names() if name != BASELINE)]
+    moments = [round((i + 0.5) / MOMENTS * settings.steps) for i in range(MOMENTS)]
+    drawn, stepped = defaultdict(list), defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        works = {name: training(name, settings, Path(folder), compute) for name in names}
+        for number in range(-1, arguments.rounds):
+            for moment in moments:
+                for name, work in works.items():
+                    pair = seconds(work, moment)
+                    if number >= 0:  # the first round warms up
+                        drawn[name, moment].append(pair[0])
+                        stepped[name, moment].append(pair[1])
+    print(f"{settings.profile} profile, {settings.patch} pixels, batch {settings.batch}, {compute}\n")
+    print("| method | step, ms | × source_only | with its batch, × source_only |\n|---|---|---|---|")
+    step = {name: statistics.mean(statistics.median(stepped[name, m]) for m in moments) for name in names}
+    batch = {name: statistics.mean(statistics.median(drawn[name, m]) for m in moments) for name in names}
+    for name in names:
+        whole = (step[name] + batch[name]) / (step[BASELINE] + batch[BASELINE])
+        print(f"| `{name}` | {1000 * step[name]:.1f} | {step[name] / step[BASELINE]:.2f} | {whole:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
