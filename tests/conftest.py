@@ -89,7 +89,7 @@ def make_training():
     from napari_emda.data.sampling import PatchSampler
     from napari_emda.methods.base import Context, methods
     from napari_emda.settings import TrainSettings
-    from napari_emda.train import Training
+    from napari_emda.training import Training
 
     def make(volumes, folder, method="source_only", method_settings=None, *, classes=CLASSES, **values):
         values = {"steps": 6, "patch": 32, "batch": 2, "base": 8, "save_every": 100, "report_every": 1, **values}

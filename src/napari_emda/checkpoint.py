@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from napari_emda.nn.unet import UNet
 from napari_emda.settings import TrainSettings
 
 FORMAT = 1
+CHECKPOINT = "checkpoint.safetensors"
+"""In a run's folder: the last step, with all that is needed to go on."""
+SELECTED = "selected.safetensors"
+"""In a run's folder: the model that the run is to be used with, where that is not the last step's."""
+_CANDIDATES = "candidates"
 _OPTIMISER = "optimiser."
 
 
@@ -35,6 +41,8 @@ class Header(BaseModel):
         statistics: grey values by volume name.
         prediction_domain: whose normalisation statistics to predict the target with.
         step: optimiser steps done.
+        validations: label-free scores on the target by step, so far.
+        selected: the validated steps of whose weights this model is the average; none in a model of one step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +58,13 @@ class Header(BaseModel):
     statistics: dict[str, Statistics] = {}
     prediction_domain: Domain = "source"
     step: int = 0
+    validations: dict[int, dict[str, float]] = {}
+    selected: tuple[int, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """Tells the models of a run apart: ``400``, or ``selected 300 400 500``."""
+        return " ".join(["selected", *map(str, self.selected)]) if self.selected else str(self.step)
 
     def build(self, context: Context | None = None) -> Method:
         """The method with a fresh network, by default without knowledge of data (its tables come with the weights)."""
@@ -110,6 +125,49 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
         moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
         state.setdefault(int(index), {})[name] = moment
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def load_average(paths: Sequence[Path], method: Method) -> None:
+    """Fill a method with the mean of several models' weights and statistics; what is no fraction comes from the last.
+
+    Izmailov et al. 2018: a mean of weights that lie close together generalises better than each of them.
+    """
+    states = [_state(path) for path in paths]
+    mean = {
+        key: torch.stack([state[key].double() for state in states]).mean(0).to(value.dtype)
+        if value.is_floating_point()
+        else value
+        for key, value in states[-1].items()
+    }
+    method.load_state_dict(mean)
+
+
+# -- the models of a run -----------------------------------------------------------------------------------------
+
+
+def candidate(run: Path, step: int) -> Path:
+    """Where the model of a validated step lies, if it is kept."""
+    return run / _CANDIDATES / f"{step}.safetensors"
+
+
+def candidates(run: Path) -> list[int]:
+    """The validated steps whose models a run has kept."""
+    return sorted(int(path.stem) for path in (run / _CANDIDATES).glob("*.safetensors") if path.stem.isdigit())
+
+
+def find(run: Path, which: str = "selected") -> Path:
+    """A model of a run: ``selected``, ``last`` or one of the steps that are kept; JobError when it is not there."""
+    last, kept = run / CHECKPOINT, candidates(run)
+    if which == "selected":
+        return run / SELECTED if (run / SELECTED).exists() else last
+    if which == "last" or (which.isdigit() and last.exists() and read_header(last).step == int(which)):
+        return last
+    if which.isdigit() and int(which) in kept:
+        return candidate(run, int(which))
+    steps = ", ".join(map(str, kept))
+    raise JobError(
+        f"The run '{run.name}' has kept no model '{which}': choose selected, last" + (f" or {steps}." if kept else ".")
+    )
 
 
 def load_method(path: Path) -> tuple[Header, Method]:

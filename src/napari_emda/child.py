@@ -15,8 +15,9 @@ from napari_emda.compute import settle
 from napari_emda.data.volume import Box
 from napari_emda.errors import EmdaError
 from napari_emda.events import Event, Failed, Finished, Started, Stepped
-from napari_emda.execution import View, execute
+from napari_emda.execution import execute
 from napari_emda.jobs import read_job
+from napari_emda.previews import View
 
 DONE, FAULT, MISTAKE, STOPPED = 0, 1, 2, 3
 

@@ -36,6 +36,9 @@ app = typer.Typer(
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
 RunOption = Annotated[str | None, typer.Option(help="A run, such as 003-ynet; by default the latest.")]
+CheckpointOption = Annotated[
+    str, typer.Option(help="Which model of the run: selected, last, or a step that it has kept.")
+]
 VolumeOption = Annotated[str | None, typer.Option(help="A volume's name; by default the first target.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Spacing = tuple[float, float, float]
@@ -131,6 +134,9 @@ def train(
     profile: Annotated[str | None, typer.Option(help="test, fast or standard.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="A run whose network to start from.")] = None,
     resume: Annotated[str | None, typer.Option(help="A run that was stopped, to be continued as it was.")] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="The model to use afterwards: last, best or average; as --set keep=.")
+    ] = None,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     as_json: JsonOption = False,
@@ -138,14 +144,14 @@ def train(
     """Train a method; see 'napari-emda methods' for their names."""
     folder = str(project)
     if resume is not None:
-        if any(value is not None for value in (method, steps, seed, profile, start, device)) or assignments:
+        if any(value is not None for value in (method, steps, seed, profile, start, keep, device)) or assignments:
             raise SettingsError("--resume continues a run as it was begun: leave the other options out, or use --from.")
         job = TrainJob(project=folder, method="", resume=resume)
     else:
         from napari_emda.methods.base import methods
 
         method = method or "histogram"
-        given = {"steps": steps, "seed": seed, "device": device}
+        given = {"steps": steps, "seed": seed, "keep": keep, "device": device}
         values = {**parse_assignments(assignments or []), **{k: v for k, v in given.items() if v is not None}}
         cls = methods[method]
         own, shared = distribute(values, cls.Settings, TrainSettings)
@@ -174,6 +180,7 @@ def _train_settings(project: Path, start: str | None, profile: str | None, value
 def predict(
     project: ProjectArgument,
     run: RunOption = None,
+    checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
     out: Annotated[Path | None, typer.Option(help="Also write the probabilities there (.tif or .zarr).")] = None,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
@@ -182,7 +189,12 @@ def predict(
     """Segment a whole volume; stopped, it goes on where it was."""
     settings = PredictSettings.parse(parse_assignments(assignments or []))
     job = PredictJob(
-        project=str(project), run=run, volume=volume, out=None if out is None else str(out), settings=settings
+        project=str(project),
+        run=run,
+        checkpoint=checkpoint,
+        volume=volume,
+        out=None if out is None else str(out),
+        settings=settings,
     )
     _answer(_carry_out(job), as_json=as_json)
 
@@ -238,12 +250,13 @@ def score(
     project: ProjectArgument,
     against: Annotated[Path, typer.Option(help="Label image of the volume, 0 = background.")],
     run: RunOption = None,
+    checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
     box: Annotated[str, typer.Option(help="z0:z1,y0:y1,x0:x1; by default everything.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Compare a prediction with true labels: IoU, Dice, average precision."""
-    job = ScoreJob(project=str(project), against=str(against), run=run, volume=volume, box=box)
+    job = ScoreJob(project=str(project), against=str(against), run=run, checkpoint=checkpoint, volume=volume, box=box)
     result = _carry_out(job)
     rows = [
         [name, *(f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("iou", "dice", "average_precision"))]
@@ -259,6 +272,7 @@ def export_command(
     what: Annotated[str, typer.Option(help="mask, objects, probabilities, table or model.")],
     to: Annotated[Path, typer.Option(help="The file to write: .tif, .zarr, .csv or .zip.")],
     run: RunOption = None,
+    checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
     threshold: Annotated[float, typer.Option(help="Probability from which a voxel is foreground.")] = 0.5,
     minimum_size: Annotated[int, typer.Option(help="Smaller objects are left out, in voxels.")] = 0,
@@ -267,7 +281,7 @@ def export_command(
 ) -> None:
     """Write a result: TIFF or OME-Zarr with voxel size, CSV, or a model package."""
     values = {"what": what, "threshold": threshold, "minimum_size": minimum_size, "overwrite": overwrite}
-    places = {"project": str(project), "to": str(to.absolute()), "run": run, "volume": volume}
+    places = {"project": str(project), "to": str(to.absolute()), "run": run, "checkpoint": checkpoint, "volume": volume}
     job = ExportJob.parse({**places, **values})
     _answer(_carry_out(job), as_json=as_json)
 

@@ -1,4 +1,8 @@
-"""Jobs as files: what the dock starts, a cluster node runs and a run's folder keeps."""
+"""Jobs as files: what the dock starts, a cluster node runs and a run's folder keeps.
+
+``run`` is by default the latest; ``checkpoint`` says which of its models: ``selected`` (the one to be used), ``last``,
+or one of the steps that it has kept.
+"""
 
 from __future__ import annotations
 
@@ -41,17 +45,27 @@ class PredictJob(_Job):
 
     kind: Literal["predict"] = "predict"
     run: str | None = None
+    checkpoint: str = "selected"
     volume: str | None = None
     out: str | None = None
     settings: PredictSettings = PredictSettings()
 
 
 class SuggestJob(_Job):
-    """Rank the patches of the target; whoever runs the job records what is suggested."""
+    """Rank the patches of the targets; whoever runs the job records what is suggested.
+
+    Attributes:
+        run: whose model is asked; where it is given, its prediction is made even for strategies that need none.
+        volume: one target; by default all.
+        audit: draw patches by lot to measure the model, instead of ranking them.
+        settings, strategy_settings: how many, how large, and of the strategy.
+    """
 
     kind: Literal["suggest"] = "suggest"
     run: str | None = None
+    checkpoint: str = "selected"
     volume: str | None = None
+    audit: bool = False
     settings: QuerySettings = QuerySettings()
     strategy_settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -63,6 +77,7 @@ class ExportJob(_Job):
     what: Literal["mask", "objects", "probabilities", "table", "model"]
     to: str
     run: str | None = None
+    checkpoint: str = "selected"
     volume: str | None = None
     threshold: float = Field(0.5, gt=0, lt=1)
     minimum_size: int = Field(0, ge=0)
@@ -75,6 +90,7 @@ class ScoreJob(_Job):
     kind: Literal["score"] = "score"
     against: str
     run: str | None = None
+    checkpoint: str = "selected"
     volume: str | None = None
     box: str = ""
 

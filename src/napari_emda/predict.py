@@ -45,8 +45,8 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path, device: str = "auto", precision: str = "auto") -> Predictor:
-        """From a run's checkpoint."""
-        header, method = checkpoint.load_method(path)
+        """From a model's file, or from a run's folder: then the model that the run is to be used with."""
+        header, method = checkpoint.load_method(checkpoint.find(path) if path.is_dir() else path)
         return cls(method.predictor, header, Compute.choose(device, precision))
 
     def domain_of(self, volume: Volume) -> Domain:
@@ -221,10 +221,10 @@ class Prediction:
         """Opened for reading."""
         return zarr.open_array(self.folder / "uncertainty.zarr" / self.name, mode="r")
 
-    def complete(self, step: int, *, uncertainty: bool = False) -> bool:
-        """Whether every tile was predicted with the model of this step (and, if asked, its uncertainty kept)."""
+    def complete(self, model: str, *, uncertainty: bool = False) -> bool:
+        """Whether every tile was predicted with this model of the run (and, if asked, its uncertainty kept)."""
         head, done = self._read()
-        known = bool(head) and head["step"] == step and (head["uncertainty"] or not uncertainty)
+        known = bool(head) and head.get("model") == model and (head["uncertainty"] or not uncertainty)
         return known and len(done) >= int(head["tiles"])
 
     def _read(self) -> tuple[dict[str, Any], set[int]]:
@@ -286,7 +286,7 @@ def predict(predictor: Predictor, volume: Volume, settings: PredictSettings, fol
     classes = len(predictor.header.classes)
     prediction = Prediction(folder, volume.name)
     head = {
-        "step": predictor.header.step,
+        "model": predictor.header.model,
         "tiles": len(tiles),
         "first": list(tiles[0].core.bounds),
         "flips": settings.flips,

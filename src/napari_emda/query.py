@@ -3,87 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_emda import settings as base
-from napari_emda.data.volume import Array, Box, Volume
-from napari_emda.errors import DataError
+from napari_emda.candidates import Candidates, Pool, Scores
+from napari_emda.data.volume import Box, Volume
+from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Suggested
+from napari_emda.look import Look
 from napari_emda.predict import Prediction, Predictor, predict
 from napari_emda.registry import Registry
 from napari_emda.settings import PredictSettings, QuerySettings
-
-Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """All patches that may be suggested: every section, on a grid four times finer than the patch.
-
-    Attributes:
-        sections: number of sections.
-        rows, columns: first voxel of the patches along y and x; the last patch ends with the volume.
-        patch: side in voxels.
-    """
-
-    sections: int
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    patch: int
-
-    @classmethod
-    def of(cls, shape: tuple[int, int, int], patch: int) -> Candidates:
-        """For a volume of this shape; DataError when it is smaller than a patch."""
-        if min(shape[1:]) < patch:
-            raise DataError(
-                f"The target is {shape[1]} x {shape[2]} pixels, smaller than one {patch}-pixel patch: choose patch "
-                f"size {min(shape[1:])} or less."
-            )
-        starts = [np.unique(np.append(np.arange(0, n - patch, max(1, patch // 4)), n - patch)) for n in shape[1:]]
-        return cls(shape[0], starts[0], starts[1], patch)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of an array with one score a candidate."""
-        return self.sections, len(self.rows), len(self.columns)
-
-    def box(self, index: tuple[int, int, int]) -> Box:
-        """The voxels of a candidate."""
-        z, y, x = index[0], int(self.rows[index[1]]), int(self.columns[index[2]])
-        return Box((z, y, x), (z + 1, y + self.patch, x + self.patch))
-
-    def inside(self, box: Box) -> NDArray[np.bool_]:
-        """Which candidates lie wholly inside a box; of the shape of the scores."""
-        (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
-        z = np.arange(self.sections)
-        rows = (self.rows >= y0) & (self.rows + self.patch <= y1)
-        columns = (self.columns >= x0) & (self.columns + self.patch <= x1)
-        return ((z >= z0) & (z < z1))[:, None, None] & rows[:, None] & columns[None, :]
-
-    def near(self, box: Box, sections: int) -> tuple[slice, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Candidates that overlap a box in the plane and lie within so many sections of it."""
-        (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
-        rows = (self.rows < y1) & (self.rows + self.patch > y0)
-        columns = (self.columns < x1) & (self.columns + self.patch > x0)
-        return slice(max(0, z0 - sections), z1 + sections), rows, columns
-
-    def means(self, values: Array, z: int) -> Scores:
-        """Mean of one section of a (z, y, x) array over every candidate, rows x columns."""
-        integral = np.pad(np.asarray(values[z], dtype=np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-        a, b = self.rows[:, None], self.columns[None, :]
-        c, d = a + self.patch, b + self.patch
-        return (integral[c, d] - integral[a, d] - integral[c, b] + integral[a, b]) / self.patch**2
+from napari_emda.survey import Findings, keep_uncertainty, means_of, measure_of, survey, windows_of
 
 
 class Strategy(ABC):
     """Base of all strategies: its settings plus `score`. The docstring's first line is its sentence in the dock.
+
+    What it needs it declares, and finds it in the `Pool`: one that measures uncertainty pixel by pixel says how in
+    `uncertainty` (or takes the prediction's entropy, ``needs_entropy``), one that compares patches sets
+    ``needs_embeddings``.
 
     Args:
         settings: of the class's own ``Settings``.
@@ -91,6 +36,11 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     needs_prediction: ClassVar[bool] = True
+    """Whether it asks a model."""
+    needs_entropy: ClassVar[bool] = False
+    """Whether the entropy that a prediction leaves on disk is its uncertainty."""
+    needs_embeddings: ClassVar[bool] = False
+    """Whether it compares patches by the network's bottleneck."""
 
     class Settings(base.Settings):
         """Settings of the strategy; none here."""
@@ -98,48 +48,51 @@ class Strategy(ABC):
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
-    @abstractmethod
-    def score(self, candidates: Candidates, uncertainty: Array | None, seed: int) -> Scores:
-        """One score a candidate (`Candidates.shape`), the higher the sooner; NaN is never picked.
+    @property
+    def needs_earlier(self) -> bool:
+        """Whether it asks the model of the round before, too."""
+        return False
 
-        Args:
-            candidates: what can be suggested.
-            uncertainty: uint8 (z, y, x), 255 times the relative entropy, when `needs_prediction`.
-            seed: of random choices.
+    def uncertainty(self, look: Look) -> Tensor | None:
+        """Uncertainty of every pixel of a block, B x H x W between 0 and 1; None for a strategy without."""
+        return None
+
+    def begin(self, pool: Pool) -> None:
+        """Called once, before the first score."""
+        return
+
+    @abstractmethod
+    def score(self, pool: Pool) -> Scores:
+        """One finite score a candidate (n), the higher the sooner; NaN is never picked.
+
+        Called before every pick, so that a score may depend on ``pool.picks`` and ``pool.distances``.
         """
 
 
 strategies: Registry[type[Strategy]] = Registry("strategy", "napari_emda.strategies", "napari_emda.strategies")
 
 
-def pick(
-    scores: Scores, candidates: Candidates, count: int, *, within: Box, excluded: list[Box], distance: int
-) -> list[tuple[Box, float]]:
-    """The best candidates within a box that do not overlap each other or what is excluded.
+def choose(strategy: Strategy, pool: Pool, *, sections: int, by_lot: int = 0) -> list[tuple[int, float]]:
+    """Pick candidates one after the other, best first; those ``by_lot`` come last.
 
-    Picks at the same place in the plane keep more than ``distance`` sections between them; excluded boxes exclude their
-    own sections only. NaN counts as never.
+    Picks at the same place in the plane keep more than ``sections`` sections between them. Those by lot are drawn
+    first, from all that may be asked for, so that what is measured on them does not depend on the strategy's picks.
+
+    Returns:
+        Index and score of each pick; fewer than ``pool.count`` when no more are left.
     """
-    left = np.where(np.isnan(scores), -np.inf, scores)
-    left[~candidates.inside(within)] = -np.inf
-    for box in excluded:
-        _strike(left, candidates, box, 0)
-    picks: list[tuple[Box, float]] = []
-    while len(picks) < count:
-        index = np.unravel_index(int(left.argmax()), left.shape)
-        if left[index] == -np.inf:
+    strategy.begin(pool)
+    drawn: list[tuple[int, float]] = []
+    chosen: list[tuple[int, float]] = []
+    while len(pool.picks) < pool.count:
+        scores = strategy.score(pool)
+        lottery = len(drawn) < by_lot
+        index = pool.best(np.where(np.isnan(scores), np.nan, pool.lot) if lottery else scores)
+        if index is None:
             break
-        z, y, x = (int(i) for i in index)
-        box = candidates.box((z, y, x))
-        picks.append((box, float(scores[z, y, x])))
-        _strike(left, candidates, box, distance)
-    return picks
-
-
-def _strike(scores: Scores, candidates: Candidates, box: Box, sections: int) -> None:
-    zs, rows, columns = candidates.near(box, sections)
-    block = scores[zs]
-    block[:, rows[:, None] & columns[None, :]] = -np.inf
+        (drawn if lottery else chosen).append((index, float(scores[index])))
+        pool.take(index, sections)
+    return chosen + drawn
 
 
 def suggest(
@@ -149,36 +102,112 @@ def suggest(
     settings: QuerySettings,
     folder: Path,
     excluded: list[Box],
+    earlier: Predictor | None = None,
 ) -> Iterator[Event]:
     """Rank every patch of a volume and suggest the best that do not overlap.
 
     Args:
-        predictor: needed by strategies that look at the prediction.
+        predictor: needed by strategies that ask a model.
         volume: the target.
         strategy: what ranks.
         settings: how many, how large.
-        folder: where the prediction is kept (see `napari_emda.predict.Prediction`); used again when complete.
+        folder: where prediction and uncertainty are kept (see `napari_emda.predict.Prediction`); used again when
+            complete.
         excluded: regions annotated or skipped already.
+        earlier: the model of the round before, for strategies that ask it.
 
     Yields:
-        TileDone while predicting, Notice when fewer are found than asked for, Suggested at the end.
+        TileDone while predicting, Notice when not all positions are looked at or fewer patches are found than asked
+        for, Suggested at the end: ``volume``, ``box``, ``score`` and ``strategy`` (what drew it) of each region.
     """
-    candidates, within = Candidates.of(volume.shape, settings.patch), Box.parse(settings.box, volume.shape)
-    uncertainty = None
+    candidates = Candidates.of(
+        volume.shape, settings.patch, box=settings.box, limit=settings.positions, seed=settings.seed
+    )
+    if len(candidates) < candidates.total:
+        yield Notice(_sampled(candidates))
+    findings = Findings(np.full(len(candidates), np.nan), None)
     if strategy.needs_prediction:
-        assert predictor is not None
-        prediction = Prediction(folder, volume.name)
-        if not prediction.complete(predictor.header.step, uncertainty=True):
-            yield from predict(predictor, volume, PredictSettings(device=settings.device), folder)
-        uncertainty = prediction.uncertainty
-    scores = strategy.score(candidates, uncertainty, settings.seed)
-    choose = partial(pick, scores, candidates, settings.count, within=within, excluded=excluded)
-    picks = choose(distance=settings.section_distance)
-    if len(picks) < settings.count:
-        picks = choose(distance=0)
+        if predictor is None:
+            raise JobError(f"{strategy.name} asks a model and there is none: train one first, or choose random.")
+        findings = yield from _look(predictor, volume, strategy, settings, folder, candidates, excluded, earlier)
+    by_lot = round(settings.random_share * settings.count)
+    for sections in (settings.section_distance, 0):
+        pool = _pool(candidates, findings, settings, excluded)
+        picks = choose(strategy, pool, sections=sections, by_lot=by_lot)
+        if len(picks) == settings.count:
+            break
     if len(picks) < settings.count:
         yield Notice(
             f"Only {len(picks)} patches of {settings.patch} pixels are left that were not annotated or skipped, "
             f"{settings.count} were asked for: choose a smaller patch for more."
         )
-    yield Suggested(tuple({"volume": volume.name, "box": str(box), "score": score} for box, score in picks))
+    names = [strategy.name] * max(0, len(picks) - by_lot) + ["random"] * min(by_lot, len(picks))
+    yield Suggested(
+        tuple(
+            {"volume": volume.name, "box": str(candidates.box(index)), "score": score, "strategy": name}
+            for (index, score), name in zip(picks, names, strict=True)
+        )
+    )
+
+
+def _sampled(candidates: Candidates) -> str:
+    return (
+        f"The volume has {candidates.total} patch positions; {len(candidates)} of them, in evenly spaced sections, are "
+        "looked at: raise 'positions' to look at more, or choose a box."
+    )
+
+
+def _pool(candidates: Candidates, findings: Findings, settings: QuerySettings, excluded: list[Box]) -> Pool:
+    n, embeddings = len(candidates), findings.embeddings
+    return Pool(
+        candidates,
+        settings.count,
+        seed=settings.seed,
+        uncertainty=findings.uncertainty[:n],
+        embeddings=None if embeddings is None else embeddings[:n],
+        annotated=None if embeddings is None else embeddings[n:],
+        excluded=excluded,
+    )
+
+
+def _look(
+    predictor: Predictor,
+    volume: Volume,
+    strategy: Strategy,
+    settings: QuerySettings,
+    folder: Path,
+    candidates: Candidates,
+    excluded: list[Box],
+    earlier: Predictor | None,
+) -> Generator[Event, None, Findings]:
+    """The prediction, from which patches are painted in; then what else the strategy asks for."""
+    prediction = Prediction(folder, volume.name)
+    yield from _predicted(predictor, volume, settings, prediction, entropy=strategy.needs_entropy)
+    measures = type(strategy).uncertainty is not Strategy.uncertainty
+    findings = Findings(np.full(len(candidates), np.nan), None)
+    if measures or strategy.needs_embeddings:
+        findings = yield from survey(
+            predictor,
+            volume,
+            windows_of(candidates, excluded if strategy.needs_embeddings else []),
+            uncertainty=strategy.uncertainty,
+            embeddings=strategy.needs_embeddings,
+            seed=settings.seed,
+            earlier=earlier,
+            keep=keep_uncertainty(folder, volume, strategy.name) if measures else None,
+        )
+    if strategy.needs_entropy:
+        findings = replace(findings, uncertainty=means_of(prediction.uncertainty, candidates))
+    return findings
+
+
+def _predicted(
+    predictor: Predictor, volume: Volume, settings: QuerySettings, prediction: Prediction, *, entropy: bool
+) -> Iterator[Event]:
+    """Predict unless that was done already, and (if asked) its entropy is not overwritten by another measure."""
+    model = predictor.header.model
+    overwritten = entropy and prediction.complete(model, uncertainty=True) and measure_of(prediction.uncertainty)
+    if overwritten:
+        prediction.journal.unlink()
+    if overwritten or not prediction.complete(model, uncertainty=entropy):
+        yield from predict(predictor, volume, PredictSettings(device=settings.device), prediction.folder)

@@ -175,6 +175,35 @@ class TrainSettings(Settings):
         "'auto' does so for methods that use the target.",
         json_schema_extra=_ADVANCED,
     )
+    validations: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="How often a training looks at the target, without labels, to find the model to keep; fewer in "
+        "short trainings, so that it takes a tenth of the time at most; 0 is never.",
+        json_schema_extra=_advanced(5),
+    )
+    keep: Literal["last", "best", "average"] = Field(
+        "average",
+        description="The model to use afterwards: that of the last step, the one whose objects in the target look most "
+        "like the source's, or the average of the best three.",
+        json_schema_extra=_ADVANCED,
+    )
+    checkpoints_kept: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="How many of the best models stay in the run's folder, to be used with --checkpoint.",
+        json_schema_extra=_advanced(1),
+    )
+    stop_when_flat: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Stop when so many looks at the target in the second half of the training found nothing better; "
+        "0 is never. The learning rate has not come down then: keep the average.",
+        json_schema_extra=_advanced(1),
+    )
     save_every: int = Field(
         200,
         ge=1,
@@ -259,6 +288,20 @@ class QuerySettings(Settings):
         le=1000,
         description="Sections to keep between suggestions at the same place.",
         json_schema_extra=_advanced(1),
+    )
+    random_share: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Share of the patches drawn by lot instead, to measure the model without favour.",
+        json_schema_extra=_advanced(0.1),
+    )
+    positions: int = Field(
+        120_000,
+        ge=100,
+        le=10_000_000,
+        description="Most patch positions to weigh up; of a larger volume, evenly spaced sections are looked at.",
+        json_schema_extra=_advanced(10_000),
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of random choices.", json_schema_extra=_advanced(1))
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(

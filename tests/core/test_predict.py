@@ -281,7 +281,7 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
     kept = Prediction(tmp_path / "stopped", "v")
     for box in boxes:  # what was announced is on disk
         assert np.array_equal(kept.probabilities[(slice(None), *box.slices)], whole[(slice(None), *box.slices)])
-    assert not kept.complete(1)
+    assert not kept.complete("1")
 
     rest = [
         e for e in predict(made, target, PredictSettings(block=64), tmp_path / "stopped") if isinstance(e, TileDone)
@@ -290,7 +290,7 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
     assert not set(boxes) & {Box.from_bounds(event.box) for event in rest}
     assert np.array_equal(kept.probabilities[:], whole)
     assert np.array_equal(kept.uncertainty[:], doubt)
-    assert kept.complete(1, uncertainty=True)
+    assert kept.complete("1", uncertainty=True)
 
 
 @pytest.mark.parametrize("change", ["step", "flips", "uncertainty"])
@@ -300,7 +300,7 @@ def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
     other = predictor(Identity(), step=2 if change == "step" else 1)
     if change != "step":
         values[change] = change == "flips"
-    assert not Prediction(tmp_path, "v").complete(2)
+    assert not Prediction(tmp_path, "v").complete("2")
     *_, tiles = predicted(other, target, tmp_path, **values)
     assert tiles > 1
     assert predicted(other, target, tmp_path, **values)[2] == 0
@@ -308,8 +308,8 @@ def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
 
 def test_without_uncertainty_it_is_complete_but_for_that(tmp_path):
     predicted(predictor(Identity()), volume(normal((1, 20, 20))), tmp_path, uncertainty=False)
-    assert Prediction(tmp_path, "v").complete(1)
-    assert not Prediction(tmp_path, "v").complete(1, uncertainty=True)
+    assert Prediction(tmp_path, "v").complete("1")
+    assert not Prediction(tmp_path, "v").complete("1", uncertainty=True)
 
 
 def test_a_crash_while_starting_anew_leaves_no_word_for_the_old_tiles(tmp_path, monkeypatch):
@@ -318,7 +318,7 @@ def test_a_crash_while_starting_anew_leaves_no_word_for_the_old_tiles(tmp_path, 
     monkeypatch.setattr(zarr, "open_group", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predicted(predictor(Identity()), target, tmp_path, flips=True)
-    assert not Prediction(tmp_path, "v").complete(1)
+    assert not Prediction(tmp_path, "v").complete("1")
 
 
 @pytest.mark.parametrize("text", ["", "{", "no json\n1\n2\n"])
@@ -329,4 +329,4 @@ def test_a_damaged_journal_means_starting_anew(text, tmp_path):
     probabilities, _, tiles = predicted(predictor(Identity()), target, tmp_path)
     assert tiles == 1
     assert probabilities.any()
-    assert json.loads(Prediction(tmp_path, "v").journal.read_text().splitlines()[0])["step"] == 1
+    assert json.loads(Prediction(tmp_path, "v").journal.read_text().splitlines()[0])["model"] == "1"

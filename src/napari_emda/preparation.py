@@ -1,0 +1,105 @@
+"""From a job to a training: everything that can be found wrong is found here, before a run's folder is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from napari_emda import checkpoint
+from napari_emda.checkpoint import Header
+from napari_emda.compute import Compute
+from napari_emda.data.sampling import PatchSampler
+from napari_emda.data.volume import Volume
+from napari_emda.errors import DataError, JobError
+from napari_emda.jobs import TrainJob
+from napari_emda.methods.base import Context, Method, methods
+from napari_emda.project import Project
+from napari_emda.training import Training, seed_of
+from napari_emda.validation import Validator
+
+_NETWORK = {"base", "levels", "dropout", "attention"}
+
+
+def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Training, dict[str, Volume]]:
+    """The training that a job asks for, and the volumes that it learns from by name.
+
+    Args:
+        project: where the volumes are.
+        job: what to train.
+        folder: of the run that is to be continued; None for a new one.
+
+    Raises:
+        EmdaError: the job does not fit the project.
+    """
+    cls = methods[job.method]
+    method_settings = cls.Settings.parse(job.method_settings)
+    volumes = _volumes(project, job, cls)
+    settings = job.settings
+    sampler = PatchSampler(
+        volumes,
+        settings.patch,
+        settings.batch,
+        pixel_size=settings.pixel_size,
+        seed=settings.seed,
+        boxes={"source": settings.source_box, "target": settings.target_box},
+    )
+    _check_labels(sampler, cls)
+    start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
+    context = Context(
+        {d: sampler.quantiles(d) for d in sampler.domains},
+        sampler.labelled("target"),
+        sampler.prior("source", len(project.classes)),
+        start is not None,
+    )
+    header = Header(
+        method=job.method,
+        method_settings=method_settings.model_dump(),
+        settings=settings,
+        classes=project.classes,
+        network={"classes": len(project.classes), **settings.model_dump(include=_NETWORK), **cls.architecture},
+        pixel_size=sampler.pixel_size,
+        statistics=sampler.statistics,
+        prediction_domain="target" if "target" in cls.domains else "source",
+    )
+    torch.manual_seed(seed_of(settings.seed, 0))
+    method = header.build(context)
+    if start is not None:
+        checkpoint.start_from(start, method.network)
+    compute = Compute.choose(settings.device, settings.precision)
+    validator = _validator(project, header)
+    training = Training(method, sampler, header, folder or Path(), compute, validator)
+    return training, {volume.name: volume for volume in volumes}
+
+
+def _volumes(project: Project, job: TrainJob, cls: type[Method]) -> list[Volume]:
+    """The volumes a method looks at; a target never brings labels but those annotated in the project."""
+    volumes = []
+    for domain in ("source", "target"):
+        found = project.volumes(domain)
+        if domain in cls.domains and not found:
+            raise JobError(f"{job.method} needs a {domain} volume: add one, or choose another method.")
+        if domain in cls.domains or (domain == "target" and job.settings.target_statistics == "on"):
+            volumes += found if domain == "source" else [volume.without_labels() for volume in found]
+    return volumes
+
+
+def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
+    if not sampler.foreground("source"):
+        raise DataError(
+            "The source's labels hold no foreground where training may look: add labels or enlarge the box."
+        )
+    if cls.needs_annotations and not sampler.labelled("target"):
+        raise JobError(
+            f"{cls.name} learns from annotated patches of the target and there are none: annotate some first, or "
+            "choose a method that needs none, such as histogram."
+        )
+
+
+def _validator(project: Project, header: Header) -> Validator | None:
+    """What looks at the target, whatever the method, so that runs can be compared; never at its labels."""
+    if not header.settings.validations:
+        return None
+    targets = [replace(volume, labels=None, annotations=None) for volume in project.volumes("target")]
+    return Validator.of(project.volumes("source"), targets, header)

@@ -1,0 +1,85 @@
+"""What the user looks at, predicted now and then while a training runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from napari_emda.data.volume import Box, Volume
+from napari_emda.events import Event, Preview
+from napari_emda.predict import Predictor, predict_box
+from napari_emda.training import Training
+
+PREVIEW_SECONDS = 2.0
+SLOWEST_PREVIEW = 4.0
+"""Seconds between two previews, however much each costs."""
+_SIDE = 1536
+
+
+class View:
+    """What the user is looking at; set from another thread, read between two events of training."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wish: tuple[str, Box] | None = None
+        self.changed = False
+
+    def set(self, volume: str, box: Box) -> None:
+        """Ask for previews of this part of a section."""
+        with self._lock:
+            self.changed = self.changed or self._wish != (volume, box)
+            self._wish = volume, box
+
+    def get(self) -> tuple[str, Box] | None:
+        """The part asked for, if any."""
+        with self._lock:
+            self.changed = False
+            return self._wish
+
+
+class Previews:
+    """Predicts what the user looks at, now and then, between two steps of training."""
+
+    def __init__(self, training: Training, volumes: dict[str, Volume], view: View, folder: Path) -> None:
+        self._training, self._volumes, self._view, self._folder = training, volumes, view, folder
+        self._last = 0.0
+        self._cost = 0.0
+
+    def due(self, step: int) -> Iterator[Event]:
+        """A Preview, when the view changed or some time went by; as a rule a fifth of the time goes into them."""
+        wait = max(PREVIEW_SECONDS, min(4 * self._cost, SLOWEST_PREVIEW))
+        now = time.perf_counter()
+        if now - self._last < (min(4 * self._cost, SLOWEST_PREVIEW) if self._view.changed else wait):
+            return
+        wish = self._view.get()
+        if wish is None or wish[0] not in self._volumes:
+            return
+        volume, box = self._volumes[wish[0]], _visible(wish[1], self._volumes[wish[0]].shape)
+        training = self._training
+        if training.measures_target() and not training.measured:
+            training.adapt_statistics()
+        predictor = Predictor(training.method.predictor, training.header, training.compute)
+        path = self._folder / "preview.npy"
+        beside = path.with_name(".preview.npy")
+        np.save(beside, predict_box(predictor, volume, box), allow_pickle=False)
+        beside.replace(path)
+        self._last = time.perf_counter()
+        self._cost = self._last - now
+        yield Preview(step, volume.name, box.bounds, str(path))
+
+
+def _visible(box: Box, shape: tuple[int, int, int]) -> Box:
+    """One section of the box, inside the volume, at most so large around its middle."""
+    box = box.clip(shape)
+    z = min(box.start[0], shape[0] - 1)
+    low, high = [], []
+    for a, b, n in zip(box.start[1:], box.stop[1:], shape[1:], strict=True):
+        a, b = (a, b) if b > a else (0, n)
+        middle, half = (a + b) // 2, min(b - a, _SIDE) // 2
+        low.append(max(a, middle - half))
+        high.append(max(low[-1] + 1, min(b, middle + half)))
+    return Box((z, low[0], low[1]), (z + 1, high[0], high[1]))

@@ -1,0 +1,267 @@
+"""A method on its way: what one step does, and what is kept of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_emda import checkpoint, selection
+from napari_emda.checkpoint import CHECKPOINT, SELECTED, Header
+from napari_emda.compute import Compute
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import Batch, PatchSampler
+from napari_emda.errors import JobError
+from napari_emda.events import Event, Notice, Saved, Validated
+from napari_emda.methods.base import Method
+from napari_emda.nn.unet import measure_statistics, norms
+from napari_emda.validation import Validator, validation_steps
+
+_STATISTICS_BATCHES = 20
+_FEWER_BATCHES = 5
+"""Of the target, from which statistics are measured for a validation."""
+
+
+def seed_of(*numbers: int) -> int:
+    """One well-mixed seed from several numbers (seed, rank, step ...)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+class Training:
+    """A method on its way: what one step does, and what a checkpoint holds.
+
+    Args:
+        method: what is trained.
+        sampler: where batches come from.
+        header: of the checkpoints; its settings rule.
+        folder: where the checkpoint goes.
+        compute: device and number format.
+        validator: looks at the target now and then; None where there is none, or nobody wants to.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        sampler: PatchSampler,
+        header: Header,
+        folder: Path,
+        compute: Compute,
+        validator: Validator | None = None,
+    ) -> None:
+        self.method = method.to(compute.device).train()
+        self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.sampler, self.header, self.folder, self.compute = sampler, header, folder, compute
+        self.settings, self.validator = header.settings, validator
+        self.validated_at = validation_steps(self.settings) if validator is not None else ()
+        self.pieces = 1
+        self.measured = False
+        groups = method.parameter_groups()
+        self.optimiser = torch.optim.AdamW(
+            [{"params": parameters, "role": role} for role, parameters in groups.items()],
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=compute.device.type in ("cpu", "cuda"),
+        )
+
+    @property
+    def path(self) -> Path:
+        """Of the checkpoint."""
+        return self.folder / CHECKPOINT
+
+    def resume(self) -> int:
+        """Continue from the folder's checkpoint if there is one; returns the steps done."""
+        if not self.path.exists():
+            return 0
+        self.header = checkpoint.read_header(self.path)
+        checkpoint.load(self.path, self.method, self.optimiser)
+        (self.folder / SELECTED).unlink(missing_ok=True)  # until the end the last model is the run's
+        return self.header.step
+
+    # -- batches -------------------------------------------------------------------------------------------------
+
+    def batch(self, step: int) -> Batch:
+        """Runs ahead in a thread: draws a batch and, where the processor is the device, augments it there."""
+        batch = self.sampler.batch(step)
+        if self.compute.device.type == "cpu":
+            return self._prepared(batch, step)
+        if self.compute.device.type == "cuda":
+            return {domain: patches.map(Tensor.pin_memory) for domain, patches in batch.items()}
+        return batch
+
+    def _prepared(self, batch: Batch, step: int) -> Batch:
+        seed = seed_of(self.settings.seed, self.sampler.rank, step, 1)
+        augment = Augmentation(self.settings.augmentation, seed, self.compute.device)
+        with torch.no_grad():
+            batch = self.method.prepare(batch, augment, step / self.settings.steps)
+        return {domain: patches.map(_channels_last) for domain, patches in batch.items()}
+
+    def on_device(self, batch: Batch, step: int) -> Batch:
+        """The batch as the method sees it."""
+        if self.compute.device.type == "cpu":
+            return batch
+        device = self.compute.device
+        moved: Batch = {d: patches.map(lambda t: t.to(device, non_blocking=True)) for d, patches in batch.items()}
+        return self._prepared(moved, step)
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def step(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """One optimiser step; returns the losses, detached, still on the device."""
+        torch.manual_seed(seed_of(self.settings.seed, self.sampler.rank, step, 2))
+        progress = step / self.settings.steps
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * self.method.learning_rate(progress, group["role"])
+        self.optimiser.zero_grad()
+        losses = self._backward(batch, progress)
+        torch.nn.utils.clip_grad_norm_(self.method.parameters(), 1.0)
+        self.optimiser.step()
+        self.method.after_step(step)
+        return losses
+
+    def _backward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Losses and gradients, in ``pieces`` parts of the batch so that each fits the memory."""
+        sums: dict[str, Tensor] = {}
+        size = -(-self.settings.batch // self.pieces)
+        starts = range(0, self.settings.batch, size)
+        for start in starts:
+            piece: Batch = {d: patches.map(partial(_cut, slice(start, start + size))) for d, patches in batch.items()}
+            self.method.reported.clear()  # a later stage may not report what an earlier one did
+            with self.compute.autocast():
+                losses = self.method.losses(piece, progress)
+            losses = {name: loss * (1 / len(starts)) for name, loss in losses.items()}
+            torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+            shown = {name: value * (1 / len(starts)) for name, value in self.method.reported.items()}
+            for name, value in {**losses, **shown}.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+        return sums
+
+    def halve(self, batch: Batch, step: int) -> str:
+        """After running out of memory: halve the part of a batch that is computed at once; says so in a sentence."""
+        if self.pieces >= self.settings.batch:
+            raise JobError(self._what_fits(batch, step))
+        self.pieces = min(2 * self.pieces, self.settings.batch)
+        size = -(-self.settings.batch // self.pieces)
+        return f"The memory of {self.compute} is full: going on with {size} patches at a time, which is slower."
+
+    def _what_fits(self, batch: Batch, step: int) -> str:
+        side = self.settings.patch
+        message = f"Not even one {side}-pixel patch fits the memory of {self.compute}"
+        for smaller in range(side - 32, 31, -32):
+            corner = partial(_cut, (..., slice(smaller), slice(smaller)))
+            cut: Batch = {domain: patches.map(corner) for domain, patches in batch.items()}
+            try:
+                self.optimiser.zero_grad()
+                self._backward(cut, step / self.settings.steps)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                continue
+            return f"{message}: choose patch size {smaller} or less, or a smaller base."
+        return f"{message}: choose a smaller base, or device cpu."
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def measures_target(self) -> bool:
+        """Whether the target's normalisation statistics are measured anew at every checkpoint."""
+        wanted = self.settings.target_statistics
+        return "target" in self.sampler.domains and (
+            wanted == "on" or (wanted == "auto" and "target" in self.method.domains)
+        )
+
+    def adapt_statistics(self, batches: int = _STATISTICS_BATCHES) -> None:
+        """Measure the predictor's normalisation statistics on the target (AdaBN)."""
+        self.measured = True
+        self._measure(self.method, batches)
+
+    def _measure(self, method: Method, batches: int) -> None:
+        def images() -> Iterator[Tensor]:
+            for index in range(batches):
+                image = self.sampler.anywhere("target", index).image
+                yield _channels_last(image.to(self.compute.device))
+
+        with self.compute.autocast():
+            measure_statistics(method.predictor, images(), "target")
+
+    def _header(self, step: int) -> Header:
+        domain = "target" if self.measures_target() else self.header.prediction_domain
+        return self.header.model_copy(update={"step": step, "prediction_domain": domain})
+
+    def save(self, step: int) -> Saved:
+        """Write the checkpoint of a step."""
+        if self.measures_target():
+            self.adapt_statistics()
+        self.header = self._header(step)
+        checkpoint.save(self.path, self.header, self.method, self.optimiser)
+        selection.forget_others(self.folder, self.header)
+        return Saved(str(self.path), step)
+
+    # -- knowing when to stop ------------------------------------------------------------------------------------
+
+    def validation_due(self, step: int) -> bool:
+        """Whether the model of this step is to be scored and was not yet."""
+        return step in self.validated_at and step not in self.header.validations
+
+    def validate(self, step: int) -> Iterator[Event]:
+        """Score the model on the target, without labels, if that is due, and keep it if it is good."""
+        if self.validator is None or not self.validation_due(step):
+            return
+        with _unchanged_statistics(self.method.predictor):
+            if self.measures_target():
+                self._measure(self.method, _FEWER_BATCHES)
+            header = self._header(step)
+            scores = self.validator.scores(self.method.predictor, header, self.compute)
+            before = self.header.validations
+            self.header = header.model_copy(update={"validations": {**before, step: scores}})
+            selection.keep_candidate(self.folder, self.header, self.method)
+        yield Validated(step, scores)
+        steps = self.settings.steps
+        if selection.collapsed(self.header.validations, steps) and not selection.collapsed(before, steps):
+            yield Notice(selection.warning(scores))
+
+    @property
+    def flat(self) -> bool:
+        """Whether the training has brought nothing better for as long as the user is willing to wait."""
+        return selection.flat(self.header.validations, self.settings)
+
+    def select(self) -> None:
+        """Write the model that the run is to be used with, unless it is that of the last step."""
+        made = selection.selected(self.folder, self.header)
+        if made is None:
+            (self.folder / SELECTED).unlink(missing_ok=True)
+            return
+        header, method = made
+        method.to(self.compute.device)
+        if self.measures_target():
+            self._measure(method, _STATISTICS_BATCHES)
+        checkpoint.save(self.folder / SELECTED, header, method)
+
+
+@contextlib.contextmanager
+def _unchanged_statistics(network: torch.nn.Module) -> Iterator[None]:
+    """Within it, normalisation statistics may be measured; afterwards they are what they were."""
+    before = [(layer, layer.running_mean.clone(), layer.running_var.clone()) for layer in norms(network)]
+    try:
+        yield
+    finally:
+        for layer, mean, variance in before:
+            layer.running_mean.copy_(mean)
+            layer.running_var.copy_(variance)
+
+
+def _cut(part: Any, tensor: Tensor) -> Tensor:
+    return tensor[part]
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)

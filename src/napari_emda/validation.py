@@ -1,0 +1,176 @@
+"""How good a network is on a target that nobody has labelled: the same tiles, looked at again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_emda.checkpoint import Header
+from napari_emda.compute import Compute
+from napari_emda.data.sampling import Statistics, measure
+from napari_emda.data.volume import Box, Resampled, Volume
+from napari_emda.metrics import class_ids
+from napari_emda.morphology import Prior, disagreement, mismatch, objects_in, solidity_gap
+from napari_emda.nn.unet import UNet
+from napari_emda.predict import Predictor, predict_box
+from napari_emda.settings import TrainSettings
+
+TILES = 8
+_SHARE = 0.08
+_SIDES = (32, 512)
+_SECTIONS = 64
+_SOURCE_SIDE = 2048
+_R2 = np.array([0.7548776662466927, 0.5698402909980532])
+
+
+# -- where and when to look --------------------------------------------------------------------------------------
+
+
+def tile_side(settings: TrainSettings) -> int:
+    """Side of a tile, in pixels of the network, such that looking at all of them costs little beside the training.
+
+    A validation sees each tile twice, going forward alone; a step of training sees a batch going forward and back,
+    which is three times the work.
+    """
+    trained = 3 * settings.steps / max(1, settings.validations) * settings.batch * settings.patch**2
+    side = (_SHARE * trained / (2 * TILES)) ** 0.5
+    low, high = _SIDES
+    return int(max(settings.patch, min(side, high)) // low * low)
+
+
+def validation_steps(settings: TrainSettings) -> tuple[int, ...]:
+    """After which steps to look at the target: the last one and as many as asked for, fewer in short trainings."""
+    if not settings.validations:
+        return ()
+    affordable = int(_SHARE * 3 * settings.steps * settings.batch / (2 * TILES))
+    count = max(1, min(settings.validations, affordable))
+    return tuple(sorted({round(settings.steps * (i + 1) / count) for i in range(count)}))
+
+
+def spread(box: Box, count: int, side: int) -> list[Box]:
+    """Squares in single sections, spread evenly over a box along z, y and x; fewer where they would be the same.
+
+    Sections follow each other evenly, places in them an additive recurrence of low discrepancy (Roberts 2018, R2).
+    """
+    size = [min(side, n) for n in box.shape[1:]]
+    boxes = []
+    for i in range(count):
+        z = box.start[0] + int((i + 0.5) * box.shape[0] / count)
+        shares = (0.5 + (i + 1) * _R2) % 1
+        y, x = (
+            a + round(float(share) * (n - s))
+            for a, share, n, s in zip(box.start[1:], shares, box.shape[1:], size, strict=True)
+        )
+        boxes.append(Box((z, y, x), (z + 1, y + size[0], x + size[1])))
+    return list(dict.fromkeys(boxes))
+
+
+def source_priors(volumes: Sequence[Volume], header: Header) -> tuple[Prior | None, ...]:
+    """What the objects of each foreground class look like in the source's labels, within ``source_box``."""
+    views = [volume.at(header.pixel_size) for volume in volumes if volume.labels is not None]
+    parts = [
+        (view, part)
+        for view in views
+        for part in spread(_box(view, header.settings.source_box), min(_SECTIONS, view.shape[0]), _SOURCE_SIDE)
+    ]
+    sections = [view.read_labels(part)[0] for view, part in parts]
+    return tuple(Prior.of(objects_in(sections, k)) for k in range(1, len(header.classes)))
+
+
+def _box(view: Resampled, text: str) -> Box:
+    return view.box_of(Box.parse(text, view.volume.shape))
+
+
+# -- looking -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Predicts the same tiles of the target again and again, and scores them without labels.
+
+    The tiles are held in memory at the pixel size of the network, as small volumes of their own: halos would cost more
+    than the tiles.
+
+    Attributes:
+        tiles: a volume for each target volume, each section of which is one tile.
+        priors: of each foreground class; None where the source has no object of it.
+        statistics: grey values of the target volumes by name.
+    """
+
+    tiles: tuple[Volume, ...]
+    priors: tuple[Prior | None, ...]
+    statistics: dict[str, Statistics]
+
+    @classmethod
+    def of(cls, sources: Sequence[Volume], targets: Sequence[Volume], header: Header) -> Validator | None:
+        """For a training; None when there is no target to look at, or nothing in the source to compare it with."""
+        priors = source_priors(sources, header)
+        if not targets or not any(priors):
+            return None
+        views = [volume.at(header.pixel_size) for volume in targets]
+        known = header.statistics
+        statistics = {
+            view.volume.name: known.get(view.volume.name) or measure(view, seed=header.settings.seed) for view in views
+        }
+        count = -(-TILES // len(views))
+        return cls(tuple(_tiles(view, header.settings, count) for view in views), priors, statistics)
+
+    def scores(self, network: UNet, header: Header, compute: Compute) -> dict[str, float]:
+        """Label-free scores of a network.
+
+        Returns:
+            Means over the foreground classes: ``score`` (see `morphology.mismatch`; lower is better), ``solidity``,
+            ``solidity_gap`` (the criterion of Franco-Barranco et al. 2022) and ``flip_disagreement`` (1 - IoU of the
+            prediction with that of the flipped image). Sums: ``foreground_fraction`` and ``objects``. And
+            ``foreground_ratio``, the fraction as a multiple of the source's, of the class farthest from 1.
+        """
+        predictor = Predictor(network, header.model_copy(update={"statistics": self.statistics}), compute)
+        plain = [ids for volume in self.tiles for ids in _predicted(predictor, volume)]
+        flipped = [np.flip(ids, (0, 1)) for volume in self.tiles for ids in _predicted(predictor, _flipped(volume))]
+        rows = [_class_scores(plain, flipped, k, prior) for k, prior in enumerate(self.priors, 1) if prior is not None]
+        return _together(rows)
+
+
+def _tiles(view: Resampled, settings: TrainSettings, count: int) -> Volume:
+    boxes = spread(_box(view, settings.target_box), count, tile_side(settings))
+    image = np.concatenate([view.read(box) for box in boxes])
+    size = view.pixel_size
+    return Volume(view.volume.name, image, view.volume.domain, (view.volume.spacing[0], size, size), view.volume.unit)
+
+
+def _flipped(volume: Volume) -> Volume:
+    return replace(volume, image=np.flip(np.asarray(volume.image), (1, 2)))
+
+
+def _predicted(predictor: Predictor, volume: Volume) -> Iterator[NDArray[np.uint8]]:
+    depth, height, width = volume.shape
+    for z in range(depth):
+        yield class_ids(predict_box(predictor, volume, Box((z, 0, 0), (z + 1, height, width))))
+
+
+def _class_scores(
+    plain: Sequence[NDArray[np.uint8]], flipped: Sequence[NDArray[np.uint8]], class_id: int, prior: Prior
+) -> dict[str, float]:
+    found = objects_in(plain, class_id)
+    shaped = found.larger_than(prior.least)
+    differing = disagreement(np.stack(plain) == class_id, np.stack(flipped) == class_id)
+    return {
+        "score": mismatch(shaped, prior, differing),
+        "solidity": found.solidity(),
+        "solidity_gap": solidity_gap(found, prior),
+        "foreground_fraction": found.fraction,
+        "foreground_ratio": found.fraction / prior.fraction,
+        "objects": float(len(shaped.areas)),
+        "flip_disagreement": differing,
+    }
+
+
+def _together(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The scores of several classes as those of one."""
+    scores = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    sums = {key: sum(row[key] for row in rows) for key in ("foreground_fraction", "objects")}
+    worst = max((row["foreground_ratio"] for row in rows), key=lambda ratio: abs(np.log(max(ratio, 1e-9))))
+    return {**scores, **sums, "foreground_ratio": worst}

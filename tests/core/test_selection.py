@@ -1,0 +1,212 @@
+"""Which model to keep: the best on a constructed table, never an empty one, whatever the order; and what is said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_emda import checkpoint
+from napari_emda.events import Notice, Saved, Stepped, Validated
+from napari_emda.selection import chosen, collapsed, flat, ranked, sentence, warning
+from napari_emda.settings import TrainSettings
+from napari_emda.train import fit
+from napari_emda.validation import Validator
+
+GOOD = {"score": 1.0, "objects": 5.0, "foreground_ratio": 1.0}
+
+
+def row(score=1.0, objects=5.0, ratio=1.0):
+    return {"score": score, "objects": objects, "foreground_ratio": ratio}
+
+
+TABLE = {100: row(3.0), 200: row(0.1, objects=0.0), 300: row(0.9), 400: row(0.5), 500: row(0.7), 600: row(0.8)}
+
+
+# -- choosing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("keep", "steps"), [("last", ()), ("best", (400,)), ("average", (400, 500, 600))])
+def test_the_known_best_are_chosen(keep, steps):
+    assert chosen(TABLE, TrainSettings(keep=keep)) == steps
+
+
+rows = st.builds(row, st.floats(0, 100), st.integers(0, 2).map(float))
+tables = st.dictionaries(st.integers(1, 10_000), rows, max_size=30)
+
+
+@given(tables, st.randoms(use_true_random=False))
+def test_the_choice_is_the_least_score_with_an_object_whatever_the_order(table, random):
+    items = list(table.items())
+    random.shuffle(items)
+    best = chosen(dict(items), TrainSettings(keep="best"))
+    there = {step: scores["score"] for step, scores in table.items() if scores["objects"]}
+    assert len(best) == bool(there)
+    if there:
+        assert there[best[0]] == min(there.values())
+        assert best[0] == max(step for step, score in there.items() if score == there[best[0]])
+    assert ranked(dict(items)) == ranked(table)
+
+
+def test_the_average_takes_no_more_than_is_kept():
+    assert chosen(TABLE, TrainSettings(keep="average", checkpoints_kept=2)) == (400, 500)
+    assert chosen({7: row()}, TrainSettings(keep="average")) == (7,)
+
+
+def test_flat_is_so_many_looks_without_gain_in_the_second_half():
+    settings = TrainSettings(steps=1000, stop_when_flat=2)
+    table = {500: row(2.0), 600: row(1.0), 700: row(1.1)}
+    assert not flat(table, settings)
+    assert flat({**table, 800: row(1.2)}, settings)
+    assert not flat({**table, 800: row(0.9)}, settings)
+    assert not flat({**table, 800: row(1.2)}, settings.model_copy(update={"stop_when_flat": 0}))
+    early = {100: row(0.1), 200: row(1.0), 300: row(1.0), 400: row(1.0), 500: row(1.0), 600: row(0.5)}
+    assert not flat(early, settings)  # what came before half the steps sets no record
+
+
+@pytest.mark.parametrize("bad", [row(objects=0.0), row(ratio=0.09), row(ratio=10.1), row(ratio=0.0)])
+def test_two_bad_looks_after_the_warm_up_are_a_collapse(bad):
+    assert not collapsed({100: bad, 200: bad}, 1000)
+    assert not collapsed({200: bad, 300: bad}, 1000)
+    assert collapsed({300: row(), 400: bad, 500: bad}, 1000)
+    assert not collapsed({300: bad, 400: bad, 500: row()}, 1000)
+    assert not collapsed({300: row(ratio=0.11), 400: row(ratio=9.9)}, 1000)
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [(row(objects=0.0), "finds nothing"), (row(ratio=12.0), "12 times as much foreground"), (row(ratio=0.05), "1/20")],
+)
+def test_a_collapse_is_told_in_one_sentence_with_a_remedy(scores, words):
+    text = warning(scores)
+    assert words in text
+    assert "try another method" in text
+    assert text.count(".") == 1
+
+
+def test_what_was_kept_is_told_in_one_sentence():
+    assert sentence((1400,), 2000) == "step 1 400 of 2 000: object shapes closest to those of the source"
+    assert sentence((8, 9, 10), 10).startswith("the average of steps 8, 9 and 10 of 10: object shapes")
+
+
+# -- in a training -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make(make_training, source, target, tmp_path):
+    """A function that sets up a training that looks at the target after each of its steps."""
+
+    def made(folder="run", method="histogram", look=True, **values):
+        values = {"steps": 6, "learning_rate": 1e-2, "validations": 6, **values}
+        training = make_training([source, target], tmp_path / folder, method, **values)
+        if look:
+            training.validator = Validator.of([source], [target], training.header)
+            training.validated_at = tuple(range(1, training.settings.steps + 1))
+        return training
+
+    return made
+
+
+def looks(events):
+    return [(event.step, event.scores) for event in events if isinstance(event, Validated)]
+
+
+def files(training):
+    return {
+        str(path.relative_to(training.folder)): path.read_bytes()
+        for path in training.folder.rglob("*") if path.is_file()
+    }  # fmt: skip
+
+
+def test_looking_does_not_change_what_is_learnt(make, same_weights):
+    watched, unwatched = make("a"), make("b", look=False)
+    assert len(looks(fit(watched))) == 6
+    assert looks(fit(unwatched)) == []
+    assert same_weights(watched.method, unwatched.method)
+
+
+@pytest.mark.parametrize("method", ["histogram", "source_only", "mean_teacher"])
+@pytest.mark.parametrize("keep", ["best", "average"])
+def test_the_best_models_are_on_disk_and_the_one_to_use_is_made_of_them(make, method, keep):
+    training = make(method=method, keep=keep)
+    history = dict(looks(fit(training)))
+    kept = chosen(history, training.settings)
+    assert checkpoint.candidates(training.folder) == sorted(ranked(history)[:3])
+    header, model = checkpoint.load_method(checkpoint.find(training.folder))
+    assert header.selected == kept
+    assert header.validations == {step: scores for step, scores in history.items() if step <= header.step}
+    states = [checkpoint.load_method(checkpoint.candidate(training.folder, step))[1].state_dict() for step in kept]
+    for key, value in model.state_dict().items():
+        if value.is_floating_point() and "running" not in key:
+            expected = sum(state[key].double() for state in states) / len(states)
+            torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("stop", range(1, 12, 2))
+def test_stopped_and_resumed_it_keeps_bitwise_the_same(make, stop):
+    whole = make("whole", save_every=2)
+    list(fit(whole))
+    first = make("stopped", save_every=2)
+    events = fit(first)
+    for _ in range(stop):
+        next(events)
+    events.close()
+    assert checkpoint.find(first.folder).exists()
+    second = make("stopped", save_every=2)
+    list(fit(second))
+    assert files(whole) == files(second)
+
+
+@pytest.mark.parametrize("crash", [3, 4, 5])
+def test_a_crash_changes_nothing_of_the_selection(make, crash):
+    whole = make("whole", save_every=2, checkpoints_kept=2)
+    list(fit(whole))
+    crashing = make("crashed", save_every=2, checkpoints_kept=2)
+    step = crashing.step
+    crashing.step = lambda batch, number: step(batch, number) if number < crash else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        list(fit(crashing))
+    resumed = make("crashed", save_every=2, checkpoints_kept=2)
+    list(fit(resumed))
+    assert files(whole) == files(resumed)
+
+
+def test_the_last_model_needs_no_second_file(make):
+    training = make(keep="last")
+    list(fit(training))
+    assert checkpoint.find(training.folder) == checkpoint.find(training.folder, "last") == training.path
+
+
+def test_models_that_find_nothing_are_never_kept(make, monkeypatch):
+    scores = iter([row(0.1, objects=0.0)] * 6)
+    monkeypatch.setattr(Validator, "scores", lambda *_: next(scores))
+    training = make()
+    notices = [event.text for event in fit(training) if isinstance(event, Notice)]
+    assert checkpoint.candidates(training.folder) == []
+    assert checkpoint.find(training.folder) == training.path
+    assert notices == [warning(row(objects=0.0))]  # once, though it stays so
+
+
+def test_a_flat_training_stops_and_has_nothing_left_to_do(make, monkeypatch):
+    scores = iter([row(1.0 + step) for step in range(20)])
+    monkeypatch.setattr(Validator, "scores", lambda *_: next(scores))
+    training = make(steps=10, stop_when_flat=2)
+    events = list(fit(training))
+    assert [event.step for event in events if isinstance(event, Stepped)][-1] == 7
+    assert [event.step for event in events if isinstance(event, Saved)] == [7]
+    again = make(steps=10, stop_when_flat=2)
+    assert list(fit(again)) == []
+
+
+def test_each_model_of_a_run_is_found_by_its_name(make):
+    training = make()
+    list(fit(training))
+    kept = checkpoint.candidates(training.folder)
+    assert checkpoint.find(training.folder, "last") == checkpoint.find(training.folder, "6") == training.path
+    for step in set(kept) - {6}:
+        assert checkpoint.read_header(checkpoint.find(training.folder, str(step))).step == step
+    names = {checkpoint.read_header(checkpoint.find(training.folder, which)).model for which in ("selected", "last")}
+    assert len(names) == 2
+    with pytest.raises(checkpoint.JobError, match="has kept no model '99': choose selected, last or "):
+        checkpoint.find(training.folder, "99")
