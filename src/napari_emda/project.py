@@ -98,7 +98,9 @@ class Project(ProjectFolder):
         box = Box.whole(shape)
         self._annotations.sync(volume, box)
         region = Region(id=_new_id(), volume=volume, box=str(box), strategy=IMPORTED, round=self.round)
-        return self.record(region.model_copy(update={"state": "partial"}))
+        return self.record(
+            region.model_copy(update={"state": "accepted" if labels_zero == "background" else "partial"})
+        )
 
     # -- regions -------------------------------------------------------------------------------------------------
 

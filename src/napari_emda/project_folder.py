@@ -210,12 +210,15 @@ class ProjectFolder:
         """All volumes, or those of a domain."""
         return [self.volume(entry.name) for entry in self.entries if domain in (None, entry.domain)]
 
+    def targets(self) -> list[VolumeEntry]:
+        """The volumes that are to be segmented."""
+        return [entry for entry in self.entries if entry.domain == "target"]
+
     def target(self) -> VolumeEntry:
         """The first target; JobError when there is none."""
-        for entry in self.entries:
-            if entry.domain == "target":
-                return entry
-        raise JobError("The project has no target volume: add the image that is to be segmented.")
+        if not self.targets():
+            raise JobError("The project has no target volume: add the image that is to be segmented.")
+        return self.targets()[0]
 
     def annotations(self, name: str, *, create: bool = False) -> zarr.Array[Any] | None:
         """uint8 (z, y, x) annotations of a volume, 0 = not annotated, k = class k - 1; None when there are none yet."""

@@ -63,6 +63,12 @@ class Region(BaseModel):
         return Box.from_bounds(bounds)
 
     @property
+    def decided(self) -> bool:
+        """Whether all of it was seen to; of imported labels that leave voxels open it is not known which were."""
+        open_states = ("suggested", "replaced", *(("partial",) if self.strategy == IMPORTED else ()))
+        return self.state not in open_states
+
+    @property
     def annotated(self) -> bool:
         """Whether it holds annotations that training learns from."""
         return self.state in ANNOTATED

@@ -369,6 +369,6 @@ def test_labels_are_imported_where_nothing_is_annotated(zero, project, phantoms)
     inside = np.zeros(truth.shape, bool)
     inside[BOX.slices] = True
     np.testing.assert_array_equal(ids[~inside], np.where(truth > 0, 1, 0 if zero == "background" else IGNORE)[~inside])
-    assert (imported.strategy, imported.state) == ("imported", "partial")
+    assert (imported.strategy, imported.decided) == ("imported", zero == "background")
     with pytest.raises(DataError, match="same shape"):
         project.import_labels(truth[1:], "target")

@@ -85,9 +85,10 @@ def train(job, commands, behaviour):
 def suggest(job):
     say(Started("suggest", "001-fake", "cpu", 0))
     boxes = ("1:2,0:16,0:16", "3:4,8:24,8:24", "2:3,0:16,16:32")
+    boxes = boxes[: job.settings.count]
     regions = tuple({"volume": "target", "box": b, "score": 0.9 - k / 10} for k, b in enumerate(boxes))
     say(Suggested(regions))
-    say(Finished("done", "3 patches are suggested."))
+    say(Finished("done", f"{len(boxes)} patches are suggested."))
 
 
 def main():

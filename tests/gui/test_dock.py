@@ -316,9 +316,19 @@ def test_no_preview_hides_the_paint(qtbot, dock, predicted):
 def test_keys_act_on_the_viewer(dock, predicted):
     dock.session.adopt(predicted)
     viewer = dock.session.viewer
-    for key in ("N", "K", "J", "U", "Shift-N", "Shift-K"):
+    said = []
+    dock.session.said.connect(lambda text, kind: said.append(text))
+    for key in ("N", "K", "J", "U", "Shift-N", "Shift-K", "Shift-J"):
         viewer.keymap[next(k for k in viewer.keymap if str(k) == key.replace("-", "+"))](viewer)
-    assert "There are no patches yet" in dock.notices.text() or "No open patch" in dock.notices.text()
+    assert [text.split(":")[0] for text in said] == [
+        "There are no patches yet",
+        "No patch is on view",
+        "No patch is on view",
+        "There is no decision to undo in this round.",
+        "There are no patches yet",
+        "No patch is on view",
+        "No patch is on view",
+    ]
     dock.shut_down()
     assert not viewer.keymap
 
@@ -376,3 +386,91 @@ def test_shutting_down_ends_the_child_and_gives_the_project_back(qtbot, ready, p
     assert not psutil.pid_exists(pid)
     assert (folder / "runs/001-fake/saved-on-hang-up").exists()
     Project.open(folder, exclusive=True).close()
+
+
+# -- the annotation round ----------------------------------------------------------------------------------------
+
+
+def test_the_curve_shows_how_far_the_model_agreed_before_it_saw_the_patches(qtbot, dock, predicted):
+    dock.session.adopt(predicted)
+    annotate = dock.annotate
+    assert annotate.curve.plot.isHidden()
+    annotate.start_suggesting()
+    idle(qtbot, dock)
+    annotate.deeds["next"]()
+    layer = dock.session.output("annotations", "target")
+    layer.data[1, 2:12, 2:7] = 0
+    annotate.deeds["done"]()
+    annotate.deeds["done"]()
+    (point,) = annotate.curve.plot.points["IoU"]
+    assert point[0] == 1
+    assert point[1].value == pytest.approx((50 + 16) / (100 + 16))
+    assert "001-fake agreed with you on 2 patches to IoU 0.57" in annotate.curve.last.text()
+    assert annotate.curve.summary.text().startswith("2 patches, ")
+    assert annotate.curve.summary.text().endswith(" 9.8% of their pixels changed.")
+
+
+def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicted):
+    dock.session.adopt(predicted)
+    annotate = dock.annotate
+    annotate.main.set_values({"patch": 16})
+    annotate.curve.count.setValue(2)
+    annotate.curve.audit.click()
+    job = dock.session.runner.job
+    assert (job.audit, job.run, job.settings.count, job.settings.patch) == (True, "001-fake", 2, 16)
+    idle(qtbot, dock)
+    assert annotate.list.item(0).text() == "section 1 · by lot · to do"
+    annotate.deeds["next"]()
+    assert not np.asarray(dock.session.output("annotations", "target").data[1]).any()
+    annotate.deeds["done"]()
+    annotate.deeds["done"]()
+    assert "Audit of 001-fake: IoU 0.00 (0.00–0.00)" in annotate.curve.last.text()
+    assert [len(points) for points in annotate.curve.plot.points.values()] == [0, 0, 1]
+
+
+def test_classes_and_brushes_are_buttons_with_keys(dock, predicted):
+    dock.session.adopt(predicted)
+    palette = dock.annotate.classes
+    assert [each.text().split()[0] for each in palette.classes] == ["background", "mitochondria"]
+    assert "Alt-2" in palette.classes[1].text()
+    dock.annotate.deeds["class 1"]()
+    assert [each.isChecked() for each in palette.classes] == [True, False]
+    palette.brushes[40].click()
+    assert dock.annotate.patches.paint.layer("target").brush_size == 40
+    dock.annotate.deeds["brush"]()
+    assert [size for size, each in palette.brushes.items() if each.isChecked()] == [1]
+
+
+def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
+    dock.session.adopt(predicted)
+    viewer, imports = dock.session.viewer, dock.annotate.imports
+    viewer.add_labels(arrays[1][:, :10], name="too small")
+    imports.labels.choose(viewer.layers["too small"])
+    imports.import_labels()
+    assert "No target has the 5 x 10 x 40 voxels of 'too small'" in dock.notices.text()
+    rough = viewer.add_labels(arrays[1], name="rough")
+    imports.labels.choose(rough)
+    imports.begin.setCurrentText("the labels above")
+    assert dock.annotate.patches.paint.start is rough
+    imports.take.click()
+    qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
+    stored = np.asarray(predicted.annotations("target")[:])
+    assert np.array_equal(stored, np.where(arrays[1] > 0, 2, 0))
+    assert dock.annotate.retrain.go.isEnabled()
+
+
+def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):
+    another = dock.data.another
+    assert not another.add.isEnabled()
+    dock.session.adopt(predicted)
+    assert "Open another image in napari first" in another.reason.text()
+    dock.session.viewer.add_image(arrays[0][:3], name="more", scale=(30, 9, 9), **NM)
+    another.image.choose(dock.session.viewer.layers["more"])
+    assert another.spacing.value() == (30, 9, 9)
+    another.add.click()
+    qtbot.waitUntil(lambda: len(predicted.targets()) == 2, timeout=5000)
+    assert predicted.entry("more").spacing == (30, 9, 9)
+    assert dock.predict.volume.findText("more") >= 0
+    assert not another.image.layers()
+    assert "is a target of the project now" in dock.notices.text()
+    assert Project.open(predicted.folder).volume("more").shape == (3, 48, 40)

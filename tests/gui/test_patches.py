@@ -1,9 +1,15 @@
 """The annotation round, without a window: what is painted, what is on disk, where the camera goes."""
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from napari.layers import Labels
 
 from napari_emda._gui.patches import Patches
+from napari_emda._gui.stopwatch import Stopwatch
+from napari_emda.data.volume import Box
 from napari_emda.project import Project
 
 REGIONS = [
@@ -40,7 +46,7 @@ def test_suggestions_are_drawn_as_rectangles_over_the_uncertainty(session, patch
 
 
 def test_next_shows_the_patch_with_the_prediction_and_writes_nothing(session, patches):
-    patches.step(1)
+    patches.next()
     layer = session.output("annotations", "target")
     assert session.viewer.dims.point[0] == 50
     assert session.viewer.scene.camera.center[1:] == pytest.approx((7.5 * 4.6, 7.5 * 4.6))
@@ -54,7 +60,7 @@ def test_next_shows_the_patch_with_the_prediction_and_writes_nothing(session, pa
 
 
 def test_done_takes_the_corrected_prediction_and_fills_with_background(session, patches):
-    patches.step(1)
+    patches.next()
     layer = session.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 14, 14), 2)
@@ -70,7 +76,7 @@ def test_done_takes_the_corrected_prediction_and_fills_with_background(session, 
 
 
 def test_only_what_i_painted(session, patches):
-    patches.step(1)
+    patches.next()
     patches.accept(complete=False)
     assert states(patches) == ["suggested"] * 3
     assert "painted nothing" in session.notices[-1][1]
@@ -83,57 +89,202 @@ def test_only_what_i_painted(session, patches):
 
 
 def test_skipping_keeps_own_paint_and_drops_the_prediction(session, patches):
-    patches.step(1)
+    patches.next()
     session.output("annotations", "target").paint((1, 14, 14), 1)
     mine = on_disk(patches)
-    patches.skip()
+    patches.put_aside("skipped")
     assert states(patches)[0] == "skipped"
     assert np.array_equal(on_disk(patches), mine)
     assert np.array_equal(np.asarray(session.output("annotations", "target").data[1]), mine[1])
 
 
 def test_undo_brings_back_the_patch_as_it_was_painted(session, patches):
-    patches.step(1)
+    patches.next()
     layer = session.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 3, 3), 0)
     before = np.asarray(layer.data[1])
     patches.accept(complete=True)
-    patches.step(1)
+    patches.next()
     patches.undo()
     assert states(patches)[0] == "suggested"
     assert patches.current.box == REGIONS[0]["box"]
     assert np.array_equal(np.asarray(layer.data[1]), before)
-    assert on_disk(patches).sum() == 0
+    assert on_disk(patches).sum() == 1  # what was erased, as background
 
 
 def test_going_round(session, patches):
     seen = []
-    for by in (1, 1, 1, 1, -1):
-        patches.step(by)
+    for go in (patches.next, patches.next, patches.next, patches.next, patches.back):
+        go()
         seen.append(patches.current.score)
     assert seen == [0.9, 0.8, 0.7, 0.9, 0.7]
     for _ in range(3):
         patches.accept(complete=True)
-        patches.step(1)
+        patches.next()
     assert patches.current is None
-    assert "All patches of this round are done" in session.notices[-1][1]
+    assert "All patches of this round are decided" in session.notices[-1][1]
     patches.accept(complete=True)
-    assert "No open patch" in session.notices[-1][1]
+    assert "No patch is on view" in session.notices[-1][1]
 
 
-def test_what_was_erased_stays_erased_when_one_comes_back(session, patches):
-    patches.step(1)
+def test_what_was_erased_is_background_on_disk_at_once_and_stays_so(session, patches):
+    patches.next()
     layer = session.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 3, 3), 0)
-    patches.step(1)
-    patches.step(-1)
-    assert np.asarray(layer.data[1])[3, 3] == 0
+    assert on_disk(patches)[1, 3, 3] == 1
+    assert on_disk(patches).sum() == 1
+    patches.next()
+    patches.back()
+    assert np.asarray(layer.data[1])[3, 3] == 1
+
+
+def test_a_patch_is_revised_and_the_new_is_kept_without_pressing_done_again(session, patches):
+    patches.next()
+    patches.accept(complete=True)
+    patches.next()
+    patches.back()
+    layer = session.output("annotations", "target")
+    layer.brush_size = 1
+    layer.paint((1, 14, 14), 2)
+    layer.paint((1, 5, 5), 0)
+    patches.next()
+    assert states(patches) == ["accepted", "suggested", "suggested"]
+    assert (on_disk(patches)[1, 14, 14], on_disk(patches)[1, 5, 5]) == (2, 1)
+    assert patches._session.project.regions()[0].changed == 2
+    patches.undo()
+    assert states(patches)[0] == "accepted"
+    assert (on_disk(patches)[1, 14, 14], on_disk(patches)[1, 5, 5]) == (1, 2)
+
+
+def test_undo_takes_back_whole_decisions_across_patches(session, patches):
+    patches.next()
+    patches.accept(complete=True)
+    patches.next()
+    patches.put_aside("skipped")
+    patches.next()
+    patches.put_aside("unsure")
+    assert states(patches) == ["accepted", "skipped", "unsure"]
+    assert on_disk(patches).any()
+    for left in (["accepted", "skipped", "suggested"], ["accepted", "suggested", "suggested"], ["suggested"] * 3):
+        patches.undo()
+        assert states(patches) == left
+    assert patches.current.box == REGIONS[0]["box"]
+    assert not on_disk(patches).any()
+    patches.undo()
+    assert "no decision to undo" in session.notices[-1][1]
+
+
+def test_an_accepted_patch_that_is_put_aside_is_not_learnt_from(session, patches):
+    patches.next()
+    patches.accept(complete=True)
+    patches.back()
+    patches.put_aside("unsure")
+    assert not on_disk(patches).any()
+    assert "Undo brings it back" in session.notices[-1][1]
+    patches.undo()
+    assert on_disk(patches)[1, :16, :16].all()
+    assert states(patches)[0] == "accepted"
+
+
+def test_time_changes_and_agreement_are_kept(patches, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(patches, "watch", Stopwatch(lambda: now[0]))
+    patches.next()
+    for seconds in (5, 400, 3):  # in between, the user had a coffee
+        now[0] += seconds
+        patches.watch.beat()
+    layer = patches.paint.layer("target")
+    layer.brush_size = 1
+    layer.paint((1, 14, 14), 2)
+    patches.next()
+    now[0] += 4
+    patches.back()
+    now[0] += 2
+    patches.accept(complete=True)
+    kept = patches._session.project.regions()[0]
+    assert kept.seconds == 5 + 30 + 3 + 2
+    assert kept.changed == 1
+    assert kept.confusion == ((155, 0), (1, 100))
+
+
+def test_a_patch_of_the_user_s_own(session, patches):
+    patches.draw_own()
+    layer = session.output("patches", "target")
+    assert layer.mode == "add_rectangle"
+    layer.add_rectangles(np.array([[2, 20.2, 3.0], [2, 20.2, 14.7], [2, 33.9, 14.7], [2, 33.9, 3.0]]))
+    assert patches.current.box == "2:3,21:34,3:15"
+    assert patches.current.strategy == "own"
+    assert patches.current.run == "001-fake"
+    assert len(patches.regions) == 4
+    patches.accept(complete=True)
+    assert on_disk(patches)[2, 21:34, 3:15].all()
+    patches.undo()
+    patches.undo()
+    assert len(patches.regions) == 3
+    assert not on_disk(patches).any()
+
+
+def test_too_small_a_patch_of_one_s_own_is_refused(session, patches):
+    patches.add_own("target", Box((0, 0, 0), (1, 7, 30)))
+    assert "needs 8 x 8 pixels" in session.notices[-1][1]
+    assert len(patches.regions) == 3
+
+
+def click(session, patches, point, button=1, moves=0):
+    """What napari does with a click at a voxel of the target."""
+    event = SimpleNamespace(
+        type="mouse_press", button=button, position=session.place("target").to_world(session.viewer, point)
+    )
+    drag = patches.squares.clicks(patches.go)(session.viewer, event)
+    next(drag)
+    for kind in ["mouse_move"] * moves + ["mouse_release"]:
+        event.type = kind
+        next(drag, None)
+
+
+def test_a_click_in_a_rectangle_goes_there_unless_a_tool_is_at_work(session, patches):
+    click(session, patches, (3, 10, 10), moves=2)
+    click(session, patches, (3, 10, 10), button=2)
+    click(session, patches, (0, 10, 10))
+    assert patches.current is None
+    click(session, patches, (3, 10, 10))
+    assert patches.current.box == REGIONS[1]["box"]
+    click(session, patches, (1, 5, 5))  # the brush is out now
+    assert patches.current.box == REGIONS[1]["box"]
+    patches.paint.layer("target").mode = "pan_zoom"
+    click(session, patches, (1, 5, 5))
+    assert patches.current.box == REGIONS[0]["box"]
+
+
+def test_the_bare_image_and_back(session, patches):
+    patches.next()
+    shown = {layer.name for layer in session.viewer.layers if layer.visible}
+    patches.overlays.toggle_bare()
+    assert {layer.name for layer in session.viewer.layers if layer.visible} == {"target"}
+    patches.overlays.toggle_bare()
+    assert {layer.name for layer in session.viewer.layers if layer.visible} == shown
+    assert "annotations" in shown
+
+
+def test_class_and_brush_go_along_from_patch_to_patch(session, patches):
+    patches.next()
+    layer = session.output("annotations", "target")
+    patches.paint.select_class(0)
+    patches.paint.select_brush(40)
+    patches.paint.next_brush()
+    patches.paint.next_brush()
+    assert (layer.selected_label, layer.brush_size, layer.mode) == (1, 5, "paint")
+    layer.brush_size = 9
+    patches.next()
+    assert (layer.selected_label, layer.brush_size) == (1, 9)
+    patches.paint.select_class(7)
+    assert layer.selected_label == 1
 
 
 def test_a_reopened_project_shows_its_annotations_and_regions(session, patches, predicted):
-    patches.step(1)
+    patches.next()
     patches.accept(complete=True)
     folder = predicted.folder
     predicted.close()
@@ -143,15 +294,15 @@ def test_a_reopened_project_shows_its_annotations_and_regions(session, patches, 
     assert states(patches) == ["accepted", "suggested", "suggested"]
     assert np.asarray(session.output("annotations", "target").data[1, :16, :16]).min() == 1
     patches.undo()
-    assert "no accepted patch" in session.notices[-1][1]
+    assert "no decision to undo" in session.notices[-1][1]
 
 
 def test_a_removed_annotation_layer_comes_back_with_what_was_painted(session, patches):
-    patches.step(1)
+    patches.next()
     patches.accept(complete=True)
     session.viewer.layers.remove(session.output("annotations", "target"))
     patches.leave()
-    patches.step(1)
+    patches.next()
     assert np.asarray(session.output("annotations", "target").data[1, :16, :16]).min() == 1
 
 
@@ -160,7 +311,121 @@ def test_without_a_prediction_the_patch_is_empty(session, project):
     patches = Patches(session)
     patches.open()
     patches.take(REGIONS, "random", "")
-    patches.step(1)
+    patches.next()
     assert np.asarray(session.output("annotations", "target").data[1]).sum() == 0
     patches.accept(complete=True)
     assert on_disk(patches)[1, :16, :16].tolist() == np.ones((16, 16)).tolist()
+    assert project.regions()[0].confusion == ()
+
+
+def test_patches_of_an_audit_begin_with_nothing_and_are_compared_all_the_same(session, patches):
+    patches.take(REGIONS[:1], "audit", "001-fake")
+    patches.next()
+    layer = session.output("annotations", "target")
+    assert not np.asarray(layer.data[1]).any()
+    layer.data[1, 2:12, 2:7] = 2
+    patches.accept(complete=True)
+    kept = next(region for region in session.project.regions() if region.strategy == "audit")
+    assert kept.confusion == ((156, 50), (0, 50))
+    assert kept.changed == 50
+
+
+@pytest.mark.parametrize("start", ["nothing", "labels"])
+def test_patches_may_begin_with_nothing_or_with_other_labels(start, session, patches):
+    labels = np.zeros((5, 48, 40), np.uint8)
+    labels[1, 4:8, 4:8] = 9
+    patches.paint.start = start if start == "nothing" else Labels(labels)
+    patches.next()
+    shown = np.asarray(session.output("annotations", "target").data[1])
+    assert np.array_equal(shown, np.where(labels[1] > 0, 2, 0) if start == "labels" else np.zeros((48, 40)))
+
+
+# -- several targets ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_targets(session, predicted, arrays):
+    predicted.add_volume(predicted.store("second", arrays[0][:, :32]), "target", name="second", spacing=(30, 9, 9))
+    session.adopt(predicted)
+    made = Patches(session)
+    made.open()
+    made.take(
+        [REGIONS[0], {"volume": "second", "box": "4:5,8:24,8:24", "score": 0.85}, REGIONS[1]], "entropy", "001-fake"
+    )
+    return made
+
+
+def test_one_queue_goes_through_several_targets(session, two_targets):
+    patches, viewer = two_targets, session.viewer
+    patches.next()
+    assert (viewer.layers["target"].visible, viewer.layers["second"].visible) == (True, False)
+    patches.accept(complete=True)
+    patches.next()
+    assert patches.current.volume == "second"
+    assert (viewer.layers["target"].visible, viewer.layers["second"].visible) == (False, True)
+    assert [layer.name for layer in session.shown(["annotations", "patches"])] == [
+        "annotations second",
+        "suggested patches second",
+    ]
+    assert viewer.dims.point[0] == 4 * 30
+    assert viewer.scene.camera.center[1:] == pytest.approx((15.5 * 9, 15.5 * 9))
+    patches.accept(complete=True)
+    assert np.asarray(session.project.annotations("second")[4, 8:24, 8:24]).min() == 1
+    patches.undo()
+    patches.undo()
+    assert patches.current.volume == "target"
+    assert viewer.layers["target"].visible
+
+
+# -- where the camera goes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [((0, 1, 2), (0, 1, 2)), ((0, 2, 1), (0, 2, 1)), ((2, 0, 1), (0, 1, 2)), ((1, 2, 0), (0, 1, 2))],
+)
+def test_the_patch_is_found_however_the_axes_are_rolled(order, expected, session, patches):
+    viewer = session.viewer
+    viewer.dims.order = order
+    viewer.dims.ndisplay = 3
+    patches.go(patches.regions[1])
+    assert viewer.dims.ndisplay == 2
+    assert viewer.dims.order == expected
+    assert viewer.dims.point[0] == 150
+    assert viewer.scene.camera.center[1:] == pytest.approx((15.5 * 4.6, 15.5 * 4.6))
+
+
+def test_the_patch_fills_the_canvas_also_where_pixels_are_oblong(session, predicted):
+    folder = predicted.folder / "project.json"
+    values = json.loads(folder.read_text())
+    for volume in values["volumes"]:
+        volume["spacing"] = [50.0, 3.0, 6.0]
+    folder.write_text(json.dumps(values))
+    predicted.close()
+    session.adopt(Project.open(folder.parent, exclusive=True))
+    patches = Patches(session)
+    patches.open()
+    patches.canvas = (300, 900)
+    patches.take([{"volume": "target", "box": "0:1,8:24,0:16", "score": 1}], "entropy", "001-fake")
+    patches.next()
+    assert session.viewer.scene.camera.zoom == pytest.approx(0.7 * min(300 / (16 * 3), 900 / (16 * 6)))
+    assert session.viewer.scene.camera.center[1:] == pytest.approx((15.5 * 3, 7.5 * 6))
+
+
+def test_a_single_image_has_patches_too(session, tmp_path, arrays):
+    image, labels = arrays
+    with Project.create(tmp_path / "flat") as flat:
+        path, mask = flat.store("a", image), flat.store("a-labels", labels)
+        flat.add_volume(path, "source", labels=mask, name="source", spacing=(5, 5, 5))
+        flat.add_volume(flat.store("b", image[:1]), "target", name="target", spacing=(5, 5, 5))
+        session.adopt(
+            flat, {"target": session.viewer.add_image(image[0], name="photo", scale=(5, 5), units=("nm",) * 2)}
+        )
+        patches = Patches(session)
+        patches.open()
+        patches.take([{"volume": "target", "box": "0:1,8:24,0:16", "score": 1}], "random", "")
+        patches.next()
+        assert session.viewer.scene.camera.center[1:] == pytest.approx((15.5 * 5, 7.5 * 5))
+        session.output("annotations", "target").paint((0, 10, 10), 2)
+        patches.accept(complete=True)
+        assert np.asarray(flat.annotations("target")[0, 8:24, :16]).min() == 1

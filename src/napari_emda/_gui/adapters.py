@@ -165,8 +165,11 @@ def check_fit(source: Layer, labels: Layer, target: Layer | None) -> None:
 
 def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[int]) -> Box:
     """The part of the section on view that is worth predicting: all of it, or what surrounds the camera's centre."""
-    point = placement.to_index(viewer, viewer.dims.point)
-    centre = placement.to_index(viewer, viewer.scene.camera.center)
+    world = list(viewer.dims.point)
+    displayed = viewer.dims.displayed[-2:]
+    for axis, value in zip(displayed, viewer.scene.camera.center[-len(displayed) :], strict=True):
+        world[axis] = value
+    point, centre = placement.to_index(viewer, viewer.dims.point), placement.to_index(viewer, world)
     z = min(max(round(point[0]), 0), shape[0] - 1) if viewer.dims.ndim > 2 else 0
     start, stop = [z], [z + 1]
     for middle, size in zip(centre[1:], shape[1:], strict=True):
@@ -176,14 +179,24 @@ def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[i
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
+def show_sections(viewer: ViewerModel) -> None:
+    """Bring whole sections on view: two-dimensional, with the last two axes displayed (transposed or not)."""
+    dims = viewer.dims
+    dims.ndisplay = 2
+    if set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:  # the axes were rolled: a section would be a line
+        dims.order = tuple(range(dims.ndim))
+
+
 def look_at(viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[float, float] = (700, 700)) -> None:
     """Bring a box into view: its section, its centre, and a zoom at which it fills most of the canvas."""
-    viewer.dims.ndisplay = 2
+    show_sections(viewer)
     middle = [(a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True)]
-    z, y, x = placement.to_world(viewer, [math.floor(middle[0]), middle[1], middle[2]])
+    world = placement.to_world(viewer, [math.floor(middle[0]), middle[1], middle[2]])
     if viewer.dims.ndim > 2:
-        viewer.dims.set_point(viewer.dims.ndim - 3, z)
-    viewer.scene.camera.center = (0, y, x)
-    low = placement.to_world(viewer, box.start)
-    high = placement.to_world(viewer, box.stop)
-    viewer.scene.camera.zoom = 0.7 * min(canvas[0] / (high[1] - low[1]), canvas[1] / (high[2] - low[2]))
+        viewer.dims.set_point(viewer.dims.ndim - 3, world[0])
+    low, high = placement.to_world(viewer, box.start), placement.to_world(viewer, box.stop)
+    axes = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]  # -2 is y and -1 is x, in the order on view
+    viewer.scene.camera.center = (0, *(world[axis] for axis in axes))
+    viewer.scene.camera.zoom = 0.7 * min(
+        side / abs(high[axis] - low[axis]) for side, axis in zip(canvas, axes, strict=True)
+    )

@@ -5,32 +5,31 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, QSize, Qt
-from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QComboBox, QGridLayout, QListWidget, QListWidgetItem, QToolTip, QWidget
+from qtpy.QtWidgets import QComboBox, QGridLayout, QToolTip, QWidget
 
 from napari_emda._gui import runs
+from napari_emda._gui.class_palette import ClassPalette
+from napari_emda._gui.curve_box import CurveBox
 from napari_emda._gui.forms import SettingsForm
+from napari_emda._gui.import_box import ImportBox
 from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.keys import KeyBindings, help_text
-from napari_emda._gui.palette import STATES
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled, row
-from napari_emda._gui.patches import OPEN, Patches
+from napari_emda._gui.patch_list import PatchList, progress
+from napari_emda._gui.patches import Patches
 from napari_emda._gui.retrain import RetrainBox
 from napari_emda._gui.session import Session
-from napari_emda._gui.thumbnails import ClassButtons, canvas_of, thumbnail
+from napari_emda._gui.thumbnails import canvas_of
 from napari_emda.events import Suggested
 from napari_emda.jobs import SuggestJob, TrainJob
-from napari_emda.regions import Region
+from napari_emda.regions import AUDIT
 from napari_emda.settings import QuerySettings
 
-_ICON = 44
 _IN_SIGHT = ("count", "patch")
-_WORDS = {"suggested": "to do", "accepted": "done", "partial": "partly done", "skipped": "skipped"}
 
 
 class AnnotatePanel(QWidget):
-    """Suggestions, their list, the buttons and keys that go through them, the classes, and retraining."""
+    """Suggestions, their list, the buttons and keys that go through them, the classes, the curve, and retraining."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -43,30 +42,39 @@ class AnnotatePanel(QWidget):
         self.main = SettingsForm(schema, lambda field: field.name in _IN_SIGHT)
         self.advanced = SettingsForm(schema, lambda field: field.name not in (*_IN_SIGHT, "strategy"))
         self.reason = Sentence()
-        self.suggest = button("Suggest patches", "Rank the whole target and show the best.", self.start_suggesting)
+        self.suggest = button("Suggest patches", "Rank all targets and show the best patches.", self.start_suggesting)
         self.strip = JobStrip(session.runner, "suggest", stop="Stop")
-        self.list, self.status = QListWidget(), Sentence()
-        self.classes = ClassButtons(self.patches.select_class)
+        self.list = PatchList(session, lambda region: self._act(lambda: self.patches.go(region)))
+        self.status = Sentence()
+        self.classes = ClassPalette(self.patches.paint)
+        self.imports = ImportBox(session, self.patches.paint)
+        self.curve = CurveBox(session, lambda: self.main.values()["patch"])
         self.retrain = RetrainBox(session)
-        self._thumbnails: dict[str, Any] = {}
         self.deeds = self._named_deeds()
         self.keys = KeyBindings(self.deeds)
+        self._mouse = [
+            (session.viewer.mouse_drag_callbacks, self.patches.squares.clicks(self._on_square)),
+            (session.viewer.mouse_move_callbacks, lambda viewer, event: self.patches.watch.beat()),
+        ]
         self._build()
         self._connect()
         self.update_state()
 
     def _named_deeds(self) -> dict[str, Any]:
-        patches = self.patches
+        patches, paint = self.patches, self.patches.paint
         guarded = {
-            "next": lambda: patches.step(1),
-            "back": lambda: patches.step(-1),
+            "next": patches.next,
+            "back": patches.back,
             "done": lambda: self._decide(lambda: patches.accept(complete=True)),
             "partial": lambda: self._decide(lambda: patches.accept(complete=False)),
-            "skip": lambda: self._decide(patches.skip),
+            "skip": lambda: self._decide(lambda: patches.put_aside("skipped")),
+            "unsure": lambda: self._decide(lambda: patches.put_aside("unsure")),
             "undo": patches.undo,
-            "prediction": patches.toggle_prediction,
-            "uncertainty": self._toggle_uncertainty,
-            **{f"class {k}": partial(patches.select_class, k - 1) for k in range(1, 10)},
+            "bare": patches.overlays.toggle_bare,
+            "uncertainty": patches.toggle_uncertainty,
+            "brush": paint.next_brush,
+            "own": patches.draw_own,
+            **{f"class {k}": partial(paint.select_class, k - 1) for k in range(1, 10)},
         }
         return {name: partial(self._act, action) for name, action in guarded.items()}
 
@@ -75,6 +83,7 @@ class AnnotatePanel(QWidget):
         if session.project is None:
             session.say("There is no project yet: choose your layers in Data.", "note")
             return
+        self.patches.watch.beat()
         self.patches.canvas = canvas_of(session.viewer) or self.patches.canvas
         with session.telling():
             action()
@@ -84,19 +93,21 @@ class AnnotatePanel(QWidget):
         before = self.patches.current
         decision()
         if self.patches.current is None and before is not None:
-            self.patches.step(1)
+            self.patches.next()
+
+    def _on_square(self, region: Any) -> None:
+        current = self.patches.current
+        if current is None or current.id != region.id:
+            self._act(lambda: self.patches.go(region))
 
     def _build(self) -> None:
-        self.list.setIconSize(QSize(_ICON, _ICON))
-        self.list.setFixedHeight(164)
-        self.list.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.list.setToolTip("A click goes to the patch.")
         column(
             self,
             labelled(("strategy", self.strategy)),
             self.sentence,
             self.main.native,
             Drawer("Advanced", self.advanced.native),
+            Drawer("Labels that you have already", self.imports),
             self.reason,
             self.suggest,
             self.strip,
@@ -104,6 +115,7 @@ class AnnotatePanel(QWidget):
             self.list,
             self._buttons(),
             self.classes,
+            self.curve,
             self.retrain,
         )
 
@@ -113,53 +125,62 @@ class AnnotatePanel(QWidget):
         part = button(
             "Done, only what I painted", "Take your paint alone; the rest stays open (Shift-K).", act["partial"]
         )
-        rest = [
-            button("Back", "To the previous patch (Shift-N).", act["back"]),
-            button("Next", "To the next patch (N).", act["next"]),
+        moves = [
+            button("Back", "To the patch before, to revise it (Shift-N).", act["back"]),
+            button("Next", "To the next patch that is open (N).", act["next"]),
             button("Skip", "Put this patch aside (J).", act["skip"]),
-            button("Undo", "Open the patch again that was done last (U).", act["undo"]),
+            button("Not sure", "Put aside what nobody can tell; it is not asked again (Shift-J).", act["unsure"]),
+            button("Undo", "Take back the last decision, in whatever patch it was (U).", act["undo"]),
         ]
-        hide = button("Hide paint", "Hide or show what is painted (H).", act["prediction"])
-        doubt = button("Show uncertainty", "Where the model is unsure, as an overlay (Shift-H).", act["uncertainty"])
+        own = button("Draw a patch", "Draw a rectangle of your own in the section on view (W).", act["own"])
+        bare = button("Bare image", "Hide all that lies over the image, and bring it back (H).", act["bare"])
+        doubt = button("Uncertainty", "Where the model is unsure, as an overlay (Shift-H).", act["uncertainty"])
         self.help = button("?", "Show the keys.", self._show_help)
         self.help.setFixedWidth(28)
         box = QWidget()
         grid = QGridLayout(box)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
-        for index, line in enumerate(
-            (row(None, *rest), row(None, (done, 2), (part, 3)), row(None, hide, doubt, (self.help, 0)))
-        ):
+        lines = (row(None, *moves), row(None, (done, 2), (part, 3)), row(None, own, bare, doubt, (self.help, 0)))
+        for index, line in enumerate(lines):
             grid.addWidget(line, index, 0)
-        self.deciding = [done, part, *rest]
+        self.deciding = [done, part, *moves]
         return box
 
     def _connect(self) -> None:
         session = self._session
         session.catalogue_changed.connect(self._fill_strategies)
-        session.project_changed.connect(self.update_state)
+        session.project_changed.connect(self._on_project_changed)
         session.adopted.connect(self._on_project)
         session.closing.connect(self._close)
         session.runner.started.connect(self._on_started)
         session.runner.happened.connect(self._on_event)
         session.runner.ended.connect(lambda last: self.update_state())
         self.strategy.currentTextChanged.connect(self._on_strategy)
-        self.list.itemClicked.connect(self._on_click)
-        self.patches.changed.connect(self._fill_list)
+        self.patches.changed.connect(self._show_patches)
+        self.patches.paint.made.connect(lambda layer: self.keys.bind(layer))
+        for callbacks, callback in self._mouse:
+            callbacks.append(callback)
 
     def _close(self) -> None:
         with self._session.telling():
             self.patches.leave()
         self.keys.unbind()
+        for callbacks, callback in self._mouse:
+            callbacks.remove(callback)
 
     def _on_project(self) -> None:
-        self._thumbnails.clear()
+        self.list.forget_icons()
         with self._session.telling():
             self.patches.open()
         project = self._session.project
         assert project is not None
         self.classes.show_classes(project.classes)
         self.keys.bind(self._session.viewer)
+
+    def _on_project_changed(self) -> None:
+        self.update_state()
+        self.curve.show_project()
 
     # -- suggesting ----------------------------------------------------------------------------------------------
 
@@ -202,6 +223,7 @@ class AnnotatePanel(QWidget):
         self.suggest.setEnabled(not why)
         for each in self.deciding:
             each.setEnabled(bool(self.patches.regions))
+        self.curve.update_state()
 
     def start_suggesting(self) -> None:
         """Rank the target's patches in the background."""
@@ -225,55 +247,21 @@ class AnnotatePanel(QWidget):
     def _on_event(self, event: object) -> None:
         job = self._session.runner.job
         if isinstance(event, Suggested) and isinstance(job, SuggestJob):
-            self._thumbnails.clear()
+            self.list.forget_icons()
+            how = AUDIT if job.audit else job.settings.strategy
             with self._session.telling():
-                self.patches.take(list(event.regions), job.settings.strategy, self._session.runner.run)
-                self.keys.bind(self.patches.layer(self._session.target))
+                self.patches.take(list(event.regions), how, self._session.runner.run)
             self.update_state()
 
     # -- the list ------------------------------------------------------------------------------------------------
 
-    def _fill_list(self) -> None:
-        current = self.patches.current
+    def _show_patches(self) -> None:
+        project = self._session.project
         self.status.show_text(progress(self.patches.regions))
-        with QSignalBlocker(self.list):
-            self.list.clear()
-            for region in self.patches.regions:
-                item = QListWidgetItem(self._icon(region), describe(region))
-                if region.state in STATES:
-                    item.setForeground(QColor(STATES[region.state]))
-                self.list.addItem(item)
-                if current is not None and region.id == current.id:
-                    self.list.setCurrentItem(item)
+        several = project is not None and len(project.targets()) > 1
+        self.list.show_regions(self.patches.regions, self.patches.current, with_volume=several)
         self.update_state()
-
-    def _icon(self, region: Region) -> Any:
-        if region.id not in self._thumbnails:
-            self._thumbnails[region.id] = thumbnail(self._session, region, _ICON)
-        return self._thumbnails[region.id]
-
-    def _on_click(self, item: QListWidgetItem) -> None:
-        region = self.patches.regions[self.list.row(item)]
-        self._act(lambda: self.patches.go(region))
-
-    def _toggle_uncertainty(self) -> None:
-        if not self.patches.show_uncertainty():
-            self._session.say("No uncertainty is known yet: suggest patches by entropy, or predict.", "note")
 
     def _show_help(self) -> None:
         corner = self.help.mapToGlobal(self.help.rect().bottomLeft())
         QToolTip.showText(corner, help_text(), self.help, msecShowTime=20_000)
-
-
-def progress(regions: list[Region]) -> str:
-    """How far a round of annotation is."""
-    if not regions:
-        return ""
-    decided = sum(region.state != OPEN for region in regions)
-    rest = "all done: retrain, or ask for more" if decided == len(regions) else "Next (N) goes to the best one left"
-    return f"Round {regions[0].round}: {decided} of {len(regions)} patches decided – {rest}."
-
-
-def describe(region: Region) -> str:
-    """A patch as a line of the list."""
-    return f"section {region.voxels.start[0]} · score {region.score:.2f} · {_WORDS[region.state]}"

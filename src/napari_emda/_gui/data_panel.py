@@ -11,18 +11,20 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QWidget
 
 from napari_emda._gui.adapters import array_of, refusal, spacing_of
+from napari_emda._gui.add_target import AddTarget
 from napari_emda._gui.intake import (
     Pick,
+    Stoppable,
     check,
-    domain_gap,
-    gap_in_words,
     proposed_folder,
     size_remark,
     store,
 )
 from napari_emda._gui.layer_widgets import LayerChoice, VoxelSize
-from napari_emda._gui.parts import Sentence, button, column, labelled, row
+from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled, row
 from napari_emda._gui.session import Session, in_short
+from napari_emda.data.gap import Gap, domain_gap
+from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import EmdaError
 from napari_emda.project import Project
 from napari_emda.project_file import VolumeEntry
@@ -54,6 +56,7 @@ class DataPanel(QWidget):
         self.use = button("Use these layers", "Check the layers and make the project.", self.use_layers)
         self.open = button("Open a project …", "Go on with a project folder.", self.choose_project)
         self.current = Sentence()
+        self.another = AddTarget(session)
         self._build()
         self._connect()
         self.refresh()
@@ -71,7 +74,9 @@ class DataPanel(QWidget):
             ("classes", self.classes),
             ("project in", row(None, self.folder, (browse, 0))),
         )
-        column(self, self.open, self.current, fields, self.left_out, self.sizes, self.gap, self.missing, self.use)
+        sentences = (self.left_out, self.sizes, self.gap, self.missing)
+        more = Drawer("Another target for this project", self.another)
+        column(self, self.open, self.current, fields, *sentences, self.use, more)
 
     def _connect(self) -> None:
         layers = self._session.viewer.layers
@@ -82,6 +87,7 @@ class DataPanel(QWidget):
         for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
             choice.chosen.connect(partial(self._on_image, choice, size))
             size.edited.connect(self._remark)
+            size.edited.connect(self._measure_gap)
         self.labels.chosen.connect(self._on_labels)
 
     def _close(self) -> None:
@@ -101,6 +107,7 @@ class DataPanel(QWidget):
         left_out = {**self.source.left_out, **self.labels.left_out}
         sentences = (f"'{name}' is not offered: it {why}." for name, why in left_out.items())
         self.left_out.show_text(" ".join(sentences), "hint")
+        self.another.refresh()
         self._guess()
         self._remark()
 
@@ -121,7 +128,6 @@ class DataPanel(QWidget):
         size.set_value(None if layer is None else spacing_of(layer))
         if not self.folder.isModified():
             self.folder.setText(in_short(proposed_folder([self._image(self.target), self._image(self.source)])))
-        self._measure_gap()
 
     def _on_labels(self) -> None:
         """Name the class as the labels are named, as long as the user has typed nothing."""
@@ -158,12 +164,20 @@ class DataPanel(QWidget):
         self.gap.show_text("")
         if source is None or target is None or source is target or self._stop.is_set():
             return
+        sizes = self.source_size.value(), self.target_size.value()
 
-        def show(gap: tuple[float, float]) -> None:
-            if (source, target) == (self.source.layer(), self.target.layer()):
-                self.gap.show_text(gap_in_words(*gap))
+        def volume(layer: Image, domain: Domain, index: int) -> Volume:
+            known = sizes[index] if None not in sizes else None  # one size says nothing without the other
+            return Volume(layer.name, Stoppable(array_of(layer), self._stop), domain, known or (1.0, 1.0, 1.0))
 
-        self._session.in_background(lambda: domain_gap(array_of(source), array_of(target)), show, lambda text: None)
+        def show(gap: Gap) -> None:
+            current = (self.source.layer(), self.target.layer(), self.source_size.value(), self.target_size.value())
+            if current == (source, target, *sizes):
+                self.gap.show_text(gap.in_words())
+                self.gap.setToolTip(gap.in_numbers())
+
+        pair = volume(source, "source", 0), volume(target, "target", 1)
+        self._session.in_background(lambda: domain_gap(*pair), show, lambda text: None)
 
     def _browse(self) -> None:
         folder = QFileDialog.getExistingDirectory(

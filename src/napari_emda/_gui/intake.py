@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from numpy.typing import NDArray
 
 from napari_emda._gui.adapters import Triple, array_of, check_fit, path_of, refusal
 from napari_emda.data.checks import check_image, check_labels, check_spacing
@@ -64,25 +63,35 @@ def check(picks: Sequence[Pick], classes: Sequence[str], stop: threading.Event) 
     if source.labels is not None:
         check_fit(source.image, source.labels, target.image if target else None)
     for pick in picks:
-        for layer in (pick.image, pick.labels):
-            if layer is not None and (why := refusal(layer)):
-                raise DataError(f"'{layer.name}' {why}.")
-        name = pick.image.name
-        if pick.spacing is None:
-            raise DataError(f"The voxel size of '{name}' is missing: type three numbers above 0, z y x in nm.")
-        check_spacing(name, pick.spacing)
-        array = array_of(pick.image)
-        if pick.labels is not None:
-            check_labels(name, Stoppable(array_of(pick.labels), stop), array.shape, len(classes))
-        check_image(name, Stoppable(array, stop))
+        check_pick(pick, len(classes), stop)
+
+
+def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
+    """DataError when a volume cannot be used as it was chosen."""
+    for layer in (pick.image, pick.labels):
+        if layer is not None and (why := refusal(layer)):
+            raise DataError(f"'{layer.name}' {why}.")
+    name = pick.image.name
+    if pick.spacing is None:
+        raise DataError(f"The voxel size of '{name}' is missing: type three numbers above 0, z y x in nm.")
+    check_spacing(name, pick.spacing)
+    array = array_of(pick.image)
+    if pick.labels is not None:
+        check_labels(name, Stoppable(array_of(pick.labels), stop), array.shape, classes)
+    check_image(name, Stoppable(array, stop))
 
 
 @contextmanager
 def _removed_on_failure(project: Project) -> Iterator[None]:
+    folder = project.folder / "volumes"
+    before = set(folder.glob("*"))
     try:
         yield
     except BaseException:
-        shutil.rmtree(project.folder / "volumes", ignore_errors=True)
+        for path in set(folder.glob("*")) - before:
+            shutil.rmtree(path, ignore_errors=True)
+        if not before:
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
@@ -149,39 +158,3 @@ def size_remark(source: Triple | None, target: Triple | None) -> str:
             f"numbers; if they are right, training brings both to {max(ours, theirs):g} nm."
         )
     return ""
-
-
-def domain_gap(source: Array, target: Array) -> tuple[float, float]:
-    """How far apart two images look, from a few sections: distance of grey-value histograms, ratio of sharpness.
-
-    The first is the area between the sorted standardised grey values (0: the same histogram, 1: nothing alike); the
-    second how much stronger edges are, relative to contrast, in the one than in the other (1: equal).
-    """
-    values = [_standardised(array) for array in (source, target)]
-    points = np.linspace(0.005, 0.995, 199)
-    curves = [np.quantile(value, points) for value in values]
-    edges = [float(np.mean([np.abs(np.diff(value, axis=axis)).mean() for axis in (-1, -2)])) for value in values]
-    ratio = max(edges) / max(min(edges), 1e-6)
-    return float(np.abs(curves[0] - curves[1]).mean()), ratio
-
-
-def _standardised(array: Array) -> NDArray[np.float32]:
-    sections = sorted({round(z) for z in np.linspace(0, array.shape[0] - 1, 3)})
-    middle = tuple(slice(max(0, (n - 512) // 2), max(0, (n - 512) // 2) + 512) for n in array.shape[1:])
-    values = np.stack([np.asarray(array[(z, *middle)], np.float32) for z in sections])
-    return (values - values.mean()) / max(float(values.std()), 1e-6)
-
-
-def gap_in_words(histogram: float, sharpness: float) -> str:
-    """The domain gap as a sentence."""
-    score = histogram / 0.15 + (sharpness - 1) / 0.5
-    size = "small" if score < 1 else "moderate" if score < 2.5 else "large"
-    advice = {
-        "small": "a model of the source may do well as it is",
-        "moderate": "adaptation should help",
-        "large": "adapt, and expect to annotate some patches",
-    }[size]
-    return (
-        f"Domain gap: {size} (grey values differ by {histogram:.2f} of their spread, edges are {sharpness:.1f} "
-        f"times as sharp in one) – {advice}."
-    )

@@ -10,14 +10,17 @@ from napari.layers import Layer
 from napari.utils.key_bindings import coerce_keybinding
 
 KEYS: dict[str, tuple[str, str]] = {
-    "N": ("next", "next patch"),
-    "Shift-N": ("back", "previous patch"),
-    "K": ("done", "done: keep this patch as it is painted"),
+    "N": ("next", "next patch that is open"),
+    "Shift-N": ("back", "back to the patch before, to revise it"),
+    "K": ("done", "done: the patch is right now, what is unpainted is background"),
     "Shift-K": ("partial", "done, only what I painted"),
     "J": ("skip", "skip this patch"),
-    "U": ("undo", "undo the last done"),
-    "H": ("prediction", "hide or show the paint"),
+    "Shift-J": ("unsure", "not sure: nobody can tell"),
+    "U": ("undo", "undo the last decision"),
+    "H": ("bare", "the bare image, and back"),
     "Shift-H": ("uncertainty", "hide or show the uncertainty"),
+    "Q": ("brush", "next brush size"),
+    "W": ("own", "draw a patch of your own"),
     **{f"Alt-{k}": (f"class {k}", f"paint with class {k}") for k in range(1, 10)},
 }
 """Key to the name of its action and what it does."""

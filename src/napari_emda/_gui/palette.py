@@ -10,7 +10,7 @@ from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
 _CLASSES = ("#7f8c9a", "#ff4fa3", "#35c6d0", "#f2c53d", "#8fd14f", "#a07bf0", "#ff8a3c", "#4f8df7", "#d9d9d9")
-STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#7a7a7a"}
+STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#7a7a7a", "unsure": "#7a7a7a"}
 
 
 def class_colour(index: int) -> str:
@@ -30,11 +30,19 @@ def mask_colours(classes: Sequence[str]) -> DirectLabelColormap:
     return DirectLabelColormap(color_dict=colours | {k: class_colour(k) for k in range(1, len(classes))})
 
 
-def score_colours(scores: Sequence[float], states: Sequence[str]) -> NDArray[np.float32]:
-    """RGBA of each region: from violet (low score) to yellow (high) while open, green or grey when decided."""
+def score_colours(
+    scores: Sequence[float], states: Sequence[str], limits: tuple[float, float] | None = None
+) -> NDArray[np.float32]:
+    """RGBA of each region: from violet (low score) to yellow (high) while open, green or grey when decided.
+
+    Args:
+        scores: of the regions.
+        states: of the regions.
+        limits: the scores of the ends of the scale; by default the lowest and highest.
+    """
     values = np.asarray(scores, float)
-    span = np.ptp(values) if len(values) else 0
-    share = (values - values.min()) / span if span else np.ones(len(values))
+    low, high = limits or (values.min(initial=np.inf), values.max(initial=-np.inf))
+    share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.ones(len(values))
     colours = ensure_colormap("plasma").map(0.35 + 0.6 * share)
     for index, state in enumerate(states):
         if state in STATES:

@@ -182,9 +182,37 @@ class Session:
         assert self.project is not None
         return self.project.target().name
 
+    def is_volume(self, layer: Layer) -> bool:
+        """Whether a layer shows a volume of the project."""
+        return any(image is layer for image in self._images.values())
+
     def is_output(self, layer: Layer) -> bool:
         """Whether a layer is one of ours rather than the user's."""
         return any(output is layer for output in self._outputs.values())
+
+    def show_only(self, volume: str) -> None:
+        """Show one volume and hide the others with all that belongs to them: they may lie at the same place."""
+        for name in sorted(self._images, key=lambda name: name != volume):  # the canvas is never empty in between
+            self._images[name].visible = name == volume
+        for (_, name), layer in self._outputs.items():
+            if name != volume:
+                layer.visible = False
+
+    def shown(self, roles: Sequence[str] | None = None) -> list[Layer]:
+        """The visible layers of ours, all or those of some roles."""
+        every = self._outputs.items()
+        return [layer for (role, _), layer in every if layer.visible and (roles is None or role in roles)]
+
+    def called(self, what: str, volume: str) -> str:
+        """A name for a layer of ours: with the volume's where there are several targets."""
+        assert self.project is not None
+        several = sum(entry.domain == "target" for entry in self.project.entries) > 1
+        return f"{what} {volume}" if several else what
+
+    def show_volume(self, entry: VolumeEntry, layer: Layer | None = None) -> None:
+        """Show a volume that was added to the project; ``layer`` shows it already."""
+        self._show_volume(entry, layer)
+        self.project_changed.emit()
 
     def remove_output(self, role: str, volume: str) -> None:
         """Take a layer of ours away, if it is there."""

@@ -1,18 +1,12 @@
-"""Pictures of patches for the list, the buttons of the classes, and the size of the canvas."""
+"""Pictures of patches for the list, and the size of the canvas."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 from napari.components import ViewerModel
 from qtpy.QtGui import QIcon, QImage, QPixmap
-from qtpy.QtWidgets import QGridLayout, QWidget
 
 from napari_emda._gui.adapters import array_of
-from napari_emda._gui.palette import class_colour
-from napari_emda._gui.parts import button
 from napari_emda._gui.session import Session
 from napari_emda.regions import Region
 
@@ -29,27 +23,6 @@ def thumbnail(session: Session, region: Region, side: int) -> QIcon:
     grey = np.ascontiguousarray(np.clip((values - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8))
     image = QImage(grey.tobytes(), grey.shape[1], grey.shape[0], grey.shape[1], QImage.Format.Format_Grayscale8)
     return QIcon(QPixmap.fromImage(image.copy()).scaled(side, side))
-
-
-class ClassButtons(QWidget):
-    """One button per class, in its colour; a press paints with that class."""
-
-    def __init__(self, select: Callable[[int], object]) -> None:
-        super().__init__()
-        self._select = select
-        self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setSpacing(4)
-
-    def show_classes(self, names: Sequence[str]) -> None:
-        """Offer these classes."""
-        while (item := self._grid.takeAt(0)) is not None:
-            if (old := item.widget()) is not None:
-                old.deleteLater()
-        for index, name in enumerate(names):
-            made = button(name, f"Paint {name} (Alt-{index + 1}).", partial(self._select, index))
-            made.setStyleSheet(f"border-left: 10px solid {class_colour(index)};")
-            self._grid.addWidget(made, index // 2, index % 2)
 
 
 def canvas_of(viewer: ViewerModel) -> tuple[float, float] | None:

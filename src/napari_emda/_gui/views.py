@@ -65,8 +65,9 @@ def drop_small(section: NDArray[np.uint8], smallest: int) -> None:
 class Draft(Lazy3D):
     """Annotations on disk, with a proposal shown inside one box where nothing is painted.
 
-    Reading gives both; writing goes to disk and takes the proposal away beneath the brush. The proposal itself is
-    never written.
+    Reading gives both. Writing goes to disk at once: a stroke over the proposal takes its place, and erasing the
+    proposal writes background, since the user says that it is wrong there. The proposal itself is never written, and
+    never changes.
 
     Args:
         stored: uint8 (z, y, x), written to.
@@ -79,24 +80,19 @@ class Draft(Lazy3D):
         self._lent: NDArray[np.uint8] | None = None
 
     def lend(self, box: Box, proposal: NDArray[np.uint8] | None) -> None:
-        """Show a proposal of the box's shape (0 = none) from now on; it is changed in place by painting."""
+        """Show a proposal of the box's shape (0 = none) from now on."""
         self._box, self._lent = (box, proposal) if proposal is not None else (None, None)
 
     def _lent_at(self, parts: tuple[NDArray[Any], ...]) -> NDArray[np.uint8] | int:
         """The proposal at broadcastable voxel indices, 0 outside its box."""
         if self._box is None or self._lent is None:
             return 0
-        local, inside = self._local(parts)
-        return np.where(inside, self._lent[local], 0).astype(np.uint8)
-
-    def _local(self, parts: tuple[NDArray[Any], ...]) -> tuple[tuple[NDArray[Any], ...], NDArray[np.bool_]]:
-        assert self._box is not None
         inside: Any = True
         local = []
         for part, start, stop in zip(parts, self._box.start, self._box.stop, strict=True):
             inside = inside & (part >= start) & (part < stop)
             local.append(np.clip(part - start, 0, stop - start - 1))
-        return tuple(local), inside
+        return np.where(inside, self._lent[tuple(local)], 0).astype(np.uint8)
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         return self._merged(np.asarray(self.stored[z, y, x]), _grid(z, y, x))
@@ -124,14 +120,12 @@ class Draft(Lazy3D):
         self.stored[tuple(ranges)] = self._changed(parts, before, values)
 
     def _changed(self, parts: tuple[NDArray[Any], ...], painted: NDArray[Any], values: Any) -> NDArray[np.uint8]:
-        """What to write: the new values where they differ from what was shown; the proposal ends there."""
+        """What to write: the new values where they differ from what was shown, background where that is erased."""
         values = np.broadcast_to(np.asarray(values, np.uint8), painted.shape)
-        differ = values != self._merged(painted, parts)
-        if self._box is not None and self._lent is not None:
-            local, inside = self._local(parts)
-            hit = tuple(np.broadcast_to(part, differ.shape)[differ & inside] for part in local)
-            self._lent[hit] = 0
-        return np.where(differ, values, painted).astype(np.uint8)
+        lent = self._lent_at(parts)
+        differ = values != np.where(painted == 0, lent, painted)
+        written = np.where((values == 0) & (np.asarray(lent) > 0), 1, values)
+        return np.where(differ, written, painted).astype(np.uint8)
 
 
 def _is_fancy(key: Any) -> bool:

@@ -1,0 +1,79 @@
+"""What lies over the image beside the paint: the model's uncertainty, and how all of it goes away. No Qt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.layers import Image, Layer
+
+from napari_emda._gui import runs
+from napari_emda._gui.session import Session
+
+
+class Overlays:
+    """The uncertainty of the volumes, and what is hidden while the bare image is on view."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._hidden: list[Layer] = []
+        self._overview: str | None = None
+
+    def show_overview(self, volume: str, run: str) -> None:
+        """Show the uncertainty beneath new suggestions, until the first patch is chosen."""
+        if self.show_uncertainty(volume, run, visible=True):
+            self._overview = volume
+
+    def end_overview(self) -> None:
+        """Take away what would hide the paint."""
+        if self._overview is not None:
+            layer = self._session.output("uncertainty", self._overview)
+            self._overview = None
+            if layer is not None:
+                layer.visible = False
+
+    def show_uncertainty(self, volume: str, run: str, *, visible: bool | None = None) -> bool:
+        """Show, hide or (None) toggle where a run, or the newest, is unsure; False when nothing is known of it."""
+        session, project = self._session, self._session.project
+        assert project is not None
+        stored = None
+        for name in (run, runs.predicted_with(project, volume)):
+            if name and stored is None:
+                stored, run = runs.array(project, name, "uncertainty", volume), name
+        if stored is None:
+            return False
+        known: Any = session.output("uncertainty", volume)
+        if known is not None and known.metadata.get("run") != run:
+            visible = not known.visible if visible is None else visible
+            session.remove_output("uncertainty", volume)
+        layer = session.output(
+            "uncertainty",
+            volume,
+            lambda: Image(
+                stored,
+                name=session.called("uncertainty", volume),
+                colormap="inferno",
+                blending="additive",
+                opacity=0.6,
+                contrast_limits=(0, 255),
+                multiscale=False,
+                visible=False,
+                metadata={"run": run},
+                **session.place(volume).arguments(),
+            ),
+        )
+        assert layer is not None
+        layer.visible = not layer.visible if visible is None else visible
+        return True
+
+    def toggle_bare(self) -> None:
+        """Hide everything of ours that lies over the image; the second time, bring it back."""
+        viewer = self._session.viewer
+        back = [layer for layer in self._hidden if layer in viewer.layers and not layer.visible]
+        shown = self._session.shown()
+        self._hidden = [] if back else shown
+        for layer in back or shown:
+            layer.visible = bool(back)
+
+    def forget_hidden(self) -> None:
+        """Another patch was chosen, and shows what it needs."""
+        self._hidden = []

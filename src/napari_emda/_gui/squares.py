@@ -1,0 +1,153 @@
+"""The patches as rectangles in the viewer: coloured by score, to be clicked, and drawn by the user. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from napari.layers import Shapes
+from numpy.typing import NDArray
+
+from napari_emda._gui.adapters import show_sections
+from napari_emda._gui.palette import score_colours
+from napari_emda._gui.session import Session
+from napari_emda.data.volume import Box
+from napari_emda.regions import IMPORTED, Region
+
+SMALLEST = 8
+"""Pixels along a side of a patch that the user draws."""
+
+
+class Squares:
+    """One layer of rectangles per volume.
+
+    Args:
+        session: whose viewer.
+        drawn: called with the volume and box of a rectangle that the user has drawn.
+    """
+
+    def __init__(self, session: Session, drawn: Callable[[str, Box], None]) -> None:
+        self._session, self._drawn = session, drawn
+        self._shown: list[Region] = []
+        self._drawing = ""
+
+    def show(self, regions: Sequence[Region], latest: int, current: Region | None) -> None:
+        """Draw the patches of all rounds anew; scores are coloured within the latest round."""
+        hidden = ("skipped", "unsure", "replaced")
+        self._shown = [r for r in regions if r.state not in hidden and r.strategy != IMPORTED]
+        scores = [r.score for r in self._shown if r.round == latest and r.state == "suggested"] or [0.0]
+        volumes = {region.volume for region in regions}
+        for volume in volumes:
+            own = [region for region in self._shown if region.volume == volume]
+            self._draw(volume, own, (min(scores), max(scores)), current)
+
+    def _draw(self, volume: str, regions: list[Region], limits: tuple[float, float], current: Region | None) -> None:
+        layer = self._layer(volume)
+        layer.data = []
+        if regions:
+            scores = [min(max(region.score, limits[0]), limits[1]) for region in regions]
+            widths = [width(region, thick=current is not None and region.id == current.id) for region in regions]
+            layer.add_rectangles(
+                [rectangle(region.voxels) for region in regions],
+                edge_color=score_colours(scores, [region.state for region in regions], limits),
+                face_color="transparent",
+                edge_width=widths,
+            )
+        layer.selected_data = set()
+        layer.mode = "pan_zoom"
+
+    def _layer(self, volume: str) -> Shapes:
+        session = self._session
+        layer = session.output(
+            "patches",
+            volume,
+            lambda: Shapes(
+                ndim=3,
+                name=session.called("suggested patches", volume),
+                face_color="transparent",
+                **session.place(volume).arguments(),
+            ),
+        )
+        assert isinstance(layer, Shapes)
+        return layer
+
+    def reveal(self, volume: str) -> None:
+        """Show the rectangles of a volume, if it has any."""
+        layer = self._session.output("patches", volume)
+        if layer is not None:
+            layer.visible = True
+
+    # -- clicks --------------------------------------------------------------------------------------------------
+
+    def at(self, point: Sequence[float]) -> Region | None:
+        """The patch at a point of the world, the latest on top; of volumes that are on view."""
+        viewer = self._session.viewer
+        for region in reversed(self._shown):
+            image = self._session.image(region.volume)
+            if image is None or not image.visible:
+                continue
+            place = self._session.place(region.volume)
+            index = np.round(place.to_index(viewer, point))
+            if all(a <= i < b for i, a, b in zip(index, region.voxels.start, region.voxels.stop, strict=True)):
+                return region
+        return None
+
+    def clicks(self, chosen: Callable[[Region], None]) -> Callable[[Any, Any], Iterator[None]]:
+        """A mouse callback for the viewer: a click in a rectangle chooses it, unless a layer's tool is at work."""
+
+        def on_press(viewer: Any, event: Any) -> Iterator[None]:
+            active = viewer.layers.selection.active
+            idle = active is None or str(getattr(active, "mode", "pan_zoom")) == "pan_zoom"
+            yield
+            moved = False
+            while event.type == "mouse_move":
+                moved = True
+                yield
+            region = self.at(event.position) if idle and not moved and event.button == 1 else None
+            if region is not None:
+                chosen(region)
+
+        return on_press
+
+    # -- the user's own ------------------------------------------------------------------------------------------
+
+    def begin_drawing(self, volume: str) -> None:
+        """Let the user draw one rectangle in the section on view."""
+        show_sections(self._session.viewer)
+        layer = self._layer(volume)
+        layer.visible = True
+        self._session.viewer.layers.selection.active = layer
+        layer.mode = "add_rectangle"
+        self._drawing = volume
+        layer.events.data.connect(self._on_data)
+
+    def _on_data(self, event: Any) -> None:
+        if str(event.action) != "added" or not self._drawing:
+            return
+        volume, self._drawing = self._drawing, ""
+        layer = self._layer(volume)
+        layer.events.data.disconnect(self._on_data)
+        corners = np.asarray(layer.data[-1])
+        layer.mode = "pan_zoom"
+        self._drawn(volume, box_of(corners, self._session.shape(volume)))
+
+
+def width(region: Region, *, thick: bool) -> float:
+    """Of a patch's outline, in pixels of its volume."""
+    return max(0.5, max(region.voxels.shape) / 100) * (2 if thick else 1)
+
+
+def rectangle(box: Box) -> NDArray[np.float64]:
+    """The outline of a patch in voxel coordinates: its four corners in its first section."""
+    z0, _, y0, y1, x0, x1 = box.bounds
+    low_y, high_y, low_x, high_x = y0 - 0.5, y1 - 0.5, x0 - 0.5, x1 - 0.5
+    return np.array([[z0, low_y, low_x], [z0, low_y, high_x], [z0, high_y, high_x], [z0, high_y, low_x]])
+
+
+def box_of(corners: NDArray[Any], shape: tuple[int, int, int]) -> Box:
+    """The voxels of one section whose centres lie in a drawn rectangle, as far as the volume goes."""
+    low, high = corners.min(0), corners.max(0)
+    z = min(max(round(float(low[0])), 0), shape[0] - 1)
+    (y0, x0), (y1, x1) = np.ceil(low[1:]).astype(int).tolist(), (np.floor(high[1:]).astype(int) + 1).tolist()
+    return Box((z, y0, x0), (z + 1, max(y0, y1), max(x0, x1))).clip(shape)
