@@ -10,9 +10,7 @@ from napari_emda._gui.data_panel import class_in_name
 from napari_emda._gui.intake import (
     Pick,
     check,
-    domain_gap,
     free_name,
-    gap_in_words,
     proposed_folder,
     size_remark,
     store,
@@ -113,17 +111,6 @@ def test_reading_ends_when_the_viewer_is_closed(tmp_path):
 def test_voxel_sizes_are_remarked_on(source, target, words):
     remark = size_remark(source, target)
     assert (words in remark) if words else not remark
-
-
-def test_the_gap_grows_with_the_difference():
-    rng = np.random.default_rng(0)
-    smooth = rng.normal(size=(3, 64, 64))
-    other = np.exp(rng.normal(size=(3, 64, 64)))
-    none, some = domain_gap(smooth, smooth), domain_gap(smooth, other)
-    assert none == pytest.approx((0, 1))
-    assert some[0] > 0.2
-    assert gap_in_words(*none).startswith("Domain gap: small")
-    assert gap_in_words(*some).startswith(("Domain gap: moderate", "Domain gap: large"))
 
 
 def test_names_and_folders_are_proposed(tmp_path, monkeypatch):
