@@ -2,55 +2,168 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
+import zarr
 
-from napari_emda.data.volume import Box
-from napari_emda.query import Candidates, pick, strategies
+from napari_emda.candidates import Candidates, Pool
+from napari_emda.checkpoint import Header
+from napari_emda.compute import Compute
+from napari_emda.data.volume import Box, Volume
+from napari_emda.errors import SettingsError
+from napari_emda.events import Notice, Suggested
+from napari_emda.nn.unet import UNet, norms
+from napari_emda.predict import Predictor
+from napari_emda.query import Strategy, choose, strategies, suggest
+from napari_emda.settings import QuerySettings, TrainSettings
 
 NAMES = strategies.names()
-SIZES = [((1, 32, 32), 32), ((1, 64, 50), 16), ((5, 48, 64), 32)]
+VARIANTS = [(name, {}) for name in NAMES] + [("disagreement", {"between": "rounds"})]
+LOTTERY = {"random", "k_means"}
+"""What these choose depends on the order of the candidates by way of the lot."""
+SIZES = [((1, 32, 32), 32), ((1, 40, 50), 16), ((4, 48, 64), 32)]
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=VARIANTS, ids=["-".join([name, *map(str, own.values())]) for name, own in VARIANTS])
 def strategy(request):
-    cls = strategies[request.param]
-    return cls(cls.Settings())
+    name, own = request.param
+    cls = strategies[name]
+    own = {**own, **({"samples": 3} if "samples" in cls.Settings.model_fields else {})}
+    return cls(cls.Settings.parse(own))
 
 
-def scored(strategy, shape, patch, seed=0, doubt=None):
-    candidates = Candidates.of(shape, patch)
-    if doubt is None and strategy.needs_prediction:
-        doubt = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    return candidates, strategy.score(candidates, doubt if strategy.needs_prediction else None, seed)
+def model(seed):
+    torch.manual_seed(seed)
+    network = UNet(2, base=8, levels=3, dropout=0.25)
+    for layer in norms(network):
+        layer.running_mean.normal_(0, 0.1)
+    header = Header(
+        method="source_only", settings=TrainSettings(), classes=("background", "a"), network={}, pixel_size=4.0
+    )
+    return Predictor(network, header, Compute(torch.device("cpu"), bf16=False))
+
+
+@pytest.fixture(scope="module")
+def models():
+    return model(0), model(1)
+
+
+def suggested(models, strategy, folder, shape, patch, *, excluded=(), **values):
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    target = Volume("t", image, "target", (50.0, 4.0, 4.0))
+    settings = QuerySettings.parse({"strategy": strategy.name, "patch": patch, "device": "cpu", **values})
+    *events, last = suggest(models[0], target, strategy, settings, folder, list(excluded), models[1])
+    assert isinstance(last, Suggested)
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    return [(Box.parse(region["box"], shape), region["score"]) for region in last.regions], notices
+
+
+def synthetic(n, *, seed=0, dimensions=6, unknown=(), count=5, annotated=3):
+    """A pool of n patches side by side, none in another's way, with invented measurements."""
+    noise = np.random.default_rng(seed)
+    starts = np.stack([np.zeros(n), np.zeros(n), 16 * np.arange(n)], axis=1).astype(np.int64)
+    uncertainty = noise.random(n)
+    uncertainty[list(unknown)] = np.nan
+    points = noise.normal(size=(n + annotated, dimensions)).astype(np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return {
+        "candidates": Candidates(starts, 16, n),
+        "count": count,
+        "uncertainty": uncertainty,
+        "embeddings": points[:n],
+        "annotated": points[n:],
+    }
+
+
+def chosen(strategy, given, **values):
+    return [index for index, _ in choose(strategy, Pool(**given, **values), sections=0)]
 
 
 def test_it_introduces_itself_in_a_sentence(strategy):
     first = " ".join(type(strategy).__doc__.split("\n\n")[0].split())
     assert first.endswith(".")
     assert strategies[strategy.name] is type(strategy)
+    assert isinstance(strategy, Strategy)
 
 
 @pytest.mark.parametrize(("shape", "patch"), SIZES)
-def test_it_scores_every_candidate_also_of_one_section_and_one_patch(strategy, shape, patch):
-    candidates, scores = scored(strategy, shape, patch)
-    assert scores.shape == candidates.shape
-    assert not np.isinf(scores).any()
-    assert len(pick(scores, candidates, 1, within=Box.whole(shape), excluded=[], distance=3)) == 1
+def test_one_patch_and_all_of_them_also_of_one_section_and_one_patch(models, strategy, shape, patch, tmp_path):
+    one, notices = suggested(models, strategy, tmp_path, shape, patch, count=1)
+    assert len(one) == 1
+    assert notices == []
+    every, notices = suggested(models, strategy, tmp_path, shape, patch, count=100, section_distance=0)
+    assert every[0][0] == one[0][0] or strategy.name == "k_means"  # whose clusters follow the count
+    assert len(notices) == 1
+    free = Candidates.of(shape, patch)
+    for box, _ in every:
+        free = Candidates(free.starts[~free.near(box)], patch, 0)
+    assert len(free) == 0
 
 
-def test_the_seed_decides(strategy):
-    _, one = scored(strategy, (3, 64, 64), 16, seed=1)
-    _, again = scored(strategy, (3, 64, 64), 16, seed=1)
-    np.testing.assert_array_equal(one, again)
+def test_picks_do_not_overlap_keep_their_distance_and_leave_out_the_annotated(models, strategy, tmp_path):
+    done = [Box((0, 0, 0), (1, 32, 40)), Box((2, 16, 0), (4, 48, 16))]
+    picks, _ = suggested(models, strategy, tmp_path, (6, 48, 64), 16, excluded=done, count=6, section_distance=2)
+    assert len(picks) == 6
+    assert np.isfinite([score for _, score in picks]).all()
+    boxes = [box for box, _ in picks]
+    assert not any(box.overlaps(other) for box in boxes for other in done)
+    for (z, *low), (w, *other) in itertools.combinations([box.start for box in boxes], 2):
+        assert abs(z - w) > 2 or any(abs(a - b) >= 16 for a, b in zip(low, other, strict=True))
 
 
-def test_it_prefers_doubt_when_it_looks_at_the_prediction(strategy):
+def test_the_seed_decides(models, strategy, tmp_path):
+    one, again = (suggested(models, strategy, tmp_path / str(i), (3, 48, 48), 16, seed=1)[0] for i in range(2))
+    assert one == again
+
+
+def test_it_chooses_what_it_is_to_choose_whatever_their_order(strategy):
+    """Permutation-fair: other positions in the list, same patches; by lot, every position as often as the others."""
+    if strategy.name in LOTTERY:
+        first = [chosen(strategy, synthetic(8, seed=seed, count=1), seed=seed)[0] for seed in range(320)]
+        assert sum((first.count(i) - 40) ** 2 / 40 for i in range(8)) < 26  # chi-square, 7 degrees: p = 0.0005
+        return
+    given, order = synthetic(40), np.random.default_rng(1).permutation(40)
+    shuffled = {
+        **given,
+        "candidates": Candidates(given["candidates"].starts[order], 16, 40),
+        "uncertainty": given["uncertainty"][order],
+        "embeddings": given["embeddings"][order],
+    }
+    assert [order[i] for i in chosen(strategy, shuffled, seed=5)] == chosen(strategy, given, seed=6)
+
+
+def test_where_all_are_alike_the_lot_decides(strategy):
+    alike = {"uncertainty": np.full(6, 0.5), "embeddings": np.ones((6, 2), np.float32), "annotated": None}
+    given = {**synthetic(6, count=1), **alike}
+    assert {chosen(strategy, given, seed=seed)[0] for seed in range(60)} == set(range(6))
+
+
+def test_what_is_not_known_is_never_picked(strategy):
+    measures = type(strategy).uncertainty is not Strategy.uncertainty or strategy.needs_entropy
+    picks = chosen(strategy, synthetic(12, unknown=[0, 3, 11], count=12))
+    assert sorted(picks) == [i for i in range(12) if not measures or i not in (0, 3, 11)]
+
+
+def test_all_can_be_asked_for(strategy):
+    assert sorted(chosen(strategy, synthetic(9, count=9))) == list(range(9))
+    assert sorted(chosen(strategy, synthetic(9, count=9, annotated=0))) == list(range(9))
+
+
+def test_its_map_lies_where_the_dock_looks_for_it(models, strategy, tmp_path):
+    suggested(models, strategy, tmp_path, (2, 48, 40), 16)
     if not strategy.needs_prediction:
-        pytest.skip("does not look at the prediction")
-    doubt = np.zeros((3, 64, 64), np.uint8)
-    doubt[1, 16:32, 32:48] = 200
-    candidates, scores = scored(strategy, doubt.shape, 16, doubt=doubt)
-    ((box, score),) = pick(scores, candidates, 1, within=Box.whole(doubt.shape), excluded=[], distance=3)
-    assert box == Box((1, 16, 32), (2, 32, 48))
-    assert np.isfinite(score)
+        return
+    stored = zarr.open_array(tmp_path / "uncertainty.zarr" / "t", mode="r")
+    measures = type(strategy).uncertainty is not Strategy.uncertainty
+    assert stored.attrs.get("measure", "entropy") == (strategy.name if measures else "entropy")
+    assert stored.shape == (2, 48, 40)
+    assert np.asarray(stored[:]).std() > 0
+    assert zarr.open_array(tmp_path / "probabilities.zarr" / "t", mode="r").shape == (1, 2, 48, 40)
+
+
+def test_its_settings_are_checked(strategy):
+    with pytest.raises(SettingsError, match="There is no setting"):
+        type(strategy).Settings.parse({"no_such_setting": 1})

@@ -1,9 +1,7 @@
 """The baseline: patches drawn by lot."""
 
-import numpy as np
-
-from napari_emda.data.volume import Array
-from napari_emda.query import Candidates, Scores, Strategy, strategies
+from napari_emda.candidates import Pool, Scores
+from napari_emda.query import Strategy, strategies
 
 
 @strategies.register("random")
@@ -12,6 +10,6 @@ class Random(Strategy):
 
     needs_prediction = False
 
-    def score(self, candidates: Candidates, uncertainty: Array | None, seed: int) -> Scores:
+    def score(self, pool: Pool) -> Scores:
         """Independent uniform numbers."""
-        return np.random.default_rng(seed).random(candidates.shape)
+        return pool.lot

@@ -1,0 +1,111 @@
+"""How fast patches are ranked, as shares of the bare forward pass over the same voxels, measured in one run.
+
+* *entropy*: predict, write, and rank every patch position; at least 0.7 of the bare pass;
+* *bald* with ten samples: at most 10.5 times as long as entropy;
+* *core-set* over 20 000 embeddings, 100 of them annotated, 20 picks: under 5 s.
+
+Peak memory is that of a fresh process for one volume, and for one of twice the sections.
+
+    python benchmarks/ranking.py --profile fast
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from predict import bare, predictor, volume
+
+from napari_emda.candidates import Candidates, Pool
+from napari_emda.compute import settle
+from napari_emda.data.volume import Volume
+from napari_emda.predict import Predictor
+from napari_emda.query import choose, strategies, suggest
+from napari_emda.settings import PredictSettings, QuerySettings
+
+STRATEGIES = ("entropy", "least_confidence", "disagreement", "mc_entropy", "bald", "k_means", "core_set", "hybrid")
+PICKS = 20
+
+
+def ranked(model: Predictor, data: Volume, name: str, folder: Path) -> float:
+    """Seconds from the image to suggestions."""
+    strategy = strategies[name](strategies[name].Settings())
+    settings = QuerySettings(strategy=name, count=PICKS, patch=128)
+    began = time.perf_counter()
+    for _ in suggest(model, data, strategy, settings, folder, []):
+        pass
+    return time.perf_counter() - began
+
+
+def core_set(patches: int = 20_000, dimensions: int = 256, annotated: int = 100) -> float:
+    """Seconds for a greedy choice among so many embeddings."""
+    points = np.random.default_rng(0).normal(size=(patches + annotated, dimensions)).astype(np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    starts = np.stack([np.arange(patches), np.zeros(patches), np.zeros(patches)], axis=1).astype(np.int64)
+    strategy = strategies["core_set"](strategies["core_set"].Settings())
+    candidates = Candidates(starts, 128, patches)
+    began = time.perf_counter()
+    pool = Pool(candidates, PICKS, embeddings=points[:patches], annotated=points[patches:])
+    choose(strategy, pool, sections=0)
+    return time.perf_counter() - began
+
+
+def peak(arguments: argparse.Namespace, name: str, sections: int) -> float:
+    """Peak resident memory in MiB of a fresh process that ranks a volume."""
+    command = [sys.executable, __file__, "--profile", arguments.profile, "--side", str(arguments.side)]
+    command += ["--only-peak", name, "--sections", str(sections)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="fast")
+    parser.add_argument("--sections", type=int, default=8)
+    parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--only-peak", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    settle(arguments.threads, polite=False)
+    model = predictor(arguments.profile)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = volume(folder, arguments.sections, arguments.side)
+        if arguments.only_peak:
+            ranked(model, data, arguments.only_peak, folder)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            return
+        report(model, data, folder, arguments.rounds)
+    for strategy in ("entropy", "bald", "core_set"):
+        once, twice = (peak(arguments, strategy, n * arguments.sections) for n in (1, 2))
+        print(f"peak memory of {strategy}: {once:.0f} MiB; of twice the sections {twice:.0f} ({twice / once - 1:+.1%})")
+
+
+def report(model: Predictor, data: Volume, folder: Path, rounds: int) -> None:
+    """Print a table: each strategy beside the bare pass, medians over rounds."""
+    voxels = float(np.prod(data.shape))
+    positions = len(Candidates.of(data.shape, 128))
+    ranked(model, volume(folder / "warm", 1, data.shape[1]), "entropy", folder / "warm")
+    seconds: dict[str, list[float]] = {name: [] for name in ("bare", *STRATEGIES)}
+    for number in range(rounds):
+        seconds["bare"].append(voxels / bare(model, data, PredictSettings()))
+        for strategy in STRATEGIES:
+            seconds[strategy].append(ranked(model, data, strategy, folder / f"{strategy}{number}"))
+    print(f"\n{model.compute}, {positions} patch positions\n")
+    print("| strategy | positions a second | share of the bare pass | time, entropy = 1 |\n" + "|---" * 4 + "|")
+    for name, values in seconds.items():
+        share = statistics.median(b / a for a, b in zip(values, seconds["bare"], strict=True))
+        times = statistics.median(a / b for a, b in zip(values, seconds["entropy"], strict=True))
+        print(f"| {name} | {positions / statistics.median(values):.0f} | {share:.2f} | {times:.2f} |")
+    print(f"\ncore-set over 20 000 embeddings, {PICKS} picks: {core_set():.2f} s")
+
+
+if __name__ == "__main__":
+    main()

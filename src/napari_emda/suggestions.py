@@ -1,0 +1,119 @@
+"""Carries out the job of suggesting: which patches of the targets to annotate next."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from napari_emda import checkpoint
+from napari_emda.audit import draw
+from napari_emda.candidates import Candidates
+from napari_emda.data.volume import Box, Volume
+from napari_emda.errors import JobError
+from napari_emda.events import Event, Finished, Started, Suggested
+from napari_emda.jobs import SuggestJob, TrainJob, read_job
+from napari_emda.predict import Prediction, Predictor, predict
+from napari_emda.project import Project
+from napari_emda.query import Strategy, strategies, suggest
+from napari_emda.regions import AUDIT
+from napari_emda.settings import PredictSettings, QuerySettings
+
+Regions = tuple[dict[str, Any], ...]
+
+
+def suggestions(job: SuggestJob) -> Iterator[Event]:
+    """Rank or draw patches of one or all targets; whoever runs the job records what is suggested.
+
+    Yields:
+        Started, what predicting says, Suggested with the best of all volumes, Finished.
+
+    Raises:
+        EmdaError: the job or what it names cannot be used.
+    """
+    project = Project.open(job.project)
+    cls = strategies[job.settings.strategy]
+    strategy = cls(cls.Settings.parse(job.strategy_settings))
+    volumes = _targets(project, job.volume)
+    asks_model = job.run is not None or (cls.needs_prediction and not job.audit)
+    folder = project.run(job.run) if asks_model else project.folder
+    predictor = Predictor.load(checkpoint.find(folder, job.checkpoint), job.settings.device) if asks_model else None
+    earlier = _round_before(project, folder, job.settings.device) if strategy.needs_earlier and not job.audit else None
+    for volume in volumes if not job.audit else ():  # mistakes are told before anything begins
+        Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
+    yield Started("suggest", folder.name if asks_model else "", str(predictor.compute) if predictor else "cpu", 0)
+    if predictor is not None:  # so that each patch has an answer to be corrected and compared
+        for volume in volumes:
+            yield from _predicted(predictor, volume, folder, job.settings)
+    if job.audit:
+        name, regions = AUDIT, _drawn(project, volumes, job.settings)
+    else:
+        name = cls.name
+        regions = yield from _ranked(project, volumes, (predictor, earlier), strategy, job.settings, folder)
+    yield Suggested(regions)
+    result = {"run": folder.name if asks_model else None, "strategy": name, "regions": list(regions)}
+    how = "drawn by lot" if job.audit else f"suggested by {name}"
+    yield Finished("done", f"{len(regions)} patches are {how}.", result)
+
+
+def _ranked(
+    project: Project,
+    volumes: list[Volume],
+    predictors: tuple[Predictor | None, Predictor | None],
+    strategy: Strategy,
+    settings: QuerySettings,
+    folder: Path,
+) -> Generator[Event, None, Regions]:
+    """The best of all volumes, by the model and, for strategies that ask it, that of the round before."""
+    found, (predictor, earlier) = [], predictors
+    for volume in volumes:
+        for event in suggest(predictor, volume, strategy, settings, folder, _decided(project, volume.name), earlier):
+            if isinstance(event, Suggested):
+                found.append(event.regions)
+            else:
+                yield event
+    return _merged(found, settings.count)
+
+
+def _round_before(project: Project, folder: Path, device: str) -> Predictor:
+    """The model that a run was trained on from; JobError when there was none."""
+    job = read_job(folder / "job.json")
+    if not isinstance(job, TrainJob) or job.start_from is None:
+        raise JobError(
+            f"The run '{folder.name}' was not trained on from another, with which it could be compared: retrain first, "
+            "or compare views."
+        )
+    return Predictor.load(checkpoint.find(project.run(job.start_from)), device)
+
+
+def _predicted(predictor: Predictor, volume: Volume, folder: Path, settings: QuerySettings) -> Iterator[Event]:
+    if not Prediction(folder, volume.name).complete(predictor.header.model, uncertainty=True):
+        yield from predict(predictor, volume, PredictSettings(device=settings.device), folder)
+
+
+def _targets(project: Project, volume: str | None) -> list[Volume]:
+    """The volume asked for, or all targets; JobError when there is none."""
+    return [project.volume(volume)] if volume else project.volumes("target") or [project.volume(project.target().name)]
+
+
+def _decided(project: Project, volume: str) -> list[Box]:
+    """What the user has seen to already."""
+    return [r.voxels for r in project.regions() if r.volume == volume and r.decided]
+
+
+def _drawn(project: Project, volumes: list[Volume], settings: QuerySettings) -> Regions:
+    """The patches of an audit; another round draws another lot."""
+    annotated = {v.name: _decided(project, v.name) for v in volumes}
+    shapes = {volume.name: volume.shape for volume in volumes}
+    lot = draw(shapes, annotated, patch=settings.patch, count=settings.count, seed=settings.seed + project.round)
+    return tuple({"volume": name, "box": str(box), "score": 0.0} for name, box in lot)
+
+
+def _merged(found: list[Regions], count: int) -> Regions:
+    """The best of several volumes, each given best first, in one queue."""
+    queues = [list(regions) for regions in found]
+    merged: list[dict[str, Any]] = []
+    while len(merged) < count and any(queues):
+        best = max((queue for queue in queues if queue), key=lambda queue: float(queue[0]["score"]))
+        merged.append(best.pop(0))
+    return tuple(merged)
