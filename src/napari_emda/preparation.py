@@ -35,8 +35,8 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
     """
     cls = methods[job.method]
     method_settings = cls.Settings.parse(job.method_settings)
-    volumes = _volumes(project, job, cls)
     settings = job.settings
+    volumes = [cls.learns_from(volume, method_settings, settings) for volume in _volumes(project, job, cls)]
     sampler = PatchSampler(
         volumes,
         settings.patch,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from napari_emda import settings as base
 from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import QUANTILES, Batch, Patches
-from napari_emda.data.volume import Domain
+from napari_emda.data.volume import Domain, Volume
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.unet import UNet, in_domain
 from napari_emda.registry import Registry
@@ -67,6 +67,17 @@ class Method(nn.Module):
         super().__init__()
         self.settings, self.network, self.context = settings, network, context
         self.reported: dict[str, Tensor] = {}
+
+    @classmethod
+    def learns_from(cls, volume: Volume, settings: Any, training: base.TrainSettings) -> Volume:
+        """The part of a volume that the method may look at; all of it.
+
+        Args:
+            volume: a source, or a target without any labels but those annotated in the project.
+            settings: of the class's own ``Settings``.
+            training: how the network is trained, seed and boxes included.
+        """
+        return volume
 
     @property
     def predictor(self) -> UNet:

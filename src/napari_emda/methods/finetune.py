@@ -1,10 +1,14 @@
 """Training on the source, then on the few labels of the target."""
 
+from typing import Any
+
 from pydantic import Field
 from torch import Tensor
 
 from napari_emda import settings as base
+from napari_emda.data.fraction import labelled_fraction
 from napari_emda.data.sampling import Batch
+from napari_emda.data.volume import Box, Volume
 from napari_emda.methods.base import Method, methods
 
 
@@ -14,7 +18,7 @@ class FineTune(Method):
 
     Roels et al. 2019 (section 3): first the source, then the target's labels at a smaller learning rate. Started from
     another run (``--from``) the first stage is skipped. A share of source loss is replayed so that nothing is
-    forgotten.
+    forgotten. With a ``fraction`` of the labels you see how many are needed.
     """
 
     domains = ("source", "target")
@@ -37,6 +41,14 @@ class FineTune(Method):
             description="Weight of the source while the target is learnt.",
             json_schema_extra={"step": 0.1},
         )
+        fraction: float = Field(
+            1.0,
+            ge=0.01,
+            le=1,
+            description="Share of the annotated target to learn from, in squares of 64 voxels drawn by the seed; a "
+            "larger share holds all of a smaller one.",
+            json_schema_extra={"step": 0.05},
+        )
         fine_rate: float = Field(
             0.3,
             ge=0.01,
@@ -44,6 +56,14 @@ class FineTune(Method):
             description="Learning rate on the target, as a share of that on the source.",
             json_schema_extra={"step": 0.05},
         )
+
+    @classmethod
+    def learns_from(cls, volume: Volume, settings: Any, training: base.TrainSettings) -> Volume:
+        """The target with a fraction of its annotations."""
+        if volume.domain == "source":
+            return volume
+        box = Box.parse(training.target_box, volume.shape)
+        return labelled_fraction(volume, settings.fraction, box, training.seed)
 
     def _stage(self, progress: float) -> bool:
         return self.context.continued or progress >= self.settings.source_stage
