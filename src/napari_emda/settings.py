@@ -184,7 +184,7 @@ class TrainSettings(Settings):
         json_schema_extra=_advanced(5),
     )
     keep: Literal["last", "best", "average"] = Field(
-        "average",
+        "best",
         description="The model to use afterwards: that of the last step, the one whose objects in the target look most "
         "like the source's, or the average of the best three.",
         json_schema_extra=_ADVANCED,

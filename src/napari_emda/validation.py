@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from napari_emda.compute import Compute
 from napari_emda.data.sampling import Statistics, measure
 from napari_emda.data.volume import Box, Resampled, Volume
 from napari_emda.metrics import class_ids
-from napari_emda.morphology import Prior, disagreement, mismatch, objects_in, solidity_gap
+from napari_emda.morphology import Prior, composite, disagreement, doubt, mismatch, objects_in, solidity_gap
 from napari_emda.nn.unet import UNet
 from napari_emda.predict import Predictor, predict_box
 from napari_emda.settings import TrainSettings
@@ -122,15 +122,16 @@ class Validator:
         """Label-free scores of a network.
 
         Returns:
-            Means over the foreground classes: ``score`` (see `morphology.mismatch`; lower is better), ``solidity``,
-            ``solidity_gap`` (the criterion of Franco-Barranco et al. 2022) and ``flip_disagreement`` (1 - IoU of the
-            prediction with that of the flipped image). Sums: ``foreground_fraction`` and ``objects``. And
+            Means over the foreground classes: ``score`` (`morphology.mismatch`; lower is better), ``composite``
+            (`morphology.composite`), ``solidity``, ``solidity_gap`` (the criterion of Franco-Barranco et al. 2022),
+            ``flip_disagreement`` (1 - IoU of the prediction with that of the flipped image) and ``doubt`` (1 - the IoU
+            that the probabilities let expect). Sums: ``foreground_fraction`` and ``objects``. And
             ``foreground_ratio``, the fraction as a multiple of the source's, of the class farthest from 1.
         """
         predictor = Predictor(network, header.model_copy(update={"statistics": self.statistics}), compute)
-        plain = [ids for volume in self.tiles for ids in _predicted(predictor, volume)]
-        flipped = [np.flip(ids, (0, 1)) for volume in self.tiles for ids in _predicted(predictor, _flipped(volume))]
-        rows = [_class_scores(plain, flipped, k, prior) for k, prior in enumerate(self.priors, 1) if prior is not None]
+        views = [_predicted(predictor, volume) for volume in self.tiles]
+        flipped = [np.flip(_predicted(predictor, _flipped(volume)), (2, 3)) for volume in self.tiles]
+        rows = [_class_scores(views, flipped, k, prior) for k, prior in enumerate(self.priors, 1) if prior is not None]
         return _together(rows)
 
 
@@ -145,26 +146,33 @@ def _flipped(volume: Volume) -> Volume:
     return replace(volume, image=np.flip(np.asarray(volume.image), (1, 2)))
 
 
-def _predicted(predictor: Predictor, volume: Volume) -> Iterator[NDArray[np.uint8]]:
+def _predicted(predictor: Predictor, volume: Volume) -> NDArray[np.uint8]:
+    """Stored probabilities of all tiles of a volume, (C - 1, tiles, rows, columns)."""
     depth, height, width = volume.shape
-    for z in range(depth):
-        yield class_ids(predict_box(predictor, volume, Box((z, 0, 0), (z + 1, height, width))))
+    boxes = [Box((z, 0, 0), (z + 1, height, width)) for z in range(depth)]
+    return np.stack([predict_box(predictor, volume, box) for box in boxes], axis=1)
 
 
 def _class_scores(
     plain: Sequence[NDArray[np.uint8]], flipped: Sequence[NDArray[np.uint8]], class_id: int, prior: Prior
 ) -> dict[str, float]:
-    found = objects_in(plain, class_id)
+    ids = [class_ids(probabilities) for probabilities in plain]
+    masks = np.concatenate([part.ravel() == class_id for part in ids])
+    others = np.concatenate([class_ids(probabilities).ravel() == class_id for probabilities in flipped])
+    stored = np.concatenate([probabilities[class_id - 1].ravel() for probabilities in plain])
+    found = objects_in((section for part in ids for section in part), class_id)
     shaped = found.larger_than(prior.least)
-    differing = disagreement(np.stack(plain) == class_id, np.stack(flipped) == class_id)
+    differing, unsure = disagreement(masks, others), doubt(stored / np.float32(255), masks)
     return {
-        "score": mismatch(shaped, prior, differing),
+        "score": mismatch(shaped, prior, differing, unsure),
+        "composite": composite(shaped, prior, differing),
         "solidity": found.solidity(),
         "solidity_gap": solidity_gap(found, prior),
         "foreground_fraction": found.fraction,
         "foreground_ratio": found.fraction / prior.fraction,
         "objects": float(len(shaped.areas)),
         "flip_disagreement": differing,
+        "doubt": unsure,
     }
 
 

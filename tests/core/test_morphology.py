@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.draw import disk
-from skimage.measure import regionprops
+from skimage.measure import label, regionprops
+from sklearn.metrics import jaccard_score
 
-from napari_emda.morphology import solidity, surface
+from napari_emda.data.files import open_labels
+from napari_emda.data.volume import IGNORE
+from napari_emda.morphology import (
+    Prior,
+    composite,
+    disagreement,
+    doubt,
+    mismatch,
+    objects_in,
+    solidity,
+    solidity_gap,
+    surface,
+)
+
+REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
 def ball(radius: float) -> np.ndarray:
@@ -87,3 +103,157 @@ def test_a_section_has_two_faces_and_a_rim():
 def test_one_voxel_has_the_surface_of_an_octahedron():
     """Half a voxel to each side: eight triangles of side sqrt(1/2)."""
     assert surface(np.ones((1, 1, 1), bool), (1, 1, 1)) == pytest.approx(8 * math.sqrt(3) / 4 / 2)
+
+
+# -- the objects of a class --------------------------------------------------------------------------------------
+
+
+def plane(radius: float, hole: float = 0, side: int = 100) -> np.ndarray:
+    """A disc, perhaps with a hole, as class ids."""
+    made = np.zeros((side, side), np.uint8)
+    made[disk((side // 2, side // 2), radius)] = 1
+    if hole:
+        made[disk((side // 2, side // 2), hole)] = 0
+    return made
+
+
+def shape(name: str) -> np.ndarray:
+    made = np.zeros((100, 100), np.uint8)
+    if name == "square":
+        made[20:60, 20:60] = 1
+    elif name == "line":
+        made[50, 10:90] = 1
+    elif name == "L":
+        made[20:60, 20:60] = 1
+        made[20:40, 40:60] = 0
+    return made
+
+
+@pytest.mark.parametrize(
+    ("section", "expected", "tolerance"),
+    [
+        (plane(10), 0.978, 5e-3),
+        (plane(20), 0.982, 5e-3),
+        (plane(40), 0.985, 5e-3),
+        (shape("square"), 1.0, 1e-9),
+        (shape("line"), 1.0, 1e-9),
+        (shape("L"), 0.8633, 1e-3),
+        (plane(30, 15), 0.7326, 2e-2),
+    ],
+    ids=["disc 10", "disc 20", "disc 40", "square", "line", "L", "annulus"],
+)
+def test_solidity_of_plane_shapes(section, expected, tolerance):
+    """Discrete values, which hang on how a circle is drawn; on paper a disc has 1, the L 6/7, the annulus 3/4."""
+    found = objects_in([section])
+    assert found.solidity() == pytest.approx(expected, abs=tolerance)
+    assert found.solidity() == pytest.approx(regionprops(section)[0].solidity)
+    assert found.weighted_solidity() == pytest.approx(found.solidity())
+
+
+def test_without_objects_all_is_defined_and_silent():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for sections in ([], [np.zeros((9, 9), np.uint8)]):
+            found = objects_in(sections)
+            assert (found.solidity(), found.weighted_solidity(), found.fraction) == (0, 0, 0)
+            assert Prior.of(found) is None
+        prior = Prior.of(objects_in([plane(20)]))
+        assert solidity_gap(found, prior) == prior.solidity
+        assert math.isfinite(mismatch(found, prior, 1, 1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(arrays(np.uint8, (3, 24, 24), elements=st.sampled_from([0, 0, 1, 1, 1, 2, IGNORE])), st.sampled_from([1, 2]))
+def test_objects_are_those_of_scikit_image_section_by_section(sections, k):
+    found = objects_in(sections, k)
+    regions = [r for s in sections for r in regionprops(label(s == k, connectivity=2)) if r.area > 10]
+    assert sorted(found.areas) == sorted(r.area for r in regions)
+    assert found.pixels == np.count_nonzero(sections != IGNORE)
+    assert found.foreground == np.count_nonzero(sections == k)
+    if any(r.area > 3 for r in regions):
+        assert found.solidity() == pytest.approx(np.mean([r.solidity for r in regions]))
+        assert found.weighted_solidity() == pytest.approx(
+            np.average([r.solidity for r in regions], weights=[r.area for r in regions])
+        )
+    backwards = objects_in(sections[::-1], k)
+    assert backwards.solidity() == pytest.approx(found.solidity())
+
+
+def test_of_very_many_objects_an_even_sample_is_measured():
+    section = np.zeros((200, 300), np.uint8)
+    for y in range(0, 198, 5):
+        for x in range(0, 298, 5):
+            section[y : y + 4, x : x + 4] = 1
+    found = objects_in([section])
+    assert len(found.areas) == 1000 and found.solidity() == 1
+    assert found.fraction == np.mean(section)
+
+
+def test_the_prior_tells_size_and_spread():
+    sections = [plane(20), plane(10), plane(4)]
+    prior = Prior.of(objects_in(sections))
+    each = [regionprops(s)[0] for s in sections]
+    assert prior.spread == pytest.approx(np.std([r.solidity for r in each]))
+    assert prior.fraction == pytest.approx(np.mean(sections))
+    assert prior.least == max(10, math.floor(np.percentile([r.area for r in each], 1) / 4))
+
+
+@pytest.mark.skipif(not (REAL / "vnc").is_dir(), reason="the real volumes (../shared/data) are not on this machine")
+def test_mitochondria_of_the_nerve_cord_are_nearly_convex():
+    masks = np.asarray(open_labels(REAL / "vnc" / "mitochondria.tif").array) > 0
+    found = objects_in(masks.astype(np.uint8))
+    assert len(found.areas) == 389
+    assert found.solidity() == pytest.approx(0.971, abs=0.003)
+    assert found.weighted_solidity() == pytest.approx(0.967, abs=0.003)
+    assert found.fraction == pytest.approx(0.0539, abs=2e-4)
+
+
+# -- scores without labels ---------------------------------------------------------------------------------------
+
+
+def test_what_looks_like_the_source_scores_best():
+    source = [plane(12), plane(15), plane(10, 3)]
+    prior = Prior.of(objects_in(source))
+    assert mismatch(objects_in(source), prior, 0, 0) == pytest.approx(0)
+    assert composite(objects_in(source), prior, 0) == pytest.approx(0)
+    ragged = [s * (np.random.default_rng(0).random(s.shape) < 0.8) for s in source]
+    few = [source[0], 0 * source[1], 0 * source[2]]
+    large = [np.kron(s[25:75, 25:75], np.ones((2, 2), np.uint8)) for s in source]
+    for other in (ragged, few, large):
+        found = objects_in([np.asarray(s, np.uint8) for s in other])
+        assert mismatch(found, prior, 0, 0) > 0.05
+        assert composite(found, prior, 0) > 0.1
+
+
+def test_the_terms_of_the_scores_have_their_weights():
+    """Half as much foreground of the same shape is one octave."""
+    prior = Prior.of(objects_in([plane(20)]))
+    half = objects_in([plane(20), 0 * plane(20)])
+    assert mismatch(half, prior, 0, 0) == pytest.approx(0.25, abs=1e-3)
+    assert composite(half, prior, 0) == pytest.approx(0.5, abs=1e-3)
+    assert mismatch(half, prior, 0.3, 0.2) - mismatch(half, prior, 0, 0) == pytest.approx(0.5)
+    annulus, disc = objects_in([plane(30, 15)]), objects_in([plane(20)])
+    gap = disc.solidity() - annulus.solidity()
+    amount = abs(math.log2((annulus.fraction + 1e-4) / (disc.fraction + 1e-4)))
+    assert composite(annulus, prior, 0) == pytest.approx(gap / 0.02 + amount / 2)
+    assert mismatch(annulus, prior, 0, 0) == pytest.approx(gap / 0.02 / 16 + amount / 4)
+
+
+def test_disagreement_is_one_minus_the_jaccard_score():
+    random = np.random.default_rng(0)
+    a, b = random.random((2, 50)) < 0.4
+    assert disagreement(a, b) == pytest.approx(1 - jaccard_score(a, b))
+    assert disagreement(a, a) == 0
+    assert disagreement(0 * a > 0, 0 * a > 0) == 1
+
+
+def test_doubt_is_one_minus_the_expected_iou():
+    """Against drawing the truth from the probabilities many times."""
+    random = np.random.default_rng(0)
+    p = random.random(2000) ** 3
+    mask = p >= 0.5
+    truths = random.random((400, 2000)) < p
+    expected = np.mean([jaccard_score(truth, mask) for truth in truths])
+    assert doubt(p, mask) == pytest.approx(1 - expected, abs=0.005)
+    assert doubt(mask.astype(float), mask) == 0
+    assert doubt(p, p > 2) == 1
