@@ -116,6 +116,7 @@ def make_training():
             quantiles={d: sampler.quantiles(d) for d in sampler.domains},
             annotated=sampler.labelled("target"),
             prior=sampler.prior("source", len(classes)),
+            padding=sampler.padding("source"),
         )
         folder.mkdir(parents=True, exist_ok=True)
         return Training(header.build(context), sampler, header, folder, Compute.choose("cpu", "32"))

@@ -52,6 +52,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         sampler.labelled("target"),
         sampler.prior("source", len(project.classes)),
         start is not None,
+        sampler.padding("source"),
     )
     header = Header(
         method=job.method,

@@ -10,12 +10,15 @@ import torch
 
 from napari_emda import checkpoint
 from napari_emda.data.augment import Augmentation
+from napari_emda.data.files import write_tiff
 from napari_emda.data.sampling import Patches
 from napari_emda.events import Stepped
+from napari_emda.jobs import TrainJob
 from napari_emda.methods.base import methods
 from napari_emda.nn.unet import UNet
 from napari_emda.predict import Predictor
-from napari_emda.settings import Settings
+from napari_emda.preparation import prepare
+from napari_emda.settings import Settings, TrainSettings
 from napari_emda.train import fit
 
 NAMES = methods.names()
@@ -43,6 +46,14 @@ def volumes(source, target, phantoms):
         ]
 
     return chosen
+
+
+@pytest.fixture(scope="module")
+def noise_file(tmp_path_factory):
+    """Random labels of the phantom's shape, as a TIFF."""
+    path, labels = tmp_path_factory.mktemp("noise") / "noise.tif", np.random.default_rng(0).integers(0, 2, (4, 96, 96))
+    write_tiff(path, iter(labels.astype(np.uint8)), labels.shape, np.dtype(np.uint8), (50, 8, 8), "nm")
+    return path
 
 
 def finite(events, steps):
@@ -117,6 +128,21 @@ def test_what_it_prepares_follows_the_augmentations_seed_alone(name, volumes, ma
 def test_it_learns_with_annotations_of_the_target_too(name, volumes, make_training, tmp_path):
     training = make_training(volumes(name, annotated=True), tmp_path / "run", name, steps=1)
     finite(fit(training), [1])
+
+
+def test_the_targets_labels_change_nothing(name, make_project, noise_file, phantoms, tmp_path, same_weights):
+    """Bitwise: as if they were not there, whether they are noise or not; what is annotated in the project counts."""
+    settings = TrainSettings(steps=4, patch=32, base=8, batch=2, device="cpu", validations=0)
+    trained = []
+    for folder, labels in (("none", None), ("noise", noise_file)):
+        with make_project(tmp_path / folder, target_labels=labels) as project:
+            if methods[name].needs_annotations:
+                project.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
+            training, _ = prepare(project, TrainJob(project=str(project.folder), method=name, settings=settings), None)
+        for step in (0, 3):  # the first and the last stage
+            training.step(training.batch(step), step)
+        trained.append(training.method)
+    assert same_weights(*trained)
 
 
 def test_it_takes_three_classes_in_batches_of_one(name, volumes, make_training, tmp_path):

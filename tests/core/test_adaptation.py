@@ -1,11 +1,15 @@
-"""What is particular to each method: histogram matching, Y-Net, fine-tuning."""
+"""What is particular to each method: histogram matching, Y-Net, restoring, DAMT-Net, fine-tuning."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.exposure import match_histograms
+from skimage.metrics import peak_signal_noise_ratio
 
 from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import QUANTILES, Patches
@@ -14,6 +18,7 @@ from napari_emda.errors import JobError
 from napari_emda.execution import execute
 from napari_emda.jobs import TrainJob
 from napari_emda.methods.base import Context, methods
+from napari_emda.methods.denoising import corrupt
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.unet import UNet
 from napari_emda.settings import TrainSettings
@@ -107,6 +112,31 @@ def test_the_asked_share_of_source_patches_takes_the_targets_greys(share):
     assert torch.equal(prepared["target"].image, batch(200)["target"].image)
 
 
+def test_padding_keeps_its_grey():
+    source, target = looks()
+    match = HistogramMatch(quantiles(source), quantiles(target), padding=[-40.0])
+    image = torch.as_tensor(source, dtype=torch.float32)
+    image[:50] = -40
+    out = match(image)
+    assert (out[:50] == -40).all()
+    assert torch.equal(out[50:], HistogramMatch(quantiles(source), quantiles(target))(image[50:]))
+
+
+def test_the_padding_of_a_volume_is_known_to_the_method(make_training, source, target, tmp_path):
+    image = source.image.copy()
+    image[:, 48:] = 0
+    training = make_training([replace(source, image=image), target], tmp_path / "run", "histogram", {"matched": 1})
+    drawn = training.sampler.batch(0)["source"].image
+    grey = training.sampler.padding("source")
+    assert len(grey) == 1
+    padded = drawn == grey[0]
+    assert 0 < padded.float().mean() < 1
+    prepared = training.method.match(drawn)
+    assert torch.equal(prepared[padded], drawn[padded])
+    assert not torch.equal(prepared[~padded], drawn[~padded])
+    assert training.sampler.padding("target") == ()
+
+
 # -- Y-Net -------------------------------------------------------------------------------------------------------
 
 
@@ -155,6 +185,124 @@ def test_the_goal_of_the_reconstruction_is_the_clean_patch_whatever_its_gain():
     clean = batch(seed=5)["target"].image
     assert loss(clean) == pytest.approx(loss(7 * clean - 3), rel=1e-4)
     assert loss(clean) != pytest.approx(loss(-clean), rel=1e-4)
+
+
+def test_with_annotations_a_second_stage_learns_from_both_volumes_labels():
+    ynet, base = build("ynet", context=Context(annotated=True), second_stage=0.4, fine_rate=0.2), build("source_only")
+    first = {"segmentation", "source_reconstruction", "target_reconstruction"}
+    assert set(ynet.losses(batch(), 0.59)) == first
+    assert set(ynet.losses(batch(), 0.6)) == {"segmentation", "target_segmentation"}
+    assert ynet.learning_rate(0.59) == pytest.approx(base.learning_rate(0.59))
+    assert ynet.learning_rate(0.6) == pytest.approx(0.2 * base.learning_rate(0.6))
+    assert set(build("ynet", second_stage=0.4).losses(batch(), 0.99)) == first
+
+
+def test_the_curves_of_the_reconstruction_are_in_decibels():
+    ynet = build("ynet", reconstruction=1.0)
+    losses = ynet.losses(batch(), 0.0)
+    for domain in ("source", "target"):
+        error = float(losses[f"{domain}_reconstruction"].detach())
+        expected = peak_signal_noise_ratio(np.full(9, np.sqrt(error)), np.zeros(9), data_range=4)
+        assert float(ynet.reported[f"{domain}_psnr"]) == pytest.approx(expected, abs=1e-3)
+
+
+# -- restoring, as a preparation ---------------------------------------------------------------------------------
+
+
+class Draws(Augmentation):
+    """Chooses what `corrupt` does: the factor by which patches are made coarse."""
+
+    def __init__(self, pick):
+        super().__init__("none", 0)
+        self.pick = pick
+
+    def uniform(self, n, low=0.0, high=1.0):
+        return torch.full((n,), high if (low, high) != (0.0, 1.0) else self.pick)
+
+
+def smooth(n=4, side=64):
+    return torch.nn.functional.avg_pool2d(torch.randn(n, 1, side + 8, side + 8), 9, 1)
+
+
+def test_no_noise_no_blocks_and_a_factor_of_one_leave_a_patch_as_it_is():
+    image = smooth()
+    assert torch.equal(corrupt(image, Draws(0.1), noise=0, hidden=0), image)
+
+
+@pytest.mark.parametrize(("pick", "factor"), [(0.5, 2), (0.9, 4)])
+def test_coarse_patches_are_those_of_pillow(pick, factor):
+    image = smooth(1)
+    ours = corrupt(image, Draws(pick), noise=0, hidden=0)
+    small = Image.fromarray(image[0, 0].numpy()).resize((64 // factor,) * 2, Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(ours[0, 0], small.resize((64, 64), Image.Resampling.BILINEAR), atol=1e-5)
+    constant = torch.full((1, 1, 64, 64), 0.7)
+    torch.testing.assert_close(corrupt(constant, Draws(pick), noise=0, hidden=0), constant)
+
+
+def test_the_noise_is_as_strong_as_asked():
+    flat = torch.zeros(1, 1, 512, 512)
+    assert float(corrupt(flat, Draws(0.1), noise=0.8, hidden=0).std()) == pytest.approx(0.8, rel=0.03)
+
+
+def test_a_quarter_of_the_blocks_is_hidden_whole():
+    ones = torch.ones(8, 1, 96, 96)
+    blocks = corrupt(ones, Draws(0.1), noise=0, hidden=0.25).unfold(2, 8, 8).unfold(3, 8, 8).flatten(4)
+    assert ((blocks == 0).all(-1) | (blocks == 1).all(-1)).all()
+    assert float((blocks == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
+
+
+def test_restoring_comes_first_and_copying_is_not_the_answer():
+    method, given = build("denoising", pretraining=0.4), batch(8, 64)
+    prepared = method.prepare(given, Augmentation("weak", 0), 0.1)
+    for domain, patches in prepared.items():
+        assert torch.nn.functional.mse_loss(patches.image, patches.clean) > 0.1 * given[domain].image.var()
+    assert set(method.losses(prepared, 0.1)) == {"source_restoration", "target_restoration"}
+    assert set(method.losses(given, 0.4)) == {"segmentation"}
+
+
+def test_while_segmenting_the_encoder_is_slower():
+    method = build("denoising", pretraining=0.4, encoder_rate=0.1)
+    assert method.learning_rate(0.2, "encoder") == method.learning_rate(0.2, "rest")
+    assert method.learning_rate(0.7, "encoder") == pytest.approx(0.1 * method.learning_rate(0.7, "rest"))
+    assert set(map(id, method.parameter_groups()["encoder"])) == set(map(id, method.network.encoder.parameters()))
+
+
+# -- Attention Y-Net ---------------------------------------------------------------------------------------------
+
+
+def test_attention_ynet_goes_through_three_stages():
+    method = build("attention_ynet", first_stage=0.2, second_stage=0.3, segmentation=0.02)
+    both = {"source_reconstruction", "target_reconstruction"}
+    stages = {p: set(method.losses(batch(), p)) for p in (0.0, 0.19, 0.21, 0.49, 0.51, 0.99)}
+    assert stages[0.0] == stages[0.19] == both | {"segmentation"}
+    assert stages[0.21] == stages[0.49] == both
+    assert stages[0.51] == stages[0.99] == {"segmentation"}
+    weighed = [float(method.losses(batch(), p)["segmentation"].detach()) for p in (0.0, 0.6)]
+    assert weighed[0] == pytest.approx(0.02 * weighed[1], rel=1e-4)
+    assert method.learning_rate(0.6, "shared") == 0
+    assert method.learning_rate(0.6, "segments") > 0
+
+
+# -- DAMT-Net ----------------------------------------------------------------------------------------------------
+
+
+def test_critics_and_network_of_damt_do_not_learn_from_each_others_losses():
+    method = build("damt")
+    critics = [*method.label_critic.parameters(), *method.feature_critic.parameters()]
+    fooled = torch.autograd.grad(method.losses(batch(), 0.5)["adversarial"], critics, allow_unused=True)
+    assert all(gradient is None for gradient in fooled)
+    network = list(method.network.parameters())
+    told = torch.autograd.grad(method.losses(batch(), 0.5)["critics"], network, allow_unused=True)
+    assert all(gradient is None for gradient in told)
+    assert all(parameter.requires_grad for parameter in critics)
+
+
+def test_fooling_the_critics_of_damt_changes_what_the_target_gets():
+    method = build("damt")
+    method.losses(batch(), 0.5)["adversarial"].backward()
+    for part in (method.network.encoder, method.network.decoder):
+        assert all(p.grad.abs().sum() > 0 for p in part.parameters())
+    assert float(method.losses(batch(), 0.0)["adversarial"].detach()) == 0
 
 
 # -- fine-tuning -------------------------------------------------------------------------------------------------

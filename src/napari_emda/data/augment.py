@@ -83,15 +83,16 @@ class Augmentation:
         ids = ids.squeeze(1).round().long() - 1
         return moved, torch.where(ids < 0, IGNORE, ids)
 
-    def photometric(self, image: Tensor) -> Tensor:
-        """Gain, offset, gamma, blur and noise of every second patch; the order of greys stays.
+    def photometric(self, image: Tensor, share: float = 0.5) -> Tensor:
+        """Gain, offset, gamma, blur and noise of a share of the patches; the order of greys stays.
 
-        The other half keeps its look: with few steps a network that only ever sees changed images learns slowly.
+        The others keep their look: with few steps a network that only ever sees changed images learns slowly.
 
         Args:
             image: B x 1 x H x W, standardised.
+            share: of the patches that are changed.
         """
-        return torch.where(self.coin(len(image)).view(-1, 1, 1, 1), self._changed(image), image)
+        return torch.where(self.coin(len(image), share).view(-1, 1, 1, 1), self._changed(image), image)
 
     def _changed(self, image: Tensor) -> Tensor:
         n = len(image)

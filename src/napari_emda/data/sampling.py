@@ -48,11 +48,15 @@ Batch = dict[Domain, Patches]
 
 @dataclass(frozen=True)
 class Statistics:
-    """Grey values of a volume at the common pixel size: ``mean`` and ``std``, and 513 ``quantiles`` standardised."""
+    """Grey values of a volume at the common pixel size: ``mean`` and ``std``, and 513 ``quantiles`` standardised.
+
+    ``padded`` tells that exact zeros are padding, of which mean, std and quantiles know nothing.
+    """
 
     mean: float
     std: float
     quantiles: tuple[float, ...]
+    padded: bool = False
 
     def standardise(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """(image - mean) / std, in place."""
@@ -76,13 +80,14 @@ def measure(view: Resampled, box: Box | None = None, seed: int = 0) -> Statistic
         pieces.append(view.read(Box((int(z), y, x), (int(z) + 1, y + window[0], x + window[1]))).ravel())
     values = np.concatenate(pieces)
     content = values[values != 0]
-    if 0 < content.size < 0.99 * values.size:
+    padded = 0 < content.size < 0.99 * values.size
+    if padded:
         values = content
     mean, std = float(values.mean()), float(values.std())
     if not std > 0:
         raise DataError(f"The image of '{view.volume.name}' has one grey value only: choose another layer or file.")
     quantiles = (np.quantile(values, np.linspace(0, 1, QUANTILES)) - mean) / std
-    return Statistics(mean, std, tuple(quantiles.tolist()))
+    return Statistics(mean, std, tuple(quantiles.tolist()), padded)
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,11 @@ class PatchSampler:
     def quantiles(self, domain: Domain) -> NDArray[np.float64]:
         """Mean of the standardised quantiles over the volumes of a domain, 513 values."""
         return np.mean([place.statistics.quantiles for place in self._places[domain]], axis=0)
+
+    def padding(self, domain: Domain) -> tuple[float, ...]:
+        """The standardised grey values that stand for padding in the volumes of a domain."""
+        measured = [place.statistics for place in self._places[domain]]
+        return tuple(float(s.standardise(np.zeros(1, np.float32))[0]) for s in measured if s.padded)
 
     def prior(self, domain: Domain, classes: int) -> tuple[float, ...]:
         """Share of each class among the labelled pixels of a domain; empty when there are none."""

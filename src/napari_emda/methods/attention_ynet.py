@@ -57,7 +57,8 @@ class AttentionYNet(Method):
     def __init__(self, settings: Any, network: UNet, context: Context) -> None:
         super().__init__(settings, network, context)
         self.reconstruction = Reconstruction(network.base, network.levels)
-        self.match = HistogramMatch(context.quantiles_of("source"), context.quantiles_of("target"))
+        quantiles = (context.quantiles_of("source"), context.quantiles_of("target"))
+        self.match = HistogramMatch(*quantiles, context.padding)
 
     def stage(self, progress: float) -> int:
         """1, 2 or 3."""

@@ -28,12 +28,14 @@ class Context:
         annotated: whether any pixel of the target is annotated.
         prior: share of each class in the source's labels; empty where not known.
         continued: whether training starts from another run's network.
+        padding: standardised grey values that stand for padding in the source.
     """
 
     quantiles: dict[Domain, NDArray[np.float64]] = field(default_factory=dict)
     annotated: bool = False
     prior: tuple[float, ...] = ()
     continued: bool = False
+    padding: tuple[float, ...] = ()
 
     def quantiles_of(self, domain: Domain) -> NDArray[np.float64]:
         """The quantiles of a domain, a straight line where it is not there."""

@@ -36,7 +36,8 @@ class Histogram(Method):
 
     def __init__(self, settings: Any, network: UNet, context: Context) -> None:
         super().__init__(settings, network, context)
-        self.match = HistogramMatch(context.quantiles_of("source"), context.quantiles_of("target"))
+        quantiles = (context.quantiles_of("source"), context.quantiles_of("target"))
+        self.match = HistogramMatch(*quantiles, context.padding)
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """Match grey values before contrast and noise are changed."""

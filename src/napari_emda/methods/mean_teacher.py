@@ -63,7 +63,8 @@ class MeanTeacher(Method):
         """The student's target patches are always changed, whatever the augmentation of the source."""
         prepared = super().prepare(batch, augment, progress)
         target = prepared["target"]
-        return {**prepared, "target": Patches(augment.photometric(target.clean), target.labels, target.clean)}
+        changed = augment.photometric(target.clean, share=1)
+        return {**prepared, "target": Patches(changed, target.labels, target.clean)}
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised losses, and the pseudo-labels' where nobody annotated."""

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from napari_emda import settings as base
 from napari_emda.data.sampling import Batch
-from napari_emda.data.volume import Domain
 from napari_emda.methods.base import Context, Method, cosine, methods
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.reconstruction import Reconstruction, psnr
-from napari_emda.nn.unet import UNet, in_domain
+from napari_emda.nn.unet import DOMAINS, UNet, in_domain
 
 
 @methods.register("ynet")
@@ -20,7 +19,8 @@ class YNet(Method):
 
     Roels et al. 2019, eq. 2: segmentation loss on the source plus the mean squared error of reconstructing source and
     target from the bottleneck (a decoder without skips, else the task is trivial). The input is the augmented patch,
-    the goal the clean one, and the weight falls along a cosine.
+    the goal the clean one, and the weight falls along a cosine. Where some of the target is annotated, a second stage
+    follows, without reconstruction: both volumes' labels at a smaller learning rate.
     """
 
     domains = ("source", "target")
@@ -34,23 +34,41 @@ class YNet(Method):
         reconstruction_end: float = Field(
             0.01, ge=0, le=10, description="Weight of the reconstruction at the end.", json_schema_extra={"step": 0.01}
         )
+        second_stage: float = Field(
+            0.3, ge=0, le=0.9, description="Share of the training, at its end, on the labels of both volumes; none "
+            "while nothing of the target is annotated.", json_schema_extra={"step": 0.05},
+        )  # fmt: skip
+        fine_rate: float = Field(
+            0.3, ge=0.01, le=1, description="Learning rate of the second stage, as a share of that of the first.",
+            json_schema_extra={"step": 0.05},
+        )  # fmt: skip
 
     def __init__(self, settings: Any, network: UNet, context: Context) -> None:
         super().__init__(settings, network, context)
         self.reconstruction = Reconstruction(network.base, network.levels)
 
+    def _fine(self, progress: float) -> bool:
+        """Whether this is the second stage."""
+        return self.context.annotated and progress >= 1 - self.settings.second_stage
+
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Segmentation of the source (and of annotated target patches), reconstruction of both."""
-        weight = cosine(self.settings.reconstruction, self.settings.reconstruction_end, progress)
-        names: dict[Domain, str] = {"source": "segmentation", "target": "target_segmentation"}
+        """Segmentation of the source and reconstruction of both; in the second stage segmentation of both."""
+        if self._fine(progress):
+            return super().losses(batch, progress)
+        whole = 1 - self.settings.second_stage if self.context.annotated else 1.0
+        weight = cosine(self.settings.reconstruction, self.settings.reconstruction_end, progress / whole)
         losses: dict[str, Tensor] = {}
-        for domain, name in names.items():
+        for domain in DOMAINS:
             patches = batch[domain]
             with in_domain(self, domain):
                 maps = self.network.encode(patches.image)
-                if domain == "source" or self.context.annotated:
-                    losses[name] = segmentation(self.network.decode(maps), patches.labels)
+                if domain == "source":
+                    losses["segmentation"] = segmentation(self.network.decode(maps), patches.labels)
                 error = self.reconstruction.error(maps, patches.clean)
             losses[f"{domain}_reconstruction"] = weight * error
             self.report(f"{domain}_psnr", psnr(error))
         return losses
+
+    def learning_rate(self, progress: float, role: str = "") -> float:
+        """The base schedule, scaled down in the second stage."""
+        return super().learning_rate(progress) * (self.settings.fine_rate if self._fine(progress) else 1.0)

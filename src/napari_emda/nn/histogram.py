@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,10 +18,12 @@ class HistogramMatch(nn.Module):
 
     Args:
         source, target: standardised quantiles at equal levels, increasing, 513 each.
+        padding: standardised grey values that are no content and stay as they are.
     """
 
-    def __init__(self, source: NDArray[np.float64], target: NDArray[np.float64]) -> None:
+    def __init__(self, source: NDArray[np.float64], target: NDArray[np.float64], padding: Sequence[float] = ()) -> None:
         super().__init__()
+        self.padding = tuple(padding)
         # equal grey values (plateaus of the histogram) become one entry: their mean level
         values, index = np.unique(np.asarray(source), return_inverse=True)
         levels = np.bincount(index, np.linspace(0, 1, len(source))) / np.bincount(index)
@@ -38,4 +42,7 @@ class HistogramMatch(nn.Module):
         inside = position.clamp(0, len(self.table) - 1)
         index = inside.long().clamp(max=len(self.table) - 2)
         value = torch.lerp(self.table[index], self.table[index + 1], inside - index)
-        return value + (position - inside) * self.step
+        mapped = value + (position - inside) * self.step
+        for grey in self.padding:
+            mapped = torch.where(image == grey, image, mapped)
+        return mapped

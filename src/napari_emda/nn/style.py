@@ -91,7 +91,7 @@ class PatchContrast(nn.Module):
     """
 
     def __init__(
-        self, widths: list[int], dimensions: int = 64, positions: int = 128, temperature: float = 0.07
+        self, widths: list[int], dimensions: int = 64, positions: int = 256, temperature: float = 0.07
     ) -> None:
         super().__init__()
         self.embeddings = nn.ModuleList(

@@ -1,0 +1,183 @@
+"""The mean teacher: how it follows, what it teaches and what it leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import rel_entr
+from scipy.stats import spearmanr
+
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import Patches
+from napari_emda.data.volume import IGNORE
+from napari_emda.methods import mean_teacher
+from napari_emda.methods.base import Context, methods
+from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
+from napari_emda.nn.unet import UNet, norms
+
+
+def build(context=None, **settings):
+    torch.manual_seed(0)
+    cls = methods["mean_teacher"]
+    return cls(cls.Settings.parse(settings), UNet(2, base=8, dropout=0.25), context or Context(prior=(0.9, 0.1)))
+
+
+def batch(n=2, side=32):
+    generator = torch.Generator().manual_seed(0)
+    image, other = torch.randn(2, n, 1, side, side, generator=generator)
+    labels = (image[:, 0] > 0.5).long()
+    return {"source": Patches(image, labels, image), "target": Patches(other, torch.full_like(labels, IGNORE), other)}
+
+
+def teaching(method, probabilities):
+    """The method's losses when its teacher says ``probabilities``, B x 2 x H x W."""
+    method.teacher.forward = lambda x: probabilities.log()
+    return method.losses(batch(), 1.0)
+
+
+def spoken(foreground):
+    """Probabilities with one foreground value a patch row, 2 x 2 x 32 x 32."""
+    p = torch.as_tensor(foreground, dtype=torch.float32).repeat_interleave(32 // len(foreground))
+    p = p.view(1, 1, 32, 1).expand(2, 1, 32, 32)
+    return torch.cat([1 - p, p], dim=1)
+
+
+# -- the average -------------------------------------------------------------------------------------------------
+
+
+def test_the_average_follows_at_its_momentum_and_takes_over_statistics():
+    average, network = UNet(2, base=8), UNet(2, base=8)
+    with torch.no_grad():
+        for parameter in average.parameters():
+            parameter.zero_()
+        for parameter in network.parameters():
+            parameter.fill_(1)
+    for layer in norms(network):
+        layer.running_mean.normal_()
+    for _ in range(10):
+        update_average(average, network, 0.9)
+    for parameter in average.parameters():
+        np.testing.assert_allclose(parameter.detach(), 0.6513216, rtol=1e-5)
+    for mine, other in zip(norms(average), norms(network), strict=True):
+        assert torch.equal(mine.running_mean, other.running_mean)
+
+
+def test_a_young_teacher_follows_fast_and_an_old_one_at_the_asked_momentum():
+    method, followed = build(momentum=0.9), []
+    for step in (0, 1, 1000):
+        with torch.no_grad():
+            for mine, other in zip(method.teacher.parameters(), method.network.parameters(), strict=True):
+                mine.zero_()
+                other.fill_(1)
+        method.after_step(step)
+        followed.append(float(next(method.teacher.parameters()).detach().flatten()[0]))
+    assert followed == pytest.approx([1 / 2, 1 / 3, 0.1])
+
+
+def test_nothing_is_learnt_by_the_teacher_itself():
+    method = build()
+    sum(method.losses(batch(), 1.0).values()).backward()
+    assert all(p.grad is None and not p.requires_grad for p in method.teacher.parameters())
+    assert any(p.grad.abs().sum() > 0 for p in method.network.parameters())
+    assert method.predictor is method.teacher
+
+
+def test_the_teacher_speaks_without_dropout_in_probabilities():
+    method, image = build(), batch()["target"].image
+    method.train()
+    said = [predict_as_teacher(method.teacher, image) for _ in range(2)]
+    assert torch.equal(*said)
+    assert not said[0].requires_grad
+    torch.testing.assert_close(said[0].sum(1), torch.ones(2, 32, 32))
+    assert method.teacher.training
+
+
+# -- pseudo-labels -----------------------------------------------------------------------------------------------
+
+
+def test_only_sure_answers_become_labels(monkeypatch):
+    method, seen = build(confidence=0.9, alignment=0), []
+    monkeypatch.setattr(mean_teacher, "segmentation", lambda logits, labels: seen.append(labels) or logits.sum())
+    teaching(method, spoken([0.95, 0.901, 0.6, 0.05]))
+    rows = [seen[-1][0, 8 * i].unique().tolist() for i in range(4)]
+    assert rows == [[1], [1], [IGNORE], [0]]
+    assert float(method.reported["pseudo_labelled"]) == 0.75
+    assert float(method.reported["pseudo_foreground"]) == 0.5
+
+
+def test_when_the_teacher_is_never_sure_nothing_is_taught():
+    method = build(confidence=0.9, alignment=0)
+    loss = teaching(method, spoken([0.5]))["consistency"]
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert all(p.grad is None or not p.grad.any() for p in method.network.parameters())
+
+
+def test_what_is_annotated_wins_over_the_teacher(monkeypatch):
+    method, seen = build(alignment=0), []
+    monkeypatch.setattr(mean_teacher, "segmentation", lambda logits, labels: seen.append(labels) or logits.sum())
+    given = batch()
+    given["target"].labels[:, :4] = 1
+    method.teacher.forward = lambda x: spoken([0.01]).log()
+    method.losses(given, 1.0)
+    assert (seen[-1][:, :4] == 1).all()
+    assert (seen[-1][:, 4:] == 0).all()
+
+
+def test_teaching_fades_in_between_a_quarter_and_half():
+    def weight(progress):
+        method = build(weight=0.5)
+        return float(method.losses(batch(), progress)["consistency"].detach())
+
+    assert weight(0.0) == weight(0.25) == 0
+    assert weight(0.375) == pytest.approx(weight(1.0) / 2, rel=1e-5)
+    assert weight(0.5) == pytest.approx(weight(1.0), rel=1e-5)
+
+
+# -- class shares ------------------------------------------------------------------------------------------------
+
+
+def test_alignment_draws_answers_towards_the_known_shares():
+    prior = np.array([0.7, 0.2, 0.1])
+    align = PriorAlignment(prior, strength=0.5, momentum=0.0)
+    p = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).softmax(1)
+    mean = p.mean((0, 2, 3)).numpy()
+    expected = p.numpy() * np.sqrt(prior / mean).clip(0.5, 2)[None, :, None, None]
+    aligned = align(p)
+    np.testing.assert_allclose(aligned, expected / expected.sum(1, keepdims=True), rtol=1e-5)
+    before, after = (rel_entr(prior, share.mean((0, 2, 3)).numpy()).sum() for share in (p, aligned))
+    assert after < 0.5 * before
+
+
+def test_alignment_is_limited_and_can_be_turned_off():
+    p = torch.tensor([0.999, 0.001]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+    assert torch.equal(PriorAlignment((0.5, 0.5), strength=0)(p), p)
+    ratio = PriorAlignment((0.2, 0.8), strength=1, momentum=0)(p)[0, :, 0, 0]
+    assert float(ratio[1] / ratio[0]) == pytest.approx(0.001 / 0.999 * 4, rel=1e-4)  # twice and half at most
+
+
+def test_the_running_share_moves_slowly():
+    align = PriorAlignment((0.5, 0.5), strength=1, momentum=0.9)
+    align(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1))
+    np.testing.assert_allclose(align.running, [0.55, 0.45], rtol=1e-6)
+
+
+# -- views -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strength", ["none", "weak", "strong"])
+def test_the_student_sees_every_target_patch_changed_and_the_teacher_clean(strength):
+    given = batch(16)
+    prepared = build().prepare(given, Augmentation(strength, 3), 0.5)["target"]
+    for seen, clean in zip(prepared.image, prepared.clean, strict=True):
+        assert not torch.equal(seen, clean)
+        assert spearmanr(seen.flatten(), clean.flatten()).statistic > 0  # polarity stays
+    if strength == "none":
+        assert torch.equal(prepared.clean, given["target"].image)
+
+
+def test_a_method_without_a_prior_takes_equal_shares():
+    torch.testing.assert_close(build(replace(Context(), prior=())).prior.prior, torch.tensor([0.5, 0.5]))
