@@ -42,7 +42,8 @@ class Header(BaseModel):
         prediction_domain: whose normalisation statistics to predict the target with.
         step: optimiser steps done.
         validations: label-free scores on the target by step, so far.
-        selected: the validated steps of whose weights this model is the average; none in a model of one step.
+        scores: those of this very model; empty where it was not validated.
+        selected: the validated steps of whose weights this model is made; none in a checkpoint.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +60,7 @@ class Header(BaseModel):
     prediction_domain: Domain = "source"
     step: int = 0
     validations: dict[int, dict[str, float]] = {}
+    scores: dict[str, float] = {}
     selected: tuple[int, ...] = ()
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from napari_emda import checkpoint
+from napari_emda import checkpoint, selection, verdict
 from napari_emda.checkpoint import Header
 from napari_emda.data.checks import check_labels
 from napari_emda.data.files import open_labels
@@ -26,10 +26,10 @@ from napari_emda.preparation import prepare
 from napari_emda.previews import Previews, View
 from napari_emda.project import Project
 from napari_emda.saving import VOLUME_SUFFIXES, claim
-from napari_emda.selection import sentence
 from napari_emda.settings import PredictSettings
 from napari_emda.suggestions import suggestions
 from napari_emda.train import fit
+from napari_emda.training import Training
 
 SUFFIXES = {
     **dict.fromkeys(("mask", "objects", "probabilities"), VOLUME_SUFFIXES),
@@ -86,20 +86,43 @@ def _train(job: TrainJob, view: View) -> Iterator[Event]:
             last = event if isinstance(event, Stepped) else last
             yield event
             yield from previews.due(last.step)
+        finished = _outcome(project, training, folder, last, time.perf_counter() - began)
+        log.write(finished.to_json() + "\n")
+    yield from previews.last(checkpoint.find(folder), last.step)
+    yield finished
+
+
+def _outcome(project: Project, training: Training, folder: Path, last: Stepped, seconds: float) -> Finished:
+    """What a training has come to: what was kept and why, whether it is any good, and whether adapting helped."""
     kept = checkpoint.read_header(checkpoint.find(folder))
     result = {
         "run": folder.name,
         "step": last.step,
         "selected_step": kept.step,
         "losses": last.losses,
-        "seconds": round(time.perf_counter() - began, 2),
+        "seconds": round(seconds, 2),
         "device": str(training.compute),
     }
-    yield Finished("done", f"Run {folder.name} is trained; kept: {_what_was_kept(kept, job.settings.steps)}.", result)
+    sentences = [f"Run {folder.name} is trained; kept: {_what_was_kept(kept, last.steps)}."]
+    if training.flat:
+        sentences.insert(0, f"Stopped at step {last.step}, since nothing better came.")
+    if selection.is_out_of_bounds(kept.scores):
+        sentences.append(selection.warning(kept.scores))
+    if training.validator is not None:
+        found = verdict.by_score(project, folder.name)
+        result |= {"scores": kept.scores, "helped": found.helped, "source_only": _plain(project, folder.name)}
+        sentences.append(found.text)
+    return Finished("done", " ".join(filter(None, sentences)), result)
 
 
 def _what_was_kept(kept: Header, steps: int) -> str:
-    return sentence(kept.selected, steps) if kept.selected else f"the model of the last step ({kept.step})"
+    return selection.sentence(kept.selected, steps) if kept.selected else f"the model of the last step ({kept.step})"
+
+
+def _plain(project: Project, run: str) -> str | None:
+    """The run without adaptation that a run is compared with, if there is one."""
+    other = verdict.counterpart(project, run)
+    return run if other is not None and verdict.without_adaptation(project, run) else other
 
 
 def _writable(project: Project) -> Project:
@@ -156,11 +179,24 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     checkpoint.read_header(_model(project, job))
     yield Started("score", folder.name, "cpu", 0)
     yield from predicted(project, folder.name, volume.name, job.checkpoint)
-    probabilities = Prediction(folder, volume.name).probabilities
-    scores = score_volume(probabilities, truth.class_ids, project.classes, box)
+    scores = _scores(project, folder, truth, box)
     scores.setdefault("classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}})
-    result = {"run": folder.name, "volume": volume.name, "box": str(box), **scores}
-    yield Finished("done", f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}.", result)
+    result = {"run": folder.name, "volume": volume.name, "box": str(box), **scores, "source_only": None, "helped": None}
+    text = f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
+    plain = verdict.counterpart(project, folder.name)
+    if plain is not None and not verdict.without_adaptation(project, folder.name):
+        yield from predicted(project, plain, volume.name)
+        other = _scores(project, project.run(plain), truth, box)["iou"]
+        found = verdict.by_iou(scores["iou"], other, plain)
+        compared = {"run": plain, "iou": other, "difference": scores["iou"] - other}
+        result |= {"source_only": compared, "helped": found.helped}
+        text = f"{text} {found.text}"
+    yield Finished("done", text, result)
+
+
+def _scores(project: Project, folder: Path, truth: Volume, box: Box) -> dict[str, Any]:
+    probabilities = Prediction(folder, truth.name).probabilities
+    return score_volume(probabilities, truth.class_ids, project.classes, box)
 
 
 def _export(job: ExportJob) -> Iterator[Event]:

@@ -34,6 +34,11 @@ class View:
             self.changed = self.changed or self._wish != (volume, box)
             self._wish = volume, box
 
+    @property
+    def wished(self) -> bool:
+        """Whether anything was asked for."""
+        return self._wish is not None
+
     def get(self) -> tuple[str, Box] | None:
         """The part asked for, if any."""
         with self._lock:
@@ -51,24 +56,32 @@ class Previews:
 
     def due(self, step: int) -> Iterator[Event]:
         """A Preview, when the view changed or some time went by; as a rule a fifth of the time goes into them."""
-        wait = max(PREVIEW_SECONDS, min(4 * self._cost, SLOWEST_PREVIEW))
-        now = time.perf_counter()
-        if now - self._last < (min(4 * self._cost, SLOWEST_PREVIEW) if self._view.changed else wait):
+        now, pause = time.perf_counter(), min(4 * self._cost, SLOWEST_PREVIEW)
+        wait = pause if self._view.changed else max(PREVIEW_SECONDS, pause)
+        if not self._view.wished or now - self._last < wait:
             return
+        training = self._training
+        if training.measures_target() and not training.measured:
+            training.adapt_statistics()
+        yield from self._shown(Predictor(training.method.predictor, training.header, training.compute), step)
+        self._last = time.perf_counter()
+        self._cost = self._last - now
+
+    def last(self, model: Path, step: int) -> Iterator[Event]:
+        """What the model that was kept makes of the view."""
+        if self._view.wished:
+            device = self._training.compute.device.type
+            yield from self._shown(Predictor.load(model, device, self._training.settings.precision), step)
+
+    def _shown(self, predictor: Predictor, step: int) -> Iterator[Event]:
         wish = self._view.get()
         if wish is None or wish[0] not in self._volumes:
             return
         volume, box = self._volumes[wish[0]], _visible(wish[1], self._volumes[wish[0]].shape)
-        training = self._training
-        if training.measures_target() and not training.measured:
-            training.adapt_statistics()
-        predictor = Predictor(training.method.predictor, training.header, training.compute)
         path = self._folder / "preview.npy"
         beside = path.with_name(".preview.npy")
         np.save(beside, predict_box(predictor, volume, box), allow_pickle=False)
         beside.replace(path)
-        self._last = time.perf_counter()
-        self._cost = self._last - now
         yield Preview(step, volume.name, box.bounds, str(path))
 
 

@@ -55,26 +55,23 @@ def collapsed(history: History, steps: int) -> bool:
 
 
 def is_out_of_bounds(scores: Scores) -> bool:
-    """Whether a model finds no object, or a foreground that is far from the source's."""
+    """Whether a model finds no object, or a foreground that is far from the source's; no, where nobody looked."""
     low, high = BOUNDS
-    return scores["objects"] == 0 or not low <= scores["foreground_ratio"] <= high
+    return bool(scores) and (scores["objects"] == 0 or not low <= scores["foreground_ratio"] <= high)
 
 
 def warning(scores: Scores) -> str:
     """What a collapsed training looks like and what to do about it, in one sentence."""
+    ratio = scores["foreground_ratio"]
     if scores["objects"] == 0:
-        what = "finds nothing in the target any more"
+        what = "nothing in the target"
+    elif ratio > 1:
+        what = f"{ratio:.0f} times as much foreground in the target as there is in the source"
     else:
-        ratio = scores["foreground_ratio"]
-        share = f"{ratio:.0f} times as much" if ratio > 1 else f"1/{1 / ratio:.0f}"
-        what = (
-            f"finds {share} foreground in the target as the source has"
-            if ratio > 1
-            else (f"finds {share} of the source's foreground in the target")
-        )
+        what = f"in the target less than 1/{1 / BOUNDS[0]:.0f} of the foreground that there is in the source"
     return (
-        f"The training seems to have collapsed: it {what}; stop it, and try another method, a smaller learning rate "
-        "or a few annotated patches."
+        f"The training seems to have collapsed, for the model finds {what}: try another method, a smaller learning "
+        "rate, or a few annotated patches."
     )
 
 

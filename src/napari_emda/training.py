@@ -190,7 +190,8 @@ class Training:
 
     def _header(self, step: int) -> Header:
         domain = "target" if self.measures_target() else self.header.prediction_domain
-        return self.header.model_copy(update={"step": step, "prediction_domain": domain})
+        scores = self.header.validations.get(step, {})
+        return self.header.model_copy(update={"step": step, "prediction_domain": domain, "scores": scores})
 
     def save(self, step: int) -> Saved:
         """Write the checkpoint of a step."""
@@ -217,7 +218,7 @@ class Training:
             header = self._header(step)
             scores = self.validator.scores(self.method.predictor, header, self.compute)
             before = self.header.validations
-            self.header = header.model_copy(update={"validations": {**before, step: scores}})
+            self.header = header.model_copy(update={"validations": {**before, step: scores}, "scores": scores})
             selection.keep_candidate(self.folder, self.header, self.method)
         yield Validated(step, scores)
         steps = self.settings.steps
@@ -239,6 +240,9 @@ class Training:
         method.to(self.compute.device)
         if self.measures_target():
             self._measure(method, _STATISTICS_BATCHES)
+        if self.validator is not None and len(header.selected) > 1:
+            scores = self.validator.scores(method.predictor, header, self.compute)
+            header = header.model_copy(update={"scores": scores})
         checkpoint.save(self.folder / SELECTED, header, method)
 
 

@@ -76,7 +76,11 @@ def test_two_bad_looks_after_the_warm_up_are_a_collapse(bad):
 
 @pytest.mark.parametrize(
     ("scores", "words"),
-    [(row(objects=0.0), "finds nothing"), (row(ratio=12.0), "12 times as much foreground"), (row(ratio=0.05), "1/20")],
+    [
+        (row(objects=0.0), "finds nothing"),
+        (row(ratio=12.0), "12 times as much foreground"),
+        (row(ratio=0.05), "less than 1/10"),
+    ],
 )
 def test_a_collapse_is_told_in_one_sentence_with_a_remedy(scores, words):
     text = warning(scores)

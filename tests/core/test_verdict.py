@@ -1,0 +1,151 @@
+"""Did adapting help: the right run to compare with, and the right word on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import jaccard_score
+
+from napari_emda import checkpoint
+from napari_emda.events import Finished
+from napari_emda.execution import execute
+from napari_emda.jobs import PredictJob, ScoreJob, TrainJob
+from napari_emda.project import Project
+from napari_emda.settings import TrainSettings
+from napari_emda.verdict import by_iou, by_score, counterpart
+
+TINY = {"patch": 32, "base": 8, "batch": 2, "device": "cpu", "profile": "test"}
+
+
+def finish(job):
+    *_, last = execute(job)
+    assert isinstance(last, Finished)
+    return last
+
+
+def train(folder, method, **values):
+    settings = TrainSettings(**{**TINY, "steps": 2, **values})
+    return finish(TrainJob(project=str(folder), method=method, settings=settings))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, phantom_files):
+    """A project with a run that adapts and one that does not, and what their trainings said."""
+    folder = tmp_path_factory.mktemp("verdict") / "project"
+    with Project.create(folder, ("background", "mitochondria")) as made:
+        labels = phantom_files["source", "labels"]
+        made.add_volume(phantom_files["source", "image"], "source", labels=labels, name="source")
+        made.add_volume(phantom_files["target", "image"], "target", name="target")
+    return folder, train(folder, "histogram"), train(folder, "source_only")
+
+
+@pytest.fixture
+def project(trained, tmp_path):
+    """A copy of it, open."""
+    shutil.copytree(trained[0], tmp_path / "project")
+    with Project.open(tmp_path / "project") as opened:
+        yield opened
+
+
+def rescored(project, run, scores):
+    """Give a run's model other label-free scores."""
+    path = checkpoint.find(project.run(run))
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["napari_emda"])
+    save_file(load_file(path), path, {"napari_emda": json.dumps({**header, "scores": scores})})
+
+
+def test_a_training_says_what_was_kept_and_how_to_compare(trained):
+    _, adapted, plain = trained
+    assert (
+        "Run 001-histogram is trained; kept: step 2 of 2: object shapes closest to those of the source."
+        in (adapted.text)
+        or "finds nothing" in adapted.text
+    )
+    assert "not known: train source_only with the same profile and steps" in adapted.text
+    assert adapted.result["source_only"] is None and adapted.result["helped"] is None
+    assert plain.result["source_only"] == "002-source_only"
+    assert "(run 001-histogram)" in plain.text and "(run 002-source_only)" in plain.text
+    assert set(adapted.result["scores"]) >= {"score", "solidity_gap", "objects", "foreground_fraction"}
+
+
+def test_runs_are_compared_only_with_their_like(project):
+    assert counterpart(project, "001-histogram") == "002-source_only"
+    assert counterpart(project, "002-source_only") == "001-histogram"
+    train(project.folder, "source_only", steps=1)
+    train(project.folder, "source_only", target_box=":,:48,:")
+    train(project.folder, "source_only", target_statistics="on")
+    assert counterpart(project, "001-histogram") == "002-source_only"
+    train(project.folder, "source_only", seed=1)
+    assert counterpart(project, "001-histogram") == "006-source_only"
+    settings = TrainSettings(**TINY, steps=2)
+    job = TrainJob(project=str(project.folder), method="histogram", settings=settings, start_from="001-histogram")
+    last = finish(job)
+    assert counterpart(project, last.result["run"]) is None
+    assert "adapting" not in last.text
+
+
+@pytest.mark.parametrize(
+    ("score", "other", "helped", "words"),
+    [
+        (0.5, 0.8, True, "Adapting seems to have helped: label-free score 0.50"),
+        (0.9, 0.8, False, "Warning: adapting seems to have made things worse"),
+        (0.8, 0.81, None, "not clear"),
+    ],
+)
+def test_the_lower_score_is_the_better_one(project, score, other, helped, words):
+    rescored(project, "001-histogram", {"score": score})
+    rescored(project, "002-source_only", {"score": other})
+    for run in ("001-histogram", "002-source_only"):
+        found = by_score(project, run)
+        assert found.helped is helped
+        assert words in found.text
+    assert (helped is not False) or "Use run 002-source_only, or try another method." in found.text
+
+
+def test_a_run_that_never_looked_cannot_be_compared_with(project):
+    rescored(project, "002-source_only", {})
+    assert by_score(project, "001-histogram").helped is None
+    assert "it never looked at the target" in by_score(project, "001-histogram").text
+
+
+@pytest.mark.parametrize(
+    ("iou", "other", "helped", "words"),
+    [(0.5, 0.4, True, "+0.100"), (0.4, 0.5, False, "Warning"), (0.4, 0.405, None, "made no difference")],
+)
+def test_with_labels_the_higher_iou_is_the_better_one(iou, other, helped, words):
+    found = by_iou(iou, other, "002-source_only")
+    assert found.helped is helped
+    assert words in found.text
+
+
+def test_score_tells_both_and_the_difference(project, phantoms, phantom_files):
+    truth = phantom_files["target", "labels"]
+    last = finish(ScoreJob(project=str(project.folder), against=str(truth), run="001-histogram"))
+    expected = {}
+    for run in ("001-histogram", "002-source_only"):
+        finish(PredictJob(project=str(project.folder), run=run))
+        predicted = project.probabilities(run, "target")[0] >= 128
+        expected[run] = jaccard_score(phantoms["target"][1].ravel() > 0, predicted.ravel(), zero_division=0)
+    plain = last.result["source_only"]
+    assert last.result["iou"] == pytest.approx(expected["001-histogram"])
+    assert plain["iou"] == pytest.approx(expected["002-source_only"])
+    assert plain["difference"] == pytest.approx(last.result["iou"] - plain["iou"])
+    assert plain["run"] == "002-source_only" and plain["run"] in last.text
+    alone = finish(ScoreJob(project=str(project.folder), against=str(truth), run="002-source_only"))
+    assert alone.result["source_only"] is None and alone.result["helped"] is None
+
+
+def test_another_checkpoint_is_another_prediction(project, phantom_files):
+    train(project.folder, "histogram", steps=3, validations=3, learning_rate=0.05, keep="average", checkpoints_kept=2)
+    run = project.runs()[-1]
+    journal = project.run(run) / "predicted-target.jsonl"
+    heads = set()
+    for which in ("selected", "last", *map(str, checkpoint.candidates(project.run(run)))):
+        finish(PredictJob(project=str(project.folder), run=run, checkpoint=which))
+        heads.add(json.loads(journal.read_text().splitlines()[0])["model"])
+    assert len(heads) >= 2
