@@ -1,0 +1,128 @@
+"""Does it matter which patches are annotated? Two protocols with a simulated annotator, on VNC and on Lucchi.
+
+*pool*: that of Roels and Saeys 2019, shrunk (P3). From scratch: 20 random patches, then rounds of 20 that a strategy
+picks from a pool of random ones; the network goes on from the round before. Full supervision is the ceiling, shuffled
+scores are the negative control.
+
+*product*: from an adapted model (VNC to Lucchi and back), rounds of 5 patches by the commands' own jobs, with the
+pixels that an annotator has to paint, from the model's answer and from nothing.
+
+Learning happens in the upper half of the rows, scoring in the lower, 16 rows between (64 voxels before binning).
+
+    python benchmarks/active_learning.py pool DATA WORK --jobs 4
+    python benchmarks/active_learning.py product DATA WORK --jobs 4
+    python benchmarks/active_learning.py pool DATA WORK --full   # not binned, pool of 2000, 24 rounds: needs a GPU
+
+DATA holds vnc/ and lucchi/, see docs/benchmarks.md. A cell (data, strategy, seed) that WORK holds is not run again.
+With ``--write`` tables and pictures of the curves go to docs/benchmark-active-learning.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from active_learning_pool import CEILING, CONTROL, FULL, SHRUNK, pool_cell, volume_of
+from active_learning_product import product_cell
+from active_learning_report import Curve, tables, write_page
+from adaptation import FILES, PAIRS, binned
+
+from napari_emda.compute import settle
+from napari_emda.query import strategies
+from napari_emda.settings import QuerySettings
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One curve: a volume or a pair of them, a strategy, a seed."""
+
+    data: tuple[str, ...]
+    strategy: str
+    seed: int
+
+    @property
+    def slug(self) -> str:
+        """Of its file."""
+        return "-".join([*self.data, self.strategy.replace(" ", "_"), str(self.seed)])
+
+
+def cells(arguments: argparse.Namespace) -> list[Cell]:
+    """All that are wanted, seeds first, so that a part of a run is of use."""
+    if arguments.protocol == "pool":
+        names, data = [CEILING, "random", CONTROL, *sorted({*strategies.names()} - {"random"})], [(v,) for v in FILES]
+    else:
+        names, data = [CEILING, "random", QuerySettings().strategy], list(PAIRS)
+    wanted = [Cell(where, name, seed) for seed in range(arguments.seeds) for where in data for name in names]
+    return [cell for cell in wanted if not arguments.strategies or cell.strategy in arguments.strategies.split(",")]
+
+
+def run(arguments: argparse.Namespace, cell: Cell) -> None:
+    """Measure a cell in this process and keep its result."""
+    settle(None if arguments.full else 1)
+    folder = results(arguments) / cell.slug
+    if arguments.protocol == "pool":
+        protocol = FULL if arguments.full else SHRUNK
+        truth = volume_of(arguments.data, arguments.work, cell.data[0], protocol.bin)
+        outcome = pool_cell(protocol, truth, cell.strategy, cell.seed, folder)
+    else:
+        pair = cell.data[0], cell.data[1]
+        outcome = product_cell(arguments.data, arguments.work, pair, cell.strategy, cell.seed, folder)
+    shutil.rmtree(folder)
+    beside = folder.with_suffix(".part")
+    beside.write_text(json.dumps(outcome))
+    beside.replace(folder.with_suffix(".json"))
+
+
+def results(arguments: argparse.Namespace) -> Path:
+    """Where the results of a protocol lie."""
+    return Path(arguments.work / (f"{arguments.protocol}-full" if arguments.full else arguments.protocol))
+
+
+def measured(arguments: argparse.Namespace, cell: Cell) -> Curve:
+    """The cell's curve, from its file or from a process of its own."""
+    path = results(arguments) / f"{cell.slug}.json"
+    if not path.exists():
+        command = [sys.executable, *sys.argv, "--only", json.dumps([cell.data, cell.strategy, cell.seed])]
+        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, stderr=subprocess.PIPE)
+        if done.returncode:
+            raise SystemExit(f"{cell.slug}:\n{done.stderr.decode()}")
+    curve = Curve(" → ".join(cell.data), cell.strategy, cell.seed, json.loads(path.read_text()))
+    print(f"{cell.slug}: {' '.join(f'{v:.3f}' for v in curve.iou)} ({curve.seconds:.0f} s)", file=sys.stderr)
+    return curve
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("protocol", choices=["pool", "product"])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time, one thread each")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--strategies", default="", help="these alone, with commas between")
+    parser.add_argument("--full", action="store_true", help="the paper's sizes; for a GPU")
+    parser.add_argument("--write", action="store_true", help="put tables and pictures into docs/")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    results(arguments).mkdir(parents=True, exist_ok=True)
+    if arguments.only:
+        where, name, seed = json.loads(arguments.only)
+        run(arguments, Cell(tuple(where), name, seed))
+        return
+    for name in FILES if not arguments.full else ():
+        binned(arguments.data, arguments.work, name)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        curves = list(pool.map(lambda cell: measured(arguments, cell), cells(arguments)))
+    print("\n".join(tables(arguments.protocol, curves)))
+    if arguments.write:
+        write_page(arguments.protocol, curves)
+
+
+if __name__ == "__main__":
+    main()

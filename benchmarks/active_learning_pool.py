@@ -1,0 +1,223 @@
+"""The protocol of Roels and Saeys 2019: a strategy picks from a pool of random patches; see active_learning.py."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+from adaptation import FILES, GUARD, binned
+
+from napari_emda.candidates import Candidates, Pool
+from napari_emda.checkpoint import Header
+from napari_emda.compute import Compute
+from napari_emda.data.sampling import PatchSampler
+from napari_emda.data.volume import Box, Volume
+from napari_emda.methods.base import Context, Method
+from napari_emda.metrics import score_volume
+from napari_emda.predict import Prediction, Predictor, predict
+from napari_emda.query import Strategy, choose, examine, strategies
+from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
+from napari_emda.strategies.entropy import Entropy
+from napari_emda.train import fit
+from napari_emda.training import Training
+
+CLASSES = ("background", "mitochondria")
+CEILING, CONTROL = "full supervision", "shuffled"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Sizes of the pool protocol: patches at the start, in the pool and a round; training steps; network."""
+
+    bin: int = 4
+    patch: int = 64
+    start: int = 20
+    pool: int = 400
+    count: int = 20
+    rounds: int = 6
+    first_steps: int = 300
+    steps: int = 100
+    base: int = 16
+    levels: int = 3
+
+    @property
+    def guard(self) -> int:
+        """Rows between the half that is learnt from and the half that is scored."""
+        return GUARD * 4 // self.bin
+
+
+SHRUNK = Protocol()
+FULL = Protocol(bin=1, patch=128, pool=2000, rounds=24, first_steps=3000, steps=600, base=32, levels=4)
+
+
+class Shuffled(Entropy):
+    """Entropies of other patches: what is left when the order of the scores means nothing."""
+
+    def begin(self, pool: Pool) -> None:
+        """Deal the scores out by lot."""
+        pool.uncertainty = np.random.default_rng(pool.seed).permutation(pool.uncertainty)
+
+
+def strategy_of(name: str) -> Strategy:
+    """A strategy with its own defaults."""
+    cls = Shuffled if name == CONTROL else strategies[name]
+    return cls(cls.Settings())
+
+
+def volume_of(data: Path, work: Path, name: str, factor: int) -> Volume:
+    """Image and labels in memory, binned in the plane or as they are."""
+    image, labels, (z, y, x) = FILES[name]
+    if factor > 1:
+        paths: tuple[Path, ...] = binned(data, work, name)[:2]
+    else:
+        paths = data / image, data / labels
+    arrays = [tifffile.imread(path) for path in paths]
+    return Volume(name, arrays[0], "source", (z, y * factor, x * factor), labels=arrays[1])
+
+
+class Annotator:
+    """Knows the labels of a volume, and paints what it is asked to.
+
+    Args:
+        truth: the volume with its labels.
+    """
+
+    def __init__(self, truth: Volume) -> None:
+        self.truth = truth
+        self.boxes: list[Box] = []
+        self._painted = np.zeros(truth.shape, np.uint8)
+
+    def paint(self, boxes: list[Box]) -> float:
+        """Annotate patches; returns their share of foreground."""
+        for box in boxes:
+            self._painted[box.slices] = self.truth.read_labels(box) + 1
+        self.boxes += boxes
+        return float(np.mean([(self.truth.read_labels(box) > 0).mean() for box in boxes]))
+
+    @property
+    def volume(self) -> Volume:
+        """What learning sees."""
+        return replace(self.truth, labels=None, annotations=self._painted, annotated=tuple(self.boxes))
+
+
+class Learner:
+    """Trains a network on a volume, on and on; predicts and scores.
+
+    Args:
+        protocol: sizes.
+        truth: the volume with its labels; only `score` looks at them.
+        seed: of network and batches.
+        folder: for checkpoints and predictions, emptied at every round.
+    """
+
+    def __init__(self, protocol: Protocol, truth: Volume, seed: int, folder: Path) -> None:
+        self.protocol, self.truth, self.seed, self.folder = protocol, truth, seed, folder
+        self.compute = Compute.choose()
+        self.method: Method | None = None
+
+    def learn(self, volume: Volume, steps: int, rate: float) -> Predictor:
+        """Train on what is labelled in the upper half, from the network of the round before."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        p = self.protocol
+        settings = TrainSettings(
+            steps=steps, seed=self.seed, patch=p.patch, base=p.base, levels=p.levels, learning_rate=rate,
+            augmentation="weak", save_every=steps,
+        )  # fmt: skip
+        upper = f":,0:{volume.shape[1] // 2},:"
+        sampler = PatchSampler([volume], p.patch, settings.batch, seed=self.seed, boxes={"source": upper})
+        header = Header(
+            method="source_only",
+            settings=settings,
+            classes=CLASSES,
+            network={"classes": 2, "base": p.base, "levels": p.levels, "dropout": settings.dropout},
+            pixel_size=sampler.pixel_size,
+            statistics=sampler.statistics,
+        )
+        method = header.build(Context())
+        if self.method is not None:
+            method.load_state_dict(self.method.state_dict())
+        training = Training(method, sampler, header, self.folder, self.compute)
+        for _ in fit(training):
+            pass
+        self.method = training.method
+        return Predictor(training.method.predictor, training.header, self.compute)
+
+    def score(self, predictor: Predictor) -> float:
+        """IoU of the foreground in the lower half."""
+        for _ in predict(predictor, self.truth.without_labels(), PredictSettings(), self.folder):
+            pass
+        _, rows, _ = self.truth.shape
+        lower = Box.parse(f":,{rows // 2 + self.protocol.guard}:,:", self.truth.shape)
+        probabilities = Prediction(self.folder, self.truth.name).probabilities
+        return float(score_volume(probabilities, self.truth.class_ids, CLASSES, lower)["iou"])
+
+
+def random_patches(protocol: Protocol, shape: tuple[int, int, int], count: int, seed: int) -> Candidates:
+    """Patches anywhere in the upper half, by lot; they may overlap, as in the paper."""
+    rng = np.random.default_rng(seed)
+    high = np.array([shape[0], shape[1] // 2 - protocol.patch + 1, shape[2] - protocol.patch + 1])
+    return Candidates(rng.integers(0, high, (count, 3)), protocol.patch, count)
+
+
+def pool_cell(protocol: Protocol, truth: Volume, name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """One curve: IoU after every round, and what was asked for. Start, pool and network depend on the seed alone."""
+    torch.manual_seed(seed)
+    learner, began = Learner(protocol, truth, seed, folder), time.perf_counter()
+    if name == CEILING:
+        steps = protocol.first_steps + protocol.rounds * protocol.steps
+        iou = learner.score(learner.learn(truth, steps, 1e-3))
+        return {"iou": [iou], "patches": [], "foreground": [], "seconds": time.perf_counter() - began}
+    annotator, strategy = Annotator(truth), strategy_of(name)
+    candidates = random_patches(protocol, truth.shape, protocol.start + protocol.pool, seed)
+    boxes = [candidates.box(i) for i in range(len(candidates))]
+    annotator.paint(boxes[: protocol.start])
+    pool_left = np.arange(protocol.start, len(candidates))
+    predictor = learner.learn(annotator.volume, protocol.first_steps, 1e-3)
+    result: dict[str, Any] = {"iou": [learner.score(predictor)], "patches": [protocol.start], "foreground": []}
+    for number in range(protocol.rounds):
+        left = replace(candidates, starts=candidates.starts[pool_left])
+        picks = ask(learner, predictor, strategy, left, annotator.boxes, protocol.count, seed + 1000 * number)
+        result["foreground"].append(annotator.paint([left.box(i) for i in picks]))
+        pool_left = np.delete(pool_left, picks)
+        predictor = learner.learn(annotator.volume, protocol.steps, 5e-4)
+        result["iou"].append(learner.score(predictor))
+        result["patches"].append(len(annotator.boxes))
+    return {**result, "seconds": time.perf_counter() - began}
+
+
+def ask(
+    learner: Learner,
+    predictor: Predictor,
+    strategy: Strategy,
+    left: Candidates,
+    annotated: list[Box],
+    count: int,
+    seed: int,
+) -> list[int]:
+    """What a strategy picks of the candidates that are left."""
+    settings = QuerySettings(count=count, patch=left.patch, seed=seed)
+    volume = learner.truth.without_labels()
+    looking = examine(predictor, volume, strategy, settings, learner.folder, left, annotated)
+    while True:
+        try:
+            next(looking)
+        except StopIteration as end:
+            found = end.value
+            break
+    n, described = len(left), found.embeddings
+    pool = Pool(
+        left,
+        count,
+        seed=seed,
+        uncertainty=found.uncertainty[:n],
+        embeddings=None if described is None else described[:n],
+        annotated=None if described is None else described[n:],
+    )
+    return [index for index, _ in choose(strategy, pool, sections=-1)]

@@ -1,0 +1,109 @@
+"""The product's own loop, by the jobs that dock and command line run; see active_learning.py."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from adaptation import GUARD, binned
+
+from napari_emda.events import Finished
+from napari_emda.execution import execute
+from napari_emda.jobs import AnyJob, ScoreJob, SuggestJob, TrainJob
+from napari_emda.project import Project
+from napari_emda.settings import QuerySettings, TrainSettings
+
+CLASSES = ("background", "mitochondria")
+ADAPTED, CEILING, COUNT, ROUNDS, PATCH = "adapted", "full supervision", 5, 8, 64
+METHOD, STEPS, ROUND_STEPS = "histogram", 1000, 150
+
+
+def carried_out(job: AnyJob) -> dict[str, Any]:
+    """The result of a job."""
+    *_, last = execute(job)
+    assert isinstance(last, Finished)
+    return last.result
+
+
+class Story:
+    """A project with a source and a target, of which the upper half is learnt from and the lower scored.
+
+    Args:
+        project: with both volumes.
+        truth: label image of the target.
+        rows: of the target.
+        seed: of all training.
+    """
+
+    def __init__(self, project: Project, truth: Path, rows: int, seed: int) -> None:
+        self.project, self.truth, self.seed = project, truth, seed
+        self.upper, self.lower = f":,0:{rows // 2},:", f":,{rows // 2 + GUARD}:{rows},:"
+
+    def train(self, method: str, steps: int, start: str | None = None, **values: Any) -> str:
+        """A run; returns its name."""
+        settings = TrainSettings.parse(
+            {
+                "steps": steps,
+                "seed": self.seed,
+                "patch": PATCH,
+                "augmentation": "weak",
+                "target_box": self.upper,
+                **values,
+            }
+        )
+        job = TrainJob(project=str(self.project.folder), method=method, settings=settings, start_from=start)
+        return str(carried_out(job)["run"])
+
+    def score(self, run: str) -> float:
+        """IoU of the foreground in the lower half."""
+        job = ScoreJob(
+            project=str(self.project.folder), against=str(self.truth), run=run, volume="target", box=self.lower
+        )
+        return float(carried_out(job)["iou"])
+
+    def annotate(self, run: str, strategy: str, number: int) -> tuple[int, int]:
+        """A round; returns the pixels to paint from the model's answer and from nothing."""
+        query = QuerySettings(
+            strategy=strategy, count=COUNT, patch=PATCH, box=self.upper, seed=self.seed + 1000 * number
+        )
+        found = carried_out(SuggestJob(project=str(self.project.folder), run=run, volume="target", settings=query))
+        self.project.suggest(found["regions"], strategy, run)
+        regions = self.project.annotate_from(self.truth, "target")
+        painted = self.project.annotations("target")
+        assert painted is not None
+        from_nothing = sum(int((np.asarray(painted[region.voxels.slices]) > 1).sum()) for region in regions)
+        return sum(region.changed for region in regions), from_nothing
+
+
+def story(data: Path, work: Path, pair: tuple[str, str], folder: Path, seed: int, *, ceiling: bool = False) -> Story:
+    """A new project; for the ceiling, the source is the labelled target itself."""
+    source, target = (pair[1], pair[1]) if ceiling else pair
+    (image, labels, _), (other, truth, rows) = binned(data, work, source), binned(data, work, target)
+    shutil.rmtree(folder, ignore_errors=True)
+    project = Project.create(folder, CLASSES)
+    project.add_volume(image, "source", labels=labels, name="source")
+    project.add_volume(other, "target", name="target")
+    return Story(project, truth, rows, seed)
+
+
+def product_cell(data: Path, work: Path, pair: tuple[str, str], name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """One curve: IoU before the first and after every round, and the pixels to paint in each."""
+    began = time.perf_counter()
+    made = story(data, work, pair, folder, seed, ceiling=name == CEILING)
+    with made.project:
+        if name == CEILING:
+            run = made.train("source_only", STEPS + ROUNDS * ROUND_STEPS, source_box=made.upper)
+            return {"iou": [made.score(run)], "patches": [], "seconds": time.perf_counter() - began}
+        run = made.train(METHOD, STEPS)
+        result: dict[str, Any] = {"iou": [made.score(run)], "patches": [0], "corrected": [], "from_nothing": []}
+        for number in range(ROUNDS):
+            corrected, from_nothing = made.annotate(run, name, number)
+            run = made.train("finetune", ROUND_STEPS, run)
+            result["iou"].append(made.score(run))
+            result["patches"].append(COUNT * (number + 1))
+            result["corrected"].append(corrected)
+            result["from_nothing"].append(from_nothing)
+    return {**result, "seconds": time.perf_counter() - began}
