@@ -150,8 +150,9 @@ class Pool:
         return int(equals[self.lot[equals].argmax()])
 
     def take(self, index: int, sections: int) -> None:
-        """Pick a candidate and close those that overlap it within so many sections."""
+        """Pick a candidate and close those that overlap it within so many sections; -1 lets picks overlap."""
         self.picks.append(index)
+        self.open[index] = False
         self.open &= ~self.candidates.near(self.candidates.box(index), sections)
         if self._embeddings is not None:
             np.minimum(self.distances, distances_to(self.embeddings, self.embeddings[index]), out=self.distances)

@@ -129,7 +129,7 @@ def suggest(
     if strategy.needs_prediction:
         if predictor is None:
             raise JobError(f"{strategy.name} asks a model and there is none: train one first, or choose random.")
-        findings = yield from _look(predictor, volume, strategy, settings, folder, candidates, excluded, earlier)
+        findings = yield from examine(predictor, volume, strategy, settings, folder, candidates, excluded, earlier)
     by_lot = round(settings.random_share * settings.count)
     for sections in (settings.section_distance, 0):
         pool = _pool(candidates, findings, settings, excluded)
@@ -170,7 +170,7 @@ def _pool(candidates: Candidates, findings: Findings, settings: QuerySettings, e
     )
 
 
-def _look(
+def examine(
     predictor: Predictor,
     volume: Volume,
     strategy: Strategy,
@@ -178,9 +178,26 @@ def _look(
     folder: Path,
     candidates: Candidates,
     excluded: list[Box],
-    earlier: Predictor | None,
+    earlier: Predictor | None = None,
 ) -> Generator[Event, None, Findings]:
-    """The prediction, from which patches are painted in; then what else the strategy asks for."""
+    """Predict a volume, from which patches are painted in; then find out what else the strategy asks for.
+
+    Args:
+        predictor: the model.
+        volume: the target.
+        strategy: what ranks.
+        settings: seed and device.
+        folder: where prediction and uncertainty are kept.
+        candidates: what may be picked.
+        excluded: regions annotated or skipped already.
+        earlier: the model of the round before, for strategies that ask it.
+
+    Yields:
+        TileDone after each block; nothing is computed that the folder holds already.
+
+    Returns:
+        The candidates' uncertainty and embeddings, and those of the excluded boxes behind them.
+    """
     prediction = Prediction(folder, volume.name)
     yield from _predicted(predictor, volume, settings, prediction, entropy=strategy.needs_entropy)
     measures = type(strategy).uncertainty is not Strategy.uncertainty

@@ -188,8 +188,8 @@ def _cells(view: Resampled, windows: NDArray[np.int64], stride: int) -> NDArray[
     for axis in (0, 1):
         low, high = 2 + 2 * axis, 3 + 2 * axis
         scale, size = view.scale[axis] / stride, -(-view.shape[1 + axis] // stride)
-        cells[:, low] = np.minimum(np.round(windows[:, low] * scale), size - 1)
-        cells[:, high] = np.clip(np.round(windows[:, high] * scale), cells[:, low] + 1, size)
+        cells[:, low] = np.minimum(np.ceil(windows[:, low] * scale - 0.5 - 1e-9), size - 1)
+        cells[:, high] = np.clip(np.ceil(windows[:, high] * scale - 0.5 - 1e-9), cells[:, low] + 1, size)
     return cells
 
 

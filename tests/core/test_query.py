@@ -153,6 +153,13 @@ def test_the_random_share_is_drawn_whatever_the_scores_and_comes_last(noise):
         assert not in_the_way(*pair, 0)
 
 
+def test_picks_may_overlap_where_that_is_asked_for_but_none_is_picked_twice(noise):
+    candidates = Candidates.of((1, 24, 24), 16)
+    scores = noise.random(len(candidates))
+    picks = [candidates.box(i).start for i in np.argsort(-scores)]
+    assert [box.start for box, _ in picked(scores, candidates, 100, sections=-1)] == picks
+
+
 def test_scores_are_not_changed_by_picking():
     candidates = Candidates.of((2, 32, 32), 16)
     scores = np.ones(len(candidates))
@@ -230,6 +237,21 @@ def test_a_sample_of_the_positions_is_never_taken_in_silence(tmp_path):
     _, notices = suggested(tmp_path, (8, 96, 96), positions=1000)
     assert "The volume has 3528 patch positions; 882 of them, in evenly spaced sections, are looked at" in notices[0]
     assert suggested(tmp_path, (8, 96, 96), positions=3528)[1] == []
+
+
+def test_the_random_share_is_named_so(tmp_path):
+    class Upper(strategies["random"]):
+        name = "upper"
+
+        def score(self, pool):
+            return -pool.candidates.starts[:, 1].astype(float)
+
+    target = Volume("t", np.zeros((4, 64, 64), np.uint8), "target", (50.0, 4.0, 4.0))
+    settings = QuerySettings(patch=16, count=10, random_share=0.3)
+    (last,) = suggest(None, target, Upper(None), settings, tmp_path, [])
+    assert [region["strategy"] for region in last.regions] == ["upper"] * 7 + ["random"] * 3
+    scores = [region["score"] for region in last.regions]
+    assert scores[:7] == sorted(scores[:7], reverse=True)
 
 
 def test_a_strategy_that_asks_a_model_needs_one(tmp_path):

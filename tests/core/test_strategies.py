@@ -21,7 +21,7 @@ from napari_emda.errors import JobError
 from napari_emda.events import Suggested
 from napari_emda.look import Look, mutual_information
 from napari_emda.nn.unet import UNet, in_domain, norms
-from napari_emda.predict import Prediction, Predictor, entropy
+from napari_emda.predict import Prediction, Predictor, entropy, plan
 from napari_emda.query import choose, strategies, suggest
 from napari_emda.settings import QuerySettings, TrainSettings
 from napari_emda.strategies.least_confidence import lack_of_confidence
@@ -311,6 +311,41 @@ def test_hybrid_spreads_over_the_most_uncertain(noise):
     assert indices(made("hybrid", shortlist=3), pool) == expected
 
 
+# -- coverage ----------------------------------------------------------------------------------------------------
+
+
+def covered(points, known, centres, doubt, width):
+    """Brute force: every patch counts with its uncertainty, as far as the most similar of what is chosen is like it."""
+    total = 0.0
+    for point, weight in zip(points, doubt, strict=True):
+        near = [np.exp(-((point - other) ** 2).sum() / (2 * width**2)) for other in [*known, *points[centres]]]
+        total += weight * max(near)
+    return total
+
+
+def test_coverage_adds_the_patch_that_stands_for_most_of_what_is_uncertain(noise):
+    points, known, doubt = noise.normal(size=(25, 3)), noise.normal(size=(2, 3)), noise.random(25)
+    pool = side_by_side(points, 5, annotated=known)
+    pool.uncertainty = doubt
+    width, centres, gains = 0.7 * np.median(pairwise_distances(points)), [], []
+    for _ in range(5):
+        before = covered(points, known, centres, doubt, width)
+        worth = [covered(points, known, [*centres, i], doubt, width) - before for i in range(25)]
+        centres.append(int(np.argmax(worth)))
+        gains.append(max(worth))
+    picks = choose(made("coverage", reach=0.7), pool, sections=0)
+    assert [index for index, _ in picks] == centres
+    np.testing.assert_allclose([score for _, score in picks], gains, rtol=1e-4)
+
+
+def test_coverage_does_not_fall_for_outliers(noise):
+    points = np.concatenate([0.1 * noise.normal(size=(30, 2)), [[9, 9], [-9, 9]]])
+    pool = side_by_side(points, 1, annotated=[[0.3, 0.3]])
+    pool.uncertainty = np.full(32, 0.5)
+    assert indices(made("coverage"), pool)[0] < 30
+    assert indices(made("core_set"), side_by_side(points, 1, annotated=[[0.3, 0.3]]))[0] >= 30
+
+
 # -- what is gathered over patches -------------------------------------------------------------------------------
 
 
@@ -363,6 +398,45 @@ def test_embeddings_are_the_bottlenecks_mean_and_maximum_of_each_patch(tmp_path)
     expected = (both / both.norm(dim=1, keepdim=True)).numpy()
     np.testing.assert_allclose(kept["pool"].embeddings, expected, atol=1e-5)
     np.testing.assert_allclose(kept["pool"].annotated, expected[1:2], atol=1e-5)
+
+
+def looked_at(model, strategy, target, folder, patch=24):
+    """What the strategy finds in its pool: candidates, uncertainty, embeddings."""
+    kept = {}
+    strategy.begin = lambda pool: kept.setdefault("pool", pool)
+    list(suggest(model, target, strategy, QuerySettings(patch=patch, count=2), folder, []))
+    return kept["pool"]
+
+
+@pytest.mark.parametrize("binning", [1, 2])
+def test_embeddings_are_of_the_cells_whose_centres_lie_in_the_patch(binning, tmp_path):
+    network, target = unet(), volume((2, 96, 80), (50.0, 4.0 / binning, 4.0 / binning))
+    pool = looked_at(predictor(network), made("core_set"), target, tmp_path, patch=32)
+    small = target.image.reshape(2, 96 // binning, binning, 80 // binning, binning).mean((2, 4))
+    with torch.no_grad():
+        maps = network.encode(torch.from_numpy(small[:, None]))[-1].numpy()
+    rows, columns = ((np.arange(n) + 0.5) * network.stride * binning for n in maps.shape[2:])
+    for index in range(len(pool.candidates)):
+        z, y, x = pool.candidates.starts[index]
+        inside = np.ix_((rows >= y) & (rows < y + 32), (columns >= x) & (columns < x + 32))
+        cells = maps[z][(slice(None), *inside)].reshape(maps.shape[1], -1)
+        both = np.concatenate([cells.mean(1), cells.max(1)])
+        np.testing.assert_allclose(pool.embeddings[index], both / np.linalg.norm(both), atol=1e-4)
+
+
+def test_blocks_make_no_difference(monkeypatch, tmp_path):
+    model, target = predictor(unet()), volume((3, 90, 75))
+
+    def in_blocks(view, network, settings):
+        return plan(view, network, settings.model_copy(update={"block": 32}))
+
+    pools = [looked_at(model, made("least_confidence"), target, tmp_path / "a")]
+    pools += [looked_at(model, made("core_set"), target, tmp_path / "a")]
+    monkeypatch.setattr("napari_emda.survey.plan", in_blocks)
+    pools += [looked_at(model, made("least_confidence"), target, tmp_path / "b")]
+    pools += [looked_at(model, made("core_set"), target, tmp_path / "b")]
+    np.testing.assert_allclose(pools[0].uncertainty, pools[2].uncertainty, atol=1e-5)
+    np.testing.assert_allclose(pools[1].embeddings, pools[3].embeddings, atol=1e-4)
 
 
 def test_windows_of_candidates_and_boxes_are_their_bounds():
