@@ -214,12 +214,12 @@ def test_a_patch_of_the_user_s_own(session, patches):
     layer = session.output("patches", "target")
     assert layer.mode == "add_rectangle"
     layer.add_rectangles(np.array([[2, 20.2, 3.0], [2, 20.2, 14.7], [2, 33.9, 14.7], [2, 33.9, 3.0]]))
-    assert patches.current.box == "2:3,21:34,3:15"
+    assert patches.current.box == "2:3,20:35,3:16"
     assert patches.current.strategy == "own"
     assert patches.current.run == "001-fake"
     assert len(patches.regions) == 4
     patches.accept(complete=True)
-    assert on_disk(patches)[2, 21:34, 3:15].all()
+    assert on_disk(patches)[2, 20:35, 3:16].all()
     patches.undo()
     patches.undo()
     assert len(patches.regions) == 3

@@ -1,7 +1,17 @@
 """The phantom in a viewer with the dock, for the tests that need both."""
 
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "gui"))
+
+from fake import fake_command, methods_command
+
+from napari_emda._gui import catalogue, jobs
 from napari_emda._gui.dock import Dock
 from napari_emda.data.phantom import phantom
 
@@ -10,15 +20,26 @@ SPACING = (50, 4.6, 4.6)
 NM = {"scale": SPACING, "units": ("nm",) * 3}
 
 
-def start(viewer, seed=0):
-    """Show the phantom and the dock; returns the dock and the target's truth."""
+@functools.cache
+def known_methods():
+    """A command that tells the real methods at once: asking a child for them takes seconds each time."""
+    told = subprocess.run(catalogue.COMMAND, capture_output=True, text=True, check=True).stdout
+    return (sys.executable, "-c", f"print({told!r})")
+
+
+def start(viewer, seed=0, *, fake=False):
+    """Show the phantom and the dock; returns the dock and the target's truth.
+
+    A ``fake`` dock starts children that only say what a real one would, for what has nothing to do with training.
+    """
     source, labels = phantom(SHAPE, "source", seed, SPACING)
     target, truth = phantom(SHAPE, "target", seed, SPACING)
     assert labels.any()
     viewer.add_image(source, name="old", **NM)
     viewer.add_labels(labels, name="old mitochondria", **NM)
     viewer.add_image(target, name="new", translate=(100, 46, 0), **NM)
-    dock = Dock(viewer)
+    commands = (fake_command(), methods_command()) if fake else (jobs.COMMAND, known_methods())
+    dock = Dock(viewer, *commands)
     viewer.window.add_dock_widget(dock, name="napari-emda")
     return dock, truth
 
@@ -32,10 +53,11 @@ def make_project(dock, folder, wait):
 
 
 def train(dock, steps=30, **settings):
-    """Press *Start* with the settings for trying out."""
+    """Press *Start* with the smallest network and patches."""
     dock.train.main.set_values({"profile": "test"})
     dock.train.main.set_values({"steps": steps})
-    dock.train.advanced.set_values({"save_every": 10, "report_every": 5, **settings})
+    small = {"patch": 32, "batch": 2, "validations": 0, "save_every": 10, "report_every": 5}
+    dock.train.advanced.set_values({**small, **settings})
     dock.train.start_training()
     assert dock.session.runner.job is not None, dock.notices.text()
 

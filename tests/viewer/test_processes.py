@@ -29,7 +29,7 @@ def wait(condition):
         QTest.qWait(20)
 
 viewer = napari.Viewer()
-dock, truth = story.start(viewer)
+dock, truth = story.start(viewer, fake={fake})
 folder = Path({folder!r})
 story.make_project(dock, folder, wait)
 """
@@ -37,8 +37,8 @@ story.make_project(dock, folder, wait)
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGKILL")
 
 
-def script(tmp_path, text):
-    text = START.format(here=str(HERE), folder=str(tmp_path / "project")) + text
+def script(tmp_path, text, *, fake=True):
+    text = START.format(here=str(HERE), folder=str(tmp_path / "project"), fake=fake) + text
     return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
 
 
@@ -126,6 +126,7 @@ wait(lambda: dock.train.strip.bar.value() >= 20)
 print(dock.session.runner.process_id, flush=True)
 {ends[how]}
 """,
+        fake=how != "kill",
     )
     pid = int(viewer.stdout.readline())
     began = time.monotonic()
@@ -135,4 +136,7 @@ print(dock.session.runner.process_id, flush=True)
     assert time.monotonic() - began < 2.5
     viewer.wait(10)
     viewer.stdout.close()
-    assert Project.open(tmp_path / "project").runs() == ["001-histogram"]
+    if how == "kill":
+        assert Project.open(tmp_path / "project").runs() == ["001-histogram"]
+    else:
+        assert (tmp_path / "project/runs/001-fake/saved-on-hang-up").exists()

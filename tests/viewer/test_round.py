@@ -8,11 +8,11 @@ import numpy as np
 import psutil
 import pytest
 import story
+from hands import Hands
 from safetensors.numpy import load_file
 
 from napari_emda._gui.dock import Dock
 from napari_emda.data.files import open_labels
-from napari_emda.data.volume import Box
 from napari_emda.project import Project
 
 pytestmark = pytest.mark.timeout(600)
@@ -39,12 +39,16 @@ def told(wait):
 
 
 @pytest.fixture
-def docked(make_napari_viewer, tmp_path, wait):
+def docked(make_napari_viewer, tmp_path, wait, request):
+    """Viewer, dock and truth of the target; with ``fake`` children where a test asks for them."""
     viewer = make_napari_viewer(show=True)
-    dock, truth = story.start(viewer)
+    dock, truth = story.start(viewer, fake=getattr(request, "param", "") == "fake")
     story.make_project(dock, tmp_path / "project", wait)
     yield viewer, dock, truth
     dock.shut_down()
+
+
+fake_children = pytest.mark.parametrize("docked", ["fake"], indirect=True)
 
 
 def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait, tmp_path):
@@ -70,7 +74,7 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     assert viewer.scene.camera.center[1:] == pytest.approx((46 + 4.6 * middle[0], 4.6 * middle[1]))
     layer = session.output("annotations", "new")
     assert viewer.layers.selection.active is layer
-    assert np.array_equal(np.asarray(layer.data[box.slices]) == 2, dock.annotate.patches.predicted(region) == 2)
+    assert np.array_equal(np.asarray(layer.data[box.slices]) == 2, session.project.predicted(region) == 1)
     layer.data[box.slices] = np.where(truth[box.slices] > 0, 2, 0).astype(np.uint8)
     layer.brush_size = 1
     layer.paint((box.start[0], *box.start[1:]), 1)
@@ -151,6 +155,7 @@ def test_a_mistake_changes_nothing_on_disk(docked, told):
     assert sorted(path for path in dock.session.project.folder.rglob("*")) == before
 
 
+@fake_children
 def test_closing_the_viewer_ends_the_child_and_keeps_its_work(docked, wait):
     viewer, dock, _ = docked
     story.train(dock, 5000, save_every=5000)
@@ -161,9 +166,11 @@ def test_closing_the_viewer_ends_the_child_and_keeps_its_work(docked, wait):
     seconds = time.monotonic() - began
     assert not psutil.pid_exists(pid)
     assert seconds < 2
-    assert Project.open(folder, exclusive=True).runs() == ["001-histogram"]
+    assert (folder / "runs/001-fake/saved-on-hang-up").exists()
+    Project.open(folder, exclusive=True).close()
 
 
+@fake_children
 def test_closing_the_dock_alone_ends_the_child_and_gives_the_project_back(docked, wait):
     viewer, dock, _ = docked
     story.train(dock, 5000)
@@ -174,48 +181,83 @@ def test_closing_the_dock_alone_ends_the_child_and_gives_the_project_back(docked
     Project.open(folder, exclusive=True).close()
 
 
+@fake_children
 def test_two_viewers_have_two_docks(docked, make_napari_viewer, wait, told, tmp_path):
     _, first, _ = docked
     other = make_napari_viewer(show=True)
-    second, _ = story.start(other, seed=1)
+    second, _ = story.start(other, seed=1, fake=True)
     story.make_project(second, tmp_path / "second", wait)
     story.train(first, 40)
     story.train(second, 20)
-    assert "Run 001-histogram is trained" in told(second)
-    assert "Run 001-histogram is trained" in told(first)
+    assert "Run 001-fake is trained" in told(second)
+    assert "Run 001-fake is trained" in told(first)
     assert first.session.project.folder != second.session.project.folder
-    assert len(first.train._plot.curves["segmentation"].x) == 8
-    assert len(second.train._plot.curves["segmentation"].x) == 4
+    assert len(first.train._plot.curves["segmentation"].x) == 4
+    assert len(second.train._plot.curves["segmentation"].x) == 2
     second.data.open_project(first.session.project.folder)
     assert "open elsewhere" in second.notices.text()
     other.close()
     assert not first.session.closed
 
 
+@fake_children
 def test_a_removed_layer_is_one_sentence_and_the_training_goes_on(docked, told, wait):
     viewer, dock, _ = docked
     story.train(dock, 100)
     wait(lambda: dock.train.strip.bar.value() >= 10)
     viewer.layers.remove("new")
     assert "the training goes on" in dock.notices.text()
-    assert "Run 001-histogram is trained" in told(dock)
+    assert "Run 001-fake is trained" in told(dock)
 
 
-def test_the_brush_writes_to_disk_through_the_canvas(docked, wait):
-    _, dock, _ = docked
-    project = dock.session.project
+@fake_children
+def test_keys_and_mouse_on_the_canvas(docked, wait):
+    """The whole round by hand: keys, strokes, clicks and a drawn rectangle, with what is on disk after each."""
+    viewer, dock, _ = docked
+    project, patches = dock.session.project, dock.annotate.patches
     story.fake_model(project)
-    dock.annotate.patches.take([{"volume": "new", "box": "2:3,0:24,0:24", "score": 0.5}], "entropy", "001-fake")
-    dock.annotate.deeds["next"]()
+    boxes = ("2:3,0:24,0:24", "4:5,40:64,30:54")
+    patches.take([{"volume": "new", "box": box, "score": 0.5} for box in boxes], "entropy", "001-fake")
+    hands = Hands(viewer, dock.session)
+
+    def disk(*voxel):
+        return int(np.asarray(Project.open(project.folder).annotations("new")[voxel]))
+
+    hands.press("N")
+    assert patches.current.box == boxes[0]
     layer = dock.session.output("annotations", "new")
-    assert np.asarray(layer._slice.image.raw)[4:14, 4:14].min() == 2
-    layer.brush_size = 2
-    layer.paint((2, 20, 20), 2)
-    layer.paint((2, 6, 6), 0)
-    assert np.asarray(layer._slice.image.raw)[6, 6] == 0
-    dock.annotate.deeds["done"]()
-    disk = np.asarray(Project.open(project.folder).annotations("new")[Box((2, 0, 0), (3, 24, 24)).slices])[0]
-    assert (disk[6, 6], disk[20, 20], disk[10, 10], disk[0, 0]) == (1, 2, 2, 1)
+    hands.press("Alt-2")
+    hands.press("Q")
+    while layer.brush_size != 1:
+        hands.press("Q")
+    hands.stroke("new", [(2, 20, x) for x in range(18, 23)])
+    assert [disk(2, 20, x) for x in range(17, 24)] == [0, 2, 2, 2, 2, 2, 0]
+    hands.press("E")  # napari's own: the eraser
+    hands.click("new", (2, 6, 6))
+    assert disk(2, 6, 6) == 1
+    assert np.asarray(layer._slice.image.raw)[6, 6] == 1
+    hands.press("H")
+    assert {each.name for each in viewer.layers if each.visible} == {"new"}
+    hands.press("H")
+    hands.press("K")
+    assert (disk(2, 6, 6), disk(2, 20, 20), disk(2, 10, 10), disk(2, 0, 0)) == (1, 2, 2, 1)
+    assert patches.current.box == boxes[1]
+    hands.press("Shift-J")
+    hands.press("U")
+    hands.press("U")
+    assert [region.state for region in project.regions()] == ["suggested"] * 2
+    assert (disk(2, 20, 20), disk(2, 10, 10)) == (2, 0)
+    hands.press("Z")  # napari's own: put the brush away
+    hands.press("W")
+    hands.stroke("new", [(2, 6, 3), (2, 10, 8), (2, 19, 16)])
+    wait(lambda: len(patches.regions) == 3)
+    own = patches.current.voxels
+    assert (own.start, own.stop) == ((2, 6, 3), (3, 20, 17))
+    layer.mode = "pan_zoom"
+    viewer.dims.set_point(0, 100 + 50 * 4)
+    viewer.scene.camera.center = (0, 46 + 50 * 4.6, 40 * 4.6)
+    hands.click("new", (4, 50, 45))
+    assert patches.current.box == boxes[1]
 
 
 def test_a_new_dock_opens_quickly(make_napari_viewer, qtbot):

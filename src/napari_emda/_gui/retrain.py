@@ -11,6 +11,10 @@ from napari_emda._gui.session import Session
 from napari_emda.events import Finished, Started
 
 FINE_TUNING = "finetune"
+ROUND_STEPS = {"standard": 1000}
+"""Optimiser steps of a round by profile: what a user waits for between two rounds, some minutes on a GPU."""
+FEW_STEPS = 150
+"""Of the other profiles: less than a minute on a laptop."""
 
 
 class RetrainBox(QWidget):
@@ -24,7 +28,7 @@ class RetrainBox(QWidget):
         self.method.setToolTip("How to go on; fine-tuning learns from your patches, keeping the source in mind.")
         self.steps.setRange(1, 1_000_000)
         self.steps.setSingleStep(50)
-        self.steps.setValue(300)
+        self.steps.setValue(FEW_STEPS)
         self.steps.setToolTip("Optimiser steps.")
         self.reason = Sentence()
         self.go = button("Retrain", "Train on from the last model, with your patches.", self.retrain)
@@ -56,7 +60,8 @@ class RetrainBox(QWidget):
         last = job.method if job is not None else ""
         self.method.setCurrentText(FINE_TUNING if self.method.findText(FINE_TUNING) >= 0 else last)
         if job is not None:
-            self.steps.setValue(max(1, job.settings.steps // 2 if job.start_from is None else job.settings.steps))
+            few = min(job.settings.steps, ROUND_STEPS.get(job.settings.profile, FEW_STEPS))
+            self.steps.setValue(few if job.start_from is None else job.settings.steps)
         self._run = run
 
     def why_not(self) -> str:

@@ -146,8 +146,7 @@ def rectangle(box: Box) -> NDArray[np.float64]:
 
 
 def box_of(corners: NDArray[Any], shape: tuple[int, int, int]) -> Box:
-    """The voxels of one section whose centres lie in a drawn rectangle, as far as the volume goes."""
-    low, high = corners.min(0), corners.max(0)
-    z = min(max(round(float(low[0])), 0), shape[0] - 1)
-    (y0, x0), (y1, x1) = np.ceil(low[1:]).astype(int).tolist(), (np.floor(high[1:]).astype(int) + 1).tolist()
-    return Box((z, y0, x0), (z + 1, max(y0, y1), max(x0, x1))).clip(shape)
+    """The voxels of one section from one corner of a drawn rectangle to the other, as far as the volume goes."""
+    low, high = np.round(corners.min(0)).astype(int).tolist(), np.round(corners.max(0)).astype(int).tolist()
+    z = min(max(low[0], 0), shape[0] - 1)
+    return Box((z, low[1], low[2]), (z + 1, high[1] + 1, high[2] + 1)).clip(shape)

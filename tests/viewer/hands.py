@@ -1,0 +1,60 @@
+"""What a user's hands do: real keys and a real mouse on the canvas of a viewer."""
+
+from collections.abc import Iterable, Sequence
+
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+BUTTON = Qt.MouseButton.LeftButton
+KEYS = {"Shift": Qt.KeyboardModifier.ShiftModifier, "Alt": Qt.KeyboardModifier.AltModifier}
+
+
+class Hands:
+    """Presses keys and moves the mouse in one viewer.
+
+    Args:
+        viewer: with a window that is shown.
+        session: of its dock; knows where volumes lie.
+    """
+
+    def __init__(self, viewer, session):
+        self.viewer, self.session = viewer, session
+        self.canvas = viewer.window._qt_viewer.canvas.native
+
+    def press(self, key):
+        """A key as the help writes it, such as Shift-N."""
+        *held, letter = key.split("-")
+        modifier = Qt.KeyboardModifier.NoModifier
+        for name in held:
+            modifier |= KEYS[name]
+        QTest.mouseMove(self.canvas, self.canvas.rect().center())
+        QTest.keyClick(self.canvas, getattr(Qt.Key, f"Key_{letter}"), modifier)
+        QTest.qWait(1)
+
+    def pixel(self, volume: str, voxel: Sequence[float]) -> QPoint:
+        """Where on the canvas a voxel of the section on view is seen."""
+        world = self.session.place(volume).to_world(self.viewer, voxel)
+        camera = self.viewer.scene.camera
+        height, width = (world[axis - self.viewer.dims.ndim] for axis in self.viewer.dims.displayed)
+        size = self.canvas.size()
+        x = size.width() / 2 + (width - camera.center[2]) * camera.zoom
+        y = size.height() / 2 + (height - camera.center[1]) * camera.zoom
+        return QPoint(round(x), round(y))
+
+    def click(self, volume, voxel):
+        """Press and release the button at a voxel."""
+        QTest.mouseMove(self.canvas, self.pixel(volume, voxel))
+        QTest.mouseClick(self.canvas, BUTTON, Qt.KeyboardModifier.NoModifier, self.pixel(volume, voxel))
+        QTest.qWait(1)
+
+    def stroke(self, volume, voxels: Iterable[Sequence[float]]):
+        """Press the button at the first voxel, move over the others, release at the last."""
+        points = [self.pixel(volume, voxel) for voxel in voxels]
+        none = Qt.KeyboardModifier.NoModifier
+        QTest.mouseMove(self.canvas, points[0])
+        QTest.mousePress(self.canvas, BUTTON, none, points[0])
+        for point in points[1:]:
+            QTest.mouseMove(self.canvas, point)
+            QTest.qWait(1)
+        QTest.mouseRelease(self.canvas, BUTTON, none, points[-1])
+        QTest.qWait(1)
