@@ -11,12 +11,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from napari_emda import checkpoint
 from napari_emda.compute import settle
 from napari_emda.data.volume import Box
 from napari_emda.errors import EmdaError
 from napari_emda.events import Event, Failed, Finished, Started, Stepped
-from napari_emda.execution import execute
-from napari_emda.jobs import read_job
+from napari_emda.execution import execute, what_was_kept
+from napari_emda.jobs import AnyJob, TrainJob, read_job
 from napari_emda.previews import View
 
 DONE, FAULT, MISTAKE, STOPPED = 0, 1, 2, 3
@@ -114,7 +115,17 @@ def _run(path: Path, voice: Voice) -> int:
         commands.take()
         if commands.stopping:
             events.close()
-            where = f" at step {step}" if step else ""
-            voice.say(Finished("stopped", f"Stopped{where}; what was done is kept.", {"run": run, "step": step}))
+            voice.say(_stopped(job, run, step))
             return STOPPED
     return DONE
+
+
+def _stopped(job: AnyJob, run: str, step: int) -> Finished:
+    where = f" at step {step}" if step else ""
+    text = f"Stopped{where}; what was done is kept."
+    result: dict[str, Any] = {"run": run, "step": step}
+    if isinstance(job, TrainJob) and step:
+        kept = checkpoint.read_header(checkpoint.find(Path(job.project) / "runs" / run))
+        result["selected_step"] = kept.step
+        text += f" To be used: {what_was_kept(kept, job.settings.steps)}." if kept.selected else ""
+    return Finished("stopped", text, result)

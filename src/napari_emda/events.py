@@ -52,15 +52,29 @@ class Stepped(Event):
 
 @dataclass(frozen=True)
 class Validated(Event):
-    """Label-free quality of the target's prediction at a step."""
+    """Label-free quality of the target's prediction at a step; ``best`` is the best step so far, 0 without any."""
 
     step: int
     scores: dict[str, float]
+    best: int = 0
 
 
 @dataclass(frozen=True)
 class Preview(Event):
     """A predicted piece of a section lies in ``path`` (.npy, uint8, C-1 x H x W); ``box`` in target voxels."""
+
+    step: int
+    volume: str
+    box: tuple[int, ...]
+    path: str
+
+
+@dataclass(frozen=True)
+class Translated(Event):
+    """A piece of a section and its translation to the other volume's look lie in ``path``; ``box`` in its voxels.
+
+    .npy, uint8, 2 x H x W: from three standard deviations below a volume's mean to three above it.
+    """
 
     step: int
     volume: str

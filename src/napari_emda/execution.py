@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,26 +104,26 @@ def _outcome(project: Project, training: Training, folder: Path, last: Stepped, 
         "seconds": round(seconds, 2),
         "device": str(training.compute),
     }
-    sentences = [f"Run {folder.name} is trained; kept: {_what_was_kept(kept, last.steps)}."]
+    sentences = [f"Run {folder.name} is trained; kept: {what_was_kept(kept, last.steps)}."]
     if training.flat:
         sentences.insert(0, f"Stopped at step {last.step}, since nothing better came.")
     if selection.is_out_of_bounds(kept.scores):
         sentences.append(selection.warning(kept.scores))
     if training.validator is not None:
-        found = verdict.by_score(project, folder.name)
-        result |= {"scores": kept.scores, "helped": found.helped, "source_only": _plain(project, folder.name)}
+        found = verdict.by_score(project, folder.name, partial(_score_of, project))
+        runs = verdict.pair(project, folder.name)
+        result |= {"scores": kept.scores, "helped": found.helped, "source_only": runs and runs[1]}
         sentences.append(found.text)
     return Finished("done", " ".join(filter(None, sentences)), result)
 
 
-def _what_was_kept(kept: Header, steps: int) -> str:
+def what_was_kept(kept: Header, steps: int) -> str:
+    """The model to be used of a run that was to have so many steps, and why that."""
     return selection.sentence(kept.selected, steps) if kept.selected else f"the model of the last step ({kept.step})"
 
 
-def _plain(project: Project, run: str) -> str | None:
-    """The run without adaptation that a run is compared with, if there is one."""
-    other = verdict.counterpart(project, run)
-    return run if other is not None and verdict.without_adaptation(project, run) else other
+def _score_of(project: Project, run: str) -> float | None:
+    return checkpoint.read_header(checkpoint.find(project.run(run))).scores.get("score")
 
 
 def _writable(project: Project) -> Project:
@@ -183,8 +184,9 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     scores.setdefault("classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}})
     result = {"run": folder.name, "volume": volume.name, "box": str(box), **scores, "source_only": None, "helped": None}
     text = f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
-    plain = verdict.counterpart(project, folder.name)
-    if plain is not None and not verdict.without_adaptation(project, folder.name):
+    runs = verdict.pair(project, folder.name)
+    if runs is not None and runs[0] == folder.name:
+        plain = runs[1]
         yield from predicted(project, plain, volume.name)
         other = _scores(project, project.run(plain), truth, box)["iou"]
         found = verdict.by_iou(scores["iou"], other, plain)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator
 from typing import IO, Any
 
-from napari_emda.events import Event, Finished, Notice, Started, Stepped, TileDone
+from napari_emda.events import Event, Finished, Notice, Started, Stepped, TileDone, Validated
 
 
 class Stopped(Exception):
@@ -23,16 +23,19 @@ class Progress:
         self._stream, self._terminal = stream, stream.isatty()
         self._began = self._last = time.perf_counter()
         self._first: int | None = None
+        self._best = ""
 
     def show(self, event: Event) -> None:
         """Say what an event means."""
         if isinstance(event, Stepped):
             losses = ", ".join(f"{name} {loss:.3f}" for name, loss in event.losses.items())
-            self._advance(event.step, event.steps, f"step {event.step} of {event.steps}: {losses}")
+            self._advance(event.step, event.steps, f"step {event.step} of {event.steps}: {losses}{self._best}")
         elif isinstance(event, TileDone):
             self._advance(event.done, event.total, f"{event.volume}: block {event.done} of {event.total}")
+        elif isinstance(event, Validated):
+            self._best = f", best so far step {event.best}" if event.best else ""
         elif isinstance(event, Started):
-            self._began, self._first = time.perf_counter(), None
+            self._began, self._first, self._best = time.perf_counter(), None, ""
             self._line(f"{event.what} {event.run} on {event.device}")
         elif isinstance(event, Notice | Finished):
             self._line(event.text)

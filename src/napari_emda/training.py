@@ -220,7 +220,7 @@ class Training:
             before = self.header.validations
             self.header = header.model_copy(update={"validations": {**before, step: scores}, "scores": scores})
             selection.keep_candidate(self.folder, self.header, self.method)
-        yield Validated(step, scores)
+        yield Validated(step, scores, next(iter(selection.ranked(self.header.validations)), 0))
         steps = self.settings.steps
         if selection.collapsed(self.header.validations, steps) and not selection.collapsed(before, steps):
             yield Notice(selection.warning(scores))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from napari_emda import checkpoint
-from napari_emda.checkpoint import Header
 from napari_emda.errors import EmdaError
 from napari_emda.jobs import TrainJob, read_job
 from napari_emda.project import Project
 
 BASELINE = "source_only"
 CLEAR_SCORE = 0.04
-"""Label-free scores that differ by less say nothing: that much, they were wrong on VNC -> Lucchi."""
+"""Label-free scores that differ by less say nothing: by so much they were wrong on VNC -> Lucchi."""
 CLEAR_IOU = 0.01
 
 
@@ -22,6 +21,9 @@ class Verdict:
 
     helped: bool | None
     text: str
+
+
+# -- what to compare with ----------------------------------------------------------------------------------------
 
 
 def counterpart(project: Project, run: str) -> str | None:
@@ -35,15 +37,32 @@ def counterpart(project: Project, run: str) -> str | None:
         return None
     for name in reversed(project.runs()):
         other = _training(project, name)
-        if other is not None and name != run and other.start_from is None and _comparable(job, other):
+        if other is not None and other.start_from is None and _comparable(job, other):
             return name
     return None
+
+
+def pair(project: Project, run: str) -> tuple[str, str] | None:
+    """A run and its counterpart: the one that adapts, then the one without adaptation."""
+    other = counterpart(project, run)
+    if other is None:
+        return None
+    return (other, run) if without_adaptation(project, run) else (run, other)
 
 
 def without_adaptation(project: Project, run: str) -> bool:
     """Whether a run looked at the source alone."""
     job = _training(project, run)
     return job is not None and _is_baseline(job)
+
+
+def missing(project: Project, run: str) -> TrainJob | None:
+    """The training without adaptation that would tell whether a run's adapting helped; None when nothing is missing."""
+    job = _training(project, run)
+    if job is None or job.start_from is not None or _is_baseline(job) or counterpart(project, run) is not None:
+        return None
+    settings = job.settings.model_copy(update={"target_statistics": "auto"})
+    return TrainJob(project=str(project.folder), method=BASELINE, settings=settings)
 
 
 def _training(project: Project, run: str) -> TrainJob | None:
@@ -64,41 +83,37 @@ def _comparable(job: TrainJob, other: TrainJob) -> bool:
     return alike and _is_baseline(job) != _is_baseline(other)
 
 
-def by_score(project: Project, run: str) -> Verdict:
-    """From what the target's prediction looks like; nobody's labels are needed.
+# -- the verdict -------------------------------------------------------------------------------------------------
 
-    ``run`` is one that adapts, or the one without, which is then compared with the newest that adapts.
+
+def by_score(project: Project, run: str, score_of: Callable[[str], float | None]) -> Verdict:
+    """From what the target's prediction looks like, without anybody's labels.
+
+    Args:
+        project: where the runs are.
+        run: one that adapts, or one without, which is then compared with the newest that adapts.
+        score_of: the label-free score of a run's model by the run's name, lower being better; None where there is none.
     """
-    other = counterpart(project, run)
-    job = _training(project, run)
-    if job is None or job.start_from is not None or (other is None and _is_baseline(job)):
+    if missing(project, run) is not None:
+        text = f"Whether adapting helped is not known: train {BASELINE} with the same profile and steps to compare."
+        return Verdict(None, text)
+    runs = pair(project, run)
+    if runs is None:
         return Verdict(None, "")
-    if other is None:
-        return Verdict(
-            None,
-            f"Whether adapting helped is not known: train {BASELINE} with the same profile and steps to compare with.",
+    score, other = map(score_of, runs)
+    adapted, plain = runs
+    if score is None or other is None:
+        text = (
+            f"Whether adapting helped is not known: of the runs {adapted} and {plain} one never looked at the target."
         )
-    adapted, plain = (other, run) if _is_baseline(job) else (run, other)
-    scores = [_score(checkpoint.read_header(checkpoint.find(project.run(name)))) for name in (adapted, plain)]
-    if scores[0] is None or scores[1] is None:
-        return Verdict(None, f"Run {plain} cannot be compared with: it never looked at the target.")
-    return _by_score(adapted, plain, scores[0], scores[1])
-
-
-def _score(header: Header) -> float | None:
-    return header.scores.get("score")
-
-
-def _by_score(adapted: str, plain: str, score: float, other: float) -> Verdict:
+        return Verdict(None, text)
     numbers = f"label-free score {score:.2f} with (run {adapted}), {other:.2f} without (run {plain}); lower is better"
     if abs(score - other) < CLEAR_SCORE:
         return Verdict(None, f"Whether adapting helped is not clear: {numbers}.")
     if score < other:
         return Verdict(True, f"Adapting seems to have helped: {numbers}.")
-    return Verdict(
-        False,
-        f"Warning: adapting seems to have made things worse: {numbers}. Use run {plain}, or try another method.",
-    )
+    remedy = f"Use run {plain}, or try another method."
+    return Verdict(False, f"Warning: adapting seems to have made things worse: {numbers}. {remedy}")
 
 
 def by_iou(iou: float, other: float, plain: str) -> Verdict:
