@@ -21,7 +21,7 @@ from napari_emda.data.volume import Box, Volume
 from napari_emda.methods.base import Context, Method
 from napari_emda.metrics import score_volume
 from napari_emda.predict import Prediction, Predictor, predict
-from napari_emda.query import Strategy, choose, examine, strategies
+from napari_emda.query import Strategy, choose, examine, pool_of, strategies
 from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
 from napari_emda.strategies.entropy import Entropy
 from napari_emda.train import fit
@@ -211,13 +211,5 @@ def ask(
         except StopIteration as end:
             found = end.value
             break
-    n, described = len(left), found.embeddings
-    pool = Pool(
-        left,
-        count,
-        seed=seed,
-        uncertainty=found.uncertainty[:n],
-        embeddings=None if described is None else described[:n],
-        annotated=None if described is None else described[n:],
-    )
-    return [index for index, _ in choose(strategy, pool, sections=-1)]
+    pool = pool_of(left, found, count, sections=-1, seed=seed)
+    return [index for index, _ in choose(strategy, pool)]

@@ -53,7 +53,7 @@ def core_set(patches: int = 20_000, dimensions: int = 256, annotated: int = 100)
     candidates = Candidates(starts, 128, patches)
     began = time.perf_counter()
     pool = Pool(candidates, PICKS, embeddings=points[:patches], annotated=points[patches:])
-    choose(strategy, pool, sections=0)
+    choose(strategy, pool)
     return time.perf_counter() - began
 
 

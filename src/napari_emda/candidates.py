@@ -94,6 +94,8 @@ class Pool:
     Args:
         candidates: the n patches.
         count: how many are wanted.
+        sections: picks at the same place in the plane keep more than so many sections between them; with -1 they may
+            overlap.
         seed: of the lot that decides between equal scores.
         uncertainty: mean over each patch of the strategy's uncertainty (n); NaN where it is not known.
         embeddings: a description of each patch (n x D), where the strategy asks for it.
@@ -106,13 +108,14 @@ class Pool:
         candidates: Candidates,
         count: int,
         *,
+        sections: int = 0,
         seed: int = 0,
         uncertainty: Scores | None = None,
         embeddings: Embeddings | None = None,
         annotated: Embeddings | None = None,
         excluded: Sequence[Box] = (),
     ) -> None:
-        self.candidates, self.count, self.seed = candidates, count, seed
+        self.candidates, self.count, self.sections, self.seed = candidates, count, sections, seed
         self.uncertainty = np.full(len(candidates), np.nan) if uncertainty is None else uncertainty
         self._embeddings = embeddings
         self.annotated = np.empty((0, 0), np.float32) if annotated is None else annotated
@@ -149,20 +152,20 @@ class Pool:
         equals = np.flatnonzero(left == highest)
         return int(equals[self.lot[equals].argmax()])
 
-    def take(self, index: int, sections: int) -> None:
-        """Pick a candidate and close those that overlap it within so many sections; -1 lets picks overlap."""
+    def take(self, index: int) -> None:
+        """Pick a candidate and close those that are in its way."""
         self.picks.append(index)
         self.open[index] = False
-        self.open &= ~self.candidates.near(self.candidates.box(index), sections)
+        self.open &= ~self.candidates.near(self.candidates.box(index), self.sections)
         if self._embeddings is not None:
             np.minimum(self.distances, distances_to(self.embeddings, self.embeddings[index]), out=self.distances)
 
-    def shortlist(self, scores: Scores, count: int, sections: int = 0) -> NDArray[np.int64]:
-        """Indices of the ``count`` best open candidates that do not overlap each other, best first."""
-        rest = Pool(self.candidates, count, seed=self.seed)
+    def shortlist(self, scores: Scores, count: int) -> NDArray[np.int64]:
+        """Indices of the ``count`` best open candidates that are not in each other's way, best first."""
+        rest = Pool(self.candidates, count, sections=self.sections, seed=self.seed)
         rest.open = self.open.copy()
         while len(rest.picks) < count and (index := rest.best(scores)) is not None:
-            rest.take(index, sections)
+            rest.take(index)
         return np.array(rest.picks, np.int64)
 
 

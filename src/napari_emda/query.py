@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,11 +72,11 @@ class Strategy(ABC):
 strategies: Registry[type[Strategy]] = Registry("strategy", "napari_emda.strategies", "napari_emda.strategies")
 
 
-def choose(strategy: Strategy, pool: Pool, *, sections: int, by_lot: int = 0) -> list[tuple[int, float]]:
+def choose(strategy: Strategy, pool: Pool, by_lot: int = 0) -> list[tuple[int, float]]:
     """Pick candidates one after the other, best first; those ``by_lot`` come last.
 
-    Picks at the same place in the plane keep more than ``sections`` sections between them. Those by lot are drawn
-    first, from all that may be asked for, so that what is measured on them does not depend on the strategy's picks.
+    Those by lot are drawn first, from all that may be asked for, so that what is measured on them does not depend on
+    the strategy's picks.
 
     Returns:
         Index and score of each pick; fewer than ``pool.count`` when no more are left.
@@ -91,7 +91,7 @@ def choose(strategy: Strategy, pool: Pool, *, sections: int, by_lot: int = 0) ->
         if index is None:
             break
         (drawn if lottery else chosen).append((index, float(scores[index])))
-        pool.take(index, sections)
+        pool.take(index)
     return chosen + drawn
 
 
@@ -132,8 +132,8 @@ def suggest(
         findings = yield from examine(predictor, volume, strategy, settings, folder, candidates, excluded, earlier)
     by_lot = round(settings.random_share * settings.count)
     for sections in (settings.section_distance, 0):
-        pool = _pool(candidates, findings, settings, excluded)
-        picks = choose(strategy, pool, sections=sections, by_lot=by_lot)
+        pool = pool_of(candidates, findings, settings.count, sections=sections, seed=settings.seed, excluded=excluded)
+        picks = choose(strategy, pool, by_lot)
         if len(picks) == settings.count:
             break
     if len(picks) < settings.count:
@@ -157,12 +157,16 @@ def _sampled(candidates: Candidates) -> str:
     )
 
 
-def _pool(candidates: Candidates, findings: Findings, settings: QuerySettings, excluded: list[Box]) -> Pool:
+def pool_of(
+    candidates: Candidates, findings: Findings, count: int, *, sections: int, seed: int, excluded: Sequence[Box] = ()
+) -> Pool:
+    """The pool of candidates with what was found out about them; arguments as of `Pool`."""
     n, embeddings = len(candidates), findings.embeddings
     return Pool(
         candidates,
-        settings.count,
-        seed=settings.seed,
+        count,
+        sections=sections,
+        seed=seed,
         uncertainty=findings.uncertainty[:n],
         embeddings=None if embeddings is None else embeddings[:n],
         annotated=None if embeddings is None else embeddings[n:],

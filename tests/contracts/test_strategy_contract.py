@@ -79,7 +79,7 @@ def synthetic(n, *, seed=0, dimensions=6, unknown=(), count=5, annotated=3):
 
 
 def chosen(strategy, given, **values):
-    return [index for index, _ in choose(strategy, Pool(**given, **values), sections=0)]
+    return [index for index, _ in choose(strategy, Pool(**given, **values))]
 
 
 def test_it_introduces_itself_in_a_sentence(strategy):

@@ -31,8 +31,8 @@ class Given:
 
 
 def picked(scores, candidates, count, *, excluded=(), sections=0, seed=0, by_lot=0):
-    pool = Pool(candidates, count, seed=seed, excluded=list(excluded))
-    return [(candidates.box(i), score) for i, score in choose(Given(scores), pool, sections=sections, by_lot=by_lot)]
+    pool = Pool(candidates, count, sections=sections, seed=seed, excluded=list(excluded))
+    return [(candidates.box(i), score) for i, score in choose(Given(scores), pool, by_lot)]
 
 
 def in_the_way(one, other, sections):
@@ -172,7 +172,7 @@ def test_distances_are_those_to_the_nearest_annotated_or_picked(noise):
     points, known = (noise.normal(size=(n, 5)).astype(np.float32) for n in (len(candidates), 3))
     pool = Pool(candidates, 2, embeddings=points, annotated=known)
     before = pool.distances.copy()
-    pool.take(7, 0)
+    pool.take(7)
     for there, measured in ((known, before), (np.vstack([known, points[7]]), pool.distances)):
         expected = np.linalg.norm(points[:, None] - there[None], axis=2).min(1)
         np.testing.assert_allclose(measured, expected, rtol=1e-4, atol=1e-3)

@@ -237,7 +237,7 @@ def side_by_side(points, count, *, annotated=None, seed=0):
 
 
 def indices(strategy, pool):
-    return [index for index, _ in choose(strategy, pool, sections=0)]
+    return [index for index, _ in choose(strategy, pool)]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -283,7 +283,7 @@ def test_core_set_takes_the_farthest_from_the_annotated_one_after_the_other(nois
     for _ in range(8):
         expected.append(int(pairwise_distances(points, centres).min(1).argmax()))
         centres.append(points[expected[-1]])
-    picks = choose(made("core_set"), side_by_side(points, 8, annotated=known), sections=0)
+    picks = choose(made("core_set"), side_by_side(points, 8, annotated=known))
     assert [index for index, _ in picks] == expected
     radii = [score for _, score in picks]
     assert radii == sorted(radii, reverse=True)
@@ -333,7 +333,7 @@ def test_coverage_adds_the_patch_that_stands_for_most_of_what_is_uncertain(noise
         worth = [covered(points, known, [*centres, i], doubt, width) - before for i in range(25)]
         centres.append(int(np.argmax(worth)))
         gains.append(max(worth))
-    picks = choose(made("coverage", reach=0.7), pool, sections=0)
+    picks = choose(made("coverage", reach=0.7, shortlist=5), pool)
     assert [index for index, _ in picks] == centres
     np.testing.assert_allclose([score for _, score in picks], gains, rtol=1e-4)
 
@@ -342,7 +342,7 @@ def test_coverage_does_not_fall_for_outliers(noise):
     points = np.concatenate([0.1 * noise.normal(size=(30, 2)), [[9, 9], [-9, 9]]])
     pool = side_by_side(points, 1, annotated=[[0.3, 0.3]])
     pool.uncertainty = np.full(32, 0.5)
-    assert indices(made("coverage"), pool)[0] < 30
+    assert indices(made("coverage", shortlist=100), pool)[0] < 30
     assert indices(made("core_set"), side_by_side(points, 1, annotated=[[0.3, 0.3]]))[0] >= 30
 
 

@@ -14,11 +14,12 @@ _REFERENCES = 2000
 
 @strategies.register("coverage")
 class Coverage(Strategy):
-    """Asks for patches that stand for most of what the model is unsure of, and that nothing annotated stands for yet.
+    """Asks for uncertain patches that stand for most of what is uncertain, and that nothing annotated stands for yet.
 
-    Greedy maximisation of a facility-location function weighted by entropy. Each patch of the target counts with its
-    uncertainty, as far as the most similar patch that is annotated or picked is like it. Unlike the farthest-first
-    choice of `core_set` it does not fall for outliers: they stand for nothing but themselves.
+    Of the patches with the highest entropy, several for each that is wanted, those that greedy maximisation of a
+    facility-location function chooses: each patch of the target counts with its entropy, as far as the most similar
+    patch that is annotated or picked is like it. Unlike the farthest-first choice of `core_set` and `hybrid` it does
+    not fall for outliers: they stand for nothing but themselves.
     """
 
     needs_entropy = True
@@ -34,12 +35,12 @@ class Coverage(Strategy):
             description="How far a patch stands for others, as a share of the median distance between patches.",
             json_schema_extra={"step": 0.05},
         )
-        listed: int = Field(
-            50,
+        shortlist: int = Field(
+            3,
             ge=1,
-            le=1000,
-            description="Uncertain patches to choose from, for each that is wanted.",
-            json_schema_extra={"step": 10},
+            le=100,
+            description="Uncertain patches to choose from, for each that is wanted: 1 looks at uncertainty alone.",
+            json_schema_extra={"step": 1},
         )
 
     def begin(self, pool: Pool) -> None:
@@ -49,8 +50,7 @@ class Coverage(Strategy):
         self._weights = pool.uncertainty[references]
         points = pool.embeddings[references]
         width = self.settings.reach * max(float(np.median(pairwise_distances(points[:500]))), 1e-6)
-        open_ = known[pool.open[known]]
-        self._listed = open_[np.argsort(-pool.uncertainty[open_], kind="stable")[: self.settings.listed * pool.count]]
+        self._listed = pool.shortlist(pool.uncertainty, self.settings.shortlist * pool.count)
         self._likeness = likeness(pool.embeddings[self._listed], points, width)
         self._covered = np.zeros(len(points))
         if len(pool.annotated):
