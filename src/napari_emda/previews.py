@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from napari_emda.data.volume import Box, Volume
-from napari_emda.events import Event, Preview
-from napari_emda.predict import Predictor, predict_box
+from napari_emda.events import Event, Preview, Translated
+from napari_emda.methods.base import Translator
+from napari_emda.nn.unet import evaluating, in_domain
+from napari_emda.predict import Predictor, Tile, finish_tile, make_tile, predict_box, read_tile
 from napari_emda.training import Training
 
 PREVIEW_SECONDS = 2.0
@@ -83,6 +87,47 @@ class Previews:
         np.save(beside, predict_box(predictor, volume, box), allow_pickle=False)
         beside.replace(path)
         yield Preview(step, volume.name, box.bounds, str(path))
+        yield from self._translated(predictor, volume, box, step)
+
+    def _translated(self, predictor: Predictor, viewed: Volume, box: Box, step: int) -> Iterator[Event]:
+        """At the place on view, a piece of the volume whose look the method changes, as it is and changed."""
+        translator = self._training.method.translator
+        if translator is None:
+            return
+        volume = next(v for v in self._volumes.values() if v.domain == translator.domain)
+        box = _visible(_same_place(box, viewed, volume), volume.shape)
+        path = self._folder / "translated.npy"
+        beside = path.with_name(".translated.npy")
+        np.save(beside, translate_box(translator, predictor, volume, box), allow_pickle=False)
+        beside.replace(path)
+        yield Translated(step, volume.name, box.bounds, str(path))
+
+
+def translate_box(translator: Translator, predictor: Predictor, volume: Volume, box: Box) -> NDArray[np.uint8]:
+    """One box of one section as it is and translated, 2 x rows x columns; three standard deviations are black, white.
+
+    Args:
+        translator: of the volume's domain.
+        predictor: knows pixel size, grey values and device.
+        volume: what is translated.
+        box: of one section, in voxels.
+    """
+    view = volume.at(predictor.header.pixel_size)
+    tile = make_tile(view, view.box_of(box), translator.reach, translator.stride)
+    image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
+    height, width = image.shape[-2:]
+    ends = (0, -width % translator.stride, 0, -height % translator.stride)
+    padded = torch.nn.functional.pad(image, ends, mode="replicate")
+    with evaluating(translator.network), in_domain(translator.network, translator.domain):
+        changed = translator.network(padded).float()[..., :height, :width]
+    pair = finish_tile(view, Tile(tile.core, tile.seen, box), torch.cat([image, changed], dim=1))[0]
+    return ((pair + 3) / 6 * 255).clamp(0, 255).round().byte().cpu().numpy()
+
+
+def _same_place(box: Box, viewed: Volume, other: Volume) -> Box:
+    """A box of one volume's voxels in those of another that begins at the same corner of the world."""
+    factors = [a / b for a, b in zip(viewed.spacing, other.spacing, strict=True)]
+    return Box.from_bounds([round(n * factors[i // 2]) for i, n in enumerate(box.bounds)])
 
 
 def _visible(box: Box, shape: tuple[int, int, int]) -> Box:

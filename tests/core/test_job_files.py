@@ -65,6 +65,7 @@ EVENTS = {
     events.Stepped: st.tuples(numbers, numbers, losses, st.floats(0, 1e6)),
     events.Validated: st.tuples(numbers, losses),
     events.Preview: st.tuples(numbers, words, boxes, words),
+    events.Translated: st.tuples(numbers, words, boxes, words),
     events.Saved: st.tuples(words, numbers),
     events.TileDone: st.tuples(words, boxes, numbers, numbers),
     events.Suggested: st.tuples(regions.map(tuple)),

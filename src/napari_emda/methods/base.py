@@ -42,6 +42,23 @@ class Context:
         return self.quantiles.get(domain, np.linspace(-3, 3, QUANTILES))
 
 
+@dataclass(frozen=True)
+class Translator:
+    """A network that changes the look of standardised images B x 1 x H x W of one domain.
+
+    Attributes:
+        network: sides of its input must be multiples of ``stride``.
+        domain: whose images it translates.
+        reach: pixels around a place that can change its translation.
+        stride: of its coarsest map.
+    """
+
+    network: nn.Module
+    domain: Domain
+    reach: int
+    stride: int
+
+
 class Method(nn.Module):
     """Base of all methods.
 
@@ -85,6 +102,11 @@ class Method(nn.Module):
     def predictor(self) -> UNet:
         """The network that predicts."""
         return self.network
+
+    @property
+    def translator(self) -> Translator | None:
+        """What gives one volume the look of the other, to be shown; most methods have none."""
+        return None
 
     @property
     def trained(self) -> UNet:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from napari_emda import settings as base
 from napari_emda.data.sampling import Batch
 from napari_emda.data.volume import Domain
-from napari_emda.methods.base import Context, Method, cosine, methods
+from napari_emda.methods.base import Context, Method, Translator, cosine, methods
 from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.style import Generator, PatchContrast, Translated
@@ -66,6 +66,11 @@ class StyleTransfer(Method):
     def predictor(self) -> Any:
         """The network, behind the generator where the target is translated."""
         return self.network if self.origin == "source" else Translated(self.generator, self.network)
+
+    @property
+    def translator(self) -> Translator:
+        """The generator."""
+        return Translator(self.generator, self.origin, self.generator.reach, self.generator.stride)
 
     @property
     def trained(self) -> UNet:

@@ -63,6 +63,7 @@ class Generator(nn.Module):
         nn.init.zeros_(self.head.weight)  # training starts from the identity: content is never lost to begin with
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
+        self.stride = 4
         self.reach = 3 + 2 * 1 + 4 * (2 * blocks + 1) + 2 * 2 + 2 + 3
 
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -126,7 +127,7 @@ class Translated(nn.Module):
         super().__init__()
         self.generator, self.network = generator, network
         self.classes, self.base = network.classes, max(network.base, generator.widths[0])
-        self.stride = math.lcm(network.stride, 4)
+        self.stride = math.lcm(network.stride, generator.stride)
 
     @property
     def halo(self) -> int:
