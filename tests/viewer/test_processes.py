@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
+import loop
 import pytest
+import story
 
 from napari_emda.project import Project
 
@@ -86,28 +87,23 @@ def test_napari_finds_the_dock_and_opens_it_without_torch():
 
 
 @posix
-def test_a_viewer_killed_after_done_loses_nothing(tmp_path):
-    viewer = script(
-        tmp_path,
-        """
-story.fake_model(dock.session.project)
-dock.annotate.patches.take([{"volume": "new", "box": "2:3,0:24,0:24", "score": 0.5}], "entropy", "001-fake")
-dock.annotate.deeds["next"]()
-layer = dock.session.output("annotations", "new")
-layer.paint((2, 20, 20), 2)
-dock.annotate.deeds["done"]()
-print("done", flush=True)
-time.sleep(60)
-""",
-    )
-    assert viewer.stdout.readline() == "done\n"
+def test_a_viewer_killed_while_somebody_paints_loses_nothing(project, tmp_path):
+    """A fast one of `benchmarks/kill.py`, which does it at 20 moments with real children."""
+    story.fake_model(project, "target")
+    project.close()
+    diary = tmp_path / "diary.jsonl"
+    viewer = subprocess.Popen([sys.executable, str(HERE / "loop.py"), str(project.folder), str(diary), "0", "fake"])
+    while not diary.exists() or len(diary.read_text().splitlines()) < 20:
+        assert viewer.poll() is None
+        time.sleep(0.01)
     viewer.send_signal(signal.SIGKILL)
-    viewer.communicate()
-    with Project.open(tmp_path / "project", exclusive=True) as project:
-        assert [region.state for region in project.regions()] == ["accepted"]
-        patch = np.asarray(project.annotations("new")[2, :24, :24])
-    assert patch.min() == 1
-    assert (patch[20, 20], patch[8, 8], patch[0, 20]) == (2, 2, 1)
+    viewer.wait(10)
+    deeds, lost = loop.check(project.folder, diary)
+    assert {"stroke", "decided"} <= {deed["kind"] for deed in deeds}
+    assert lost == []
+    for chunk in (project.folder / "annotations/target.zarr/c").glob("*/*/*"):
+        chunk.unlink()
+    assert loop.check(project.folder, diary)[1]
 
 
 @posix

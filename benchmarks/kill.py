@@ -1,0 +1,90 @@
+"""Kills the viewer at random moments of the annotation loop and counts what is lost: nothing may be.
+
+    python benchmarks/kill.py --moments 20
+    xvfb-run -a python benchmarks/kill.py          # without a screen
+
+A viewer with the dock, real children and a small phantom goes through suggest, paint, decide, retrain by real keys and
+mouse. It writes a diary of each stroke and decision once that is done. At a random moment it gets SIGKILL, at every
+second one its child too, as when the power fails. Then the project is opened again and compared with the diary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viewer"))
+
+from loop import check
+
+from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.project import Project
+
+LOOP = Path(__file__).parents[1] / "tests" / "viewer" / "loop.py"
+SMALL = ("--profile", "test", "--set", "patch=32", "--set", "batch=2", "--set", "validations=0", "--device", "cpu")
+
+
+def make(folder: Path, seed: int) -> None:
+    """A project with a model that was trained for a moment."""
+    with Project.create(folder, ("background", "mitochondria")) as project:
+        for domain in ("source", "target"):
+            image, labels = phantom((8, 160, 160), domain, seed)
+            stored = project.store(domain, image)
+            mask = project.store(f"{domain}-labels", labels) if domain == "source" else None
+            project.add_volume(stored, domain, labels=mask, name=domain, spacing=SPACING)
+    command = [sys.executable, "-m", "napari_emda", "train", str(folder), "--steps", "40", *SMALL]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def kill_once(folder: Path, diary: Path, seed: int, seconds: float, *, child_too: bool) -> None:
+    """Run the loop for so long, then kill it."""
+    command = [sys.executable, str(LOOP), str(folder), str(diary), str(seed), "real"]
+    viewer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert viewer.stdout is not None
+    if viewer.stdout.readline() != "ready\n":
+        raise SystemExit("The loop did not start.")
+    time.sleep(seconds)
+    children = psutil.Process(viewer.pid).children(recursive=True)
+    viewer.send_signal(signal.SIGKILL)
+    for each in children if child_too else ():
+        os.kill(each.pid, signal.SIGKILL)
+    viewer.communicate()
+    psutil.wait_procs(children, timeout=10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--longest", type=float, default=40, help="seconds of the loop in which the moments lie")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    lot, kinds, failures = np.random.default_rng(options.seed), Counter[str](), 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "project"
+        make(folder, options.seed)
+        for moment, seconds in enumerate(lot.uniform(0, options.longest, options.moments)):
+            diary = Path(temporary) / f"diary-{moment}.jsonl"  # the project goes on from kill to kill
+            kill_once(folder, diary, moment, float(seconds), child_too=moment % 2 == 1)
+            deeds, lost = check(folder, diary)
+            last = deeds[-1]["kind"] if deeds else "nothing"
+            kinds.update(deed["kind"] for deed in deeds)
+            failures += bool(lost)
+            told = f"after {seconds:4.1f} s, {len(deeds):3d} deeds, the last: {last}; lost: {lost}"
+            print(f"{moment + 1:2d}: {told}", flush=True)
+    done = f"{kinds['stroke']} strokes, {kinds['decided']} decisions"
+    print(f"{options.moments} kills, {done}; {failures} kills lost something.")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

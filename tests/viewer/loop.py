@@ -1,0 +1,152 @@
+"""The annotation loop by hand, with a diary of what was done: made to be killed at any moment, then checked.
+
+python tests/viewer/loop.py PROJECT DIARY SEED real|fake
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from napari_emda.project import Project
+
+DECISIONS = {"K": "accepted", "Shift-K": "partial", "J": "skipped", "Shift-J": "unsure"}
+ROUNDS, STROKES = 3, 3
+
+
+class Diary:
+    """A line before a deed and one after it, handed to the system at once."""
+
+    def __init__(self, path):
+        self._path = Path(path)
+
+    def write(self, kind, **values):
+        with self._path.open("a") as file:
+            file.write(json.dumps({"kind": kind, **values}) + "\n")
+
+
+class Annotator:
+    """Goes through the loop with keys and mouse, by lot."""
+
+    def __init__(self, viewer, dock, diary, seed):
+        from hands import Hands
+
+        self.dock, self.diary = dock, diary
+        self.patches = dock.annotate.patches
+        self.hands = Hands(viewer, dock.session)
+        self.lot = np.random.default_rng(seed)
+
+    def idle(self):
+        from qtpy.QtTest import QTest
+
+        while self.dock.session.runner.job is not None:
+            QTest.qWait(20)
+
+    def round(self):
+        """Suggest, decide on every patch, retrain."""
+        self.diary.write("suggesting")
+        self.dock.annotate.start_suggesting()
+        self.idle()
+        self.diary.write("queue", ids=[region.id for region in self.patches.regions])
+        self.hands.press("N")
+        while self.patches.current is not None:
+            for _ in range(STROKES):
+                self.stroke(self.patches.current)
+            self.decide(self.patches.current)
+        self.diary.write("retraining")
+        self.dock.annotate.retrain.steps.setValue(30)
+        self.dock.annotate.retrain.retrain()
+        self.idle()
+
+    def stroke(self, region):
+        """A line that changes what is shown; the diary has the voxels and what they must be from then on."""
+        (z, y0, x0), (_, y1, x1) = region.voxels.start, region.voxels.stop
+        y, left = int(self.lot.integers(y0, y1)), int(self.lot.integers(x0, x1 - 6))
+        value = int(self.lot.integers(1, 3))
+        shown = np.asarray(self.patches.paint.draft(region.volume)[z, y, left : left + 5])
+        stored = np.asarray(self.patches.paint.draft(region.volume).stored[z, y, left : left + 5])
+        if (stored > 0).any():  # what the diary has already must stay as it says
+            return
+        self.hands.press(f"Alt-{value}")
+        self.patches.paint.select_brush(1)
+        self.hands.stroke(region.volume, [(z, y, x) for x in range(left, left + 5)])
+        voxels = [(z, y, left + k) for k in np.flatnonzero(shown != value).tolist()]
+        self.diary.write("stroke", volume=region.volume, voxels=voxels, value=value)
+
+    def decide(self, region):
+        """One of the keys; now and then take the decision back and decide again."""
+        key = str(self.lot.choice(list(DECISIONS), p=[0.5, 0.2, 0.2, 0.1]))
+        stored = self.patches.paint.stored(region)
+        if key == "Shift-K" and not stored.any():
+            key = "K"
+        if self.lot.random() < 0.25:
+            self._press(key, region.id, DECISIONS[key])
+            self._press("U", region.id, "suggested")
+        self._press(key, region.id, DECISIONS[key])
+
+    def _press(self, key, region, state):
+        self.diary.write("deciding", id=region, state=state)
+        self.hands.press(key)
+        self.diary.write("decided", id=region, state=state)
+
+
+def check(folder, diary):
+    """What is lost of what the diary says; an empty list when all is there. Opens the project as the dock does."""
+    lines = Path(diary).read_text().splitlines() if Path(diary).exists() else []
+    deeds = [json.loads(line) for line in lines if line.endswith("}")]
+    lost = []
+    with Project.open(folder, exclusive=True) as project:
+        states = {region.id: region for region in project.regions()}
+        stored = {entry.name: project.annotations(entry.name) for entry in project.targets()}
+        expected, begun = {}, {}
+        for deed in deeds:
+            if deed["kind"] == "queue":
+                lost += [f"suggestion {each}" for each in deed["ids"] if each not in states]
+            elif deed["kind"] == "stroke":
+                found = [int(np.asarray(stored[deed["volume"]][tuple(voxel)])) for voxel in deed["voxels"]]
+                if set(found) - {deed["value"]}:
+                    lost.append(f"stroke of {deed['value']} at {deed['voxels']}: {found}")
+            elif deed["kind"] == "deciding":
+                begun = {deed["id"]: deed["state"]}
+            elif deed["kind"] == "decided":
+                expected[deed["id"]], begun = deed["state"], {}
+        for name, state in expected.items():
+            found = states[name].state
+            if found not in (state, begun.get(name)) and not (found == "replaced" and state == "suggested"):
+                lost.append(f"decision on {name}: {state}, found {found}")
+            region = states[name]
+            if found == "accepted" and not np.asarray(stored[region.volume][region.voxels.slices]).all():
+                lost.append(f"patch {name}")
+    return deeds, lost
+
+
+def main():
+    folder, diary, seed, children = sys.argv[1:]
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "gui")]
+    import napari
+    from fake import fake_command, methods_command
+    from qtpy.QtTest import QTest
+
+    from napari_emda._gui import catalogue, jobs
+    from napari_emda._gui.dock import Dock
+
+    viewer = napari.Viewer()
+    commands = (fake_command(), methods_command()) if children == "fake" else (jobs.COMMAND, catalogue.COMMAND)
+    dock = Dock(viewer, *commands)
+    viewer.window.add_dock_widget(dock, name="napari-emda")
+    dock.data.open_project(Path(folder))
+    while dock.session.catalogue is None:
+        QTest.qWait(20)
+    dock.annotate.main.set_values({"count": 8, "patch": 32})
+    annotator = Annotator(viewer, dock, Diary(diary), int(seed))
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for _ in range(ROUNDS):
+        annotator.round()
+    dock.shut_down()
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()
