@@ -33,9 +33,11 @@ class Windows:
 
     def __init__(self, bounds: NDArray[np.int64], channels: int = 1, *, maxima: bool = False) -> None:
         self._bounds = bounds
-        self._sums = np.zeros((len(bounds), channels))
         self._counts = np.zeros(len(bounds), np.int64)
-        self._maxima = np.full((len(bounds), channels), -np.inf, np.float32) if maxima else None
+        # float32 and side by side, since there may be a hundred thousand windows of a thousand channels
+        self._gathered = np.zeros((len(bounds), channels * (1 + maxima)), np.float32 if maxima else np.float64)
+        self._sums, self._maxima = self._gathered[:, :channels], self._gathered[:, channels:]
+        self._maxima[:] = -np.inf
 
     def add(self, values: NDArray[np.float32], z: int, y: int, x: int) -> None:
         """Count a block of one section, D x rows x columns, whose first pixel is (z, y, x)."""
@@ -47,7 +49,7 @@ class Windows:
         integral = np.pad(values.cumsum(1, dtype=np.float64).cumsum(2), ((0, 0), (1, 0), (1, 0)))
         self._sums[hit] += (integral[:, b, d] - integral[:, a, d] - integral[:, b, c] + integral[:, a, c]).T
         self._counts[hit] += (b - a) * (d - c)
-        if self._maxima is not None:
+        if self._maxima.size:
             self._maximise(self._maxima, values, hit, np.stack([a, b, c, d], axis=1))
 
     @staticmethod
@@ -68,12 +70,11 @@ class Windows:
         with np.errstate(invalid="ignore"):
             return self._sums / self._counts[:, None]
 
-    @property
     def embeddings(self) -> Embeddings:
-        """Mean and maximum over each window as one vector of length 1, n x 2 D float32."""
-        assert self._maxima is not None
-        both = np.concatenate([self.means.astype(np.float32), self._maxima], axis=1)
-        return both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12)
+        """Mean and maximum over each window as one vector of length 1, n x 2 D float32; ends the gathering."""
+        self._sums /= np.maximum(self._counts, 1)[:, None]
+        self._gathered /= np.maximum(np.linalg.norm(self._gathered, axis=1, keepdims=True), 1e-12)
+        return self._gathered
 
 
 def windows_of(candidates: Candidates, boxes: list[Box]) -> NDArray[np.int64]:
@@ -139,7 +140,8 @@ def survey(
     tiles = _needed(view, plan(view, network, PredictSettings()), windows, predictor)
     statistics, domain = predictor.statistics_of(volume), predictor.domain_of(volume)
     doubt = Windows(windows)
-    described = Windows(_cells(view, windows, network.stride), 2**network.levels * network.base, maxima=True)
+    cells = _cells(view, windows, network.stride) if embeddings else windows[:0]
+    described = Windows(cells, 2**network.levels * network.base, maxima=True)
     images = prefetched(lambda i: read_tile(view, tiles[i], statistics), 0, len(tiles), ahead=2)
     try:
         for number, (tile, image) in enumerate(zip(tiles, images, strict=True), 1):
@@ -155,7 +157,7 @@ def survey(
             yield TileDone(volume.name, tile.native.bounds, number, len(tiles))
     finally:
         images.close()
-    return Findings(doubt.means[:, 0], described.embeddings if embeddings else None)
+    return Findings(doubt.means[:, 0], described.embeddings() if embeddings else None)
 
 
 def _add(windows: Windows, maps: Tensor, box: Box) -> None:

@@ -360,7 +360,7 @@ def test_windows_hold_means_and_maxima_however_the_map_is_cut(block, noise):
     cut = [np.moveaxis(maps[a:b, :, c:d, e:f], 1, 0).reshape(4, -1) for a, b, c, d, e, f in bounds]
     np.testing.assert_allclose(windows.means, [piece.mean(1) for piece in cut], atol=1e-6)
     both = np.array([np.concatenate([piece.mean(1), piece.max(1)]) for piece in cut])
-    np.testing.assert_allclose(windows.embeddings, both / np.linalg.norm(both, axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(windows.embeddings(), both / np.linalg.norm(both, axis=1, keepdims=True), atol=1e-6)
 
 
 def test_means_of_a_stored_map_are_those_of_the_patches(noise):
