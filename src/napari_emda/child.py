@@ -127,5 +127,5 @@ def _stopped(job: AnyJob, run: str, step: int) -> Finished:
     if isinstance(job, TrainJob) and step:
         kept = checkpoint.read_header(checkpoint.find(Path(job.project) / "runs" / run))
         result["selected_step"] = kept.step
-        text += f" To be used: {what_was_kept(kept, job.settings.steps)}." if kept.selected else ""
+        text += f" To be used: {what_was_kept(kept)}." if kept.selected else ""
     return Finished("stopped", text, result)

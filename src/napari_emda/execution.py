@@ -104,7 +104,7 @@ def _outcome(project: Project, training: Training, folder: Path, last: Stepped, 
         "seconds": round(seconds, 2),
         "device": str(training.compute),
     }
-    sentences = [f"Run {folder.name} is trained; kept: {what_was_kept(kept, last.steps)}."]
+    sentences = [f"Run {folder.name} is trained; kept: {what_was_kept(kept)}."]
     if training.flat:
         sentences.insert(0, f"Stopped at step {last.step}, since nothing better came.")
     if selection.is_out_of_bounds(kept.scores):
@@ -117,9 +117,9 @@ def _outcome(project: Project, training: Training, folder: Path, last: Stepped, 
     return Finished("done", " ".join(filter(None, sentences)), result)
 
 
-def what_was_kept(kept: Header, steps: int) -> str:
-    """The model to be used of a run that was to have so many steps, and why that."""
-    return selection.sentence(kept.selected, steps) if kept.selected else f"the model of the last step ({kept.step})"
+def what_was_kept(kept: Header) -> str:
+    """Which model of a run is to be used, and why that."""
+    return selection.sentence(kept.selected, kept.settings.steps) if kept.selected else f"the model of the last step ({kept.step})"
 
 
 def _score_of(project: Project, run: str) -> float | None:

@@ -16,6 +16,13 @@ CATALOGUE = {
             "schema": {"properties": {}},
         },
         {
+            "name": "source_only",
+            "summary": "Never looks at the target.",
+            "domains": ["source"],
+            "needs_annotations": False,
+            "schema": {"properties": {}},
+        },
+        {
             "name": "finetune",
             "summary": "Learns from your patches.",
             "domains": ["source", "target"],

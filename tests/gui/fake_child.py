@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_emda.events import Failed, Finished, Notice, Preview, Saved, Started, Stepped, Suggested
+from napari_emda.events import Failed, Finished, Notice, Preview, Saved, Started, Stepped, Suggested, Validated
 from napari_emda.jobs import read_job
 
 
@@ -62,6 +62,11 @@ def train(job, commands, behaviour):
             event = Stepped(step, steps, {"segmentation": 1 / step, "reconstruction": 0.5}, 100.0)
             log.write(event.to_json() + "\n")
             say(event)
+            if step * 4 % steps == 0:
+                scores = {"score": 1.5 - step / steps if 4 * step < 3 * steps else 1.0, "objects": 5.0}
+                looked = Validated(step, scores, min(step, steps // 2))
+                log.write(looked.to_json() + "\n")
+                say(looked)
             time.sleep(0.02)
             (run / "checkpoint.safetensors").touch()
             log.write(Saved(str(run), step).to_json() + "\n")
@@ -79,7 +84,9 @@ def train(job, commands, behaviour):
             if commands.hung_up:
                 (run / "saved-on-hang-up").touch()
                 return
-    say(Finished("done", f"Run {run.name} is trained.", {"run": run.name}))
+    helped = {"worse": False}.get(behaviour)
+    result = {"run": run.name, "step": steps, "selected_step": steps // 2, "helped": helped}
+    say(Finished("done", f"Run {run.name} is trained.", result))
 
 
 def suggest(job):

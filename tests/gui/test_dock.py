@@ -11,6 +11,7 @@ from fake import fake_command, methods_command
 from napari.components import ViewerModel
 
 from napari_emda._gui.dock import Dock
+from napari_emda._gui.parts import TONES
 from napari_emda.jobs import ExportJob, PredictJob, TrainJob
 from napari_emda.project import Project
 
@@ -210,7 +211,47 @@ def test_training_shows_progress_curve_and_preview(qtbot, ready):
     curves = ready.train._plot.curves
     assert set(curves) == {"segmentation", "reconstruction"}
     assert curves["segmentation"].x[-1] == 1000
+    quality = ready.train._quality
+    assert list(quality.scores) == [250, 500, 750, 1000]
+    assert quality.kept == 500
+    assert quality.isVisibleTo(ready.train) and "lower is better" in quality.toolTip()
     assert ready.drawers["Annotate"].isExpanded()
+
+
+def test_a_run_can_be_compared_with_no_adaptation(qtbot, ready):
+    assert ready.train.compare.isHidden()
+    ready.train.main.set_values({"steps": 40})
+    ready.train.start_training()
+    idle(qtbot, ready)
+    assert ready.train.compare.isVisibleTo(ready.train)
+    ready.train.compare.click()
+    job = ready.session.runner.job
+    assert (job.method, job.settings.steps) == ("source_only", 40)
+    assert ready.train.compare.isHidden()
+    idle(qtbot, ready)
+    assert ready.train.compare.isHidden()
+
+
+@pytest.mark.parametrize(("behaviour", "tone"), [("work", "done"), ("worse", "hint")])
+def test_a_warning_looks_like_one(qtbot, make, project, behaviour, tone):
+    dock = make(behaviour)
+    dock.session.adopt(project)
+    keep_running(dock, 20)
+    idle(qtbot, dock)
+    assert TONES[tone] in dock.train.outcome.styleSheet()
+
+
+def test_kept_models_of_a_run_can_be_predicted_with(ready, predicted):
+    folder = predicted.folder / "runs" / "001-fake" / "candidates"
+    folder.mkdir()
+    for step in (50, 200, 100):
+        (folder / f"{step}.safetensors").touch()
+    ready.predict.update_state()
+    box = ready.predict.checkpoint
+    assert [box.itemText(i) for i in range(box.count())] == ["selected", "last", "200", "100", "50"]
+    box.setCurrentText("100")
+    ready.predict.predict()
+    assert ready.session.runner.job.checkpoint == "100"
 
 
 def test_the_preview_follows_the_section_on_view(qtbot, ready):

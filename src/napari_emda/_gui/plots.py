@@ -1,4 +1,4 @@
-"""Live curves of a training's losses."""
+"""Live curves of a training: its losses, and how its answer in the target looks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyqtgraph as pg
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
 COLOURS = ("#2f9be0", "#f08a24", "#3fb27f", "#d65f8f", "#a98be0", "#c9b23f", "#8c8c8c")
@@ -32,24 +33,32 @@ class Curve:
             self.x, self.y, self._stride = self.x[::2], self.y[::2], self._stride * 2
 
 
-class LossPlot(pg.PlotWidget):  # type: ignore[misc]
-    """One curve per named loss against the step; its colours follow napari's theme."""
+class _Plot(pg.PlotWidget):  # type: ignore[misc]
+    """Curves against the step; colours follow napari's theme."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, label: str, height: int, parent: QWidget | None = None) -> None:
         super().__init__(parent, background=None)
-        self.setFixedHeight(185)
+        self.setFixedHeight(height)
         self.setMinimumWidth(120)
         self.setMenuEnabled(False)
         self.hideButtons()
-        item = self.getPlotItem()
-        item.setLabel("bottom", "step")
-        item.setLabel("left", "loss")
-        item.layout.setContentsMargins(0, 2, 4, 8)
-        item.getAxis("left").enableAutoSIPrefix(False)
-        item.getAxis("bottom").enableAutoSIPrefix(False)
-        item.showGrid(x=False, y=True, alpha=0.2)
-        item.setMouseEnabled(x=False, y=False)
-        self._legend = item.addLegend(offset=(-1, 1), labelTextSize="8pt", colCount=2)
+        self._item = self.getPlotItem()
+        self._item.setLabel("bottom", "step")
+        self._item.setLabel("left", label)
+        self._item.layout.setContentsMargins(0, 2, 4, 8)
+        for side in ("left", "bottom"):
+            self._item.getAxis(side).enableAutoSIPrefix(False)
+        self._item.getAxis("left").setWidth(46)  # so that steps lie below each other in plots below each other
+        self._item.showGrid(x=False, y=True, alpha=0.2)
+        self._item.setMouseEnabled(x=False, y=False)
+
+
+class LossPlot(_Plot):
+    """One curve per named loss."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("loss", 185, parent)
+        self._legend = self._item.addLegend(offset=(-1, 1), labelTextSize="8pt", colCount=2)
         self._curves: dict[str, Curve] = {}
         self._lines: dict[str, Any] = {}
 
@@ -74,3 +83,58 @@ class LossPlot(pg.PlotWidget):  # type: ignore[misc]
             curve = self._curves[name]
             curve.add(step, value)
             self._lines[name].setData(curve.x, curve.y)
+
+
+class QualityPlot(_Plot):
+    """How the target's prediction looks, without labels, and at which step it looks best; hidden until a look."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("doubt ↓", 130, parent)
+        self.setToolTip(
+            "How good the answer in the target looks, judged without any of its labels; lower is better. It rises when "
+            "there is far more or less foreground than in the source's labels, when the answer changes with the image "
+            "mirrored, when the network is unsure, and when objects have odd shapes. The line marks the model to keep."
+        )
+        self._scores: dict[int, float] = {}
+        brush = pg.mkBrush(COLOURS[2])
+        self._line = self.plot(
+            pen=pg.mkPen(COLOURS[2], width=2), symbol="o", symbolSize=5, symbolBrush=brush, symbolPen=None
+        )
+        style = {"color": COLOURS[2], "position": 0.85, "movable": False}
+        pen = pg.mkPen(COLOURS[2], width=1, style=Qt.PenStyle.DashLine)
+        self._kept = pg.InfiniteLine(pen=pen, label="", labelOpts=style)
+        self.addItem(self._kept, ignoreBounds=True)
+        self.clear_curve()
+
+    @property
+    def scores(self) -> Mapping[int, float]:
+        """The points."""
+        return self._scores
+
+    @property
+    def kept(self) -> int:
+        """The step that is marked; 0 when none is."""
+        return int(self._kept.value()) if self._kept.isVisible() else 0
+
+    def clear_curve(self) -> None:
+        """Start anew."""
+        self._scores = {}
+        self._kept.hide()
+        self.hide()
+
+    def add(self, step: int, score: float) -> None:
+        """Append a point; the axis shows what is within three times the best, since the first looks say little."""
+        self._scores[step] = score
+        x = sorted(self._scores)
+        y = [self._scores[key] for key in x]
+        self._line.setData(x, y)
+        low, high = min(y), min(max(y), 3 * min(y))
+        margin = 0.15 * (high - low) or 0.1 * low or 0.1
+        self.setYRange(low - margin, high + margin, padding=0)
+        self.show()
+
+    def mark(self, step: int, text: str) -> None:
+        """Mark a step; 0 takes the mark away."""
+        self._kept.setVisible(step > 0)
+        self._kept.setValue(step)
+        self._kept.label.setFormat(text)

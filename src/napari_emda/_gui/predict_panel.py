@@ -33,6 +33,11 @@ class PredictPanel(QWidget):
         self.run, self.volume = QComboBox(), QComboBox()
         self.run.setToolTip("The trained model; the newest is at the top.")
         self.volume.setToolTip("What is segmented.")
+        self.checkpoint = QComboBox()
+        self.checkpoint.setToolTip(
+            "Which state of the model: 'selected' is the one whose answer in the target looked best, 'last' that of "
+            "the last step; numbers are steps that were kept."
+        )
         self.form = SettingsForm(PredictSettings.model_json_schema())
         self.reason = Sentence()
         self.start = button("Predict", "Segment the whole volume in the background, block by block.", self.predict)
@@ -56,7 +61,9 @@ class PredictPanel(QWidget):
     def _build(self) -> None:
         model = labelled(("model", self.run), ("volume", self.volume))
         mask = labelled(("threshold", self.threshold), ("smallest object", self.smallest))
-        column(self, model, Drawer("Advanced", self.form.native), self.reason, self.start, self.strip, mask)
+        inside = QWidget()
+        column(inside, labelled(("checkpoint", self.checkpoint)), self.form.native)
+        column(self, model, Drawer("Advanced", inside), self.reason, self.start, self.strip, mask)
 
     def _connect(self) -> None:
         session = self._session
@@ -65,7 +72,7 @@ class PredictPanel(QWidget):
         session.runner.started.connect(lambda job: self.update_state())
         session.runner.happened.connect(self._on_event)
         session.runner.ended.connect(self._on_ended)
-        self.run.currentTextChanged.connect(lambda _: self._name_button())
+        self.run.currentTextChanged.connect(lambda _: self._on_run())
         self.volume.currentTextChanged.connect(lambda _: self._name_button())
         for box in (self.threshold, self.smallest):
             box.valueChanged.connect(lambda _: self._on_mask_changed())
@@ -94,10 +101,16 @@ class PredictPanel(QWidget):
         volumes = volume_names(project)
         refill(self.run, names, prefer_first=True)
         refill(self.volume, volumes)
+        self._on_run()
         why, job = self.why_not(), self._session.runner.job
         mine = job is not None and job.kind == "predict"
         self.reason.show_text("" if mine else why, "hint")
         self.start.setEnabled(not why)
+
+    def _on_run(self) -> None:
+        """Offer the chosen run's models."""
+        project, run = self._session.project, self.run.currentText()
+        refill(self.checkpoint, runs.checkpoints(project, run) if project is not None and run else [])
         self._name_button()
 
     def _name_button(self) -> None:
@@ -116,6 +129,7 @@ class PredictPanel(QWidget):
                 PredictJob(
                     project=str(project.folder),
                     run=self.run.currentText(),
+                    checkpoint=self.checkpoint.currentText() or "selected",
                     volume=self.volume.currentText(),
                     settings=PredictSettings.parse(self.form.values()),
                 )

@@ -66,8 +66,21 @@ def unfinished(project: Project) -> tuple[str, int, int] | None:
     job = train_job(project, run) if run is not None else None
     if run is None or job is None:
         return None
-    step = saved_step(project.folder / "runs" / run)
-    return (run, step, job.settings.steps) if 0 < step < job.settings.steps else None
+    folder = project.folder / "runs" / run
+    step = saved_step(folder)
+    return (run, step, job.settings.steps) if 0 < step < job.settings.steps and not finished(folder) else None
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run came to its end, be it early because nothing better came."""
+    return any(entry.get("event") == "finished" for entry in log(folder, last=_TAIL))
+
+
+def checkpoints(project: Project, run: str) -> list[str]:
+    """The models of a run: the one to be used, the last, and the validated ones that are kept, the latest first."""
+    kept = (project.folder / "runs" / run / "candidates").glob("*.safetensors")
+    steps = sorted((int(path.stem) for path in kept if path.stem.isdigit()), reverse=True)
+    return ["selected", "last", *map(str, steps)]
 
 
 def resume_job(project: Project, run: str) -> TrainJob:

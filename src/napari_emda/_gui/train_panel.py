@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from napari.layers import Image
-from napari.utils.colormaps import Colormap
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
@@ -15,14 +12,15 @@ from napari_emda._gui import runs
 from napari_emda._gui.adapters import section_on_view
 from napari_emda._gui.forms import SettingsForm
 from napari_emda._gui.job_strip import JobStrip
-from napari_emda._gui.palette import class_colour
+from napari_emda._gui.live_preview import show_preview
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
 from napari_emda._gui.session import Session, in_short
 from napari_emda._gui.translations import show_translation
 from napari_emda.data.volume import Box
-from napari_emda.events import Failed, Finished, Preview, Started, Stepped, Translated
+from napari_emda.events import Failed, Finished, Preview, Started, Stepped, Translated, Validated
 from napari_emda.jobs import TrainJob
 from napari_emda.settings import PROFILES, TrainSettings
+from napari_emda.verdict import BASELINE, missing
 
 DEFAULT_METHODS = ("histogram", "ynet", "source_only")
 VIEW_SECONDS = 0.7
@@ -37,6 +35,7 @@ class TrainPanel(QWidget):
         self._session = session
         self._forms: dict[str, SettingsForm] = {}
         self._plot: Any = None
+        self._quality: Any = None
         self.method = QComboBox()
         self.method.setToolTip("How the network is taught.")
         self.sentence = Sentence()
@@ -49,6 +48,11 @@ class TrainPanel(QWidget):
         self.resume = button("Resume", "Go on with the last training from its last checkpoint.", self.resume_training)
         self.strip = JobStrip(session.runner, "train", stop="Stop and keep", pause=True)
         self.outcome = Sentence()
+        self.compare = button(
+            "Compare with no adaptation",
+            "Train the same without looking at the target, to see whether adapting helped.",
+            self.train_without_adaptation,
+        )
         self._asked: Box | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(int(VIEW_SECONDS * 1000))
@@ -65,6 +69,7 @@ class TrainPanel(QWidget):
         inside = QWidget()
         column(inside, self.method_box, self.advanced.native)
         self.resume.hide()
+        self.compare.hide()
         column(
             self,
             labelled(("method", self.method)),
@@ -77,6 +82,7 @@ class TrainPanel(QWidget):
             self.strip,
             self._plot_box,
             self.outcome,
+            self.compare,
         )
 
     def _connect(self) -> None:
@@ -164,7 +170,9 @@ class TrainPanel(QWidget):
         self.start.setEnabled(not why)
         self.start.setVisible(not training)
         project = self._session.project
-        cut = runs.unfinished(project) if project is not None and not self._session.runner.busy else None
+        idle = project is not None and not self._session.runner.busy
+        cut = runs.unfinished(project) if project is not None and idle else None
+        self.compare.setVisible(idle and cut is None and self._without_adaptation() is not None)
         self.resume.setVisible(cut is not None)
         if cut is not None:
             self.resume.setText(f"Resume {cut[0]} at step {cut[1]} of {cut[2]}")
@@ -194,6 +202,21 @@ class TrainPanel(QWidget):
             with self._session.telling():
                 self._session.start(runs.resume_job(project, cut[0]))
 
+    def _without_adaptation(self) -> TrainJob | None:
+        """The training that would tell whether the latest run's adapting helped, unless there is one."""
+        project, catalogue = self._session.project, self._session.catalogue
+        run = runs.latest(project) if project is not None else None
+        if project is None or run is None or catalogue is None or BASELINE not in catalogue.methods:
+            return None
+        return missing(project, run)
+
+    def train_without_adaptation(self) -> None:
+        """Train what the latest run is to be compared with."""
+        job = self._without_adaptation()
+        if job is not None and not self._session.runner.busy:
+            with self._session.telling():
+                self._session.start(job)
+
     # -- while it runs -------------------------------------------------------------------------------------------
 
     def _on_started(self, job: object) -> None:
@@ -206,17 +229,24 @@ class TrainPanel(QWidget):
 
     def _draw_plot(self, job: TrainJob) -> None:
         if self._plot is None:
-            from napari_emda._gui.plots import LossPlot  # pyqtgraph takes a while: only when it is needed
+            from napari_emda._gui.plots import LossPlot, QualityPlot  # pyqtgraph takes a while: only when needed
 
-            self._plot = LossPlot()
-            self._plots.addWidget(self._plot)
+            self._plot, self._quality = LossPlot(), QualityPlot()
+            self._quality.setXLink(self._plot)
+            for plot in (self._plot, self._quality):
+                self._plots.addWidget(plot)
         self._plot.clear_curves()
+        self._quality.clear_curve()
         if job.resume is not None:
             folder = Path(job.project) / "runs" / job.resume
             saved = runs.saved_step(folder)
             for entry in runs.log(folder):
-                if entry.get("event") == "stepped" and entry["step"] <= saved:  # later ones will come again
+                if entry.get("step", 0) > saved:  # it will come again
+                    continue
+                if entry.get("event") == "stepped":
                     self._plot.add(entry["step"], entry["losses"])
+                elif entry.get("event") == "validated":
+                    self._show_quality(Validated(entry["step"], entry["scores"], entry.get("best", 0)))
 
     def _stop_asking(self) -> None:
         self._timer.stop()
@@ -243,51 +273,22 @@ class TrainPanel(QWidget):
             self._asked = None
         elif isinstance(event, Stepped) and self._plot is not None:
             self._plot.add(event.step, event.losses)
+        elif isinstance(event, Validated) and self._quality is not None:
+            self._show_quality(event)
         elif isinstance(event, Preview):
-            self._show_preview(event)
+            show_preview(self._session, event)
         elif isinstance(event, Translated):
             show_translation(self._session, event)
 
-    def _show_preview(self, event: Preview) -> None:
-        project = self._session.project
-        try:
-            values = np.load(event.path, allow_pickle=False)
-        except (OSError, ValueError):  # replaced or removed meanwhile: the next one comes soon
-            return
-        if project is None or values.ndim != 3 or self._session.annotating or self._session.image(event.volume) is None:
-            return
-        place, box = self._session.place(event.volume), Box.from_bounds(event.box)
-        where = place.arguments(corner=box.start)
-        for index, name in enumerate(project.classes[1:]):
-            show_preview(self._session, event.volume, index, name, values[index][None], where)
+    def _show_quality(self, event: Validated) -> None:
+        self._quality.add(event.step, event.scores["score"])
+        self._quality.mark(event.best, "best so far")
 
     def _on_ended(self, last: Finished | Failed) -> None:
         if self._timer.isActive():  # it was a training
             self._timer.stop()
-            self.outcome.show_text(in_short(last.text), "done" if isinstance(last, Finished) else "error")
+            good = "hint" if isinstance(last, Finished) and last.result.get("helped") is False else "done"
+            self.outcome.show_text(in_short(last.text), good if isinstance(last, Finished) else "error")
+            if isinstance(last, Finished) and self._quality is not None and self._quality.scores:
+                self._quality.mark(last.result.get("selected_step", self._quality.kept), "kept")
         self.update_state()
-
-
-def show_preview(
-    session: Session, volume: str, index: int, name: str, values: np.ndarray[Any, Any], where: dict[str, Any]
-) -> None:
-    """Put a section's probabilities of one class into its preview layer."""
-
-    def make() -> Image:
-        colour = Colormap(["black", class_colour(index + 1)], name=f"emda-{name}")
-        return Image(
-            values,
-            name=f"preview {name}",
-            colormap=colour,
-            blending="additive",
-            opacity=0.55,
-            contrast_limits=(0, 255),
-            **where,
-        )
-
-    layer = session.output(f"preview {index}", volume)
-    if layer is None:
-        session.output(f"preview {index}", volume, make)
-    elif isinstance(layer, Image):
-        layer.data = values
-        layer.translate = where["translate"]
