@@ -1,0 +1,53 @@
+"""Low frequencies of the target in source patches."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from napari_emda import settings as base
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import Batch, Patches
+from napari_emda.methods.base import Method, methods
+from napari_emda.nn.fourier import swap_amplitudes, swap_moments
+
+_BLACK = -4.0
+"""Standardised grey value below which there is as a rule nothing: amplitudes are those of what is above."""
+
+
+@methods.register("fourier")
+class Fourier(Method):
+    """Gives source patches the shading and contrast of single target patches: fast, a cheap relative of style transfer.
+
+    Fourier domain adaptation (Yang & Soatto 2020): the amplitudes of the lowest frequencies come from a target patch,
+    all phases stay. ``moments`` takes over mean and standard deviation alone (Huang & Belongie 2017).
+    """
+
+    domains = ("source", "target")
+
+    class Settings(base.Settings):
+        """Settings of Fourier adaptation."""
+
+        look: Literal["amplitudes", "moments"] = Field(
+            "amplitudes", description="What is taken over from a target patch: amplitudes of low frequencies, or mean "
+            "and spread of the grey values.",
+        )  # fmt: skip
+        beta: float = Field(
+            0.03, ge=0, le=0.5, description="Highest frequency that is taken over, in cycles a pixel; higher ones "
+            "carry texture, and soon artefacts.", json_schema_extra={"step": 0.01},
+        )  # fmt: skip
+        share: float = Field(
+            0.5, ge=0, le=1, description="Share of source patches that get the look of a target patch.",
+            json_schema_extra={"step": 0.1},
+        )  # fmt: skip
+
+    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
+        """Change the look before contrast and noise are changed."""
+        source, target = batch["source"], batch["target"]
+        if self.settings.look == "amplitudes":
+            changed = swap_amplitudes(source.image - _BLACK, target.image - _BLACK, self.settings.beta) + _BLACK
+        else:
+            changed = swap_moments(source.image, target.image)
+        chosen = augment.coin(len(changed), self.settings.share).view(-1, 1, 1, 1)
+        image = torch.where(chosen, changed, source.image)
+        return super().prepare({**batch, "source": Patches(image, source.labels, image)}, augment, progress)
