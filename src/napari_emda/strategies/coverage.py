@@ -1,11 +1,15 @@
-"""The patches that stand for most of what is uncertain."""
+"""Patches with whole regions in doubt, that stand for much else that is."""
 
 import numpy as np
+import torch.nn.functional as F
 from pydantic import Field
 from sklearn.metrics import pairwise_distances
+from torch import Tensor
 
 from napari_emda import settings as base
 from napari_emda.candidates import Embeddings, Pool, Scores
+from napari_emda.look import Look
+from napari_emda.predict import entropy
 from napari_emda.query import Strategy, strategies
 
 _REFERENCES = 2000
@@ -14,26 +18,27 @@ _REFERENCES = 2000
 
 @strategies.register("coverage")
 class Coverage(Strategy):
-    """Asks for uncertain patches that stand for most of what is uncertain, and that nothing annotated stands for yet.
+    """Asks for patches with whole regions in doubt, not just boundaries, that stand for much else that is.
 
-    Of the patches with the highest entropy, several for each that is wanted, those that greedy maximisation of a
-    facility-location function chooses: each patch of the target counts with its entropy, as far as the most similar
-    patch that is annotated or picked is like it. Unlike the farthest-first choice of `core_set` and `hybrid` it does
-    not fall for outliers: they stand for nothing but themselves.
+    The entropy of the prediction is opened (greyscale opening), so that the thin bands of doubt along every boundary,
+    which no label can take away, do not count. Of the most uncertain patches then, several for each that is wanted,
+    those that greedy maximisation of a facility-location function chooses: each patch of the target counts with its
+    uncertainty, as far as the most similar patch that is annotated or picked is like it. Unlike the farthest-first
+    choice of `core_set` and `hybrid` it does not fall for outliers: they stand for nothing but themselves.
     """
 
-    needs_entropy = True
     needs_embeddings = True
 
     class Settings(base.Settings):
         """Settings of coverage."""
 
-        reach: float = Field(
-            0.5,
-            ge=0.05,
-            le=5,
-            description="How far a patch stands for others, as a share of the median distance between patches.",
-            json_schema_extra={"step": 0.05},
+        boundary: int = Field(
+            2,
+            ge=0,
+            le=20,
+            description="Doubt in bands up to twice as wide as this does not count, in pixels of the network; 0 counts "
+            "all.",
+            json_schema_extra={"step": 1},
         )
         shortlist: int = Field(
             3,
@@ -42,33 +47,48 @@ class Coverage(Strategy):
             description="Uncertain patches to choose from, for each that is wanted: 1 looks at uncertainty alone.",
             json_schema_extra={"step": 1},
         )
+        reach: float = Field(
+            0.5,
+            ge=0.05,
+            le=5,
+            description="How far a patch stands for others, as a share of the median distance between patches.",
+            json_schema_extra={"step": 0.05},
+        )
+
+    def uncertainty(self, look: Look) -> Tensor:
+        """Relative entropy of every pixel, opened."""
+        return opened(entropy(look.probabilities), self.settings.boundary)
 
     def begin(self, pool: Pool) -> None:
         """Compare the most uncertain patches, and what is annotated, with a sample of all."""
         known = np.flatnonzero(~np.isnan(pool.uncertainty))
         references = known[np.argsort(pool.lot[known])[:_REFERENCES]]
-        self._weights = pool.uncertainty[references]
-        points = pool.embeddings[references]
-        width = self.settings.reach * max(float(np.median(pairwise_distances(points[:500]))), 1e-6)
+        self._weights, self._points = pool.uncertainty[references], pool.embeddings[references]
+        self._width = self.settings.reach * max(float(np.median(pairwise_distances(self._points[:500]))), 1e-6)
         self._listed = pool.shortlist(pool.uncertainty, self.settings.shortlist * pool.count)
-        self._likeness = likeness(pool.embeddings[self._listed], points, width)
-        self._covered = np.zeros(len(points))
+        self._likeness = self._like(pool.embeddings[self._listed])
+        self._covered = np.zeros(len(references))
         if len(pool.annotated):
-            self._covered = likeness(pool.annotated, points, width).max(0)
-        self._points, self._width = points, width
+            self._covered = self._like(pool.annotated).max(0)
         self._counted = 0
 
     def score(self, pool: Pool) -> Scores:
         """Uncertainty that the patch would newly stand for; below 0 (by uncertainty) for what is not listed."""
         for index in pool.picks[self._counted :]:
-            own = likeness(pool.embeddings[index : index + 1], self._points, self._width)[0]
-            self._covered = np.maximum(self._covered, own)
+            self._covered = np.maximum(self._covered, self._like(pool.embeddings[index : index + 1])[0])
         self._counted = len(pool.picks)
         scores = pool.uncertainty - 1
         scores[self._listed] = np.maximum(self._likeness - self._covered, 0) @ self._weights
         return scores
 
+    def _like(self, points: Embeddings) -> Scores:
+        """Gaussian kernel exp(-d^2 / (2 width^2)) of each row (n x D) with each reference (m x D), n x m."""
+        distances = pairwise_distances(points, self._points).astype(np.float64)
+        return np.exp(-np.square(distances) / (2 * self._width**2))
 
-def likeness(points: Embeddings, others: Embeddings, width: float) -> Scores:
-    """Gaussian kernel exp(-d^2 / (2 width^2)) of each row (n x D) with each of the others (m x D), n x m."""
-    return np.exp(-np.square(pairwise_distances(points, others).astype(np.float64)) / (2 * width**2))
+
+def opened(values: Tensor, radius: int) -> Tensor:
+    """Greyscale opening of B x H x W with a square of 2 radius + 1 pixels; beyond the edge nothing counts."""
+    side = 2 * radius + 1
+    eroded = -F.max_pool2d(-values, side, stride=1, padding=radius)
+    return F.max_pool2d(eroded, side, stride=1, padding=radius)
