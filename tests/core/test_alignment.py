@@ -253,7 +253,7 @@ def weights_grow_with_depth():
         assert len(weights) == levels + 1
         assert weights == sorted(weights)
         assert weights[-1] == 1
-        assert weights[1] > 0 or levels == 5
+        assert weights[0] == 0 < weights[1]
 
 
 def test_weights_grow_with_depth():

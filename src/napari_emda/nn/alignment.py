@@ -14,8 +14,11 @@ _POOLED = 128
 
 
 def level_weights(levels: int) -> list[float]:
-    """Weights of the encoder's levels 0 ... L, increasing with depth (Roels et al. 2019, section 3)."""
-    deep = [0.05, 0.1, 0.3, 1.0][-levels:]
+    """Weights of the encoder's levels 0 ... L (at most 5), increasing with depth (Roels et al. 2019, section 3).
+
+    0 at full resolution, where a position is little more than a grey value.
+    """
+    deep = [0.02, 0.05, 0.1, 0.3, 1.0][-levels:]
     return [0.0] * (levels + 1 - len(deep)) + deep
 
 
