@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from geomloss import SamplesLoss
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
 
 from napari_emda.methods import coral as coral_method
@@ -55,6 +56,11 @@ def test_mmd_is_that_of_scikit_learns_kernels(samples, variance):
     found = mmd(*samples, variance=variance, kernels=1)
     assert float(found.biased) == pytest.approx(biased, abs=1e-12)
     assert float(found.unbiased) == pytest.approx(unbiased, abs=1e-12)
+
+
+def test_mmd_is_twice_the_loss_of_geomloss(samples):
+    theirs = SamplesLoss("gaussian", blur=1.7)(*samples)
+    assert float(mmd(*samples, variance=1.7**2, kernels=1).biased) == pytest.approx(2 * float(theirs), rel=1e-12)
 
 
 def bandwidths_are_around_the_median_distance(samples):
