@@ -17,8 +17,8 @@ from napari_emda.project import Project
 from napari_emda.settings import QuerySettings, TrainSettings
 
 CLASSES = ("background", "mitochondria")
-ADAPTED, CEILING, COUNT, ROUNDS, PATCH = "adapted", "full supervision", 5, 8, 64
-METHOD, STEPS, ROUND_STEPS = "histogram", 1000, 150
+CEILING, COUNT, ROUNDS, PATCH = "full supervision", 5, 8, 64
+METHOD, STEPS, ROUND_STEPS = "histogram", 1000, 100
 
 
 def carried_out(job: AnyJob) -> dict[str, Any]:

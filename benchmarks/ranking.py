@@ -30,7 +30,17 @@ from napari_emda.predict import Predictor
 from napari_emda.query import choose, strategies, suggest
 from napari_emda.settings import PredictSettings, QuerySettings
 
-STRATEGIES = ("entropy", "least_confidence", "disagreement", "mc_entropy", "bald", "k_means", "core_set", "hybrid")
+STRATEGIES = (
+    "entropy",
+    "least_confidence",
+    "disagreement",
+    "mc_entropy",
+    "bald",
+    "k_means",
+    "core_set",
+    "hybrid",
+    "coverage",
+)
 PICKS = 20
 
 
