@@ -20,7 +20,7 @@ from napari_emda.data.sampling import Batch, PatchSampler
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Saved, Validated
 from napari_emda.methods.base import Method
-from napari_emda.nn.unet import measure_statistics, norms
+from napari_emda.nn.unet import UNet, measure_statistics, norms
 from napari_emda.validation import Validator, validation_steps
 
 _STATISTICS_BATCHES = 20
@@ -177,16 +177,7 @@ class Training:
     def adapt_statistics(self, batches: int = _STATISTICS_BATCHES) -> None:
         """Measure the predictor's normalisation statistics on the target (AdaBN)."""
         self.measured = True
-        self._measure(self.method, batches)
-
-    def _measure(self, method: Method, batches: int) -> None:
-        def images() -> Iterator[Tensor]:
-            for index in range(batches):
-                image = self.sampler.anywhere("target", index).image
-                yield _channels_last(image.to(self.compute.device))
-
-        with self.compute.autocast():
-            measure_statistics(method.predictor, images(), "target")
+        measure_target(self.method.predictor, self.sampler, self.compute, batches)
 
     def _header(self, step: int) -> Header:
         domain = "target" if self.measures_target() else self.header.prediction_domain
@@ -214,7 +205,7 @@ class Training:
             return
         with _unchanged_statistics(self.method.predictor):
             if self.measures_target():
-                self._measure(self.method, _FEWER_BATCHES)
+                measure_target(self.method.predictor, self.sampler, self.compute, _FEWER_BATCHES)
             header = self._header(step)
             scores = self.validator.scores(self.method.predictor, header, self.compute)
             before = self.header.validations
@@ -239,11 +230,18 @@ class Training:
         header, method = made
         method.to(self.compute.device)
         if self.measures_target():
-            self._measure(method, _STATISTICS_BATCHES)
+            measure_target(method.predictor, self.sampler, self.compute)
         if self.validator is not None and len(header.selected) > 1:
             scores = self.validator.scores(method.predictor, header, self.compute)
             header = header.model_copy(update={"scores": scores})
         checkpoint.save(self.folder / SELECTED, header, method)
+
+
+def measure_target(network: UNet, sampler: PatchSampler, compute: Compute, batches: int = _STATISTICS_BATCHES) -> None:
+    """Set a network's normalisation statistics of the target to those of batches from anywhere in it (AdaBN)."""
+    images = (sampler.anywhere("target", index).image for index in range(batches))
+    with compute.autocast():
+        measure_statistics(network, (_channels_last(image.to(compute.device)) for image in images), "target")
 
 
 @contextlib.contextmanager

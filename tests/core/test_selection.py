@@ -102,7 +102,7 @@ def make(make_training, source, target, tmp_path):
     """A function that sets up a training that looks at the target after each of its steps."""
 
     def made(folder="run", method="histogram", look=True, **values):
-        values = {"steps": 6, "learning_rate": 1e-2, "validations": 6, **values}
+        values = {"steps": 5, "learning_rate": 1e-2, "validations": 5, **values}
         training = make_training([source, target], tmp_path / folder, method, **values)
         if look:
             training.validator = Validator.of([source], [target], training.header)
@@ -125,13 +125,14 @@ def files(training):
 
 def test_looking_does_not_change_what_is_learnt(make, same_weights):
     watched, unwatched = make("a"), make("b", look=False)
-    assert len(looks(fit(watched))) == 6
+    assert len(looks(fit(watched))) == 5
     assert looks(fit(unwatched)) == []
     assert same_weights(watched.method, unwatched.method)
 
 
-@pytest.mark.parametrize("method", ["histogram", "source_only", "mean_teacher"])
-@pytest.mark.parametrize("keep", ["best", "average"])
+@pytest.mark.parametrize(
+    ("method", "keep"), [("histogram", "best"), ("source_only", "average"), ("mean_teacher", "average")]
+)
 def test_the_best_models_are_on_disk_and_the_one_to_use_is_made_of_them(make, method, keep):
     training = make(method=method, keep=keep)
     history = dict(looks(fit(training)))
@@ -147,22 +148,22 @@ def test_the_best_models_are_on_disk_and_the_one_to_use_is_made_of_them(make, me
             torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("stop", range(1, 12, 2))
-def test_stopped_and_resumed_it_keeps_bitwise_the_same(make, stop):
-    whole = make("whole", save_every=2)
+@pytest.mark.parametrize(("stop", "keep"), [(1, "best"), (4, "average"), (8, "best")])
+def test_stopped_and_resumed_it_keeps_bitwise_the_same(make, stop, keep):
+    whole = make("whole", save_every=2, keep=keep)
     list(fit(whole))
-    first = make("stopped", save_every=2)
+    first = make("stopped", save_every=2, keep=keep)
     events = fit(first)
     for _ in range(stop):
         next(events)
     events.close()
     assert checkpoint.find(first.folder).exists()
-    second = make("stopped", save_every=2)
+    second = make("stopped", save_every=2, keep=keep)
     list(fit(second))
     assert files(whole) == files(second)
 
 
-@pytest.mark.parametrize("crash", [3, 4, 5])
+@pytest.mark.parametrize("crash", [3, 4])
 def test_a_crash_changes_nothing_of_the_selection(make, crash):
     whole = make("whole", save_every=2, checkpoints_kept=2)
     list(fit(whole))
@@ -183,7 +184,7 @@ def test_the_last_model_needs_no_second_file(make):
 
 
 def test_models_that_find_nothing_are_never_kept(make, monkeypatch):
-    scores = iter([row(0.1, objects=0.0)] * 6)
+    scores = iter([row(0.1, objects=0.0)] * 5)
     monkeypatch.setattr(Validator, "scores", lambda *_: next(scores))
     training = make()
     notices = [event.text for event in fit(training) if isinstance(event, Notice)]
@@ -207,8 +208,8 @@ def test_each_model_of_a_run_is_found_by_its_name(make):
     training = make()
     list(fit(training))
     kept = checkpoint.candidates(training.folder)
-    assert checkpoint.find(training.folder, "last") == checkpoint.find(training.folder, "6") == training.path
-    for step in set(kept) - {6}:
+    assert checkpoint.find(training.folder, "last") == checkpoint.find(training.folder, "5") == training.path
+    for step in set(kept) - {5}:
         assert checkpoint.read_header(checkpoint.find(training.folder, str(step))).step == step
     names = {checkpoint.read_header(checkpoint.find(training.folder, which)).model for which in ("selected", "last")}
     assert len(names) == 2

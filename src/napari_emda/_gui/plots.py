@@ -89,7 +89,8 @@ class QualityPlot(_Plot):
     """How the target's prediction looks, without labels, and at which step it looks best; hidden until a look."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("doubt ↓", 130, parent)
+        super().__init__("score ↓", 110, parent)
+        self._item.showLabel("bottom", False)  # the plot above says it
         self.setToolTip(
             "How good the answer in the target looks, judged without any of its labels; lower is better. It rises when "
             "there is far more or less foreground than in the source's labels, when the answer changes with the image "

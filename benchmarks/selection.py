@@ -1,0 +1,149 @@
+"""How well the label-free scores choose among the models of a training (protocol P5).
+
+For runs that have kept all their validated models (``--set checkpoints_kept=1000``):
+
+* Spearman correlation of each score with the IoU, over the models of a run;
+* regret: how much IoU is lost against the best of them (which nobody without labels can know) by taking the last one,
+  the one with the best score, the average of the best three, or what other criteria choose.
+
+    python benchmarks/selection.py LABELS BOX PROJECT...        # a box as in score, such as :,144:256,:
+
+Labels are read here alone. The table goes to standard output as Markdown; `evaluate`, `summary` and `table` can be
+used on the runs that other benchmarks leave behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from napari_emda import checkpoint
+from napari_emda.compute import Compute
+from napari_emda.data.files import open_labels
+from napari_emda.data.sampling import PatchSampler
+from napari_emda.data.volume import Box, Domain, Volume
+from napari_emda.methods.base import Method
+from napari_emda.metrics import ScoreBoard
+from napari_emda.predict import Predictor, predict_box
+from napari_emda.project import Project
+from napari_emda.selection import AVERAGED, ranked
+from napari_emda.training import measure_target
+
+CRITERIA = ("score", "composite", "solidity_gap", "flip_disagreement", "doubt")
+Row = dict[str, Any]
+
+
+def evaluate(project: Project, run: str, labels: NDArray[Any], box: Box, device: str = "cpu") -> list[Row]:
+    """The models of a run, each with its IoU.
+
+    Args:
+        project: where the run is.
+        run: its name; it has kept all its validated models.
+        labels: (z, y, x) of the target, 0 = background.
+        box: where to score.
+        device: where to predict.
+
+    Returns:
+        A row per model: ``run``, ``method``, ``kind``, ``step`` and ``iou``. The kinds are ``step`` (with the
+        label-free scores), ``average`` (of the three with the best score), ``last`` and ``selected``.
+    """
+    folder = project.run(run)
+    target = replace(project.volume(project.target().name), labels=labels, labels_zero="background", annotations=None)
+    compute = Compute.choose(device, "32")
+    rows = []
+    for step in checkpoint.candidates(folder):
+        header, method = checkpoint.load_method(checkpoint.candidate(folder, step))
+        rows.append({"kind": "step", "step": step, "iou": _iou(method, header, target, box, compute), **header.scores})
+    best = sorted(ranked({row["step"]: row for row in rows})[:AVERAGED])
+    method = _average(project, [checkpoint.candidate(folder, step) for step in best], compute)
+    rows.append({"kind": "average", "step": best[-1], "iou": _iou(method, header, target, box, compute)})
+    for kind in ("last", "selected"):
+        header, method = checkpoint.load_method(checkpoint.find(folder, kind))
+        rows.append({"kind": kind, "step": header.step, "iou": _iou(method, header, target, box, compute)})
+    return [{"run": run, "method": header.method, **row} for row in rows]
+
+
+def _average(project: Project, paths: Sequence[Path], compute: Compute) -> Method:
+    """As a training with ``keep=average`` makes it."""
+    header = checkpoint.read_header(paths[-1])
+    method, settings = header.build(), header.settings
+    checkpoint.load_average(paths, method)
+    if header.prediction_domain == "target":
+        boxes: dict[Domain, str] = {"target": settings.target_box}
+        sampler = PatchSampler(
+            project.volumes("target"),
+            settings.patch,
+            settings.batch,
+            pixel_size=header.pixel_size,
+            boxes=boxes,
+            seed=settings.seed,
+        )
+        measure_target(method.predictor, sampler, compute)
+    return method
+
+
+def _iou(method: Method, header: checkpoint.Header, target: Volume, box: Box, compute: Compute) -> float:
+    predictor = Predictor(method.predictor, header, compute)
+    board = ScoreBoard(len(header.classes))
+    (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
+    for z in range(z0, z1):
+        part = Box((z, y0, x0), (z + 1, y1, x1))
+        board.add(predict_box(predictor, target, part)[:, None], target.read_labels(part), z)
+    return float(np.mean([board.counts(k).iou for k in range(1, len(header.classes))]))
+
+
+def summary(rows: Sequence[Row]) -> dict[str, float]:
+    """Of the rows of one run: IoU of the last, the best and each choice, the regrets, and the rank correlations."""
+    models = [row for row in rows if row["kind"] == "step" and row["objects"] > 0]
+    choices = {row["kind"]: row["iou"] for row in rows if row["kind"] != "step"}
+    iou = [row["iou"] for row in models]
+    oracle = max([*iou, choices["last"]])
+    chosen = {key: min(models, key=lambda row: (row[key], -row["step"]))["iou"] for key in CRITERIA}
+    choices |= chosen
+    return {
+        "models": len(models),
+        "best": oracle,
+        **{f"iou {key}": value for key, value in choices.items()},
+        **{f"regret {key}": oracle - value for key, value in choices.items()},
+        **{f"spearman {key}": -float(spearmanr([row[key] for row in models], iou).statistic) for key in CRITERIA},
+    }
+
+
+def table(summaries: dict[str, dict[str, float]]) -> str:
+    """Markdown: a line per run, and their mean."""
+    ways = ("last", "selected", "score", "average", "composite", "solidity_gap")
+    columns = ["run", "best", *(f"regret: {way}" for way in ways), *(f"rank: {key}" for key in CRITERIA[:3])]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    keys = ["best", *(f"regret {way}" for way in ways), *(f"spearman {key}" for key in CRITERIA[:3])]
+    mean = {key: float(np.mean([one[key] for one in summaries.values()])) for key in keys}
+    for name, one in {**summaries, "**mean**": mean}.items():
+        lines.append(f"| {name} | " + " | ".join(f"{one[key]:.3f}" for key in keys) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("box")
+    parser.add_argument("projects", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    labels = np.asarray(open_labels(arguments.labels).array)
+    summaries = {}
+    for folder in arguments.projects:
+        with Project.open(folder) as project:
+            for run in project.runs():
+                if checkpoint.candidates(project.run(run)):
+                    rows = evaluate(project, run, labels, Box.parse(arguments.box, labels.shape))
+                    summaries[f"{folder.name} {run}"] = summary(rows)
+    print(table(summaries))
+
+
+if __name__ == "__main__":
+    main()
