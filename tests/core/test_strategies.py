@@ -20,6 +20,8 @@ from napari_emda.data.sampling import Statistics
 from napari_emda.data.volume import Box, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Suggested
+from napari_emda.execution import execute
+from napari_emda.jobs import SuggestJob, TrainJob
 from napari_emda.look import Look, mutual_information
 from napari_emda.nn.unet import UNet, in_domain, norms
 from napari_emda.predict import Prediction, Predictor, entropy, plan
@@ -481,3 +483,24 @@ def test_entropy_asks_again_when_its_map_was_overwritten(tmp_path):
     assert run("entropy") == (0, first[1])  # nothing was computed again
     run("least_confidence")
     assert run("entropy") == first
+
+
+def test_between_rounds_needs_a_run_that_was_trained_on_from_another(project):
+    folder, small = str(project.folder), {"steps": 1, "patch": 32, "batch": 2, "base": 8, "device": "cpu"}
+    settings = TrainSettings.parse({**small, "validations": 0})
+    query = QuerySettings.parse({"strategy": "disagreement", "patch": 32, "count": 2, "device": "cpu"})
+
+    def ask(run):
+        job = SuggestJob(project=folder, run=run, settings=query, strategy_settings={"between": "rounds"})
+        return list(execute(job))[-1].result["regions"]
+
+    first = TrainJob(project=folder, method="source_only", settings=settings)
+    runs = [list(execute(first))[-1].result["run"]]
+    with pytest.raises(
+        JobError, match="was not trained on from another, with which it could be compared: retrain first"
+    ):
+        ask(runs[0])
+    runs.append(list(execute(first.model_copy(update={"start_from": runs[0]})))[-1].result["run"])
+    regions = ask(runs[1])
+    assert [region["strategy"] for region in regions] == ["disagreement"] * 2
+    assert regions[0]["score"] > 0
