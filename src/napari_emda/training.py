@@ -20,12 +20,14 @@ from napari_emda.data.sampling import Batch, PatchSampler
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Saved, Validated
 from napari_emda.methods.base import Method
-from napari_emda.nn.unet import UNet, measure_statistics, norms
+from napari_emda.nn.unet import UNet, measure_statistics
 from napari_emda.validation import Validator, validation_steps
 
 _STATISTICS_BATCHES = 20
 _FEWER_BATCHES = 5
 """Of the target, from which statistics are measured for a validation."""
+_TILES, _FEWER_TILES = 96, 24
+"""Of the target, by which predictions are calibrated."""
 
 
 def seed_of(*numbers: int) -> int:
@@ -60,6 +62,7 @@ class Training:
         self.settings, self.validator = header.settings, validator
         self.validated_at = validation_steps(self.settings) if validator is not None else ()
         self.pieces = 1
+        self.neighbours = header.neighbours
         self.measured = False
         groups = method.parameter_groups()
         self.optimiser = torch.optim.AdamW(
@@ -79,6 +82,7 @@ class Training:
         if not self.path.exists():
             return 0
         self.header = checkpoint.read_header(self.path)
+        self.neighbours = self.header.neighbours
         checkpoint.load(self.path, self.method, self.optimiser)
         (self.folder / SELECTED).unlink(missing_ok=True)  # until the end the last model is the run's
         return self.header.step
@@ -127,16 +131,15 @@ class Training:
     def _backward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Losses and gradients, in ``pieces`` parts of the batch so that each fits the memory."""
         sums: dict[str, Tensor] = {}
-        size = -(-self.settings.batch // self.pieces)
-        starts = range(0, self.settings.batch, size)
-        for start in starts:
-            piece: Batch = {d: patches.map(partial(_cut, slice(start, start + size))) for d, patches in batch.items()}
+        for index in range(self.pieces):
+            piece: Batch = {d: patches.map(partial(_part, index, self.pieces)) for d, patches in batch.items()}
+            share = len(_part(index, self.pieces, range(self.settings.batch))) / self.settings.batch
             self.method.reported.clear()  # a later stage may not report what an earlier one did
             with self.compute.autocast():
                 losses = self.method.losses(piece, progress)
-            losses = {name: loss * (1 / len(starts)) for name, loss in losses.items()}
+            losses = {name: loss * share for name, loss in losses.items()}
             torch.stack([loss.float() for loss in losses.values()]).sum().backward()
-            shown = {name: value * (1 / len(starts)) for name, value in self.method.reported.items()}
+            shown = {name: value * share for name, value in self.method.reported.items()}
             for name, value in {**losses, **shown}.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         return sums
@@ -174,15 +177,26 @@ class Training:
             wanted == "on" or (wanted == "auto" and "target" in self.method.domains)
         )
 
-    def adapt_statistics(self, batches: int = _STATISTICS_BATCHES) -> None:
-        """Measure the predictor's normalisation statistics on the target (AdaBN)."""
+    def adapt_statistics(self) -> None:
+        """Measure on the target what the predictor needs: normalisation statistics (AdaBN) and class shares."""
         self.measured = True
-        measure_target(self.method.predictor, self.sampler, self.compute, batches)
+        self._measure(self.method, thorough=True)
+
+    def _measure(self, method: Method, *, thorough: bool) -> None:
+        batches = _STATISTICS_BATCHES if thorough else _FEWER_BATCHES
+        measure_target(method.predictor, self.sampler, self.compute, batches)
+        finish = method.finish
+        if finish.measured:
+            predictor = Predictor(method.predictor, self.header, self.compute)
+            look = Look(_TILES if thorough else _FEWER_TILES, self.settings.patch, finish.flips and thorough)
+            prior = self.sampler.prior("source", method.network.classes)
+            self.neighbours = calibrate(predictor, self.sampler.places("target"), prior, finish, look)
 
     def _header(self, step: int) -> Header:
         domain = "target" if self.measures_target() else self.header.prediction_domain
         scores = self.header.validations.get(step, {})
-        return self.header.model_copy(update={"step": step, "prediction_domain": domain, "scores": scores})
+        update = {"step": step, "prediction_domain": domain, "scores": scores, "neighbours": self.neighbours}
+        return self.header.model_copy(update=update)
 
     def save(self, step: int) -> Saved:
         """Write the checkpoint of a step."""
@@ -205,7 +219,7 @@ class Training:
             return
         with _unchanged_statistics(self.method.predictor):
             if self.measures_target():
-                measure_target(self.method.predictor, self.sampler, self.compute, _FEWER_BATCHES)
+                self._measure(self.method, thorough=False)
             header = self._header(step)
             scores = self.validator.scores(self.method.predictor, header, self.compute)
             before = self.header.validations
@@ -230,7 +244,8 @@ class Training:
         header, method = made
         method.to(self.compute.device)
         if self.measures_target():
-            measure_target(method.predictor, self.sampler, self.compute)
+            self._measure(method, thorough=True)
+            header = header.model_copy(update={"neighbours": self.neighbours})
         if self.validator is not None and len(header.selected) > 1:
             scores = self.validator.scores(method.predictor, header, self.compute)
             header = header.model_copy(update={"scores": scores})
@@ -247,13 +262,17 @@ def measure_target(network: UNet, sampler: PatchSampler, compute: Compute, batch
 @contextlib.contextmanager
 def _unchanged_statistics(network: torch.nn.Module) -> Iterator[None]:
     """Within it, normalisation statistics may be measured; afterwards they are what they were."""
-    before = [(layer, layer.running_mean.clone(), layer.running_var.clone()) for layer in norms(network)]
+    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         yield
     finally:
-        for layer, mean, variance in before:
-            layer.running_mean.copy_(mean)
-            layer.running_var.copy_(variance)
+        for buffer, value in before:
+            buffer.copy_(value)
+
+
+def _part(index: int, count: int, patches: Any) -> Any:
+    """The ``index``-th of so many parts of a sequence, as equal as can be."""
+    return patches[len(patches) * index // count : len(patches) * (index + 1) // count]
 
 
 def _cut(part: Any, tensor: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
+from napari_emda.data.blocks import spread
 from napari_emda.data.sampling import Statistics, measure
 from napari_emda.data.volume import Box, Resampled, Volume
 from napari_emda.metrics import class_ids
@@ -23,7 +24,6 @@ _SHARE = 0.08
 _SIDES = (32, 512)
 _SECTIONS = 64
 _SOURCE_SIDE = 2048
-_R2 = np.array([0.7548776662466927, 0.5698402909980532])
 
 
 # -- where and when to look --------------------------------------------------------------------------------------
@@ -50,24 +50,6 @@ def validation_steps(settings: TrainSettings) -> tuple[int, ...]:
     return tuple(sorted({round(settings.steps * (i + 1) / count) for i in range(count)}))
 
 
-def spread(box: Box, count: int, side: int) -> list[Box]:
-    """Squares in single sections, spread evenly over a box along z, y and x; fewer where they would be the same.
-
-    Sections follow each other evenly, places in them an additive recurrence of low discrepancy (Roberts 2018, R2).
-    """
-    size = [min(side, n) for n in box.shape[1:]]
-    boxes = []
-    for i in range(count):
-        z = box.start[0] + int((i + 0.5) * box.shape[0] / count)
-        shares = (0.5 + (i + 1) * _R2) % 1
-        y, x = (
-            a + round(float(share) * (n - s))
-            for a, share, n, s in zip(box.start[1:], shares, box.shape[1:], size, strict=True)
-        )
-        boxes.append(Box((z, y, x), (z + 1, y + size[0], x + size[1])))
-    return list(dict.fromkeys(boxes))
-
-
 def source_priors(volumes: Sequence[Volume], header: Header) -> tuple[Prior | None, ...]:
     """What the objects of each foreground class look like in the source's labels, within ``source_box``."""
     views = [volume.at(header.pixel_size) for volume in volumes if volume.labels is not None]
@@ -88,6 +70,23 @@ def _box(view: Resampled, text: str) -> Box:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A square of one section: ``volume`` holds it and its neighbours, ``section`` is its place among these."""
+
+    volume: Volume
+    section: int
+
+    def predicted(self, predictor: Predictor) -> NDArray[np.uint8]:
+        """Stored probabilities, (C - 1, rows, columns)."""
+        _, height, width = self.volume.shape
+        return predict_box(predictor, self.volume, Box((self.section, 0, 0), (self.section + 1, height, width)))
+
+    def turned(self) -> Tile:
+        """The same by 180 degrees."""
+        return replace(self, volume=replace(self.volume, image=np.flip(np.asarray(self.volume.image), (1, 2))))
+
+
+@dataclass(frozen=True)
 class Validator:
     """Predicts the same tiles of the target again and again, and scores them without labels.
 
@@ -95,12 +94,12 @@ class Validator:
     than the tiles.
 
     Attributes:
-        tiles: a volume for each target volume, each section of which is one tile.
+        tiles: small volumes, each a tile's section with the sections before and after it.
         priors: of each foreground class; None where the source has no object of it.
         statistics: grey values of the target volumes by name.
     """
 
-    tiles: tuple[Volume, ...]
+    tiles: tuple[Tile, ...]
     priors: tuple[Prior | None, ...]
     statistics: dict[str, Statistics]
 
@@ -116,7 +115,7 @@ class Validator:
             view.volume.name: known.get(view.volume.name) or measure(view, seed=header.settings.seed) for view in views
         }
         count = -(-TILES // len(views))
-        return cls(tuple(_tiles(view, header.settings, count) for view in views), priors, statistics)
+        return cls(tuple(tile for view in views for tile in _tiles(view, header.settings, count)), priors, statistics)
 
     def scores(self, network: UNet, header: Header, compute: Compute) -> dict[str, float]:
         """Label-free scores of a network.
@@ -129,28 +128,20 @@ class Validator:
             ``foreground_ratio``, the fraction as a multiple of the source's, of the class farthest from 1.
         """
         predictor = Predictor(network, header.model_copy(update={"statistics": self.statistics}), compute)
-        views = [_predicted(predictor, volume) for volume in self.tiles]
-        flipped = [np.flip(_predicted(predictor, _flipped(volume)), (2, 3)) for volume in self.tiles]
-        rows = [_class_scores(views, flipped, k, prior) for k, prior in enumerate(self.priors, 1) if prior is not None]
+        plain = [tile.predicted(predictor) for tile in self.tiles]
+        flipped = [np.flip(tile.turned().predicted(predictor), (1, 2)) for tile in self.tiles]
+        rows = [_class_scores(plain, flipped, k, prior) for k, prior in enumerate(self.priors, 1) if prior is not None]
         return _together(rows)
 
 
-def _tiles(view: Resampled, settings: TrainSettings, count: int) -> Volume:
-    boxes = spread(_box(view, settings.target_box), count, tile_side(settings))
-    image = np.concatenate([view.read(box) for box in boxes])
-    size = view.pixel_size
-    return Volume(view.volume.name, image, view.volume.domain, (view.volume.spacing[0], size, size), view.volume.unit)
-
-
-def _flipped(volume: Volume) -> Volume:
-    return replace(volume, image=np.flip(np.asarray(volume.image), (1, 2)))
-
-
-def _predicted(predictor: Predictor, volume: Volume) -> NDArray[np.uint8]:
-    """Stored probabilities of all tiles of a volume, (C - 1, tiles, rows, columns)."""
-    depth, height, width = volume.shape
-    boxes = [Box((z, 0, 0), (z + 1, height, width)) for z in range(depth)]
-    return np.stack([predict_box(predictor, volume, box) for box in boxes], axis=1)
+def _tiles(view: Resampled, settings: TrainSettings, count: int) -> Iterator[Tile]:
+    original, size = view.volume, view.pixel_size
+    for box in spread(_box(view, settings.target_box), count, tile_side(settings)):
+        z = box.start[0]
+        first, last = max(0, z - 1), min(view.shape[0], z + 2)
+        image = view.read(Box((first, *box.start[1:]), (last, *box.stop[1:])))
+        spacing = original.spacing[0], size, size
+        yield Tile(Volume(original.name, image, original.domain, spacing, original.unit), z - first)
 
 
 def _class_scores(
@@ -160,7 +151,7 @@ def _class_scores(
     masks = np.concatenate([part.ravel() == class_id for part in ids])
     others = np.concatenate([class_ids(probabilities).ravel() == class_id for probabilities in flipped])
     stored = np.concatenate([probabilities[class_id - 1].ravel() for probabilities in plain])
-    found = objects_in((section for part in ids for section in part), class_id)
+    found = objects_in(ids, class_id)
     shaped = found.larger_than(prior.least)
     differing, unsure = disagreement(masks, others), doubt(stored / np.float32(255), masks)
     return {

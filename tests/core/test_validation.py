@@ -14,10 +14,11 @@ from torch import nn
 
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
+from napari_emda.data.blocks import spread
 from napari_emda.data.sampling import Statistics
 from napari_emda.data.volume import Box, Volume
 from napari_emda.settings import TrainSettings
-from napari_emda.validation import TILES, Validator, source_priors, spread, tile_side, validation_steps
+from napari_emda.validation import TILES, Validator, source_priors, tile_side, validation_steps
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 SPACING = (50.0, 8.0, 8.0)
@@ -156,6 +157,17 @@ def test_the_target_box_rules_where_it_looks(pair):
     validator = Validator.of([source], [replace(target, image=blank)], header(target_box=":,48:96,:", patch=32))
     scores = validator.scores(Painted(), header(), CPU)
     assert scores["objects"] == 0
+
+
+def test_tiles_bring_the_sections_beside_them(pair):
+    """So that whatever prediction does with neighbouring sections counts."""
+    source, target = pair
+    numbered = np.broadcast_to(np.arange(4.0)[:, None, None], target.shape)
+    validator = Validator.of([source], [replace(target, image=numbered)], header(patch=32))
+    seen = {
+        tile.section + int(tile.volume.image[0, 0, 0]): list(tile.volume.image[:, 0, 0]) for tile in validator.tiles
+    }
+    assert seen == {0: [0, 1], 1: [0, 1, 2], 2: [1, 2, 3], 3: [2, 3]}
 
 
 def test_without_a_target_or_anything_to_compare_with_it_does_not_look(pair):
