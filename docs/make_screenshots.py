@@ -1,8 +1,11 @@
 """Runs the whole story in a viewer and photographs each state: the pictures of the documentation.
 
     python docs/make_screenshots.py                       # on the phantom
-    python docs/make_screenshots.py --prefix lucchi --source VNC.tif --labels VNC-MITO.tif --spacing 50 4.6 4.6 \
-        --target LUCCHI.tif --target-spacing 20 5 5 --truth LUCCHI-MITO.tif --bin 4 --steps 400
+    python docs/make_screenshots.py --prefix medulla --source VNC.tif --labels VNC-MITO.tif --spacing 50 4.6 4.6 \
+        --target MEDULLA.tif --target-spacing 10 10 10 --every 4 --bin 2 --target-bin 1 --steps 400
+
+Two rounds are annotated with real keys and mouse strokes. What is painted is the truth where it is known; else specks
+are erased and holes filled, as anybody would.
 
 Without a screen: ``xvfb-run -s "-screen 0 1600x1000x24" python docs/make_screenshots.py``.
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,19 +26,25 @@ import numpy as np
 from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
+from skimage.morphology import remove_small_holes, remove_small_objects
 
-from napari_emda._gui.adapters import Placement
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viewer"))
+
+from hands import Hands
+
+from napari_emda._gui.adapters import Placement, look_at
 from napari_emda._gui.dock import Dock, make_dock
 from napari_emda.data.files import open_image, open_labels
 from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.data.volume import Box
 
 SIZE = (1500, 900)
 DOCK_WIDTH = 440
 IMAGES = Path(__file__).parent / "images"
 
 
-def wait(condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
+def wait(condition: Callable[[], bool], what: str, seconds: float = 900) -> None:
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -45,14 +55,15 @@ def wait(condition: Callable[[], bool], what: str, seconds: float = 300) -> None
 class Story:
     """One viewer, one dock, one camera."""
 
-    def __init__(self, prefix: str, steps: int) -> None:
-        self.prefix, self.steps = prefix, steps
+    def __init__(self, prefix: str, steps: int, profile: str) -> None:
+        self.prefix, self.steps, self.profile = prefix, steps, profile
         self.viewer = napari.Viewer()
         self.viewer.window.resize(*SIZE)
         self.dock: Dock = make_dock(self.viewer)
         holder = self.viewer.window.add_dock_widget(self.dock, name="napari-emda", area="right")
         holder.parent().resizeDocks([holder], [DOCK_WIDTH], Qt.Orientation.Horizontal)
         self.truth: Any = None
+        self.hands = Hands(self.viewer, self.dock.session)
 
     def shot(self, name: str) -> None:
         """Photograph the window."""
@@ -93,7 +104,7 @@ class Story:
     def train(self) -> None:
         """Adapt."""
         panel, session = self.dock.train, self.dock.session
-        panel.main.set_values({"steps": self.steps, "profile": "test" if self.steps < 100 else "fast"})
+        panel.main.set_values({"profile": self.profile})
         panel.main.set_values({"steps": self.steps})
         self.shot("2-train")
         panel.start_training()
@@ -105,39 +116,93 @@ class Story:
         self.shot("4-trained")
 
     def annotate(self) -> None:
-        """Suggest, correct, retrain."""
+        """Two rounds: suggest, correct, retrain; then an audit."""
         panel = self.dock.annotate
         self.dock.show_only("Annotate")
         panel.main.set_values({"patch": 64, "count": 5})
         panel.start_suggesting()
         self.idle("suggesting ends")
         self.shot("5-suggested")
-        panel.deeds["next"]()
+        self.hands.press("N")
         self.shot("6-patch")
-        for count in range(3):
-            region = panel.patches.current
-            if region is None:
-                break
+        self.hands.press("H")
+        self.shot("7-bare")
+        self.hands.press("H")
+        self.decide_all(pictures={1: "8-corrected"})
+        self.scroll_to(panel.curve)
+        self.shot("9-curve")
+        self.retrain("10-retraining")
+        panel.start_suggesting()
+        self.idle("suggesting ends again")
+        self.hands.press("N")
+        self.decide_all()
+        self.draw_own()
+        self.retrain()
+        panel.curve.count.setValue(8)
+        panel.curve.start_audit()
+        self.idle("the audit is drawn")
+        self.hands.press("N")
+        self.decide_all(pictures={2: "12-audit"})
+        self.scroll_to(panel.curve)
+        self.shot("13-audited")
+        print(panel.curve.summary.text(), panel.curve.last.text(), panel.curve.advice.text(), sep="\n")
+
+    def decide_all(self, pictures: dict[int, str] | None = None) -> None:
+        """Correct the open patches one after the other; the last one nobody can tell."""
+        panel, count = self.dock.annotate, 0
+        while (region := panel.patches.current) is not None:
             self.correct(region)
-            if count == 1:
-                self.shot("7-corrected")
-            panel.deeds["done"]()
-        self.shot("8-next")
+            count += 1
+            if count in (pictures or {}):
+                self.shot((pictures or {})[count])
+            last = sum(each.state == "suggested" for each in panel.patches.regions) == 1
+            self.hands.press("Shift-J" if last and region.strategy != "audit" else "K")
+
+    def draw_own(self) -> None:
+        """A patch of the user's own, in the section on view."""
+        panel, volume = self.dock.annotate, self.dock.session.target
+        z, y, x = (n // 2 for n in self.dock.session.shape(volume))
+        look_at(self.viewer, self.dock.session.place(volume), Box((z, y - 60, x - 60), (z + 1, y + 60, x + 60)))
+        self.hands.press("W")
+        self.hands.stroke(volume, [(z, y - 30, x - 40), (z, y, x), (z, y + 30, x + 30)])
+        wait(lambda: panel.patches.current is not None, "the patch is drawn")
+        self.shot("11-own")
+        self.correct(panel.patches.current)
+        self.hands.press("K")
+
+    def retrain(self, picture: str = "") -> None:
+        """Train on from the last model."""
+        panel = self.dock.annotate
         panel.patches.leave()
-        panel.retrain.steps.setValue(max(10, self.steps // 2))
+        panel.retrain.steps.setValue(max(10, self.steps // 4))
         panel.retrain.retrain()
         wait(lambda: panel.retrain.strip.bar.value() > panel.retrain.steps.value() * 0.6, "most of the retraining")
-        self.dock.show_only("Train")
-        self.shot("9-retraining")
+        if picture:
+            self.dock.show_only("Train")
+            self.shot(picture)
         self.idle("retraining ends")
+        self.dock.show_only("Annotate")
+
+    def scroll_to(self, part: QWidget) -> None:
+        """Bring a part of the dock on view."""
+        QTest.qWait(100)
+        self.dock.findChild(QScrollArea).ensureWidgetVisible(part)
 
     def correct(self, region: Any) -> None:
-        """Paint the truth in a patch, as a patient user would."""
+        """Paint what is wrong in a patch, stroke by stroke."""
+        paint, volume = self.dock.annotate.patches.paint, region.volume
+        shown = np.maximum(np.asarray(paint.draft(volume)[region.voxels.slices])[0], 1)
         if self.truth is not None:
-            layer = self.dock.session.output("annotations", region.volume)
-            truth = np.asarray(self.truth[region.voxels.slices]) > 0
-            layer.data[region.voxels.slices] = np.where(truth, 2, 0).astype(np.uint8)
-            layer.refresh()
+            right = np.asarray(self.truth[region.voxels.slices])[0] > 0
+        else:
+            right = remove_small_holes(remove_small_objects(shown > 1, max_size=40), max_size=200)
+        (z, top, left), wrong = region.voxels.start, (shown > 1) != right
+        paint.select_brush(1)
+        for index, key in ((1, "Alt-2"), (0, "Alt-1")):
+            self.hands.press(key)
+            for y, first, last in runs(wrong & (right == bool(index))):
+                line = [(z, top + y, left + first), (z, top + y, left + last)]
+                self.hands.stroke(volume, line)
 
     def predict(self) -> None:
         """Segment the target."""
@@ -150,7 +215,7 @@ class Story:
         self.viewer.layers["annotations"].visible = False
         self.viewer.reset_view()
         self.dock.predict.smallest.setValue(15)
-        self.shot("10-predicted")
+        self.shot("14-predicted")
 
     def export(self) -> None:
         """Write the mask."""
@@ -159,7 +224,14 @@ class Story:
         self.dock.export.path.setModified(True)
         self.dock.export.export()
         self.idle("exporting ends")
-        self.shot("11-exported")
+        self.shot("15-exported")
+
+
+def runs(mask: np.ndarray) -> list[tuple[int, int, int]]:
+    """Row, first and last column of the runs of True."""
+    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    starts, stops = np.argwhere(edges == 1), np.argwhere(edges == -1)
+    return [(int(y), int(a), int(b) - 1) for (y, a), (_, b) in zip(starts, stops, strict=True)]
 
 
 def binned(array: Any, factor: int, *, labels: bool = False) -> np.ndarray:
@@ -180,15 +252,17 @@ def layers(options: argparse.Namespace) -> tuple[Any, Any, Any, Any, Any, Any]:
         source, labels = phantom((16, 192, 192), "source", 0)
         target, truth = phantom((16, 192, 192), "target", 0)
         return source, labels, target, truth, SPACING, SPACING
-    k = options.bin
-    spacings = [(z, y * k, x * k) for z, y, x in (options.spacing, options.target_spacing)]
-    truth = binned(open_labels(options.truth).array, k, labels=True) if options.truth else None
+    k, every = options.bin, options.every
+    t = k if options.target_bin is None else options.target_bin
+    (z, y, x), (tz, ty, tx) = options.spacing, options.target_spacing
+    truth = binned(open_labels(options.truth).array, t, labels=True)[::every] if options.truth else None
     return (
         binned(open_image(options.source).array, k),
         binned(open_labels(options.labels).array, k, labels=True),
-        binned(open_image(options.target).array, k),
+        binned(open_image(options.target).array, t)[::every],
         truth,
-        *spacings,
+        (z, y * k, x * k),
+        (tz * every, ty * t, tx * t),
     )
 
 
@@ -198,12 +272,15 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
     for name in ("spacing", "target-spacing"):
         parser.add_argument(f"--{name}", type=float, nargs=3)
-    parser.add_argument("--bin", type=int, default=1)
+    parser.add_argument("--bin", type=int, default=1, help="pixels of the source to average along y and x")
+    parser.add_argument("--target-bin", type=int, help="the same for the target; by default as the source")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th section of the target")
+    parser.add_argument("--profile", default="test")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--prefix", default="phantom")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        story = Story(options.prefix, options.steps)
+        story = Story(options.prefix, options.steps, options.profile)
         os.environ["HOME"] = os.environ["USERPROFILE"] = folder
         source, labels, target, story.truth, spacing, target_spacing = layers(options)
         story.add(source, labels, target, spacing, target_spacing)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -14,13 +15,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from napari_emda.data.files import open_labels
 from napari_emda.errors import EmdaError, JobError, SettingsError
 from napari_emda.jobs import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob, read_job
+from napari_emda.learning_curve import Round, advice, rounds
 from napari_emda.progress import Stopped, watch
 from napari_emda.project import Project
 from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings, distribute, parse_assignments
 
 if TYPE_CHECKING:
+    from napari_emda.data.volume import LabelsZero
     from napari_emda.jobs import AnyJob
 
 DONE, FAULT, MISTAKE, STOPPED = 0, 1, 2, 3
@@ -206,11 +210,12 @@ def suggest(
     count: Annotated[int, typer.Option(help="How many patches.")] = 5,
     patch: Annotated[int, typer.Option(help="Side of a patch in voxels of the target.")] = 128,
     run: RunOption = None,
-    volume: VolumeOption = None,
+    volume: Annotated[str | None, typer.Option(help="A target's name; by default all targets.")] = None,
+    audit: Annotated[bool, typer.Option(help="Draw the patches by lot, to measure the model.")] = False,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank the target's patches and record the best as suggestions."""
+    """Rank the targets' patches and record the best as suggestions."""
     from napari_emda.query import strategies
 
     values = {"strategy": strategy, "count": count, "patch": patch, **parse_assignments(assignments or [])}
@@ -218,10 +223,15 @@ def suggest(
     own, shared = distribute(values, cls.Settings, QuerySettings)
     with Project.open(project, exclusive=True) as opened:
         job = SuggestJob(
-            project=str(project), run=run, volume=volume, settings=QuerySettings.parse(shared), strategy_settings=own
+            project=str(project),
+            run=opened.run(run).name if audit else run,
+            volume=volume,
+            audit=audit,
+            settings=QuerySettings.parse(shared),
+            strategy_settings=own,
         )
         result = _carry_out(job)
-        opened.suggest(result["regions"], strategy, result["run"] or "")
+        opened.suggest(result["regions"], result["strategy"], result["run"] or "")
     rows = [[r["volume"], r["box"], f"{r['score']:.3f}"] for r in result["regions"]]
     _answer(result, as_json=as_json, text=lambda: _table("Suggested", ["volume", "box z,y,x", "score"], rows))
 
@@ -230,19 +240,48 @@ def suggest(
 def annotate(
     project: ProjectArgument,
     labels: Annotated[Path, typer.Option("--from", help="Label image of the target, 0 = background.")],
-    regions: Annotated[str, typer.Option(help="Which regions: suggested.")] = "suggested",
+    regions: Annotated[
+        str, typer.Option(help="suggested: the patches that are open; all: everything not annotated yet.")
+    ] = "suggested",
+    zero: Annotated[
+        str, typer.Option(help="What 0 means where all is taken: background, or unannotated (nobody looked).")
+    ] = "background",
     volume: VolumeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take the suggested patches from a label image."""
-    if regions != "suggested":
-        raise JobError(f"There is no kind of regions '{regions}': choose suggested.")
+    """Take the suggested patches, or all, from a label image; tells how far the model agreed."""
+    for value, allowed in ((regions, ("suggested", "all")), (zero, ("background", "unannotated"))):
+        if value not in allowed:
+            raise JobError(f"'{value}' is not known here: choose {allowed[0]} or {allowed[1]}.")
     with Project.open(project, exclusive=True) as opened:
-        taken = opened.annotate_from(labels, volume or opened.target().name)
+        name = volume or opened.target().name
+        if regions == "all":
+            meaning: LabelsZero = "background" if zero == "background" else "unannotated"
+            taken = [opened.import_labels(open_labels(labels).array, name, meaning)]
+        else:
+            taken = opened.annotate_from(labels, name)
+        curve = rounds(opened.regions())
     if not taken:
         raise JobError("No patch is open for annotation: run 'napari-emda suggest' first.")
-    result = {"annotated": [region.model_dump(mode="json") for region in taken]}
-    _answer(result, as_json=as_json, text=lambda: typer.echo(f"{len(taken)} patches annotated."))
+    result = {
+        "annotated": [region.model_dump(mode="json") for region in taken],
+        "rounds": [asdict(each) for each in curve],
+        "advice": advice(curve),
+    }
+    _answer(result, as_json=as_json, text=lambda: _tell_agreement(len(taken), curve))
+
+
+def _tell_agreement(taken: int, curve: list[Round]) -> None:
+    typer.echo(f"{taken} patches annotated.")
+    if curve:
+        rows = [
+            [str(e.number), "audit" if e.audit else "", e.run, str(e.patches), str(e.iou), str(e.dice)] for e in curve
+        ]
+        _table(
+            "The model before it saw the patches", ["round", "", "run", "patches", "IoU (95 %)", "Dice (95 %)"], rows
+        )
+    if text := advice(curve):
+        typer.echo(text)
 
 
 @app.command()

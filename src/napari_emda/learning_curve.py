@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, norm, t
 
 from napari_emda.regions import ANNOTATED, AUDIT, IMPORTED, Confusion, Region
 
@@ -88,6 +87,8 @@ def estimate(confusions: Sequence[Confusion], score: Callable[[Counts], NDArray[
     value = float(score(counts.sum(0)))
     if len(counts) < 2:
         return Estimate(value, 0.0, 1.0)
+    from scipy.stats import bootstrap  # half a second that most who open a project need not spend
+
     interval = bootstrap(
         (np.arange(len(counts)),),
         lambda index, axis: score(counts[index].sum(axis=-3)),
@@ -102,6 +103,8 @@ def estimate(confusions: Sequence[Confusion], score: Callable[[Counts], NDArray[
 
 def _expanded(count: int) -> float:
     """The level at which percentiles of so small a sample hold the truth about as often as `LEVEL` says."""
+    from scipy.stats import norm, t
+
     reach = t.ppf((1 + LEVEL) / 2, count - 1) * (count / (count - 1)) ** 0.5
     return float(1 - 2 * norm.sf(reach))
 

@@ -98,7 +98,10 @@ def test_the_whole_story(phantom_files, tmp_path):
     assert len(suggested["regions"]) == 3
     assert all(set(region) >= {"volume", "box", "score"} for region in suggested["regions"])
 
-    annotated = answer("annotate", project, "--from", truth, "--regions", "suggested")["annotated"]
+    told = answer("annotate", project, "--from", truth, "--regions", "suggested")
+    annotated = told["annotated"]
+    assert [(r["number"], r["audit"], r["run"], r["patches"]) for r in told["rounds"]] == [(1, False, RUN, 3)]
+    assert all(0 <= told["rounds"][0][k]["low"] <= told["rounds"][0][k]["high"] <= 1 for k in ("iou", "dice"))
     assert [region["box"] for region in annotated] == [region["box"] for region in suggested["regions"]]
 
     retrained = answer("train", project, "--method", "finetune", "--from", RUN, "--steps", 2)
@@ -170,6 +173,21 @@ def test_a_strategy_can_be_set_like_any_setting(trained):
     result = answer("suggest", trained, "--patch", 32, "--set", "strategy=random", "--set", "seed=5")
     assert result["strategy"] == "random"
     assert {region.strategy for region in Project.open(trained).regions()} == {"random"}
+
+
+def test_an_audit_is_drawn_by_lot_and_measures_the_model(trained, phantom_files):
+    drawn = answer("suggest", trained, "--audit", "--count", "3", "--patch", "32")
+    assert (drawn["strategy"], drawn["run"], len(drawn["regions"])) == ("audit", RUN, 3)
+    told = answer("annotate", trained, "--from", phantom_files["target", "labels"])
+    assert [(r["audit"], r["patches"]) for r in told["rounds"]] == [(True, 3)]
+
+
+def test_a_whole_label_image_is_taken_as_annotations(trained, phantom_files, phantoms):
+    answer(
+        "annotate", trained, "--from", phantom_files["target", "labels"], "--regions", "all", "--zero", "unannotated"
+    )
+    stored = np.asarray(Project.open(trained).annotations("target")[:])
+    np.testing.assert_array_equal(stored, np.where(phantoms["target"][1] > 0, 2, 0))
 
 
 def test_suggestions_go_to_other_places_once_annotated(trained, phantom_files):
@@ -366,7 +384,7 @@ OTHERS = {
     "suggest: unknown volume": (["suggest", "--patch", "32", "--volume", "tagret"], ["no volume 'tagret'", "'target'"]),
     "annotate: missing file": (["annotate", "--from", "gone.tif"], ["gone.tif does not exist"]),
     "annotate: another shape": (["annotate", "--from", "{small}"], ["same shape"]),
-    "annotate: unknown kind": (["annotate", "--from", "{labels}", "--regions", "all"], ["'all'", "suggested"]),
+    "annotate: unknown kind": (["annotate", "--from", "{labels}", "--regions", "none"], ["'none'", "suggested"]),
     "score: no box": (["score", "--against", "{labels}", "--box", "1:2"], ["not a box", "z0:z1,y0:y1,x0:x1"]),
     "score: a box outside": (["score", "--against", "{labels}", "--box", "0:5,:,:"], ["inside 0:4,0:96,0:96"]),
     "score: another shape": (["score", "--against", "{small}"], ["same shape"]),

@@ -43,6 +43,8 @@ def test_suggestions_are_drawn_as_rectangles_over_the_uncertainty(session, patch
     assert tuple(layer.scale) == (50, 4.6, 4.6)
     assert not np.allclose(layer.edge_color[0], layer.edge_color[2])
     assert session.output("uncertainty", "target").visible
+    assert session.viewer.dims.point[0] == 50
+    assert session.viewer.scene.camera.center[1:] == pytest.approx((23.5 * 4.6, 19.5 * 4.6))
 
 
 def test_next_shows_the_patch_with_the_prediction_and_writes_nothing(session, patches):
@@ -265,6 +267,7 @@ def test_the_bare_image_and_back(session, patches):
     assert {layer.name for layer in session.viewer.layers if layer.visible} == {"target"}
     patches.overlays.toggle_bare()
     assert {layer.name for layer in session.viewer.layers if layer.visible} == shown
+    assert session.output("annotations", "target").mode == "paint"
     assert "annotations" in shown
 
 

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 BUTTON = Qt.MouseButton.LeftButton
+PAUSE = 12
+"""Milliseconds before a movement: the canvas drops those that come less than 10 after the last."""
 KEYS = {"Shift": Qt.KeyboardModifier.ShiftModifier, "Alt": Qt.KeyboardModifier.AltModifier}
 
 
@@ -27,7 +31,7 @@ class Hands:
         modifier = Qt.KeyboardModifier.NoModifier
         for name in held:
             modifier |= KEYS[name]
-        QTest.mouseMove(self.canvas, self.canvas.rect().center())
+        self._move(self.canvas.rect().center(), Qt.MouseButton.NoButton)
         QTest.keyClick(self.canvas, getattr(Qt.Key, f"Key_{letter}"), modifier)
         QTest.qWait(1)
 
@@ -43,18 +47,28 @@ class Hands:
 
     def click(self, volume, voxel):
         """Press and release the button at a voxel."""
-        QTest.mouseMove(self.canvas, self.pixel(volume, voxel))
-        QTest.mouseClick(self.canvas, BUTTON, Qt.KeyboardModifier.NoModifier, self.pixel(volume, voxel))
+        point = self.pixel(volume, voxel)
+        self._move(point, Qt.MouseButton.NoButton)
+        QTest.mouseClick(self.canvas, BUTTON, Qt.KeyboardModifier.NoModifier, point)
         QTest.qWait(1)
 
     def stroke(self, volume, voxels: Iterable[Sequence[float]]):
         """Press the button at the first voxel, move over the others, release at the last."""
         points = [self.pixel(volume, voxel) for voxel in voxels]
         none = Qt.KeyboardModifier.NoModifier
-        QTest.mouseMove(self.canvas, points[0])
+        self._move(points[0], Qt.MouseButton.NoButton)
         QTest.mousePress(self.canvas, BUTTON, none, points[0])
         for point in points[1:]:
-            QTest.mouseMove(self.canvas, point)
-            QTest.qWait(1)
+            self._move(point, BUTTON)
         QTest.mouseRelease(self.canvas, BUTTON, none, points[-1])
+        QTest.qWait(1)
+
+    def _move(self, point, held):
+        """Deliver a movement at once: QTest's own goes through the display and may come after the button."""
+        where, none = QPointF(point), Qt.KeyboardModifier.NoModifier
+        event = QMouseEvent(
+            QEvent.Type.MouseMove, where, QPointF(self.canvas.mapToGlobal(point)), Qt.MouseButton.NoButton, held, none
+        )
+        QTest.qWait(PAUSE)
+        QApplication.sendEvent(self.canvas, event)
         QTest.qWait(1)

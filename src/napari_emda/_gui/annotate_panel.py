@@ -84,9 +84,12 @@ class AnnotatePanel(QWidget):
             session.say("There is no project yet: choose your layers in Data.", "note")
             return
         self.patches.watch.beat()
-        self.patches.canvas = canvas_of(session.viewer) or self.patches.canvas
+        self._measure_canvas()
         with session.telling():
             action()
+
+    def _measure_canvas(self) -> None:
+        self.patches.canvas = canvas_of(self._session.viewer) or self.patches.canvas
 
     def _decide(self, decision: Any) -> None:
         """Decide on a patch and go on to the next."""
@@ -249,6 +252,7 @@ class AnnotatePanel(QWidget):
         if isinstance(event, Suggested) and isinstance(job, SuggestJob):
             self.list.forget_icons()
             how = AUDIT if job.audit else job.settings.strategy
+            self._measure_canvas()
             with self._session.telling():
                 self.patches.take(list(event.regions), how, self._session.runner.run)
             self.update_state()

@@ -35,8 +35,9 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
         item.layout.setContentsMargins(0, 2, 4, 8)
         item.showGrid(x=False, y=True, alpha=0.2)
         item.setMouseEnabled(x=False, y=False)
-        item.setYRange(0, 1, padding=0.02)
-        item.addLegend(offset=(-1, -1), labelTextSize="8pt", colCount=3)
+        item.setYRange(0, 1.3, padding=0.02)  # room for the legend
+        item.getAxis("left").setTicks([[(k / 5, f"{k / 5:g}") for k in range(6)]])
+        item.addLegend(offset=(-1, 1), labelTextSize="8pt", colCount=3)
         self.points: dict[str, list[tuple[int, Estimate]]] = {}
 
     def show_rounds(self, done: Sequence[Round]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari.layers import Image, Layer
+from napari.layers import Image
 
 from napari_emda._gui import runs
 from napari_emda._gui.session import Session
@@ -15,7 +15,7 @@ class Overlays:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._hidden: list[Layer] = []
+        self._hidden: list[tuple[Any, str]] = []
         self._overview: str | None = None
 
     def show_overview(self, volume: str, run: str) -> None:
@@ -53,7 +53,7 @@ class Overlays:
                 name=session.called("uncertainty", volume),
                 colormap="inferno",
                 blending="additive",
-                opacity=0.6,
+                opacity=0.4,
                 contrast_limits=(0, 255),
                 multiscale=False,
                 visible=False,
@@ -66,13 +66,19 @@ class Overlays:
         return True
 
     def toggle_bare(self) -> None:
-        """Hide everything of ours that lies over the image; the second time, bring it back."""
+        """Hide everything of ours that lies over the image; the second time, bring it back, tools at hand."""
         viewer = self._session.viewer
-        back = [layer for layer in self._hidden if layer in viewer.layers and not layer.visible]
-        shown = self._session.shown()
-        self._hidden = [] if back else shown
-        for layer in back or shown:
-            layer.visible = bool(back)
+        hidden, self._hidden = [(layer, mode) for layer, mode in self._hidden if layer in viewer.layers], []
+        back = [(layer, mode) for layer, mode in hidden if not layer.visible]
+        for layer, mode in back:
+            layer.visible = True
+            if mode:
+                layer.mode = mode  # napari takes the tools of a hidden layer away
+        if back:
+            return
+        self._hidden = [(layer, str(getattr(layer, "mode", ""))) for layer in self._session.shown()]
+        for layer, _ in self._hidden:
+            layer.visible = False
 
     def forget_hidden(self) -> None:
         """Another patch was chosen, and shows what it needs."""

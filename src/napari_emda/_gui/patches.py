@@ -93,7 +93,21 @@ class Patches:
             self._session.remove_previews(volume)
         self.reload()
         if taken:
-            self.overlays.show_overview(taken[0].volume, run)
+            self._show_overview(taken[0])
+
+    def _show_overview(self, region: Region) -> None:
+        """The whole section of the first patch, with the model's uncertainty, before any patch is chosen."""
+        shape, z = self._session.shape(region.volume), region.voxels.start[0]
+        if len(self._project().targets()) > 1:
+            self._session.show_only(region.volume)
+            self.squares.reveal(region.volume)
+        look_at(
+            self._session.viewer,
+            self._session.place(region.volume),
+            Box((z, 0, 0), (z + 1, *shape[1:])),
+            self.canvas,
+        )
+        self.overlays.show_overview(region.volume, region.run)
 
     # -- going from patch to patch -------------------------------------------------------------------------------
 
