@@ -395,6 +395,14 @@ def test_threshold_and_smallest_object_are_live(dock, predicted):
     assert (job.run, job.volume) == ("001-fake", "target")
 
 
+def test_a_prediction_that_was_there_already_is_shown(qtbot, dock, predicted):
+    dock.session.adopt(predicted)
+    dock.session.viewer.layers.remove("mask target")
+    dock.predict.start.click()  # no block is left to be done, so none is told
+    idle(qtbot, dock)
+    assert dock.session.output("mask", "target").data[1].sum() == 100
+
+
 def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
     dock.session.adopt(predicted)
     export = dock.export

@@ -226,8 +226,17 @@ class PredictPanel(QWidget):
             stopped = not (isinstance(last, Finished) and last.status == "done")
             self._stopped = (ended.run or "", ended.volume or "") if stopped else None
             if ended.volume is not None and self._session.project is not None:
-                self._redraw(ended.volume)
+                self._show_result(ended.run or "", ended.volume)
         self.update_state()
+
+    def _show_result(self, run: str, volume: str) -> None:
+        """What is on disk now, also when all of it had been there before."""
+        mask: Any = self._session.output("mask", volume)
+        if mask is not None and mask.metadata.get("run") == run:
+            self._redraw(volume)
+        else:
+            with self._session.telling():
+                self.show_prediction(run, volume)
 
 
 def refill(box: QComboBox, names: list[str], *, prefer_first: bool = False) -> None:
