@@ -1,13 +1,14 @@
 """Source -> target x method x seed on real volumes, by the command line, at equal optimiser steps.
 
-Protocol P2: VNC and Lucchi binned by 4 in the plane (18.4 and 20 nm a pixel), network of 16 base maps and 3 levels,
-64-pixel patches, batch 8, 1000 steps. Methods learn from all of the source and from the upper half of the target
-(unlabelled); scores are of the target's lower half, 16 rows (64 voxels before binning) between. Target labels are read
-by ``score`` alone.
+    python benchmarks/adaptation.py DATA WORK --jobs 4                   # protocol P2, on CPUs
+    python benchmarks/adaptation.py DATA WORK --protocol p2b --jobs 4    # finer, the default against two others
+    python benchmarks/adaptation.py DATA WORK --protocol gpu             # native resolution, one GPU
+    python benchmarks/adaptation.py DATA WORK --protocol phantom --jobs 4
 
-    python benchmarks/adaptation.py DATA WORK --jobs 4        # DATA holds vnc/ and lucchi/, see docs/benchmarks.md
-
-Runs that WORK holds already are not done again. The table goes to standard output as Markdown.
+DATA holds vnc/ and lucchi/, see docs/benchmarks.md. Methods learn from all of the source and from the upper half of the
+target (unlabelled); scores are of the target's lower half, 64 voxels between. Target labels are read by ``score`` and
+by the choice of the best checkpoint, which nobody can make, alone. Runs that WORK holds already are not done again. The
+table goes to standard output as Markdown.
 """
 
 from __future__ import annotations
@@ -15,31 +16,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import selection
 import tifffile
 
-from napari_emda.data.files import write_tiff
+from napari_emda.compute import settle
+from napari_emda.data.files import open_labels, write_tiff
+from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.data.volume import Box, Domain
+from napari_emda.project import Project
 
-BIN = 4
+Pair = tuple[str, str]
 FILES = {
     "vnc": ("vnc/image.tif", "vnc/mitochondria.tif", (50.0, 4.6, 4.6)),
     "lucchi": ("lucchi/image_every4.tif", "lucchi/mitochondria_every4.tif", (20.0, 5.0, 5.0)),
 }
-PAIRS = [("vnc", "lucchi"), ("lucchi", "vnc")]
-GUARD = 16
-STEPS = 1000
+GUARD = 64
+"""Voxels between what adaptation may look at and what is scored."""
 COLUMNS = (
-    "method", "IoU (mean ± SD)", "per seed", "mean per-section IoU", "average precision", "foreground found / true",
-    "seconds a run",
+    "method", "IoU, selected (mean ± SD)", "per seed", "last", "lost against the best", "mean per-section IoU",
+    "average precision", "foreground found / true", "seconds a run",
 )  # fmt: skip
 
 
@@ -51,116 +58,211 @@ class Row:
     method: str
     settings: tuple[str, ...] = ()
     supervised: bool = False
+    transductive: bool = False
+    longer: int = 1
 
+
+@dataclass(frozen=True)
+class Protocol:
+    """Volumes, resolution, network and length.
+
+    Attributes:
+        pairs: source and target.
+        binning: pixels averaged in the plane.
+        steps: of the optimiser.
+        profile: settings to begin with.
+        settings: on top.
+        rows: names of the rows; all where empty.
+    """
+
+    pairs: tuple[Pair, ...]
+    binning: int
+    steps: int
+    profile: str
+    settings: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+
+
+_REAL = (("vnc", "lucchi"), ("lucchi", "vnc"))
+_FEW = ("source only, weak augmentation", "source only, strong augmentation", "ynet", "auto")
+PROTOCOLS = {
+    "p2": Protocol(_REAL, 4, 1000, "fast", ("patch=64", "base=16", "levels=3", "batch=8")),
+    "p2b": Protocol(_REAL, 2, 2000, "fast", ("patch=128", "base=16", "levels=4", "batch=8"), _FEW),
+    "gpu": Protocol(_REAL, 1, 10_000, "standard"),
+    "phantom": Protocol((("phantom_a", "phantom_b"),), 1, 250, "test"),
+}
 
 ROWS = [
-    Row("source only, weak augmentation", "source_only", ("augmentation=weak",)),
+    Row("source only, weak augmentation", "source_only"),
     Row("source only, strong augmentation", "source_only", ("augmentation=strong",)),
-    Row("source only, weak, target's statistics", "source_only", ("augmentation=weak", "target_statistics=on")),
+    Row("auto", "auto"),
+    Row("adabn (source only, weak, target's statistics)", "adabn"),
     Row("source only, strong, target's statistics", "source_only", ("augmentation=strong", "target_statistics=on")),
-    Row("histogram", "histogram", ("augmentation=weak",)),
-    Row("ynet", "ynet", ("augmentation=weak",)),
-    Row("supervised on the target's upper half", "source_only", ("augmentation=weak",), supervised=True),
+    Row("histogram", "histogram"),
+    Row("fourier", "fourier"),
+    Row("mmd", "mmd"),
+    Row("coral", "coral"),
+    Row("dann", "dann"),
+    Row("ynet", "ynet"),
+    Row("denoising", "denoising"),
+    Row("mean_teacher", "mean_teacher"),
+    Row("supervised on the target's upper half", "source_only", supervised=True),
+    Row("source only, weak, 3 x the steps", "source_only", longer=3),
+    Row("auto, transductive", "auto", transductive=True),
+    Row("damt", "damt"),
+    Row("attention_ynet", "attention_ynet"),
+    Row("style_transfer", "style_transfer"),
 ]
 
 
-def binned(data: Path, work: Path, name: str) -> tuple[Path, Path, int]:
-    """The volume and its labels binned in the plane, as TIFF; and its number of rows."""
-    image, labels, (z, y, x) = FILES[name]
-    paths = work / "data" / f"{name}.tif", work / "data" / f"{name}_labels.tif"
+def binned(data: Path, work: Path, name: str, times: int) -> tuple[Path, Path, int]:
+    """The volume and its labels averaged in the plane, as TIFF; and its number of rows."""
+    paths = work / "data" / f"{name}_{times}.tif", work / "data" / f"{name}_{times}_labels.tif"
     paths[0].parent.mkdir(parents=True, exist_ok=True)
+    if name not in FILES:
+        _write_phantom(paths, name)
+        return *paths, tifffile.TiffFile(paths[0]).series[0].shape[1]
+    image, labels, (z, y, x) = FILES[name]
     for source, path in zip((image, labels), paths, strict=True):
         if path.exists():
             continue
         array = tifffile.imread(data / source).astype(np.float32)
         depth, height, width = array.shape
-        mean = array.reshape(depth, height // BIN, BIN, width // BIN, BIN).mean((2, 4))
+        mean = array.reshape(depth, height // times, times, width // times, times).mean((2, 4))
         small = (mean >= 0.5) if source == labels else mean.round()
-        write_tiff(path, iter(small.astype(np.uint8)), small.shape, np.dtype(np.uint8), (z, y * BIN, x * BIN), "nm")
+        write_tiff(path, iter(small.astype(np.uint8)), small.shape, np.dtype(np.uint8), (z, y * times, x * times), "nm")
     return *paths, tifffile.TiffFile(paths[0]).series[0].shape[1]
+
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _write_phantom(paths: tuple[Path, Path], name: str) -> None:
+    domain: Domain = "source" if name == "phantom_a" else "target"
+    for path, array in zip(paths, phantom((8, 256, 256), domain, 0), strict=True):
+        write_tiff(path, iter(array), array.shape, array.dtype, SPACING, "nm")
 
 
 def emda(*arguments: str | Path) -> dict[str, object]:
     """Run a command and return what it says on its last line."""
     command = [sys.executable, "-m", "napari_emda", *map(str, arguments), "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(data: Path, work: Path, pair: tuple[str, str], row: Row, seed: int) -> dict[str, object]:
+def measure(
+    data: Path, work: Path, name: str, pair: Pair, row: Row, seed: int, settings: tuple[str, ...]
+) -> dict[str, object]:
     """One run: its scores and seconds, from ``result.json`` when it was done before."""
+    protocol = PROTOCOLS[name]
     source, target = pair
-    slug = "-".join([source, target, row.name.replace(" ", "_").replace(",", "").replace("'", ""), str(seed)])
+    slug = "-".join([name, source, target, re.sub(r"[^a-z0-9]+", "_", row.name), str(seed)])
     folder = work / "runs" / slug
     result = folder / "result.json"
     if result.exists():
         return dict(json.loads(result.read_text()))
     shutil.rmtree(folder, ignore_errors=True)
-    image, labels, _ = binned(data, work, target if row.supervised else source)
-    other, truth, rows = binned(data, work, target)
-    upper, lower = f":,0:{rows // 2},:", f":,{rows // 2 + GUARD}:{rows},:"
-    emda("new", folder, "--source", image, labels, "--target", other, "--classes", "background", "mitochondria")
-    settings = ["patch=64", "base=16", "levels=3", "batch=8", f"target_box={upper}", *row.settings]
-    settings += [f"source_box={upper}"] if row.supervised else []
+    image, labels, _ = binned(data, work, target if row.supervised else source, protocol.binning)
+    other, truth, rows = binned(data, work, target, protocol.binning)
+    upper, lower = f":,0:{rows // 2},:", f":,{rows // 2 + GUARD // protocol.binning}:{rows},:"
+    emda("new", folder, "--source", image, labels, "--target", other, "--classes", "background", "structure")
+    settings = (*protocol.settings, *row.settings, *settings, "checkpoints_kept=1000")
+    settings += () if row.transductive else (f"target_box={upper}",)
+    settings += (f"source_box={upper}",) if row.supervised else ()
     flags = [part for setting in settings for part in ("--set", setting)]
+    flags += ["--profile", protocol.profile, "--steps", str(protocol.steps * row.longer), "--seed", str(seed)]
     # the last volume is the target, also where it is the source as well
-    trained = emda("train", folder, "--method", row.method, "--steps", str(STEPS), "--seed", str(seed), *flags)
-    score = emda("score", folder, "--against", truth, "--box", lower)
-    outcome = {**score, "seconds": trained["seconds"], "losses": trained["losses"]}
+    trained = emda("train", folder, "--method", row.method, *flags)
+    checked = ["--against", truth, "--box", lower]
+    score = emda("score", folder, *checked)
+    last = emda("score", folder, *checked, "--checkpoint", "last")
+    command = [sys.executable, __file__, "--best", str(folder), str(trained["run"]), str(truth), lower]
+    best = json.loads(subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD, check=True).stdout)
+    outcome = {**score, "last": last["iou"], **best, **{key: trained[key] for key in ("seconds", "selected_step")}}
+    shutil.rmtree(folder / "runs" / str(trained["run"]) / "candidates", ignore_errors=True)
     result.write_text(json.dumps(outcome))
     return outcome
 
 
-def table(results: dict[tuple[tuple[str, str], Row], list[dict[str, object]]]) -> Iterator[str]:
+def _print_best(folder: str, run: str, labels: str, box: str) -> None:
+    """What is lost by what was selected, by the last and by others, against the best of the models of a run."""
+    settle(1)
+    with Project.open(folder) as project:
+        truth = open_labels(Path(labels)).array
+        rows = selection.evaluate(project, run, truth, Box.parse(box, truth.shape), every=2)
+    print(json.dumps({"choices": selection.summary(rows)}))
+
+
+def table(
+    pairs: Sequence[tuple[str, str]], results: dict[tuple[tuple[str, str], str], list[dict[str, Any]]]
+) -> Iterator[str]:
     """Markdown: mean and standard deviation over the seeds."""
-    for pair in PAIRS:
+    for pair in pairs:
         yield f"\n### {pair[0]} → {pair[1]}\n"
         yield "| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|"
+        known = [results[pair, row.name] for row in ROWS if (pair, row.name) in results]
+        if known:
+            true = known[0][0]["foreground_fraction"]
+            yield f"| all of it is the structure | {true:.3f} |" + " |" * (len(COLUMNS) - 2)
         for row in ROWS:
-            done = results.get((pair, row), [])
-            if done:
-                yield "| " + " | ".join(_cells(row, done)) + " |"
+            if (pair, row.name) in results:
+                yield "| " + " | ".join(_cells(row, results[pair, row.name])) + " |"
 
 
-def _cells(row: Row, done: list[dict[str, object]]) -> list[str]:
-    def values(key: str) -> list[float]:
-        return [float(result[key]) for result in done]  # type: ignore[arg-type]
+def _cells(row: Row, done: list[dict[str, Any]]) -> list[str]:
+    def mean(key: str) -> float:
+        return statistics.mean(float(result[key]) for result in done)
 
-    iou = values("iou")
+    iou = [float(result["iou"]) for result in done]
     spread = f" ± {statistics.stdev(iou):.3f}" if len(iou) > 1 else ""
-    found, true = (statistics.mean(values(key)) for key in ("predicted_fraction", "foreground_fraction"))
+    regret = statistics.mean(result["choices"]["regret selected"] for result in done)
     return [
         row.name,
         f"**{statistics.mean(iou):.3f}**{spread}",
         ", ".join(f"{v:.3f}" for v in iou),
-        f"{statistics.mean(values('section_iou')):.3f}",
-        f"{statistics.mean(values('average_precision')):.3f}",
-        f"{found:.3f} / {true:.3f}",
-        f"{statistics.mean(values('seconds')):.0f}",
+        f"{mean('last'):.3f}",
+        f"{regret:.3f}",
+        f"{mean('section_iou'):.3f}",
+        f"{mean('average_precision'):.3f}",
+        f"{mean('predicted_fraction'):.3f} / {mean('foreground_fraction'):.3f}",
+        f"{mean('seconds'):.0f}",
     ]
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--best"]:
+        _print_best(*sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default="p2")
+    parser.add_argument("--rows", nargs="*", default=[], help="names of rows; all of the protocol's where absent")
+    parser.add_argument("--set", action="append", default=[], help="of every run, as in `train`")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    for name in FILES:
-        binned(arguments.data, arguments.work, name)
-    wanted = [(seed, pair, row) for seed in range(arguments.seeds) for pair in PAIRS for row in ROWS]
-    results: dict[tuple[tuple[str, str], Row], list[dict[str, object]]] = {}
+    protocol = PROTOCOLS[arguments.protocol]
+    for name in {name for pair in protocol.pairs for name in pair}:
+        binned(arguments.data, arguments.work, name, protocol.binning)
+    rows = [row for row in ROWS if row.name in (arguments.rows or protocol.rows or [row.name])]
+    results: dict[tuple[Pair, str], list[dict[str, Any]]] = {}
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        futures = {key: pool.submit(measure, arguments.data, arguments.work, key[1], key[2], key[0]) for key in wanted}
-        for (seed, pair, row), future in futures.items():
+        futures = {
+            (seed, pair, row.name): pool.submit(
+                measure, arguments.data, arguments.work, arguments.protocol, pair, row, seed, tuple(arguments.set)
+            )
+            for row in rows
+            for seed in range(arguments.seeds)
+            for pair in protocol.pairs
+        }
+        for (seed, pair, name), future in futures.items():
             outcome = future.result()
-            print(f"{pair[0]} -> {pair[1]}, {row.name}, seed {seed}: IoU {outcome['iou']:.3f}", file=sys.stderr)
-            results.setdefault((pair, row), []).append(outcome)
-    print("\n".join(table(results)))
+            print(f"{pair[0]} -> {pair[1]}, {name}, seed {seed}: IoU {outcome['iou']:.3f}", file=sys.stderr, flush=True)
+            results.setdefault((pair, name), []).append(outcome)
+    print("\n".join(table(protocol.pairs, results)))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ CRITERIA = ("score", "composite", "solidity_gap", "flip_disagreement", "doubt")
 Row = dict[str, Any]
 
 
-def evaluate(project: Project, run: str, labels: NDArray[Any], box: Box, device: str = "cpu") -> list[Row]:
+def evaluate(
+    project: Project, run: str, labels: NDArray[Any], box: Box, device: str = "cpu", every: int = 1
+) -> list[Row]:
     """The models of a run, each with its IoU.
 
     Args:
@@ -49,6 +51,7 @@ def evaluate(project: Project, run: str, labels: NDArray[Any], box: Box, device:
         labels: (z, y, x) of the target, 0 = background.
         box: where to score.
         device: where to predict.
+        every: look at so many-th of the steps alone, and at the selected ones.
 
     Returns:
         A row per model: ``run``, ``method``, ``kind``, ``step`` and ``iou``. The kinds are ``step`` (with the
@@ -58,7 +61,7 @@ def evaluate(project: Project, run: str, labels: NDArray[Any], box: Box, device:
     target = replace(project.volume(project.target().name), labels=labels, labels_zero="background", annotations=None)
     compute = Compute.choose(device, "32")
     rows = []
-    for step in checkpoint.candidates(folder):
+    for step in checkpoint.candidates(folder)[::-every][::-1]:
         header, method = checkpoint.load_method(checkpoint.candidate(folder, step))
         rows.append({"kind": "step", "step": step, "iou": _iou(method, header, target, box, compute), **header.scores})
     best = sorted(ranked({row["step"]: row for row in rows})[:AVERAGED])

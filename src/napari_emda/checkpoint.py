@@ -40,6 +40,8 @@ class Header(BaseModel):
         pixel_size, unit: at which the network works.
         statistics: grey values by volume name.
         prediction_domain: whose normalisation statistics to predict the target with.
+        flips: whether to average the target's prediction over flipped copies.
+        neighbours: weight of the sections before and after each of the target's.
         step: optimiser steps done.
         validations: label-free scores on the target by step, so far.
         scores: those of this very model; empty where it was not validated.
@@ -58,6 +60,8 @@ class Header(BaseModel):
     unit: str = "nm"
     statistics: dict[str, Statistics] = {}
     prediction_domain: Domain = "source"
+    flips: bool = False
+    neighbours: float = 0.0
     step: int = 0
     validations: dict[int, dict[str, float]] = {}
     scores: dict[str, float] = {}
@@ -187,6 +191,7 @@ def start_from(path: Path, network: UNet) -> None:
         raise JobError(f"'{path}' knows {header.network['classes']} classes, the project has {network.classes}.")
     try:
         network.load_state_dict(method.trained.state_dict())
+        network.absorb_offset()
     except RuntimeError:
         old = ", ".join(f"{key}={value}" for key, value in header.network.items())
         raise JobError(f"The run to start from has another network ({old}): use these settings.") from None

@@ -154,7 +154,7 @@ def train(
     else:
         from napari_emda.methods.base import methods
 
-        method = method or "histogram"
+        method = method or "auto"
         given = {"steps": steps, "seed": seed, "keep": keep, "device": device}
         values = {**parse_assignments(assignments or []), **{k: v for k, v in given.items() if v is not None}}
         cls = methods[method]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,10 @@ class Predictor:
         known = self.header.statistics.get(volume.name)
         return known or measure(volume.at(self.header.pixel_size), seed=self.header.settings.seed)
 
+    def neighbours(self, volume: Volume) -> float:
+        """Weight of each neighbouring section, see `with_neighbours`."""
+        return self.header.neighbours if volume.shape[0] > 1 and volume.domain == "target" else 0.0
+
     def probabilities(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
         """Class probabilities, B x C x H x W float32, of standardised images B x 1 x H x W of any size."""
         stride = self.network.stride
@@ -97,8 +102,16 @@ def _native_range(start: int, stop: int, scale: float, size: int, end: int) -> t
     return min(first, size), min(last, size)
 
 
-def make_tile(view: Resampled, core: Box, halo: int, stride: int) -> Tile:
-    """The tile of a core: its halo ends at the volume, and starts where the network's grid of poolings does."""
+def make_tile(view: Resampled, core: Box, halo: int, stride: int, sections: int = 0) -> Tile:
+    """The tile of a core: its halo ends at the volume, and starts where the network's grid of poolings does.
+
+    Args:
+        view: the volume at the network's pixel size.
+        core: what is kept.
+        halo: pixels seen around it.
+        stride: of the network's grid.
+        sections: seen before and after it.
+    """
     (z0, *low), (z1, *high) = core.start, core.stop
     seen_low = [max(0, (a - halo) // stride * stride) for a in low]
     seen_high = [min(n, b + halo) for b, n in zip(high, view.shape[1:], strict=True)]
@@ -108,13 +121,25 @@ def make_tile(view: Resampled, core: Box, halo: int, stride: int) -> Tile:
     ]
     return Tile(
         core,
-        Box((z0, seen_low[0], seen_low[1]), (z1, seen_high[0], seen_high[1])),
+        Box(
+            (max(0, z0 - sections), seen_low[0], seen_low[1]),
+            (min(view.shape[0], z1 + sections), seen_high[0], seen_high[1]),
+        ),
         Box((z0, native[0][0], native[1][0]), (z1, native[0][1], native[1][1])),
     )
 
 
-def plan(view: Resampled, network: UNet, settings: PredictSettings) -> list[Tile]:
-    """Tiles that cover a volume once: whole sections, several at once, where the memory allows."""
+def plan(view: Resampled, network: UNet, settings: PredictSettings, sections: int = 0) -> list[Tile]:
+    """Tiles that cover a volume once: whole sections, several at once, where the memory allows.
+
+    Tiles of the same place follow each other along z, so that what one sees of the next's sections is computed once.
+
+    Args:
+        view: the volume at the network's pixel size.
+        network: sets halo and memory.
+        settings: the memory, or the side of a block.
+        sections: seen before and after each tile.
+    """
     pixels = int(settings.memory * 2**30 / (network.base * 4 * 8))
     side = settings.block or max(network.stride, int(pixels**0.5))
     depth, *sizes = view.shape
@@ -124,12 +149,12 @@ def plan(view: Resampled, network: UNet, settings: PredictSettings) -> list[Tile
         step = ceil(size / parts / network.stride) * network.stride
         cuts.append([(a, min(a + step, size)) for a in range(0, size, step)])
     area = min(side, sizes[0]) * min(side, sizes[1])
-    sections = max(1, min(depth, pixels // area)) if not settings.block else 1
+    thick = max(1, min(depth, pixels // area)) if not settings.block else 1
     return [
-        make_tile(view, Box((z, y0, x0), (min(z + sections, depth), y1, x1)), network.halo, network.stride)
-        for z in range(0, depth, sections)
+        make_tile(view, Box((z, y0, x0), (min(z + thick, depth), y1, x1)), network.halo, network.stride, sections)
         for y0, y1 in cuts[0]
         for x0, x1 in cuts[1]
+        for z in range(0, depth, thick)
     ]
 
 
@@ -137,6 +162,23 @@ def read_tile(view: Resampled, tile: Tile, statistics: Statistics) -> Tensor:
     """The standardised image of a tile, B x 1 x H x W, one section an entry."""
     image = statistics.standardise(view.read(tile.seen).astype(np.float32, copy=True))
     return torch.from_numpy(image).unsqueeze(1)
+
+
+def with_neighbours(probabilities: Tensor, weight: float) -> Tensor:
+    """Each section's probabilities averaged with those of the sections before and after it.
+
+    The mean is geometric, so that it moves with the logits. The first and the last section stand in for the neighbour
+    that they lack.
+
+    Args:
+        probabilities: of consecutive sections, B x C x H x W.
+        weight: of each neighbour, between 0 and 1/3; the section itself has the rest of 1.
+    """
+    if not weight:
+        return probabilities
+    logs = probabilities.clamp_min(1e-6).log_()
+    before, after = torch.cat([logs[:1], logs[:-1]]), torch.cat([logs[1:], logs[-1:]])
+    return ((1 - 2 * weight) * logs + weight * (before + after)).softmax(1)
 
 
 def finish_tile(view: Resampled, tile: Tile, probabilities: Tensor) -> Tensor:
@@ -188,11 +230,18 @@ def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
     """Probabilities of the foreground classes in one box of one section, uint8 (C - 1, rows, columns)."""
     view = volume.at(predictor.header.pixel_size)
     core = view.box_of(box)
-    tile = make_tile(view, core, predictor.network.halo, predictor.network.stride)
+    weight = predictor.neighbours(volume)
+    tile = make_tile(view, core, predictor.network.halo, predictor.network.stride, sections=int(weight > 0))
     tile = Tile(core, tile.seen, box)
     image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
-    probabilities = predictor.probabilities(image, predictor.domain_of(volume))
-    return foreground_bytes(finish_tile(view, tile, probabilities))[0]
+    probabilities = with_neighbours(predictor.probabilities(image, predictor.domain_of(volume)), weight)
+    return foreground_bytes(finish_tile(view, tile, _core_of(tile, probabilities)))[0]
+
+
+def _core_of(tile: Tile, sections: Tensor) -> Tensor:
+    """Of all sections seen, those that are kept."""
+    first = tile.core.start[0] - tile.seen.start[0]
+    return sections[first : first + tile.core.shape[0]]
 
 
 class Prediction:
@@ -282,14 +331,16 @@ def predict(predictor: Predictor, volume: Volume, settings: PredictSettings, fol
         TileDone after each block is on disk, Saved at the end.
     """
     view = volume.at(predictor.header.pixel_size)
-    tiles = plan(view, predictor.network, settings)
+    flips, weight = _asked(predictor, volume, settings)
+    tiles = plan(view, predictor.network, settings, sections=int(weight > 0))
     classes = len(predictor.header.classes)
     prediction = Prediction(folder, volume.name)
     head = {
         "model": predictor.header.model,
         "tiles": len(tiles),
         "first": list(tiles[0].core.bounds),
-        "flips": settings.flips,
+        "flips": flips,
+        "neighbours": weight,
         "uncertainty": settings.uncertainty,
         "shape": list(volume.shape),
     }
@@ -313,16 +364,20 @@ def _predict_tiles(
     if not left:
         return
     statistics, domain = predictor.statistics_of(view.volume), predictor.domain_of(view.volume)
+    flips, weight = _asked(predictor, view.volume, settings)
     write = prediction.writer(uncertainty=settings.uncertainty)
-    images = prefetched(lambda i: read_tile(view, tiles[left[i]], statistics), 0, len(left), ahead=2)
+    fresh = _unseen([tiles[index] for index in left])
+    images = prefetched(lambda i: read_tile(view, fresh[i], statistics), 0, len(left), ahead=2)
+    sections = torch.zeros(0)
     with ThreadPoolExecutor(1, "write") as writer:
         waiting: tuple[int, Future[None]] | None = None
         try:
             for index, image in zip(left, images, strict=True):
-                on_device = image.to(predictor.compute.device)
-                result = finish_tile(
-                    view, tiles[index], predictor.probabilities(on_device, domain, flips=settings.flips)
-                )
+                new = predictor.probabilities(image.to(predictor.compute.device), domain, flips=flips)
+                known = tiles[index].seen.shape[0] - len(new)
+                sections = torch.cat([sections[len(sections) - known :], new]) if known else new
+                result = _core_of(tiles[index], with_neighbours(sections, weight))
+                result = finish_tile(view, tiles[index], result)
                 values = np.moveaxis(foreground_bytes(result), 0, 1)
                 doubt = to_bytes(entropy(result)) if settings.uncertainty else None
                 if waiting is not None:
@@ -334,3 +389,21 @@ def _predict_tiles(
                 yield waiting[0]
         finally:
             images.close()
+
+
+def _asked(predictor: Predictor, volume: Volume, settings: PredictSettings) -> tuple[bool, float]:
+    """Whether to average over flips, and the weight of the neighbouring sections."""
+    flips = predictor.header.flips if settings.flips == "auto" else settings.flips == "on"
+    return flips, predictor.neighbours(volume) if settings.neighbours else 0.0
+
+
+def _unseen(tiles: list[Tile]) -> list[Tile]:
+    """The tiles, each without the sections that the one before it has seen at the same place."""
+    fresh = tiles[:1]
+    for before, tile in pairwise(tiles):
+        (z0, y0, x0), stop = tile.seen.start, tile.seen.stop
+        same = before.seen.start[1:] == (y0, x0) and before.seen.stop[1:] == stop[1:]
+        if same and before.seen.start[0] <= z0 < before.seen.stop[0] < stop[0]:
+            z0 = before.seen.stop[0]
+        fresh.append(replace(tile, seen=Box((z0, y0, x0), stop)))
+    return fresh

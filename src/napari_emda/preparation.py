@@ -41,6 +41,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         volumes,
         settings.patch,
         settings.batch,
+        source_batches=cls.source_batches,
         pixel_size=settings.pixel_size,
         seed=settings.seed,
         boxes={"source": settings.source_box, "target": settings.target_box},
@@ -66,6 +67,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
     )
     torch.manual_seed(seed_of(settings.seed, 0))
     method = header.build(context)
+    header = header.model_copy(update={"flips": method.finish.flips})
     if start is not None:
         checkpoint.start_from(start, method.network)
     compute = Compute.choose(settings.device, settings.precision)
@@ -94,7 +96,7 @@ def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
     if cls.needs_annotations and not sampler.labelled("target"):
         raise JobError(
             f"{cls.name} learns from annotated patches of the target and there are none: annotate some first, or "
-            "choose a method that needs none, such as histogram."
+            "choose a method that needs none, such as auto."
         )
 
 

@@ -232,10 +232,17 @@ class TrainSettings(Settings):
 
 
 # Strong augmentation pays in long trainings; within a thousand steps it cost 0.03 to 0.08 IoU on the phantom and on
-# VNC -> Lucchi (docs/benchmarks.md).
+# VNC -> Lucchi (docs/benchmarks.md), and larger learning rates paid.
 PROFILES: dict[str, dict[str, Any]] = {
     "test": {"steps": 250, "patch": 64, "base": 8, "levels": 3, "save_every": 50, "augmentation": "weak"},
-    "fast": {"steps": 1000, "patch": 128, "base": 16, "levels": 3, "augmentation": "weak"},
+    "fast": {
+        "steps": 1000,
+        "patch": 128,
+        "base": 16,
+        "levels": 3,
+        "augmentation": "weak",
+        "learning_rate": 3e-3,
+    },
     "standard": {"steps": 10_000, "patch": 256, "base": 32, "levels": 4, "save_every": 500},
 }
 
@@ -244,7 +251,16 @@ class PredictSettings(Settings):
     """How a volume is segmented in blocks."""
 
     uncertainty: bool = Field(True, description="Also write the entropy of the prediction.")
-    flips: bool = Field(False, description="Average over four flipped copies: slower, a little better.")
+    flips: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Average over four flipped copies: four times slower, a little better; 'auto' does so for methods "
+        "that ask for it.",
+    )
+    neighbours: bool = Field(
+        True,
+        description="Where the method asks for it, average each section with those before and after it.",
+        json_schema_extra=_ADVANCED,
+    )
     block: int = Field(
         0,
         ge=0,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_emda import checkpoint, selection
+from napari_emda.calibration import Probe, calibrate
 from napari_emda.checkpoint import CHECKPOINT, SELECTED, Header
 from napari_emda.compute import Compute
 from napari_emda.data.augment import Augmentation
@@ -21,6 +22,7 @@ from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Saved, Validated
 from napari_emda.methods.base import Method
 from napari_emda.nn.unet import UNet, measure_statistics
+from napari_emda.predict import Predictor
 from napari_emda.validation import Validator, validation_steps
 
 _STATISTICS_BATCHES = 20
@@ -188,9 +190,9 @@ class Training:
         finish = method.finish
         if finish.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
-            look = Look(_TILES if thorough else _FEWER_TILES, self.settings.patch, finish.flips and thorough)
+            probe = Probe(_TILES if thorough else _FEWER_TILES, self.settings.patch, finish.flips and thorough)
             prior = self.sampler.prior("source", method.network.classes)
-            self.neighbours = calibrate(predictor, self.sampler.places("target"), prior, finish, look)
+            self.neighbours = calibrate(predictor, self.sampler.places("target"), prior, finish, probe)
 
     def _header(self, step: int) -> Header:
         domain = "target" if self.measures_target() else self.header.prediction_domain
@@ -210,8 +212,8 @@ class Training:
     # -- knowing when to stop ------------------------------------------------------------------------------------
 
     def validation_due(self, step: int) -> bool:
-        """Whether the model of this step is to be scored and was not yet."""
-        return step in self.validated_at and step not in self.header.validations
+        """Whether the model of this step is to be scored."""
+        return step in self.validated_at
 
     def validate(self, step: int) -> Iterator[Event]:
         """Score the model on the target, without labels, if that is due, and keep it if it is good."""
@@ -271,8 +273,8 @@ def _unchanged_statistics(network: torch.nn.Module) -> Iterator[None]:
 
 
 def _part(index: int, count: int, patches: Any) -> Any:
-    """The ``index``-th of so many parts of a sequence, as equal as can be."""
-    return patches[len(patches) * index // count : len(patches) * (index + 1) // count]
+    """The ``index``-th of so many parts of a sequence, as equal as can be, the larger ones first."""
+    return patches[-(-len(patches) * index // count) : -(-len(patches) * (index + 1) // count)]
 
 
 def _cut(part: Any, tensor: Tensor) -> Tensor:

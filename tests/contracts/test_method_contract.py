@@ -163,4 +163,8 @@ def test_what_predicts_is_a_unet_that_another_run_can_start_from(name, volumes, 
     checkpoint.start_from(training.path, network)
     x = torch.randn(1, 1, 32, 32)
     old, new = (Predictor(net, training.header, training.compute) for net in (training.method.predictor, network))
-    assert torch.equal(old.probabilities(x, "target"), new.probabilities(x, "target"))
+    old_p, new_p = old.probabilities(x, "target"), new.probabilities(x, "target")
+    if training.method.predictor.offset.any():  # now part of the head's bias, which rounds elsewhere
+        torch.testing.assert_close(new_p, old_p, rtol=0, atol=0.01)
+    else:
+        assert torch.equal(new_p, old_p)

@@ -17,7 +17,7 @@ from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
 JOBS = [
     TrainJob(project="p", method="ynet", method_settings={"reconstruction": 0.2}, settings=TrainSettings(steps=7)),
     TrainJob(project="p", method="", resume="001-ynet"),
-    PredictJob(project="p", run="001-a", volume="v", out="x.tif", settings=PredictSettings(flips=True)),
+    PredictJob(project="p", run="001-a", volume="v", out="x.tif", settings=PredictSettings(flips="on")),
     SuggestJob(project="p", settings=QuerySettings(strategy="random", count=3)),
     ExportJob(project="p", what="mask", to="m.tif", threshold=0.3),
     ScoreJob(project="p", against="labels.tif", box="0:1,:,:"),

@@ -111,7 +111,7 @@ def test_blocks_agree_with_the_whole(shape, block, tmp_path):
 
 @pytest.mark.parametrize("shape", SIZES)
 @pytest.mark.parametrize("block", [0, 40])
-@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("flips", ["off", "on"])
 def test_a_network_that_does_nothing_reproduces_the_image(shape, block, flips, tmp_path):
     image = normal(shape)
     probabilities, *_ = predicted(predictor(Identity()), volume(image), tmp_path, block=block, flips=flips)
@@ -299,7 +299,7 @@ def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
     predicted(predictor(Identity()), target, tmp_path, **values)
     other = predictor(Identity(), step=2 if change == "step" else 1)
     if change != "step":
-        values[change] = change == "flips"
+        values[change] = "on" if change == "flips" else False
     assert not Prediction(tmp_path, "v").complete("2")
     *_, tiles = predicted(other, target, tmp_path, **values)
     assert tiles > 1
@@ -317,7 +317,7 @@ def test_a_crash_while_starting_anew_leaves_no_word_for_the_old_tiles(tmp_path, 
     predicted(predictor(Identity()), target, tmp_path)
     monkeypatch.setattr(zarr, "open_group", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        predicted(predictor(Identity()), target, tmp_path, flips=True)
+        predicted(predictor(Identity()), target, tmp_path, flips="on")
     assert not Prediction(tmp_path, "v").complete("1")
 
 

@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 CATALOGUE = {
     "methods": [
         {
-            "name": "histogram",
+            "name": "auto",
             "summary": "Borrows the target's grey values.",
             "domains": ["source", "target"],
             "needs_annotations": False,

@@ -172,6 +172,7 @@ def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, pr
     ]
     assert all(tuple(layer.scale) == (50, 4.6, 4.6) for layer in dock.session.viewer.layers)
     assert dock.annotate.list.count() == 1
+    assert dock.drawers["Annotate"].isExpanded()
     assert [layer.name for layer in dock.data.source.layers()] == ["source", "target"]
 
 
@@ -180,7 +181,7 @@ def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, pr
 
 def test_the_forms_give_the_settings(ready):
     train = ready.train
-    assert train.method.currentText() == "histogram"
+    assert train.method.currentText() == "auto"
     assert train.sentence.text() == "Borrows the target's grey values."
     assert train.settings().profile == "fast"
     train.main.set_values({"profile": "test"})

@@ -54,6 +54,7 @@ def make_project(dock, folder, wait):
 
 def train(dock, steps=30, **settings):
     """Press *Start* with the smallest network and patches."""
+    dock.train.method.setCurrentText("histogram")
     dock.train.main.set_values({"profile": "test"})
     dock.train.main.set_values({"steps": steps})
     small = {"patch": 32, "batch": 2, "validations": 0, "save_every": 10, "report_every": 5}

@@ -22,7 +22,7 @@ from napari_emda.jobs import TrainJob
 from napari_emda.settings import PROFILES, TrainSettings
 from napari_emda.verdict import BASELINE, missing
 
-DEFAULT_METHODS = ("histogram", "ynet", "source_only")
+DEFAULT_METHODS = ("auto", "source_only")
 VIEW_SECONDS = 0.7
 _IN_SIGHT = ("steps", "profile")
 

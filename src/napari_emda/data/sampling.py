@@ -91,8 +91,16 @@ def measure(view: Resampled, box: Box | None = None, seed: int = 0) -> Statistic
 
 
 @dataclass(frozen=True)
-class _Place:
-    """One volume of a domain: where patches may lie and where its labels are."""
+class Place:
+    """One volume of a domain: where patches may lie and where its labels are.
+
+    Attributes:
+        view: the volume at the common pixel size.
+        statistics: of its grey values.
+        box: patches lie inside, in the view's pixels.
+        positions: labelled pixels by class, at most 200 000 in all.
+        counts: labelled pixels by class.
+    """
 
     view: Resampled
     statistics: Statistics
@@ -112,6 +120,7 @@ class PatchSampler:
         volumes: one or more, of one or both domains.
         patch: side in pixels.
         batch: patches a domain and step.
+        source_batches: how many times as many the source gives.
         pixel_size: common in-plane pixel size in the volumes' unit; 0 takes the coarsest.
         boxes: part of the volumes of a domain to draw from, in voxels; all where absent.
         seed: the batch is a function of it, the rank and the step.
@@ -128,15 +137,17 @@ class PatchSampler:
         patch: int,
         batch: int,
         *,
+        source_batches: int = 1,
         pixel_size: float = 0,
         boxes: dict[Domain, str] | None = None,
         seed: int = 0,
         rank: int = 0,
         memory: int = MEMORY,
     ) -> None:
-        self.patch, self.batch_size, self.seed, self.rank = patch, batch, seed, rank
+        self.patch, self.seed, self.rank = patch, seed, rank
+        self.sizes: dict[Domain, int] = {"source": batch * source_batches, "target": batch}
         self.pixel_size = pixel_size or common_pixel_size(list(volumes))
-        self._places: dict[Domain, list[_Place]] = {}
+        self._places: dict[Domain, list[Place]] = {}
         for volume in volumes:
             box = Box.parse((boxes or {}).get(volume.domain, ""), volume.shape)
             place = self._place(volume, box, memory // len(volumes))
@@ -151,6 +162,10 @@ class PatchSampler:
     def statistics(self) -> dict[str, Statistics]:
         """Grey-value statistics by volume name."""
         return {place.view.volume.name: place.statistics for places in self._places.values() for place in places}
+
+    def places(self, domain: Domain) -> tuple[Place, ...]:
+        """Where a domain's patches come from; none when it is not there."""
+        return tuple(self._places.get(domain, ()))
 
     def quantiles(self, domain: Domain) -> NDArray[np.float64]:
         """Mean of the standardised quantiles over the volumes of a domain, 513 values."""
@@ -177,7 +192,7 @@ class PatchSampler:
         """Whether any labelled pixel of a domain is not background."""
         return any(key > 0 for place in self._places.get(domain, []) for key in place.positions)
 
-    def _place(self, volume: Volume, native: Box, memory: int) -> _Place:
+    def _place(self, volume: Volume, native: Box, memory: int) -> Place:
         view = volume.at(self.pixel_size)
         box = view.box_of(native)
         if min(box.shape[1:]) < self.patch:
@@ -188,7 +203,7 @@ class PatchSampler:
                 f"{self.pixel_size:g} {volume.unit}, smaller than one {self.patch}-pixel patch. {remedy}."
             )
         view = view.in_memory(memory)
-        return _Place(view, measure(view, box, self.seed), box, *_label_positions(view, box, self.seed))
+        return Place(view, measure(view, box, self.seed), box, *_label_positions(view, box, self.seed))
 
     def batch(self, step: int) -> Batch:
         """The patches of a step, on the CPU."""
@@ -202,17 +217,18 @@ class PatchSampler:
         rng = np.random.default_rng([self.seed, self.rank, step, domain == "target", balanced])
         places = self._places[domain]
         weights = np.array([place.box.size for place in places], dtype=float)
-        images = np.empty((self.batch_size, 1, self.patch, self.patch), np.float32)
-        labels = np.empty((self.batch_size, self.patch, self.patch), np.int64)
-        for i in range(self.batch_size):
+        size = self.sizes[domain]
+        images = np.empty((size, 1, self.patch, self.patch), np.float32)
+        labels = np.empty((size, self.patch, self.patch), np.int64)
+        for i in range(size):
             place = places[rng.choice(len(places), p=weights / weights.sum())]
-            box = self._box(place, rng, labelled=balanced and i < (self.batch_size + 1) // 2)
+            box = self._box(place, rng, labelled=balanced and i < (size + 1) // 2)
             images[i] = place.statistics.standardise(place.view.read(box).astype(np.float32, copy=True))
             labels[i] = place.view.read_labels(box)[0]
         image = torch.from_numpy(images)
         return Patches(image, torch.from_numpy(labels), image)
 
-    def _box(self, place: _Place, rng: np.random.Generator, *, labelled: bool) -> Box:
+    def _box(self, place: Place, rng: np.random.Generator, *, labelled: bool) -> Box:
         low, high = np.array(place.box.start), np.array(place.box.stop)
         keys = sorted(place.positions)
         if place.view.volume.domain == "source":

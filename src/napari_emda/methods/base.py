@@ -59,6 +59,27 @@ class Translator:
     stride: int
 
 
+@dataclass(frozen=True)
+class Finish:
+    """What a method asks for beside its network's answer on the target.
+
+    Attributes:
+        flips: average over flipped copies.
+        neighbours: average each section with its neighbours, as far as these agree.
+        shares: how much of the way the classes' shares are moved to those of the source, 0 to 1
+            (`napari_emda.calibration`).
+    """
+
+    flips: bool = False
+    neighbours: bool = False
+    shares: float = 0.0
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything of it must be measured on the target."""
+        return self.neighbours or self.shares > 0
+
+
 class Method(nn.Module):
     """Base of all methods.
 
@@ -76,6 +97,8 @@ class Method(nn.Module):
     """Which volumes must be there."""
     architecture: ClassVar[dict[str, Any]] = {}
     """What the method demands of the network, whatever the settings say."""
+    source_batches: ClassVar[int] = 1
+    """Batches of the source in a step."""
     needs_annotations: ClassVar[bool] = False
     """Whether some of the target must be annotated."""
 
@@ -107,6 +130,11 @@ class Method(nn.Module):
     def translator(self) -> Translator | None:
         """What gives one volume the look of the other, to be shown; most methods have none."""
         return None
+
+    @property
+    def finish(self) -> Finish:
+        """What is done with the network's answer on the target; nothing here."""
+        return Finish()
 
     @property
     def trained(self) -> UNet:

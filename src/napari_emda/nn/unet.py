@@ -171,6 +171,8 @@ class UNet(nn.Module):
         self.encoder = Encoder(1, base, levels, dropout)
         self.decoder = Decoder(base, levels, attention=attention)
         self.head = nn.Conv2d(base, classes, 1)
+        self.offset: Tensor
+        self.register_buffer("offset", torch.zeros(classes))
         _initialise(self)
 
     @property
@@ -194,13 +196,20 @@ class UNet(nn.Module):
         return maps
 
     def decode(self, maps: list[Tensor]) -> Tensor:
-        """Encoder maps to logits B x C x H x W."""
+        """Encoder maps to logits B x C x H x W; in evaluation with ``offset``, see `napari_emda.calibration`."""
         logits: Tensor = self.head(self.decoder(maps))
-        return logits
+        return logits if self.training else logits + self.offset.view(1, -1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """B x 1 x H x W, standardised, to logits B x C x H x W."""
         return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def absorb_offset(self) -> None:
+        """Make ``offset`` part of what is learnt: logits in evaluation stay, training goes on from them."""
+        assert self.head.bias is not None
+        self.head.bias += self.offset
+        self.offset.zero_()
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,0 +1,47 @@
+"""The default: what has paid on real pairs of volumes, put together."""
+
+from pydantic import Field
+
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import Batch
+from napari_emda.methods.base import Finish, methods
+from napari_emda.methods.histogram import Histogram
+
+
+@methods.register("auto")
+class Auto(Histogram):
+    """Puts together what has paid on real data: a good first choice for any target.
+
+    Two batches of the source a step, every second patch with the target's grey values (`histogram`); the target's own
+    normalisation statistics (`adabn`); decisions calibrated so that the target's class shares come near the source's
+    (`napari_emda.calibration`); predictions averaged over flips and, as far as they agree, over neighbouring sections.
+    """
+
+    source_batches = 2
+
+    class Settings(Histogram.Settings):
+        """Settings of the default."""
+
+        shares: float = Field(
+            0.75,
+            ge=0,
+            le=1,
+            description="How far the target's class shares are moved towards the source's: 1 where both hold as much "
+            "of each class, 0 where nothing is known.",
+            json_schema_extra={"step": 0.05},
+        )
+        flips: bool = Field(True, description="Average predictions over four flipped copies.")
+        neighbours: bool = Field(
+            True, description="Average predictions with those of neighbouring sections, as far as they agree."
+        )
+
+    @property
+    def finish(self) -> Finish:
+        """As the settings say."""
+        return Finish(self.settings.flips, self.settings.neighbours, self.settings.shares)
+
+    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
+        """As histogram matching; a target that nobody annotated takes no part in a step."""
+        if not self.context.annotated:
+            batch = {domain: patches for domain, patches in batch.items() if domain == "source"}
+        return super().prepare(batch, augment, progress)

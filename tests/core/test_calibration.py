@@ -1,0 +1,186 @@
+"""Class shares and neighbouring sections, against scikit-learn, SciPy and sorting."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import correlate1d
+from scipy.special import log_softmax
+from scipy.stats import gmean
+from sklearn.metrics import cohen_kappa_score
+
+from napari_emda.calibration import LARGEST_OFFSET, WEIGHT, Probe, agreement, between, calibrate, offsets
+from napari_emda.checkpoint import Header
+from napari_emda.compute import Compute
+from napari_emda.data.sampling import PatchSampler
+from napari_emda.data.volume import Volume
+from napari_emda.events import TileDone
+from napari_emda.methods.base import Finish
+from napari_emda.nn.unet import UNet
+from napari_emda.predict import Prediction, Predictor, predict, with_neighbours
+from napari_emda.settings import PredictSettings, TrainSettings
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+class Brightness(UNet):
+    """Says that what is brighter than 1 is class 1."""
+
+    def __init__(self):
+        super().__init__(2, base=8)
+        self.seen = 0
+
+    def encode(self, x):
+        self.seen += len(x)
+        return [x]
+
+    def decode(self, maps):
+        logit = 1.5 * (maps[0] - 1)
+        return torch.cat([-logit / 2, logit / 2], 1) + self.offset.view(1, -1, 1, 1)
+
+
+def predictor(neighbours=0.0):
+    settings = TrainSettings.for_profile("test")
+    header = Header(
+        method="auto", settings=settings, classes=("background", "x"), network={}, pixel_size=4.0,
+        neighbours=neighbours, prediction_domain="target",
+    )  # fmt: skip
+    return Predictor(Brightness(), header, Compute.choose("cpu", "32"))
+
+
+def target(image):
+    return Volume("v", image, "target", (50.0, 4.0, 4.0))
+
+
+# -- shares ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5])
+def test_with_two_classes_the_most_probable_share_of_pixels_is_taken(share):
+    logs = log_softmax(normal(5000, 2), axis=1).astype(np.float32)
+    chosen = (logs + offsets(logs, (1 - share, share))).argmax(1)
+    ranks = np.argsort(logs[:, 1] - logs[:, 0])
+    assert set(np.flatnonzero(chosen)) == set(ranks[-int(chosen.sum()) :])
+    assert chosen.mean() == pytest.approx(share, abs=1e-3)
+
+
+def test_with_several_classes_every_share_fits():
+    logs = log_softmax(normal(20_000, 4) * 2, axis=1).astype(np.float32)
+    shares = (0.6, 0.25, 0.05, 0.1)
+    chosen = (logs + offsets(logs, shares)).argmax(1)
+    np.testing.assert_allclose(np.bincount(chosen) / len(logs), shares, atol=0.01)
+
+
+def test_what_the_network_is_sure_of_is_not_turned_over():
+    logs = log_softmax(np.tile(np.float32([20, 0]), (100, 1)), axis=1)
+    found = offsets(logs, (0.5, 0.5))
+    assert abs(found).max() == LARGEST_OFFSET
+    assert not (logs + found).argmax(1).any()
+
+
+def test_shares_move_along_the_geometric_mean():
+    found, wished = (0.9, 0.1), (0.96, 0.04)
+    np.testing.assert_allclose(between(found, wished, 0), found)
+    np.testing.assert_allclose(between(found, wished, 1), wished)
+    middle = gmean([found, wished])
+    np.testing.assert_allclose(between(found, wished, 0.5), middle / middle.sum())
+    assert between((1.0, 0.0), wished, 0.5).min() > 0
+
+
+# -- neighbours --------------------------------------------------------------------------------------------------
+
+
+def test_agreement_is_cohens_kappa():
+    first, other = np.random.default_rng(0).integers(0, 3, (2, 500))
+    second = np.where(np.arange(500) % 3, first, other)
+    assert agreement(np.stack([first, second]), 3) == pytest.approx(cohen_kappa_score(first, second))
+    assert agreement(np.zeros((2, 9), int), 2) == 0
+
+
+def test_sections_are_averaged_as_a_filter_of_three_averages_logits():
+    logits = normal(6, 3, 5, 7)
+    expected = correlate1d(logits, [0.2, 0.6, 0.2], axis=0, mode="nearest")
+    made = with_neighbours(torch.from_numpy(logits).softmax(1), 0.2)
+    torch.testing.assert_close(made, torch.from_numpy(expected).softmax(1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"block": 32}, {"memory": 0.05}])
+def test_blocks_are_averaged_as_the_whole_and_no_section_is_computed_for_each_neighbour(settings, tmp_path):
+    image = normal(9, 90, 70)
+    made = predictor(neighbours=0.2)
+    events = list(predict(made, target(image), PredictSettings(flips="off", **settings), tmp_path))
+    standard = (image - image.mean()) / image.std()
+    logits = correlate1d(1.5 * (standard - 1), [0.2, 0.6, 0.2], axis=0, mode="nearest")
+    stored = Prediction(tmp_path, "v").probabilities[0].astype(float) / 255
+    np.testing.assert_allclose(stored, 1 / (1 + np.exp(-logits)), atol=0.01)
+    places = {event.box[2:] for event in events if isinstance(event, TileDone)}
+    assert made.network.seen <= len(places) * (len(image) + 2)  # the last tile of a place may see two again
+
+
+def test_a_prediction_that_was_stopped_goes_on_with_its_neighbours(tmp_path):
+    volume, settings = target(normal(8, 64, 64)), PredictSettings(flips="off", block=32)
+    list(predict(predictor(0.2), volume, settings, tmp_path / "whole"))
+    begun = predict(predictor(0.2), volume, settings, tmp_path / "stopped")
+    for _ in range(5):
+        next(begun)
+    begun.close()
+    list(predict(predictor(0.2), volume, settings, tmp_path / "stopped"))
+    whole, stopped = (Prediction(tmp_path / name, "v").probabilities[:] for name in ("whole", "stopped"))
+    assert np.array_equal(whole, stopped)
+
+
+# -- both on a target --------------------------------------------------------------------------------------------
+
+
+def calibrated(image, finish, prior=(0.9, 0.1)):
+    made = predictor()
+    sampler = PatchSampler([target(image)], 32, 1)
+    weight = calibrate(made, sampler.places("target"), prior, finish, Probe(64, 32, flips=False))
+    return made, weight
+
+
+def test_sections_that_resemble_each_other_are_averaged_and_independent_images_are_not():
+    finish = Finish(neighbours=True)
+    section = normal(1, 96, 96)
+    assert calibrated(np.repeat(section, 8, axis=0), finish)[1] == WEIGHT
+    assert calibrated(normal(8, 96, 96), finish)[1] == 0
+    assert calibrated(section, Finish())[1] == 0
+
+
+def test_the_target_gets_the_shares_of_the_source(tmp_path):
+    volume = target(normal(8, 96, 96))
+    made, _ = calibrated(volume.image, Finish(shares=1.0))
+    list(predict(made, volume, PredictSettings(flips="off"), tmp_path))
+    stored = Prediction(tmp_path, "v").probabilities[0]
+    assert (stored > 127).mean() == pytest.approx(0.1, abs=0.01)
+    plain = (volume.image > 1).mean()
+    assert plain == pytest.approx(0.16, abs=0.01)
+    assert not calibrated(volume.image, Finish(shares=1.0), prior=())[0].network.offset.any()
+
+
+def test_the_source_is_left_alone():
+    source = replace(target(normal(3, 40, 40)), domain="source")
+    assert predictor(0.2).neighbours(source) == 0
+    assert predictor(0.2).neighbours(target(normal(1, 40, 40))) == 0
+
+
+# -- in the network ----------------------------------------------------------------------------------------------
+
+
+def test_the_offset_counts_in_evaluation_alone_and_can_be_absorbed():
+    network, x = UNet(2, base=8, dropout=0.0).eval(), torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        plain = network(x)
+        network.offset.copy_(torch.tensor([0.0, 1.5]))
+        moved = network(x)
+        torch.testing.assert_close(moved - plain, torch.tensor([0.0, 1.5]).view(1, 2, 1, 1).expand_as(plain))
+        maps = network.encode(x)
+        learning = deepcopy(network).train()
+        assert torch.equal(learning.decode(maps), deepcopy(network).train().head(learning.decoder(maps)))
+        network.absorb_offset()
+        torch.testing.assert_close(network(x), moved)
+    assert not network.offset.any()
