@@ -23,6 +23,7 @@ GAIN = 0.02
 """Gain in IoU over two rounds below which another one is unlikely to pay."""
 
 Counts = NDArray[np.int64]
+Score = Callable[[Counts], NDArray[np.float64]]
 
 
 def confusion(predicted: NDArray[np.uint8], annotated: NDArray[np.uint8], classes: int) -> Confusion:
@@ -76,7 +77,7 @@ class Estimate:
         return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
 
 
-def estimate(confusions: Sequence[Confusion], score: Callable[[Counts], NDArray[np.float64]]) -> Estimate:
+def estimate(confusions: Sequence[Confusion], score: Score) -> Estimate:
     """A score over patches, with a bootstrap interval over the patches.
 
     Patches, not voxels, are drawn again, since voxels of one patch are alike. The percentiles are expanded for small

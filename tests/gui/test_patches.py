@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import zarr
 from napari.layers import Labels
 
 from napari_emda._gui.patches import Patches
@@ -341,6 +342,36 @@ def test_patches_may_begin_with_nothing_or_with_other_labels(start, session, pat
     patches.next()
     shown = np.asarray(session.output("annotations", "target").data[1])
     assert np.array_equal(shown, np.where(labels[1] > 0, 2, 0) if start == "labels" else np.zeros((48, 40)))
+
+
+def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, arrays):
+    image, labels = arrays
+    with Project.create(tmp_path / "three", ("background", "mitochondria", "membranes")) as made:
+        labels = labels.copy()
+        labels[:, 30:34] = 2
+        made.add_volume(
+            made.store("s", image), "source", labels=made.store("l", labels), name="source", spacing=(50, 4.6, 4.6)
+        )
+        made.add_volume(made.store("t", image), "target", name="target", spacing=(50, 4.6, 4.6))
+        run = made.new_run("histogram")
+        (run / "checkpoint.safetensors").touch()
+        values = np.zeros((2, *image.shape), np.uint8)
+        values[0, :, 2:6], values[1, :, 8:12] = 200, 220
+        zarr.open_group(run / "probabilities.zarr", mode="a")
+        zarr.create_array(run / "probabilities.zarr" / "target", data=values)
+        session.adopt(made)
+        patches = Patches(session)
+        patches.open()
+        patches.take(REGIONS[:1], "entropy", run.name)
+        patches.next()
+        layer = session.output("annotations", "target")
+        assert np.unique(np.asarray(layer.data[1, :16, :16])).tolist() == [0, 2, 3]
+        patches.paint.select_class(2)
+        layer.brush_size = 1
+        layer.paint((1, 3, 3), layer.selected_label)
+        patches.accept(complete=True)
+        assert made.regions()[0].confusion == ((128, 0, 0), (0, 63, 0), (0, 1, 64))
+        assert made.volume("target").read_labels(Box((1, 3, 3), (2, 4, 4))).item() == 2
 
 
 # -- several targets ---------------------------------------------------------------------------------------------

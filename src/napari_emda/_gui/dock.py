@@ -59,7 +59,7 @@ class Dock(QWidget):
         self._closing = self._docked = False
         self._build()
         self.session.said.connect(self.notices.show_text)
-        self.session.adopted.connect(lambda: self.show_only("Train"))
+        self.session.adopted.connect(lambda: self.show_only(self._place()))
         self.session.runner.started.connect(lambda job: self.notices.clear())
         self.session.runner.ended.connect(self._on_ended)
         application = QApplication.instance()
@@ -94,6 +94,10 @@ class Dock(QWidget):
                 drawer.expand()
             else:
                 drawer.collapse()
+
+    def _place(self) -> str:
+        """The part in which the user of a project was: Annotate while patches are open."""
+        return "Annotate" if any(r.state == "suggested" for r in self.annotate.patches.regions) else "Train"
 
     def _fetch(self, command: Sequence[str]) -> None:
         self.session.in_background(
