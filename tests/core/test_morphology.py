@@ -179,6 +179,14 @@ def test_objects_are_those_of_scikit_image_section_by_section(sections, k):
     assert backwards.solidity() == pytest.approx(found.solidity())
 
 
+def test_pixels_that_share_a_corner_are_one_object():
+    section = np.zeros((20, 20), np.uint8)
+    section[2:8, 2:8] = section[8:14, 8:14] = 1
+    found = objects_in([section])
+    assert list(found.areas) == [72]
+    assert found.solidity() == pytest.approx(regionprops(section)[0].solidity)
+
+
 def test_of_very_many_objects_an_even_sample_is_measured():
     section = np.zeros((200, 300), np.uint8)
     for y in range(0, 198, 5):

@@ -127,6 +127,10 @@ def test_looking_does_not_change_what_is_learnt(make, same_weights):
     watched, unwatched = make("a"), make("b", look=False)
     assert len(looks(fit(watched))) == 5
     assert looks(fit(unwatched)) == []
+    before = {key: value.clone() for key, value in watched.method.state_dict().items()}
+    watched.header = unwatched.header
+    assert len(looks(watched.validate(3))) == 1
+    assert all(torch.equal(before[key], value) for key, value in watched.method.state_dict().items())
     assert same_weights(watched.method, unwatched.method)
 
 
