@@ -23,7 +23,7 @@ TILES = 8
 _SHARE = 0.08
 _SIDES = (32, 512)
 _SECTIONS = 64
-_SOURCE_SIDE = 2048
+_SOURCE_SIDE = 1024
 
 
 # -- where and when to look --------------------------------------------------------------------------------------
