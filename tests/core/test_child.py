@@ -116,7 +116,7 @@ def test_it_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_gone(
     running.process.stdin.close()  # also while paused
     *_, last = running.rest()
     assert last.status == "stopped"
-    assert last.result == {"run": RUN, "step": saved_step(project)}
+    assert last.result == {"run": RUN, "step": saved_step(project), "selected_step": saved_step(project)}
     assert f"Stopped at step {saved_step(project)}" in last.text
     assert running.ended() == child.STOPPED
     assert running.process.stderr.read().count("not a command") == 4
@@ -207,7 +207,7 @@ def test_a_training_that_was_ended_resumes_to_the_same_weights(how, make_project
     with make_project(tmp_path / "ended") as ended:
         command = [sys.executable, "-m", "napari_emda", "train", str(ended.folder), "--profile", "test", "--steps"]
         command += [str(steps), *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}"))]
-        command += ["--set", "augmentation=strong"]
+        command += ["--method", "histogram", "--set", "augmentation=strong"]
         running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         log = ended.folder / "runs" / RUN / "log.jsonl"
         deadline = time.monotonic() + 60
@@ -225,8 +225,10 @@ def test_a_training_that_was_ended_resumes_to_the_same_weights(how, make_project
         events = list(execute(TrainJob(project=str(ended.folder), method="", resume=RUN)))
         assert next(e for e in events if isinstance(e, Stepped)).step == step + 1
         assert any(isinstance(event, Saved) and event.step == steps for event in events)
-        models = [project.run(RUN) / "checkpoint.safetensors" for project in (whole, ended)]
-        (_, one), (_, other) = map(checkpoint.load_method, models)
-        assert all(
-            torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-        )
+        for which in ("last", "selected"):
+            models = [checkpoint.find(project.run(RUN), which) for project in (whole, ended)]
+            (_, one), (_, other) = map(checkpoint.load_method, models)
+            assert all(
+                torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+            )
+        assert [checkpoint.candidates(project.run(RUN)) for project in (whole, ended)] == [[steps]] * 2

@@ -153,20 +153,20 @@ def job_of(project, run=RUN):
 
 def test_a_profile_can_be_set_like_any_setting(trained):
     answer("train", trained, "--set", "profile=test", "--steps", 1, "--set", "patch=32", "--device", "cpu")
-    settings = job_of(trained, "002-histogram")["settings"]
+    settings = job_of(trained, "002-auto")["settings"]
     assert (settings["profile"], settings["base"], settings["patch"], settings["steps"]) == ("test", 8, 32, 1)
 
 
 def test_a_run_is_continued_with_its_own_settings_unless_told_otherwise(trained):
     answer("train", trained, "--from", RUN, "--steps", 1, "--set", "learning_rate=0.0001")
-    before, after = job_of(trained)["settings"], job_of(trained, "002-histogram")["settings"]
+    before, after = job_of(trained)["settings"], job_of(trained, "002-auto")["settings"]
     assert after == {**before, "steps": 1, "learning_rate": 0.0001}
-    assert job_of(trained, "002-histogram")["start_from"] == RUN
+    assert job_of(trained, "002-auto")["start_from"] == RUN
 
 
 def test_a_method_gets_its_own_settings(trained):
     answer("train", trained, "--method", "ynet", "--set", "reconstruction=0.5", "--steps", 1, *SMALL)
-    assert job_of(trained, "002-ynet")["method_settings"] == {"reconstruction": 0.5, "reconstruction_end": 0.01}
+    assert job_of(trained, "002-ynet")["method_settings"]["reconstruction"] == 0.5
 
 
 def test_a_strategy_can_be_set_like_any_setting(trained):
