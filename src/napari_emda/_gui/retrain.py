@@ -13,8 +13,8 @@ from napari_emda.events import Finished, Started
 FINE_TUNING = "finetune"
 ROUND_STEPS = {"standard": 1000}
 """Optimiser steps of a round by profile: what a user waits for between two rounds, some minutes on a GPU."""
-FEW_STEPS = 150
-"""Of the other profiles: less than a minute on a laptop."""
+FEW_STEPS = 100
+"""Of the other profiles: less than a minute even on one core."""
 
 
 class RetrainBox(QWidget):
