@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
@@ -116,6 +118,10 @@ def looks(events):
     return [(event.step, event.scores) for event in events if isinstance(event, Validated)]
 
 
+def crash_at(number, step, batch, index):
+    return step(batch, index) if index < number else 1 / 0
+
+
 def files(training):
     return {
         str(path.relative_to(training.folder)): path.read_bytes()
@@ -152,33 +158,28 @@ def test_the_best_models_are_on_disk_and_the_one_to_use_is_made_of_them(make, me
             torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("stop", "keep"), [(1, "best"), (4, "average"), (8, "best")])
-def test_stopped_and_resumed_it_keeps_bitwise_the_same(make, stop, keep):
-    whole = make("whole", save_every=2, keep=keep)
+def test_stopped_or_crashed_and_resumed_it_keeps_bitwise_the_same(make):
+    values = {"save_every": 2, "keep": "average", "checkpoints_kept": 2}
+    whole = make("whole", **values)
     list(fit(whole))
-    first = make("stopped", save_every=2, keep=keep)
-    events = fit(first)
-    for _ in range(stop):
-        next(events)
-    events.close()
-    assert checkpoint.find(first.folder).exists()
-    second = make("stopped", save_every=2, keep=keep)
-    list(fit(second))
-    assert files(whole) == files(second)
-
-
-@pytest.mark.parametrize("crash", [3, 4])
-def test_a_crash_changes_nothing_of_the_selection(make, crash):
-    whole = make("whole", save_every=2, checkpoints_kept=2)
-    list(fit(whole))
-    crashing = make("crashed", save_every=2, checkpoints_kept=2)
-    step = crashing.step
-    crashing.step = lambda batch, number: step(batch, number) if number < crash else 1 / 0
-    with pytest.raises(ZeroDivisionError):
-        list(fit(crashing))
-    resumed = make("crashed", save_every=2, checkpoints_kept=2)
-    list(fit(resumed))
-    assert files(whole) == files(resumed)
+    for stop in (1, 4, 8):
+        stopped = make(f"stopped {stop}", **values)
+        events = fit(stopped)
+        for _ in range(stop):
+            next(events)
+        events.close()
+        assert checkpoint.find(stopped.folder).exists()
+        resumed = make(f"stopped {stop}", **values)
+        list(fit(resumed))
+        assert files(whole) == files(resumed)
+    for crash in (3, 4):
+        crashing = make(f"crashed {crash}", **values)
+        crashing.step = partial(crash_at, crash, crashing.step)
+        with pytest.raises(ZeroDivisionError):
+            list(fit(crashing))
+        resumed = make(f"crashed {crash}", **values)
+        list(fit(resumed))
+        assert files(whole) == files(resumed)
 
 
 def test_the_last_model_needs_no_second_file(make):
