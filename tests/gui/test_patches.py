@@ -229,6 +229,16 @@ def test_a_patch_of_the_user_s_own(session, patches):
     assert not on_disk(patches).any()
 
 
+def test_drawing_that_is_given_up_leaves_nothing_behind(session, patches):
+    patches.draw_own()
+    patches.next()
+    patches.accept(complete=True)
+    patches.draw_own()
+    patches.take(REGIONS[1:], "entropy", "001-fake")
+    assert [region.strategy for region in patches.regions] == ["entropy"] * 2
+    assert session.output("patches", "target").mode == "pan_zoom"
+
+
 def test_too_small_a_patch_of_one_s_own_is_refused(session, patches):
     patches.add_own("target", Box((0, 0, 0), (1, 7, 30)))
     assert "needs 8 x 8 pixels" in session.notices[-1][1]

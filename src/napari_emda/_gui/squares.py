@@ -34,6 +34,7 @@ class Squares:
 
     def show(self, regions: Sequence[Region], latest: int, current: Region | None) -> None:
         """Draw the patches of all rounds anew; scores are coloured within the latest round."""
+        self._end_drawing()  # a rectangle of ours must not be taken for one of the user's
         hidden = ("skipped", "unsure", "replaced")
         self._shown = [r for r in regions if r.state not in hidden and r.strategy != IMPORTED]
         scores = [r.score for r in self._shown if r.round == latest and r.state == "suggested"] or [0.0]
@@ -119,17 +120,23 @@ class Squares:
         layer.visible = True
         self._session.viewer.layers.selection.active = layer
         layer.mode = "add_rectangle"
+        self._end_drawing()
         self._drawing = volume
         layer.events.data.connect(self._on_data)
 
-    def _on_data(self, event: Any) -> None:
-        if str(event.action) != "added" or not self._drawing:
-            return
+    def _end_drawing(self) -> str:
+        """Expect no rectangle of the user's any more; returns the volume in which one was expected."""
         volume, self._drawing = self._drawing, ""
-        layer = self._layer(volume)
-        layer.events.data.disconnect(self._on_data)
-        corners = np.asarray(layer.data[-1])
-        layer.mode = "pan_zoom"
+        layer = self._session.output("patches", volume)
+        if layer is not None:
+            layer.events.data.disconnect(self._on_data)
+        return volume
+
+    def _on_data(self, event: Any) -> None:
+        if str(event.action) != "added":
+            return
+        volume = self._end_drawing()
+        corners = np.asarray(self._layer(volume).data[-1])
         self._drawn(volume, box_of(corners, self._session.shape(volume)))
 
 
