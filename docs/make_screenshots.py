@@ -116,7 +116,7 @@ class Story:
         self.shot("4-trained")
 
     def annotate(self) -> None:
-        """Two rounds: suggest, correct, retrain; then an audit."""
+        """Two rounds: suggest, correct, retrain; then an audit, where the truth is known."""
         panel = self.dock.annotate
         self.dock.show_only("Annotate")
         panel.main.set_values({"patch": 64, "count": 5})
@@ -138,6 +138,12 @@ class Story:
         self.decide_all()
         self.draw_own()
         self.retrain()
+        if self.truth is not None:
+            self.audit()
+
+    def audit(self) -> None:
+        """Measure the model on patches by lot, painted from nothing."""
+        panel = self.dock.annotate
         panel.curve.count.setValue(8)
         panel.curve.start_audit()
         self.idle("the audit is drawn")

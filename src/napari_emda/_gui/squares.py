@@ -142,7 +142,7 @@ class Squares:
 
 def width(region: Region, *, thick: bool) -> float:
     """Of a patch's outline, in pixels of its volume."""
-    return max(0.5, max(region.voxels.shape) / 60) * (1.5 if thick else 1)
+    return max(0.5, max(region.voxels.shape) / 80) * (1.4 if thick else 1)
 
 
 def rectangle(box: Box) -> NDArray[np.float64]:
