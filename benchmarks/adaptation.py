@@ -191,7 +191,7 @@ def _print_best(folder: str, run: str, labels: str, box: str) -> None:
     settle(1)
     with Project.open(folder) as project:
         truth = open_labels(Path(labels)).array
-        rows = selection.evaluate(project, run, truth, Box.parse(box, truth.shape), every=2)
+        rows = selection.evaluate(project, run, truth, Box.parse(box, truth.shape), every=3)
     print(json.dumps({"choices": selection.summary(rows)}))
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_emda.data.blocks import spread
+from napari_emda.data.blocks import drawn
 from napari_emda.data.sampling import Place
 from napari_emda.data.volume import Box
 from napari_emda.methods.base import Finish
@@ -127,7 +127,7 @@ def _tiles(predictor: Predictor, places: Sequence[Place], probe: Probe) -> list[
     """Sections and their neighbours, 3 x 1 x H x W each, spread over the target."""
     tiles = []
     for place in places:
-        for box in spread(place.box, -(-probe.tiles // len(places)), probe.side):
+        for box in drawn(place.box, -(-probe.tiles // len(places)), probe.side):
             sections = []
             first, last = place.box.start[0], place.box.stop[0] - 1
             for step in (-1, 0, 1):

@@ -119,7 +119,9 @@ def _outcome(project: Project, training: Training, folder: Path, last: Stepped, 
 
 def what_was_kept(kept: Header) -> str:
     """Which model of a run is to be used, and why that."""
-    return selection.sentence(kept.selected, kept.settings.steps) if kept.selected else f"the model of the last step ({kept.step})"
+    if not kept.selected:
+        return f"the model of the last step ({kept.step})"
+    return selection.sentence(kept.selected, kept.settings.steps)
 
 
 def _score_of(project: Project, run: str) -> float | None:

@@ -26,9 +26,13 @@ WARM_UP = 0.25
 
 
 def ranked(history: History) -> list[int]:
-    """Steps by their score, the best first (of equals the latest); those without any object are left out."""
+    """Steps by their score, the best first (of equals the latest); those without any object are left out.
+
+    Those of the first two thirds come last: while the learning rate is large, what looks good is good by luck.
+    """
     found = [step for step, scores in history.items() if scores["objects"] > 0]
-    return sorted(found, key=lambda step: (history[step]["score"], -step))
+    settled = max(history, default=0) * 2 / 3
+    return sorted(found, key=lambda step: (step < settled, history[step]["score"], -step))
 
 
 def chosen(history: History, settings: TrainSettings) -> tuple[int, ...]:

@@ -184,9 +184,9 @@ class TrainSettings(Settings):
         json_schema_extra=_advanced(5),
     )
     keep: Literal["last", "best", "average"] = Field(
-        "best",
-        description="The model to use afterwards: that of the last step, the one whose objects in the target look most "
-        "like the source's, or the average of the best three.",
+        "average",
+        description="The model to use afterwards: that of the last step or, of the last third of the steps, the one "
+        "whose answer in the target looks best or the average of the best three.",
         json_schema_extra=_ADVANCED,
     )
     checkpoints_kept: int = Field(

@@ -28,8 +28,8 @@ from napari_emda.validation import Validator, validation_steps
 _STATISTICS_BATCHES = 20
 _FEWER_BATCHES = 5
 """Of the target, from which statistics are measured for a validation."""
-_TILES, _FEWER_TILES = 96, 24
-"""Of the target, by which predictions are calibrated."""
+_TILES, _FEWER_TILES = 64, 24
+"""Of the target, twice as wide as a patch, by which predictions are calibrated at the end and before."""
 
 
 def seed_of(*numbers: int) -> int:
@@ -179,18 +179,17 @@ class Training:
             wanted == "on" or (wanted == "auto" and "target" in self.method.domains)
         )
 
-    def adapt_statistics(self) -> None:
+    def adapt_statistics(self, *, final: bool = False) -> None:
         """Measure on the target what the predictor needs: normalisation statistics (AdaBN) and class shares."""
         self.measured = True
-        self._measure(self.method, thorough=True)
+        self._measure(self.method, final=final)
 
-    def _measure(self, method: Method, *, thorough: bool) -> None:
-        batches = _STATISTICS_BATCHES if thorough else _FEWER_BATCHES
+    def _measure(self, method: Method, batches: int = _STATISTICS_BATCHES, *, final: bool = False) -> None:
         measure_target(method.predictor, self.sampler, self.compute, batches)
         finish = method.finish
         if finish.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
-            probe = Probe(_TILES if thorough else _FEWER_TILES, self.settings.patch, finish.flips and thorough)
+            probe = Probe(_TILES if final else _FEWER_TILES, 2 * self.settings.patch, finish.flips and final)
             prior = self.sampler.prior("source", method.network.classes)
             self.neighbours = calibrate(predictor, self.sampler.places("target"), prior, finish, probe)
 
@@ -203,7 +202,7 @@ class Training:
     def save(self, step: int) -> Saved:
         """Write the checkpoint of a step."""
         if self.measures_target():
-            self.adapt_statistics()
+            self.adapt_statistics(final=step == self.settings.steps)
         self.header = self._header(step)
         checkpoint.save(self.path, self.header, self.method, self.optimiser)
         selection.forget_others(self.folder, self.header)
@@ -221,7 +220,7 @@ class Training:
             return
         with _unchanged_statistics(self.method.predictor):
             if self.measures_target():
-                self._measure(self.method, thorough=False)
+                self._measure(self.method, _FEWER_BATCHES)
             header = self._header(step)
             scores = self.validator.scores(self.method.predictor, header, self.compute)
             before = self.header.validations
@@ -246,7 +245,7 @@ class Training:
         header, method = made
         method.to(self.compute.device)
         if self.measures_target():
-            self._measure(method, thorough=True)
+            self._measure(method, final=True)
             header = header.model_copy(update={"neighbours": self.neighbours})
         if self.validator is not None and len(header.selected) > 1:
             scores = self.validator.scores(method.predictor, header, self.compute)

@@ -73,3 +73,20 @@ def spread(box: Box, count: int, side: int) -> list[Box]:
         )
         boxes.append(Box((z, y, x), (z + 1, y + size[0], x + size[1])))
     return list(dict.fromkeys(boxes))
+
+
+def drawn(box: Box, count: int, side: int, seed: int = 0) -> list[Box]:
+    """Squares in single sections, drawn from a grid that covers a box: every pixel is as likely as the others.
+
+    Args:
+        box: to cover.
+        count: squares to draw, without repetition; all where there are no more.
+        side: of a square; those at the far ends are smaller where it does not fit.
+        seed: of the draw.
+    """
+    _, y1, x1 = box.stop
+    grid = (box.shape[0], -(-box.shape[1] // side), -(-box.shape[2] // side))
+    total = math.prod(grid)
+    chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
+    corners = np.stack(np.unravel_index(chosen, grid), axis=1) * (1, side, side) + box.start
+    return [Box((z, y, x), (z + 1, min(y + side, y1), min(x + side, x1))) for z, y, x in corners.tolist()]

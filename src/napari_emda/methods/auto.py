@@ -23,7 +23,7 @@ class Auto(Histogram):
         """Settings of the default."""
 
         shares: float = Field(
-            0.75,
+            0.85,
             ge=0,
             le=1,
             description="How far the target's class shares are moved towards the source's: 1 where both hold as much "
