@@ -152,14 +152,18 @@ def emda(*arguments: str | Path) -> dict[str, object]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def slug_of(name: str, pair: Pair, row: Row, seed: int) -> str:
+    """The folder of a run, below ``runs``."""
+    return "-".join([name, *pair, re.sub(r"[^a-z0-9]+", "_", row.name), str(seed)])
+
+
 def measure(
     data: Path, work: Path, name: str, pair: Pair, row: Row, seed: int, settings: tuple[str, ...]
 ) -> dict[str, object]:
     """One run: its scores and seconds, from ``result.json`` when it was done before."""
     protocol = PROTOCOLS[name]
     source, target = pair
-    slug = "-".join([name, source, target, re.sub(r"[^a-z0-9]+", "_", row.name), str(seed)])
-    folder = work / "runs" / slug
+    folder = work / "runs" / slug_of(name, pair, row, seed)
     result = folder / "result.json"
     if result.exists():
         return dict(json.loads(result.read_text()))

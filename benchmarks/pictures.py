@@ -1,0 +1,92 @@
+"""What each method finds: source, target, truth and every row of `benchmarks/adaptation.py` side by side.
+
+    python benchmarks/pictures.py WORK FOLDER            # after adaptation.py DATA WORK
+
+One PNG per pair, from the runs of seed 0: a section of the target's lower half, green where prediction and truth agree,
+red where only the prediction, blue where only the truth finds the structure. The pictures show the data: mind its
+licence before you publish them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tifffile
+from adaptation import GUARD, PROTOCOLS, ROWS, Pair, binned, slug_of
+from numpy.typing import NDArray
+
+from napari_emda import checkpoint
+from napari_emda.data.volume import Box
+from napari_emda.predict import Predictor, predict_box
+from napari_emda.project import Project
+
+COLUMNS = 4
+Image = NDArray[Any]
+
+
+def overlaid(grey: Image, found: Image, true: Image) -> Image:
+    """RGB: green where both, red where only ``found``, blue where only ``true``."""
+    low, high = np.percentile(grey, (1, 99))
+    shown = np.repeat(np.clip((grey - low) / (high - low), 0, 1)[..., None], 3, axis=2)
+    for mask, colour in ((found & true, (0, 0.7, 0)), (found & ~true, (0.9, 0, 0)), (true & ~found, (0.1, 0.2, 1))):
+        shown[mask] = 0.45 * shown[mask] + 0.55 * np.array(colour)
+    return shown
+
+
+def panels(work: Path, name: str, pair: Pair) -> Iterator[tuple[str, Image]]:
+    """Titles and pictures, one section each."""
+    protocol = PROTOCOLS[name]
+    source, target = (binned(Path(), work, volume, protocol.binning) for volume in pair)
+    looks = [(tifffile.imread(path), tifffile.imread(labels) > 0) for path, labels, _ in (source, target)]
+    (old, old_labels), (new, truth) = looks
+    z, top = len(new) // 3, target[2] // 2 + GUARD // protocol.binning
+    half = slice(top, None)
+    first = old[len(old) // 3, : target[2] - top]
+    yield (
+        f"source: {pair[0]}",
+        overlaid(first, old_labels[len(old) // 3, : target[2] - top], np.zeros(first.shape, bool)),
+    )
+    nothing = np.zeros(truth[z, half].shape, bool)
+    yield f"target: {pair[1]}", overlaid(new[z, half], nothing, nothing)
+    yield "truth", overlaid(new[z, half], nothing, truth[z, half])
+    for row in ROWS:
+        folder = work / "runs" / slug_of(name, pair, row, 0)
+        if not (folder / "result.json").exists():
+            continue
+        result = json.loads((folder / "result.json").read_text())
+        with Project.open(folder) as project:
+            volume = project.volume(project.target().name)
+            predictor = Predictor.load(checkpoint.find(project.run(result["run"])), "cpu")
+            box = Box((z, top, 0), (z + 1, *volume.shape[1:]))
+            found = predict_box(predictor, volume, box)[0] > 127
+        yield f"{row.name}\nIoU {result['iou']:.2f}", overlaid(new[z, half], found, truth[z, half])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default="p2")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for pair in PROTOCOLS[arguments.protocol].pairs:
+        shown = list(panels(arguments.work, arguments.protocol, pair))
+        rows = -(-len(shown) // COLUMNS)
+        figure, axes = plt.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 2.3 * rows), squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, (title, image) in zip(axes.flat, shown, strict=False):
+            axis.imshow(image)
+            axis.set_title(title, fontsize=9)
+        figure.tight_layout()
+        figure.savefig(arguments.folder / f"{pair[0]}-{pair[1]}.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
