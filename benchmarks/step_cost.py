@@ -45,7 +45,11 @@ def volumes(domains: tuple[str, ...], *, annotated: bool) -> list[Volume]:
 def training(name: str, settings: TrainSettings, folder: Path, compute: Compute) -> Training:
     cls = methods[name]
     sampler = PatchSampler(
-        volumes(cls.domains, annotated=cls.needs_annotations), settings.patch, settings.batch, seed=settings.seed
+        volumes(cls.domains, annotated=cls.needs_annotations),
+        settings.patch,
+        settings.batch,
+        source_batches=cls.source_batches,
+        seed=settings.seed,
     )
     header = Header(
         method=name,

@@ -15,7 +15,7 @@ from napari_emda.nn.unet import UNet
 
 @methods.register("histogram")
 class Histogram(Method):
-    """Gives every second source patch the grey values of the target: fast, and a good first choice.
+    """Gives every second source patch the grey values of the target: fast, for volumes that differ in brightness.
 
     Pooled histogram matching (Franco-Barranco et al. 2022, section 3) with a probability, so that the network learns
     both looks.
