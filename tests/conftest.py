@@ -109,7 +109,7 @@ def make_training():
             },
             pixel_size=sampler.pixel_size,
             statistics=sampler.statistics,
-            prediction_domain="target" if "target" in methods[method].domains else "source",
+            prediction_domain="target" if methods[method].learns_target(sampler.domains) else "source",
         )
         torch.manual_seed(settings.seed)
         context = Context(

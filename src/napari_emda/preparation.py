@@ -63,7 +63,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         network={"classes": len(project.classes), **settings.model_dump(include=_NETWORK), **cls.architecture},
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
-        prediction_domain="target" if "target" in cls.domains else "source",
+        prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
     )
     torch.manual_seed(seed_of(settings.seed, 0))
     method = header.build(context)
@@ -83,7 +83,8 @@ def _volumes(project: Project, job: TrainJob, cls: type[Method]) -> list[Volume]
         found = project.volumes(domain)
         if domain in cls.domains and not found:
             raise JobError(f"{job.method} needs a {domain} volume: add one, or choose another method.")
-        if domain in cls.domains or (domain == "target" and job.settings.target_statistics == "on"):
+        learnt = domain in (*cls.domains, *cls.optional_domains)
+        if learnt or (domain == "target" and job.settings.target_statistics == "on"):
             volumes += found if domain == "source" else [volume.without_labels() for volume in found]
     return volumes
 

@@ -176,7 +176,7 @@ class Training:
         """Whether the target's normalisation statistics are measured anew at every checkpoint."""
         wanted = self.settings.target_statistics
         return "target" in self.sampler.domains and (
-            wanted == "on" or (wanted == "auto" and "target" in self.method.domains)
+            wanted == "on" or (wanted == "auto" and self.method.learns_target(self.sampler.domains))
         )
 
     def adapt_statistics(self, *, final: bool = False) -> None:

@@ -7,6 +7,7 @@ whichever thread it runs. Nothing inverts the polarity of the image: in EM dark 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -67,21 +68,24 @@ class Augmentation:
 
     def _warp(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Scale by 0.75 to 1.33 and turn by up to 45 degrees, every second patch."""
-        n, _, height, width = image.shape
+        n = len(image)
         chosen = self.coin(n)
         scale = torch.where(chosen, self.uniform(n, math.log(0.75), math.log(4 / 3)).exp(), 1.0)
         angle = torch.where(chosen, self.uniform(n, -math.pi / 4, math.pi / 4), 0.0)
-        cos, sin = scale * angle.cos(), scale * angle.sin()
-        cx, cy = (width - 1) / 2, (height - 1) / 2
-        row_x = torch.stack([cos, -sin, cx - cos * cx + sin * cy], dim=1)
-        row_y = torch.stack([sin, cos, cy - sin * cx - cos * cy], dim=1)
-        matrix = torch.stack([row_x, row_y], dim=1)
-        size = (height, width)
-        moved = warp_affine(image, matrix, size, mode="bilinear", padding_mode="reflection", align_corners=True)
-        # +1, so that the zeros from outside can be told from class 0
-        ids = warp_affine((labels + 1).unsqueeze(1).float(), matrix, size, mode="nearest", align_corners=True)
-        ids = ids.squeeze(1).round().long() - 1
-        return moved, torch.where(ids < 0, IGNORE, ids)
+        return _moved(image, labels, similarity(scale, angle, image.shape[-2:]))
+
+    def jittered(self, patches: Patches) -> Patches:
+        """Scale by 0.95 to 1.05, turn by up to 15 degrees and flip left to right every second patch.
+
+        The weak set of semi-supervised segmentation; image and labels alike, IGNORE where the image was mirrored in.
+        """
+        image, labels, n = patches.image, patches.labels, len(patches.image)
+        chosen = self.coin(n)
+        image = torch.where(chosen.view(-1, 1, 1, 1), image.flip(-1), image)
+        labels = torch.where(chosen.view(-1, 1, 1), labels.flip(-1), labels)
+        scale, angle = self.uniform(n, 0.95, 1.05), self.uniform(n, -math.pi / 12, math.pi / 12)
+        image, labels = _moved(image, labels, similarity(scale, angle, image.shape[-2:]))
+        return Patches(image, labels, image)
 
     def photometric(self, image: Tensor, share: float = 0.5) -> Tensor:
         """Gain, offset, gamma, blur and noise of a share of the patches; the order of greys stays.
@@ -108,3 +112,21 @@ class Augmentation:
         level = torch.where(self.coin(n), self.uniform(n, 0, 0.4), 0.0)
         noise = torch.randn(image.shape, generator=self.generator, device=image.device)
         return image + noise * level.view(shape)
+
+
+def similarity(scale: Tensor, angle: Tensor, size: Sequence[int]) -> Tensor:
+    """Matrices B x 2 x 3 that scale and turn (radians) about the centre of patches of ``size`` (height, width)."""
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    cy, cx = (size[0] - 1) / 2, (size[1] - 1) / 2
+    row_x = torch.stack([cos, -sin, cx - cos * cx + sin * cy], dim=1)
+    row_y = torch.stack([sin, cos, cy - sin * cx - cos * cy], dim=1)
+    return torch.stack([row_x, row_y], dim=1)
+
+
+def _moved(image: Tensor, labels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    size = (image.shape[-2], image.shape[-1])
+    moved = warp_affine(image, matrix, size, mode="bilinear", padding_mode="reflection", align_corners=True)
+    # +1, so that the zeros from outside can be told from class 0
+    ids = warp_affine((labels + 1).unsqueeze(1).float(), matrix, size, mode="nearest", align_corners=True)
+    ids = ids.squeeze(1).round().long() - 1
+    return moved, torch.where(ids < 0, IGNORE, ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -95,6 +96,8 @@ class Method(nn.Module):
     name: ClassVar[str]
     domains: ClassVar[tuple[Domain, ...]] = ("source",)
     """Which volumes must be there."""
+    optional_domains: ClassVar[tuple[Domain, ...]] = ()
+    """Which others are learnt from where they are there."""
     architecture: ClassVar[dict[str, Any]] = {}
     """What the method demands of the network, whatever the settings say."""
     source_batches: ClassVar[int] = 1
@@ -120,6 +123,11 @@ class Method(nn.Module):
             training: how the network is trained, seed and boxes included.
         """
         return volume
+
+    @classmethod
+    def learns_target(cls, there: Sequence[Domain]) -> bool:
+        """Whether it learns from a target, given the domains that are there."""
+        return "target" in cls.domains or ("target" in cls.optional_domains and "target" in there)
 
     @property
     def predictor(self) -> UNet:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from napari_emda.data.volume import Domain
 from napari_emda.nn.unet import UNet, evaluating, in_domain, norms
 
 
@@ -22,9 +23,9 @@ def update_average(average: nn.Module, network: nn.Module, momentum: float) -> N
         mine.copy_(other)
 
 
-def predict_as_teacher(teacher: UNet, image: Tensor) -> Tensor:
-    """Class probabilities of target patches, B x C x H x W float32, by the statistics of the batch, without dropout."""
-    with evaluating(teacher), in_domain(teacher, "target"):
+def predict_as_teacher(teacher: UNet, image: Tensor, domain: Domain = "target") -> Tensor:
+    """Class probabilities of patches, B x C x H x W float32, by the statistics of the batch, without dropout."""
+    with evaluating(teacher), in_domain(teacher, domain):
         for layer in norms(teacher):
             layer.training = True
         probabilities: Tensor = teacher(image).float().softmax(1)

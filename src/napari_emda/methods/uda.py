@@ -1,0 +1,97 @@
+"""Consistency under strong changes, on what nobody annotated."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from napari_emda import settings as base
+from napari_emda.data.augment import Augmentation
+from napari_emda.data.sampling import Batch, Patches
+from napari_emda.data.strong import StrongSet, turn_back
+from napari_emda.data.volume import Domain
+from napari_emda.methods.base import Context, Method, methods
+from napari_emda.nn.consistency import divergence
+from napari_emda.nn.information import joint, mutual_information
+from napari_emda.nn.losses import dice
+from napari_emda.nn.teacher import predict_as_teacher
+from napari_emda.nn.unet import UNet, in_domain
+
+
+@methods.register("uda")
+class UDA(Method):
+    """Learns from few labels and from all the rest: a patch and its strongly changed copy must get the same answer.
+
+    Unsupervised data augmentation (Xie et al. 2020) for segmentation: Dice on what is labelled, agreement of the
+    answers to a patch and to its changed copy on the unlabelled target, or on the same volume where there is no
+    target. The answer to a turned copy is turned back before the two are compared. The paper changes strongly first
+    and moves both copies alike afterwards; here patches are moved first, which gives the same pairs.
+    """
+
+    optional_domains = ("target",)
+    source_batches = 2  # one centred on labels, one from anywhere
+
+    class Settings(base.Settings):
+        """Settings of consistency training."""
+
+        consistency: Literal["kl", "iid"] = Field(
+            "kl", description="How two answers are compared: 'kl', the changed patch must get the answer of the "
+            "unchanged one; 'iid', the two must tell as much of each other as possible (mutual information).",
+        )  # fmt: skip
+        weight: float = Field(
+            1.0, ge=0, le=10, description="Weight of the agreement beside the labels.", json_schema_extra={"step": 0.1},
+        )  # fmt: skip
+        changes: int = Field(2, ge=1, le=8, description="How many changes a copy gets (RandAugment's N).")
+        magnitude: float = Field(
+            5.0, ge=0, le=10, description="How strong the changes are at most (RandAugment's M).",
+            json_schema_extra={"step": 1},
+        )  # fmt: skip
+        inverting: bool = Field(
+            False, description="Also invert and solarize copies. Off, because in electron microscopy dark membranes "
+            "are the signal: a network that must not tell dark from bright loses them.",
+        )  # fmt: skip
+
+    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
+        super().__init__(settings, network, context)
+        self.unlabelled: Domain = "target" if "target" in context.quantiles else "source"
+        self.strong = StrongSet(settings.changes, settings.magnitude, settings.inverting)
+
+    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
+        """Small moves for all; contrast, blur and noise of what is labelled when augmentation is strong."""
+        if augment.strength == "none":
+            return batch
+        moved = {domain: augment.jittered(patches) for domain, patches in batch.items()}
+        if augment.strength == "weak":
+            return moved
+        return {d: Patches(augment.photometric(p.image), p.labels, p.clean) for d, p in moved.items()}
+
+    def segmentation(self, patches: Patches, domain: Domain) -> Tensor:
+        """Dice alone, as in the paper; 0 where nothing is labelled."""
+        with in_domain(self.network, domain):
+            return dice(self.network(patches.image), patches.labels)
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Dice on what is labelled, and agreement on the unlabelled target, or else on patches from anywhere."""
+        losses = super().losses(batch, progress)
+        image = batch[self.unlabelled].clean
+        if self.unlabelled == "source":
+            image = image[len(image) // 2 :]
+        losses["consistency"] = self.settings.weight * self._disagreement(image)
+        return losses
+
+    def _disagreement(self, image: Tensor) -> Tensor:
+        # The trainer has seeded torch for this step
+        augment = Augmentation("none", int(torch.randint(2**31, ())), image.device)
+        changed, angle = self.strong(image, augment)
+        with in_domain(self.network, self.unlabelled):
+            q, inside = turn_back(self.network(changed).float().softmax(1), angle)
+            if self.settings.consistency == "iid":
+                p = self.network(image).float().softmax(1)
+            else:
+                p = predict_as_teacher(self.network, image, self.unlabelled)
+        information = mutual_information(joint(p, q, inside)).mean()
+        self.report("information", information)
+        if self.settings.consistency == "iid":
+            return -information
+        return divergence(p.clamp(min=1e-6).log(), q.clamp(min=1e-6).log(), inside)
