@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,16 @@ def offsets(
 
 
 def between(found: _Shares, wished: _Shares, strength: float) -> NDArray[np.float64]:
-    """Shares on the way from those found to those wished for, along the geometric mean."""
+    """Shares on the way from those found to those wished for, along the geometric mean.
+
+    Args:
+        found: of the C classes, summing to 1; shares of 0 count as 0.0001.
+        wished: the same.
+        strength: 0 for ``found`` to 1 for ``wished``.
+
+    Returns:
+        (C,), summing to 1.
+    """
     a, b = (np.maximum(np.asarray(values, float), _LEAST_SHARE) for values in (found, wished))
     mixed = a ** (1 - strength) * b**strength
     return mixed / mixed.sum()
@@ -123,9 +132,8 @@ def calibrate(
     return weight
 
 
-def _tiles(predictor: Predictor, places: Sequence[Place], probe: Probe) -> list[Tensor]:
-    """Sections and their neighbours, 3 x 1 x H x W each, spread over the target."""
-    tiles = []
+def _tiles(predictor: Predictor, places: Sequence[Place], probe: Probe) -> Iterator[Tensor]:
+    """Sections and their neighbours, 3 x 1 x H x W each, drawn from the target, one after the other."""
     for place in places:
         for box in drawn(place.box, -(-probe.tiles // len(places)), probe.side):
             sections = []
@@ -135,5 +143,4 @@ def _tiles(predictor: Predictor, places: Sequence[Place], probe: Probe) -> list[
                 z = min(max(first, z if first <= z <= last else box.start[0] - step), last)  # mirrored at the ends
                 moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
                 sections.append(place.statistics.standardise(place.view.read(moved).astype(np.float32, copy=True)))
-            tiles.append(torch.from_numpy(np.stack(sections)).to(predictor.compute.device))
-    return tiles
+            yield torch.from_numpy(np.stack(sections)).to(predictor.compute.device)
