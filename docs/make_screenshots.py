@@ -204,7 +204,7 @@ class Story:
             right = remove_small_holes(remove_small_objects(shown > 1, max_size=40), max_size=200)
         (z, top, left), wrong = region.voxels.start, (shown > 1) != right
         paint.select_brush(1)
-        for index, key in ((1, "Alt-2"), (0, "Alt-1")):
+        for index, key in ((1, "2"), (0, "1")):
             self.hands.press(key)
             for y, first, last in runs(wrong & (right == bool(index))):
                 line = [(z, top + y, left + first), (z, top + y, left + last)]

@@ -482,7 +482,7 @@ def test_classes_and_brushes_are_buttons_with_keys(dock, predicted):
     dock.session.adopt(predicted)
     palette = dock.annotate.classes
     assert [each.text().split()[0] for each in palette.classes] == ["background", "mitochondria"]
-    assert "Alt-2" in palette.classes[1].text()
+    assert palette.classes[1].text().endswith(" 2")
     dock.annotate.deeds["class 1"]()
     assert [each.isChecked() for each in palette.classes] == [True, False]
     palette.brushes[40].click()

@@ -1,4 +1,4 @@
-"""Keys: none of napari's own, bound while the dock is there."""
+"""Keys: letters that napari leaves free, bound while the dock is there."""
 
 from app_model.types import KeyBinding
 from napari.components import ViewerModel
@@ -8,9 +8,16 @@ from napari.utils.shortcuts import _default_shortcuts
 from napari_emda._gui.keys import KEYS, KeyBindings, help_text
 
 
-def test_no_key_is_napari_s_own():
-    taken = {KeyBinding.from_int(key) for keys in _default_shortcuts.values() for key in keys}
-    assert not taken & {coerce_keybinding(key) for key in KEYS}
+def test_no_letter_is_napari_s_own_and_digits_only_take_the_place_of_modes():
+    taken = {KeyBinding.from_int(key): name for name, keys in _default_shortcuts.items() for key in keys}
+    clashes = {key: taken[binding] for key in KEYS if (binding := coerce_keybinding(key)) in taken}
+    assert all(key.isdigit() for key in clashes)
+
+
+def test_napari_s_modes_for_painting_can_be_reached_by_letters():
+    for mode in ("erase", "paint", "fill", "picker", "pan_zoom"):
+        keys = [str(KeyBinding.from_int(key)) for key in _default_shortcuts[f"napari:activate_labels_{mode}_mode"]]
+        assert any(key.isalpha() and key not in KEYS for key in keys), mode
 
 
 def test_the_help_names_every_key():

@@ -68,7 +68,7 @@ class Annotator:
         stored = np.asarray(self.patches.paint.draft(region.volume).stored[z, y, left : left + 5])
         if (stored > 0).any():  # what the diary has already must stay as it says
             return
-        self.hands.press(f"Alt-{value}")
+        self.hands.press(str(value))
         self.patches.paint.select_brush(1)
         self.hands.stroke(region.volume, [(z, y, x) for x in range(left, left + 5)])
         voxels = [(z, y, left + k) for k in np.flatnonzero(shown != value).tolist()]

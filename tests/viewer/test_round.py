@@ -226,7 +226,7 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
     hands.press("N")
     assert patches.current.box == boxes[0]
     layer = dock.session.output("annotations", "new")
-    hands.press("Alt-2")
+    hands.press("2")
     hands.press("Q")
     while layer.brush_size != 1:
         hands.press("Q")

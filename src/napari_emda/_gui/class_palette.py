@@ -41,7 +41,7 @@ class ClassPalette(QWidget):
             old.deleteLater()
         self.classes = []
         for index, name in enumerate(names):
-            key = f"Alt-{index + 1}" if index < _MOST_KEYS else ""
+            key = str(index + 1) if index < _MOST_KEYS else ""
             text = f"{name}   {key}" if key else name
             made = button(text, f"Paint {name}{f' ({key})' if key else ''}.", partial(self._paint.select_class, index))
             made.setCheckable(True)

@@ -1,4 +1,8 @@
-"""Keys of the annotation round: bound while the dock is there, none of them napari's own."""
+"""Keys of the annotation round, bound while the dock is there.
+
+Letters are those that napari leaves free. Digits choose classes where patches are painted: there they come before
+napari's digits for modes, which have letters too (E erase, P paint, F fill, L pick, Z move).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "Shift-H": ("uncertainty", "hide or show the uncertainty"),
     "Q": ("brush", "next brush size"),
     "W": ("own", "draw a patch of your own"),
-    **{f"Alt-{k}": (f"class {k}", f"paint with class {k}") for k in range(1, 10)},
+    **{f"{k}": (f"class {k}", f"paint with class {k}") for k in range(1, 10)},
 }
 """Key to the name of its action and what it does."""
 
@@ -29,7 +33,7 @@ KEYS: dict[str, tuple[str, str]] = {
 def help_text() -> str:
     """The keys as a table in HTML."""
     rows = [(key, text) for key, (name, text) in KEYS.items() if not name.startswith("class")]
-    rows.append(("Alt-1 … 9", "paint with that class"))
+    rows.append(("1 … 9", "paint with that class"))
     cells = "".join(f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in rows)
     return f"<table>{cells}</table><p>They act while the mouse or keyboard is on the canvas.</p>"
 
