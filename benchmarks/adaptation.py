@@ -8,7 +8,8 @@
 DATA holds vnc/ and lucchi/, see docs/benchmarks.md. Methods learn from all of the source and from the upper half of the
 target (unlabelled); scores are of the target's lower half, 64 voxels between. Target labels are read by ``score`` and
 by the choice of the best checkpoint, which nobody can make, alone. Runs that WORK holds already are not done again. The
-table goes to standard output as Markdown.
+tables go to standard output as Markdown, with ``--write`` also to docs/benchmarks.md and docs/stopping.md. What a step
+costs is read from WORK/step_cost.json (``python benchmarks/step_cost.py --write WORK/step_cost.json``).
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import adaptation_report as report
 import numpy as np
 import selection
 import tifffile
+from adaptation_report import Pair
 
 from napari_emda.compute import settle
 from napari_emda.data.files import open_labels, write_tiff
@@ -37,17 +38,12 @@ from napari_emda.data.phantom import SPACING, phantom
 from napari_emda.data.volume import Box, Domain
 from napari_emda.project import Project
 
-Pair = tuple[str, str]
 FILES = {
     "vnc": ("vnc/image.tif", "vnc/mitochondria.tif", (50.0, 4.6, 4.6)),
     "lucchi": ("lucchi/image_every4.tif", "lucchi/mitochondria_every4.tif", (20.0, 5.0, 5.0)),
 }
 GUARD = 64
 """Voxels between what adaptation may look at and what is scored."""
-COLUMNS = (
-    "method", "IoU, selected (mean ± SD)", "per seed", "last", "lost against the best", "mean per-section IoU",
-    "average precision", "foreground found / true", "seconds a run",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,42 +195,6 @@ def _print_best(folder: str, run: str, labels: str, box: str) -> None:
     print(json.dumps({"choices": selection.summary(rows)}))
 
 
-def table(
-    pairs: Sequence[tuple[str, str]], results: dict[tuple[tuple[str, str], str], list[dict[str, Any]]]
-) -> Iterator[str]:
-    """Markdown: mean and standard deviation over the seeds."""
-    for pair in pairs:
-        yield f"\n### {pair[0]} → {pair[1]}\n"
-        yield "| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|"
-        known = [results[pair, row.name] for row in ROWS if (pair, row.name) in results]
-        if known:
-            true = known[0][0]["foreground_fraction"]
-            yield f"| all of it is the structure | {true:.3f} |" + " |" * (len(COLUMNS) - 2)
-        for row in ROWS:
-            if (pair, row.name) in results:
-                yield "| " + " | ".join(_cells(row, results[pair, row.name])) + " |"
-
-
-def _cells(row: Row, done: list[dict[str, Any]]) -> list[str]:
-    def mean(key: str) -> float:
-        return statistics.mean(float(result[key]) for result in done)
-
-    iou = [float(result["iou"]) for result in done]
-    spread = f" ± {statistics.stdev(iou):.3f}" if len(iou) > 1 else ""
-    regret = statistics.mean(result["choices"]["regret selected"] for result in done)
-    return [
-        row.name,
-        f"**{statistics.mean(iou):.3f}**{spread}",
-        ", ".join(f"{v:.3f}" for v in iou),
-        f"{mean('last'):.3f}",
-        f"{regret:.3f}",
-        f"{mean('section_iou'):.3f}",
-        f"{mean('average_precision'):.3f}",
-        f"{mean('predicted_fraction'):.3f} / {mean('foreground_fraction'):.3f}",
-        f"{mean('seconds'):.0f}",
-    ]
-
-
 def main() -> None:
     if sys.argv[1:2] == ["--best"]:
         _print_best(*sys.argv[2:])
@@ -247,12 +207,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="of every run, as in `train`")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/")
     arguments = parser.parse_args()
     protocol = PROTOCOLS[arguments.protocol]
     for name in {name for pair in protocol.pairs for name in pair}:
         binned(arguments.data, arguments.work, name, protocol.binning)
     rows = [row for row in ROWS if row.name in (arguments.rows or protocol.rows or [row.name])]
-    results: dict[tuple[Pair, str], list[dict[str, Any]]] = {}
+    results: dict[Pair, dict[str, list[dict[str, Any]]]] = {pair: {} for pair in protocol.pairs}
     with ThreadPoolExecutor(arguments.jobs) as pool:
         futures = {
             (seed, pair, row.name): pool.submit(
@@ -265,8 +226,16 @@ def main() -> None:
         for (seed, pair, name), future in futures.items():
             outcome = future.result()
             print(f"{pair[0]} -> {pair[1]}, {name}, seed {seed}: IoU {outcome['iou']:.3f}", file=sys.stderr, flush=True)
-            results.setdefault((pair, name), []).append(outcome)
-    print("\n".join(table(protocol.pairs, results)))
+            results[pair].setdefault(name, []).append(outcome)
+    costs = arguments.work / "step_cost.json"
+    known = json.loads(costs.read_text()) if costs.exists() else {}
+    text = "\n".join(report.tables(results, known, {row.name: row.method for row in rows}))
+    choices = "\n".join(report.selection_table(results))
+    print(text, choices, sep="\n\n")
+    if arguments.write:
+        report.write(arguments.protocol, text)
+        if arguments.protocol == "p2":
+            report.write("p5", choices, report.PAGE.with_name("stopping.md"))
 
 
 if __name__ == "__main__":

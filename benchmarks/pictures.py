@@ -18,7 +18,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import tifffile
-from adaptation import GUARD, PROTOCOLS, ROWS, Pair, binned, slug_of
+from adaptation import GUARD, PROTOCOLS, ROWS, binned, slug_of
+from adaptation_report import Pair
 from numpy.typing import NDArray
 
 from napari_emda import checkpoint

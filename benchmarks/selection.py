@@ -4,7 +4,7 @@ For runs that have kept all their validated models (``--set checkpoints_kept=100
 
 * Spearman correlation of each score with the IoU, over the models of a run;
 * regret: how much IoU is lost against the best of them (which nobody without labels can know) by taking the last one,
-  the one with the best score, the average of the best three, or what other criteria choose.
+  the one that the run kept, the one with the best score, or what other criteria choose.
 
     python benchmarks/selection.py LABELS BOX PROJECT...        # a box as in score, such as :,144:256,:
 
@@ -27,14 +27,11 @@ from scipy.stats import spearmanr
 from napari_emda import checkpoint
 from napari_emda.compute import Compute
 from napari_emda.data.files import open_labels
-from napari_emda.data.sampling import PatchSampler
-from napari_emda.data.volume import Box, Domain, Volume
+from napari_emda.data.volume import Box, Volume
 from napari_emda.methods.base import Method
 from napari_emda.metrics import ScoreBoard
 from napari_emda.predict import Predictor, predict_box
 from napari_emda.project import Project
-from napari_emda.selection import AVERAGED, ranked
-from napari_emda.training import measure_target
 
 CRITERIA = ("score", "composite", "solidity_gap", "flip_disagreement", "doubt")
 Row = dict[str, Any]
@@ -55,7 +52,7 @@ def evaluate(
 
     Returns:
         A row per model: ``run``, ``method``, ``kind``, ``step`` and ``iou``. The kinds are ``step`` (with the
-        label-free scores), ``average`` (of the three with the best score), ``last`` and ``selected``.
+        label-free scores), ``last`` and ``selected``.
     """
     folder = project.run(run)
     target = replace(project.volume(project.target().name), labels=labels, labels_zero="background", annotations=None)
@@ -64,32 +61,10 @@ def evaluate(
     for step in checkpoint.candidates(folder)[::-every][::-1]:
         header, method = checkpoint.load_method(checkpoint.candidate(folder, step))
         rows.append({"kind": "step", "step": step, "iou": _iou(method, header, target, box, compute), **header.scores})
-    best = sorted(ranked({row["step"]: row for row in rows})[:AVERAGED])
-    method = _average(project, [checkpoint.candidate(folder, step) for step in best], compute)
-    rows.append({"kind": "average", "step": best[-1], "iou": _iou(method, header, target, box, compute)})
     for kind in ("last", "selected"):
         header, method = checkpoint.load_method(checkpoint.find(folder, kind))
         rows.append({"kind": kind, "step": header.step, "iou": _iou(method, header, target, box, compute)})
     return [{"run": run, "method": header.method, **row} for row in rows]
-
-
-def _average(project: Project, paths: Sequence[Path], compute: Compute) -> Method:
-    """As a training with ``keep=average`` makes it."""
-    header = checkpoint.read_header(paths[-1])
-    method, settings = header.build(), header.settings
-    checkpoint.load_average(paths, method)
-    if header.prediction_domain == "target":
-        boxes: dict[Domain, str] = {"target": settings.target_box}
-        sampler = PatchSampler(
-            project.volumes("target"),
-            settings.patch,
-            settings.batch,
-            pixel_size=header.pixel_size,
-            boxes=boxes,
-            seed=settings.seed,
-        )
-        measure_target(method.predictor, sampler, compute)
-    return method
 
 
 def _iou(method: Method, header: checkpoint.Header, target: Volume, box: Box, compute: Compute) -> float:
@@ -121,7 +96,7 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
 
 def table(summaries: dict[str, dict[str, float]]) -> str:
     """Markdown: a line per run, and their mean."""
-    ways = ("last", "selected", "score", "average", "composite", "solidity_gap")
+    ways = ("last", "selected", "score", "composite", "solidity_gap")
     columns = ["run", "best", *(f"regret: {way}" for way in ways), *(f"rank: {key}" for key in CRITERIA[:3])]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     keys = ["best", *(f"regret {way}" for way in ways), *(f"spearman {key}" for key in CRITERIA[:3])]

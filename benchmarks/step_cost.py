@@ -12,6 +12,7 @@ ahead in a second thread.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", type=Path, help="a JSON file for the ratios, for the tables of adaptation.py")
     arguments = parser.parse_args()
     settle(arguments.threads, polite=False)
     compute = Compute.choose()
@@ -113,6 +115,8 @@ def main() -> None:
     for name in names:
         whole = (step[name] + batch[name]) / (step[BASELINE] + batch[BASELINE])
         print(f"| `{name}` | {1000 * step[name]:.1f} | {step[name] / step[BASELINE]:.2f} | {whole:.2f} |")
+    if arguments.write is not None:
+        arguments.write.write_text(json.dumps({name: step[name] / step[BASELINE] for name in names}))
 
 
 if __name__ == "__main__":
