@@ -21,7 +21,7 @@ from napari_emda.data.sampling import Batch, PatchSampler
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Saved, Validated
 from napari_emda.methods.base import Method
-from napari_emda.nn.unet import UNet, measure_statistics
+from napari_emda.nn.unet import UNet, measure_statistics, mix_statistics
 from napari_emda.predict import Predictor
 from napari_emda.validation import Validator, validation_steps
 
@@ -185,8 +185,9 @@ class Training:
         self._measure(self.method, final=final)
 
     def _measure(self, method: Method, batches: int = _STATISTICS_BATCHES, *, final: bool = False) -> None:
-        measure_target(method.predictor, self.sampler, self.compute, batches)
         finish = method.finish
+        measure_target(method.predictor, self.sampler, self.compute, batches)
+        mix_statistics(method.predictor, finish.statistics)
         if finish.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
             probe = Probe(_TILES if final else _FEWER_TILES, 2 * self.settings.patch, finish.flips and final)

@@ -17,6 +17,7 @@ from napari_emda.nn.unet import (
     evaluating,
     in_domain,
     measure_statistics,
+    mix_statistics,
     norms,
 )
 
@@ -232,3 +233,15 @@ def test_doubling_is_torchs_transposed_convolution():
     layer, x = Doubling(6, 4), torch.randn(2, 6, 5, 7)
     expected = torch.nn.functional.conv_transpose2d(x, layer.weight, layer.bias, stride=2)
     torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_mixed_statistics_lie_on_the_line_between_those_of_source_and_target(share):
+    net = one_layer()
+    measure_statistics(net, iter([torch.randn(6, 1, 20, 20)]), "source")
+    measure_statistics(net, iter([4 * torch.randn(6, 1, 20, 20) + 3]), "target")
+    source, target = ([b.numpy().copy() for b in buffers(net, i)] for i in (0, 1))
+    mix_statistics(net, share)
+    for mixed, a, b in zip(buffers(net, 1), source, target, strict=True):
+        np.testing.assert_allclose(mixed, np.average([a, b], axis=0, weights=[1 - share, share]), rtol=1e-5, atol=1e-6)
+    assert equal(buffers(net, 0), map(torch.from_numpy, source))

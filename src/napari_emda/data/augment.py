@@ -96,22 +96,33 @@ class Augmentation:
             image: B x 1 x H x W, standardised.
             share: of the patches that are changed.
         """
-        return torch.where(self.coin(len(image), share).view(-1, 1, 1, 1), self._changed(image), image)
+        return torch.where(self.coin(len(image), share).view(-1, 1, 1, 1), self._worsened(self._regraded(image)), image)
 
-    def _changed(self, image: Tensor) -> Tensor:
-        n = len(image)
-        shape = (-1, 1, 1, 1)
+    def contrast(self, image: Tensor, share: float = 0.5) -> Tensor:
+        """Gain, offset and gamma of a share of the patches; cheaper and milder than `photometric`.
+
+        Args:
+            image: B x 1 x H x W, standardised.
+            share: of the patches that are changed.
+        """
+        return torch.where(self.coin(len(image), share).view(-1, 1, 1, 1), self._regraded(image), image)
+
+    def _regraded(self, image: Tensor) -> Tensor:
+        n, shape = len(image), (-1, 1, 1, 1)
         gain, offset = self.uniform(n, math.log(0.6), math.log(1.6)).exp(), self.uniform(n, -0.5, 0.5)
         image = image * gain.view(shape) + offset.view(shape)
         gamma = torch.where(self.coin(n), self.uniform(n, math.log(0.6), math.log(1.7)).exp(), 1.0)
         # (x + 4) / 8 lies within 0 and 1 for all but outliers, which stay as they are
         unit = (image + 4) / 8
-        image = torch.where((unit > 0) & (unit < 1), unit.clamp(1e-6, 1).pow(gamma.view(shape)) * 8 - 4, image)
+        return torch.where((unit > 0) & (unit < 1), unit.clamp(1e-6, 1).pow(gamma.view(shape)) * 8 - 4, image)
+
+    def _worsened(self, image: Tensor) -> Tensor:
+        n = len(image)
         sigma = torch.where(self.coin(n), self.uniform(n, 0.3, 1.5), 1e-2)
         image = gaussian_blur2d(image, (7, 7), sigma.view(-1, 1).expand(-1, 2))
         level = torch.where(self.coin(n), self.uniform(n, 0, 0.4), 0.0)
         noise = torch.randn(image.shape, generator=self.generator, device=image.device)
-        return image + noise * level.view(shape)
+        return image + noise * level.view(-1, 1, 1, 1)
 
 
 def similarity(scale: Tensor, angle: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,6 +1,7 @@
 """The default: what has paid on real pairs of volumes, put together."""
 
 from pydantic import Field
+from torch import Tensor
 
 from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import Batch
@@ -12,9 +13,10 @@ from napari_emda.methods.histogram import Histogram
 class Auto(Histogram):
     """Puts together what has paid on real data: a good first choice for any target.
 
-    Two batches of the source a step, every second patch with the target's grey values (`histogram`); the target's own
-    normalisation statistics (`adabn`); decisions calibrated so that the target's class shares come near the source's
-    (`napari_emda.calibration`); predictions averaged over flips and, as far as they agree, over neighbouring sections.
+    Two batches of the source a step, every second patch with the target's grey values (`histogram`) and every fourth
+    with another contrast; normalisation statistics half-way between the source's and the target's own (`adabn`);
+    decisions calibrated so that the target's class shares come near the source's (`napari_emda.calibration`);
+    predictions averaged over flips and, as far as they agree, over neighbouring sections.
     """
 
     source_batches = 2
@@ -30,6 +32,21 @@ class Auto(Histogram):
             "of each class, 0 where nothing is known.",
             json_schema_extra={"step": 0.05},
         )
+        contrast: float = Field(
+            0.5,
+            ge=0,
+            le=1,
+            description="Share of the patches with the source's grey values whose brightness and contrast are changed.",
+            json_schema_extra={"step": 0.1},
+        )
+        statistics: float = Field(
+            0.5,
+            ge=0,
+            le=1,
+            description="Share of the target in the normalisation statistics; the rest is the source's. Once patches "
+            "are annotated, the target's own are used alone.",
+            json_schema_extra={"step": 0.1},
+        )
         flips: bool = Field(True, description="Average predictions over four flipped copies.")
         neighbours: bool = Field(
             True, description="Average predictions with those of neighbouring sections, as far as they agree."
@@ -37,11 +54,16 @@ class Auto(Histogram):
 
     @property
     def finish(self) -> Finish:
-        """As the settings say."""
-        return Finish(self.settings.flips, self.settings.neighbours, self.settings.shares)
+        """As the settings say; a network that was trained on annotated patches of the target knows its statistics."""
+        statistics = 1.0 if self.context.annotated else self.settings.statistics
+        return Finish(self.settings.flips, self.settings.neighbours, self.settings.shares, statistics)
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """As histogram matching; a target that nobody annotated takes no part in a step."""
         if not self.context.annotated:
             batch = {domain: patches for domain, patches in batch.items() if domain == "source"}
         return super().prepare(batch, augment, progress)
+
+    def unmatched(self, image: Tensor, augment: Augmentation) -> Tensor:
+        """Other brightness and contrast: what the network learns must not hang on grey values alone."""
+        return augment.contrast(image, self.settings.contrast)

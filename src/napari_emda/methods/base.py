@@ -69,11 +69,14 @@ class Finish:
         neighbours: average each section with its neighbours, as far as these agree.
         shares: how much of the way the classes' shares are moved to those of the source, 0 to 1
             (`napari_emda.calibration`).
+        statistics: share of the target in the normalisation statistics, where these are measured; the rest is the
+            source's (`nn.unet.mix_statistics`).
     """
 
     flips: bool = False
     neighbours: bool = False
     shares: float = 0.0
+    statistics: float = 1.0
 
     @property
     def measured(self) -> bool:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from napari_emda import settings as base
 from napari_emda.data.augment import Augmentation
@@ -43,5 +44,9 @@ class Histogram(Method):
         """Match grey values before contrast and noise are changed."""
         source = batch["source"]
         chosen = augment.coin(len(source.image), self.settings.matched).view(-1, 1, 1, 1)
-        image = torch.where(chosen, self.match(source.image), source.image)
+        image = torch.where(chosen, self.match(source.image), self.unmatched(source.image, augment))
         return super().prepare({**batch, "source": Patches(image, source.labels, image)}, augment, progress)
+
+    def unmatched(self, image: Tensor, augment: Augmentation) -> Tensor:
+        """Patches B x 1 x H x W that keep the source's grey values; as they are."""
+        return image

@@ -272,6 +272,23 @@ def measure_statistics(module: nn.Module, batches: Iterator[Tensor], domain: Dom
                 layer.momentum = momentum
 
 
+def mix_statistics(module: nn.Module, share: float) -> None:
+    """Move the target's running statistics towards the source's: share * target + (1 - share) * source.
+
+    Statistics of the target make up for another contrast, but also take away that there is more, or less, of the
+    structure in it; those of the source do neither (Schneider et al. 2020, section 3).
+
+    Args:
+        module: its source statistics stay as they are.
+        share: of the target's own, 0 to 1.
+    """
+    source, target = DOMAINS.index("source"), DOMAINS.index("target")
+    with torch.no_grad():
+        for layer in norms(module):
+            for statistics in (layer.running_mean, layer.running_var):
+                statistics[target] = torch.lerp(statistics[source], statistics[target], share)
+
+
 class WithSoftmax(nn.Module):
     """A network as other programs take it: class probabilities, one domain's statistics.
 
