@@ -93,8 +93,12 @@ def section(entry: type[Any], level: str = "##") -> str:
 
 
 def needs(entry: type[Any]) -> str:
-    domains = " and ".join(entry.domains)
-    return domains + (", annotated patches" if entry.needs_annotations else "")
+    there = list(entry.domains)
+    if entry.needs_annotations:
+        there.append("annotated patches")
+    elif not there:
+        there.append("a volume, some labels" if entry.needs_labels else "any volume, no labels")
+    return " and ".join(there)
 
 
 def methods_page() -> str:

@@ -94,10 +94,13 @@ def make_training():
     def make(volumes, folder, method="source_only", method_settings=None, *, classes=CLASSES, **values):
         values = {"steps": 6, "patch": 32, "batch": 2, "base": 8, "save_every": 100, "report_every": 1, **values}
         settings = TrainSettings.parse({"device": "cpu", "precision": "32", **values})
+        own = methods[method].Settings.parse(method_settings or {})
+        volumes = [methods[method].learns_from(volume, own, settings) for volume in volumes]
+        classes = methods[method].predicted_classes(own, classes)
         sampler = PatchSampler(volumes, settings.patch, settings.batch, seed=settings.seed)
         header = Header(
             method=method,
-            method_settings=methods[method].Settings.parse(method_settings or {}).model_dump(),
+            method_settings=own.model_dump(),
             settings=settings,
             classes=classes,
             network={

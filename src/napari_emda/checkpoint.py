@@ -35,7 +35,7 @@ class Header(BaseModel):
 
     Attributes:
         method, method_settings, settings: what was trained, and how.
-        classes: names, background first.
+        classes: names of what is predicted, background first; see `methods.base.Method.predicted_classes`.
         network: arguments of the U-Net.
         pixel_size, unit: at which the network works.
         statistics: grey values by volume name.
@@ -184,13 +184,22 @@ def load_method(path: Path) -> tuple[Header, Method]:
     return header, method
 
 
-def start_from(path: Path, network: UNet) -> None:
-    """Let a network begin with what another run's predictor learnt; JobError when it has another shape."""
+def start_from(path: Path, network: UNet, classes: Sequence[str]) -> None:
+    """Let a network begin with what another run's predictor learnt; JobError when it has another shape.
+
+    Args:
+        path: of a model.
+        network: its weights and statistics are replaced.
+        classes: what it is to predict. A run that predicts others (clusters) hands on its features; the last layer,
+            which makes classes of them, is learnt anew.
+    """
     header, method = load_method(path)
-    if header.network["classes"] != network.classes:
-        raise JobError(f"'{path}' knows {header.network['classes']} classes, the project has {network.classes}.")
+    state = method.trained.state_dict()
+    if header.classes != tuple(classes):
+        own = {key: value for key, value in network.state_dict().items() if key.startswith(("head.", "offset"))}
+        state |= own
     try:
-        network.load_state_dict(method.trained.state_dict())
+        network.load_state_dict(state)
         network.absorb_offset()
     except RuntimeError:
         old = ", ".join(f"{key}={value}" for key, value in header.network.items())

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from napari_emda import clusters
 from napari_emda.data.files import open_labels
 from napari_emda.errors import EmdaError, JobError, SettingsError
 from napari_emda.jobs import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob, read_job
@@ -84,14 +85,16 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 @app.command()
 def new(
     project: ProjectArgument,
-    source: Annotated[tuple[Path, Path], typer.Option(help="The labelled volume: image and labels.")],
+    source: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="The labelled volume, if there is one: image and labels.")
+    ] = None,
     target: Annotated[Path | None, typer.Option(help="The image to be segmented.")] = None,
     spacing: Annotated[Spacing | None, typer.Option(help="Voxel size z y x of the source in nm.")] = None,
     target_spacing: Annotated[Spacing | None, typer.Option(help="Voxel size z y x of the target in nm.")] = None,
     classes: Annotated[list[str] | None, typer.Option(help="Names of the classes, background first.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a project from a labelled source and, as a rule, an unlabelled target."""
+    """Make a project from a labelled source and an unlabelled target, or from one of them alone."""
     names = tuple(classes) if classes else ("background", "foreground")
     entries, notices = create(project, names, source, target, spacing, target_spacing)
     result = {"project": str(project), "classes": list(names), "volumes": entries, "notices": notices}
@@ -113,7 +116,7 @@ def _nm(spacing: Spacing) -> str:
 def create(
     folder: Path,
     classes: tuple[str, ...],
-    source: tuple[Path, Path],
+    source: tuple[Path, Path] | None,
     target: Path | None,
     spacing: Spacing | None,
     target_spacing: Spacing | None,
@@ -123,7 +126,9 @@ def create(
 
     notices = check_pair(source, target, classes, spacing, target_spacing)
     with Project.create(folder, classes) as project:
-        entries = [project.add_volume(source[0], "source", labels=source[1], spacing=spacing)]
+        entries = []
+        if source is not None:
+            entries.append(project.add_volume(source[0], "source", labels=source[1], spacing=spacing))
         if target is not None:
             entries.append(project.add_volume(target, "target", spacing=target_spacing))
     return [entry.model_dump() for entry in entries], notices
@@ -325,6 +330,41 @@ def export_command(
     _answer(_carry_out(job), as_json=as_json)
 
 
+@app.command("name-clusters")
+def name_clusters(
+    project: ProjectArgument,
+    named: Annotated[
+        list[str] | None, typer.Option("--class", help="CLASS=CLUSTERS, such as mitochondria=3,5; as often as needed.")
+    ] = None,
+    run: RunOption = None,
+    volume: VolumeOption = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the mask that follows there (.tif or .zarr).")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which clusters of a run without labels are which class, or list them; predicts first what is not."""
+    from napari_emda.checkpoint import find, read_header
+
+    given = clusters.parse_names(named or [])
+    with Project.open(project, exclusive=True) as opened:
+        run, volume = opened.run(run).name, volume or opened.target().name
+        if read_header(find(opened.run(run))).classes == opened.classes:
+            raise JobError(f"The run '{run}' predicts classes and no clusters: choose a run of iic with --run.")
+        if opened.clusters(run, volume) is None or not given:
+            _carry_out(PredictJob(project=str(project), run=run, volume=volume))
+        opened.name_clusters(run, volume, names := clusters.renamed(opened.names(run), given))
+        found = opened.clusters(run, volume)
+    assert found is not None
+    if out is not None:
+        places = {"project": str(project), "to": str(out.absolute()), "run": run, "volume": volume}
+        _carry_out(ExportJob.parse({"what": "mask", "overwrite": overwrite, **places}))
+    sizes = clusters.shares(found).round(4).tolist()
+    rows = [{"cluster": k, "share": share, "class": names.get(k)} for k, share in enumerate(sizes, start=1)]
+    result = {"run": run, "volume": volume, "clusters": rows, "mask": None if out is None else str(out)}
+    texts = [[str(k), f"{share:.1%}", names.get(k, "")] for k, share in enumerate(sizes, start=1)]
+    _answer(result, as_json=as_json, text=lambda: _table(f"Clusters of {run}", ["cluster", "share", "class"], texts))
+
+
 # -- names and settings ------------------------------------------------------------------------------------------
 
 
@@ -342,7 +382,7 @@ def describe(entry: type[Any]) -> dict[str, Any]:
     """What a dock or a script must know of a method or strategy."""
     text = " ".join((entry.__doc__ or "").split("\n\n")[0].split())
     described = {"name": entry.name, "summary": text, "schema": entry.Settings.model_json_schema()}
-    for key in ("domains", "needs_annotations", "needs_prediction"):
+    for key in ("domains", "needs_labels", "needs_annotations", "needs_prediction"):
         if hasattr(entry, key):
             described[key] = getattr(entry, key)
     return described

@@ -14,7 +14,7 @@ from napari_emda import checkpoint, selection, verdict
 from napari_emda.checkpoint import Header
 from napari_emda.data.checks import check_labels
 from napari_emda.data.files import open_labels
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Array, Box, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Stepped
 from napari_emda.export import export_mask, export_model, export_objects, export_probabilities, export_table
@@ -109,6 +109,7 @@ def _outcome(project: Project, training: Training, folder: Path, last: Stepped, 
         sentences.insert(0, f"Stopped at step {last.step}, since nothing better came.")
     if selection.is_out_of_bounds(kept.scores):
         sentences.append(selection.warning(kept.scores))
+    sentences.append(training.method.alarm())
     if training.validator is not None:
         found = verdict.by_score(project, folder.name, partial(_score_of, project))
         runs = verdict.pair(project, folder.name)
@@ -172,6 +173,14 @@ def predicted(project: Project, run: str | None, volume: str | None, model: str 
         yield from predict(Predictor.load(path), entry, PredictSettings(), folder)
 
 
+def _named(project: Project, folder: Path, volume: str) -> Array:
+    """What a run that has predicted a volume says of the project's classes; JobError when it tells clusters apart."""
+    probabilities = project.probabilities(folder.name, volume)
+    if probabilities is None:
+        raise JobError(f"The run '{folder.name}' has found clusters that have no names yet: use name-clusters first.")
+    return probabilities
+
+
 def _score(job: ScoreJob) -> Iterator[Event]:
     project = Project.open(job.project)
     folder, volume = project.run(job.run), _asked(project, job.volume)
@@ -186,7 +195,7 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     scores.setdefault("classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}})
     result = {"run": folder.name, "volume": volume.name, "box": str(box), **scores, "source_only": None, "helped": None}
     text = f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
-    runs = verdict.pair(project, folder.name)
+    runs = verdict.pair(project, folder.name) if project.clusters(folder.name, volume.name) is None else None
     if runs is not None and runs[0] == folder.name:
         plain = runs[1]
         yield from predicted(project, plain, volume.name)
@@ -199,7 +208,7 @@ def _score(job: ScoreJob) -> Iterator[Event]:
 
 
 def _scores(project: Project, folder: Path, truth: Volume, box: Box) -> dict[str, Any]:
-    probabilities = Prediction(folder, truth.name).probabilities
+    probabilities = _named(project, folder, truth.name)
     return score_volume(probabilities, truth.class_ids, project.classes, box)
 
 
@@ -213,13 +222,17 @@ def _export(job: ExportJob) -> Iterator[Event]:
         yield from _export_model(job, folder, volume)
     else:
         yield from predicted(project, folder.name, volume.name, job.checkpoint)
-        yield from _export_prediction(job, folder, volume)
+        yield from _export_prediction(job, project, folder, volume)
     text = f"Exported {job.what} of '{volume.name}' (run {folder.name}) to {job.to}."
     yield Finished("done", text, {"path": job.to})
 
 
-def _export_prediction(job: ExportJob, folder: Path, volume: Volume) -> Iterator[Event]:
-    data = (Prediction(folder, volume.name).probabilities, job.to, volume.spacing, volume.unit)
+def _export_prediction(job: ExportJob, project: Project, folder: Path, volume: Volume) -> Iterator[Event]:
+    """Of clusters without names, a mask holds their numbers."""
+    clusters = project.clusters(folder.name, volume.name)
+    as_they_are = clusters is not None and not project.names(folder.name) and job.what in ("mask", "probabilities")
+    probabilities = clusters if as_they_are and clusters is not None else _named(project, folder, volume.name)
+    data = (probabilities, job.to, volume.spacing, volume.unit)
     kept: dict[str, Any] = {"overwrite": job.overwrite, "volume": volume.name}
     if job.what == "probabilities":
         yield from export_probabilities(*data, **kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -247,7 +247,8 @@ def _core_of(tile: Tile, sections: Tensor) -> Tensor:
 class Prediction:
     """A volume's probabilities and uncertainty on disk, and which tiles of them are done.
 
-    ``probabilities.zarr/<volume>``: uint8 (C - 1, z, y, x), 255 times the probability of classes 1 ... C - 1;
+    ``probabilities.zarr/<volume>``: uint8 (C - 1, z, y, x), 255 times the probability of classes 1 ... C - 1, the names
+    of all C being its attribute ``classes``;
     ``uncertainty.zarr/<volume>``: uint8 (z, y, x), 255 times the entropy over log C; ``predicted-<volume>.jsonl``: the
     tiles done.
 
@@ -285,23 +286,38 @@ class Prediction:
             return {}, set()
         return head, {int(line) for line in lines[1:] if line.isdigit()}
 
-    def begin(self, head: dict[str, Any], shape: tuple[int, ...], *, uncertainty: bool) -> set[int]:
-        """Continue what was begun with the same model and plan, or start anew; returns the tiles done."""
+    def begin(
+        self, head: dict[str, Any], shape: tuple[int, ...], *, classes: Sequence[str], uncertainty: bool
+    ) -> set[int]:
+        """Continue what was begun with the same model and plan, or start anew; returns the tiles done.
+
+        Args:
+            head: what the journal says of model and plan.
+            shape: of the probabilities, (C - 1, z, y, x).
+            classes: names of the C classes.
+            uncertainty: whether that is kept, too.
+        """
         known, done = self._read()
         if known == head:
             return done
         self.journal.unlink(missing_ok=True)  # first: it must never vouch for tiles that are wiped
-        self._create("probabilities.zarr", shape)
+        self._create("probabilities.zarr", shape, {"classes": list(classes)})
         if uncertainty:
             self._create("uncertainty.zarr", shape[1:])
         self.journal.write_text(json.dumps(head) + "\n")
         return set()
 
-    def _create(self, group: str, shape: tuple[int, ...]) -> None:
+    def _create(self, group: str, shape: tuple[int, ...], attributes: dict[str, Any] | None = None) -> None:
         zarr.open_group(self.folder / group, mode="a")
         chunks = (1,) * (len(shape) - 2) + tuple(min(CHUNK, n) for n in shape[-2:])
         zarr.create_array(
-            self.folder / group / self.name, shape=shape, dtype="uint8", chunks=chunks, fill_value=0, overwrite=True
+            self.folder / group / self.name,
+            shape=shape,
+            dtype="uint8",
+            chunks=chunks,
+            fill_value=0,
+            overwrite=True,
+            attributes=attributes,
         )
 
     def writer(self, *, uncertainty: bool) -> Callable[[Box, Bytes, Bytes | None], None]:
@@ -333,7 +349,7 @@ def predict(predictor: Predictor, volume: Volume, settings: PredictSettings, fol
     view = volume.at(predictor.header.pixel_size)
     flips, weight = _asked(predictor, volume, settings)
     tiles = plan(view, predictor.network, settings, sections=int(weight > 0))
-    classes = len(predictor.header.classes)
+    classes = predictor.header.classes
     prediction = Prediction(folder, volume.name)
     head = {
         "model": predictor.header.model,
@@ -344,7 +360,7 @@ def predict(predictor: Predictor, volume: Volume, settings: PredictSettings, fol
         "uncertainty": settings.uncertainty,
         "shape": list(volume.shape),
     }
-    done = prediction.begin(head, (classes - 1, *volume.shape), uncertainty=settings.uncertainty)
+    done = prediction.begin(head, (len(classes) - 1, *volume.shape), classes=classes, uncertainty=settings.uncertainty)
     for index in _predict_tiles(predictor, view, tiles, done, settings, prediction):
         prediction.tile_done(index)
         done.add(index)

@@ -47,11 +47,12 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         boxes={"source": settings.source_box, "target": settings.target_box},
     )
     _check_labels(sampler, cls)
+    classes = cls.predicted_classes(method_settings, project.classes)
     start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
     context = Context(
         {d: sampler.quantiles(d) for d in sampler.domains},
         sampler.labelled("target"),
-        sampler.prior("source", len(project.classes)),
+        sampler.prior("source", len(classes)),
         start is not None,
         sampler.padding("source"),
     )
@@ -59,8 +60,8 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         method=job.method,
         method_settings=method_settings.model_dump(),
         settings=settings,
-        classes=project.classes,
-        network={"classes": len(project.classes), **settings.model_dump(include=_NETWORK), **cls.architecture},
+        classes=classes,
+        network={"classes": len(classes), **settings.model_dump(include=_NETWORK), **cls.architecture},
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
@@ -69,7 +70,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
     method = header.build(context)
     header = header.model_copy(update={"flips": method.finish.flips})
     if start is not None:
-        checkpoint.start_from(start, method.network)
+        checkpoint.start_from(start, method.network, classes)
     compute = Compute.choose(settings.device, settings.precision)
     validator = _validator(project, header)
     training = Training(method, sampler, header, folder or Path(), compute, validator)
@@ -86,13 +87,22 @@ def _volumes(project: Project, job: TrainJob, cls: type[Method]) -> list[Volume]
         learnt = domain in (*cls.domains, *cls.optional_domains)
         if learnt or (domain == "target" and job.settings.target_statistics == "on"):
             volumes += found if domain == "source" else [volume.without_labels() for volume in found]
+    if not volumes:
+        raise JobError("The project has no volume: add the image that is to be segmented.")
     return volumes
 
 
 def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
-    if not sampler.foreground("source"):
+    if not cls.needs_labels:
+        return
+    if "source" in sampler.domains and not sampler.foreground("source"):
         raise DataError(
             "The source's labels hold no foreground where training may look: add labels or enlarge the box."
+        )
+    if not (sampler.labelled("source") or sampler.labelled("target")):
+        raise JobError(
+            f"{cls.name} learns from labels and there are none: annotate some patches first, or choose iic, which "
+            "needs none."
         )
     if cls.needs_annotations and not sampler.labelled("target"):
         raise JobError(
@@ -102,8 +112,12 @@ def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
 
 
 def _validator(project: Project, header: Header) -> Validator | None:
-    """What looks at the target, whatever the method, so that runs can be compared; never at its labels."""
-    if not header.settings.validations:
+    """What looks at the target, whatever the method, so that runs can be compared; never at its labels.
+
+    None where nothing is predicted that objects in a source could be compared with.
+    """
+    sources = project.volumes("source")
+    if not header.settings.validations or not sources or header.classes != project.classes:
         return None
     targets = [replace(volume, labels=None, annotations=None) for volume in project.volumes("target")]
-    return Validator.of(project.volumes("source"), targets, header)
+    return Validator.of(sources, targets, header)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
+from napari_emda.clusters import NamedClusters, Names, check_names, read_names, write_names
 from napari_emda.data.checks import check_labels
 from napari_emda.data.files import open_labels
 from napari_emda.data.volume import Array, Box, LabelsZero, Volume
+from napari_emda.errors import JobError
 from napari_emda.learning_curve import confusion
 from napari_emda.metrics import class_ids
 from napari_emda.project_folder import ProjectFolder
@@ -24,6 +27,59 @@ class Project(ProjectFolder):
     Open it with `create` or `open`, best in a ``with`` block. Opened ``exclusive``, it cannot be opened so a second
     time, here or elsewhere, until closed; the lock ends with the process that holds it.
     """
+
+    # -- predictions ---------------------------------------------------------------------------------------------
+
+    def probabilities(self, run: str, volume: str) -> Array | None:
+        """A run's prediction of a volume by the project's classes, uint8 (C - 1, z, y, x), for reading.
+
+        Of a run that tells clusters apart it follows from their names. None when nothing is predicted or named yet.
+        """
+        stored = self._stored(run, volume)
+        if stored is None or not self._holds_clusters(stored):
+            return stored
+        names = self.names(run)
+        return NamedClusters(stored, names, self.classes) if names else None
+
+    def clusters(self, run: str, volume: str) -> Array | None:
+        """Probabilities of the clusters that a run tells apart in a volume, uint8 (k, z, y, x), for reading.
+
+        None when nothing is predicted yet, or the run predicts the project's classes.
+        """
+        stored = self._stored(run, volume)
+        return stored if stored is not None and self._holds_clusters(stored) else None
+
+    def names(self, run: str) -> dict[int, str]:
+        """Class by cluster of those clusters of a run that are named."""
+        return read_names(self.run(run))
+
+    def name_clusters(self, run: str, volume: str, names: Names) -> None:
+        """Name clusters of a run after classes, in place of what they were named before; on disk when this returns.
+
+        Args:
+            run: its prediction of the volume is on disk.
+            volume: its name.
+            names: class by cluster; clusters that are left out are background.
+
+        Raises:
+            JobError: the run tells no clusters apart.
+            SettingsError: there is no such cluster or class.
+        """
+        clusters = self.clusters(run, volume)
+        if clusters is None:
+            raise JobError(f"The run '{run}' has found no clusters in '{volume}': choose a run of iic, and predict.")
+        check_names(names, clusters.shape[0], self.classes)
+        write_names(self.run(run), names)
+
+    def _stored(self, run: str, volume: str) -> zarr.Array[Any] | None:
+        path = self.folder / "runs" / run / "probabilities.zarr" / volume
+        try:
+            return zarr.open_array(path, mode="r") if path.exists() else None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _holds_clusters(self, stored: zarr.Array[Any]) -> bool:
+        return stored.attrs.get("classes", list(self.classes)) != list(self.classes)
 
     # -- annotations ---------------------------------------------------------------------------------------------
 

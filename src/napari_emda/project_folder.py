@@ -256,14 +256,6 @@ class ProjectFolder:
             raise JobError(f"There is no run '{name}' with a model. {did_you_mean(name, runs)}")
         return self.folder / "runs" / name
 
-    def probabilities(self, run: str, volume: str) -> zarr.Array[Any] | None:
-        """A run's prediction of a volume, uint8 (C - 1, z, y, x), for reading; None when there is none."""
-        path = self.folder / "runs" / run / "probabilities.zarr" / volume
-        try:
-            return zarr.open_array(path, mode="r") if path.exists() else None
-        except (OSError, ValueError, KeyError):
-            return None
-
 
 def _lock(folder: Path) -> FileLock:
     lock = FileLock(folder / ".lock", timeout=0)

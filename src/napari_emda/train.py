@@ -80,6 +80,7 @@ def fit(training: Training) -> Iterator[Event]:
             if done % settings.report_every == 0 or over or time.perf_counter() - meter.since > _REPORT_SECONDS:
                 meter.check(done)
                 yield meter.report(done, settings.steps)
+                yield from training.look_out(done)
             if done % settings.save_every == 0 or over or time.perf_counter() - last_save > _SAVE_SECONDS:
                 meter.check(done)
                 saved, last_save = done, time.perf_counter()

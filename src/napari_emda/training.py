@@ -65,7 +65,7 @@ class Training:
         self.validated_at = validation_steps(self.settings) if validator is not None else ()
         self.pieces = 1
         self.neighbours = header.neighbours
-        self.measured = False
+        self.measured = self.alarmed = False
         groups = method.parameter_groups()
         self.optimiser = torch.optim.AdamW(
             [{"params": parameters, "role": role} for role, parameters in groups.items()],
@@ -210,6 +210,12 @@ class Training:
         return Saved(str(self.path), step)
 
     # -- knowing when to stop ------------------------------------------------------------------------------------
+
+    def look_out(self, step: int) -> Iterator[Notice]:
+        """Tell, once and after a warm-up, what has gone wrong by the method's own account."""
+        if not self.alarmed and step >= selection.WARM_UP * self.settings.steps and (alarm := self.method.alarm()):
+            self.alarmed = True
+            yield Notice(alarm)
 
     def validation_due(self, step: int) -> bool:
         """Whether the model of this step is to be scored."""

@@ -72,8 +72,8 @@ def test_it_introduces_itself_in_a_sentence(name):
     assert first.endswith(".")
     assert len(first) < 160
     assert cls.name == name
-    assert "source" in cls.domains
-    assert set(cls.domains) <= {"source", "target"}
+    assert {*cls.domains, *cls.optional_domains} <= {"source", "target"}
+    assert cls.domains or cls.optional_domains
     assert issubclass(cls.Settings, Settings)
 
 
@@ -151,7 +151,8 @@ def test_it_takes_three_classes_in_batches_of_one(name, volumes, make_training, 
     finite(fit(training), [1])
     header, loaded = checkpoint.load_method(training.path)
     predicted = Predictor(loaded.predictor, header, training.compute).probabilities(torch.randn(1, 1, 20, 33), "target")
-    assert predicted.shape == (1, 3, 20, 33)
+    assert predicted.shape == (1, len(header.classes), 20, 33)
+    assert header.classes == methods[name].predicted_classes(methods[name].Settings(), THREE)
     torch.testing.assert_close(predicted.sum(1), torch.ones(1, 20, 33))
 
 
@@ -160,7 +161,7 @@ def test_what_predicts_is_a_unet_that_another_run_can_start_from(name, volumes, 
     list(fit(training))
     assert isinstance(training.method.predictor, UNet)
     network = UNet(**training.header.network)
-    checkpoint.start_from(training.path, network)
+    checkpoint.start_from(training.path, network, training.header.classes)
     x = torch.randn(1, 1, 32, 32)
     old, new = (Predictor(net, training.header, training.compute) for net in (training.method.predictor, network))
     old_p, new_p = old.probabilities(x, "target"), new.probabilities(x, "target")

@@ -23,6 +23,7 @@ class Choice:
     summary: str = ""
     schema: dict[str, Any] = field(default_factory=dict)
     domains: tuple[str, ...] = ()
+    needs_labels: bool = True
     needs_annotations: bool = False
     needs_prediction: bool = True
 
@@ -46,7 +47,7 @@ def parse(line: str) -> Catalogue:
 
 
 def _choice(entry: dict[str, Any]) -> Choice:
-    keys = ("name", "summary", "schema", "needs_annotations", "needs_prediction")
+    keys = ("name", "summary", "schema", "needs_labels", "needs_annotations", "needs_prediction")
     return Choice(**{key: entry[key] for key in keys if key in entry}, domains=tuple(entry.get("domains", ())))
 
 

@@ -38,7 +38,7 @@ class Overlays:
         stored = None
         for name in (run, runs.predicted_with(project, volume)):
             if name and stored is None:
-                stored, run = runs.array(project, name, "uncertainty", volume), name
+                stored, run = runs.uncertainty(project, name, volume), name
         if stored is None:
             return False
         known: Any = session.output("uncertainty", volume)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,19 @@ def mask_colours(classes: Sequence[str]) -> DirectLabelColormap:
     """For layers in which k is class k."""
     colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
     return DirectLabelColormap(color_dict=colours | {k: class_colour(k) for k in range(1, len(classes))})
+
+
+def cluster_colour(cluster: int) -> str:
+    """The colour of a cluster, from 1: hues a golden angle apart, every third of them pale or dark."""
+    hue, lightness = cluster * 0.618034 % 1, (0.55, 0.72, 0.4)[cluster % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.75)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+
+
+def cluster_colours(count: int) -> DirectLabelColormap:
+    """For layers in which k is cluster k."""
+    colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=colours | {k: cluster_colour(k) for k in range(1, count + 1)})
 
 
 def score_colours(

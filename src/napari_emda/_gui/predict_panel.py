@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from napari.layers import Image, Labels
-from napari.utils.colormaps import Colormap
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 
@@ -14,10 +11,9 @@ from napari_emda._gui import runs
 from napari_emda._gui.adapters import section_on_view
 from napari_emda._gui.forms import SettingsForm
 from napari_emda._gui.job_strip import JobStrip
-from napari_emda._gui.palette import class_colour, mask_colours
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
+from napari_emda._gui.results import show_classes, show_clusters, shown_already
 from napari_emda._gui.session import Session
-from napari_emda._gui.views import ClassProbability, Mask
 from napari_emda.events import Finished, Started, TileDone
 from napari_emda.jobs import PredictJob
 from napari_emda.project import Project
@@ -82,10 +78,9 @@ class PredictPanel(QWidget):
         project = self._session.project
         assert project is not None
         for entry in project.entries:
-            run = runs.predicted_with(project, entry.name)
-            if run is not None:
+            for run in {runs.clustered_with(project, entry.name), runs.predicted_with(project, entry.name)} - {None}:
                 with self._session.telling():
-                    self.show_prediction(run, entry.name)
+                    self.show_prediction(str(run), entry.name)
 
     def why_not(self) -> str:
         """Why nothing can be predicted now; empty when it can."""
@@ -150,8 +145,7 @@ class PredictPanel(QWidget):
     def _refresh(self, event: TileDone) -> None:
         """Draw again what lies in the block, if it is on view."""
         session, run = self._session, self._session.runner.run
-        mask: Any = session.output("mask", event.volume)
-        if mask is None or mask.metadata.get("run") != run:
+        if not shown_already(session, run, event.volume):
             self.show_prediction(run, event.volume)
             return
         z = section_on_view(session.viewer, session.place(event.volume), session.shape(event.volume)).start[0]
@@ -161,55 +155,15 @@ class PredictPanel(QWidget):
     def _redraw(self, volume: str) -> None:
         session = self._session
         assert session.project is not None
-        for role in ("mask", *(f"probability {k}" for k in range(1, len(session.project.classes)))):
+        for role in ("mask", "clusters", *(f"probability {k}" for k in range(1, len(session.project.classes)))):
             layer = session.output(role, volume)
             if layer is not None and layer.visible:
                 layer.refresh()
 
     def show_prediction(self, run: str, volume: str) -> None:
-        """Show a run's probabilities (hidden at first) and the mask that follows from them."""
-        session, project = self._session, self._session.project
-        assert project is not None
-        stored = runs.array(project, run, "probabilities", volume)
-        if stored is None:
-            return
-        where = session.place(volume).arguments()
-        for index, name in enumerate(project.classes[1:]):
-            session.remove_output(f"probability {index + 1}", volume)
-            session.remove_output(f"preview {index}", volume)
-            colour = Colormap(["black", class_colour(index + 1)], name=f"emda-{name}")
-            session.output(
-                f"probability {index + 1}",
-                volume,
-                partial(
-                    Image,
-                    ClassProbability(stored, index),
-                    name=f"probability of {name}",
-                    colormap=colour,
-                    visible=False,
-                    blending="additive",
-                    contrast_limits=(0, 255),
-                    multiscale=False,
-                    metadata={"run": run},
-                    **where,
-                ),
-            )
-        session.remove_output("mask", volume)
-
-        def mask() -> Labels:
-            made = Labels(
-                Mask(stored, session.threshold, session.smallest),
-                name=f"mask {volume}",
-                opacity=0.5,
-                colormap=mask_colours(project.classes),
-                multiscale=False,
-                metadata={"run": run},
-                **where,
-            )
-            made.editable = False
-            return made
-
-        session.output("mask", volume, mask)
+        """Show what a run says of a volume: clusters, classes, or both once clusters are named."""
+        show_clusters(self._session, run, volume)
+        show_classes(self._session, run, volume)
 
     def _on_mask_changed(self) -> None:
         session = self._session
@@ -231,8 +185,7 @@ class PredictPanel(QWidget):
 
     def _show_result(self, run: str, volume: str) -> None:
         """What is on disk now, also when all of it had been there before."""
-        mask: Any = self._session.output("mask", volume)
-        if mask is not None and mask.metadata.get("run") == run:
+        if shown_already(self._session, run, volume):
             self._redraw(volume)
         else:
             with self._session.telling():

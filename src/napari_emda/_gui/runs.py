@@ -108,9 +108,9 @@ def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
     )
 
 
-def array(project: Project, run: str, kind: str, volume: str) -> zarr.Array[Any] | None:
-    """A run's ``probabilities`` or ``uncertainty`` of a volume, read-only; None when there is none."""
-    path = project.folder / "runs" / run / f"{kind}.zarr" / volume
+def uncertainty(project: Project, run: str, volume: str) -> zarr.Array[Any] | None:
+    """Where a run is unsure of a volume, read-only; None when that is not known."""
+    path = project.folder / "runs" / run / "uncertainty.zarr" / volume
     try:
         return zarr.open_array(path, mode="r") if path.exists() else None
     except (OSError, ValueError, KeyError):
@@ -118,11 +118,18 @@ def array(project: Project, run: str, kind: str, volume: str) -> zarr.Array[Any]
 
 
 def predicted_with(project: Project, volume: str) -> str | None:
-    """The newest run that has begun to predict a volume."""
-    for run in reversed(project.runs()):
-        if array(project, run, "probabilities", volume) is not None:
-            return run
-    return None
+    """The newest run that has begun to predict the classes of a volume."""
+    return next((run for run in reversed(project.runs()) if project.probabilities(run, volume) is not None), None)
+
+
+def clustered_with(project: Project, volume: str) -> str | None:
+    """The newest run that has begun to find clusters in a volume."""
+    return next((run for run in reversed(project.runs()) if project.clusters(run, volume) is not None), None)
+
+
+def labelled(project: Project) -> bool:
+    """Whether there is anything to learn from: a source, or an accepted patch."""
+    return any(entry.domain == "source" for entry in project.entries) or annotated(project)
 
 
 def annotated(project: Project) -> bool:

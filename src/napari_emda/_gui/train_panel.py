@@ -23,6 +23,8 @@ from napari_emda.settings import PROFILES, TrainSettings
 from napari_emda.verdict import BASELINE, missing
 
 DEFAULT_METHODS = ("auto", "source_only")
+UNLABELLED = "iic"
+"""The method to begin with where nothing is labelled."""
 VIEW_SECONDS = 0.7
 _IN_SIGHT = ("steps", "profile")
 
@@ -88,6 +90,7 @@ class TrainPanel(QWidget):
     def _connect(self) -> None:
         session = self._session
         session.catalogue_changed.connect(self._fill_methods)
+        session.adopted.connect(self._on_project)
         session.project_changed.connect(self.update_state)
         session.closing.connect(self._stop_asking)
         session.runner.started.connect(self._on_started)
@@ -109,7 +112,14 @@ class TrainPanel(QWidget):
         wanted = [name for name in (before, *DEFAULT_METHODS) if name in catalogue.methods]
         if wanted:
             self.method.setCurrentText(wanted[0])
+        self._on_project()
         self.update_state()
+
+    def _on_project(self) -> None:
+        """Choose what needs no labels where there are none."""
+        project = self._session.project
+        if project is not None and not runs.labelled(project):
+            self.method.setCurrentText(UNLABELLED)  # which leaves all as it is while no method is known
 
     def _on_method(self, name: str) -> None:
         catalogue = self._session.catalogue
@@ -158,6 +168,10 @@ class TrainPanel(QWidget):
         for domain in method.domains:
             if domain not in there:
                 return f"{method.name} needs a {domain} volume: add one in Data, or choose another method."
+        if method.needs_labels and not runs.labelled(project):
+            return (
+                f"{method.name} learns from labels and there are none: annotate some patches, or choose {UNLABELLED}."
+            )
         if method.needs_annotations and not runs.annotated(project):
             return f"{method.name} learns from annotated patches: annotate some first, or choose another method."
         return ""

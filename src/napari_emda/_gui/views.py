@@ -10,6 +10,7 @@ from skimage.measure import label
 
 from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.volume import Array, Box
+from napari_emda.metrics import class_ids
 
 
 class ClassProbability(Lazy3D):
@@ -22,6 +23,18 @@ class ClassProbability(Lazy3D):
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         return np.asarray(self._probabilities[self._index, z, y, x])
+
+
+class Clusters(Lazy3D):
+    """The likeliest cluster of each voxel, from 1, from probabilities (k, z, y, x) as they are on disk."""
+
+    def __init__(self, probabilities: Array) -> None:
+        _, z, y, x = probabilities.shape
+        super().__init__((z, y, x), np.uint8)
+        self._probabilities = probabilities
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        return class_ids(np.asarray(self._probabilities[:, z, y, x]))
 
 
 class Mask(Lazy3D):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_emda.data.files import open_image, open_labels
+from napari_emda.data.stored import Stored
 from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 
@@ -72,7 +73,7 @@ def check_labels(name: str, labels: Array, shape: Sequence[int], classes: int) -
 
 
 def check_pair(
-    source: tuple[str | Path, str | Path],
+    source: tuple[str | Path, str | Path] | None,
     target: str | Path | None,
     classes: tuple[str, ...],
     spacing: tuple[float, float, float] | None = None,
@@ -85,26 +86,42 @@ def check_pair(
     Returns:
         What the user should know although it is no mistake, a sentence each.
     """
-    image, labels = open_image(Path(source[0])), open_labels(Path(source[1]))
+    if source is None and target is None:
+        raise DataError("A project needs a volume: give a source with its labels, a target, or both.")
     other = None if target is None else open_image(Path(target))
+    notices = [] if source is None else _check_source(source, other, classes, spacing)
+    if target is not None and other is not None:
+        _check_file(target, other, target_spacing)
+    return notices
+
+
+def _check_source(
+    source: tuple[str | Path, str | Path],
+    target: Stored | None,
+    classes: tuple[str, ...],
+    spacing: tuple[float, float, float] | None,
+) -> list[str]:
+    image, labels = open_image(Path(source[0])), open_labels(Path(source[1]))
     shape = tuple(labels.array.shape)
-    if other is not None and shape == tuple(other.array.shape) != tuple(image.array.shape):
+    if target is not None and shape == tuple(target.array.shape) != tuple(image.array.shape):
         raise DataError(
             "The labels fit the target and not the source: swap source and target, the source has the labels."
         )
-    pairs = [(source[0], image, spacing)] + ([(target, other, target_spacing)] if target and other else [])
-    for path, stored, given in pairs:
-        name = Path(path).name
-        check_spacing(name, given or (stored.spacing if stored.unit == "nm" else None))
-        check_image(name, stored.array)
-    name = Path(source[1]).name
+    _check_file(source[0], image, spacing)
     values = check_labels(Path(source[0]).name, labels.array, image.array.shape, len(classes))
     if len(classes) == 2 and len(values) > 2:
         return [
-            f"The labels {name} hold {len(values)} different values, and all above 0 count as '{classes[1]}': name "
-            "more classes with --classes if they are classes, and choose another file if they are grey values."
+            f"The labels {Path(source[1]).name} hold {len(values)} different values, and all above 0 count as "
+            f"'{classes[1]}': name more classes with --classes if they are classes, and choose another file if they "
+            "are grey values."
         ]
     return []
+
+
+def _check_file(path: str | Path, stored: Stored, spacing: tuple[float, float, float] | None) -> None:
+    name = Path(path).name
+    check_spacing(name, spacing or (stored.spacing if stored.unit == "nm" else None))
+    check_image(name, stored.array)
 
 
 def _size(shape: Sequence[int]) -> str:

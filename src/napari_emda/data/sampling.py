@@ -173,7 +173,7 @@ class PatchSampler:
 
     def padding(self, domain: Domain) -> tuple[float, ...]:
         """The standardised grey values that stand for padding in the volumes of a domain."""
-        measured = [place.statistics for place in self._places[domain]]
+        measured = [place.statistics for place in self.places(domain)]
         return tuple(float(s.standardise(np.zeros(1, np.float32))[0]) for s in measured if s.padded)
 
     def prior(self, domain: Domain, classes: int) -> tuple[float, ...]:

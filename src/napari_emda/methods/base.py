@@ -105,6 +105,8 @@ class Method(nn.Module):
     """What the method demands of the network, whatever the settings say."""
     source_batches: ClassVar[int] = 1
     """Batches of the source in a step."""
+    needs_labels: ClassVar[bool] = True
+    """Whether anything must be labelled at all, be it in a source or by annotations of a target."""
     needs_annotations: ClassVar[bool] = False
     """Whether some of the target must be annotated."""
 
@@ -126,6 +128,16 @@ class Method(nn.Module):
             training: how the network is trained, seed and boxes included.
         """
         return volume
+
+    @classmethod
+    def predicted_classes(cls, settings: Any, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of what the network tells apart, the background first: the project's classes.
+
+        Args:
+            settings: of the class's own ``Settings``.
+            classes: those of the project.
+        """
+        return classes
 
     @classmethod
     def learns_target(cls, there: Sequence[Domain]) -> bool:
@@ -158,7 +170,9 @@ class Method(nn.Module):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Named, weighted losses; the trainer sums them. ``progress`` runs from 0 to 1."""
-        losses = {"segmentation": self.segmentation(batch["source"], "source")}
+        losses = {}
+        if "source" in batch:
+            losses["segmentation"] = self.segmentation(batch["source"], "source")
         if self.context.annotated and "target" in batch:
             losses["target_segmentation"] = self.segmentation(batch["target"], "target")
         return losses
@@ -178,6 +192,10 @@ class Method(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the role under which `learning_rate` knows them; all that are learnt, each once."""
         return {"": [parameter for parameter in self.parameters() if parameter.requires_grad]}
+
+    def alarm(self) -> str:
+        """What has gone wrong so far, with a remedy, in one sentence; empty where nothing has."""
+        return ""
 
     def report(self, name: str, value: Tensor) -> None:
         """Show a number beside the losses (a discriminator's accuracy, a PSNR); it is not optimised."""

@@ -17,11 +17,12 @@ class FineTune(Method):
     """Learns from your annotated target patches, keeping the source in mind: for retraining after annotation.
 
     Roels et al. 2019 (section 3): first the source, then the target's labels at a smaller learning rate. Started from
-    another run (``--from``) the first stage is skipped. A share of source loss is replayed so that nothing is
-    forgotten. With a ``fraction`` of the labels you see how many are needed.
+    another run (``--from``) the first stage is skipped; without a source the target is learnt all along. A share of
+    source loss is replayed so that nothing is forgotten. With a ``fraction`` of the labels you see how many are needed.
     """
 
-    domains = ("source", "target")
+    domains = ("target",)
+    optional_domains = ("source",)
     needs_annotations = True
 
     class Settings(base.Settings):
@@ -70,11 +71,13 @@ class FineTune(Method):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Source loss, then target loss and a replayed share of the source's."""
-        source = self.segmentation(batch["source"], "source")
-        if not self._stage(progress):
-            return {"segmentation": source}
-        target = self.segmentation(batch["target"], "target")
-        return {"segmentation": self.settings.replay * source, "target_segmentation": target}
+        losses = {}
+        if "source" in batch:
+            losses["segmentation"] = self.segmentation(batch["source"], "source")
+        if not losses or self._stage(progress):
+            losses = {name: self.settings.replay * loss for name, loss in losses.items()}
+            losses["target_segmentation"] = self.segmentation(batch["target"], "target")
+        return losses
 
     def learning_rate(self, progress: float, role: str = "") -> float:
         """The base schedule, scaled down while the target is learnt."""

@@ -29,7 +29,8 @@ class UDA(Method):
     and moves both copies alike afterwards; here patches are moved first, which gives the same pairs.
     """
 
-    optional_domains = ("target",)
+    domains = ()
+    optional_domains = ("source", "target")
     source_batches = 2  # one centred on labels, one from anywhere
 
     class Settings(base.Settings):

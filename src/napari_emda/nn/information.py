@@ -24,13 +24,25 @@ def joint(p: Tensor, q: Tensor, valid: Tensor, displacement: int = 0) -> Tensor:
     """
     mask = valid.unsqueeze(1)
     first, second = (torch.where(mask, view.float(), 0.0).transpose(0, 1) for view in (p, q))
-    counts = F.conv2d(second, first, padding=displacement).permute(2, 3, 1, 0)
+    with torch.autocast(p.device.type, enabled=False):  # sums over so many pixels need all digits
+        counts = F.conv2d(second, first, padding=displacement).permute(2, 3, 1, 0)
     counts = (counts + counts.transpose(-1, -2)).clamp(min=1e-12)
     return counts / counts.sum((-1, -2), keepdim=True)
 
 
-def mutual_information(joints: Tensor) -> Tensor:
-    """Mutual information in nats of joint distributions ... x k x k, between 0 and log k, shape (...)."""
-    logs = joints.log()
-    rows, columns = joints.sum(-1, keepdim=True).log(), joints.sum(-2, keepdim=True).log()
-    return (joints * (logs - rows - columns)).sum((-1, -2))
+def mutual_information(joints: Tensor, balance: float = 1.0) -> Tensor:
+    """Mutual information in nats of joint distributions, between 0 and log k.
+
+    I = sum J (log J - balance (log J_c + log J_c')): with a balance above 1, classes of equal size count for more (Ji,
+    Henriques & Vedaldi 2019, section 3.1).
+
+    Args:
+        joints: ... x k x k.
+        balance: lambda; with another than 1 it is no mutual information any more, and no longer bounded by log k.
+
+    Returns:
+        Of shape (...).
+    """
+    logs = joints.clamp(min=1e-12).log()
+    rows, columns = (joints.sum(axis, keepdim=True).clamp(min=1e-12).log() for axis in (-1, -2))
+    return (joints * (logs - balance * (rows + columns))).sum((-1, -2))

@@ -1,0 +1,82 @@
+"""The layers in which a prediction is shown: classes with their mask, or clusters. No Qt."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from napari.layers import Image, Labels
+from napari.utils.colormaps import Colormap
+
+from napari_emda._gui.palette import class_colour, cluster_colours, mask_colours
+from napari_emda._gui.session import Session
+from napari_emda._gui.views import ClassProbability, Clusters, Mask
+
+
+def shown_already(session: Session, run: str, volume: str) -> bool:
+    """Whether the layers on view are those of a run."""
+    layers = [session.output(role, volume) for role in ("mask", "clusters")]
+    return any(layer is not None and layer.metadata.get("run") == run for layer in layers)
+
+
+def show_classes(session: Session, run: str, volume: str) -> None:
+    """Show a run's probabilities (hidden at first) and the mask that follows from them; nothing for clusters alone."""
+    project = session.project
+    assert project is not None
+    stored = project.probabilities(run, volume)
+    if stored is None:
+        return
+    where = session.place(volume).arguments()
+    for index, name in enumerate(project.classes[1:]):
+        session.remove_output(f"probability {index + 1}", volume)
+        session.remove_output(f"preview {index}", volume)
+        colour = Colormap(["black", class_colour(index + 1)], name=f"emda-{name}")
+        session.output(
+            f"probability {index + 1}",
+            volume,
+            partial(
+                Image,
+                ClassProbability(stored, index),
+                name=f"probability of {name}",
+                colormap=colour,
+                visible=False,
+                blending="additive",
+                contrast_limits=(0, 255),
+                multiscale=False,
+                metadata={"run": run},
+                **where,
+            ),
+        )
+    session.remove_output("mask", volume)
+    mask = Labels(
+        Mask(stored, session.threshold, session.smallest),
+        name=f"mask {volume}",
+        opacity=0.5,
+        colormap=mask_colours(project.classes),
+        multiscale=False,
+        metadata={"run": run},
+        **where,
+    )
+    mask.editable = False
+    session.output("mask", volume, lambda: mask)
+
+
+def show_clusters(session: Session, run: str, volume: str) -> None:
+    """Show the clusters that a run has found; nothing where it has found none."""
+    project = session.project
+    assert project is not None
+    stored = project.clusters(run, volume)
+    if stored is None:
+        return
+    session.remove_previews(volume)
+    session.remove_output("clusters", volume)
+    layer = Labels(
+        Clusters(stored),
+        name=session.called("clusters", volume),
+        opacity=0.4,
+        colormap=cluster_colours(stored.shape[0]),
+        multiscale=False,
+        metadata={"run": run},
+        **session.place(volume).arguments(),
+    )
+    layer.editable = False
+    session.output("clusters", volume, lambda: layer)

@@ -1,0 +1,162 @@
+"""Clusters without labels: what they hold, what they are kept from seeing, and what other trainings make of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import confusion_matrix, mutual_info_score
+
+from napari_emda import checkpoint
+from napari_emda.data.volume import Box, Volume
+from napari_emda.errors import JobError
+from napari_emda.events import Notice
+from napari_emda.jobs import TrainJob
+from napari_emda.metrics import class_ids
+from napari_emda.nn.information import mutual_information
+from napari_emda.predict import Predictor, predict_box
+from napari_emda.preparation import prepare
+from napari_emda.project import Project
+from napari_emda.settings import TrainSettings
+from napari_emda.train import fit
+
+SETTINGS = TrainSettings(steps=2, patch=32, base=8, batch=2, device="cpu", precision="32", validations=0)
+
+
+@pytest.fixture
+def unlabelled(phantom_files, tmp_path):
+    """A project whose only volume is an unlabelled target."""
+    with Project.create(tmp_path / "unlabelled", ("background", "mitochondria")) as project:
+        project.add_volume(phantom_files["target", "image"], "target", name="target")
+        yield project
+
+
+def prepared(project, method="iic", start=None, **settings):
+    job = TrainJob(project=str(project.folder), method=method, settings=SETTINGS, start_from=start)
+    folder = project.new_run(method)
+    training, _ = prepare(project, job.model_copy(update={"method_settings": settings}), folder)
+    training.folder = folder
+    return training
+
+
+# -- what is learnt ----------------------------------------------------------------------------------------------
+
+
+def test_balance_weighs_the_marginals_as_the_formula_says(noise):
+    joint = noise.random((3, 5, 5))
+    joint /= joint.sum((1, 2), keepdims=True)
+    rows, columns = joint.sum(2, keepdims=True), joint.sum(1, keepdims=True)
+    for balance in (0.5, 1.0, 1.5):
+        expected = (joint * (np.log(joint) - balance * np.log(rows * columns))).sum((1, 2))
+        np.testing.assert_allclose(mutual_information(torch.as_tensor(joint), balance), expected)
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    """Regions of four grey values of equal shares under noise, 2 x 96 x 96, and which is where."""
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.normal(size=(2, 96, 96)), (0, 6, 6), mode="wrap")
+    kinds = np.digitize(smooth, np.quantile(smooth, (0.25, 0.5, 0.75)))
+    return (60 * kinds + rng.normal(0, 10, kinds.shape)).astype(np.float32), kinds
+
+
+def test_clusters_are_the_kinds_of_tissue_that_there_are(make_training, tissue, tmp_path):
+    image, kinds = tissue
+    volume = Volume("tissue", image, "target", (10, 10, 10))
+    values = {"steps": 60, "batch": 4, "learning_rate": 0.01, "report_every": 5}
+    training = make_training([volume], tmp_path / "run", "iic", {"clusters": 4, "displacement": 0}, **values)
+    *_, last, _ = list(fit(training))
+    assert 0.3 < last.losses["information"] / np.log(4) < 0.9
+    assert not training.method.alarm()
+    predictor = Predictor(training.method.predictor, training.header, training.compute)
+    ids = class_ids(predict_box(predictor, volume, Box((1, 0, 0), (2, 96, 96))))
+    assert ids.min() >= 1
+    table = confusion_matrix(kinds[1].ravel(), ids.ravel() - 1, labels=range(4))
+    assert table[linear_sum_assignment(-table)].sum() / ids.size > 0.8
+    assert mutual_info_score(kinds[1].ravel(), ids.ravel()) > 0.5 * np.log(4)
+
+
+def test_labels_are_not_even_used_to_draw_patches(make_training, source, noise, tmp_path, same_weights):
+    other = replace(source, labels=noise.integers(0, 2, source.shape).astype(np.uint8))
+    trained = [make_training([volume], tmp_path / "run", "iic") for volume in (source, other)]
+    for training in trained:
+        training.step(training.batch(0), 0)
+    assert same_weights(trained[0].method, trained[1].method)
+
+
+# -- collapse ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("joint", "said"),
+    [
+        (np.eye(4) / 4, ""),
+        (np.diag([0.97, 0.01, 0.01, 0.01]), "cluster 1 takes 97%"),
+        (np.full((4, 4), 1 / 16), "they hold 0.00 of at most 1.39 nats"),
+    ],
+)
+def test_a_collapse_is_told(joint, said, make_training, target, tmp_path):
+    training = make_training([target], tmp_path / "run", "iic", {"clusters": 4})
+    training.method.joint.copy_(torch.as_tensor(joint))
+    alarm = training.method.alarm()
+    assert (said in alarm) if said else not alarm
+
+
+def test_the_alarm_is_raised_once_after_the_warm_up(make_training, target, tmp_path, monkeypatch):
+    training = make_training([target], tmp_path / "run", "iic", steps=8)
+    monkeypatch.setattr(type(training.method), "alarm", lambda self: "All is lost.")
+    events = list(fit(training))
+    at = [index for index, event in enumerate(events) if event == Notice("All is lost.")]
+    assert len(at) == 1
+    assert events[at[0] - 1].step == 2
+
+
+# -- projects without labels -------------------------------------------------------------------------------------
+
+
+def test_one_unlabelled_volume_is_enough(unlabelled):
+    training = prepared(unlabelled, clusters=3)
+    list(fit(training))
+    header = checkpoint.read_header(training.path)
+    assert header.classes == ("none", "cluster 1", "cluster 2", "cluster 3")
+    assert header.prediction_domain == "target"
+
+
+@pytest.mark.parametrize("method", ["finetune", "uda"])
+def test_methods_that_learn_from_labels_say_that_there_are_none(method, unlabelled):
+    with pytest.raises(JobError, match=r"learns from labels and there are none: .* choose iic"):
+        prepared(unlabelled, method)
+
+
+@pytest.mark.parametrize("method", ["finetune", "uda"])
+def test_annotations_alone_are_enough_for_methods_that_take_them(method, unlabelled, phantoms):
+    list(fit(prepared(unlabelled)))
+    unlabelled.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
+    training = prepared(unlabelled, method, start=unlabelled.runs()[0])
+    list(fit(training))
+    assert checkpoint.read_header(training.path).classes == ("background", "mitochondria")
+
+
+@pytest.mark.parametrize("method", ["source_only", "auto"])
+def test_other_methods_start_from_its_features_with_a_last_layer_of_their_own(method, project):
+    first = prepared(project)
+    list(fit(first))
+    fresh, started = prepared(project, method), prepared(project, method, start=project.runs()[0])
+    for key, value in started.method.network.state_dict().items():
+        like = fresh.method.network if key.startswith(("head.", "offset")) else first.method.network
+        assert torch.equal(value, like.state_dict()[key]), key
+
+
+def test_more_clusters_start_from_the_features_of_fewer_and_equals_go_on(unlabelled):
+    list(fit(prepared(unlabelled, clusters=3)))
+    more, on = (prepared(unlabelled, start=unlabelled.runs()[0], clusters=k) for k in (5, 3))
+    image = torch.randn(1, 1, 32, 32)
+    for training, k in ((more, 5), (on, 3)):
+        predictor = Predictor(training.method.predictor, training.header, training.compute)
+        probabilities = predictor.probabilities(image, "target")
+        assert probabilities.shape[1] == k + 1
+        assert probabilities[:, 0].max() == 0
