@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from napari_emda.data.volume import Domain
 from napari_emda.errors import JobError
-from napari_emda.nn.unet import evaluating, in_domain
+from napari_emda.nn.unet import UNet, evaluating, in_domain
 from napari_emda.predict import Predictor, entropy
 
 _VIEWS = ((), (-1,), (-2,), (-1, -2))
@@ -74,15 +74,7 @@ class Look:
         Raises:
             JobError: the network has no dropout.
         """
-        encoder = self._predictor.network.encoder
-        layers = [
-            layer for layer in self._predictor.network.modules() if isinstance(layer, nn.Dropout2d) and layer.p > 0
-        ]
-        if not layers:
-            raise JobError(
-                "The model was trained without dropout, which this strategy needs: choose another, or train with "
-                "dropout above 0."
-            )
+        encoder, layers = self._predictor.network.encoder, dropout_of(self._predictor.network)
         with self._evaluating():
             known = encoder(self._image)[: encoder.first_dropout]
         for sample in range(samples):
@@ -115,6 +107,17 @@ def _seeded(device: torch.device, *seed: int) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
         yield
+
+
+def dropout_of(network: UNet) -> list[nn.Dropout2d]:
+    """The layers that drop something; JobError when there are none."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Dropout2d) and layer.p > 0]
+    if not layers:
+        raise JobError(
+            "The model was trained without dropout, which this strategy needs: choose another, or train with dropout "
+            "above 0."
+        )
+    return layers
 
 
 def mutual_information(answers: Iterable[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor
 
 from napari_emda import settings as base
@@ -41,6 +42,8 @@ class Strategy(ABC):
     """Whether the entropy that a prediction leaves on disk is its uncertainty."""
     needs_embeddings: ClassVar[bool] = False
     """Whether it compares patches by the network's bottleneck."""
+    needs_dropout: ClassVar[bool] = False
+    """Whether it draws networks by dropout."""
 
     class Settings(base.Settings):
         """Settings of the strategy; none here."""
@@ -67,6 +70,23 @@ class Strategy(ABC):
 
         Called before every pick, so that a score may depend on ``pool.picks`` and ``pool.distances``.
         """
+
+
+class DropoutStrategy(Strategy):
+    """Base of strategies that ask networks drawn by dropout."""
+
+    needs_dropout = True
+
+    class Settings(base.Settings):
+        """How many networks are drawn."""
+
+        samples: int = Field(
+            10,
+            ge=2,
+            le=100,
+            description="Predictions with dropout; time grows with them.",
+            json_schema_extra={"step": 1},
+        )
 
 
 strategies: Registry[type[Strategy]] = Registry("strategy", "napari_emda.strategies", "napari_emda.strategies")
@@ -130,10 +150,9 @@ def suggest(
         if predictor is None:
             raise JobError(f"{strategy.name} asks a model and there is none: train one first, or choose random.")
         findings = yield from examine(predictor, volume, strategy, settings, folder, candidates, excluded, earlier)
-    by_lot = round(settings.random_share * settings.count)
     for sections in (settings.section_distance, 0):
         pool = pool_of(candidates, findings, settings.count, sections=sections, seed=settings.seed, excluded=excluded)
-        picks = choose(strategy, pool, by_lot)
+        picks = choose(strategy, pool, settings.by_lot)
         if len(picks) == settings.count:
             break
     if len(picks) < settings.count:
@@ -141,7 +160,7 @@ def suggest(
             f"Only {len(picks)} patches of {settings.patch} pixels are left that were not annotated or skipped, "
             f"{settings.count} were asked for: choose a smaller patch for more."
         )
-    names = [strategy.name] * max(0, len(picks) - by_lot) + ["random"] * min(by_lot, len(picks))
+    names = [strategy.name] * max(0, len(picks) - settings.by_lot) + ["random"] * min(settings.by_lot, len(picks))
     yield Suggested(
         tuple(
             {"volume": volume.name, "box": str(candidates.box(index)), "score": score, "strategy": name}

@@ -323,3 +323,8 @@ class QuerySettings(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to compute.", json_schema_extra=_ADVANCED
     )
+
+    @property
+    def by_lot(self) -> int:
+        """How many of the patches are drawn by lot."""
+        return round(self.random_share * self.count)

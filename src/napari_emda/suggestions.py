@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from napari_emda.data.volume import Box, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Suggested
 from napari_emda.jobs import SuggestJob, TrainJob, read_job
+from napari_emda.look import dropout_of
 from napari_emda.predict import Prediction, Predictor, predict
 from napari_emda.project import Project
 from napari_emda.query import Strategy, strategies, suggest
@@ -38,6 +40,8 @@ def suggestions(job: SuggestJob) -> Iterator[Event]:
     asks_model = job.run is not None or (cls.needs_prediction and not job.audit)
     folder = project.run(job.run) if asks_model else project.folder
     predictor = Predictor.load(checkpoint.find(folder, job.checkpoint), job.settings.device) if asks_model else None
+    if predictor is not None and strategy.needs_dropout:
+        dropout_of(predictor.network)
     earlier = _round_before(project, folder, job.settings.device) if strategy.needs_earlier and not job.audit else None
     for volume in volumes if not job.audit else ():  # mistakes are told before anything begins
         Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
@@ -72,7 +76,7 @@ def _ranked(
                 found.append(event.regions)
             else:
                 yield event
-    return _merged(found, settings.count)
+    return _merged(found, settings.count, settings.by_lot)
 
 
 def _round_before(project: Project, folder: Path, device: str) -> Predictor:
@@ -109,11 +113,13 @@ def _drawn(project: Project, volumes: list[Volume], settings: QuerySettings) -> 
     return tuple({"volume": name, "box": str(box), "score": 0.0} for name, box in lot)
 
 
-def _merged(found: list[Regions], count: int) -> Regions:
-    """The best of several volumes, each given best first, in one queue."""
-    queues = [list(regions) for regions in found]
+def _merged(found: list[Regions], count: int, by_lot: int) -> Regions:
+    """The best of several volumes, each given best first, in one queue; those by lot come last, from all in turn."""
+    queues = [list(regions[: max(0, len(regions) - by_lot)]) for regions in found]
+    lots = [regions[max(0, len(regions) - by_lot) :] for regions in found]
+    drawn = [region for turn in zip_longest(*lots) for region in turn if region is not None][:by_lot]
     merged: list[dict[str, Any]] = []
-    while len(merged) < count and any(queues):
+    while len(merged) < count - len(drawn) and any(queues):
         best = max((queue for queue in queues if queue), key=lambda queue: float(queue[0]["score"]))
         merged.append(best.pop(0))
-    return tuple(merged)
+    return (*merged, *drawn)

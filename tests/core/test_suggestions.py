@@ -38,6 +38,12 @@ def test_the_best_of_all_targets_come_in_one_queue(two_targets):
     assert regions == best
 
 
+def test_those_by_lot_come_last_and_from_all_targets_alike(two_targets):
+    *_, a, b, c, d = ask(two_targets, random_share=1 / 3)
+    assert sorted(region["volume"] for region in (a, b, c, d)) == ["second", "second", "target", "target"]
+    assert len(ask(two_targets, random_share=1 / 3)) == 12
+
+
 def test_one_target_can_be_asked_for(two_targets):
     assert {region["volume"] for region in ask(two_targets, volume="second", count=4)} == {"second"}
     with pytest.raises(JobError, match="Did you mean 'second'"):

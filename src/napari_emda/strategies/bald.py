@@ -1,32 +1,19 @@
 """The patches about which variants of the model disagree most."""
 
-from pydantic import Field
 from torch import Tensor
 
-from napari_emda import settings as base
 from napari_emda.candidates import Pool, Scores
 from napari_emda.look import Look, mutual_information
-from napari_emda.query import Strategy, strategies
+from napari_emda.query import DropoutStrategy, strategies
 
 
 @strategies.register("bald")
-class Bald(Strategy):
+class Bald(DropoutStrategy):
     """Asks for the patches about which variants of the model disagree, each being sure of its own answer.
 
     Mutual information of label and weights, H[mean p] - mean H[p] over T predictions with dropout, mean over a
     patch, as a share of log C (Houlsby et al. 2011; Gal, Islam and Ghahramani 2017).
     """
-
-    class Settings(base.Settings):
-        """Settings of BALD."""
-
-        samples: int = Field(
-            10,
-            ge=2,
-            le=100,
-            description="Predictions with dropout; time grows with them.",
-            json_schema_extra={"step": 1},
-        )
 
     def uncertainty(self, look: Look) -> Tensor:
         """Relative mutual information of every pixel."""

@@ -4,14 +4,13 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda import settings as base
 from napari_emda.candidates import Pool, Scores
 from napari_emda.look import Look, mutual_information
-from napari_emda.query import Strategy, strategies
+from napari_emda.query import DropoutStrategy, strategies
 
 
 @strategies.register("hybrid")
-class Hybrid(Strategy):
+class Hybrid(DropoutStrategy):
     """Asks for uncertain patches that look unlike each other and unlike what is annotated.
 
     Of the patches with the highest mutual information (as `bald`), several for each that is wanted, those that greedy
@@ -20,16 +19,9 @@ class Hybrid(Strategy):
 
     needs_embeddings = True
 
-    class Settings(base.Settings):
+    class Settings(DropoutStrategy.Settings):
         """Settings of the hybrid."""
 
-        samples: int = Field(
-            10,
-            ge=2,
-            le=100,
-            description="Predictions with dropout; time grows with them.",
-            json_schema_extra={"step": 1},
-        )
         shortlist: int = Field(
             5,
             ge=1,
