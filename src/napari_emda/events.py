@@ -61,12 +61,16 @@ class Validated(Event):
 
 @dataclass(frozen=True)
 class Preview(Event):
-    """A predicted piece of a section lies in ``path`` (.npy, uint8, C-1 x H x W); ``box`` in target voxels."""
+    """A predicted piece of a section lies in ``path`` (.npy, uint8, C-1 x H x W); ``box`` in target voxels.
+
+    ``classes`` are the names of the C - 1 classes.
+    """
 
     step: int
     volume: str
     box: tuple[int, ...]
     path: str
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class Previews:
         beside = path.with_name(".preview.npy")
         np.save(beside, predict_box(predictor, volume, box), allow_pickle=False)
         beside.replace(path)
-        yield Preview(step, volume.name, box.bounds, str(path))
+        yield Preview(step, volume.name, box.bounds, str(path), predictor.header.classes[1:])
         yield from self._translated(predictor, volume, box, step)
 
     def _translated(self, predictor: Predictor, viewed: Volume, box: Box, step: int) -> Iterator[Event]:

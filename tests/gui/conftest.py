@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import pytest
 import zarr
-from fake import CATALOGUE, fake_command
+from fake import CATALOGUE, clusters_of, fake_command
 from napari.components import ViewerModel
 
 from napari_emda._gui.catalogue import parse
@@ -58,6 +58,16 @@ def predicted(project):
         zarr.open_group(run / group, mode="a")
         zarr.create_array(run / group / "target", data=array, chunks=(1, *array.shape[1:]))
     return project
+
+
+@pytest.fixture
+def clustered(tmp_path, arrays):
+    """A project with an unlabelled volume alone and a model that has found three clusters: stripes along x."""
+    made = Project.create(tmp_path / "clustered", ("background", "mitochondria", "vesicles"))
+    made.add_volume(made.store("target", arrays[0]), "target", name="target", spacing=SPACING)
+    clusters_of(made, "target")
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -4,6 +4,11 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import zarr
+
+from napari_emda.jobs import TrainJob, write_job
+
 HERE = Path(__file__).parent
 
 CATALOGUE = {
@@ -40,6 +45,14 @@ CATALOGUE = {
                 }
             },
         },
+        {
+            "name": "iic",
+            "summary": "Needs no labels.",
+            "domains": [],
+            "needs_labels": False,
+            "needs_annotations": False,
+            "schema": {"properties": {}},
+        },
     ],
     "strategies": [
         {"name": "entropy", "summary": "The least sure.", "schema": {"properties": {}}, "needs_prediction": True},
@@ -55,3 +68,19 @@ def fake_command(behaviour="work"):
 
 def methods_command():
     return (sys.executable, "-c", f"print({json.dumps(CATALOGUE)!r})")
+
+
+def clusters_of(project, volume):
+    """A run that has found three clusters in a volume: the left, the middle and the right third."""
+    run = project.folder / "runs" / "001-iic"
+    run.mkdir(parents=True)
+    (run / "checkpoint.safetensors").touch()
+    write_job(TrainJob(project=str(project.folder), method="iic"), run / "job.json")
+    shape = project.volume(volume).shape
+    values = np.zeros((3, *shape), np.uint8)
+    for k, columns in enumerate(np.array_split(np.arange(shape[2]), 3)):
+        values[k][..., columns] = 240
+    zarr.open_group(run / "probabilities.zarr", mode="a")
+    names = ["none", "cluster 1", "cluster 2", "cluster 3"]
+    path, chunks = run / "probabilities.zarr" / volume, (1, 1, *shape[1:])
+    zarr.create_array(path, data=values, chunks=chunks, attributes={"classes": names})

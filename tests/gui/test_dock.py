@@ -69,7 +69,8 @@ def keep_running(dock, steps=20_000):
 
 def test_what_is_missing_is_said(dock):
     assert not dock.data.use.isEnabled()
-    assert "Still needed: a source image, labels of the source, a target image" in dock.data.missing.text()
+    assert "Still needed: a target image" in dock.data.missing.text()
+    assert "Without one, kinds of structure are found" in dock.data.missing.text()
     assert not dock.train.start.isEnabled()
     assert "no project yet" in dock.train.reason.text()
 

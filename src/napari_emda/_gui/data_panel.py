@@ -15,12 +15,15 @@ from napari_emda._gui.add_target import AddTarget
 from napari_emda._gui.intake import (
     Pick,
     Stoppable,
+    belong,
     check,
+    class_in_name,
     proposed_folder,
     size_remark,
     store,
 )
 from napari_emda._gui.layer_widgets import LayerChoice, VoxelSize
+from napari_emda._gui.name_clusters import NameClusters
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled, row
 from napari_emda._gui.session import Session, in_short
 from napari_emda.data.gap import Gap, domain_gap
@@ -29,6 +32,10 @@ from napari_emda.errors import EmdaError
 from napari_emda.project import Project
 from napari_emda.project_file import VolumeEntry
 
+WITHOUT_LABELS = (
+    "An older volume with labels, as the source, is what helps most. Without one, kinds of structure are found, and "
+    "you name them."
+)
 _ZERO = {"0 means background": "background", "0 means not annotated": "unannotated"}
 
 
@@ -41,8 +48,8 @@ class DataPanel(QWidget):
         self._working = False
         self._making: Project | None = None
         viewer = session.viewer
-        self.source, self.target = (LayerChoice(viewer, Image, refusal) for _ in range(2))
-        self.labels = LayerChoice(viewer, Labels, refusal)
+        self.source, self.labels = (LayerChoice(viewer, kind, refusal, none="none") for kind in (Image, Labels))
+        self.target = LayerChoice(viewer, Image, refusal)
         self.source_size, self.target_size = VoxelSize(), VoxelSize()
         self.zero = QComboBox()
         self.zero.addItems(list(_ZERO))
@@ -57,6 +64,8 @@ class DataPanel(QWidget):
         self.open = button("Open a project …", "Go on with a project folder.", self.choose_project)
         self.current = Sentence()
         self.another = AddTarget(session)
+        self.naming = NameClusters(session)
+        self.naming_drawer = Drawer("Name clusters", self.naming)
         self._build()
         self._connect()
         self.refresh()
@@ -76,7 +85,7 @@ class DataPanel(QWidget):
         )
         sentences = (self.left_out, self.sizes, self.gap, self.missing)
         more = Drawer("Another target for this project", self.another)
-        column(self, self.open, self.current, fields, *sentences, self.use, more)
+        column(self, self.open, self.current, fields, *sentences, self.use, more, self.naming_drawer)
 
     def _connect(self) -> None:
         layers = self._session.viewer.layers
@@ -114,14 +123,14 @@ class DataPanel(QWidget):
     def _guess(self) -> None:
         """The labels' image is the source, the other one the target, as long as the user has not chosen."""
         labels, images = self.labels.layers(), self.source.layers()
-        if self.labels.layer() is None and labels:
+        if self.labels.layer() is None and labels and not self.labels.declined:
             self.labels.choose(labels[0])
         chosen = self.labels.layer()
-        if self.source.layer() is None and images:
-            self.source.choose(next((i for i in images if chosen is not None and _belong(i, chosen)), images[0]))
+        if self.source.layer() is None and images and chosen is not None and not self.source.declined:
+            self.source.choose(next((image for image in images if belong(image, chosen)), images[0]))
         others = [image for image in images if image is not self.source.layer()]
-        if self.target.layer() is None and others:
-            self.target.choose(others[0])
+        if self.target.layer() in (None, self.source.layer()):
+            self.target.choose(others[0] if others else None)
 
     def _on_image(self, choice: LayerChoice, size: VoxelSize) -> None:
         layer = choice.layer()
@@ -143,19 +152,19 @@ class DataPanel(QWidget):
         return layer if isinstance(layer, Image) else None
 
     def _remark(self) -> None:
-        source, target = self.source.layer(), self.target.layer()
-        remark = (
-            size_remark(
-                self.source_size.value() if source is not None else (1, 1, 1),
-                self.target_size.value() if target is not None else (1, 1, 1),
-            )
-            if source is not None and target is not None
-            else ""
-        )
+        source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
+        remark = ""
+        if target is not None:
+            theirs = self.target_size.value()
+            remark = size_remark(self.source_size.value() if source is not None else theirs or (1, 1, 1), theirs)
         self.sizes.show_text(remark, "hint")
-        needed = {"a source image": source, "labels of the source": self.labels.layer(), "a target image": target}
+        needed = {"a target image": target}
+        if source is not None or labels is not None:
+            needed = {"a source image": source, "labels of the source": labels, **needed}
         missing = [what for what, layer in needed.items() if layer is None]
         text = f"Still needed: {', '.join(missing)}. Open them in napari, or try File > Open Sample." if missing else ""
+        if source is None and labels is None:
+            text = f"{text} {WITHOUT_LABELS}".strip()
         self.missing.show_text("Reading the layers …" if self._working else text, "note" if self._working else "hint")
         self.use.setEnabled(not missing and not self._working)
 
@@ -195,15 +204,14 @@ class DataPanel(QWidget):
         return tuple(name.strip() for name in self.classes.text().split(","))
 
     def picks(self) -> list[Pick]:
-        """The two volumes as they are chosen."""
+        """The volumes as they are chosen."""
         source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
-        assert isinstance(source, Image)
         assert isinstance(target, Image)
         zero: Any = _ZERO[self.zero.currentText()]
-        return [
-            Pick(source, "source", self.source_size.value(), labels if isinstance(labels, Labels) else None, zero),
-            Pick(target, "target", self.target_size.value()),
-        ]
+        picks = [Pick(target, "target", self.target_size.value())]
+        if isinstance(source, Image) and isinstance(labels, Labels):
+            picks.insert(0, Pick(source, "source", self.source_size.value(), labels, zero))
+        return picks
 
     def use_layers(self) -> None:
         """Check everything, then make the project; a mistake changes nothing on disk."""
@@ -286,16 +294,3 @@ class DataPanel(QWidget):
         )
         if not self.folder.isModified():
             self.folder.setText(in_short(proposed_folder([self._image(self.target), self._image(self.source)])))
-
-
-def class_in_name(labels: str, source: str) -> str:
-    """What a label layer is called beyond its image's name: 'VNC mitochondria' of 'VNC' is 'mitochondria'."""
-    words = [word for word in labels.replace("_", " ").split() if word.lower() not in source.replace("_", " ").lower()]
-    known = [word for word in words if word.isalpha() and word.lower() not in ("label", "labels", "mask", "source")]
-    return known[-1].lower() if known else "foreground"
-
-
-def _belong(image: Layer, labels: Layer) -> bool:
-    """Whether the labels may be those of the image: a guess to start from."""
-    shapes = [tuple(array_of(layer).shape) for layer in (image, labels) if isinstance(layer, Image | Labels)]
-    return shapes[0] == shapes[-1]

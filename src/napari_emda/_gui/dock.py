@@ -19,6 +19,7 @@ from napari_emda._gui.predict_panel import PredictPanel
 from napari_emda._gui.session import Session
 from napari_emda._gui.train_panel import TrainPanel
 from napari_emda.events import Finished
+from napari_emda.jobs import TrainJob
 
 
 class Dock(QWidget):
@@ -108,8 +109,13 @@ class Dock(QWidget):
 
     def _on_ended(self, last: object) -> None:
         """Lead on to the next part."""
-        job = self.session.runner.last_job
-        if isinstance(last, Finished) and job is not None and job.kind == "train":
+        job, catalogue = self.session.runner.last_job, self.session.catalogue
+        if not isinstance(last, Finished) or job is None:
+            return
+        if isinstance(job, TrainJob) and catalogue is not None and not catalogue.methods[job.method].needs_labels:
+            self.drawers["Data"].expand()
+            self.data.naming_drawer.expand()
+        elif job.kind in ("train", "suggest"):
             self.drawers["Annotate"].expand()
 
     # -- the end -------------------------------------------------------------------------------------------------

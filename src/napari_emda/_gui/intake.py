@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 
 from napari_emda._gui.adapters import Triple, array_of, check_fit, path_of, refusal
 from napari_emda.data.checks import check_image, check_labels, check_spacing
@@ -158,3 +158,16 @@ def size_remark(source: Triple | None, target: Triple | None) -> str:
             f"numbers; if they are right, training brings both to {max(ours, theirs):g} nm."
         )
     return ""
+
+
+def class_in_name(labels: str, source: str) -> str:
+    """What a label layer is called beyond its image's name: 'VNC mitochondria' of 'VNC' is 'mitochondria'."""
+    words = [word for word in labels.replace("_", " ").split() if word.lower() not in source.replace("_", " ").lower()]
+    known = [word for word in words if word.isalpha() and word.lower() not in ("label", "labels", "mask", "source")]
+    return known[-1].lower() if known else "foreground"
+
+
+def belong(image: Layer, labels: Layer) -> bool:
+    """Whether the labels may be those of the image: a guess to start from."""
+    shapes = [tuple(array_of(layer).shape) for layer in (image, labels) if isinstance(layer, Image | Labels)]
+    return shapes[0] == shapes[-1]

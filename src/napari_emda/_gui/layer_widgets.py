@@ -20,13 +20,17 @@ class LayerChoice(QComboBox):
         viewer: whose layers.
         kind: the type of layer.
         refusal: why a layer cannot be used, None when it can.
+        none: what stands for no layer, where one may do without.
     """
 
     chosen = Signal()
 
-    def __init__(self, viewer: ViewerModel, kind: type[Layer], refusal: Callable[[Layer], str | None]) -> None:
+    def __init__(
+        self, viewer: ViewerModel, kind: type[Layer], refusal: Callable[[Layer], str | None], none: str = ""
+    ) -> None:
         super().__init__()
         self._viewer, self._kind, self._refusal = viewer, kind, refusal
+        self._first = [none] if none else []
         self._layers: list[Layer] = []
         self.left_out: dict[str, str] = {}
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -35,20 +39,22 @@ class LayerChoice(QComboBox):
 
     def refresh(self, offered: Callable[[Layer], bool] = lambda layer: True) -> None:
         """Read the viewer's layers again, keeping the choice if it is still there."""
-        before = self.layer()
+        before, declined = self.layer(), self.declined
         fitting = [layer for layer in self._viewer.layers if isinstance(layer, self._kind) and offered(layer)]
         self.left_out = {layer.name: why for layer in fitting if (why := self._refusal(layer)) is not None}
         self._layers = [layer for layer in fitting if layer.name not in self.left_out]
         with QSignalBlocker(self):
             self.clear()
-            self.addItems([layer.name for layer in self._layers])
-            self.setCurrentIndex(self._layers.index(before) if before in self._layers else -1)
+            self.addItems([*self._first, *(layer.name for layer in self._layers)])
+            self.choose(before)
+            if declined:
+                self.setCurrentIndex(0)
         if self.layer() is not before:
             self.chosen.emit()
 
     def layer(self) -> Layer | None:
         """The chosen layer."""
-        index = self.currentIndex()
+        index = self.currentIndex() - len(self._first)
         return self._layers[index] if 0 <= index < len(self._layers) else None
 
     def layers(self) -> list[Layer]:
@@ -56,8 +62,13 @@ class LayerChoice(QComboBox):
         return list(self._layers)
 
     def choose(self, layer: Layer | None) -> None:
-        """Choose one of them, or none."""
-        self.setCurrentIndex(self._layers.index(layer) if layer in self._layers else -1)
+        """Choose one of them; None leaves it open."""
+        self.setCurrentIndex(self._layers.index(layer) + len(self._first) if layer in self._layers else -1)
+
+    @property
+    def declined(self) -> bool:
+        """Whether the user has chosen to do without."""
+        return bool(self._first) and self.currentIndex() == 0
 
 
 class _Length(QDoubleSpinBox):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap
 
-from napari_emda._gui.palette import class_colour
+from napari_emda._gui.palette import class_colour, cluster_colours
 from napari_emda._gui.session import Session
 from napari_emda.data.volume import Box
 from napari_emda.events import Preview
+from napari_emda.metrics import class_ids
 
 
 def show_preview(session: Session, event: Preview) -> None:
@@ -25,8 +26,24 @@ def show_preview(session: Session, event: Preview) -> None:
         return
     place, box = session.place(event.volume), Box.from_bounds(event.box)
     where = place.arguments(corner=box.start)
+    if event.classes and event.classes != project.classes[1:]:
+        _show_clusters(session, event.volume, class_ids(values)[None], len(event.classes), where)
+        return
     for index, name in enumerate(project.classes[1:]):
         _show_class(session, event.volume, index, name, values[index][None], where)
+
+
+def _show_clusters(session: Session, volume: str, ids: np.ndarray[Any, Any], count: int, where: dict[str, Any]) -> None:
+    def make() -> Labels:
+        made = Labels(ids, name="preview of clusters", colormap=cluster_colours(count), opacity=0.4, **where)
+        made.editable = False
+        return made
+
+    layer = session.output("preview clusters", volume)
+    if layer is None:
+        session.output("preview clusters", volume, make)
+    elif isinstance(layer, Labels):
+        layer.data, layer.translate = ids, where["translate"]
 
 
 def _show_class(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap
@@ -80,3 +81,21 @@ def show_clusters(session: Session, run: str, volume: str) -> None:
     )
     layer.editable = False
     session.output("clusters", volume, lambda: layer)
+
+
+def rename_classes(session: Session, run: str, volume: str) -> None:
+    """Bring the layers of the classes up to date after clusters of a run were named."""
+    project = session.project
+    assert project is not None
+    stored = project.probabilities(run, volume)
+    roles = ["mask", *(f"probability {k}" for k in range(1, len(project.classes)))]
+    layers: list[Any] = [session.output(role, volume) for role in roles]
+    if stored is None:
+        for role in roles:
+            session.remove_output(role, volume)
+    elif any(layer is None or layer.metadata.get("run") != run for layer in layers):
+        show_classes(session, run, volume)
+    else:
+        for layer in layers:
+            layer.data.probabilities = stored
+            layer.refresh()

@@ -10,11 +10,14 @@ from typing import Any
 
 import zarr
 
+from napari_emda._gui.catalogue import Catalogue, Choice
 from napari_emda.errors import EmdaError, JobError
 from napari_emda.jobs import TrainJob, read_job
 from napari_emda.project import Project
 from napari_emda.settings import TrainSettings
 
+UNLABELLED = "iic"
+"""The method to begin with where nothing is labelled."""
 _TAIL = 2**20
 """Bytes at the end of a log that surely hold a checkpoint's line: some ten thousand lines."""
 
@@ -125,6 +128,26 @@ def predicted_with(project: Project, volume: str) -> str | None:
 def clustered_with(project: Project, volume: str) -> str | None:
     """The newest run that has begun to find clusters in a volume."""
     return next((run for run in reversed(project.runs()) if project.clusters(run, volume) is not None), None)
+
+
+def learns_classes(project: Project, run: str, catalogue: Catalogue) -> bool:
+    """Whether a run was trained with labels, so that it tells the project's classes apart and no clusters."""
+    job = train_job(project, run)
+    method = catalogue.methods.get(job.method) if job is not None else None
+    return method is None or method.needs_labels
+
+
+def unmet(project: Project, method: Choice) -> str:
+    """What a project lacks that a method needs, in one sentence; empty when it has all."""
+    there = {entry.domain for entry in project.entries}
+    for domain in method.domains:
+        if domain not in there:
+            return f"{method.name} needs a {domain} volume: add one in Data, or choose another method."
+    if method.needs_labels and not labelled(project):
+        return f"{method.name} learns from labels and there are none: annotate some patches, or choose {UNLABELLED}."
+    if method.needs_annotations and not annotated(project):
+        return f"{method.name} learns from annotated patches: annotate some first, or choose another method."
+    return ""
 
 
 def labelled(project: Project) -> bool:

@@ -23,8 +23,6 @@ from napari_emda.settings import PROFILES, TrainSettings
 from napari_emda.verdict import BASELINE, missing
 
 DEFAULT_METHODS = ("auto", "source_only")
-UNLABELLED = "iic"
-"""The method to begin with where nothing is labelled."""
 VIEW_SECONDS = 0.7
 _IN_SIGHT = ("steps", "profile")
 
@@ -119,7 +117,7 @@ class TrainPanel(QWidget):
         """Choose what needs no labels where there are none."""
         project = self._session.project
         if project is not None and not runs.labelled(project):
-            self.method.setCurrentText(UNLABELLED)  # which leaves all as it is while no method is known
+            self.method.setCurrentText(runs.UNLABELLED)  # which leaves all as it is while no method is known
 
     def _on_method(self, name: str) -> None:
         catalogue = self._session.catalogue
@@ -164,17 +162,7 @@ class TrainPanel(QWidget):
         method = session.catalogue.methods.get(self.method.currentText())
         if method is None:
             return "Choose a method."
-        there = {entry.domain for entry in project.entries}
-        for domain in method.domains:
-            if domain not in there:
-                return f"{method.name} needs a {domain} volume: add one in Data, or choose another method."
-        if method.needs_labels and not runs.labelled(project):
-            return (
-                f"{method.name} learns from labels and there are none: annotate some patches, or choose {UNLABELLED}."
-            )
-        if method.needs_annotations and not runs.annotated(project):
-            return f"{method.name} learns from annotated patches: annotate some first, or choose another method."
-        return ""
+        return runs.unmet(project, method)
 
     def update_state(self) -> None:
         """Grey out what cannot be done, with the reason above it."""
@@ -221,6 +209,8 @@ class TrainPanel(QWidget):
         project, catalogue = self._session.project, self._session.catalogue
         run = runs.latest(project) if project is not None else None
         if project is None or run is None or catalogue is None or BASELINE not in catalogue.methods:
+            return None
+        if runs.unmet(project, catalogue.methods[BASELINE]) or not runs.learns_classes(project, run, catalogue):
             return None
         return missing(project, run)
 

@@ -14,15 +14,15 @@ from napari_emda.metrics import class_ids
 
 
 class ClassProbability(Lazy3D):
-    """The probability (uint8) of one class, from (class - 1, z, y, x) as it is on disk."""
+    """The probability (uint8) of one class, from ``probabilities`` (class - 1, z, y, x) as they are on disk."""
 
     def __init__(self, probabilities: Array, index: int) -> None:
         _, z, y, x = probabilities.shape
         super().__init__((z, y, x), probabilities.dtype)
-        self._probabilities, self._index = probabilities, index
+        self.probabilities, self._index = probabilities, index
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
-        return np.asarray(self._probabilities[self._index, z, y, x])
+        return np.asarray(self.probabilities[self._index, z, y, x])
 
 
 class Clusters(Lazy3D):
@@ -38,9 +38,10 @@ class Clusters(Lazy3D):
 
 
 class Mask(Lazy3D):
-    """Class ids (0 = background) from probabilities; change ``threshold`` or ``smallest`` and refresh the layer.
+    """Class ids (0 = background) from probabilities; change an attribute and refresh the layer.
 
     Attributes:
+        probabilities: uint8 (class - 1, z, y, x).
         threshold: probability from which on a voxel belongs to a class; the likeliest class wins.
         smallest: objects with fewer pixels in a section are left out.
     """
@@ -48,12 +49,12 @@ class Mask(Lazy3D):
     def __init__(self, probabilities: Array, threshold: float = 0.5, smallest: int = 0) -> None:
         _, z, y, x = probabilities.shape
         super().__init__((z, y, x), np.uint8)
-        self._probabilities = probabilities
+        self.probabilities = probabilities
         self.threshold, self.smallest = threshold, smallest
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         # Whole sections, so that an object at the edge of what is asked for keeps its size.
-        values = np.asarray(self._probabilities[:, z])
+        values = np.asarray(self.probabilities[:, z])
         classes = classify(values, self.threshold)
         if self.smallest > 1:
             for section in classes:

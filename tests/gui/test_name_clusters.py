@@ -1,0 +1,154 @@
+"""Naming clusters: by rows and by clicks, what it changes on view and on disk, and what names are good for."""
+
+import numpy as np
+import pytest
+from fake import fake_command, methods_command
+from napari.components import ViewerModel
+from napari.layers import Labels
+
+from napari_emda._gui.dock import Dock
+from napari_emda._gui.live_preview import show_preview
+from napari_emda.events import Preview
+from napari_emda.jobs import ExportJob, PredictJob, SuggestJob, TrainJob
+from napari_emda.project import Project
+
+
+@pytest.fixture
+def empty(qtbot):
+    dock = Dock(ViewerModel(), fake_command(), methods_command())
+    qtbot.addWidget(dock)
+    qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=10_000)
+    yield dock
+    dock.shut_down()
+
+
+@pytest.fixture
+def dock(empty, clustered):
+    empty.session.adopt(clustered)
+    return empty
+
+
+def texts(table, column):
+    return [table.item(line, column).text() for line in range(table.rowCount())]
+
+
+def test_a_volume_alone_becomes_a_project_for_a_training_without_labels(qtbot, empty, arrays, tmp_path):
+    image = arrays[0]
+    empty.session.viewer.add_image(image, name="only", scale=(50, 4.6, 4.6), units=("nm",) * 3)
+    data = empty.data
+    assert data.source.layer() is None
+    assert data.target.layer().name == "only"
+    assert "you name them" in data.missing.text()
+    data.folder.setText(str(tmp_path / "alone"))
+    data.use_layers()
+    qtbot.waitUntil(lambda: empty.session.project is not None, timeout=10_000)
+    assert [(entry.name, entry.domain) for entry in empty.session.project.entries] == [("only", "target")]
+    assert empty.train.method.currentText() == "iic"
+    assert empty.train.start.isEnabled()
+    empty.train.method.setCurrentText("source_only")
+    assert "needs a source volume" in empty.train.reason.text()
+
+
+def test_labels_that_are_open_can_be_left_out(empty, arrays):
+    image, labels = arrays
+    place = {"scale": (50, 4.6, 4.6), "units": ("nm",) * 3}
+    empty.session.viewer.add_image(image, name="old", **place)
+    empty.session.viewer.add_labels(labels, name="old labels", **place)
+    data = empty.data
+    assert (data.source.layer().name, data.labels.layer().name) == ("old", "old labels")
+    assert data.target.layer() is None
+    data.source.setCurrentIndex(0)
+    data.labels.setCurrentIndex(0)
+    empty.session.viewer.add_image(image, name="new", **place)
+    assert (data.source.layer(), data.labels.layer()) == (None, None)
+    assert [pick.domain for pick in data.picks()] == ["target"]
+
+
+def test_clusters_are_shown_with_their_shares(qtbot, dock):
+    naming = dock.data.naming
+    layer = dock.session.output("clusters", "target")
+    assert isinstance(layer, Labels)
+    assert np.array_equal(np.unique(layer.data[1]), [1, 2, 3])
+    assert dock.session.output("mask", "target") is None
+    qtbot.waitUntil(lambda: texts(naming.table, 1) == ["35.0%", "32.5%", "32.5%"], timeout=5000)
+    assert texts(naming.table, 2) == ["", "", ""]
+    assert not naming.use.isEnabled()
+    assert "No cluster has a name yet" in naming.told.text()
+
+
+def test_a_row_names_a_cluster_and_takes_the_name_away(dock, clustered):
+    naming, folder = dock.data.naming, clustered.folder
+    naming.table.cellClicked.emit(1, 0)
+    naming.table.cellClicked.emit(2, 0)
+    assert texts(naming.table, 2) == ["", "mitochondria", "mitochondria"]
+    assert Project.open(folder).names("001-iic") == {2: "mitochondria", 3: "mitochondria"}
+    mask = dock.session.output("mask", "target")
+    assert np.array_equal(mask.data[0, 0], [0] * 14 + [1] * 26)
+    naming.name.setCurrentText("vesicles")
+    naming.toggle(3)
+    assert dock.session.output("mask", "target") is mask  # brought up to date in place
+    assert np.array_equal(mask.data[0, 0], [0] * 14 + [1] * 13 + [2] * 13)
+    naming.toggle(3)
+    naming.name.setCurrentText("mitochondria")
+    naming.toggle(2)
+    assert dock.session.output("mask", "target") is None
+    assert Project.open(folder).names("001-iic") == {}
+
+
+def test_named_clusters_start_the_annotation_loop(qtbot, dock, clustered):
+    naming = dock.data.naming
+    naming.toggle(2)
+    assert naming.use.isEnabled()
+    jobs = []
+    dock.session.runner.started.connect(jobs.append)
+    naming.use_as_labels()
+    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+    assert isinstance(jobs[0], SuggestJob)
+    assert (jobs[0].run, jobs[0].volume, jobs[0].settings.patch) == ("001-iic", "target", 40)
+    assert dock.drawers["Annotate"].isExpanded()
+    region = clustered.regions()[0]
+    assert region.state == "suggested"
+    proposal = dock.annotate.patches.paint.proposal(region.model_copy(update={"run": "001-iic"}))
+    box = region.voxels
+    assert np.array_equal(proposal > 0, np.broadcast_to(middle_third()[box.slices[2]], box.shape))
+    assert clustered.annotations("target") is None or not clustered.annotations("target")[:].any()
+
+
+def middle_third():
+    return (np.arange(40) >= 14) & (np.arange(40) < 27)
+
+
+def test_other_things_to_do_with_clusters_are_jobs(qtbot, dock, tmp_path):
+    naming, jobs = dock.data.naming, []
+    dock.session.runner.started.connect(jobs.append)
+    naming.toggle(1)
+    naming.show_clusters()
+    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+    naming.write_mask(tmp_path / "mask.tif")
+    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+    predicted, exported = jobs
+    assert isinstance(predicted, PredictJob)
+    assert isinstance(exported, ExportJob)
+    assert (exported.what, exported.to, exported.run) == ("mask", str(tmp_path / "mask.tif"), "001-iic")
+
+
+def test_a_run_that_predicts_classes_is_not_offered(dock, clustered):
+    run = clustered.folder / "runs" / "002-finetune"
+    run.mkdir()
+    (run / "checkpoint.safetensors").touch()
+    (run / "job.json").write_text(TrainJob(project=str(clustered.folder), method="finetune").model_dump_json())
+    dock.session.project_changed.emit()
+    assert [dock.data.naming.run.itemText(i) for i in range(dock.data.naming.run.count())] == ["001-iic"]
+
+
+def test_a_training_shows_its_clusters_as_they_are_now(dock, tmp_path):
+    values = np.zeros((3, 48, 40), np.uint8)
+    values[2, :, 20:] = 250
+    values[0, :, :20] = 250
+    np.save(tmp_path / "preview.npy", values)
+    names = ("cluster 1", "cluster 2", "cluster 3")
+    for step in (1, 2):
+        show_preview(dock.session, Preview(step, "target", (1, 2, 0, 48, 0, 40), str(tmp_path / "preview.npy"), names))
+    layer = dock.session.output("preview clusters", "target")
+    assert isinstance(layer, Labels)
+    assert np.array_equal(layer.data[0, 0], [1] * 20 + [3] * 20)

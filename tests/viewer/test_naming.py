@@ -1,0 +1,58 @@
+"""Clusters named by clicks on the canvas of a real viewer."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import story
+from hands import BUTTON, Hands
+from qtpy.QtTest import QTest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "gui"))
+
+from fake import clusters_of, fake_command, methods_command
+
+from napari_emda._gui.adapters import look_at
+from napari_emda._gui.dock import Dock
+from napari_emda.data.phantom import phantom
+from napari_emda.data.volume import Box
+from napari_emda.project import Project
+
+
+@pytest.fixture
+def clustered(make_napari_viewer, tmp_path, qtbot):
+    """A viewer whose dock has a project with one unlabelled volume, in which three clusters were found."""
+    viewer = make_napari_viewer(show=True)
+    dock = Dock(viewer, fake_command(), methods_command())
+    viewer.window.add_dock_widget(dock, name="napari-emda")
+    project = Project.create(tmp_path / "project", ("background", "mitochondria"))
+    image, _ = phantom(story.SHAPE, "target", 0, story.SPACING)
+    project.add_volume(project.store("new", image), "target", name="new", spacing=story.SPACING)
+    clusters_of(project, "new")
+    qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=20_000)
+    dock.session.adopt(project)
+    yield viewer, dock
+    dock.shut_down()
+
+
+def test_clicks_name_clusters_only_while_that_is_asked_for(clustered, qtbot):
+    viewer, dock = clustered
+    naming, session, hands = dock.data.naming, dock.session, Hands(viewer, dock.session)
+    dock.show_only("Data")
+    dock.data.naming_drawer.expand()
+    _, height, width = story.SHAPE
+    look_at(viewer, session.place("new"), Box((2, 0, 0), (3, height, width)))
+    QTest.qWait(100)
+    left, middle = (2, 50, width // 6), (2, 50, width // 2)
+    hands.click("new", left)
+    assert session.project.names("001-iic") == {}
+    qtbot.mouseClick(naming.pick, BUTTON)
+    hands.click("new", left)
+    hands.click("new", middle)
+    assert session.project.names("001-iic") == {1: "mitochondria", 2: "mitochondria"}
+    mask = session.output("mask", "new")
+    assert np.array_equal(np.asarray(mask.data[2, 0]) > 0, np.arange(width) < 2 * width // 3)
+    hands.click("new", left)
+    hands.stroke("new", [middle, (2, 60, width // 2), (2, 70, width // 2)])  # moves the image, names nothing
+    assert session.project.names("001-iic") == {2: "mitochondria"}
