@@ -32,7 +32,7 @@ from pathlib import Path
 from active_learning_pool import CEILING, CONTROL, FULL, SHRUNK, pool_cell, volume_of
 from active_learning_product import product_cell
 from active_learning_report import Curve, tables, write_page
-from adaptation import FILES, PAIRS, binned
+from adaptation import PROTOCOLS, REAL, binned
 
 from napari_emda.compute import settle
 from napari_emda.query import strategies
@@ -56,9 +56,12 @@ class Cell:
 def cells(arguments: argparse.Namespace) -> list[Cell]:
     """All that are wanted, seeds first, so that a part of a run is of use."""
     if arguments.protocol == "pool":
-        names, data = [CEILING, "random", CONTROL, *sorted({*strategies.names()} - {"random"})], [(v,) for v in FILES]
+        names, data = (
+            [CEILING, "random", CONTROL, *sorted({*strategies.names()} - {"random"})],
+            [pair[:1] for pair in REAL],
+        )
     else:
-        names, data = [CEILING, "random", QuerySettings().strategy], list(PAIRS)
+        names, data = [CEILING, "random", QuerySettings().strategy, "coverage"], [*REAL]
     wanted = [Cell(where, name, seed) for seed in range(arguments.seeds) for where in data for name in names]
     return [cell for cell in wanted if not arguments.strategies or cell.strategy in arguments.strategies.split(",")]
 
@@ -115,8 +118,8 @@ def main() -> None:
         where, name, seed = json.loads(arguments.only)
         run(arguments, Cell(tuple(where), name, seed))
         return
-    for name in FILES if not arguments.full else ():
-        binned(arguments.data, arguments.work, name)
+    for name, _ in REAL if not arguments.full else ():
+        binned(arguments.data, arguments.work, name, PROTOCOLS["p2"].binning)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         curves = list(pool.map(lambda cell: measured(arguments, cell), cells(arguments)))
     print("\n".join(tables(arguments.protocol, curves)))

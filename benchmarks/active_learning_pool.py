@@ -49,7 +49,7 @@ class Protocol:
     @property
     def guard(self) -> int:
         """Rows between the half that is learnt from and the half that is scored."""
-        return GUARD * 4 // self.bin
+        return GUARD // self.bin
 
 
 SHRUNK = Protocol()
@@ -74,7 +74,7 @@ def volume_of(data: Path, work: Path, name: str, factor: int) -> Volume:
     """Image and labels in memory, binned in the plane or as they are."""
     image, labels, (z, y, x) = FILES[name]
     if factor > 1:
-        paths: tuple[Path, ...] = binned(data, work, name)[:2]
+        paths: tuple[Path, ...] = binned(data, work, name, factor)[:2]
     else:
         paths = data / image, data / labels
     arrays = [tifffile.imread(path) for path in paths]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from adaptation import GUARD, binned
+from adaptation import GUARD, PROTOCOLS, binned
 
 from napari_emda.events import Finished
 from napari_emda.execution import execute
@@ -18,7 +18,8 @@ from napari_emda.settings import QuerySettings, TrainSettings
 
 CLASSES = ("background", "mitochondria")
 CEILING, COUNT, ROUNDS, PATCH = "full supervision", 5, 8, 64
-METHOD, STEPS, ROUND_STEPS = "histogram", 1000, 100
+P2 = PROTOCOLS["p2"]
+METHOD, STEPS, ROUND_STEPS = "auto", P2.steps, 100
 
 
 def carried_out(job: AnyJob) -> dict[str, Any]:
@@ -40,20 +41,13 @@ class Story:
 
     def __init__(self, project: Project, truth: Path, rows: int, seed: int) -> None:
         self.project, self.truth, self.seed = project, truth, seed
-        self.upper, self.lower = f":,0:{rows // 2},:", f":,{rows // 2 + GUARD}:{rows},:"
+        self.upper, self.lower = f":,0:{rows // 2},:", f":,{rows // 2 + GUARD // P2.binning}:{rows},:"
 
     def train(self, method: str, steps: int, start: str | None = None, **values: Any) -> str:
         """A run; returns its name."""
-        settings = TrainSettings.parse(
-            {
-                "steps": steps,
-                "seed": self.seed,
-                "patch": PATCH,
-                "augmentation": "weak",
-                "target_box": self.upper,
-                **values,
-            }
-        )
+        given = dict(setting.split("=") for setting in P2.settings)
+        wanted = {**given, "steps": steps, "seed": self.seed, "target_box": self.upper, **values}
+        settings = TrainSettings.for_profile(P2.profile, **wanted)
         job = TrainJob(project=str(self.project.folder), method=method, settings=settings, start_from=start)
         return str(carried_out(job)["run"])
 
@@ -81,7 +75,7 @@ class Story:
 def story(data: Path, work: Path, pair: tuple[str, str], folder: Path, seed: int, *, ceiling: bool = False) -> Story:
     """A new project; for the ceiling, the source is the labelled target itself."""
     source, target = (pair[1], pair[1]) if ceiling else pair
-    (image, labels, _), (other, truth, rows) = binned(data, work, source), binned(data, work, target)
+    (image, labels, _), (other, truth, rows) = (binned(data, work, name, P2.binning) for name in (source, target))
     shutil.rmtree(folder, ignore_errors=True)
     project = Project.create(folder, CLASSES)
     project.add_volume(image, "source", labels=labels, name="source")

@@ -2,6 +2,7 @@
 
     python benchmarks/adaptation.py DATA WORK --jobs 4                   # protocol P2, on CPUs
     python benchmarks/adaptation.py DATA WORK --protocol p2b --jobs 4    # finer, the default against two others
+    python benchmarks/adaptation.py DATA WORK --protocol membranes       # a structure that nothing was tuned on
     python benchmarks/adaptation.py DATA WORK --protocol gpu             # native resolution, one GPU
     python benchmarks/adaptation.py DATA WORK --protocol phantom --jobs 4
 
@@ -41,6 +42,8 @@ from napari_emda.project import Project
 FILES = {
     "vnc": ("vnc/image.tif", "vnc/mitochondria.tif", (50.0, 4.6, 4.6)),
     "lucchi": ("lucchi/image_every4.tif", "lucchi/mitochondria_every4.tif", (20.0, 5.0, 5.0)),
+    "vnc_membranes": ("vnc/image.tif", "vnc/membranes.tif", (50.0, 4.6, 4.6)),
+    "isbi_membranes": ("isbi2012/image.tif", "isbi2012/membranes.tif", (50.0, 4.0, 4.0)),
 }
 GUARD = 64
 """Voxels between what adaptation may look at and what is scored."""
@@ -79,12 +82,15 @@ class Protocol:
     rows: tuple[str, ...] = ()
 
 
-_REAL = (("vnc", "lucchi"), ("lucchi", "vnc"))
+REAL = (("vnc", "lucchi"), ("lucchi", "vnc"))
+MEMBRANES = (("vnc_membranes", "isbi_membranes"), ("isbi_membranes", "vnc_membranes"))
+_P2 = ("patch=64", "base=16", "levels=3", "batch=8")
 _FEW = ("source only, weak augmentation", "source only, strong augmentation", "ynet", "auto")
 PROTOCOLS = {
-    "p2": Protocol(_REAL, 4, 1000, "fast", ("patch=64", "base=16", "levels=3", "batch=8")),
-    "p2b": Protocol(_REAL, 2, 2000, "fast", ("patch=128", "base=16", "levels=4", "batch=8"), _FEW),
-    "gpu": Protocol(_REAL, 1, 10_000, "standard"),
+    "p2": Protocol(REAL, 4, 1000, "fast", _P2),
+    "p2b": Protocol(REAL, 2, 2000, "fast", ("patch=128", "base=16", "levels=4", "batch=8"), _FEW),
+    "membranes": Protocol(MEMBRANES, 2, 1000, "fast", _P2, _FEW),
+    "gpu": Protocol(REAL, 1, 10_000, "standard"),
     "phantom": Protocol((("phantom_a", "phantom_b"),), 1, 250, "test"),
 }
 
@@ -105,6 +111,7 @@ ROWS = [
     Row("supervised on the target's upper half", "source_only", supervised=True),
     Row("source only, weak, 3 x the steps", "source_only", longer=3),
     Row("auto, transductive", "auto", transductive=True),
+    Row("uda", "uda"),
     Row("damt", "damt"),
     Row("attention_ynet", "attention_ynet"),
     Row("style_transfer", "style_transfer"),
