@@ -118,7 +118,7 @@ def calibrate(
     network.offset.zero_()
     answers = [predictor.probabilities(tile, "target", flips=probe.flips) for tile in _tiles(predictor, places, probe)]
     weight = 0.0
-    if finish.neighbours:
+    if finish.neighbours and all(place.view.volume.depth for place in places):
         classes = [answer.argmax(1).flatten(1).cpu().numpy() for answer in answers]
         pairs = np.concatenate([pair for tile in classes for pair in (tile[:2], tile[1:])], axis=1)
         agreed = agreement(pairs, network.classes)

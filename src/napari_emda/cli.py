@@ -25,7 +25,7 @@ from napari_emda.project import Project
 from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings, distribute, parse_assignments
 
 if TYPE_CHECKING:
-    from napari_emda.data.volume import LabelsZero
+    from napari_emda.data.volume import Domain, LabelsZero
     from napari_emda.jobs import AnyJob
 
 DONE, FAULT, MISTAKE, STOPPED = 0, 1, 2, 3
@@ -92,11 +92,16 @@ def new(
     spacing: Annotated[Spacing | None, typer.Option(help="Voxel size z y x of the source in nm.")] = None,
     target_spacing: Annotated[Spacing | None, typer.Option(help="Voxel size z y x of the target in nm.")] = None,
     classes: Annotated[list[str] | None, typer.Option(help="Names of the classes, background first.")] = None,
+    independent: Annotated[
+        bool, typer.Option(help="The first axis is no depth: the sections are images of their own.")
+    ] = False,
+    target_independent: Annotated[bool, typer.Option(help="The same of the target alone.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a project from a labelled source and an unlabelled target, or from one of them alone."""
     names = tuple(classes) if classes else ("background", "foreground")
-    entries, notices = create(project, names, source, target, spacing, target_spacing)
+    depth: dict[Domain, bool] = {"source": not independent, "target": not (independent or target_independent)}
+    entries, notices = create(project, names, source, target, spacing, target_spacing, depth)
     result = {"project": str(project), "classes": list(names), "volumes": entries, "notices": notices}
     for notice in notices:
         typer.echo(notice, err=True)
@@ -120,6 +125,7 @@ def create(
     target: Path | None,
     spacing: Spacing | None,
     target_spacing: Spacing | None,
+    depth: dict[Domain, bool],
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Check everything, then make the project; returns its volumes and what to know of them."""
     from napari_emda.data.checks import check_pair
@@ -128,9 +134,11 @@ def create(
     with Project.create(folder, classes) as project:
         entries = []
         if source is not None:
-            entries.append(project.add_volume(source[0], "source", labels=source[1], spacing=spacing))
+            entries.append(
+                project.add_volume(source[0], "source", labels=source[1], spacing=spacing, depth=depth["source"])
+            )
         if target is not None:
-            entries.append(project.add_volume(target, "target", spacing=target_spacing))
+            entries.append(project.add_volume(target, "target", spacing=target_spacing, depth=depth["target"]))
     return [entry.model_dump() for entry in entries], notices
 
 

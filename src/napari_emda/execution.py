@@ -159,7 +159,8 @@ def _predict(job: PredictJob) -> Iterator[Event]:
     path = str(folder / "probabilities.zarr" / volume.name)
     if job.out is not None:
         probabilities = Prediction(folder, volume.name).probabilities
-        yield from export_probabilities(probabilities, job.out, volume.spacing, volume.unit, volume=volume.name)
+        kept: dict[str, Any] = {"volume": volume.name, "depth": volume.depth}
+        yield from export_probabilities(probabilities, job.out, volume.spacing, volume.unit, **kept)
         path = job.out
     result = {"run": folder.name, "volume": volume.name, "probabilities": path}
     yield Finished("done", f"'{volume.name}' is predicted with run {folder.name}.", result)
@@ -233,7 +234,7 @@ def _export_prediction(job: ExportJob, project: Project, folder: Path, volume: V
     as_they_are = clusters is not None and not project.names(folder.name) and job.what in ("mask", "probabilities")
     probabilities = clusters if as_they_are and clusters is not None else _named(project, folder, volume.name)
     data = (probabilities, job.to, volume.spacing, volume.unit)
-    kept: dict[str, Any] = {"overwrite": job.overwrite, "volume": volume.name}
+    kept: dict[str, Any] = {"overwrite": job.overwrite, "volume": volume.name, "depth": volume.depth}
     if job.what == "probabilities":
         yield from export_probabilities(*data, **kept)
         return

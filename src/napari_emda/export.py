@@ -47,6 +47,7 @@ def export_mask(
     connectivity: int = 1,
     overwrite: bool = False,
     volume: str = "",
+    depth: bool = True,
 ) -> Events:
     """Save the class of each voxel: uint8, 0 background, k class k.
 
@@ -60,6 +61,7 @@ def export_mask(
         connectivity: what makes an object, see `napari_emda.instances.ObjectSettings`.
         overwrite: replace an existing file.
         volume: name for the events.
+        depth: whether the first axis is depth; in a stack of independent images objects end with their section.
 
     Raises:
         DataError: the path cannot be written or is taken.
@@ -71,10 +73,12 @@ def export_mask(
     with workspace(path) as folder:
         objects = []
         for k in range(1, filtered + 1):
-            finding = _find(probabilities, folder, settings, k, volume)
+            finding = _find(probabilities, folder, settings, k, volume, depth)
             objects.append((yield from _stage(finding, k - 1, filtered + 1))[0])
         mask = _Mask(probabilities, settings.threshold, objects)
-        yield from _stage(save_volume([mask], path, np.uint8, spacing, unit, volume), filtered, filtered + 1)
+        yield from _stage(
+            save_volume([mask], path, np.uint8, spacing, unit, volume, depth=depth), filtered, filtered + 1
+        )
     yield Saved(path=str(path))
 
 
@@ -90,6 +94,7 @@ def export_objects(
     class_id: int = 1,
     overwrite: bool = False,
     volume: str = "",
+    depth: bool = True,
 ) -> Events:
     """Save the objects of a class, numbered from 1 (0 background), as `napari_emda.instances.find_objects` finds them.
 
@@ -106,6 +111,7 @@ def export_objects(
         class_id: the class whose objects are saved, from 1.
         overwrite: replace an existing file.
         volume: name for the events.
+        depth: whether the first axis is depth; in a stack of independent images objects end with their section.
 
     Raises:
         DataError: the path cannot be written or is taken, or there is no such class.
@@ -114,9 +120,9 @@ def export_objects(
     path = claim(path, VOLUME_SUFFIXES, overwrite)
     settings = _settings(threshold, minimum_size, connectivity)
     with workspace(path) as folder:
-        objects, count = yield from _stage(_find(probabilities, folder, settings, class_id, volume), 0, 2)
+        objects, count = yield from _stage(_find(probabilities, folder, settings, class_id, volume, depth), 0, 2)
         dtype = np.uint32 if path.suffix == ".zarr" or count >= 2**16 else np.uint16
-        yield from _stage(save_volume([objects], path, dtype, spacing, unit, volume), 1, 2)
+        yield from _stage(save_volume([objects], path, dtype, spacing, unit, volume, depth=depth), 1, 2)
     yield Saved(path=str(path))
 
 
@@ -129,6 +135,7 @@ def export_probabilities(
     class_id: int | None = None,
     overwrite: bool = False,
     volume: str = "",
+    depth: bool = True,
 ) -> Events:
     """Save probabilities as they are stored: uint8, 255 being certain.
 
@@ -141,6 +148,7 @@ def export_probabilities(
             one takes .zarr (axes c, z, y, x).
         overwrite: replace an existing file.
         volume: name for the events.
+        depth: whether the first axis is depth; in a stack of independent images objects end with their section.
 
     Raises:
         DataError: the path cannot be written or is taken, there is no such class, or several for one TIFF.
@@ -152,7 +160,7 @@ def export_probabilities(
     if len(chosen) > 1 and path.suffix.lower() != ".zarr":
         raise DataError(f"A TIFF takes the probability of one class, and there are {count}: choose one, or save .zarr.")
     channels = [_Channel(probabilities, k - 1) for k in chosen]
-    yield from save_volume(channels, path, np.uint8, spacing, unit, volume)
+    yield from save_volume(channels, path, np.uint8, spacing, unit, volume, depth=depth)
     yield Saved(path=str(path))
 
 
@@ -168,6 +176,7 @@ def export_table(
     class_id: int = 1,
     overwrite: bool = False,
     volume: str = "",
+    depth: bool = True,
 ) -> Events:
     """Save what `napari_emda.measure.object_table` measures as CSV, a row per object, units in the column names.
 
@@ -184,6 +193,7 @@ def export_table(
         class_id: the class whose objects are measured, from 1.
         overwrite: replace an existing file.
         volume: name for the events.
+        depth: whether the first axis is depth; in a stack of independent images objects end with their section.
 
     Raises:
         DataError: the path cannot be written or is taken, or there is no such class.
@@ -192,9 +202,9 @@ def export_table(
     path = claim(path, (".csv",), overwrite)
     settings = _settings(threshold, minimum_size, connectivity)
     with workspace(path) as folder:
-        objects, _ = yield from _stage(_find(probabilities, folder, settings, class_id, volume), 0, 2)
+        objects, _ = yield from _stage(_find(probabilities, folder, settings, class_id, volume, depth), 0, 2)
         probability = _Channel(probabilities, class_id - 1)
-        table = yield from _stage(measure_objects(objects, spacing, unit, probability, volume), 1, 2)
+        table = yield from _stage(measure_objects(objects, spacing, unit, probability, volume, depth=depth), 1, 2)
         _write_csv(table, folder / "table.csv")
         (folder / "table.csv").replace(path)
     yield Saved(path=str(path))
@@ -228,7 +238,7 @@ def _settings(threshold: float, minimum_size: int, connectivity: int) -> ObjectS
 
 
 def _find(
-    probabilities: Array, folder: Path, settings: ObjectSettings, class_id: int, volume: str
+    probabilities: Array, folder: Path, settings: ObjectSettings, class_id: int, volume: str, depth: bool
 ) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
     """The objects of a class, in a zarr array in ``folder``, and how many there are."""
     shape = probabilities.shape[1:]
@@ -242,6 +252,7 @@ def _find(
         connectivity=settings.connectivity,
         class_id=class_id,
         volume=volume,
+        depth=depth,
     )
     return objects, count
 

@@ -54,6 +54,7 @@ def find_objects(
     connectivity: int = 1,
     class_id: int = 1,
     volume: str = "",
+    depth: bool = True,
 ) -> Generator[TileDone, None, int]:
     """Number the connected components of a class, in memory bounded by one block and the number of components.
 
@@ -69,6 +70,7 @@ def find_objects(
         connectivity: 1, 2 or 3.
         class_id: the class whose objects are found, from 1.
         volume: name for the events.
+        depth: whether objects go on from section to section; not in a stack of independent images.
 
     Yields:
         An event per block, in three passes.
@@ -83,7 +85,7 @@ def find_objects(
     values = {"threshold": threshold, "minimum_size": minimum_size, "connectivity": connectivity}
     settings = ObjectSettings.parse(values)
     _check(probabilities, out, class_id)
-    return (yield from _Components(probabilities, out, settings, class_id, volume).run())
+    return (yield from _Components(probabilities, out, settings, class_id, volume, depth).run())
 
 
 def _check(probabilities: Array, out: Array, class_id: int) -> None:
@@ -100,10 +102,16 @@ class _Components:
     """The three passes of `find_objects`, and what they hand on: sizes and touching pairs of block components."""
 
     def __init__(
-        self, probabilities: Array, out: WritableArray, settings: ObjectSettings, class_id: int, volume: str
+        self,
+        probabilities: Array,
+        out: WritableArray,
+        settings: ObjectSettings,
+        class_id: int,
+        volume: str,
+        depth: bool,
     ) -> None:
         self.probabilities, self.out = probabilities, out
-        self.settings, self.class_id, self.volume = settings, class_id, volume
+        self.settings, self.class_id, self.volume, self.depth = settings, class_id, volume, depth
         self.boxes = blocks(Box.whole(out.shape), block_shape(out))
         self.sizes = [np.zeros(1, np.int64)]
         self.count = 0
@@ -127,6 +135,7 @@ class _Components:
         block = np.asarray(self.probabilities[(slice(None), *box.slices)])
         mask = class_ids(block, self.settings.threshold) == self.class_id
         structure = ndimage.generate_binary_structure(3, self.settings.connectivity)
+        structure[[0, 2]] &= self.depth
         labels = np.empty(box.shape, np.uint32)
         found = ndimage.label(mask, structure, output=labels)
         if self.count + found > MOST_OBJECTS:
@@ -141,10 +150,11 @@ class _Components:
 
         Two layers are read, one on each side, a voxel wider than the face for neighbours over its edges and corners.
         """
-        for axis in range(3):
+        for axis in range(3) if self.depth else (1, 2):
             if box.start[axis]:
                 layers = np.moveaxis(np.asarray(self.out[_face(box, axis).clip(self.out.shape).slices]), axis, 0)
-                self.pairs.append(_neighbours(layers[0], layers[1], self.settings.connectivity))
+                # the rows of a face across y or x are sections
+                self.pairs.append(_neighbours(layers[0], layers[1], self.settings.connectivity, int(self.depth)))
 
     def _final_ids(self) -> NDArray[np.uint32]:
         """The id of each block component: by the whole object, consecutive in order of first block, 0 if too small."""
@@ -174,10 +184,13 @@ def _face(box: Box, axis: int) -> Box:
     return Box((z0, y0, x0), (z1, y1, x1))
 
 
-def _neighbours(low: NDArray[Any], high: NDArray[Any], connectivity: int) -> NDArray[np.int64]:
-    """Pairs of ids in two layers that lie on each other and are neighbours in the sense of ``connectivity``."""
+def _neighbours(low: NDArray[Any], high: NDArray[Any], connectivity: int, rows: int) -> NDArray[np.int64]:
+    """Pairs of ids in two layers that lie on each other and are neighbours in the sense of ``connectivity``.
+
+    Those in other rows count up to ``rows`` away, 0 or 1.
+    """
     pairs = []
-    for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+    for dy, dx in itertools.product(range(-rows, rows + 1), (-1, 0, 1)):
         if 1 + abs(dy) + abs(dx) <= connectivity:
             below, above = low[_shifted(dy), _shifted(dx)], high[_shifted(-dy), _shifted(-dx)]
             both = (below > 0) & (above > 0)

@@ -21,7 +21,12 @@ _BLOCK_VOXELS = 2**20  # every foreground voxel of a block is listed with its po
 
 
 def object_table(
-    objects: Array, spacing: tuple[float, float, float], unit: str, probability: Array | None = None
+    objects: Array,
+    spacing: tuple[float, float, float],
+    unit: str,
+    probability: Array | None = None,
+    *,
+    depth: bool = True,
 ) -> Table:
     """Measure every object; `measure_objects` does the same with progress.
 
@@ -30,17 +35,19 @@ def object_table(
         spacing: voxel size along z, y, x.
         unit: of ``spacing``; becomes part of the column names, ``volume (nm^3)``.
         probability: (Z, Y, X) stored probabilities (uint8) of the objects' class, for their mean.
+        depth: whether the first axis is depth; then spacing counts along z, too.
 
     Returns:
         A row per object in order of id. ``id``; ``voxels``; ``volume`` (unit^3); ``surface`` (unit^2, see
         `napari_emda.morphology.surface`); ``solidity`` (see `napari_emda.morphology.solidity`); ``centroid z``, ``y``
         and ``x`` (unit, from the centre of the volume's first voxel); the half-open bounding box ``z start (voxel)`` to
-        ``x stop (voxel)``; and ``mean probability`` if ``probability`` is given.
+        ``x stop (voxel)``; and ``mean probability`` if ``probability`` is given. Without depth each object lies in one
+        section, and there is ``area`` (unit^2) in place of ``volume`` and ``surface``, and no ``centroid z``.
 
     Raises:
         DataError: ``probability`` has another shape.
     """
-    events = measure_objects(objects, spacing, unit, probability)
+    events = measure_objects(objects, spacing, unit, probability, depth=depth)
     while True:
         try:
             next(events)
@@ -55,6 +62,8 @@ def measure_objects(
     unit: str,
     probability: Array | None = None,
     volume: str = "",
+    *,
+    depth: bool = True,
 ) -> Generator[TileDone, None, Table]:
     """As `object_table`, yielding an event per block and then per object.
 
@@ -67,7 +76,7 @@ def measure_objects(
         )
     extents = yield from _find_extents(objects, probability, volume)
     shapes = yield from _shapes(objects, extents, spacing, volume)
-    return _columns(extents, shapes, spacing, _ascii(unit), probability is not None)
+    return _columns(extents, _sizes(extents, shapes, spacing, _ascii(unit), depth), probability is not None)
 
 
 @dataclass(frozen=True)
@@ -133,19 +142,23 @@ def _shapes(
     return shapes
 
 
-def _columns(
-    extents: _Extents, shapes: NDArray[np.float64], spacing: tuple[float, float, float], unit: str, probable: bool
+def _sizes(
+    extents: _Extents, shapes: NDArray[np.float64], spacing: tuple[float, float, float], unit: str, depth: bool
 ) -> Table:
     voxels = extents.sums[:, 0]
-    table: Table = {
-        "id": extents.ids,
-        "voxels": voxels,
-        f"volume ({unit}^3)": voxels * float(np.prod(spacing)),
-        f"surface ({unit}^2)": shapes[:, 0],
-        "solidity": shapes[:, 1],
-    }
-    for axis, name in enumerate("zyx"):
-        table[f"centroid {name} ({unit})"] = extents.sums[:, 1 + axis] / voxels * spacing[axis]
+    if depth:
+        sizes: Table = {f"volume ({unit}^3)": voxels * float(np.prod(spacing)), f"surface ({unit}^2)": shapes[:, 0]}
+    else:
+        sizes = {f"area ({unit}^2)": voxels * float(np.prod(spacing[1:]))}
+    sizes["solidity"] = shapes[:, 1]
+    for axis, name in list(enumerate("zyx"))[0 if depth else 1 :]:
+        sizes[f"centroid {name} ({unit})"] = extents.sums[:, 1 + axis] / voxels * spacing[axis]
+    return sizes
+
+
+def _columns(extents: _Extents, sizes: Table, probable: bool) -> Table:
+    voxels = extents.sums[:, 0]
+    table: Table = {"id": extents.ids, "voxels": voxels, **sizes}
     for axis, name in enumerate("zyx"):
         table[f"{name} start (voxel)"], table[f"{name} stop (voxel)"] = extents.low[:, axis], extents.high[:, axis]
     return {**table, "mean probability": extents.sums[:, 4] / voxels / 255} if probable else table

@@ -61,7 +61,8 @@ class Predictor:
 
     def neighbours(self, volume: Volume) -> float:
         """Weight of each neighbouring section, see `with_neighbours`."""
-        return self.header.neighbours if volume.shape[0] > 1 and volume.domain == "target" else 0.0
+        beside = volume.depth and volume.shape[0] > 1
+        return self.header.neighbours if beside and volume.domain == "target" else 0.0
 
     def probabilities(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
         """Class probabilities, B x C x H x W float32, of standardised images B x 1 x H x W of any size."""

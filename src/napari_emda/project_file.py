@@ -20,7 +20,8 @@ class _Model(BaseModel):
 class VolumeEntry(_Model):
     """One volume of a project: where it lies and what its voxels are.
 
-    Paths of files in the project or beside it are relative to its folder, so that all can be moved together.
+    Paths of files in the project or beside it are relative to its folder, so that all can be moved together. ``depth``
+    is false for a stack of independent images; see `data.volume.Volume`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class VolumeEntry(_Model):
     labels_zero: LabelsZero = "background"
     spacing: tuple[float, float, float]
     unit: str = "nm"
+    depth: bool = True
 
 
 class ProjectFile(_Model):

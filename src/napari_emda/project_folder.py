@@ -105,6 +105,7 @@ class ProjectFolder:
         name: str | None = None,
         spacing: tuple[float, float, float] | None = None,
         labels_zero: LabelsZero = "background",
+        depth: bool = True,
     ) -> VolumeEntry:
         """Check a volume and add it; nothing changes when the check fails.
 
@@ -115,12 +116,13 @@ class ProjectFolder:
             name: by default the image's file name.
             spacing: voxel size z, y, x in nm; by default what the image's file says.
             labels_zero: what 0 means in ``labels``.
+            depth: whether the first axis is depth; false for a stack of independent images.
 
         Raises:
             DataError: see `napari_emda.data.checks`.
         """
-        entry = self.checked(image, domain, labels=labels, name=name, spacing=spacing, labels_zero=labels_zero)
-        return self.add(entry)
+        kept: dict[str, Any] = {"labels": labels, "name": name, "spacing": spacing, "labels_zero": labels_zero}
+        return self.add(self.checked(image, domain, depth=depth, **kept))
 
     def add(self, entry: VolumeEntry) -> VolumeEntry:
         """Add an entry that `checked` has made."""
@@ -136,6 +138,7 @@ class ProjectFolder:
         name: str | None = None,
         spacing: tuple[float, float, float] | None = None,
         labels_zero: LabelsZero = "background",
+        depth: bool = True,
     ) -> VolumeEntry:
         """The entry `add_volume` would add, without adding it."""
         stored = open_image(Path(image))
@@ -150,6 +153,7 @@ class ProjectFolder:
             image=self._relative(image),
             spacing=spacing,
             labels_zero=labels_zero,
+            depth=depth,
             labels=None if labels is None else self._relative(labels),
         )
 
@@ -204,6 +208,7 @@ class ProjectFolder:
             annotations=annotations,
             annotated=self._annotations.painted(name),
             classes=len(self.classes),
+            depth=entry.depth,
         )
 
     def volumes(self, domain: Domain | None = None) -> list[Volume]:

@@ -150,7 +150,7 @@ def suggest(
         if predictor is None:
             raise JobError(f"{strategy.name} asks a model and there is none: train one first, or choose random.")
         findings = yield from examine(predictor, volume, strategy, settings, folder, candidates, excluded, earlier)
-    for sections in (settings.section_distance, 0):
+    for sections in (settings.section_distance if volume.depth else 0, 0):
         pool = pool_of(candidates, findings, settings.count, sections=sections, seed=settings.seed, excluded=excluded)
         picks = choose(strategy, pool, settings.by_lot)
         if len(picks) == settings.count:

@@ -66,7 +66,14 @@ def _or(words: Sequence[str]) -> str:
 
 
 def save_volume(
-    channels: Sequence[Array], path: Path, dtype: DTypeLike, spacing: Spacing, unit: str, volume: str = ""
+    channels: Sequence[Array],
+    path: Path,
+    dtype: DTypeLike,
+    spacing: Spacing,
+    unit: str,
+    volume: str = "",
+    *,
+    depth: bool = True,
 ) -> Generator[TileDone, None, None]:
     """Save (z, y, x) arrays, read piece by piece: one to a TIFF, one or several to an OME-Zarr image.
 
@@ -77,6 +84,7 @@ def save_volume(
         spacing: voxel size along z, y, x.
         unit: of ``spacing``.
         volume: name for the events.
+        depth: whether the first axis is depth; if not, its size is left out.
 
     Yields:
         An event per section (TIFF) or block (zarr). Stopping removes what was begun.
@@ -86,17 +94,25 @@ def save_volume(
     """
     write = _save_zarr if path.suffix.lower() == ".zarr" else _save_tiff
     try:
-        yield from write(channels, path, np.dtype(dtype), spacing, unit, volume)
+        yield from write(channels, path, np.dtype(dtype), spacing, unit, volume, depth)
     except OSError as error:
         raise DataError(f"'{path}' cannot be written ({error.strerror}): make room, or choose another place.") from None
 
 
 def _save_tiff(
-    channels: Sequence[Array], path: Path, dtype: np.dtype[Any], spacing: Spacing, unit: str, volume: str
+    channels: Sequence[Array],
+    path: Path,
+    dtype: np.dtype[Any],
+    spacing: Spacing,
+    unit: str,
+    volume: str,
+    depth: bool,
 ) -> Generator[TileDone, None, None]:
     (array,) = channels
     z, y, x = array.shape
-    consumed = _consumed(lambda sections: write_tiff(path, sections, (z, y, x), dtype, spacing, unit), _sections(array))
+    consumed = _consumed(
+        lambda sections: write_tiff(path, sections, (z, y, x), dtype, spacing, unit, depth=depth), _sections(array)
+    )
     for done in consumed:
         yield TileDone(volume=volume, box=(done - 1, done, 0, y, 0, x), done=done, total=z)
 
@@ -157,11 +173,20 @@ def _received(waiting: Queue[Any]) -> Iterator[Any]:
 
 
 def _save_zarr(
-    channels: Sequence[Array], path: Path, dtype: np.dtype[Any], spacing: Spacing, unit: str, volume: str
+    channels: Sequence[Array],
+    path: Path,
+    dtype: np.dtype[Any],
+    spacing: Spacing,
+    unit: str,
+    volume: str,
+    depth: bool,
 ) -> Generator[TileDone, None, None]:
     shape, several = channels[0].shape, len(channels) > 1
     with _replacing_folder(path) as partial:
-        image = _create_image(partial, (len(channels), *shape) if several else shape, dtype, spacing, unit, path.stem)
+        axes = (len(channels), *shape) if several else shape
+        image = _create_image(
+            partial, axes, dtype, _ome_attributes("czyx"[-len(axes) :], spacing, unit, path.stem, depth)
+        )
         boxes = blocks(Box.whole(shape), block_shape(image))
         for done, box in enumerate(boxes, start=1):
             for channel, array in enumerate(channels):
@@ -173,17 +198,16 @@ def _save_zarr(
 
 
 def _create_image(
-    folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], spacing: Spacing, unit: str, name: str
+    folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], attributes: dict[str, Any]
 ) -> zarr.Array[Any]:
     """An empty OME-Zarr 0.5 image of one level."""
-    axes = "czyx"[-len(shape) :]
-    attributes = {"ome": _ome_attributes(axes, spacing, unit, name)}
-    group = zarr.create_group(folder, attributes=attributes, overwrite=True, zarr_format=3)
+    group = zarr.create_group(folder, attributes={"ome": attributes}, overwrite=True, zarr_format=3)
     chunks = tuple(max(1, min(side, n)) for side, n in zip((1, *CHUNK)[-len(shape) :], shape, strict=True))
-    return group.create_array("0", shape=shape, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=list(axes))
+    names = list("czyx"[-len(shape) :])
+    return group.create_array("0", shape=shape, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=names)
 
 
-def _ome_attributes(axes: str, spacing: Spacing, unit: str, name: str) -> dict[str, Any]:
+def _ome_attributes(axes: str, spacing: Spacing, unit: str, name: str, depth: bool) -> dict[str, Any]:
     # Importing these models takes longer than writing a small file: only those who need them pay.
     from ome_zarr_models.v05.axes import Axis
     from ome_zarr_models.v05.image import ImageAttrs
@@ -192,7 +216,9 @@ def _ome_attributes(axes: str, spacing: Spacing, unit: str, name: str) -> dict[s
     length = UNITS.get(nanometres(unit) or 0)
     if length is None and (factor := nanometres(unit)):
         spacing, length = tuple(side * factor for side in spacing), "nanometer"  # type: ignore[assignment]
-    spaces = [Axis(name=axis, type="space", unit=length) for axis in "zyx"]
+    if not depth:
+        spacing = (1.0, *spacing[1:])
+    spaces = [Axis(name=axis, type="space", unit=length if depth or axis != "z" else None) for axis in "zyx"]
     channel = [Axis(name="c", type="channel")] if axes[0] == "c" else []
     scale = [1.0] * len(channel) + [float(side) for side in spacing]
     level = Dataset.build(path="0", scale=scale, translation=None)

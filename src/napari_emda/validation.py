@@ -138,10 +138,11 @@ def _tiles(view: Resampled, settings: TrainSettings, count: int) -> Iterator[Til
     original, size = view.volume, view.pixel_size
     for box in spread(_box(view, settings.target_box), count, tile_side(settings)):
         z = box.start[0]
-        first, last = max(0, z - 1), min(view.shape[0], z + 2)
+        first, last = (max(0, z - 1), min(view.shape[0], z + 2)) if original.depth else (z, z + 1)
         image = view.read(Box((first, *box.start[1:]), (last, *box.stop[1:])))
         spacing = original.spacing[0], size, size
-        yield Tile(Volume(original.name, image, original.domain, spacing, original.unit), z - first)
+        cut = Volume(original.name, image, original.domain, spacing, original.unit, depth=original.depth)
+        yield Tile(cut, z - first)
 
 
 def _class_scores(

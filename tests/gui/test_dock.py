@@ -109,6 +109,19 @@ def test_a_layer_without_voxel_size_is_pointed_out_and_gets_the_typed_one(qtbot,
     assert dock.session.viewer.layers["new"].scale.tolist() == [30, 10, 10]
 
 
+def test_a_stack_of_independent_images_is_kept_as_one(qtbot, dock, arrays, tmp_path):
+    dock.session.viewer.add_image(arrays[0], name="fields", scale=(1, 4.6, 4.6), **NM)
+    size = dock.data.target_size
+    size.is_depth.setChecked(False)
+    size.set_value((0, 4.6, 4.6))
+    assert size.value() == pytest.approx((4.6, 4.6, 4.6))
+    dock.data.folder.setText(str(tmp_path / "p"))
+    dock.data.use_layers()
+    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    assert [entry.depth for entry in dock.session.project.entries] == [False]
+    assert not Project.open(tmp_path / "p").volume("fields").depth
+
+
 def test_layers_that_do_not_fit_are_not_offered(dock, arrays):
     add_layers(dock, arrays)
     viewer = dock.session.viewer

@@ -69,6 +69,7 @@ def test_clusters_are_shown_with_their_shares(qtbot, dock):
     layer = dock.session.output("clusters", "target")
     assert isinstance(layer, Labels)
     assert np.array_equal(np.unique(layer.data[1]), [1, 2, 3])
+    assert dock.data.labels.layers() == []  # ours are not offered as labels of a source
     assert dock.session.output("mask", "target") is None
     qtbot.waitUntil(lambda: texts(naming.table, 1) == ["35.0%", "32.5%", "32.5%"], timeout=5000)
     assert texts(naming.table, 2) == ["", "", ""]

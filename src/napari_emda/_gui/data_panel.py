@@ -163,7 +163,7 @@ class DataPanel(QWidget):
             needed = {"a source image": source, "labels of the source": labels, **needed}
         missing = [what for what, layer in needed.items() if layer is None]
         text = f"Still needed: {', '.join(missing)}. Open them in napari, or try File > Open Sample." if missing else ""
-        if source is None and labels is None:
+        if source is None and labels is None and self._session.project is None:
             text = f"{text} {WITHOUT_LABELS}".strip()
         self.missing.show_text("Reading the layers …" if self._working else text, "note" if self._working else "hint")
         self.use.setEnabled(not missing and not self._working)
@@ -208,9 +208,10 @@ class DataPanel(QWidget):
         source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
         assert isinstance(target, Image)
         zero: Any = _ZERO[self.zero.currentText()]
-        picks = [Pick(target, "target", self.target_size.value())]
+        picks = [Pick(target, "target", self.target_size.value(), depth=self.target_size.is_depth.isChecked())]
         if isinstance(source, Image) and isinstance(labels, Labels):
-            picks.insert(0, Pick(source, "source", self.source_size.value(), labels, zero))
+            size = self.source_size
+            picks.insert(0, Pick(source, "source", size.value(), labels, zero, size.is_depth.isChecked()))
         return picks
 
     def use_layers(self) -> None:
@@ -281,6 +282,7 @@ class DataPanel(QWidget):
             self._session.say(f"The project {folder} is open.", "done")
 
     def _show_project(self) -> None:
+        self._remark()
         project = self._session.project
         if project is None:
             return

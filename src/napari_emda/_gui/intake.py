@@ -34,6 +34,7 @@ class Pick:
     spacing: Triple | None
     labels: Labels | None = None
     labels_zero: LabelsZero = "background"
+    depth: bool = True
 
 
 class Stoppable:
@@ -114,6 +115,7 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
                     name=name,
                     spacing=pick.spacing,
                     labels_zero=pick.labels_zero,
+                    depth=pick.depth,
                 )
             )
     return entries

@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QSizePolicy, QWidget
 
 from napari_emda._gui.parts import row
 
@@ -87,7 +87,7 @@ class _Length(QDoubleSpinBox):
 
 
 class VoxelSize(QWidget):
-    """Three numbers z, y, x in nanometres; 0 stands for not known."""
+    """Three numbers z, y, x in nanometres, 0 standing for not known; and whether z is depth at all."""
 
     edited = Signal()
 
@@ -105,11 +105,21 @@ class VoxelSize(QWidget):
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             box.valueChanged.connect(lambda _: self.edited.emit())
             self._boxes.append(box)
-        row(self, *self._boxes, (QLabel("nm"), 0))
+        self.is_depth = QCheckBox("z is depth")
+        self.is_depth.setChecked(True)
+        self.is_depth.setToolTip(
+            "Untick it for a stack of independent images, such as fields of view: then no section says anything of the "
+            "next, and objects end with their section."
+        )
+        self.is_depth.toggled.connect(self._boxes[0].setEnabled)
+        self.is_depth.toggled.connect(lambda _: self.edited.emit())
+        row(self, *self._boxes, (QLabel("nm"), 0), (self.is_depth, 0))
 
     def value(self) -> tuple[float, float, float] | None:
-        """The voxel size; None while one of the three is missing."""
+        """The voxel size; None while one of the three is missing. Independent images need none along z."""
         z, y, x = (box.value() for box in self._boxes)
+        if not self.is_depth.isChecked():
+            z = z or y
         return (z, y, x) if z and y and x else None
 
     def set_value(self, spacing: tuple[float, float, float] | None) -> None:

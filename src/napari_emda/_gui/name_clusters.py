@@ -258,6 +258,9 @@ class NameClusters(QWidget):
         session, project, (run, volume) = self._session, self._session.project, self.chosen()
         assert project is not None
         self.pick.setChecked(False)
+        for role in ("clusters", "mask"):  # which would lie over what is painted
+            if (layer := session.output(role, volume)) is not None:
+                layer.visible = False
         with session.telling():
             side = min(_PATCH, *session.shape(volume)[1:])
             settings = QuerySettings.parse({"strategy": _STRATEGY, "patch": side})

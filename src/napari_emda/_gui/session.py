@@ -170,8 +170,8 @@ class Session:
         layer: Any = self._outputs.get((role, volume))
         if layer is None and make is not None:
             active = self.viewer.layers.selection.active
-            layer = self.viewer.add_layer(make())
-            self._outputs[role, volume] = layer
+            layer = self._outputs[role, volume] = make()  # known as ours before anybody hears of it
+            self.viewer.add_layer(layer)
             if active is not None:
                 self.viewer.layers.selection.active = active
         return layer

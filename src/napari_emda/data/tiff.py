@@ -179,6 +179,8 @@ def write_tiff(
     dtype: DTypeLike,
     spacing: Spacing | None = None,
     unit: str | None = None,
+    *,
+    depth: bool = True,
 ) -> None:
     """Write sections one by one to a zlib-compressed TIFF that Fiji opens with its voxel size.
 
@@ -196,6 +198,7 @@ def write_tiff(
         dtype: uint8, uint16, uint32 or float32.
         spacing: voxel size along z, y, x.
         unit: of ``spacing``.
+        depth: whether the first axis is depth; if not, its size is left out.
 
     Raises:
         DataError: another dtype, sections of another shape or number, or a folder that cannot be written.
@@ -216,12 +219,14 @@ def write_tiff(
             dtype=dtype,
             compression="zlib",
             photometric="minisblack",
-            **(_imagej_options if imagej else _ome_options)(shape, spacing, unit),
+            **(_imagej_options if imagej else _ome_options)(shape, spacing, unit, depth),
         )
         next(checked, None)  # tifffile takes what it needs: one section too many shows only here
 
 
-def _imagej_options(shape: tuple[int, int, int], spacing: Spacing | None, unit: str | None) -> dict[str, Any]:
+def _imagej_options(
+    shape: tuple[int, int, int], spacing: Spacing | None, unit: str | None, depth: bool
+) -> dict[str, Any]:
     # All six axes of ImageJ: of fewer, tifffile takes a last one of length 1 for colours.
     sections, rows, columns = shape
     options: dict[str, Any] = {"shape": (1, sections, 1, rows, columns, 1), "metadata": {"axes": "TZCYXS"}}
@@ -231,15 +236,16 @@ def _imagej_options(shape: tuple[int, int, int], spacing: Spacing | None, unit: 
     # ImageJ escapes what is not ASCII, and so must we: the description of a TIFF is ASCII.
     name = (unit or "pixel").encode("ascii", "backslashreplace").decode().replace("\\xb5", "\\u00B5")
     return options | {
-        "metadata": {"axes": "TZCYXS", "spacing": z, "unit": name},
+        "metadata": {"axes": "TZCYXS", "unit": name} | ({"spacing": z} if depth else {}),
         "resolution": (1 / x, 1 / y),
         "resolutionunit": 1,
     }
 
 
-def _ome_options(shape: tuple[int, int, int], spacing: Spacing | None, unit: str | None) -> dict[str, Any]:
+def _ome_options(shape: tuple[int, int, int], spacing: Spacing | None, unit: str | None, depth: bool) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": "ZYX"}
-    for axis, size in zip("ZYX", spacing or (), strict=False):
+    known = list(zip("ZYX", spacing or (), strict=False))[0 if depth else 1 :]
+    for axis, size in known:
         metadata[f"PhysicalSize{axis}"] = size
         # Without a unit OME-XML means micrometres, which nobody said.
         metadata[f"PhysicalSize{axis}Unit"] = unit or "pixel"

@@ -142,6 +142,8 @@ class Volume:
         annotations: uint8 of the same shape, 0 = not annotated, k = class k - 1; wins over ``labels``.
         annotated: boxes outside which ``annotations`` hold nothing, so that nobody searches a large volume for them.
         classes: number of classes; with two, every label that is not 0 is class 1.
+        depth: whether the first axis is depth; if not, the sections are images of their own (fields of view), and no
+            section says anything of the next.
     """
 
     name: str
@@ -154,6 +156,7 @@ class Volume:
     annotations: Array | None = None
     annotated: tuple[Box, ...] = ()
     classes: int = 2
+    depth: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int]:

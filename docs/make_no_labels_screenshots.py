@@ -1,0 +1,127 @@
+"""Photographs the story of a volume without labels: iic, naming, correcting, retraining, export.
+
+    xvfb-run -s "-screen 0 1600x1000x24" python docs/make_no_labels_screenshots.py
+
+On the phantom's target alone, with real clicks; prints how long it took from the first click to the exported mask, and
+how well the masks agree with the truth.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from make_screenshots import Story, wait
+from qtpy.QtTest import QTest
+
+from napari_emda._gui.adapters import Placement, look_at
+from napari_emda.data.files import open_labels
+from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.data.volume import Box
+from napari_emda.metrics import class_ids
+
+SECTION = 8
+
+
+class NoLabels(Story):
+    """The same viewer and dock, another story."""
+
+    def begin(self) -> None:
+        """One volume, and no labels."""
+        image, self.truth = phantom((16, 192, 192), "target", 0)
+        self.viewer.add_image(image, name="target", **Placement(SPACING).arguments())
+        data, session = self.dock.data, self.dock.session
+        wait(lambda: session.catalogue is not None, "the methods are known")
+        data.classes.setText("background, mitochondria")
+        data.folder.setText("~/no-labels")
+        data.folder.setModified(True)
+        data.use_layers()
+        wait(lambda: session.project is not None, "the project is made")
+
+    def cluster(self) -> None:
+        """Train without labels, and look at what was found."""
+        panel, naming = self.dock.train, self.dock.data.naming
+        self.dock.show_only("Train")
+        panel.main.set_values({"profile": self.profile})
+        panel.main.set_values({"steps": self.steps})
+        panel.advanced.set_values({"learning_rate": 0.003})
+        panel.start_training()
+        self.idle("training ends")
+        self.dock.show_only("Data")
+        naming.show_clusters()
+        self.idle("the clusters are found")
+        shape = self.dock.session.shape("target")
+        look_at(self.viewer, self.dock.session.place("target"), Box((SECTION, 0, 0), (SECTION + 1, *shape[1:])))
+
+    def name(self) -> None:
+        """Click where a cluster lies in mitochondria, if it lies there for a third at least."""
+        naming = self.dock.data.naming
+        naming.pick.setChecked(True)
+        clusters = naming.clusters()
+        ids = class_ids(np.asarray(clusters[:, SECTION]))
+        inside = self.truth[SECTION] > 0
+        share = np.bincount(ids[inside], minlength=9) / np.bincount(ids.ravel(), minlength=9).clip(1)
+        for cluster in np.argsort(-share)[:2]:
+            y, x = np.argwhere(inside & (ids == cluster))[0] if share[cluster] > 0.3 else (None, None)
+            if y is not None:
+                self.hands.click("target", (SECTION, y, x))
+        naming.pick.setChecked(False)
+        print(naming.told.text())
+        self.scroll_to(naming.use)
+        self.shot("2-named")
+
+    def loop(self) -> None:
+        """Correct the patches that begin with the names, retrain, export."""
+        naming, session = self.dock.data.naming, self.dock.session
+        naming.write_mask(Path("~/named.tif").expanduser())
+        self.idle("the mask is written")
+        naming.use_as_labels()
+        self.idle("patches are suggested")
+        self.dock.show_only("Annotate")
+        self.hands.press("N")
+        self.shot("3-patch")
+        self.decide_all()
+        self.retrain()
+        self.predict()
+        self.dock.show_only("Export")
+        self.dock.export.path.setText("~/mask.tif")
+        self.dock.export.path.setModified(True)
+        self.dock.export.export()
+        self.idle("exporting ends")
+        assert session.project is not None
+
+    def correct(self, region: Any) -> None:
+        """Fill in the truth at once: hundreds of small strokes are in the tutorial's story."""
+        layer = self.dock.annotate.patches.paint.layer(region.volume)
+        layer.data[region.voxels.slices] = np.where(self.truth[region.voxels.slices] > 0, 2, 1).astype(np.uint8)
+
+    def shot(self, name: str) -> None:
+        """Two pictures are enough; the rest are in the tutorial."""
+        if name[0] in "23" and name[1] == "-":
+            super().shot(name)
+
+    def agreement(self, name: str) -> float:
+        """IoU of an exported mask with the truth."""
+        mask: Any = np.asarray(open_labels(Path(f"~/{name}.tif").expanduser()).array[:]) > 0
+        return float((mask & (self.truth > 0)).sum() / (mask | (self.truth > 0)).sum())
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        story = NoLabels("no-labels", steps=300, profile="test")
+        os.environ["HOME"] = os.environ["USERPROFILE"] = folder
+        began = time.monotonic()
+        for chapter in (story.begin, story.cluster, story.name, story.loop):
+            chapter()
+        print(f"{time.monotonic() - began:.0f} s; IoU named {story.agreement('named'):.2f},", end=" ")
+        print(f"corrected and retrained {story.agreement('mask'):.2f}")
+        QTest.qWait(100)
+        story.viewer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Named clusters: what is kept, what follows from it, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_emda.clusters import NamedClusters, parse_names, read_names, renamed, shares
+from napari_emda.data.files import open_labels
+from napari_emda.errors import JobError, SettingsError
+from napari_emda.execution import execute
+from napari_emda.jobs import ExportJob, ScoreJob
+from napari_emda.metrics import class_ids
+from napari_emda.predict import foreground_bytes
+from napari_emda.project import Project
+
+CLASSES = ("background", "mitochondria", "vesicles")
+RUN = "001-iic"
+
+
+@pytest.fixture(scope="module")
+def stored():
+    """Probabilities of five clusters and of class 0, which nothing has, as a prediction stores them."""
+    import torch
+
+    drawn = np.random.default_rng(0).dirichlet(np.ones(5), (4, 20, 30))
+    probabilities = np.concatenate([np.zeros((4, 1, 20, 30)), np.moveaxis(drawn, -1, 1)], axis=1)
+    return np.moveaxis(foreground_bytes(torch.as_tensor(probabilities)), 0, 1)
+
+
+@pytest.fixture
+def clustered(stored, tmp_path):
+    """A project whose run has found the clusters in its volume."""
+    with Project.create(tmp_path / "project", CLASSES) as project:
+        image = np.random.default_rng(1).integers(0, 255, stored.shape[1:]).astype(np.uint8)
+        project.add_volume(project.store("v", image), "target", name="v", spacing=(50, 8, 8))
+        run = project.folder / "runs" / RUN
+        run.mkdir(parents=True)
+        (run / "checkpoint.safetensors").touch()
+        zarr.open_group(run / "probabilities.zarr", mode="a")
+        names = {"classes": ["none", *(f"cluster {k}" for k in range(1, 6))]}
+        zarr.create_array(run / "probabilities.zarr" / "v", data=stored, chunks=(1, 1, 20, 30), attributes=names)
+        yield project
+
+
+# -- names -------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_read_from_assignments():
+    assert parse_names(["mitochondria=3, 5", "a=b=1", "vesicles="]) == {
+        "mitochondria": (3, 5),
+        "a=b": (1,),
+        "vesicles": (),
+    }
+    for wrong in ("mitochondria", "=3", "mitochondria=three"):
+        with pytest.raises(SettingsError, match="is not CLASS=CLUSTERS: write for example"):
+            parse_names([wrong])
+
+
+def test_a_class_that_is_given_gets_exactly_these_clusters():
+    before = {1: "mitochondria", 2: "mitochondria", 3: "vesicles"}
+    assert renamed(before, {"mitochondria": (2, 3)}) == {2: "mitochondria", 3: "mitochondria"}
+    assert renamed(before, {"mitochondria": ()}) == {3: "vesicles"}
+    assert renamed(before, {}) == before
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({1: "nuclei"}, "no class 'nuclei' to name clusters after: use mitochondria or vesicles"),
+        ({1: "background"}, "no class 'background'"),
+        ({6: "vesicles"}, "no cluster 6: the run has clusters 1 to 5"),
+        ({0: "vesicles"}, "no cluster 0"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused_and_change_nothing(names, words, clustered):
+    clustered.name_clusters(RUN, "v", {2: "vesicles"})
+    with pytest.raises(SettingsError, match=words):
+        clustered.name_clusters(RUN, "v", names)
+    assert clustered.names(RUN) == {2: "vesicles"}
+
+
+def test_a_damaged_file_of_names_says_so(clustered):
+    (clustered.folder / "runs" / RUN / "names.json").write_text('{"3": ')
+    with pytest.raises(JobError, match="is damaged: delete it and name the clusters again"):
+        clustered.names(RUN)
+
+
+def test_runs_that_predict_classes_have_no_clusters_to_name(clustered):
+    run = clustered.folder / "runs" / "002-plain"
+    run.mkdir()
+    (run / "checkpoint.safetensors").touch()
+    zarr.open_group(run / "probabilities.zarr", mode="a")
+    zarr.create_array(run / "probabilities.zarr" / "v", data=np.zeros((2, 4, 20, 30), np.uint8))
+    with pytest.raises(JobError, match="'002-plain' has found no clusters in 'v'"):
+        clustered.name_clusters("002-plain", "v", {1: "vesicles"})
+    assert clustered.probabilities("002-plain", "v").shape == (2, 4, 20, 30)
+
+
+# -- what follows from names -------------------------------------------------------------------------------------
+
+
+def test_classes_are_sums_of_their_clusters(stored):
+    named = NamedClusters(stored, {2: "vesicles", 1: "mitochondria", 5: "mitochondria"}, CLASSES)
+    expected = np.stack([stored[0].astype(int) + stored[4], stored[1]])
+    assert expected.max() <= 255
+    assert named.shape == expected.shape
+    for key in (np.s_[:, 1], np.s_[0, 1:3, :, 2:9], np.s_[:, 0:2, 3:5, 7:8], np.s_[1:2], np.s_[1, 2, 3, 4]):
+        assert np.array_equal(named[key], expected[key])
+    assert not NamedClusters(stored, {1: "vesicles"}, CLASSES)[0].any()
+
+
+def test_nothing_is_predicted_before_a_cluster_has_a_name(clustered):
+    assert clustered.probabilities(RUN, "v") is None
+    assert clustered.clusters(RUN, "v").shape[0] == 5
+    clustered.name_clusters(RUN, "v", {4: "vesicles"})
+    reopened = Project.open(clustered.folder)
+    assert np.array_equal(reopened.probabilities(RUN, "v")[1], clustered.clusters(RUN, "v")[3])
+    assert read_names(clustered.folder / "runs" / RUN) == {4: "vesicles"}
+
+
+def test_suggested_patches_begin_with_named_clusters_and_leave_annotations_alone(clustered, stored):
+    painted = clustered.annotations("v", create=True)
+    painted[0, :5, :5] = 1
+    clustered.name_clusters(RUN, "v", {1: "mitochondria", 2: "vesicles"})
+    (region,) = clustered.suggest([{"volume": "v", "box": "0:1,0:20,0:20", "score": 1.0}], "coverage", RUN)
+    merged = np.stack([stored[0], stored[1]])
+    assert np.array_equal(clustered.predicted(region), class_ids(merged[:, 0:1, :20, :20]))
+    assert np.count_nonzero(painted[:]) == 25
+
+
+def test_shares_are_those_of_the_likeliest_clusters(stored):
+    counts = np.bincount(stored.argmax(0).ravel(), minlength=5)
+    np.testing.assert_allclose(shares(stored), counts / counts.sum(), atol=0.002)  # ties with what is left to 255
+
+
+# -- jobs --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def predicted_already(monkeypatch):
+    monkeypatch.setattr("napari_emda.execution.predicted", lambda *_: iter(()))
+    monkeypatch.setattr("napari_emda.execution.checkpoint.read_header", lambda path: None)
+
+
+def exported(project, to, what="mask"):
+    list(execute(ExportJob(project=str(project.folder), what=what, to=str(to), run=RUN, volume="v")))
+    return np.asarray(open_labels(to).array[:])
+
+
+@pytest.mark.usefixtures("predicted_already")
+def test_a_mask_holds_the_clusters_numbers_until_they_have_names(clustered, stored, tmp_path):
+    assert np.array_equal(exported(clustered, tmp_path / "ids.tif"), class_ids(stored))
+    clustered.name_clusters(RUN, "v", {3: "vesicles"})
+    mask = exported(clustered, tmp_path / "mask.tif")
+    assert set(np.unique(mask)) == {0, 2}
+    assert np.array_equal(mask == 2, stored[2] > 127)
+
+
+@pytest.mark.usefixtures("predicted_already")
+def test_objects_and_scores_need_names(clustered, tmp_path):
+    with pytest.raises(JobError, match="clusters that have no names yet: use name-clusters first"):
+        exported(clustered, tmp_path / "objects.tif", "objects")
+    assert not (tmp_path / "objects.tif").exists()
+    truth = clustered.store("truth", np.eye(4, 20, dtype=np.uint8)[..., None].repeat(30, 2))
+    score = ScoreJob(project=str(clustered.folder), against=str(truth), run=RUN, volume="v")
+    with pytest.raises(JobError, match="clusters that have no names yet"):
+        list(execute(score))

@@ -1,0 +1,192 @@
+"""Stacks of independent images: the first axis is no depth, so that no section says anything of the next."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from skimage.measure import label, regionprops_table
+from test_calibration import normal, predictor, target
+
+from napari_emda.calibration import WEIGHT, Probe, calibrate
+from napari_emda.cli import main
+from napari_emda.data.files import open_image
+from napari_emda.data.sampling import PatchSampler
+from napari_emda.data.volume import Box
+from napari_emda.events import Suggested
+from napari_emda.export import export_objects, export_table
+from napari_emda.instances import find_objects
+from napari_emda.measure import object_table
+from napari_emda.methods.base import Finish
+from napari_emda.predict import Prediction, predict
+from napari_emda.project import Project
+from napari_emda.query import strategies, suggest
+from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
+from napari_emda.validation import _tiles
+
+SPACING = (1.0, 4.0, 2.0)
+CLASSES = ("background", "nucleus")
+
+
+def fields(image):
+    return replace(target(image), depth=False)
+
+
+# -- kept in the project -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "depths"),
+    [([], [True, True]), (["--independent"], [False, False]), (["--target-independent"], [True, False])],
+)
+def test_the_command_line_says_so_and_the_project_keeps_it(flags, depths, phantom_files, tmp_path):
+    source = [str(phantom_files["source", kind]) for kind in ("image", "labels")]
+    with pytest.raises(SystemExit) as end:
+        main(
+            ["new", str(tmp_path / "p"), "--source", *source, "--target", str(phantom_files["target", "image"]), *flags]
+        )
+    assert end.value.code == 0
+    assert [volume.depth for volume in Project.open(tmp_path / "p").volumes()] == depths
+
+
+def test_older_projects_have_depth(project):
+    path = project.folder / "project.json"
+    values = json.loads(path.read_text())
+    for volume in values["volumes"]:
+        del volume["depth"]
+    path.write_text(json.dumps(values))
+    assert all(volume.depth for volume in Project.open(project.folder).volumes())
+
+
+# -- sections say nothing of each other ---------------------------------------------------------------------------
+
+
+def test_predictions_are_not_averaged_with_those_of_other_images(tmp_path):
+    image, stored = normal(5, 64, 64), []
+    for name, made, volume in (
+        ("fields", predictor(neighbours=0.2), fields(image)),
+        ("plain", predictor(), target(image)),
+        ("depth", predictor(neighbours=0.2), target(image)),
+    ):
+        list(predict(made, volume, PredictSettings(flips="off"), tmp_path / name))
+        stored.append(Prediction(tmp_path / name, "v").probabilities[:])
+    assert np.array_equal(stored[0], stored[1])
+    assert not np.array_equal(stored[0], stored[2])
+
+
+def test_calibration_averages_nothing_even_where_images_are_alike():
+    alike = np.repeat(normal(1, 96, 96), 8, axis=0)
+    for volume, weight in ((target(alike), WEIGHT), (fields(alike), 0)):
+        places = PatchSampler([volume], 32, 1).places("target")
+        made = predictor()
+        assert calibrate(made, places, (), Finish(neighbours=True), Probe(8, 32, flips=False)) == weight
+
+
+def test_validation_looks_at_one_image_at_a_time():
+    image = normal(5, 64, 64)
+    chosen = TrainSettings.for_profile("test")
+    for volume, sections in ((target(image), {2, 3}), (fields(image), {1})):
+        tiles = list(_tiles(volume.at(4.0), chosen, 5))
+        assert {tile.volume.shape[0] for tile in tiles} == sections
+        assert all(tile.volume.depth == volume.depth for tile in tiles)
+
+
+def test_patches_at_the_same_place_of_the_next_image_may_be_suggested(tmp_path):
+    strategy, image = strategies["random"], np.zeros((8, 32, 32), np.uint8)
+
+    def closest(volume, seed):
+        chosen = QuerySettings(strategy="random", patch=32, count=2, section_distance=3, seed=seed)
+        *_, last = suggest(None, volume, strategy(strategy.Settings()), chosen, tmp_path, [])
+        assert isinstance(last, Suggested)
+        a, b = (Box.parse(region["box"], volume.shape).start[0] for region in last.regions)
+        return abs(a - b)
+
+    assert min(closest(target(image), seed) for seed in range(10)) > 3
+    assert min(closest(fields(image), seed) for seed in range(10)) == 1
+
+
+# -- objects end with their section -------------------------------------------------------------------------------
+
+
+class Chunked(np.ndarray):
+    """Says how it would be stored."""
+
+    chunks: tuple[int, int, int]
+
+
+def objects_of(mask, connectivity, chunks=(2, 2, 2)):
+    out = np.zeros(mask.shape, np.uint32).view(Chunked)
+    out.chunks = chunks
+    list(find_objects(mask[None] * np.uint8(255), out, connectivity=connectivity, depth=False))
+    return out.view(np.ndarray)
+
+
+def section_by_section(mask, connectivity):
+    ids = [label(section, connectivity=min(connectivity, 2)) for section in mask]
+    firsts = np.cumsum([0, *(each.max() for each in ids)])
+    return np.stack([np.where(each > 0, each + first, 0) for each, first in zip(ids, firsts, strict=False)])
+
+
+@settings(max_examples=40)
+@given(
+    mask=arrays(bool, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=6)),
+    connectivity=st.sampled_from([1, 2, 3]),
+)
+def test_objects_are_those_of_scikit_image_in_each_section(mask, connectivity):
+    found, expected = objects_of(mask, connectivity), section_by_section(mask, connectivity)
+    pairs = {*zip(found.ravel().tolist(), expected.ravel().tolist(), strict=True)}
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+def test_tables_hold_areas():
+    mask = np.zeros((3, 12, 12), bool)
+    mask[:, 2:6, 3:9] = True
+    mask[1, 8:10, 8:10] = True
+    table = object_table(objects_of(mask, 1), SPACING, "nm", depth=False)
+    areas = [regionprops_table(label(section), spacing=SPACING[1:], properties=("area",))["area"] for section in mask]
+    assert sorted(table["area (nm^2)"]) == sorted(np.concatenate(areas))
+    assert set(table["z stop (voxel)"] - table["z start (voxel)"]) == {1}
+    assert not {"volume (nm^3)", "surface (nm^2)", "centroid z (nm)"} & set(table)
+    assert "centroid y (nm)" in table
+
+
+# -- exports state no size along z --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored():
+    values = np.zeros((1, 3, 16, 16), np.uint8)
+    values[:, :, 4:8, 4:8] = 250
+    return values
+
+
+def test_a_tiff_has_sizes_in_the_plane_alone(stored, tmp_path):
+    list(export_objects(stored, tmp_path / "o.tif", SPACING, "nm", depth=False))
+    with tifffile.TiffFile(tmp_path / "o.tif") as file:
+        assert "spacing" not in file.imagej_metadata
+        assert file.imagej_metadata["unit"] == "nm"
+        numerator, denominator = file.pages[0].tags["XResolution"].value
+        assert denominator / numerator == pytest.approx(2.0)
+        assert file.asarray().max() == 3
+    assert open_image(tmp_path / "o.tif").spacing is None
+
+
+def test_a_zarr_has_no_unit_along_z(stored, tmp_path):
+    list(export_objects(stored, tmp_path / "o.zarr", SPACING, "nm", depth=False))
+    image = zarr.open_group(tmp_path / "o.zarr").attrs["ome"]["multiscales"][0]
+    assert [axis.get("unit") for axis in image["axes"]] == [None, "nanometer", "nanometer"]
+    assert image["datasets"][0]["coordinateTransformations"][0]["scale"] == [1.0, 4.0, 2.0]
+
+
+def test_a_table_is_written_with_areas(stored, tmp_path):
+    list(export_table(stored, tmp_path / "t.csv", SPACING, "nm", depth=False))
+    header, *rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert "area (nm^2)" in header
+    assert len(rows) == 3
