@@ -178,7 +178,10 @@ def _named(project: Project, folder: Path, volume: str) -> Array:
     """What a run that has predicted a volume says of the project's classes; JobError when it tells clusters apart."""
     probabilities = project.probabilities(folder.name, volume)
     if probabilities is None:
-        raise JobError(f"The run '{folder.name}' has found clusters that have no names yet: use name-clusters first.")
+        raise JobError(
+            f"The run '{folder.name}' has found clusters that have no names yet: name some in Data, or with "
+            "name-clusters, first."
+        )
     return probabilities
 
 

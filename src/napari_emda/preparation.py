@@ -53,7 +53,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         {d: sampler.quantiles(d) for d in sampler.domains},
         sampler.labelled("target"),
         sampler.prior("source", len(classes)),
-        start is not None,
+        start is not None and checkpoint.read_header(start).classes == classes,
         sampler.padding("source"),
     )
     header = Header(

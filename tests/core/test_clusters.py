@@ -160,7 +160,7 @@ def test_a_mask_holds_the_clusters_numbers_until_they_have_names(clustered, stor
 
 @pytest.mark.usefixtures("predicted_already")
 def test_objects_and_scores_need_names(clustered, tmp_path):
-    with pytest.raises(JobError, match="clusters that have no names yet: use name-clusters first"):
+    with pytest.raises(JobError, match="clusters that have no names yet: name some in Data, or with name-clusters"):
         exported(clustered, tmp_path / "objects.tif", "objects")
     assert not (tmp_path / "objects.tif").exists()
     truth = clustered.store("truth", np.eye(4, 20, dtype=np.uint8)[..., None].repeat(30, 2))

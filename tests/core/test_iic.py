@@ -149,6 +149,7 @@ def test_other_methods_start_from_its_features_with_a_last_layer_of_their_own(me
     for key, value in started.method.network.state_dict().items():
         like = fresh.method.network if key.startswith(("head.", "offset")) else first.method.network
         assert torch.equal(value, like.state_dict()[key]), key
+    assert not started.method.context.continued  # it has features, and does not yet know the classes
 
 
 def test_more_clusters_start_from_the_features_of_fewer_and_equals_go_on(unlabelled):

@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_emda._gui.parts import row
 
@@ -31,6 +31,7 @@ class LayerChoice(QComboBox):
         super().__init__()
         self._viewer, self._kind, self._refusal = viewer, kind, refusal
         self._first = [none] if none else []
+        self.setPlaceholderText(none)
         self._layers: list[Layer] = []
         self.left_out: dict[str, str] = {}
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -113,7 +114,11 @@ class VoxelSize(QWidget):
         )
         self.is_depth.toggled.connect(self._boxes[0].setEnabled)
         self.is_depth.toggled.connect(lambda _: self.edited.emit())
-        row(self, *self._boxes, (QLabel("nm"), 0), (self.is_depth, 0))
+        lines = QVBoxLayout(self)
+        lines.setContentsMargins(0, 0, 0, 0)
+        lines.setSpacing(2)
+        lines.addWidget(row(None, *self._boxes, (QLabel("nm"), 0)))
+        lines.addWidget(self.is_depth)
 
     def value(self) -> tuple[float, float, float] | None:
         """The voxel size; None while one of the three is missing. Independent images need none along z."""

@@ -28,7 +28,7 @@ class Context:
         quantiles: standardised grey-value quantiles (513) of each domain that is there.
         annotated: whether any pixel of the target is annotated.
         prior: share of each class in the source's labels; empty where not known.
-        continued: whether training starts from another run's network.
+        continued: whether training starts from another run's network that predicts the same classes.
         padding: standardised grey values that stand for padding in the source.
     """
 

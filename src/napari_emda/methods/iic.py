@@ -52,7 +52,7 @@ class IIC(Method):
             "in electron microscopy, 2 where all that is bright is wanted.",
         )  # fmt: skip
         finer: int = Field(
-            3, ge=1, le=8, description="The second clustering has so many times as many clusters; it is not shown.",
+            3, ge=1, le=5, description="The second clustering has so many times as many clusters; it is not shown.",
         )  # fmt: skip
         displacement: int = Field(
             1, ge=0, le=10, description="Pixels up to so far apart are to tell of each other, too: more gives smoother "
