@@ -9,7 +9,7 @@ from napari_emda import settings as base
 from napari_emda.data.fraction import labelled_fraction
 from napari_emda.data.sampling import Batch
 from napari_emda.data.volume import Box, Volume
-from napari_emda.methods.base import Method, methods
+from napari_emda.methods.base import Finish, Method, methods
 
 
 @methods.register("finetune")
@@ -57,6 +57,15 @@ class FineTune(Method):
             description="Learning rate on the target, as a share of that on the source.",
             json_schema_extra={"step": 0.05},
         )
+        flips: bool = Field(True, description="Average predictions over four flipped copies.")
+        neighbours: bool = Field(
+            True, description="Average predictions with those of neighbouring sections, as far as they agree."
+        )
+
+    @property
+    def finish(self) -> Finish:
+        """As the settings say; how much there is of each class the annotations tell, not the source."""
+        return Finish(self.settings.flips, self.settings.neighbours)
 
     @classmethod
     def learns_from(cls, volume: Volume, settings: Any, training: base.TrainSettings) -> Volume:
