@@ -9,7 +9,7 @@
 DATA holds vnc/ and lucchi/, see docs/benchmarks.md. Methods learn from all of the source and from the upper half of the
 target (unlabelled); scores are of the target's lower half, 64 voxels between. Target labels are read by ``score`` and
 by the choice of the best checkpoint, which nobody can make, alone. Runs that WORK holds already are not done again. The
-tables go to standard output as Markdown, with ``--write`` also to docs/benchmarks.md and docs/stopping.md. What a step
+tables go to standard output as Markdown, with ``--write`` also to pages in docs/. What a step
 costs is read from WORK/step_cost.json (``python benchmarks/step_cost.py --write WORK/step_cost.json``).
 """
 
@@ -236,13 +236,16 @@ def main() -> None:
             results[pair].setdefault(name, []).append(outcome)
     costs = arguments.work / "step_cost.json"
     known = json.loads(costs.read_text()) if costs.exists() else {}
-    text = "\n".join(report.tables(results, known, {row.name: row.method for row in rows}))
+    methods = {row.name: row.method for row in rows}
+    text = "\n".join(report.tables(results, known, methods))
     choices = "\n".join(report.selection_table(results))
     print(text, choices, sep="\n\n")
     if arguments.write:
         report.write(arguments.protocol, text)
         if arguments.protocol == "p2":
             report.write("p5", choices, report.PAGE.with_name("stopping.md"))
+            overview = "\n".join(report.overview(results, known, methods))
+            report.write("overview", overview, report.PAGE.with_name("which-method.md"))
 
 
 if __name__ == "__main__":

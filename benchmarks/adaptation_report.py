@@ -73,12 +73,21 @@ def _cells(
     ]
 
 
+def overview(results: Results, costs: Mapping[str, float], methods: Mapping[str, str]) -> Iterator[str]:
+    """A line per row with its mean IoU of every pair, the best first."""
+    pairs = list(results)
+    yield _line(["method", *(f"{source} → {target}" for source, target in pairs), "time of a step"])
+    yield "|---" * (len(pairs) + 2) + "|"
+    means = {name: [_mean(rows[name], "iou") for rows in results.values()] for name in results[pairs[0]]}
+    for name, iou in sorted(means.items(), key=lambda item: -sum(item[1])):
+        cost = costs.get(methods[name])
+        yield _line([name, *(f"{v:.2f}" for v in iou), "" if cost is None else f"{cost:.1f}"])
+
+
 def selection_table(results: Results) -> Iterator[str]:
     """How well models were chosen without labels: regrets and rank correlations, means over the seeds."""
-    keys = (
-        *(f"regret {way}" for way in ("last", "selected", "score", "composite", "solidity_gap")),
-        *(f"spearman {score}" for score in ("score", "composite", "solidity_gap")),
-    )
+    keys = [f"regret {way}" for way in ("last", "selected", "score", "composite", "solidity_gap")]
+    keys += [f"spearman {score}" for score in ("score", "composite", "solidity_gap")]
     yield _line(["pair, row", "best", "regret: last", "**regret: kept**", "best score", "best composite",
                  "published", "rank: **score**", "composite", "published"])  # fmt: skip
     yield "|---" * 10 + "|"
@@ -101,4 +110,4 @@ def write(name: str, text: str, page: Path = PAGE) -> None:
     before = page.read_text(encoding="utf-8")
     if not marks.search(before):
         raise SystemExit(f"{page.name} has no place for '{name}': add the marks <!-- {name} --> and <!-- end -->.")
-    page.write_text(marks.sub(lambda found: f"{found[1]}{text.strip()}\n\n{found[2]}", before), encoding="utf-8")
+    page.write_text(marks.sub(lambda found: f"{found[1]}\n{text.strip()}\n\n{found[2]}", before), encoding="utf-8")

@@ -85,6 +85,8 @@ def main() -> None:
         for axis in axes.flat:
             axis.axis("off")
         for axis, (title, image) in zip(axes.flat, shown, strict=False):
+            axis.set_axis_on()
+            axis.set(xticks=[], yticks=[])
             axis.imshow(image)
             axis.set_title(title, fontsize=9)
         figure.tight_layout()
