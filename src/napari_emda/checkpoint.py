@@ -45,6 +45,9 @@ class Header(BaseModel):
         step: optimiser steps done.
         validations: label-free scores on the target by step, so far.
         scores: those of this very model; empty where it was not validated.
+        losses: means of the ``supervised`` loss and of the ``total`` over the steps up to each look, since the one
+            before, by step; empty for methods that learn from labels alone.
+        pending: sums of the same since the last look.
         selected: the validated steps of whose weights this model is made; none in a checkpoint.
     """
 
@@ -65,6 +68,8 @@ class Header(BaseModel):
     step: int = 0
     validations: dict[int, dict[str, float]] = {}
     scores: dict[str, float] = {}
+    losses: dict[int, dict[str, float]] = {}
+    pending: dict[str, float] = {}
     selected: tuple[int, ...] = ()
 
     @property

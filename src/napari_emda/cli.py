@@ -152,7 +152,7 @@ def train(
     start: Annotated[str | None, typer.Option("--from", help="A run whose network to start from.")] = None,
     resume: Annotated[str | None, typer.Option(help="A run that was stopped, to be continued as it was.")] = None,
     keep: Annotated[
-        str | None, typer.Option(help="The model to use afterwards: last, best or average; as --set keep=.")
+        str | None, typer.Option(help="The model to use afterwards: last, best, average, supervised or total.")
     ] = None,
     assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,

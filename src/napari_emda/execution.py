@@ -122,7 +122,7 @@ def what_was_kept(kept: Header) -> str:
     """Which model of a run is to be used, and why that."""
     if not kept.selected:
         return f"the model of the last step ({kept.step})"
-    return selection.sentence(kept.selected, kept.settings.steps)
+    return selection.sentence(kept.selected, kept.settings.steps, kept.settings.keep)
 
 
 def _score_of(project: Project, run: str) -> float | None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from napari_emda import checkpoint
 from napari_emda.checkpoint import Header
 from napari_emda.methods.base import Method
 from napari_emda.settings import TrainSettings
 
 Scores = Mapping[str, float]
-"""Label-free scores of one model by name; see `validation.Validator.scores`."""
+"""Label-free scores of one model by name, see `validation.Validator.scores`; or its losses, see `Tally`."""
 History = Mapping[int, Scores]
-"""Scores by step."""
+"""Scores or losses by step."""
+LOSSES = ("supervised", "total")
+"""What of the losses a model may be kept by."""
 AVERAGED = 3
 """Models of which an average is made."""
 BOUNDS = (0.1, 10.0)
@@ -35,8 +40,22 @@ def ranked(history: History) -> list[int]:
     return sorted(found, key=lambda step: (step < settled, history[step]["score"], -step))
 
 
-def chosen(history: History, settings: TrainSettings) -> tuple[int, ...]:
-    """The steps whose weights make the model to be used, in order; none means that of the last step."""
+def least(losses: History, name: str) -> tuple[int, ...]:
+    """The step with the smallest loss of a name, of equals the latest; none where there is no such loss."""
+    steps = [step for step, row in losses.items() if name in row]
+    return (min(steps, key=lambda step: (losses[step][name], -step)),) if steps else ()
+
+
+def chosen(history: History, settings: TrainSettings, losses: History | None = None) -> tuple[int, ...]:
+    """The steps whose weights make the model to be used, in order; none means that of the last step.
+
+    Args:
+        history: scores by step.
+        settings: of the training; ``keep`` decides.
+        losses: by step, where some are tallied.
+    """
+    if settings.keep in LOSSES:
+        return least(losses or {}, settings.keep)
     count = {"last": 0, "best": 1, "average": min(AVERAGED, settings.checkpoints_kept)}[settings.keep]
     return tuple(sorted(ranked(history)[:count]))
 
@@ -79,21 +98,69 @@ def warning(scores: Scores) -> str:
     )
 
 
-def sentence(steps: Sequence[int], total: int) -> str:
+_REASONS = {"supervised": "the least loss on labels", "total": "the least sum of all losses"}
+
+
+def sentence(steps: Sequence[int], total: int, keep: str = "average") -> str:
     """What was kept and why: 'step 1 400 of 2 000: object shapes closest to those of the source'."""
     numbers = [f"{step:,}".replace(",", " ") for step in (*steps, total)]
+    reason = _REASONS.get(keep, "object shapes closest to those of the source")
     if len(steps) == 1:
-        return f"step {numbers[0]} of {numbers[-1]}: object shapes closest to those of the source"
+        return f"step {numbers[0]} of {numbers[-1]}: {reason}"
     listed = ", ".join(numbers[:-2]) + f" and {numbers[-2]}"
-    return f"the average of steps {listed} of {numbers[-1]}: object shapes closest to those of the source"
+    return f"the average of steps {listed} of {numbers[-1]}: {reason}"
+
+
+# -- losses ------------------------------------------------------------------------------------------------------
+
+
+class Tally:
+    """Sums of losses since the last look, on the device; asking for them is the one moment that waits for it.
+
+    Args:
+        unlabelled: names of the losses that need no labels; where there are none, nothing is tallied.
+        sums: what was tallied before, as `sums` gives it.
+    """
+
+    def __init__(self, unlabelled: Sequence[str], sums: Scores | None = None) -> None:
+        self._unlabelled = unlabelled
+        self._sums = None if not sums else torch.tensor([sums[name] for name in LOSSES])
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Count the losses of a step, those that are optimised alone."""
+        if not self._unlabelled:
+            return
+        labelled = [loss for name, loss in losses.items() if name not in self._unlabelled]
+        nothing = next(iter(losses.values())).new_zeros((), dtype=torch.float32)
+        now = torch.stack([sum(part, nothing) for part in (labelled, losses.values())])
+        self._sums = now if self._sums is None else self._sums.to(now.device) + now
+
+    def sums(self) -> dict[str, float]:
+        """``supervised`` and ``total``; empty where nothing was tallied."""
+        return {} if self._sums is None else dict(zip(LOSSES, self._sums.tolist(), strict=True))
+
+    def noted(self, header: Header, step: int) -> Header:
+        """The header with the means since the last look; then begin anew."""
+        if self._sums is None:
+            return header
+        steps = step - max(header.losses, default=0)
+        means = {name: value / steps for name, value in self.sums().items()}
+        self._sums = None
+        return header.model_copy(update={"losses": {**header.losses, step: means}})
 
 
 # -- the models on disk ------------------------------------------------------------------------------------------
 
 
+def best(header: Header) -> set[int]:
+    """The steps whose models are to be on disk: those of the best scores, and of the least losses."""
+    scored = ranked(header.validations)[: header.settings.checkpoints_kept]
+    return {*scored, *(step for name in LOSSES for step in least(header.losses, name))}
+
+
 def keep_candidate(folder: Path, header: Header, method: Method) -> None:
     """Write the model of a validated step when it is one of the best so far."""
-    if header.step in ranked(header.validations)[: header.settings.checkpoints_kept]:
+    if header.step in best(header):
         path = checkpoint.candidate(folder, header.step)
         path.parent.mkdir(exist_ok=True)
         checkpoint.save(path, header, method)
@@ -101,7 +168,7 @@ def keep_candidate(folder: Path, header: Header, method: Method) -> None:
 
 def forget_others(folder: Path, header: Header) -> None:
     """Delete the models that are not among the best any more; a checkpoint that knows it must be on disk."""
-    kept = ranked(header.validations)[: header.settings.checkpoints_kept]
+    kept = best(header)
     for step in checkpoint.candidates(folder):
         if step not in kept:
             checkpoint.candidate(folder, step).unlink()
@@ -109,12 +176,12 @@ def forget_others(folder: Path, header: Header) -> None:
 
 def selected(folder: Path, header: Header) -> tuple[Header, Method] | None:
     """The model that a run is to be used with; None when it is that of the last step."""
-    steps = chosen(header.validations, header.settings)
+    steps = chosen(header.validations, header.settings, header.losses)
     if not steps:
         return None
     paths = [checkpoint.candidate(folder, step) for step in steps]
-    best = min(steps, key=ranked(header.validations).index)
-    header = checkpoint.read_header(checkpoint.candidate(folder, best)).model_copy(update={"selected": steps})
+    first = next((step for step in ranked(header.validations) if step in steps), steps[0])
+    header = checkpoint.read_header(checkpoint.candidate(folder, first)).model_copy(update={"selected": steps})
     method = header.build()
     checkpoint.load_average(paths, method)
     return header, method

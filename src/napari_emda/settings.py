@@ -183,10 +183,11 @@ class TrainSettings(Settings):
         "short trainings, so that it takes a tenth of the time at most; 0 is never.",
         json_schema_extra=_advanced(5),
     )
-    keep: Literal["last", "best", "average"] = Field(
+    keep: Literal["last", "best", "average", "supervised", "total"] = Field(
         "average",
         description="The model to use afterwards: that of the last step or, of the last third of the steps, the one "
-        "whose answer in the target looks best or the average of the best three.",
+        "whose answer in the target looks best or the average of the best three. Where a method also learns from what "
+        "nobody labelled, 'supervised' takes the one with the least loss on labels, 'total' with the least sum.",
         json_schema_extra=_ADVANCED,
     )
     checkpoints_kept: int = Field(

@@ -23,6 +23,7 @@ from napari_emda.events import Event, Notice, Saved, Validated
 from napari_emda.methods.base import Method
 from napari_emda.nn.unet import UNet, measure_statistics, mix_statistics
 from napari_emda.predict import Predictor
+from napari_emda.selection import Tally
 from napari_emda.validation import Validator, validation_steps
 
 _STATISTICS_BATCHES = 20
@@ -62,7 +63,9 @@ class Training:
         self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sampler, self.header, self.folder, self.compute = sampler, header, folder, compute
         self.settings, self.validator = header.settings, validator
-        self.validated_at = validation_steps(self.settings) if validator is not None else ()
+        looks = validator is not None or method.unlabelled_losses
+        self.validated_at = validation_steps(self.settings) if looks else ()
+        self.tally = Tally(method.unlabelled_losses)
         self.pieces = 1
         self.neighbours = header.neighbours
         self.measured = self.alarmed = False
@@ -85,6 +88,7 @@ class Training:
             return 0
         self.header = checkpoint.read_header(self.path)
         self.neighbours = self.header.neighbours
+        self.tally = Tally(self.method.unlabelled_losses, self.header.pending)
         checkpoint.load(self.path, self.method, self.optimiser)
         (self.folder / SELECTED).unlink(missing_ok=True)  # until the end the last model is the run's
         return self.header.step
@@ -128,6 +132,7 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self.method.parameters(), 1.0)
         self.optimiser.step()
         self.method.after_step(step)
+        self.tally.add({name: loss for name, loss in losses.items() if name not in self.method.reported})
         return losses
 
     def _backward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -198,7 +203,7 @@ class Training:
         domain = "target" if self.measures_target() else self.header.prediction_domain
         scores = self.header.validations.get(step, {})
         update = {"step": step, "prediction_domain": domain, "scores": scores, "neighbours": self.neighbours}
-        return self.header.model_copy(update=update)
+        return self.header.model_copy(update={**update, "pending": self.tally.sums()})
 
     def save(self, step: int) -> Saved:
         """Write the checkpoint of a step."""
@@ -218,25 +223,28 @@ class Training:
             yield Notice(alarm)
 
     def validation_due(self, step: int) -> bool:
-        """Whether the model of this step is to be scored."""
+        """Whether the model of this step is to be looked at."""
         return step in self.validated_at
 
     def validate(self, step: int) -> Iterator[Event]:
-        """Score the model on the target, without labels, if that is due, and keep it if it is good."""
-        if self.validator is None or not self.validation_due(step):
+        """If that is due, score the model without labels, note its losses, and keep it if it is good."""
+        if not self.validation_due(step):
             return
+        before = self.header.validations
+        self.header = self.tally.noted(self.header, step)
         with _unchanged_statistics(self.method.predictor):
             if self.measures_target():
                 self._measure(self.method, _FEWER_BATCHES)
             header = self._header(step)
-            scores = self.validator.scores(self.method.predictor, header, self.compute)
-            before = self.header.validations
-            self.header = header.model_copy(update={"validations": {**before, step: scores}, "scores": scores})
-            selection.keep_candidate(self.folder, self.header, self.method)
-        yield Validated(step, scores, next(iter(selection.ranked(self.header.validations)), 0))
-        steps = self.settings.steps
-        if selection.collapsed(self.header.validations, steps) and not selection.collapsed(before, steps):
-            yield Notice(selection.warning(scores))
+            if self.validator is not None:
+                scores = self.validator.scores(self.method.predictor, header, self.compute)
+                header = header.model_copy(update={"validations": {**before, step: scores}, "scores": scores})
+            selection.keep_candidate(self.folder, header, self.method)
+        self.header, now, steps = header, header.validations, self.settings.steps
+        if step in now:
+            yield Validated(step, now[step], next(iter(selection.ranked(now)), 0))
+        if selection.collapsed(now, steps) and not selection.collapsed(before, steps):
+            yield Notice(selection.warning(now[step]))
 
     @property
     def flat(self) -> bool:

@@ -104,6 +104,8 @@ def test_its_losses_are_scalars_that_teach_the_network(name, progress, volumes, 
     training = make_training(volumes(name), tmp_path / "run", name)
     losses = training.method.losses(training.batch(0), progress)
     assert all(loss.shape == () for loss in losses.values())
+    assert set(methods[name].unlabelled_losses) <= losses.keys()
+    assert set(losses) != set(methods[name].unlabelled_losses)
     sum(losses.values()).backward()
     learnt = training.method.network if progress > 0.9 else training.method  # stages may begin with something else
     gradients = [p.grad for p in learnt.parameters() if p.grad is not None]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_emda import checkpoint
+from napari_emda.errors import SettingsError
 from napari_emda.events import Notice, Saved, Stepped, Validated
-from napari_emda.selection import chosen, collapsed, flat, ranked, sentence, warning
+from napari_emda.jobs import TrainJob
+from napari_emda.preparation import prepare
+from napari_emda.selection import LOSSES, chosen, collapsed, flat, least, ranked, sentence, warning
 from napari_emda.settings import TrainSettings
 from napari_emda.train import fit
 from napari_emda.validation import Validator
@@ -95,6 +99,8 @@ def test_a_collapse_is_told_in_one_sentence_with_a_remedy(scores, words):
 def test_what_was_kept_is_told_in_one_sentence():
     assert sentence((1400,), 2000) == "step 1 400 of 2 000: object shapes closest to those of the source"
     assert sentence((8, 9, 10), 10).startswith("the average of steps 8, 9 and 10 of 10: object shapes")
+    assert sentence((300,), 500, "supervised") == "step 300 of 500: the least loss on labels"
+    assert sentence((300,), 500, "total") == "step 300 of 500: the least sum of all losses"
 
 
 # -- in a training -----------------------------------------------------------------------------------------------
@@ -148,7 +154,8 @@ def test_the_best_models_are_on_disk_and_the_one_to_use_is_made_of_them(make, me
     training = make(method=method, keep=keep)
     history = dict(looks(fit(training)))
     kept = chosen(history, training.settings)
-    assert checkpoint.candidates(training.folder) == sorted(ranked(history)[:3])
+    by_loss = {step for name in LOSSES for step in least(training.header.losses, name)}
+    assert set(checkpoint.candidates(training.folder)) == {*ranked(history)[:3], *by_loss}
     header, model = checkpoint.load_method(checkpoint.find(training.folder))
     assert header.selected == kept
     assert header.validations == {step: scores for step, scores in history.items() if step <= header.step}
@@ -221,3 +228,73 @@ def test_each_model_of_a_run_is_found_by_its_name(make):
     assert len(names) == 2
     with pytest.raises(checkpoint.JobError, match="has kept no model '99': choose selected, last or "):
         checkpoint.find(training.folder, "99")
+
+
+# -- by the losses -----------------------------------------------------------------------------------------------
+
+KEPT_BY_LOSS = {"steps": 8, "report_every": 1, "save_every": 3, "checkpoints_kept": 1, "learning_rate": 0.05}
+
+
+def looks_at_losses(training):
+    """Let a training look after every second step."""
+    training.validated_at = (2, 4, 6, 8)
+    return training
+
+
+def two_step_means(events):
+    """By NumPy, from the curves of a training: labelled and all losses, means of two steps each."""
+    curves = [event.losses for event in events if isinstance(event, Stepped)]
+    labelled = np.array([sum(row.get(name, 0) for name in ("segmentation", "target_segmentation")) for row in curves])
+    both = labelled + [row["consistency"] for row in curves]
+    return {name: values.reshape(-1, 2).mean(1) for name, values in (("supervised", labelled), ("total", both))}
+
+
+@pytest.mark.parametrize(
+    ("method", "own", "alone"),
+    [("uda", {"weight": 10}, False), ("uda", {"weight": 10}, True), ("mean_teacher", {}, False)],
+)
+@pytest.mark.parametrize("keep", LOSSES)
+def test_the_least_loss_on_the_curve_is_kept_with_a_target_and_without(
+    keep, method, own, alone, make_training, source, target, tmp_path
+):
+    volumes = [source] if alone else [source, target]
+    training = looks_at_losses(make_training(volumes, tmp_path / "run", method, own, keep=keep, **KEPT_BY_LOSS))
+    curves = two_step_means(fit(training))
+    for name, values in curves.items():
+        np.testing.assert_allclose([row[name] for row in training.header.losses.values()], values, rtol=1e-5)
+    wanted = {name: 2 * (1 + int(values.argmin())) for name, values in curves.items()}
+    assert checkpoint.read_header(checkpoint.find(training.folder)).selected == (wanted[keep],)
+    assert set(checkpoint.candidates(training.folder)) == set(wanted.values())  # both, whichever is used
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_tallied_losses_survive_a_stop(stop, make_training, source, tmp_path):
+    def made(folder):
+        return looks_at_losses(make_training([source], tmp_path / folder, "uda", keep="total", **KEPT_BY_LOSS))
+
+    whole, stopped, resumed = made("whole"), made("stopped"), made("stopped")
+    list(fit(whole))
+    events = fit(stopped)
+    while not (isinstance(event := next(events), Stepped) and event.step == stop):
+        pass
+    events.close()
+    list(fit(resumed))
+    assert files(whole) == files(resumed)
+
+
+def test_without_an_unlabelled_loss_one_cannot_keep_by_it(make_project, tmp_path):
+    with make_project(tmp_path / "project") as project:
+        job = TrainJob(project=str(project.folder), method="source_only", settings=TrainSettings(keep="total"))
+        with pytest.raises(SettingsError, match=r"source_only does not: choose last, best or average, or .*uda"):
+            prepare(project, job, None)
+
+
+@given(st.dictionaries(st.integers(1, 10_000), st.floats(0, 100), max_size=30), st.randoms(use_true_random=False))
+def test_the_least_loss_is_the_latest_of_equals_whatever_the_order(table, random):
+    items = [(step, {"total": loss}) for step, loss in table.items()]
+    random.shuffle(items)
+    found = chosen({}, TrainSettings(keep="total"), dict(items))
+    assert len(found) == bool(table)
+    if table:
+        assert found[0] == max(step for step, loss in table.items() if loss == min(table.values()))
+    assert chosen({}, TrainSettings(keep="supervised"), dict(items)) == ()

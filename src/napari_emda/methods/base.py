@@ -107,6 +107,8 @@ class Method(nn.Module):
     """Batches of the source in a step."""
     needs_labels: ClassVar[bool] = True
     """Whether anything must be labelled at all, be it in a source or by annotations of a target."""
+    unlabelled_losses: ClassVar[tuple[str, ...]] = ()
+    """Its losses that need no labels and are better the smaller; ``keep`` may then be ``supervised`` or ``total``."""
     needs_annotations: ClassVar[bool] = False
     """Whether some of the target must be annotated."""
 

@@ -18,6 +18,8 @@ class Coral(FeatureMethod):
     positions a level, plus that of the means, to which CORAL is blind.
     """
 
+    unlabelled_losses = ("coral",)
+
     class Settings(base.Settings):
         """Settings of CORAL."""
 

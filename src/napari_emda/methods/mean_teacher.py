@@ -28,6 +28,7 @@ class MeanTeacher(Method):
     """
 
     domains = ("source", "target")
+    unlabelled_losses = ("consistency",)
 
     class Settings(base.Settings):
         """Settings of the mean teacher."""

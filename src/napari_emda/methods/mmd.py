@@ -18,6 +18,8 @@ class MMD(FeatureMethod):
     Gaussian kernels around the median distance, unbiased.
     """
 
+    unlabelled_losses = ("mmd",)
+
     class Settings(base.Settings):
         """Settings of MMD."""
 

@@ -32,6 +32,7 @@ class UDA(Method):
     domains = ()
     optional_domains = ("source", "target")
     source_batches = 2  # one centred on labels, one from anywhere
+    unlabelled_losses = ("consistency",)
 
     class Settings(base.Settings):
         """Settings of consistency training."""
