@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def _cells(
         "" if cost is None else f"{cost:.2f}",
         f"**{statistics.mean(iou):.3f}**{spread}",
         ", ".join(f"{v:.3f}" for v in iou),
-        "" if against is None else f"{against[0]:+.3f} ± {against[1]:.3f}",
+        "" if against is None else f"{against[0]:+.3f}{'' if math.isnan(against[1]) else f' ± {against[1]:.3f}'}",
         f"{_mean(done, 'last'):.3f}",
         f"{statistics.mean(result['choices']['regret selected'] for result in done):.3f}",
         f"{_mean(done, 'section_iou'):.3f}",
