@@ -1,0 +1,123 @@
+"""What clusters are worth, and what five annotated patches are worth with and without them; see few_labels.py."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from adaptation import emda
+from few_labels_data import CLASSES, Split, text
+from numpy.typing import NDArray
+
+from napari_emda.data.volume import Box
+from napari_emda.metrics import class_ids
+from napari_emda.project import Project
+
+PATCHES, PATCH = 5, 64
+ROUND_STEPS = 300
+Counts = NDArray[np.int64]
+"""Pixels outside and inside of the structure, by cluster: k x 2."""
+
+
+def cell(split: Split, folder: Path, clusters: int, seed: int, flags: list[str], steps: int) -> dict[str, Any]:
+    """Clusters of one volume: how well their best set agrees with the structure; and then five patches, three ways.
+
+    The set is chosen by the labels of what was learnt from, as if by somebody who knows the structure; everything is
+    scored elsewhere.
+    """
+    emda("new", folder / "named", "--target", split.image, "--classes", *CLASSES, *split.flags)
+    own = [*flags, "--seed", str(seed), "--set", f"target_box={text(split.learnt)}"]
+    steps_flags = ["--steps", str(steps), "--set", f"clusters={clusters}"]
+    trained = emda("train", folder / "named", "--method", "iic", *steps_flags, *own)
+    run = str(trained["run"])
+    emda("predict", folder / "named", "--run", run)
+    learnt, scored = (counts(folder / "named", run, clusters, split, box) for box in (split.learnt, split.scored))
+    chosen = best_set(learnt)
+    numbers = ",".join(str(1 + cluster) for cluster in chosen)
+    shutil.copytree(folder / "named", folder / "by lot")
+    emda("name-clusters", folder / "named", "--run", run, "--class", f"{CLASSES[1]}={numbers}")
+    losses: Any = trained["losses"]
+    return {
+        "seconds": trained["seconds"],
+        "information": losses["information"] / math.log(clusters),
+        "clusters": [1 + int(cluster) for cluster in chosen],
+        "iou": agreement(scored, chosen),
+        "one": agreement(scored, chosen[:1]),
+        "covered": float(scored[chosen, 1].sum() / scored[:, 1].sum()),
+        "patches": {
+            "named": score(split, folder / "named", run),
+            **after_patches(split, folder / "named", run, own, steps),
+            "by lot": by_lot(split, folder / "by lot", run, own, steps, seed),
+        },
+    }
+
+
+def counts(folder: Path, run: str, clusters: int, split: Split, box: Box) -> Counts:
+    """Pixels of a box by cluster, and by whether they are the structure."""
+    with Project.open(folder) as project:
+        stored = project.clusters(run, project.target().name)
+        assert stored is not None
+        ids = class_ids(np.asarray(stored[(slice(None), *box.slices)])) - 1
+    truth = split.read(split.truth, box) > 0
+    found = [np.bincount(ids[truth == side].ravel(), minlength=clusters) for side in (False, True)]
+    return np.stack(found, axis=1)
+
+
+def best_set(table: Counts) -> NDArray[np.int64]:
+    """The clusters that together have the largest IoU with the structure, the purest first.
+
+    A set of the largest IoU holds all clusters that are purer than some bound.
+    """
+    order = np.argsort(-table[:, 1] / table.sum(1).clip(1), kind="stable")
+    ious = [agreement(table, order[: n + 1]) for n in range(len(order))]
+    return np.asarray(order[: 1 + int(np.argmax(ious))])
+
+
+def agreement(table: Counts, chosen: NDArray[np.int64]) -> float:
+    """IoU of a set of clusters with the structure."""
+    outside, inside = table[chosen].sum(0)
+    return float(inside / (table[:, 1].sum() + outside))
+
+
+def score(split: Split, folder: Path, run: str) -> float:
+    """IoU of what a run predicts, where nothing was learnt."""
+    result: Any = emda("score", folder, "--run", run, "--against", split.truth, "--box", text(split.scored))
+    return float(result["iou"])
+
+
+def after_patches(split: Split, folder: Path, run: str, own: list[str], steps: int) -> dict[str, float]:
+    """Five patches that begin with the names: learnt from the clusters' features, and the same ones from nothing."""
+    regions = annotated(split, folder, run)
+    size = len(regions) * PATCH**2
+    boxes = [split.read(split.truth, Box.parse(region["box"], split.scored.stop)) for region in regions]
+    return {
+        "corrected": sum(int(region["changed"]) for region in regions) / size,
+        "from nothing": sum(int((part > 0).sum()) for part in boxes) / size,
+        "from clusters": finetuned(split, folder, own, steps, run),
+        "alone": finetuned(split, folder, own, steps),
+    }
+
+
+def by_lot(split: Split, folder: Path, run: str, own: list[str], steps: int, seed: int) -> float:
+    """Five patches that nobody chose, learnt from nothing."""
+    annotated(split, folder, run, "--strategy", "random", "--set", f"seed={seed}")
+    return finetuned(split, folder, own, steps)
+
+
+def annotated(split: Split, folder: Path, run: str, *flags: str) -> list[dict[str, Any]]:
+    """Suggest patches and fill in the truth."""
+    box = ("--set", f"box={text(split.learnt)}")
+    emda("suggest", folder, "--run", run, "--count", str(PATCHES), "--patch", str(PATCH), *box, *flags)
+    result: Any = emda("annotate", folder, "--from", split.truth)
+    return list(result["annotated"])
+
+
+def finetuned(split: Split, folder: Path, own: list[str], steps: int, start: str | None = None) -> float:
+    """IoU after learning the annotated patches."""
+    begin = ("--from", start) if start else ()
+    count = str(min(ROUND_STEPS, steps))
+    run = str(emda("train", folder, "--method", "finetune", "--steps", count, *own, *begin)["run"])
+    return score(split, folder, run)

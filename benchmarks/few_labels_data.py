@@ -1,0 +1,130 @@
+"""The volumes of `few_labels.py`: what is learnt from, what is scored, and the few sections that are labelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from adaptation import GUARD
+from numpy.typing import NDArray
+
+from napari_emda.data.files import write_tiff
+from napari_emda.data.volume import Box
+
+CLASSES = ("background", "structure")
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A volume or a stack of fields.
+
+    Attributes:
+        image, labels: files.
+        spacing: z, y, x in nm; of fields, whose size is not known, any.
+        binning: pixels averaged in the plane.
+        shares: of the sections or fields that are labelled, in per cent.
+        clusters: how many to look for without labels.
+        fields: whether the first axis counts independent images.
+    """
+
+    image: str
+    labels: str
+    spacing: Spacing
+    binning: int
+    shares: tuple[int, ...]
+    clusters: tuple[int, ...]
+    fields: bool = False
+
+
+DATA = {
+    "vnc": Data("vnc/image.tif", "vnc/mitochondria.tif", (50.0, 4.6, 4.6), 4, (5, 10, 25, 50), (8, 24)),
+    "lucchi": Data(
+        "lucchi/image_every4.tif", "lucchi/mitochondria_every4.tif", (20.0, 5.0, 5.0), 4, (5, 10, 25, 50), (8, 24)
+    ),
+    "nuclei": Data(
+        "nuclei_hoechst/image.tif", "nuclei_hoechst/nuclei.tif", (1.0, 1.0, 1.0), 2, (10, 25, 50), (2, 8), fields=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """A binned volume on disk: ``learnt`` is the part that training may look at, ``scored`` the other.
+
+    Depth: upper and lower half of the rows, with a guard between. Fields: every second one, moved to the front.
+    """
+
+    data: Data
+    image: Path
+    truth: Path
+    learnt: Box
+    scored: Box
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Of the command ``new``."""
+        return ("--independent",) if self.data.fields else ()
+
+    def read(self, path: Path, box: Box) -> NDArray[np.uint8]:
+        """The part of a file in a box."""
+        return np.asarray(tifffile.imread(path))[box.slices]
+
+    def labelled(self, folder: Path, share: int, seed: int) -> tuple[Path, Path, int]:
+        """Image and labels of a share of what is learnt from, as files; and how many sections these are.
+
+        They are drawn by the seed; a larger share holds all of a smaller one.
+        """
+        depth = self.learnt.shape[0]
+        count = max(1, round(depth * share / 100))
+        chosen = np.sort(np.random.default_rng(seed).permutation(depth)[:count])
+        paths = folder / "labelled.tif", folder / "labels.tif"
+        for path, whole in zip(paths, (self.image, self.truth), strict=True):
+            write(path, self.read(whole, self.learnt)[chosen], self.data)
+        return *paths, count
+
+
+def text(box: Box) -> str:
+    """A box as settings write it."""
+    return ",".join(f"{a}:{b}" for a, b in zip(box.start, box.stop, strict=True))
+
+
+def split(data: Path, work: Path, name: str) -> Split:
+    """The volume with its halves; binned and written the first time."""
+    entry = DATA[name]
+    paths = work / "data" / f"{name}.tif", work / "data" / f"{name}_labels.tif"
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    for path, file in zip(paths, (entry.image, entry.labels), strict=True):
+        if not path.exists():
+            mean = _binned(tifffile.imread(data / file), entry.binning)
+            small = mean >= 0.5 if file == entry.labels else mean.round()
+            write(path, _in_order(small.astype(np.uint8), entry), entry)
+    depth, height, width = tifffile.TiffFile(paths[0]).series[0].shape
+    if entry.fields:
+        half = -(-depth // 2)
+        return Split(entry, *paths, Box((0, 0, 0), (half, height, width)), Box((half, 0, 0), (depth, height, width)))
+    half, guard = height // 2, GUARD // entry.binning
+    learnt, scored = (0, 0, 0), (0, half + guard, 0)
+    return Split(entry, *paths, Box(learnt, (depth, half, width)), Box(scored, (depth, height, width)))
+
+
+def write(path: Path, array: NDArray[np.uint8], entry: Data) -> None:
+    """A TIFF with the voxel size of the binned volume, whole or not at all."""
+    z, y, x = entry.spacing
+    spacing = (z, y * entry.binning, x * entry.binning)
+    beside = path.with_name(f"part-{path.name}")
+    write_tiff(beside, iter(array), array.shape, array.dtype, spacing, "nm")
+    beside.replace(path)
+
+
+def _binned(array: NDArray[Any], times: int) -> NDArray[np.float64]:
+    depth, height, width = array.shape
+    blocks = array.reshape(depth, height // times, times, width // times, times)
+    return np.asarray(blocks.mean((2, 4)))
+
+
+def _in_order(array: NDArray[np.uint8], entry: Data) -> NDArray[np.uint8]:
+    return np.concatenate([array[::2], array[1::2]]) if entry.fields else array
