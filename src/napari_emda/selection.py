@@ -40,6 +40,20 @@ def ranked(history: History) -> list[int]:
     return sorted(found, key=lambda step: (step < settled, history[step]["score"], -step))
 
 
+def in_the_running(history: History, count: int) -> set[int]:
+    """Steps that are, or can still come, among the first ``count`` of `ranked`, however the training goes on.
+
+    The last third moves on with the training, so that a step may come to be wanted when better ones before it no longer
+    count: only so many better ones after it rule it out.
+    """
+    found = [step for step, scores in history.items() if scores["objects"] > 0]
+
+    def better_later(step: int) -> int:
+        return sum(later > step and history[later]["score"] <= history[step]["score"] for later in found)
+
+    return {step for step in found if better_later(step) < count}
+
+
 def least(losses: History, name: str) -> tuple[int, ...]:
     """The step with the smallest loss of a name, of equals the latest; none where there is no such loss."""
     steps = [step for step, row in losses.items() if name in row]
@@ -152,15 +166,20 @@ class Tally:
 # -- the models on disk ------------------------------------------------------------------------------------------
 
 
-def best(header: Header) -> set[int]:
-    """The steps whose models are to be on disk: those of the best scores, and of the least losses."""
-    scored = ranked(header.validations)[: header.settings.checkpoints_kept]
+def wanted(header: Header) -> set[int]:
+    """The steps whose models are to be on disk: those of the best scores, and of the least losses.
+
+    Until the training is over also those that may come to be among the best.
+    """
+    count = header.settings.checkpoints_kept
+    over = header.step >= header.settings.steps
+    scored = ranked(header.validations)[:count] if over else in_the_running(header.validations, count)
     return {*scored, *(step for name in LOSSES for step in least(header.losses, name))}
 
 
 def keep_candidate(folder: Path, header: Header, method: Method) -> None:
-    """Write the model of a validated step when it is one of the best so far."""
-    if header.step in best(header):
+    """Write the model of a validated step when it may be one of the best."""
+    if header.step in wanted(header):
         path = checkpoint.candidate(folder, header.step)
         path.parent.mkdir(exist_ok=True)
         checkpoint.save(path, header, method)
@@ -168,7 +187,7 @@ def keep_candidate(folder: Path, header: Header, method: Method) -> None:
 
 def forget_others(folder: Path, header: Header) -> None:
     """Delete the models that are not among the best any more; a checkpoint that knows it must be on disk."""
-    kept = best(header)
+    kept = wanted(header)
     for step in checkpoint.candidates(folder):
         if step not in kept:
             checkpoint.candidate(folder, step).unlink()

@@ -15,7 +15,17 @@ from napari_emda.errors import SettingsError
 from napari_emda.events import Notice, Saved, Stepped, Validated
 from napari_emda.jobs import TrainJob
 from napari_emda.preparation import prepare
-from napari_emda.selection import LOSSES, chosen, collapsed, flat, least, ranked, sentence, warning
+from napari_emda.selection import (
+    LOSSES,
+    chosen,
+    collapsed,
+    flat,
+    in_the_running,
+    least,
+    ranked,
+    sentence,
+    warning,
+)
 from napari_emda.settings import TrainSettings
 from napari_emda.train import fit
 from napari_emda.validation import Validator
@@ -54,6 +64,17 @@ def test_the_choice_is_the_least_score_with_an_object_whatever_the_order(table, 
         assert there[best[0]] == min((late or there).values())
         assert best[0] == max(step for step, score in there.items() if score == there[best[0]])
     assert ranked(dict(items)) == ranked(table)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_wanted_at_any_moment_was_never_let_go(seed):
+    random = np.random.default_rng(seed)
+    history, on_disk, count = {}, set(), int(random.integers(1, 5))
+    for step in range(1, 25):
+        history[step] = {"objects": float(random.integers(5)), "score": round(float(random.random()), 1)}
+        running = in_the_running(history, count)
+        on_disk = (on_disk | {step}) & running
+        assert set(ranked(history)[:count]) <= on_disk == running
 
 
 def test_the_average_takes_no_more_than_is_kept():
