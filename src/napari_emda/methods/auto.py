@@ -5,7 +5,7 @@ from torch import Tensor
 
 from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import Batch
-from napari_emda.methods.base import Finish, methods
+from napari_emda.methods.base import Averaging, Finish, methods
 from napari_emda.methods.histogram import Histogram
 
 
@@ -21,7 +21,7 @@ class Auto(Histogram):
 
     source_batches = 2
 
-    class Settings(Histogram.Settings):
+    class Settings(Averaging, Histogram.Settings):
         """Settings of the default."""
 
         shares: float = Field(
@@ -46,10 +46,6 @@ class Auto(Histogram):
             description="Share of the target in the normalisation statistics; the rest is the source's. Once patches "
             "are annotated, the target's own are used alone.",
             json_schema_extra={"step": 0.1},
-        )
-        flips: bool = Field(True, description="Average predictions over four flipped copies.")
-        neighbours: bool = Field(
-            True, description="Average predictions with those of neighbouring sections, as far as they agree."
         )
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from napari_emda import settings as base
@@ -82,6 +83,15 @@ class Finish:
     def measured(self) -> bool:
         """Whether anything of it must be measured on the target."""
         return self.neighbours or self.shares > 0
+
+
+class Averaging(base.Settings):
+    """Settings of methods whose predictions are averages, see `Finish`."""
+
+    flips: bool = Field(True, description="Average predictions over four flipped copies.")
+    neighbours: bool = Field(
+        True, description="Average predictions with those of neighbouring sections, as far as they agree."
+    )
 
 
 class Method(nn.Module):

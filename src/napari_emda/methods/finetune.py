@@ -9,7 +9,7 @@ from napari_emda import settings as base
 from napari_emda.data.fraction import labelled_fraction
 from napari_emda.data.sampling import Batch
 from napari_emda.data.volume import Box, Volume
-from napari_emda.methods.base import Finish, Method, methods
+from napari_emda.methods.base import Averaging, Finish, Method, methods
 
 
 @methods.register("finetune")
@@ -25,7 +25,7 @@ class FineTune(Method):
     optional_domains = ("source",)
     needs_annotations = True
 
-    class Settings(base.Settings):
+    class Settings(Averaging):
         """Settings of fine-tuning."""
 
         source_stage: float = Field(
@@ -56,10 +56,6 @@ class FineTune(Method):
             le=1,
             description="Learning rate on the target, as a share of that on the source.",
             json_schema_extra={"step": 0.05},
-        )
-        flips: bool = Field(True, description="Average predictions over four flipped copies.")
-        neighbours: bool = Field(
-            True, description="Average predictions with those of neighbouring sections, as far as they agree."
         )
 
     @property
