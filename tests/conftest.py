@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # children inherit it: many threads on a busy machine are slower
 
@@ -21,6 +22,28 @@ hypothesis.settings.load_profile("busy machine")
 SPACING = (50.0, 8.0, 8.0)
 SHAPE = (4, 96, 96)
 CLASSES = ("background", "mitochondria")
+
+EXIT_STATUS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """Where Qt was used, end without taking the interpreter apart.
+
+    Dozens of viewers and docks have lived in this one process, as they never do in life, and Python frees what is left
+    of them in any order: now and then PyQt then follows a freed pointer, after the last test has passed. That a viewer
+    with a dock ends cleanly is a test of its own (tests/viewer/test_processes.py).
+    """
+    if "PyQt6.QtWidgets" in sys.modules and EXIT_STATUS in config.stash:
+        if "pytest_xvfb" in sys.modules:
+            sys.modules["pytest_xvfb"].shutdown_xvfb()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[EXIT_STATUS])
 
 
 @pytest.fixture(scope="session")
