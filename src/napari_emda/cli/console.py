@@ -1,0 +1,62 @@
+"""What the verbs share: their common options, carrying out a job, and answering."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from napari_emda.progress import watch
+
+if TYPE_CHECKING:
+    from napari_emda.jobs import AnyJob
+
+ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
+RunOption = Annotated[str | None, typer.Option(help="A run, such as 003-ynet; by default the latest.")]
+CheckpointOption = Annotated[
+    str, typer.Option(help="Which model of the run: selected, last, or a step that it has kept.")
+]
+VolumeOption = Annotated[str | None, typer.Option(help="A volume's name; by default the first target.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Spacing = tuple[float, float, float]
+
+
+def settle() -> None:
+    """Choose threads for computing."""
+    from napari_emda.compute import settle
+
+    settle()
+
+
+def carry_out(job: AnyJob) -> dict[str, Any]:
+    """The result of a job, carried out here with its progress on the screen."""
+    from napari_emda.execution import execute
+
+    settle()
+    return watch(execute(job))
+
+
+def answer(result: dict[str, Any], *, as_json: bool, text: Callable[[], None] | None = None) -> None:
+    """Say a result: one JSON object on the last line, or text."""
+    if as_json:
+        typer.echo(json.dumps(result))
+    elif text is not None:
+        text()
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; numbers to the right."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        numbers = all(row[columns.index(column)].replace(".", "").replace("-", "").isdigit() for row in rows)
+        table.add_column(column, justify="right" if rows and numbers else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)

@@ -1,0 +1,200 @@
+"""Verbs of a project: what lies in it, what to annotate, what was annotated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_emda import clusters
+from napari_emda.cli.console import (
+    JsonOption,
+    ProjectArgument,
+    RunOption,
+    Spacing,
+    VolumeOption,
+    answer,
+    carry_out,
+    table,
+)
+from napari_emda.data.files import open_labels
+from napari_emda.errors import JobError
+from napari_emda.jobs import ExportJob, PredictJob, SuggestJob
+from napari_emda.learning_curve import Round, advice, rounds
+from napari_emda.project import Project
+from napari_emda.settings import QuerySettings, distribute, parse_assignments
+
+if TYPE_CHECKING:
+    from napari_emda.data.volume import Domain, LabelsZero
+
+
+def new(
+    project: ProjectArgument,
+    source: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="The labelled volume, if there is one: image and labels.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option(help="The image to be segmented.")] = None,
+    spacing: Annotated[Spacing | None, typer.Option(help="Voxel size z y x of the source in nm.")] = None,
+    target_spacing: Annotated[Spacing | None, typer.Option(help="Voxel size z y x of the target in nm.")] = None,
+    classes: Annotated[list[str] | None, typer.Option(help="Names of the classes, background first.")] = None,
+    independent: Annotated[
+        bool, typer.Option(help="The first axis is no depth: the sections are images of their own.")
+    ] = False,
+    target_independent: Annotated[bool, typer.Option(help="The same of the target alone.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a project from a labelled source and an unlabelled target, or from one of them alone."""
+    names = tuple(classes) if classes else ("background", "foreground")
+    depth: dict[Domain, bool] = {"source": not independent, "target": not (independent or target_independent)}
+    entries, notices = create(project, names, source, target, spacing, target_spacing, depth)
+    result = {"project": str(project), "classes": list(names), "volumes": entries, "notices": notices}
+    for notice in notices:
+        typer.echo(notice, err=True)
+    answer(
+        result,
+        as_json=as_json,
+        text=lambda: typer.echo(
+            f"Project {project}: " + ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
+        ),
+    )
+
+
+def _nm(spacing: Spacing) -> str:
+    return " x ".join(f"{v:g}" for v in spacing)
+
+
+def create(
+    folder: Path,
+    classes: tuple[str, ...],
+    source: tuple[Path, Path] | None,
+    target: Path | None,
+    spacing: Spacing | None,
+    target_spacing: Spacing | None,
+    depth: dict[Domain, bool],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Check everything, then make the project; returns its volumes and what to know of them."""
+    from napari_emda.data.checks import check_pair
+
+    notices = check_pair(source, target, classes, spacing, target_spacing)
+    with Project.create(folder, classes) as project:
+        entries = []
+        if source is not None:
+            entries.append(
+                project.add_volume(source[0], "source", labels=source[1], spacing=spacing, depth=depth["source"])
+            )
+        if target is not None:
+            entries.append(project.add_volume(target, "target", spacing=target_spacing, depth=depth["target"]))
+    return [entry.model_dump() for entry in entries], notices
+
+
+def suggest(
+    project: ProjectArgument,
+    strategy: Annotated[str, typer.Option(help="See 'napari-emda strategies'.")] = "entropy",
+    count: Annotated[int, typer.Option(help="How many patches.")] = 5,
+    patch: Annotated[int, typer.Option(help="Side of a patch in voxels of the target.")] = 128,
+    run: RunOption = None,
+    volume: Annotated[str | None, typer.Option(help="A target's name; by default all targets.")] = None,
+    audit: Annotated[bool, typer.Option(help="Draw the patches by lot, to measure the model.")] = False,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the targets' patches and record the best as suggestions."""
+    from napari_emda.query import strategies
+
+    values = {"strategy": strategy, "count": count, "patch": patch, **parse_assignments(assignments or [])}
+    cls = strategies[strategy := str(values["strategy"])]
+    own, shared = distribute(values, cls.Settings, QuerySettings)
+    with Project.open(project, exclusive=True) as opened:
+        job = SuggestJob(
+            project=str(project),
+            run=opened.run(run).name if audit else run,
+            volume=volume,
+            audit=audit,
+            settings=QuerySettings.parse(shared),
+            strategy_settings=own,
+        )
+        result = carry_out(job)
+        opened.suggest(result["regions"], result["strategy"], result["run"] or "")
+    rows = [[r["volume"], r["box"], f"{r['score']:.3f}"] for r in result["regions"]]
+    answer(result, as_json=as_json, text=lambda: table("Suggested", ["volume", "box z,y,x", "score"], rows))
+
+
+def annotate(
+    project: ProjectArgument,
+    labels: Annotated[Path, typer.Option("--from", help="Label image of the target, 0 = background.")],
+    regions: Annotated[
+        str, typer.Option(help="suggested: the patches that are open; all: everything not annotated yet.")
+    ] = "suggested",
+    zero: Annotated[
+        str, typer.Option(help="What 0 means where all is taken: background, or unannotated (nobody looked).")
+    ] = "background",
+    volume: VolumeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the suggested patches, or all, from a label image; tells how far the model agreed."""
+    for value, allowed in ((regions, ("suggested", "all")), (zero, ("background", "unannotated"))):
+        if value not in allowed:
+            raise JobError(f"'{value}' is not known here: choose {allowed[0]} or {allowed[1]}.")
+    with Project.open(project, exclusive=True) as opened:
+        name = volume or opened.target().name
+        if regions == "all":
+            meaning: LabelsZero = "background" if zero == "background" else "unannotated"
+            taken = [opened.import_labels(open_labels(labels).array, name, meaning)]
+        else:
+            taken = opened.annotate_from(labels, name)
+        curve = rounds(opened.regions())
+    if not taken:
+        raise JobError("No patch is open for annotation: run 'napari-emda suggest' first.")
+    result = {
+        "annotated": [region.model_dump(mode="json") for region in taken],
+        "rounds": [asdict(each) for each in curve],
+        "advice": advice(curve),
+    }
+    answer(result, as_json=as_json, text=lambda: _tell_agreement(len(taken), curve))
+
+
+def _tell_agreement(taken: int, curve: list[Round]) -> None:
+    typer.echo(f"{taken} patches annotated.")
+    if curve:
+        rows = [
+            [str(e.number), "audit" if e.audit else "", e.run, str(e.patches), str(e.iou), str(e.dice)] for e in curve
+        ]
+        table("The model before it saw the patches", ["round", "", "run", "patches", "IoU (95 %)", "Dice (95 %)"], rows)
+    if text := advice(curve):
+        typer.echo(text)
+
+
+def name_clusters(
+    project: ProjectArgument,
+    named: Annotated[
+        list[str] | None, typer.Option("--class", help="CLASS=CLUSTERS, such as mitochondria=3,5; as often as needed.")
+    ] = None,
+    run: RunOption = None,
+    volume: VolumeOption = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the mask that follows there (.tif or .zarr).")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which clusters of a run without labels are which class, or list them; predicts first what is not."""
+    from napari_emda.checkpoint import find, read_header
+
+    given = clusters.parse_names(named or [])
+    with Project.open(project, exclusive=True) as opened:
+        run, volume = opened.run(run).name, volume or opened.target().name
+        if read_header(find(opened.run(run))).classes == opened.classes:
+            raise JobError(f"The run '{run}' predicts classes and no clusters: choose a run of iic with --run.")
+        if opened.clusters(run, volume) is None or not given:
+            carry_out(PredictJob(project=str(project), run=run, volume=volume))
+        opened.name_clusters(run, volume, names := clusters.renamed(opened.names(run), given))
+        found = opened.clusters(run, volume)
+    assert found is not None
+    if out is not None:
+        places = {"project": str(project), "to": str(out.absolute()), "run": run, "volume": volume}
+        carry_out(ExportJob.parse({"what": "mask", "overwrite": overwrite, **places}))
+    sizes = clusters.shares(found).round(4).tolist()
+    rows = [{"cluster": k, "share": share, "class": names.get(k)} for k, share in enumerate(sizes, start=1)]
+    result = {"run": run, "volume": volume, "clusters": rows, "mask": None if out is None else str(out)}
+    texts = [[str(k), f"{share:.1%}", names.get(k, "")] for k, share in enumerate(sizes, start=1)]
+    answer(result, as_json=as_json, text=lambda: table(f"Clusters of {run}", ["cluster", "share", "class"], texts))

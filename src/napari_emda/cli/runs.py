@@ -1,0 +1,146 @@
+"""Verbs that compute: a job each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_emda.cli.console import (
+    CheckpointOption,
+    JsonOption,
+    ProjectArgument,
+    RunOption,
+    VolumeOption,
+    answer,
+    carry_out,
+    table,
+)
+from napari_emda.errors import JobError, SettingsError
+from napari_emda.jobs import ExportJob, PredictJob, ScoreJob, TrainJob, read_job
+from napari_emda.project import Project
+from napari_emda.settings import PredictSettings, TrainSettings, distribute, parse_assignments
+
+
+def train(
+    project: ProjectArgument,
+    method: Annotated[str | None, typer.Option(help="See 'napari-emda methods'; by default auto.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random choices.")] = None,
+    profile: Annotated[str | None, typer.Option(help="test, fast or standard.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="A run whose network to start from.")] = None,
+    resume: Annotated[str | None, typer.Option(help="A run that was stopped, to be continued as it was.")] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="The model to use afterwards: last, best, average, supervised or total.")
+    ] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a method; see 'napari-emda methods' for their names."""
+    folder = str(project)
+    if resume is not None:
+        if any(value is not None for value in (method, steps, seed, profile, start, keep, device)) or assignments:
+            raise SettingsError("--resume continues a run as it was begun: leave the other options out, or use --from.")
+        job = TrainJob(project=folder, method="", resume=resume)
+    else:
+        from napari_emda.methods.base import methods
+
+        method = method or "auto"
+        given = {"steps": steps, "seed": seed, "keep": keep, "device": device}
+        values = {**parse_assignments(assignments or []), **{k: v for k, v in given.items() if v is not None}}
+        cls = methods[method]
+        own, shared = distribute(values, cls.Settings, TrainSettings)
+        profile = profile or shared.pop("profile", None)
+        job = TrainJob(
+            project=folder,
+            method=method,
+            method_settings=cls.Settings.parse(own).model_dump(),
+            settings=_train_settings(project, start, profile, shared),
+            start_from=start,
+        )
+    answer(carry_out(job), as_json=as_json)
+
+
+def _train_settings(project: Path, start: str | None, profile: str | None, values: dict[str, Any]) -> TrainSettings:
+    """A profile's settings, or, when another run is continued, that run's."""
+    if start is None or profile is not None:
+        return TrainSettings.for_profile(str(profile or "fast"), **values)
+    before = read_job(Project.open(project).run(start) / "job.json")
+    if not isinstance(before, TrainJob):
+        raise JobError(f"'{start}' is not a training run: name one.")
+    return TrainSettings.parse({**before.settings.model_dump(), **values})
+
+
+def predict(
+    project: ProjectArgument,
+    run: RunOption = None,
+    checkpoint: CheckpointOption = "selected",
+    volume: VolumeOption = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the probabilities there (.tif or .zarr).")] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment a whole volume; stopped, it goes on where it was."""
+    settings = PredictSettings.parse(parse_assignments(assignments or []))
+    job = PredictJob(
+        project=str(project),
+        run=run,
+        checkpoint=checkpoint,
+        volume=volume,
+        out=None if out is None else str(out),
+        settings=settings,
+    )
+    answer(carry_out(job), as_json=as_json)
+
+
+def score(
+    project: ProjectArgument,
+    against: Annotated[Path, typer.Option(help="Label image of the volume, 0 = background.")],
+    run: RunOption = None,
+    checkpoint: CheckpointOption = "selected",
+    volume: VolumeOption = None,
+    box: Annotated[str, typer.Option(help="z0:z1,y0:y1,x0:x1; by default everything.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a prediction with true labels: IoU, Dice, average precision."""
+    job = ScoreJob(project=str(project), against=str(against), run=run, checkpoint=checkpoint, volume=volume, box=box)
+    result = carry_out(job)
+    rows = [
+        [name, *(f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("iou", "dice", "average_precision"))]
+        for name, row in result["classes"].items()
+    ]
+    title = f"{result['volume']}, run {result['run']}, {result['voxels']} voxels"
+    answer(result, as_json=as_json, text=lambda: table(title, ["class", "IoU", "Dice", "average precision"], rows))
+
+
+def export(
+    project: ProjectArgument,
+    what: Annotated[str, typer.Option(help="mask, objects, probabilities, table or model.")],
+    to: Annotated[Path, typer.Option(help="The file to write: .tif, .zarr, .csv or .zip.")],
+    run: RunOption = None,
+    checkpoint: CheckpointOption = "selected",
+    volume: VolumeOption = None,
+    threshold: Annotated[float, typer.Option(help="Probability from which a voxel is foreground.")] = 0.5,
+    minimum_size: Annotated[int, typer.Option(help="Smaller objects are left out, in voxels.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a result: TIFF or OME-Zarr with voxel size, CSV, or a model package."""
+    values = {"what": what, "threshold": threshold, "minimum_size": minimum_size, "overwrite": overwrite}
+    places = {"project": str(project), "to": str(to.absolute()), "run": run, "checkpoint": checkpoint, "volume": volume}
+    job = ExportJob.parse({**places, **values})
+    answer(carry_out(job), as_json=as_json)
+
+
+def run(
+    job: Annotated[Path, typer.Argument(help="A job file, as in a run's folder.")], as_json: JsonOption = False
+) -> None:
+    """Carry out a job file; with --json events come out and commands go in as JSON lines."""
+    if not as_json:
+        carry_out(read_job(job))
+        return
+    from napari_emda import child
+
+    raise typer.Exit(child.run(job))
