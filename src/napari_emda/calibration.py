@@ -142,5 +142,5 @@ def _tiles(predictor: Predictor, places: Sequence[Place], probe: Probe) -> Itera
                 z = box.start[0] + step
                 z = min(max(first, z if first <= z <= last else box.start[0] - step), last)  # mirrored at the ends
                 moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
-                sections.append(place.statistics.standardise(place.view.read(moved).astype(np.float32, copy=True)))
+                sections.append(place.statistics.read(place.view, moved))
             yield torch.from_numpy(np.stack(sections)).to(predictor.compute.device)

@@ -14,14 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_emda.data.sampling import Statistics
-from napari_emda.data.volume import Domain
+from napari_emda.data.grey_values import Statistics, measure
+from napari_emda.data.volume import Domain, Resampled
 from napari_emda.errors import JobError
 from napari_emda.methods.base import Context, Method, methods
 from napari_emda.nn.unet import UNet
 from napari_emda.settings import TrainSettings
 
-FORMAT = 1
+FORMAT = 2
+"""Models of format 1 have seen stacks of independent images as one volume, with grey values standardised alike."""
 CHECKPOINT = "checkpoint.safetensors"
 """In a run's folder: the last step, with all that is needed to go on."""
 SELECTED = "selected.safetensors"
@@ -76,6 +77,12 @@ class Header(BaseModel):
     def model(self) -> str:
         """Tells the models of a run apart: ``400``, or ``selected 300 400 500``."""
         return " ".join(["selected", *map(str, self.selected)]) if self.selected else str(self.step)
+
+    def statistics_of(self, view: Resampled) -> Statistics:
+        """Grey values of a volume at ``pixel_size``: those seen in training, else measured now, in the same way."""
+        known = self.statistics.get(view.volume.name)
+        apart = not view.volume.depth and self.format > 1
+        return known or measure(view, seed=self.settings.seed, apart=apart)
 
     def build(self, context: Context | None = None) -> Method:
         """The method with a fresh network, by default without knowledge of data (its tables come with the weights)."""

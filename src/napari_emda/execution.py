@@ -14,6 +14,7 @@ from napari_emda import checkpoint, selection, verdict
 from napari_emda.checkpoint import Header
 from napari_emda.data.checks import check_labels
 from napari_emda.data.files import open_labels
+from napari_emda.data.grey_values import PERCENTILES
 from napari_emda.data.volume import Array, Box, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Stepped
@@ -267,5 +268,6 @@ def _export_model(job: ExportJob, folder: Path, volume: Volume) -> Iterator[Even
         halo=network.halo,
         mean=statistics.mean,
         standard_deviation=statistics.std,
+        percentiles=PERCENTILES if statistics.ranges else None,
         overwrite=job.overwrite,
     )

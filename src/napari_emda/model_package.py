@@ -30,6 +30,8 @@ CITATIONS = (
     ),
 )
 """Whom to cite for any model of this package, as (text, DOI)."""
+_EPS = 1e-6
+"""Added to what the format divides by."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def export_model(
     halo: int = 0,
     mean: float | None = None,
     standard_deviation: float | None = None,
+    percentiles: tuple[float, float] | None = None,
     overwrite: bool = False,
 ) -> Iterator[Saved]:
     """Save a network as a bioimage.io model package (format 0.5, weights as TorchScript).
@@ -86,6 +89,8 @@ def export_model(
         halo: pixels at the rim of a tile that lack context; a multiple of ``stride`` is not needed.
         mean: of the grey values, by which they are standardised; None standardises each image by its own.
         standard_deviation: as ``mean``.
+        percentiles: two of each image that become 0 and 1 before it is standardised; None leaves grey values as they
+            come.
         overwrite: replace an existing file.
 
     Yields:
@@ -104,10 +109,11 @@ def export_model(
             f"multiples of {stride} and at least {smallest}."
         )
     standard = None if mean is None or standard_deviation is None else (float(mean), float(standard_deviation))
+    looks = _Preprocessing(spec, standard, percentiles)
     with workspace(path) as folder:
-        _write_weights_and_tests(network, example, standard, folder)
+        _write_weights_and_tests(network, example, looks, folder)
         axes = _Axes(spec, card, smallest, stride, halo)
-        _write_package(spec, card, axes, standard, folder)
+        _write_package(spec, card, axes, looks, folder)
         (folder / "package.zip").replace(path)
     yield Saved(path=str(path))
 
@@ -123,14 +129,13 @@ def _spec() -> Any:
 
 
 def _write_weights_and_tests(
-    network: nn.Module, example: NDArray[Any], standard: tuple[float, float] | None, folder: Path
+    network: nn.Module, example: NDArray[Any], preprocessing: _Preprocessing, folder: Path
 ) -> None:
     """weights.pt, input.npy (as it comes) and output.npy."""
     import torch
 
     image = example.astype(np.float32)[None, None]
-    mean, deviation = standard or (image.mean(), image.std() + 1e-6)  # as the format's own preprocessing
-    standardised = torch.from_numpy((image - np.float32(mean)) / np.float32(deviation))
+    standardised = torch.from_numpy(preprocessing(image))
     with torch.no_grad(), warnings.catch_warnings():
         # torch calls TorchScript deprecated, but it is what the programs that run such packages can load.
         warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
@@ -138,6 +143,38 @@ def _write_weights_and_tests(
         torch.jit.save(traced, str(folder / "weights.pt"))
         np.save(folder / "output.npy", traced(standardised).numpy())
     np.save(folder / "input.npy", image)
+
+
+@dataclass(frozen=True)
+class _Preprocessing:
+    """What is done to grey values before the network sees them, and the same in the words of the format."""
+
+    spec: Any
+    standard: tuple[float, float] | None
+    percentiles: tuple[float, float] | None
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The standardised image, 1 x 1 x H x W."""
+        if self.percentiles:
+            low, high = np.percentile(image, self.percentiles).astype(np.float32)
+            image = (image - low) / (high - low + np.float32(_EPS))
+        mean, deviation = self.standard or (image.mean(), image.std() + _EPS)
+        return (image - np.float32(mean)) / np.float32(deviation)
+
+    def described(self) -> list[Any]:
+        """Steps, in order."""
+        spec, steps = self.spec, []
+        each = {"axes": [spec.AxisId(name) for name in ("channel", "y", "x")], "eps": _EPS}
+        if self.percentiles:
+            low, high = self.percentiles
+            kwargs = spec.ScaleRangeKwargs(min_percentile=low, max_percentile=high, **each)
+            steps.append(spec.ScaleRangeDescr(kwargs=kwargs))
+        if self.standard is None:
+            kwargs = spec.ZeroMeanUnitVarianceKwargs(**each)
+            return [*steps, spec.ZeroMeanUnitVarianceDescr(kwargs=kwargs)]
+        mean, deviation = self.standard
+        kwargs = spec.FixedZeroMeanUnitVarianceKwargs(mean=mean, std=deviation)
+        return [*steps, spec.FixedZeroMeanUnitVarianceDescr(kwargs=kwargs)]
 
 
 @dataclass(frozen=True)
@@ -187,13 +224,13 @@ def _divisible(size: float) -> float:
     return math.ldexp(round(mantissa * 2**36), exponent - 36)
 
 
-def _write_package(spec: Any, card: ModelCard, axes: _Axes, standard: tuple[float, float] | None, folder: Path) -> None:
+def _write_package(spec: Any, card: ModelCard, axes: _Axes, preprocessing: _Preprocessing, folder: Path) -> None:
     from bioimageio.spec import save_bioimageio_package
     from pydantic import ValidationError
 
     (folder / "README.md").write_text(card.documentation or _documentation(card), encoding="utf-8")
     try:
-        model = spec.ModelDescr(**_description(spec, card, axes, standard, folder))
+        model = spec.ModelDescr(**_description(spec, card, axes, preprocessing, folder))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "description"
@@ -208,7 +245,7 @@ def _write_package(spec: Any, card: ModelCard, axes: _Axes, standard: tuple[floa
 
 
 def _description(
-    spec: Any, card: ModelCard, axes: _Axes, standard: tuple[float, float] | None, folder: Path
+    spec: Any, card: ModelCard, axes: _Axes, preprocessing: _Preprocessing, folder: Path
 ) -> dict[str, Any]:
     import torch
 
@@ -217,7 +254,7 @@ def _description(
 
     image = spec.InputTensorDescr(
         id=spec.TensorId("image"), description="A section, grey values as they come.", axes=axes.inputs(),
-        test_tensor=file("input.npy"), preprocessing=[_standardise(spec, standard)],
+        test_tensor=file("input.npy"), preprocessing=preprocessing.described(),
     )  # fmt: skip
     probabilities = spec.OutputTensorDescr(
         id=spec.TensorId("probabilities"), description="Of each class.", axes=axes.outputs(),
@@ -237,14 +274,6 @@ def _description(
         "outputs": [probabilities],
         "weights": spec.WeightsDescr(torchscript=weights),
     }
-
-
-def _standardise(spec: Any, standard: tuple[float, float] | None) -> Any:
-    if standard is None:
-        axes = [spec.AxisId(name) for name in ("channel", "y", "x")]
-        return spec.ZeroMeanUnitVarianceDescr(kwargs=spec.ZeroMeanUnitVarianceKwargs(axes=axes, eps=1e-6))
-    mean, deviation = standard
-    return spec.FixedZeroMeanUnitVarianceDescr(kwargs=spec.FixedZeroMeanUnitVarianceKwargs(mean=mean, std=deviation))
 
 
 def _documentation(card: ModelCard) -> str:

@@ -20,7 +20,8 @@ from torch import Tensor
 from napari_emda import checkpoint
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
-from napari_emda.data.sampling import Statistics, measure, prefetched
+from napari_emda.data.grey_values import Statistics
+from napari_emda.data.sampling import prefetched
 from napari_emda.data.volume import Box, Domain, Resampled, Volume, interval_weights
 from napari_emda.events import Event, Saved, TileDone
 from napari_emda.nn.unet import UNet, evaluating, in_domain
@@ -56,8 +57,7 @@ class Predictor:
 
     def statistics_of(self, volume: Volume) -> Statistics:
         """Grey values of a volume: those seen in training, else measured now."""
-        known = self.header.statistics.get(volume.name)
-        return known or measure(volume.at(self.header.pixel_size), seed=self.header.settings.seed)
+        return self.header.statistics_of(volume.at(self.header.pixel_size))
 
     def neighbours(self, volume: Volume) -> float:
         """Weight of each neighbouring section, see `with_neighbours`."""
@@ -161,8 +161,7 @@ def plan(view: Resampled, network: UNet, settings: PredictSettings, sections: in
 
 def read_tile(view: Resampled, tile: Tile, statistics: Statistics) -> Tensor:
     """The standardised image of a tile, B x 1 x H x W, one section an entry."""
-    image = statistics.standardise(view.read(tile.seen).astype(np.float32, copy=True))
-    return torch.from_numpy(image).unsqueeze(1)
+    return torch.from_numpy(statistics.read(view, tile.seen)).unsqueeze(1)
 
 
 def with_neighbours(probabilities: Tensor, weight: float) -> Tensor:

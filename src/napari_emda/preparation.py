@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from napari_emda import checkpoint
-from napari_emda.checkpoint import Header
+from napari_emda.checkpoint import CHECKPOINT, FORMAT, Header
 from napari_emda.compute import Compute
 from napari_emda.data.sampling import PatchSampler
 from napari_emda.data.volume import Volume
@@ -49,6 +49,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         boxes={"source": settings.source_box, "target": settings.target_box},
     )
     _check_labels(sampler, cls)
+    _check_continued(sampler, folder)
     classes = cls.predicted_classes(method_settings, project.classes)
     start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
     context = Context(
@@ -119,6 +120,16 @@ def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
         raise JobError(
             f"{cls.name} learns from annotated patches of the target and there are none: annotate some first, or "
             "choose a method that needs none, such as auto."
+        )
+
+
+def _check_continued(sampler: PatchSampler, folder: Path | None) -> None:
+    if folder is None or not (path := folder / CHECKPOINT).exists() or checkpoint.read_header(path).format >= FORMAT:
+        return
+    if any(statistics.ranges for statistics in sampler.statistics.values()):
+        raise JobError(
+            f"An older version began the run '{folder.name}' and saw independent images in one range of grey values; "
+            f"now each has its own: use its model as it is, or train anew with --from {folder.name}."
         )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
 from napari_emda.data.blocks import spread
-from napari_emda.data.sampling import Statistics, measure
+from napari_emda.data.grey_values import Statistics
 from napari_emda.data.volume import Box, Resampled, Volume
 from napari_emda.metrics import class_ids
 from napari_emda.morphology import Prior, composite, disagreement, doubt, mismatch, objects_in, solidity_gap
@@ -71,10 +71,17 @@ def _box(view: Resampled, text: str) -> Box:
 
 @dataclass(frozen=True)
 class Tile:
-    """A square of one section: ``volume`` holds it and its neighbours, ``section`` is its place among these."""
+    """A square of one section.
+
+    Attributes:
+        volume: the section and its neighbours, under a name of its own.
+        section: its place among these.
+        statistics: grey values, measured of the whole of the target.
+    """
 
     volume: Volume
     section: int
+    statistics: Statistics
 
     def predicted(self, predictor: Predictor) -> NDArray[np.uint8]:
         """Stored probabilities, (C - 1, rows, columns)."""
@@ -96,12 +103,10 @@ class Validator:
     Attributes:
         tiles: small volumes, each a tile's section with the sections before and after it.
         priors: of each foreground class; None where the source has no object of it.
-        statistics: grey values of the target volumes by name.
     """
 
     tiles: tuple[Tile, ...]
     priors: tuple[Prior | None, ...]
-    statistics: dict[str, Statistics]
 
     @classmethod
     def of(cls, sources: Sequence[Volume], targets: Sequence[Volume], header: Header) -> Validator | None:
@@ -110,12 +115,8 @@ class Validator:
         if not targets or not any(priors):
             return None
         views = [volume.at(header.pixel_size) for volume in targets]
-        known = header.statistics
-        statistics = {
-            view.volume.name: known.get(view.volume.name) or measure(view, seed=header.settings.seed) for view in views
-        }
         count = -(-TILES // len(views))
-        return cls(tuple(tile for view in views for tile in _tiles(view, header.settings, count)), priors, statistics)
+        return cls(tuple(tile for view in views for tile in _tiles(view, header, count)), priors)
 
     def scores(self, network: UNet, header: Header, compute: Compute) -> dict[str, float]:
         """Label-free scores of a network.
@@ -127,22 +128,24 @@ class Validator:
             that the probabilities let expect). Sums: ``foreground_fraction`` and ``objects``. And
             ``foreground_ratio``, the fraction as a multiple of the source's, of the class farthest from 1.
         """
-        predictor = Predictor(network, header.model_copy(update={"statistics": self.statistics}), compute)
+        statistics = {tile.volume.name: tile.statistics for tile in self.tiles}
+        predictor = Predictor(network, header.model_copy(update={"statistics": statistics}), compute)
         plain = [tile.predicted(predictor) for tile in self.tiles]
         flipped = [np.flip(tile.turned().predicted(predictor), (1, 2)) for tile in self.tiles]
         rows = [_class_scores(plain, flipped, k, prior) for k, prior in enumerate(self.priors, 1) if prior is not None]
         return _together(rows)
 
 
-def _tiles(view: Resampled, settings: TrainSettings, count: int) -> Iterator[Tile]:
-    original, size = view.volume, view.pixel_size
-    for box in spread(_box(view, settings.target_box), count, tile_side(settings)):
+def _tiles(view: Resampled, header: Header, count: int) -> Iterator[Tile]:
+    original, size, statistics = view.volume, view.pixel_size, header.statistics_of(view)
+    for number, box in enumerate(spread(_box(view, header.settings.target_box), count, tile_side(header.settings))):
         z = box.start[0]
         first, last = (max(0, z - 1), min(view.shape[0], z + 2)) if original.depth else (z, z + 1)
         image = view.read(Box((first, *box.start[1:]), (last, *box.stop[1:])))
         spacing = original.spacing[0], size, size
-        cut = Volume(original.name, image, original.domain, spacing, original.unit, depth=original.depth)
-        yield Tile(cut, z - first)
+        name = f"{original.name} {number}"
+        cut = Volume(name, image, original.domain, spacing, original.unit, depth=original.depth)
+        yield Tile(cut, z - first, statistics.of_section(z))
 
 
 def _class_scores(

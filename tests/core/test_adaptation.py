@@ -12,7 +12,8 @@ from skimage.exposure import match_histograms
 from skimage.metrics import peak_signal_noise_ratio
 
 from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import QUANTILES, Patches
+from napari_emda.data.grey_values import QUANTILES
+from napari_emda.data.sampling import Patches
 from napari_emda.data.volume import IGNORE
 from napari_emda.errors import JobError
 from napari_emda.execution import execute

@@ -28,7 +28,7 @@ from napari_emda.methods.base import Finish
 from napari_emda.predict import Prediction, predict
 from napari_emda.project import Project
 from napari_emda.query import strategies, suggest
-from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
+from napari_emda.settings import PredictSettings, QuerySettings
 from napari_emda.validation import _tiles
 
 SPACING = (1.0, 4.0, 2.0)
@@ -72,13 +72,14 @@ def test_predictions_are_not_averaged_with_those_of_other_images(tmp_path):
     image, stored = normal(5, 64, 64), []
     for name, made, volume in (
         ("fields", predictor(neighbours=0.2), fields(image)),
-        ("plain", predictor(), target(image)),
+        ("plain", predictor(), fields(image)),
         ("depth", predictor(neighbours=0.2), target(image)),
+        ("depth, plain", predictor(), target(image)),
     ):
         list(predict(made, volume, PredictSettings(flips="off"), tmp_path / name))
         stored.append(Prediction(tmp_path / name, "v").probabilities[:])
     assert np.array_equal(stored[0], stored[1])
-    assert not np.array_equal(stored[0], stored[2])
+    assert not np.array_equal(stored[2], stored[3])
 
 
 def test_calibration_averages_nothing_even_where_images_are_alike():
@@ -91,9 +92,9 @@ def test_calibration_averages_nothing_even_where_images_are_alike():
 
 def test_validation_looks_at_one_image_at_a_time():
     image = normal(5, 64, 64)
-    chosen = TrainSettings.for_profile("test")
+    header = predictor().header
     for volume, sections in ((target(image), {2, 3}), (fields(image), {1})):
-        tiles = list(_tiles(volume.at(4.0), chosen, 5))
+        tiles = list(_tiles(volume.at(4.0), header, 5))
         assert {tile.volume.shape[0] for tile in tiles} == sections
         assert all(tile.volume.depth == volume.depth for tile in tiles)
 

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from napari_emda.data.grey_values import PERCENTILES, measure
+from napari_emda.data.volume import Box, Volume
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved
 from napari_emda.export import export_model
@@ -89,11 +91,18 @@ def test_the_package_holds_what_the_network_makes_of_the_example(tmp_path, netwo
         np.testing.assert_allclose(stored, weights(standardised).numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("standard", [(120.0, 40.0), (None, None)], ids=["stored", "per image"])
+@pytest.mark.parametrize(
+    "standard",
+    [
+        {"mean": 120.0, "standard_deviation": 40.0},
+        {},
+        {"mean": 0.4, "standard_deviation": 0.3, "percentiles": (1.0, 99.0)},
+    ],
+    ids=["stored", "per image", "in its range"],
+)
 def test_bioimageio_runs_the_package_as_we_do(tmp_path, network, example, core, standard):
-    mean, deviation = standard
     path = tmp_path / "model.zip"
-    events = export_model(network, path, example, CARD, stride=2, halo=4, mean=mean, standard_deviation=deviation)
+    events = export_model(network, path, example, CARD, stride=2, halo=4, **standard)
     assert list(events) == [Saved(path=str(path))]
     assert list(tmp_path.iterdir()) == [path]
     summary = core.test_model(path)
@@ -111,6 +120,22 @@ def test_bioimageio_predicts_other_sizes_as_we_do(tmp_path, network, example, co
         expected = network(torch.from_numpy((image - 120) / 40)[None, None]).numpy()
     inside = (..., slice(4, -4), slice(4, -4))  # it pads the image by the halo before it predicts
     np.testing.assert_allclose(result[inside], expected[inside], atol=1e-5)
+
+
+def test_bioimageio_brings_images_to_their_range_as_we_do(tmp_path, network, example, core):
+    """Those of a stack of independent images, one of which was seen in training."""
+    image = np.random.default_rng(1).gamma(2, 30, (1, 128, 96)).astype(np.float32)
+    view = Volume("v", image, "source", (1.0, 4.6, 4.6), depth=False).at(4.6)
+    known, path = measure(view), tmp_path / "model.zip"
+    standard = {"mean": known.mean, "standard_deviation": known.std, "percentiles": PERCENTILES}
+    list(export_model(network, path, example, CARD, stride=2, halo=4, **standard))
+    tensor = core.Tensor(image[None], ("batch", "channel", "y", "x"))
+    sample = core.Sample(members={"image": tensor}, stat={}, id="sample")
+    result = core.predict(model=str(path), inputs=sample).members["probabilities"].data.to_numpy()
+    with torch.no_grad():
+        expected = network(torch.from_numpy(known.read(view, Box.whole(image.shape)))[None]).numpy()
+    inside = (..., slice(4, -4), slice(4, -4))  # it measures the image, too, with what it pads
+    np.testing.assert_allclose(result[inside], expected[inside], atol=5e-3)
 
 
 def test_our_network_passes(tmp_path, core):

@@ -17,7 +17,7 @@ from torch import nn
 
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
-from napari_emda.data.sampling import Statistics
+from napari_emda.data.grey_values import Statistics
 from napari_emda.data.volume import Box, Volume
 from napari_emda.events import Saved, TileDone
 from napari_emda.nn.unet import UNet, in_domain, norms

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from skimage.transform import downscale_local_mean
 
-from napari_emda.data.sampling import PatchSampler, measure, prefetched
+from napari_emda.data.sampling import PatchSampler, prefetched
 from napari_emda.data.volume import IGNORE, Box, Volume
 from napari_emda.errors import DataError
 
@@ -187,32 +187,6 @@ def test_both_domains_come_at_the_coarser_pixel_size(noise):
         image = sampler.batch(0)[domain].image[0, 0].numpy()
         np.testing.assert_allclose(image, (expected - expected.mean()) / expected.std(), atol=1e-4)
         assert sampler.statistics[name].mean == pytest.approx(expected.mean(), rel=1e-5)
-
-
-def test_statistics_are_those_of_numpy(noise):
-    image = noise.gamma(2, 30, (1, 200, 250)).astype(np.float32)
-    known = measure(Volume("v", image, "source", SPACING).at(4.0))
-    assert known.mean == pytest.approx(image.mean(), rel=1e-5)
-    assert known.std == pytest.approx(image.std(), rel=1e-5)
-    expected = (np.quantile(image, np.linspace(0, 1, 513)) - image.mean()) / image.std()
-    np.testing.assert_allclose(known.quantiles, expected, atol=1e-5)
-
-
-def test_statistics_of_a_large_volume_are_sampled_from_everywhere(noise):
-    image = noise.normal(size=(40, 300, 300)).astype(np.float32) + np.linspace(0, 10, 40)[:, None, None]
-    known = measure(Volume("v", image, "source", SPACING).at(4.0))
-    assert known.mean == pytest.approx(5, abs=0.2)
-    assert known.std == pytest.approx(image.std(), rel=0.05)
-
-
-@pytest.mark.parametrize(("share", "padded"), [(0.4, True), (0.005, False)])
-def test_zeros_are_padding_when_there_are_many(share, padded, noise):
-    image = noise.normal(100, 10, (1, 200, 200)).astype(np.float32)
-    image.ravel()[: int(share * image.size)] = 0
-    known = measure(Volume("v", image, "source", SPACING).at(4.0))
-    expected = image[image != 0] if padded else image
-    assert known.mean == pytest.approx(expected.mean(), rel=1e-4)
-    assert known.std == pytest.approx(expected.std(), rel=1e-4)
 
 
 def test_one_grey_value_is_refused():

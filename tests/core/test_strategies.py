@@ -16,7 +16,7 @@ from sklearn.metrics import pairwise_distances, pairwise_distances_argmin
 from napari_emda.candidates import Candidates, Pool
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
-from napari_emda.data.sampling import Statistics
+from napari_emda.data.grey_values import Statistics
 from napari_emda.data.volume import Box, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Suggested

@@ -15,7 +15,7 @@ from torch import nn
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
 from napari_emda.data.blocks import spread
-from napari_emda.data.sampling import Statistics
+from napari_emda.data.grey_values import Statistics
 from napari_emda.data.volume import Box, Volume
 from napari_emda.settings import TrainSettings
 from napari_emda.validation import TILES, Validator, source_priors, tile_side, validation_steps

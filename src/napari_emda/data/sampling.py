@@ -13,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_emda.data.grey_values import Statistics, measure
 from napari_emda.data.volume import IGNORE, Box, Domain, Resampled, Volume, common_pixel_size
 from napari_emda.errors import DataError
 
-QUANTILES = 513
 MEMORY = 2 * 2**30
 """Volumes up to this many bytes (at the common pixel size) are held in memory while training."""
 _POSITIONS = 200_000
-_SAMPLED_PIXELS = 2_000_000
 T = TypeVar("T")
 
 
@@ -44,50 +43,6 @@ class Patches:
 
 
 Batch = dict[Domain, Patches]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Grey values of a volume at the common pixel size: ``mean`` and ``std``, and 513 ``quantiles`` standardised.
-
-    ``padded`` tells that exact zeros are padding, of which mean, std and quantiles know nothing.
-    """
-
-    mean: float
-    std: float
-    quantiles: tuple[float, ...]
-    padded: bool = False
-
-    def standardise(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(image - mean) / std, in place."""
-        image -= np.float32(self.mean)
-        image /= np.float32(self.std)
-        return image
-
-
-def measure(view: Resampled, box: Box | None = None, seed: int = 0) -> Statistics:
-    """Mean, standard deviation and quantiles of a volume's grey values, from at most two million pixels.
-
-    Exact zeros count as padding, and are left out, when they make up more than one pixel in a hundred.
-    """
-    box = box or Box.whole(view.shape)
-    rng = np.random.default_rng(seed)
-    window = tuple(min(256, n) for n in box.shape[1:])
-    count = max(1, min(256, box.size // (window[0] * window[1]), _SAMPLED_PIXELS // (window[0] * window[1])))
-    pieces = []
-    for z in np.linspace(box.start[0], box.stop[0] - 1, count).round().astype(int):
-        y, x = (int(rng.integers(a, b - n + 1)) for a, b, n in zip(box.start[1:], box.stop[1:], window, strict=True))
-        pieces.append(view.read(Box((int(z), y, x), (int(z) + 1, y + window[0], x + window[1]))).ravel())
-    values = np.concatenate(pieces)
-    content = values[values != 0]
-    padded = 0 < content.size < 0.99 * values.size
-    if padded:
-        values = content
-    mean, std = float(values.mean()), float(values.std())
-    if not std > 0:
-        raise DataError(f"The image of '{view.volume.name}' has one grey value only: choose another layer or file.")
-    quantiles = (np.quantile(values, np.linspace(0, 1, QUANTILES)) - mean) / std
-    return Statistics(mean, std, tuple(quantiles.tolist()), padded)
 
 
 @dataclass(frozen=True)
@@ -223,7 +178,7 @@ class PatchSampler:
         for i in range(size):
             place = places[rng.choice(len(places), p=weights / weights.sum())]
             box = self._box(place, rng, labelled=balanced and i < (size + 1) // 2)
-            images[i] = place.statistics.standardise(place.view.read(box).astype(np.float32, copy=True))
+            images[i] = place.statistics.read(place.view, box)
             labels[i] = place.view.read_labels(box)[0]
         image = torch.from_numpy(images)
         return Patches(image, torch.from_numpy(labels), image)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from napari_emda import settings as base
 from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import QUANTILES, Batch, Patches
+from napari_emda.data.grey_values import QUANTILES
+from napari_emda.data.sampling import Batch, Patches
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.unet import UNet, in_domain
