@@ -102,17 +102,26 @@ def label_cell(whole: Split, folder: Path, cell: Cell, steps: int) -> dict[str, 
     image, labels, sections = whole.labelled(folder, cell.amount, cell.seed)
     project = folder / "project"
     emda("new", project, "--source", image, labels, "--target", whole.image, "--classes", *CLASSES, *whole.flags)
-    flags = [*settings(*row.settings, f"target_box={text(whole.learnt)}"), "--seed", str(cell.seed)]
+    wanted = (*whole.data.settings, *row.settings, f"target_box={text(whole.learnt)}")
+    flags = [*settings(*wanted), "--seed", str(cell.seed)]
     trained = emda("train", project, "--method", row.method, "--steps", str(steps), *flags)
     models = {"selected": "selected", "last": "last", **_by_losses(project, str(trained["run"]))}
     against = ["--against", str(whole.truth), "--box", text(whole.scored)]
     scores = {name: emda("score", project, *against, "--checkpoint", model) for name, model in models.items()}
     return {
         "iou": {name: score["iou"] for name, score in scores.items()},
+        "both": {name: both(score) for name, score in scores.items()},
         "foreground": scores["last"]["foreground_fraction"],
         "sections": sections,
         "seconds": trained["seconds"],
     }
+
+
+def both(score: dict[str, Any]) -> float:
+    """Mean IoU of background and foreground, from the IoU of the foreground and its shares in truth and prediction."""
+    iou, true, found = score["iou"], score["foreground_fraction"], score["predicted_fraction"]
+    right = iou * (true + found) / (1 + iou)
+    return float(iou + (1 - true - found + right) / (1 - right)) / 2
 
 
 def _by_losses(project: Path, run: str) -> dict[str, str]:
@@ -124,7 +133,7 @@ def _by_losses(project: Path, run: str) -> dict[str, str]:
 
 def cluster_cell(whole: Split, folder: Path, cell: Cell, steps: int) -> dict[str, Any]:
     """Clusters, and five patches after them."""
-    return clusters.cell(whole, folder, cell.amount, cell.seed, settings(), steps)
+    return clusters.cell(whole, folder, cell.amount, cell.seed, settings(*whole.data.settings), steps)
 
 
 Measure = Callable[[Split, Path, Cell, int], dict[str, Any]]

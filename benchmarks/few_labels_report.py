@@ -54,7 +54,22 @@ def label_tables(results: Results) -> Iterator[str]:
             study = [" / ".join(f"{value:.3f}" for value in numbers)] if entry.fields else []
             yield line([row, MODELS[model], *cells, f"{mean(seconds):.0f}" if seconds else "", *study])
         yield ""
+        if entry.fields:
+            yield from _both_classes({key[1:]: one for key, one in results.items() if key[0] == data}, entry.shares)
     yield from _verdict(results)
+
+
+def _both_classes(results: Mapping[tuple[int, str, int], Mapping[str, Any]], shares: Sequence[int]) -> Iterator[str]:
+    """The same as the mean over both classes, which is what the study may have reported."""
+    yield from ("Mean IoU of background and foreground:", "")
+    yield from head(["row", "model", *(f"{share} %" for share in shares)])
+    for row, model in LINES:
+        found = [
+            [one["both"][model] for (s, name, _), one in results.items() if (s, name) == (share, row)]
+            for share in shares
+        ]
+        yield line([row, MODELS[model], *map(spread, found)])
+    yield ""
 
 
 def _cell(ious: Mapping[tuple[int, str, int], Mapping[str, float]], share: int, row: str, model: str) -> str:
