@@ -13,6 +13,7 @@ from napari_emda._gui.adapters import array_of
 from napari_emda._gui.palette import annotation_colours
 from napari_emda._gui.session import Session
 from napari_emda._gui.views import Draft
+from napari_emda._gui.working_copy import WorkingCopy
 from napari_emda.project import Project
 from napari_emda.regions import AUDIT, Region
 
@@ -64,6 +65,7 @@ class Paint:
 
     def _on_stroke(self, layer: Labels) -> None:
         """Look at the data again: napari shows what was painted, though erasing a proposal has written background."""
+        layer.data.stored.forget()
         layer.refresh()
         self.painted.emit()
 
@@ -72,7 +74,7 @@ class Paint:
         stored = project.annotations(volume, create=True)
         assert stored is not None
         layer = Labels(
-            Draft(stored),
+            Draft(WorkingCopy(stored)),
             name=self._session.called("annotations", volume),
             multiscale=False,
             opacity=0.6,
@@ -99,6 +101,7 @@ class Paint:
     def begin(self, region: Region) -> None:
         """Show a patch ready to be painted in."""
         layer = self.layer(region.volume)
+        self.draft(region.volume).stored.forget()
         if not region.annotated:
             self.draft(region.volume).lend(region.voxels, self.proposal(region))
         self._session.viewer.layers.selection.active = layer
@@ -111,7 +114,9 @@ class Paint:
         layer = self._session.output("annotations", region.volume)
         if isinstance(layer, Labels):
             self.brush = int(layer.brush_size)
-            self.draft(region.volume).lend(region.voxels, None)
+            draft = self.draft(region.volume)
+            draft.stored.forget()  # what is decided now is written by the project
+            draft.lend(region.voxels, None)
             self._look_again(layer)
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from skimage.measure import label
 
 from napari_emda.data.lazy import Lazy3D
@@ -76,6 +76,25 @@ def drop_small(section: NDArray[np.uint8], smallest: int) -> None:
     section[small[objects]] = 0
 
 
+class Section:
+    """One section of an array, read when somebody looks at its values.
+
+    Napari asks for the first section at every dab of the brush, only to see its dtype.
+    """
+
+    ndim = 2
+
+    def __init__(self, whole: Lazy3D, z: int) -> None:
+        self.shape, self.dtype = whole.shape[1:], whole.dtype
+        self._whole, self._z = whole, z
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.asarray(self)[key]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._whole[self._z, :, :], dtype=dtype)
+
+
 class Draft(Lazy3D):
     """Annotations on disk, with a proposal shown inside one box where nothing is painted.
 
@@ -114,7 +133,9 @@ class Draft(Lazy3D):
     def _merged(self, painted: NDArray[Any], parts: tuple[NDArray[Any], ...]) -> NDArray[Any]:
         return np.where(painted == 0, self._lent_at(parts), painted).astype(np.uint8)
 
-    def __getitem__(self, key: Any) -> NDArray[Any]:
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, int | np.integer):
+            return Section(self, int(key))
         if not _is_fancy(key):
             return super().__getitem__(key)
         parts = _points(key, self.shape)
