@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 from napari_emda.regions import ANNOTATED, AUDIT, IMPORTED, Confusion, Region
 
@@ -22,7 +25,7 @@ GOOD = 0.9
 GAIN = 0.02
 """Gain in IoU over two rounds below which another one is unlikely to pay."""
 
-Counts = NDArray[np.int64]
+Counts = NDArray[Any]
 Score = Callable[[Counts], NDArray[np.float64]]
 
 
@@ -88,26 +91,17 @@ def estimate(confusions: Sequence[Confusion], score: Score) -> Estimate:
     value = float(score(counts.sum(0)))
     if len(counts) < 2:
         return Estimate(value, 0.0, 1.0)
-    from scipy.stats import bootstrap  # half a second that most who open a project need not spend
-
-    interval = bootstrap(
-        (np.arange(len(counts)),),
-        lambda index, axis: score(counts[index].sum(axis=-3)),
-        n_resamples=RESAMPLES,
-        batch=200,
-        confidence_level=_expanded(len(counts)),
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high))
+    drawn = np.random.default_rng(0).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES)
+    tail = (1 - _expanded(len(counts))) / 2
+    totals = (drawn.astype(float) @ counts.reshape(len(counts), -1)).reshape(-1, *counts.shape[1:])
+    low, high = np.quantile(score(totals), (tail, 1 - tail))
+    return Estimate(value, float(low), float(high))
 
 
 def _expanded(count: int) -> float:
     """The level at which percentiles of so small a sample hold the truth about as often as `LEVEL` says."""
-    from scipy.stats import norm, t
-
-    reach = t.ppf((1 + LEVEL) / 2, count - 1) * (count / (count - 1)) ** 0.5
-    return float(1 - 2 * norm.sf(reach))
+    reach = stdtrit(count - 1, (1 + LEVEL) / 2) * (count / (count - 1)) ** 0.5
+    return float(1 - 2 * ndtr(-reach))
 
 
 @dataclass(frozen=True)
@@ -138,10 +132,11 @@ def rounds(regions: Sequence[Region]) -> list[Round]:
     for region in regions:
         if region.annotated and region.confusion:
             groups.setdefault((region.round, region.strategy == AUDIT, region.run), []).append(region)
-    return [_round(*key, groups[key]) for key in sorted(groups)]
+    return [_round(*key, tuple(groups[key])) for key in sorted(groups)]
 
 
-def _round(number: int, audit: bool, run: str, regions: list[Region]) -> Round:
+@lru_cache(maxsize=256)  # asked after every decision, while the rounds before stay as they are
+def _round(number: int, audit: bool, run: str, regions: tuple[Region, ...]) -> Round:
     confusions = [region.confusion for region in regions]
     voxels = int(np.sum(confusions))
     return Round(

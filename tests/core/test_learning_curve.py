@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap, norm
+from scipy.stats import t as student
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
 from napari_emda.audit import draw
@@ -67,6 +69,24 @@ def test_the_interval_holds_the_score_of_the_whole(size, least, noise):
 def jaccard_from(counts):
     (_, invented), (missed, hits) = counts
     return hits / (hits + missed + invented)
+
+
+@pytest.mark.parametrize(("size", "close"), [(5, 0.03), (40, 0.01)])
+@pytest.mark.parametrize("score", [iou, dice])
+def test_the_interval_is_that_of_scipy(size, close, score, noise):
+    counts = np.array(list(patches(noise, size)))
+    level = 1 - 2 * norm.sf(student.ppf(0.975, size - 1) * (size / (size - 1)) ** 0.5)
+    expected = bootstrap(
+        (np.arange(size),),
+        lambda index, axis: score(counts[index].sum(axis=-3)),
+        n_resamples=20_000,
+        batch=500,
+        confidence_level=level,
+        method="percentile",
+        rng=1,
+    ).confidence_interval
+    found = estimate(counts, score)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=close)
 
 
 def test_one_patch_tells_nothing_of_the_interval(noise):
