@@ -6,15 +6,20 @@ python benchmarks/retrain.py --threads 3
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from napari_emda._gui.retrain import FEW_STEPS
+from napari_emda._gui.retrain import FEW_STEPS, FINE_TUNING
+from napari_emda._gui.runs import FEW_VALIDATIONS, retrain_job
+from napari_emda.compute import settle
 from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.events import Event
 from napari_emda.execution import execute
 from napari_emda.jobs import TrainJob
 from napari_emda.project import Project
@@ -40,18 +45,33 @@ def make(folder: Path) -> Project:
     return project
 
 
+def phases(events: Iterator[Event]) -> dict[str, list[float]]:
+    """Seconds that each kind of event took to come; those of a step are of training alone."""
+    took: dict[str, list[float]] = defaultdict(list)
+    last = time.perf_counter()
+    for event in events:
+        now = time.perf_counter()
+        took[type(event).__name__].append(now - last)
+        last = now
+    return took
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=3)
     parser.add_argument("--steps", type=int, default=FEW_STEPS)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    settle(options.threads, polite=False)
     with tempfile.TemporaryDirectory() as temporary, make(Path(temporary) / "project") as project:
-        settings = TrainSettings.for_profile("fast", steps=options.steps, device="cpu")
-        job = TrainJob(project=str(project.folder), method="finetune", start_from=project.runs()[-1], settings=settings)
-        began = time.perf_counter()
-        list(execute(job))
-        print(f"{options.steps} steps, {options.threads} threads: {time.perf_counter() - began:.0f} s")
+        job = retrain_job(project, FINE_TUNING, options.steps)
+        settings = job.settings.model_copy(update={"report_every": 1, "validations": FEW_VALIDATIONS})
+        took = phases(execute(job.model_copy(update={"settings": settings})))
+    total, step = sum(map(sum, took.values())), statistics.median(took["Stepped"])
+    print(
+        f"{options.steps} steps, {options.threads} threads: {total:.0f} s, or {total / step:.0f} steps of {step:.2f} s"
+    )
+    for name, seconds in took.items():
+        print(f"{name:10s} {len(seconds):4d} times, {sum(seconds):6.1f} s, {sum(seconds) / step:6.1f} steps")
 
 
 if __name__ == "__main__":

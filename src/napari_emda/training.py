@@ -20,7 +20,7 @@ from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import Batch, PatchSampler
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Saved, Validated
-from napari_emda.methods.base import Method
+from napari_emda.methods.base import Finish, Method
 from napari_emda.nn.unet import UNet, measure_statistics, mix_statistics
 from napari_emda.predict import Predictor
 from napari_emda.selection import Tally
@@ -31,6 +31,8 @@ _FEWER_BATCHES = 5
 """Of the target, from which statistics are measured for a validation."""
 _TILES, _FEWER_TILES = 64, 24
 """Of the target, twice as wide as a patch, by which predictions are calibrated at the end and before."""
+_AGREEMENT_TILES = 16
+"""As wide as a patch, from which it is told whether neighbouring sections agree, when nothing else is to be known."""
 
 
 def seed_of(*numbers: int) -> int:
@@ -195,9 +197,15 @@ class Training:
         mix_statistics(method.predictor, finish.statistics)
         if finish.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
-            probe = Probe(_TILES if final else _FEWER_TILES, 2 * self.settings.patch, finish.flips and final)
             prior = self.sampler.prior("source", method.network.classes)
+            probe = self._probe(finish, final=final)
             self.neighbours = calibrate(predictor, self.sampler.places("target"), prior, finish, probe)
+
+    def _probe(self, finish: Finish, *, final: bool) -> Probe:
+        """How closely to look at the target: shares are wanted to the percent, agreement only roughly."""
+        if not finish.shares:
+            return Probe(_AGREEMENT_TILES, self.settings.patch, flips=False)
+        return Probe(_TILES if final else _FEWER_TILES, 2 * self.settings.patch, finish.flips and final)
 
     def _header(self, step: int) -> Header:
         domain = "target" if self.measures_target() else self.header.prediction_domain

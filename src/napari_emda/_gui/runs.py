@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from napari_emda.settings import TrainSettings
 
 UNLABELLED = "iic"
 """The method to begin with where nothing is labelled."""
+FEW_VALIDATIONS = 4
+"""Of a retraining: looking at the target takes about as long as three steps, and somebody waits."""
 _TAIL = 2**20
 """Bytes at the end of a log that surely hold a checkpoint's line: some ten thousand lines."""
 
@@ -100,14 +101,15 @@ def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
     if run is None:
         raise JobError("There is no model to start from: train one first.")
     before = train_job(project, run)
-    settings: Mapping[str, Any] = before.settings.model_dump() if before is not None else {}
+    settings = before.settings if before is not None else TrainSettings()
+    fewer = min(settings.validations, FEW_VALIDATIONS)
     method_settings = before.method_settings if before is not None and before.method == method else {}
     return TrainJob(
         project=str(project.folder),
         method=method,
         method_settings=method_settings,
         start_from=run,
-        settings=TrainSettings.parse({**settings, "steps": steps}),
+        settings=settings.model_copy(update={"steps": steps, "validations": fewer}),
     )
 
 
