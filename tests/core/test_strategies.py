@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 from scipy.special import xlogy
 from scipy.stats import entropy as scipy_entropy
 from sklearn.cluster import KMeans
@@ -27,7 +26,6 @@ from napari_emda.nn.unet import UNet, in_domain, norms
 from napari_emda.predict import Prediction, Predictor, entropy, plan
 from napari_emda.query import choose, strategies, suggest
 from napari_emda.settings import QuerySettings, TrainSettings
-from napari_emda.strategies.coverage import opened
 from napari_emda.strategies.least_confidence import lack_of_confidence
 from napari_emda.survey import Windows, means_of, windows_of
 
@@ -340,25 +338,6 @@ def test_coverage_adds_the_patch_that_stands_for_most_of_what_is_uncertain(noise
     picks = choose(made("coverage", reach=0.7, shortlist=5), pool)
     assert [index for index, _ in picks] == centres
     np.testing.assert_allclose([score for _, score in picks], gains, rtol=1e-4)
-
-
-@pytest.mark.parametrize("radius", [0, 1, 3])
-def test_the_opening_is_that_of_scipy(radius, noise):
-    values = noise.random((2, 21, 26)).astype(np.float32)
-    size = 2 * radius + 1
-    # SciPy mirrors by default; beyond the edge neither minimum nor maximum may find anything
-    eroded = [ndimage.minimum_filter(section, size, mode="constant", cval=np.inf) for section in values]
-    expected = [ndimage.maximum_filter(section, size, mode="constant", cval=-np.inf) for section in eroded]
-    np.testing.assert_array_equal(opened(torch.from_numpy(values), radius).numpy(), expected)
-
-
-def test_coverage_counts_regions_in_doubt_and_not_the_bands_along_boundaries():
-    values = torch.zeros(1, 40, 40)
-    values[0, :, 10:14] = 1  # a band of four pixels
-    values[0, 20:30, 25:35] = 0.6  # a region
-    kept = opened(values, 2)
-    assert kept[0, :, 10:14].max() == 0
-    assert torch.equal(kept[0, :, 20:], values[0, :, 20:])
 
 
 def test_coverage_does_not_fall_for_outliers(noise):

@@ -1,15 +1,11 @@
-"""Patches with whole regions in doubt, that stand for much else that is."""
+"""Uncertain patches that stand for much else that is uncertain."""
 
 import numpy as np
-import torch.nn.functional as F
 from pydantic import Field
 from sklearn.metrics import pairwise_distances
-from torch import Tensor
 
 from napari_emda import settings as base
 from napari_emda.candidates import Embeddings, Pool, Scores
-from napari_emda.look import Look
-from napari_emda.predict import entropy
 from napari_emda.query import Strategy, strategies
 
 _REFERENCES = 2000
@@ -18,28 +14,20 @@ _REFERENCES = 2000
 
 @strategies.register("coverage")
 class Coverage(Strategy):
-    """Asks for patches with whole regions in doubt, not just boundaries, that stand for much else that is.
+    """Asks for uncertain patches that stand for much else that is uncertain.
 
-    The entropy of the prediction is opened (greyscale opening), so that the thin bands of doubt along every boundary,
-    which no label can take away, do not count. Of the most uncertain patches then, several for each that is wanted,
-    those that greedy maximisation of a facility-location function chooses: each patch of the target counts with its
-    uncertainty, as far as the most similar patch that is annotated or picked is like it. Unlike the farthest-first
-    choice of `core_set` and `hybrid` it does not fall for outliers: they stand for nothing but themselves.
+    Of the patches of the highest entropy, several for each that is wanted, those that greedy maximisation of a
+    facility-location function chooses: each patch of the target counts with its uncertainty, as far as the most similar
+    patch that is annotated or picked is like it. Unlike the farthest-first choice of `core_set` and `hybrid` it does
+    not fall for outliers: they stand for nothing but themselves.
     """
 
+    needs_entropy = True
     needs_embeddings = True
 
     class Settings(base.Settings):
         """Settings of coverage."""
 
-        boundary: int = Field(
-            2,
-            ge=0,
-            le=20,
-            description="Doubt in bands up to twice as wide as this does not count, in pixels of the network; 0 counts "
-            "all.",
-            json_schema_extra={"step": 1},
-        )
         shortlist: int = Field(
             3,
             ge=1,
@@ -54,10 +42,6 @@ class Coverage(Strategy):
             description="How far a patch stands for others, as a share of the median distance between patches.",
             json_schema_extra={"step": 0.05},
         )
-
-    def uncertainty(self, look: Look) -> Tensor:
-        """Relative entropy of every pixel, opened."""
-        return opened(entropy(look.probabilities), self.settings.boundary)
 
     def begin(self, pool: Pool) -> None:
         """Compare the most uncertain patches, and what is annotated, with a sample of all."""
@@ -85,10 +69,3 @@ class Coverage(Strategy):
         """Gaussian kernel exp(-d^2 / (2 width^2)) of each row (n x D) with each reference (m x D), n x m."""
         distances = pairwise_distances(points, self._points).astype(np.float64)
         return np.exp(-np.square(distances) / (2 * self._width**2))
-
-
-def opened(values: Tensor, radius: int) -> Tensor:
-    """Greyscale opening of B x H x W with a square of 2 radius + 1 pixels; beyond the edge nothing counts."""
-    side = 2 * radius + 1
-    eroded = -F.max_pool2d(-values, side, stride=1, padding=radius)
-    return F.max_pool2d(eroded, side, stride=1, padding=radius)
