@@ -14,6 +14,7 @@ from napari_emda.clusters import NamedClusters, Names, check_names, read_names, 
 from napari_emda.data.checks import check_labels
 from napari_emda.data.files import open_labels
 from napari_emda.data.volume import Array, Box, LabelsZero, Volume
+from napari_emda.deeds import DeedLog
 from napari_emda.errors import JobError
 from napari_emda.learning_curve import confusion
 from napari_emda.metrics import class_ids
@@ -126,6 +127,7 @@ class Project(ProjectFolder):
         array = open_labels(Path(labels)).array
         check_labels(volume, array, self.volume(volume).shape, len(self.classes))
         wanted = [region for region in self.regions() if region.state == state and region.volume == volume]
+        self.deeds.clear()
         truth = Volume("labels", array, "target", (1, 1, 1), labels=array, classes=len(self.classes))
         return [self.annotate(region, truth.read_labels(region.voxels) + 1) for region in wanted]
 
@@ -143,6 +145,7 @@ class Project(ProjectFolder):
         shape = self.volume(volume).shape
         check_labels(volume, labels, shape, len(self.classes))
         given = Volume("labels", labels, "target", (1, 1, 1), labels=labels, classes=len(self.classes))
+        self.deeds.clear()  # undoing what was before would wipe what is imported now
         array = self.annotations(volume, create=True)
         assert array is not None
         for z in range(shape[0]):
@@ -170,6 +173,7 @@ class Project(ProjectFolder):
 
     def suggest(self, regions: list[dict[str, Any]], strategy: str, run: str) -> list[Region]:
         """Record suggestions (``volume``, ``box``, ``score`` each) as the next round; replaces those still open."""
+        self.deeds.clear()
         for region in self.regions():
             if region.state == "suggested":
                 self.record(region.model_copy(update={"state": "replaced"}))
@@ -191,6 +195,11 @@ class Project(ProjectFolder):
     def round(self) -> int:
         """Number of the latest round, 0 before the first."""
         return latest_round(self.regions())
+
+    @property
+    def deeds(self) -> DeedLog:
+        """The decisions of the latest round, as far as they can be taken back."""
+        return DeedLog(self.folder / "undo.jsonl")
 
     @property
     def _log(self) -> RegionLog:

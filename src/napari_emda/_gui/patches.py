@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,23 +15,11 @@ from napari_emda._gui.session import Session
 from napari_emda._gui.squares import SMALLEST, Squares
 from napari_emda._gui.stopwatch import Stopwatch
 from napari_emda.data.volume import Box
+from napari_emda.deeds import Deed
 from napari_emda.project import Project
 from napari_emda.regions import IMPORTED, Region, State, latest_round
 
 OPEN: State = "suggested"
-
-
-@dataclass(frozen=True)
-class Deed:
-    """What the user did, as far as it can be taken back.
-
-    Attributes:
-        before: the region as it was.
-        painted: what was painted in it.
-    """
-
-    before: Region
-    painted: Bytes
 
 
 class Patches:
@@ -51,7 +38,6 @@ class Patches:
         self.current: Region | None = None
         self.canvas: tuple[float, float] = (700, 700)
         self._before: Bytes | None = None
-        self._deeds: list[Deed] = []
         self._seconds: dict[str, float] = {}
         self.paint.painted.connect(self.watch.beat)
 
@@ -64,7 +50,7 @@ class Patches:
 
     def open(self) -> None:
         """Show the patches of the project that was just opened."""
-        self.current, self._deeds, self._seconds = None, [], {}
+        self.current, self._seconds = None, {}
         project = self._session.project
         for volume in dict.fromkeys(region.volume for region in (project.regions() if project is not None else [])):
             self.paint.layer(volume)
@@ -86,7 +72,7 @@ class Patches:
         """Record new suggestions as the next round."""
         project = self._project()
         self.leave()
-        self._deeds, self._seconds = [], {}
+        self._seconds = {}
         taken = project.suggest(regions, strategy, run)
         for volume in {region.volume for region in taken} | {self._session.target}:
             self.paint.layer(volume)
@@ -157,8 +143,8 @@ class Patches:
         return ids.index(self.current.id) if self.current is not None and self.current.id in ids else -1
 
     def _last_decided(self) -> int:
-        ids = [region.id for region in self.regions]
-        return ids.index(self._deeds[-1].before.id) if self._deeds and self._deeds[-1].before.id in ids else -1
+        ids, deed = [region.id for region in self.regions], self._project().deeds.last()
+        return ids.index(deed.before.id) if deed is not None and deed.before.id in ids else -1
 
     def leave(self) -> None:
         """Leave the current patch: what was painted stays; of an accepted patch that was revised, the new is kept."""
@@ -173,7 +159,7 @@ class Patches:
         self.paint.end(region)
         if region.annotated and self._before is not None and not np.array_equal(revised, self._before):
             worked = region.model_copy(update={"seconds": region.seconds + seconds})
-            self._deeds.append(Deed(region, self._before))
+            self._project().deeds.add(Deed(region, self._before))
             del self._seconds[region.id]
             self._project().annotate(worked, revised, complete=region.state == "accepted")
             self.reload()
@@ -223,7 +209,7 @@ class Patches:
     def _end(self, region: Region) -> Region:
         """Close the current patch and note how to take that back; returns it with the time that it took."""
         before = self._before if self._before is not None and region.annotated else self.paint.stored(region)
-        self._deeds.append(Deed(region, before))
+        self._project().deeds.add(Deed(region, before))
         seconds = self.watch.stop() + self._seconds.pop(region.id, 0.0)
         self.current, self._session.annotating = None, False
         self.paint.end(region)
@@ -238,13 +224,16 @@ class Patches:
 
     def undo(self) -> None:
         """Take back the last decision, in whatever patch it was, and show that patch as it was painted."""
-        if not self._deeds:
+        deeds = self._project().deeds
+        if deeds.last() is None:
             self._session.say("There is no decision to undo in this round.", "note")
             return
-        self.leave()
-        deed = self._deeds.pop()
+        self.leave()  # which may be a deed, too
+        deed = deeds.last()
+        assert deed is not None
         self._project().record(deed.before)
         self.paint.restore(deed.before, deed.painted)
+        deeds.drop()
         self._after(deed.before)
         if deed.before.state != "replaced":
             self.go(deed.before)
@@ -269,7 +258,7 @@ class Patches:
         region = project.add_region(volume, box, runs.predicted_with(project, volume) or "")
         self.paint.layer(volume)
         taken_back = region.model_copy(update={"state": "replaced"})
-        self._deeds.append(Deed(taken_back, self.paint.stored(region)))
+        project.deeds.add(Deed(taken_back, self.paint.stored(region)))
         self.reload()
         self.go(region)
 

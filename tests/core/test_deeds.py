@@ -1,0 +1,57 @@
+"""Decisions that can be taken back, through crashes."""
+
+import numpy as np
+import pytest
+
+from napari_emda.data.volume import Box
+from napari_emda.deeds import Deed, DeedLog
+from napari_emda.project import Project
+from napari_emda.regions import Region
+
+
+@pytest.fixture
+def deeds(noise):
+    boxes = ("0:1,0:8,0:8", "2:3,4:20,0:10", "1:2,0:3,5:9")
+    regions = [Region(id=f"{k}", volume="t", box=box, score=0.1 * k) for k, box in enumerate(boxes)]
+    return [Deed(each, noise.integers(0, 3, each.voxels.shape).astype(np.uint8)) for each in regions]
+
+
+def same(found, deed):
+    return found.before == deed.before and np.array_equal(found.painted, deed.painted)
+
+
+def test_deeds_come_back_the_latest_first(tmp_path, deeds):
+    path = tmp_path / "undo.jsonl"
+    assert DeedLog(path).last() is None
+    for deed in deeds:
+        DeedLog(path).add(deed)
+    for deed in reversed(deeds):
+        assert same(DeedLog(path).last(), deed)
+        DeedLog(path).drop()
+    assert DeedLog(path).last() is None
+
+
+def test_a_line_that_was_cut_short_is_passed_over(tmp_path, deeds):
+    path = tmp_path / "undo.jsonl"
+    log = DeedLog(path)
+    log.add(deeds[0])
+    log.add(deeds[1])
+    path.write_bytes(path.read_bytes()[:-40])
+    assert same(log.last(), deeds[0])
+    log.add(deeds[2])
+    log.drop()
+    assert same(log.last(), deeds[0])
+    log.drop()
+    assert log.last() is None
+
+
+def test_a_new_round_and_an_import_are_where_undoing_ends(tmp_path, deeds):
+    with Project.create(tmp_path / "project", ("background", "mitochondria")) as project:
+        image = np.zeros((3, 24, 24), np.uint8)
+        project.add_volume(project.store("t", image), "target", name="t", spacing=(50, 5, 5))
+        project.deeds.add(deeds[0])
+        project.suggest([{"volume": "t", "box": str(Box((0, 0, 0), (1, 8, 8)))}], "random", "")
+        assert project.deeds.last() is None
+        project.deeds.add(deeds[0])
+        project.import_labels(np.eye(24, dtype=np.uint8)[None].repeat(3, 0), "t")
+        assert project.deeds.last() is None
