@@ -8,6 +8,7 @@ import pytest
 import zarr
 from napari.layers import Labels
 
+from napari_emda._gui.overlays import limits
 from napari_emda._gui.patches import Patches
 from napari_emda._gui.stopwatch import Stopwatch
 from napari_emda.data.volume import Box
@@ -46,6 +47,25 @@ def test_suggestions_are_drawn_as_rectangles_over_the_uncertainty(session, patch
     assert session.output("uncertainty", "target").visible
     assert session.viewer.dims.point[0] == 50
     assert session.viewer.scene.camera.center[1:] == pytest.approx((23.5 * 4.6, 19.5 * 4.6))
+
+
+def test_the_overlay_hides_neither_paint_nor_rectangles_nor_what_is_as_usual(session, patches):
+    layers = session.viewer.layers
+    overlay = session.output("uncertainty", "target")
+    above = [session.output(role, "target") for role in ("annotations", "patches")]
+    assert layers.index(session.image("target")) + 1 == layers.index(overlay) < min(map(layers.index, above))
+    low, high = overlay.contrast_limits
+    assert 0 <= low < high <= 255
+    alpha = overlay.colormap.map((np.array([0.0, low, high, 255.0]) - low) / (high - low))[:, 3]
+    assert alpha[:2].tolist() == [0, 0]
+    assert 0.3 < alpha[2] < 0.8
+
+
+@pytest.mark.parametrize("values", [0, 255, (0, 3), (250, 255)])
+def test_where_the_model_is_equally_sure_everywhere_noise_does_not_look_like_doubt(values, noise):
+    stored = noise.integers(*values, (4, 30, 30), np.uint8) if isinstance(values, tuple) else np.full((4, 9, 9), values)
+    low, high = limits(stored)
+    assert 0 <= low < high <= 255 and high - low >= 40
 
 
 def test_next_shows_the_patch_with_the_prediction_and_writes_nothing(session, patches):
@@ -307,8 +327,6 @@ def test_a_reopened_project_shows_its_annotations_and_regions(session, patches, 
     patches.open()
     assert states(patches) == ["accepted", "suggested", "suggested"]
     assert np.asarray(session.output("annotations", "target").data[1, :16, :16]).min() == 1
-    patches.undo()
-    assert "no decision to undo" in session.notices[-1][1]
 
 
 def test_a_removed_annotation_layer_comes_back_with_what_was_painted(session, patches):
@@ -473,3 +491,28 @@ def test_a_single_image_has_patches_too(session, tmp_path, arrays):
         session.output("annotations", "target").paint((0, 10, 10), 2)
         patches.accept(complete=True)
         assert np.asarray(flat.annotations("target")[0, 8:24, :16]).min() == 1
+
+
+def test_decisions_are_taken_back_after_the_project_was_opened_again(session, patches):
+    patches.next()
+    patches.paint.layer("target").paint((1, 14, 14), 2)
+    painted = on_disk(patches)
+    patches.accept(complete=True)
+    patches.next()
+    patches.put_aside("skipped")
+    folder = session.project.folder
+    session.project.close()
+    session.adopt(Project.open(folder, exclusive=True))
+    again = Patches(session)
+    again.open()
+    assert states(again) == ["accepted", "skipped", "suggested"]
+    again.back()
+    assert again.current.id == again.regions[1].id
+    again.undo()
+    assert states(again) == ["accepted", "suggested", "suggested"]
+    again.undo()
+    assert states(again) == ["suggested"] * 3
+    assert np.array_equal(on_disk(again), painted)
+    again.undo()
+    assert states(again) == ["suggested"] * 3
+    assert "no decision to undo" in session.notices[-1][1]

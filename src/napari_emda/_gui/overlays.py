@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from napari.layers import Image
 
 from napari_emda._gui import runs
+from napari_emda._gui.palette import doubt_colours
 from napari_emda._gui.session import Session
+
+_LOOKED_AT = 1024
+"""Pixels along a side of what is read of a section to learn how much uncertainty is usual."""
+_USUAL, _MOST = 60, 99.5
+"""Percentiles of the uncertainty at which the overlay begins to show, and from which on it is opaque."""
+_LEAST_RANGE = 40
+"""Between the two, of 255: where the model is sure everywhere, noise must not look like doubt."""
 
 
 class Overlays:
@@ -41,9 +50,9 @@ class Overlays:
                 stored, run = runs.uncertainty(project, name, volume), name
         if stored is None:
             return False
-        known: Any = session.output("uncertainty", volume)
-        if known is not None and known.metadata.get("run") != run:
-            visible = not known.visible if visible is None else visible
+        layer = session.output("uncertainty", volume)
+        if layer is not None and layer.metadata.get("run") != run:
+            visible = not layer.visible if visible is None else visible
             session.remove_output("uncertainty", volume)
         layer = session.output(
             "uncertainty",
@@ -51,9 +60,8 @@ class Overlays:
             lambda: Image(
                 stored,
                 name=session.called("uncertainty", volume),
-                colormap="inferno",
-                blending="additive",
-                opacity=0.4,
+                colormap=doubt_colours(),
+                blending="translucent_no_depth",
                 contrast_limits=(0, 255),
                 multiscale=False,
                 visible=False,
@@ -62,8 +70,18 @@ class Overlays:
             ),
         )
         assert layer is not None
+        self._beneath_the_rest(layer, volume)
         layer.visible = not layer.visible if visible is None else visible
+        if layer.visible:
+            layer.contrast_limits = limits(stored)  # another strategy may have measured anew
+            layer.refresh()
         return True
+
+    def _beneath_the_rest(self, layer: Image, volume: str) -> None:
+        """Right above the image: paint and rectangles stay in sight."""
+        layers, image = self._session.viewer.layers, self._session.image(volume)
+        if image is not None and layers.index(layer) > layers.index(image) + 1:
+            layers.move(layers.index(layer), layers.index(image) + 1)
 
     def toggle_bare(self) -> None:
         """Hide everything of ours that lies over the image; the second time, bring it back, tools at hand."""
@@ -83,3 +101,20 @@ class Overlays:
     def forget_hidden(self) -> None:
         """Another patch was chosen, and shows what it needs."""
         self._hidden = []
+
+
+def limits(stored: Any) -> tuple[float, float]:
+    """Uncertainty at which the overlay begins to show and from which on it is opaque, from three sections.
+
+    Measures differ in what is much (entropy reaches 255, the disagreement of samples hardly 60), and so do models.
+
+    Args:
+        stored: uint8 (z, y, x).
+    """
+    depth, *sides = stored.shape
+    middle = tuple(slice(max(0, (n - _LOOKED_AT) // 2), (n + _LOOKED_AT) // 2) for n in sides)
+    sections = sorted({depth // 4, depth // 2, 3 * depth // 4})
+    values = np.concatenate([np.asarray(stored[z, *middle]).ravel() for z in sections])
+    low, high = np.percentile(values, (_USUAL, _MOST))
+    low = min(low, 255 - _LEAST_RANGE)
+    return float(low), float(max(high, low + _LEAST_RANGE))

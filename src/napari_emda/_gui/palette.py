@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
+from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
 _CLASSES = ("#7f8c9a", "#ff4fa3", "#35c6d0", "#f2c53d", "#8fd14f", "#a07bf0", "#ff8a3c", "#4f8df7", "#d9d9d9")
@@ -42,6 +42,12 @@ def cluster_colours(count: int) -> DirectLabelColormap:
     """For layers in which k is cluster k."""
     colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
     return DirectLabelColormap(color_dict=colours | {k: cluster_colour(k) for k in range(1, count + 1)})
+
+
+def doubt_colours() -> Colormap:
+    """For uncertainty over an image: nothing to see where it is usual, amber to red, and less of the image, above."""
+    stops = [(1, 0.75, 0.1, 0), (1, 0.6, 0.05, 0.4), (0.9, 0.1, 0.1, 0.65)]
+    return Colormap(stops, name="emda-uncertainty", display_name="uncertainty")
 
 
 def score_colours(
