@@ -9,6 +9,8 @@ import psutil
 import pytest
 from fake import fake_command, methods_command
 from napari.components import ViewerModel
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.parts import TONES
@@ -328,6 +330,28 @@ def test_a_layer_removed_while_its_job_runs(qtbot, ready):
 
 
 # -- annotate, predict, export -----------------------------------------------------------------------------------
+
+
+def test_keys_act_where_the_focus_is_and_digits_in_a_box_are_typed(qtbot, dock, predicted):
+    dock.session.adopt(predicted)
+    annotate = dock.annotate
+    regions = [{"volume": "target", "box": box} for box in ("1:2,0:16,0:16", "3:4,8:24,8:24", "2:3,0:9,0:9")]
+    annotate.patches.take(regions, "random", "")
+    boxes = [annotate.curve.count, annotate.retrain.steps, *annotate.main.native.findChildren(QAbstractSpinBox)]
+    qtbot.keyClick(annotate.list, Qt.Key.Key_N)
+    assert annotate.patches.current.id == annotate.patches.regions[0].id
+    for box, key, state in zip(boxes, (Qt.Key.Key_J, Qt.Key.Key_K, Qt.Key.Key_U), (2, 1, 2), strict=False):
+        qtbot.keyClick(box, key)
+        assert sum(region.state == "suggested" for region in annotate.patches.regions) == state
+    qtbot.keyClick(annotate.list, Qt.Key.Key_1)
+    assert annotate.patches.paint.class_index == 0
+    annotate.retrain.steps.lineEdit().selectAll()
+    for digit in "230":
+        qtbot.keyClick(annotate.retrain.steps, digit)
+    assert annotate.retrain.steps.value() == 230
+    assert annotate.patches.paint.class_index == 0
+    qtbot.keyClick(annotate.strategy, Qt.Key.Key_J, Qt.KeyboardModifier.ShiftModifier)
+    assert annotate.patches.regions[1].state == "unsure"
 
 
 def test_suggest_annotate_retrain(qtbot, dock, predicted):

@@ -13,6 +13,7 @@ from napari_emda._gui.curve_box import CurveBox
 from napari_emda._gui.forms import SettingsForm
 from napari_emda._gui.import_box import ImportBox
 from napari_emda._gui.job_strip import JobStrip
+from napari_emda._gui.key_filter import KeyFilter
 from napari_emda._gui.keys import KeyBindings, help_text
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled, row
 from napari_emda._gui.patch_list import PatchList, progress
@@ -57,6 +58,7 @@ class AnnotatePanel(QWidget):
             (session.viewer.mouse_move_callbacks, lambda viewer, event: self.patches.watch.beat()),
         ]
         self._build()
+        self._key_filter = KeyFilter(self, self.deeds)
         self._connect()
         self.update_state()
 

@@ -35,7 +35,7 @@ def help_text() -> str:
     rows = [(key, text) for key, (name, text) in KEYS.items() if not name.startswith("class")]
     rows.append(("1 … 9", "paint with that class"))
     cells = "".join(f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in rows)
-    return f"<table>{cells}</table><p>They act while the mouse or keyboard is on the canvas.</p>"
+    return f"<table>{cells}</table><p>They act on the canvas and in this part of the dock.</p>"
 
 
 class KeyBindings:

@@ -38,7 +38,7 @@ class PatchList(QListWidget):
         self._regions: list[Region] = []
         self._icons: dict[str, Any] = {}
         self.setIconSize(QSize(_ICON, _ICON))
-        self.setFixedHeight(164)
+        self.setFixedHeight(4 * (_ICON + 4))
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setToolTip("A click goes to the patch.")
         self.itemClicked.connect(lambda item: go(self._regions[self.row(item)]))

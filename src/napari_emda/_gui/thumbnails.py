@@ -22,7 +22,10 @@ def thumbnail(session: Session, region: Region, side: int) -> QIcon:
     low, high = np.percentile(values, (1, 99))
     grey = np.ascontiguousarray(np.clip((values - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8))
     image = QImage(grey.tobytes(), grey.shape[1], grey.shape[0], grey.shape[1], QImage.Format.Format_Grayscale8)
-    return QIcon(QPixmap.fromImage(image.copy()).scaled(side, side))
+    icon, picture = QIcon(), QPixmap.fromImage(image.copy()).scaled(side, side)
+    for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):  # else Qt tints the chosen one
+        icon.addPixmap(picture, mode)
+    return icon
 
 
 def canvas_of(viewer: ViewerModel) -> tuple[float, float] | None:
