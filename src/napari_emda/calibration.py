@@ -111,29 +111,33 @@ def calibrate(
         probe: how closely to look.
 
     Returns:
-        Weight of the neighbouring sections: `WEIGHT` where these agree, less the less they do, 0 for independent
-        images.
+        Weight of the neighbouring sections: `WEIGHT` where these agree, less the less they do; of targets whose first
+        axis is depth, 0 when there is none.
     """
     network = predictor.network
     network.offset.zero_()
-    answers = [predictor.probabilities(tile, "target", flips=probe.flips) for tile in _tiles(predictor, places, probe)]
-    weight = 0.0
-    if finish.neighbours and all(place.view.volume.depth for place in places):
-        classes = [answer.argmax(1).flatten(1).cpu().numpy() for answer in answers]
+    answers = [
+        (depth, predictor.probabilities(tile, "target", flips=probe.flips))
+        for depth, tile in _tiles(predictor, places, probe)
+    ]
+    weight, deep = 0.0, [answer for depth, answer in answers if depth]
+    if finish.neighbours and deep:
+        classes = [answer.argmax(1).flatten(1).cpu().numpy() for answer in deep]
         pairs = np.concatenate([pair for tile in classes for pair in (tile[:2], tile[1:])], axis=1)
         agreed = agreement(pairs, network.classes)
         weight = WEIGHT * min(1.0, max(0.0, agreed) / _AGREEMENT)
         weight = 0.0 if weight < _LEAST_WEIGHT else weight
     if finish.shares and len(prior):
-        middles = torch.cat([with_neighbours(answer, weight)[1].flatten(1) for answer in answers], dim=1)
+        finished = [with_neighbours(answer, weight if depth else 0.0) for depth, answer in answers]
+        middles = torch.cat([sections[1].flatten(1) for sections in finished], dim=1)
         pixels = middles.T.clamp_min(1e-6).log().cpu().numpy()
         found = np.bincount(pixels.argmax(1), minlength=network.classes) / len(pixels)
         network.offset.copy_(torch.from_numpy(offsets(pixels, between(found, prior, finish.shares))))
     return weight
 
 
-def _tiles(predictor: Predictor, places: Sequence[Place], probe: Probe) -> Iterator[Tensor]:
-    """Sections and their neighbours, 3 x 1 x H x W each, drawn from the target, one after the other."""
+def _tiles(predictor: Predictor, places: Sequence[Place], probe: Probe) -> Iterator[tuple[bool, Tensor]]:
+    """Sections and those beside them, 3 x 1 x H x W each, drawn from the target, and whether these are depth."""
     for place in places:
         for box in drawn(place.box, -(-probe.tiles // len(places)), probe.side):
             sections = []
@@ -143,4 +147,4 @@ def _tiles(predictor: Predictor, places: Sequence[Place], probe: Probe) -> Itera
                 z = min(max(first, z if first <= z <= last else box.start[0] - step), last)  # mirrored at the ends
                 moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
                 sections.append(place.statistics.read(place.view, moved))
-            yield torch.from_numpy(np.stack(sections)).to(predictor.compute.device)
+            yield place.view.volume.depth, torch.from_numpy(np.stack(sections)).to(predictor.compute.device)

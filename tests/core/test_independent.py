@@ -90,6 +90,14 @@ def test_calibration_averages_nothing_even_where_images_are_alike():
         assert calibrate(made, places, (), Finish(neighbours=True), Probe(8, 32, flips=False)) == weight
 
 
+def test_independent_images_beside_a_stack_neither_hinder_its_averaging_nor_take_part():
+    alike = np.repeat(normal(1, 96, 96), 8, axis=0)
+    pair = [target(alike), replace(fields(normal(8, 96, 96)), name="fields")]
+    places = PatchSampler(pair, 32, 1).places("target")
+    made = predictor()
+    assert calibrate(made, places, (), Finish(neighbours=True), Probe(8, 32, flips=False)) == WEIGHT
+
+
 def test_validation_looks_at_one_image_at_a_time():
     image = normal(5, 64, 64)
     header = predictor().header
