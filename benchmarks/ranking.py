@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--sections", type=int, default=8)
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--strategies", nargs="+", default=STRATEGIES, help="beside entropy")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only-peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -92,21 +94,21 @@ def main() -> None:
             ranked(model, data, arguments.only_peak, folder)
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
             return
-        report(model, data, folder, arguments.rounds)
-    for strategy in ("entropy", "bald", "core_set"):
+        report(model, data, folder, arguments.rounds, arguments.strategies)
+    for strategy in {"entropy", "bald", "core_set", "coverage"} & {"entropy", *arguments.strategies}:
         once, twice = (peak(arguments, strategy, n * arguments.sections) for n in (1, 2))
         print(f"peak memory of {strategy}: {once:.0f} MiB; of twice the sections {twice:.0f} ({twice / once - 1:+.1%})")
 
 
-def report(model: Predictor, data: Volume, folder: Path, rounds: int) -> None:
+def report(model: Predictor, data: Volume, folder: Path, rounds: int, chosen: Sequence[str]) -> None:
     """Print a table: each strategy beside the bare pass, medians over rounds."""
     voxels = float(np.prod(data.shape))
     positions = len(Candidates.of(data.shape, 128))
     ranked(model, volume(folder / "warm", 1, data.shape[1]), "entropy", folder / "warm")
-    seconds: dict[str, list[float]] = {name: [] for name in ("bare", *STRATEGIES)}
+    seconds: dict[str, list[float]] = {name: [] for name in ("bare", "entropy", *chosen)}
     for number in range(rounds):
         seconds["bare"].append(voxels / bare(model, data, PredictSettings()))
-        for strategy in STRATEGIES:
+        for strategy in seconds.keys() - {"bare"}:
             seconds[strategy].append(ranked(model, data, strategy, folder / f"{strategy}{number}"))
     print(f"\n{model.compute}, {positions} patch positions\n")
     print("| strategy | positions a second | share of the bare pass | time, entropy = 1 |\n" + "|---" * 4 + "|")
