@@ -176,6 +176,7 @@ class AnnotatePanel(QWidget):
 
     def _on_project(self) -> None:
         self.list.forget_icons()
+        self._measure_canvas()
         with self._session.telling():
             self.patches.open()
         project = self._session.project

@@ -11,7 +11,7 @@ from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colorma
 from numpy.typing import NDArray
 
 _CLASSES = ("#7f8c9a", "#ff4fa3", "#35c6d0", "#f2c53d", "#8fd14f", "#a07bf0", "#ff8a3c", "#4f8df7", "#d9d9d9")
-STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#7a7a7a", "unsure": "#7a7a7a"}
+STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#a6a6a6", "unsure": "#a6a6a6"}
 
 
 def class_colour(index: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_emda._gui import runs
-from napari_emda._gui.adapters import look_at
+from napari_emda._gui.adapters import look_at, section_on_view
 from napari_emda._gui.overlays import Overlays
 from napari_emda._gui.paint import Bytes, Paint
 from napari_emda._gui.session import Session
@@ -55,8 +55,17 @@ class Patches:
         for volume in dict.fromkeys(region.volume for region in (project.regions() if project is not None else [])):
             self.paint.layer(volume)
         self.reload()
-        if project is not None and len(project.targets()) > 1:
-            self._session.show_only(self._session.target)
+        if project is not None and project.targets():
+            self._show_target(self._session.target)
+
+    def _show_target(self, volume: str) -> None:
+        """The whole section on view: the source, which is hidden now, may have filled the canvas."""
+        session = self._session
+        if len(self._project().targets()) > 1:
+            session.show_only(volume)
+        place, shape = session.place(volume), session.shape(volume)
+        z = section_on_view(session.viewer, place, shape).start[0]
+        look_at(session.viewer, place, Box((z, 0, 0), (z + 1, *shape[1:])), self.canvas)
 
     def reload(self) -> None:
         """Read the regions from the project and draw them."""
