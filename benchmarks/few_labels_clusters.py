@@ -18,6 +18,8 @@ from napari_emda.project import Project
 
 PATCHES, PATCH = 5, 64
 ROUND_STEPS = 300
+STRATEGY = "coverage"
+"""That of *Use as labels* in the dock."""
 Counts = NDArray[np.int64]
 """Pixels outside and inside of the structure, by cluster: k x 2."""
 
@@ -90,7 +92,7 @@ def score(split: Split, folder: Path, run: str) -> float:
 
 def after_patches(split: Split, folder: Path, run: str, own: list[str], steps: int) -> dict[str, float]:
     """Five patches that begin with the names: learnt from the clusters' features, and the same ones from nothing."""
-    regions = annotated(split, folder, run)
+    regions = annotated(split, folder, run, "--strategy", STRATEGY)
     size = len(regions) * PATCH**2
     boxes = [split.read(split.truth, Box.parse(region["box"], split.scored.stop)) for region in regions]
     return {

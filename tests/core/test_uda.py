@@ -104,6 +104,18 @@ def test_the_weak_set_moves_labels_as_the_image_and_only_a_little():
     assert slopes.abs().max() < 1 / 0.95 + 1e-3
 
 
+def test_a_share_of_the_patches_keeps_its_pixels():
+    image = smooth(64, 33)
+    moved = Augmentation("none", 0).jittered(Patches(image, (100 * image[:, 0]).long(), image), 0.5)
+    kept = [
+        any(torch.equal(now, same) for same in (before, before.flip(-1)))
+        for now, before in zip(moved.image, image, strict=True)
+    ]
+    assert 20 < sum(kept) < 44
+    for one, now, labels in zip(kept, moved.image, moved.labels, strict=True):
+        assert torch.equal(labels, (100 * now[0]).long()) == one
+
+
 # -- agreement ---------------------------------------------------------------------------------------------------
 
 

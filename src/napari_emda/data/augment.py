@@ -53,18 +53,20 @@ class Augmentation:
 
     def geometric(self, patches: Patches) -> Patches:
         """Move image and labels alike; labels are IGNORE where the image was mirrored in."""
-        image, labels = self._turn(patches.image, patches.labels)
-        if self.strength == "strong":
-            image, labels = self._warp(image, labels)
+        moved = self.mirrored(patches)
+        if self.strength != "strong":
+            return moved
+        image, labels = self._warp(moved.image, moved.labels)
         return Patches(image, labels, image)
 
-    def _turn(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One of the eight symmetries of the square for each patch, without interpolation."""
+    def mirrored(self, patches: Patches) -> Patches:
+        """One of the eight symmetries of the square for each patch, image and labels alike, without interpolation."""
+        image, labels = patches.image, patches.labels
         for move in (lambda t: t.flip(-1), lambda t: t.flip(-2), lambda t: t.transpose(-1, -2)):
             chosen = self.coin(len(image))
             image = torch.where(chosen.view(-1, 1, 1, 1), move(image), image)
             labels = torch.where(chosen.view(-1, 1, 1), move(labels), labels)
-        return image, labels
+        return Patches(image, labels, image)
 
     def _warp(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Scale by 0.75 to 1.33 and turn by up to 45 degrees, every second patch."""
@@ -74,18 +76,21 @@ class Augmentation:
         angle = torch.where(chosen, self.uniform(n, -math.pi / 4, math.pi / 4), 0.0)
         return _moved(image, labels, similarity(scale, angle, image.shape[-2:]))
 
-    def jittered(self, patches: Patches) -> Patches:
-        """Scale by 0.95 to 1.05, turn by up to 15 degrees and flip left to right every second patch.
+    def jittered(self, patches: Patches, share: float = 1.0) -> Patches:
+        """Flip every second patch left to right; scale a share of them by 0.95 to 1.05 and turn it up to 15 degrees.
 
         The weak set of semi-supervised segmentation; image and labels alike, IGNORE where the image was mirrored in.
+        Turning smooths an image: a network that is never shown others fails on those that were not turned.
         """
         image, labels, n = patches.image, patches.labels, len(patches.image)
         chosen = self.coin(n)
         image = torch.where(chosen.view(-1, 1, 1, 1), image.flip(-1), image)
         labels = torch.where(chosen.view(-1, 1, 1), labels.flip(-1), labels)
         scale, angle = self.uniform(n, 0.95, 1.05), self.uniform(n, -math.pi / 12, math.pi / 12)
-        image, labels = _moved(image, labels, similarity(scale, angle, image.shape[-2:]))
-        return Patches(image, labels, image)
+        turned, classes = _moved(image, labels, similarity(scale, angle, image.shape[-2:]))
+        chosen = self.coin(n, share)
+        image = torch.where(chosen.view(-1, 1, 1, 1), turned, image)
+        return Patches(image, torch.where(chosen.view(-1, 1, 1), classes, labels), image)
 
     def photometric(self, image: Tensor, share: float = 0.5) -> Tensor:
         """Gain, offset, gamma, blur and noise of a share of the patches; the order of greys stays.

@@ -18,6 +18,9 @@ from napari_emda.nn.losses import dice
 from napari_emda.nn.teacher import predict_as_teacher
 from napari_emda.nn.unet import UNet, in_domain
 
+_MOVED = 0.25
+"""Share of the patches that are scaled and turned a little; the others keep the sharpness of the images to predict."""
+
 
 @methods.register("uda")
 class UDA(Method):
@@ -60,10 +63,13 @@ class UDA(Method):
         self.strong = StrongSet(settings.changes, settings.magnitude, settings.inverting)
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """Small moves for all; contrast, blur and noise of what is labelled when augmentation is strong."""
+        """One of eight symmetries for all, small moves for a quarter; other contrast, blur and noise when it is strong.
+
+        The symmetries are no part of the paper, but sections have no upright.
+        """
         if augment.strength == "none":
             return batch
-        moved = {domain: augment.jittered(patches) for domain, patches in batch.items()}
+        moved = {domain: augment.jittered(augment.mirrored(patches), _MOVED) for domain, patches in batch.items()}
         if augment.strength == "weak":
             return moved
         return {d: Patches(augment.photometric(p.image), p.labels, p.clean) for d, p in moved.items()}
