@@ -44,6 +44,15 @@ def test_a_volume_does_not_differ_from_itself_nor_by_gain_and_offset(scene):
         assert gap.in_words().startswith("Domain gap: small – the two look alike: ")
 
 
+def test_independent_images_do_not_differ_by_the_exposure_of_each(scene):
+    gains = np.geomspace(0.2, 5, len(scene))[:, None, None]
+    same, other = (replace(volume(image), depth=False) for image in (scene, gains * scene + 20 * gains))
+    gap = domain_gap(same, other)
+    assert (gap.greys, gap.texture) == pytest.approx((0, 0), abs=1e-3)
+    assert (gap.sharpness, gap.noise) == pytest.approx((1, 1), rel=1e-3)
+    assert domain_gap(volume(scene), volume(other.image)).greys > 0.14
+
+
 def test_greys_are_the_distance_of_wasserstein(scene):
     other = np.exp(scene)
     standardised = [((a - a.mean()) / a.std()).ravel() for a in (scene, other)]

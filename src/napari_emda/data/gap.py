@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, gaussian_laplace
 
+from napari_emda.data.grey_values import in_range, section_range
 from napari_emda.data.volume import Box, Resampled, Volume, common_pixel_size
 
 _WINDOWS = 8
@@ -106,8 +107,9 @@ class _Look:
     @classmethod
     def of(cls, view: Resampled) -> _Look:
         windows = _windows(view)
-        content = windows[windows != 0]  # zeros are padding where there are many, as in training
-        content = content if 0 < content.size < 0.99 * windows.size else windows
+        content = windows[windows != 0]  # zeros of a volume are padding where there are many, as in training
+        padded = view.volume.depth and 0 < content.size < 0.99 * windows.size
+        content = content if padded else windows
         windows = (windows - content.mean()) / max(float(content.std()), 1e-6)
         edges = np.stack([[gaussian_gradient_magnitude(w, sigma) for w in windows] for sigma in _SCALES])
         blobs = np.stack([[gaussian_laplace(w, sigma) for w in windows] for sigma in _SCALES])
@@ -130,14 +132,17 @@ def _noise(windows: NDArray[np.float32]) -> float:
 
 
 def _windows(view: Resampled) -> NDArray[np.float32]:
-    """Pieces of sections from all over the volume, n x side x side."""
+    """Pieces of sections from all over the volume, n x side x side; independent images each in their own range."""
     depth, *extent = view.shape
     side = min(_SIDE, *extent, max(1, int(_MOST_VOXELS * min(view.scale))))
     found = []
     for i in range(_WINDOWS):
         z = round((depth - 1) * i / (_WINDOWS - 1))
         y, x = (int((n - side + 1) * ((0.5 + i * step) % 1)) for n, step in zip(extent, _STEPS, strict=True))
-        found.append(view.read(Box((z, y, x), (z + 1, y + side, x + side)))[0])
+        window = view.read(Box((z, y, x), (z + 1, y + side, x + side))).astype(np.float32, copy=True)
+        if not view.volume.depth:
+            in_range(window, (section_range(view, z),))
+        found.append(window[0])
     return np.nan_to_num(np.stack(found), nan=0.0, posinf=0.0, neginf=0.0)
 
 

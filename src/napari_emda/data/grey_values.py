@@ -81,7 +81,7 @@ def measure(view: Resampled, box: Box | None = None, seed: int = 0, *, apart: bo
         DataError: there is one grey value only.
     """
     apart = not view.volume.depth if apart is None else apart
-    ranges = tuple(_range(view, z) for z in range(view.shape[0])) if apart else ()
+    ranges = tuple(section_range(view, z) for z in range(view.shape[0])) if apart else ()
     values = _sampled(view, box or Box.whole(view.shape), ranges, seed)
     content = values[values != 0]
     padded = not apart and 0 < content.size < 0.99 * values.size
@@ -94,8 +94,8 @@ def measure(view: Resampled, box: Box | None = None, seed: int = 0, *, apart: bo
     return Statistics(mean, std, tuple(quantiles.tolist()), padded, ranges)
 
 
-def _range(view: Resampled, z: int) -> Range:
-    """Percentiles of a section; its extremes where they are one (a dark field with few, small things in it)."""
+def section_range(view: Resampled, z: int) -> Range:
+    """1st and 99th percentile of a section; its extremes where these are one (a dark field with few, small things)."""
     section = Box((z, 0, 0), (z + 1, *view.shape[1:]))
     values = np.concatenate([view.read(window).ravel() for window in spread(section, _WINDOWS, _WINDOW)])
     low, high = np.percentile(values, PERCENTILES)
