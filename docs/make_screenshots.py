@@ -166,6 +166,12 @@ class Story:
             last = sum(each.state == "suggested" for each in panel.patches.regions) == 1
             self.hands.press("Shift-J" if last and region.strategy != "audit" else "K")
 
+    def look_at_section(self) -> None:
+        """Bring all of the middle section on view."""
+        volume = self.dock.session.target
+        z, y, x = self.dock.session.shape(volume)
+        look_at(self.viewer, self.dock.session.place(volume), Box((z // 2, 0, 0), (z // 2 + 1, y, x)))
+
     def draw_own(self) -> None:
         """A patch of the user's own, in the section on view."""
         panel, volume = self.dock.annotate, self.dock.session.target
@@ -222,7 +228,7 @@ class Story:
         self.idle("predicting ends")
         self.viewer.layers["suggested patches"].visible = False
         self.viewer.layers["annotations"].visible = False
-        self.viewer.reset_view()
+        self.look_at_section()
         self.dock.predict.smallest.setValue(15)
         self.shot("14-predicted")
 

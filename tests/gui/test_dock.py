@@ -376,6 +376,7 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
     annotate.retrain.retrain()
     job = dock.session.runner.job
     assert (job.method, job.start_from, job.settings.steps) == ("finetune", "001-fake", 50)
+    assert 0 < job.settings.validations < 10  # somebody waits
     idle(qtbot, dock)
 
 

@@ -270,6 +270,7 @@ class Patches:
         project.deeds.add(Deed(taken_back, self.paint.stored(region)))
         self.reload()
         self.go(region)
+        self._session.say("Correct what is painted in your patch, then press Done.", "note")
 
     # -- what lies over the image --------------------------------------------------------------------------------
 
