@@ -26,8 +26,9 @@ import zarr
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute, settle
 from napari_emda.data.volume import Volume
-from napari_emda.predict import Predictor, plan, predict, read_tile
+from napari_emda.predict import Predictor, predict
 from napari_emda.settings import PredictSettings, TrainSettings
+from napari_emda.tiles import plan, read_tile
 
 
 def predictor(profile: str) -> Predictor:

@@ -15,7 +15,8 @@ from napari_emda.data.volume import Box, Volume
 from napari_emda.events import Event, Preview, Translated
 from napari_emda.methods.base import Translator
 from napari_emda.nn.unet import evaluating, in_domain
-from napari_emda.predict import Predictor, Tile, finish_tile, make_tile, predict_box, read_tile
+from napari_emda.predict import Predictor, predict_box
+from napari_emda.tiles import Tile, finish_tile, make_tile, read_tile
 from napari_emda.training import Training
 
 PREVIEW_SECONDS = 2.0

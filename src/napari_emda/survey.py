@@ -18,8 +18,9 @@ from napari_emda.data.sampling import prefetched
 from napari_emda.data.volume import Array, Box, Resampled, Volume
 from napari_emda.events import Event, TileDone
 from napari_emda.look import Look
-from napari_emda.predict import CHUNK, Predictor, Tile, finish_tile, make_tile, plan, read_tile, to_bytes
+from napari_emda.predict import CHUNK, Predictor, to_bytes
 from napari_emda.settings import PredictSettings
+from napari_emda.tiles import Tile, finish_tile, make_tile, plan, read_tile
 
 
 class Windows:

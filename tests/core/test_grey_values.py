@@ -21,9 +21,10 @@ from napari_emda.errors import DataError, JobError
 from napari_emda.events import Saved
 from napari_emda.execution import execute
 from napari_emda.jobs import ExportJob, TrainJob
-from napari_emda.predict import Predictor, plan, read_tile
+from napari_emda.predict import Predictor
 from napari_emda.project import Project
 from napari_emda.settings import PredictSettings, TrainSettings
+from napari_emda.tiles import plan, read_tile
 from napari_emda.validation import Validator
 
 SPACING = (50.0, 4.0, 4.0)

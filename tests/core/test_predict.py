@@ -21,17 +21,9 @@ from napari_emda.data.grey_values import Statistics
 from napari_emda.data.volume import Box, Volume
 from napari_emda.events import Saved, TileDone
 from napari_emda.nn.unet import UNet, in_domain, norms
-from napari_emda.predict import (
-    Prediction,
-    Predictor,
-    entropy,
-    foreground_bytes,
-    plan,
-    predict,
-    predict_box,
-    to_bytes,
-)
+from napari_emda.predict import Prediction, Predictor, entropy, foreground_bytes, predict, predict_box, to_bytes
 from napari_emda.settings import PredictSettings, TrainSettings
+from napari_emda.tiles import plan
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 AS_IT_IS = Statistics(0.0, 1.0, (0.0,))

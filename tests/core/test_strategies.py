@@ -23,11 +23,12 @@ from napari_emda.execution import execute
 from napari_emda.jobs import SuggestJob, TrainJob
 from napari_emda.look import Look, mutual_information
 from napari_emda.nn.unet import UNet, in_domain, norms
-from napari_emda.predict import Prediction, Predictor, entropy, plan
+from napari_emda.predict import Prediction, Predictor, entropy
 from napari_emda.query import choose, strategies, suggest
 from napari_emda.settings import QuerySettings, TrainSettings
 from napari_emda.strategies.least_confidence import lack_of_confidence
 from napari_emda.survey import Windows, means_of, windows_of
+from napari_emda.tiles import plan
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 
