@@ -128,8 +128,11 @@ print(dock.session.runner.process_id, flush=True)
     began = time.monotonic()
     if how == "kill":
         viewer.send_signal(signal.SIGKILL)
-    assert gone(pid, 4)
-    assert time.monotonic() - began < 2.5
+    if how == "kill":  # nobody is left to end it: it ends its step and saves, however long this machine takes for that
+        assert gone(pid, 20)
+    else:
+        assert gone(pid, 4)
+        assert time.monotonic() - began < 2.5
     viewer.wait(10)
     viewer.stdout.close()
     if how == "kill":
