@@ -56,7 +56,7 @@ def suggestions(job: SuggestJob) -> Iterator[Event]:
         regions = yield from _ranked(project, volumes, (predictor, earlier), strategy, job.settings, folder)
     yield Suggested(regions)
     result = {"run": folder.name if asks_model else None, "strategy": name, "regions": list(regions)}
-    how = "drawn by lot" if job.audit else f"suggested by {name}"
+    how = "drawn by lot" if name in (AUDIT, "random") else f"suggested by {name}"
     yield Finished("done", f"{len(regions)} patches are {how}.", result)
 
 
