@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_emda.cli.console import JsonOption, answer, settle, table
+from napari_emda.cli.console import JsonOption, answer, table
 from napari_emda.errors import JobError
 from napari_emda.progress import watch
 from napari_emda.settings import TrainSettings
@@ -100,6 +100,7 @@ def demo(
 
         open_demo(seed)
         return
+    from napari_emda.compute import settle
     from napari_emda.demo import run_demo
 
     settle()

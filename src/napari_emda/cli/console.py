@@ -24,19 +24,12 @@ CheckpointOption = Annotated[
     str, typer.Option(help="Which model of the run: selected, last, or a step that it has kept.")
 ]
 VolumeOption = Annotated[str | None, typer.Option(help="A volume's name; by default the first target.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Spacing = tuple[float, float, float]
-
-
-def settle() -> None:
-    """Choose threads for computing."""
-    from napari_emda.compute import settle
-
-    settle()
 
 
 def carry_out(job: AnyJob) -> dict[str, Any]:
     """The result of a job, carried out here with its progress on the screen."""
+    from napari_emda.compute import settle
     from napari_emda.execution import execute
 
     settle()
