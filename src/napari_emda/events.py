@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from napari_emda.errors import JobError
 
 _KINDS: dict[str, type[Event]] = {}
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -144,3 +146,16 @@ def from_json(line: str) -> Event:
         return kind(**{key: tuple(v) if isinstance(v, list) and key in names else v for key, v in values.items()})
     except (ValueError, KeyError, TypeError, AttributeError):
         raise JobError(f"Not an event: {line[:80]!r}; the child process wrote something else.") from None
+
+
+def stage(events: Generator[TileDone, None, Result], index: int, of: int) -> Generator[TileDone, None, Result]:
+    """The events of one of several stages, each counted as an equal share of the whole; returns what that returns."""
+    try:
+        while True:
+            event = next(events)
+            yield dataclasses.replace(event, done=index * event.total + event.done, total=of * event.total)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    finally:
+        events.close()

@@ -23,6 +23,7 @@ from napari_emda.jobs import AnyJob, ExportJob, PredictJob, ScoreJob, SuggestJob
 from napari_emda.metrics import score_volume
 from napari_emda.model_package import ModelCard
 from napari_emda.nn.unet import WithSoftmax
+from napari_emda.object_scores import score_objects
 from napari_emda.predict import Prediction, Predictor, predict
 from napari_emda.preparation import prepare
 from napari_emda.previews import Previews, View
@@ -198,6 +199,17 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     yield from predicted(project, folder.name, volume.name, job.checkpoint)
     scores = _scores(project, folder, truth, box)
     scores.setdefault("classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}})
+    if job.objects:
+        counted = yield from score_objects(
+            _named(project, folder, volume.name),
+            labels,
+            project.classes,
+            box=box,
+            minimum_size=job.minimum_size,
+            volume=volume.name,
+            depth=volume.depth,
+        )
+        scores["classes"] = {name: {**row, "objects": counted[name]} for name, row in scores["classes"].items()}
     result = {"run": folder.name, "volume": volume.name, "box": str(box), **scores, "source_only": None, "helped": None}
     text = f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
     runs = verdict.pair(project, folder.name) if project.clusters(folder.name, volume.name) is None else None

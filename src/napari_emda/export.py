@@ -9,13 +9,10 @@ What exists is only replaced with ``overwrite=True``.
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from napari_emda.data.blocks import chunk_shape
@@ -23,17 +20,16 @@ from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.stored import Spacing
 from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
-from napari_emda.events import Saved, TileDone
-from napari_emda.instances import ObjectSettings, find_objects
+from napari_emda.events import Saved, TileDone, stage
+from napari_emda.instances import ObjectSettings, find_objects_in
 from napari_emda.measure import Table, measure_objects
 from napari_emda.metrics import class_ids
 from napari_emda.model_package import export_model
-from napari_emda.saving import CHUNK, VOLUME_SUFFIXES, claim, save_volume, workspace
+from napari_emda.saving import VOLUME_SUFFIXES, claim, save_volume, workspace
 
 __all__ = ["export_mask", "export_model", "export_objects", "export_probabilities", "export_table"]
 
 Events = Iterator[TileDone | Saved]
-Result = TypeVar("Result")
 
 
 def export_mask(
@@ -73,10 +69,10 @@ def export_mask(
     with workspace(path) as folder:
         objects = []
         for k in range(1, filtered + 1):
-            finding = _find(probabilities, folder, settings, k, volume, depth)
-            objects.append((yield from _stage(finding, k - 1, filtered + 1))[0])
+            finding = find_objects_in(folder, probabilities, settings, k, volume, depth)
+            objects.append((yield from stage(finding, k - 1, filtered + 1))[0])
         mask = _Mask(probabilities, settings.threshold, objects)
-        yield from _stage(
+        yield from stage(
             save_volume([mask], path, np.uint8, spacing, unit, volume, depth=depth), filtered, filtered + 1
         )
     yield Saved(path=str(path))
@@ -120,9 +116,11 @@ def export_objects(
     path = claim(path, VOLUME_SUFFIXES, overwrite)
     settings = _settings(threshold, minimum_size, connectivity)
     with workspace(path) as folder:
-        objects, count = yield from _stage(_find(probabilities, folder, settings, class_id, volume, depth), 0, 2)
+        objects, count = yield from stage(
+            find_objects_in(folder, probabilities, settings, class_id, volume, depth), 0, 2
+        )
         dtype = np.uint32 if path.suffix == ".zarr" or count >= 2**16 else np.uint16
-        yield from _stage(save_volume([objects], path, dtype, spacing, unit, volume, depth=depth), 1, 2)
+        yield from stage(save_volume([objects], path, dtype, spacing, unit, volume, depth=depth), 1, 2)
     yield Saved(path=str(path))
 
 
@@ -202,9 +200,9 @@ def export_table(
     path = claim(path, (".csv",), overwrite)
     settings = _settings(threshold, minimum_size, connectivity)
     with workspace(path) as folder:
-        objects, _ = yield from _stage(_find(probabilities, folder, settings, class_id, volume, depth), 0, 2)
+        objects, _ = yield from stage(find_objects_in(folder, probabilities, settings, class_id, volume, depth), 0, 2)
         probability = _Channel(probabilities, class_id - 1)
-        table = yield from _stage(measure_objects(objects, spacing, unit, probability, volume, depth=depth), 1, 2)
+        table = yield from stage(measure_objects(objects, spacing, unit, probability, volume, depth=depth), 1, 2)
         _write_csv(table, folder / "table.csv")
         (folder / "table.csv").replace(path)
     yield Saved(path=str(path))
@@ -219,42 +217,9 @@ def _write_csv(table: Table, path: Path) -> None:
         writer.writerows(zip(*columns, strict=True))
 
 
-def _stage(events: Generator[TileDone, None, Result], index: int, of: int) -> Generator[TileDone, None, Result]:
-    """The events of one of several stages, each counted as an equal share of the whole."""
-    try:
-        while True:
-            event = next(events)
-            yield replace(event, done=index * event.total + event.done, total=of * event.total)
-    except StopIteration as end:
-        result: Result = end.value
-        return result
-    finally:
-        events.close()
-
-
 def _settings(threshold: float, minimum_size: int, connectivity: int) -> ObjectSettings:
     values = {"threshold": threshold, "minimum_size": minimum_size, "connectivity": connectivity}
     return ObjectSettings.parse(values)
-
-
-def _find(
-    probabilities: Array, folder: Path, settings: ObjectSettings, class_id: int, volume: str, depth: bool
-) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
-    """The objects of a class, in a zarr array in ``folder``, and how many there are."""
-    shape = probabilities.shape[1:]
-    chunks = tuple(max(1, min(side, n)) for side, n in zip(CHUNK, shape, strict=True))
-    objects = zarr.create_array(folder / f"{class_id}.zarr", shape=shape, dtype=np.uint32, chunks=chunks, fill_value=0)
-    count = yield from find_objects(
-        probabilities,
-        objects,
-        threshold=settings.threshold,
-        minimum_size=settings.minimum_size,
-        connectivity=settings.connectivity,
-        class_id=class_id,
-        volume=volume,
-        depth=depth,
-    )
-    return objects, count
 
 
 class _OfProbabilities(Lazy3D):

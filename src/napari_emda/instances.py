@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
@@ -22,6 +24,7 @@ from napari_emda.settings import Settings
 
 MOST_OBJECTS = 2**32 - 1
 """Objects, before small ones are dropped, that uint32 ids can tell apart."""
+_CHUNK = (16, 256, 256)
 
 
 class ObjectSettings(Settings):
@@ -86,6 +89,24 @@ def find_objects(
     settings = ObjectSettings.parse(values)
     _check(probabilities, out, class_id)
     return (yield from _Components(probabilities, out, settings, class_id, volume, depth).run())
+
+
+def find_objects_in(
+    folder: Path,
+    probabilities: Array,
+    settings: ObjectSettings,
+    class_id: int = 1,
+    volume: str = "",
+    depth: bool = True,
+) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
+    """`find_objects` with the result in a new zarr array in ``folder``; returns it and the number of objects."""
+    shape = probabilities.shape[1:]
+    chunks = tuple(max(1, min(side, n)) for side, n in zip(_CHUNK, shape, strict=True))
+    objects = zarr.create_array(folder / f"{class_id}.zarr", shape=shape, dtype=np.uint32, chunks=chunks, fill_value=0)
+    count = yield from find_objects(
+        probabilities, objects, class_id=class_id, volume=volume, depth=depth, **settings.model_dump()
+    )
+    return objects, count
 
 
 def _check(probabilities: Array, out: Array, class_id: int) -> None:

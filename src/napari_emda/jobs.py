@@ -93,6 +93,8 @@ class ScoreJob(_Job):
     checkpoint: str = "selected"
     volume: str | None = None
     box: str = ""
+    objects: bool = False
+    minimum_size: int = Field(0, ge=0)
 
 
 AnyJob = TrainJob | PredictJob | SuggestJob | ExportJob | ScoreJob

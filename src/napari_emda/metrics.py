@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.volume import IGNORE, Array, Box
-from napari_emda.errors import DataError, SettingsError
+from napari_emda.errors import DataError
 
 LEVELS = 256
 """Values that a stored probability can take."""
@@ -289,68 +289,3 @@ def _mean(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
         values = [value for row in rows if (value := row[key]) is not None]
         means[key] = float(np.mean(values)) if values else None
     return means
-
-
-def instance_f1(objects: Array, truth_objects: Array, iou: float = 0.5, box: Box | None = None) -> dict[str, float]:
-    """Compare objects with true objects: two match when their IoU is above ``iou``.
-
-    From 0.5 on no object can match two others, so that no assignment has to be chosen.
-
-    Args:
-        objects: (Z, Y, X) integer ids below 2**32, 0 being background; read lazily.
-        truth_objects: the same of the truth.
-        iou: overlap above which two objects are the same, at least 0.5 and below 1.
-        box: the part to compare (objects are cut at its faces); all of it if None.
-
-    Returns:
-        ``f1``, ``precision``, ``recall``, ``matched_iou`` (mean IoU of the matches) and the numbers ``matched``,
-        ``objects`` and ``truth_objects``. Without any object on either side the scores are 1, on one side 0.
-
-    Raises:
-        SettingsError: ``iou`` is out of range.
-        DataError: the shapes differ.
-    """
-    if not 0.5 <= iou < 1:
-        raise SettingsError(f"An object overlap of {iou} is not allowed: choose at least 0.5 and less than 1.")
-    if tuple(objects.shape) != tuple(truth_objects.shape):
-        raise DataError(
-            f"The objects are {_by(objects.shape)} voxels and the true ones {_by(truth_objects.shape)}: "
-            "give two images of one volume."
-        )
-    ids, true_ids, overlap = _contingency(objects, truth_objects, box or Box.whole(objects.shape))
-    found, sizes = _sizes(ids, overlap)
-    true, true_sizes = _sizes(true_ids, overlap)
-    both = (ids > 0) & (true_ids > 0)
-    union = sizes[np.searchsorted(found, ids[both])] + true_sizes[np.searchsorted(true, true_ids[both])] - overlap[both]
-    overlaps = overlap[both] / union
-    return _object_scores(overlaps[overlaps > iou], int((found > 0).sum()), int((true > 0).sum()))
-
-
-def _contingency(objects: Array, truth: Array, box: Box) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-    """The pairs of ids that share a voxel, and how many they share: a sparse table, without (0, 0)."""
-    keys, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
-    for part in blocks(box, block_shape(objects)):
-        here = np.asarray(objects[part.slices]).astype(np.uint64) << np.uint64(32)
-        here |= np.asarray(truth[part.slices]).astype(np.uint64)
-        new, number = np.unique(here[here > 0], return_counts=True)
-        keys, position = np.unique(np.concatenate([keys, new]), return_inverse=True)
-        counts = np.bincount(position, np.concatenate([counts, number]), len(keys)).astype(np.int64)
-    return keys >> np.uint64(32), keys & np.uint64(2**32 - 1), counts
-
-
-def _sizes(ids: NDArray[Any], overlap: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    values, position = np.unique(ids, return_inverse=True)
-    return values, np.bincount(position, overlap, len(values)).astype(np.int64)
-
-
-def _object_scores(matches: NDArray[np.float64], found: int, true: int) -> dict[str, float]:
-    matched, nothing = len(matches), not found and not true
-    return {
-        "f1": _ratio(2 * matched, found + true, nothing),
-        "precision": _ratio(matched, found, nothing),
-        "recall": _ratio(matched, true, nothing),
-        "matched_iou": _ratio(matches.sum(), matched, nothing),
-        "matched": matched,
-        "objects": found,
-        "truth_objects": true,
-    }

@@ -13,6 +13,7 @@ import signal
 import numpy as np
 import pytest
 import tifffile
+from skimage.measure import label
 
 from napari_emda import cli
 from napari_emda.data.files import write_tiff
@@ -116,6 +117,11 @@ def test_the_whole_story(phantom_files, tmp_path):
     score = answer("score", project, "--against", truth, "--box", box)
     assert set(score) >= {"iou", "dice", "average_precision", "voxels"}
     assert score["voxels"] == 4 * 48 * 96
+    assert "objects" not in score["classes"]["mitochondria"]
+
+    counted = answer("score", project, "--against", truth, "--objects", "--minimum-size", 5)["classes"]["mitochondria"]
+    true = np.bincount(label(tifffile.imread(truth) > 0, connectivity=1).ravel())[1:]
+    assert counted["objects"]["truth_objects"] == (true >= 5).sum()
 
     answer("export", project, "--what", "mask", "--to", tmp_path / "mask.tif")
     mask = tifffile.imread(tmp_path / "mask.tif")

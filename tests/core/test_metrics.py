@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import (
     average_precision_score,
@@ -23,8 +22,8 @@ from sklearn.metrics import (
 from torchmetrics.functional.classification import binary_average_precision, binary_jaccard_index
 
 from napari_emda.data.volume import IGNORE, Box
-from napari_emda.errors import DataError, SettingsError
-from napari_emda.metrics import Histograms, ScoreBoard, class_ids, instance_f1, score_volume
+from napari_emda.errors import DataError
+from napari_emda.metrics import Histograms, ScoreBoard, class_ids, score_volume
 
 TWO = ("background", "mitochondrion")
 THREE = ("background", "mitochondrion", "membrane")
@@ -177,59 +176,3 @@ def test_half_is_foreground():
 def test_what_cannot_be_compared(shape, value, classes, message):
     with pytest.raises(DataError, match=message):
         score_volume(np.zeros((1, 2, 3, 3), np.uint8), np.full(shape, value, np.uint8), classes)
-
-
-def squares(*corners: tuple[int, int], side: int = 4) -> np.ndarray:
-    image = np.zeros((1, 20, 20), np.uint32)
-    for k, (y, x) in enumerate(corners, start=1):
-        image[0, y : y + side, x : x + side] = k
-    return image
-
-
-def test_objects_match_above_half():
-    truth = squares((0, 0), (0, 8), (8, 0))
-    shifted = squares((0, 0), (0, 9), (8, 2), (14, 14))  # IoU 1, 12 / 20 and 8 / 24; one of nothing
-    result = instance_f1(shifted * 1000, truth)
-    assert (result["matched"], result["objects"], result["truth_objects"]) == (2, 4, 3)
-    assert result["f1"] == pytest.approx(2 * 2 / 7)
-    assert (result["precision"], result["recall"]) == pytest.approx((2 / 4, 2 / 3))
-    assert result["matched_iou"] == pytest.approx((1 + 12 / 20) / 2)
-    assert instance_f1(shifted, truth, iou=0.6)["matched"] == 1
-
-
-def test_a_half_is_not_above_half():
-    assert instance_f1(squares((0, 0)), squares((0, 0), (0, 8)) * 0)["f1"] == 0
-    low, high = np.zeros((1, 1, 2), np.uint32), np.ones((1, 1, 2), np.uint32)
-    low[..., 0] = 1
-    assert instance_f1(low, high)["matched"] == 0
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    arrays(np.uint32, (2, 4, 4), elements=st.integers(0, 4)), arrays(np.uint32, (2, 4, 4), elements=st.integers(0, 4))
-)
-def test_matches_are_those_of_a_brute_force_search(a, b):
-    ious = [jaccard_score((a == i).ravel(), (b == j).ravel()) for i in set(a.flat) - {0} for j in set(b.flat) - {0}]
-    result = instance_f1(a, b)
-    assert result["matched"] == sum(iou > 0.5 for iou in ious)
-    assert result["f1"] == instance_f1(b, a)["f1"]
-
-
-def test_objects_over_block_faces(monkeypatch):
-    truth, found = squares((0, 0), (0, 8), (8, 0), side=7), squares((0, 1), (0, 8), (9, 1), side=6)
-    whole = instance_f1(found, truth)
-    monkeypatch.setattr("napari_emda.metrics.block_shape", lambda array: (1, 3, 5))
-    assert instance_f1(found, truth) == whole
-
-
-def test_no_objects_at_all():
-    nothing = np.zeros((1, 4, 4), np.uint32)
-    assert instance_f1(nothing, nothing)["f1"] == 1
-    assert instance_f1(nothing, nothing + 1)["f1"] == 0
-
-
-def test_objects_that_cannot_be_compared():
-    with pytest.raises(SettingsError, match=r"at least 0\.5 and less than 1"):
-        instance_f1(squares(), squares(), iou=0.3)
-    with pytest.raises(DataError, match="two images of one volume"):
-        instance_f1(squares(), np.zeros((1, 2, 2), np.uint32))

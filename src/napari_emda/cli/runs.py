@@ -102,17 +102,26 @@ def score(
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
     box: Annotated[str, typer.Option(help="z0:z1,y0:y1,x0:x1; by default everything.")] = "",
+    objects: Annotated[bool, typer.Option("--objects", help="Also count the objects that are found.")] = False,
+    minimum_size: Annotated[int, typer.Option(help="Smaller objects are not counted, in voxels.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a prediction with true labels: IoU, Dice, average precision."""
-    job = ScoreJob(project=str(project), against=str(against), run=run, checkpoint=checkpoint, volume=volume, box=box)
+    """Compare a prediction with true labels: IoU, Dice, average precision; with --objects, object by object."""
+    places = {"project": str(project), "run": run, "checkpoint": checkpoint, "volume": volume, "box": box}
+    job = ScoreJob.parse({**places, "against": str(against), "objects": objects, "minimum_size": minimum_size})
     result = carry_out(job)
+    columns = ["class", "IoU", "Dice", "average precision"]
     rows = [
         [name, *(f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("iou", "dice", "average_precision"))]
         for name, row in result["classes"].items()
     ]
+    if objects:
+        columns += ["object F1", "found", "true", "matched"]
+        for line, row in zip(rows, result["classes"].values(), strict=True):
+            found = row["objects"]
+            line += [f"{found['f1']:.3f}", *(str(found[key]) for key in ("objects", "truth_objects", "matched"))]
     title = f"{result['volume']}, run {result['run']}, {result['voxels']} voxels"
-    answer(result, as_json=as_json, text=lambda: table(title, ["class", "IoU", "Dice", "average precision"], rows))
+    answer(result, as_json=as_json, text=lambda: table(title, columns, rows))
 
 
 def export(
