@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 import warnings
 from collections.abc import Callable, Iterable
@@ -30,20 +31,31 @@ class Registry(Generic[T]):
         kind: what is registered, as said in error messages (``"method"``).
         package: the package whose modules register themselves when imported.
         group: the entry-point group through which other packages add theirs.
+        base: the class that all of them derive from.
     """
 
-    def __init__(self, kind: str, package: str, group: str) -> None:
-        self._kind, self._package, self._group = kind, package, group
+    def __init__(self, kind: str, package: str, group: str, base: type = object) -> None:
+        self._kind, self._package, self._group, self._base = kind, package, group, base
         self._entries: dict[str, T] = {}
         self._complete = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A class decorator: ``@methods.register("ynet")``."""
+        """A class decorator: ``@methods.register("ynet")``.
+
+        Raises:
+            SettingsError: the name is taken, or the class is none that can be used.
+        """
 
         def add(entry: T) -> T:
-            known = self._entries.setdefault(name, entry)
-            if known is not entry and known.__qualname__ != entry.__qualname__:
-                raise SettingsError(f"Two {self._kind}s are called '{name}': rename one of them.")
+            known = self._entries.get(name, entry)
+            if (known.__module__, known.__qualname__) != (entry.__module__, entry.__qualname__):
+                raise SettingsError(f"Another {self._kind} is called '{name}' already: rename one of them.")
+            usable = isinstance(entry, type) and issubclass(entry, self._base) and not inspect.isabstract(entry)
+            if not usable:
+                raise SettingsError(
+                    f"The {self._kind} '{name}' is not a class that derives from {self._base.__name__} and has all its "
+                    "methods: write one."
+                )
             self._entries[name] = entry
             entry.name = name
             return entry
@@ -59,7 +71,7 @@ class Registry(Generic[T]):
         for entry in entry_points(group=self._group):
             try:
                 entry.load()
-            except Exception as error:  # noqa: BLE001 - another package's fault must not take ours along
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - another package's fault must not take ours along
                 warnings.warn(
                     f"The {self._kind} '{entry.name}' of {entry.value} cannot be loaded: {error}", stacklevel=2
                 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import pytest
 
 from napari_emda import registry
@@ -30,7 +32,7 @@ def test_what_is_registered_is_found_and_knows_its_name(shapes):
 def test_two_things_of_one_name_are_refused_but_a_reload_is_not(shapes):
     shapes.register("a")(type("A", (), {}))
     shapes.register("a")(type("A", (), {}))
-    with pytest.raises(SettingsError, match="Two shapes are called 'a': rename one"):
+    with pytest.raises(SettingsError, match="Another shape is called 'a' already: rename one"):
         shapes.register("a")(type("B", (), {}))
 
 
@@ -51,6 +53,57 @@ def test_a_strange_name_gets_all_of_them(shapes):
 
 def test_a_hyphen_is_as_good_as_an_underscore():
     assert did_you_mean("source-only", ["source_only", "ynet"]) == "Did you mean 'source_only'?"
+
+
+def test_another_package_cannot_take_a_name_with_a_class_that_is_called_alike(shapes):
+    shapes.register("a")(type("A", (), {"__module__": "ours"}))
+    with pytest.raises(SettingsError, match="rename one"):
+        shapes.register("a")(type("A", (), {"__module__": "theirs"}))
+    assert shapes["a"].__module__ == "ours"
+
+
+def fails(*_):
+    raise SystemExit(3)
+
+
+def alien(others):
+    others.register("alien")(type("Alien", (), {}))
+
+
+def function(others):
+    others.register("function")(len)
+
+
+def unfinished(others):
+    others.register("unfinished")(type("Unfinished", (Figure,), {}))
+
+
+class Figure(ABC):
+    """What all of a registry derive from."""
+
+    @abstractmethod
+    def area(self):
+        """To be written."""
+
+
+@pytest.mark.parametrize("broken", [fails, alien, function, unfinished])
+def test_what_is_broken_is_told_and_takes_nothing_else_along(broken, monkeypatch):
+    class Entry:
+        name, value = "broken", "theirs"
+
+        def __init__(self, load):
+            self._load = load
+
+        def load(self):
+            self._load(others)
+
+    def sound(others):
+        others.register("disc")(type("Disc", (Figure,), {"area": lambda self: 3}))
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry(broken), Entry(sound)])
+    others = Registry("shape", "importlib.resources", "other.shapes", Figure)
+    with pytest.warns(UserWarning, match="The shape 'broken' of theirs cannot be loaded"):
+        assert others.names() == ["disc"]
 
 
 def test_other_packages_add_theirs_through_an_entry_point(monkeypatch):

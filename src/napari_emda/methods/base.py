@@ -225,4 +225,4 @@ def ramp(progress: float, start: float, end: float) -> float:
     return min(1.0, max(0.0, (progress - start) / max(end - start, 1e-9)))
 
 
-methods: Registry[type[Method]] = Registry("method", "napari_emda.methods", "napari_emda.methods")
+methods: Registry[type[Method]] = Registry("method", "napari_emda.methods", "napari_emda.methods", Method)
