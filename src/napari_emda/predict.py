@@ -23,7 +23,7 @@ from napari_emda.data.volume import Box, Domain, Resampled, Volume
 from napari_emda.events import Event, Saved, TileDone
 from napari_emda.nn.unet import UNet, evaluating, in_domain
 from napari_emda.settings import PredictSettings
-from napari_emda.tiles import Tile, core_of, finish_tile, make_tile, plan, read_tile, unseen
+from napari_emda.tiles import Tile, check_finite, core_of, finish_tile, make_tile, plan, read_tile, unseen
 
 CHUNK = 512
 Bytes = NDArray[np.uint8]
@@ -225,7 +225,7 @@ class Prediction:
 def predict(predictor: Predictor, volume: Volume, settings: PredictSettings, folder: Path) -> Iterator[Event]:
     """Predict a whole volume into ``folder`` (see `Prediction`); stopped, it goes on where it was at the next call.
 
-    Memory is bounded by the block. Reading, computing and writing overlap.
+    Memory is bounded by the block. Reading, computing and writing overlap. DataError where the answer is not a number.
 
     Yields:
         TileDone after each block is on disk, Saved at the end.
@@ -278,6 +278,7 @@ def _predict_tiles(
                 sections = torch.cat([sections[len(sections) - known :], new]) if known else new
                 result = core_of(tiles[index], with_neighbours(sections, weight))
                 result = finish_tile(view, tiles[index], result)
+                check_finite(view, tiles[index], result)
                 values = np.moveaxis(foreground_bytes(result), 0, 1)
                 doubt = to_bytes(entropy(result)) if settings.uncertainty else None
                 if waiting is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_emda.data.grey_values import Statistics
 from napari_emda.data.volume import Box, Resampled, interval_weights
+from napari_emda.errors import DataError
 from napari_emda.nn.unet import UNet
 from napari_emda.settings import PredictSettings
 
@@ -109,6 +110,17 @@ def finish_tile(view: Resampled, tile: Tile, probabilities: Tensor) -> Tensor:
         weights = _enlarging(view, tile, axis).to(probabilities.device)
         probabilities = weights @ probabilities if axis == 0 else probabilities @ weights.T
     return probabilities
+
+
+def check_finite(view: Resampled, tile: Tile, probabilities: Tensor) -> None:
+    """DataError when an answer, B x C x H x W, is not a number: kept as a byte it would be a sure background."""
+    if torch.isfinite(probabilities.sum()):
+        return
+    section = int((~torch.isfinite(probabilities)).flatten(1).any(1).nonzero()[0])
+    raise DataError(
+        f"The model's answer in section {tile.native.start[0] + section} of '{view.volume.name}' is not a number: "
+        "replace NaN and infinite values of the image there, or use another model."
+    )
 
 
 def _enlarging(view: Resampled, tile: Tile, axis: int) -> Tensor:

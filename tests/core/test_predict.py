@@ -19,6 +19,7 @@ from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
 from napari_emda.data.grey_values import Statistics
 from napari_emda.data.volume import Box, Volume
+from napari_emda.errors import DataError
 from napari_emda.events import Saved, TileDone
 from napari_emda.nn.unet import UNet, in_domain, norms
 from napari_emda.predict import Prediction, Predictor, entropy, foreground_bytes, predict, predict_box, to_bytes
@@ -253,6 +254,15 @@ def test_three_classes_are_stored_as_predicted(tmp_path):
     assert probabilities.sum(0, dtype=int).max() <= 255
     expected = made.probabilities(torch.from_numpy(image)[:, None], "source")[0, 1:].numpy()
     assert np.abs(probabilities[:, 0] - 255 * expected).max() <= 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_is_refused_and_not_kept_as_background(value, tmp_path):
+    image = normal((3, 24, 24))
+    image[1, 5, 7] = value
+    with pytest.raises(DataError, match="answer in section 1 of 'v' is not a number: replace NaN"):
+        list(predict(predictor(Identity()), volume(image), PredictSettings(), tmp_path))
+    assert not Prediction(tmp_path, "v").complete("1")
 
 
 def test_two_classes_are_rounded():
