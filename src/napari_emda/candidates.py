@@ -98,8 +98,8 @@ class Pool:
             overlap.
         seed: of the lot that decides between equal scores.
         uncertainty: mean over each patch of the strategy's uncertainty (n); NaN where it is not known.
-        embeddings: a description of each patch (n x D), where the strategy asks for it.
-        annotated: descriptions of what is annotated or skipped (m x D).
+        embeddings: a description of each patch (n x D), where the strategy asks for it; NaN excludes its patch.
+        annotated: descriptions of what is annotated or skipped (m x D); those with NaN are left out.
         excluded: boxes that must not be asked for again; they exclude their own sections only.
     """
 
@@ -117,11 +117,13 @@ class Pool:
     ) -> None:
         self.candidates, self.count, self.sections, self.seed = candidates, count, sections, seed
         self.uncertainty = np.full(len(candidates), np.nan) if uncertainty is None else uncertainty
-        self._embeddings = embeddings
-        self.annotated = np.empty((0, 0), np.float32) if annotated is None else annotated
+        self.annotated = np.empty((0, 0), np.float32) if annotated is None else annotated[_finite(annotated)]
         self.lot = np.random.default_rng(seed).random(len(candidates))
         self.picks: list[int] = []
-        self.open = np.ones(len(candidates), bool)
+        self._embeddings, self.open = embeddings, np.ones(len(candidates), bool)
+        if embeddings is not None and not (known := _finite(embeddings)).all():
+            # clustering and distances take no NaN, not even of patches that are never picked
+            self._embeddings, self.open = np.where(known[:, None], embeddings, 0), known
         for box in excluded:
             self.open &= ~candidates.near(box)
 
@@ -144,8 +146,11 @@ class Pool:
         return bool(self.picks) or len(self.annotated) > 0
 
     def best(self, scores: Scores) -> int | None:
-        """The open candidate of the highest score, by lot among equals; None when none is left. NaN is never best."""
-        left = np.where(self.open & ~np.isnan(scores), scores, -np.inf)
+        """The open candidate of the highest score, by lot among equals; None when none is left.
+
+        NaN and infinity are never best.
+        """
+        left = np.where(self.open & np.isfinite(scores), scores, -np.inf)
         highest = left.max(initial=-np.inf)
         if highest == -np.inf:
             return None
@@ -167,6 +172,12 @@ class Pool:
         while len(rest.picks) < count and (index := rest.best(scores)) is not None:
             rest.take(index)
         return np.array(rest.picks, np.int64)
+
+
+def _finite(embeddings: Embeddings) -> NDArray[np.bool_]:
+    """Which rows hold numbers only."""
+    pieces = np.split(embeddings, range(_ROWS, len(embeddings), _ROWS))
+    return np.concatenate([np.isfinite(piece).all(1) for piece in pieces])
 
 
 def distances_to(embeddings: Embeddings, point: Embeddings) -> Scores:

@@ -1,8 +1,8 @@
 """How well the model agreed with what the user then drew, round by round, and whether another round will pay.
 
-The model is compared on patches that it had not seen: its prediction was made before the user's answer. An audit's
-patches were drawn by lot, so it estimates the score on the volume; the patches of other rounds were chosen for being
-hard, so theirs is a lower one.
+The model is compared on patches that it had not seen: its prediction was made before the user's answer. The patches of
+an audit, and a round's random share, were drawn by lot, so they estimate the score on the volume; all others are chosen
+for being hard, so theirs is a lower one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from napari_emda.regions import ANNOTATED, AUDIT, IMPORTED, Confusion, Region
+from napari_emda.regions import ANNOTATED, BY_LOT, IMPORTED, Confusion, Region
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -131,7 +131,7 @@ def rounds(regions: Sequence[Region]) -> list[Round]:
     groups: dict[tuple[int, bool, str], list[Region]] = {}
     for region in regions:
         if region.annotated and region.confusion:
-            groups.setdefault((region.round, region.strategy == AUDIT, region.run), []).append(region)
+            groups.setdefault((region.round, region.strategy in BY_LOT, region.run), []).append(region)
     return [_round(*key, tuple(groups[key])) for key in sorted(groups)]
 
 

@@ -89,7 +89,9 @@ class DropoutStrategy(Strategy):
         )
 
 
-strategies: Registry[type[Strategy]] = Registry("strategy", "napari_emda.strategies", "napari_emda.strategies")
+strategies: Registry[type[Strategy]] = Registry(
+    "strategy", "napari_emda.strategies", "napari_emda.strategies", Strategy
+)
 
 
 def choose(strategy: Strategy, pool: Pool, by_lot: int = 0) -> list[tuple[int, float]]:
@@ -101,13 +103,15 @@ def choose(strategy: Strategy, pool: Pool, by_lot: int = 0) -> list[tuple[int, f
     Returns:
         Index and score of each pick; fewer than ``pool.count`` when no more are left.
     """
+    if not pool.open.any():
+        return []
     strategy.begin(pool)
     drawn: list[tuple[int, float]] = []
     chosen: list[tuple[int, float]] = []
     while len(pool.picks) < pool.count:
         scores = strategy.score(pool)
         lottery = len(drawn) < by_lot
-        index = pool.best(np.where(np.isnan(scores), np.nan, pool.lot) if lottery else scores)
+        index = pool.best(np.where(np.isfinite(scores), pool.lot, np.nan) if lottery else scores)
         if index is None:
             break
         (drawn if lottery else chosen).append((index, float(scores[index])))
@@ -138,7 +142,8 @@ def suggest(
 
     Yields:
         TileDone while predicting, Notice when not all positions are looked at or fewer patches are found than asked
-        for, Suggested at the end: ``volume``, ``box``, ``score`` and ``strategy`` (what drew it) of each region.
+        for, Suggested at the end: ``volume``, ``box``, ``score`` and ``strategy`` (what drew it) of each region, and
+        ``lot`` of those that were drawn by lot: a uniform number, the highest of all that could be drawn.
     """
     candidates = Candidates.of(
         volume.shape, settings.patch, box=settings.box, limit=settings.positions, seed=settings.seed
@@ -160,11 +165,12 @@ def suggest(
             f"Only {len(picks)} patches of {settings.patch} pixels are left that were not annotated or skipped, "
             f"{settings.count} were asked for: choose a smaller patch for more."
         )
-    names = [strategy.name] * max(0, len(picks) - settings.by_lot) + ["random"] * min(settings.by_lot, len(picks))
+    ranked = max(0, len(picks) - settings.by_lot)
     yield Suggested(
         tuple(
-            {"volume": volume.name, "box": str(candidates.box(index)), "score": score, "strategy": name}
-            for (index, score), name in zip(picks, names, strict=True)
+            {"volume": volume.name, "box": str(candidates.box(index)), "score": score}
+            | ({"strategy": strategy.name} if place < ranked else {"strategy": "random", "lot": float(pool.lot[index])})
+            for place, (index, score) in enumerate(picks)
         )
     )
 

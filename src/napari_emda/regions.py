@@ -20,6 +20,7 @@ Confusion = tuple[tuple[int, ...], ...]
 
 AUDIT, OWN, IMPORTED = "audit", "own", "imported"
 """Where regions come from that no strategy has suggested: drawn by lot to measure the model, by the user, by a file."""
+BY_LOT = (AUDIT, "random")
 ANNOTATED: tuple[State, ...] = ("accepted", "partial")
 
 

@@ -327,5 +327,5 @@ class QuerySettings(Settings):
 
     @property
     def by_lot(self) -> int:
-        """How many of the patches are drawn by lot."""
-        return round(self.random_share * self.count)
+        """How many of the patches are drawn by lot: at least one where a share is asked for."""
+        return max(round(self.random_share * self.count), int(self.random_share > 0))

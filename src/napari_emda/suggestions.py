@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +69,11 @@ def _ranked(
 ) -> Generator[Event, None, Regions]:
     """The best of all volumes, by the model and, for strategies that ask it, that of the round before."""
     found, (predictor, earlier) = [], predictors
+    places = [entry.name for entry in project.targets()]
     for volume in volumes:
-        for event in suggest(predictor, volume, strategy, settings, folder, _decided(project, volume.name), earlier):
+        # a lot of its own, else targets of one size are asked at the same places
+        own = settings.model_copy(update={"seed": settings.seed + places.index(volume.name)})
+        for event in suggest(predictor, volume, strategy, own, folder, _decided(project, volume.name), earlier):
             if isinstance(event, Suggested):
                 found.append(event.regions)
             else:
@@ -96,8 +98,13 @@ def _predicted(predictor: Predictor, volume: Volume, folder: Path, settings: Que
 
 
 def _targets(project: Project, volume: str | None) -> list[Volume]:
-    """The volume asked for, or all targets; JobError when there is none."""
-    return [project.volume(volume)] if volume else project.volumes("target") or [project.volume(project.target().name)]
+    """The target asked for, or all; JobError when there is none."""
+    first = project.target()
+    if not volume:
+        return project.volumes("target")
+    if project.entry(volume).domain != "target":
+        raise JobError(f"'{volume}' is a source, whose labels are known: choose a target, such as '{first.name}'.")
+    return [project.volume(volume)]
 
 
 def _decided(project: Project, volume: str) -> list[Box]:
@@ -114,10 +121,14 @@ def _drawn(project: Project, volumes: list[Volume], settings: QuerySettings) -> 
 
 
 def _merged(found: list[Regions], count: int, by_lot: int) -> Regions:
-    """The best of several volumes, each given best first, in one queue; those by lot come last, from all in turn."""
-    queues = [list(regions[: max(0, len(regions) - by_lot)]) for regions in found]
-    lots = [regions[max(0, len(regions) - by_lot) :] for regions in found]
-    drawn = [region for turn in zip_longest(*lots) for region in turn if region is not None][:by_lot]
+    """The best of several volumes, each given best first, in one queue.
+
+    Those by lot come last. The highest lots of all make every position as likely as any other, whatever its volume.
+    """
+    queues = [[region for region in regions if "lot" not in region] for regions in found]
+    lots = [region for regions in found for region in regions if "lot" in region]
+    drawn = sorted(lots, key=lambda region: -float(region["lot"]))[:by_lot]
+    drawn = [{key: value for key, value in region.items() if key != "lot"} for region in drawn]
     merged: list[dict[str, Any]] = []
     while len(merged) < count - len(drawn) and any(queues):
         best = max((queue for queue in queues if queue), key=lambda queue: float(queue[0]["score"]))

@@ -146,6 +146,19 @@ def test_what_is_not_known_is_never_picked(strategy):
     assert sorted(picks) == [i for i in range(12) if not measures or i not in (0, 3, 11)]
 
 
+def test_what_the_network_cannot_describe_is_never_picked(strategy):
+    given = synthetic(12, count=12)
+    given["embeddings"][[2, 7]] = np.nan
+    given["annotated"][1] = np.nan
+    assert sorted(chosen(strategy, given)) == [i for i in range(12) if i not in (2, 7)]
+
+
+def test_nothing_is_asked_for_where_all_is_annotated(models, strategy, tmp_path):
+    picks, notices = suggested(models, strategy, tmp_path, (2, 32, 32), 16, excluded=[Box.whole((2, 32, 32))])
+    assert picks == []
+    assert len(notices) == 1
+
+
 def test_all_can_be_asked_for(strategy):
     assert sorted(chosen(strategy, synthetic(9, count=9))) == list(range(9))
     assert sorted(chosen(strategy, synthetic(9, count=9, annotated=0))) == list(range(9))

@@ -115,6 +115,8 @@ def test_rounds_keep_audits_and_models_apart():
         (2, True, "002-b", 1),
     ]
     assert made[0].iou.value == pytest.approx(0.5)
+    share = rounds([region(1, round=1), region(2, round=1), region(3, round=1, strategy="random")])
+    assert [(r.audit, r.patches) for r in share] == [(False, 2), (True, 1)]
     assert made[0].dice.value == pytest.approx(2 / 3)
     assert made[0].changed == pytest.approx(0.1)
 

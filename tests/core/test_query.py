@@ -125,6 +125,29 @@ def test_what_has_no_score_is_never_picked(share, by_lot, noise):
     assert not np.isnan([score for _, score in picks]).any()
 
 
+@pytest.mark.parametrize("by_lot", [0, 2])
+def test_what_is_infinite_is_never_picked(by_lot):
+    candidates = Candidates.of((4, 16, 16), 16)
+    picks = picked(np.array([np.inf, 1, -np.inf, 2]), candidates, 4, by_lot=by_lot)
+    assert sorted(score for _, score in picks) == [1, 2]
+
+
+def test_a_strategy_is_not_asked_where_nothing_is_left():
+    class Needy(Given):
+        def begin(self, pool):
+            raise AssertionError
+
+    candidates = Candidates.of((1, 32, 32), 16)
+    assert choose(Needy(None), Pool(candidates, 3, excluded=[Box.whole((1, 32, 32))])) == []
+
+
+def test_a_share_by_lot_is_one_patch_at_least():
+    asked = [
+        QuerySettings(count=count, random_share=share).by_lot for count, share in ((5, 0.1), (5, 0), (10, 0.3), (4, 1))
+    ]
+    assert asked == [1, 0, 3, 4]
+
+
 def test_what_is_excluded_stays_free_in_its_own_sections_alone():
     candidates = Candidates.of((3, 32, 32), 16)
     done = Box((1, 0, 0), (2, 32, 20))

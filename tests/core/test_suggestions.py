@@ -38,10 +38,29 @@ def test_the_best_of_all_targets_come_in_one_queue(two_targets):
     assert regions == best
 
 
-def test_those_by_lot_come_last_and_from_all_targets_alike(two_targets):
-    *_, a, b, c, d = ask(two_targets, random_share=1 / 3)
-    assert sorted(region["volume"] for region in (a, b, c, d)) == ["second", "second", "target", "target"]
-    assert len(ask(two_targets, random_share=1 / 3)) == 12
+def test_those_by_lot_come_last_and_every_position_is_as_likely_whatever_its_target(two_targets):
+    """4 x 21 x 21 positions in one target, 2 x 13 x 21 in the other."""
+    drawn = []
+    for seed in range(150):
+        regions = ask(two_targets, random_share=1 / 6, seed=seed)
+        assert len(regions) == 12
+        assert "lot" not in regions[-1]
+        drawn += [region["volume"] for region in regions[-2:]]
+    share = 2 * 13 * 21 / (2 * 13 * 21 + 4 * 21 * 21)
+    assert abs(drawn.count("second") - 300 * share) < 4 * (300 * share * (1 - share)) ** 0.5
+
+
+def test_targets_of_one_size_are_not_asked_at_the_same_places(project, phantoms):
+    project.add_volume(project.store("twin", phantoms["target"][0]), "target", name="twin", spacing=(50, 8, 8))
+    boxes = {name: {region["box"] for region in ask(project, volume=name)} for name in ("target", "twin")}
+    assert not boxes["target"] & boxes["twin"]
+
+
+def test_a_source_is_never_asked_about(project):
+    with pytest.raises(
+        JobError, match="'source' is a source, whose labels are known: choose a target, such as 'target'"
+    ):
+        ask(project, volume="source")
 
 
 def test_one_target_can_be_asked_for(two_targets):

@@ -144,9 +144,12 @@ def annotate(
             taken = [opened.import_labels(open_labels(labels).array, name, meaning)]
         else:
             taken = opened.annotate_from(labels, name)
-        curve = rounds(opened.regions())
+        known = opened.regions()
     if not taken:
-        raise JobError("No patch is open for annotation: run 'napari-emda suggest' first.")
+        others = sorted({region.volume for region in known if region.state == "suggested"})
+        remedy = f"name {' or '.join(others)} with --volume" if others else "run 'napari-emda suggest' first"
+        raise JobError(f"No patch of '{name}' is open for annotation: {remedy}.")
+    curve = rounds(known)
     result = {
         "annotated": [region.model_dump(mode="json") for region in taken],
         "rounds": [asdict(each) for each in curve],
@@ -156,7 +159,7 @@ def annotate(
 
 
 def _tell_agreement(taken: int, curve: list[Round]) -> None:
-    typer.echo(f"{taken} patches annotated.")
+    typer.echo("1 patch annotated." if taken == 1 else f"{taken} patches annotated.")
     if curve:
         rows = [
             [str(e.number), "audit" if e.audit else "", e.run, str(e.patches), str(e.iou), str(e.dice)] for e in curve
