@@ -180,7 +180,10 @@ def summary(regions: Sequence[Region]) -> str:
     if not done:
         return ""
     seconds = sum(region.seconds for region in regions)
-    took = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    took = f"{seconds / 60:.0f} minutes" if seconds >= 100 else _counted(round(seconds), "second", "seconds")
     changed = sum(region.changed for region in done) / sum(region.voxels.size for region in done)
-    patches = "1 patch" if len(done) == 1 else f"{len(done)} patches"
-    return f"{patches}, {took}, {changed:.1%} of their pixels changed."
+    return f"{_counted(len(done), 'patch', 'patches')}, {took}, {changed:.1%} of their pixels changed."
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
