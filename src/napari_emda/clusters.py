@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
-from napari_emda.data.blocks import spread
+from napari_emda.data.blocks import chunk_shape, spread
+from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.volume import Array, Box
 from napari_emda.durable import write_text
 from napari_emda.errors import JobError, SettingsError
@@ -124,3 +126,24 @@ class NamedClusters:
             return np.zeros_like(np.asarray(self._clusters[(0, *place)]))
         # stored probabilities of all clusters add up to 255 at most
         return np.sum([np.asarray(self._clusters[(k, *place)]) for k in members], axis=0, dtype=np.uint8)
+
+
+class NamedDoubt(Lazy3D):
+    """Entropy of class probabilities as a share of its maximum log C, (z, y, x) uint8. Read where it is sliced.
+
+    Between clusters that are named alike there is no doubt, however alike they are.
+
+    Args:
+        named: probabilities of the classes.
+    """
+
+    def __init__(self, named: NamedClusters) -> None:
+        z, y, x = named.shape[1:]
+        super().__init__((z, y, x), np.uint8)
+        self.chunks = chunk_shape(named)
+        self._named = named
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
+        foreground = self._named[:, z, y, x] / np.float32(255)
+        doubt = entr(foreground).sum(0) + entr(1 - foreground.sum(0))
+        return np.asarray(np.rint(255 * np.clip(doubt / np.log(1 + len(foreground)), 0, 1)), np.uint8)

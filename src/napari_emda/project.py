@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from napari_emda.clusters import NamedClusters, Names, check_names, read_names, write_names
+from napari_emda.clusters import NamedClusters, NamedDoubt, Names, check_names, read_names, write_names
 from napari_emda.data.checks import check_labels
 from napari_emda.data.files import open_labels
 from napari_emda.data.volume import Array, Box, LabelsZero, Volume
@@ -36,7 +36,7 @@ class Project(ProjectFolder):
 
         Of a run that tells clusters apart it follows from their names. None when nothing is predicted or named yet.
         """
-        stored = self._stored(run, volume)
+        stored = self._stored("probabilities", run, volume)
         if stored is None or not self._holds_clusters(stored):
             return stored
         names = self.names(run)
@@ -47,8 +47,16 @@ class Project(ProjectFolder):
 
         None when nothing is predicted yet, or the run predicts the project's classes.
         """
-        stored = self._stored(run, volume)
+        stored = self._stored("probabilities", run, volume)
         return stored if stored is not None and self._holds_clusters(stored) else None
+
+    def uncertainty(self, run: str, volume: str) -> Array | None:
+        """Where a run is unsure of a volume, uint8 (z, y, x), 255 being as unsure as can be, for reading.
+
+        It is unsure of the project's classes, once its clusters have names. None when that is not known.
+        """
+        named = self.probabilities(run, volume)
+        return NamedDoubt(named) if isinstance(named, NamedClusters) else self._stored("uncertainty", run, volume)
 
     def names(self, run: str) -> dict[int, str]:
         """Class by cluster of those clusters of a run that are named."""
@@ -72,8 +80,8 @@ class Project(ProjectFolder):
         check_names(names, clusters.shape[0], self.classes)
         write_names(self.run(run), names)
 
-    def _stored(self, run: str, volume: str) -> zarr.Array[Any] | None:
-        path = self.folder / "runs" / run / "probabilities.zarr" / volume
+    def _stored(self, what: str, run: str, volume: str) -> zarr.Array[Any] | None:
+        path = self.folder / "runs" / run / f"{what}.zarr" / volume
         try:
             return zarr.open_array(path, mode="r") if path.exists() else None
         except (OSError, ValueError, KeyError):

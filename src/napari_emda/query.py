@@ -14,7 +14,7 @@ from torch import Tensor
 
 from napari_emda import settings as base
 from napari_emda.candidates import Candidates, Pool, Scores
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Array, Box, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Suggested
 from napari_emda.look import Look
@@ -127,6 +127,7 @@ def suggest(
     folder: Path,
     excluded: list[Box],
     earlier: Predictor | None = None,
+    entropy: Array | None = None,
 ) -> Iterator[Event]:
     """Rank every patch of a volume and suggest the best that do not overlap.
 
@@ -139,6 +140,7 @@ def suggest(
             complete.
         excluded: regions annotated or skipped already.
         earlier: the model of the round before, for strategies that ask it.
+        entropy: uint8 (z, y, x), in place of that which the prediction leaves in the folder.
 
     Yields:
         TileDone while predicting, Notice when not all positions are looked at or fewer patches are found than asked
@@ -154,7 +156,9 @@ def suggest(
     if strategy.needs_prediction:
         if predictor is None:
             raise JobError(f"{strategy.name} asks a model and there is none: train one first, or choose random.")
-        findings = yield from examine(predictor, volume, strategy, settings, folder, candidates, excluded, earlier)
+        findings = yield from examine(
+            predictor, volume, strategy, settings, folder, candidates, excluded, earlier, entropy
+        )
     for sections in (settings.section_distance if volume.depth else 0, 0):
         pool = pool_of(candidates, findings, settings.count, sections=sections, seed=settings.seed, excluded=excluded)
         picks = choose(strategy, pool, settings.by_lot)
@@ -208,6 +212,7 @@ def examine(
     candidates: Candidates,
     excluded: list[Box],
     earlier: Predictor | None = None,
+    entropy: Array | None = None,
 ) -> Generator[Event, None, Findings]:
     """Predict a volume, from which patches are painted in; then find out what else the strategy asks for.
 
@@ -220,6 +225,7 @@ def examine(
         candidates: what may be picked.
         excluded: regions annotated or skipped already.
         earlier: the model of the round before, for strategies that ask it.
+        entropy: see `suggest`.
 
     Yields:
         TileDone after each block; nothing is computed that the folder holds already.
@@ -243,7 +249,9 @@ def examine(
             keep=keep_uncertainty(folder, volume, strategy.name) if measures else None,
         )
     if strategy.needs_entropy:
-        findings = replace(findings, uncertainty=means_of(prediction.uncertainty, candidates))
+        findings = replace(
+            findings, uncertainty=means_of(prediction.uncertainty if entropy is None else entropy, candidates)
+        )
     return findings
 
 

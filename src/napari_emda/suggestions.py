@@ -9,7 +9,7 @@ from typing import Any
 from napari_emda import checkpoint
 from napari_emda.audit import draw
 from napari_emda.candidates import Candidates
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Array, Box, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Suggested
 from napari_emda.jobs import SuggestJob, TrainJob, read_job
@@ -73,12 +73,18 @@ def _ranked(
     for volume in volumes:
         # a lot of its own, else targets of one size are asked at the same places
         own = settings.model_copy(update={"seed": settings.seed + places.index(volume.name)})
-        for event in suggest(predictor, volume, strategy, own, folder, _decided(project, volume.name), earlier):
+        seen, doubt = _decided(project, volume.name), _between_classes(project, folder, volume.name)
+        for event in suggest(predictor, volume, strategy, own, folder, seen, earlier, doubt):
             if isinstance(event, Suggested):
                 found.append(event.regions)
             else:
                 yield event
     return _merged(found, settings.count, settings.by_lot)
+
+
+def _between_classes(project: Project, folder: Path, volume: str) -> Array | None:
+    """Where a run is unsure between the classes that its clusters are named after; None where it has no names."""
+    return project.uncertainty(folder.name, volume) if folder != project.folder and project.names(folder.name) else None
 
 
 def _round_before(project: Project, folder: Path, device: str) -> Predictor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import zarr
+from scipy.stats import entropy
 
 from napari_emda.clusters import NamedClusters, parse_names, read_names, renamed, shares
 from napari_emda.data.files import open_labels
@@ -156,6 +157,22 @@ def test_a_mask_holds_the_clusters_numbers_until_they_have_names(clustered, stor
     mask = exported(clustered, tmp_path / "mask.tif")
     assert set(np.unique(mask)) == {0, 2}
     assert np.array_equal(mask == 2, stored[2] > 127)
+
+
+def test_doubt_is_that_between_the_classes(clustered, stored):
+    assert clustered.uncertainty(RUN, "v") is None
+    clustered.name_clusters(RUN, "v", {1: "mitochondria", 4: "mitochondria", 3: "vesicles"})
+    doubt = clustered.uncertainty(RUN, "v")
+    assert (doubt.shape, doubt.dtype) == (stored.shape[1:], np.uint8)
+    named = np.stack([stored[[0, 3]].sum(0, dtype=int), stored[2]]) / 255
+    expected = entropy(np.concatenate([1 - named.sum(0, keepdims=True), named]), base=3, axis=0)
+    np.testing.assert_allclose(doubt[:] / 255, expected, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_array_equal(doubt[1:3, 4:9, ::2], doubt[:][1:3, 4:9, ::2])
+
+
+def test_clusters_of_one_class_leave_nothing_to_ask(clustered):
+    clustered.name_clusters(RUN, "v", dict.fromkeys(range(1, 6), "mitochondria"))
+    assert clustered.uncertainty(RUN, "v")[:].max() < 5  # rounding
 
 
 @pytest.mark.usefixtures("predicted_already")

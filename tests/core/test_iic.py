@@ -9,19 +9,21 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
+from skimage.util import view_as_windows
 from sklearn.metrics import confusion_matrix, mutual_info_score
 
 from napari_emda import checkpoint
 from napari_emda.data.volume import Box, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Notice
-from napari_emda.jobs import TrainJob
+from napari_emda.execution import execute
+from napari_emda.jobs import PredictJob, SuggestJob, TrainJob
 from napari_emda.metrics import class_ids
 from napari_emda.nn.information import mutual_information
 from napari_emda.predict import Predictor, predict_box
 from napari_emda.preparation import prepare
 from napari_emda.project import Project
-from napari_emda.settings import TrainSettings
+from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
 from napari_emda.train import fit
 
 SETTINGS = TrainSettings(steps=2, patch=32, base=8, batch=2, device="cpu", precision="32", validations=0)
@@ -161,3 +163,22 @@ def test_more_clusters_start_from_the_features_of_fewer_and_equals_go_on(unlabel
         probabilities = predictor.probabilities(image, "target")
         assert probabilities.shape[1] == k + 1
         assert probabilities[:, 0].max() == 0
+
+
+def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelled):
+    list(fit(prepared(unlabelled, clusters=4)))
+    (run,) = unlabelled.runs()
+    list(execute(PredictJob(project=str(unlabelled.folder), run=run, settings=PredictSettings(device="cpu"))))
+    query = QuerySettings(strategy="entropy", patch=32, count=3, device="cpu")
+    job = SuggestJob(project=str(unlabelled.folder), run=run, settings=query)
+    unlabelled.name_clusters(run, "target", {2: "mitochondria"})
+    *_, last = execute(job)
+    doubt = unlabelled.uncertainty(run, "target")[:] / 255
+    means = view_as_windows(doubt, (1, 32, 32), (1, 8, 8)).mean((3, 4, 5))
+    scores = [region["score"] for region in last.result["regions"]]
+    boxes = [Box.parse(region["box"], doubt.shape) for region in last.result["regions"]]
+    assert scores == pytest.approx([doubt[box.slices].mean() for box in boxes])
+    assert scores[0] == pytest.approx(means.max())
+    unlabelled.name_clusters(run, "target", dict.fromkeys((1, 2, 3, 4), "mitochondria"))
+    *_, last = execute(job)
+    assert max(region["score"] for region in last.result["regions"]) < 0.02  # nothing but rounding is in doubt

@@ -9,6 +9,7 @@ from napari.layers import Image
 
 from napari_emda._gui import runs
 from napari_emda._gui.palette import doubt_colours
+from napari_emda._gui.results import roles
 from napari_emda._gui.session import Session
 
 _LOOKED_AT = 1024
@@ -40,6 +41,11 @@ class Overlays:
             if layer is not None:
                 layer.visible = False
 
+    def hide_predictions(self) -> None:
+        """Take away the masks: they would lie over the paint, in its colours, and tell an audit's answer."""
+        for layer in self._session.shown(roles(self._session)):
+            layer.visible = False
+
     def show_uncertainty(self, volume: str, run: str, *, visible: bool | None = None) -> bool:
         """Show, hide or (None) toggle where a run, or the newest, is unsure; False when nothing is known of it."""
         session, project = self._session, self._session.project
@@ -47,11 +53,12 @@ class Overlays:
         stored = None
         for name in (run, runs.predicted_with(project, volume)):
             if name and stored is None:
-                stored, run = runs.uncertainty(project, name, volume), name
+                stored, run = project.uncertainty(name, volume), name
         if stored is None:
             return False
+        of = (run, project.names(run))
         layer = session.output("uncertainty", volume)
-        if layer is not None and layer.metadata.get("run") != run:
+        if layer is not None and layer.metadata.get("of") != of:
             visible = not layer.visible if visible is None else visible
             session.remove_output("uncertainty", volume)
         layer = session.output(
@@ -65,7 +72,7 @@ class Overlays:
                 contrast_limits=(0, 255),
                 multiscale=False,
                 visible=False,
-                metadata={"run": run},
+                metadata={"of": of},
                 **session.place(volume).arguments(),
             ),
         )

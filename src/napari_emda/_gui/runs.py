@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import zarr
-
 from napari_emda._gui.catalogue import Catalogue, Choice
 from napari_emda.errors import EmdaError, JobError
 from napari_emda.jobs import TrainJob, read_job
@@ -36,6 +34,12 @@ def train_job(project: Project, run: str) -> TrainJob | None:
     except EmdaError:
         return None
     return job if isinstance(job, TrainJob) else None
+
+
+def in_words(job: TrainJob) -> str:
+    """What a training is."""
+    start = f", going on from {job.start_from}" if job.start_from is not None else ""
+    return f"{job.method}, {job.settings.steps} steps, profile {job.settings.profile}{start}"
 
 
 def saved_step(folder: Path) -> int:
@@ -111,15 +115,6 @@ def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
         start_from=run,
         settings=settings.model_copy(update={"steps": steps, "validations": fewer}),
     )
-
-
-def uncertainty(project: Project, run: str, volume: str) -> zarr.Array[Any] | None:
-    """Where a run is unsure of a volume, read-only; None when that is not known."""
-    path = project.folder / "runs" / run / "uncertainty.zarr" / volume
-    try:
-        return zarr.open_array(path, mode="r") if path.exists() else None
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def predicted_with(project: Project, volume: str) -> str | None:
