@@ -168,6 +168,9 @@ class Prediction:
             head = json.loads(lines[0]) if lines else {}
         except ValueError:
             return {}, set()
+        groups = ["probabilities.zarr", "uncertainty.zarr"][: 1 + bool(head.get("uncertainty"))]
+        if not all((self.folder / group / self.name / "zarr.json").exists() for group in groups):
+            return {}, set()  # somebody has made room
         return head, {int(line) for line in lines[1:] if line.isdigit()}
 
     def begin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -332,3 +333,13 @@ def test_a_damaged_journal_means_starting_anew(text, tmp_path):
     assert tiles == 1
     assert probabilities.any()
     assert json.loads(Prediction(tmp_path, "v").journal.read_text().splitlines()[0])["model"] == "1"
+
+
+@pytest.mark.parametrize("group", ["probabilities.zarr", "uncertainty.zarr"])
+def test_what_somebody_has_deleted_is_predicted_anew(group, tmp_path):
+    target, made = volume(normal((1, 40, 40))), predictor(Identity())
+    before = predicted(made, target, tmp_path)
+    shutil.rmtree(tmp_path / group)
+    assert not Prediction(tmp_path, "v").complete("1")
+    for old, new in zip(before, predicted(made, target, tmp_path), strict=True):
+        np.testing.assert_array_equal(old, new)
