@@ -8,9 +8,13 @@ import pytest
 import zarr
 from napari.layers import Labels
 
+from napari_emda._gui.adapters import spacing_of
 from napari_emda._gui.overlays import limits
+from napari_emda._gui.palette import STATES
 from napari_emda._gui.patches import Patches
+from napari_emda._gui.results import show_classes
 from napari_emda._gui.stopwatch import Stopwatch
+from napari_emda._gui.views import Draft
 from napari_emda.data.volume import Box
 from napari_emda.project import Project
 
@@ -134,6 +138,74 @@ def test_undo_brings_back_the_patch_as_it_was_painted(session, patches):
     assert patches.current.box == REGIONS[0]["box"]
     assert np.array_equal(np.asarray(layer.data[1]), before)
     assert on_disk(patches).sum() == 1  # what was erased, as background
+
+
+def test_a_decision_reads_the_section_that_comes_next_and_no_other(session, patches, monkeypatch):
+    patches.next()
+    read = []
+    whole = Draft.__getitem__
+
+    def counted(draft, key):
+        values = whole(draft, key)
+        if not isinstance(key, int) and np.shape(values)[-2:] == draft.shape[1:]:
+            read.append(key[0])
+        return values
+
+    monkeypatch.setattr(Draft, "__getitem__", counted)
+    patches.accept(complete=True)
+    patches.next()
+    assert read == [3]
+    layer = session.output("annotations", "target")
+    assert np.array_equal(layer._slice.image.raw[8:24, 8:24], whole(layer.data, (3, slice(8, 24), slice(8, 24))))
+
+
+def test_rectangles_that_were_decided_on_change_their_colour(session, patches):
+    layer = session.output("patches", "target")
+    before = layer.edge_color.copy()
+    patches.next()
+    patches.accept(complete=True)
+    green = [int(STATES["accepted"][k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    assert layer.edge_color[0, :3] == pytest.approx(green, abs=1e-3)
+    patches.undo()
+    assert layer.edge_color == pytest.approx(before)
+    patches.next()
+    patches.put_aside("skipped")
+    assert [corners[0].tolist() for corners in layer.data] == [[1, -0.5, -0.5], [2, -0.5, 15.5]]
+
+
+def test_no_mask_lies_over_the_paint(session, patches):
+    """It would have the paint's colours, so that erasing does not show, and tell the answer to an audit."""
+    show_classes(session, "001-fake", "target")
+    mask = session.output("mask", "target")
+    assert mask.visible
+    patches.next()
+    assert not mask.visible
+    session.remove_output("mask", "target")
+    show_classes(session, "001-fake", "target")  # a prediction that runs meanwhile
+    assert not session.output("mask", "target").visible
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_the_mouse_paints_where_it_is_beside_layers_of_another_unit(later, session, project):
+    viewer, image = session.viewer, np.zeros((5, 48, 40), np.uint8)
+    fine = {"scale": (50, 4.6, 4.6), "units": ("nm",) * 3}
+    coarse = {"scale": (0.05, 0.0046, 0.0046), "units": ("um",) * 3, "translate": (0.1, 0, 0)}
+    layers = {name: viewer.add_image(image, **coarse) for name in ("target", "source")}
+    if not later:
+        viewer.add_image(image, **fine)
+    session.adopt(project, layers)
+    patches = Patches(session)
+    patches.take(REGIONS[:1], "random", "")
+    if later:
+        viewer.add_image(image, **fine)
+    patches.next()
+    paint, squares = (session.output(role, "target") for role in ("annotations", "patches"))
+    here = session.place("target").to_world(viewer, (1, 5, 7))
+    assert here == pytest.approx((150, 5 * 4.6, 7 * 4.6))
+    assert paint.world_to_data(here) == pytest.approx((1, 5, 7))
+    assert spacing_of(paint) == pytest.approx((50, 4.6, 4.6))
+    patches.draw_own()
+    assert squares.world_to_data(here) == pytest.approx((1, 5, 7))
 
 
 def test_going_round(session, patches):

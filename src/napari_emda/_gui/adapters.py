@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Placement:
     def apply(self, layer: Layer) -> None:
         """Give a layer this voxel size, if it has another."""
         arguments = {key: value[-layer.ndim :] for key, value in self.arguments().items()}
-        if [str(unit) for unit in layer.units] != list(arguments["units"]):
+        if {nanometres(str(unit)) for unit in layer.units} != {nanometres(self.unit)}:
             try:
                 layer.units = arguments["units"]
             except ValueError:  # pragma: no cover - a viewer whose units the user has fixed
@@ -66,6 +66,18 @@ class Placement:
         for key in ("scale", "translate"):
             if not np.allclose(getattr(layer, key), arguments[key]):
                 setattr(layer, key, arguments[key])
+
+    def within(self, viewer: ViewerModel) -> Placement:
+        """The same place in the unit of the viewer's world.
+
+        Layers to paint or draw in need that: napari shows layers of different units where they belong, but takes the
+        mouse for a point in the layer's own unit.
+        """
+        factor = self._factor(viewer)
+        if factor == 1:
+            return self
+        scale, translate = (_three([factor * value for value in values], 0) for values in (self.scale, self.translate))
+        return replace(self, scale=scale, translate=translate, unit=str(viewer.layers.extent.units[-1]))
 
     def to_world(self, viewer: ViewerModel, index: Sequence[float]) -> Triple:
         """World coordinates of a point given in voxels."""
@@ -179,6 +191,12 @@ def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[i
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
+def show(layer: Layer) -> None:
+    """Make a layer visible; one that is visible already would be read anew."""
+    if not layer.visible:
+        layer.visible = True
+
+
 def show_sections(viewer: ViewerModel) -> None:
     """Bring whole sections on view: two-dimensional, with the last two axes displayed (transposed or not)."""
     dims = viewer.dims
@@ -187,8 +205,13 @@ def show_sections(viewer: ViewerModel) -> None:
         dims.order = tuple(range(dims.ndim))
 
 
-def look_at(viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[float, float] = (700, 700)) -> None:
-    """Bring a box into view: its section, its centre, and a zoom at which it fills most of the canvas."""
+def look_at(viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[float, float] = (700, 700)) -> bool:
+    """Bring a box into view: its section, its centre, and a zoom at which it fills most of the canvas.
+
+    Returns:
+        Whether another section came on view, so that the visible layers were read anew.
+    """
+    before = viewer.dims.point
     show_sections(viewer)
     middle = [(a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True)]
     world = placement.to_world(viewer, [math.floor(middle[0]), middle[1], middle[2]])
@@ -200,3 +223,4 @@ def look_at(viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[f
     viewer.scene.camera.zoom = 0.7 * min(
         side / abs(high[axis] - low[axis]) for side, axis in zip(canvas, axes, strict=True)
     )
+    return viewer.dims.point != before

@@ -9,7 +9,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_emda._gui.adapters import array_of
+from napari_emda._gui.adapters import array_of, show
 from napari_emda._gui.palette import annotation_colours
 from napari_emda._gui.session import Session
 from napari_emda._gui.views import Draft
@@ -79,7 +79,7 @@ class Paint:
             multiscale=False,
             opacity=0.6,
             colormap=annotation_colours(project.classes),
-            **self._session.place(volume).arguments(),
+            **self._session.place_to_paint(volume).arguments(),
         )
         layer.selected_label, layer.brush_size = self.class_index + 1, self.brush
         return layer
@@ -99,30 +99,33 @@ class Paint:
         self.draft(region.volume).stored[region.voxels.slices] = painted
 
     def begin(self, region: Region) -> None:
-        """Show a patch ready to be painted in."""
+        """Make a patch ready to be painted in; `look_again` shows it."""
         layer = self.layer(region.volume)
+        self._session.place_to_paint(region.volume).apply(layer)
         self.draft(region.volume).stored.forget()
         if not region.annotated:
             self.draft(region.volume).lend(region.voxels, self.proposal(region))
         self._session.viewer.layers.selection.active = layer
-        layer.visible, layer.mode = True, "paint"
+        show(layer)
+        layer.mode = "paint"
         layer.selected_label, layer.brush_size = self.class_index + 1, self.brush
-        self._look_again(layer)
+        forget_history(layer)
 
     def end(self, region: Region) -> None:
-        """No longer show what the patch began with; what was painted stays."""
+        """Take away what the patch began with; what was painted stays. `look_again` shows it."""
         layer = self._session.output("annotations", region.volume)
         if isinstance(layer, Labels):
             self.brush = int(layer.brush_size)
             draft = self.draft(region.volume)
             draft.stored.forget()  # what is decided now is written by the project
             draft.lend(region.voxels, None)
-            self._look_again(layer)
+            forget_history(layer)
 
-    @staticmethod
-    def _look_again(layer: Labels) -> None:
-        forget_history(layer)
-        layer.refresh()
+    def look_again(self, volume: str) -> None:
+        """Show the annotations of a volume as they are now."""
+        layer = self._session.output("annotations", volume)
+        if layer is not None:
+            layer.refresh()
 
     # -- what a patch begins with --------------------------------------------------------------------------------
 

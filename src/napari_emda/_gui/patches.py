@@ -74,7 +74,7 @@ class Patches:
         latest = latest_round(every)
         self.regions = [r for r in every if r.round == latest and r.strategy != IMPORTED and r.state != "replaced"]
         if project is not None:
-            self.squares.show(every, latest, self.current)
+            self.squares.show(every, latest)
         self.changed.emit()
 
     def take(self, regions: list[dict[str, Any]], strategy: str, run: str) -> None:
@@ -92,23 +92,19 @@ class Patches:
 
     def _show_overview(self, region: Region) -> None:
         """The whole section of the first patch, with the model's uncertainty, before any patch is chosen."""
-        shape, z = self._session.shape(region.volume), region.voxels.start[0]
+        session, z = self._session, region.voxels.start[0]
         if len(self._project().targets()) > 1:
-            self._session.show_only(region.volume)
+            session.show_only(region.volume)
             self.squares.reveal(region.volume)
-        look_at(
-            self._session.viewer,
-            self._session.place(region.volume),
-            Box((z, 0, 0), (z + 1, *shape[1:])),
-            self.canvas,
-        )
+        section = Box((z, 0, 0), (z + 1, *session.shape(region.volume)[1:]))
+        look_at(session.viewer, session.place(region.volume), section, self.canvas)
         self.overlays.show_overview(region.volume, region.run)
 
     # -- going from patch to patch -------------------------------------------------------------------------------
 
     def go(self, region: Region) -> None:
         """Leave the current patch and bring this one on view, with the prediction painted where nothing is."""
-        self.leave()
+        self._put_down()
         session, project = self._session, self._project()
         if not region.annotated and project.predicted(region) is None:
             region = region.model_copy(update={"run": runs.predicted_with(project, region.volume) or region.run})
@@ -117,11 +113,13 @@ class Patches:
         if len(project.targets()) > 1:
             session.show_only(region.volume)
         self.overlays.end_overview()
+        self.overlays.hide_predictions()
         self.overlays.forget_hidden()
         session.remove_previews(region.volume)
-        look_at(session.viewer, session.place(region.volume), region.voxels, self.canvas)
         self.squares.reveal(region.volume)
         self.paint.begin(region)
+        if not look_at(session.viewer, session.place(region.volume), region.voxels, self.canvas):
+            self.paint.look_again(region.volume)
         self.watch.start()
         self.changed.emit()
 
@@ -135,6 +133,7 @@ class Patches:
         wanted = next((region for region in order if region.state == OPEN), None)
         if wanted is None:
             self.leave()
+            self.paint.look_again(self.volume())
             self.changed.emit()
             self._session.say("All patches of this round are decided: retrain, or ask for more.", "done")
         else:
@@ -157,6 +156,13 @@ class Patches:
 
     def leave(self) -> None:
         """Leave the current patch: what was painted stays; of an accepted patch that was revised, the new is kept."""
+        region = self.current
+        self._put_down()
+        if region is not None:
+            self.paint.look_again(region.volume)
+
+    def _put_down(self) -> None:
+        """Leave the current patch; the layers still show it as it was."""
         region, self.current = self.current, None
         self._session.annotating = False
         if region is None:
@@ -196,7 +202,7 @@ class Patches:
             complete=complete,
             predicted=np.zeros_like(painted) if start is None else np.where(start > 0, start - 1, 0).astype(np.uint8),
         )
-        self._after(region)
+        self._after()
 
     def put_aside(self, state: State) -> None:
         """Do not annotate the current patch: ``skipped``, or ``unsure`` when nobody can tell."""
@@ -208,7 +214,7 @@ class Patches:
             self.paint.restore(region, np.zeros(region.voxels.shape, np.uint8))
             self._session.say("What was annotated in this patch is not learnt from any more; Undo brings it back.")
         self._project().record(ended.model_copy(update={"state": state}))
-        self._after(region)
+        self._after()
 
     def _on_view(self) -> Region | None:
         if self.current is None:
@@ -224,11 +230,9 @@ class Patches:
         self.paint.end(region)
         return region.model_copy(update={"seconds": region.seconds + seconds})
 
-    def _after(self, region: Region) -> None:
+    def _after(self) -> None:
+        """Tell what was decided; the paint is shown anew with the patch that comes next."""
         self.reload()
-        layer = self._session.output("annotations", region.volume)
-        if layer is not None:
-            layer.refresh()
         self._session.project_changed.emit()
 
     def undo(self) -> None:
@@ -243,8 +247,10 @@ class Patches:
         self._project().record(deed.before)
         self.paint.restore(deed.before, deed.painted)
         deeds.drop()
-        self._after(deed.before)
-        if deed.before.state != "replaced":
+        self._after()
+        if deed.before.state == "replaced":
+            self.paint.look_again(deed.before.volume)
+        else:
             self.go(deed.before)
 
     # -- a patch of the user's own -------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 
 from napari_emda._gui import runs
-from napari_emda._gui.adapters import section_on_view
+from napari_emda._gui.adapters import section_on_view, show
 from napari_emda._gui.forms import SettingsForm
 from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
-from napari_emda._gui.results import show_classes, show_clusters, shown_already
+from napari_emda._gui.results import roles, show_classes, show_clusters, shown_already
 from napari_emda._gui.session import Session
 from napari_emda.events import Finished, Started, TileDone
 from napari_emda.jobs import PredictJob
@@ -154,8 +154,7 @@ class PredictPanel(QWidget):
 
     def _redraw(self, volume: str) -> None:
         session = self._session
-        assert session.project is not None
-        for role in ("mask", "clusters", *(f"probability {k}" for k in range(1, len(session.project.classes)))):
+        for role in roles(session):
             layer = session.output(role, volume)
             if layer is not None and layer.visible:
                 layer.refresh()
@@ -173,6 +172,13 @@ class PredictPanel(QWidget):
             if layer is not None:
                 layer.data.threshold, layer.data.smallest = session.threshold, session.smallest
                 layer.refresh()
+                self._reveal(entry.name)
+
+    def _reveal(self, volume: str) -> None:
+        """Show the mask of a volume that is on view; coming to a patch has hidden it."""
+        mask, image = self._session.output("mask", volume), self._session.image(volume)
+        if mask is not None and image is not None and image.visible:
+            show(mask)
 
     def _on_ended(self, last: object) -> None:
         ended = self._session.runner.last_job
@@ -187,6 +193,8 @@ class PredictPanel(QWidget):
         """What is on disk now, also when all of it had been there before."""
         if shown_already(self._session, run, volume):
             self._redraw(volume)
+            if not self._session.annotating:
+                self._reveal(volume)
         else:
             with self._session.telling():
                 self.show_prediction(run, volume)

@@ -13,6 +13,12 @@ from napari_emda._gui.session import Session
 from napari_emda._gui.views import ClassProbability, Clusters, Mask
 
 
+def roles(session: Session) -> list[str]:
+    """Of the layers that a prediction is shown in."""
+    assert session.project is not None
+    return ["mask", "clusters", *(f"probability {k}" for k in range(1, len(session.project.classes)))]
+
+
 def shown_already(session: Session, run: str, volume: str) -> bool:
     """Whether the layers on view are those of a run."""
     layers = [session.output(role, volume) for role in ("mask", "clusters")]
@@ -20,7 +26,10 @@ def shown_already(session: Session, run: str, volume: str) -> bool:
 
 
 def show_classes(session: Session, run: str, volume: str) -> None:
-    """Show a run's probabilities (hidden at first) and the mask that follows from them; nothing for clusters alone."""
+    """Show a run's probabilities (hidden at first) and the mask that follows from them; nothing for clusters alone.
+
+    The mask is hidden, too, while a patch is annotated: it would lie over the paint in the same colours.
+    """
     project = session.project
     assert project is not None
     stored = project.probabilities(run, volume)
@@ -54,6 +63,7 @@ def show_classes(session: Session, run: str, volume: str) -> None:
         opacity=0.5,
         colormap=mask_colours(project.classes),
         multiscale=False,
+        visible=not session.annotating,
         metadata={"run": run},
         **where,
     )
@@ -76,6 +86,7 @@ def show_clusters(session: Session, run: str, volume: str) -> None:
         opacity=0.4,
         colormap=cluster_colours(stored.shape[0]),
         multiscale=False,
+        visible=not session.annotating,
         metadata={"run": run},
         **session.place(volume).arguments(),
     )
@@ -88,10 +99,10 @@ def rename_classes(session: Session, run: str, volume: str) -> None:
     project = session.project
     assert project is not None
     stored = project.probabilities(run, volume)
-    roles = ["mask", *(f"probability {k}" for k in range(1, len(project.classes)))]
-    layers: list[Any] = [session.output(role, volume) for role in roles]
+    made_of_names = [role for role in roles(session) if role != "clusters"]
+    layers: list[Any] = [session.output(role, volume) for role in made_of_names]
     if stored is None:
-        for role in roles:
+        for role in made_of_names:
             session.remove_output(role, volume)
     elif any(layer is None or layer.metadata.get("run") != run for layer in layers):
         show_classes(session, run, volume)

@@ -39,6 +39,8 @@ class Session:
 
     said = Signal(str, str)
     """Something to show in the dock: the text, and ``note``, ``done`` or ``error``."""
+    moved_on = Signal()
+    """The user does the next thing: a note on the last one is of no more use."""
     project_changed = Signal()
     """Another project, or another set of volumes, runs or annotations."""
     adopted = Signal()
@@ -153,6 +155,10 @@ class Session:
         """Where a volume lies in the world."""
         assert self.project is not None
         return self._places.get(volume) or Placement(self.project.entry(volume).spacing)
+
+    def place_to_paint(self, volume: str) -> Placement:
+        """Where a volume lies, for a layer in which the mouse paints or draws, as the world's unit is now."""
+        return self.place(volume).within(self.viewer)
 
     def shape(self, volume: str) -> tuple[int, int, int]:
         """Voxels of a volume along z, y, x."""

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Shapes
 from numpy.typing import NDArray
 
-from napari_emda._gui.adapters import show_sections
+from napari_emda._gui.adapters import show, show_sections
 from napari_emda._gui.palette import score_colours
 from napari_emda._gui.session import Session
 from napari_emda.data.volume import Box
@@ -32,8 +32,8 @@ class Squares:
         self._shown: list[Region] = []
         self._drawing = ""
 
-    def show(self, regions: Sequence[Region], latest: int, current: Region | None) -> None:
-        """Draw the patches of all rounds anew; scores are coloured within the latest round."""
+    def show(self, regions: Sequence[Region], latest: int) -> None:
+        """Show the patches of all rounds; scores are coloured within the latest round."""
         self._end_drawing()  # a rectangle of ours must not be taken for one of the user's
         hidden = ("skipped", "unsure", "replaced")
         self._shown = [r for r in regions if r.state not in hidden and r.strategy != IMPORTED]
@@ -41,20 +41,21 @@ class Squares:
         volumes = {region.volume for region in regions}
         for volume in volumes:
             own = [region for region in self._shown if region.volume == volume]
-            self._draw(volume, own, (min(scores), max(scores)), current)
+            self._draw(volume, own, (min(scores), max(scores)))
 
-    def _draw(self, volume: str, regions: list[Region], limits: tuple[float, float], current: Region | None) -> None:
+    def _draw(self, volume: str, regions: list[Region], limits: tuple[float, float]) -> None:
         layer = self._layer(volume)
-        layer.data = []
-        if regions:
-            scores = [min(max(region.score, limits[0]), limits[1]) for region in regions]
-            widths = [width(region, thick=current is not None and region.id == current.id) for region in regions]
-            layer.add_rectangles(
-                [rectangle(region.voxels) for region in regions],
-                edge_color=score_colours(scores, [region.state for region in regions], limits),
-                face_color="transparent",
-                edge_width=widths,
-            )
+        corners = [rectangle(region.voxels) for region in regions]
+        scores = [min(max(region.score, limits[0]), limits[1]) for region in regions]
+        colours = score_colours(scores, [region.state for region in regions], limits)
+        if len(corners) == len(layer.data) and all(map(np.array_equal, corners, layer.data)):
+            layer.edge_color = colours  # drawing them anew takes ten times as long
+        else:
+            layer.data = []
+            if corners:
+                layer.add_rectangles(
+                    corners, edge_color=colours, face_color="transparent", edge_width=list(map(width, regions))
+                )
         layer.selected_data = set()
         layer.mode = "pan_zoom"
 
@@ -67,7 +68,7 @@ class Squares:
                 ndim=3,
                 name=session.called("suggested patches", volume),
                 face_color="transparent",
-                **session.place(volume).arguments(),
+                **session.place_to_paint(volume).arguments(),
             ),
         )
         assert isinstance(layer, Shapes)
@@ -77,7 +78,7 @@ class Squares:
         """Show the rectangles of a volume, if it has any."""
         layer = self._session.output("patches", volume)
         if layer is not None:
-            layer.visible = True
+            show(layer)
 
     # -- clicks --------------------------------------------------------------------------------------------------
 
@@ -117,7 +118,8 @@ class Squares:
         """Let the user draw one rectangle in the section on view."""
         show_sections(self._session.viewer)
         layer = self._layer(volume)
-        layer.visible = True
+        self._session.place_to_paint(volume).apply(layer)
+        show(layer)
         self._session.viewer.layers.selection.active = layer
         layer.mode = "add_rectangle"
         self._end_drawing()
@@ -140,9 +142,9 @@ class Squares:
         self._drawn(volume, box_of(corners, self._session.shape(volume)))
 
 
-def width(region: Region, *, thick: bool) -> float:
+def width(region: Region) -> float:
     """Of a patch's outline, in pixels of its volume."""
-    return max(0.5, max(region.voxels.shape) / 80) * (1.4 if thick else 1)
+    return max(0.5, max(region.voxels.shape) / 80)
 
 
 def rectangle(box: Box) -> NDArray[np.float64]:

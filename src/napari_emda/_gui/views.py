@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,14 @@ class Draft(Lazy3D):
         return np.where(inside, self._lent[tuple(local)], 0).astype(np.uint8)
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
-        return self._merged(np.asarray(self.stored[z, y, x]), _grid(z, y, x))
+        shown = np.array(self.stored[z, y, x])
+        if self._box is not None:
+            ranges = [range(part.start, part.stop, part.step or 1) for part in (z, y, x)]
+            bounds = zip(ranges, self._box.start, self._box.stop, strict=True)
+            near = tuple(slice(bisect_left(each, low), bisect_left(each, high)) for each, low, high in bounds)
+            parts = _grid(*(each[part] for each, part in zip(ranges, near, strict=True)))
+            shown[near] = self._merged(shown[near], parts)
+        return shown
 
     def _merged(self, painted: NDArray[Any], parts: tuple[NDArray[Any], ...]) -> NDArray[Any]:
         return np.where(painted == 0, self._lent_at(parts), painted).astype(np.uint8)
@@ -180,6 +188,6 @@ def _forward(part: Any, length: int) -> slice:
     return slice(index, index + 1, 1)
 
 
-def _grid(*slices: slice) -> tuple[NDArray[Any], ...]:
-    """Index arrays of slices, broadcastable against each other."""
+def _grid(*slices: slice | range) -> tuple[NDArray[Any], ...]:
+    """Index arrays of slices or ranges, broadcastable against each other."""
     return np.ix_(*(np.arange(s.start, s.stop, s.step or 1) for s in slices))
