@@ -148,6 +148,7 @@ def test_advice_comes_when_the_numbers_say_so(values, words):
 def test_the_summary_counts_patches_minutes_and_changes():
     assert summary([]) == ""
     assert summary([region(1)]) == "1 patch, 30 seconds, 10.0% of their pixels changed."
+    assert summary([region(1, seconds=1.2)]).startswith("1 patch, 1 second, ")
     done = [region(k) for k in range(12)] + [region(99, state="skipped", seconds=180.0)]
     assert summary(done) == "12 patches, 9 minutes, 10.0% of their pixels changed."
 

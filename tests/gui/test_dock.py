@@ -376,8 +376,24 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
     annotate.retrain.retrain()
     job = dock.session.runner.job
     assert (job.method, job.start_from, job.settings.steps) == ("finetune", "001-fake", 50)
+    assert dock.train.method.currentText() != "finetune"
+    for strip in (dock.train.strip, annotate.retrain.strip):
+        assert strip.what.text() == f"finetune, 50 steps, profile {job.settings.profile}, going on from 001-fake"
     assert 0 < job.settings.validations < 10  # somebody waits
     idle(qtbot, dock)
+
+
+def test_a_note_goes_with_the_next_thing_that_is_done_and_news_stay(qtbot, dock, predicted):
+    dock.session.adopt(predicted)
+    dock.annotate.start_suggesting()
+    idle(qtbot, dock)
+    news = dock.notices.text()
+    dock.annotate.deeds["next"]()
+    assert dock.notices.text() == news != ""
+    dock.annotate.deeds["partial"]()
+    assert "painted nothing" in dock.notices.text()
+    dock.annotate.deeds["next"]()
+    assert dock.notices.text() == ""
 
 
 def test_no_preview_hides_the_paint(qtbot, dock, predicted):
@@ -427,8 +443,10 @@ def test_threshold_and_smallest_object_are_live(dock, predicted):
     dock.predict.threshold.setValue(0.95)
     assert mask.data[1].sum() == 0
     dock.predict.threshold.setValue(0.5)
+    mask.visible = False  # as after coming to a patch
     dock.predict.smallest.setValue(101)
     assert mask.data[1].sum() == 0
+    assert mask.visible
     dock.predict.start.click()
     job = dock.session.runner.job
     assert isinstance(job, PredictJob)
@@ -541,11 +559,13 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     imports.labels.choose(rough)
     imports.begin.setCurrentText("the labels above")
     assert dock.annotate.patches.paint.start is rough
+    dock.annotate.patches.paint.layer("target").mode = "paint"
     imports.take.click()
     qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
     stored = np.asarray(predicted.annotations("target")[:])
     assert np.array_equal(stored, np.where(arrays[1] > 0, 2, 0))
     assert dock.annotate.retrain.go.isEnabled()
+    assert dock.session.output("annotations", "target").mode == "paint"
 
 
 def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):

@@ -85,6 +85,7 @@ class AnnotatePanel(QWidget):
         if session.project is None:
             session.say("There is no project yet: choose your layers in Data.", "note")
             return
+        session.moved_on.emit()
         self.patches.watch.beat()
         self._measure_canvas()
         with session.telling():

@@ -60,6 +60,7 @@ class Dock(QWidget):
         self._closing = self._docked = False
         self._build()
         self.session.said.connect(self.notices.show_text)
+        self.session.moved_on.connect(self.notices.clear_note)
         self.session.adopted.connect(lambda: self.show_only(self._place()))
         self.session.runner.started.connect(lambda job: self.notices.clear())
         self.session.runner.ended.connect(self._on_ended)

@@ -86,16 +86,20 @@ class ImportBox(QWidget):
             session.say(f"No target has the {shape} voxels of '{layer.name}': choose the labels of a target.", "error")
             return
         project, zero, painting = session.project, _ZERO[self.zero.currentText()], self._paint.layer(volume)
-        painting.editable = False  # nobody paints where the labels are just being written
+        mode, painting.editable = painting.mode, False  # nobody paints where the labels are just being written
+
+        def again() -> None:
+            painting.editable = True
+            painting.mode = mode  # napari takes the tools of what cannot be edited away
 
         def done(_: object) -> None:
-            painting.editable = True
+            again()
             painting.refresh()
             session.say(f"The labels of '{layer.name}' are annotations of '{volume}' now.", "done")
             session.project_changed.emit()
 
         def failed(text: str) -> None:
-            painting.editable = True
+            again()
             session.say(text, "error")
 
         self.take.setEnabled(False)

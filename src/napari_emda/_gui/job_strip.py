@@ -7,8 +7,10 @@ import time
 from qtpy.QtWidgets import QProgressBar, QWidget
 
 from napari_emda._gui.jobs import Runner
-from napari_emda._gui.parts import button, column, row
+from napari_emda._gui.parts import Sentence, button, column, row
+from napari_emda._gui.runs import in_words
 from napari_emda.events import Started, Stepped, TileDone
+from napari_emda.jobs import TrainJob
 
 
 def duration(seconds: float) -> str:
@@ -19,19 +21,23 @@ def duration(seconds: float) -> str:
 
 
 class JobStrip(QWidget):
-    """Progress of one kind of job, with the time left and the buttons that steer it; hidden while none runs."""
+    """Progress of one kind of job, with the time left and the buttons that steer it; hidden while none runs.
+
+    Of a training it says what it is: the form above may be set to another one, as while retraining.
+    """
 
     def __init__(self, runner: Runner, kind: str, *, stop: str, pause: bool = False) -> None:
         super().__init__()
         self._runner, self._kind = runner, kind
         self._first: tuple[int, float] | None = None
+        self.what = Sentence()
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         self.pause = button("Pause", "Hold the job, keeping its memory.", self._pause)
         if not pause:
             self.pause.hide()
         self.stop = button(stop, "End the job after what it is doing; what it has is kept.", self._stop)
-        column(self, self.bar, row(None, self.pause, self.stop))
+        column(self, self.what, self.bar, row(None, self.pause, self.stop))
         self.hide()
         runner.started.connect(self._on_started)
         runner.happened.connect(self._on_event)
@@ -43,6 +49,7 @@ class JobStrip(QWidget):
     def _on_started(self, job: object) -> None:
         if self._mine():
             self._first = None
+            self.what.show_text(in_words(job) if isinstance(job, TrainJob) else "")
             self.bar.setRange(0, 1)
             self.bar.setValue(0)
             self.bar.setFormat("Getting ready …")

@@ -48,7 +48,7 @@ class Notices(QFrame):
 
     def __init__(self) -> None:
         super().__init__()
-        self._text = Sentence()
+        self._text, self._tone = Sentence(), ""
         self._close = button("✕", "Dismiss", self.clear)
         self._close.setFixedWidth(24)
         row(self, self._text, (self._close, 0))
@@ -56,12 +56,18 @@ class Notices(QFrame):
 
     def show_text(self, text: str, tone: str) -> None:
         """Show a sentence until the next one comes."""
+        self._tone = tone
         self._text.show_text(text, tone)
         self.setVisible(bool(text))
 
     def clear(self) -> None:
         """Take the sentence away."""
         self.show_text("", "")
+
+    def clear_note(self) -> None:
+        """Take the sentence away if it was no more than a note."""
+        if self._tone == "note":
+            self.clear()
 
     def text(self) -> str:
         """What is shown."""

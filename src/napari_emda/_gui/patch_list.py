@@ -80,6 +80,6 @@ def progress(regions: Sequence[Region]) -> str:
     decided = sum(region.state != "suggested" for region in regions)
     audit = all(region.strategy == AUDIT for region in regions)
     then = "see the score below, or retrain" if audit else "retrain, or ask for more"
-    rest = f"all done: {then}" if decided == len(regions) else "Next (N) goes to the first one left"
+    rest = f"all done: {then}" if decided == len(regions) else "Next (N) goes to one that is left"
     what = "Audit" if audit else f"Round {regions[0].round}"
     return f"{what}: {decided} of {len(regions)} patches decided – {rest}."
