@@ -34,9 +34,10 @@ import tifffile
 from adaptation_report import Pair
 
 from napari_emda.compute import settle
+from napari_emda.data.box import Box
 from napari_emda.data.files import open_labels, write_tiff
 from napari_emda.data.phantom import SPACING, phantom
-from napari_emda.data.volume import Box, Domain
+from napari_emda.data.volume import Domain
 from napari_emda.project import Project
 
 FILES = {

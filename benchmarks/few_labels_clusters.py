@@ -12,7 +12,7 @@ from adaptation import emda
 from few_labels_data import CLASSES, Split, text
 from numpy.typing import NDArray
 
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.metrics import class_ids
 from napari_emda.project import Project
 

@@ -11,8 +11,8 @@ import tifffile
 from adaptation import GUARD
 from numpy.typing import NDArray
 
+from napari_emda.data.box import Box
 from napari_emda.data.files import write_tiff
-from napari_emda.data.volume import Box
 
 CLASSES = ("background", "structure")
 Spacing = tuple[float, float, float]

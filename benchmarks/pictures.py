@@ -24,7 +24,7 @@ from adaptation_report import Pair
 from numpy.typing import NDArray
 
 from napari_emda import checkpoint
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.predict import Predictor, predict_box
 from napari_emda.project import Project
 

@@ -26,8 +26,9 @@ from scipy.stats import spearmanr
 
 from napari_emda import checkpoint
 from napari_emda.compute import Compute
+from napari_emda.data.box import Box
 from napari_emda.data.files import open_labels
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.methods.base import Method
 from napari_emda.metrics import ScoreBoard
 from napari_emda.predict import Predictor, predict_box

@@ -19,9 +19,9 @@ from make_screenshots import Story, wait
 from qtpy.QtTest import QTest
 
 from napari_emda._gui.adapters import Placement, look_at
+from napari_emda.data.box import Box
 from napari_emda.data.files import open_labels
 from napari_emda.data.phantom import SPACING, phantom
-from napari_emda.data.volume import Box
 from napari_emda.metrics import class_ids
 
 SECTION = 8

@@ -35,9 +35,9 @@ from hands import Hands
 
 from napari_emda._gui.adapters import Placement, look_at
 from napari_emda._gui.dock import Dock, make_dock
+from napari_emda.data.box import Box
 from napari_emda.data.files import open_image, open_labels
 from napari_emda.data.phantom import SPACING, phantom
-from napari_emda.data.volume import Box
 
 SIZE = (1500, 900)
 DOCK_WIDTH = 440

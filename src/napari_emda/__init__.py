@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_emda.data.volume import IGNORE, Box, Volume
+    from napari_emda.data.box import Box
+    from napari_emda.data.volume import IGNORE, Volume
     from napari_emda.errors import DataError, EmdaError, JobError, SettingsError
     from napari_emda.predict import predict
     from napari_emda.project import Project

@@ -8,7 +8,7 @@ from typing import Any
 
 import zarr
 
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.durable import sync
 
 CHUNK = 256

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.errors import DataError
 
 

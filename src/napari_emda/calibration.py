@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_emda.data.blocks import drawn
+from napari_emda.data.box import Box
 from napari_emda.data.sampling import Place
-from napari_emda.data.volume import Box
 from napari_emda.methods.base import Finish
 from napari_emda.predict import Predictor, with_neighbours
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances_argmin_min
 
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.errors import DataError
 
 Scores = NDArray[np.float64]

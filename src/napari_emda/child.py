@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_emda import checkpoint
 from napari_emda.compute import settle
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.errors import EmdaError
 from napari_emda.events import Event, Failed, Finished, Started, Stepped
 from napari_emda.execution import execute, what_was_kept

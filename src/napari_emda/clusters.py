@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from napari_emda.data.blocks import chunk_shape, spread
+from napari_emda.data.box import Box
 from napari_emda.data.lazy import Lazy3D
-from napari_emda.data.volume import Array, Box
+from napari_emda.data.volume import Array
 from napari_emda.durable import write_text
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.metrics import class_ids

@@ -12,10 +12,11 @@ from typing import Any
 
 from napari_emda import checkpoint, selection, verdict
 from napari_emda.checkpoint import Header
+from napari_emda.data.box import Box
 from napari_emda.data.checks import check_labels
 from napari_emda.data.files import open_labels
 from napari_emda.data.grey_values import PERCENTILES
-from napari_emda.data.volume import Array, Box, Volume
+from napari_emda.data.volume import Array, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Stepped
 from napari_emda.export import export_mask, export_model, export_objects, export_probabilities, export_table

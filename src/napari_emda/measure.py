@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.blocks import block_shape, blocks
-from napari_emda.data.volume import Array, Box
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
 from napari_emda.morphology import solidity, surface

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.blocks import block_shape, blocks
-from napari_emda.data.volume import IGNORE, Array, Box
+from napari_emda.data.box import Box
+from napari_emda.data.volume import IGNORE, Array
 from napari_emda.errors import DataError
 
 LEVELS = 256

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.blocks import block_shape, blocks, chunk_shape
-from napari_emda.data.volume import Array, Box
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Array
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import TileDone, stage
 from napari_emda.instances import ObjectSettings, find_objects_in

@@ -17,9 +17,10 @@ from torch import Tensor
 from napari_emda import checkpoint
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import Statistics
 from napari_emda.data.sampling import prefetched
-from napari_emda.data.volume import Box, Domain, Resampled, Volume
+from napari_emda.data.volume import Domain, Resampled, Volume
 from napari_emda.events import Event, Saved, TileDone
 from napari_emda.nn.unet import UNet, evaluating, in_domain
 from napari_emda.settings import PredictSettings

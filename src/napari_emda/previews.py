@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Preview, Translated
 from napari_emda.methods.base import Translator
 from napari_emda.nn.unet import evaluating, in_domain

@@ -11,9 +11,10 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_emda.clusters import NamedClusters, NamedDoubt, Names, check_names, read_names, write_names
+from napari_emda.data.box import Box
 from napari_emda.data.checks import check_labels
 from napari_emda.data.files import open_labels
-from napari_emda.data.volume import Array, Box, LabelsZero, Volume
+from napari_emda.data.volume import Array, LabelsZero, Volume
 from napari_emda.deeds import DeedLog
 from napari_emda.errors import JobError
 from napari_emda.learning_curve import confusion

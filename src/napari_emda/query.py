@@ -14,7 +14,8 @@ from torch import Tensor
 
 from napari_emda import settings as base
 from napari_emda.candidates import Candidates, Pool, Scores
-from napari_emda.data.volume import Array, Box, Volume
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Array, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Suggested
 from napari_emda.look import Look

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.durable import append_line
 
 State = Literal["suggested", "accepted", "partial", "skipped", "unsure", "replaced"]

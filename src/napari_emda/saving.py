@@ -17,10 +17,11 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 
 from napari_emda.data.blocks import block_shape, blocks, chunk_shape
+from napari_emda.data.box import Box
 from napari_emda.data.files import nanometres, write_tiff
 from napari_emda.data.ngff import MARKERS
 from napari_emda.data.stored import Spacing
-from napari_emda.data.volume import Array, Box
+from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
 

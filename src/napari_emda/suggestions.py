@@ -9,7 +9,8 @@ from typing import Any
 from napari_emda import checkpoint
 from napari_emda.audit import draw
 from napari_emda.candidates import Candidates
-from napari_emda.data.volume import Array, Box, Volume
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Array, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Suggested
 from napari_emda.jobs import SuggestJob, TrainJob, read_job

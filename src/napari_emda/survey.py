@@ -14,8 +14,9 @@ from torch import Tensor
 
 from napari_emda.candidates import Candidates, Embeddings, Scores
 from napari_emda.data.blocks import block_shape, blocks
+from napari_emda.data.box import Box
 from napari_emda.data.sampling import prefetched
-from napari_emda.data.volume import Array, Box, Resampled, Volume
+from napari_emda.data.volume import Array, Resampled, Volume
 from napari_emda.events import Event, TileDone
 from napari_emda.look import Look
 from napari_emda.predict import CHUNK, Predictor, to_bytes

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import Statistics
-from napari_emda.data.volume import Box, Resampled, interval_weights
+from napari_emda.data.volume import Resampled, interval_weights
 from napari_emda.errors import DataError
 from napari_emda.nn.unet import UNet
 from napari_emda.settings import PredictSettings

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
 from napari_emda.data.blocks import spread
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import Statistics
-from napari_emda.data.volume import Box, Resampled, Volume
+from napari_emda.data.volume import Resampled, Volume
 from napari_emda.metrics import class_ids
 from napari_emda.morphology import Prior, composite, disagreement, doubt, mismatch, objects_in, solidity_gap
 from napari_emda.nn.unet import UNet

@@ -12,7 +12,8 @@ import zarr
 from napari_emda.candidates import Candidates, Pool
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
 from napari_emda.events import Notice, Suggested
 from napari_emda.nn.unet import UNet, norms

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.deeds import Deed, DeedLog
 from napari_emda.project import Project
 from napari_emda.regions import Region

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_emda import checkpoint
+from napari_emda.data.box import Box
 from napari_emda.data.fraction import TILE, labelled_fraction
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.execution import execute
 from napari_emda.jobs import TrainJob
 from napari_emda.methods.base import methods

@@ -14,9 +14,10 @@ from test_checkpoint import rewritten
 from napari_emda import checkpoint, execution
 from napari_emda.cli import main
 from napari_emda.compute import Compute
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import Statistics, measure
 from napari_emda.data.sampling import PatchSampler
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, JobError
 from napari_emda.events import Saved
 from napari_emda.execution import execute

@@ -13,7 +13,8 @@ from skimage.util import view_as_windows
 from sklearn.metrics import confusion_matrix, mutual_info_score
 
 from napari_emda import checkpoint
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Notice
 from napari_emda.execution import execute

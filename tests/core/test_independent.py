@@ -17,9 +17,9 @@ from test_calibration import normal, predictor, target
 
 from napari_emda.calibration import WEIGHT, Probe, calibrate
 from napari_emda.cli import main
+from napari_emda.data.box import Box
 from napari_emda.data.files import open_image
 from napari_emda.data.sampling import PatchSampler
-from napari_emda.data.volume import Box
 from napari_emda.events import Suggested
 from napari_emda.export import export_objects, export_table
 from napari_emda.instances import find_objects

@@ -21,7 +21,8 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import binary_average_precision, binary_jaccard_index
 
-from napari_emda.data.volume import IGNORE, Box
+from napari_emda.data.box import Box
+from napari_emda.data.volume import IGNORE
 from napari_emda.errors import DataError
 from napari_emda.metrics import Histograms, ScoreBoard, class_ids, score_volume
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import PERCENTILES, measure
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved
 from napari_emda.export import export_model

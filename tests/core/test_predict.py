@@ -18,8 +18,9 @@ from torch import nn
 
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import Statistics
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
 from napari_emda.events import Saved, TileDone
 from napari_emda.nn.unet import UNet, in_domain, norms

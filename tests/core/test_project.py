@@ -15,8 +15,9 @@ import zarr
 from sklearn.metrics import confusion_matrix
 
 from napari_emda import project_folder
+from napari_emda.data.box import Box
 from napari_emda.data.sampling import PatchSampler
-from napari_emda.data.volume import IGNORE, Box
+from napari_emda.data.volume import IGNORE
 from napari_emda.errors import DataError, JobError
 from napari_emda.project import Project
 from napari_emda.regions import Region

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_emda.candidates import Candidates, Pool, distances_to
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, JobError
 from napari_emda.events import Notice, Suggested
 from napari_emda.query import choose, strategies, suggest

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from skimage.transform import downscale_local_mean
 
+from napari_emda.data.box import Box
 from napari_emda.data.sampling import PatchSampler, prefetched
-from napari_emda.data.volume import IGNORE, Box, Volume
+from napari_emda.data.volume import IGNORE, Volume
 from napari_emda.errors import DataError
 
 SPACING = (50.0, 4.0, 4.0)

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_emda.data.box import Box
 from napari_emda.data.sampling import PatchSampler
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 
 PATCH = 32
 

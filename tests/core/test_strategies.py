@@ -15,8 +15,9 @@ from sklearn.metrics import pairwise_distances, pairwise_distances_argmin
 from napari_emda.candidates import Candidates, Pool
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import Statistics
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Suggested
 from napari_emda.execution import execute

@@ -10,8 +10,9 @@ from sklearn.metrics import mean_squared_error
 from sklearn.preprocessing import normalize
 
 from napari_emda.data.augment import Augmentation
+from napari_emda.data.box import Box
 from napari_emda.data.sampling import Patches
-from napari_emda.data.volume import IGNORE, Box
+from napari_emda.data.volume import IGNORE
 from napari_emda.events import Preview, Translated
 from napari_emda.methods.base import Context, methods
 from napari_emda.nn.discriminators import PatchDiscriminator, least_squares

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.errors import JobError
 from napari_emda.events import Suggested
 from napari_emda.execution import execute

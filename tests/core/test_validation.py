@@ -15,8 +15,9 @@ from torch import nn
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
 from napari_emda.data.blocks import spread
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import Statistics
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.settings import TrainSettings
 from napari_emda.validation import TILES, Validator, source_priors, tile_side, validation_steps
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.transform import downscale_local_mean
 
-from napari_emda.data.volume import IGNORE, Box, Volume, common_pixel_size
+from napari_emda.data.box import Box
+from napari_emda.data.volume import IGNORE, Volume, common_pixel_size
 from napari_emda.errors import DataError
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)

@@ -17,8 +17,8 @@ from napari_emda._gui.adapters import (
     section_on_view,
     spacing_of,
 )
+from napari_emda.data.box import Box
 from napari_emda.data.files import write_tiff
-from napari_emda.data.volume import Box
 from napari_emda.errors import DataError
 
 IMAGE = np.zeros((8, 40, 30), np.uint8)

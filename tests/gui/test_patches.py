@@ -15,7 +15,7 @@ from napari_emda._gui.patches import Patches
 from napari_emda._gui.results import show_classes
 from napari_emda._gui.stopwatch import Stopwatch
 from napari_emda._gui.views import Draft
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.project import Project
 
 REGIONS = [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from napari.layers import Labels
 
 from napari_emda._gui.views import ClassProbability, Draft, Mask, classify, drop_small
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 
 SHAPE = (3, 20, 24)
 

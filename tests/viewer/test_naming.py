@@ -15,8 +15,8 @@ from fake import clusters_of, fake_command, methods_command
 
 from napari_emda._gui.adapters import look_at
 from napari_emda._gui.dock import Dock
+from napari_emda.data.box import Box
 from napari_emda.data.phantom import phantom
-from napari_emda.data.volume import Box
 from napari_emda.project import Project
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 
+from napari_emda.data.box import Box
 from napari_emda.data.files import open_image
 from napari_emda.data.lazy import AxisView
 from napari_emda.data.stored import nanometres
-from napari_emda.data.volume import Array, Box
+from napari_emda.data.volume import Array
 from napari_emda.errors import DataError, EmdaError
 
 Triple = tuple[float, float, float]

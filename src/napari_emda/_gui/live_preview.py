@@ -10,7 +10,7 @@ from napari.utils.colormaps import Colormap
 
 from napari_emda._gui.palette import class_colour, cluster_colours
 from napari_emda._gui.session import Session
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.events import Preview
 from napari_emda.metrics import class_ids
 

@@ -14,7 +14,7 @@ from napari_emda._gui.paint import Bytes, Paint
 from napari_emda._gui.session import Session
 from napari_emda._gui.squares import SMALLEST, Squares
 from napari_emda._gui.stopwatch import Stopwatch
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.deeds import Deed
 from napari_emda.project import Project
 from napari_emda.regions import IMPORTED, Region, State, latest_round

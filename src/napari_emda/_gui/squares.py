@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_emda._gui.adapters import show, show_sections
 from napari_emda._gui.palette import score_colours
 from napari_emda._gui.session import Session
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.regions import IMPORTED, Region
 
 SMALLEST = 8

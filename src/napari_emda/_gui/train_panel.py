@@ -16,7 +16,7 @@ from napari_emda._gui.live_preview import show_preview
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
 from napari_emda._gui.session import Session, in_short
 from napari_emda._gui.translations import show_translation
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.events import Failed, Finished, Preview, Started, Stepped, Translated, Validated
 from napari_emda.jobs import TrainJob
 from napari_emda.settings import PROFILES, TrainSettings

@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_emda._gui.session import Session
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 from napari_emda.events import Translated
 
 _NAMES = ("preview original look", "preview translated look")

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from skimage.measure import label
 
+from napari_emda.data.box import Box
 from napari_emda.data.lazy import Lazy3D
-from napari_emda.data.volume import Array, Box
+from napari_emda.data.volume import Array
 from napari_emda.metrics import class_ids
 
 

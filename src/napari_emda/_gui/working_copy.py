@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from napari_emda.data.volume import Box
+from napari_emda.data.box import Box
 
 _MOST = 64
 """Chunks that are held; more than a brush can touch."""

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from napari_emda.data.volume import Array, Box
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Array
 
 BLOCK_VOXELS = 2**22
 """Voxels that a block holds at most, unless a single chunk of the file is larger."""

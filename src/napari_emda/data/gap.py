@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, gaussian_laplace
 
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import in_range, section_range
-from napari_emda.data.volume import Box, Resampled, Volume, common_pixel_size
+from napari_emda.data.volume import Resampled, Volume, common_pixel_size
 
 _WINDOWS = 8
 _SIDE = 256

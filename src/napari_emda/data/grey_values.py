@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.blocks import spread
-from napari_emda.data.volume import Box, Resampled
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Resampled
 from napari_emda.errors import DataError
 
 QUANTILES = 513

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_emda.data.box import Box
 from napari_emda.data.grey_values import Statistics, measure
-from napari_emda.data.volume import IGNORE, Box, Domain, Resampled, Volume, common_pixel_size
+from napari_emda.data.volume import IGNORE, Domain, Resampled, Volume, common_pixel_size
 from napari_emda.errors import DataError
 
 MEMORY = 2 * 2**30

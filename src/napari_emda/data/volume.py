@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_emda.errors import DataError
+from napari_emda.data.box import Box
 
 IGNORE = 255
 """Class id of a voxel at which nobody looked; every loss and score skips it. In tensors only, never on disk."""
@@ -33,83 +33,6 @@ class Array(Protocol):
         ...
 
     def __getitem__(self, key: Any, /) -> Any: ...
-
-
-@dataclass(frozen=True, order=True)
-class Box:
-    """A half-open box of voxels: ``start`` and ``stop`` as (z, y, x)."""
-
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
-
-    @classmethod
-    def whole(cls, shape: tuple[int, ...]) -> Box:
-        """The box of a whole (z, y, x) array."""
-        return cls((0, 0, 0), (shape[0], shape[1], shape[2]))
-
-    @classmethod
-    def parse(cls, text: str, shape: tuple[int, ...]) -> Box:
-        """Read ``z0:z1,y0:y1,x0:x1``; an empty end is the volume's. DataError when it is none or leaves the volume."""
-        try:
-            parts = [part.split(":") for part in (text or ":,:,:").split(",")]
-            (a, b), (c, d), (e, f) = parts
-            start = tuple(int(v) if v.strip() else 0 for v in (a, c, e))
-            stop = tuple(int(v) if v.strip() else n for v, n in zip((b, d, f), shape, strict=True))
-        except ValueError:
-            raise DataError(f"'{text}' is not a box: write z0:z1,y0:y1,x0:x1 in voxels.") from None
-        if any(not 0 <= a < b <= n for a, b, n in zip(start, stop, shape, strict=True)):
-            whole = cls.whole(shape)
-            raise DataError(f"The box {text} does not lie in the volume: choose one inside {whole}.")
-        return cls(start, stop)  # type: ignore[arg-type]
-
-    @classmethod
-    def from_bounds(cls, bounds: tuple[int, ...] | list[int]) -> Box:
-        """From z0, z1, y0, y1, x0, x1."""
-        z0, z1, y0, y1, x0, x1 = bounds
-        return cls((z0, y0, x0), (z1, y1, x1))
-
-    @property
-    def bounds(self) -> tuple[int, int, int, int, int, int]:
-        """z0, z1, y0, y1, x0, x1."""
-        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
-        return z0, z1, y0, y1, x0, x1
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along z, y, x."""
-        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
-        return z1 - z0, y1 - y0, x1 - x0
-
-    @property
-    def size(self) -> int:
-        """Number of voxels."""
-        return math.prod(self.shape)
-
-    @property
-    def slices(self) -> tuple[slice, slice, slice]:
-        """For indexing an array."""
-        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
-        return z, y, x
-
-    def clip(self, shape: tuple[int, ...]) -> Box:
-        """The part inside an array of this shape (may be empty)."""
-        start = tuple(min(max(a, 0), n) for a, n in zip(self.start, shape, strict=True))
-        stop = tuple(min(max(b, 0), n) for b, n in zip(self.stop, shape, strict=True))
-        return Box(start, stop)  # type: ignore[arg-type]
-
-    def clip_to(self, other: Box) -> Box:
-        """The part inside another box (may be empty)."""
-        start = tuple(min(max(a, c), d) for a, c, d in zip(self.start, other.start, other.stop, strict=True))
-        stop = tuple(min(max(b, c), d) for b, c, d in zip(self.stop, other.start, other.stop, strict=True))
-        return Box(start, stop)  # type: ignore[arg-type]
-
-    def overlaps(self, other: Box) -> bool:
-        """Whether the two share a voxel."""
-        pairs = zip(self.start, self.stop, other.start, other.stop, strict=True)
-        return all(a < d and c < b for a, b, c, d in pairs)
-
-    def __str__(self) -> str:
-        return ",".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
 
 
 def _padding(box: Box, inside: Box) -> list[tuple[int, int]]:

@@ -6,9 +6,10 @@ from pydantic import Field
 from torch import Tensor
 
 from napari_emda import settings as base
+from napari_emda.data.box import Box
 from napari_emda.data.fraction import labelled_fraction
 from napari_emda.data.sampling import Batch
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.methods.base import Averaging, Finish, Method, methods
 
 
