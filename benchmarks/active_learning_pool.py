@@ -16,8 +16,9 @@ from adaptation import FILES, GUARD, binned
 from napari_emda.candidates import Candidates, Pool
 from napari_emda.checkpoint import Header
 from napari_emda.compute import Compute
+from napari_emda.data.box import Box
 from napari_emda.data.sampling import PatchSampler
-from napari_emda.data.volume import Box, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.methods.base import Context, Method
 from napari_emda.metrics import score_volume
 from napari_emda.predict import Prediction, Predictor, predict
