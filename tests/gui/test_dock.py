@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import psutil
 import pytest
+import zarr
 from fake import fake_command, methods_command
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
@@ -190,6 +191,21 @@ def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, pr
     assert dock.annotate.list.count() == 1
     assert dock.drawers["Annotate"].isExpanded()
     assert [layer.name for layer in dock.data.source.layers()] == ["source", "target"]
+
+
+def test_no_prediction_lies_over_another_volume(qtbot, dock, predicted, arrays):
+    predicted.add_volume(predicted.store("more", arrays[0][:3]), "target", name="more", spacing=(30, 9, 9))
+    values = np.full((1, 3, *arrays[0].shape[1:]), 200, np.uint8)
+    zarr.create_array(predicted.folder / "runs" / "001-fake" / "probabilities.zarr" / "more", data=values)
+    dock.session.adopt(predicted)
+    layers = dock.session.viewer.layers
+    assert {layer.name for layer in layers if layer.visible} == {"target", "mask target"}
+    assert {"probability of mitochondria target", "probability of mitochondria more"} < {each.name for each in layers}
+    dock.predict.volume.setCurrentText("more")
+    dock.predict.predict()
+    idle(qtbot, dock)
+    assert {layer.name for layer in layers if layer.visible} == {"more", "mask more"}
+    assert dock.session.viewer.scene.camera.center[1:] == pytest.approx((23.5 * 9, 19.5 * 9))
 
 
 # -- train -------------------------------------------------------------------------------------------------------

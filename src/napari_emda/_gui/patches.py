@@ -135,7 +135,7 @@ class Patches:
             self.leave()
             self.paint.look_again(self.volume())
             self.changed.emit()
-            self._session.say("All patches of this round are decided: retrain, or ask for more.", "done")
+            self._session.say("All patches of this round are decided: retrain, or ask for more.", "note")
         else:
             self.go(wanted)
 

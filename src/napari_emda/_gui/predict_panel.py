@@ -8,12 +8,13 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 
 from napari_emda._gui import runs
-from napari_emda._gui.adapters import section_on_view, show
+from napari_emda._gui.adapters import look_at, section_on_view, show
 from napari_emda._gui.forms import SettingsForm
 from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
 from napari_emda._gui.results import roles, show_classes, show_clusters, shown_already
 from napari_emda._gui.session import Session
+from napari_emda.data.box import Box
 from napari_emda.events import Finished, Started, TileDone
 from napari_emda.jobs import PredictJob
 from napari_emda.project import Project
@@ -120,6 +121,7 @@ class PredictPanel(QWidget):
             return
         assert project is not None
         with self._session.telling():
+            self._bring_on_view(self.volume.currentText())
             self._session.start(
                 PredictJob(
                     project=str(project.folder),
@@ -129,6 +131,16 @@ class PredictPanel(QWidget):
                     settings=PredictSettings.parse(self.form.values()),
                 )
             )
+
+    def _bring_on_view(self, volume: str) -> None:
+        """Show the volume whose prediction is about to appear, unless a patch is on view."""
+        session, image = self._session, self._session.image(volume)
+        if session.annotating or image is None or image.visible:
+            return
+        session.show_only(volume)
+        place, shape = session.place(volume), session.shape(volume)
+        z = section_on_view(session.viewer, place, shape).start[0]
+        look_at(session.viewer, place, Box((z, 0, 0), (z + 1, *shape[1:])))
 
     # -- layers --------------------------------------------------------------------------------------------------
 

@@ -25,10 +25,16 @@ def shown_already(session: Session, run: str, volume: str) -> bool:
     return any(layer is not None and layer.metadata.get("run") == run for layer in layers)
 
 
+def _wanted(session: Session, volume: str) -> bool:
+    """Whether what lies over a volume is to be seen: not while paint is beneath it, nor over another volume."""
+    image = session.image(volume)
+    return not session.annotating and (image is None or image.visible)
+
+
 def show_classes(session: Session, run: str, volume: str) -> None:
     """Show a run's probabilities (hidden at first) and the mask that follows from them; nothing for clusters alone.
 
-    The mask is hidden, too, while a patch is annotated: it would lie over the paint in the same colours.
+    The mask is hidden, too, while its volume is, or a patch is annotated: it has the colours of the paint.
     """
     project = session.project
     assert project is not None
@@ -46,7 +52,7 @@ def show_classes(session: Session, run: str, volume: str) -> None:
             partial(
                 Image,
                 ClassProbability(stored, index),
-                name=f"probability of {name}",
+                name=session.called(f"probability of {name}", volume),
                 colormap=colour,
                 visible=False,
                 blending="additive",
@@ -63,7 +69,7 @@ def show_classes(session: Session, run: str, volume: str) -> None:
         opacity=0.5,
         colormap=mask_colours(project.classes),
         multiscale=False,
-        visible=not session.annotating,
+        visible=_wanted(session, volume),
         metadata={"run": run},
         **where,
     )
@@ -86,7 +92,7 @@ def show_clusters(session: Session, run: str, volume: str) -> None:
         opacity=0.4,
         colormap=cluster_colours(stored.shape[0]),
         multiscale=False,
-        visible=not session.annotating,
+        visible=_wanted(session, volume),
         metadata={"run": run},
         **session.place(volume).arguments(),
     )
