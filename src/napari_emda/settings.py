@@ -18,7 +18,7 @@ class Settings(BaseModel):
     """Base of all settings: flat, frozen, unknown keys forbidden, every number bounded.
 
     A field's description is its tooltip and its line in the documentation; ``json_schema_extra={"advanced": True}``
-    puts it under *Advanced* in the form, ``"step"`` is the step of its spin box.
+    puts it under *Advanced* in the form, ``"step"`` is the step of its spin box, ``"unit"`` is shown beside its name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
@@ -292,7 +292,7 @@ class QuerySettings(Settings):
         ge=16,
         le=2048,
         description="Side of a suggested patch, in pixels of the target.",
-        json_schema_extra={"step": 16},
+        json_schema_extra={"step": 16, "unit": "pixels"},
     )
     box: str = Field(
         "",

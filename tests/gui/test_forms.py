@@ -48,6 +48,11 @@ def test_a_profile_goes_through_the_form_unchanged(qapp, profile):
     assert TrainSettings.parse(form.values()) == wanted
 
 
+def test_a_unit_stands_beside_the_name(qapp):
+    form = SettingsForm(QuerySettings.model_json_schema())
+    assert [form[name].label for name in ("count", "patch")] == ["count", "patch (pixels)"]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_field_has_a_tooltip_and_every_number_limits(qapp, model):
     for field in fields(model.model_json_schema()):

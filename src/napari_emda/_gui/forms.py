@@ -28,11 +28,12 @@ class Field:
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
+    unit: str = ""
 
     @property
     def label(self) -> str:
-        """The name in words."""
-        return self.name.replace("_", " ")
+        """The name in words, with the unit."""
+        return self.name.replace("_", " ") + (f" ({self.unit})" if self.unit else "")
 
     @property
     def decimals(self) -> int:
@@ -77,6 +78,7 @@ def _field(name: str, entry: Mapping[str, Any]) -> Field:
         low,
         high,
         step,
+        entry.get("unit", ""),
     )
 
 
