@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
+from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
 
 
@@ -19,6 +20,16 @@ def _free_tiles(shape: tuple[int, int, int], patch: int, annotated: Sequence[Box
         (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
         free[z0:z1, y0 // patch : -(-y1 // patch), x0 // patch : -(-x1 // patch)] = False
     return np.argwhere(free)
+
+
+def painted(volume: Volume, patch: int) -> list[Box]:
+    """The tiles of a volume in which anything is annotated, however it came there."""
+    tiles: set[tuple[int, ...]] = set()
+    for chunk in volume.annotated:
+        assert volume.annotations is not None
+        voxels = np.argwhere(np.asarray(volume.annotations[chunk.slices])) + chunk.start
+        tiles.update(map(tuple, np.unique(voxels // (1, patch, patch), axis=0).tolist()))
+    return [Box((z, y * patch, x * patch), (z + 1, (y + 1) * patch, (x + 1) * patch)) for z, y, x in sorted(tiles)]
 
 
 def draw(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_emda import checkpoint
-from napari_emda.audit import draw
+from napari_emda.audit import draw, painted
 from napari_emda.candidates import Candidates
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Array, Volume
@@ -57,7 +57,8 @@ def suggestions(job: SuggestJob) -> Iterator[Event]:
     yield Suggested(regions)
     result = {"run": folder.name if asks_model else None, "strategy": name, "regions": list(regions)}
     how = "drawn by lot" if name in (AUDIT, "random") else f"suggested by {name}"
-    yield Finished("done", f"{len(regions)} patches are {how}.", result)
+    many = "1 patch is" if len(regions) == 1 else f"{len(regions)} patches are"
+    yield Finished("done", f"{many} {how}.", result)
 
 
 def _ranked(
@@ -121,7 +122,7 @@ def _decided(project: Project, volume: str) -> list[Box]:
 
 def _drawn(project: Project, volumes: list[Volume], settings: QuerySettings) -> Regions:
     """The patches of an audit; another round draws another lot."""
-    annotated = {v.name: _decided(project, v.name) for v in volumes}
+    annotated = {v.name: [*_decided(project, v.name), *painted(v, settings.patch)] for v in volumes}
     shapes = {volume.name: volume.shape for volume in volumes}
     lot = draw(shapes, annotated, patch=settings.patch, count=settings.count, seed=settings.seed + project.round)
     return tuple({"volume": name, "box": str(box), "score": 0.0} for name, box in lot)

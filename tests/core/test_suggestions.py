@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from napari_emda.data.box import Box
@@ -86,6 +87,15 @@ def test_another_round_draws_another_lot(two_targets):
     assert first == ask(two_targets, audit=True)
     two_targets.suggest(first, "audit", "")
     assert first != ask(two_targets, audit=True)
+
+
+def test_an_audit_draws_no_patch_that_training_has_seen_a_voxel_of(project, phantoms):
+    labels = phantoms["target"][1].copy()
+    labels[:, 40:] = 0  # imported where somebody looked; the rest is open
+    project.import_labels(labels, "target")
+    drawn = [Box.parse(region["box"], labels.shape) for region in ask(project, audit=True, count=1000)]
+    tiles = (labels.reshape(4, 6, 16, 6, 16) > 0).any((2, 4))
+    assert sorted(box.start for box in drawn) == [(z, 16 * y, 16 * x) for z, y, x in np.argwhere(~tiles).tolist()]
 
 
 def test_imported_labels_that_leave_voxels_open_do_not_end_the_questions(project, phantoms):
