@@ -48,7 +48,7 @@ class _Plot(pg.PlotWidget):  # type: ignore[misc]
         self._item.layout.setContentsMargins(0, 2, 4, 8)
         for side in ("left", "bottom"):
             self._item.getAxis(side).enableAutoSIPrefix(False)
-        self._item.getAxis("left").setWidth(46)  # so that steps lie below each other in plots below each other
+        self._item.getAxis("left").setWidth(58)  # so that steps lie below each other in plots below each other
         self._item.showGrid(x=False, y=True, alpha=0.2)
         self._item.setMouseEnabled(x=False, y=False)
 
