@@ -5,7 +5,8 @@ picks from a pool of random ones; the network goes on from the round before. Ful
 scores are the negative control.
 
 *product*: from an adapted model (VNC to Lucchi and back), rounds of 5 patches by the commands' own jobs, with the
-pixels that an annotator has to paint, from the model's answer and from nothing.
+pixels that an annotator has to paint, from the model's answer and from nothing. *known errors* asks for the patches
+with most wrong pixels, which only the labels can tell: the bound of what seeking errors can bring.
 
 Learning happens in the upper half of the rows, scoring in the lower, 16 rows between (64 voxels before binning).
 
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from active_learning_pool import CEILING, CONTROL, FULL, SHRUNK, pool_cell, volume_of
-from active_learning_product import product_cell
+from active_learning_product import KNOWN, product_cell
 from active_learning_report import Curve, tables, write_page
 from adaptation import PROTOCOLS, REAL, binned
 
@@ -61,7 +62,7 @@ def cells(arguments: argparse.Namespace) -> list[Cell]:
             [pair[:1] for pair in REAL],
         )
     else:
-        names, data = [CEILING, "random", QuerySettings().strategy, "coverage"], [*REAL]
+        names, data = [CEILING, "random", QuerySettings().strategy, "coverage", KNOWN], [*REAL]
     wanted = [Cell(where, name, seed) for seed in range(arguments.seeds) for where in data for name in names]
     return [cell for cell in wanted if not arguments.strategies or cell.strategy in arguments.strategies.split(",")]
 

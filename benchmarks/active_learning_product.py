@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from adaptation import GUARD, PROTOCOLS, binned
 
+from napari_emda.candidates import Candidates
 from napari_emda.events import Finished
 from napari_emda.execution import execute
 from napari_emda.jobs import AnyJob, ScoreJob, SuggestJob, TrainJob
+from napari_emda.metrics import class_ids
 from napari_emda.project import Project
+from napari_emda.query import choose, pool_of, strategies
 from napari_emda.settings import QuerySettings, TrainSettings
+from napari_emda.survey import Findings, means_of
 
 CLASSES = ("background", "mitochondria")
 CEILING, COUNT, ROUNDS, PATCH = "full supervision", 5, 8, 64
 P2 = PROTOCOLS["p2"]
 METHOD, STEPS, ROUND_STEPS = "auto", P2.steps, 100
+KNOWN = "known errors"
+"""The patches with most wrong pixels, by the labels that nobody has: the bound of strategies that seek errors."""
 
 
 def carried_out(job: AnyJob) -> dict[str, Any]:
@@ -60,16 +67,32 @@ class Story:
 
     def annotate(self, run: str, strategy: str, number: int) -> tuple[int, int]:
         """A round; returns the pixels to paint from the model's answer and from nothing."""
-        query = QuerySettings(
-            strategy=strategy, count=COUNT, patch=PATCH, box=self.upper, seed=self.seed + 1000 * number
-        )
+        base = "entropy" if strategy == KNOWN else strategy
+        query = QuerySettings(strategy=base, count=COUNT, patch=PATCH, box=self.upper, seed=self.seed + 1000 * number)
         found = carried_out(SuggestJob(project=str(self.project.folder), run=run, volume="target", settings=query))
-        self.project.suggest(found["regions"], strategy, run)
-        regions = self.project.annotate_from(self.truth, "target")
+        regions = self.most_wrong(run, query) if strategy == KNOWN else found["regions"]
+        self.project.suggest(regions, strategy, run)
+        annotated = self.project.annotate_from(self.truth, "target")
         painted = self.project.annotations("target")
         assert painted is not None
-        from_nothing = sum(int((np.asarray(painted[region.voxels.slices]) > 1).sum()) for region in regions)
-        return sum(region.changed for region in regions), from_nothing
+        from_nothing = sum(int((np.asarray(painted[region.voxels.slices]) > 1).sum()) for region in annotated)
+        return sum(region.changed for region in annotated), from_nothing
+
+    def most_wrong(self, run: str, query: QuerySettings) -> list[dict[str, Any]]:
+        """Chosen as by a strategy, but by the share of pixels in which the run's prediction differs from the labels."""
+        stored = self.project.probabilities(run, "target")
+        assert stored is not None
+        wrong = class_ids(np.asarray(stored[:])) != (tifffile.imread(self.truth) > 0)
+        shape = self.project.volume("target").shape
+        candidates = Candidates.of(shape, query.patch, box=query.box, limit=query.positions, seed=query.seed)
+        seen = [region.voxels for region in self.project.regions() if region.decided]
+        findings = Findings(means_of(255 * wrong.astype(np.uint8), candidates), None)
+        pool = pool_of(
+            candidates, findings, query.count, sections=query.section_distance, seed=query.seed, excluded=seen
+        )
+        entropy = strategies["entropy"]
+        picks = choose(entropy(entropy.Settings()), pool)
+        return [{"volume": "target", "box": str(candidates.box(index)), "score": score} for index, score in picks]
 
 
 def story(data: Path, work: Path, pair: tuple[str, str], folder: Path, seed: int, *, ceiling: bool = False) -> Story:
