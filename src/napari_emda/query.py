@@ -160,11 +160,13 @@ def suggest(
         findings = yield from examine(
             predictor, volume, strategy, settings, folder, candidates, excluded, earlier, entropy
         )
-    for sections in (settings.section_distance if volume.depth else 0, 0):
+    sections = settings.section_distance if volume.depth else 0
+    while True:
         pool = pool_of(candidates, findings, settings.count, sections=sections, seed=settings.seed, excluded=excluded)
         picks = choose(strategy, pool, settings.by_lot)
-        if len(picks) == settings.count:
+        if len(picks) == settings.count or not sections:
             break
+        sections //= 2
     if len(picks) < settings.count:
         yield Notice(
             f"Only {len(picks)} patches of {settings.patch} pixels are left that were not annotated or skipped, "

@@ -246,6 +246,16 @@ def test_sections_move_closer_when_there_are_too_few_patches(tmp_path):
     assert "16 were asked for" in notices[0]
 
 
+def test_sections_move_no_closer_than_they_must(tmp_path):
+    """Of eight sections with one position each, three that have four sections between do not exist."""
+    for seed in range(20):
+        boxes, notices = suggested(tmp_path, (8, 16, 16), count=3, section_distance=4, seed=seed)
+        sections = sorted(Box.parse(box, (8, 16, 16)).start[0] for box in boxes)
+        assert len(boxes) == 3
+        assert not notices
+        assert np.diff(sections).min() >= 2
+
+
 def test_all_annotated_leaves_nothing_and_says_so(tmp_path):
     boxes, notices = suggested(tmp_path, excluded=[Box.whole((4, 64, 64))])
     assert boxes == []
