@@ -196,6 +196,12 @@ def test_a_whole_label_image_is_taken_as_annotations(trained, phantom_files, pha
     np.testing.assert_array_equal(stored, np.where(phantoms["target"][1] > 0, 2, 0))
 
 
+def test_labels_of_many_values_are_taken_for_objects_and_that_is_said(trained, phantom_files):
+    status, _, err = call("annotate", trained, "--from", phantom_files["target", "image"], "--regions", "all")
+    assert status == 0
+    assert "different values, and all above 0 count as 'mitochondria'" in err
+
+
 def test_suggestions_go_to_other_places_once_annotated(trained, phantom_files):
     first = answer("suggest", trained, "--patch", 32)["regions"]
     answer("annotate", trained, "--from", phantom_files["target", "labels"])

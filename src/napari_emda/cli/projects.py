@@ -19,6 +19,7 @@ from napari_emda.cli.console import (
     carry_out,
     table,
 )
+from napari_emda.data.checks import check_labels, values_notices
 from napari_emda.data.files import open_labels
 from napari_emda.errors import JobError
 from napari_emda.jobs import ExportJob, PredictJob, SuggestJob
@@ -138,7 +139,7 @@ def annotate(
         if value not in allowed:
             raise JobError(f"'{value}' is not known here: choose {allowed[0]} or {allowed[1]}.")
     with Project.open(project, exclusive=True) as opened:
-        name = volume or opened.target().name
+        name, classes = volume or opened.target().name, opened.classes
         if regions == "all":
             meaning: LabelsZero = "background" if zero == "background" else "unannotated"
             taken = [opened.import_labels(open_labels(labels).array, name, meaning)]
@@ -149,6 +150,9 @@ def annotate(
         others = sorted({region.volume for region in known if region.state == "suggested"})
         remedy = f"name {' or '.join(others)} with --volume" if others else "run 'napari-emda suggest' first"
         raise JobError(f"No patch of '{name}' is open for annotation: {remedy}.")
+    array = open_labels(labels).array
+    for notice in values_notices(labels.name, check_labels(name, array, array.shape, len(classes)), classes):
+        typer.echo(notice, err=True)
     curve = rounds(known)
     result = {
         "annotated": [region.model_dump(mode="json") for region in taken],

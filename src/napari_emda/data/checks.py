@@ -109,13 +109,17 @@ def _check_source(
         )
     _check_file(source[0], image, spacing)
     values = check_labels(Path(source[0]).name, labels.array, image.array.shape, len(classes))
-    if len(classes) == 2 and len(values) > 2:
-        return [
-            f"The labels {Path(source[1]).name} hold {len(values)} different values, and all above 0 count as "
-            f"'{classes[1]}': name more classes with --classes if they are classes, and choose another file if they "
-            "are grey values."
-        ]
-    return []
+    return values_notices(Path(source[1]).name, values, classes)
+
+
+def values_notices(name: str, values: Sequence[int], classes: Sequence[str]) -> list[str]:
+    """What the user should know of the values of a label image (see `check_labels`), a sentence each."""
+    if len(classes) != 2 or len(values) <= 2:
+        return []
+    return [
+        f"The labels {name} hold {len(values)} different values, and all above 0 count as '{classes[1]}': name more "
+        "classes with --classes if they are classes, and choose another file if they are grey values."
+    ]
 
 
 def _check_file(path: str | Path, stored: Stored, spacing: tuple[float, float, float] | None) -> None:
