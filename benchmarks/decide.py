@@ -1,0 +1,102 @@
+"""How long *Done* takes in a large volume: from the key to the next patch ready to be painted, all on disk before.
+
+    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/decide.py
+
+A volume of 50 sections of 2048 x 2048 pixels with a prediction (random squares), three earlier rounds of 20 patches. Of
+each patch of the fourth round something is painted with the mouse, then *Done* is called. Prints median and largest
+time in the viewer's thread, and the time until the canvas is drawn; fails when the median is over the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import napari
+import numpy as np
+import zarr
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viewer"))
+
+from hands import Hands
+
+from napari_emda._gui.dock import make_dock
+from napari_emda.project import Project
+
+SHAPE = (50, 2048, 2048)
+RUN = "001-random"
+PATCHES, SIDE = 20, 128
+SPACING = (50.0, 5.0, 5.0)
+
+
+def make(folder: Path, lot: np.random.Generator) -> None:
+    """A project with a prediction and three rounds of annotated patches."""
+    with Project.create(folder, ("background", "mitochondria")) as project:
+        image = lot.integers(0, 256, SHAPE).astype(np.uint8)
+        project.add_volume(project.store("target", image), "target", name="target", spacing=SPACING)
+        run = project.folder / "runs" / RUN
+        run.mkdir(parents=True)
+        (run / "checkpoint.safetensors").touch()
+        squares = np.kron(lot.choice([10, 230], (64, 64)), np.ones((32, 32))).astype(np.uint8)
+        path = run / "probabilities.zarr" / "target"
+        stored = zarr.create_array(path, shape=(1, *SHAPE), dtype="uint8", chunks=(1, 1, 256, 256))
+        stored[:] = np.broadcast_to(squares, stored.shape)
+        for _ in range(3):
+            for region in project.suggest(suggestions(lot), "entropy", RUN):
+                project.annotate(region)
+
+
+def suggestions(lot: np.random.Generator) -> list[dict[str, object]]:
+    corners = lot.integers(0, np.array(SHAPE) - (0, SIDE, SIDE), (PATCHES, 3)).tolist()
+    boxes = [f"{z}:{z + 1},{y}:{y + SIDE},{x}:{x + SIDE}" for z, y, x in corners]
+    return [{"volume": "target", "box": box, "score": 1 - k / PATCHES} for k, box in enumerate(boxes)]
+
+
+def measure(folder: Path, lot: np.random.Generator) -> np.ndarray:
+    """Seconds of each *Done*, and with what is drawn after it."""
+    viewer = napari.Viewer()
+    viewer.window.resize(1500, 900)
+    dock = make_dock(viewer)
+    viewer.window.add_dock_widget(dock, name="napari-emda")
+    dock.data.open_project(folder)
+    dock.show_only("Annotate")
+    patches, hands, seconds = dock.annotate.patches, Hands(viewer, dock.session), []
+    patches.take(suggestions(lot), "entropy", RUN)
+    hands.press("N")
+    while patches.current is not None:
+        (z, y, x), _ = patches.current.voxels.start, hands.press("2")
+        hands.stroke("target", [(z, y + 20, x + 20 + 4 * k) for k in range(5)])
+        QTest.qWait(300)
+        began = time.perf_counter()
+        dock.annotate.deeds["done"]()
+        decided = time.perf_counter() - began
+        QApplication.processEvents()
+        seconds.append((decided, time.perf_counter() - began))
+    dock.shut_down()
+    viewer.close()
+    return np.array(seconds[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limit", type=float, default=0.1, help="seconds that the median may take")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    lot = np.random.default_rng(options.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "project"
+        make(folder, lot)
+        decided, drawn = measure(folder, lot).T
+    print(
+        f"Done: median {np.median(decided):.3f} s, largest {decided.max():.3f} s; drawn after {np.median(drawn):.3f} s"
+    )
+    sys.exit(bool(np.median(decided) > options.limit))
+
+
+if __name__ == "__main__":
+    main()
