@@ -19,6 +19,8 @@ from scipy.special import ndtr, stdtrit
 from napari_emda.regions import ANNOTATED, BY_LOT, IMPORTED, Confusion, Region
 
 RESAMPLES = 2000
+LEAST = 3
+"""Patches with any foreground, drawn or predicted, below which nothing can be said of the spread."""
 LEVEL = 0.95
 GOOD = 0.9
 """IoU above which the model and the user differ by little more than the drawing of outlines (one pixel: about 0.06)."""
@@ -70,7 +72,7 @@ def _mean_of(confusions: Counts, score: Callable[[Counts, Counts], NDArray[np.fl
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score and its 95 % interval; the interval is the whole range when there is one patch."""
+    """A score and its 95 % interval; the interval is the whole range when fewer than `LEAST` patches tell anything."""
 
     value: float
     low: float
@@ -85,14 +87,17 @@ def estimate(confusions: Sequence[Confusion], score: Score) -> Estimate:
 
     Patches, not voxels, are drawn again, since voxels of one patch are alike. The percentiles are expanded for small
     samples (Hesterberg 2015, section 5.3, doi:10.1080/00031305.2015.1089789): in a simulation, the interval of five
-    patches held the truth in 83 % of draws without that, and in 92 % with it.
+    patches held the truth in 83 % of draws without that, and in 92 % with it. Patches in which neither the user nor the
+    model sees any foreground say nothing of the score, and do not count for the size of the sample: where one patch in
+    ten holds foreground, the interval of ten held the truth in 40 % of draws without that.
     """
     counts = np.array(confusions, np.int64)
     value = float(score(counts.sum(0)))
-    if len(counts) < 2:
+    telling = int((counts.sum((1, 2)) > counts[:, 0, 0]).sum())
+    if telling < LEAST:
         return Estimate(value, 0.0, 1.0)
     drawn = np.random.default_rng(0).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES)
-    tail = (1 - _expanded(len(counts))) / 2
+    tail = (1 - _expanded(telling)) / 2
     totals = (drawn.astype(float) @ counts.reshape(len(counts), -1)).reshape(-1, *counts.shape[1:])
     low, high = np.quantile(score(totals), (tail, 1 - tail))
     return Estimate(value, float(low), float(high))

@@ -46,9 +46,15 @@ def test_a_class_that_is_nowhere_does_not_count():
     assert iou(np.array([[50, 5], [0, 0]])) == 0
 
 
-def patches(noise, count):
-    """Patches whose share of foreground and of mistakes differ, as a population of confusions."""
+def patches(noise, count, share=1.0):
+    """Patches whose share of foreground and of mistakes differ, as a population of confusions.
+
+    Only a ``share`` of them holds anything at all.
+    """
     for _ in range(count):
+        if share < 1 and noise.random() >= share:
+            yield (1000, 0), (0, 0)
+            continue
         foreground, wrong = noise.integers(20, 300), noise.beta(2, 8)
         missed = noise.binomial(foreground, wrong)
         invented = noise.binomial(foreground, noise.beta(2, 8))
@@ -64,6 +70,21 @@ def test_the_interval_holds_the_score_of_the_whole(size, least, noise):
     assert held >= least
     assert np.mean([each.value for each in draws]) == pytest.approx(whole, abs=0.02)
     assert np.mean([each.high - each.low for each in draws]) < 0.3
+
+
+@pytest.mark.parametrize(("share", "size"), [(0.1, 10), (0.3, 10), (0.3, 20)])
+def test_the_interval_holds_the_score_of_the_whole_where_few_patches_hold_any_foreground(share, size, noise):
+    population = np.array(list(patches(noise, 500, share)))
+    whole = jaccard_from(population.sum(0))
+    draws = [estimate(population[noise.choice(500, size, replace=False)], iou) for _ in range(300)]
+    assert np.mean([each.low <= whole <= each.high for each in draws]) >= 0.88
+
+
+@pytest.mark.parametrize("foreground", [0, 1, 2])
+def test_patches_without_foreground_are_no_evidence_that_the_model_is_good(foreground):
+    known = [((990, 0), (0, 10))] * foreground + [((1000, 0), (0, 0))] * 8
+    assert estimate(known, iou) == Estimate(1, 0, 1)
+    assert not advice(rounds([region(k, strategy="audit", round=1, counts=counts) for k, counts in enumerate(known)]))
 
 
 def jaccard_from(counts):
