@@ -547,7 +547,7 @@ def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicte
     assert not np.asarray(dock.session.output("annotations", "target").data[1]).any()
     annotate.deeds["done"]()
     annotate.deeds["done"]()
-    assert "Audit of 001-fake: IoU 0.00 (0.00–0.00)" in annotate.curve.last.text()
+    assert "Audit of 001-fake: IoU 0.00 (0.00–1.00)" in annotate.curve.last.text()
     assert [len(points) for points in annotate.curve.plot.points.values()] == [0, 0, 1]
 
 
