@@ -117,9 +117,8 @@ def annotated(split: Split, folder: Path, run: str, *flags: str) -> list[dict[st
     return list(result["annotated"])
 
 
-def finetuned(split: Split, folder: Path, own: list[str], steps: int, start: str | None = None) -> float:
+def finetuned(split: Split, folder: Path, own: list[str], steps: int, start: str = "none") -> float:
     """IoU after learning the annotated patches."""
-    begin = ("--from", start) if start else ()
     count = str(min(ROUND_STEPS, steps))
-    run = str(emda("train", folder, "--method", "finetune", "--steps", count, *own, *begin)["run"])
+    run = str(emda("train", folder, "--method", "finetune", "--steps", count, *own, "--from", start)["run"])
     return score(split, folder, run)

@@ -105,9 +105,10 @@ def test_the_whole_story(phantom_files, tmp_path):
     assert all(0 <= told["rounds"][0][k]["low"] <= told["rounds"][0][k]["high"] <= 1 for k in ("iou", "dice"))
     assert [region["box"] for region in annotated] == [region["box"] for region in suggested["regions"]]
 
-    retrained = answer("train", project, "--method", "finetune", "--from", RUN, "--steps", 2)
+    retrained = answer("train", project, "--method", "finetune", "--steps", 2)
     assert retrained["run"] == "002-finetune"
     assert "target_segmentation" in retrained["losses"]
+    assert job_of(project, "002-finetune")["start_from"] == RUN
 
     predicted = answer("predict", project, "--out", tmp_path / "p.tif")
     assert (predicted["run"], predicted["volume"]) == ("002-finetune", "target_image")
@@ -168,6 +169,15 @@ def test_a_run_is_continued_with_its_own_settings_unless_told_otherwise(trained)
     before, after = job_of(trained)["settings"], job_of(trained, "002-auto")["settings"]
     assert after == {**before, "steps": 1, "learning_rate": 0.0001}
     assert job_of(trained, "002-auto")["start_from"] == RUN
+
+
+def test_a_new_round_starts_from_nothing_only_when_asked(trained, phantom_files):
+    answer("annotate", trained, "--from", phantom_files["target", "labels"], "--regions", "all")
+    answer("train", trained, "--method", "finetune", "--from", "none", "--steps", 1, *SMALL)
+    assert job_of(trained, "002-finetune")["start_from"] is None
+    _, _, err = call("train", trained, "--method", "finetune", "--steps", 1, "--set", "patch=32", "--device", "cpu")
+    assert "Going on from 002-finetune; --from none starts anew.\n" in err
+    assert job_of(trained, "003-finetune")["start_from"] == "002-finetune"
 
 
 def test_a_method_gets_its_own_settings(trained):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from napari_emda.events import Event, Notice, Started
 from napari_emda.progress import watch
 
 if TYPE_CHECKING:
@@ -27,13 +29,21 @@ VolumeOption = Annotated[str | None, typer.Option(help="A volume's name; by defa
 Spacing = tuple[float, float, float]
 
 
-def carry_out(job: AnyJob) -> dict[str, Any]:
-    """The result of a job, carried out here with its progress on the screen."""
+def carry_out(job: AnyJob, note: str = "") -> dict[str, Any]:
+    """The result of a job, carried out here with its progress on the screen; the note is said once it has begun."""
     from napari_emda.compute import settle
     from napari_emda.execution import execute
 
     settle()
-    return watch(execute(job))
+    return watch(_noted(execute(job), note) if note else execute(job))
+
+
+def _noted(events: Generator[Event], note: str) -> Generator[Event]:
+    with closing(events):
+        for event in events:
+            yield event
+            if isinstance(event, Started):
+                yield Notice(note)
 
 
 def answer(result: dict[str, Any], *, as_json: bool, text: Callable[[], None] | None = None) -> None:

@@ -29,7 +29,10 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all random choices.")] = None,
     profile: Annotated[str | None, typer.Option(help="test, fast or standard.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="A run whose network to start from.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="A run whose network to start from; finetune takes the latest, unless 'none'."),
+    ] = None,
     resume: Annotated[str | None, typer.Option(help="A run that was stopped, to be continued as it was.")] = None,
     keep: Annotated[
         str | None, typer.Option(help="The model to use afterwards: last, best, average, supervised or total.")
@@ -39,7 +42,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a method; see 'napari-emda methods' for their names."""
-    folder = str(project)
+    folder, note = str(project), ""
     if resume is not None:
         if any(value is not None for value in (method, steps, seed, profile, start, keep, device)) or assignments:
             raise SettingsError("--resume continues a run as it was begun: leave the other options out, or use --from.")
@@ -51,6 +54,11 @@ def train(
         given = {"steps": steps, "seed": seed, "keep": keep, "device": device}
         values = {**parse_assignments(assignments or []), **{k: v for k, v in given.items() if v is not None}}
         cls = methods[method]
+        latest = Project.open(project).runs()[-1:] if cls.needs_annotations and start is None else []
+        if latest:  # a new round goes on from the one before unless asked not to
+            (start,) = latest
+            note = f"Going on from {start}; --from none starts anew."
+        start = None if start == "none" else start
         own, shared = distribute(values, cls.Settings, TrainSettings)
         profile = profile or shared.pop("profile", None)
         job = TrainJob(
@@ -60,7 +68,7 @@ def train(
             settings=_train_settings(project, start, profile, shared),
             start_from=start,
         )
-    answer(carry_out(job), as_json=as_json)
+    answer(carry_out(job, note), as_json=as_json)
 
 
 def _train_settings(project: Path, start: str | None, profile: str | None, values: dict[str, Any]) -> TrainSettings:
