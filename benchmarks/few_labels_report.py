@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 from few_labels_data import DATA
@@ -46,13 +46,13 @@ def label_tables(results: Results) -> Iterator[str]:
         ceiling = [one["last"] for (_, row, _), one in ious.items() if row == CEILING]
         yield from (f"### {data}", "", f"With all labels: IoU {spread(ceiling)}.", "")
         studied = ["the study, FluoHoechst"] if entry.fields else []
-        yield from head(["row", "model", *(f"{share} %" for share in entry.shares), "seconds a run", *studied])
+        yield from head(["row", "model", *(f"{share} %" for share in entry.shares), "seconds a run (median)", *studied])
         for row, model in LINES:
             cells = [_cell(ious, share, row, model) for share in entry.shares]
             seconds = [one["seconds"] for (where, _, name, _), one in results.items() if (where, name) == (data, row)]
             numbers = STUDY.get((row, model), ())
             study = [" / ".join(f"{value:.3f}" for value in numbers)] if entry.fields else []
-            yield line([row, MODELS[model], *cells, f"{mean(seconds):.0f}" if seconds else "", *study])
+            yield line([row, MODELS[model], *cells, f"{median(seconds):.0f}" if seconds else "", *study])
         yield ""
         if entry.fields:
             yield from _both_classes({key[1:]: one for key, one in results.items() if key[0] == data}, entry.shares)
@@ -122,7 +122,7 @@ def cluster_tables(results: Results) -> Iterator[str]:
     for (data, k), done in rows.items():
         ious = (_over(done, key) for key in ("iou", "one", "covered"))
         size = f"{mean(len(one['clusters']) for one in done):.1f}" if done else ""
-        minutes = f"{mean(one['seconds'] for one in done) / 60:.1f}" if done else ""
+        minutes = f"{median(one['seconds'] for one in done) / 60:.1f}" if done else ""
         yield line([data, str(k), *ious, size, f"{_over(done, 'information')}" if done else "", minutes])
     yield from ("", "Five patches:", "")
     keys = ["named", "from clusters", "alone", "by lot"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from napari_emda.learning_curve import confusion
 from napari_emda.metrics import class_ids
 from napari_emda.project_folder import ProjectFolder
 from napari_emda.regions import IMPORTED, OWN, Region, RegionLog, State, latest_round
+
+_ON_VIEW = "on-view.txt"
 
 
 class Project(ProjectFolder):
@@ -175,6 +178,17 @@ class Project(ProjectFolder):
     def regions(self) -> list[Region]:
         """All regions in their latest state, in the order in which they were first suggested."""
         return self._log.read()
+
+    @property
+    def on_view(self) -> str:
+        """Id of the patch that was worked on last, to open the project there again; empty when there was none."""
+        path = self.folder / _ON_VIEW
+        return path.read_text("utf-8", "replace") if path.is_file() else ""
+
+    @on_view.setter
+    def on_view(self, region: str) -> None:
+        with suppress(OSError):  # nothing depends on it, so nobody waits for the disk either
+            (self.folder / _ON_VIEW).write_text(region, "utf-8")
 
     def record(self, region: Region) -> Region:
         """Append a region's new state, on disk when this returns."""

@@ -401,6 +401,20 @@ def test_a_reopened_project_shows_its_annotations_and_regions(session, patches, 
     assert np.asarray(session.output("annotations", "target").data[1, :16, :16]).min() == 1
 
 
+@pytest.mark.parametrize(("visited", "decided", "opens_at"), [(0, (), None), (2, (), 1), (2, (1,), 2), (3, (2, 1), 0)])
+def test_a_project_opens_where_it_was(visited, decided, opens_at, session, patches, predicted):
+    for _ in range(visited):
+        patches.next()
+    for index in decided:
+        predicted.record(patches.regions[index].model_copy(update={"state": "skipped"}))
+    predicted.close()
+    session.adopt(Project.open(predicted.folder, exclusive=True))
+    again = Patches(session)
+    again.open()
+    assert again.current == (None if opens_at is None else again.regions[opens_at])
+    assert session.annotating == (opens_at is not None)
+
+
 def test_a_removed_annotation_layer_comes_back_with_what_was_painted(session, patches):
     patches.next()
     patches.accept(complete=True)

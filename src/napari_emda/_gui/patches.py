@@ -49,7 +49,7 @@ class Patches:
     # -- which patches there are ---------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Show the patches of the project that was just opened."""
+        """Show the patches of the project that was just opened, and the one that was worked on, or that follows it."""
         self.current, self._seconds = None, {}
         project = self._session.project
         for volume in dict.fromkeys(region.volume for region in (project.regions() if project is not None else [])):
@@ -57,6 +57,14 @@ class Patches:
         self.reload()
         if project is not None and project.targets():
             self._show_target(self._session.target)
+            self._resume(project.on_view)
+
+    def _resume(self, worked_on: str) -> None:
+        place = next((k for k, region in enumerate(self.regions) if region.id == worked_on), None)
+        follow = [] if place is None else self.regions[place:] + self.regions[:place]
+        wanted = next((region for region in follow if region.state == OPEN), None)
+        if wanted is not None:
+            self.go(wanted)
 
     def _show_target(self, volume: str) -> None:
         """The whole section on view: the source, which is hidden now, may have filled the canvas."""
@@ -108,7 +116,7 @@ class Patches:
         session, project = self._session, self._project()
         if not region.annotated and project.predicted(region) is None:
             region = region.model_copy(update={"run": runs.predicted_with(project, region.volume) or region.run})
-        self.current, session.annotating = region, True
+        self.current, session.annotating, project.on_view = region, True, region.id
         self._before = self.paint.stored(region)
         if len(project.targets()) > 1:
             session.show_only(region.volume)
