@@ -33,7 +33,7 @@ class Progress:
         elif isinstance(event, TileDone):
             self._advance(event.done, event.total, f"{event.volume}: block {event.done} of {event.total}")
         elif isinstance(event, Validated):
-            self._best = f", best so far step {event.best}" if event.best else ""
+            self._best = f", kept so far step {event.best}" if event.best else ""
         elif isinstance(event, Started):
             self._began, self._first, self._best = time.perf_counter(), None, ""
             self._line(f"{event.what} {event.run} on {event.device}")

@@ -286,7 +286,7 @@ class TrainPanel(QWidget):
 
     def _show_quality(self, event: Validated) -> None:
         self._quality.add(event.step, event.scores["score"])
-        self._quality.mark(event.best, "best so far")
+        self._quality.mark(event.best, "kept so far")
 
     def _on_ended(self, last: Finished | Failed) -> None:
         if self._timer.isActive():  # it was a training
