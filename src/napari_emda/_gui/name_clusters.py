@@ -34,7 +34,7 @@ from napari_emda.settings import QuerySettings
 _PATCH = 128
 _HEIGHT = 190
 _STRATEGY = "random"
-"""Where clusters are in doubt about each other says little of where the named class is: see the benchmark."""
+"""Where clusters are in doubt says little of where the named class is missed: see the benchmark."""
 
 
 class NameClusters(QWidget):
