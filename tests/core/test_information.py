@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 
 from napari_emda.nn.information import joint, mutual_information
@@ -94,3 +95,15 @@ def test_what_is_masked_changes_nothing(noise):
     assert torch.equal(joint(p, q, valid, 1), joint(p, other, valid, 1))
     nothing = mutual_information(joint(p, q, torch.zeros_like(valid)))
     assert float(nothing) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5])
+def test_with_half_the_balance_a_rare_class_is_worth_as_much_as_any(share, noise):
+    """Minus the mean of what either view leaves open about the other; none where they agree, whatever the shares."""
+    table = noise.random((4, 4))
+    table = (table + table.T) / (table + table.T).sum()
+    left_open = entropy(table.ravel()) - (entropy(table.sum(0)) + entropy(table.sum(1))) / 2
+    assert float(mutual_information(torch.as_tensor(table), 0.5)) == pytest.approx(-left_open)
+    agreeing = torch.diag(torch.tensor([1 - share, share]))
+    assert float(mutual_information(agreeing, 0.5)) == pytest.approx(0, abs=1e-6)
+    assert float(mutual_information(agreeing)) == pytest.approx(entropy([share, 1 - share]), abs=1e-6)

@@ -44,6 +44,10 @@ class UDA(Method):
             "kl", description="How two answers are compared: 'kl', the changed patch must get the answer of the "
             "unchanged one; 'iid', the two must tell as much of each other as possible (mutual information).",
         )  # fmt: skip
+        balance: float = Field(
+            0.5, ge=0.5, le=2, description="How much 'iid' prefers classes of equal size: 1 is the paper's mutual "
+            "information, which makes a rare structure too large; 0.5 prefers none.", json_schema_extra={"step": 0.1},
+        )  # fmt: skip
         weight: float = Field(
             1.0, ge=0, le=10, description="Weight of the agreement beside the labels.", json_schema_extra={"step": 0.1},
         )  # fmt: skip
@@ -98,8 +102,8 @@ class UDA(Method):
                 p = self.network(image).float().softmax(1)
             else:
                 p = predict_as_teacher(self.network, image, self.unlabelled)
-        information = mutual_information(joint(p, q, inside)).mean()
-        self.report("information", information)
+        joints = joint(p, q, inside)
+        self.report("information", mutual_information(joints).mean())
         if self.settings.consistency == "iid":
-            return -information
+            return -mutual_information(joints, self.settings.balance).mean()
         return divergence(p.clamp(min=1e-6).log(), q.clamp(min=1e-6).log(), inside)
