@@ -42,33 +42,38 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a method; see 'napari-emda methods' for their names."""
-    folder, note = str(project), ""
+    note = ""
     if resume is not None:
         if any(value is not None for value in (method, steps, seed, profile, start, keep, device)) or assignments:
             raise SettingsError("--resume continues a run as it was begun: leave the other options out, or use --from.")
-        job = TrainJob(project=folder, method="", resume=resume)
+        job = TrainJob(project=str(project), method="", resume=resume)
     else:
-        from napari_emda.methods.base import methods
-
-        method = method or "auto"
-        given = {"steps": steps, "seed": seed, "keep": keep, "device": device}
+        given = {"steps": steps, "seed": seed, "keep": keep, "device": device, "profile": profile}
         values = {**parse_assignments(assignments or []), **{k: v for k, v in given.items() if v is not None}}
-        cls = methods[method]
-        latest = Project.open(project).runs()[-1:] if cls.needs_annotations and start is None else []
-        if latest:  # a new round goes on from the one before unless asked not to
-            (start,) = latest
-            note = f"Going on from {start}; --from none starts anew."
-        start = None if start == "none" else start
-        own, shared = distribute(values, cls.Settings, TrainSettings)
-        profile = profile or shared.pop("profile", None)
-        job = TrainJob(
-            project=folder,
-            method=method,
-            method_settings=cls.Settings.parse(own).model_dump(),
-            settings=_train_settings(project, start, profile, shared),
-            start_from=start,
-        )
+        job, note = _new_training(project, method or "auto", start, values)
     answer(carry_out(job, note), as_json=as_json)
+
+
+def _new_training(project: Path, method: str, start: str | None, values: dict[str, Any]) -> tuple[TrainJob, str]:
+    """The job, and what there is to say of it."""
+    from napari_emda.methods.base import methods
+
+    cls, note = methods[method], ""
+    latest = Project.open(project).runs()[-1:] if cls.needs_annotations and start is None else []
+    if latest:  # a new round goes on from the one before unless asked not to
+        (start,) = latest
+        note = f"Going on from {start}; --from none starts anew."
+    start = None if start == "none" else start
+    own, shared = distribute(values, cls.Settings, TrainSettings)
+    profile = shared.pop("profile", None)
+    job = TrainJob(
+        project=str(project),
+        method=method,
+        method_settings=cls.Settings.parse(own).model_dump(),
+        settings=_train_settings(project, start, profile, shared),
+        start_from=start,
+    )
+    return job, note
 
 
 def _train_settings(project: Path, start: str | None, profile: str | None, values: dict[str, Any]) -> TrainSettings:
