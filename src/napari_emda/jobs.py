@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from napari_emda.durable import write_text
 from napari_emda.errors import JobError
-from napari_emda.settings import PredictSettings, QuerySettings, Settings, TrainSettings
+from napari_emda.settings import LOSSES, PredictSettings, QuerySettings, Settings, TrainSettings
 
 
 class _Job(Settings):
@@ -38,6 +38,15 @@ class TrainJob(_Job):
     settings: TrainSettings = TrainSettings()
     start_from: str | None = None
     resume: str | None = None
+
+    def settings_for(self, method: str) -> TrainSettings:
+        """Settings of a training that starts from this one's run and is told nothing else.
+
+        By which loss a model is kept is not handed on to another method, which may have no such losses.
+        """
+        if method == self.method or self.settings.keep not in LOSSES:
+            return self.settings
+        return self.settings.model_copy(update={"keep": TrainSettings().keep})
 
 
 class PredictJob(_Job):

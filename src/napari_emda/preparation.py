@@ -16,7 +16,7 @@ from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.jobs import TrainJob
 from napari_emda.methods.base import Context, Method, methods
 from napari_emda.project import Project
-from napari_emda.selection import LOSSES
+from napari_emda.settings import LOSSES, TrainSettings
 from napari_emda.training import Training, seed_of
 from napari_emda.validation import Validator
 
@@ -37,7 +37,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
     cls = methods[job.method]
     method_settings = cls.Settings.parse(job.method_settings)
     settings = job.settings
-    _check_keep(settings.keep, cls)
+    _check_keep(settings, cls)
     volumes = [cls.learns_from(volume, method_settings, settings) for volume in _volumes(project, job, cls)]
     sampler = PatchSampler(
         volumes,
@@ -95,13 +95,18 @@ def _volumes(project: Project, job: TrainJob, cls: type[Method]) -> list[Volume]
     return volumes
 
 
-def _check_keep(keep: str, cls: type[Method]) -> None:
-    if keep in LOSSES and not cls.unlabelled_losses:
+def _check_keep(settings: TrainSettings, cls: type[Method]) -> None:
+    keep = settings.keep
+    if keep not in LOSSES:
+        return
+    if not cls.unlabelled_losses:
         able = ", ".join(name for name in methods.names() if methods[name].unlabelled_losses)
         raise SettingsError(
             f"keep={keep} is for methods that weigh labels against what nobody labelled, and {cls.name} does not: "
             f"choose last, best or average, or a method of {able}."
         )
+    if not settings.validations:
+        raise SettingsError(f"With validations=0 no model is looked at: ask for 1 or more to use keep={keep}.")
 
 
 def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:

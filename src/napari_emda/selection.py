@@ -11,14 +11,12 @@ from torch import Tensor
 from napari_emda import checkpoint
 from napari_emda.checkpoint import Header
 from napari_emda.methods.base import Method
-from napari_emda.settings import TrainSettings
+from napari_emda.settings import LOSSES, TrainSettings
 
 Scores = Mapping[str, float]
 """Label-free scores of one model by name, see `validation.Validator.scores`; or its losses, see `Tally`."""
 History = Mapping[int, Scores]
 """Scores or losses by step."""
-LOSSES = ("supervised", "total")
-"""What of the losses a model may be kept by."""
 AVERAGED = 3
 """Models of which an average is made."""
 BOUNDS = (0.1, 10.0)

@@ -12,6 +12,8 @@ from napari_emda.errors import SettingsError
 from napari_emda.registry import did_you_mean
 
 Profile = Literal["test", "fast", "standard"]
+LOSSES = ("supervised", "total")
+"""By what of the losses a model may be kept."""
 
 
 class Settings(BaseModel):

@@ -171,6 +171,15 @@ def test_a_run_is_continued_with_its_own_settings_unless_told_otherwise(trained)
     assert job_of(trained, "002-auto")["start_from"] == RUN
 
 
+def test_by_which_loss_a_model_is_kept_is_not_handed_on_to_a_method_without(trained):
+    answer("train", trained, "--method", "uda", "--keep", "supervised", "--steps", 1, *SMALL)
+    for method, kept in (("uda", "supervised"), ("source_only", "average")):
+        run = answer("train", trained, "--method", method, "--from", "002-uda", "--steps", 1)["run"]
+        assert job_of(trained, run)["settings"]["keep"] == kept
+    status, _, err = call("train", trained, "--method", "source_only", "--from", "002-uda", "--keep", "total")
+    assert (status, "source_only does not" in err) == (2, True)
+
+
 def test_a_new_round_starts_from_nothing_only_when_asked(trained, phantom_files):
     answer("annotate", trained, "--from", phantom_files["target", "labels"], "--regions", "all")
     answer("train", trained, "--method", "finetune", "--from", "none", "--steps", 1, *SMALL)

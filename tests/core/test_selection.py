@@ -16,7 +16,6 @@ from napari_emda.events import Notice, Saved, Stepped, Validated
 from napari_emda.jobs import TrainJob
 from napari_emda.preparation import prepare
 from napari_emda.selection import (
-    LOSSES,
     chosen,
     collapsed,
     flat,
@@ -26,7 +25,7 @@ from napari_emda.selection import (
     sentence,
     warning,
 )
-from napari_emda.settings import TrainSettings
+from napari_emda.settings import LOSSES, TrainSettings
 from napari_emda.train import fit
 from napari_emda.validation import Validator
 
@@ -308,6 +307,9 @@ def test_without_an_unlabelled_loss_one_cannot_keep_by_it(make_project, tmp_path
         job = TrainJob(project=str(project.folder), method="source_only", settings=TrainSettings(keep="total"))
         with pytest.raises(SettingsError, match=r"source_only does not: choose last, best or average, or .*uda"):
             prepare(project, job, None)
+        blind = TrainSettings(keep="total", validations=0)
+        with pytest.raises(SettingsError, match="validations=0 no model is looked at: ask for 1 or more"):
+            prepare(project, job.model_copy(update={"method": "uda", "settings": blind}), None)
 
 
 @given(st.dictionaries(st.integers(1, 10_000), st.floats(0, 100), max_size=30), st.randoms(use_true_random=False))

@@ -70,20 +70,22 @@ def _new_training(project: Path, method: str, start: str | None, values: dict[st
         project=str(project),
         method=method,
         method_settings=cls.Settings.parse(own).model_dump(),
-        settings=_train_settings(project, start, profile, shared),
+        settings=_train_settings(project, method, start, profile, shared),
         start_from=start,
     )
     return job, note
 
 
-def _train_settings(project: Path, start: str | None, profile: str | None, values: dict[str, Any]) -> TrainSettings:
+def _train_settings(
+    project: Path, method: str, start: str | None, profile: str | None, values: dict[str, Any]
+) -> TrainSettings:
     """A profile's settings, or, when another run is continued, that run's."""
     if start is None or profile is not None:
         return TrainSettings.for_profile(str(profile or "fast"), **values)
     before = read_job(Project.open(project).run(start) / "job.json")
     if not isinstance(before, TrainJob):
         raise JobError(f"'{start}' is not a training run: name one.")
-    return TrainSettings.parse({**before.settings.model_dump(), **values})
+    return TrainSettings.parse({**before.settings_for(method).model_dump(), **values})
 
 
 def predict(
