@@ -192,6 +192,17 @@ def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[i
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
+def read_anew(viewer: ViewerModel) -> None:
+    """Slice all layers again: napari heeds a layer's new unit only once the point on view moves, and is blank so far.
+
+    The last axis is on view, so that moving along it and back shows nothing else in between.
+    """
+    dims = viewer.dims
+    here, (low, high, _) = dims.point[-1], dims.range[-1]
+    for there in (low if here != low else high, here):
+        dims.set_point(dims.ndim - 1, there)
+
+
 def show(layer: Layer) -> None:
     """Make a layer visible; one that is visible already would be read anew."""
     if not layer.visible:

@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Shapes
 from psygnal import Signal
 
-from napari_emda._gui.adapters import Placement
+from napari_emda._gui.adapters import Placement, read_anew
 from napari_emda._gui.catalogue import Catalogue
 from napari_emda._gui.jobs import COMMAND, NOUNS, AnyJob, Runner, in_background
 from napari_emda.data.files import open_image, open_labels
@@ -139,6 +139,7 @@ class Session:
             layer.visible = layer.visible and not hidden
             self._places[entry.name] = Placement.of(layer, entry.spacing)
             self._places[entry.name].apply(layer)
+            read_anew(self.viewer)
             self._images[entry.name] = layer
             return
         place = self._places[entry.name] = Placement(entry.spacing, unit=entry.unit)
