@@ -1,10 +1,13 @@
 """Naming clusters: by rows and by clicks, what it changes on view and on disk, and what names are good for."""
 
+import shutil
+
 import numpy as np
 import pytest
 from fake import fake_command, methods_command
 from napari.components import ViewerModel
 from napari.layers import Labels
+from qtpy.QtCore import Qt
 
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.live_preview import show_preview
@@ -96,6 +99,32 @@ def test_a_row_names_a_cluster_and_takes_the_name_away(dock, clustered):
     assert Project.open(folder).names("001-iic") == {}
 
 
+def test_a_named_cluster_has_the_colour_of_its_class_and_the_others_step_back(dock):
+    naming, layer = dock.data.naming, dock.session.output("clusters", "target")
+    own = dict(layer.colormap.color_dict)
+    assert all(own[k][3] == 1 for k in (1, 2, 3))
+    naming.toggle(1)
+    naming.name.setCurrentText("vesicles")
+    naming.toggle(2)
+    mask, colours = dock.session.output("mask", "target").colormap.color_dict, layer.colormap.color_dict
+    assert np.allclose(colours[1], mask[1])
+    assert np.allclose(colours[2], mask[2])
+    assert np.allclose(colours[3][:3], own[3][:3])
+    assert colours[3][3] < 0.6
+    swatch = naming.table.item(0, 0).data(Qt.ItemDataRole.DecorationRole).toImage().pixelColor(5, 5)
+    assert np.allclose(swatch.getRgbF()[:3], mask[1][:3], atol=0.01)
+    naming.toggle(2)
+    naming.name.setCurrentText("mitochondria")
+    naming.toggle(1)
+    assert all(np.allclose(layer.colormap.color_dict[k], own[k]) for k in own)
+
+
+def test_before_clusters_are_found_the_dock_says_how(dock, clustered):
+    shutil.rmtree(clustered.folder / "runs" / "001-iic" / "probabilities.zarr")
+    dock.session.project_changed.emit()
+    assert "Press Show clusters" in dock.data.naming.told.text()
+
+
 def test_named_clusters_start_the_annotation_loop(qtbot, dock, clustered):
     naming = dock.data.naming
     naming.toggle(2)
@@ -107,6 +136,8 @@ def test_named_clusters_start_the_annotation_loop(qtbot, dock, clustered):
     assert isinstance(jobs[0], SuggestJob)
     assert (jobs[0].run, jobs[0].volume, jobs[0].settings.patch) == ("001-iic", "target", 40)
     assert dock.drawers["Annotate"].isExpanded()
+    assert not dock.drawers["Data"].isExpanded()  # which would push it out of sight
+    assert "by lot" in dock.annotate.list.item(0).text()
     region = clustered.regions()[0]
     assert region.state == "suggested"
     proposal = dock.annotate.patches.paint.proposal(region.model_copy(update={"run": "001-iic"}))

@@ -116,7 +116,9 @@ class Dock(QWidget):
         if isinstance(job, TrainJob) and catalogue is not None and not catalogue.methods[job.method].needs_labels:
             self.drawers["Data"].expand()
             self.data.naming_drawer.expand()
-        elif job.kind in ("train", "suggest"):
+        elif job.kind == "suggest" and not self.drawers["Annotate"].isExpanded():
+            self.show_only("Annotate")  # below the list of clusters it would be out of sight
+        elif job.kind == "train":
             self.drawers["Annotate"].expand()
 
     # -- the end -------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_emda._gui import runs
-from napari_emda._gui.palette import cluster_colour
+from napari_emda._gui.palette import named_colour
 from napari_emda._gui.parts import Sentence, button, column, labelled, row
 from napari_emda._gui.predict_panel import refill
 from napari_emda._gui.results import rename_classes, show_classes, show_clusters, shown_already
@@ -126,6 +126,9 @@ class NameClusters(QWidget):
             return project.names(run) if project is not None and run else {}
         return {}
 
+    def _classes(self) -> tuple[str, ...]:
+        return self._session.project.classes if self._session.project is not None else ()
+
     def why_not(self) -> str:
         """Why there is nothing to name; empty when there is."""
         if self._session.project is None:
@@ -140,7 +143,7 @@ class NameClusters(QWidget):
         refill(self.run, self.clustering(), prefer_first=True)
         entries = project.entries if project is not None else ()
         refill(self.volume, [entry.name for entry in sorted(entries, key=lambda entry: entry.domain != "target")])
-        refill(self.name, list(project.classes[1:]) if project is not None else [])
+        refill(self.name, list(self._classes()[1:]))
         why = self.why_not()
         self.reason.show_text("" if runner.job is not None else why, "hint")
         self.show_them.setEnabled(not why)
@@ -164,7 +167,7 @@ class NameClusters(QWidget):
             for at, text in enumerate((f"cluster {line + 1}", share, names.get(line + 1, ""))):
                 self.table.setItem(line, at, QTableWidgetItem(text))
             swatch = QPixmap(16, 16)
-            swatch.fill(QColor(cluster_colour(line + 1)))
+            swatch.fill(QColor(named_colour(line + 1, names, self._classes())))
             item = self.table.item(line, 0)
             assert item is not None
             item.setData(Qt.ItemDataRole.DecorationRole, swatch)
@@ -187,7 +190,9 @@ class NameClusters(QWidget):
             members = [cluster for cluster, own in names.items() if own == name]
             share = "" if known is None else f", {sum(known[cluster - 1] for cluster in members):.1%} of the voxels"
             parts.append(f"{name}: {len(members)} cluster{'s' if len(members) > 1 else ''}{share}")
-        nothing = "No cluster has a name yet: click those that belong to the class." if there else ""
+        nothing = "No cluster has a name yet: click those that belong to the class."
+        if not there:
+            nothing = "Press Show clusters to find them in the whole volume." if self.clustering() else ""
         self.told.show_text("; ".join(parts) + "." if parts else nothing, "hint" if not parts else "")
         busy = self._session.runner.busy
         for each in (self.use, self.export):

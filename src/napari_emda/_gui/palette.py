@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colorma
 from numpy.typing import NDArray
 
 _CLASSES = ("#7f8c9a", "#ff4fa3", "#35c6d0", "#f2c53d", "#8fd14f", "#a07bf0", "#ff8a3c", "#4f8df7", "#d9d9d9")
+_FAINT = "73"
+"""Opacity in hexadecimal, as the end of a colour."""
 STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#a6a6a6", "unsure": "#a6a6a6"}
 
 
@@ -38,10 +40,28 @@ def cluster_colour(cluster: int) -> str:
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
 
-def cluster_colours(count: int) -> DirectLabelColormap:
-    """For layers in which k is cluster k."""
+def cluster_colours(
+    count: int, names: Mapping[int, str] | None = None, classes: Sequence[str] = ()
+) -> DirectLabelColormap:
+    """For layers in which k is cluster k.
+
+    Args:
+        count: of clusters.
+        names: class by cluster. A named one has the class's colour, and the others step back as soon as there is one.
+        classes: of the project.
+    """
+    named = names or {}
     colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
-    return DirectLabelColormap(color_dict=colours | {k: cluster_colour(k) for k in range(1, count + 1)})
+    for cluster in range(1, count + 1):
+        faint = _FAINT if named and cluster not in named else ""
+        colours[cluster] = named_colour(cluster, named, classes) + faint
+    return DirectLabelColormap(color_dict=colours)
+
+
+def named_colour(cluster: int, names: Mapping[int, str], classes: Sequence[str]) -> str:
+    """The colour of a cluster, or of the class that it is named after."""
+    name = names.get(cluster)
+    return class_colour(classes.index(name)) if name in classes else cluster_colour(cluster)
 
 
 def doubt_colours() -> Colormap:

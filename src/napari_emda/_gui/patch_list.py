@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem
 from napari_emda._gui.palette import STATES
 from napari_emda._gui.session import Session
 from napari_emda._gui.thumbnails import thumbnail
-from napari_emda.regions import AUDIT, OWN, Region, State
+from napari_emda.regions import AUDIT, BY_LOT, OWN, Region, State
 
 _ICON = 44
 _WORDS: dict[State, str] = {
@@ -68,7 +68,7 @@ class PatchList(QListWidget):
 
 def describe(region: Region, *, with_volume: bool = False) -> str:
     """A patch as a line of the list."""
-    whose = {AUDIT: "by lot", OWN: "your own"}.get(region.strategy, f"score {region.score:.2f}")
+    whose = {**dict.fromkeys(BY_LOT, "by lot"), OWN: "your own"}.get(region.strategy, f"score {region.score:.2f}")
     where = f"{region.volume} · " if with_volume else ""
     return f"{where}section {region.voxels.start[0]} · {whose} · {_WORDS[region.state]}"
 

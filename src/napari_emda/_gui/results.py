@@ -90,7 +90,7 @@ def show_clusters(session: Session, run: str, volume: str) -> None:
         Clusters(stored),
         name=session.called("clusters", volume),
         opacity=0.4,
-        colormap=cluster_colours(stored.shape[0]),
+        colormap=cluster_colours(stored.shape[0], project.names(run), project.classes),
         multiscale=False,
         visible=_wanted(session, volume),
         metadata={"run": run},
@@ -104,6 +104,10 @@ def rename_classes(session: Session, run: str, volume: str) -> None:
     """Bring the layers of the classes up to date after clusters of a run were named."""
     project = session.project
     assert project is not None
+    clusters: Any = session.output("clusters", volume)
+    if clusters is not None and clusters.metadata.get("run") == run:
+        count = len(clusters.colormap.color_dict) - 2  # 0 and what is no cluster
+        clusters.colormap = cluster_colours(count, project.names(run), project.classes)
     stored = project.probabilities(run, volume)
     made_of_names = [role for role in roles(session) if role != "clusters"]
     layers: list[Any] = [session.output(role, volume) for role in made_of_names]
