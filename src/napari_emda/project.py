@@ -143,13 +143,16 @@ class Project(ProjectFolder):
         truth = Volume("labels", array, "target", (1, 1, 1), labels=array, classes=len(self.classes))
         return [self.annotate(region, truth.read_labels(region.voxels) + 1) for region in wanted]
 
-    def import_labels(self, labels: Array, volume: str, labels_zero: LabelsZero = "unannotated") -> Region:
+    def import_labels(
+        self, labels: Array, volume: str, labels_zero: LabelsZero = "unannotated", *, whole_sections: bool = False
+    ) -> Region:
         """Take labels of a volume as annotations wherever nothing is annotated yet; on disk when this returns.
 
         Args:
             labels: integers (z, y, x) of the volume's shape, k = class k; with two classes all above 0 are class 1.
             volume: its name.
             labels_zero: whether 0 means background or that nobody looked.
+            whole_sections: 0 is background in the sections that hold a label, and nobody looked at the others.
 
         Raises:
             DataError: labels that cannot be used.
@@ -162,7 +165,8 @@ class Project(ProjectFolder):
         assert array is not None
         for z in range(shape[0]):
             ids = given.read_labels(Box((z, 0, 0), (z + 1, *shape[1:])))[0]
-            taken = ids + 1 if labels_zero == "background" else np.where(ids > 0, ids + 1, 0)
+            looked = labels_zero == "background" or (whole_sections and ids.any())
+            taken = ids + 1 if looked else np.where(ids > 0, ids + 1, 0)
             if taken.any():
                 painted = np.asarray(array[z])
                 array[z] = np.where(painted == 0, taken, painted).astype(np.uint8)

@@ -373,3 +373,14 @@ def test_labels_are_imported_where_nothing_is_annotated(zero, project, phantoms)
     assert (imported.strategy, imported.decided) == ("imported", zero == "background")
     with pytest.raises(DataError, match="same shape"):
         project.import_labels(truth[1:], "target")
+
+
+def test_in_labelled_sections_zero_can_mean_background(project, phantoms):
+    few = phantoms["target"][1].copy()
+    few[2:] = 0
+    assert few[:2].any((1, 2)).all()
+    imported = project.import_labels(few, "target", whole_sections=True)
+    ids = project.volume("target").read_labels(Box.whole(few.shape))
+    assert np.array_equal(ids[:2], few[:2] > 0)
+    assert (ids[2:] == IGNORE).all()
+    assert imported.state == "partial"

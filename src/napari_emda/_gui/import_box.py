@@ -14,7 +14,12 @@ from napari_emda._gui.parts import Sentence, button, column, labelled
 from napari_emda._gui.session import Session
 
 _BEGIN = {"the model's answer": "prediction", "nothing": "nothing", "the labels above": "labels"}
-_ZERO: dict[str, Any] = {"0 means not annotated": "unannotated", "0 means background": "background"}
+_SECTIONS = "0 means background in labelled sections"
+_ZERO: dict[str, Any] = {
+    "0 means not annotated": "unannotated",
+    _SECTIONS: "unannotated",
+    "0 means background": "background",
+}
 
 
 class ImportBox(QWidget):
@@ -27,7 +32,10 @@ class ImportBox(QWidget):
         self.labels.setToolTip("Labels of a target: its own, of another program, or drawn in napari.")
         self.zero, self.begin = QComboBox(), QComboBox()
         self.zero.addItems(list(_ZERO))
-        self.zero.setToolTip("Whether nobody looked at what is 0, or somebody looked and it is background.")
+        self.zero.setToolTip(
+            "Whether nobody looked at what is 0, or somebody looked and it is background: everywhere, or in those "
+            "sections that hold any label. Classes count from 1."
+        )
         self.begin.addItems(list(_BEGIN))
         self.begin.setToolTip("What is painted in a patch when you come to it, ready to be corrected.")
         self.take = button(
@@ -85,7 +93,7 @@ class ImportBox(QWidget):
             shape = " x ".join(map(str, array_of(layer).shape))
             session.say(f"No target has the {shape} voxels of '{layer.name}': choose the labels of a target.", "error")
             return
-        project, zero, painting = session.project, _ZERO[self.zero.currentText()], self._paint.layer(volume)
+        project, meaning, painting = session.project, self.zero.currentText(), self._paint.layer(volume)
         mode, painting.editable = painting.mode, False  # nobody paints where the labels are just being written
 
         def again() -> None:
@@ -103,4 +111,7 @@ class ImportBox(QWidget):
             session.say(text, "error")
 
         self.take.setEnabled(False)
-        session.in_background(lambda: project.import_labels(array_of(layer), volume, zero), done, failed)
+        whole = meaning == _SECTIONS
+        session.in_background(
+            lambda: project.import_labels(array_of(layer), volume, _ZERO[meaning], whole_sections=whole), done, failed
+        )

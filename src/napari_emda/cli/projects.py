@@ -129,20 +129,25 @@ def annotate(
         str, typer.Option(help="suggested: the patches that are open; all: everything not annotated yet.")
     ] = "suggested",
     zero: Annotated[
-        str, typer.Option(help="What 0 means where all is taken: background, or unannotated (nobody looked).")
+        str,
+        typer.Option(
+            help="What 0 means where all is taken: background, unannotated (nobody looked), or sections (background in "
+            "sections that hold a label, unannotated in the others)."
+        ),
     ] = "background",
     volume: VolumeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take the suggested patches, or all, from a label image; tells how far the model agreed."""
-    for value, allowed in ((regions, ("suggested", "all")), (zero, ("background", "unannotated"))):
+    for value, allowed in ((regions, ("suggested", "all")), (zero, ("background", "unannotated", "sections"))):
         if value not in allowed:
-            raise JobError(f"'{value}' is not known here: choose {allowed[0]} or {allowed[1]}.")
+            raise JobError(f"'{value}' is not known here: choose {', '.join(allowed[:-1])} or {allowed[-1]}.")
     with Project.open(project, exclusive=True) as opened:
         name, classes = volume or opened.target().name, opened.classes
         if regions == "all":
             meaning: LabelsZero = "background" if zero == "background" else "unannotated"
-            taken = [opened.import_labels(open_labels(labels).array, name, meaning)]
+            sections = zero == "sections"
+            taken = [opened.import_labels(open_labels(labels).array, name, meaning, whole_sections=sections)]
         else:
             taken = opened.annotate_from(labels, name)
         known = opened.regions()
