@@ -10,13 +10,15 @@ import pytest
 import zarr
 from fake import fake_command, methods_command
 from napari.components import ViewerModel
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.parts import TONES
-from napari_emda.jobs import ExportJob, PredictJob, TrainJob
+from napari_emda._gui.plots import LossPlot
+from napari_emda.jobs import ExportJob, PredictJob, TrainJob, write_job
 from napari_emda.project import Project
+from napari_emda.settings import TrainSettings
 
 NM = {"units": ("nm",) * 3}
 
@@ -241,10 +243,10 @@ def test_training_shows_progress_curve_and_preview(qtbot, ready):
     assert layer.data[0, 0, 0] == 200
     idle(qtbot, ready)
     assert ready.train.outcome.text() == "Run 001-fake is trained."
-    curves = ready.train._plot.curves
+    curves = ready.train.curves.losses.curves
     assert set(curves) == {"segmentation", "reconstruction"}
     assert curves["segmentation"].x[-1] == 1000
-    quality = ready.train._quality
+    quality = ready.train.curves.quality
     assert list(quality.scores) == [250, 500, 750, 1000]
     assert quality.kept == 500
     assert quality.isVisibleTo(ready.train) and "lower is better" in quality.toolTip()
@@ -323,7 +325,7 @@ def test_a_killed_child_is_one_sentence_and_resume_goes_on(qtbot, ready):
     job = ready.session.runner.job
     assert isinstance(job, TrainJob)
     assert (job.resume, job.settings.steps) == ("001-fake", 5000)
-    assert ready.train._plot.curves["segmentation"].x[0] == 10
+    assert ready.train.curves.losses.curves["segmentation"].x[0] == 10
 
 
 def test_a_mistake_is_a_notice(qtbot, make, project):
@@ -582,6 +584,75 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     assert np.array_equal(stored, np.where(arrays[1] > 0, 2, 0))
     assert dock.annotate.retrain.go.isEnabled()
     assert dock.session.output("annotations", "target").mode == "paint"
+
+
+def test_a_few_labelled_sections_are_taken_whole(qtbot, dock, predicted, arrays):
+    dock.session.adopt(predicted)
+    imports, few = dock.annotate.imports, arrays[1].copy()
+    few[2:] = 0
+    imports.labels.choose(dock.session.viewer.add_labels(few, name="few"))
+    imports.zero.setCurrentText("0 means background in labelled sections")
+    imports.take.click()
+    qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
+    stored = np.asarray(predicted.annotations("target")[:])
+    assert np.array_equal(stored[:2], 1 + few[:2])
+    assert not stored[2:].any()
+
+
+def test_a_volume_labelled_in_part_is_shown_its_way(dock, arrays):
+    dock.session.viewer.add_image(arrays[0], name="only", scale=(50, 4.6, 4.6), **NM)
+    dock.session.viewer.add_labels(arrays[1], name="only labels", scale=(50, 4.6, 4.6), **NM)
+    assert "labelled in part? Choose it as the target and no source" in dock.data.missing.text()
+
+
+def test_an_image_stays_in_sight_when_its_voxels_get_a_size_in_nanometres(qtbot, dock, arrays, tmp_path):
+    shown = dock.session.viewer.add_image(arrays[0], name="fields")
+    before = shown.thumbnail[..., :3].copy()
+    assert before.any()
+    dock.data.target_size.set_value((1, 1, 1))
+    dock.data.folder.setText(str(tmp_path / "p"))
+    dock.data.use_layers()
+    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    assert str(shown.units[0]) == "nanometer"
+    assert np.array_equal(shown.thumbnail[..., :3], before)
+
+
+def test_no_curve_runs_through_the_names_of_the_losses(qtbot):
+    plot = LossPlot()
+    qtbot.addWidget(plot)
+    with qtbot.waitExposed(plot):
+        plot.show()
+    for step in (10, 20):
+        plot.add(step, {"clusters": -0.5, "finer_clusters": -0.6, "information": 0.5, "largest_cluster": 0.9})
+    item = plot.getPlotItem()
+    legend = item.legend.mapRectToItem(item.vb, item.legend.boundingRect())
+    assert item.vb.mapFromView(QPointF(15, 0.9)).y() > legend.bottom() - 2
+
+
+def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
+    train, project = ready.train, ready.session.project
+    for name, base in (("001-source_only", 24), ("002-iic", 16)):
+        folder = project.folder / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.safetensors").touch()
+        job = TrainJob(project=str(project.folder), method="source_only", settings=TrainSettings(base=base))
+        write_job(job, folder / "job.json")
+    ready.session.project_changed.emit()
+    box = train.start_from.box
+    assert [box.itemText(i) for i in range(box.count())] == ["nothing", "002-iic", "001-source_only"]
+    train.main.set_values({"profile": "test"})
+    train.main.set_values({"steps": 30})
+    box.setCurrentText("001-source_only")
+    assert (train.settings().base, train.settings().steps) == (24, 30)
+    assert not train.advanced["base"].enabled
+    jobs = []
+    ready.session.runner.started.connect(jobs.append)
+    train.start_training()
+    idle(qtbot, ready)
+    assert (jobs[0].start_from, jobs[0].settings.base) == ("001-source_only", 24)
+    box.setCurrentText("nothing")
+    assert (train.settings().base, train.settings().steps) == (8, 30)
+    assert train.advanced["base"].enabled
 
 
 def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):

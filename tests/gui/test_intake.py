@@ -32,6 +32,7 @@ def picks(source=None, labels=None, target=None, **options):
             "source",
             options.get("spacing", SPACING),
             Labels(mask if labels is None else labels, name="lab", **NM),
+            depth=options.get("depth", True),
         ),
         Pick(
             Image(image[:, ::-1] if target is None else target, name="tgt", **NM),
@@ -51,6 +52,7 @@ BAD = {
     "empty labels": (picks(labels=np.zeros((5, 8, 6), np.uint8)), CLASSES, "are empty: label some"),
     "one class": (picks(labels=np.ones((5, 8, 6), np.uint8)), CLASSES, "are all 1: label some"),
     "no voxel size": (picks(spacing=None), CLASSES, "voxel size of 'src' is missing: type three"),
+    "no pixel size": (picks(spacing=None, depth=False), CLASSES, "voxel size of 'src' is missing: type two"),
     "voxel size zero": (picks(target_spacing=(50, 0, 4)), CLASSES, "voxel size of 'tgt' is 50 0 4: give three"),
     "swapped": (picks(source=np.zeros((4, 9, 9), np.uint8)), CLASSES, "fit the target 'tgt', not the source 'src'"),
     "rotated": (picks(place={**NM, "rotate": (0, 0, 10)}), CLASSES, "'src' is rotated or sheared"),

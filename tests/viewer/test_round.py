@@ -59,7 +59,7 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     wait(lambda: session.output("preview 0", "new") is not None)
     assert session.output("preview 0", "new").data.shape == (1, *story.SHAPE[1:])
     assert "Run 001-histogram is trained" in told(dock)
-    assert len(dock.train._plot.curves["segmentation"].x) == 12
+    assert len(dock.train.curves.losses.curves["segmentation"].x) == 12
     # suggest
     dock.annotate.main.set_values({"count": 2, "patch": 32})
     dock.annotate.start_suggesting()
@@ -192,8 +192,8 @@ def test_two_viewers_have_two_docks(docked, make_napari_viewer, wait, told, tmp_
     assert "Run 001-fake is trained" in told(second)
     assert "Run 001-fake is trained" in told(first)
     assert first.session.project.folder != second.session.project.folder
-    assert len(first.train._plot.curves["segmentation"].x) == 4
-    assert len(second.train._plot.curves["segmentation"].x) == 2
+    assert len(first.train.curves.losses.curves["segmentation"].x) == 4
+    assert len(second.train.curves.losses.curves["segmentation"].x) == 2
     second.data.open_project(first.session.project.folder)
     assert "open elsewhere" in second.notices.text()
     other.close()

@@ -18,6 +18,7 @@ from napari_emda._gui.intake import (
     belong,
     check,
     class_in_name,
+    in_words,
     proposed_folder,
     size_remark,
     store,
@@ -36,6 +37,9 @@ WITHOUT_LABELS = (
     "An older volume with labels, as the source, is what helps most. Without one, kinds of structure are found, and "
     "you name them."
 )
+ONE_VOLUME = (
+    "Only one volume, labelled in part? Choose it as the target and no source; its labels are taken in Annotate later."
+)
 _ZERO = {"0 means background": "background", "0 means not annotated": "unannotated"}
 
 
@@ -53,7 +57,10 @@ class DataPanel(QWidget):
         self.source_size, self.target_size = VoxelSize(), VoxelSize()
         self.zero = QComboBox()
         self.zero.addItems(list(_ZERO))
-        self.zero.setToolTip("What the value 0 stands for in the labels.")
+        self.zero.setToolTip(
+            "What the value 0 stands for in the labels. Where it means not annotated, 1 is the background, 2 the first "
+            "class, and so on."
+        )
         self.classes = QLineEdit("background, foreground")
         self.classes.setToolTip("Names of the classes, background first, separated by commas.")
         self.folder = QLineEdit()
@@ -163,6 +170,8 @@ class DataPanel(QWidget):
             needed = {"a source image": source, "labels of the source": labels, **needed}
         missing = [what for what, layer in needed.items() if layer is None]
         text = f"Still needed: {', '.join(missing)}. Open them in napari, or try File > Open Sample." if missing else ""
+        if missing == ["a target image"] and len(self.target.layers()) == 1:
+            text = f"{text} {ONE_VOLUME}"
         if source is None and labels is None and self._session.project is None:
             text = f"{text} {WITHOUT_LABELS}".strip()
         self.missing.show_text("Reading the layers …" if self._working else text, "note" if self._working else "hint")
@@ -286,13 +295,6 @@ class DataPanel(QWidget):
         project = self._session.project
         if project is None:
             return
-        names = {
-            domain: ", ".join(e.name for e in project.entries if e.domain == domain) or "–"
-            for domain in ("source", "target")
-        }
-        self.current.show_text(
-            f"Project {project.folder.name}: {names['source']} → {names['target']}, {len(project.runs())} trained.",
-            "done",
-        )
+        self.current.show_text(in_words(project), "done")
         if not self.folder.isModified():
             self.folder.setText(in_short(proposed_folder([self._image(self.target), self._image(self.source)])))

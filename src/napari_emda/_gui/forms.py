@@ -129,6 +129,11 @@ class SettingsForm(Container[ValueWidget[Any]]):
             if name in self.fields:
                 self[name].value = value
 
+    def lock(self, names: Iterable[str]) -> None:
+        """Grey out these settings, and no others."""
+        for name in self.fields:
+            self[name].enabled = name not in set(names)
+
     def reset(self, names: Iterable[str] | None = None) -> None:
         """Back to the defaults."""
         self.set_values({name: self.fields[name].default for name in (names or self.fields) if name in self.fields})

@@ -74,7 +74,8 @@ def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
             raise DataError(f"'{layer.name}' {why}.")
     name = pick.image.name
     if pick.spacing is None:
-        raise DataError(f"The voxel size of '{name}' is missing: type three numbers above 0, z y x in nm.")
+        what = "three numbers above 0, z y x" if pick.depth else "two numbers above 0, y x"
+        raise DataError(f"The voxel size of '{name}' is missing: type {what} in nm.")
     check_spacing(name, pick.spacing)
     array = array_of(pick.image)
     if pick.labels is not None:
@@ -142,6 +143,14 @@ def proposed_folder(layers: Sequence[Image | None]) -> Path:
     while (parent / f"emda-project-{count}").exists():
         count += 1
     return parent / f"emda-project-{count}"
+
+
+def in_words(project: Project) -> str:
+    """What a project holds."""
+    volumes = [", ".join(e.name for e in project.entries if e.domain == domain) for domain in ("source", "target")]
+    count = len(project.runs())
+    trained = f"{count} model{'' if count == 1 else 's'} trained"
+    return f"Project {project.folder.name}: {' → '.join(filter(None, volumes))}; {trained}."
 
 
 def size_remark(source: Triple | None, target: Triple | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,8 @@ class LossPlot(_Plot):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("loss", 185, parent)
-        self._legend = self._item.addLegend(offset=(-1, 1), labelTextSize="8pt", colCount=2)
+        self._legend = self._item.addLegend(offset=(-1, 1), labelTextSize="8pt", colCount=2, verSpacing=-8)
+        self._legend.layout.setContentsMargins(9, 0, 9, 0)
         self._curves: dict[str, Curve] = {}
         self._lines: dict[str, Any] = {}
 
@@ -83,6 +85,18 @@ class LossPlot(_Plot):
             curve = self._curves[name]
             curve.add(step, value)
             self._lines[name].setData(curve.x, curve.y)
+        self._leave_room_for_legend()
+
+    def _leave_room_for_legend(self) -> None:
+        """Above the curves, so that no line runs through a name."""
+        values = [y for curve in self._curves.values() for y in curve.y if math.isfinite(y)]
+        height = self.getViewBox().height()
+        if values and height > 0:
+            low, high = min(values), max(values)
+            margin = 0.05 * ((high - low) or abs(high) or 1)
+            taken = min(0.6, (self._legend.boundingRect().height() + 2) / height)
+            above = taken / (1 - taken) * (high - low + 2 * margin)
+            self.setYRange(low - margin, high + margin + above, padding=0)
 
 
 class QualityPlot(_Plot):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QTimer
@@ -10,14 +9,16 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_emda._gui import runs
 from napari_emda._gui.adapters import section_on_view
+from napari_emda._gui.curves import Curves
 from napari_emda._gui.forms import SettingsForm
 from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.live_preview import show_preview
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
 from napari_emda._gui.session import Session, in_short
+from napari_emda._gui.start_from import NETWORK, StartFrom
 from napari_emda._gui.translations import show_translation
 from napari_emda.data.box import Box
-from napari_emda.events import Failed, Finished, Preview, Started, Stepped, Translated, Validated
+from napari_emda.events import Failed, Finished, Preview, Started, Translated
 from napari_emda.jobs import TrainJob
 from napari_emda.settings import PROFILES, TrainSettings
 from napari_emda.verdict import BASELINE, missing
@@ -34,15 +35,14 @@ class TrainPanel(QWidget):
         super().__init__()
         self._session = session
         self._forms: dict[str, SettingsForm] = {}
-        self._plot: Any = None
-        self._quality: Any = None
         self.method = QComboBox()
         self.method.setToolTip("How the network is taught.")
         self.sentence = Sentence()
         schema = TrainSettings.model_json_schema()
         self.main = SettingsForm(schema, lambda field: field.name in _IN_SIGHT)
         self.advanced = SettingsForm(schema, lambda field: field.name not in _IN_SIGHT)
-        self.method_box, self._plot_box = QWidget(), QWidget()
+        self.method_box, self.curves = QWidget(), Curves()
+        self.start_from = StartFrom(session)
         self.reason = Sentence()
         self.start = button("Start", "Train in the background; you can go on looking around.", self.start_training)
         self.resume = button("Resume", "Go on with the last training from its last checkpoint.", self.resume_training)
@@ -63,11 +63,10 @@ class TrainPanel(QWidget):
         self.update_state()
 
     def _build(self) -> None:
-        self._method_forms, self._plots = QVBoxLayout(self.method_box), QVBoxLayout(self._plot_box)
-        for layout in (self._method_forms, self._plots):
-            layout.setContentsMargins(0, 0, 0, 0)
+        self._method_forms = QVBoxLayout(self.method_box)
+        self._method_forms.setContentsMargins(0, 0, 0, 0)
         inside = QWidget()
-        column(inside, self.method_box, self.advanced.native)
+        column(inside, self.start_from, self.method_box, self.advanced.native)
         self.resume.hide()
         self.compare.hide()
         column(
@@ -80,7 +79,7 @@ class TrainPanel(QWidget):
             self.start,
             self.resume,
             self.strip,
-            self._plot_box,
+            self.curves,
             self.outcome,
             self.compare,
         )
@@ -96,6 +95,7 @@ class TrainPanel(QWidget):
         session.runner.ended.connect(self._on_ended)
         self.method.currentTextChanged.connect(self._on_method)
         self.main["profile"].changed.connect(self._on_profile)
+        self.start_from.box.currentTextChanged.connect(lambda _: self._on_start_from())
 
     # -- settings ------------------------------------------------------------------------------------------------
 
@@ -138,6 +138,14 @@ class TrainPanel(QWidget):
         for form in (self.main, self.advanced):
             form.reset(governed)
             form.set_values(PROFILES.get(profile, {}))
+        self._on_start_from()
+
+    def _on_start_from(self) -> None:
+        """The network is the profile's, or the one to start from, which cannot be changed."""
+        profile, network = PROFILES.get(self.main.values()["profile"], {}), self.start_from.network()
+        self.advanced.reset(NETWORK)
+        self.advanced.set_values({key: profile[key] for key in NETWORK & profile.keys()} | network)
+        self.advanced.lock(network)
 
     def settings(self) -> TrainSettings:
         """What is set in the form."""
@@ -193,6 +201,7 @@ class TrainPanel(QWidget):
                     method=self.method.currentText(),
                     settings=self.settings(),
                     method_settings=self.method_settings(),
+                    start_from=self.start_from.run,
                 )
             )
 
@@ -227,30 +236,9 @@ class TrainPanel(QWidget):
         self.update_state()
         if isinstance(job, TrainJob):
             self.outcome.show_text("")
-            self._draw_plot(job)
+            self.curves.begin(job)
             self._asked = None
             self._timer.start()
-
-    def _draw_plot(self, job: TrainJob) -> None:
-        if self._plot is None:
-            from napari_emda._gui.plots import LossPlot, QualityPlot  # pyqtgraph takes a while: only when needed
-
-            self._plot, self._quality = LossPlot(), QualityPlot()
-            self._quality.setXLink(self._plot)
-            for plot in (self._plot, self._quality):
-                self._plots.addWidget(plot)
-        self._plot.clear_curves()
-        self._quality.clear_curve()
-        if job.resume is not None:
-            folder = Path(job.project) / "runs" / job.resume
-            saved = runs.saved_step(folder)
-            for entry in runs.log(folder):
-                if entry.get("step", 0) > saved:  # it will come again
-                    continue
-                if entry.get("event") == "stepped":
-                    self._plot.add(entry["step"], entry["losses"])
-                elif entry.get("event") == "validated":
-                    self._show_quality(Validated(entry["step"], entry["scores"], entry.get("best", 0)))
 
     def _stop_asking(self) -> None:
         self._timer.stop()
@@ -273,26 +261,18 @@ class TrainPanel(QWidget):
         job = self._session.runner.job
         if job is None or job.kind != "train":
             return
+        self.curves.take(event)
         if isinstance(event, Started):
             self._asked = None
-        elif isinstance(event, Stepped) and self._plot is not None:
-            self._plot.add(event.step, event.losses)
-        elif isinstance(event, Validated) and self._quality is not None:
-            self._show_quality(event)
         elif isinstance(event, Preview):
             show_preview(self._session, event)
         elif isinstance(event, Translated):
             show_translation(self._session, event)
-
-    def _show_quality(self, event: Validated) -> None:
-        self._quality.add(event.step, event.scores["score"])
-        self._quality.mark(event.best, "kept so far")
 
     def _on_ended(self, last: Finished | Failed) -> None:
         if self._timer.isActive():  # it was a training
             self._timer.stop()
             good = "hint" if isinstance(last, Finished) and last.result.get("helped") is False else "done"
             self.outcome.show_text(in_short(last.text), good if isinstance(last, Finished) else "error")
-            if isinstance(last, Finished) and self._quality is not None and self._quality.scores:
-                self._quality.mark(last.result.get("selected_step", self._quality.kept), "kept")
+            self.curves.end(last)
         self.update_state()
