@@ -44,16 +44,23 @@ def write_names(run: Path, names: Names) -> None:
 
 
 def parse_names(assignments: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """``["mitochondria=3,5"]`` as clusters by class; SettingsError when one cannot be read."""
+    """``["mitochondria=3,5"]`` as clusters by class; SettingsError when one cannot be read, or names anything twice."""
     named: dict[str, tuple[int, ...]] = {}
     for assignment in assignments:
         name, equals, numbers = assignment.rpartition("=")
+        name = name.strip()
         try:
-            named[name.strip()] = tuple(int(number) for number in numbers.split(",") if number.strip())
+            clusters = tuple(int(number) for number in numbers.split(",") if number.strip())
         except ValueError:
             equals = ""
-        if not equals or not name.strip():
+        if not equals or not name:
             raise SettingsError(f"'{assignment}' is not CLASS=CLUSTERS: write for example --class mitochondria=3,5.")
+        if name in named:
+            raise SettingsError(f"The class '{name}' is given twice: write all of its clusters at once, as {name}=3,5.")
+        for other, members in named.items():
+            if both := sorted({*members} & {*clusters}):
+                raise SettingsError(f"Cluster {both[0]} is given to '{other}' and to '{name}': choose one of them.")
+        named[name] = clusters
     return named
 
 

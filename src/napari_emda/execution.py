@@ -177,14 +177,24 @@ def predicted(project: Project, run: str | None, volume: str | None, model: str 
         yield from predict(Predictor.load(path), entry, PredictSettings(), folder)
 
 
+def _check_named(project: Project, folder: Path, header: Header) -> None:
+    """JobError when a run tells clusters apart that have no names: before a long prediction, not after it."""
+    if header.classes != project.classes and not project.names(folder.name):
+        raise _unnamed(folder)
+
+
+def _unnamed(folder: Path) -> JobError:
+    return JobError(
+        f"The run '{folder.name}' has found clusters that have no names yet: name some in Data, or with name-clusters, "
+        "first."
+    )
+
+
 def _named(project: Project, folder: Path, volume: str) -> Array:
     """What a run that has predicted a volume says of the project's classes; JobError when it tells clusters apart."""
     probabilities = project.probabilities(folder.name, volume)
     if probabilities is None:
-        raise JobError(
-            f"The run '{folder.name}' has found clusters that have no names yet: name some in Data, or with "
-            "name-clusters, first."
-        )
+        raise _unnamed(folder)
     return probabilities
 
 
@@ -195,7 +205,7 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     check_labels(volume.name, labels, volume.shape, len(project.classes))
     truth = replace(volume, labels=labels, labels_zero="background", annotations=None)
     box = Box.parse(job.box, volume.shape)
-    checkpoint.read_header(_model(project, job))
+    _check_named(project, folder, checkpoint.read_header(_model(project, job)))
     yield Started("score", folder.name, "cpu", 0)
     yield from predicted(project, folder.name, volume.name, job.checkpoint)
     scores = _scores(project, folder, truth, box)
@@ -234,7 +244,9 @@ def _export(job: ExportJob) -> Iterator[Event]:
     project = Project.open(job.project)
     folder, volume = project.run(job.run), _asked(project, job.volume)
     claim(job.to, SUFFIXES[job.what], job.overwrite)  # before a long prediction, not after it
-    checkpoint.read_header(_model(project, job))
+    header = checkpoint.read_header(_model(project, job))
+    if job.what in ("objects", "table"):
+        _check_named(project, folder, header)
     yield Started("export", folder.name, "cpu", 0)
     if job.what == "model":
         yield from _export_model(job, folder, volume)

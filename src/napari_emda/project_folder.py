@@ -146,7 +146,8 @@ class ProjectFolder:
         spacing = check_spacing(name, spacing or (stored.spacing if stored.unit == "nm" else None))
         check_image(name, stored.array)
         if labels is not None:
-            check_labels(name, open_labels(Path(labels)).array, stored.array.shape, len(self.classes))
+            given = open_labels(Path(labels)).array
+            check_labels(name, given, stored.array.shape, len(self.classes), labels_zero)
         return VolumeEntry(
             name=name,
             domain=domain,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import zarr
@@ -57,6 +59,9 @@ def test_names_are_read_from_assignments():
     for wrong in ("mitochondria", "=3", "mitochondria=three"):
         with pytest.raises(SettingsError, match="is not CLASS=CLUSTERS: write for example"):
             parse_names([wrong])
+    for wrong, words in ((["a=1", "a=2"], "'a' is given twice"), (["a=1,2", "b=3,2"], "Cluster 2 is given to 'a'")):
+        with pytest.raises(SettingsError, match=words):
+            parse_names(wrong)
 
 
 def test_a_class_that_is_given_gets_exactly_these_clusters():
@@ -141,8 +146,9 @@ def test_shares_are_those_of_the_likeliest_clusters(stored):
 
 @pytest.fixture
 def predicted_already(monkeypatch):
+    header = SimpleNamespace(classes=("none", *(f"cluster {k}" for k in range(1, 6))))
     monkeypatch.setattr("napari_emda.execution.predicted", lambda *_: iter(()))
-    monkeypatch.setattr("napari_emda.execution.checkpoint.read_header", lambda path: None)
+    monkeypatch.setattr("napari_emda.execution.checkpoint.read_header", lambda path: header)
 
 
 def exported(project, to, what="mask"):
@@ -176,7 +182,8 @@ def test_clusters_of_one_class_leave_nothing_to_ask(clustered):
 
 
 @pytest.mark.usefixtures("predicted_already")
-def test_objects_and_scores_need_names(clustered, tmp_path):
+def test_objects_and_scores_need_names_before_anything_is_predicted(clustered, monkeypatch, tmp_path):
+    monkeypatch.setattr("napari_emda.execution.predicted", lambda *_: pytest.fail("a prediction may take hours"))
     with pytest.raises(JobError, match="clusters that have no names yet: name some in Data, or with name-clusters"):
         exported(clustered, tmp_path / "objects.tif", "objects")
     assert not (tmp_path / "objects.tif").exists()

@@ -13,6 +13,7 @@ from skimage.util import view_as_windows
 from sklearn.metrics import confusion_matrix, mutual_info_score
 
 from napari_emda import checkpoint
+from napari_emda.cli import main
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
@@ -164,6 +165,34 @@ def test_more_clusters_start_from_the_features_of_fewer_and_equals_go_on(unlabel
         probabilities = predictor.probabilities(image, "target")
         assert probabilities.shape[1] == k + 1
         assert probabilities[:, 0].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--class", "nuclei=1"], "no class 'nuclei'"),
+        (["--class", "mitochondria=9"], "clusters 1 to 4"),
+        (["--class", "mitochondria=1", "--out", "{there}"], "exists already"),
+        (["--class", "mitochondria=1", "--out", "mask.docx"], "mask.docx"),
+    ],
+)
+def test_names_that_cannot_be_given_are_refused_before_anything_is_done(arguments, words, unlabelled, tmp_path, capsys):
+    list(fit(prepared(unlabelled, clusters=4)))
+    (run,) = unlabelled.runs()
+    unlabelled.close()
+    (tmp_path / "there.tif").touch()
+    with pytest.raises(SystemExit) as end:
+        main(
+            [
+                "name-clusters",
+                str(unlabelled.folder),
+                *(text.format(there=tmp_path / "there.tif") for text in arguments),
+            ]
+        )
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not unlabelled.names(run)
+    assert not (unlabelled.run(run) / "probabilities.zarr").exists()
 
 
 def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelled):

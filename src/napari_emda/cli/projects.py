@@ -25,6 +25,7 @@ from napari_emda.errors import JobError
 from napari_emda.jobs import ExportJob, PredictJob, SuggestJob
 from napari_emda.learning_curve import Round, advice, rounds
 from napari_emda.project import Project
+from napari_emda.saving import VOLUME_SUFFIXES, claim
 from napari_emda.settings import QuerySettings, distribute, parse_assignments
 
 if TYPE_CHECKING:
@@ -193,13 +194,18 @@ def name_clusters(
     from napari_emda.checkpoint import find, read_header
 
     given = clusters.parse_names(named or [])
+    if out is not None:
+        claim(out.absolute(), VOLUME_SUFFIXES, overwrite)  # before anything is named
     with Project.open(project, exclusive=True) as opened:
         run, volume = opened.run(run).name, volume or opened.target().name
-        if read_header(find(opened.run(run))).classes == opened.classes:
+        told_apart = read_header(find(opened.run(run))).classes
+        if told_apart == opened.classes:
             raise JobError(f"The run '{run}' predicts classes and no clusters: choose a run of iic with --run.")
+        names = clusters.renamed(opened.names(run), given)
+        clusters.check_names(names, len(told_apart) - 1, opened.classes)  # before a long prediction
         if opened.clusters(run, volume) is None or not given:
             carry_out(PredictJob(project=str(project), run=run, volume=volume))
-        opened.name_clusters(run, volume, names := clusters.renamed(opened.names(run), given))
+        opened.name_clusters(run, volume, names)
         found = opened.clusters(run, volume)
     assert found is not None
     if out is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_emda.data.files import open_image, open_labels
 from napari_emda.data.stored import Stored
-from napari_emda.data.volume import Array
+from napari_emda.data.volume import Array, LabelsZero
 from napari_emda.errors import DataError
 
 LARGEST_CLASS = 254
@@ -45,11 +45,14 @@ def check_image(name: str, image: Array) -> None:
                 )
 
 
-def check_labels(name: str, labels: Array, shape: Sequence[int], classes: int) -> list[int]:
+def check_labels(
+    name: str, labels: Array, shape: Sequence[int], classes: int, labels_zero: LabelsZero = "background"
+) -> list[int]:
     """Integer labels of the image's shape with at least two values that fit the classes; returns the values.
 
     Raises:
-        DataError: another shape, floats, one value only, or more values than classes (with more than two classes).
+        DataError: another shape, floats, one value only, or more values than classes (with two classes all above 0 are
+            class 1, unless 0 means not annotated).
     """
     if tuple(labels.shape) != tuple(shape):
         raise DataError(
@@ -64,10 +67,13 @@ def check_labels(name: str, labels: Array, shape: Sequence[int], classes: int) -
     if len(values) < 2:
         what = "empty" if values == {0} else f"all {values.pop()}"
         raise DataError(f"The labels of '{name}' are {what}: label some of the structure and some background.")
-    if classes > 2 and not values <= set(range(classes)):
+    unannotated = labels_zero == "unannotated"
+    highest = classes if unannotated else classes - 1
+    if (classes > 2 or unannotated) and not values <= set(range(highest + 1)):
+        meaning = ", and 0 means not annotated" if unannotated else ""
         raise DataError(
-            f"The labels of '{name}' hold the value {max(values)}, but there are {classes} classes: use the values 0 "
-            f"to {classes - 1} or name more classes."
+            f"The labels of '{name}' hold the value {max(values)}, but there are {classes} classes{meaning}: use the "
+            f"values 0 to {highest} or name more classes."
         )
     return sorted(values)
 
