@@ -11,10 +11,14 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
 from skimage.util import view_as_windows
 from sklearn.metrics import confusion_matrix, mutual_info_score
+from test_information import brute_force
+from test_uda import by_scipy
 
 from napari_emda import checkpoint
 from napari_emda.cli import main
 from napari_emda.data.box import Box
+from napari_emda.data.sampling import Patches
+from napari_emda.data.strong import turn
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Notice
@@ -82,6 +86,36 @@ def test_clusters_are_the_kinds_of_tissue_that_there_are(make_training, tissue, 
     table = confusion_matrix(kinds[1].ravel(), ids.ravel() - 1, labels=range(4))
     assert table[linear_sum_assignment(-table)].sum() / ids.size > 0.8
     assert mutual_info_score(kinds[1].ravel(), ids.ravel()) > 0.5 * np.log(4)
+
+
+def test_the_loss_is_that_of_a_calculation_by_hand(target, make_training, tmp_path):
+    """Two views, the second turned and its clusters turned back by SciPy, both heads, a loop over pixels and shifts."""
+    settings = {"clusters": 3, "finer": 2, "displacement": 1, "balance": 1.3}
+    method = make_training([target], tmp_path / "run", "iic", settings, dropout=0).method
+    clean, other = torch.randn(2, 2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    answers = {"clusters": [], "finer_clusters": []}
+    for name, head in (("clusters", method.network.head), ("finer_clusters", method.finer)):
+        head.register_forward_hook(lambda module, given, answer, name=name: answers[name].append(answer))
+    torch.manual_seed(7)
+    angle = 2 * np.pi * torch.rand(2)
+    seen, encode = [], method.network.encode
+    method.network.encode = lambda image: seen.append(image) or encode(image)
+    torch.manual_seed(7)
+    losses = method.losses({"target": Patches(other, torch.zeros(2, 32, 32, dtype=torch.long), clean)}, 0.0)
+    assert torch.equal(seen[0], clean)
+    assert torch.equal(seen[1], turn(other, angle, padding="reflection"))
+    for name, k in (("clusters", 3), ("finer_clusters", 6)):
+        logits = [answer.detach().double()[:, -k:] for answer in answers[name]]
+        p, q = (each.softmax(1).numpy() for each in logits)
+        assert p.shape == (2, k, 32, 32)
+        back, inside = by_scipy(q, angle.numpy())
+        table = brute_force(p, back, inside, 1)
+        rows, columns = table.sum(-1, keepdims=True), table.sum(-2, keepdims=True)
+        expected = -(table * (np.log(table) - 1.3 * np.log(rows * columns))).sum((-1, -2)).mean()
+        assert float(losses[name].detach()) == pytest.approx(expected, rel=1e-3)
+        if name == "clusters":  # what the alarm goes by follows slowly
+            np.testing.assert_allclose(method.joint, 0.95 * np.eye(3) / 3 + 0.05 * table[1, 1], atol=1e-4)
+            assert float(method.reported["largest_cluster"]) == pytest.approx(table[1, 1].sum(0).max(), abs=1e-3)
 
 
 def test_labels_are_not_even_used_to_draw_patches(make_training, source, noise, tmp_path, same_weights):

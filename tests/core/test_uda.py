@@ -1,4 +1,4 @@
-"""Consistency training: its views, the way back, its losses, and where it works."""
+"""Consistency training: its losses against calculations by hand, and where it works."""
 
 from __future__ import annotations
 
@@ -7,114 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import affine_transform
 from scipy.special import rel_entr
-from scipy.stats import spearmanr
+from test_strong import smooth
 
 from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import Patches
-from napari_emda.data.strong import INVERTING, KEEPING, StrongSet, turn, turn_back
+from napari_emda.data.strong import StrongSet
 from napari_emda.data.volume import IGNORE
+from napari_emda.errors import DataError
 from napari_emda.jobs import TrainJob
+from napari_emda.methods.base import Context, methods
 from napari_emda.nn.consistency import divergence
+from napari_emda.nn.unet import UNet, norms
 from napari_emda.preparation import prepare
 from napari_emda.project import Project
 from napari_emda.settings import TrainSettings
 from napari_emda.train import fit
-
-
-def smooth(n=4, side=65, sigma=2):
-    image = gaussian_filter(np.random.default_rng(0).normal(size=(n, 1, side, side)), (0, 0, sigma, sigma))
-    return torch.as_tensor(image / image.std()).float()
-
-
-def degrees(angle, n=4):
-    return torch.full((n,), float(np.deg2rad(angle)))
-
-
-# -- views and the way back --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_quarter_turns_come_back_exactly(quarters):
-    image = smooth()
-    turned = turn(image, degrees(90 * quarters))
-    assert any(np.allclose(turned, np.rot90(image, k, (2, 3)), atol=1e-4) for k in (quarters, -quarters))
-    back, inside = turn_back(turned, degrees(90 * quarters))
-    assert inside.float().mean() > 0.9
-    torch.testing.assert_close(back[inside.unsqueeze(1)], image[inside.unsqueeze(1)], atol=1e-3, rtol=0)
-
-
-def test_other_angles_come_back_where_they_stayed_in_the_frame():
-    image = smooth(sigma=5)
-    image = (image - image.min()) / (image.max() - image.min())  # as probabilities are
-    back, inside = turn_back(turn(image, degrees(33)), degrees(33))
-    assert float(inside.float().mean()) == pytest.approx(0.798, abs=0.005)
-    error = (back - image).abs().squeeze(1)
-    assert error[inside].max() < 0.01
-    assert error[~inside].max() > 0.3
-
-
-def test_a_turn_is_that_of_scipy():
-    image = smooth(1)
-    angle = np.deg2rad(33)
-    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    centre = np.array([32, 32])
-    both = [affine_transform(image[0, 0], m, centre - m @ centre, order=1) for m in (matrix, matrix.T)]
-    turned = turn(image, degrees(33, 1))[0, 0].numpy()
-    disc = np.hypot(*(np.mgrid[:65, :65] - 32)) < 31
-    assert min(np.abs(turned - other)[disc].max() for other in both) < 1e-3
-
-
-@pytest.mark.parametrize("name", KEEPING)
-@pytest.mark.parametrize("magnitude", [-1.0, 1.0])
-def test_dark_stays_dark_in_the_default_set(name, magnitude):
-    image = smooth()
-    changed = KEEPING[name](image, torch.full((4, 1, 1, 1), magnitude))
-    for before, after in zip(image, changed, strict=True):
-        assert spearmanr(before.flatten(), after.flatten()).statistic > 0.7
-
-
-def test_the_inverting_set_turns_dark_into_bright():
-    image, full = smooth(), torch.ones(4, 1, 1, 1)
-    for change in INVERTING.values():
-        assert spearmanr(image.flatten(), change(image, full).flatten()).statistic < 0
-
-
-def test_all_views_together_keep_polarity_and_follow_the_seed():
-    image = smooth(64, 33)
-    changed, angle = StrongSet(2, 10)(image, Augmentation("none", 1))
-    again, _ = StrongSet(2, 10)(image, Augmentation("none", 1))
-    assert torch.equal(changed, again)
-    for i in range(64):
-        straight = turn_back(changed[i : i + 1], angle[i : i + 1])
-        before, after = (t[0, 0][straight[1][0]] for t in (image[i : i + 1], straight[0]))
-        assert spearmanr(before, after).statistic > 0.7
-    assert 5 < (angle != 0).sum() < 40
-
-
-def test_the_weak_set_moves_labels_as_the_image_and_only_a_little():
-    columns = torch.arange(48.0).expand(64, 1, 48, 48).contiguous()
-    moved = Augmentation("none", 0).jittered(Patches(columns, columns[:, 0].long(), columns))
-    valid = moved.labels != IGNORE
-    assert (moved.image[:, 0] - moved.labels).abs()[valid].max() <= 0.51
-    slopes = (moved.image[:, 0, 24, 26] - moved.image[:, 0, 24, 22]) / 4
-    assert 0.3 < (slopes < 0).float().mean() < 0.7  # flipped
-    assert slopes.abs().min() > np.cos(np.pi / 12) / 1.05 - 1e-3
-    assert slopes.abs().max() < 1 / 0.95 + 1e-3
-
-
-def test_a_share_of_the_patches_keeps_its_pixels():
-    image = smooth(64, 33)
-    moved = Augmentation("none", 0).jittered(Patches(image, (100 * image[:, 0]).long(), image), 0.5)
-    kept = [
-        any(torch.equal(now, same) for same in (before, before.flip(-1)))
-        for now, before in zip(moved.image, image, strict=True)
-    ]
-    assert 20 < sum(kept) < 44
-    for one, now, labels in zip(kept, moved.image, moved.labels, strict=True):
-        assert torch.equal(labels, (100 * now[0]).long()) == one
-
 
 # -- agreement ---------------------------------------------------------------------------------------------------
 
@@ -150,6 +59,105 @@ def test_without_labels_only_agreement_teaches(consistency, source, target, make
     assert same_weights(whole.method, unsupervised.method)
 
 
+ANGLES = (0.0, 0.6, 2.2, 4.0)
+
+
+def by_scipy(maps, angle):
+    """Maps B x C x H x W undone by a rotation each, and where nothing of them comes from beyond the frame."""
+    centre = (np.array(maps.shape[2:]) - 1) / 2
+    back, inside = [], []
+    for each, radians in zip(maps, angle, strict=True):
+        there = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
+        home = [affine_transform(m, there, centre - there @ centre, order=1) for m in each]
+        frame = affine_transform(np.ones_like(each[0]), there.T, centre - there.T @ centre, order=1)
+        inside.append(affine_transform(frame, there, centre - there @ centre, order=1) > 1 - 1e-3)
+        back.append(np.stack(home))
+    return np.stack(back), np.stack(inside)
+
+
+def agreement_by_hand(p, q, inside, consistency, balance):
+    """The loss of pairs of probabilities B x C x H x W, from sums over pixels as they are written."""
+    pairs = [(p[b, :, y, x], q[b, :, y, x]) for b, y, x in np.argwhere(inside)]
+    if consistency == "kl":
+        return np.mean([rel_entr(one.clip(1e-6), other.clip(1e-6)).sum() for one, other in pairs])  # never infinite
+    counts = sum(np.outer(one, other) + np.outer(other, one) for one, other in pairs)
+    table = counts / counts.sum()
+    rows, columns = table.sum(1, keepdims=True), table.sum(0, keepdims=True)
+    return -(table * (np.log(table) - balance * np.log(rows) - balance * np.log(columns))).sum()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("settings", [{}, {"consistency": "iid"}, {"consistency": "iid", "balance": 1.0}])
+def test_the_agreement_is_that_of_a_calculation_by_hand(settings, classes):
+    """The answer to the changed copy is brought back and held against that to the patch, where both are known."""
+    torch.manual_seed(0)
+    cls = methods["uda"]
+    settings = cls.Settings.parse(settings)
+    method = cls(settings, UNet(classes, base=8, dropout=0), Context({"target": np.zeros(513)})).train()
+    method.network.head.weight.data *= 2  # sure answers have something to tell of each other
+    image, changed, angle = smooth(4, 32), smooth(4, 33)[..., :32, :32], torch.tensor(ANGLES)
+    method.strong = lambda *_: (changed, angle)
+    answers = []
+    method.network.register_forward_hook(lambda module, given, answer: answers.append(answer))
+    source = [layer.running_mean[0].clone() for layer in norms(method.network)]
+    loss = method._disagreement(image)
+    for answer in answers:
+        if answer.requires_grad:
+            answer.retain_grad()
+    loss.backward()
+    copy, patch = answers[:2]
+    p, q = (answer.detach().double().softmax(1).numpy() for answer in (patch, copy))
+    back, inside = by_scipy(q, ANGLES)
+    expected = agreement_by_hand(p, back, inside, settings.consistency, settings.balance)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-3)
+    assert copy.grad.abs().sum() > 0
+    assert copy.grad[1, :, 0, 0].abs().sum() == 0  # a corner of the turned copy is beyond the frame of the patch
+    if settings.consistency == "kl":
+        assert not patch.requires_grad
+    else:
+        assert patch.grad.abs().sum() > 0
+    for layer, before in zip(norms(method.network), source, strict=True):
+        assert torch.equal(layer.running_mean[0], before)  # only the statistics of the unlabelled domain follow
+
+
+def test_the_settings_are_those_of_the_strong_set():
+    cls = methods["uda"]
+    given = cls.Settings(changes=4, magnitude=7.5, inverting=True)
+    assert cls(given, UNet(2, base=8), Context()).strong == StrongSet(4, 7.5, True)
+    assert cls(cls.Settings(), UNet(2, base=8), Context()).strong.inverting is False
+    assert "dark membranes are the signal" in cls.Settings.model_fields["inverting"].description
+
+
+def test_what_is_labelled_is_learnt_with_dice_alone(source, make_training, tmp_path):
+    sparse = replace(source, labels=1 + source.labels * (np.arange(4) == 0)[:, None, None], labels_zero="unannotated")
+    sparse.labels[1:] = 0
+    training = make_training([sparse], tmp_path / "run", "uda", dropout=0)
+    batch = training.batch(0)
+    loss = float(training.method.losses(batch, 0.0)["segmentation"].detach())
+    labels, known = batch["source"].labels.numpy(), batch["source"].labels.numpy() != IGNORE
+    p = training.method.network(batch["source"].image).detach().double().softmax(1)[:, 1].numpy()[known]
+    y = labels[known] == 1
+    assert 0 < known.mean() < 1
+    assert loss == pytest.approx(1 - (2 * p[y].sum() + 1) / ((p * p).sum() + y.sum() + 1), rel=1e-4)
+
+
+def test_patches_are_moved_weakly_and_changed_only_where_that_is_asked_for(source, make_training, tmp_path):
+    method = make_training([source], tmp_path / "run", "uda").method
+    image = smooth(64, 32)
+    given = {"source": Patches(image, torch.zeros(64, 32, 32, dtype=torch.long), image)}
+    none, weak, strong = (method.prepare(given, Augmentation(s, 1), 0.0)["source"] for s in ("none", "weak", "strong"))
+    assert none is given["source"]
+    alike = [
+        any(np.array_equal(now, np.rot90(way, k)) for way in (before, before.T) for k in range(4))
+        for now, before in zip(weak.image[:, 0].numpy(), image[:, 0].numpy(), strict=True)
+    ]
+    assert 40 < sum(alike) < 60  # a quarter is scaled and turned, all are one of eight symmetries
+    assert torch.equal(weak.image, weak.clean)
+    assert torch.equal(strong.clean, weak.clean)  # agreement is asked for on patches that are moved alone
+    changed = [not torch.equal(now, clean) for now, clean in zip(strong.image, strong.clean, strict=True)]
+    assert 16 < sum(changed) < 48
+
+
 @pytest.mark.parametrize("consistency", ["kl", "iid"])
 def test_the_weight_is_that_of_the_agreement(consistency, source, target, make_training, tmp_path):
     values = []
@@ -173,6 +181,25 @@ def test_the_unlabelled_are_the_target_or_else_patches_from_anywhere(source, tar
         assert torch.equal(seen[0], expected)
         assert training.header.prediction_domain == domain
         assert training.measures_target() == (domain == "target")
+
+
+def test_sparse_labels_of_many_classes_are_taken_and_others_refused(phantom_files, phantoms, tmp_path):
+    """Where 0 means not annotated, 1 is the background, and class k is k + 1."""
+    labels = np.zeros_like(phantoms["source"][1])
+    labels[0] = 1 + phantoms["source"][1][0]
+    labels[0, :20, :20] = 3
+
+    def stack(*classes):
+        with Project.create(tmp_path / str(len(classes)), classes) as project:
+            path, image = project.store("labels", labels), phantom_files["source", "image"]
+            project.add_volume(image, "source", labels=path, labels_zero="unannotated", name="stack")
+            return project.volume("stack")
+
+    ids = stack("background", "a", "b").class_ids[:, :, :]
+    assert np.array_equal(ids[0] + 1, labels[0])
+    assert (ids[1:] == IGNORE).all()
+    with pytest.raises(DataError, match="value 3, but there are 2 classes, and 0 means not annotated"):
+        stack("background", "a")
 
 
 def test_one_volume_with_one_annotated_section_is_enough(phantom_files, phantoms, tmp_path):
