@@ -119,6 +119,33 @@ def test_a_named_cluster_has_the_colour_of_its_class_and_the_others_step_back(do
     assert all(np.allclose(layer.colormap.color_dict[k], own[k]) for k in own)
 
 
+def test_the_clusters_of_the_list_are_those_on_view(dock, clustered):
+    first = dock.session.output("clusters", "target")
+    dock.data.naming.toggle(1)
+    dock.session.viewer.layers.remove(first)
+    dock.data.naming.show_clusters()  # though the mask that is made of them is still there
+    assert dock.session.output("clusters", "target").metadata == {"run": "001-iic"}
+    folder = clustered.folder / "runs"
+    shutil.copytree(folder / "001-iic", folder / "002-iic")
+    (folder / "002-iic" / "names.json").unlink()
+    dock.session.project_changed.emit()  # a command line has trained another, which is at the top now
+    naming = dock.data.naming
+    assert dock.session.output("clusters", "target").metadata == {"run": "002-iic"}
+    assert dock.session.output("mask", "target") is None
+    naming.run.setCurrentText("001-iic")
+    assert dock.session.output("clusters", "target").metadata == {"run": "001-iic"}
+    assert dock.session.output("mask", "target").data[0, 0, 0] == 1
+
+
+def test_sections_are_read_again_only_when_they_have_changed(dock):
+    view = dock.session.output("clusters", "target").data
+    before = view[1]
+    view._probabilities = np.asarray(view._probabilities)[::-1]
+    assert np.array_equal(view[1], before)
+    dock.predict._redraw("target")
+    assert np.array_equal(view[1], 4 - before)
+
+
 def test_before_clusters_are_found_the_dock_says_how(dock, clustered):
     shutil.rmtree(clustered.folder / "runs" / "001-iic" / "probabilities.zarr")
     dock.session.project_changed.emit()

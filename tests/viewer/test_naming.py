@@ -56,3 +56,8 @@ def test_clicks_name_clusters_only_while_that_is_asked_for(clustered, qtbot):
     hands.click("new", left)
     hands.stroke("new", [middle, (2, 60, width // 2), (2, 70, width // 2)])  # moves the image, names nothing
     assert session.project.names("001-iic") == {2: "mitochondria"}
+    point = hands.pixel("new", middle)
+    viewer.dims.ndisplay = 3
+    qtbot.mouseClick(hands.canvas, BUTTON, pos=point)
+    assert session.project.names("001-iic") == {2: "mitochondria"}
+    assert "go back to two dimensions" in dock.notices.text()

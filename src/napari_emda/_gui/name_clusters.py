@@ -22,8 +22,8 @@ from qtpy.QtWidgets import (
 from napari_emda._gui import runs
 from napari_emda._gui.palette import named_colour
 from napari_emda._gui.parts import Sentence, button, column, labelled, row
-from napari_emda._gui.predict_panel import refill
-from napari_emda._gui.results import rename_classes, show_classes, show_clusters, shown_already
+from napari_emda._gui.predict_panel import refill, volume_names
+from napari_emda._gui.results import rename_classes, show_clusters, shown_already
 from napari_emda._gui.session import Session
 from napari_emda.clusters import shares
 from napari_emda.data.volume import Array
@@ -43,7 +43,7 @@ class NameClusters(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._shares: dict[tuple[str, str], Any] = {}
+        self._shares: dict[tuple[str | None, str | None], Any] = {}
         self.run, self.volume, self.name = QComboBox(), QComboBox(), QComboBox()
         self.run.setToolTip("A model that was trained without labels (method iic); the newest is at the top.")
         self.volume.setToolTip("Where its clusters are looked at; their names hold in all volumes.")
@@ -99,7 +99,7 @@ class NameClusters(QWidget):
         session.closing.connect(lambda: self._callbacks.remove(self._on_click))
         self.table.cellClicked.connect(lambda line, _: self.toggle(line + 1))
         for box in (self.run, self.volume):
-            box.currentTextChanged.connect(lambda _: self._show_table())
+            box.currentTextChanged.connect(lambda _: self._on_chosen())
 
     # -- what there is -------------------------------------------------------------------------------------------
 
@@ -139,20 +139,30 @@ class NameClusters(QWidget):
 
     def update_state(self) -> None:
         """Offer the runs, volumes and classes that there are; grey out what cannot be done."""
-        project, runner = self._session.project, self._session.runner
+        project, runner, before = self._session.project, self._session.runner, self.chosen()
         refill(self.run, self.clustering(), prefer_first=True)
-        entries = project.entries if project is not None else ()
-        refill(self.volume, [entry.name for entry in sorted(entries, key=lambda entry: entry.domain != "target")])
+        refill(self.volume, volume_names(project))
         refill(self.name, list(self._classes()[1:]))
         why = self.why_not()
         self.reason.show_text("" if runner.job is not None else why, "hint")
         self.show_them.setEnabled(not why)
+        (self._show_table if self.chosen() == before else self._on_chosen)()
+
+    def _on_chosen(self) -> None:
+        """Bring the clusters of the list on view, where they were found already: a click names what is seen."""
+        session, (run, volume) = self._session, self.chosen()
+        if self.clusters() is not None and not shown_already(session, run, volume):
+            mask = session.output("mask", volume)
+            with session.telling():
+                show_clusters(session, run, volume)
+                if mask is None or mask.metadata.get("run") in self.clustering():  # else it is of a better model
+                    rename_classes(session, run, volume)
         self._show_table()
 
     def _on_ended(self, last: object) -> None:
         job = self._session.runner.last_job
         if isinstance(job, PredictJob):
-            self._shares.pop((job.run or "", job.volume or ""), None)
+            self._shares.pop((job.run, job.volume), None)
         self.update_state()
 
     # -- the table -----------------------------------------------------------------------------------------------
@@ -190,9 +200,8 @@ class NameClusters(QWidget):
             members = [cluster for cluster, own in names.items() if own == name]
             share = "" if known is None else f", {sum(known[cluster - 1] for cluster in members):.1%} of the voxels"
             parts.append(f"{name}: {len(members)} cluster{'s' if len(members) > 1 else ''}{share}")
-        nothing = "No cluster has a name yet: click those that belong to the class."
-        if not there:
-            nothing = "Press Show clusters to find them in the whole volume." if self.clustering() else ""
+        first = "Press Show clusters to find them in the whole volume." if self.clustering() else ""
+        nothing = "No cluster has a name yet: click those that belong to the class." if there else first
         self.told.show_text("; ".join(parts) + "." if parts else nothing, "hint" if not parts else "")
         busy = self._session.runner.busy
         for each in (self.use, self.export):
@@ -237,6 +246,9 @@ class NameClusters(QWidget):
                 moved = True
                 yield
             wanted = self.pick.isChecked() and self.pick.isEnabled() and not moved and event.button == 1
+            if wanted and viewer.dims.ndisplay == 3:
+                self._session.say("Clusters are picked in a section: go back to two dimensions first.")
+                wanted = False
             cluster = self.cluster_at(event.position) if wanted else None
             if cluster is not None:
                 self.toggle(cluster)
@@ -253,9 +265,7 @@ class NameClusters(QWidget):
             return
         assert project is not None
         with session.telling():
-            if not shown_already(session, run, volume):
-                show_clusters(session, run, volume)
-                show_classes(session, run, volume)
+            self._on_chosen()
             session.start(PredictJob(project=str(project.folder), run=run, volume=volume))
 
     def use_as_labels(self) -> None:
@@ -275,8 +285,8 @@ class NameClusters(QWidget):
         """Ask for a file, and write the named clusters to it."""
         project = self._session.project
         assert project is not None
-        proposed = str(project.folder.parent / f"{self.volume.currentText()}-mask.tif")
-        to, _ = QFileDialog.getSaveFileName(self, "Export to", proposed, "TIFF (*.tif);;OME-Zarr (*.zarr)")
+        proposed = project.folder.parent / f"{self.volume.currentText()}-mask.tif"
+        to, _ = QFileDialog.getSaveFileName(self, "Export to", str(proposed), "TIFF (*.tif);;OME-Zarr (*.zarr)")
         if to:
             self.write_mask(Path(to if Path(to).suffix else f"{to}.tif"))
 

@@ -14,6 +14,7 @@ from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
 from napari_emda._gui.results import roles, show_classes, show_clusters, shown_already
 from napari_emda._gui.session import Session
+from napari_emda._gui.views import Clusters
 from napari_emda.data.box import Box
 from napari_emda.events import Finished, Started, TileDone
 from napari_emda.jobs import PredictJob
@@ -167,7 +168,9 @@ class PredictPanel(QWidget):
     def _redraw(self, volume: str) -> None:
         session = self._session
         for role in roles(session):
-            layer = session.output(role, volume)
+            layer: Any = session.output(role, volume)
+            if layer is not None and isinstance(layer.data, Clusters):
+                layer.data.forget()
             if layer is not None and layer.visible:
                 layer.refresh()
 

@@ -20,9 +20,11 @@ def roles(session: Session) -> list[str]:
 
 
 def shown_already(session: Session, run: str, volume: str) -> bool:
-    """Whether the layers on view are those of a run."""
-    layers = [session.output(role, volume) for role in ("mask", "clusters")]
-    return any(layer is not None and layer.metadata.get("run") == run for layer in layers)
+    """Whether the layers on view are those of a run; of clusters it takes more than the mask that is made of them."""
+    project = session.project
+    role = "mask" if project is None or project.clusters(run, volume) is None else "clusters"
+    layer = session.output(role, volume)
+    return layer is not None and layer.metadata.get("run") == run
 
 
 def _wanted(session: Session, volume: str) -> bool:

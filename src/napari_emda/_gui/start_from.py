@@ -7,7 +7,7 @@ from typing import Any
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui import runs
-from napari_emda._gui.parts import column, labelled
+from napari_emda._gui.parts import labelled, row
 from napari_emda._gui.predict_panel import refill
 from napari_emda._gui.session import Session
 
@@ -30,7 +30,7 @@ class StartFrom(QWidget):
             "The network to begin with: a new one, or what an earlier training has learnt, by whichever method and "
             "with or without labels. Its size is that of the earlier one."
         )
-        column(self, labelled(("start from", self.box)))
+        row(self, labelled(("start from", self.box)))
         session.adopted.connect(lambda: self.box.setCurrentIndex(0))
         session.project_changed.connect(self.refresh)
         self.refresh()

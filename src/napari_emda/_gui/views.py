@@ -34,9 +34,19 @@ class Clusters(Lazy3D):
         _, z, y, x = probabilities.shape
         super().__init__((z, y, x), np.uint8)
         self._probabilities = probabilities
+        self._last: tuple[Any, NDArray[Any]] | None = None
+
+    def forget(self) -> None:
+        """What is on disk has changed."""
+        self._last = None
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
-        return class_ids(np.asarray(self._probabilities[:, z, y, x]))
+        # What was read last is kept: a large section of many clusters takes half a second, and is drawn again, in
+        # other colours, whenever a cluster is named.
+        key = tuple((part.start, part.stop, part.step) for part in (z, y, x))
+        if self._last is None or self._last[0] != key:
+            self._last = key, class_ids(np.asarray(self._probabilities[:, z, y, x]))
+        return self._last[1]
 
 
 class Mask(Lazy3D):
