@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QAbstractSpinBox
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.parts import TONES
 from napari_emda._gui.plots import LossPlot
+from napari_emda.data.volume import IGNORE
 from napari_emda.jobs import ExportJob, PredictJob, TrainJob, write_job
 from napari_emda.project import Project
 from napari_emda.settings import TrainSettings
@@ -594,6 +595,7 @@ def test_a_few_labelled_sections_are_taken_whole(qtbot, dock, predicted, arrays)
     imports.zero.setCurrentText("0 means background in labelled sections")
     imports.take.click()
     qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
+    assert "2 of 5 sections hold some" in dock.notices.text()
     stored = np.asarray(predicted.annotations("target")[:])
     assert np.array_equal(stored[:2], 1 + few[:2])
     assert not stored[2:].any()
@@ -603,6 +605,22 @@ def test_a_volume_labelled_in_part_is_shown_its_way(dock, arrays):
     dock.session.viewer.add_image(arrays[0], name="only", scale=(50, 4.6, 4.6), **NM)
     dock.session.viewer.add_labels(arrays[1], name="only labels", scale=(50, 4.6, 4.6), **NM)
     assert "labelled in part? Choose it as the target and no source" in dock.data.missing.text()
+
+
+def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_open(qtbot, dock, arrays, tmp_path):
+    image, few = arrays[0], arrays[1].copy()
+    few[2:] = 0
+    add_layers(dock, (image, few))
+    zero, data = dock.data.zero, dock.data
+    qtbot.waitUntil(lambda: "3 of 5 sections hold no label" in zero.hint.text(), timeout=5000)
+    zero.box.setCurrentText("0 means background in labelled sections")
+    assert not zero.hint.text()
+    data.folder.setText(str(tmp_path / "p"))
+    data.use_layers()
+    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    ids = dock.session.project.volume("old").class_ids
+    assert np.array_equal(ids[0:2, 0:48, 0:40], few[:2])
+    assert (ids[2:5, 0:48, 0:40] == IGNORE).all()
 
 
 def test_an_image_stays_in_sight_when_its_voxels_get_a_size_in_nanometres(qtbot, dock, arrays, tmp_path):

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Image, Labels, Layer
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLineEdit, QWidget
+from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
 
 from napari_emda._gui.adapters import array_of, refusal, spacing_of
 from napari_emda._gui.add_target import AddTarget
 from napari_emda._gui.intake import (
+    ONE_VOLUME,
+    WITHOUT_LABELS,
     Pick,
     Stoppable,
     belong,
@@ -27,20 +29,12 @@ from napari_emda._gui.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.name_clusters import NameClusters
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled, row
 from napari_emda._gui.session import Session, in_short
+from napari_emda._gui.zero import Zero
 from napari_emda.data.gap import Gap, domain_gap
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import EmdaError
 from napari_emda.project import Project
 from napari_emda.project_file import VolumeEntry
-
-WITHOUT_LABELS = (
-    "An older volume with labels, as the source, is what helps most. Without one, kinds of structure are found, and "
-    "you name them."
-)
-ONE_VOLUME = (
-    "Only one volume, labelled in part? Choose it as the target and no source; its labels are taken in Annotate later."
-)
-_ZERO = {"0 means background": "background", "0 means not annotated": "unannotated"}
 
 
 class DataPanel(QWidget):
@@ -55,18 +49,12 @@ class DataPanel(QWidget):
         self.source, self.labels = (LayerChoice(viewer, kind, refusal, none="none") for kind in (Image, Labels))
         self.target = LayerChoice(viewer, Image, refusal)
         self.source_size, self.target_size = VoxelSize(), VoxelSize()
-        self.zero = QComboBox()
-        self.zero.addItems(list(_ZERO))
-        self.zero.setToolTip(
-            "What the value 0 stands for in the labels. Where it means not annotated, 1 is the background, 2 the first "
-            "class, and so on."
-        )
+        self.zero = Zero(session, self.labels)
         self.classes = QLineEdit("background, foreground")
         self.classes.setToolTip("Names of the classes, background first, separated by commas.")
         self.folder = QLineEdit()
         self.folder.setToolTip("The project: a new folder for everything that is made. Your files stay where they are.")
-        self.left_out, self.sizes, self.gap = Sentence(), Sentence(), Sentence()
-        self.missing = Sentence()
+        self.left_out, self.sizes, self.gap, self.missing = Sentence(), Sentence(), Sentence(), Sentence()
         self.use = button("Use these layers", "Check the layers and make the project.", self.use_layers)
         self.open = button("Open a project …", "Go on with a project folder.", self.choose_project)
         self.current = Sentence()
@@ -216,11 +204,21 @@ class DataPanel(QWidget):
         """The volumes as they are chosen."""
         source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
         assert isinstance(target, Image)
-        zero: Any = _ZERO[self.zero.currentText()]
         picks = [Pick(target, "target", self.target_size.value(), depth=self.target_size.is_depth.isChecked())]
         if isinstance(source, Image) and isinstance(labels, Labels):
-            size = self.source_size
-            picks.insert(0, Pick(source, "source", size.value(), labels, zero, size.is_depth.isChecked()))
+            size, zero = self.source_size, self.zero
+            picks.insert(
+                0,
+                Pick(
+                    source,
+                    "source",
+                    size.value(),
+                    labels,
+                    zero.meaning,
+                    size.is_depth.isChecked(),
+                    zero.labelled_sections_only,
+                ),
+            )
         return picks
 
     def use_layers(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from napari.layers import Labels
 from qtpy.QtWidgets import QComboBox, QWidget
 
@@ -12,14 +13,10 @@ from napari_emda._gui.layer_widgets import LayerChoice
 from napari_emda._gui.paint import Paint
 from napari_emda._gui.parts import Sentence, button, column, labelled
 from napari_emda._gui.session import Session
+from napari_emda._gui.zero import BACKGROUND, SECTIONS, UNANNOTATED
 
 _BEGIN = {"the model's answer": "prediction", "nothing": "nothing", "the labels above": "labels"}
-_SECTIONS = "0 means background in labelled sections"
-_ZERO: dict[str, Any] = {
-    "0 means not annotated": "unannotated",
-    _SECTIONS: "unannotated",
-    "0 means background": "background",
-}
+_ZERO: dict[str, Any] = {UNANNOTATED: "unannotated", SECTIONS: "unannotated", BACKGROUND: "background"}
 
 
 class ImportBox(QWidget):
@@ -100,10 +97,16 @@ class ImportBox(QWidget):
             painting.editable = True
             painting.mode = mode  # napari takes the tools of what cannot be edited away
 
-        def done(_: object) -> None:
+        def take() -> int:
+            project.import_labels(array_of(layer), volume, _ZERO[meaning], whole_sections=meaning == SECTIONS)
+            labels = array_of(layer)
+            return sum(bool(np.asarray(labels[z]).any()) for z in range(labels.shape[0]))
+
+        def done(labelled: int) -> None:
             again()
             painting.refresh()
-            session.say(f"The labels of '{layer.name}' are annotations of '{volume}' now.", "done")
+            where = f"{labelled} of {session.shape(volume)[0]} sections hold some"
+            session.say(f"The labels of '{layer.name}' are annotations of '{volume}' now: {where}.", "done")
             session.project_changed.emit()
 
         def failed(text: str) -> None:
@@ -111,7 +114,4 @@ class ImportBox(QWidget):
             session.say(text, "error")
 
         self.take.setEnabled(False)
-        whole = meaning == _SECTIONS
-        session.in_background(
-            lambda: project.import_labels(array_of(layer), volume, _ZERO[meaning], whole_sections=whole), done, failed
-        )
+        session.in_background(take, done, failed)

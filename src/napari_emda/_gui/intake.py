@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
+from numpy.typing import NDArray
 
 from napari_emda._gui.adapters import Triple, array_of, check_fit, path_of, refusal
 from napari_emda.data.checks import check_image, check_labels, check_spacing
+from napari_emda.data.lazy import SectionStack
 from napari_emda.data.volume import Array, Domain, LabelsZero
 from napari_emda.errors import DataError
 from napari_emda.project import Project
@@ -23,6 +25,13 @@ from napari_emda.project_file import VolumeEntry
 
 FACTOR = 2
 """Pixel sizes that differ by more are pointed out."""
+WITHOUT_LABELS = (
+    "An older volume with labels, as the source, is what helps most. Without one, kinds of structure are found, and "
+    "you name them."
+)
+ONE_VOLUME = (
+    "Only one volume, labelled in part? Choose it as the target and no source; its labels are taken in Annotate later."
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class Pick:
     labels: Labels | None = None
     labels_zero: LabelsZero = "background"
     depth: bool = True
+    labelled_sections_only: bool = False
+    """0 is background in the sections that hold a label, and nobody looked at the others."""
 
 
 class Stoppable:
@@ -79,7 +90,7 @@ def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
     check_spacing(name, pick.spacing)
     array = array_of(pick.image)
     if pick.labels is not None:
-        check_labels(name, Stoppable(array_of(pick.labels), stop), array.shape, classes)
+        check_labels(name, Stoppable(array_of(pick.labels), stop), array.shape, classes, pick.labels_zero)
     check_image(name, Stoppable(array, stop))
 
 
@@ -105,8 +116,11 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
             taken = [entry.name for entry in (*project.entries, *entries)]
             name = free_name(pick.image.name, taken)
             image = path_of(pick.image) or _stored(project, name, array_of(pick.image), stop)
-            labels = None
-            if pick.labels is not None:
+            labels, zero = None, pick.labels_zero
+            if pick.labels is not None and pick.labelled_sections_only:
+                known: Any = labelled_sections(array_of(pick.labels), len(project.classes))
+                labels, zero = _stored(project, f"{name}-labels", known, stop), "unannotated"
+            elif pick.labels is not None:
                 labels = path_of(pick.labels) or _stored(project, f"{name}-labels", array_of(pick.labels), stop)
             entries.append(
                 project.checked(
@@ -115,11 +129,28 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
                     labels=labels,
                     name=name,
                     spacing=pick.spacing,
-                    labels_zero=pick.labels_zero,
+                    labels_zero=zero,
                     depth=pick.depth,
                 )
             )
     return entries
+
+
+def labelled_sections(labels: Array, classes: int) -> SectionStack:
+    """Labels as they are where 0 means not annotated: k + 1 is class k, and 0 fills the sections without a label.
+
+    Args:
+        labels: integers (z, y, x), k = class k; with two classes all above 0 are class 1.
+        classes: how many there are, with the background.
+    """
+
+    def read(z: int) -> NDArray[np.uint8]:
+        values = np.asarray(labels[z])
+        ids = (values > 0 if classes == 2 else values).astype(np.uint8)
+        return ids + np.uint8(1) if ids.any() else ids
+
+    z, y, x = labels.shape
+    return SectionStack(read, (z, y, x), np.uint8, cache_bytes=0)
 
 
 def _stored(project: Project, name: str, array: Array, stop: threading.Event) -> Path:

@@ -141,7 +141,8 @@ def unmet(project: Project, method: Choice) -> str:
         if domain not in there:
             return f"{method.name} needs a {domain} volume: add one in Data, or choose another method."
     if method.needs_labels and not labelled(project):
-        return f"{method.name} learns from labels and there are none: annotate some patches, or choose {UNLABELLED}."
+        remedy = f"annotate some patches, take labels that you have already (both in Annotate), or choose {UNLABELLED}"
+        return f"{method.name} learns from labels and there are none: {remedy}."
     if method.needs_annotations and not annotated(project):
         return f"{method.name} learns from annotated patches: annotate some first, or choose another method."
     return ""
