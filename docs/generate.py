@@ -96,8 +96,10 @@ def needs(entry: type[Any]) -> str:
     there = list(entry.domains)
     if entry.needs_annotations:
         there.append("annotated patches")
+    elif not there and not entry.needs_labels:
+        there.append("any volume, no labels")
     elif not there:
-        there.append("a volume, some labels" if entry.needs_labels else "any volume, no labels")
+        there.append("a volume, labels or none" if entry.learns_features else "a volume, some labels")
     return " and ".join(there)
 
 

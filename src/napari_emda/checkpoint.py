@@ -50,6 +50,7 @@ class Header(BaseModel):
             before, by step; empty for methods that learn from labels alone.
         pending: sums of the same since the last look.
         selected: the validated steps of whose weights this model is made; none in a checkpoint.
+        features_only: whether nothing was labelled, so that it predicts nothing and is there to start from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +73,7 @@ class Header(BaseModel):
     losses: dict[int, dict[str, float]] = {}
     pending: dict[str, float] = {}
     selected: tuple[int, ...] = ()
+    features_only: bool = False
 
     @property
     def model(self) -> str:
@@ -202,17 +204,22 @@ def start_from(path: Path, network: UNet, classes: Sequence[str]) -> None:
     Args:
         path: of a model.
         network: its weights and statistics are replaced.
-        classes: what it is to predict. A run that predicts others (clusters) hands on its features; the last layer,
-            which makes classes of them, is learnt anew.
+        classes: what it is to predict. A run that predicts others (clusters) or nothing hands on its features; the last
+            layer, which makes classes of them, is learnt anew.
     """
     header, method = load_method(path)
     state = method.trained.state_dict()
-    if header.classes != tuple(classes):
+    if header.features_only or header.classes != tuple(classes):
         own = {key: value for key, value in network.state_dict().items() if key.startswith(("head.", "offset"))}
         state |= own
     try:
         network.load_state_dict(state)
         network.absorb_offset()
     except RuntimeError:
-        old = ", ".join(f"{key}={value}" for key, value in header.network.items())
-        raise JobError(f"The run to start from has another network ({old}): use these settings.") from None
+        here = network.config
+        differing = [key for key in ("base", "levels", "attention") if method.trained.config[key] != here[key]]
+        old, new = (", ".join(f"{key}={each[key]}" for key in differing) for each in (method.trained.config, here))
+        raise JobError(
+            f"The run to start from has another network ({old}, here {new}): give both the same settings, or start "
+            "from another run."
+        ) from None

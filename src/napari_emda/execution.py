@@ -154,6 +154,7 @@ def _predict(job: PredictJob) -> Iterator[Event]:
     project = Project.open(job.project)
     folder, volume = project.run(job.run), _asked(project, job.volume)
     predictor = Predictor.load(_model(project, job), job.settings.device, job.settings.precision)
+    _check_learnt(folder, predictor.header)
     if job.out is not None:
         claim(job.out, VOLUME_SUFFIXES, overwrite=False)
     _writable(project)
@@ -175,6 +176,15 @@ def predicted(project: Project, run: str | None, volume: str | None, model: str 
     path = checkpoint.find(folder, model)
     if not Prediction(folder, entry.name).complete(checkpoint.read_header(path).model):
         yield from predict(Predictor.load(path), entry, PredictSettings(), folder)
+
+
+def _check_learnt(folder: Path, header: Header) -> None:
+    """JobError when a run has learnt features alone."""
+    if header.features_only:
+        raise JobError(
+            f"The run '{folder.name}' was trained without labels and predicts nothing: annotate some patches, and "
+            "train a method from it."
+        )
 
 
 def _check_named(project: Project, folder: Path, header: Header) -> None:
@@ -205,7 +215,9 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     check_labels(volume.name, labels, volume.shape, len(project.classes))
     truth = replace(volume, labels=labels, labels_zero="background", annotations=None)
     box = Box.parse(job.box, volume.shape)
-    _check_named(project, folder, checkpoint.read_header(_model(project, job)))
+    header = checkpoint.read_header(_model(project, job))
+    _check_learnt(folder, header)
+    _check_named(project, folder, header)
     yield Started("score", folder.name, "cpu", 0)
     yield from predicted(project, folder.name, volume.name, job.checkpoint)
     scores = _scores(project, folder, truth, box)
@@ -245,6 +257,7 @@ def _export(job: ExportJob) -> Iterator[Event]:
     folder, volume = project.run(job.run), _asked(project, job.volume)
     claim(job.to, SUFFIXES[job.what], job.overwrite)  # before a long prediction, not after it
     header = checkpoint.read_header(_model(project, job))
+    _check_learnt(folder, header)
     if job.what in ("objects", "table"):
         _check_named(project, folder, header)
     yield Started("export", folder.name, "cpu", 0)

@@ -56,8 +56,9 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         {d: sampler.quantiles(d) for d in sampler.domains},
         sampler.labelled("target"),
         sampler.prior("source", len(classes)),
-        start is not None and checkpoint.read_header(start).classes == classes,
+        start is not None and _predicts(checkpoint.read_header(start), classes),
         sampler.padding("source"),
+        labelled=_labelled(sampler),
     )
     header = Header(
         method=job.method,
@@ -68,6 +69,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
+        features_only=cls.learns_features and not _labelled(sampler),
     )
     torch.manual_seed(seed_of(settings.seed, 0))
     method = header.build(context)
@@ -109,14 +111,22 @@ def _check_keep(settings: TrainSettings, cls: type[Method]) -> None:
         raise SettingsError(f"With validations=0 no model is looked at: ask for 1 or more to use keep={keep}.")
 
 
+def _predicts(header: Header, classes: tuple[str, ...]) -> bool:
+    return header.classes == classes and not header.features_only
+
+
+def _labelled(sampler: PatchSampler) -> bool:
+    return sampler.labelled("source") or sampler.labelled("target")
+
+
 def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
-    if not cls.needs_labels:
+    if not cls.needs_labels or (cls.learns_features and not _labelled(sampler)):
         return
     if "source" in sampler.domains and not sampler.foreground("source"):
         raise DataError(
             "The source's labels hold no foreground where training may look: add labels or enlarge the box."
         )
-    if not (sampler.labelled("source") or sampler.labelled("target")):
+    if not _labelled(sampler):
         raise JobError(
             f"{cls.name} learns from labels and there are none: annotate some patches first, or choose iic, which "
             "needs none."

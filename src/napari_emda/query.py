@@ -57,6 +57,11 @@ class Strategy(ABC):
         """Whether it asks the model of the round before, too."""
         return False
 
+    @property
+    def measures(self) -> bool:
+        """Whether it measures an `uncertainty` of its own."""
+        return type(self).uncertainty is not Strategy.uncertainty
+
     def uncertainty(self, look: Look) -> Tensor | None:
         """Uncertainty of every pixel of a block, B x H x W between 0 and 1; None for a strategy without."""
         return None
@@ -238,9 +243,8 @@ def examine(
     """
     prediction = Prediction(folder, volume.name)
     yield from _predicted(predictor, volume, settings, prediction, entropy=strategy.needs_entropy)
-    measures = type(strategy).uncertainty is not Strategy.uncertainty
     findings = Findings(np.full(len(candidates), np.nan), None)
-    if measures or strategy.needs_embeddings:
+    if strategy.measures or strategy.needs_embeddings:
         findings = yield from survey(
             predictor,
             volume,
@@ -249,7 +253,7 @@ def examine(
             embeddings=strategy.needs_embeddings,
             seed=settings.seed,
             earlier=earlier,
-            keep=keep_uncertainty(folder, volume, strategy.name) if measures else None,
+            keep=keep_uncertainty(folder, volume, strategy.name) if strategy.measures else None,
         )
     if strategy.needs_entropy:
         findings = replace(

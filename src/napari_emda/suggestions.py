@@ -40,6 +40,11 @@ def suggestions(job: SuggestJob) -> Iterator[Event]:
     asks_model = job.run is not None or (cls.needs_prediction and not job.audit)
     folder = project.run(job.run) if asks_model else project.folder
     predictor = Predictor.load(checkpoint.find(folder, job.checkpoint), job.settings.device) if asks_model else None
+    if predictor is not None and predictor.header.features_only and (strategy.measures or strategy.needs_entropy):
+        raise JobError(
+            f"The run '{folder.name}' was trained without labels and has no doubts to go by: choose core_set or "
+            "k_means, which compare what patches look like."
+        )
     if predictor is not None and strategy.needs_dropout:
         dropout_of(predictor.network)
     earlier = _round_before(project, folder, job.settings.device) if strategy.needs_earlier and not job.audit else None

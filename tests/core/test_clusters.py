@@ -146,7 +146,7 @@ def test_shares_are_those_of_the_likeliest_clusters(stored):
 
 @pytest.fixture
 def predicted_already(monkeypatch):
-    header = SimpleNamespace(classes=("none", *(f"cluster {k}" for k in range(1, 6))))
+    header = SimpleNamespace(classes=("none", *(f"cluster {k}" for k in range(1, 6))), features_only=False)
     monkeypatch.setattr("napari_emda.execution.predicted", lambda *_: iter(()))
     monkeypatch.setattr("napari_emda.execution.checkpoint.read_header", lambda path: header)
 

@@ -21,9 +21,9 @@ from napari_emda.data.sampling import Patches
 from napari_emda.data.strong import turn
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
-from napari_emda.events import Notice
+from napari_emda.events import Notice, Stepped
 from napari_emda.execution import execute
-from napari_emda.jobs import PredictJob, SuggestJob, TrainJob
+from napari_emda.jobs import ExportJob, PredictJob, SuggestJob, TrainJob
 from napari_emda.metrics import class_ids
 from napari_emda.nn.information import mutual_information
 from napari_emda.predict import Predictor, predict_box
@@ -177,6 +177,35 @@ def test_annotations_alone_are_enough_for_methods_that_take_them(method, unlabel
     training = prepared(unlabelled, method, start=unlabelled.runs()[0])
     list(fit(training))
     assert checkpoint.read_header(training.path).classes == ("background", "mitochondria")
+
+
+def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantoms):
+    first = prepared(unlabelled, "denoising")
+    events = list(fit(first))
+    steps = [event for event in events if isinstance(event, Stepped)]
+    assert all(set(event.losses) == {"target_restoration"} for event in steps)
+    assert any(isinstance(event, Notice) and "Nothing is labelled" in event.text for event in events)
+    (run,) = unlabelled.runs()
+    kept = {"project": str(unlabelled.folder), "run": run}
+    for job in (PredictJob(**kept), ExportJob(what="mask", to=str(unlabelled.folder / "mask.tif"), **kept)):
+        with pytest.raises(JobError, match="trained without labels and predicts nothing: annotate some patches"):
+            list(execute(job))
+    for strategy, fits in (("entropy", False), ("bald", False), ("core_set", True)):
+        query = SuggestJob(settings=QuerySettings(strategy=strategy, patch=32, count=2, device="cpu"), **kept)
+        if fits:
+            assert len(list(execute(query))[-1].result["regions"]) == 2
+            continue
+        with pytest.raises(JobError, match="has no doubts to go by: choose core_set"):
+            list(execute(query))
+    unlabelled.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
+    fresh, started = prepared(unlabelled, "finetune"), prepared(unlabelled, "finetune", start=run)
+    assert not started.method.context.continued
+    for key, value in started.method.network.state_dict().items():
+        like = fresh.method.network if key.startswith(("head.", "offset")) else first.method.network
+        assert torch.equal(value, like.state_dict()[key]), key
+    again = prepared(unlabelled, "denoising")
+    assert not again.header.features_only
+    assert set(again.method.losses(again.batch(1), 0.5)) == {"target_segmentation"}
 
 
 @pytest.mark.parametrize("method", ["source_only", "auto"])

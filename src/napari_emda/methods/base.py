@@ -30,8 +30,9 @@ class Context:
         quantiles: standardised grey-value quantiles (513) of each domain that is there.
         annotated: whether any pixel of the target is annotated.
         prior: share of each class in the source's labels; empty where not known.
-        continued: whether training starts from another run's network that predicts the same classes.
+        continued: whether training starts from another run's network that has learnt to predict the same classes.
         padding: standardised grey values that stand for padding in the source.
+        labelled: whether anything is labelled, in a source or by annotations of a target.
     """
 
     quantiles: dict[Domain, NDArray[np.float64]] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Context:
     prior: tuple[float, ...] = ()
     continued: bool = False
     padding: tuple[float, ...] = ()
+    labelled: bool = True
 
     def quantiles_of(self, domain: Domain) -> NDArray[np.float64]:
         """The quantiles of a domain, a straight line where it is not there."""
@@ -118,6 +120,8 @@ class Method(nn.Module):
     """Batches of the source in a step."""
     needs_labels: ClassVar[bool] = True
     """Whether anything must be labelled at all, be it in a source or by annotations of a target."""
+    learns_features: ClassVar[bool] = False
+    """Whether it can do without: then it learns features that other trainings start from, and predicts nothing yet."""
     unlabelled_losses: ClassVar[tuple[str, ...]] = ()
     """Its losses that need no labels and are better the smaller; ``keep`` may then be ``supervised`` or ``total``."""
     needs_annotations: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Self-supervised pre-training: restoring corrupted patches of both domains."""
+"""Self-supervised pre-training: restoring corrupted patches of all volumes, labelled or not."""
 
 from typing import Any
 
@@ -44,14 +44,16 @@ def corrupt(image: Tensor, augment: Augmentation, noise: float = 1.15, hidden: f
 
 @methods.register("denoising")
 class Denoising(Method):
-    """First learns to restore noisy, blurred patches of both volumes, then to segment: helps when labels are few.
+    """First learns to restore noisy, blurred patches of all volumes, then to segment: helps when labels are few.
 
     Self-supervised pre-training (Franco-Barranco et al. 2022, section 3): mean squared error of restoring corrupted
-    patches of source and target; then the segmentation loss on the source, with a slower encoder instead of a frozen
-    one.
+    patches of source and target; then the segmentation loss on what is labelled, with a slower encoder instead of a
+    frozen one. Where nothing is labelled patches are restored all along, and other trainings start from what is learnt.
     """
 
-    domains = ("source", "target")
+    domains = ()
+    optional_domains = ("source", "target")
+    learns_features = True
 
     class Settings(base.Settings):
         """Settings of denoising."""
@@ -70,8 +72,13 @@ class Denoising(Method):
         self.restoration = Decoder(network.base, network.levels)
         self.image_head = nn.Conv2d(network.base, 1, 1)
 
+    @property
+    def _share(self) -> float:
+        """Of the training that is spent on restoring."""
+        return float(self.settings.pretraining) if self.context.labelled else 1.0
+
     def _restores(self, progress: float) -> bool:
-        return progress < self.settings.pretraining
+        return progress < self._share
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """While restoring, the input is the corrupted patch."""
@@ -81,7 +88,7 @@ class Denoising(Method):
         return {d: Patches(corrupt(p.clean, augment), p.labels, p.clean) for d, p in moved.items()}
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The restoration of both domains, then the segmentation."""
+        """The restoration of the domains that are there, then the segmentation."""
         if not self._restores(progress):
             return super().losses(batch, progress)
         return {f"{domain}_restoration": self._restoration(patches, domain) for domain, patches in batch.items()}
@@ -93,11 +100,19 @@ class Denoising(Method):
 
     def learning_rate(self, progress: float, role: str = "") -> float:
         """Each stage has a cosine of its own; the encoder is slower in the second."""
-        share = self.settings.pretraining
+        share = self._share
         if self._restores(progress):
             return cosine(1.0, 0.1, progress / share)
         return cosine(1.0, 0.01, (progress - share) / (1 - share)) * (
             self.settings.encoder_rate if role == ENCODER else 1.0
+        )
+
+    def alarm(self) -> str:
+        """Whether there was nothing to learn classes from."""
+        if self.context.labelled:
+            return ""
+        return (
+            "Nothing is labelled, so features are learnt and no classes: annotate some patches, then train from here."
         )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -48,7 +48,7 @@ class IIC(Method):
         """Settings of invariant information clustering."""
 
         clusters: int = Field(
-            8, ge=2, le=32, description="How many kinds of structure to tell apart. Rare structures take many: 8 to 24 "
+            8, ge=2, le=64, description="How many kinds of structure to tell apart. Rare structures take many: 8 to 24 "
             "in electron microscopy, 2 where all that is bright is wanted.",
         )  # fmt: skip
         finer: int = Field(
