@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.metrics import f1_score, log_loss
 
 from napari_emda.data.volume import IGNORE
@@ -31,6 +32,17 @@ def test_dice_of_hard_masks_is_one_minus_f1(noise):
     f1 = f1_score(truth.ravel(), guess.ravel(), labels=[1, 2], average="macro")
     assert float(dice(hard(guess), truth, smooth=1e-9)) == pytest.approx(1 - f1, abs=1e-6)
     assert float(dice(hard(guess), truth)) == pytest.approx(1 - f1, abs=0.01)
+
+
+def test_dice_of_unsure_answers_is_that_of_the_sums_as_they_are_written(case):
+    logits, labels = case
+    p, ids = softmax(logits.double().numpy(), axis=1), labels.numpy()
+    known = ids != IGNORE
+    losses = []
+    for k in range(1, CLASSES):
+        answer, truth = p[:, k][known], (ids == k)[known].astype(float)
+        losses.append(1 - (2 * np.sum(answer * truth) + 1) / (np.sum(answer**2) + np.sum(truth**2) + 1))
+    assert float(dice(logits, labels)) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_dice_of_a_perfect_and_of_an_empty_mask():
