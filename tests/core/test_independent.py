@@ -82,6 +82,17 @@ def test_predictions_are_not_averaged_with_those_of_other_images(tmp_path):
     assert not np.array_equal(stored[2], stored[3])
 
 
+def test_in_another_order_every_image_gets_bitwise_the_same_answer(tmp_path):
+    image, order = normal(5, 64, 64), [3, 0, 4, 2, 1]
+    image = image * np.linspace(0.5, 2, 5)[:, None, None] + np.arange(5)[:, None, None]  # each has its own exposure
+    stored = []
+    for name, stack in (("as they are", image), ("shuffled", image[order])):
+        list(predict(predictor(neighbours=0.2), fields(stack), PredictSettings(flips="off"), tmp_path / name))
+        stored.append(Prediction(tmp_path / name, "v").probabilities[:])
+    assert stored[0].std() > 0
+    assert np.array_equal(stored[0][:, order], stored[1])
+
+
 def test_calibration_averages_nothing_even_where_images_are_alike():
     alike = np.repeat(normal(1, 96, 96), 8, axis=0)
     for volume, weight in ((target(alike), WEIGHT), (fields(alike), 0)):
