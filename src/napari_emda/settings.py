@@ -84,8 +84,8 @@ def distribute(values: Mapping[str, Any], *models: type[Settings]) -> list[dict[
 _ADVANCED: dict[str, Any] = {"advanced": True}
 
 
-def _advanced(step: float) -> dict[str, Any]:
-    return {"advanced": True, "step": step}
+def _advanced(step: float, unit: str = "") -> dict[str, Any]:
+    return {"advanced": True, "step": step, **({"unit": unit} if unit else {})}
 
 
 class TrainSettings(Settings):
@@ -116,7 +116,7 @@ class TrainSettings(Settings):
         le=1024,
         multiple_of=32,
         description="Side of a training patch, in pixels of the common pixel size.",
-        json_schema_extra=_advanced(32),
+        json_schema_extra=_advanced(32, "pixels"),
     )
     batch: int = Field(8, ge=1, le=256, description="Patches per domain in a step.", json_schema_extra=_advanced(1))
     base: int = Field(
@@ -159,7 +159,7 @@ class TrainSettings(Settings):
         le=1e6,
         description="In-plane pixel size at which the network works, in the "
         "volumes' unit (nm); 0 takes the coarsest of the volumes.",
-        json_schema_extra=_advanced(1),
+        json_schema_extra=_advanced(1, "nm"),
     )
     source_box: str = Field(
         "",
@@ -269,14 +269,14 @@ class PredictSettings(Settings):
         ge=0,
         le=8192,
         description="Side of a block in working pixels; 0 takes the largest that fits the memory budget.",
-        json_schema_extra=_advanced(64),
+        json_schema_extra=_advanced(64, "pixels"),
     )
     memory: float = Field(
         1.0,
         ge=0.05,
         le=64,
         description="Memory for one block's feature maps, in GiB.",
-        json_schema_extra=_advanced(0.25),
+        json_schema_extra=_advanced(0.25, "GiB"),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to compute.", json_schema_extra=_ADVANCED

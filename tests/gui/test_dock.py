@@ -126,6 +126,11 @@ def test_a_stack_of_independent_images_is_kept_as_one(qtbot, dock, arrays, tmp_p
     qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
     assert [entry.depth for entry in dock.session.project.entries] == [False]
     assert not Project.open(tmp_path / "p").volume("fields").depth
+    size.is_depth.setChecked(True)
+    dock.session.viewer.layers.clear()
+    dock.session.adopt(Project.open(tmp_path / "p"))
+    assert dock.data.target.currentText() == "fields"
+    assert not size.is_depth.isChecked()  # as it was said once
 
 
 def test_layers_that_do_not_fit_are_not_offered(dock, arrays):
@@ -621,6 +626,21 @@ def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_ope
     ids = dock.session.project.volume("old").class_ids
     assert np.array_equal(ids[0:2, 0:48, 0:40], few[:2])
     assert (ids[2:5, 0:48, 0:40] == IGNORE).all()
+
+
+def test_layers_of_the_project_before_are_not_taken_for_layers_of_the_user(dock, predicted, clustered):
+    dock.session.adopt(predicted)
+    assert dock.session.output("mask", "target") in dock.session.viewer.layers
+    dock.session.adopt(clustered)
+    offered = {layer.name for layer in dock.data.target.layers()}
+    assert not any("probability" in name or "uncertainty" in name for name in offered)
+
+
+def test_no_entry_makes_the_dock_wider_than_it_is(dock):
+    for drawer in dock.drawers.values():
+        drawer.expand()
+    boxes = (dock.data.zero.box, dock.annotate.imports.zero, dock.data.target)
+    assert max(box.minimumSizeHint().width() for box in boxes) < 300
 
 
 def test_an_image_stays_in_sight_when_its_voxels_get_a_size_in_nanometres(qtbot, dock, arrays, tmp_path):

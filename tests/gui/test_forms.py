@@ -91,3 +91,16 @@ def test_steps_and_whole_numbers_beyond_999(qapp):
     assert set(form.changed_values()) == {"steps", "learning_rate"}
     form.reset(["steps"])
     assert set(form.changed_values()) == {"learning_rate"}
+
+
+def test_lengths_and_amounts_carry_their_unit():
+    shown = {
+        field.name: field.label
+        for model in (TrainSettings, PredictSettings)
+        for field in fields(model.model_json_schema())
+    }
+    assert [shown[name] for name in ("patch", "pixel_size", "memory")] == [
+        "patch (pixels)",
+        "pixel size (nm)",
+        "memory (GiB)",
+    ]

@@ -55,7 +55,7 @@ class AddTarget(QWidget):
         if project is None or not isinstance(layer, Image):
             session.say("Choose an image first.", "error")
             return
-        pick = Pick(layer, "target", self.spacing.value(), depth=self.spacing.is_depth.isChecked())
+        pick = Pick(layer, "target", self.spacing.value(), depth=self.spacing.has_depth)
         self.add.setEnabled(False)
 
         def work() -> list[VolumeEntry]:

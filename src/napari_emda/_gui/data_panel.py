@@ -130,6 +130,9 @@ class DataPanel(QWidget):
     def _on_image(self, choice: LayerChoice, size: VoxelSize) -> None:
         layer = choice.layer()
         size.set_value(None if layer is None else spacing_of(layer))
+        self._propose_folder()
+
+    def _propose_folder(self) -> None:
         if not self.folder.isModified():
             self.folder.setText(in_short(proposed_folder([self._image(self.target), self._image(self.source)])))
 
@@ -204,21 +207,11 @@ class DataPanel(QWidget):
         """The volumes as they are chosen."""
         source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
         assert isinstance(target, Image)
-        picks = [Pick(target, "target", self.target_size.value(), depth=self.target_size.is_depth.isChecked())]
+        picks = [Pick(target, "target", self.target_size.value(), depth=self.target_size.has_depth)]
         if isinstance(source, Image) and isinstance(labels, Labels):
             size, zero = self.source_size, self.zero
-            picks.insert(
-                0,
-                Pick(
-                    source,
-                    "source",
-                    size.value(),
-                    labels,
-                    zero.meaning,
-                    size.is_depth.isChecked(),
-                    zero.labelled_sections_only,
-                ),
-            )
+            given = (labels, zero.meaning, size.has_depth, zero.labelled_sections_only)
+            picks.insert(0, Pick(source, "source", size.value(), *given))
         return picks
 
     def use_layers(self) -> None:
@@ -294,5 +287,9 @@ class DataPanel(QWidget):
         if project is None:
             return
         self.current.show_text(in_words(project), "done")
-        if not self.folder.isModified():
-            self.folder.setText(in_short(proposed_folder([self._image(self.target), self._image(self.source)])))
+        if not self.classes.isModified():
+            self.classes.setText(", ".join(project.classes))
+        for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
+            if (entry := self._session.entry_of(choice.layer())) is not None:
+                size.is_depth.setChecked(entry.depth)
+        self._propose_folder()

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 from napari_emda._gui.adapters import array_of, refusal
 from napari_emda._gui.layer_widgets import LayerChoice
 from napari_emda._gui.paint import Paint
-from napari_emda._gui.parts import Sentence, button, column, labelled
+from napari_emda._gui.parts import Sentence, button, column, labelled, narrow
 from napari_emda._gui.session import Session
 from napari_emda._gui.zero import BACKGROUND, SECTIONS, UNANNOTATED
 
@@ -27,7 +27,7 @@ class ImportBox(QWidget):
         self._session, self._paint = session, paint
         self.labels = LayerChoice(session.viewer, Labels, refusal)
         self.labels.setToolTip("Labels of a target: its own, of another program, or drawn in napari.")
-        self.zero, self.begin = QComboBox(), QComboBox()
+        self.zero, self.begin = narrow(QComboBox()), QComboBox()
         self.zero.addItems(list(_ZERO))
         self.zero.setToolTip(
             "Whether nobody looked at what is 0, or somebody looked and it is background: everywhere, or in those "

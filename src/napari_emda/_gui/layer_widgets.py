@@ -10,7 +10,7 @@ from psygnal import Signal
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_emda._gui.parts import row
+from napari_emda._gui.parts import narrow, row
 
 
 class LayerChoice(QComboBox):
@@ -34,8 +34,7 @@ class LayerChoice(QComboBox):
         self.setPlaceholderText(none)
         self._layers: list[Layer] = []
         self.left_out: dict[str, str] = {}
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
+        narrow(self)
         self.currentIndexChanged.connect(lambda _: self.chosen.emit())
 
     def refresh(self, offered: Callable[[Layer], bool] = lambda layer: True) -> None:
@@ -119,6 +118,11 @@ class VoxelSize(QWidget):
         lines.setSpacing(2)
         lines.addWidget(row(None, *self._boxes, (QLabel("nm"), 0)))
         lines.addWidget(self.is_depth)
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether the sections lie one above the other."""
+        return self.is_depth.isChecked()
 
     def value(self) -> tuple[float, float, float] | None:
         """The voxel size; None while one of the three is missing. Independent images need none along z."""

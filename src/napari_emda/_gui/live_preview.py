@@ -9,6 +9,7 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap
 
 from napari_emda._gui.palette import class_colour, cluster_colours
+from napari_emda._gui.results import hide, roles
 from napari_emda._gui.session import Session
 from napari_emda.data.box import Box
 from napari_emda.events import Preview
@@ -24,6 +25,8 @@ def show_preview(session: Session, event: Preview) -> None:
         return
     if project is None or values.ndim != 3 or session.annotating or session.image(event.volume) is None:
         return
+    if all(session.output(role, event.volume) is None for role in ("preview clusters", "preview 0")):
+        hide(session, event.volume, roles(session))  # of an earlier model, which would mix with this one's
     place, box = session.place(event.volume), Box.from_bounds(event.box)
     where = place.arguments(corner=box.start)
     if event.classes and event.classes != project.classes[1:]:

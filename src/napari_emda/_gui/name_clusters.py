@@ -23,7 +23,7 @@ from napari_emda._gui import runs
 from napari_emda._gui.palette import named_colour
 from napari_emda._gui.parts import Sentence, button, column, labelled, row
 from napari_emda._gui.predict_panel import refill, volume_names
-from napari_emda._gui.results import rename_classes, show_clusters, shown_already
+from napari_emda._gui.results import hide, rename_classes, show_clusters, shown_already
 from napari_emda._gui.session import Session
 from napari_emda.clusters import shares
 from napari_emda.data.volume import Array
@@ -273,9 +273,7 @@ class NameClusters(QWidget):
         session, project, (run, volume) = self._session, self._session.project, self.chosen()
         assert project is not None
         self.pick.setChecked(False)
-        for role in ("clusters", "mask"):  # which would lie over what is painted
-            if (layer := session.output(role, volume)) is not None:
-                layer.visible = False
+        hide(session, volume, ("clusters", "mask"))  # which would lie over what is painted
         with session.telling():
             side = min(_PATCH, *session.shape(volume)[1:])
             settings = QuerySettings.parse({"strategy": _STRATEGY, "patch": side})

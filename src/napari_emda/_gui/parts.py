@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
+    QComboBox,
     QFormLayout,
     QFrame,
     QHBoxLayout,
@@ -81,6 +82,13 @@ def button(text: str, tip: str, action: Callable[[], object]) -> QPushButton:
     made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     made.clicked.connect(lambda: action())
     return made
+
+
+def narrow(box: QComboBox) -> QComboBox:
+    """A combo box that is no wider than the dock, however long its entries are."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(12)
+    return box
 
 
 def row(parent: QWidget | None, *items: QWidget | tuple[QWidget, int]) -> QWidget:

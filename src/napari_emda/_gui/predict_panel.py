@@ -12,7 +12,7 @@ from napari_emda._gui.adapters import look_at, section_on_view, show
 from napari_emda._gui.forms import SettingsForm
 from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
-from napari_emda._gui.results import roles, show_classes, show_clusters, shown_already
+from napari_emda._gui.results import hide, roles, show_classes, show_clusters, shown_already
 from napari_emda._gui.session import Session
 from napari_emda._gui.views import Clusters
 from napari_emda.data.box import Box
@@ -79,10 +79,15 @@ class PredictPanel(QWidget):
         """Show the newest prediction of each volume of the project."""
         project = self._session.project
         assert project is not None
-        for entry in project.entries:
-            for run in {runs.clustered_with(project, entry.name), runs.predicted_with(project, entry.name)} - {None}:
-                with self._session.telling():
-                    self.show_prediction(str(run), entry.name)
+        for name in [entry.name for entry in project.entries]:
+            clustering, predicting = runs.clustered_with(project, name), runs.predicted_with(project, name)
+            with self._session.telling():
+                if clustering is not None:
+                    show_clusters(self._session, clustering, name)
+                if predicting is not None:
+                    show_classes(self._session, predicting, name)
+                    if predicting != clustering:  # colours of two models over each other tell nothing
+                        hide(self._session, name, ("clusters",))
 
     def why_not(self) -> str:
         """Why nothing can be predicted now; empty when it can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,14 @@ def roles(session: Session) -> list[str]:
     """Of the layers that a prediction is shown in."""
     assert session.project is not None
     return ["mask", "clusters", *(f"probability {k}" for k in range(1, len(session.project.classes)))]
+
+
+def hide(session: Session, volume: str, among: Iterable[str]) -> None:
+    """Hide what is shown of a volume in some roles."""
+    for role in among:
+        layer = session.output(role, volume)
+        if layer is not None:
+            layer.visible = False
 
 
 def shown_already(session: Session, run: str, volume: str) -> bool:

@@ -122,6 +122,8 @@ class Session:
     def adopt(self, project: Project, layers: dict[str, Layer] | None = None) -> None:
         """Take a project, closing the one before; ``layers`` already show some of its volumes."""
         if self.project is not None and self.project is not project:
+            for role, volume in list(self._outputs):  # all of it is on disk, and none of it the user's own layer
+                self.remove_output(role, volume)
             self.project.close()
         self.project = project
         self._places, self._images, self._outputs, self._shapes = {}, {}, {}, {}
@@ -188,6 +190,11 @@ class Session:
         """The name of the volume that is to be segmented; JobError when there is none."""
         assert self.project is not None
         return self.project.target().name
+
+    def entry_of(self, layer: Layer | None) -> VolumeEntry | None:
+        """The volume that a layer shows; None for other layers."""
+        name = next((name for name, image in self._images.items() if image is layer), None)
+        return None if name is None or self.project is None else self.project.entry(name)
 
     def is_volume(self, layer: Layer) -> bool:
         """Whether a layer shows a volume of the project."""

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 from napari_emda._gui.adapters import array_of
 from napari_emda._gui.intake import Stoppable
 from napari_emda._gui.layer_widgets import LayerChoice
-from napari_emda._gui.parts import Sentence, column
+from napari_emda._gui.parts import Sentence, column, narrow
 from napari_emda._gui.session import Session
 from napari_emda.data.volume import Array, LabelsZero
 
@@ -37,7 +37,7 @@ class Zero(QWidget):
         super().__init__()
         self._session, self._labels, self._stop = session, labels, threading.Event()
         self._empty: tuple[int, int] | None = None
-        self.box, self.hint = QComboBox(), Sentence()
+        self.box, self.hint = narrow(QComboBox()), Sentence()
         self.box.addItems([BACKGROUND, SECTIONS, UNANNOTATED])
         self.box.setToolTip(
             "What the value 0 stands for in the labels: background everywhere, background in the sections that hold "
