@@ -1,6 +1,7 @@
 """Naming clusters: by rows and by clicks, what it changes on view and on disk, and what names are good for."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from qtpy.QtCore import Qt
 
+from napari_emda._gui import runs
+from napari_emda._gui.catalogue import Catalogue, Choice
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.live_preview import show_preview
 from napari_emda.events import Preview
@@ -208,6 +211,25 @@ def test_a_training_shows_its_clusters_as_they_are_now(dock, tmp_path):
     names = ("cluster 1", "cluster 2", "cluster 3")
     for step in (1, 2):
         show_preview(dock.session, Preview(step, "target", (1, 2, 0, 48, 0, 40), str(tmp_path / "preview.npy"), names))
+    assert not dock.session.output("clusters", "target").visible  # of an earlier model
     layer = dock.session.output("preview clusters", "target")
     assert isinstance(layer, Labels)
     assert np.array_equal(layer.data[0, 0], [1] * 20 + [3] * 20)
+
+
+def test_a_project_opens_with_the_newest_clusters_and_the_mask_of_the_newest_classes_alone(dock, clustered, qtbot):
+    dock.data.naming.toggle(1)
+    folder = clustered.folder / "runs"
+    shutil.copytree(folder / "001-iic", folder / "002-iic")
+    (folder / "002-iic" / "names.json").unlink()
+    dock.session.adopt(clustered)
+    clusters, mask = (dock.session.output(role, "target") for role in ("clusters", "mask"))
+    assert (clusters.metadata["run"], mask.metadata["run"]) == ("002-iic", "001-iic")
+    assert (clusters.visible, mask.visible) == (False, True)
+
+
+def test_without_labels_features_can_be_learnt_to_start_from(clustered):
+    features = Choice("denoising", learns_features=True)
+    assert runs.unmet(clustered, features) == ""
+    assert "take labels that you have already" in runs.unmet(clustered, replace(features, learns_features=False))
+    assert runs.learns_classes(clustered, "001-iic", Catalogue({"iic": Choice("iic", needs_labels=False)}, {})) is False

@@ -24,6 +24,7 @@ class Choice:
     schema: dict[str, Any] = field(default_factory=dict)
     domains: tuple[str, ...] = ()
     needs_labels: bool = True
+    learns_features: bool = False
     needs_annotations: bool = False
     needs_prediction: bool = True
 
@@ -47,7 +48,7 @@ def parse(line: str) -> Catalogue:
 
 
 def _choice(entry: dict[str, Any]) -> Choice:
-    keys = ("name", "summary", "schema", "needs_labels", "needs_annotations", "needs_prediction")
+    keys = ("name", "summary", "schema", "needs_labels", "learns_features", "needs_annotations", "needs_prediction")
     return Choice(**{key: entry[key] for key in keys if key in entry}, domains=tuple(entry.get("domains", ())))
 
 

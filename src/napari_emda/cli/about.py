@@ -31,7 +31,7 @@ def describe(entry: type[Any]) -> dict[str, Any]:
     """What a dock or a script must know of a method or strategy."""
     text = " ".join((entry.__doc__ or "").split("\n\n")[0].split())
     described = {"name": entry.name, "summary": text, "schema": entry.Settings.model_json_schema()}
-    for key in ("domains", "needs_labels", "needs_annotations", "needs_prediction"):
+    for key in ("domains", "needs_labels", "learns_features", "needs_annotations", "needs_prediction"):
         if hasattr(entry, key):
             described[key] = getattr(entry, key)
     return described
