@@ -153,6 +153,13 @@ def test_before_clusters_are_found_the_dock_says_how(dock, clustered):
     shutil.rmtree(clustered.folder / "runs" / "001-iic" / "probabilities.zarr")
     dock.session.project_changed.emit()
     assert "Press Show clusters" in dock.data.naming.told.text()
+    assert dock.data.naming.table.isHidden()
+
+
+def test_all_of_a_few_clusters_are_in_the_list_without_scrolling(dock):
+    table = dock.data.naming.table
+    assert table.rowCount() == 3
+    assert 3 * table.rowHeight(0) < table.height() < 6 * table.rowHeight(0)
 
 
 def test_named_clusters_start_the_annotation_loop(qtbot, dock, clustered):

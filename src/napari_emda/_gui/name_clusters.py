@@ -32,7 +32,8 @@ from napari_emda.metrics import class_ids
 from napari_emda.settings import QuerySettings
 
 _PATCH = 128
-_HEIGHT = 190
+_ROWS = 10
+"""Of the table at most; beyond them it scrolls."""
 _STRATEGY = "random"
 """Where clusters are in doubt says little of where the named class is missed: see the benchmark."""
 
@@ -79,7 +80,6 @@ class NameClusters(QWidget):
         table = QTableWidget(0, 3)
         table.setHorizontalHeaderLabels(["cluster", "share", "class"])
         table.setToolTip("A click names the cluster, or takes its name away. Clusters without a name are background.")
-        table.setFixedHeight(_HEIGHT)
         table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -171,6 +171,8 @@ class NameClusters(QWidget):
         clusters, names, key = self.clusters(), self.names(), self.chosen()
         count = 0 if clusters is None else clusters.shape[0]
         self.table.setRowCount(count)
+        self.table.setVisible(count > 0)
+        self.table.setFixedHeight((1 + min(count, _ROWS)) * self.table.rowHeight(0) + 4)
         known = self._shares.get(key)
         for line in range(count):
             share = "…" if known is None else f"{known[line]:.1%}"
