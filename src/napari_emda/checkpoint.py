@@ -204,12 +204,12 @@ def start_from(path: Path, network: UNet, classes: Sequence[str]) -> None:
     Args:
         path: of a model.
         network: its weights and statistics are replaced.
-        classes: what it is to predict. A run that predicts others (clusters) or nothing hands on its features; the last
-            layer, which makes classes of them, is learnt anew.
+        classes: what it is to predict. A run that predicts others (clusters) hands on its features; the last layer,
+            which makes classes of them, is learnt anew.
     """
     header, method = load_method(path)
     state = method.trained.state_dict()
-    if header.features_only or header.classes != tuple(classes):
+    if header.classes != tuple(classes):
         own = {key: value for key, value in network.state_dict().items() if key.startswith(("head.", "offset"))}
         state |= own
     try:
