@@ -60,11 +60,16 @@ class Previews:
         self._last = 0.0
         self._cost = 0.0
 
+    @property
+    def _wanted(self) -> bool:
+        """Whether anything was asked for, and there is anything to be seen."""
+        return self._view.wished and not self._training.header.features_only
+
     def due(self, step: int) -> Iterator[Event]:
         """A Preview, when the view changed or some time went by; as a rule a fifth of the time goes into them."""
         now, pause = time.perf_counter(), min(4 * self._cost, SLOWEST_PREVIEW)
         wait = pause if self._view.changed else max(PREVIEW_SECONDS, pause)
-        if not self._view.wished or now - self._last < wait:
+        if not self._wanted or now - self._last < wait:
             return
         training = self._training
         if training.measures_target() and not training.measured:
@@ -75,7 +80,7 @@ class Previews:
 
     def last(self, model: Path, step: int) -> Iterator[Event]:
         """What the model that was kept makes of the view."""
-        if self._view.wished:
+        if self._wanted:
             device = self._training.compute.device.type
             yield from self._shown(Predictor.load(model, device, self._training.settings.precision), step)
 

@@ -266,6 +266,8 @@ def _predicted(
     predictor: Predictor, volume: Volume, settings: QuerySettings, prediction: Prediction, *, entropy: bool
 ) -> Iterator[Event]:
     """Predict unless that was done already, and (if asked) its entropy is not overwritten by another measure."""
+    if predictor.header.features_only:  # an answer that nobody has taught would only have to be erased
+        return
     model = predictor.header.model
     overwritten = entropy and prediction.complete(model, uncertainty=True) and measure_of(prediction.uncertainty)
     if overwritten:

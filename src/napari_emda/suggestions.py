@@ -51,7 +51,7 @@ def suggestions(job: SuggestJob) -> Iterator[Event]:
     for volume in volumes if not job.audit else ():  # mistakes are told before anything begins
         Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
     yield Started("suggest", folder.name if asks_model else "", str(predictor.compute) if predictor else "cpu", 0)
-    if predictor is not None:  # so that each patch has an answer to be corrected and compared
+    if predictor is not None and not predictor.header.features_only:  # so that each patch has an answer to be corrected
         for volume in volumes:
             yield from _predicted(predictor, volume, folder, job.settings)
     if job.audit:

@@ -28,6 +28,7 @@ from napari_emda.metrics import class_ids
 from napari_emda.nn.information import mutual_information
 from napari_emda.predict import Predictor, predict_box
 from napari_emda.preparation import prepare
+from napari_emda.previews import Previews, View
 from napari_emda.project import Project
 from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
 from napari_emda.train import fit
@@ -197,6 +198,12 @@ def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantom
             continue
         with pytest.raises(JobError, match="has no doubts to go by: choose core_set"):
             list(execute(query))
+    # nothing is painted into patches, or shown, that nobody has taught
+    assert unlabelled.probabilities(run, "target") is None
+    assert unlabelled.uncertainty(run, "target") is None
+    view = View()
+    view.set("target", Box((0, 0, 0), (1, 32, 32)))
+    assert not list(Previews(first, {"target": unlabelled.volume("target")}, view, first.path.parent).due(1))
     unlabelled.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
     started = prepared(unlabelled, "finetune", start=run)
     assert not started.method.context.continued  # it has features, and does not yet know the classes

@@ -636,6 +636,16 @@ def test_layers_of_the_project_before_are_not_taken_for_layers_of_the_user(dock,
     assert not any("probability" in name or "uncertainty" in name for name in offered)
 
 
+def test_a_training_takes_the_overview_of_suggestions_away(qtbot, dock, predicted):
+    dock.session.adopt(predicted)
+    dock.annotate.patches.overlays.show_overview("target", "001-fake")
+    layer = dock.session.output("uncertainty", "target")
+    assert layer.visible
+    dock.train.start_training()
+    idle(qtbot, dock)
+    assert not layer.visible
+
+
 def test_no_entry_makes_the_dock_wider_than_it_is(dock):
     for drawer in dock.drawers.values():
         drawer.expand()

@@ -248,6 +248,7 @@ class AnnotatePanel(QWidget):
     def _on_started(self, job: object) -> None:
         if isinstance(job, TrainJob):
             self.patches.leave()  # what is on view now is the training's preview, until the next patch is chosen
+            self.patches.overlays.end_overview()
             self.patches.changed.emit()
         self.update_state()
 
