@@ -48,9 +48,12 @@ def class_ids(probabilities: NDArray[np.uint8], threshold: float = 0.5) -> NDArr
     """
     if len(probabilities) == 1:
         return (probabilities[0] >= stored_threshold(threshold)).astype(np.uint8)
+    best, ids = probabilities[0].copy(), np.ones(probabilities.shape[1:], np.uint8)
+    for index in range(1, len(probabilities)):  # argmax along a first axis takes twice as long
+        np.copyto(ids, index + 1, where=probabilities[index] > best)
+        np.maximum(best, probabilities[index], out=best)
     background = LEVELS - 1 - probabilities.sum(axis=0, dtype=np.int16)
-    best = probabilities.max(axis=0)
-    return np.where(background >= best, 0, probabilities.argmax(axis=0) + 1).astype(np.uint8)
+    return np.where(background >= best, np.uint8(0), ids)
 
 
 def _ratio(part: float, whole: float, nothing: bool) -> float:
