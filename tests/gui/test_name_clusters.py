@@ -235,6 +235,18 @@ def test_a_project_opens_with_the_newest_clusters_and_the_mask_of_the_newest_cla
     assert (clusters.visible, mask.visible) == (False, True)
 
 
+def test_what_is_predicted_is_shown_without_that_of_another_model(qtbot, dock, clustered):
+    dock.data.naming.toggle(1)
+    shutil.copytree(clustered.folder / "runs" / "001-iic", clustered.folder / "runs" / "002-iic")
+    (clustered.folder / "runs" / "002-iic" / "names.json").unlink()
+    for run, masked in (("002-iic", False), ("001-iic", True)):
+        dock.session.start(PredictJob(project=str(clustered.folder), run=run, volume="target"))
+        qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+        assert dock.session.output("clusters", "target").metadata == {"run": run}
+        mask = dock.session.output("mask", "target")
+        assert (mask is not None and mask.visible) is masked
+
+
 def test_without_labels_features_can_be_learnt_to_start_from(clustered):
     features = Choice("denoising", learns_features=True)
     assert runs.unmet(clustered, features) == ""

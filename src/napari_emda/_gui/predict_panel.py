@@ -180,9 +180,14 @@ class PredictPanel(QWidget):
                 layer.refresh()
 
     def show_prediction(self, run: str, volume: str) -> None:
-        """Show what a run says of a volume: clusters, classes, or both once clusters are named."""
+        """Show what a run says of a volume: clusters, classes, or both once clusters are named; and no other run."""
         show_clusters(self._session, run, volume)
         show_classes(self._session, run, volume)
+        hide(self._session, volume, [role for role in ("mask", "clusters") if not self._is_of(run, role, volume)])
+
+    def _is_of(self, run: str, role: str, volume: str) -> bool:
+        layer = self._session.output(role, volume)
+        return layer is not None and layer.metadata.get("run") == run
 
     def _on_mask_changed(self) -> None:
         session = self._session
@@ -213,7 +218,7 @@ class PredictPanel(QWidget):
         """What is on disk now, also when all of it had been there before."""
         if shown_already(self._session, run, volume):
             self._redraw(volume)
-            if not self._session.annotating:
+            if not self._session.annotating and self._is_of(run, "mask", volume):
                 self._reveal(volume)
         else:
             with self._session.telling():
