@@ -167,7 +167,9 @@ def _predict(job: PredictJob) -> Iterator[Event]:
         yield from export_probabilities(probabilities, job.out, volume.spacing, volume.unit, **kept)
         path = job.out
     result = {"run": folder.name, "volume": volume.name, "probabilities": path}
-    yield Finished("done", f"'{volume.name}' is predicted with run {folder.name}.", result)
+    classes = predictor.header.classes
+    done = "predicted" if classes == project.classes else f"sorted into {len(classes) - 1} clusters"
+    yield Finished("done", f"'{volume.name}' is {done} with run {folder.name}.", result)
 
 
 def predicted(project: Project, run: str | None, volume: str | None, model: str = "selected") -> Generator[Event]:

@@ -267,7 +267,9 @@ def test_names_that_cannot_be_given_are_refused_before_anything_is_done(argument
 def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelled):
     list(fit(prepared(unlabelled, clusters=4)))
     (run,) = unlabelled.runs()
-    list(execute(PredictJob(project=str(unlabelled.folder), run=run, settings=PredictSettings(device="cpu"))))
+    *_, found = execute(PredictJob(project=str(unlabelled.folder), run=run, settings=PredictSettings(device="cpu")))
+    count = len(checkpoint.read_header(unlabelled.run(run) / "checkpoint.safetensors").classes) - 1
+    assert f"'target' is sorted into {count} clusters with run {run}." in found.text
     query = QuerySettings(strategy="entropy", patch=32, count=3, device="cpu")
     job = SuggestJob(project=str(unlabelled.folder), run=run, settings=query)
     unlabelled.name_clusters(run, "target", {2: "mitochondria"})
