@@ -9,7 +9,7 @@ import psutil
 import pytest
 from fake import fake_command
 
-from napari_emda._gui import catalogue
+from napari_emda._gui import catalogue, runs
 from napari_emda._gui.child import Child
 from napari_emda._gui.jobs import Lost, Runner, watch
 from napari_emda.errors import JobError
@@ -204,3 +204,15 @@ def test_a_catalogue_that_cannot_be_read_is_one_sentence(script):
 
     with pytest.raises(JobError, match="The methods could not be read"):
         catalogue.fetch(threading.Event(), (sys.executable, "-c", script))
+
+
+def test_retraining_keeps_a_model_by_losses_only_where_there_are_such_losses(project):
+    run = project.folder / "runs" / "001-uda"
+    run.mkdir(parents=True)
+    (run / "checkpoint.safetensors").touch()
+    settings = TrainSettings(keep="supervised", base=24)
+    write_job(TrainJob(project=str(project.folder), method="uda", settings=settings), run / "job.json")
+    again = {method: runs.retrain_job(project, method, 50) for method in ("uda", "finetune")}
+    assert {each.start_from for each in again.values()} == {"001-uda"}
+    assert [again[method].settings.keep for method in ("uda", "finetune")] == ["supervised", TrainSettings().keep]
+    assert again["finetune"].settings.base == 24

@@ -105,7 +105,7 @@ def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
     if run is None:
         raise JobError("There is no model to start from: train one first.")
     before = train_job(project, run)
-    settings = before.settings if before is not None else TrainSettings()
+    settings = before.settings_for(method) if before is not None else TrainSettings()
     fewer = min(settings.validations, FEW_VALIDATIONS)
     method_settings = before.method_settings if before is not None and before.method == method else {}
     return TrainJob(

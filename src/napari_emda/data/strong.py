@@ -26,9 +26,12 @@ def _autocontrast(x: Tensor, m: Tensor) -> Tensor:
 
 
 def _equalize(x: Tensor, m: Tensor) -> Tensor:
-    """Every grey value becomes its rank: a flat histogram."""
-    ranks = x.flatten(1).argsort(dim=1, stable=True).argsort(dim=1, stable=True).view_as(x)
-    return (ranks / max(x[0].numel() - 1, 1) * 2 - 1) * _RANGE
+    """Every grey value becomes its rank, the mean one where pixels share it: as flat a histogram as can be."""
+    pixels = x.flatten(1)
+    ordered = pixels.sort(dim=1).values
+    below, up_to = (torch.searchsorted(ordered, pixels, right=right) for right in (False, True))
+    ranks = ((below + up_to - 1) / 2).view_as(x)
+    return (ranks / max(pixels.shape[1] - 1, 1) * 2 - 1) * _RANGE
 
 
 def _contrast(x: Tensor, m: Tensor) -> Tensor:
