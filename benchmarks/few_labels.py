@@ -105,9 +105,10 @@ def label_cell(whole: Split, folder: Path, cell: Cell, steps: int) -> dict[str, 
     wanted = (*whole.data.settings, *row.settings, f"target_box={text(whole.learnt)}")
     flags = [*settings(*wanted), "--seed", str(cell.seed)]
     trained = emda("train", project, "--method", row.method, "--steps", str(steps), *flags)
-    models = {"selected": "selected", "last": "last", **_by_losses(project, str(trained["run"]))}
+    models = {"selected": "selected", "last": "last", **_by_losses(project, str(trained["run"]), steps)}
     against = ["--against", str(whole.truth), "--box", text(whole.scored)]
-    scores = {name: emda("score", project, *against, "--checkpoint", model) for name, model in models.items()}
+    by_model = {model: emda("score", project, *against, "--checkpoint", model) for model in set(models.values())}
+    scores = {name: by_model[model] for name, model in models.items()}
     return {
         "iou": {name: score["iou"] for name, score in scores.items()},
         "both": {name: both(score) for name, score in scores.items()},
@@ -124,11 +125,12 @@ def both(score: dict[str, Any]) -> float:
     return float(iou + (1 - true - found + right) / (1 - right)) / 2
 
 
-def _by_losses(project: Path, run: str) -> dict[str, str]:
-    """The steps of least loss, as the names of models."""
+def _by_losses(project: Path, run: str, steps: int) -> dict[str, str]:
+    """The steps of least loss, as the names of models; the last step is the last model."""
     with Project.open(project) as opened:
         losses = checkpoint.read_header(checkpoint.find(opened.run(run), "last")).losses
-    return {name: str(step) for name in selection.LOSSES for step in selection.least(losses, name)}
+    least = {name: step for name in selection.LOSSES for step in selection.least(losses, name)}
+    return {name: "last" if step == steps else str(step) for name, step in least.items()}
 
 
 def cluster_cell(whole: Split, folder: Path, cell: Cell, steps: int) -> dict[str, Any]:
