@@ -1,13 +1,15 @@
 """Photographs the story of a volume without labels: iic, naming, correcting, retraining, export.
 
-    xvfb-run -s "-screen 0 1600x1000x24" python docs/make_no_labels_screenshots.py
+    xvfb-run -s "-screen 0 1600x1000x24" python docs/make_no_labels_screenshots.py [IMAGE LABELS --independent]
 
 On the phantom's target alone, with real clicks; prints how long it took from the first click to the exported mask, and
-how well the masks agree with the truth.
+how well the masks agree with the truth. With an image and its labels the same on these, without pictures for the pages;
+the labels say where to click and how to correct, and are not shown to the plugin.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
 import time
@@ -20,25 +22,39 @@ from qtpy.QtTest import QTest
 
 from napari_emda._gui.adapters import Placement, look_at
 from napari_emda.data.box import Box
-from napari_emda.data.files import open_labels
+from napari_emda.data.files import open_image, open_labels
 from napari_emda.data.phantom import SPACING, phantom
 from napari_emda.metrics import class_ids
 
-SECTION = 8
-
 
 class NoLabels(Story):
-    """The same viewer and dock, another story."""
+    """The same viewer and dock, another story.
+
+    Args:
+        image, truth: (z, y, x); the truth is where the structure is.
+        structure: its name.
+        independent: whether the first axis is no depth.
+        pictures: whether they are taken for the pages.
+    """
+
+    def __init__(self, image: Any, truth: Any, structure: str, *, independent: bool, pictures: bool) -> None:
+        super().__init__("no-labels", steps=300, profile="test")
+        self.image, self.truth, self.structure = image, truth, structure
+        self.independent, self.pictures = independent, pictures
+        self.section = len(image) // 2
 
     def begin(self) -> None:
         """One volume, and no labels."""
-        image, self.truth = phantom((16, 192, 192), "target", 0)
-        self.viewer.add_image(image, name="target", **Placement(SPACING).arguments())
+        scale = {} if self.independent else Placement(SPACING).arguments()
+        self.viewer.add_image(self.image, name="target", **scale)
         data, session = self.dock.data, self.dock.session
         wait(lambda: session.catalogue is not None, "the methods are known")
-        data.classes.setText("background, mitochondria")
+        data.classes.setText(f"background, {self.structure}")
         data.folder.setText("~/no-labels")
         data.folder.setModified(True)
+        if self.independent:
+            data.target_size.is_depth.click()
+            data.target_size.set_value((1.0, 1.0, 1.0))
         data.use_layers()
         wait(lambda: session.project is not None, "the project is made")
 
@@ -54,21 +70,21 @@ class NoLabels(Story):
         self.dock.show_only("Data")
         naming.show_clusters()
         self.idle("the clusters are found")
-        shape = self.dock.session.shape("target")
-        look_at(self.viewer, self.dock.session.place("target"), Box((SECTION, 0, 0), (SECTION + 1, *shape[1:])))
+        shape, z = self.dock.session.shape("target"), self.section
+        look_at(self.viewer, self.dock.session.place("target"), Box((z, 0, 0), (z + 1, *shape[1:])))
 
     def name(self) -> None:
-        """Click where a cluster lies in mitochondria, if it lies there for a third at least."""
-        naming = self.dock.data.naming
+        """Click where the two clusters lie that lie most in the structure, if they lie there for a third at least."""
+        naming, section = self.dock.data.naming, self.section
         naming.pick.setChecked(True)
         clusters = naming.clusters()
-        ids = class_ids(np.asarray(clusters[:, SECTION]))
-        inside = self.truth[SECTION] > 0
+        ids = class_ids(np.asarray(clusters[:, section]))
+        inside = self.truth[section] > 0
         share = np.bincount(ids[inside], minlength=9) / np.bincount(ids.ravel(), minlength=9).clip(1)
         for cluster in np.argsort(-share)[:2]:
             y, x = np.argwhere(inside & (ids == cluster))[0] if share[cluster] > 0.3 else (None, None)
             if y is not None:
-                self.hands.click("target", (SECTION, y, x))
+                self.hands.click("target", (section, y, x))
         naming.pick.setChecked(False)
         print(naming.told.text())
         self.scroll_to(naming.use)
@@ -101,7 +117,7 @@ class NoLabels(Story):
 
     def shot(self, name: str) -> None:
         """Two pictures are enough; the rest are in the tutorial."""
-        if name[0] in "23" and name[1] == "-":
+        if self.pictures and name[0] in "23" and name[1] == "-":
             super().shot(name)
 
     def agreement(self, name: str) -> float:
@@ -111,8 +127,18 @@ class NoLabels(Story):
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, metavar="IMAGE LABELS")
+    parser.add_argument("--independent", action="store_true", help="the first axis is no depth")
+    given = parser.parse_args()
+    if given.files:
+        path, labels = given.files
+        image, truth = np.asarray(open_image(path).array[:]), np.asarray(open_labels(labels).array[:]) > 0
+    else:
+        image, truth = phantom((16, 192, 192), "target", 0)
+    structure = "structure" if given.files else "mitochondria"
     with tempfile.TemporaryDirectory() as folder:
-        story = NoLabels("no-labels", steps=300, profile="test")
+        story = NoLabels(image, truth, structure, independent=given.independent, pictures=not given.files)
         os.environ["HOME"] = os.environ["USERPROFILE"] = folder
         began = time.monotonic()
         for chapter in (story.begin, story.cluster, story.name, story.loop):

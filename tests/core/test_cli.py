@@ -215,6 +215,16 @@ def test_a_whole_label_image_is_taken_as_annotations(trained, phantom_files, pha
     np.testing.assert_array_equal(stored, np.where(phantoms["target"][1] > 0, 2, 0))
 
 
+def test_labelled_sections_are_taken_whole_when_that_is_said(trained, phantoms, tmp_path):
+    few = phantoms["target"][1].copy()
+    few[2:] = 0
+    tifffile.imwrite(tmp_path / "few.tif", few, photometric="minisblack")
+    answer("annotate", trained, "--from", tmp_path / "few.tif", "--regions", "all", "--zero", "sections")
+    stored = np.asarray(Project.open(trained).annotations("target")[:])
+    np.testing.assert_array_equal(stored[:2], np.where(few[:2] > 0, 2, 1))
+    assert not stored[2:].any()
+
+
 def test_labels_of_many_values_are_taken_for_objects_and_that_is_said(trained, phantom_files):
     status, _, err = call("annotate", trained, "--from", phantom_files["target", "image"], "--regions", "all")
     assert status == 0
