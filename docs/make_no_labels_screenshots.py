@@ -1,10 +1,10 @@
-"""Photographs the story of a volume without labels: iic, naming, correcting, retraining, export.
+"""Photographs the story of a volume without labels: iic, naming two clusters, correcting, retraining, export.
 
     xvfb-run -s "-screen 0 1600x1000x24" python docs/make_no_labels_screenshots.py [IMAGE LABELS --independent]
 
 On the phantom's target alone, with real clicks; prints how long it took from the first click to the exported mask, and
-how well the masks agree with the truth. With an image and its labels the same on these, without pictures for the pages;
-the labels say where to click and how to correct, and are not shown to the plugin.
+how well the masks agree with the truth. With an image and its labels (1, 2 … are the classes) the same on these,
+without pictures for the pages; the labels say where to click and how to correct, and are not shown to the plugin.
 """
 
 from __future__ import annotations
@@ -13,33 +13,39 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from make_screenshots import Story, wait
 from qtpy.QtTest import QTest
+from sklearn.metrics import jaccard_score
 
 from napari_emda._gui.adapters import Placement, look_at
 from napari_emda.data.box import Box
 from napari_emda.data.files import open_image, open_labels
+from napari_emda.data.microscope import LOOKS
 from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.data.tissue import MEMBRANE_WIDTH, Tissue
 from napari_emda.metrics import class_ids
+
+SHAPE = (16, 192, 192)
 
 
 class NoLabels(Story):
     """The same viewer and dock, another story.
 
     Args:
-        image, truth: (z, y, x); the truth is where the structure is.
-        structure: its name.
+        image, truth: (z, y, x); the truth holds 0 and the classes from 1.
+        classes: their names.
         independent: whether the first axis is no depth.
         pictures: whether they are taken for the pages.
     """
 
-    def __init__(self, image: Any, truth: Any, structure: str, *, independent: bool, pictures: bool) -> None:
+    def __init__(self, image: Any, truth: Any, classes: Sequence[str], *, independent: bool, pictures: bool) -> None:
         super().__init__("no-labels", steps=300, profile="test")
-        self.image, self.truth, self.structure = image, truth, structure
+        self.image, self.truth, self.classes = image, truth, classes
         self.independent, self.pictures = independent, pictures
         self.section = len(image) // 2
 
@@ -49,7 +55,7 @@ class NoLabels(Story):
         self.viewer.add_image(self.image, name="target", **scale)
         data, session = self.dock.data, self.dock.session
         wait(lambda: session.catalogue is not None, "the methods are known")
-        data.classes.setText(f"background, {self.structure}")
+        data.classes.setText(", ".join(("background", *self.classes)))
         data.folder.setText("~/no-labels")
         data.folder.setModified(True)
         if self.independent:
@@ -74,17 +80,18 @@ class NoLabels(Story):
         look_at(self.viewer, self.dock.session.place("target"), Box((z, 0, 0), (z + 1, *shape[1:])))
 
     def name(self) -> None:
-        """Click where the two clusters lie that lie most in the structure, if they lie there for a third at least."""
-        naming, section = self.dock.data.naming, self.section
+        """Click where two clusters lie: those of which most is in the structure, or one for each of two classes."""
+        naming, ids = self.dock.data.naming, class_ids(np.asarray(self.dock.data.naming.clusters()[:, self.section]))
+        truth = self.truth[self.section]
+        everywhere = np.bincount(ids.ravel()).clip(1)
         naming.pick.setChecked(True)
-        clusters = naming.clusters()
-        ids = class_ids(np.asarray(clusters[:, section]))
-        inside = self.truth[section] > 0
-        share = np.bincount(ids[inside], minlength=9) / np.bincount(ids.ravel(), minlength=9).clip(1)
-        for cluster in np.argsort(-share)[:2]:
-            y, x = np.argwhere(inside & (ids == cluster))[0] if share[cluster] > 0.3 else (None, None)
-            if y is not None:
-                self.hands.click("target", (section, y, x))
+        for number, name in enumerate(self.classes, 1):
+            naming.name.setCurrentText(name)
+            share = np.bincount(ids[truth == number], minlength=len(everywhere)) / everywhere
+            share[list(naming.names())] = 0
+            for cluster in np.argsort(-share)[: max(1, 2 // len(self.classes))]:
+                y, x = np.argwhere((truth == number) & (ids == cluster))[0]
+                self.hands.click("target", (self.section, y, x))
         naming.pick.setChecked(False)
         print(naming.told.text())
         self.scroll_to(naming.use)
@@ -113,17 +120,27 @@ class NoLabels(Story):
     def correct(self, region: Any) -> None:
         """Fill in the truth at once: hundreds of small strokes are in the tutorial's story."""
         layer = self.dock.annotate.patches.paint.layer(region.volume)
-        layer.data[region.voxels.slices] = np.where(self.truth[region.voxels.slices] > 0, 2, 1).astype(np.uint8)
+        layer.data[region.voxels.slices] = self.truth[region.voxels.slices] + 1
 
     def shot(self, name: str) -> None:
         """Two pictures are enough; the rest are in the tutorial."""
         if self.pictures and name[0] in "23" and name[1] == "-":
             super().shot(name)
 
-    def agreement(self, name: str) -> float:
-        """IoU of an exported mask with the truth."""
-        mask: Any = np.asarray(open_labels(Path(f"~/{name}.tif").expanduser()).array[:]) > 0
-        return float((mask & (self.truth > 0)).sum() / (mask | (self.truth > 0)).sum())
+    def agreement(self, name: str) -> str:
+        """IoU of an exported mask with the truth, class by class."""
+        found: Any = np.asarray(open_labels(Path(f"~/{name}.tif").expanduser()).array[:])
+        numbers = range(1, len(self.classes) + 1)
+        scores = jaccard_score(self.truth.ravel(), found.ravel(), labels=list(numbers), average=None)
+        return ", ".join(f"{name} {score:.2f}" for name, score in zip(self.classes, scores, strict=True))
+
+
+def tissue() -> tuple[Any, Any]:
+    """The phantom's target: image, and where mitochondria (1) and membranes of cells (2) are."""
+    image, truth = phantom(SHAPE, "target", 0)
+    drawn = Tissue(np.random.default_rng([0, list(LOOKS).index("target")]), SHAPE, SPACING, LOOKS["target"])
+    membrane = (np.abs(drawn.depth) < MEMBRANE_WIDTH) & (truth == 0)
+    return image, np.where(membrane, 2, truth).astype(np.uint8)
 
 
 def main() -> None:
@@ -131,20 +148,18 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="IMAGE LABELS")
     parser.add_argument("--independent", action="store_true", help="the first axis is no depth")
     given = parser.parse_args()
+    image, truth, classes = *tissue(), ("mitochondria", "membrane")
     if given.files:
-        path, labels = given.files
-        image, truth = np.asarray(open_image(path).array[:]), np.asarray(open_labels(labels).array[:]) > 0
-    else:
-        image, truth = phantom((16, 192, 192), "target", 0)
-    structure = "structure" if given.files else "mitochondria"
+        image, truth = (np.asarray(each.array[:]) for each in (open_image(given.files[0]), open_labels(given.files[1])))
+        classes = tuple(f"class {number}" for number in range(1, truth.max() + 1))
     with tempfile.TemporaryDirectory() as folder:
-        story = NoLabels(image, truth, structure, independent=given.independent, pictures=not given.files)
+        story = NoLabels(image, truth, classes, independent=given.independent, pictures=not given.files)
         os.environ["HOME"] = os.environ["USERPROFILE"] = folder
         began = time.monotonic()
         for chapter in (story.begin, story.cluster, story.name, story.loop):
             chapter()
-        print(f"{time.monotonic() - began:.0f} s; IoU named {story.agreement('named'):.2f},", end=" ")
-        print(f"corrected and retrained {story.agreement('mask'):.2f}")
+        print(f"{time.monotonic() - began:.0f} s; IoU named: {story.agreement('named')};", end=" ")
+        print(f"corrected and retrained: {story.agreement('mask')}")
         QTest.qWait(100)
         story.viewer.close()
 
