@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from make_screenshots import Story, wait
 from qtpy.QtTest import QTest
+from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import jaccard_score
 
 from napari_emda._gui.adapters import Placement, look_at
@@ -88,9 +89,11 @@ class NoLabels(Story):
         for number, name in enumerate(self.classes, 1):
             naming.name.setCurrentText(name)
             share = np.bincount(ids[truth == number], minlength=len(everywhere)) / everywhere
+            share[everywhere < 0.005 * ids.size] = 0  # too small to be clicked at
             share[list(naming.names())] = 0
             for cluster in np.argsort(-share)[: max(1, 2 // len(self.classes))]:
-                y, x = np.argwhere((truth == number) & (ids == cluster))[0]
+                depth = distance_transform_edt((truth == number) & (ids == cluster))
+                y, x = np.unravel_index(np.argmax(depth), depth.shape)
                 self.hands.click("target", (self.section, y, x))
         naming.pick.setChecked(False)
         print(naming.told.text())
