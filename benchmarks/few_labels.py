@@ -129,7 +129,7 @@ def _by_losses(project: Path, run: str, steps: int) -> dict[str, str]:
     """The steps of least loss, as the names of models; the last step is the last model."""
     with Project.open(project) as opened:
         losses = checkpoint.read_header(checkpoint.find(opened.run(run), "last")).losses
-    least = {name: step for name in selection.LOSSES for step in selection.least(losses, name)}
+    least = {name: step for name in selection.LOSSES for step in selection.least(losses, name, steps)}
     return {name: "last" if step == steps else str(step) for name, step in least.items()}
 
 

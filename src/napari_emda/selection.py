@@ -52,10 +52,14 @@ def in_the_running(history: History, count: int) -> set[int]:
     return {step for step in found if better_later(step) < count}
 
 
-def least(losses: History, name: str) -> tuple[int, ...]:
-    """The step with the smallest loss of a name, of equals the latest; none where there is no such loss."""
-    steps = [step for step, row in losses.items() if name in row]
-    return (min(steps, key=lambda step: (losses[step][name], -step)),) if steps else ()
+def least(losses: History, name: str, steps: int) -> tuple[int, ...]:
+    """The step with the smallest loss of a name in the second half, of equals the latest; none without such a loss.
+
+    The first half of the ``steps`` of a training never counts: until then weights of losses may rise, and a sum of
+    losses is smallest before.
+    """
+    late = [step for step, row in losses.items() if name in row and 2 * step >= steps]
+    return (min(late, key=lambda step: (losses[step][name], -step)),) if late else ()
 
 
 def chosen(history: History, settings: TrainSettings, losses: History | None = None) -> tuple[int, ...]:
@@ -67,7 +71,7 @@ def chosen(history: History, settings: TrainSettings, losses: History | None = N
         losses: by step, where some are tallied.
     """
     if settings.keep in LOSSES:
-        return least(losses or {}, settings.keep)
+        return least(losses or {}, settings.keep, settings.steps)
     count = {"last": 0, "best": 1, "average": min(AVERAGED, settings.checkpoints_kept)}[settings.keep]
     return tuple(sorted(ranked(history)[:count]))
 
@@ -172,7 +176,7 @@ def wanted(header: Header) -> set[int]:
     count = header.settings.checkpoints_kept
     over = header.step >= header.settings.steps
     scored = ranked(header.validations)[:count] if over else in_the_running(header.validations, count)
-    return {*scored, *(step for name in LOSSES for step in least(header.losses, name))}
+    return {*scored, *(step for name in LOSSES for step in least(header.losses, name, header.settings.steps))}
 
 
 def keep_candidate(folder: Path, header: Header, method: Method) -> None:

@@ -51,7 +51,7 @@ def test_without_labels_only_agreement_teaches(consistency, source, target, make
     )
     only = unsupervised.method.losses
     unsupervised.method.losses = lambda batch, progress: {"consistency": only(batch, progress)["consistency"]}
-    for step in range(2):
+    for step in (1, 2):  # at step 0 the weight of iid is nothing yet
         losses = whole.step(whole.batch(step), step)
         unsupervised.step(unsupervised.batch(step), step)
         assert float(losses["segmentation"]) == 0
@@ -158,16 +158,21 @@ def test_patches_are_moved_weakly_and_changed_only_where_that_is_asked_for(sourc
     assert 16 < sum(changed) < 48
 
 
-@pytest.mark.parametrize("consistency", ["kl", "iid"])
-def test_the_weight_is_that_of_the_agreement(consistency, source, target, make_training, tmp_path):
-    values = []
-    for weight in (0.0, 1.0, 2.0):
-        settings = {"consistency": consistency, "weight": weight}
-        training = make_training([source, target], tmp_path / str(weight), "uda", settings)
+@pytest.mark.parametrize(("consistency", "rising"), [("kl", (1, 1, 1, 1)), ("iid", (0, 0.5, 1, 1))])
+def test_the_weight_is_that_of_the_agreement_and_rises_where_empty_answers_would_please(
+    consistency, rising, source, target, make_training, tmp_path
+):
+    def agreement(weight, progress):
         torch.manual_seed(0)
-        values.append(float(training.method.losses(training.batch(0), 0.0)["consistency"].detach()))
-    assert values[0] == 0
-    assert values[2] == pytest.approx(2 * values[1], rel=1e-5)
+        settings = {"consistency": consistency, "weight": weight}
+        training = make_training([source, target], tmp_path / f"{weight} {progress}", "uda", settings)
+        torch.manual_seed(0)
+        return float(training.method.losses(training.batch(0), progress)["consistency"].detach())
+
+    whole = agreement(1.0, 1.0)
+    assert abs(whole) > 1e-3
+    assert [agreement(1.0, at) / whole for at in (0.0, 0.125, 0.25, 0.6)] == pytest.approx(rising, rel=1e-5)
+    assert [agreement(w, 1.0) / whole for w in (0.0, 2.0)] == pytest.approx([0, 2], rel=1e-5)
 
 
 def test_the_unlabelled_are_the_target_or_else_patches_from_anywhere(source, target, make_training, tmp_path):

@@ -11,7 +11,7 @@ from napari_emda.data.augment import Augmentation
 from napari_emda.data.sampling import Batch, Patches
 from napari_emda.data.strong import StrongSet, turn_back
 from napari_emda.data.volume import Domain
-from napari_emda.methods.base import Context, Method, methods
+from napari_emda.methods.base import Context, Method, methods, ramp
 from napari_emda.nn.consistency import divergence
 from napari_emda.nn.information import joint, mutual_information
 from napari_emda.nn.losses import dice
@@ -89,7 +89,9 @@ class UDA(Method):
         image = batch[self.unlabelled].clean
         if self.unlabelled == "source":
             image = image[len(image) // 2 :]
-        losses["consistency"] = self.settings.weight * self._disagreement(image)
+        # Mutual information is as pleased with an empty answer, until the labels have taught another one
+        rising = ramp(progress, 0, 0.25) if self.settings.consistency == "iid" else 1.0
+        losses["consistency"] = self.settings.weight * rising * self._disagreement(image)
         return losses
 
     def _disagreement(self, image: Tensor) -> Tensor:
