@@ -189,7 +189,8 @@ class TrainSettings(Settings):
         "average",
         description="The model to use afterwards: that of the last step or, of the last third of the steps, the one "
         "whose answer in the target looks best or the average of the best three. Where a method also learns from what "
-        "nobody labelled, 'supervised' takes the one with the least loss on labels, 'total' with the least sum.",
+        "nobody labelled, 'supervised' takes the one of the second half with the least loss on labels, 'total' with "
+        "the least sum.",
         json_schema_extra=_ADVANCED,
     )
     checkpoints_kept: int = Field(
