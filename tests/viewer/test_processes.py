@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import loop
+import psutil
 import pytest
 import story
 
@@ -47,11 +48,10 @@ def gone(pid, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True  # ended, and nobody has asked for its status yet
+        except psutil.NoSuchProcess:
             return True
-        if "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0]:
-            return True  # ended, and nobody has asked for its status yet
         time.sleep(0.02)
     return False
 
