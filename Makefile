@@ -9,6 +9,9 @@ INSTALLED := $(VENV)/.installed
 # Small convolutions with many threads on a busy machine are far slower than with one.
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
+# How many files of tests run at a time; the longest are named first below.
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # What Qt and Xvfb need on Debian and Ubuntu; Mesa's software renderer comes along.
 DEBIAN := xvfb xauth libegl1 libgl1 libglib2.0-0 libfontconfig1 libxkbcommon0 libdbus-1-3 libxkbcommon-x11-0 \
@@ -42,8 +45,8 @@ demo: $(INSTALLED)
 # OpenGL can crash, because each brings its own LLVM.
 test: $(INSTALLED)
 	@$(PYTHON) tools/debian_packages.py $(DEBIAN)
-	$(BIN)/python -m pytest --ignore=tests/viewer --ignore=tests/gui
-	$(BIN)/python -m pytest tests/gui tests/viewer
+	$(BIN)/python -m pytest $(PARALLEL) tests/docs tests/contracts tests/core
+	$(BIN)/python -m pytest $(PARALLEL) tests/viewer tests/gui
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -35,6 +35,8 @@ CLASSIC_LIMIT = 2**32 - 2**25
 
 IMAGEJ_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 WRITABLE_TYPES = (*IMAGEJ_TYPES, np.dtype(np.uint32))
+# Bytes of sections that may wait to be compressed (at least two sections do). Untold, tifffile lets half a GiB wait.
+_WAITING = 2**26
 
 
 @contextmanager
@@ -219,6 +221,7 @@ def write_tiff(
             dtype=dtype,
             compression="zlib",
             photometric="minisblack",
+            buffersize=_WAITING,
             **(_imagej_options if imagej else _ome_options)(shape, spacing, unit, depth),
         )
         next(checked, None)  # tifffile takes what it needs: one section too many shows only here
