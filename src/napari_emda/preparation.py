@@ -16,7 +16,7 @@ from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.jobs import TrainJob
 from napari_emda.methods.base import Context, Method, methods
 from napari_emda.project import Project
-from napari_emda.settings import LOSSES, TrainSettings
+from napari_emda.settings import LOSSES, Settings, TrainSettings
 from napari_emda.training import Training, seed_of
 from napari_emda.validation import Validator
 
@@ -39,15 +39,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
     settings = job.settings
     _check_keep(settings, cls)
     volumes = [cls.learns_from(volume, method_settings, settings) for volume in _volumes(project, job, cls)]
-    sampler = PatchSampler(
-        volumes,
-        settings.patch,
-        settings.batch,
-        source_batches=cls.source_batches,
-        pixel_size=settings.pixel_size,
-        seed=settings.seed,
-        boxes={"source": settings.source_box, "target": settings.target_box},
-    )
+    sampler = _sampler(volumes, settings, cls)
     _check_labels(sampler, cls)
     _check_continued(sampler, folder)
     classes = cls.predicted_classes(method_settings, project.classes)
@@ -60,17 +52,7 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
         sampler.padding("source"),
         labelled=_labelled(sampler),
     )
-    header = Header(
-        method=job.method,
-        method_settings=method_settings.model_dump(),
-        settings=settings,
-        classes=classes,
-        network={"classes": len(classes), **settings.model_dump(include=_NETWORK), **cls.architecture},
-        pixel_size=sampler.pixel_size,
-        statistics=sampler.statistics,
-        prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
-        features_only=cls.learns_features and not _labelled(sampler),
-    )
+    header = _header(job, method_settings, cls, sampler, classes)
     torch.manual_seed(seed_of(settings.seed, 0))
     method = header.build(context)
     header = header.model_copy(update={"flips": method.finish.flips})
@@ -80,6 +62,34 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
     validator = _validator(project, header)
     training = Training(method, sampler, header, folder or Path(), compute, validator)
     return training, {volume.name: volume for volume in volumes}
+
+
+def _sampler(volumes: list[Volume], settings: TrainSettings, cls: type[Method]) -> PatchSampler:
+    return PatchSampler(
+        volumes,
+        settings.patch,
+        settings.batch,
+        source_batches=cls.source_batches,
+        pixel_size=settings.pixel_size,
+        seed=settings.seed,
+        boxes={"source": settings.source_box, "target": settings.target_box},
+    )
+
+
+def _header(
+    job: TrainJob, method_settings: Settings, cls: type[Method], sampler: PatchSampler, classes: tuple[str, ...]
+) -> Header:
+    return Header(
+        method=job.method,
+        method_settings=method_settings.model_dump(),
+        settings=job.settings,
+        classes=classes,
+        network={"classes": len(classes), **job.settings.model_dump(include=_NETWORK), **cls.architecture},
+        pixel_size=sampler.pixel_size,
+        statistics=sampler.statistics,
+        prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
+        features_only=cls.learns_features and not _labelled(sampler),
+    )
 
 
 def _volumes(project: Project, job: TrainJob, cls: type[Method]) -> list[Volume]:

@@ -166,12 +166,7 @@ def suggest(
             predictor, volume, strategy, settings, folder, candidates, excluded, earlier, entropy
         )
     sections = settings.section_distance if volume.depth else 0
-    while True:
-        pool = pool_of(candidates, findings, settings.count, sections=sections, seed=settings.seed, excluded=excluded)
-        picks = choose(strategy, pool, settings.by_lot)
-        if len(picks) == settings.count or not sections:
-            break
-        sections //= 2
+    pool, picks = _picked(strategy, candidates, findings, settings, excluded, sections)
     if len(picks) < settings.count:
         yield Notice(
             f"Only {len(picks)} patches of {settings.patch} pixels are left that were not annotated or skipped, "
@@ -185,6 +180,23 @@ def suggest(
             for place, (index, score) in enumerate(picks)
         )
     )
+
+
+def _picked(
+    strategy: Strategy,
+    candidates: Candidates,
+    findings: Findings,
+    settings: QuerySettings,
+    excluded: Sequence[Box],
+    sections: int,
+) -> tuple[Pool, list[tuple[int, float]]]:
+    """What is drawn from, and what was; where so many sections apart too few are found, half as many."""
+    while True:
+        pool = pool_of(candidates, findings, settings.count, sections=sections, seed=settings.seed, excluded=excluded)
+        picks = choose(strategy, pool, settings.by_lot)
+        if len(picks) == settings.count or not sections:
+            return pool, picks
+        sections //= 2
 
 
 def _sampled(candidates: Candidates) -> str:

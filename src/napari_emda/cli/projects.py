@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ from napari_emda.errors import JobError
 from napari_emda.jobs import ExportJob, PredictJob, SuggestJob
 from napari_emda.learning_curve import Round, advice, rounds
 from napari_emda.project import Project
+from napari_emda.regions import Region
 from napari_emda.saving import VOLUME_SUFFIXES, claim
 from napari_emda.settings import QuerySettings, distribute, parse_assignments
 
@@ -153,9 +155,7 @@ def annotate(
             taken = opened.annotate_from(labels, name)
         known = opened.regions()
     if not taken:
-        others = sorted({region.volume for region in known if region.state == "suggested"})
-        remedy = f"name {' or '.join(others)} with --volume" if others else "run 'napari-emda suggest' first"
-        raise JobError(f"No patch of '{name}' is open for annotation: {remedy}.")
+        raise JobError(f"No patch of '{name}' is open for annotation: {_where_patches_are_open(known)}.")
     array = open_labels(labels).array
     for notice in values_notices(labels.name, check_labels(name, array, array.shape, len(classes)), classes):
         typer.echo(notice, err=True)
@@ -166,6 +166,11 @@ def annotate(
         "advice": advice(curve),
     }
     answer(result, as_json=as_json, text=lambda: _tell_agreement(len(taken), curve))
+
+
+def _where_patches_are_open(regions: Sequence[Region]) -> str:
+    others = sorted({region.volume for region in regions if region.state == "suggested"})
+    return f"name {' or '.join(others)} with --volume" if others else "run 'napari-emda suggest' first"
 
 
 def _tell_agreement(taken: int, curve: list[Round]) -> None:
