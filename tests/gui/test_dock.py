@@ -584,6 +584,7 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     imports.begin.setCurrentText("the labels above")
     assert dock.annotate.patches.paint.start is rough
     dock.annotate.patches.paint.layer("target").mode = "paint"
+    assert imports.zero.currentText() == "0 means not annotated, 1 the first class"
     imports.take.click()
     qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
     stored = np.asarray(predicted.annotations("target")[:])
@@ -626,6 +627,19 @@ def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_ope
     ids = dock.session.project.volume("old").class_ids
     assert np.array_equal(ids[0:2, 0:48, 0:40], few[:2])
     assert (ids[2:5, 0:48, 0:40] == IGNORE).all()
+
+
+def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_path):
+    image, labels = arrays[0], 1 + arrays[1]
+    labels[:, 24:] = 0
+    add_layers(dock, (image, labels))
+    dock.data.zero.box.setCurrentText("0 means not annotated, 1 background")
+    dock.data.folder.setText(str(tmp_path / "p"))
+    dock.data.use_layers()
+    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    ids = dock.session.project.volume("old").class_ids
+    assert np.array_equal(ids[0:5, 0:24, 0:40], arrays[1][:, :24])
+    assert (ids[0:5, 24:48, 0:40] == IGNORE).all()
 
 
 def test_layers_of_the_project_before_are_not_taken_for_layers_of_the_user(dock, predicted, clustered):

@@ -13,10 +13,11 @@ from napari_emda._gui.layer_widgets import LayerChoice
 from napari_emda._gui.paint import Paint
 from napari_emda._gui.parts import Sentence, button, column, labelled, narrow
 from napari_emda._gui.session import Session
-from napari_emda._gui.zero import BACKGROUND, SECTIONS, UNANNOTATED
+from napari_emda._gui.zero import BACKGROUND, SECTIONS
 
 _BEGIN = {"the model's answer": "prediction", "nothing": "nothing", "the labels above": "labels"}
-_ZERO: dict[str, Any] = {UNANNOTATED: "unannotated", SECTIONS: "unannotated", BACKGROUND: "background"}
+_UNANNOTATED = "0 means not annotated, 1 the first class"
+_ZERO: dict[str, Any] = {_UNANNOTATED: "unannotated", SECTIONS: "unannotated", BACKGROUND: "background"}
 
 
 class ImportBox(QWidget):

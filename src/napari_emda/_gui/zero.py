@@ -20,7 +20,7 @@ from napari_emda.data.volume import Array, LabelsZero
 BACKGROUND, SECTIONS, UNANNOTATED = (
     "0 means background",
     "0 means background in labelled sections",
-    "0 means not annotated",
+    "0 means not annotated, 1 background",
 )
 _MOST = 64
 
@@ -41,7 +41,7 @@ class Zero(QWidget):
         self.box.addItems([BACKGROUND, SECTIONS, UNANNOTATED])
         self.box.setToolTip(
             "What the value 0 stands for in the labels: background everywhere, background in the sections that hold "
-            "any label (nobody looked at the others), or not annotated (then 1 is the background, 2 the first class)."
+            "any label (nobody looked at the others), or not annotated (then 2 is the first class)."
         )
         column(self, self.box, self.hint)
         self.layout().setContentsMargins(0, 0, 0, 0)  # type: ignore[union-attr]
