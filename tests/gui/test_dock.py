@@ -584,7 +584,7 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     imports.begin.setCurrentText("the labels above")
     assert dock.annotate.patches.paint.start is rough
     dock.annotate.patches.paint.layer("target").mode = "paint"
-    assert imports.zero.currentText() == "0 means not annotated, 1 the first class"
+    assert imports.zero.currentText() == "0 not annotated, 1 the first class"
     imports.take.click()
     qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
     stored = np.asarray(predicted.annotations("target")[:])
@@ -633,7 +633,7 @@ def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_pat
     image, labels = arrays[0], 1 + arrays[1]
     labels[:, 24:] = 0
     add_layers(dock, (image, labels))
-    dock.data.zero.box.setCurrentText("0 means not annotated, 1 background")
+    dock.data.zero.box.setCurrentText("0 not annotated, 1 background")
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
     qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)

@@ -16,7 +16,7 @@ from napari_emda._gui.session import Session
 from napari_emda._gui.zero import BACKGROUND, SECTIONS
 
 _BEGIN = {"the model's answer": "prediction", "nothing": "nothing", "the labels above": "labels"}
-_UNANNOTATED = "0 means not annotated, 1 the first class"
+_UNANNOTATED = "0 not annotated, 1 the first class"
 _ZERO: dict[str, Any] = {_UNANNOTATED: "unannotated", SECTIONS: "unannotated", BACKGROUND: "background"}
 
 

@@ -20,7 +20,7 @@ from napari_emda.data.volume import Array, LabelsZero
 BACKGROUND, SECTIONS, UNANNOTATED = (
     "0 means background",
     "0 means background in labelled sections",
-    "0 means not annotated, 1 background",
+    "0 not annotated, 1 background",
 )
 _MOST = 64
 
