@@ -110,15 +110,16 @@ def _outcome(project: Project, training: Training, folder: Path, last: Stepped, 
     sentences = [f"Run {folder.name} is trained; kept: {what_was_kept(kept)}."]
     if training.flat:
         sentences.insert(0, f"Stopped at step {last.step}, since nothing better came.")
-    if selection.is_out_of_bounds(kept.scores):
-        sentences.append(selection.warning(kept.scores))
-    sentences.append(training.method.alarm())
+    fallen = selection.warning(kept.scores) if selection.is_out_of_bounds(kept.scores) else ""
+    warnings = [warning for warning in (fallen, training.method.alarm()) if warning]
+    sentences += warnings
+    result |= {"warnings": warnings} if warnings else {}
     if training.validator is not None:
         found = verdict.by_score(project, folder.name, partial(_score_of, project))
         runs = verdict.pair(project, folder.name)
         result |= {"scores": kept.scores, "helped": found.helped, "source_only": runs and runs[1]}
         sentences.append(found.text)
-    return Finished("done", " ".join(filter(None, sentences)), result)
+    return Finished("done", " ".join(sentences), result)
 
 
 def what_was_kept(kept: Header) -> str:

@@ -165,6 +165,15 @@ def test_one_unlabelled_volume_is_enough(unlabelled):
     assert header.prediction_domain == "target"
 
 
+@pytest.mark.parametrize("alarm", ["", "All is lost."])
+def test_what_went_wrong_is_told_apart_at_the_end(unlabelled, monkeypatch, alarm):
+    monkeypatch.setattr("napari_emda.methods.iic.IIC.alarm", lambda self: alarm)
+    job = TrainJob(project=str(unlabelled.folder), method="iic", settings=SETTINGS)
+    *_, end = execute(job)
+    assert end.result.get("warnings") == ([alarm] if alarm else None)
+    assert end.text.endswith(f"(2). {alarm}".strip())
+
+
 @pytest.mark.parametrize("method", ["finetune", "uda"])
 def test_methods_that_learn_from_labels_say_that_there_are_none(method, unlabelled):
     with pytest.raises(JobError, match=r"learns from labels and there are none: .* choose iic"):

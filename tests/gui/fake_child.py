@@ -86,6 +86,7 @@ def train(job, commands, behaviour):
                 return
     helped = {"worse": False}.get(behaviour)
     result = {"run": run.name, "step": steps, "selected_step": steps // 2, "helped": helped}
+    result |= {"warnings": ["All is lost."]} if behaviour == "fallen" else {}
     say(Finished("done", f"Run {run.name} is trained.", result))
 
 

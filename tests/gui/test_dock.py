@@ -11,7 +11,7 @@ import zarr
 from fake import fake_command, methods_command
 from napari.components import ViewerModel
 from qtpy.QtCore import QPointF, Qt
-from qtpy.QtWidgets import QAbstractSpinBox
+from qtpy.QtWidgets import QAbstractSpinBox, QLabel
 
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.parts import TONES
@@ -273,13 +273,14 @@ def test_a_run_can_be_compared_with_no_adaptation(qtbot, ready):
     assert ready.train.compare.isHidden()
 
 
-@pytest.mark.parametrize(("behaviour", "tone"), [("work", "done"), ("worse", "hint")])
+@pytest.mark.parametrize(("behaviour", "tone"), [("work", "done"), ("worse", "hint"), ("fallen", "hint")])
 def test_a_warning_looks_like_one(qtbot, make, project, behaviour, tone):
     dock = make(behaviour)
     dock.session.adopt(project)
     keep_running(dock, 20)
     idle(qtbot, dock)
     assert TONES[tone] in dock.train.outcome.styleSheet()
+    assert TONES[tone] in dock.notices.findChild(QLabel).styleSheet()
 
 
 def test_kept_models_of_a_run_can_be_predicted_with(ready, predicted):

@@ -29,6 +29,13 @@ def in_short(text: object) -> str:
     return str(text).replace(str(Path.home()) + os.sep, "~" + os.sep)
 
 
+def tone_of(last: Finished | Failed) -> str:
+    """How the end of a job is said: as an ``error``, as a ``hint`` that not all is well, or as ``done``."""
+    if isinstance(last, Failed):
+        return "error"
+    return "hint" if last.result.get("warnings") or last.result.get("helped") is False else "done"
+
+
 class Session:
     """One project in one viewer. Only the main thread uses it.
 
@@ -38,7 +45,7 @@ class Session:
     """
 
     said = Signal(str, str)
-    """Something to show in the dock: the text, and ``note``, ``done`` or ``error``."""
+    """Something to show in the dock: the text, and ``note``, ``hint``, ``done`` or ``error``."""
     moved_on = Signal()
     """The user does the next thing: a note on the last one is of no more use."""
     project_changed = Signal()
@@ -88,7 +95,7 @@ class Session:
             self.say(event.text)
 
     def _on_ended(self, last: Finished | Failed) -> None:
-        self.say(last.text, "done" if isinstance(last, Finished) else "error")
+        self.say(last.text, tone_of(last))
         self.project_changed.emit()
 
     def set_catalogue(self, catalogue: Catalogue) -> None:

@@ -14,7 +14,7 @@ from napari_emda._gui.forms import SettingsForm
 from napari_emda._gui.job_strip import JobStrip
 from napari_emda._gui.live_preview import show_preview
 from napari_emda._gui.parts import Drawer, Sentence, button, column, labelled
-from napari_emda._gui.session import Session, in_short
+from napari_emda._gui.session import Session, in_short, tone_of
 from napari_emda._gui.start_from import NETWORK, StartFrom
 from napari_emda._gui.translations import show_translation
 from napari_emda.data.box import Box
@@ -272,7 +272,6 @@ class TrainPanel(QWidget):
     def _on_ended(self, last: Finished | Failed) -> None:
         if self._timer.isActive():  # it was a training
             self._timer.stop()
-            good = "hint" if isinstance(last, Finished) and last.result.get("helped") is False else "done"
-            self.outcome.show_text(in_short(last.text), good if isinstance(last, Finished) else "error")
+            self.outcome.show_text(in_short(last.text), tone_of(last))
             self.curves.end(last)
         self.update_state()
