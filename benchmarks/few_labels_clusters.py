@@ -19,7 +19,7 @@ from napari_emda.project import Project
 PATCHES, PATCH = 5, 64
 ROUND_STEPS = 300
 STRATEGY = "coverage"
-"""Of the first patches; that lots did better on Lucchi is why *Use as labels* in the dock draws them."""
+"""Of the first patches; that it is no better than lots is why *Use as labels* in the dock draws lots."""
 Counts = NDArray[np.int64]
 """Pixels outside and inside of the structure, by cluster: k x 2."""
 
