@@ -278,6 +278,11 @@ def test_without_a_command_it_helps():
     assert "suggest" in out
 
 
+def test_a_command_that_is_not_known_is_told_with_the_likely_one():
+    status, _, err = call("trian", "p")
+    assert (status, err) == (2, "No such command 'trian'. Did you mean 'train'? See 'napari-emda --help'.\n")
+
+
 def test_spread_lists_the_names_of_classes():
     assert cli.spread(["new", "P", "--classes", "a", "b", "c", "--json"], "--classes") == [
         "new", "P", "--classes", "a", "--classes", "b", "--classes", "c", "--json",
@@ -343,6 +348,8 @@ def test_a_voxel_size_must_be_above_zero(spacing, option, refused, source_files,
 def test_a_voxel_size_is_three_numbers(spacing, refused, source_files, tmp_path):
     status, _, err = call("new", tmp_path / "p", "--source", *source_files, "--spacing", *spacing)
     assert (status, err.count("\n")) == (2, 1)
+    assert err.endswith(". See 'napari-emda new --help'.\n")
+    assert "--spacing Z Y X" in call("new", "--help")[1]
     assert not (tmp_path / "p").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,17 @@ def test_what_is_not_known_stays_unknown(tmp_path, volume, dtype, spacing, unit)
     assert stored.unit == ("nm" if unit else None)
     factor = 1000 if unit == "\u00b5m" else 1
     assert stored.spacing == (None if spacing is None else tuple(pytest.approx(s * factor) for s in spacing))
+
+
+def test_sections_do_not_pile_up_before_they_are_compressed(tmp_path, monkeypatch, noise):
+    """Noise takes far longer to compress than to hand over: without a limit all of the 32 MiB would wait."""
+    monkeypatch.setattr("napari_emda.data.tiff._WAITING", 2**21)
+    section = noise.integers(0, 256, (1024, 1024), dtype=np.uint8)
+    tracemalloc.start()
+    write_tiff(tmp_path / "v.tif", (section.copy() for _ in range(32)), (32, 1024, 1024), np.uint8)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * section.nbytes
 
 
 @pytest.mark.parametrize("fault", [ValueError, "few", "many", "shape"])

@@ -70,7 +70,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(text)
             sys.exit(DONE)
-        _leave(text)
+        verb = f"{arguments[0]} " if arguments and arguments[0] in VERBS else ""
+        _leave(f"{text}{'' if text.endswith(('.', '?')) else '.'} See 'napari-emda {verb}--help'.")
     sys.exit(status if isinstance(status, int) else DONE)
 
 

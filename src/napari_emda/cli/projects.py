@@ -37,11 +37,14 @@ if TYPE_CHECKING:
 def new(
     project: ProjectArgument,
     source: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="The labelled volume, if there is one: image and labels.")
+        tuple[Path, Path] | None,
+        typer.Option(metavar="IMAGE LABELS", help="The labelled volume, if there is one: image and labels."),
     ] = None,
     target: Annotated[Path | None, typer.Option(help="The image to be segmented.")] = None,
-    spacing: Annotated[Spacing | None, typer.Option(help="Voxel size z y x of the source in nm.")] = None,
-    target_spacing: Annotated[Spacing | None, typer.Option(help="Voxel size z y x of the target in nm.")] = None,
+    spacing: Annotated[Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the source in nm.")] = None,
+    target_spacing: Annotated[
+        Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the target in nm.")
+    ] = None,
     classes: Annotated[list[str] | None, typer.Option(help="Names of the classes, background first.")] = None,
     independent: Annotated[
         bool, typer.Option(help="The first axis is no depth: the sections are images of their own.")
