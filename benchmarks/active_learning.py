@@ -35,9 +35,9 @@ from active_learning_product import KNOWN, product_cell
 from active_learning_report import Curve, tables, write_page
 from adaptation import PROTOCOLS, REAL, binned
 
-from napari_emda.compute import settle
-from napari_emda.query import strategies
-from napari_emda.settings import QuerySettings
+from napari_emda.active_learning.strategy import strategies
+from napari_emda.inference.device import settle
+from napari_emda.settings.suggestion import QuerySettings
 
 
 @dataclass(frozen=True)

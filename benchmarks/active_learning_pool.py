@@ -13,20 +13,25 @@ import tifffile
 import torch
 from adaptation import FILES, GUARD, binned
 
-from napari_emda.candidates import Candidates, Pool
-from napari_emda.checkpoint import Header
-from napari_emda.compute import Compute
+from napari_emda.active_learning.candidates import Candidates, Pool
+from napari_emda.active_learning.strategies.entropy import Entropy
+from napari_emda.active_learning.strategy import Strategy, strategies
+from napari_emda.active_learning.suggest import choose, examine, pool_of
 from napari_emda.data.box import Box
-from napari_emda.data.sampling import PatchSampler
 from napari_emda.data.volume import Volume
+from napari_emda.evaluation.voxel_scores import score_volume
+from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.device import Compute
+from napari_emda.inference.predict import predict
+from napari_emda.inference.predictor import Predictor
+from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.methods.base import Context, Method
-from napari_emda.metrics import score_volume
-from napari_emda.predict import Prediction, Predictor, predict
-from napari_emda.query import Strategy, choose, examine, pool_of, strategies
-from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
-from napari_emda.strategies.entropy import Entropy
-from napari_emda.train import fit
-from napari_emda.training import Training
+from napari_emda.sampling.sampler import PatchSampler
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import TrainSettings
+from napari_emda.training.loop import fit
+from napari_emda.training.trainer import Training
 
 CLASSES = ("background", "mitochondria")
 CEILING, CONTROL = "full supervision", "shuffled"

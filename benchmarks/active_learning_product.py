@@ -11,15 +11,17 @@ import numpy as np
 import tifffile
 from adaptation import GUARD, PROTOCOLS, binned
 
-from napari_emda.candidates import Candidates
+from napari_emda.active_learning.candidates import Candidates
+from napari_emda.active_learning.patch_features import Findings, means_of
+from napari_emda.active_learning.strategy import strategies
+from napari_emda.active_learning.suggest import choose, pool_of
+from napari_emda.data.probabilities import class_ids
 from napari_emda.events import Finished
-from napari_emda.execution import execute
-from napari_emda.jobs import AnyJob, ScoreJob, SuggestJob, TrainJob
-from napari_emda.metrics import class_ids
-from napari_emda.project import Project
-from napari_emda.query import choose, pool_of, strategies
-from napari_emda.settings import QuerySettings, TrainSettings
-from napari_emda.survey import Findings, means_of
+from napari_emda.jobs.execute import execute
+from napari_emda.project.job_files import AnyJob, ScoreJob, SuggestJob, TrainJob
+from napari_emda.project.project import Project
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import TrainSettings
 
 CLASSES = ("background", "mitochondria")
 CEILING, COUNT, ROUNDS, PATCH = "full supervision", 5, 8, 64

@@ -33,12 +33,12 @@ import selection
 import tifffile
 from adaptation_report import Pair
 
-from napari_emda.compute import settle
 from napari_emda.data.box import Box
-from napari_emda.data.files import open_labels, write_tiff
-from napari_emda.data.phantom import SPACING, phantom
 from napari_emda.data.volume import Domain
-from napari_emda.project import Project
+from napari_emda.inference.device import settle
+from napari_emda.io.read import open_labels, write_tiff
+from napari_emda.project.project import Project
+from napari_emda.synthetic.phantom import SPACING, phantom
 
 FILES = {
     "vnc": ("vnc/image.tif", "vnc/mitochondria.tif", (50.0, 4.6, 4.6)),

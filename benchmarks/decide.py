@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viewer"))
 from hands import Hands
 
 from napari_emda._gui.dock import make_dock
-from napari_emda.project import Project
+from napari_emda.project.project import Project
 
 SHAPE = (50, 2048, 2048)
 RUN = "001-random"

@@ -32,8 +32,9 @@ import few_labels_report as report
 from adaptation import PROTOCOLS, emda
 from few_labels_data import CLASSES, DATA, Split, split, text
 
-from napari_emda import checkpoint, selection
-from napari_emda.project import Project
+from napari_emda.inference import checkpoint
+from napari_emda.project.project import Project
+from napari_emda.training import model_selection as selection
 
 P2 = PROTOCOLS["p2"]
 PAGE = Path(__file__).parents[1] / "docs" / "benchmark-few-labels.md"

@@ -13,8 +13,8 @@ from few_labels_data import CLASSES, Split, text
 from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
-from napari_emda.metrics import class_ids
-from napari_emda.project import Project
+from napari_emda.data.probabilities import class_ids
+from napari_emda.project.project import Project
 
 PATCHES, PATCH = 5, 64
 ROUND_STEPS = 300

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viewer"))
 
 from loop import check
 
-from napari_emda.data.phantom import SPACING, phantom
-from napari_emda.project import Project
+from napari_emda.project.project import Project
+from napari_emda.synthetic.phantom import SPACING, phantom
 
 LOOP = Path(__file__).parents[1] / "tests" / "viewer" / "loop.py"
 SMALL = ("--profile", "test", "--set", "patch=32", "--set", "batch=2", "--set", "validations=0", "--device", "cpu")

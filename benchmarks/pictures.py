@@ -23,10 +23,10 @@ from adaptation import GUARD, PROTOCOLS, ROWS, binned, slug_of
 from adaptation_report import Pair
 from numpy.typing import NDArray
 
-from napari_emda import checkpoint
 from napari_emda.data.box import Box
-from napari_emda.predict import Predictor, predict_box
-from napari_emda.project import Project
+from napari_emda.inference import checkpoint
+from napari_emda.inference.predictor import Predictor, predict_box
+from napari_emda.project.project import Project
 
 COLUMNS = 4
 Image = NDArray[Any]

@@ -23,12 +23,14 @@ import numpy as np
 import torch
 import zarr
 
-from napari_emda.checkpoint import Header
-from napari_emda.compute import Compute, settle
 from napari_emda.data.volume import Volume
-from napari_emda.predict import Predictor, predict
-from napari_emda.settings import PredictSettings, TrainSettings
-from napari_emda.tiles import plan, read_tile
+from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.device import Compute, settle
+from napari_emda.inference.predict import predict
+from napari_emda.inference.predictor import Predictor
+from napari_emda.inference.tiles import plan, read_tile
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.training import TrainSettings
 
 
 def predictor(profile: str) -> Predictor:

@@ -24,12 +24,14 @@ from pathlib import Path
 import numpy as np
 from predict import bare, predictor, volume
 
-from napari_emda.candidates import Candidates, Pool
-from napari_emda.compute import settle
+from napari_emda.active_learning.candidates import Candidates, Pool
+from napari_emda.active_learning.strategy import strategies
+from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.volume import Volume
-from napari_emda.predict import Predictor
-from napari_emda.query import choose, strategies, suggest
-from napari_emda.settings import PredictSettings, QuerySettings
+from napari_emda.inference.device import settle
+from napari_emda.inference.predictor import Predictor
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.suggestion import QuerySettings
 
 STRATEGIES = (
     "entropy",

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_emda._gui.retrain import FEW_STEPS, FINE_TUNING
-from napari_emda._gui.runs import FEW_VALIDATIONS, retrain_job
-from napari_emda.compute import settle
-from napari_emda.data.phantom import SPACING, phantom
+from napari_emda._gui.annotate.retrain import FEW_STEPS, FINE_TUNING
 from napari_emda.events import Event
-from napari_emda.execution import execute
-from napari_emda.jobs import TrainJob
-from napari_emda.project import Project
-from napari_emda.settings import TrainSettings
+from napari_emda.inference.device import settle
+from napari_emda.jobs.execute import execute
+from napari_emda.project.job_files import TrainJob
+from napari_emda.project.project import Project
+from napari_emda.project.runs import FEW_VALIDATIONS, retrain_job
+from napari_emda.settings.training import TrainSettings
+from napari_emda.synthetic.phantom import SPACING, phantom
 
 SHAPE, PATCHES, PATCH = (20, 512, 512), 20, 128
 

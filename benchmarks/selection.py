@@ -24,15 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from napari_emda import checkpoint
-from napari_emda.compute import Compute
 from napari_emda.data.box import Box
-from napari_emda.data.files import open_labels
 from napari_emda.data.volume import Volume
+from napari_emda.evaluation.voxel_scores import ScoreBoard
+from napari_emda.inference import checkpoint
+from napari_emda.inference.device import Compute
+from napari_emda.inference.predictor import Predictor, predict_box
+from napari_emda.io.read import open_labels
 from napari_emda.methods.base import Method
-from napari_emda.metrics import ScoreBoard
-from napari_emda.predict import Predictor, predict_box
-from napari_emda.project import Project
+from napari_emda.project.project import Project
 
 CRITERIA = ("score", "composite", "solidity_gap", "flip_disagreement", "doubt")
 Row = dict[str, Any]

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_emda.checkpoint import Header
-from napari_emda.compute import Compute, settle
-from napari_emda.data.phantom import SPACING, phantom
-from napari_emda.data.sampling import PatchSampler
 from napari_emda.data.volume import Volume
+from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.device import Compute, settle
 from napari_emda.methods.base import Context
-from napari_emda.settings import TrainSettings
-from napari_emda.train import Training, fit
+from napari_emda.sampling.sampler import PatchSampler
+from napari_emda.settings.training import TrainSettings
+from napari_emda.synthetic.phantom import SPACING, phantom
+from napari_emda.training.loop import Training, fit
 
 
 def training(method: str, settings: TrainSettings, folder: Path, compute: Compute) -> Training:

@@ -22,8 +22,8 @@ import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
-from napari_emda._gui.adapters import Placement
-from napari_emda.data.phantom import SPACING, phantom
+from napari_emda._gui.common.adapters import Placement
+from napari_emda.synthetic.phantom import SPACING, phantom
 
 TICK = 20
 LIMITS = {"p99": 60.0, "max": 250.0, "dock": 1.5}

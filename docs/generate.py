@@ -16,12 +16,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from napari_emda._gui.keys import KEYS
-from napari_emda.instances import ObjectSettings
+from napari_emda._gui.annotate.keys import KEYS
+from napari_emda.active_learning.strategy import strategies
 from napari_emda.methods.base import methods
-from napari_emda.query import strategies
 from napari_emda.registry import Registry
-from napari_emda.settings import PROFILES, PredictSettings, QuerySettings, TrainSettings
+from napari_emda.settings.objects import ObjectSettings
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import PROFILES, TrainSettings
 
 DOCS = Path(__file__).parent
 WARNING = "<!-- Written by docs/generate.py: change the code or docs/notes, then run it. -->\n\n"

@@ -23,13 +23,13 @@ from qtpy.QtTest import QTest
 from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import jaccard_score
 
-from napari_emda._gui.adapters import Placement, look_at
+from napari_emda._gui.common.adapters import Placement, look_at
 from napari_emda.data.box import Box
-from napari_emda.data.files import open_image, open_labels
-from napari_emda.data.microscope import LOOKS
-from napari_emda.data.phantom import SPACING, phantom
-from napari_emda.data.tissue import MEMBRANE_WIDTH, Tissue
-from napari_emda.metrics import class_ids
+from napari_emda.data.probabilities import class_ids
+from napari_emda.io.read import open_image, open_labels
+from napari_emda.synthetic.microscope import LOOKS
+from napari_emda.synthetic.phantom import SPACING, phantom
+from napari_emda.synthetic.tissue import MEMBRANE_WIDTH, Tissue
 
 SHAPE = (16, 192, 192)
 

@@ -33,11 +33,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viewer"))
 
 from hands import Hands
 
-from napari_emda._gui.adapters import Placement, look_at
+from napari_emda._gui.common.adapters import Placement, look_at
 from napari_emda._gui.dock import Dock, make_dock
 from napari_emda.data.box import Box
-from napari_emda.data.files import open_image, open_labels
-from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.io.read import open_image, open_labels
+from napari_emda.synthetic.phantom import SPACING, phantom
 
 SIZE = (1500, 900)
 DOCK_WIDTH = 440

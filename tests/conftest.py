@@ -11,10 +11,10 @@ import hypothesis
 import numpy as np
 import pytest
 
-from napari_emda.data.files import write_tiff
-from napari_emda.data.phantom import phantom
 from napari_emda.data.volume import Volume
-from napari_emda.project import Project
+from napari_emda.io.read import write_tiff
+from napari_emda.project.project import Project
+from napari_emda.synthetic.phantom import phantom
 
 hypothesis.settings.register_profile("busy machine", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("busy machine")
@@ -107,12 +107,12 @@ def make_training():
     """A function that sets up a training on volumes: the smallest network, 32-pixel patches, on the CPU."""
     import torch
 
-    from napari_emda.checkpoint import Header
-    from napari_emda.compute import Compute
-    from napari_emda.data.sampling import PatchSampler
+    from napari_emda.inference.checkpoint import Header
+    from napari_emda.inference.device import Compute
     from napari_emda.methods.base import Context, methods
-    from napari_emda.settings import TrainSettings
-    from napari_emda.training import Training
+    from napari_emda.sampling.sampler import PatchSampler
+    from napari_emda.settings.training import TrainSettings
+    from napari_emda.training.trainer import Training
 
     def make(volumes, folder, method="source_only", method_settings=None, *, classes=CLASSES, **values):
         values = {"steps": 6, "patch": 32, "batch": 2, "base": 8, "save_every": 100, "report_every": 1, **values}

@@ -9,32 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_emda.active_learning.suggest import suggest
     from napari_emda.data.box import Box
     from napari_emda.data.volume import IGNORE, Volume
     from napari_emda.errors import DataError, EmdaError, JobError, SettingsError
-    from napari_emda.predict import predict
-    from napari_emda.project import Project
-    from napari_emda.query import suggest
-    from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
-    from napari_emda.train import fit
+    from napari_emda.inference.predict import predict
+    from napari_emda.project.project import Project
+    from napari_emda.settings.prediction import PredictSettings
+    from napari_emda.settings.suggestion import QuerySettings
+    from napari_emda.settings.training import TrainSettings
+    from napari_emda.training.loop import fit
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "IGNORE": "data.volume",
-    "Box": "data.volume",
+    "Box": "data.box",
     "Volume": "data.volume",
     "DataError": "errors",
     "EmdaError": "errors",
     "JobError": "errors",
     "SettingsError": "errors",
-    "predict": "predict",
-    "Project": "project",
-    "suggest": "query",
-    "fit": "train",
-    "PredictSettings": "settings",
-    "QuerySettings": "settings",
-    "TrainSettings": "settings",
+    "predict": "inference.predict",
+    "Project": "project.project",
+    "suggest": "active_learning.suggest",
+    "fit": "training.loop",
+    "PredictSettings": "settings.prediction",
+    "QuerySettings": "settings.suggestion",
+    "TrainSettings": "settings.training",
 }
 
 __all__ = [

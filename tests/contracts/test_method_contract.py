@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from napari_emda import checkpoint
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.files import write_tiff
-from napari_emda.data.sampling import Patches
 from napari_emda.events import Stepped
-from napari_emda.jobs import TrainJob
+from napari_emda.inference import checkpoint
+from napari_emda.inference.predictor import Predictor
+from napari_emda.io.read import write_tiff
+from napari_emda.jobs.prepare_training import prepare
 from napari_emda.methods.base import methods
 from napari_emda.nn.unet import UNet
-from napari_emda.predict import Predictor
-from napari_emda.preparation import prepare
-from napari_emda.settings import Settings, TrainSettings
-from napari_emda.train import fit
+from napari_emda.project.job_files import TrainJob
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Patches
+from napari_emda.settings.base import Settings
+from napari_emda.settings.training import TrainSettings
+from napari_emda.training.loop import fit
 
 NAMES = methods.names()
 THREE = ("background", "a", "b")

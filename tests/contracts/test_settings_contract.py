@@ -7,18 +7,13 @@ import re
 
 import pytest
 
+from napari_emda.active_learning.strategy import strategies
 from napari_emda.errors import SettingsError
 from napari_emda.methods.base import methods
-from napari_emda.query import strategies
-from napari_emda.settings import (
-    PROFILES,
-    PredictSettings,
-    QuerySettings,
-    Settings,
-    TrainSettings,
-    distribute,
-    parse_assignments,
-)
+from napari_emda.settings.base import Settings, distribute, parse_assignments
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import PROFILES, TrainSettings
 
 OWN = {f"{kind}-{name}": registry[name].Settings for kind, registry in (("method", methods), ("strategy", strategies))
        for name in registry.names()}  # fmt: skip

@@ -9,17 +9,19 @@ import pytest
 import torch
 import zarr
 
-from napari_emda.candidates import Candidates, Pool
-from napari_emda.checkpoint import Header
-from napari_emda.compute import Compute
+from napari_emda.active_learning.candidates import Candidates, Pool
+from napari_emda.active_learning.strategy import Strategy, strategies
+from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
 from napari_emda.events import Notice, Suggested
+from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.device import Compute
+from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.unet import UNet, norms
-from napari_emda.predict import Predictor
-from napari_emda.query import Strategy, choose, strategies, suggest
-from napari_emda.settings import QuerySettings, TrainSettings
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import TrainSettings
 
 NAMES = strategies.names()
 VARIANTS = [(name, {}) for name in NAMES] + [("disagreement", {"between": "rounds"})]

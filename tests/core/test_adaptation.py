@@ -11,18 +11,18 @@ from PIL import Image
 from skimage.exposure import match_histograms
 from skimage.metrics import peak_signal_noise_ratio
 
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.grey_values import QUANTILES
-from napari_emda.data.sampling import Patches
+from napari_emda.data.intensity import QUANTILES
 from napari_emda.data.volume import IGNORE
 from napari_emda.errors import JobError
-from napari_emda.execution import execute
-from napari_emda.jobs import TrainJob
+from napari_emda.jobs.execute import execute
 from napari_emda.methods.base import Context, methods
 from napari_emda.methods.denoising import corrupt
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.unet import UNet
-from napari_emda.settings import TrainSettings
+from napari_emda.project.job_files import TrainJob
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Patches
+from napari_emda.settings.training import TrainSettings
 
 
 def build(name, *, context=None, dropout=0.0, **settings):

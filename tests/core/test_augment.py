@@ -8,9 +8,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Patches
 from napari_emda.data.volume import IGNORE
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Patches
 
 SIDE = 48
 STRENGTHS = ("none", "weak", "strong")

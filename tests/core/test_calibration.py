@@ -11,16 +11,19 @@ from scipy.special import log_softmax
 from scipy.stats import gmean
 from sklearn.metrics import cohen_kappa_score
 
-from napari_emda.calibration import LARGEST_OFFSET, WEIGHT, Probe, agreement, between, calibrate, offsets
-from napari_emda.checkpoint import Header
-from napari_emda.compute import Compute
-from napari_emda.data.sampling import PatchSampler
 from napari_emda.data.volume import Volume
 from napari_emda.events import TileDone
+from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.device import Compute
+from napari_emda.inference.predict import predict
+from napari_emda.inference.predictor import Predictor, with_neighbours
+from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.methods.base import Finish
 from napari_emda.nn.unet import UNet
-from napari_emda.predict import Prediction, Predictor, predict, with_neighbours
-from napari_emda.settings import PredictSettings, TrainSettings
+from napari_emda.sampling.sampler import PatchSampler
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.training import TrainSettings
+from napari_emda.training.prior_matching import LARGEST_OFFSET, WEIGHT, Probe, agreement, between, calibrate, offsets
 
 
 def normal(*shape, seed=0):

@@ -12,11 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import napari_emda
-from napari_emda import checkpoint
 from napari_emda.errors import JobError
+from napari_emda.inference import checkpoint
+from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.unet import UNet
-from napari_emda.predict import Predictor
-from napari_emda.train import fit
+from napari_emda.training.loop import fit
 
 METHODS = ("source_only", "histogram", "ynet")
 CLASSES = ("background", "mitochondria")

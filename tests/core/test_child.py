@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from napari_emda import checkpoint, child
 from napari_emda.errors import JobError
 from napari_emda.events import Failed, Finished, Preview, Saved, Started, Stepped, from_json
-from napari_emda.execution import execute
-from napari_emda.jobs import TrainJob, write_job
-from napari_emda.settings import TrainSettings
+from napari_emda.inference import checkpoint
+from napari_emda.jobs import worker as child
+from napari_emda.jobs.execute import execute
+from napari_emda.project.job_files import TrainJob, write_job
+from napari_emda.settings.training import TrainSettings
 
 SETTINGS = {"patch": 32, "batch": 2, "base": 8, "report_every": 1, "save_every": 10, "device": "cpu", "precision": "32"}
 RUN = "001-histogram"

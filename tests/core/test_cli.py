@@ -16,8 +16,8 @@ import tifffile
 from skimage.measure import label
 
 from napari_emda import cli
-from napari_emda.data.files import write_tiff
-from napari_emda.project import Project
+from napari_emda.io.read import write_tiff
+from napari_emda.project.project import Project
 
 SMALL = ["--profile", "test", "--set", "patch=32", "--set", "batch=2", "--device", "cpu", "--set", "precision=32"]
 RUN = "001-histogram"
@@ -26,7 +26,7 @@ RUN = "001-histogram"
 @pytest.fixture(autouse=True)
 def stay_as_we_are(monkeypatch):
     """Neither lower this process's priority nor keep the handlers of its signals."""
-    monkeypatch.setattr("napari_emda.compute.settle", lambda *_, **__: None)
+    monkeypatch.setattr("napari_emda.inference.device.settle", lambda *_, **__: None)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -143,7 +143,7 @@ def trained_once(phantom_files, tmp_path_factory):
         project.add_volume(files[0], "source", labels=files[1], name="source")
         project.add_volume(phantom_files["target", "image"], "target", name="target")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_emda.compute.settle", lambda *_, **__: None)
+        patch.setattr("napari_emda.inference.device.settle", lambda *_, **__: None)
         answer("train", folder, "--method", "histogram", "--steps", 2, *SMALL)
     return folder
 

@@ -9,14 +9,14 @@ import pytest
 import zarr
 from scipy.stats import entropy
 
-from napari_emda.clusters import NamedClusters, parse_names, read_names, renamed, shares
-from napari_emda.data.files import open_labels
+from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import JobError, SettingsError
-from napari_emda.execution import execute
-from napari_emda.jobs import ExportJob, ScoreJob
-from napari_emda.metrics import class_ids
-from napari_emda.predict import foreground_bytes
-from napari_emda.project import Project
+from napari_emda.inference.predictor import foreground_bytes
+from napari_emda.io.read import open_labels
+from napari_emda.jobs.execute import execute
+from napari_emda.project.clusters import NamedClusters, parse_names, read_names, renamed, shares
+from napari_emda.project.job_files import ExportJob, ScoreJob
+from napari_emda.project.project import Project
 
 CLASSES = ("background", "mitochondria", "vesicles")
 RUN = "001-iic"
@@ -147,8 +147,8 @@ def test_shares_are_those_of_the_likeliest_clusters(stored):
 @pytest.fixture
 def predicted_already(monkeypatch):
     header = SimpleNamespace(classes=("none", *(f"cluster {k}" for k in range(1, 6))), features_only=False)
-    monkeypatch.setattr("napari_emda.execution.predicted", lambda *_: iter(()))
-    monkeypatch.setattr("napari_emda.execution.checkpoint.read_header", lambda path: header)
+    monkeypatch.setattr("napari_emda.jobs.predict.predicted", lambda *_: iter(()))
+    monkeypatch.setattr("napari_emda.jobs.execute.checkpoint.read_header", lambda path: header)
 
 
 def exported(project, to, what="mask"):
@@ -183,7 +183,7 @@ def test_clusters_of_one_class_leave_nothing_to_ask(clustered):
 
 @pytest.mark.usefixtures("predicted_already")
 def test_objects_and_scores_need_names_before_anything_is_predicted(clustered, monkeypatch, tmp_path):
-    monkeypatch.setattr("napari_emda.execution.predicted", lambda *_: pytest.fail("a prediction may take hours"))
+    monkeypatch.setattr("napari_emda.jobs.predict.predicted", lambda *_: pytest.fail("a prediction may take hours"))
     with pytest.raises(JobError, match="clusters that have no names yet: name some in Data, or with name-clusters"):
         exported(clustered, tmp_path / "objects.tif", "objects")
     assert not (tmp_path / "objects.tif").exists()

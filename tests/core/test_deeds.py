@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from napari_emda.data.box import Box
-from napari_emda.deeds import Deed, DeedLog
-from napari_emda.project import Project
-from napari_emda.regions import Region
+from napari_emda.project.project import Project
+from napari_emda.project.regions import Region
+from napari_emda.project.undo import Deed, DeedLog
 
 
 @pytest.fixture

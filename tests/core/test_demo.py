@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from napari_emda import demo
-from napari_emda.progress import watch
+from napari_emda.cli import headless_demo as demo
+from napari_emda.cli.progress import watch
 
 
 @pytest.fixture

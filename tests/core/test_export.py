@@ -14,10 +14,10 @@ from ome_zarr_models.v05 import Image
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
-from napari_emda.data.files import open_labels
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved, TileDone
-from napari_emda.export import export_mask, export_objects, export_probabilities, export_table
+from napari_emda.export.results import export_mask, export_objects, export_probabilities, export_table
+from napari_emda.io.read import open_labels
 
 SPACING = (50.0, 4.6, 4.6)
 
@@ -195,7 +195,7 @@ def test_what_exists_is_not_replaced_unless_asked(tmp_path, probabilities, name)
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("napari_emda.saving.block_shape", lambda array: (4, 32, 32))
+    monkeypatch.setattr("napari_emda.io.write.block_shape", lambda array: (4, 32, 32))
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -266,11 +266,11 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
 
     Blocks are made small, so that both volumes have many of them.
     """
-    small = {"napari_emda.instances", "napari_emda.saving"}
+    small = {"napari_emda.objects.components", "napari_emda.io.write"}
     for module in small:
         monkeypatch.setattr(f"{module}.block_shape", lambda array, voxels=0: (16, 128, 128))
-    monkeypatch.setattr("napari_emda.measure._BLOCK_VOXELS", 2**16)
-    monkeypatch.setattr("napari_emda.data.tiff._WAITING", 1)
+    monkeypatch.setattr("napari_emda.objects.table._BLOCK_VOXELS", 2**16)
+    monkeypatch.setattr("napari_emda.io.tiff._WAITING", 1)
     export = EXPORTS.get(name, export_mask)
     choices = {"minimum_size": 100} if name == "filtered.tif" else {}
 

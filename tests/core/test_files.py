@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from napari_emda.data.files import open_image, open_labels, write_tiff
 from napari_emda.data.lazy import AxisView, SectionStack
-from napari_emda.data.stored import calibrated, nanometres
 from napari_emda.errors import DataError
+from napari_emda.io.read import open_image, open_labels, write_tiff
+from napari_emda.io.units import calibrated, nanometres
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 VNC = (50.0, 4.6, 4.6)
@@ -146,7 +146,7 @@ def test_objects_of_32_bit_become_ome_with_sizes(tmp_path):
 
 
 def test_big_volumes_become_bigtiff(tmp_path, monkeypatch, volume):
-    monkeypatch.setattr("napari_emda.data.tiff.CLASSIC_LIMIT", 100)
+    monkeypatch.setattr("napari_emda.io.tiff.CLASSIC_LIMIT", 100)
     write_tiff(tmp_path / "big.tif", volume, volume.shape, np.uint8, VNC, "nm")
     with tifffile.TiffFile(tmp_path / "big.tif") as file:
         assert file.is_bigtiff
@@ -166,7 +166,7 @@ def test_what_is_not_known_stays_unknown(tmp_path, volume, dtype, spacing, unit)
 
 def test_sections_do_not_pile_up_before_they_are_compressed(tmp_path, monkeypatch, noise):
     """Noise takes far longer to compress than to hand over: without a limit all of the 32 MiB would wait."""
-    monkeypatch.setattr("napari_emda.data.tiff._WAITING", 2**21)
+    monkeypatch.setattr("napari_emda.io.tiff._WAITING", 2**21)
     section = noise.integers(0, 256, (1024, 1024), dtype=np.uint8)
     tracemalloc.start()
     write_tiff(tmp_path / "v.tif", (section.copy() for _ in range(32)), (32, 1024, 1024), np.uint8)

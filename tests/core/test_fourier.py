@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Patches
 from napari_emda.data.volume import IGNORE
 from napari_emda.methods.base import Context, methods
 from napari_emda.nn.fourier import swap_amplitudes, swap_moments
 from napari_emda.nn.unet import UNet
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Patches
 
 
 @pytest.fixture

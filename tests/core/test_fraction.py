@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_emda import checkpoint
 from napari_emda.data.box import Box
-from napari_emda.data.fraction import TILE, labelled_fraction
 from napari_emda.data.volume import Volume
-from napari_emda.execution import execute
-from napari_emda.jobs import TrainJob
+from napari_emda.inference import checkpoint
+from napari_emda.jobs.execute import execute
 from napari_emda.methods.base import methods
-from napari_emda.settings import TrainSettings
+from napari_emda.project.job_files import TrainJob
+from napari_emda.sampling.label_fraction import TILE, labelled_fraction
+from napari_emda.settings.training import TrainSettings
 
 SHAPE = (3, 200, 300)
 

@@ -12,9 +12,9 @@ from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
-from napari_emda.data.gap import Gap, domain_gap, frechet_distance
-from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.data.domain_gap import Gap, domain_gap, frechet_distance
 from napari_emda.data.volume import Volume
+from napari_emda.synthetic.phantom import SPACING, phantom
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -11,22 +11,24 @@ from skimage.exposure import rescale_intensity
 from skimage.measure import block_reduce
 from test_checkpoint import rewritten
 
-from napari_emda import checkpoint, execution
 from napari_emda.cli import main
-from napari_emda.compute import Compute
 from napari_emda.data.box import Box
-from napari_emda.data.grey_values import Statistics, measure
-from napari_emda.data.sampling import PatchSampler
+from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, JobError
 from napari_emda.events import Saved
-from napari_emda.execution import execute
-from napari_emda.jobs import ExportJob, TrainJob
-from napari_emda.predict import Predictor
-from napari_emda.project import Project
-from napari_emda.settings import PredictSettings, TrainSettings
-from napari_emda.tiles import plan, read_tile
-from napari_emda.validation import Validator
+from napari_emda.inference import checkpoint
+from napari_emda.inference.device import Compute
+from napari_emda.inference.predictor import Predictor
+from napari_emda.inference.tiles import plan, read_tile
+from napari_emda.jobs import execute as execution
+from napari_emda.jobs.execute import execute
+from napari_emda.project.job_files import ExportJob, TrainJob
+from napari_emda.project.project import Project
+from napari_emda.sampling.sampler import PatchSampler
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.training import TrainSettings
+from napari_emda.training.validation import Validator
 
 SPACING = (50.0, 4.0, 4.0)
 

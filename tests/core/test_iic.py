@@ -14,24 +14,26 @@ from sklearn.metrics import confusion_matrix, mutual_info_score
 from test_information import brute_force
 from test_uda import by_scipy
 
-from napari_emda import checkpoint
 from napari_emda.cli import main
 from napari_emda.data.box import Box
-from napari_emda.data.sampling import Patches
-from napari_emda.data.strong import turn
+from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Notice, Stepped
-from napari_emda.execution import execute
-from napari_emda.jobs import ExportJob, PredictJob, SuggestJob, TrainJob
-from napari_emda.metrics import class_ids
+from napari_emda.inference import checkpoint
+from napari_emda.inference.predictor import Predictor, predict_box
+from napari_emda.jobs.execute import execute
+from napari_emda.jobs.prepare_training import prepare
+from napari_emda.jobs.preview import Previews, View
 from napari_emda.nn.information import mutual_information
-from napari_emda.predict import Predictor, predict_box
-from napari_emda.preparation import prepare
-from napari_emda.previews import Previews, View
-from napari_emda.project import Project
-from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
-from napari_emda.train import fit
+from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob, TrainJob
+from napari_emda.project.project import Project
+from napari_emda.sampling.randaugment import turn
+from napari_emda.sampling.sampler import Patches
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import TrainSettings
+from napari_emda.training.loop import fit
 
 SETTINGS = TrainSettings(steps=2, patch=32, base=8, batch=2, device="cpu", precision="32", validations=0)
 

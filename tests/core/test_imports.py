@@ -32,7 +32,9 @@ def test_what_the_viewer_imports_never_loads_torch(module):
 
 
 def test_the_command_line_needs_neither_qt_nor_napari():
-    statement = "import napari_emda.cli, napari_emda.child, napari_emda.execution, napari_emda.demo"
+    statement = (
+        "import napari_emda.cli, napari_emda.jobs.worker, napari_emda.jobs.execute, napari_emda.cli.headless_demo"
+    )
     assert loaded(statement, QT) == []
 
 

@@ -15,21 +15,24 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.measure import label, regionprops_table
 from test_calibration import normal, predictor, target
 
-from napari_emda.calibration import WEIGHT, Probe, calibrate
+from napari_emda.active_learning.strategy import strategies
+from napari_emda.active_learning.suggest import suggest
 from napari_emda.cli import main
 from napari_emda.data.box import Box
-from napari_emda.data.files import open_image
-from napari_emda.data.sampling import PatchSampler
 from napari_emda.events import Suggested
-from napari_emda.export import export_objects, export_table
-from napari_emda.instances import find_objects
-from napari_emda.measure import object_table
+from napari_emda.export.results import export_objects, export_table
+from napari_emda.inference.predict import predict
+from napari_emda.inference.stored_prediction import Prediction
+from napari_emda.io.read import open_image
 from napari_emda.methods.base import Finish
-from napari_emda.predict import Prediction, predict
-from napari_emda.project import Project
-from napari_emda.query import strategies, suggest
-from napari_emda.settings import PredictSettings, QuerySettings
-from napari_emda.validation import _tiles
+from napari_emda.objects.components import find_objects
+from napari_emda.objects.table import object_table
+from napari_emda.project.project import Project
+from napari_emda.sampling.sampler import PatchSampler
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.training.prior_matching import WEIGHT, Probe, calibrate
+from napari_emda.training.validation import _tiles
 
 SPACING = (1.0, 4.0, 2.0)
 CLASSES = ("background", "nucleus")

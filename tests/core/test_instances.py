@@ -12,7 +12,7 @@ from skimage.measure import label
 from skimage.morphology import remove_small_objects
 
 from napari_emda.errors import DataError, SettingsError
-from napari_emda.instances import find_objects
+from napari_emda.objects.components import find_objects
 
 SHAPES = array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7)
 
@@ -44,7 +44,7 @@ def assert_same_partition(a, b):
 
 @pytest.fixture(autouse=True)
 def tiny_blocks(monkeypatch):
-    monkeypatch.setattr("napari_emda.instances.block_shape", lambda array: array.chunks)
+    monkeypatch.setattr("napari_emda.objects.components.block_shape", lambda array: array.chunks)
 
 
 @settings(max_examples=150, deadline=None)

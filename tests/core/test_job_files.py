@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from napari_emda import events
 from napari_emda.errors import JobError
 from napari_emda.events import from_json
-from napari_emda.jobs import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob, read_job, write_job
-from napari_emda.settings import PredictSettings, QuerySettings, TrainSettings
+from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob, read_job, write_job
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import TrainSettings
 
 JOBS = [
     TrainJob(project="p", method="ynet", method_settings={"reconstruction": 0.2}, settings=TrainSettings(steps=7)),

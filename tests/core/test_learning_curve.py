@@ -8,11 +8,11 @@ from scipy.stats import bootstrap, norm
 from scipy.stats import t as student
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
-from napari_emda.audit import draw
+from napari_emda.active_learning.random_audit import draw
 from napari_emda.data.box import Box
 from napari_emda.errors import DataError
-from napari_emda.learning_curve import Estimate, Round, advice, confusion, dice, estimate, iou, rounds, summary
-from napari_emda.regions import Region
+from napari_emda.project.learning_curve import Estimate, Round, advice, confusion, dice, estimate, iou, rounds, summary
+from napari_emda.project.regions import Region
 
 
 def pair(noise, classes, size=400):

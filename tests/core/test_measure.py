@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.measure import regionprops_table
 
 from napari_emda.errors import DataError
-from napari_emda.measure import measure_objects, object_table
+from napari_emda.objects.table import measure_objects, object_table
 
 SPACING = (50.0, 4.6, 4.6)
 
@@ -30,7 +30,7 @@ def blobs(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("napari_emda.measure._BLOCK_VOXELS", 500)
+    monkeypatch.setattr("napari_emda.objects.table._BLOCK_VOXELS", 500)
 
 
 def in_chunks(array: np.ndarray, chunks: tuple[int, int, int] = (3, 16, 16)) -> zarr.Array:

@@ -22,9 +22,10 @@ from sklearn.metrics import (
 from torchmetrics.functional.classification import binary_average_precision, binary_jaccard_index
 
 from napari_emda.data.box import Box
+from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import IGNORE
 from napari_emda.errors import DataError
-from napari_emda.metrics import Histograms, ScoreBoard, class_ids, score_volume
+from napari_emda.evaluation.voxel_scores import Histograms, ScoreBoard, score_volume
 
 TWO = ("background", "mitochondrion")
 THREE = ("background", "mitochondrion", "membrane")
@@ -146,7 +147,7 @@ def test_blocks_do_not_matter(monkeypatch):
     probabilities, truth = example(5, (7, 50, 60), channels=2)
     whole = score_volume(probabilities, truth, THREE)
     lazy = da.from_array(probabilities, chunks=(1, 2, 16, 16))
-    monkeypatch.setattr("napari_emda.metrics.block_shape", lambda array: (2, 16, 16))
+    monkeypatch.setattr("napari_emda.evaluation.voxel_scores.block_shape", lambda array: (2, 16, 16))
     assert score_volume(lazy, da.from_array(truth), THREE) == whole
 
 

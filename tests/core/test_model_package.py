@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from napari_emda.data.box import Box
-from napari_emda.data.grey_values import PERCENTILES, measure
+from napari_emda.data.intensity import PERCENTILES, measure
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved
-from napari_emda.export import export_model
-from napari_emda.model_package import ModelCard
+from napari_emda.export.bioimageio import ModelCard
+from napari_emda.export.results import export_model
 from napari_emda.nn.unet import UNet
 
 pytestmark = [

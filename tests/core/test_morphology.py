@@ -15,19 +15,10 @@ from skimage.draw import disk
 from skimage.measure import label, regionprops
 from sklearn.metrics import jaccard_score
 
-from napari_emda.data.files import open_labels
 from napari_emda.data.volume import IGNORE
-from napari_emda.morphology import (
-    Prior,
-    composite,
-    disagreement,
-    doubt,
-    mismatch,
-    objects_in,
-    solidity,
-    solidity_gap,
-    surface,
-)
+from napari_emda.evaluation.label_free import Prior, composite, disagreement, doubt, mismatch, objects_in, solidity_gap
+from napari_emda.io.read import open_labels
+from napari_emda.objects.shape import solidity, surface
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 

@@ -9,7 +9,7 @@ from skimage.measure import label
 from sklearn.metrics import jaccard_score
 
 from napari_emda.errors import DataError, SettingsError
-from napari_emda.object_scores import instance_f1, score_objects
+from napari_emda.evaluation.object_scores import instance_f1, score_objects
 
 
 def squares(*corners: tuple[int, int], side: int = 4) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_matches_are_those_of_a_brute_force_search(a, b):
 def test_objects_over_block_faces(monkeypatch):
     truth, found = squares((0, 0), (0, 8), (8, 0), side=7), squares((0, 1), (0, 8), (9, 1), side=6)
     whole = instance_f1(found, truth)
-    monkeypatch.setattr("napari_emda.object_scores.block_shape", lambda array: (1, 3, 5))
+    monkeypatch.setattr("napari_emda.evaluation.object_scores.block_shape", lambda array: (1, 3, 5))
     assert instance_f1(found, truth) == whole
 
 

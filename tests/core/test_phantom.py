@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_emda.data.phantom import phantom
 from napari_emda.errors import DataError
+from napari_emda.synthetic.phantom import phantom
 
 SHAPE = (12, 192, 160)
 

@@ -16,17 +16,20 @@ from scipy.special import expit
 from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
-from napari_emda.checkpoint import Header
-from napari_emda.compute import Compute
 from napari_emda.data.box import Box
-from napari_emda.data.grey_values import Statistics
+from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
 from napari_emda.events import Saved, TileDone
+from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.device import Compute
+from napari_emda.inference.predict import predict
+from napari_emda.inference.predictor import Predictor, entropy, foreground_bytes, predict_box, to_bytes
+from napari_emda.inference.stored_prediction import Prediction
+from napari_emda.inference.tiles import plan
 from napari_emda.nn.unet import UNet, in_domain, norms
-from napari_emda.predict import Prediction, Predictor, entropy, foreground_bytes, predict, predict_box, to_bytes
-from napari_emda.settings import PredictSettings, TrainSettings
-from napari_emda.tiles import plan
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.training import TrainSettings
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 AS_IT_IS = Statistics(0.0, 1.0, (0.0,))

@@ -14,13 +14,13 @@ import pytest
 import zarr
 from sklearn.metrics import confusion_matrix
 
-from napari_emda import project_folder
 from napari_emda.data.box import Box
-from napari_emda.data.sampling import PatchSampler
 from napari_emda.data.volume import IGNORE
 from napari_emda.errors import DataError, JobError
-from napari_emda.project import Project
-from napari_emda.regions import Region
+from napari_emda.project import folder as project_folder
+from napari_emda.project.project import Project
+from napari_emda.project.regions import Region
+from napari_emda.sampling.sampler import PatchSampler
 
 BOX = Box((1, 10, 20), (2, 26, 36))
 
@@ -85,7 +85,7 @@ def test_it_opens_exclusively_once(project):
 
 
 def test_it_opens_exclusively_once_in_all_processes(project):
-    code = "import sys; from napari_emda.project import Project; Project.open(sys.argv[1], exclusive=True)"
+    code = "import sys; from napari_emda.project.project import Project; Project.open(sys.argv[1], exclusive=True)"
     command = [sys.executable, "-c", code, str(project.folder)]
     locked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "is open elsewhere" in locked.stderr

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_emda.candidates import Candidates, Pool, distances_to
+from napari_emda.active_learning.candidates import Candidates, Pool, distances_to
+from napari_emda.active_learning.strategy import strategies
+from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, JobError
 from napari_emda.events import Notice, Suggested
-from napari_emda.query import choose, strategies, suggest
-from napari_emda.settings import QuerySettings
+from napari_emda.settings.suggestion import QuerySettings
 
 
 class Given:

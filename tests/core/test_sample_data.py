@@ -14,7 +14,7 @@ import tifffile
 from napari.layers import Layer
 from PIL import Image
 
-from napari_emda import sample_data
+from napari_emda._gui import sample_data
 from napari_emda.errors import DataError
 
 REAL_HASHES = Path(__file__).parents[3] / "shared" / "data" / "vnc-files.sha256"

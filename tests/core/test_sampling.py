@@ -13,9 +13,10 @@ from scipy.stats import chisquare
 from skimage.transform import downscale_local_mean
 
 from napari_emda.data.box import Box
-from napari_emda.data.sampling import PatchSampler, prefetched
+from napari_emda.data.prefetch import prefetched
 from napari_emda.data.volume import IGNORE, Volume
 from napari_emda.errors import DataError
+from napari_emda.sampling.sampler import PatchSampler
 
 SPACING = (50.0, 4.0, 4.0)
 

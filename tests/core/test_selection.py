@@ -10,12 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_emda import checkpoint
 from napari_emda.errors import SettingsError
 from napari_emda.events import Notice, Saved, Stepped, Validated
-from napari_emda.jobs import TrainJob
-from napari_emda.preparation import prepare
-from napari_emda.selection import (
+from napari_emda.inference import checkpoint
+from napari_emda.jobs.prepare_training import prepare
+from napari_emda.project.job_files import TrainJob
+from napari_emda.settings.training import LOSSES, TrainSettings
+from napari_emda.training.loop import fit
+from napari_emda.training.model_selection import (
     chosen,
     collapsed,
     flat,
@@ -25,9 +27,7 @@ from napari_emda.selection import (
     sentence,
     warning,
 )
-from napari_emda.settings import LOSSES, TrainSettings
-from napari_emda.train import fit
-from napari_emda.validation import Validator
+from napari_emda.training.validation import Validator
 
 GOOD = {"score": 1.0, "objects": 5.0, "foreground_ratio": 1.0}
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_emda.data.box import Box
-from napari_emda.data.sampling import PatchSampler
 from napari_emda.data.volume import Volume
+from napari_emda.sampling.sampler import PatchSampler
 
 PATCH = 32
 

@@ -12,24 +12,27 @@ from scipy.stats import entropy as scipy_entropy
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances, pairwise_distances_argmin
 
-from napari_emda.candidates import Candidates, Pool
-from napari_emda.checkpoint import Header
-from napari_emda.compute import Compute
+from napari_emda.active_learning.block_outputs import Look, mutual_information
+from napari_emda.active_learning.candidates import Candidates, Pool
+from napari_emda.active_learning.patch_features import Windows, means_of, windows_of
+from napari_emda.active_learning.strategies.least_confidence import lack_of_confidence
+from napari_emda.active_learning.strategy import strategies
+from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.box import Box
-from napari_emda.data.grey_values import Statistics
+from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Suggested
-from napari_emda.execution import execute
-from napari_emda.jobs import SuggestJob, TrainJob
-from napari_emda.look import Look, mutual_information
+from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.device import Compute
+from napari_emda.inference.predictor import Predictor, entropy
+from napari_emda.inference.stored_prediction import Prediction
+from napari_emda.inference.tiles import plan
+from napari_emda.jobs.execute import execute
 from napari_emda.nn.unet import UNet, in_domain, norms
-from napari_emda.predict import Prediction, Predictor, entropy
-from napari_emda.query import choose, strategies, suggest
-from napari_emda.settings import QuerySettings, TrainSettings
-from napari_emda.strategies.least_confidence import lack_of_confidence
-from napari_emda.survey import Windows, means_of, windows_of
-from napari_emda.tiles import plan
+from napari_emda.project.job_files import SuggestJob, TrainJob
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import TrainSettings
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 
@@ -436,7 +439,7 @@ def test_blocks_make_no_difference(monkeypatch, tmp_path):
 
     pools = [looked_at(model, made("least_confidence"), target, tmp_path / "a")]
     pools += [looked_at(model, made("core_set"), target, tmp_path / "a")]
-    monkeypatch.setattr("napari_emda.survey.plan", in_blocks)
+    monkeypatch.setattr("napari_emda.active_learning.patch_features.plan", in_blocks)
     pools += [looked_at(model, made("least_confidence"), target, tmp_path / "b")]
     pools += [looked_at(model, made("core_set"), target, tmp_path / "b")]
     np.testing.assert_allclose(pools[0].uncertainty, pools[2].uncertainty, atol=1e-5)

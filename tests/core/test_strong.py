@@ -9,10 +9,10 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.stats import kstest, rankdata, spearmanr
 
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Patches
-from napari_emda.data.strong import INVERTING, KEEPING, StrongSet, turn, turn_back
 from napari_emda.data.volume import IGNORE
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.randaugment import INVERTING, KEEPING, StrongSet, turn, turn_back
+from napari_emda.sampling.sampler import Patches
 
 
 def smooth(n=4, side=65, sigma=2):

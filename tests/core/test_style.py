@@ -9,18 +9,18 @@ from scipy.special import log_softmax
 from sklearn.metrics import mean_squared_error
 from sklearn.preprocessing import normalize
 
-from napari_emda.data.augment import Augmentation
 from napari_emda.data.box import Box
-from napari_emda.data.sampling import Patches
 from napari_emda.data.volume import IGNORE
 from napari_emda.events import Preview, Translated
+from napari_emda.inference.predictor import Predictor
+from napari_emda.jobs.preview import Previews, View, translate_box
 from napari_emda.methods.base import Context, methods
 from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
 from napari_emda.nn.style import Generator, PatchContrast
 from napari_emda.nn.style import Translated as Behind
 from napari_emda.nn.unet import UNet
-from napari_emda.predict import Predictor
-from napari_emda.previews import Previews, View, translate_box
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Patches
 
 STYLE, SEGMENTS = "style", "segments"
 

@@ -8,10 +8,10 @@ import pytest
 from napari_emda.data.box import Box
 from napari_emda.errors import JobError
 from napari_emda.events import Suggested
-from napari_emda.execution import execute
-from napari_emda.jobs import SuggestJob
-from napari_emda.project import Project
-from napari_emda.settings import QuerySettings
+from napari_emda.jobs.execute import execute
+from napari_emda.project.job_files import SuggestJob
+from napari_emda.project.project import Project
+from napari_emda.settings.suggestion import QuerySettings
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import torch
 from scipy.special import rel_entr
 from scipy.stats import spearmanr
 
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Patches
 from napari_emda.data.volume import IGNORE
 from napari_emda.methods import mean_teacher
 from napari_emda.methods.base import Context, methods
 from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
 from napari_emda.nn.unet import UNet, norms
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Patches
 
 
 def build(context=None, **settings):

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from napari_emda import checkpoint, train
-from napari_emda.data.files import write_tiff
 from napari_emda.errors import JobError
 from napari_emda.events import Notice, Saved, Stepped
-from napari_emda.execution import execute
-from napari_emda.jobs import TrainJob
-from napari_emda.settings import TrainSettings
-from napari_emda.train import fit
+from napari_emda.inference import checkpoint
+from napari_emda.io.read import write_tiff
+from napari_emda.jobs.execute import execute
+from napari_emda.project.job_files import TrainJob
+from napari_emda.settings.training import TrainSettings
+from napari_emda.training import loop as train
+from napari_emda.training.loop import fit
 
 
 @pytest.fixture

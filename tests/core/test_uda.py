@@ -11,19 +11,19 @@ from scipy.ndimage import affine_transform
 from scipy.special import rel_entr
 from test_strong import smooth
 
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Patches
-from napari_emda.data.strong import StrongSet
 from napari_emda.data.volume import IGNORE
 from napari_emda.errors import DataError
-from napari_emda.jobs import TrainJob
+from napari_emda.jobs.prepare_training import prepare
 from napari_emda.methods.base import Context, methods
-from napari_emda.nn.consistency import divergence
+from napari_emda.nn.losses import divergence
 from napari_emda.nn.unet import UNet, norms
-from napari_emda.preparation import prepare
-from napari_emda.project import Project
-from napari_emda.settings import TrainSettings
-from napari_emda.train import fit
+from napari_emda.project.job_files import TrainJob
+from napari_emda.project.project import Project
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.randaugment import StrongSet
+from napari_emda.sampling.sampler import Patches
+from napari_emda.settings.training import TrainSettings
+from napari_emda.training.loop import fit
 
 # -- agreement ---------------------------------------------------------------------------------------------------
 

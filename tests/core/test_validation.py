@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from skimage.measure import label, regionprops
 from torch import nn
 
-from napari_emda.checkpoint import Header
-from napari_emda.compute import Compute
 from napari_emda.data.blocks import spread
 from napari_emda.data.box import Box
-from napari_emda.data.grey_values import Statistics
+from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Volume
-from napari_emda.settings import TrainSettings
-from napari_emda.validation import TILES, Validator, source_priors, tile_side, validation_steps
+from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.device import Compute
+from napari_emda.settings.training import TrainSettings
+from napari_emda.training.validation import TILES, Validator, source_priors, tile_side, validation_steps
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 SPACING = (50.0, 8.0, 8.0)

@@ -8,13 +8,13 @@ import shutil
 import pytest
 from sklearn.metrics import jaccard_score
 
-from napari_emda import checkpoint
 from napari_emda.events import Finished
-from napari_emda.execution import execute
-from napari_emda.jobs import PredictJob, ScoreJob, TrainJob
-from napari_emda.project import Project
-from napari_emda.settings import TrainSettings
-from napari_emda.verdict import by_iou, by_score, counterpart, missing
+from napari_emda.inference import checkpoint
+from napari_emda.jobs.execute import execute
+from napari_emda.project.comparison import by_iou, by_score, counterpart, missing
+from napari_emda.project.job_files import PredictJob, ScoreJob, TrainJob
+from napari_emda.project.project import Project
+from napari_emda.settings.training import TrainSettings
 
 TINY = {"patch": 32, "base": 8, "batch": 2, "device": "cpu", "profile": "test"}
 

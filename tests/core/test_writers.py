@@ -8,9 +8,9 @@ import pytest
 import tifffile
 from napari.layers import Labels
 
-from napari_emda._writers import write_labels
-from napari_emda.data.files import open_labels
+from napari_emda._gui.writers import write_labels
 from napari_emda.errors import DataError
+from napari_emda.io.read import open_labels
 
 
 def save(path, layer):

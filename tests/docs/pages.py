@@ -87,7 +87,7 @@ class Reader:
             contextlib.chdir(self.folder),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            mock.patch("napari_emda.compute.settle"),  # this process keeps its priority
+            mock.patch("napari_emda.inference.device.settle"),  # this process keeps its priority
         ):
             self.status = _status(arguments)
         for number, handler in handlers.items():

@@ -14,7 +14,7 @@ import pytest
 from pages import DOCS, Reader, blocks, matches
 
 from napari_emda.events import _KINDS
-from napari_emda.jobs import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob
+from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob
 
 pytestmark = pytest.mark.timeout(600)
 

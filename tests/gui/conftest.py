@@ -12,9 +12,9 @@ import zarr
 from fake import CATALOGUE, clusters_of, fake_command
 from napari.components import ViewerModel
 
-from napari_emda._gui.catalogue import parse
+from napari_emda._gui.process.catalogue import parse
 from napari_emda._gui.session import Session
-from napari_emda.project import Project
+from napari_emda.project.project import Project
 
 SHAPE = (5, 48, 40)
 SPACING = (50.0, 4.6, 4.6)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from napari_emda.jobs import TrainJob, write_job
+from napari_emda.project.job_files import TrainJob, write_job
 
 HERE = Path(__file__).parent
 

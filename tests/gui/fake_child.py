@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_emda.events import Failed, Finished, Notice, Preview, Saved, Started, Stepped, Suggested, Validated
-from napari_emda.jobs import read_job
+from napari_emda.project.job_files import read_job
 
 
 class Commands(threading.Thread):

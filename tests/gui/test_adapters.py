@@ -7,7 +7,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from napari.layers._source import layer_source
 
-from napari_emda._gui.adapters import (
+from napari_emda._gui.common.adapters import (
     Placement,
     array_of,
     check_fit,
@@ -18,8 +18,8 @@ from napari_emda._gui.adapters import (
     spacing_of,
 )
 from napari_emda.data.box import Box
-from napari_emda.data.files import write_tiff
 from napari_emda.errors import DataError
+from napari_emda.io.read import write_tiff
 
 IMAGE = np.zeros((8, 40, 30), np.uint8)
 

@@ -13,13 +13,13 @@ from napari.components import ViewerModel
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QLabel
 
+from napari_emda._gui.common.parts import TONES
 from napari_emda._gui.dock import Dock
-from napari_emda._gui.parts import TONES
-from napari_emda._gui.plots import LossPlot
+from napari_emda._gui.train.plots import LossPlot
 from napari_emda.data.volume import IGNORE
-from napari_emda.jobs import ExportJob, PredictJob, TrainJob, write_job
-from napari_emda.project import Project
-from napari_emda.settings import TrainSettings
+from napari_emda.project.job_files import ExportJob, PredictJob, TrainJob, write_job
+from napari_emda.project.project import Project
+from napari_emda.settings.training import TrainSettings
 
 NM = {"units": ("nm",) * 3}
 

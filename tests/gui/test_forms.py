@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from napari_emda._gui.forms import Field, SettingsForm, fields, make_widget
+from napari_emda._gui.common.forms import Field, SettingsForm, fields, make_widget
 from napari_emda.errors import SettingsError
-from napari_emda.settings import PROFILES, PredictSettings, QuerySettings, TrainSettings
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import PROFILES, TrainSettings
 
 MODELS = (TrainSettings, PredictSettings, QuerySettings)
 

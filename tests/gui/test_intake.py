@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
-from napari_emda._gui.intake import (
-    Pick,
-    check,
-    class_in_name,
-    free_name,
-    proposed_folder,
-    size_remark,
-    store,
-)
+from napari_emda._gui.data.intake import Pick, check, class_in_name, free_name, proposed_folder, size_remark, store
 from napari_emda.errors import DataError
-from napari_emda.project import Project
+from napari_emda.project.project import Project
 
 NM = {"scale": (50, 4.6, 4.6), "units": ("nm",) * 3}
 SPACING = (50, 4.6, 4.6)

@@ -9,13 +9,14 @@ import psutil
 import pytest
 from fake import fake_command
 
-from napari_emda._gui import catalogue, runs
-from napari_emda._gui.child import Child
-from napari_emda._gui.jobs import Lost, Runner, watch
+from napari_emda._gui.process import catalogue
+from napari_emda._gui.process.child import Child
+from napari_emda._gui.process.runner import Lost, Runner, watch
 from napari_emda.errors import JobError
 from napari_emda.events import Failed, Finished, Started, Stepped
-from napari_emda.jobs import TrainJob, write_job
-from napari_emda.settings import TrainSettings
+from napari_emda.project import runs
+from napari_emda.project.job_files import TrainJob, write_job
+from napari_emda.settings.training import TrainSettings
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGKILL")
 

@@ -5,7 +5,7 @@ from napari.components import ViewerModel
 from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.shortcuts import _default_shortcuts
 
-from napari_emda._gui.keys import KEYS, KeyBindings, help_text
+from napari_emda._gui.annotate.keys import KEYS, KeyBindings, help_text
 
 
 def test_no_letter_is_napari_s_own_and_digits_only_take_the_place_of_modes():

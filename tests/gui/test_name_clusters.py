@@ -10,13 +10,13 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from qtpy.QtCore import Qt
 
-from napari_emda._gui import runs
-from napari_emda._gui.catalogue import Catalogue, Choice
 from napari_emda._gui.dock import Dock
-from napari_emda._gui.live_preview import show_preview
+from napari_emda._gui.process import requirements
+from napari_emda._gui.process.catalogue import Catalogue, Choice
+from napari_emda._gui.train.live_preview import show_preview
 from napari_emda.events import Preview
-from napari_emda.jobs import ExportJob, PredictJob, SuggestJob, TrainJob
-from napari_emda.project import Project
+from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob, TrainJob
+from napari_emda.project.project import Project
 
 
 @pytest.fixture
@@ -249,6 +249,11 @@ def test_what_is_predicted_is_shown_without_that_of_another_model(qtbot, dock, c
 
 def test_without_labels_features_can_be_learnt_to_start_from(clustered):
     features = Choice("denoising", learns_features=True)
-    assert runs.unmet(clustered, features) == ""
-    assert "take labels that you have already" in runs.unmet(clustered, replace(features, learns_features=False))
-    assert runs.learns_classes(clustered, "001-iic", Catalogue({"iic": Choice("iic", needs_labels=False)}, {})) is False
+    assert requirements.unmet(clustered, features) == ""
+    assert "take labels that you have already" in requirements.unmet(
+        clustered, replace(features, learns_features=False)
+    )
+    assert (
+        requirements.learns_classes(clustered, "001-iic", Catalogue({"iic": Choice("iic", needs_labels=False)}, {}))
+        is False
+    )

@@ -8,15 +8,15 @@ import pytest
 import zarr
 from napari.layers import Labels
 
-from napari_emda._gui.adapters import spacing_of
-from napari_emda._gui.overlays import limits
-from napari_emda._gui.palette import STATES
-from napari_emda._gui.patches import Patches
-from napari_emda._gui.results import show_classes
-from napari_emda._gui.stopwatch import Stopwatch
-from napari_emda._gui.views import Draft
+from napari_emda._gui.annotate.draft import Draft
+from napari_emda._gui.annotate.overlays import limits
+from napari_emda._gui.annotate.queue import Patches
+from napari_emda._gui.annotate.stopwatch import Stopwatch
+from napari_emda._gui.common.adapters import spacing_of
+from napari_emda._gui.common.palette import STATES
+from napari_emda._gui.predict.layers import show_classes
 from napari_emda.data.box import Box
-from napari_emda.project import Project
+from napari_emda.project.project import Project
 
 REGIONS = [
     {"volume": "target", "box": "1:2,0:16,0:16", "score": 0.9},

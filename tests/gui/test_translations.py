@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_emda._gui.translations import show_translation
+from napari_emda._gui.train.live_preview import show_translation
 from napari_emda.events import Translated
 
 NAMES = ("preview original look", "preview translated look")

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Labels
 
-from napari_emda._gui.views import ClassProbability, Draft, Mask, classify, drop_small
+from napari_emda._gui.annotate.draft import Draft
+from napari_emda._gui.predict.lazy_layers import ClassProbability, Mask, classify, drop_small
 from napari_emda.data.box import Box
 
 SHAPE = (3, 20, 24)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_emda._gui.views import Draft
-from napari_emda._gui.working_copy import WorkingCopy
+from napari_emda._gui.annotate.draft import Draft
+from napari_emda._gui.annotate.working_copy import WorkingCopy
 
 SHAPE = (3, 50, 70)
 

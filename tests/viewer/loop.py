@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_emda.project import Project
+from napari_emda.project.project import Project
 
 DECISIONS = {"K": "accepted", "Shift-K": "partial", "J": "skipped", "Shift-J": "unsure"}
 ROUNDS, STROKES = 3, 3
@@ -128,8 +128,9 @@ def main():
     from fake import fake_command, methods_command
     from qtpy.QtTest import QTest
 
-    from napari_emda._gui import catalogue, jobs
     from napari_emda._gui.dock import Dock
+    from napari_emda._gui.process import catalogue
+    from napari_emda._gui.process import runner as jobs
 
     viewer = napari.Viewer()
     commands = (fake_command(), methods_command()) if children == "fake" else (jobs.COMMAND, catalogue.COMMAND)

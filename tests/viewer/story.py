@@ -11,9 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "gui"))
 
 from fake import fake_command, methods_command
 
-from napari_emda._gui import catalogue, jobs
 from napari_emda._gui.dock import Dock
-from napari_emda.data.phantom import phantom
+from napari_emda._gui.process import catalogue
+from napari_emda._gui.process import runner as jobs
+from napari_emda.synthetic.phantom import phantom
 
 SHAPE = (6, 112, 96)
 SPACING = (50, 4.6, 4.6)

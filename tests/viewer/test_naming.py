@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "gui"))
 
 from fake import clusters_of, fake_command, methods_command
 
-from napari_emda._gui.adapters import look_at
+from napari_emda._gui.common.adapters import look_at
 from napari_emda._gui.dock import Dock
 from napari_emda.data.box import Box
-from napari_emda.data.phantom import phantom
-from napari_emda.project import Project
+from napari_emda.project.project import Project
+from napari_emda.synthetic.phantom import phantom
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import story
 
-from napari_emda.project import Project
+from napari_emda.project.project import Project
 
 pytestmark = pytest.mark.timeout(300)
 HERE = Path(__file__).parent
@@ -59,9 +59,10 @@ def gone(pid, seconds):
 def test_the_viewer_s_process_never_loads_torch():
     code = (
         "import importlib, pkgutil, sys, napari_emda._gui as gui\n"
-        "for module in pkgutil.iter_modules(gui.__path__):\n"
-        "    importlib.import_module('napari_emda._gui.' + module.name)\n"
-        "import napari_emda.project, napari_emda.settings, napari_emda.events, napari_emda.jobs\n"
+        "for module in pkgutil.walk_packages(gui.__path__, 'napari_emda._gui.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "import napari_emda.project.project, napari_emda.project.job_files\n"
+        "import napari_emda.settings.base, napari_emda.events\n"
         "sys.exit([name for name in ('torch', 'kornia', 'lightning_fabric') if name in sys.modules] or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

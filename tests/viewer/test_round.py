@@ -12,8 +12,8 @@ from hands import Hands
 from safetensors.numpy import load_file
 
 from napari_emda._gui.dock import Dock
-from napari_emda.data.files import open_labels
-from napari_emda.project import Project
+from napari_emda.io.read import open_labels
+from napari_emda.project.project import Project
 
 pytestmark = pytest.mark.timeout(600)
 

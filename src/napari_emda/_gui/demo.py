@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import napari
 
-from napari_emda._gui.adapters import Placement
+from napari_emda._gui.common.adapters import Placement
 from napari_emda._gui.dock import Dock, make_dock
-from napari_emda.data.phantom import SPACING, phantom
+from napari_emda.synthetic.phantom import SPACING, phantom
 
 SHAPE = (24, 256, 256)
 

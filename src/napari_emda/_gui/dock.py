@@ -9,17 +9,17 @@ import napari.viewer
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
-from napari_emda._gui import catalogue
-from napari_emda._gui.annotate_panel import AnnotatePanel
-from napari_emda._gui.data_panel import DataPanel
-from napari_emda._gui.export_panel import ExportPanel
-from napari_emda._gui.jobs import COMMAND
-from napari_emda._gui.parts import Drawer, Notices
-from napari_emda._gui.predict_panel import PredictPanel
+from napari_emda._gui.annotate.panel import AnnotatePanel
+from napari_emda._gui.common.parts import Drawer, Notices
+from napari_emda._gui.data.panel import DataPanel
+from napari_emda._gui.export.panel import ExportPanel
+from napari_emda._gui.predict.panel import PredictPanel
+from napari_emda._gui.process import catalogue
+from napari_emda._gui.process.runner import COMMAND
 from napari_emda._gui.session import Session
-from napari_emda._gui.train_panel import TrainPanel
+from napari_emda._gui.train.panel import TrainPanel
 from napari_emda.events import Finished
-from napari_emda.jobs import TrainJob
+from napari_emda.project.job_files import TrainJob
 
 
 class Dock(QWidget):

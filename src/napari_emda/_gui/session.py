@@ -12,14 +12,14 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Shapes
 from psygnal import Signal
 
-from napari_emda._gui.adapters import Placement, read_anew
-from napari_emda._gui.catalogue import Catalogue
-from napari_emda._gui.jobs import COMMAND, NOUNS, AnyJob, Runner, in_background
-from napari_emda.data.files import open_image, open_labels
+from napari_emda._gui.common.adapters import Placement, read_anew
+from napari_emda._gui.process.catalogue import Catalogue
+from napari_emda._gui.process.runner import COMMAND, NOUNS, AnyJob, Runner, in_background
 from napari_emda.errors import EmdaError
 from napari_emda.events import Failed, Finished, Notice
-from napari_emda.project import Project
-from napari_emda.project_file import VolumeEntry
+from napari_emda.io.read import open_image, open_labels
+from napari_emda.project.file import VolumeEntry
+from napari_emda.project.project import Project
 
 L = TypeVar("L", Image, Labels, Shapes)
 

@@ -9,8 +9,8 @@ from typing import NoReturn
 import typer
 
 from napari_emda.cli import about, projects, runs
+from napari_emda.cli.progress import Stopped
 from napari_emda.errors import EmdaError
-from napari_emda.progress import Stopped
 
 DONE, FAULT, MISTAKE, STOPPED = 0, 1, 2, 3
 

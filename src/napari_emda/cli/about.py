@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from napari_emda.cli.console import JsonOption, answer, table
+from napari_emda.cli.progress import watch
 from napari_emda.errors import JobError
-from napari_emda.progress import watch
-from napari_emda.settings import TrainSettings
+from napari_emda.settings.training import TrainSettings
 
 
 def _settings_table(name: str, settings: type[Any]) -> None:
@@ -52,9 +52,9 @@ def list_methods(
     as_json: JsonOption = False,
 ) -> None:
     """List the training methods, or the settings of one."""
-    from napari_emda.compute import Compute
+    from napari_emda.active_learning.strategy import strategies
+    from napari_emda.inference.device import Compute
     from napari_emda.methods.base import methods
-    from napari_emda.query import strategies
 
     if not as_json:
         _list(methods, name, [TrainSettings])
@@ -76,7 +76,7 @@ def list_strategies(
     as_json: JsonOption = False,
 ) -> None:
     """List the query strategies, or the settings of one."""
-    from napari_emda.query import strategies
+    from napari_emda.active_learning.strategy import strategies
 
     if not as_json:
         _list(strategies, name, [])
@@ -100,8 +100,8 @@ def demo(
 
         open_demo(seed)
         return
-    from napari_emda.compute import settle
-    from napari_emda.demo import run_demo
+    from napari_emda.cli.headless_demo import run_demo
+    from napari_emda.inference.device import settle
 
     settle()
     result, rows = run_demo(folder or _free("napari-emda-demo"), seed, watch)

@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from napari_emda.cli.progress import watch
 from napari_emda.events import Event, Notice, Started
-from napari_emda.progress import watch
 
 if TYPE_CHECKING:
-    from napari_emda.jobs import AnyJob
+    from napari_emda.project.job_files import AnyJob
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
@@ -31,8 +31,8 @@ Spacing = tuple[float, float, float]
 
 def carry_out(job: AnyJob, note: str = "") -> dict[str, Any]:
     """The result of a job, carried out here with its progress on the screen; the note is said once it has begun."""
-    from napari_emda.compute import settle
-    from napari_emda.execution import execute
+    from napari_emda.inference.device import settle
+    from napari_emda.jobs.execute import execute
 
     settle()
     return watch(_noted(execute(job), note) if note else execute(job))

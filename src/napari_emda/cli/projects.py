@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_emda import clusters
 from napari_emda.cli.console import (
     JsonOption,
     ProjectArgument,
@@ -20,15 +19,17 @@ from napari_emda.cli.console import (
     carry_out,
     table,
 )
-from napari_emda.data.checks import check_labels, values_notices
-from napari_emda.data.files import open_labels
 from napari_emda.errors import JobError
-from napari_emda.jobs import ExportJob, PredictJob, SuggestJob
-from napari_emda.learning_curve import Round, advice, rounds
-from napari_emda.project import Project
-from napari_emda.regions import Region
-from napari_emda.saving import VOLUME_SUFFIXES, claim
-from napari_emda.settings import QuerySettings, distribute, parse_assignments
+from napari_emda.io.checks import check_labels, values_notices
+from napari_emda.io.read import open_labels
+from napari_emda.io.write import VOLUME_SUFFIXES, claim
+from napari_emda.project import clusters
+from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob
+from napari_emda.project.learning_curve import Round, advice, rounds
+from napari_emda.project.project import Project
+from napari_emda.project.regions import Region
+from napari_emda.settings.base import distribute, parse_assignments
+from napari_emda.settings.suggestion import QuerySettings
 
 if TYPE_CHECKING:
     from napari_emda.data.volume import Domain, LabelsZero
@@ -82,7 +83,7 @@ def create(
     depth: dict[Domain, bool],
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Check everything, then make the project; returns its volumes and what to know of them."""
-    from napari_emda.data.checks import check_pair
+    from napari_emda.io.checks import check_pair
 
     notices = check_pair(source, target, classes, spacing, target_spacing)
     with Project.create(folder, classes) as project:
@@ -108,7 +109,7 @@ def suggest(
     as_json: JsonOption = False,
 ) -> None:
     """Rank the targets' patches and record the best as suggestions."""
-    from napari_emda.query import strategies
+    from napari_emda.active_learning.strategy import strategies
 
     values = {"strategy": strategy, "count": count, "patch": patch, **parse_assignments(assignments or [])}
     cls = strategies[strategy := str(values["strategy"])]
@@ -199,7 +200,7 @@ def name_clusters(
     as_json: JsonOption = False,
 ) -> None:
     """Say which clusters of a run without labels are which class, or list them; predicts first what is not."""
-    from napari_emda.checkpoint import find, read_header
+    from napari_emda.inference.checkpoint import find, read_header
 
     given = clusters.parse_names(named or [])
     if out is not None:

@@ -18,9 +18,11 @@ from napari_emda.cli.console import (
     table,
 )
 from napari_emda.errors import JobError, SettingsError
-from napari_emda.jobs import ExportJob, PredictJob, ScoreJob, TrainJob, read_job
-from napari_emda.project import Project
-from napari_emda.settings import PredictSettings, TrainSettings, distribute, parse_assignments
+from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, TrainJob, read_job
+from napari_emda.project.project import Project
+from napari_emda.settings.base import distribute, parse_assignments
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.training import TrainSettings
 
 
 def train(
@@ -165,6 +167,6 @@ def run(
     if not as_json:
         carry_out(read_job(job))
         return
-    from napari_emda import child
+    from napari_emda.jobs import worker as child
 
     raise typer.Exit(child.run(job))

@@ -6,15 +6,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_emda import settings as base
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Batch, Patches
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import Context, Method, cosine, methods
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.reconstruction import Reconstruction, psnr
 from napari_emda.nn.unet import UNet, in_domain
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.settings import base
 
 SHARED, SEGMENTS = "shared", "segments"
 

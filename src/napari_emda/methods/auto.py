@@ -3,10 +3,10 @@
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Batch
 from napari_emda.methods.base import Averaging, Finish, methods
 from napari_emda.methods.histogram import Histogram
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Batch
 
 
 @methods.register("auto")
@@ -15,8 +15,9 @@ class Auto(Histogram):
 
     Two batches of the source a step, every second patch with the target's grey values (`histogram`) and every fourth
     with another contrast; normalisation statistics half-way between the source's and the target's own (`adabn`);
-    decisions calibrated so that the target's class shares come near the source's (`napari_emda.calibration`);
-    predictions averaged over flips and, as far as they agree, over neighbouring sections.
+    decisions calibrated so that the target's class shares come near the source's
+    (`napari_emda.training.prior_matching`); predictions averaged over flips and, as far as they agree, over
+    neighbouring sections.
     """
 
     source_batches = 2

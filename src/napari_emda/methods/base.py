@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_emda import settings as base
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.grey_values import QUANTILES
-from napari_emda.data.sampling import Batch, Patches
+from napari_emda.data.intensity import QUANTILES
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.unet import UNet, in_domain
 from napari_emda.registry import Registry
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.settings import base
+from napari_emda.settings.training import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Finish:
         flips: average over flipped copies.
         neighbours: average each section with its neighbours, as far as these agree.
         shares: how much of the way the classes' shares are moved to those of the source, 0 to 1
-            (`napari_emda.calibration`).
+            (`napari_emda.training.prior_matching`).
         statistics: share of the target in the normalisation statistics, where these are measured; the rest is the
             source's (`nn.unet.mix_statistics`).
     """
@@ -136,7 +137,7 @@ class Method(nn.Module):
         self.reported: dict[str, Tensor] = {}
 
     @classmethod
-    def learns_from(cls, volume: Volume, settings: Any, training: base.TrainSettings) -> Volume:
+    def learns_from(cls, volume: Volume, settings: Any, training: TrainSettings) -> Volume:
         """The part of a volume that the method may look at; all of it.
 
         Args:

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_emda import settings as base
-from napari_emda.data.sampling import Batch
 from napari_emda.methods.base import Context, Method, methods, ramp
 from napari_emda.nn.discriminators import DomainClassifier, PatchDiscriminator
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.reconstruction import Reconstruction, psnr
 from napari_emda.nn.unet import UNet, in_domain
+from napari_emda.sampling.sampler import Batch
+from napari_emda.settings import base
 
 NETWORK, CRITICS = "network", "critics"
 

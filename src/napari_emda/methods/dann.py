@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_emda import settings as base
 from napari_emda.methods.base import Context, methods
 from napari_emda.methods.features import FeatureMethod
 from napari_emda.nn.alignment import adversarial_ramp, level_weights, reverse_gradient
 from napari_emda.nn.discriminators import DomainClassifier
 from napari_emda.nn.unet import UNet
+from napari_emda.settings import base
 
 
 @methods.register("dann")

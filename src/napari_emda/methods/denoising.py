@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_emda import settings as base
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Batch, Patches
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import Context, Method, cosine, methods
 from napari_emda.nn.unet import Decoder, UNet, in_domain
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.settings import base
 
 ENCODER, REST = "encoder", "rest"
 

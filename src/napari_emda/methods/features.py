@@ -6,10 +6,10 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from napari_emda.data.sampling import Batch
 from napari_emda.methods.base import Method
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.unet import in_domain
+from napari_emda.sampling.sampler import Batch
 
 
 class FeatureMethod(Method):

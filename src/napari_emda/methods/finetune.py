@@ -5,12 +5,12 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda import settings as base
 from napari_emda.data.box import Box
-from napari_emda.data.fraction import labelled_fraction
-from napari_emda.data.sampling import Batch
 from napari_emda.data.volume import Volume
 from napari_emda.methods.base import Averaging, Finish, Method, methods
+from napari_emda.sampling.label_fraction import labelled_fraction
+from napari_emda.sampling.sampler import Batch
+from napari_emda.settings.training import TrainSettings
 
 
 @methods.register("finetune")
@@ -65,7 +65,7 @@ class FineTune(Method):
         return Finish(self.settings.flips, self.settings.neighbours)
 
     @classmethod
-    def learns_from(cls, volume: Volume, settings: Any, training: base.TrainSettings) -> Volume:
+    def learns_from(cls, volume: Volume, settings: Any, training: TrainSettings) -> Volume:
         """The target with a fraction of its annotations."""
         if volume.domain == "source":
             return volume

@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from napari_emda import settings as base
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Batch, Patches
 from napari_emda.methods.base import Method, methods
 from napari_emda.nn.fourier import swap_amplitudes, swap_moments
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.settings import base
 
 _BLACK = -4.0
 """Standardised grey value below which there is as a rule nothing: amplitudes are those of what is above."""

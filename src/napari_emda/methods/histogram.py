@@ -6,12 +6,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda import settings as base
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Batch, Patches
 from napari_emda.methods.base import Context, Method, methods
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.unet import UNet
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.settings import base
 
 
 @methods.register("histogram")

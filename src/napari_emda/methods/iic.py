@@ -10,14 +10,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_emda import settings as base
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Batch, Patches
-from napari_emda.data.strong import turn, turn_back
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.methods.base import Context, Method, methods
 from napari_emda.nn.information import joint, mutual_information
 from napari_emda.nn.unet import UNet, in_domain
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.randaugment import turn, turn_back
+from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.settings import base
+from napari_emda.settings.training import TrainSettings
 
 _LEAST_INFORMATION = 0.05
 """Share of log k below which the clusters say nothing of the image."""
@@ -75,7 +76,7 @@ class IIC(Method):
                 head.weight *= _SHARPNESS
 
     @classmethod
-    def learns_from(cls, volume: Volume, settings: Any, training: base.TrainSettings) -> Volume:
+    def learns_from(cls, volume: Volume, settings: Any, training: TrainSettings) -> Volume:
         """The image alone, so that not even the choice of patches depends on labels."""
         return replace(volume, labels=None, annotations=None, annotated=())
 

@@ -7,14 +7,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda import settings as base
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Batch, Patches
 from napari_emda.data.volume import IGNORE
 from napari_emda.methods.base import Context, Method, methods, ramp
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
 from napari_emda.nn.unet import UNet, in_domain
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.settings import base
 
 
 @methods.register("mean_teacher")

@@ -4,10 +4,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda import settings as base
 from napari_emda.methods.base import methods, ramp
 from napari_emda.methods.features import FeatureMethod
 from napari_emda.nn.alignment import level_weights, mmd, sample_positions
+from napari_emda.settings import base
 
 
 @methods.register("mmd")

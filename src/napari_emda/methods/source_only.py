@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from napari_emda.data.sampling import Batch
 from napari_emda.methods.base import Method, methods
+from napari_emda.sampling.sampler import Batch
 
 
 @methods.register("source_only")

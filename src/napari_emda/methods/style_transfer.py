@@ -6,14 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_emda import settings as base
-from napari_emda.data.sampling import Batch
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import Context, Method, Translator, cosine, methods
 from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.style import Generator, PatchContrast, Translated
 from napari_emda.nn.unet import UNet, evaluating, in_domain
+from napari_emda.sampling.sampler import Batch
+from napari_emda.settings import base
 
 SEGMENTS, STYLE = "segments", "style"
 

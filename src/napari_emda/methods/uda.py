@@ -6,17 +6,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda import settings as base
-from napari_emda.data.augment import Augmentation
-from napari_emda.data.sampling import Batch, Patches
-from napari_emda.data.strong import StrongSet, turn_back
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import Context, Method, methods, ramp
-from napari_emda.nn.consistency import divergence
 from napari_emda.nn.information import joint, mutual_information
-from napari_emda.nn.losses import dice
+from napari_emda.nn.losses import dice, divergence
 from napari_emda.nn.teacher import predict_as_teacher
 from napari_emda.nn.unet import UNet, in_domain
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.randaugment import StrongSet, turn_back
+from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.settings import base
 
 _MOVED = 0.25
 """Share of the patches that are scaled and turned a little; the others keep the sharpness of the images to predict."""

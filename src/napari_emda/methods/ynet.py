@@ -5,12 +5,12 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda import settings as base
-from napari_emda.data.sampling import Batch
 from napari_emda.methods.base import Context, Method, cosine, methods
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.reconstruction import Reconstruction, psnr
 from napari_emda.nn.unet import DOMAINS, UNet, in_domain
+from napari_emda.sampling.sampler import Batch
+from napari_emda.settings import base
 
 
 @methods.register("ynet")

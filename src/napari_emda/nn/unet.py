@@ -196,7 +196,10 @@ class UNet(nn.Module):
         return maps
 
     def decode(self, maps: list[Tensor]) -> Tensor:
-        """Encoder maps to logits B x C x H x W; in evaluation with ``offset``, see `napari_emda.calibration`."""
+        """Encoder maps to logits B x C x H x W.
+
+        In evaluation ``offset`` is added, see `napari_emda.training.prior_matching`.
+        """
         logits: Tensor = self.head(self.decoder(maps))
         return logits if self.training else logits + self.offset.view(1, -1, 1, 1)
 

@@ -1,0 +1,128 @@
+"""Arrays that napari slices and that are worked out where they are sliced: nothing is copied, all is live."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from napari_emda.data.box import Box
+from napari_emda.data.lazy import Lazy3D
+
+
+class Section:
+    """One section of an array, read when somebody looks at its values.
+
+    Napari asks for the first section at every dab of the brush, only to see its dtype.
+    """
+
+    ndim = 2
+
+    def __init__(self, whole: Lazy3D, z: int) -> None:
+        self.shape, self.dtype = whole.shape[1:], whole.dtype
+        self._whole, self._z = whole, z
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.asarray(self)[key]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._whole[self._z, :, :], dtype=dtype)
+
+
+class Draft(Lazy3D):
+    """Annotations on disk, with a proposal shown inside one box where nothing is painted.
+
+    Reading gives both. Writing goes to disk at once: a stroke over the proposal takes its place, and erasing the
+    proposal writes background, since the user says that it is wrong there. The proposal itself is never written, and
+    never changes.
+
+    Args:
+        stored: uint8 (z, y, x), written to.
+    """
+
+    def __init__(self, stored: Any) -> None:
+        super().__init__(tuple(stored.shape), np.uint8)
+        self.stored = stored
+        self._box: Box | None = None
+        self._lent: NDArray[np.uint8] | None = None
+
+    def lend(self, box: Box, proposal: NDArray[np.uint8] | None) -> None:
+        """Show a proposal of the box's shape (0 = none) from now on."""
+        self._box, self._lent = (box, proposal) if proposal is not None else (None, None)
+
+    def _lent_at(self, parts: tuple[NDArray[Any], ...]) -> NDArray[np.uint8] | int:
+        """The proposal at broadcastable voxel indices, 0 outside its box."""
+        if self._box is None or self._lent is None:
+            return 0
+        inside: Any = True
+        local = []
+        for part, start, stop in zip(parts, self._box.start, self._box.stop, strict=True):
+            inside = inside & (part >= start) & (part < stop)
+            local.append(np.clip(part - start, 0, stop - start - 1))
+        return np.where(inside, self._lent[tuple(local)], 0).astype(np.uint8)
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        shown = np.array(self.stored[z, y, x])
+        if self._box is not None:
+            ranges = [range(part.start, part.stop, part.step or 1) for part in (z, y, x)]
+            bounds = zip(ranges, self._box.start, self._box.stop, strict=True)
+            near = tuple(slice(bisect_left(each, low), bisect_left(each, high)) for each, low, high in bounds)
+            parts = _grid(*(each[part] for each, part in zip(ranges, near, strict=True)))
+            shown[near] = self._merged(shown[near], parts)
+        return shown
+
+    def _merged(self, painted: NDArray[Any], parts: tuple[NDArray[Any], ...]) -> NDArray[Any]:
+        return np.where(painted == 0, self._lent_at(parts), painted).astype(np.uint8)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, int | np.integer):
+            return Section(self, int(key))
+        if not _is_fancy(key):
+            return super().__getitem__(key)
+        parts = _points(key, self.shape)
+        return self._merged(np.asarray(self.stored[parts]), parts)
+
+    def __setitem__(self, key: Any, values: Any) -> None:
+        if _is_fancy(key):
+            parts = _points(key, self.shape)
+            before = np.asarray(self.stored[parts])
+            self.stored[parts] = self._changed(parts, before, values)
+            return
+        ranges = [_forward(part, n) for part, n in zip(key, self.shape, strict=True)]
+        parts = _grid(*ranges)
+        before = np.asarray(self.stored[tuple(ranges)])
+        lengths = [n for n, part in zip(before.shape, key, strict=True) if isinstance(part, slice)]
+        values = np.broadcast_to(np.asarray(values), lengths).reshape(before.shape)
+        self.stored[tuple(ranges)] = self._changed(parts, before, values)
+
+    def _changed(self, parts: tuple[NDArray[Any], ...], painted: NDArray[Any], values: Any) -> NDArray[np.uint8]:
+        """What to write: the new values where they differ from what was shown, background where that is erased."""
+        values = np.broadcast_to(np.asarray(values, np.uint8), painted.shape)
+        lent = self._lent_at(parts)
+        differ = values != np.where(painted == 0, lent, painted)
+        written = np.where((values == 0) & (np.asarray(lent) > 0), 1, values)
+        return np.where(differ, written, painted).astype(np.uint8)
+
+
+def _is_fancy(key: Any) -> bool:
+    return isinstance(key, tuple) and any(isinstance(part, np.ndarray | list) and np.ndim(part) for part in key)
+
+
+def _points(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[NDArray[Any], ...]:
+    """Index arrays of one shape, none of them negative."""
+    parts = np.broadcast_arrays(*(np.asarray(part) for part in key))
+    return tuple(np.where(part < 0, part + n, part) for part, n in zip(parts, shape, strict=True))
+
+
+def _forward(part: Any, length: int) -> slice:
+    if isinstance(part, slice):
+        return slice(*part.indices(length))
+    index = int(part) % length
+    return slice(index, index + 1, 1)
+
+
+def _grid(*slices: slice | range) -> tuple[NDArray[Any], ...]:
+    """Index arrays of slices or ranges, broadcastable against each other."""
+    return np.ix_(*(np.arange(s.start, s.stop, s.step or 1) for s in slices))

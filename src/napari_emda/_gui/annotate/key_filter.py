@@ -1,0 +1,44 @@
+"""Keys of the annotation round while a part of the dock has the focus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QAbstractSpinBox, QLineEdit, QWidget
+
+from napari_emda._gui.annotate.keys import KEYS
+
+
+class KeyFilter(QObject):
+    """Lets our keys act in a panel, whose boxes and lists would swallow them; what is typed stays with them.
+
+    Args:
+        panel: it and the widgets in it.
+        actions: what each name in `KEYS` does.
+    """
+
+    def __init__(self, panel: QWidget, actions: Mapping[str, Callable[[], object]]) -> None:
+        super().__init__(panel)
+        self._actions = {_pressed(key): actions[name] for key, (name, _) in KEYS.items() if name in actions}
+        for each in (panel, *panel.findChildren(QWidget)):
+            each.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Act on a key of ours, unless it is text for the widget."""
+        if not isinstance(event, QKeyEvent) or event.type() != QEvent.Type.KeyPress:
+            return False
+        typed = isinstance(watched, QLineEdit) or (isinstance(watched, QAbstractSpinBox) and event.text().isdigit())
+        action = self._actions.get((Qt.Key(event.key()), event.modifiers()))
+        if typed or action is None:
+            return False
+        action()
+        return True
+
+
+def _pressed(key: str) -> tuple[Qt.Key, Qt.KeyboardModifier]:
+    """What Qt tells of a key as the help writes it, such as Shift-N."""
+    *held, letter = key.split("-")
+    shift = Qt.KeyboardModifier.ShiftModifier if held == ["Shift"] else Qt.KeyboardModifier.NoModifier
+    return getattr(Qt.Key, f"Key_{letter}"), shift

@@ -1,0 +1,85 @@
+"""The patches as a list: picture, section, score, state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtCore import QSignalBlocker, QSize, Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QListWidget, QListWidgetItem
+
+from napari_emda._gui.annotate.thumbnails import thumbnail
+from napari_emda._gui.common.palette import STATES
+from napari_emda._gui.session import Session
+from napari_emda.project.regions import AUDIT, BY_LOT, OWN, Region, State
+
+_ICON = 44
+_WORDS: dict[State, str] = {
+    "suggested": "to do",
+    "accepted": "done",
+    "partial": "partly done",
+    "skipped": "skipped",
+    "unsure": "not sure",
+}
+
+
+class PatchList(QListWidget):
+    """The patches of a round; a click goes to one.
+
+    Args:
+        session: whose images the pictures show.
+        go: called with the patch that was clicked.
+    """
+
+    def __init__(self, session: Session, go: Callable[[Region], object]) -> None:
+        super().__init__()
+        self._session = session
+        self._regions: list[Region] = []
+        self._icons: dict[str, Any] = {}
+        self.setIconSize(QSize(_ICON, _ICON))
+        self.setFixedHeight(4 * (_ICON + 4))
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setToolTip("A click goes to the patch.")
+        self.itemClicked.connect(lambda item: go(self._regions[self.row(item)]))
+
+    def forget_icons(self) -> None:
+        """Make the pictures anew the next time."""
+        self._icons.clear()
+
+    def show_regions(self, regions: Sequence[Region], current: Region | None, *, with_volume: bool) -> None:
+        """Show these patches; with the name of their volume where there are several."""
+        self._regions = list(regions)
+        with QSignalBlocker(self):
+            self.clear()
+            for region in self._regions:
+                item = QListWidgetItem(self._icon(region), describe(region, with_volume=with_volume))
+                if region.state in STATES:
+                    item.setForeground(QColor(STATES[region.state]))
+                self.addItem(item)
+                if current is not None and region.id == current.id:
+                    self.setCurrentItem(item)
+
+    def _icon(self, region: Region) -> Any:
+        if region.id not in self._icons:
+            self._icons[region.id] = thumbnail(self._session, region, _ICON)
+        return self._icons[region.id]
+
+
+def describe(region: Region, *, with_volume: bool = False) -> str:
+    """A patch as a line of the list."""
+    whose = {**dict.fromkeys(BY_LOT, "by lot"), OWN: "your own"}.get(region.strategy, f"score {region.score:.2f}")
+    where = f"{region.volume} · " if with_volume else ""
+    return f"{where}section {region.voxels.start[0]} · {whose} · {_WORDS[region.state]}"
+
+
+def progress(regions: Sequence[Region]) -> str:
+    """How far a round of annotation is."""
+    if not regions:
+        return ""
+    decided = sum(region.state != "suggested" for region in regions)
+    audit = all(region.strategy == AUDIT for region in regions)
+    then = "see the score below, or retrain" if audit else "retrain, or ask for more"
+    rest = f"all done: {then}" if decided == len(regions) else "Next (N) goes to one that is left"
+    what = "Audit" if audit else f"Round {regions[0].round}"
+    return f"{what}: {decided} of {len(regions)} patches decided – {rest}."

@@ -1,0 +1,238 @@
+"""Layers and volumes: the only place that knows napari's scale, units and world coordinates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
+
+from napari_emda.data.box import Box
+from napari_emda.data.lazy import AxisView
+from napari_emda.data.volume import Array
+from napari_emda.errors import DataError, EmdaError
+from napari_emda.io.read import open_image
+from napari_emda.io.units import nanometres
+
+Triple = tuple[float, float, float]
+LARGEST_VIEW = 1536
+"""Pixels along a side of the part of a section that is previewed."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a volume's voxels lie in the world: voxel size and origin along z, y, x, in a unit of length.
+
+    What napari keeps of a layer that is neither rotated nor sheared; every layer of ours gets it.
+    """
+
+    scale: Triple
+    translate: Triple = (0, 0, 0)
+    unit: str = "nm"
+    axes: tuple[str, str, str] = ("z", "y", "x")
+
+    @classmethod
+    def of(cls, layer: Layer, spacing: Triple) -> Placement:
+        """The layer's place when its voxels have ``spacing`` nm; keeps the layer's own unit where that agrees."""
+        scale, translate = _three(layer.scale, 1), _three(layer.translate, 0)
+        named = layer.ndim == 3 and not layer.axis_labels[0].startswith("-")
+        axes = tuple(layer.axis_labels) if named else ("z", "y", "x")
+        given = spacing_of(layer)
+        if given is not None and np.allclose(given[-layer.ndim :], spacing[-layer.ndim :], rtol=1e-6):
+            unit = str(layer.units[-1])
+            factor = nanometres(unit) or 1
+            return cls((spacing[0] / factor, scale[1], scale[2]), translate, unit, axes)
+        origin = tuple(float(f"{t / s * n:.10g}") for t, s, n in zip(translate, scale, spacing, strict=True))
+        return cls(spacing, origin, axes=axes)  # type: ignore[arg-type]
+
+    def arguments(self, *, corner: Sequence[float] = (0, 0, 0)) -> dict[str, Any]:
+        """What to hand to every layer that shows the volume, or a piece of it that starts at a voxel."""
+        origin = [t + s * c for t, s, c in zip(self.translate, self.scale, corner, strict=True)]
+        return {"scale": self.scale, "translate": origin, "units": (self.unit,) * 3, "axis_labels": self.axes}
+
+    def apply(self, layer: Layer) -> None:
+        """Give a layer this voxel size, if it has another."""
+        arguments = {key: value[-layer.ndim :] for key, value in self.arguments().items()}
+        if {nanometres(str(unit)) for unit in layer.units} != {nanometres(self.unit)}:
+            try:
+                layer.units = arguments["units"]
+            except ValueError:  # pragma: no cover - a viewer whose units the user has fixed
+                return
+        layer.axis_labels = arguments["axis_labels"]
+        for key in ("scale", "translate"):
+            if not np.allclose(getattr(layer, key), arguments[key]):
+                setattr(layer, key, arguments[key])
+
+    def within(self, viewer: ViewerModel) -> Placement:
+        """The same place in the unit of the viewer's world.
+
+        Layers to paint or draw in need that: napari shows layers of different units where they belong, but takes the
+        mouse for a point in the layer's own unit.
+        """
+        factor = self._factor(viewer)
+        if factor == 1:
+            return self
+        scale, translate = (_three([factor * value for value in values], 0) for values in (self.scale, self.translate))
+        return replace(self, scale=scale, translate=translate, unit=str(viewer.layers.extent.units[-1]))
+
+    def to_world(self, viewer: ViewerModel, index: Sequence[float]) -> Triple:
+        """World coordinates of a point given in voxels."""
+        factor = self._factor(viewer)
+        z, y, x = ((i * s + t) * factor for i, s, t in zip(index, self.scale, self.translate, strict=True))
+        return z, y, x
+
+    def to_index(self, viewer: ViewerModel, point: Sequence[float]) -> Triple:
+        """The voxel coordinates of a point of the world."""
+        factor = self._factor(viewer)
+        z, y, x = ((p / factor - t) / s for p, s, t in zip(_three(point, 0), self.scale, self.translate, strict=True))
+        return z, y, x
+
+    def _factor(self, viewer: ViewerModel) -> float:
+        """World units in one of ours; napari takes the finest unit among its layers, or numbers as they are."""
+        units = viewer.layers.extent.units
+        world = nanometres(str(units[-1])) if units else None
+        own = nanometres(self.unit)
+        return own / world if own and world else 1.0
+
+
+def _three(values: Sequence[float], fill: float) -> Triple:
+    """The last three entries, filled up in front."""
+    z, y, x = ([fill] * 3 + [float(value) for value in values])[-3:]
+    return z, y, x
+
+
+def spacing_of(layer: Layer) -> Triple | None:
+    """Voxel size in nm (z, y, x) as the layer or its file states it, None where neither does.
+
+    A single image has no thickness: it takes that of its rows.
+    """
+    factors = [nanometres(str(unit)) for unit in layer.units]
+    if all(factor is not None for factor in factors):
+        sizes = [float(f"{abs(s) * f:.10g}") for s, f in zip(layer.scale, factors, strict=True) if f is not None]
+        return _three(sizes, sizes[0])
+    path = path_of(layer)
+    try:
+        stored = open_image(path) if path is not None else None
+    except EmdaError:
+        return None
+    return stored.spacing if stored is not None and stored.unit == "nm" else None
+
+
+def refusal(layer: Layer) -> str | None:
+    """Why a layer cannot be used as a volume, as the end of a sentence that starts with its name; None when it can."""
+    if isinstance(layer, Image) and layer.rgb:
+        return "is a colour image: convert it to grey values"
+    if layer.ndim not in (2, 3):
+        return f"has {layer.ndim} axes: use grey values with axes z, y, x"
+    linear = np.asarray(layer.affine.linear_matrix)
+    if not (
+        np.allclose(layer.rotate, np.eye(layer.ndim))
+        and np.allclose(layer.shear, 0)
+        and np.allclose(linear, np.eye(layer.ndim))
+    ):
+        return "is rotated or sheared: reset its transform, or resample it along its axes"
+    return None
+
+
+def array_of(layer: Image | Labels) -> Array:
+    """The layer's voxels on three axes, at the finest level."""
+    data: Any = layer.data[0] if layer.multiscale else layer.data
+    return AxisView(data, None) if len(data.shape) == 2 else data
+
+
+def path_of(layer: Layer) -> Path | None:
+    """The file that a layer shows unchanged; None for layers that live in memory alone."""
+    if layer.source.path is None:
+        return None
+    path = Path(layer.source.path)
+    try:
+        stored, shown = open_image(path).array, array_of(layer)
+        if tuple(stored.shape) != tuple(shown.shape) or np.dtype(stored.dtype) != np.dtype(shown.dtype):
+            return None
+        same = all(np.array_equal(stored[z], np.asarray(shown[z])) for z in {0, stored.shape[0] // 2})
+    except (EmdaError, OSError, ValueError):
+        return None
+    return path if same else None
+
+
+def check_fit(source: Layer, labels: Layer, target: Layer | None) -> None:
+    """DataError when the labels belong to the target rather than to the source."""
+    if target is None or target is source:
+        return
+    shapes = [tuple(array_of(layer).shape) for layer in (source, labels, target)]
+    swapped = shapes[1] == shapes[2] != shapes[0]
+    if shapes[0] == shapes[1] == shapes[2]:
+        sizes = [spacing_of(layer) for layer in (source, labels, target)]
+        swapped = None not in sizes and sizes[1] == sizes[2] != sizes[0]
+    if swapped:
+        raise DataError(
+            f"The labels '{labels.name}' fit the target '{target.name}', not the source '{source.name}': swap the two "
+            "images, the source is the one with labels."
+        )
+
+
+def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[int]) -> Box:
+    """The part of the section on view that is worth predicting: all of it, or what surrounds the camera's centre."""
+    world = list(viewer.dims.point)
+    displayed = viewer.dims.displayed[-2:]
+    for axis, value in zip(displayed, viewer.scene.camera.center[-len(displayed) :], strict=True):
+        world[axis] = value
+    point, centre = placement.to_index(viewer, viewer.dims.point), placement.to_index(viewer, world)
+    z = min(max(round(point[0]), 0), shape[0] - 1) if viewer.dims.ndim > 2 else 0
+    start, stop = [z], [z + 1]
+    for middle, size in zip(centre[1:], shape[1:], strict=True):
+        low = min(max(round(middle) - LARGEST_VIEW // 2, 0), max(0, size - LARGEST_VIEW))
+        start.append(low)
+        stop.append(min(size, low + LARGEST_VIEW))
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def read_anew(viewer: ViewerModel) -> None:
+    """Slice all layers again: napari heeds a layer's new unit only once the point on view moves, and is blank so far.
+
+    The last axis is on view, so that moving along it and back shows nothing else in between.
+    """
+    dims = viewer.dims
+    here, (low, high, _) = dims.point[-1], dims.range[-1]
+    for there in (low if here != low else high, here):
+        dims.set_point(dims.ndim - 1, there)
+
+
+def show(layer: Layer) -> None:
+    """Make a layer visible; one that is visible already would be read anew."""
+    if not layer.visible:
+        layer.visible = True
+
+
+def show_sections(viewer: ViewerModel) -> None:
+    """Bring whole sections on view: two-dimensional, with the last two axes displayed (transposed or not)."""
+    dims = viewer.dims
+    dims.ndisplay = 2
+    if set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:  # the axes were rolled: a section would be a line
+        dims.order = tuple(range(dims.ndim))
+
+
+def look_at(viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[float, float] = (700, 700)) -> bool:
+    """Bring a box into view: its section, its centre, and a zoom at which it fills most of the canvas.
+
+    Returns:
+        Whether another section came on view, so that the visible layers were read anew.
+    """
+    before = viewer.dims.point
+    show_sections(viewer)
+    middle = [(a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True)]
+    world = placement.to_world(viewer, [math.floor(middle[0]), middle[1], middle[2]])
+    if viewer.dims.ndim > 2:
+        viewer.dims.set_point(viewer.dims.ndim - 3, world[0])
+    low, high = placement.to_world(viewer, box.start), placement.to_world(viewer, box.stop)
+    axes = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]  # -2 is y and -1 is x, in the order on view
+    viewer.scene.camera.center = (0, *(world[axis] for axis in axes))
+    viewer.scene.camera.zoom = 0.7 * min(
+        side / abs(high[axis] - low[axis]) for side, axis in zip(canvas, axes, strict=True)
+    )
+    return viewer.dims.point != before

@@ -1,0 +1,73 @@
+"""Another target for a project that is open."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from napari.layers import Image
+from qtpy.QtWidgets import QWidget
+
+from napari_emda._gui.common.adapters import refusal, spacing_of
+from napari_emda._gui.common.parts import Sentence, button, column, labelled
+from napari_emda._gui.data.intake import Pick, check_pick, store
+from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
+from napari_emda._gui.session import Session
+from napari_emda.project.file import VolumeEntry
+
+
+class AddTarget(QWidget):
+    """An image layer, its voxel size, and the button that adds it."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session, self._stop = session, threading.Event()
+        self.image, self.spacing = LayerChoice(session.viewer, Image, refusal), VoxelSize()
+        self.image.setToolTip("One more volume that the same model is to segment.")
+        self.add = button("Add this target", "Check the layer and add it to the project.", self.add_target)
+        self.reason = Sentence()
+        column(self, labelled(("target image", self.image), ("voxel size", self.spacing)), self.reason, self.add)
+        self.image.chosen.connect(self._on_image)
+        session.project_changed.connect(self.refresh)
+        session.closing.connect(self._stop.set)
+        self.refresh()
+
+    def refresh(self, event: Any = None) -> None:
+        """Offer the images that are not in the project yet."""
+        session = self._session
+        self.image.refresh(lambda layer: not session.is_output(layer) and not session.is_volume(layer))
+        reason = "" if session.project is not None else "Set up or open a project first."
+        if not reason and not self.image.layers():
+            reason = "Open another image in napari first."
+        self.reason.show_text(reason, "hint")
+        self.add.setEnabled(not reason)
+
+    def _on_image(self) -> None:
+        layer = self.image.layer()
+        self.spacing.set_value(None if layer is None else spacing_of(layer))
+
+    def add_target(self) -> None:
+        """Check the layer in the background, then add it; a mistake changes nothing on disk."""
+        session, layer, project = self._session, self.image.layer(), self._session.project
+        if session.runner.busy:
+            session.say(session.runner.busy, "error")
+            return
+        if project is None or not isinstance(layer, Image):
+            session.say("Choose an image first.", "error")
+            return
+        pick = Pick(layer, "target", self.spacing.value(), depth=self.spacing.has_depth)
+        self.add.setEnabled(False)
+
+        def work() -> list[VolumeEntry]:
+            check_pick(pick, len(project.classes), self._stop)
+            return store(project, [pick], self._stop)
+
+        def done(entries: list[VolumeEntry]) -> None:
+            session.show_volume(project.add(entries[0]), layer)
+            session.say(f"'{entries[0].name}' is a target of the project now: suggest patches or predict.", "done")
+
+        def failed(text: str) -> None:
+            self.refresh()
+            session.say(text, "error")
+
+        session.in_background(work, done, failed)

@@ -1,0 +1,215 @@
+"""From the layers that the user chose to a project: checks first, then files. No Qt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from numpy.typing import NDArray
+
+from napari_emda._gui.common.adapters import Triple, array_of, check_fit, path_of, refusal
+from napari_emda.data.lazy import SectionStack
+from napari_emda.data.volume import Array, Domain, LabelsZero
+from napari_emda.errors import DataError
+from napari_emda.io.checks import check_image, check_labels, check_spacing
+from napari_emda.project.file import VolumeEntry
+from napari_emda.project.project import Project
+
+FACTOR = 2
+"""Pixel sizes that differ by more are pointed out."""
+WITHOUT_LABELS = (
+    "An older volume with labels, as the source, is what helps most. Without one, kinds of structure are found, and "
+    "you name them."
+)
+ONE_VOLUME = (
+    "Only one volume, labelled in part? Choose it as the target and no source; its labels are taken in Annotate later."
+)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One volume as the user chose it."""
+
+    image: Image
+    domain: Domain
+    spacing: Triple | None
+    labels: Labels | None = None
+    labels_zero: LabelsZero = "background"
+    depth: bool = True
+    labelled_sections_only: bool = False
+    """0 is background in the sections that hold a label, and nobody looked at the others."""
+
+
+class Stoppable:
+    """An array whose reading ends with a DataError once ``stop`` is set, so that no check outlives its viewer."""
+
+    def __init__(self, array: Array, stop: threading.Event) -> None:
+        self._array, self._stop = array, stop
+        self.shape, self.dtype = tuple(array.shape), np.dtype(array.dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        if self._stop.is_set():
+            raise DataError("Reading was stopped: start it again.")
+        return self._array[key]
+
+
+def check(picks: Sequence[Pick], classes: Sequence[str], stop: threading.Event) -> None:
+    """DataError for the first thing that cannot be used; reads the layers, writes nothing."""
+    if len(classes) < 2 or len(set(classes)) != len(classes) or not all(classes):
+        raise DataError(
+            "The classes need at least two different names, the background first: type for example "
+            "'background, mitochondria'."
+        )
+    images = [pick.image for pick in picks]
+    if len(set(map(id, images))) < len(images):
+        raise DataError(f"'{images[0].name}' is both source and target: choose two different images.")
+    source, target = picks[0], picks[1] if len(picks) > 1 else None
+    if source.labels is not None:
+        check_fit(source.image, source.labels, target.image if target else None)
+    for pick in picks:
+        check_pick(pick, len(classes), stop)
+
+
+def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
+    """DataError when a volume cannot be used as it was chosen."""
+    for layer in (pick.image, pick.labels):
+        if layer is not None and (why := refusal(layer)):
+            raise DataError(f"'{layer.name}' {why}.")
+    name = pick.image.name
+    if pick.spacing is None:
+        what = "three numbers above 0, z y x" if pick.depth else "two numbers above 0, y x"
+        raise DataError(f"The voxel size of '{name}' is missing: type {what} in nm.")
+    check_spacing(name, pick.spacing)
+    array = array_of(pick.image)
+    if pick.labels is not None:
+        check_labels(name, Stoppable(array_of(pick.labels), stop), array.shape, classes, pick.labels_zero)
+    check_image(name, Stoppable(array, stop))
+
+
+@contextmanager
+def _removed_on_failure(project: Project) -> Iterator[None]:
+    folder = project.folder / "volumes"
+    before = set(folder.glob("*"))
+    try:
+        yield
+    except BaseException:
+        for path in set(folder.glob("*")) - before:
+            shutil.rmtree(path, ignore_errors=True)
+        if not before:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> list[VolumeEntry]:
+    """Entries for the project; what lived in memory alone is written into its folder."""
+    entries: list[VolumeEntry] = []
+    with _removed_on_failure(project):
+        for pick in picks:
+            taken = [entry.name for entry in (*project.entries, *entries)]
+            name = free_name(pick.image.name, taken)
+            image = path_of(pick.image) or _stored(project, name, array_of(pick.image), stop)
+            labels, zero = None, pick.labels_zero
+            if pick.labels is not None and pick.labelled_sections_only:
+                known: Any = labelled_sections(array_of(pick.labels), len(project.classes))
+                labels, zero = _stored(project, f"{name}-labels", known, stop), "unannotated"
+            elif pick.labels is not None:
+                labels = path_of(pick.labels) or _stored(project, f"{name}-labels", array_of(pick.labels), stop)
+            entries.append(
+                project.checked(
+                    image,
+                    pick.domain,
+                    labels=labels,
+                    name=name,
+                    spacing=pick.spacing,
+                    labels_zero=zero,
+                    depth=pick.depth,
+                )
+            )
+    return entries
+
+
+def labelled_sections(labels: Array, classes: int) -> SectionStack:
+    """Labels as they are where 0 means not annotated: k + 1 is class k, and 0 fills the sections without a label.
+
+    Args:
+        labels: integers (z, y, x), k = class k; with two classes all above 0 are class 1.
+        classes: how many there are, with the background.
+    """
+
+    def read(z: int) -> NDArray[np.uint8]:
+        values = np.asarray(labels[z])
+        ids = (values > 0 if classes == 2 else values).astype(np.uint8)
+        return ids + np.uint8(1) if ids.any() else ids
+
+    z, y, x = labels.shape
+    return SectionStack(read, (z, y, x), np.uint8, cache_bytes=0)
+
+
+def _stored(project: Project, name: str, array: Array, stop: threading.Event) -> Path:
+    voxels: Any = Stoppable(array, stop)
+    return project.store(name, voxels)
+
+
+def free_name(name: str, taken: Sequence[str]) -> str:
+    """A layer's name, with a number when it is taken."""
+    free, count = name, 2
+    while free in taken:
+        free, count = f"{name} {count}", count + 1
+    return free
+
+
+def proposed_folder(layers: Sequence[Image | None]) -> Path:
+    """A new folder beside the target's or the source's file where that can be written, else in the home folder."""
+    parents = [Path(layer.source.path).parent for layer in layers if layer is not None and layer.source.path]
+    parent = next((p for p in parents if p.is_dir() and os.access(p, os.W_OK)), Path.home() / "napari-emda")
+    count = 1
+    while (parent / f"emda-project-{count}").exists():
+        count += 1
+    return parent / f"emda-project-{count}"
+
+
+def in_words(project: Project) -> str:
+    """What a project holds."""
+    volumes = [", ".join(e.name for e in project.entries if e.domain == domain) for domain in ("source", "target")]
+    count = len(project.runs())
+    trained = f"{count} model{'' if count == 1 else 's'} trained"
+    return f"Project {project.folder.name}: {' → '.join(filter(None, volumes))}; {trained}."
+
+
+def size_remark(source: Triple | None, target: Triple | None) -> str:
+    """What is to be said about the two voxel sizes; empty when all is well."""
+    missing = [name for name, size in (("source", source), ("target", target)) if size is None]
+    if missing:
+        whose = " and ".join(f"the {name}" for name in missing)
+        return f"The voxel size of {whose} is not known: type it, in nm."
+    assert source is not None
+    assert target is not None
+    ours, theirs = min(source[1:]), min(target[1:])
+    factor = max(ours, theirs) / min(ours, theirs)
+    if factor > FACTOR:
+        return (
+            f"The source has {ours:g} nm pixels, the target {theirs:g} nm: a factor of {factor:.2g}. Check both "
+            f"numbers; if they are right, training brings both to {max(ours, theirs):g} nm."
+        )
+    return ""
+
+
+def class_in_name(labels: str, source: str) -> str:
+    """What a label layer is called beyond its image's name: 'VNC mitochondria' of 'VNC' is 'mitochondria'."""
+    words = [word for word in labels.replace("_", " ").split() if word.lower() not in source.replace("_", " ").lower()]
+    known = [word for word in words if word.isalpha() and word.lower() not in ("label", "labels", "mask", "source")]
+    return known[-1].lower() if known else "foreground"
+
+
+def belong(image: Layer, labels: Layer) -> bool:
+    """Whether the labels may be those of the image: a guess to start from."""
+    shapes = [tuple(array_of(layer).shape) for layer in (image, labels) if isinstance(layer, Image | Labels)]
+    return shapes[0] == shapes[-1]

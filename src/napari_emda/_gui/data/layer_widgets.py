@@ -1,0 +1,139 @@
+"""Which layer, and how large its voxels are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from psygnal import Signal
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_emda._gui.common.parts import narrow, row
+
+
+class LayerChoice(QComboBox):
+    """A combo box of the viewer's layers of some kind that can be used; says why others are left out.
+
+    Args:
+        viewer: whose layers.
+        kind: the type of layer.
+        refusal: why a layer cannot be used, None when it can.
+        none: what stands for no layer, where one may do without.
+    """
+
+    chosen = Signal()
+
+    def __init__(
+        self, viewer: ViewerModel, kind: type[Layer], refusal: Callable[[Layer], str | None], none: str = ""
+    ) -> None:
+        super().__init__()
+        self._viewer, self._kind, self._refusal = viewer, kind, refusal
+        self._first = [none] if none else []
+        self.setPlaceholderText(none)
+        self._layers: list[Layer] = []
+        self.left_out: dict[str, str] = {}
+        narrow(self)
+        self.currentIndexChanged.connect(lambda _: self.chosen.emit())
+
+    def refresh(self, offered: Callable[[Layer], bool] = lambda layer: True) -> None:
+        """Read the viewer's layers again, keeping the choice if it is still there."""
+        before, declined = self.layer(), self.declined
+        fitting = [layer for layer in self._viewer.layers if isinstance(layer, self._kind) and offered(layer)]
+        self.left_out = {layer.name: why for layer in fitting if (why := self._refusal(layer)) is not None}
+        self._layers = [layer for layer in fitting if layer.name not in self.left_out]
+        with QSignalBlocker(self):
+            self.clear()
+            self.addItems([*self._first, *(layer.name for layer in self._layers)])
+            self.choose(before)
+            if declined:
+                self.setCurrentIndex(0)
+        if self.layer() is not before:
+            self.chosen.emit()
+
+    def layer(self) -> Layer | None:
+        """The chosen layer."""
+        index = self.currentIndex() - len(self._first)
+        return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    def layers(self) -> list[Layer]:
+        """All that are offered."""
+        return list(self._layers)
+
+    def choose(self, layer: Layer | None) -> None:
+        """Choose one of them; None leaves it open."""
+        self.setCurrentIndex(self._layers.index(layer) + len(self._first) if layer in self._layers else -1)
+
+    @property
+    def declined(self) -> bool:
+        """Whether the user has chosen to do without."""
+        return bool(self._first) and self.currentIndex() == 0
+
+
+class _Length(QDoubleSpinBox):
+    """A number without idle zeros behind the point."""
+
+    def textFromValue(self, value: float) -> str:
+        """How a number is written."""
+        return f"{value:.10g}" if value else "?"
+
+    def valueFromText(self, text: str | None) -> float:
+        """The number that was typed."""
+        try:
+            return float((text or "").removeprefix(self.prefix()).strip().replace(",", "."))
+        except ValueError:
+            return 0.0
+
+
+class VoxelSize(QWidget):
+    """Three numbers z, y, x in nanometres, 0 standing for not known; and whether z is depth at all."""
+
+    edited = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._boxes = []
+        for axis in "zyx":
+            box = _Length()
+            box.setRange(0, 1e6)
+            box.setDecimals(3)
+            box.setPrefix(f"{axis} ")
+            box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+            box.setToolTip(f"Size of a voxel along {axis}, in nanometres.")
+            box.setStyleSheet("min-width: 50px;")
+            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            box.valueChanged.connect(lambda _: self.edited.emit())
+            self._boxes.append(box)
+        self.is_depth = QCheckBox("z is depth")
+        self.is_depth.setChecked(True)
+        self.is_depth.setToolTip(
+            "Untick it for a stack of independent images, such as fields of view: then no section says anything of the "
+            "next, and objects end with their section."
+        )
+        self.is_depth.toggled.connect(self._boxes[0].setEnabled)
+        self.is_depth.toggled.connect(lambda _: self.edited.emit())
+        lines = QVBoxLayout(self)
+        lines.setContentsMargins(0, 0, 0, 0)
+        lines.setSpacing(2)
+        lines.addWidget(row(None, *self._boxes, (QLabel("nm"), 0)))
+        lines.addWidget(self.is_depth)
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether the sections lie one above the other."""
+        return self.is_depth.isChecked()
+
+    def value(self) -> tuple[float, float, float] | None:
+        """The voxel size; None while one of the three is missing. Independent images need none along z."""
+        z, y, x = (box.value() for box in self._boxes)
+        if not self.is_depth.isChecked():
+            z = z or y
+        return (z, y, x) if z and y and x else None
+
+    def set_value(self, spacing: tuple[float, float, float] | None) -> None:
+        """Show a voxel size."""
+        for box, size in zip(self._boxes, spacing or (0, 0, 0), strict=True):
+            with QSignalBlocker(box):
+                box.setValue(size)
+        self.edited.emit()

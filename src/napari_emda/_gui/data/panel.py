@@ -1,0 +1,295 @@
+"""The first panel: which layers are source and target, and where the project lives."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image, Labels, Layer
+from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
+
+from napari_emda._gui.common.adapters import array_of, refusal, spacing_of
+from napari_emda._gui.common.parts import Drawer, Sentence, button, column, labelled, row
+from napari_emda._gui.data.add_target import AddTarget
+from napari_emda._gui.data.intake import (
+    ONE_VOLUME,
+    WITHOUT_LABELS,
+    Pick,
+    Stoppable,
+    belong,
+    check,
+    class_in_name,
+    in_words,
+    proposed_folder,
+    size_remark,
+    store,
+)
+from napari_emda._gui.data.label_zero import Zero
+from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
+from napari_emda._gui.data.name_clusters import NameClusters
+from napari_emda._gui.session import Session, in_short
+from napari_emda.data.domain_gap import Gap, domain_gap
+from napari_emda.data.volume import Domain, Volume
+from napari_emda.errors import EmdaError
+from napari_emda.project.file import VolumeEntry
+from napari_emda.project.project import Project
+
+
+class DataPanel(QWidget):
+    """Source image and labels, target image, voxel sizes, classes, project folder."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session, self._stop = session, threading.Event()
+        self._working = False
+        self._making: Project | None = None
+        viewer = session.viewer
+        self.source, self.labels = (LayerChoice(viewer, kind, refusal, none="none") for kind in (Image, Labels))
+        self.target = LayerChoice(viewer, Image, refusal)
+        self.source_size, self.target_size = VoxelSize(), VoxelSize()
+        self.zero = Zero(session, self.labels)
+        self.classes = QLineEdit("background, foreground")
+        self.classes.setToolTip("Names of the classes, background first, separated by commas.")
+        self.folder = QLineEdit()
+        self.folder.setToolTip("The project: a new folder for everything that is made. Your files stay where they are.")
+        self.left_out, self.sizes, self.gap, self.missing = Sentence(), Sentence(), Sentence(), Sentence()
+        self.use = button("Use these layers", "Check the layers and make the project.", self.use_layers)
+        self.open = button("Open a project …", "Go on with a project folder.", self.choose_project)
+        self.current = Sentence()
+        self.another = AddTarget(session)
+        self.naming = NameClusters(session)
+        self.naming_drawer = Drawer("Name clusters", self.naming)
+        self._build()
+        self._connect()
+        self.refresh()
+
+    def _build(self) -> None:
+        browse = button("…", "Choose a folder.", self._browse)
+        browse.setFixedWidth(28)
+        fields = labelled(
+            ("source image", self.source),
+            ("voxel size", self.source_size),
+            ("source labels", self.labels),
+            ("", self.zero),
+            ("target image", self.target),
+            ("voxel size", self.target_size),
+            ("classes", self.classes),
+            ("project in", row(None, self.folder, (browse, 0))),
+        )
+        sentences = (self.left_out, self.sizes, self.gap, self.missing)
+        more = Drawer("Another target for this project", self.another)
+        column(self, self.open, self.current, fields, *sentences, self.use, more, self.naming_drawer)
+
+    def _connect(self) -> None:
+        layers = self._session.viewer.layers
+        for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
+            event.connect(self.refresh)
+        self._session.closing.connect(self._close)
+        self._session.project_changed.connect(self._show_project)
+        for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
+            choice.chosen.connect(partial(self._on_image, choice, size))
+            size.edited.connect(self._remark)
+            size.edited.connect(self._measure_gap)
+        self.labels.chosen.connect(self._on_labels)
+
+    def _close(self) -> None:
+        self._stop.set()
+        self._undo()
+        events = self._session.viewer.layers.events
+        for event in (events.inserted, events.removed, events.renamed):
+            event.disconnect(self.refresh)
+
+    # -- choosing ------------------------------------------------------------------------------------------------
+
+    def refresh(self, event: Any = None) -> None:
+        """Offer the layers that there are now; fill in what has only one answer."""
+        ours = self._session.is_output
+        for choice in (self.source, self.labels, self.target):
+            choice.refresh(lambda layer: not ours(layer))
+        left_out = {**self.source.left_out, **self.labels.left_out}
+        sentences = (f"'{name}' is not offered: it {why}." for name, why in left_out.items())
+        self.left_out.show_text(" ".join(sentences), "hint")
+        self.another.refresh()
+        self._guess()
+        self._remark()
+
+    def _guess(self) -> None:
+        """The labels' image is the source, the other one the target, as long as the user has not chosen."""
+        labels, images = self.labels.layers(), self.source.layers()
+        if self.labels.layer() is None and labels and not self.labels.declined:
+            self.labels.choose(labels[0])
+        chosen = self.labels.layer()
+        if self.source.layer() is None and images and chosen is not None and not self.source.declined:
+            self.source.choose(next((image for image in images if belong(image, chosen)), images[0]))
+        others = [image for image in images if image is not self.source.layer()]
+        if self.target.layer() in (None, self.source.layer()):
+            self.target.choose(others[0] if others else None)
+
+    def _on_image(self, choice: LayerChoice, size: VoxelSize) -> None:
+        layer = choice.layer()
+        size.set_value(None if layer is None else spacing_of(layer))
+        self._propose_folder()
+
+    def _propose_folder(self) -> None:
+        if not self.folder.isModified():
+            self.folder.setText(in_short(proposed_folder([self._image(self.target), self._image(self.source)])))
+
+    def _on_labels(self) -> None:
+        """Name the class as the labels are named, as long as the user has typed nothing."""
+        labels, source = self.labels.layer(), self.source.layer()
+        if labels is not None and not self.classes.isModified():
+            name = class_in_name(labels.name, source.name if source is not None else "")
+            self.classes.setText(f"background, {name}")
+        self._remark()
+
+    @staticmethod
+    def _image(choice: LayerChoice) -> Image | None:
+        layer = choice.layer()
+        return layer if isinstance(layer, Image) else None
+
+    def _remark(self) -> None:
+        source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
+        remark = ""
+        if target is not None:
+            theirs = self.target_size.value()
+            remark = size_remark(self.source_size.value() if source is not None else theirs or (1, 1, 1), theirs)
+        self.sizes.show_text(remark, "hint")
+        needed = {"a target image": target}
+        if source is not None or labels is not None:
+            needed = {"a source image": source, "labels of the source": labels, **needed}
+        missing = [what for what, layer in needed.items() if layer is None]
+        text = f"Still needed: {', '.join(missing)}. Open them in napari, or try File > Open Sample." if missing else ""
+        if missing == ["a target image"] and len(self.target.layers()) == 1:
+            text = f"{text} {ONE_VOLUME}"
+        if source is None and labels is None and self._session.project is None:
+            text = f"{text} {WITHOUT_LABELS}".strip()
+        self.missing.show_text("Reading the layers …" if self._working else text, "note" if self._working else "hint")
+        self.use.setEnabled(not missing and not self._working)
+
+    def _measure_gap(self) -> None:
+        source, target = self._image(self.source), self._image(self.target)
+        self.gap.show_text("")
+        if source is None or target is None or source is target or self._stop.is_set():
+            return
+        sizes = self.source_size.value(), self.target_size.value()
+
+        def volume(layer: Image, domain: Domain, index: int) -> Volume:
+            known = sizes[index] if None not in sizes else None  # one size says nothing without the other
+            return Volume(layer.name, Stoppable(array_of(layer), self._stop), domain, known or (1.0, 1.0, 1.0))
+
+        def show(gap: Gap) -> None:
+            current = (self.source.layer(), self.target.layer(), self.source_size.value(), self.target_size.value())
+            if current == (source, target, *sizes):
+                self.gap.show_text(gap.in_words())
+                self.gap.setToolTip(gap.in_numbers())
+
+        pair = volume(source, "source", 0), volume(target, "target", 1)
+        self._session.in_background(lambda: domain_gap(*pair), show, lambda text: None)
+
+    def _browse(self) -> None:
+        folder = QFileDialog.getExistingDirectory(
+            self, "Folder for the project", str(Path(self.folder.text()).expanduser().parent)
+        )
+        if folder:
+            used = any(Path(folder).iterdir())
+            self.folder.setText(str(Path(folder) / "emda-project") if used else folder)
+            self.folder.setModified(True)
+
+    # -- making and opening a project ----------------------------------------------------------------------------
+
+    def class_names(self) -> tuple[str, ...]:
+        """The typed classes."""
+        return tuple(name.strip() for name in self.classes.text().split(","))
+
+    def picks(self) -> list[Pick]:
+        """The volumes as they are chosen."""
+        source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
+        assert isinstance(target, Image)
+        picks = [Pick(target, "target", self.target_size.value(), depth=self.target_size.has_depth)]
+        if isinstance(source, Image) and isinstance(labels, Labels):
+            size, zero = self.source_size, self.zero
+            given = (labels, zero.meaning, size.has_depth, zero.labelled_sections_only)
+            picks.insert(0, Pick(source, "source", size.value(), *given))
+        return picks
+
+    def use_layers(self) -> None:
+        """Check everything, then make the project; a mistake changes nothing on disk."""
+        if self._session.runner.busy:
+            self._session.say(self._session.runner.busy, "error")
+            return
+        picks, classes, folder = self.picks(), self.class_names(), Path(self.folder.text().strip()).expanduser()
+        self._set_working(True)
+        self._session.in_background(
+            lambda: check(picks, classes, self._stop), lambda _: self._make(picks, classes, folder), self._fail
+        )
+
+    def _make(self, picks: list[Pick], classes: tuple[str, ...], folder: Path) -> None:
+        try:
+            project = self._making = Project.create(folder, classes)
+        except EmdaError as error:
+            self._fail(str(error))
+            return
+        self._session.in_background(
+            lambda: store(project, picks, self._stop), lambda entries: self._finish(project, entries, picks), self._fail
+        )
+
+    def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
+        for entry in entries:
+            project.add(entry)
+        self._making = None
+        self._set_working(False)
+        layers: dict[str, Layer] = {e.name: pick.image for e, pick in zip(entries, picks, strict=True)}
+        self._session.adopt(project, layers)
+        for pick in picks:
+            if pick.labels is not None:
+                pick.labels.visible = False
+        self._session.say(f"The project is set up in {project.folder}. Next: train.", "done")
+
+    def _fail(self, text: str) -> None:
+        self._undo()
+        self._set_working(False)
+        self._session.say(text, "error")
+
+    def _undo(self) -> None:
+        """Take back a project that was begun and cannot be finished."""
+        project, self._making = self._making, None
+        if project is not None:
+            project.close()
+            for name in ("project.json", ".lock"):
+                (project.folder / name).unlink(missing_ok=True)
+
+    def _set_working(self, working: bool) -> None:
+        self._working = working
+        self._remark()
+
+    def choose_project(self) -> None:
+        """Ask for a project folder and open it."""
+        folder = QFileDialog.getExistingDirectory(self, "Open a project", str(Path.home()))
+        if folder:
+            self.open_project(Path(folder))
+
+    def open_project(self, folder: Path) -> None:
+        """Open a project and show its volumes."""
+        if self._session.runner.busy:
+            self._session.say(self._session.runner.busy, "error")
+            return
+        with self._session.telling():
+            if self._session.project is not None and self._session.project.folder == folder:
+                return
+            self._session.adopt(Project.open(folder, exclusive=True))
+            self._session.say(f"The project {folder} is open.", "done")
+
+    def _show_project(self) -> None:
+        self._remark()
+        project = self._session.project
+        if project is None:
+            return
+        self.current.show_text(in_words(project), "done")
+        if not self.classes.isModified():
+            self.classes.setText(", ".join(project.classes))
+        for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
+            if (entry := self._session.entry_of(choice.layer())) is not None:
+                size.is_depth.setChecked(entry.depth)
+        self._propose_folder()

@@ -1,0 +1,116 @@
+"""What *File > Open Sample > napari-emda* offers: the phantom at once, real volumes by download."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pooch
+
+from napari_emda.errors import DataError
+from napari_emda.io.read import open_image, open_labels
+from napari_emda.synthetic.phantom import SPACING, phantom
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+PHANTOM_SHAPE = (24, 256, 256)
+
+VNC_URL = (
+    "https://raw.githubusercontent.com/unidesigner/groundtruth-drosophila-vnc/4a5f051466d24d8dc1e855ab55658bb1b1dcd6bf/"
+)
+"""Serial-section TEM of a fly larva's ventral nerve cord (Gerhard et al. 2013, figshare 856713), CC BY-NC-SA 3.0."""
+
+VNC_SPACING = (50.0, 4.6, 4.6)
+
+URL_VARIABLE = "NAPARI_EMDA_VNC_URL"
+"""Environment variable that names another place to download from, e.g. a mirror inside an institute."""
+
+CACHE_VARIABLE = "NAPARI_EMDA_CACHE"
+"""Environment variable that names another folder to keep downloads in."""
+
+
+def phantom_pair() -> list[LayerData]:
+    """The synthetic pair: source image, its mitochondria, and the target image, drawn on the spot."""
+    source, labels = phantom(PHANTOM_SHAPE, "source")
+    target, _ = phantom(PHANTOM_SHAPE, "target")
+    return [
+        _layer(source, "phantom source", SPACING, "image"),
+        _layer(labels, "phantom source mitochondria", SPACING, "labels"),
+        _layer(target, "phantom target", SPACING, "image"),
+    ]
+
+
+def vnc() -> list[LayerData]:
+    """A stack of the fly's nerve cord with its mitochondria (20 x 1024 x 1024).
+
+    Raises:
+        DataError: the download failed, or is not what it should be.
+    """
+    folder = download_vnc(("stack1/raw", "stack1/mitochondria"))
+    image = np.asarray(open_image(folder / "stack1" / "raw").array)
+    # The masks are drawn with soft edges: half covered counts as covered.
+    mitochondria = np.asarray(open_labels(folder / "stack1" / "mitochondria").array) > 127
+    return [
+        _layer(image, "VNC", VNC_SPACING, "image"),
+        _layer(mitochondria.astype(np.uint8), "VNC mitochondria", VNC_SPACING, "labels"),
+    ]
+
+
+def vnc_unlabelled() -> list[LayerData]:
+    """Another stack of the fly's nerve cord, without labels (20 x 1024 x 1024).
+
+    Raises:
+        DataError: the download failed, or is not what it should be.
+    """
+    folder = download_vnc(("stack2/raw",))
+    return [_layer(np.asarray(open_image(folder / "stack2" / "raw").array), "VNC 2", VNC_SPACING, "image")]
+
+
+def vnc_hashes() -> dict[str, str]:
+    """The sha256 of each file of the VNC stacks, by its path below ``VNC_URL``."""
+    lines = files("napari_emda").joinpath("vnc.sha256").read_text(encoding="utf-8").splitlines()
+    pairs = (line.split() for line in lines if not line.startswith("#"))
+    return {path: sha256 for sha256, path in pairs}
+
+
+def download_vnc(folders: Sequence[str]) -> Path:
+    """Bring folders of the VNC data to this machine; what is there and intact is not downloaded again.
+
+    Args:
+        folders: paths below ``VNC_URL``, such as ``stack1/raw``.
+
+    Returns:
+        The folder in which they lie.
+
+    Raises:
+        DataError: the server cannot be reached, or a file is not what it should be.
+    """
+    hashes = vnc_hashes()
+    store = pooch.create(
+        path=pooch.os_cache("napari-emda") / "vnc",
+        base_url=os.environ.get(URL_VARIABLE, VNC_URL),
+        registry={path: hashes[path] for path in hashes if path.rpartition("/")[0] in folders},
+        env=CACHE_VARIABLE,
+        retry_if_failed=2,
+    )
+    try:
+        for folder in folders:  # pooch stumbles when two threads make the same one
+            (Path(store.path) / folder).mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(store.fetch, store.registry))
+    except ValueError as error:  # pooch: the hash does not match
+        raise DataError(f"A downloaded file is damaged or has changed ({error}): try again later.") from None
+    except OSError as error:  # no network, no such file there, no room here
+        raise DataError(
+            f"The VNC data cannot be downloaded ({error}): check the network, or set {URL_VARIABLE}."
+        ) from None
+    return Path(store.path)
+
+
+def _layer(data: Any, name: str, spacing: tuple[float, float, float], kind: str) -> LayerData:
+    return data, {"name": name, "scale": spacing, "units": ("nm",) * 3, "axis_labels": ("z", "y", "x")}, kind

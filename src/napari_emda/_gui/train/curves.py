@@ -1,0 +1,70 @@
+"""The curves of a training: its losses, and how its answer in the target looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_emda.events import Finished, Stepped, Validated
+from napari_emda.project import runs
+from napari_emda.project.job_files import TrainJob
+
+
+class Curves(QWidget):
+    """Empty until a training starts: what draws takes a while to load.
+
+    Attributes:
+        losses: the plot of the losses, None before the first training.
+        quality: the plot of the label-free score, likewise.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: Any = None
+        self.quality: Any = None
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+
+    def begin(self, job: TrainJob) -> None:
+        """Start anew, or with what a resumed run has logged."""
+        if self.losses is None:
+            from napari_emda._gui.train.plots import LossPlot, QualityPlot  # pyqtgraph
+
+            self.losses, self.quality = LossPlot(), QualityPlot()
+            self.quality.setXLink(self.losses)
+            for plot in (self.losses, self.quality):
+                self._layout.addWidget(plot)
+        self.losses.clear_curves()
+        self.quality.clear_curve()
+        if job.resume is not None:
+            self._recall(Path(job.project) / "runs" / job.resume)
+
+    def _recall(self, folder: Path) -> None:
+        saved = runs.saved_step(folder)
+        for entry in runs.log(folder):
+            if entry.get("step", 0) > saved:  # it will come again
+                continue
+            if entry.get("event") == "stepped":
+                self.losses.add(entry["step"], entry["losses"])
+            elif entry.get("event") == "validated":
+                self._show_quality(Validated(entry["step"], entry["scores"], entry.get("best", 0)))
+
+    def take(self, event: object) -> None:
+        """Draw what an event tells."""
+        if self.losses is None:
+            return
+        if isinstance(event, Stepped):
+            self.losses.add(event.step, event.losses)
+        elif isinstance(event, Validated):
+            self._show_quality(event)
+
+    def _show_quality(self, event: Validated) -> None:
+        self.quality.add(event.step, event.scores["score"])
+        self.quality.mark(event.best, "kept so far")
+
+    def end(self, last: object) -> None:
+        """Mark the model that was kept."""
+        if isinstance(last, Finished) and self.quality is not None and self.quality.scores:
+            self.quality.mark(last.result.get("selected_step", self.quality.kept), "kept")

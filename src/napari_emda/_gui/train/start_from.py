@@ -1,0 +1,51 @@
+"""Which run's network a training begins with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QComboBox, QWidget
+
+from napari_emda._gui.common.parts import labelled, refill, row
+from napari_emda._gui.session import Session
+from napari_emda.project import runs
+
+NOTHING = "nothing"
+NETWORK = {"base", "levels", "dropout", "attention"}
+"""The settings that make a network, so that both trainings must agree in them."""
+
+
+class StartFrom(QWidget):
+    """The runs of the project, the newest first; at the top, to learn from nothing.
+
+    The choice is emitted by the combo box, `box`.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.box = QComboBox()
+        self.box.setToolTip(
+            "The network to begin with: a new one, or what an earlier training has learnt, by whichever method and "
+            "with or without labels. Its size is that of the earlier one."
+        )
+        row(self, labelled(("start from", self.box)))
+        session.adopted.connect(lambda: self.box.setCurrentIndex(0))
+        session.project_changed.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Offer the runs that there are now, keeping the choice."""
+        project = self._session.project
+        refill(self.box, [NOTHING, *(reversed(project.runs()) if project is not None else ())])
+
+    @property
+    def run(self) -> str | None:
+        """The chosen run; None for a new network."""
+        return self.box.currentText() if self.box.currentIndex() > 0 else None
+
+    def network(self) -> dict[str, Any]:
+        """The settings of the chosen run's network; none for a new network, and where they are not known."""
+        project, run = self._session.project, self.run
+        job = runs.train_job(project, run) if project is not None and run is not None else None
+        return {} if job is None else job.settings.model_dump(include=NETWORK)

@@ -1,0 +1,24 @@
+"""The patches about which variants of the model disagree most."""
+
+from torch import Tensor
+
+from napari_emda.active_learning.block_outputs import Look, mutual_information
+from napari_emda.active_learning.candidates import Pool, Scores
+from napari_emda.active_learning.strategy import DropoutStrategy, strategies
+
+
+@strategies.register("bald")
+class Bald(DropoutStrategy):
+    """Asks for the patches about which variants of the model disagree, each being sure of its own answer.
+
+    Mutual information of label and weights, H[mean p] - mean H[p] over T predictions with dropout, mean over a
+    patch, as a share of log C (Houlsby et al. 2011; Gal, Islam and Ghahramani 2017).
+    """
+
+    def uncertainty(self, look: Look) -> Tensor:
+        """Relative mutual information of every pixel."""
+        return mutual_information(look.dropout(self.settings.samples))
+
+    def score(self, pool: Pool) -> Scores:
+        """Mean over every patch, between 0 and 1."""
+        return pool.uncertainty

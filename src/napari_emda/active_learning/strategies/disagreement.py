@@ -1,0 +1,41 @@
+"""The patches about which views of the image, or rounds of the model, disagree most."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from napari_emda.active_learning.block_outputs import Look, mutual_information
+from napari_emda.active_learning.candidates import Pool, Scores
+from napari_emda.active_learning.strategy import Strategy, strategies
+from napari_emda.settings import base
+
+
+@strategies.register("disagreement")
+class Disagreement(Strategy):
+    """Asks for the patches that the model judges differently when they are mirrored, or after the last round.
+
+    Jensen-Shannon divergence of the predictions, mean over a patch, as a share of log C. It needs no dropout.
+    """
+
+    class Settings(base.Settings):
+        """Settings of disagreement."""
+
+        between: Literal["views", "rounds"] = Field(
+            "views",
+            description="What is compared: 'views' are the image and its mirror images; 'rounds' are this model and "
+            "the one it was trained on from.",
+        )
+
+    @property
+    def needs_earlier(self) -> bool:
+        """Between rounds it does."""
+        return bool(self.settings.between == "rounds")
+
+    def uncertainty(self, look: Look) -> Tensor:
+        """Relative divergence at every pixel."""
+        return mutual_information(look.rounds() if self.needs_earlier else look.views())
+
+    def score(self, pool: Pool) -> Scores:
+        """Mean over every patch, between 0 and 1."""
+        return pool.uncertainty

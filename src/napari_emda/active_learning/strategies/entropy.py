@@ -1,0 +1,18 @@
+"""The most uncertain patches."""
+
+from napari_emda.active_learning.candidates import Pool, Scores
+from napari_emda.active_learning.strategy import Strategy, strategies
+
+
+@strategies.register("entropy")
+class Entropy(Strategy):
+    """Asks for the patches in which the model is least sure of its classes.
+
+    Mean entropy of the class probabilities over a patch, as a share of log C (Roels & Saeys 2019, eq. 1).
+    """
+
+    needs_entropy = True
+
+    def score(self, pool: Pool) -> Scores:
+        """Mean relative entropy of every patch, between 0 and 1."""
+        return pool.uncertainty

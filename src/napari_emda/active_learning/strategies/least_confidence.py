@@ -1,0 +1,29 @@
+"""The patches whose likeliest class is least likely."""
+
+from torch import Tensor
+
+from napari_emda.active_learning.block_outputs import Look
+from napari_emda.active_learning.candidates import Pool, Scores
+from napari_emda.active_learning.strategy import Strategy, strategies
+
+
+@strategies.register("least_confidence")
+class LeastConfidence(Strategy):
+    """Asks for the patches in which the model trusts its own answer least.
+
+    One minus the probability of the likeliest class, mean over a patch (Roels & Saeys 2019, eq. 2), as a share of its
+    maximum 1 - 1 / C.
+    """
+
+    def uncertainty(self, look: Look) -> Tensor:
+        """Relative lack of confidence of every pixel."""
+        return lack_of_confidence(look.probabilities)
+
+    def score(self, pool: Pool) -> Scores:
+        """Mean over every patch, between 0 and 1."""
+        return pool.uncertainty
+
+
+def lack_of_confidence(probabilities: Tensor) -> Tensor:
+    """(1 - max_c p_c) / (1 - 1 / C) of B x C x H x W probabilities, B x H x W between 0 and 1."""
+    return (1 - probabilities.amax(1)) / (1 - 1 / probabilities.shape[1])

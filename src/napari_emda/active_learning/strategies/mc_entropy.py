@@ -1,0 +1,27 @@
+"""The most uncertain patches, by an ensemble of networks drawn by dropout."""
+
+from torch import Tensor
+
+from napari_emda.active_learning.block_outputs import Look
+from napari_emda.active_learning.candidates import Pool, Scores
+from napari_emda.active_learning.strategy import DropoutStrategy, strategies
+from napari_emda.inference.predictor import entropy
+
+
+@strategies.register("mc_entropy")
+class MonteCarloEntropy(DropoutStrategy):
+    """Asks for the patches of which several variants of the model, taken together, are least sure.
+
+    Entropy of the mean of T predictions with dropout, mean over a patch, as a share of log C. Roels & Saeys 2019
+    (eq. 3) call this BALD; see `bald` for what that name means elsewhere.
+    """
+
+    def uncertainty(self, look: Look) -> Tensor:
+        """Relative entropy of the mean prediction of every pixel."""
+        total = sum(look.dropout(self.settings.samples))
+        assert isinstance(total, Tensor)
+        return entropy(total / self.settings.samples)
+
+    def score(self, pool: Pool) -> Scores:
+        """Mean over every patch, between 0 and 1."""
+        return pool.uncertainty

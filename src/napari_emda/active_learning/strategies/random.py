@@ -1,0 +1,15 @@
+"""The baseline: patches drawn by lot."""
+
+from napari_emda.active_learning.candidates import Pool, Scores
+from napari_emda.active_learning.strategy import Strategy, strategies
+
+
+@strategies.register("random")
+class Random(Strategy):
+    """Draws patches by lot: the baseline, and the way to an unbiased score."""
+
+    needs_prediction = False
+
+    def score(self, pool: Pool) -> Scores:
+        """Independent uniform numbers."""
+        return pool.lot

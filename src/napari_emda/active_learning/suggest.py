@@ -1,0 +1,217 @@
+"""Which patches of the target to annotate next."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from napari_emda.active_learning.candidates import Candidates, Pool
+from napari_emda.active_learning.patch_features import (
+    Findings,
+    keep_uncertainty,
+    means_of,
+    measure_of,
+    survey,
+    windows_of,
+)
+from napari_emda.active_learning.strategy import Strategy
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Array, Volume
+from napari_emda.errors import JobError
+from napari_emda.events import Event, Notice, Suggested
+from napari_emda.inference.predict import predict
+from napari_emda.inference.predictor import Predictor
+from napari_emda.inference.stored_prediction import Prediction
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.suggestion import QuerySettings
+
+
+def choose(strategy: Strategy, pool: Pool, by_lot: int = 0) -> list[tuple[int, float]]:
+    """Pick candidates one after the other, best first; those ``by_lot`` come last.
+
+    Those by lot are drawn first, from all that may be asked for, so that what is measured on them does not depend on
+    the strategy's picks.
+
+    Returns:
+        Index and score of each pick; fewer than ``pool.count`` when no more are left.
+    """
+    if not pool.open.any():
+        return []
+    strategy.begin(pool)
+    drawn: list[tuple[int, float]] = []
+    chosen: list[tuple[int, float]] = []
+    while len(pool.picks) < pool.count:
+        scores = strategy.score(pool)
+        lottery = len(drawn) < by_lot
+        index = pool.best(np.where(np.isfinite(scores), pool.lot, np.nan) if lottery else scores)
+        if index is None:
+            break
+        (drawn if lottery else chosen).append((index, float(scores[index])))
+        pool.take(index)
+    return chosen + drawn
+
+
+def suggest(
+    predictor: Predictor | None,
+    volume: Volume,
+    strategy: Strategy,
+    settings: QuerySettings,
+    folder: Path,
+    excluded: list[Box],
+    earlier: Predictor | None = None,
+    entropy: Array | None = None,
+) -> Iterator[Event]:
+    """Rank every patch of a volume and suggest the best that do not overlap.
+
+    Args:
+        predictor: needed by strategies that ask a model.
+        volume: the target.
+        strategy: what ranks.
+        settings: how many, how large.
+        folder: where prediction and uncertainty are kept (see
+            `napari_emda.inference.stored_prediction.Prediction`); used again when complete.
+        excluded: regions annotated or skipped already.
+        earlier: the model of the round before, for strategies that ask it.
+        entropy: uint8 (z, y, x), in place of that which the prediction leaves in the folder.
+
+    Yields:
+        TileDone while predicting, Notice when not all positions are looked at or fewer patches are found than asked
+        for, Suggested at the end: ``volume``, ``box``, ``score`` and ``strategy`` (what drew it) of each region, and
+        ``lot`` of those that were drawn by lot: a uniform number, the highest of all that could be drawn.
+    """
+    candidates = Candidates.of(
+        volume.shape, settings.patch, box=settings.box, limit=settings.positions, seed=settings.seed
+    )
+    if len(candidates) < candidates.total:
+        yield Notice(_sampled(candidates))
+    findings = Findings(np.full(len(candidates), np.nan), None)
+    if strategy.needs_prediction:
+        if predictor is None:
+            raise JobError(f"{strategy.name} asks a model and there is none: train one first, or choose random.")
+        findings = yield from examine(
+            predictor, volume, strategy, settings, folder, candidates, excluded, earlier, entropy
+        )
+    sections = settings.section_distance if volume.depth else 0
+    pool, picks = _picked(strategy, candidates, findings, settings, excluded, sections)
+    if len(picks) < settings.count:
+        yield Notice(
+            f"Only {len(picks)} patches of {settings.patch} pixels are left that were not annotated or skipped, "
+            f"{settings.count} were asked for: choose a smaller patch for more."
+        )
+    ranked = max(0, len(picks) - settings.by_lot)
+    yield Suggested(
+        tuple(
+            {"volume": volume.name, "box": str(candidates.box(index)), "score": score}
+            | ({"strategy": strategy.name} if place < ranked else {"strategy": "random", "lot": float(pool.lot[index])})
+            for place, (index, score) in enumerate(picks)
+        )
+    )
+
+
+def _picked(
+    strategy: Strategy,
+    candidates: Candidates,
+    findings: Findings,
+    settings: QuerySettings,
+    excluded: Sequence[Box],
+    sections: int,
+) -> tuple[Pool, list[tuple[int, float]]]:
+    """What is drawn from, and what was; where so many sections apart too few are found, half as many."""
+    while True:
+        pool = pool_of(candidates, findings, settings.count, sections=sections, seed=settings.seed, excluded=excluded)
+        picks = choose(strategy, pool, settings.by_lot)
+        if len(picks) == settings.count or not sections:
+            return pool, picks
+        sections //= 2
+
+
+def _sampled(candidates: Candidates) -> str:
+    return (
+        f"The volume has {candidates.total} patch positions; {len(candidates)} of them, in evenly spaced sections, are "
+        "looked at: raise 'positions' to look at more, or choose a box."
+    )
+
+
+def pool_of(
+    candidates: Candidates, findings: Findings, count: int, *, sections: int, seed: int, excluded: Sequence[Box] = ()
+) -> Pool:
+    """The pool of candidates with what was found out about them; arguments as of `Pool`."""
+    n, embeddings = len(candidates), findings.embeddings
+    return Pool(
+        candidates,
+        count,
+        sections=sections,
+        seed=seed,
+        uncertainty=findings.uncertainty[:n],
+        embeddings=None if embeddings is None else embeddings[:n],
+        annotated=None if embeddings is None else embeddings[n:],
+        excluded=excluded,
+    )
+
+
+def examine(
+    predictor: Predictor,
+    volume: Volume,
+    strategy: Strategy,
+    settings: QuerySettings,
+    folder: Path,
+    candidates: Candidates,
+    excluded: list[Box],
+    earlier: Predictor | None = None,
+    entropy: Array | None = None,
+) -> Generator[Event, None, Findings]:
+    """Predict a volume, from which patches are painted in; then find out what else the strategy asks for.
+
+    Args:
+        predictor: the model.
+        volume: the target.
+        strategy: what ranks.
+        settings: seed and device.
+        folder: where prediction and uncertainty are kept.
+        candidates: what may be picked.
+        excluded: regions annotated or skipped already.
+        earlier: the model of the round before, for strategies that ask it.
+        entropy: see `suggest`.
+
+    Yields:
+        TileDone after each block; nothing is computed that the folder holds already.
+
+    Returns:
+        The candidates' uncertainty and embeddings, and those of the excluded boxes behind them.
+    """
+    prediction = Prediction(folder, volume.name)
+    yield from _predicted(predictor, volume, settings, prediction, entropy=strategy.needs_entropy)
+    findings = Findings(np.full(len(candidates), np.nan), None)
+    if strategy.measures or strategy.needs_embeddings:
+        findings = yield from survey(
+            predictor,
+            volume,
+            windows_of(candidates, excluded if strategy.needs_embeddings else []),
+            uncertainty=strategy.uncertainty,
+            embeddings=strategy.needs_embeddings,
+            seed=settings.seed,
+            earlier=earlier,
+            keep=keep_uncertainty(folder, volume, strategy.name) if strategy.measures else None,
+        )
+    if strategy.needs_entropy:
+        findings = replace(
+            findings, uncertainty=means_of(prediction.uncertainty if entropy is None else entropy, candidates)
+        )
+    return findings
+
+
+def _predicted(
+    predictor: Predictor, volume: Volume, settings: QuerySettings, prediction: Prediction, *, entropy: bool
+) -> Iterator[Event]:
+    """Predict unless that was done already, and (if asked) its entropy is not overwritten by another measure."""
+    if predictor.header.features_only:  # an answer that nobody has taught would only have to be erased
+        return
+    model = predictor.header.model
+    overwritten = entropy and prediction.complete(model, uncertainty=True) and measure_of(prediction.uncertainty)
+    if overwritten:
+        prediction.journal.unlink()
+    if overwritten or not prediction.complete(model, uncertainty=entropy):
+        yield from predict(predictor, volume, PredictSettings(device=settings.device), prediction.folder)

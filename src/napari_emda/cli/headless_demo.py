@@ -1,0 +1,143 @@
+"""The whole story on the phantom, without a screen: adapt, suggest, annotate, retrain, predict, export."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from napari_emda.data.volume import Domain
+from napari_emda.events import Event
+from napari_emda.io.read import write_tiff
+from napari_emda.jobs.execute import execute
+from napari_emda.project.job_files import ExportJob, ScoreJob, SuggestJob, TrainJob
+from napari_emda.project.project import Project
+from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import TrainSettings
+from napari_emda.synthetic.phantom import SPACING, phantom
+
+SHAPE = (24, 384, 256)
+TRAINED, TESTED = ":,0:192,:", ":,208:384,:"
+"""Adaptation and annotation see the upper half of the target, scores the lower; 16 rows lie between."""
+STEPS, ROUND_STEPS, ROUNDS, PATCHES, PATCH = 600, 200, 2, 5, 64
+CLASSES = ("background", "mitochondria")
+LEARNING: dict[str, Any] = {"learning_rate": 2e-3}
+"""With the profile's weak augmentation in every row but one, so that rows differ by the adaptation alone."""
+
+Watch = Callable[[Generator[Event]], dict[str, Any]]
+
+
+def make_project(folder: Path, seed: int) -> tuple[Project, Path]:
+    """A project with the phantom's source and target as TIFF files in ``data/``; returns it and the target's truth."""
+    paths = {}
+    data = folder.with_name(folder.name + "-data")
+    data.mkdir(parents=True, exist_ok=True)
+    domains: tuple[Domain, Domain] = ("source", "target")
+    for domain in domains:
+        for kind, array in zip(("image", "labels"), phantom(SHAPE, domain, seed), strict=True):
+            paths[domain, kind] = data / f"{domain}_{kind}.tif"
+            write_tiff(paths[domain, kind], iter(array), array.shape, array.dtype, SPACING, "nm")
+    project = Project.create(folder, CLASSES)
+    project.add_volume(paths["source", "image"], "source", labels=paths["source", "labels"], name="source")
+    project.add_volume(paths["target", "image"], "target", name="target")
+    return project, paths["target", "labels"]
+
+
+class Demo:
+    """One project and what is measured on it.
+
+    Args:
+        project: of `make_project`.
+        truth: label image of the target.
+        seed: of all training.
+        watch: iterates events to their end and returns the result.
+    """
+
+    def __init__(self, project: Project, truth: Path, seed: int, watch: Watch) -> None:
+        self.project, self.truth, self.seed, self.watch = project, truth, seed, watch
+        self.rows: list[list[str]] = []
+
+    def train(self, method: str, steps: int, *, start: str | None = None, **values: Any) -> str:
+        """A run of the smallest profile; returns its name."""
+        settings = TrainSettings.for_profile(
+            "test", **{"steps": steps, "seed": self.seed, "target_box": TRAINED, **LEARNING, **values}
+        )
+        job = TrainJob(project=str(self.project.folder), method=method, settings=settings, start_from=start)
+        return str(self.watch(execute(job))["run"])
+
+    def score(self, name: str, run: str) -> float:
+        """IoU on the tested half of the target; adds a row to the table."""
+        job = ScoreJob(project=str(self.project.folder), against=str(self.truth), run=run, volume="target", box=TESTED)
+        scores = self.watch(execute(job))
+        self.rows.append([name, f"{scores['iou']:.3f}", f"{scores['dice']:.3f}"])
+        return float(scores["iou"])
+
+    def supervised(self) -> float:
+        """The ceiling: as many steps, on all labels of the target's upper half, in a project of its own."""
+        folder = self.project.folder
+        image = folder / self.project.entry("target").image
+        with Project.create(folder.with_name(folder.name + "-supervised"), CLASSES) as ceiling:
+            ceiling.add_volume(image, "source", labels=self.truth, name="labelled")
+            ceiling.add_volume(image, "target", name="target")
+            demo = Demo(ceiling, self.truth, self.seed, self.watch)
+            run = demo.train("source_only", STEPS + ROUNDS * ROUND_STEPS, source_box=TRAINED)
+            iou = demo.score("supervised on the whole upper half", run)
+        self.rows += demo.rows
+        return iou
+
+    def annotate(self, run: str) -> None:
+        """Suggest patches and take them from the truth, as an annotator would."""
+        query = QuerySettings(strategy="entropy", count=PATCHES, patch=PATCH, box=TRAINED, seed=self.seed)
+        result = self.watch(execute(SuggestJob(project=str(self.project.folder), run=run, settings=query)))
+        self.project.suggest(result["regions"], "entropy", run)
+        self.project.annotate_from(self.truth, "target")
+
+    def export(self, run: str) -> tuple[str, str]:
+        """The mask as TIFF and all loss curves as one CSV, in the project's folder; returns their paths."""
+        mask, curves = self.project.folder / "mask.tif", self.project.folder / "curves.csv"
+        self.watch(execute(ExportJob(project=str(self.project.folder), what="mask", to=str(mask), run=run)))
+        with curves.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["run", "step", "loss", "value"])
+            for log in sorted(self.project.folder.glob("runs/*/log.jsonl")):
+                writer.writerows(_curve(log))
+        return str(mask), str(curves)
+
+
+def _curve(log: Path) -> Generator[tuple[str, int, str, float]]:
+    for event in map(json.loads, log.read_text().splitlines()):
+        if event["event"] == "stepped":
+            for name, value in event["losses"].items():
+                yield log.parent.name, event["step"], name, value
+
+
+def run_demo(folder: Path, seed: int, watch: Watch) -> tuple[dict[str, Any], list[list[str]]]:
+    """Adapt, then annotate and retrain in rounds, beside no adaptation and full supervision.
+
+    Args:
+        folder: of the project to make.
+        seed: of the phantom and of all training.
+        watch: iterates events to their end and returns the result.
+
+    Returns:
+        The machine-readable result (IoU each) and the rows of the table.
+    """
+    project, truth = make_project(folder, seed)
+    with project:
+        demo = Demo(project, truth, seed, watch)
+        result: dict[str, Any] = {"project": str(project.folder), "rounds": []}
+        result["source_only"] = demo.score("source only", demo.train("source_only", STEPS))
+        strong = demo.train("source_only", STEPS, augmentation="strong")
+        result["source_only_strong"] = demo.score("source only, strong augmentation", strong)
+        run = demo.train("histogram", STEPS)
+        result["adapted"] = demo.score("adapted (histogram)", run)
+        for number in range(1, ROUNDS + 1):
+            demo.annotate(run)
+            run = demo.train("finetune", ROUND_STEPS, start=run)
+            iou = demo.score(f"after {number * PATCHES} annotated patches", run)
+            result["rounds"].append(iou)
+        result["mask"], result["curves"] = demo.export(run)
+        result["supervised"] = demo.supervised()
+    return result, demo.rows

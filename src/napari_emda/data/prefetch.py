@@ -1,0 +1,34 @@
+"""Patches for training: a pure function of seed, rank and step, at one common pixel size."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def prefetched(
+    make: Callable[[int], T], start: int, stop: int, *, ahead: int = 3, on_start: Callable[[], None] | None = None
+) -> Generator[T]:
+    """``make(start), make(start + 1) ...`` with the next ones made in a thread while the caller works.
+
+    Args:
+        make: called in order, in one thread.
+        start: its first argument.
+        stop: one past its last.
+        ahead: how many results may wait.
+        on_start: called in the thread before anything else.
+    """
+    with ThreadPoolExecutor(1, "prefetch", on_start or (lambda: None)) as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for step in range(start, stop):
+                while len(waiting) < min(ahead, stop - step):
+                    waiting.append(pool.submit(make, step + len(waiting)))
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,225 @@
+"""A model and all that is needed to use or continue it, in one safetensors file; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_emda.data.intensity import Statistics, measure
+from napari_emda.data.volume import Domain, Resampled
+from napari_emda.errors import JobError
+from napari_emda.methods.base import Context, Method, methods
+from napari_emda.nn.unet import UNet
+from napari_emda.settings.training import TrainSettings
+
+FORMAT = 2
+"""Models of format 1 have seen stacks of independent images as one volume, with grey values standardised alike."""
+CHECKPOINT = "checkpoint.safetensors"
+"""In a run's folder: the last step, with all that is needed to go on."""
+SELECTED = "selected.safetensors"
+"""In a run's folder: the model that the run is to be used with, where that is not the last step's."""
+_CANDIDATES = "candidates"
+_OPTIMISER = "optimiser."
+
+
+class Header(BaseModel):
+    """What a checkpoint says of itself.
+
+    Attributes:
+        method, method_settings, settings: what was trained, and how.
+        classes: names of what is predicted, background first; see `methods.base.Method.predicted_classes`.
+        network: arguments of the U-Net.
+        pixel_size, unit: at which the network works.
+        statistics: grey values by volume name.
+        prediction_domain: whose normalisation statistics to predict the target with.
+        flips: whether to average the target's prediction over flipped copies.
+        neighbours: weight of the sections before and after each of the target's.
+        step: optimiser steps done.
+        validations: label-free scores on the target by step, so far.
+        scores: those of this very model; empty where it was not validated.
+        losses: means of the ``supervised`` loss and of the ``total`` over the steps up to each look, since the one
+            before, by step; empty for methods that learn from labels alone.
+        pending: sums of the same since the last look.
+        selected: the validated steps of whose weights this model is made; none in a checkpoint.
+        features_only: whether nothing was labelled, so that it predicts nothing and is there to start from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    method: str
+    method_settings: dict[str, Any] = {}
+    settings: TrainSettings
+    classes: tuple[str, ...]
+    network: dict[str, Any]
+    pixel_size: float
+    unit: str = "nm"
+    statistics: dict[str, Statistics] = {}
+    prediction_domain: Domain = "source"
+    flips: bool = False
+    neighbours: float = 0.0
+    step: int = 0
+    validations: dict[int, dict[str, float]] = {}
+    scores: dict[str, float] = {}
+    losses: dict[int, dict[str, float]] = {}
+    pending: dict[str, float] = {}
+    selected: tuple[int, ...] = ()
+    features_only: bool = False
+
+    @property
+    def model(self) -> str:
+        """Tells the models of a run apart: ``400``, or ``selected 300 400 500``."""
+        return " ".join(["selected", *map(str, self.selected)]) if self.selected else str(self.step)
+
+    def statistics_of(self, view: Resampled) -> Statistics:
+        """Grey values of a volume at ``pixel_size``: those seen in training, else measured now, in the same way."""
+        known = self.statistics.get(view.volume.name)
+        apart = not view.volume.depth and self.format > 1
+        return known or measure(view, seed=self.settings.seed, apart=apart)
+
+    def build(self, context: Context | None = None) -> Method:
+        """The method with a fresh network, by default without knowledge of data (its tables come with the weights)."""
+        cls = methods[self.method]
+        network = UNet(**self.network)
+        return cls(cls.Settings.parse(self.method_settings), network, context or Context())
+
+
+def save(path: Path, header: Header, method: Method, optimiser: torch.optim.Optimizer | None = None) -> None:
+    """Write a checkpoint beside and rename it: a crash leaves the old or the new one, whole."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in method.state_dict().items()}
+    if optimiser is not None:
+        for index, state in optimiser.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"{_OPTIMISER}{index}.{key}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, beside, {"napari_emda": header.model_dump_json()})
+    with beside.open("r+b") as file:
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def read_header(path: Path) -> Header:
+    """The header alone; JobError when the file is no checkpoint of ours or is newer than this program."""
+    try:
+        with safe_open(path, "pt") as file:
+            values = json.loads((file.metadata() or {})["napari_emda"])
+        if values["format"] > FORMAT:
+            raise JobError(f"The model '{path}' has format {values['format']}: update napari-emda to use it.")
+        return Header.model_validate(values)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError):
+        raise JobError(f"'{path}' is not a model of napari-emda, or is damaged: name another run.") from None
+
+
+def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    return {key: value for key, value in _tensors(path).items() if not key.startswith(_OPTIMISER)}
+
+
+def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = None) -> None:
+    """Fill a method, and an optimiser, with a checkpoint's tensors; JobError when they belong to another network."""
+    try:
+        method.load_state_dict(_state(path))
+    except RuntimeError:
+        raise JobError(f"'{path}' holds another network than the one asked for: use its own settings.") from None
+    if optimiser is None:
+        return
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in _tensors(path, _OPTIMISER).items():
+        index, _, name = key.partition(".")
+        like = parameters[int(index)]
+        # fused optimisers walk parameter and moments side by side in memory: they must be laid out alike
+        moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(index), {})[name] = moment
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def load_average(paths: Sequence[Path], method: Method) -> None:
+    """Fill a method with the mean of several models' weights and statistics; what is no fraction comes from the last.
+
+    Izmailov et al. 2018: a mean of weights that lie close together generalises better than each of them.
+    """
+    states = [_state(path) for path in paths]
+    mean = {
+        key: torch.stack([state[key].double() for state in states]).mean(0).to(value.dtype)
+        if value.is_floating_point()
+        else value
+        for key, value in states[-1].items()
+    }
+    method.load_state_dict(mean)
+
+
+# -- the models of a run -----------------------------------------------------------------------------------------
+
+
+def candidate(run: Path, step: int) -> Path:
+    """Where the model of a validated step lies, if it is kept."""
+    return run / _CANDIDATES / f"{step}.safetensors"
+
+
+def candidates(run: Path) -> list[int]:
+    """The validated steps whose models a run has kept."""
+    return sorted(int(path.stem) for path in (run / _CANDIDATES).glob("*.safetensors") if path.stem.isdigit())
+
+
+def find(run: Path, which: str = "selected") -> Path:
+    """A model of a run: ``selected``, ``last`` or one of the steps that are kept; JobError when it is not there."""
+    last, kept = run / CHECKPOINT, candidates(run)
+    if which == "selected":
+        return run / SELECTED if (run / SELECTED).exists() else last
+    if which == "last" or (which.isdigit() and last.exists() and read_header(last).step == int(which)):
+        return last
+    if which.isdigit() and int(which) in kept:
+        return candidate(run, int(which))
+    steps = ", ".join(map(str, kept))
+    raise JobError(
+        f"The run '{run.name}' has kept no model '{which}': choose selected, last" + (f" or {steps}." if kept else ".")
+    )
+
+
+def load_method(path: Path) -> tuple[Header, Method]:
+    """The method of a checkpoint, filled."""
+    header = read_header(path)
+    method = header.build()
+    load(path, method)
+    return header, method
+
+
+def start_from(path: Path, network: UNet, classes: Sequence[str]) -> None:
+    """Let a network begin with what another run's predictor learnt; JobError when it has another shape.
+
+    Args:
+        path: of a model.
+        network: its weights and statistics are replaced.
+        classes: what it is to predict. A run that predicts others (clusters) hands on its features; the last layer,
+            which makes classes of them, is learnt anew.
+    """
+    header, method = load_method(path)
+    state = method.trained.state_dict()
+    if header.classes != tuple(classes):
+        own = {key: value for key, value in network.state_dict().items() if key.startswith(("head.", "offset"))}
+        state |= own
+    try:
+        network.load_state_dict(state)
+        network.absorb_offset()
+    except RuntimeError:
+        here = network.config
+        differing = [key for key in ("base", "levels", "attention") if method.trained.config[key] != here[key]]
+        old, new = (", ".join(f"{key}={each[key]}" for key in differing) for each in (method.trained.config, here))
+        raise JobError(
+            f"The run to start from has another network ({old}, here {new}): give both the same settings, or start "
+            "from another run."
+        ) from None

@@ -1,0 +1,118 @@
+"""Prediction of volumes of any size, block by block."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_emda.data.box import Box
+from napari_emda.data.intensity import Statistics
+from napari_emda.data.volume import Domain, Volume
+from napari_emda.inference import checkpoint
+from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.device import Compute
+from napari_emda.inference.stored_prediction import Bytes
+from napari_emda.inference.tiles import Tile, core_of, finish_tile, make_tile, read_tile
+from napari_emda.nn.unet import UNet, evaluating, in_domain
+
+
+class Predictor:
+    """A network with all it needs to predict a volume.
+
+    Args:
+        network: gives logits.
+        header: of its checkpoint.
+        compute: device and number format; the network is moved there.
+    """
+
+    def __init__(self, network: UNet, header: Header, compute: Compute) -> None:
+        self.network = network.to(compute.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.header, self.compute = header, compute
+
+    @classmethod
+    def load(cls, path: Path, device: str = "auto", precision: str = "auto") -> Predictor:
+        """From a model's file, or from a run's folder: then the model that the run is to be used with."""
+        header, method = checkpoint.load_method(checkpoint.find(path) if path.is_dir() else path)
+        return cls(method.predictor, header, Compute.choose(device, precision))
+
+    def domain_of(self, volume: Volume) -> Domain:
+        """Whose normalisation statistics fit a volume."""
+        return "source" if volume.domain == "source" else self.header.prediction_domain
+
+    def statistics_of(self, volume: Volume) -> Statistics:
+        """Grey values of a volume: those seen in training, else measured now."""
+        return self.header.statistics_of(volume.at(self.header.pixel_size))
+
+    def neighbours(self, volume: Volume) -> float:
+        """Weight of each neighbouring section, see `with_neighbours`."""
+        beside = volume.depth and volume.shape[0] > 1
+        return self.header.neighbours if beside and volume.domain == "target" else 0.0
+
+    def probabilities(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
+        """Class probabilities, B x C x H x W float32, of standardised images B x 1 x H x W of any size."""
+        stride = self.network.stride
+        height, width = image.shape[-2:]
+        right, below = -width % stride, -height % stride
+        if right or below:
+            image = torch.nn.functional.pad(image, (0, right, 0, below), mode="replicate")
+        image = image.contiguous(memory_format=torch.channels_last)
+        with evaluating(self.network), in_domain(self.network, domain), self.compute.autocast():
+            if not flips:
+                return self.network(image).float().softmax(1)[..., :height, :width]
+            total = torch.zeros(())
+            for axes in ((), (-1,), (-2,), (-1, -2)):
+                total = self.network(image.flip(axes)).float().softmax(1).flip(axes) + total.to(image.device)
+            return (total / 4)[..., :height, :width]
+
+
+def with_neighbours(probabilities: Tensor, weight: float) -> Tensor:
+    """Each section's probabilities averaged with those of the sections before and after it.
+
+    The mean is geometric, so that it moves with the logits. The first and the last section stand in for the neighbour
+    that they lack.
+
+    Args:
+        probabilities: of consecutive sections, B x C x H x W.
+        weight: of each neighbour, between 0 and 1/3; the section itself has the rest of 1.
+    """
+    if not weight:
+        return probabilities
+    logs = probabilities.clamp_min(1e-6).log_()
+    before, after = torch.cat([logs[:1], logs[:-1]]), torch.cat([logs[1:], logs[-1:]])
+    return ((1 - 2 * weight) * logs + weight * (before + after)).softmax(1)
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Entropy over classes as a share of its maximum log C, B x H x W between 0 and 1 (Roels & Saeys 2019, eq. 1)."""
+    return torch.special.entr(probabilities).sum(1) / float(np.log(probabilities.shape[1]))
+
+
+def to_bytes(values: Tensor) -> Bytes:
+    """0 ... 1 as 0 ... 255."""
+    return (values * 255).round_().to(torch.uint8).cpu().numpy()
+
+
+def foreground_bytes(probabilities: Tensor) -> Bytes:
+    """Probabilities B x C x H x W of the classes 1 ... C - 1 as bytes that never add up to more than 255.
+
+    Running sums are rounded, not the classes one by one: what is left to 255 is the background's share.
+    """
+    sums = (probabilities[:, 1:].cumsum(1) * 255).round_().clamp_(max=255)
+    sums[:, 1:] -= sums[:, :-1].clone()
+    return sums.to(torch.uint8).cpu().numpy()
+
+
+def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
+    """Probabilities of the foreground classes in one box of one section, uint8 (C - 1, rows, columns)."""
+    view = volume.at(predictor.header.pixel_size)
+    core = view.box_of(box)
+    weight = predictor.neighbours(volume)
+    tile = make_tile(view, core, predictor.network.halo, predictor.network.stride, sections=int(weight > 0))
+    tile = Tile(core, tile.seen, box)
+    image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
+    probabilities = with_neighbours(predictor.probabilities(image, predictor.domain_of(volume)), weight)
+    return foreground_bytes(finish_tile(view, tile, core_of(tile, probabilities)))[0]

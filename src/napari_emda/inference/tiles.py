@@ -1,0 +1,155 @@
+"""Blocks of a volume, as a network sees them and as they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_emda.data.box import Box
+from napari_emda.data.intensity import Statistics
+from napari_emda.data.volume import Resampled, interval_weights
+from napari_emda.errors import DataError
+from napari_emda.nn.unet import UNet
+from napari_emda.settings.prediction import PredictSettings
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A block to predict.
+
+    Attributes:
+        core: what is kept, in working pixels.
+        seen: what the network sees, in working pixels.
+        native: the voxels that are written.
+    """
+
+    core: Box
+    seen: Box
+    native: Box
+
+
+def _native_range(start: int, stop: int, scale: float, size: int, end: int) -> tuple[int, int]:
+    """Voxels whose centres lie in the working pixels start ... stop; the last block takes what is left."""
+    first = 0 if start == 0 else int(np.ceil(start / scale - 0.5 - 1e-9))
+    last = size if stop >= end else int(np.ceil(stop / scale - 0.5 - 1e-9))
+    return min(first, size), min(last, size)
+
+
+def make_tile(view: Resampled, core: Box, halo: int, stride: int, sections: int = 0) -> Tile:
+    """The tile of a core: its halo ends at the volume, and starts where the network's grid of poolings does.
+
+    Args:
+        view: the volume at the network's pixel size.
+        core: what is kept.
+        halo: pixels seen around it.
+        stride: of the network's grid.
+        sections: seen before and after it.
+    """
+    (z0, *low), (z1, *high) = core.start, core.stop
+    seen_low = [max(0, (a - halo) // stride * stride) for a in low]
+    seen_high = [min(n, b + halo) for b, n in zip(high, view.shape[1:], strict=True)]
+    native = [
+        _native_range(a, b, scale, size, end)
+        for a, b, scale, size, end in zip(low, high, view.scale, view.volume.shape[1:], view.shape[1:], strict=True)
+    ]
+    return Tile(
+        core,
+        Box(
+            (max(0, z0 - sections), seen_low[0], seen_low[1]),
+            (min(view.shape[0], z1 + sections), seen_high[0], seen_high[1]),
+        ),
+        Box((z0, native[0][0], native[1][0]), (z1, native[0][1], native[1][1])),
+    )
+
+
+def plan(view: Resampled, network: UNet, settings: PredictSettings, sections: int = 0) -> list[Tile]:
+    """Tiles that cover a volume once: whole sections, several at once, where the memory allows.
+
+    Tiles of the same place follow each other along z, so that what one sees of the next's sections is computed once.
+
+    Args:
+        view: the volume at the network's pixel size.
+        network: sets halo and memory.
+        settings: the memory, or the side of a block.
+        sections: seen before and after each tile.
+    """
+    pixels = int(settings.memory * 2**30 / (network.base * 4 * 8))
+    side = settings.block or max(network.stride, int(pixels**0.5))
+    depth, *sizes = view.shape
+    cuts = []
+    for size in sizes:
+        parts = 1 if size <= side else ceil(size / max(side - 2 * network.halo, side // 2, network.stride))
+        step = ceil(size / parts / network.stride) * network.stride
+        cuts.append([(a, min(a + step, size)) for a in range(0, size, step)])
+    area = min(side, sizes[0]) * min(side, sizes[1])
+    thick = max(1, min(depth, pixels // area)) if not settings.block else 1
+    return [
+        make_tile(view, Box((z, y0, x0), (min(z + thick, depth), y1, x1)), network.halo, network.stride, sections)
+        for y0, y1 in cuts[0]
+        for x0, x1 in cuts[1]
+        for z in range(0, depth, thick)
+    ]
+
+
+def read_tile(view: Resampled, tile: Tile, statistics: Statistics) -> Tensor:
+    """The standardised image of a tile, B x 1 x H x W, one section an entry."""
+    return torch.from_numpy(statistics.read(view, tile.seen)).unsqueeze(1)
+
+
+def finish_tile(view: Resampled, tile: Tile, probabilities: Tensor) -> Tensor:
+    """Cut the core out, at the volume's own pixel size: B x C x (native rows) x (native columns)."""
+    if view.scale == (1, 1):
+        (_, y0, x0), (_, y1, x1) = tile.native.start, tile.native.stop
+        (_, sy, sx) = tile.seen.start
+        return probabilities[..., y0 - sy : y1 - sy, x0 - sx : x1 - sx]
+    for axis in (0, 1):
+        weights = _enlarging(view, tile, axis).to(probabilities.device)
+        probabilities = weights @ probabilities if axis == 0 else probabilities @ weights.T
+    return probabilities
+
+
+def check_finite(view: Resampled, tile: Tile, probabilities: Tensor) -> None:
+    """DataError when an answer, B x C x H x W, is not a number: kept as a byte it would be a sure background."""
+    if torch.isfinite(probabilities.sum()):
+        return
+    section = int((~torch.isfinite(probabilities)).flatten(1).any(1).nonzero()[0])
+    raise DataError(
+        f"The model's answer in section {tile.native.start[0] + section} of '{view.volume.name}' is not a number: "
+        "replace NaN and infinite values of the image there, or use another model."
+    )
+
+
+def _enlarging(view: Resampled, tile: Tile, axis: int) -> Tensor:
+    """Weights from the seen working pixels to the native voxels along rows (0) or columns (1)."""
+    size = view.shape[1 + axis]
+    first, weights = interval_weights(
+        tile.native.start[1 + axis], tile.native.stop[1 + axis], 1 / view.scale[axis], size
+    )
+    start, stop = tile.seen.start[1 + axis], tile.seen.stop[1 + axis]
+    full = np.zeros((len(weights), stop - start), np.float32)
+    low, high = max(first, start), min(first + weights.shape[1], stop)
+    full[:, low - start : high - start] = weights[:, low - first : high - first]
+    return torch.from_numpy(full / full.sum(1, keepdims=True))
+
+
+def core_of(tile: Tile, sections: Tensor) -> Tensor:
+    """Of all sections seen, those that are kept."""
+    first = tile.core.start[0] - tile.seen.start[0]
+    return sections[first : first + tile.core.shape[0]]
+
+
+def unseen(tiles: list[Tile]) -> list[Tile]:
+    """The tiles, each without the sections that the one before it has seen at the same place."""
+    fresh = tiles[:1]
+    for before, tile in pairwise(tiles):
+        (z0, y0, x0), stop = tile.seen.start, tile.seen.stop
+        same = before.seen.start[1:] == (y0, x0) and before.seen.stop[1:] == stop[1:]
+        if same and before.seen.start[0] <= z0 < before.seen.stop[0] < stop[0]:
+            z0 = before.seen.stop[0]
+        fresh.append(replace(tile, seen=Box((z0, y0, x0), stop)))
+    return fresh

@@ -1,0 +1,106 @@
+"""Zarr arrays and OME-Zarr images (NGFF 0.4 in zarr 2, 0.5 in zarr 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from pydantic import ValidationError
+from zarr.errors import BaseZarrError
+
+from napari_emda.data.lazy import AxisView
+from napari_emda.errors import DataError
+from napari_emda.io.units import Stored, calibrated
+
+MARKERS = ("zarr.json", ".zarray", ".zgroup")
+"""A folder with one of these is zarr."""
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr array or group."""
+    return path.suffix == ".zarr" or any((path / name).exists() for name in MARKERS)
+
+
+def open_zarr(path: Path) -> Stored:
+    """Open a zarr array, or the finest level of an OME-Zarr image.
+
+    Args:
+        path: an existing folder.
+
+    Returns:
+        (z, y, x), read chunk by chunk; the voxel size from the OME metadata.
+
+    Raises:
+        DataError: not zarr, no image in it, more than one channel or time point, or axes in another order.
+    """
+    try:
+        node = zarr.open(path, mode="r")
+    except (OSError, ValueError, KeyError, BaseZarrError) as error:
+        raise DataError(f"{path.name} cannot be read as zarr ({error}): copy it again.") from None
+    if isinstance(node, zarr.Array):
+        return Stored(_volume(node, path))
+    return _open_image(node, path)
+
+
+def _open_image(group: zarr.Group, path: Path) -> Stored:
+    image = _multiscale(group, path)
+    finest = image.datasets[0]
+    try:
+        array = group[finest.path]
+    except KeyError:
+        raise DataError(f"{path.name} names a level '{finest.path}' that is not in it: copy it again.") from None
+    names = [str(axis.name) for axis in image.axes]
+    if not isinstance(array, zarr.Array) or array.ndim != len(names):
+        raise DataError(f"{path.name} describes {len(names)} axes, which its data do not have: write it again.")
+    if [name for name in names if name in "zyx"] not in (["z", "y", "x"], ["y", "x"]):
+        raise DataError(f"{path.name} has its axes as {', '.join(names)}, but z, y, x is needed: transpose it.")
+    scale = np.ones(len(names))
+    for step in (*finest.coordinateTransformations, *(image.coordinateTransformations or ())):
+        if step.type == "scale" and hasattr(step, "scale"):  # the other kind of scale is a path to an array
+            scale *= step.scale
+    size, unit = dict(zip(names, scale.tolist(), strict=True)), {str(a.name): a.unit for a in image.axes}
+    units = [None if unit.get(axis) is None else str(unit[axis]) for axis in "zyx"]
+    return Stored(_volume(array, path, names), *calibrated([size.get(axis) for axis in "zyx"], units))
+
+
+def _multiscale(group: zarr.Group, path: Path) -> Any:
+    """The first image of an OME-Zarr group, as ome-zarr-models describes it."""
+    # Importing these models takes longer than opening the file: only those who need them pay.
+    from ome_zarr_models import v04, v05
+
+    attributes = group.attrs.asdict()
+    try:
+        if "ome" in attributes:
+            return v05.image.ImageAttrs.model_validate(attributes["ome"]).multiscales[0]
+        if "multiscales" in attributes:
+            return v04.image.ImageAttrs.model_validate(attributes).multiscales[0]
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise DataError(
+            f"{path.name} is not OME-Zarr 0.4 or 0.5 ({where}: {fault['msg']}): write it again, or choose the array in"
+            " it."
+        ) from None
+    inside = ", ".join(sorted(group.array_keys())[:5])
+    raise DataError(
+        f"{path.name} is a zarr group without an OME-Zarr image: choose an array in it ({inside or 'there is none'})."
+    )
+
+
+def _volume(array: zarr.Array[Any], path: Path, names: list[str] | None = None) -> AxisView:
+    """The array as (z, y, x) without its axes of length one."""
+    if array.ndim < 2:
+        raise DataError(f"{path.name} has {array.ndim} axis, but a volume has z, y and x: choose an image.")
+    if names is None and array.ndim == 3 and array.shape[-1] in (3, 4) and array.shape[0] > 4:
+        raise DataError(f"{path.name} looks like a colour image {array.shape}: convert it to grey values.")
+    sections = names.index("z") if names and "z" in names else None
+    long = [i for i, n in enumerate(array.shape[:-2]) if n > 1 and i != sections]
+    if sections is None and names is None and len(long) == 1:
+        sections, long = long[0], []
+    if long:
+        raise DataError(
+            f"{path.name} has the shape {array.shape}, but a volume has z, y and x: save one channel of one time point."
+        )
+    return AxisView(array, sections)

@@ -1,0 +1,251 @@
+"""Arrays into TIFF or OME-Zarr files piece by piece, with progress; under its name a file is complete or absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Full, Queue
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+
+from napari_emda.data.blocks import block_shape, blocks, chunk_shape
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Array
+from napari_emda.errors import DataError
+from napari_emda.events import TileDone
+from napari_emda.io.ome_zarr import MARKERS
+from napari_emda.io.read import nanometres, write_tiff
+from napari_emda.io.units import Spacing
+
+VOLUME_SUFFIXES = (".tif", ".tiff", ".zarr")
+CHUNK = (16, 256, 256)
+"""Chunk of the OME-Zarr volumes: a MiB of uint8, quick to browse in every direction."""
+
+_SLAB_BYTES = 2**26
+UNITS = {1e-3: "picometer", 0.1: "angstrom", 1.0: "nanometer", 1e3: "micrometer", 1e6: "millimeter", 1e9: "meter"}
+
+
+def claim(path: Path | str, suffixes: Sequence[str], overwrite: bool) -> Path:
+    """Check, before any work is done, that a result can be written to ``path``.
+
+    Args:
+        path: where to.
+        suffixes: endings of the kinds of file that can be written.
+        overwrite: whether an existing file (or zarr folder) may be replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: another ending, no such folder, a folder that cannot be written, or something that is there already
+            and may not be replaced.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise DataError(f"'{path.name}' is no file that this can be saved as: let its name end in {_or(suffixes)}.")
+    if not path.parent.is_dir():
+        raise DataError(f"The folder '{path.parent}' does not exist: create it, or choose another.")
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"The folder '{path.parent}' cannot be written: choose another.")
+    if path.exists() and not overwrite:
+        raise DataError(f"'{path}' exists already: choose another name, or allow to overwrite it.")
+    if path.is_dir() and not (path.suffix == ".zarr" and any((path / name).exists() for name in MARKERS)):
+        raise DataError(f"'{path}' is a folder and no zarr image, so it is not overwritten: choose another name.")
+    return path
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def save_volume(
+    channels: Sequence[Array],
+    path: Path,
+    dtype: DTypeLike,
+    spacing: Spacing,
+    unit: str,
+    volume: str = "",
+    *,
+    depth: bool = True,
+) -> Generator[TileDone, None, None]:
+    """Save (z, y, x) arrays, read piece by piece: one to a TIFF, one or several to an OME-Zarr image.
+
+    Args:
+        channels: arrays of one shape; several become the axis c of the image.
+        path: a claimed path, ending in .tif, .tiff or .zarr.
+        dtype: what is written.
+        spacing: voxel size along z, y, x.
+        unit: of ``spacing``.
+        volume: name for the events.
+        depth: whether the first axis is depth; if not, its size is left out.
+
+    Yields:
+        An event per section (TIFF) or block (zarr). Stopping removes what was begun.
+
+    Raises:
+        DataError: the disk is full or cannot be written.
+    """
+    write = _save_zarr if path.suffix.lower() == ".zarr" else _save_tiff
+    try:
+        yield from write(channels, path, np.dtype(dtype), spacing, unit, volume, depth)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be written ({error.strerror}): make room, or choose another place.") from None
+
+
+def _save_tiff(
+    channels: Sequence[Array],
+    path: Path,
+    dtype: np.dtype[Any],
+    spacing: Spacing,
+    unit: str,
+    volume: str,
+    depth: bool,
+) -> Generator[TileDone, None, None]:
+    (array,) = channels
+    z, y, x = array.shape
+    consumed = _consumed(
+        lambda sections: write_tiff(path, sections, (z, y, x), dtype, spacing, unit, depth=depth), _sections(array)
+    )
+    for done in consumed:
+        yield TileDone(volume=volume, box=(done - 1, done, 0, y, 0, x), done=done, total=z)
+
+
+def _sections(array: Array) -> Iterator[NDArray[Any]]:
+    """One section after the other; as many at once as lie in one chunk of the file, while that is little memory."""
+    section_bytes = array.shape[1] * array.shape[2] * np.dtype(array.dtype).itemsize
+    depth = max(1, min(chunk_shape(array)[0], _SLAB_BYTES // max(section_bytes, 1)))
+    for z in range(0, array.shape[0], depth):
+        yield from _copies(np.asarray(array[z : z + depth]))
+
+
+def _copies(slab: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Each section by itself: a view of the last one would keep the slab while the next is read."""
+    for section in slab:
+        yield section.copy()
+
+
+class _Stopped(Exception):
+    """Ends a writer whose reader has gone."""
+
+
+def _consumed(write: Callable[[Iterable[Any]], None], items: Iterable[Any]) -> Iterator[int]:
+    """Yield after each item, while ``write`` consumes them all in one call in a thread.
+
+    Turns a writer that pulls into a generator that can report and be stopped; computing the next section and
+    compressing the last one overlap.
+    """
+    waiting: Queue[Any] = Queue(maxsize=1)
+    with ThreadPoolExecutor(1, "napari-emda-write") as pool:
+        writing = pool.submit(write, _received(waiting))
+        end: Exception = _Stopped()
+        try:
+            for count, item in enumerate(items, start=1):
+                _hand_over(waiting, item, writing)
+                yield count
+            end = StopIteration()
+        finally:
+            if not writing.done():
+                _hand_over(waiting, end, writing)
+        writing.result()
+
+
+def _hand_over(waiting: Queue[Any], item: Any, writing: Future[None]) -> None:
+    while True:
+        try:
+            return waiting.put(item, timeout=0.1)
+        except Full:
+            if writing.done():  # it failed: nobody will take the item
+                return writing.result()
+
+
+def _received(waiting: Queue[Any]) -> Iterator[Any]:
+    while not isinstance(item := waiting.get(), Exception):
+        yield item
+    if isinstance(item, _Stopped):
+        raise item
+
+
+def _save_zarr(
+    channels: Sequence[Array],
+    path: Path,
+    dtype: np.dtype[Any],
+    spacing: Spacing,
+    unit: str,
+    volume: str,
+    depth: bool,
+) -> Generator[TileDone, None, None]:
+    shape, several = channels[0].shape, len(channels) > 1
+    with _replacing_folder(path) as partial:
+        axes = (len(channels), *shape) if several else shape
+        image = _create_image(
+            partial, axes, dtype, _ome_attributes("czyx"[-len(axes) :], spacing, unit, path.stem, depth)
+        )
+        boxes = blocks(Box.whole(shape), block_shape(image))
+        for done, box in enumerate(boxes, start=1):
+            for channel, array in enumerate(channels):
+                at = (channel, *box.slices) if several else box.slices
+                image[at] = np.asarray(array[box.slices]).astype(dtype, copy=False)
+            if done < len(boxes):  # the last one is told when the file has its name
+                yield TileDone(volume=volume, box=box.bounds, done=done, total=len(boxes))
+    yield TileDone(volume=volume, box=boxes[-1].bounds, done=len(boxes), total=len(boxes))
+
+
+def _create_image(
+    folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], attributes: dict[str, Any]
+) -> zarr.Array[Any]:
+    """An empty OME-Zarr 0.5 image of one level."""
+    group = zarr.create_group(folder, attributes={"ome": attributes}, overwrite=True, zarr_format=3)
+    chunks = tuple(max(1, min(side, n)) for side, n in zip((1, *CHUNK)[-len(shape) :], shape, strict=True))
+    names = list("czyx"[-len(shape) :])
+    return group.create_array("0", shape=shape, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=names)
+
+
+def _ome_attributes(axes: str, spacing: Spacing, unit: str, name: str, depth: bool) -> dict[str, Any]:
+    # Importing these models takes longer than writing a small file: only those who need them pay.
+    from ome_zarr_models.v05.axes import Axis
+    from ome_zarr_models.v05.image import ImageAttrs
+    from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+
+    length = UNITS.get(nanometres(unit) or 0)
+    if length is None and (factor := nanometres(unit)):
+        spacing, length = tuple(side * factor for side in spacing), "nanometer"  # type: ignore[assignment]
+    if not depth:
+        spacing = (1.0, *spacing[1:])
+    spaces = [Axis(name=axis, type="space", unit=length if depth or axis != "z" else None) for axis in "zyx"]
+    channel = [Axis(name="c", type="channel")] if axes[0] == "c" else []
+    scale = [1.0] * len(channel) + [float(side) for side in spacing]
+    level = Dataset.build(path="0", scale=scale, translation=None)
+    image = Multiscale(axes=(*channel, *spaces), datasets=(level,), name=name)
+    attributes: dict[str, Any] = ImageAttrs(multiscales=[image], version="0.5").model_dump(
+        mode="json", exclude_none=True
+    )
+    return attributes
+
+
+@contextmanager
+def _replacing_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` that takes its name when the block ends well, and is gone when it does not."""
+    with workspace(path) as folder:
+        partial, old = folder / "new", folder / "old"
+        yield partial
+        if path.exists():
+            path.replace(old)
+        partial.replace(path)
+
+
+@contextmanager
+def workspace(path: Path) -> Iterator[Path]:
+    """A folder beside ``path``, on the same disk, that is removed in the end."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

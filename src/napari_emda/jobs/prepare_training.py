@@ -1,0 +1,171 @@
+"""From a job to a training: everything that can be found wrong is found here, before a run's folder is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from napari_emda.data.volume import Volume
+from napari_emda.errors import DataError, JobError, SettingsError
+from napari_emda.inference import checkpoint
+from napari_emda.inference.checkpoint import CHECKPOINT, FORMAT, Header
+from napari_emda.inference.device import Compute
+from napari_emda.methods.base import Context, Method, methods
+from napari_emda.project.job_files import TrainJob
+from napari_emda.project.project import Project
+from napari_emda.sampling.sampler import PatchSampler
+from napari_emda.settings.base import Settings
+from napari_emda.settings.training import LOSSES, TrainSettings
+from napari_emda.training.trainer import Training, seed_of
+from napari_emda.training.validation import Validator
+
+_NETWORK = {"base", "levels", "dropout", "attention"}
+
+
+def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Training, dict[str, Volume]]:
+    """The training that a job asks for, and the volumes that it learns from by name.
+
+    Args:
+        project: where the volumes are.
+        job: what to train.
+        folder: of the run that is to be continued; None for a new one.
+
+    Raises:
+        EmdaError: the job does not fit the project.
+    """
+    cls = methods[job.method]
+    method_settings = cls.Settings.parse(job.method_settings)
+    settings = job.settings
+    _check_keep(settings, cls)
+    volumes = [cls.learns_from(volume, method_settings, settings) for volume in _volumes(project, job, cls)]
+    sampler = _sampler(volumes, settings, cls)
+    _check_labels(sampler, cls)
+    _check_continued(sampler, folder)
+    classes = cls.predicted_classes(method_settings, project.classes)
+    start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
+    context = Context(
+        {d: sampler.quantiles(d) for d in sampler.domains},
+        sampler.labelled("target"),
+        sampler.prior("source", len(classes)),
+        start is not None and _predicts(checkpoint.read_header(start), classes),
+        sampler.padding("source"),
+        labelled=_labelled(sampler),
+    )
+    header = _header(job, method_settings, cls, sampler, classes)
+    torch.manual_seed(seed_of(settings.seed, 0))
+    method = header.build(context)
+    header = header.model_copy(update={"flips": method.finish.flips})
+    if start is not None:
+        checkpoint.start_from(start, method.network, classes)
+    compute = Compute.choose(settings.device, settings.precision)
+    validator = _validator(project, header)
+    training = Training(method, sampler, header, folder or Path(), compute, validator)
+    return training, {volume.name: volume for volume in volumes}
+
+
+def _sampler(volumes: list[Volume], settings: TrainSettings, cls: type[Method]) -> PatchSampler:
+    return PatchSampler(
+        volumes,
+        settings.patch,
+        settings.batch,
+        source_batches=cls.source_batches,
+        pixel_size=settings.pixel_size,
+        seed=settings.seed,
+        boxes={"source": settings.source_box, "target": settings.target_box},
+    )
+
+
+def _header(
+    job: TrainJob, method_settings: Settings, cls: type[Method], sampler: PatchSampler, classes: tuple[str, ...]
+) -> Header:
+    return Header(
+        method=job.method,
+        method_settings=method_settings.model_dump(),
+        settings=job.settings,
+        classes=classes,
+        network={"classes": len(classes), **job.settings.model_dump(include=_NETWORK), **cls.architecture},
+        pixel_size=sampler.pixel_size,
+        statistics=sampler.statistics,
+        prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
+        features_only=cls.learns_features and not _labelled(sampler),
+    )
+
+
+def _volumes(project: Project, job: TrainJob, cls: type[Method]) -> list[Volume]:
+    """The volumes a method looks at; a target never brings labels but those annotated in the project."""
+    volumes = []
+    for domain in ("source", "target"):
+        found = project.volumes(domain)
+        if domain in cls.domains and not found:
+            raise JobError(f"{job.method} needs a {domain} volume: add one, or choose another method.")
+        learnt = domain in (*cls.domains, *cls.optional_domains)
+        if learnt or (domain == "target" and job.settings.target_statistics == "on"):
+            volumes += found if domain == "source" else [volume.without_labels() for volume in found]
+    if not volumes:
+        raise JobError("The project has no volume: add the image that is to be segmented.")
+    return volumes
+
+
+def _check_keep(settings: TrainSettings, cls: type[Method]) -> None:
+    keep = settings.keep
+    if keep not in LOSSES:
+        return
+    if not cls.unlabelled_losses:
+        able = ", ".join(name for name in methods.names() if methods[name].unlabelled_losses)
+        raise SettingsError(
+            f"keep={keep} is for methods that weigh labels against what nobody labelled, and {cls.name} does not: "
+            f"choose last, best or average, or a method of {able}."
+        )
+    if not settings.validations:
+        raise SettingsError(f"With validations=0 no model is looked at: ask for 1 or more to use keep={keep}.")
+
+
+def _predicts(header: Header, classes: tuple[str, ...]) -> bool:
+    return header.classes == classes and not header.features_only
+
+
+def _labelled(sampler: PatchSampler) -> bool:
+    return sampler.labelled("source") or sampler.labelled("target")
+
+
+def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
+    if not cls.needs_labels or (cls.learns_features and not _labelled(sampler)):
+        return
+    if "source" in sampler.domains and not sampler.foreground("source"):
+        raise DataError(
+            "The source's labels hold no foreground where training may look: add labels or enlarge the box."
+        )
+    if not _labelled(sampler):
+        raise JobError(
+            f"{cls.name} learns from labels and there are none: annotate some patches first, or choose iic, which "
+            "needs none."
+        )
+    if cls.needs_annotations and not sampler.labelled("target"):
+        raise JobError(
+            f"{cls.name} learns from annotated patches of the target and there are none: annotate some first, or "
+            "choose a method that needs none, such as auto."
+        )
+
+
+def _check_continued(sampler: PatchSampler, folder: Path | None) -> None:
+    if folder is None or not (path := folder / CHECKPOINT).exists() or checkpoint.read_header(path).format >= FORMAT:
+        return
+    if any(statistics.ranges for statistics in sampler.statistics.values()):
+        raise JobError(
+            f"An older version began the run '{folder.name}' and saw independent images in one range of grey values; "
+            f"now each has its own: use its model as it is, or train anew with --from {folder.name}."
+        )
+
+
+def _validator(project: Project, header: Header) -> Validator | None:
+    """What looks at the target, whatever the method, so that runs can be compared; never at its labels.
+
+    None where nothing is predicted that objects in a source could be compared with.
+    """
+    sources = project.volumes("source")
+    if not header.settings.validations or not sources or header.classes != project.classes:
+        return None
+    targets = [replace(volume, labels=None, annotations=None) for volume in project.volumes("target")]
+    return Validator.of(sources, targets, header)

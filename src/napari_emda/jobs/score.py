@@ -1,0 +1,65 @@
+"""Carries a job out: the same in a thread, a child process or on a cluster node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Volume
+from napari_emda.evaluation.object_scores import score_objects
+from napari_emda.evaluation.voxel_scores import score_volume
+from napari_emda.events import Event, Finished, Started
+from napari_emda.inference import checkpoint
+from napari_emda.io.checks import check_labels
+from napari_emda.io.read import open_labels
+from napari_emda.jobs.predict import _asked, _check_learnt, _check_named, _model, _named, predicted
+from napari_emda.project import comparison as verdict
+from napari_emda.project.job_files import ScoreJob
+from napari_emda.project.project import Project
+
+
+def _score(job: ScoreJob) -> Iterator[Event]:
+    project = Project.open(job.project)
+    folder, volume = project.run(job.run), _asked(project, job.volume)
+    labels = open_labels(Path(job.against)).array
+    check_labels(volume.name, labels, volume.shape, len(project.classes))
+    truth = replace(volume, labels=labels, labels_zero="background", annotations=None)
+    box = Box.parse(job.box, volume.shape)
+    header = checkpoint.read_header(_model(project, job))
+    _check_learnt(folder, header)
+    _check_named(project, folder, header)
+    yield Started("score", folder.name, "cpu", 0)
+    yield from predicted(project, folder.name, volume.name, job.checkpoint)
+    scores = _scores(project, folder, truth, box)
+    scores.setdefault("classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}})
+    if job.objects:
+        counted = yield from score_objects(
+            _named(project, folder, volume.name),
+            labels,
+            project.classes,
+            box=box,
+            minimum_size=job.minimum_size,
+            volume=volume.name,
+            depth=volume.depth,
+        )
+        scores["classes"] = {name: {**row, "objects": counted[name]} for name, row in scores["classes"].items()}
+    result = {"run": folder.name, "volume": volume.name, "box": str(box), **scores, "source_only": None, "helped": None}
+    text = f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
+    runs = verdict.pair(project, folder.name) if project.clusters(folder.name, volume.name) is None else None
+    if runs is not None and runs[0] == folder.name:
+        plain = runs[1]
+        yield from predicted(project, plain, volume.name)
+        other = _scores(project, project.run(plain), truth, box)["iou"]
+        found = verdict.by_iou(scores["iou"], other, plain)
+        compared = {"run": plain, "iou": other, "difference": scores["iou"] - other}
+        result |= {"source_only": compared, "helped": found.helped}
+        text = f"{text} {found.text}"
+    yield Finished("done", text, result)
+
+
+def _scores(project: Project, folder: Path, truth: Volume, box: Box) -> dict[str, Any]:
+    probabilities = _named(project, folder, truth.name)
+    return score_volume(probabilities, truth.class_ids, project.classes, box)

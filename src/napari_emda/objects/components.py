@@ -1,0 +1,203 @@
+"""From probabilities to objects: connected components, found block by block."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from napari_emda.data.blocks import WritableArray, block_shape, blocks
+from napari_emda.data.box import Box
+from napari_emda.data.probabilities import class_ids
+from napari_emda.data.volume import Array
+from napari_emda.errors import DataError
+from napari_emda.events import TileDone
+from napari_emda.settings.objects import ObjectSettings
+
+MOST_OBJECTS = 2**32 - 1
+"""Objects, before small ones are dropped, that uint32 ids can tell apart."""
+_CHUNK = (16, 256, 256)
+
+
+def find_objects(
+    probabilities: Array,
+    out: WritableArray,
+    *,
+    threshold: float = 0.5,
+    minimum_size: int = 0,
+    connectivity: int = 1,
+    class_id: int = 1,
+    volume: str = "",
+    depth: bool = True,
+) -> Generator[TileDone, None, int]:
+    """Number the connected components of a class, in memory bounded by one block and the number of components.
+
+    The result is that of ``skimage.measure.label`` on the whole volume but for the order of the ids: components are
+    found in each block, and those that touch over a block's face become one.
+
+    Args:
+        probabilities: (C - 1, Z, Y, X) uint8, channel c being class c + 1; read lazily.
+        out: (Z, Y, X) uint32, overwritten; ids are consecutive from 1, 0 is background. Complete after the last event;
+            until then it holds the ids of blocks.
+        threshold: see `ObjectSettings`, as the next two.
+        minimum_size: in voxels.
+        connectivity: 1, 2 or 3.
+        class_id: the class whose objects are found, from 1.
+        volume: name for the events.
+        depth: whether objects go on from section to section; not in a stack of independent images.
+
+    Yields:
+        An event per block, in three passes.
+
+    Returns:
+        The number of objects.
+
+    Raises:
+        SettingsError: a setting is out of range.
+        DataError: shapes do not fit, there is no such class, or there are more components than uint32 can number.
+    """
+    values = {"threshold": threshold, "minimum_size": minimum_size, "connectivity": connectivity}
+    settings = ObjectSettings.parse(values)
+    _check(probabilities, out, class_id)
+    return (yield from _Components(probabilities, out, settings, class_id, volume, depth).run())
+
+
+def find_objects_in(
+    folder: Path,
+    probabilities: Array,
+    settings: ObjectSettings,
+    class_id: int = 1,
+    volume: str = "",
+    depth: bool = True,
+) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
+    """`find_objects` with the result in a new zarr array in ``folder``; returns it and the number of objects."""
+    shape = probabilities.shape[1:]
+    chunks = tuple(max(1, min(side, n)) for side, n in zip(_CHUNK, shape, strict=True))
+    objects = zarr.create_array(folder / f"{class_id}.zarr", shape=shape, dtype=np.uint32, chunks=chunks, fill_value=0)
+    count = yield from find_objects(
+        probabilities, objects, class_id=class_id, volume=volume, depth=depth, **settings.model_dump()
+    )
+    return objects, count
+
+
+def _check(probabilities: Array, out: Array, class_id: int) -> None:
+    if tuple(out.shape) != tuple(probabilities.shape[1:]):
+        raise DataError(
+            f"The object array has shape {tuple(out.shape)} and the prediction {tuple(probabilities.shape[1:])}: "
+            "make them equal."
+        )
+    if not 1 <= class_id <= probabilities.shape[0]:
+        raise DataError(f"There is no class {class_id} in the prediction: choose 1 to {probabilities.shape[0]}.")
+
+
+class _Components:
+    """The three passes of `find_objects`, and what they hand on: sizes and touching pairs of block components."""
+
+    def __init__(
+        self,
+        probabilities: Array,
+        out: WritableArray,
+        settings: ObjectSettings,
+        class_id: int,
+        volume: str,
+        depth: bool,
+    ) -> None:
+        self.probabilities, self.out = probabilities, out
+        self.settings, self.class_id, self.volume, self.depth = settings, class_id, volume, depth
+        self.boxes = blocks(Box.whole(out.shape), block_shape(out))
+        self.sizes = [np.zeros(1, np.int64)]
+        self.count = 0
+        self.pairs: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
+
+    def run(self) -> Generator[TileDone, None, int]:
+        yield from self._each(self._label, 0)
+        yield from self._each(self._touching, 1)
+        ids = self._final_ids()
+        yield from self._each(lambda box: self._renumber(box, ids), 2)
+        return int(ids.max())
+
+    def _each(self, work: Callable[[Box], None], number: int) -> Iterator[TileDone]:
+        blocks_in_all = len(self.boxes)
+        for done, box in enumerate(self.boxes, start=1 + number * blocks_in_all):
+            work(box)
+            yield TileDone(volume=self.volume, box=box.bounds, done=done, total=3 * blocks_in_all)
+
+    def _label(self, box: Box) -> None:
+        """Components of one block, numbered on from those of the blocks before."""
+        block = np.asarray(self.probabilities[(slice(None), *box.slices)])
+        mask = class_ids(block, self.settings.threshold) == self.class_id
+        structure = ndimage.generate_binary_structure(3, self.settings.connectivity)
+        structure[[0, 2]] &= self.depth
+        labels = np.empty(box.shape, np.uint32)
+        found = ndimage.label(mask, structure, output=labels)
+        if self.count + found > MOST_OBJECTS:
+            raise DataError(f"There are more than {MOST_OBJECTS} objects: choose a higher threshold.")
+        self.sizes.append(np.bincount(labels.ravel(), minlength=found + 1)[1:])
+        labels[mask] += np.uint32(self.count)
+        self.out[box.slices] = labels
+        self.count += found
+
+    def _touching(self, box: Box) -> None:
+        """Pairs of components that touch over the block's lower faces.
+
+        Two layers are read, one on each side, a voxel wider than the face for neighbours over its edges and corners.
+        """
+        for axis in range(3) if self.depth else (1, 2):
+            if box.start[axis]:
+                layers = np.moveaxis(np.asarray(self.out[_face(box, axis).clip(self.out.shape).slices]), axis, 0)
+                # the rows of a face across y or x are sections
+                self.pairs.append(_neighbours(layers[0], layers[1], self.settings.connectivity, int(self.depth)))
+
+    def _final_ids(self) -> NDArray[np.uint32]:
+        """The id of each block component: by the whole object, consecutive in order of first block, 0 if too small."""
+        pairs = np.concatenate(self.pairs)
+        links = np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])
+        graph = coo_array(links, shape=(self.count + 1, self.count + 1))
+        whole = connected_components(graph, directed=False)[1]
+        sizes = np.bincount(whole, np.concatenate(self.sizes))
+        kept = sizes >= max(self.settings.minimum_size, 1)  # background is an object of size 0
+        ids = np.zeros(len(sizes), np.uint32)
+        members, first = np.unique(whole, return_index=True)
+        in_order = members[np.argsort(first)]
+        in_order = in_order[kept[in_order]]
+        ids[in_order] = np.arange(1, len(in_order) + 1)
+        return ids[whole]
+
+    def _renumber(self, box: Box, ids: NDArray[np.uint32]) -> None:
+        self.out[box.slices] = ids[np.asarray(self.out[box.slices])]
+
+
+def _face(box: Box, axis: int) -> Box:
+    """The layers on both sides of the lower face across ``axis``, one voxel wider along the other axes."""
+    start, stop = [a - 1 for a in box.start], [b + 1 for b in box.stop]
+    stop[axis] = box.start[axis] + 1
+    z0, y0, x0 = start
+    z1, y1, x1 = stop
+    return Box((z0, y0, x0), (z1, y1, x1))
+
+
+def _neighbours(low: NDArray[Any], high: NDArray[Any], connectivity: int, rows: int) -> NDArray[np.int64]:
+    """Pairs of ids in two layers that lie on each other and are neighbours in the sense of ``connectivity``.
+
+    Those in other rows count up to ``rows`` away, 0 or 1.
+    """
+    pairs = []
+    for dy, dx in itertools.product(range(-rows, rows + 1), (-1, 0, 1)):
+        if 1 + abs(dy) + abs(dx) <= connectivity:
+            below, above = low[_shifted(dy), _shifted(dx)], high[_shifted(-dy), _shifted(-dx)]
+            both = (below > 0) & (above > 0)
+            pairs.append(np.unique(below[both].astype(np.uint64) << np.uint64(32) | above[both]))
+    keys = np.unique(np.concatenate(pairs))
+    return np.stack([keys >> np.uint64(32), keys & np.uint64(2**32 - 1)], axis=1).astype(np.int64)
+
+
+def _shifted(by: int) -> slice:
+    return slice(max(by, 0), min(by, 0) or None)

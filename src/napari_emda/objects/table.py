@@ -1,0 +1,171 @@
+"""A table of objects: size, surface, solidity and place in physical units, in memory bounded by the largest object."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_emda.data.blocks import block_shape, blocks
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Array
+from napari_emda.errors import DataError
+from napari_emda.events import TileDone
+from napari_emda.objects.shape import solidity, surface
+
+Table = dict[str, NDArray[np.generic]]
+"""Columns by name, a row per object; units are in the names."""
+
+_BLOCK_VOXELS = 2**20  # every foreground voxel of a block is listed with its position: some 100 bytes each
+
+
+def object_table(
+    objects: Array,
+    spacing: tuple[float, float, float],
+    unit: str,
+    probability: Array | None = None,
+    *,
+    depth: bool = True,
+) -> Table:
+    """Measure every object; `measure_objects` does the same with progress.
+
+    Args:
+        objects: (Z, Y, X) integer ids, 0 being background; read lazily.
+        spacing: voxel size along z, y, x.
+        unit: of ``spacing``; becomes part of the column names, ``volume (nm^3)``.
+        probability: (Z, Y, X) stored probabilities (uint8) of the objects' class, for their mean.
+        depth: whether the first axis is depth; then spacing counts along z, too.
+
+    Returns:
+        A row per object in order of id: ``id``; ``voxels``; ``volume`` (unit^3); ``surface`` (unit^2, see
+        `napari_emda.objects.shape.surface`); ``solidity`` (see `napari_emda.objects.shape.solidity`);
+        ``centroid z``, ``y`` and ``x`` (unit, from the centre of the volume's first voxel); the half-open
+        bounding box ``z start (voxel)`` to ``x stop (voxel)``; and ``mean probability`` if ``probability`` is
+        given. Without depth each object lies in one section, and there is ``area`` (unit^2) in place of
+        ``volume`` and ``surface``, and no ``centroid z``.
+
+    Raises:
+        DataError: ``probability`` has another shape.
+    """
+    events = measure_objects(objects, spacing, unit, probability, depth=depth)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            table: Table = end.value
+            return table
+
+
+def measure_objects(
+    objects: Array,
+    spacing: tuple[float, float, float],
+    unit: str,
+    probability: Array | None = None,
+    volume: str = "",
+    *,
+    depth: bool = True,
+) -> Generator[TileDone, None, Table]:
+    """As `object_table`, yielding an event per block and then per object.
+
+    The objects are counted after the blocks, so that ``total`` grows once; ``done / total`` never falls.
+    """
+    if probability is not None and tuple(probability.shape) != tuple(objects.shape):
+        raise DataError(
+            f"The probabilities have shape {tuple(probability.shape)} and the objects {tuple(objects.shape)}: "
+            "give those of the same volume."
+        )
+    extents = yield from _find_extents(objects, probability, volume)
+    shapes = yield from _shapes(objects, extents, spacing, volume)
+    return _columns(extents, _sizes(extents, shapes, spacing, _ascii(unit), depth), probability is not None)
+
+
+@dataclass(frozen=True)
+class _Extents:
+    """A row per object: id, sums over its voxels of (1, z, y, x, probability), and the corners of its box."""
+
+    ids: NDArray[np.int64]
+    sums: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+
+    @classmethod
+    def of_block(cls, objects: NDArray[np.generic], probability: NDArray[np.uint8] | None, box: Box) -> _Extents:
+        inside = np.nonzero(objects)
+        positions = np.stack(inside, axis=1) + box.start
+        ones = np.ones(len(positions), np.int64)
+        stored = 0 * ones if probability is None else probability[inside].astype(np.int64)
+        sums = np.concatenate([ones[:, None], positions, stored[:, None]], axis=1)
+        return cls(objects[inside].astype(np.int64), sums, positions, positions + 1).merged()
+
+    @classmethod
+    def joined(cls, parts: list[_Extents]) -> _Extents:
+        columns = ([getattr(part, name) for part in parts] for name in ("ids", "sums", "low", "high"))
+        return cls(*(np.concatenate(column) for column in columns)).merged()
+
+    def merged(self) -> _Extents:
+        """One row per id."""
+        if not len(self.ids):
+            return self
+        order = np.argsort(self.ids, kind="stable")
+        ids, first = np.unique(self.ids[order], return_index=True)
+        sums = np.add.reduceat(self.sums[order], first)
+        low = np.minimum.reduceat(self.low[order], first)
+        return _Extents(ids, sums, low, np.maximum.reduceat(self.high[order], first))
+
+    def box(self, row: int) -> Box:
+        z0, y0, x0 = self.low[row].tolist()
+        z1, y1, x1 = self.high[row].tolist()
+        return Box((z0, y0, x0), (z1, y1, x1))
+
+
+def _find_extents(objects: Array, probability: Array | None, volume: str) -> Generator[TileDone, None, _Extents]:
+    parts = [_Extents.of_block(np.empty((0, 0, 0), np.int64), None, Box.whole((0, 0, 0)))]
+    boxes = blocks(Box.whole(objects.shape), block_shape(objects, _BLOCK_VOXELS))
+    for done, box in enumerate(boxes, start=1):
+        stored = None if probability is None else np.asarray(probability[box.slices])
+        parts.append(_Extents.of_block(np.asarray(objects[box.slices]), stored, box))
+        yield TileDone(volume=volume, box=box.bounds, done=done, total=2 * len(boxes))
+    return _Extents.joined(parts)
+
+
+def _shapes(
+    objects: Array, extents: _Extents, spacing: tuple[float, float, float], volume: str
+) -> Generator[TileDone, None, NDArray[np.float64]]:
+    """Surface and solidity of each object, from its own box alone."""
+    count = len(extents.ids)
+    shapes = np.empty((count, 2))
+    for row in range(count):
+        box = extents.box(row)
+        mask = np.asarray(objects[box.slices]) == extents.ids[row]
+        shapes[row] = surface(mask, spacing), solidity(mask)
+        yield TileDone(volume=volume, box=box.bounds, done=count + row + 1, total=2 * count)
+    return shapes
+
+
+def _sizes(
+    extents: _Extents, shapes: NDArray[np.float64], spacing: tuple[float, float, float], unit: str, depth: bool
+) -> Table:
+    voxels = extents.sums[:, 0]
+    if depth:
+        sizes: Table = {f"volume ({unit}^3)": voxels * float(np.prod(spacing)), f"surface ({unit}^2)": shapes[:, 0]}
+    else:
+        sizes = {f"area ({unit}^2)": voxels * float(np.prod(spacing[1:]))}
+    sizes["solidity"] = shapes[:, 1]
+    for axis, name in list(enumerate("zyx"))[0 if depth else 1 :]:
+        sizes[f"centroid {name} ({unit})"] = extents.sums[:, 1 + axis] / voxels * spacing[axis]
+    return sizes
+
+
+def _columns(extents: _Extents, sizes: Table, probable: bool) -> Table:
+    voxels = extents.sums[:, 0]
+    table: Table = {"id": extents.ids, "voxels": voxels, **sizes}
+    for axis, name in enumerate("zyx"):
+        table[f"{name} start (voxel)"], table[f"{name} stop (voxel)"] = extents.low[:, axis], extents.high[:, axis]
+    return {**table, "mean probability": extents.sums[:, 4] / voxels / 255} if probable else table
+
+
+def _ascii(unit: str) -> str:
+    """Spreadsheets take a CSV file for their own code page and garble the micro sign."""
+    return unit.replace("\u00b5", "u").replace("\u03bc", "u")

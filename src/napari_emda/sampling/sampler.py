@@ -1,0 +1,216 @@
+"""Patches for training: a pure function of seed, rank and step, at one common pixel size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_emda.data.box import Box
+from napari_emda.data.intensity import Statistics, measure
+from napari_emda.data.volume import IGNORE, Domain, Resampled, Volume, common_pixel_size
+from napari_emda.errors import DataError
+
+MEMORY = 2 * 2**30
+"""Volumes up to this many bytes (at the common pixel size) are held in memory while training."""
+_POSITIONS = 200_000
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A batch of one domain.
+
+    Attributes:
+        image: what the network sees, B x 1 x H x W float32, standardised.
+        labels: class ids or IGNORE, B x H x W int64.
+        clean: the image without its changes of contrast, blur and noise (the target of a reconstruction).
+    """
+
+    image: Tensor
+    labels: Tensor
+    clean: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Patches:
+        """The same batch with every tensor changed alike."""
+        return Patches(change(self.image), change(self.labels), change(self.clean))
+
+
+Batch = dict[Domain, Patches]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One volume of a domain: where patches may lie and where its labels are.
+
+    Attributes:
+        view: the volume at the common pixel size.
+        statistics: of its grey values.
+        box: patches lie inside, in the view's pixels.
+        positions: labelled pixels by class, at most 200 000 in all.
+        counts: labelled pixels by class.
+    """
+
+    view: Resampled
+    statistics: Statistics
+    box: Box
+    positions: dict[int, NDArray[np.int32]]
+    counts: dict[int, int]
+
+
+class PatchSampler:
+    """Balanced patches of both domains.
+
+    Half of a batch from a labelled volume is centred on labelled pixels, every class as often as the others (of the
+    source: the foreground classes); the rest lies anywhere. A target without annotations is drawn uniformly, so labels
+    that nobody gave to training cannot change it.
+
+    Args:
+        volumes: one or more, of one or both domains.
+        patch: side in pixels.
+        batch: patches a domain and step.
+        source_batches: how many times as many the source gives.
+        pixel_size: common in-plane pixel size in the volumes' unit; 0 takes the coarsest.
+        boxes: part of the volumes of a domain to draw from, in voxels; all where absent.
+        seed: the batch is a function of it, the rank and the step.
+        rank: of this process among several that train together.
+        memory: bytes that image and labels may take in memory.
+
+    Raises:
+        DataError: a volume is smaller than a patch, or has no labels where labels are needed.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        patch: int,
+        batch: int,
+        *,
+        source_batches: int = 1,
+        pixel_size: float = 0,
+        boxes: dict[Domain, str] | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        memory: int = MEMORY,
+    ) -> None:
+        self.patch, self.seed, self.rank = patch, seed, rank
+        self.sizes: dict[Domain, int] = {"source": batch * source_batches, "target": batch}
+        self.pixel_size = pixel_size or common_pixel_size(list(volumes))
+        self._places: dict[Domain, list[Place]] = {}
+        for volume in volumes:
+            box = Box.parse((boxes or {}).get(volume.domain, ""), volume.shape)
+            place = self._place(volume, box, memory // len(volumes))
+            self._places.setdefault(volume.domain, []).append(place)
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """The domains that are there."""
+        return tuple(self._places)
+
+    @property
+    def statistics(self) -> dict[str, Statistics]:
+        """Grey-value statistics by volume name."""
+        return {place.view.volume.name: place.statistics for places in self._places.values() for place in places}
+
+    def places(self, domain: Domain) -> tuple[Place, ...]:
+        """Where a domain's patches come from; none when it is not there."""
+        return tuple(self._places.get(domain, ()))
+
+    def quantiles(self, domain: Domain) -> NDArray[np.float64]:
+        """Mean of the standardised quantiles over the volumes of a domain, 513 values."""
+        return np.mean([place.statistics.quantiles for place in self._places[domain]], axis=0)
+
+    def padding(self, domain: Domain) -> tuple[float, ...]:
+        """The standardised grey values that stand for padding in the volumes of a domain."""
+        measured = [place.statistics for place in self.places(domain)]
+        return tuple(float(s.standardise(np.zeros(1, np.float32))[0]) for s in measured if s.padded)
+
+    def prior(self, domain: Domain, classes: int) -> tuple[float, ...]:
+        """Share of each class among the labelled pixels of a domain; empty when there are none."""
+        counts = np.zeros(classes)
+        for place in self._places.get(domain, []):
+            for key, count in place.counts.items():
+                counts[key] += count
+        return tuple((counts / counts.sum()).tolist()) if counts.sum() else ()
+
+    def labelled(self, domain: Domain) -> bool:
+        """Whether any pixel of a domain has a label."""
+        return any(place.positions for place in self._places.get(domain, []))
+
+    def foreground(self, domain: Domain) -> bool:
+        """Whether any labelled pixel of a domain is not background."""
+        return any(key > 0 for place in self._places.get(domain, []) for key in place.positions)
+
+    def _place(self, volume: Volume, native: Box, memory: int) -> Place:
+        view = volume.at(self.pixel_size)
+        box = view.box_of(native)
+        if min(box.shape[1:]) < self.patch:
+            fits = min(box.shape[1:]) // 32 * 32
+            remedy = f"Choose patch size {fits} or less" if fits >= 32 else "Choose a smaller pixel size"
+            raise DataError(
+                f"The {volume.domain} '{volume.name}' is {box.shape[1]} x {box.shape[2]} pixels of "
+                f"{self.pixel_size:g} {volume.unit}, smaller than one {self.patch}-pixel patch. {remedy}."
+            )
+        view = view.in_memory(memory)
+        return Place(view, measure(view, box, self.seed), box, *_label_positions(view, box, self.seed))
+
+    def batch(self, step: int) -> Batch:
+        """The patches of a step, on the CPU."""
+        return {domain: self._patches(domain, step) for domain in self._places}
+
+    def anywhere(self, domain: Domain, index: int) -> Patches:
+        """A batch of one domain that pays no heed to labels; the ``index``-th of its own series."""
+        return self._patches(domain, index, balanced=False)
+
+    def _patches(self, domain: Domain, step: int, *, balanced: bool = True) -> Patches:
+        rng = np.random.default_rng([self.seed, self.rank, step, domain == "target", balanced])
+        places = self._places[domain]
+        weights = np.array([place.box.size for place in places], dtype=float)
+        size = self.sizes[domain]
+        images = np.empty((size, 1, self.patch, self.patch), np.float32)
+        labels = np.empty((size, self.patch, self.patch), np.int64)
+        for i in range(size):
+            place = places[rng.choice(len(places), p=weights / weights.sum())]
+            box = self._box(place, rng, labelled=balanced and i < (size + 1) // 2)
+            images[i] = place.statistics.read(place.view, box)
+            labels[i] = place.view.read_labels(box)[0]
+        image = torch.from_numpy(images)
+        return Patches(image, torch.from_numpy(labels), image)
+
+    def _box(self, place: Place, rng: np.random.Generator, *, labelled: bool) -> Box:
+        low, high = np.array(place.box.start), np.array(place.box.stop)
+        keys = sorted(place.positions)
+        if place.view.volume.domain == "source":
+            keys = [key for key in keys if key > 0]
+        if labelled and keys:
+            positions = place.positions[int(rng.choice(keys))]
+            z, *centre = positions[rng.integers(len(positions))]
+            jitter = rng.integers(-self.patch // 4, self.patch // 4 + 1, 2)
+            corner = np.clip(np.array(centre) + jitter - self.patch // 2, low[1:], high[1:] - self.patch)
+        else:
+            z = rng.integers(low[0], high[0])
+            corner = rng.integers(low[1:], high[1:] - self.patch + 1)
+        y, x = (int(v) for v in corner)
+        return Box((int(z), y, x), (int(z) + 1, y + self.patch, x + self.patch))
+
+
+def _label_positions(view: Resampled, box: Box, seed: int) -> tuple[dict[int, NDArray[np.int32]], dict[int, int]]:
+    """Labelled pixels by class: positions (z, y, x), at most 200 000 spread evenly, and how many there are."""
+    pieces = [view.box_of(native).clip_to(box) for native in view.volume.label_boxes]
+    pieces = [piece for piece in pieces if piece.size]
+    rng = np.random.default_rng(seed)
+    found: dict[int, list[NDArray[np.int32]]] = {}
+    counts: dict[int, int] = {}
+    for piece in pieces:
+        labels = view.read_labels(piece)
+        for key in np.unique(labels[labels != IGNORE]):
+            positions = np.argwhere(labels == key).astype(np.int32) + np.array(piece.start, np.int32)
+            counts[int(key)] = counts.get(int(key), 0) + len(positions)
+            most = max(1, _POSITIONS // len(pieces))
+            if len(positions) > most:
+                positions = positions[rng.choice(len(positions), most, replace=False)]
+            found.setdefault(int(key), []).append(positions)
+    return {key: np.concatenate(rows) for key, rows in found.items()}, counts

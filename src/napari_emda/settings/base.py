@@ -1,0 +1,84 @@
+"""One frozen model per step is form, command line, JSON and documentation at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from napari_emda.errors import SettingsError
+from napari_emda.registry import did_you_mean
+
+
+class Settings(BaseModel):
+    """Base of all settings: flat, frozen, unknown keys forbidden, every number bounded.
+
+    A field's description is its tooltip and its line in the documentation; ``json_schema_extra={"advanced": True}``
+    puts it under *Advanced* in the form, ``"step"`` is the step of its spin box, ``"unit"`` is shown beside its name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text(cls, values: Any) -> Any:
+        """``--set precision=32`` means the text '32'."""
+        if not isinstance(values, dict):
+            return values
+        text = {key for key, field in cls.model_fields.items() if _is_text(field.annotation)}
+        return {key: str(v) if key in text and type(v) in (int, float) else v for key, v in values.items()}
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Validate; a mistake becomes one SettingsError sentence with the limit and the remedy."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise SettingsError(_sentence(error, cls)) from None
+
+
+def _is_text(annotation: Any) -> bool:
+    return annotation is str or (get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str))
+
+
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or model.__name__
+    if first["type"] == "extra_forbidden":
+        return f"There is no setting '{key}'. {did_you_mean(key, model.model_fields)}"
+    if first["type"] == "missing":
+        return f"The setting '{key}' is missing: give {key}=VALUE."
+    limit = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"Setting {key} = {first['input']!r} is not allowed: it should be {limit}."
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """``["steps=20", "method_name=x"]`` as a dict; values are JSON where they parse as JSON, else text."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise SettingsError(f"'{assignment}' is not KEY=VALUE: write for example --set steps=500.")
+        try:
+            values[key.strip()] = json.loads(text)
+        except json.JSONDecodeError:
+            values[key.strip()] = text
+    return values
+
+
+def distribute(values: Mapping[str, Any], *models: type[Settings]) -> list[dict[str, Any]]:
+    """Sort flat settings to the models that declare them, one dict per model; the unknown is a SettingsError."""
+    known = {key for model in models for key in model.model_fields}
+    for key in values:
+        if key not in known:
+            raise SettingsError(f"There is no setting '{key}'. {did_you_mean(key, known)}")
+    return [{key: value for key, value in values.items() if key in model.model_fields} for model in models]
+
+
+_ADVANCED: dict[str, Any] = {"advanced": True}
+
+
+def _advanced(step: float, unit: str = "") -> dict[str, Any]:
+    return {"advanced": True, "step": step, **({"unit": unit} if unit else {})}

@@ -1,0 +1,30 @@
+"""From probabilities to objects: connected components, found block by block."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from napari_emda.settings.base import Settings
+
+
+class ObjectSettings(Settings):
+    """What counts as an object."""
+
+    threshold: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Probability from which a voxel is foreground; with "
+        "several classes the most probable one wins instead.",
+        json_schema_extra={"step": 0.05},
+    )
+    minimum_size: int = Field(
+        0, ge=0, le=2**31 - 1, description="Objects of fewer voxels are dropped.", json_schema_extra={"step": 100}
+    )
+    connectivity: Literal[1, 2, 3] = Field(
+        1,
+        description="Voxels belong together when they share a face (1), an edge (2) or a corner (3).",
+        json_schema_extra={"advanced": True},
+    )

@@ -1,0 +1,43 @@
+"""One frozen model per step is form, command line, JSON and documentation at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from napari_emda.settings.base import _ADVANCED, Settings, _advanced
+
+
+class PredictSettings(Settings):
+    """How a volume is segmented in blocks."""
+
+    uncertainty: bool = Field(True, description="Also write the entropy of the prediction.")
+    flips: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Average over four flipped copies: four times slower, a little better; 'auto' does so for methods "
+        "that ask for it.",
+    )
+    neighbours: bool = Field(
+        True,
+        description="Where the method asks for it, average each section with those before and after it.",
+        json_schema_extra=_ADVANCED,
+    )
+    block: int = Field(
+        0,
+        ge=0,
+        le=8192,
+        description="Side of a block in working pixels; 0 takes the largest that fits the memory budget.",
+        json_schema_extra=_advanced(64, "pixels"),
+    )
+    memory: float = Field(
+        1.0,
+        ge=0.05,
+        le=64,
+        description="Memory for one block's feature maps, in GiB.",
+        json_schema_extra=_advanced(0.25, "GiB"),
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to compute.", json_schema_extra=_ADVANCED
+    )
+    precision: Literal["auto", "32", "bf16"] = Field("auto", description="Number format.", json_schema_extra=_ADVANCED)

@@ -1,0 +1,58 @@
+"""One frozen model per step is form, command line, JSON and documentation at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from napari_emda.settings.base import _ADVANCED, Settings, _advanced
+
+
+class QuerySettings(Settings):
+    """Which patches to suggest for annotation."""
+
+    strategy: str = Field("entropy", description="How candidate patches are ranked.")
+    count: int = Field(5, ge=1, le=1000, description="How many patches to suggest.", json_schema_extra={"step": 1})
+    patch: int = Field(
+        128,
+        ge=16,
+        le=2048,
+        description="Side of a suggested patch, in pixels of the target.",
+        json_schema_extra={"step": 16, "unit": "pixels"},
+    )
+    box: str = Field(
+        "",
+        description="Part of the target to choose from, z0:z1,y0:y1,x0:x1 in voxels; empty is all.",
+        json_schema_extra=_ADVANCED,
+    )
+    section_distance: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Sections to keep between suggestions at the same place.",
+        json_schema_extra=_advanced(1),
+    )
+    random_share: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Share of the patches drawn by lot instead, to measure the model without favour.",
+        json_schema_extra=_advanced(0.1),
+    )
+    positions: int = Field(
+        120_000,
+        ge=100,
+        le=10_000_000,
+        description="Most patch positions to weigh up; of a larger volume, evenly spaced sections are looked at.",
+        json_schema_extra=_advanced(10_000),
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of random choices.", json_schema_extra=_advanced(1))
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to compute.", json_schema_extra=_ADVANCED
+    )
+
+    @property
+    def by_lot(self) -> int:
+        """How many of the patches are drawn by lot: at least one where a share is asked for."""
+        return max(round(self.random_share * self.count), int(self.random_share > 0))

@@ -1,0 +1,180 @@
+"""One frozen model per step is form, command line, JSON and documentation at once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from napari_emda.errors import SettingsError
+from napari_emda.registry import did_you_mean
+from napari_emda.settings.base import _ADVANCED, Settings, _advanced
+
+Profile = Literal["test", "fast", "standard"]
+
+
+LOSSES = ("supervised", "total")
+"""By what of the losses a model may be kept."""
+
+
+class TrainSettings(Settings):
+    """How a network is trained, whichever the method."""
+
+    steps: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="How long: optimiser steps, one batch per domain each.",
+        json_schema_extra={"step": 100},
+    )
+    profile: Profile = Field(
+        "fast",
+        description="Speed or quality: 'fast' suits a laptop, 'standard' a GPU, "
+        "'test' is for trying out. Sets network and patch size.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Runs with the same seed draw the same patches.",
+        json_schema_extra=_advanced(1),
+    )
+    patch: int = Field(
+        128,
+        ge=32,
+        le=1024,
+        multiple_of=32,
+        description="Side of a training patch, in pixels of the common pixel size.",
+        json_schema_extra=_advanced(32, "pixels"),
+    )
+    batch: int = Field(8, ge=1, le=256, description="Patches per domain in a step.", json_schema_extra=_advanced(1))
+    base: int = Field(
+        16,
+        ge=8,
+        le=64,
+        multiple_of=8,
+        description="Feature maps of the network's first level.",
+        json_schema_extra=_advanced(8),
+    )
+    levels: int = Field(
+        3, ge=3, le=5, description="How often the network halves the resolution.", json_schema_extra=_advanced(1)
+    )
+    dropout: float = Field(
+        0.25,
+        ge=0,
+        le=0.9,
+        description="Share of feature maps dropped at the two deepest levels.",
+        json_schema_extra=_advanced(0.05),
+    )
+    attention: bool = Field(False, description="Attention gates on the skip connections.", json_schema_extra=_ADVANCED)
+    learning_rate: float = Field(
+        1e-3,
+        ge=1e-6,
+        le=0.1,
+        description="AdamW's learning rate, decayed to a hundredth along a cosine.",
+        json_schema_extra=_advanced(1e-4),
+    )
+    weight_decay: float = Field(
+        1e-4, ge=0, le=0.1, description="AdamW's weight decay.", json_schema_extra=_advanced(1e-4)
+    )
+    augmentation: Literal["none", "weak", "strong"] = Field(
+        "strong",
+        description="'weak': flips and quarter turns; 'strong': also scale, rotation, contrast, gamma, blur and noise.",
+        json_schema_extra=_ADVANCED,
+    )
+    pixel_size: float = Field(
+        0,
+        ge=0,
+        le=1e6,
+        description="In-plane pixel size at which the network works, in the "
+        "volumes' unit (nm); 0 takes the coarsest of the volumes.",
+        json_schema_extra=_advanced(1, "nm"),
+    )
+    source_box: str = Field(
+        "",
+        description="Part of the source to train on, z0:z1,y0:y1,x0:x1 in voxels; empty is all.",
+        json_schema_extra=_ADVANCED,
+    )
+    target_box: str = Field(
+        "",
+        description="Part of the target to adapt to, z0:z1,y0:y1,x0:x1 in voxels; empty is all.",
+        json_schema_extra=_ADVANCED,
+    )
+    target_statistics: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Measure the network's normalisation statistics on the target at every checkpoint (AdaBN); "
+        "'auto' does so for methods that use the target.",
+        json_schema_extra=_ADVANCED,
+    )
+    validations: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="How often a training looks at the target, without labels, to find the model to keep; fewer in "
+        "short trainings, so that it takes a tenth of the time at most; 0 is never.",
+        json_schema_extra=_advanced(5),
+    )
+    keep: Literal["last", "best", "average", "supervised", "total"] = Field(
+        "average",
+        description="The model to use afterwards: that of the last step or, of the last third of the steps, the one "
+        "whose answer in the target looks best or the average of the best three. Where a method also learns from what "
+        "nobody labelled, 'supervised' takes the one of the second half with the least loss on labels, 'total' with "
+        "the least sum.",
+        json_schema_extra=_ADVANCED,
+    )
+    checkpoints_kept: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="How many of the best models stay in the run's folder, to be used with --checkpoint.",
+        json_schema_extra=_advanced(1),
+    )
+    stop_when_flat: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Stop when so many looks at the target in the second half of the training found nothing better; "
+        "0 is never. The learning rate has not come down then: keep the average.",
+        json_schema_extra=_advanced(1),
+    )
+    save_every: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        description="Steps between checkpoints; a crash loses no more.",
+        json_schema_extra=_advanced(50),
+    )
+    report_every: int = Field(
+        10, ge=1, le=1000, description="Steps between points of the loss curve.", json_schema_extra=_advanced(5)
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="Where to compute; 'auto' takes a GPU when there is one.", json_schema_extra=_ADVANCED
+    )
+    precision: Literal["auto", "32", "bf16"] = Field(
+        "auto",
+        description="Number format; 'auto' takes bfloat16 where the processor has it.",
+        json_schema_extra=_ADVANCED,
+    )
+
+    @classmethod
+    def for_profile(cls, profile: str, **values: Any) -> TrainSettings:
+        """The profile's settings with ``values`` on top; SettingsError as `parse`."""
+        if profile not in PROFILES:
+            raise SettingsError(f"There is no profile '{profile}'. {did_you_mean(profile, PROFILES)}")
+        return cls.parse({**PROFILES[profile], **values, "profile": profile})
+
+
+# Strong augmentation pays in long trainings; within a thousand steps it cost 0.03 to 0.08 IoU on the phantom and on
+# VNC -> Lucchi (docs/benchmarks.md), and larger learning rates paid.
+PROFILES: dict[str, dict[str, Any]] = {
+    "test": {"steps": 250, "patch": 64, "base": 8, "levels": 3, "save_every": 50, "augmentation": "weak"},
+    "fast": {
+        "steps": 1000,
+        "patch": 128,
+        "base": 16,
+        "levels": 3,
+        "augmentation": "weak",
+        "learning_rate": 3e-3,
+    },
+    "standard": {"steps": 10_000, "patch": 256, "base": 32, "levels": 4, "save_every": 500},
+}

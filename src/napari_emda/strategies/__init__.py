@@ -1,1 +1,0 @@
-"""Query strategies, one file each; each registers itself with `napari_emda.query.strategies`."""

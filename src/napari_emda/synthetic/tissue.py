@@ -1,0 +1,246 @@
+"""The phantom's tissue, laid out in nanometres: structures go on from section to section at any voxel size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from napari_emda.synthetic.microscope import Look
+
+CELL_DIAMETER = 480.0
+MEMBRANE_WIDTH = 11.0
+CRISTA_PERIOD = 42.0
+
+Floats = NDArray[np.float32]
+Boxes = tuple[slice, slice, slice]
+
+
+class Tissue:
+    """Cells with what is in them, drawn into ``brightness`` and ``labels`` one after the other.
+
+    Args:
+        rng: what everything is drawn by.
+        shape: sections, rows, columns.
+        spacing: voxel size along z, y, x in nm.
+        look: how bright each structure is.
+
+    Attributes:
+        brightness: (z, y, x) float32, 0 is black and 1 white.
+        labels: (z, y, x) uint8, 1 in mitochondria.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, shape: tuple[int, int, int], spacing: tuple[float, float, float], look: Look
+    ) -> None:
+        self.rng, self.shape, self.look = rng, shape, look
+        self.spacing = np.array(spacing)
+        self.extent = self.spacing * shape
+        # Cells are found on every other pixel: their borders are straight enough in between.
+        self.coarse_shape = (shape[0], -(-shape[1] // 2), -(-shape[2] // 2))
+        self.cell, coarse_depth = self._cells()
+        self.coarse_depth = coarse_depth
+        self.depth = _resize(coarse_depth, shape)
+        self.labels = np.zeros(shape, np.uint8)
+        self.taken = np.zeros(shape, bool)
+        self.brightness = self._cytoplasm()
+
+    def _cells(self) -> tuple[NDArray[np.int32], Floats]:
+        """Number of the cell at each coarse voxel, and how far inside it that voxel lies (nm)."""
+        margin = 1.5 * CELL_DIAMETER
+        # Cells run along z: they are three times as long as they are wide.
+        stretch = np.array([1 / 3, 1.0, 1.0])
+        size = (self.extent + 2 * margin) * stretch
+        count = max(8, round(math.prod(size) / CELL_DIAMETER**3))
+        seeds = self.rng.uniform(0, 1, (count, 3)) * size - margin * stretch
+        points = self._coarse_grid() + self._warp()
+        points *= stretch
+        distances, nearest = cKDTree(seeds).query(points.reshape(-1, 3), k=2, workers=1)
+        (a, b), (first, second) = nearest.T, distances.T
+        apart = np.maximum(np.linalg.norm(seeds[a] - seeds[b], axis=1), 1e-6)
+        depth = (second**2 - first**2) / (2 * apart)
+        return a.astype(np.int32).reshape(self.coarse_shape), depth.astype(np.float32).reshape(self.coarse_shape)
+
+    def _coarse_grid(self) -> Floats:
+        step = self.extent / self.coarse_shape
+        axes = [(np.arange(n) + 0.5) * d for n, d in zip(self.coarse_shape, step, strict=True)]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
+
+    def _warp(self) -> Floats:
+        """A smooth displacement (nm) that bends the flat faces between cells."""
+        knots = np.maximum(2, np.ceil(self.extent / (0.55 * CELL_DIAMETER)).astype(int) + 1)
+        fields = [_resize(self.rng.normal(0, 55, knots), self.coarse_shape, order=3) for _ in range(3)]
+        return np.stack(fields, axis=-1)
+
+    def _cytoplasm(self) -> Floats:
+        look = self.look
+        of_cell = self.rng.normal(look.cytoplasm, look.cell_spread, int(self.cell.max()) + 1).astype(np.float32)
+        values = _resize(of_cell[self.cell], self.shape)
+        grain = self.rng.standard_normal(self.shape, dtype=np.float32)
+        sigma = (0, *(12 / self.spacing[1:]))
+        grain = ndimage.gaussian_filter(grain, sigma)
+        values += grain * (look.grain / max(float(grain.std()), 1e-6))
+        _stain(values, look.membrane, np.exp(-((self.depth / MEMBRANE_WIDTH) ** 2)))
+        return values
+
+    def add_mitochondria(self, share: float) -> None:
+        """Bent rods inside single cells, until they fill ``share`` of the volume (or no room is left)."""
+        aim, filled = share * self.labels.size, 0
+        for centre in self._places(60.0):
+            if filled >= aim:
+                return
+            filled += self._mitochondrion(centre)
+
+    def _places(self, depth: float) -> Iterator[NDArray[np.float64]]:
+        """Random points (nm) at least ``depth`` inside a cell; at most as many as could ever be needed."""
+        room = np.flatnonzero(self.coarse_depth > depth)
+        if not room.size:
+            return
+        step = self.extent / self.coarse_shape
+        for index in self.rng.choice(room, size=min(room.size, 40 + self.labels.size // 2000), replace=False):
+            yield (np.array(np.unravel_index(index, self.coarse_shape)) + 0.5) * step
+
+    def _mitochondrion(self, centre: NDArray[np.float64]) -> int:
+        """Draw one rod around ``centre``; returns its number of voxels (0 where something else is)."""
+        rng = self.rng
+        radius = rng.uniform(75, 110)
+        axis = _direction(rng)
+        half = rng.uniform(120, 380) * axis
+        bend = np.cross(axis, _direction(rng)) * rng.uniform(0, 140)
+        t = np.linspace(-1, 1, 13)[:, None]
+        spine = centre + t * half + (1 - t**2) * bend - 0.5 * bend
+        radii = radius * (1 + 0.14 * np.sin(2.5 * t[:, 0] + rng.uniform(0, 6)))
+        box = self._box(spine.min(0) - 1.2 * radius, spine.max(0) + 1.2 * radius)
+        if box is None:
+            return 0
+        z, y, x = self._grid(box)
+        # How far inside the rod (nm): smoothly the deepest of the balls along the spine; then inside its own cell too.
+        inside = np.full(np.broadcast_shapes(z.shape, y.shape, x.shape), -np.inf, np.float32)
+        for (a, b, c), r in zip(spine, radii, strict=True):
+            np.maximum(inside, r - np.sqrt((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2), out=inside)
+        np.minimum(inside, self._depth_in_cell_of(centre, box) - 16, out=inside)
+        if self.taken[box][inside > -25].any():
+            return 0
+        mask = inside > 0
+        self._paint_mitochondrion(box, inside, self._cristae(box, centre, axis))
+        self.labels[box][mask] = 1
+        self.taken[box] |= mask
+        return int(mask.sum())
+
+    def _cristae(self, box: Boxes, centre: NDArray[np.float64], axis: NDArray[np.float64]) -> Floats:
+        """Sheets across the rod, wavy and a little tilted in z: 1 in a sheet, 0 between."""
+        z, y, x = self._grid(box)
+        angle = math.atan2(axis[1], axis[2]) + self.rng.normal(0, 0.35)
+        along = (x - centre[2]) * math.cos(angle) + (y - centre[1]) * math.sin(angle) + 0.3 * (z - centre[0])
+        across = (y - centre[1]) * math.cos(angle) - (x - centre[2]) * math.sin(angle)
+        along = along + 9 * np.sin(across / 35 + self.rng.uniform(0, 6)) + 5 * np.sin(z / 60 + across / 17)
+        period = CRISTA_PERIOD * self.rng.uniform(0.85, 1.2)
+        return np.clip(1.6 * np.cos(2 * np.pi * along / period) - 0.1, 0, 1).astype(np.float32)
+
+    def _paint_mitochondrion(self, box: Boxes, inside: Floats, cristae: Floats) -> None:
+        look, values = self.look, self.brightness[box]
+        grain = values - look.cytoplasm
+        covered = _step(inside, 8)
+        values += covered * (look.matrix + 0.4 * grain - values)
+        _stain(values, look.crista, cristae * _step(inside - 22, 8))
+        _stain(values, look.cytoplasm, 0.7 * np.exp(-(((inside - 17) / 5) ** 2)))  # between the two membranes
+        _stain(values, look.membrane, 0.9 * np.exp(-(((inside - 5) / 8) ** 2)))
+
+    def add_round_bodies(self, count_share: float) -> None:
+        """Dark bodies and bright vacuoles, together about half as much volume as mitochondria."""
+        aim, filled = 0.5 * count_share * self.labels.size, 0.0
+        for i, centre in enumerate(self._places(50.0)):
+            if filled >= aim:
+                return
+            filled += self._round_body(centre, self.rng.uniform(50, 110), dark=i % 3 != 0)
+
+    def _round_body(self, centre: NDArray[np.float64], radius: float, dark: bool) -> int:
+        box = self._box(centre - radius - 20, centre + radius + 20)
+        if box is None:
+            return 0
+        z, y, x = self._grid(box)
+        inside = radius - np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+        inside = np.minimum(inside, self._depth_in_cell_of(centre, box) - 16).astype(np.float32)
+        mask = inside > 0
+        if self.taken[box][inside > -25].any():
+            return 0
+        look, values = self.look, self.brightness[box]
+        grain = values - look.cytoplasm
+        fill = self.rng.normal(look.body, 0.05) + 0.8 * grain if dark else look.lumen + 0.5 * grain
+        values += _step(inside, 8) * (fill - values)
+        _stain(values, look.membrane, 0.8 * np.exp(-(((inside - 4) / 8) ** 2)))
+        self.taken[box] |= mask
+        return int(mask.sum())
+
+    def add_vesicles(self) -> None:
+        """Clusters of small vesicles, about one for every four cells."""
+        clusters = max(1, round(math.prod(self.extent) / (12 * CELL_DIAMETER**3) * 4))
+        for _, centre in zip(range(clusters), self._places(40.0), strict=False):
+            for _ in range(int(self.rng.integers(8, 25))):
+                self._vesicle(centre + self.rng.normal(0, 70, 3), self.rng.uniform(17, 24))
+
+    def _vesicle(self, centre: NDArray[np.float64], radius: float) -> None:
+        box = self._box(centre - radius - 12, centre + radius + 12)
+        if box is None:
+            return
+        z, y, x = self._grid(box)
+        inside = radius - np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+        if self.taken[box][inside > -8].any() or (self.depth[box][inside > 0] < 14).any():
+            return
+        values = self.brightness[box]
+        values += _step(inside, 6) * (0.5 * (self.look.lumen - values))
+        _stain(values, self.look.membrane, 0.75 * np.exp(-(((inside - 2) / 7) ** 2)))
+
+    def _box(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> Boxes | None:
+        """The voxels between two corners (nm), or None when none is in the volume."""
+        start = np.clip(np.floor(low / self.spacing).astype(int), 0, self.shape)
+        stop = np.clip(np.ceil(high / self.spacing).astype(int), 0, self.shape)
+        if (stop <= start).any():
+            return None
+        z, y, x = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+        return z, y, x
+
+    def _grid(self, box: Boxes) -> tuple[Floats, Floats, Floats]:
+        """Centres of a box's voxels (nm), to broadcast."""
+        z, y, x = (
+            ((np.arange(s.start, s.stop) + 0.5) * d).astype(np.float32) for s, d in zip(box, self.spacing, strict=True)
+        )
+        return z[:, None, None], y[None, :, None], x[None, None, :]
+
+    def _depth_in_cell_of(self, point: NDArray[np.float64], box: Boxes) -> Floats:
+        """How far inside the cell around ``point`` a box's voxels lie (nm), negative outside it."""
+        at = np.minimum((point / self.extent * self.coarse_shape).astype(int), np.array(self.coarse_shape) - 1)
+        z, y, x = box
+        coarse = (z, slice(y.start // 2, -(-y.stop // 2)), slice(x.start // 2, -(-x.stop // 2)))
+        depth = np.where(
+            self.cell[coarse] == self.cell[tuple(at)], self.coarse_depth[coarse], -self.coarse_depth[coarse]
+        )
+        fine = _resize(depth, (depth.shape[0], 2 * depth.shape[1], 2 * depth.shape[2]))
+        top, left = y.start % 2, x.start % 2
+        return fine[:, top : top + y.stop - y.start, left : left + x.stop - x.start]
+
+
+def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
+    vector = rng.normal(size=3)
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def _resize(values: NDArray[np.floating], shape: tuple[int, ...], order: int = 1) -> Floats:
+    """Interpolate to another shape over the same extent."""
+    factors = [n / m for n, m in zip(shape, values.shape, strict=True)]
+    resized = ndimage.zoom(values.astype(np.float32), factors, order=order, mode="nearest", grid_mode=True)
+    return np.asarray(resized, np.float32)
+
+
+def _step(distance: Floats, width: float) -> Floats:
+    """From 0 to 1 over ``width`` nm around distance 0."""
+    return np.clip(distance / width + 0.5, 0, 1)
+
+
+def _stain(values: Floats, colour: float, amount: NDArray[np.floating]) -> None:
+    """Draw ``values`` towards ``colour``, in place."""
+    values += amount * (colour - values)
