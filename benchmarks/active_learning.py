@@ -36,7 +36,7 @@ from active_learning_report import Curve, tables, write_page
 from adaptation import PROTOCOLS, REAL, binned
 
 from napari_emda.active_learning.strategy import strategies
-from napari_emda.inference.device import settle
+from napari_emda.inference.device import configure_process
 from napari_emda.settings.suggestion import QuerySettings
 
 
@@ -63,13 +63,22 @@ def cells(arguments: argparse.Namespace) -> list[Cell]:
         )
     else:
         names, data = [CEILING, "random", QuerySettings().strategy, "coverage", KNOWN], [*REAL]
-    wanted = [Cell(where, name, seed) for seed in range(arguments.seeds) for where in data for name in names]
-    return [cell for cell in wanted if not arguments.strategies or cell.strategy in arguments.strategies.split(",")]
+    wanted = [
+        Cell(where, name, seed)
+        for seed in range(arguments.seeds)
+        for where in data
+        for name in names
+    ]
+    return [
+        cell
+        for cell in wanted
+        if not arguments.strategies or cell.strategy in arguments.strategies.split(",")
+    ]
 
 
 def run(arguments: argparse.Namespace, cell: Cell) -> None:
     """Measure a cell in this process and keep its result."""
-    settle(None if arguments.full else 1)
+    configure_process(None if arguments.full else 1)
     folder = results(arguments) / cell.slug
     if arguments.protocol == "pool":
         protocol = FULL if arguments.full else SHRUNK
@@ -77,7 +86,9 @@ def run(arguments: argparse.Namespace, cell: Cell) -> None:
         outcome = pool_cell(protocol, truth, cell.strategy, cell.seed, folder)
     else:
         pair = cell.data[0], cell.data[1]
-        outcome = product_cell(arguments.data, arguments.work, pair, cell.strategy, cell.seed, folder)
+        outcome = product_cell(
+            arguments.data, arguments.work, pair, cell.strategy, cell.seed, folder
+        )
     shutil.rmtree(folder)
     beside = folder.with_suffix(".part")
     beside.write_text(json.dumps(outcome))
@@ -86,24 +97,38 @@ def run(arguments: argparse.Namespace, cell: Cell) -> None:
 
 def results(arguments: argparse.Namespace) -> Path:
     """Where the results of a protocol lie."""
-    return Path(arguments.work / (f"{arguments.protocol}-full" if arguments.full else arguments.protocol))
+    return Path(
+        arguments.work / (f"{arguments.protocol}-full" if arguments.full else arguments.protocol)
+    )
 
 
 def measured(arguments: argparse.Namespace, cell: Cell) -> Curve:
     """The cell's curve, from its file or from a process of its own."""
     path = results(arguments) / f"{cell.slug}.json"
     if not path.exists():
-        command = [sys.executable, *sys.argv, "--only", json.dumps([cell.data, cell.strategy, cell.seed])]
-        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, stderr=subprocess.PIPE)
+        command = [
+            sys.executable,
+            *sys.argv,
+            "--only",
+            json.dumps([cell.data, cell.strategy, cell.seed]),
+        ]
+        done = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False, stderr=subprocess.PIPE
+        )
         if done.returncode:
             raise SystemExit(f"{cell.slug}:\n{done.stderr.decode()}")
     curve = Curve(" → ".join(cell.data), cell.strategy, cell.seed, json.loads(path.read_text()))
-    print(f"{cell.slug}: {' '.join(f'{v:.3f}' for v in curve.iou)} ({curve.seconds:.0f} s)", file=sys.stderr)
+    print(
+        f"{cell.slug}: {' '.join(f'{v:.3f}' for v in curve.iou)} ({curve.seconds:.0f} s)",
+        file=sys.stderr,
+    )
     return curve
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("protocol", choices=["pool", "product"])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)

@@ -25,7 +25,7 @@ from napari_emda.inference.device import Compute
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.stored_prediction import Prediction
-from napari_emda.methods.base import Context, Method
+from napari_emda.methods.base import DataSummary, Method
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
@@ -49,8 +49,8 @@ class Protocol:
     rounds: int = 6
     first_steps: int = 300
     steps: int = 100
-    base: int = 16
-    levels: int = 3
+    base_channels: int = 16
+    depth: int = 3
 
     @property
     def guard(self) -> int:
@@ -59,7 +59,9 @@ class Protocol:
 
 
 SHRUNK = Protocol()
-FULL = Protocol(bin=1, patch=128, pool=2000, rounds=24, first_steps=3000, steps=600, base=32, levels=4)
+FULL = Protocol(
+    bin=1, patch=128, pool=2000, rounds=24, first_steps=3000, steps=600, base_channels=32, depth=4
+)
 
 
 class Shuffled(Entropy):
@@ -109,7 +111,9 @@ class Annotator:
     @property
     def volume(self) -> Volume:
         """What learning sees."""
-        return replace(self.truth, labels=None, annotations=self._painted, annotated=tuple(self.boxes))
+        return replace(
+            self.truth, labels=None, annotations=self._painted, annotated=tuple(self.boxes)
+        )
 
 
 class Learner:
@@ -133,20 +137,33 @@ class Learner:
         self.folder.mkdir(parents=True)
         p = self.protocol
         settings = TrainSettings(
-            steps=steps, seed=self.seed, patch=p.patch, base=p.base, levels=p.levels, learning_rate=rate,
-            augmentation="weak", save_every=steps,
-        )  # fmt: skip
+            steps=steps,
+            seed=self.seed,
+            patch=p.patch,
+            base_channels=p.base_channels,
+            depth=p.depth,
+            learning_rate=rate,
+            augmentation="weak",
+            save_every=steps,
+        )
         upper = f":,0:{volume.shape[1] // 2},:"
-        sampler = PatchSampler([volume], p.patch, settings.batch, seed=self.seed, boxes={"source": upper})
+        sampler = PatchSampler(
+            [volume], p.patch, settings.batch, seed=self.seed, boxes={"source": upper}
+        )
         header = Header(
             method="source_only",
             settings=settings,
             classes=CLASSES,
-            network={"classes": 2, "base": p.base, "levels": p.levels, "dropout": settings.dropout},
+            network={
+                "classes": 2,
+                "base_channels": p.base_channels,
+                "depth": p.depth,
+                "dropout": settings.dropout,
+            },
             pixel_size=sampler.pixel_size,
             statistics=sampler.statistics,
         )
-        method = header.build(Context())
+        method = header.build(DataSummary())
         if self.method is not None:
             method.load_state_dict(self.method.state_dict())
         training = Training(method, sampler, header, self.folder, self.compute)
@@ -165,31 +182,52 @@ class Learner:
         return float(score_volume(probabilities, self.truth.class_ids, CLASSES, lower)["iou"])
 
 
-def random_patches(protocol: Protocol, shape: tuple[int, int, int], count: int, seed: int) -> Candidates:
+def random_patches(
+    protocol: Protocol, shape: tuple[int, int, int], count: int, seed: int
+) -> Candidates:
     """Patches anywhere in the upper half, by lot; they may overlap, as in the paper."""
     rng = np.random.default_rng(seed)
     high = np.array([shape[0], shape[1] // 2 - protocol.patch + 1, shape[2] - protocol.patch + 1])
     return Candidates(rng.integers(0, high, (count, 3)), protocol.patch, count)
 
 
-def pool_cell(protocol: Protocol, truth: Volume, name: str, seed: int, folder: Path) -> dict[str, Any]:
+def pool_cell(
+    protocol: Protocol, truth: Volume, name: str, seed: int, folder: Path
+) -> dict[str, Any]:
     """One curve: IoU after every round, and what was asked for. Start, pool and network depend on the seed alone."""
     torch.manual_seed(seed)
     learner, began = Learner(protocol, truth, seed, folder), time.perf_counter()
     if name == CEILING:
         steps = protocol.first_steps + protocol.rounds * protocol.steps
         iou = learner.score(learner.learn(truth, steps, 1e-3))
-        return {"iou": [iou], "patches": [], "foreground": [], "seconds": time.perf_counter() - began}
+        return {
+            "iou": [iou],
+            "patches": [],
+            "foreground": [],
+            "seconds": time.perf_counter() - began,
+        }
     annotator, strategy = Annotator(truth), strategy_of(name)
     candidates = random_patches(protocol, truth.shape, protocol.start + protocol.pool, seed)
     boxes = [candidates.box(i) for i in range(len(candidates))]
     annotator.paint(boxes[: protocol.start])
     pool_left = np.arange(protocol.start, len(candidates))
     predictor = learner.learn(annotator.volume, protocol.first_steps, 1e-3)
-    result: dict[str, Any] = {"iou": [learner.score(predictor)], "patches": [protocol.start], "foreground": []}
+    result: dict[str, Any] = {
+        "iou": [learner.score(predictor)],
+        "patches": [protocol.start],
+        "foreground": [],
+    }
     for number in range(protocol.rounds):
         left = replace(candidates, starts=candidates.starts[pool_left])
-        picks = ask(learner, predictor, strategy, left, annotator.boxes, protocol.count, seed + 1000 * number)
+        picks = ask(
+            learner,
+            predictor,
+            strategy,
+            left,
+            annotator.boxes,
+            protocol.count,
+            seed + 1000 * number,
+        )
         result["foreground"].append(annotator.paint([left.box(i) for i in picks]))
         pool_left = np.delete(pool_left, picks)
         predictor = learner.learn(annotator.volume, protocol.steps, 5e-4)

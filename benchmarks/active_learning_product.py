@@ -12,7 +12,7 @@ import tifffile
 from adaptation import GUARD, PROTOCOLS, binned
 
 from napari_emda.active_learning.candidates import Candidates
-from napari_emda.active_learning.patch_features import Findings, means_of
+from napari_emda.active_learning.patch_features import PatchFeatures, means_of
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import choose, pool_of
 from napari_emda.data.probabilities import class_ids
@@ -50,34 +50,49 @@ class Story:
 
     def __init__(self, project: Project, truth: Path, rows: int, seed: int) -> None:
         self.project, self.truth, self.seed = project, truth, seed
-        self.upper, self.lower = f":,0:{rows // 2},:", f":,{rows // 2 + GUARD // P2.binning}:{rows},:"
+        self.upper, self.lower = (
+            f":,0:{rows // 2},:",
+            f":,{rows // 2 + GUARD // P2.binning}:{rows},:",
+        )
 
     def train(self, method: str, steps: int, start: str | None = None, **values: Any) -> str:
         """A run; returns its name."""
         given = dict(setting.split("=") for setting in P2.settings)
         wanted = {**given, "steps": steps, "seed": self.seed, "target_box": self.upper, **values}
         settings = TrainSettings.for_profile(P2.profile, **wanted)
-        job = TrainJob(project=str(self.project.folder), method=method, settings=settings, start_from=start)
+        job = TrainJob(
+            project=str(self.project.folder), method=method, settings=settings, start_from=start
+        )
         return str(carried_out(job)["run"])
 
     def score(self, run: str) -> float:
         """IoU of the foreground in the lower half."""
         job = ScoreJob(
-            project=str(self.project.folder), against=str(self.truth), run=run, volume="target", box=self.lower
+            project=str(self.project.folder),
+            against=str(self.truth),
+            run=run,
+            volume="target",
+            box=self.lower,
         )
         return float(carried_out(job)["iou"])
 
     def annotate(self, run: str, strategy: str, number: int) -> tuple[int, int]:
         """A round; returns the pixels to paint from the model's answer and from nothing."""
         base = "entropy" if strategy == KNOWN else strategy
-        query = QuerySettings(strategy=base, count=COUNT, patch=PATCH, box=self.upper, seed=self.seed + 1000 * number)
-        found = carried_out(SuggestJob(project=str(self.project.folder), run=run, volume="target", settings=query))
+        query = QuerySettings(
+            strategy=base, count=COUNT, patch=PATCH, box=self.upper, seed=self.seed + 1000 * number
+        )
+        found = carried_out(
+            SuggestJob(project=str(self.project.folder), run=run, volume="target", settings=query)
+        )
         regions = self.most_wrong(run, query) if strategy == KNOWN else found["regions"]
         self.project.suggest(regions, strategy, run)
         annotated = self.project.annotate_from(self.truth, "target")
         painted = self.project.annotations("target")
         assert painted is not None
-        from_nothing = sum(int((np.asarray(painted[region.voxels.slices]) > 1).sum()) for region in annotated)
+        from_nothing = sum(
+            int((np.asarray(painted[region.voxels.slices]) > 1).sum()) for region in annotated
+        )
         return sum(region.changed for region in annotated), from_nothing
 
     def most_wrong(self, run: str, query: QuerySettings) -> list[dict[str, Any]]:
@@ -86,21 +101,35 @@ class Story:
         assert stored is not None
         wrong = class_ids(np.asarray(stored[:])) != (tifffile.imread(self.truth) > 0)
         shape = self.project.volume("target").shape
-        candidates = Candidates.of(shape, query.patch, box=query.box, limit=query.positions, seed=query.seed)
+        candidates = Candidates.of(
+            shape, query.patch, box=query.box, limit=query.positions, seed=query.seed
+        )
         seen = [region.voxels for region in self.project.regions() if region.decided]
-        findings = Findings(means_of(255 * wrong.astype(np.uint8), candidates), None)
+        findings = PatchFeatures(means_of(255 * wrong.astype(np.uint8), candidates), None)
         pool = pool_of(
-            candidates, findings, query.count, sections=query.section_distance, seed=query.seed, excluded=seen
+            candidates,
+            findings,
+            query.count,
+            sections=query.section_distance,
+            seed=query.seed,
+            excluded=seen,
         )
         entropy = strategies["entropy"]
         picks = choose(entropy(entropy.Settings()), pool)
-        return [{"volume": "target", "box": str(candidates.box(index)), "score": score} for index, score in picks]
+        return [
+            {"volume": "target", "box": str(candidates.box(index)), "score": score}
+            for index, score in picks
+        ]
 
 
-def story(data: Path, work: Path, pair: tuple[str, str], folder: Path, seed: int, *, ceiling: bool = False) -> Story:
+def story(
+    data: Path, work: Path, pair: tuple[str, str], folder: Path, seed: int, *, ceiling: bool = False
+) -> Story:
     """A new project; for the ceiling, the source is the labelled target itself."""
     source, target = (pair[1], pair[1]) if ceiling else pair
-    (image, labels, _), (other, truth, rows) = (binned(data, work, name, P2.binning) for name in (source, target))
+    (image, labels, _), (other, truth, rows) = (
+        binned(data, work, name, P2.binning) for name in (source, target)
+    )
     shutil.rmtree(folder, ignore_errors=True)
     project = Project.create(folder, CLASSES)
     project.add_volume(image, "source", labels=labels, name="source")
@@ -108,7 +137,9 @@ def story(data: Path, work: Path, pair: tuple[str, str], folder: Path, seed: int
     return Story(project, truth, rows, seed)
 
 
-def product_cell(data: Path, work: Path, pair: tuple[str, str], name: str, seed: int, folder: Path) -> dict[str, Any]:
+def product_cell(
+    data: Path, work: Path, pair: tuple[str, str], name: str, seed: int, folder: Path
+) -> dict[str, Any]:
     """One curve: IoU before the first and after every round, and the pixels to paint in each."""
     began = time.perf_counter()
     made = story(data, work, pair, folder, seed, ceiling=name == CEILING)
@@ -117,7 +148,12 @@ def product_cell(data: Path, work: Path, pair: tuple[str, str], name: str, seed:
             run = made.train("source_only", STEPS + ROUNDS * ROUND_STEPS, source_box=made.upper)
             return {"iou": [made.score(run)], "patches": [], "seconds": time.perf_counter() - began}
         run = made.train(METHOD, STEPS)
-        result: dict[str, Any] = {"iou": [made.score(run)], "patches": [0], "corrected": [], "from_nothing": []}
+        result: dict[str, Any] = {
+            "iou": [made.score(run)],
+            "patches": [0],
+            "corrected": [],
+            "from_nothing": [],
+        }
         for number in range(ROUNDS):
             corrected, from_nothing = made.annotate(run, name, number)
             run = made.train("finetune", ROUND_STEPS, run)

@@ -83,15 +83,33 @@ def tables(protocol: str, curves: list[Curve]) -> Iterator[str]:
             continue
         yield f"\n### {data}\n"
         top = mean(curve.iou[-1] for curve in ceiling) if ceiling else float("nan")
-        yield f"Full supervision: IoU {spread([curve.iou[-1] for curve in ceiling])}.\n" if ceiling else ""
-        ordered = sorted(strategies.items(), key=lambda item: -mean(curve.area for curve in item[1]))
+        yield (
+            f"Full supervision: IoU {spread([curve.iou[-1] for curve in ceiling])}.\n"
+            if ceiling
+            else ""
+        )
+        ordered = sorted(
+            strategies.items(), key=lambda item: -mean(curve.area for curve in item[1])
+        )
         patches = ordered[0][1][0].result["patches"]
-        yield from (_pool_table if protocol == "pool" else _product_table)(dict(ordered), patches, top)
+        yield from (_pool_table if protocol == "pool" else _product_table)(
+            dict(ordered), patches, top
+        )
 
 
-def _pool_table(strategies: dict[str, list[Curve]], patches: list[int], top: float) -> Iterator[str]:
+def _pool_table(
+    strategies: dict[str, list[Curve]], patches: list[int], top: float
+) -> Iterator[str]:
     rounds = [f"IoU at {n}" for n in patches]
-    heads = ["strategy", *rounds, "area under curve", "patches for 95 %", "× random", "foreground", "seconds a cell"]
+    heads = [
+        "strategy",
+        *rounds,
+        "area under curve",
+        "patches for 95 %",
+        "× random",
+        "foreground",
+        "seconds a cell",
+    ]
     yield row(*heads)
     yield "|---" * len(heads) + "|"
     baseline = needed(strategies[BASELINE], SHARE * top) if BASELINE in strategies else float("nan")
@@ -108,7 +126,9 @@ def _pool_table(strategies: dict[str, list[Curve]], patches: list[int], top: flo
         )
 
 
-def _product_table(strategies: dict[str, list[Curve]], patches: list[int], top: float) -> Iterator[str]:
+def _product_table(
+    strategies: dict[str, list[Curve]], patches: list[int], top: float
+) -> Iterator[str]:
     shown = [patches.index(n) for n in (0, 5, 10, 20, 40) if n in patches]
     heads = [
         "strategy",
@@ -128,7 +148,10 @@ def _product_table(strategies: dict[str, list[Curve]], patches: list[int], top: 
             *(spread([curve.iou[i] for curve in curves]) for i in shown),
             f"{mean(curve.iou[-1] for curve in curves) / top:.2f}",
             f"> {patches[-1]}" if np.isnan(count) else f"{count:.0f}",
-            *(f"{np.mean([c.result[key] for c in curves]) / size:.0f}" for key in ("corrected", "from_nothing")),
+            *(
+                f"{np.mean([c.result[key] for c in curves]) / size:.0f}"
+                for key in ("corrected", "from_nothing")
+            ),
             f"{mean(curve.seconds for curve in curves):.0f}",
         )
 
@@ -142,15 +165,21 @@ def draw(protocol: str, curves: list[Curve]) -> list[Path]:
         ceiling = strategies.pop(CEILING, [])
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.subplots()
-        ordered = sorted(strategies.items(), key=lambda item: -mean(curve.area for curve in item[1]))
+        ordered = sorted(
+            strategies.items(), key=lambda item: -mean(curve.area for curve in item[1])
+        )
         for place, (name, drawn) in enumerate(ordered):
             iou, patches = np.array([curve.iou for curve in drawn]), drawn[0].result["patches"]
             style = {"color": "black", "linestyle": "--"} if name == BASELINE else {}
             (line,) = axes.plot(patches, iou.mean(0), marker="o", markersize=3, label=name, **style)
             if name == BASELINE or place == 0:
-                axes.fill_between(patches, iou.min(0), iou.max(0), color=line.get_color(), alpha=0.15, linewidth=0)
+                axes.fill_between(
+                    patches, iou.min(0), iou.max(0), color=line.get_color(), alpha=0.15, linewidth=0
+                )
         if ceiling:
-            axes.axhline(mean(curve.iou[-1] for curve in ceiling), color="grey", linestyle=":", label=CEILING)
+            axes.axhline(
+                mean(curve.iou[-1] for curve in ceiling), color="grey", linestyle=":", label=CEILING
+            )
         axes.set(xlabel="annotated patches", ylabel="IoU of the lower half", title=data)
         axes.legend(fontsize="small", ncols=2)
         paths.append(PICTURES / f"active-learning-{protocol}-{data.replace(' → ', '-')}.png")
@@ -160,8 +189,13 @@ def draw(protocol: str, curves: list[Curve]) -> list[Path]:
 
 def write_page(protocol: str, curves: list[Curve]) -> None:
     """Put tables and pictures between the page's markers of this protocol."""
-    pictures = [f"![Learning curves, {path.stem}.](images/{path.name})" for path in draw(protocol, curves)]
+    pictures = [
+        f"![Learning curves, {path.stem}.](images/{path.name})" for path in draw(protocol, curves)
+    ]
     text = "\n".join([*tables(protocol, curves), "", *pictures])
     marks = rf"(<!-- {protocol} -->).*?(<!-- end -->)"
     page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(re.sub(marks, lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL), "utf-8")
+    PAGE.write_text(
+        re.sub(marks, lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL),
+        "utf-8",
+    )

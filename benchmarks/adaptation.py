@@ -35,7 +35,7 @@ from adaptation_report import Pair
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Domain
-from napari_emda.inference.device import settle
+from napari_emda.inference.device import configure_process
 from napari_emda.io.read import open_labels, write_tiff
 from napari_emda.project.project import Project
 from napari_emda.synthetic.phantom import SPACING, phantom
@@ -85,11 +85,13 @@ class Protocol:
 
 REAL = (("vnc", "lucchi"), ("lucchi", "vnc"))
 MEMBRANES = (("vnc_membranes", "isbi_membranes"), ("isbi_membranes", "vnc_membranes"))
-_P2 = ("patch=64", "base=16", "levels=3", "batch=8")
+_P2 = ("patch=64", "base_channels=16", "depth=3", "batch=8")
 _FEW = ("source only, weak augmentation", "source only, strong augmentation", "ynet", "auto")
 PROTOCOLS = {
     "p2": Protocol(REAL, 4, 1000, "fast", _P2),
-    "p2b": Protocol(REAL, 2, 2000, "fast", ("patch=128", "base=16", "levels=4", "batch=8"), _FEW),
+    "p2b": Protocol(
+        REAL, 2, 2000, "fast", ("patch=128", "base_channels=16", "depth=4", "batch=8"), _FEW
+    ),
     "membranes": Protocol(MEMBRANES, 2, 1000, "fast", _P2, _FEW),
     "gpu": Protocol(REAL, 1, 10_000, "standard"),
     "phantom": Protocol((("phantom_a", "phantom_b"),), 1, 250, "test"),
@@ -100,7 +102,11 @@ ROWS = [
     Row("source only, strong augmentation", "source_only", ("augmentation=strong",)),
     Row("auto", "auto"),
     Row("adabn (source only, weak, target's statistics)", "adabn"),
-    Row("source only, strong, target's statistics", "source_only", ("augmentation=strong", "target_statistics=on")),
+    Row(
+        "source only, strong, target's statistics",
+        "source_only",
+        ("augmentation=strong", "target_statistics=on"),
+    ),
     Row("histogram", "histogram"),
     Row("fourier", "fourier"),
     Row("mmd", "mmd"),
@@ -134,7 +140,14 @@ def binned(data: Path, work: Path, name: str, times: int) -> tuple[Path, Path, i
         depth, height, width = array.shape
         mean = array.reshape(depth, height // times, times, width // times, times).mean((2, 4))
         small = (mean >= 0.5) if source == labels else mean.round()
-        write_tiff(path, iter(small.astype(np.uint8)), small.shape, np.dtype(np.uint8), (z, y * times, x * times), "nm")
+        write_tiff(
+            path,
+            iter(small.astype(np.uint8)),
+            small.shape,
+            np.dtype(np.uint8),
+            (z, y * times, x * times),
+            "nm",
+        )
     return *paths, tifffile.TiffFile(paths[0]).series[0].shape[1]
 
 
@@ -175,20 +188,53 @@ def measure(
     image, labels, _ = binned(data, work, target if row.supervised else source, protocol.binning)
     other, truth, rows = binned(data, work, target, protocol.binning)
     upper, lower = f":,0:{rows // 2},:", f":,{rows // 2 + GUARD // protocol.binning}:{rows},:"
-    emda("new", folder, "--source", image, labels, "--target", other, "--classes", "background", "structure")
+    emda(
+        "new",
+        folder,
+        "--source",
+        image,
+        labels,
+        "--target",
+        other,
+        "--classes",
+        "background",
+        "structure",
+    )
     settings = (*protocol.settings, *row.settings, *settings, "checkpoints_kept=1000")
     settings += () if row.transductive else (f"target_box={upper}",)
     settings += (f"source_box={upper}",) if row.supervised else ()
     flags = [part for setting in settings for part in ("--set", setting)]
-    flags += ["--profile", protocol.profile, "--steps", str(protocol.steps * row.longer), "--seed", str(seed)]
+    flags += [
+        "--profile",
+        protocol.profile,
+        "--steps",
+        str(protocol.steps * row.longer),
+        "--seed",
+        str(seed),
+    ]
     # the last volume is the target, also where it is the source as well
     trained = emda("train", folder, "--method", row.method, *flags)
     checked = ["--against", truth, "--box", lower]
     score = emda("score", folder, *checked)
     last = emda("score", folder, *checked, "--checkpoint", "last")
-    command = [sys.executable, __file__, "--best", str(folder), str(trained["run"]), str(truth), lower]
-    best = json.loads(subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD, check=True).stdout)
-    outcome = {**score, "last": last["iou"], **best, **{key: trained[key] for key in ("seconds", "selected_step")}}
+    command = [
+        sys.executable,
+        __file__,
+        "--best",
+        str(folder),
+        str(trained["run"]),
+        str(truth),
+        lower,
+    ]
+    best = json.loads(
+        subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD, check=True).stdout
+    )
+    outcome = {
+        **score,
+        "last": last["iou"],
+        **best,
+        **{key: trained[key] for key in ("seconds", "selected_step")},
+    }
     shutil.rmtree(folder / "runs" / str(trained["run"]) / "candidates", ignore_errors=True)
     result.write_text(json.dumps(outcome))
     return outcome
@@ -196,7 +242,7 @@ def measure(
 
 def _print_best(folder: str, run: str, labels: str, box: str) -> None:
     """What is lost by what was selected, by the last and by others, against the best of the models of a run."""
-    settle(1)
+    configure_process(1)
     with Project.open(folder) as project:
         truth = open_labels(Path(labels)).array
         rows = selection.evaluate(project, run, truth, Box.parse(box, truth.shape), every=3)
@@ -207,11 +253,15 @@ def main() -> None:
     if sys.argv[1:2] == ["--best"]:
         _print_best(*sys.argv[2:])
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--protocol", choices=list(PROTOCOLS), default="p2")
-    parser.add_argument("--rows", nargs="*", default=[], help="names of rows; all of the protocol's where absent")
+    parser.add_argument(
+        "--rows", nargs="*", default=[], help="names of rows; all of the protocol's where absent"
+    )
     parser.add_argument("--set", action="append", default=[], help="of every run, as in `train`")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--seeds", type=int, default=3)
@@ -225,7 +275,14 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         futures = {
             (seed, pair, row.name): pool.submit(
-                measure, arguments.data, arguments.work, arguments.protocol, pair, row, seed, tuple(arguments.set)
+                measure,
+                arguments.data,
+                arguments.work,
+                arguments.protocol,
+                pair,
+                row,
+                seed,
+                tuple(arguments.set),
             )
             for row in rows
             for seed in range(arguments.seeds)
@@ -233,7 +290,11 @@ def main() -> None:
         }
         for (seed, pair, name), future in futures.items():
             outcome = future.result()
-            print(f"{pair[0]} -> {pair[1]}, {name}, seed {seed}: IoU {outcome['iou']:.3f}", file=sys.stderr, flush=True)
+            print(
+                f"{pair[0]} -> {pair[1]}, {name}, seed {seed}: IoU {outcome['iou']:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
             results[pair].setdefault(name, []).append(outcome)
     costs = arguments.work / "step_cost.json"
     known = json.loads(costs.read_text()) if costs.exists() else {}

@@ -16,12 +16,23 @@ Results = Mapping[Pair, Mapping[str, Sequence[dict[str, Any]]]]
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 REFERENCE = "auto"
 COLUMNS = (
-    "method", "step × source only", "IoU, selected (mean ± SD)", "per seed", "`auto` less this, paired (± SE)", "last",
-    "lost against the best", "mean per-section IoU", "average precision", "foreground found / true", "seconds a run",
-)  # fmt: skip
+    "method",
+    "step × source only",
+    "IoU, selected (mean ± SD)",
+    "per seed",
+    "`auto` less this, paired (± SE)",
+    "last",
+    "lost against the best",
+    "mean per-section IoU",
+    "average precision",
+    "foreground found / true",
+    "seconds a run",
+)
 
 
-def tables(results: Results, costs: Mapping[str, float], methods: Mapping[str, str]) -> Iterator[str]:
+def tables(
+    results: Results, costs: Mapping[str, float], methods: Mapping[str, str]
+) -> Iterator[str]:
     """A table per pair.
 
     Args:
@@ -35,7 +46,9 @@ def tables(results: Results, costs: Mapping[str, float], methods: Mapping[str, s
         yield _line(["all of it is the structure", "", f"{true:.3f}", *[""] * (len(COLUMNS) - 3)])
         for name, done in rows.items():
             cost = costs.get(methods[name])
-            against = paired(rows[REFERENCE], done) if name != REFERENCE and REFERENCE in rows else None
+            against = (
+                paired(rows[REFERENCE], done) if name != REFERENCE and REFERENCE in rows else None
+            )
             yield _line(_cells(name, done, cost, against))
 
 
@@ -47,15 +60,24 @@ def _mean(done: Sequence[dict[str, Any]], key: str) -> float:
     return statistics.mean(float(result[key]) for result in done)
 
 
-def paired(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> tuple[float, float]:
+def paired(
+    first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]
+) -> tuple[float, float]:
     """Mean difference of the IoU, seed by seed, and its standard error (NaN for one seed)."""
     differences = [a["iou"] - b["iou"] for a, b in zip(first, second, strict=False)]
-    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("nan")
+    error = (
+        statistics.stdev(differences) / len(differences) ** 0.5
+        if len(differences) > 1
+        else float("nan")
+    )
     return statistics.mean(differences), error
 
 
 def _cells(
-    name: str, done: Sequence[dict[str, Any]], cost: float | None, against: tuple[float, float] | None
+    name: str,
+    done: Sequence[dict[str, Any]],
+    cost: float | None,
+    against: tuple[float, float] | None,
 ) -> list[str]:
     iou = [float(result["iou"]) for result in done]
     spread = f" ± {statistics.stdev(iou):.3f}" if len(iou) > 1 else ""
@@ -64,7 +86,9 @@ def _cells(
         "" if cost is None else f"{cost:.2f}",
         f"**{statistics.mean(iou):.3f}**{spread}",
         ", ".join(f"{v:.3f}" for v in iou),
-        "" if against is None else f"{against[0]:+.3f}{'' if math.isnan(against[1]) else f' ± {against[1]:.3f}'}",
+        ""
+        if against is None
+        else f"{against[0]:+.3f}{'' if math.isnan(against[1]) else f' ± {against[1]:.3f}'}",
         f"{_mean(done, 'last'):.3f}",
         f"{statistics.mean(result['choices']['regret selected'] for result in done):.3f}",
         f"{_mean(done, 'section_iou'):.3f}",
@@ -74,12 +98,16 @@ def _cells(
     ]
 
 
-def overview(results: Results, costs: Mapping[str, float], methods: Mapping[str, str]) -> Iterator[str]:
+def overview(
+    results: Results, costs: Mapping[str, float], methods: Mapping[str, str]
+) -> Iterator[str]:
     """A line per row with its mean IoU of every pair, the best first."""
     pairs = list(results)
     yield _line(["method", *(f"{source} → {target}" for source, target in pairs), "time of a step"])
     yield "|---" * (len(pairs) + 2) + "|"
-    means = {name: [_mean(rows[name], "iou") for rows in results.values()] for name in results[pairs[0]]}
+    means = {
+        name: [_mean(rows[name], "iou") for rows in results.values()] for name in results[pairs[0]]
+    }
     for name, iou in sorted(means.items(), key=lambda item: -sum(item[1])):
         cost = costs.get(methods[name])
         yield _line([name, *(f"{v:.2f}" for v in iou), "" if cost is None else f"{cost:.1f}"])
@@ -89,8 +117,20 @@ def selection_table(results: Results) -> Iterator[str]:
     """How well models were chosen without labels: regrets and rank correlations, means over the seeds."""
     keys = [f"regret {way}" for way in ("last", "selected", "score", "composite", "solidity_gap")]
     keys += [f"spearman {score}" for score in ("score", "composite", "solidity_gap")]
-    yield _line(["pair, row", "best", "regret: last", "**regret: kept**", "best score", "best composite",
-                 "published", "rank: **score**", "composite", "published"])  # fmt: skip
+    yield _line(
+        [
+            "pair, row",
+            "best",
+            "regret: last",
+            "**regret: kept**",
+            "best score",
+            "best composite",
+            "published",
+            "rank: **score**",
+            "composite",
+            "published",
+        ]
+    )
     yield "|---" * 10 + "|"
     every: list[dict[str, float]] = []
     for (source, target), rows in results.items():
@@ -110,5 +150,10 @@ def write(name: str, text: str, page: Path = PAGE) -> None:
     marks = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     before = page.read_text(encoding="utf-8")
     if not marks.search(before):
-        raise SystemExit(f"{page.name} has no place for '{name}': add the marks <!-- {name} --> and <!-- end -->.")
-    page.write_text(marks.sub(lambda found: f"{found[1]}\n{text.strip()}\n\n{found[2]}", before), encoding="utf-8")
+        raise SystemExit(
+            f"{page.name} has no place for '{name}': add the marks <!-- {name} --> and <!-- end -->."
+        )
+    page.write_text(
+        marks.sub(lambda found: f"{found[1]}\n{text.strip()}\n\n{found[2]}", before),
+        encoding="utf-8",
+    )

@@ -54,7 +54,9 @@ def make(folder: Path, lot: np.random.Generator) -> None:
 def suggestions(lot: np.random.Generator) -> list[dict[str, object]]:
     corners = lot.integers(0, np.array(SHAPE) - (0, SIDE, SIDE), (PATCHES, 3)).tolist()
     boxes = [f"{z}:{z + 1},{y}:{y + SIDE},{x}:{x + SIDE}" for z, y, x in corners]
-    return [{"volume": "target", "box": box, "score": 1 - k / PATCHES} for k, box in enumerate(boxes)]
+    return [
+        {"volume": "target", "box": box, "score": 1 - k / PATCHES} for k, box in enumerate(boxes)
+    ]
 
 
 def measure(folder: Path, lot: np.random.Generator) -> np.ndarray:
@@ -73,7 +75,7 @@ def measure(folder: Path, lot: np.random.Generator) -> np.ndarray:
         hands.stroke("target", [(z, y + 20, x + 20 + 4 * k) for k in range(5)])
         QTest.qWait(300)
         began = time.perf_counter()
-        dock.annotate.deeds["done"]()
+        dock.annotate.commands["done"]()
         decided = time.perf_counter() - began
         QApplication.processEvents()
         seconds.append((decided, time.perf_counter() - began))
@@ -83,7 +85,9 @@ def measure(folder: Path, lot: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--limit", type=float, default=0.1, help="seconds that the median may take")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

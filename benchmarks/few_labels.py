@@ -34,7 +34,7 @@ from few_labels_data import CLASSES, DATA, Split, split, text
 
 from napari_emda.inference import checkpoint
 from napari_emda.project.project import Project
-from napari_emda.training import model_selection as selection
+from napari_emda.training import model_selection
 
 P2 = PROTOCOLS["p2"]
 PAGE = Path(__file__).parents[1] / "docs" / "benchmark-few-labels.md"
@@ -88,7 +88,12 @@ def label_cells(seeds: int) -> list[Cell]:
 
 def cluster_cells(seeds: int) -> list[Cell]:
     """All, seeds first."""
-    return [Cell(name, k, "iic", seed) for seed in range(seeds) for name, data in DATA.items() for k in data.clusters]
+    return [
+        Cell(name, k, "iic", seed)
+        for seed in range(seeds)
+        for name, data in DATA.items()
+        for k in data.clusters
+    ]
 
 
 def settings(*more: str) -> list[str]:
@@ -102,13 +107,31 @@ def label_cell(whole: Split, folder: Path, cell: Cell, steps: int) -> dict[str, 
     row = next(row for row in ROWS if row.name == cell.row)
     image, labels, sections = whole.labelled(folder, cell.amount, cell.seed)
     project = folder / "project"
-    emda("new", project, "--source", image, labels, "--target", whole.image, "--classes", *CLASSES, *whole.flags)
+    emda(
+        "new",
+        project,
+        "--source",
+        image,
+        labels,
+        "--target",
+        whole.image,
+        "--classes",
+        *CLASSES,
+        *whole.flags,
+    )
     wanted = (*whole.data.settings, *row.settings, f"target_box={text(whole.learnt)}")
     flags = [*settings(*wanted), "--seed", str(cell.seed)]
     trained = emda("train", project, "--method", row.method, "--steps", str(steps), *flags)
-    models = {"selected": "selected", "last": "last", **_by_losses(project, str(trained["run"]), steps)}
+    models = {
+        "selected": "selected",
+        "last": "last",
+        **_by_losses(project, str(trained["run"]), steps),
+    }
     against = ["--against", str(whole.truth), "--box", text(whole.scored)]
-    by_model = {model: emda("score", project, *against, "--checkpoint", model) for model in set(models.values())}
+    by_model = {
+        model: emda("score", project, *against, "--checkpoint", model)
+        for model in set(models.values())
+    }
     scores = {name: by_model[model] for name, model in models.items()}
     return {
         "iou": {name: score["iou"] for name, score in scores.items()},
@@ -130,19 +153,27 @@ def _by_losses(project: Path, run: str, steps: int) -> dict[str, str]:
     """The steps of least loss, as the names of models; the last step is the last model."""
     with Project.open(project) as opened:
         losses = checkpoint.read_header(checkpoint.find(opened.run(run), "last")).losses
-    least = {name: step for name in selection.LOSSES for step in selection.least(losses, name, steps)}
+    least = {
+        name: step
+        for name in model_selection.LOSSES
+        for step in model_selection.least(losses, name, steps)
+    }
     return {name: "last" if step == steps else str(step) for name, step in least.items()}
 
 
 def cluster_cell(whole: Split, folder: Path, cell: Cell, steps: int) -> dict[str, Any]:
     """Clusters, and five patches after them."""
-    return clusters.cell(whole, folder, cell.amount, cell.seed, settings(*whole.data.settings), steps)
+    return clusters.cell(
+        whole, folder, cell.amount, cell.seed, settings(*whole.data.settings), steps
+    )
 
 
 Measure = Callable[[Split, Path, Cell, int], dict[str, Any]]
 
 
-def measured(measure: Measure, data: Path, work: Path, results: Path, steps: int, cell: Cell) -> None:
+def measured(
+    measure: Measure, data: Path, work: Path, results: Path, steps: int, cell: Cell
+) -> None:
     """Measure a cell unless its result is there."""
     path = cell.path(results)
     if path.exists():
@@ -159,22 +190,32 @@ def measured(measure: Measure, data: Path, work: Path, results: Path, steps: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("part", choices=["labels", "clusters"])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--volumes", nargs="*", default=list(DATA), choices=list(DATA))
-    parser.add_argument("--amounts", nargs="*", type=int, default=[], help="shares or clusters; all where absent")
+    parser.add_argument(
+        "--amounts", nargs="*", type=int, default=[], help="shares or clusters; all where absent"
+    )
     parser.add_argument("--rows", nargs="*", default=[], help="names of rows; all where absent")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, one thread each")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=P2.steps, help="of every training; for trying out")
+    parser.add_argument(
+        "--steps", type=int, default=P2.steps, help="of every training; for trying out"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into docs/")
     arguments = parser.parse_args()
     work, steps = arguments.work, arguments.steps
     results = work / f"{arguments.part}-{steps}"
     results.mkdir(parents=True, exist_ok=True)
-    every = label_cells(arguments.seeds) if arguments.part == "labels" else cluster_cells(arguments.seeds)
+    every = (
+        label_cells(arguments.seeds)
+        if arguments.part == "labels"
+        else cluster_cells(arguments.seeds)
+    )
     wanted = [
         cell
         for cell in every
@@ -187,9 +228,15 @@ def main() -> None:
     measure = label_cell if arguments.part == "labels" else cluster_cell
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(partial(measured, measure, arguments.data, work, results, steps), wanted))
-    found = {cell: json.loads(cell.path(results).read_text()) for cell in every if cell.path(results).exists()}
+    found = {
+        cell: json.loads(cell.path(results).read_text())
+        for cell in every
+        if cell.path(results).exists()
+    }
     tables = report.label_tables if arguments.part == "labels" else report.cluster_tables
-    page = "\n".join(tables({(cell.data, cell.amount, cell.row, cell.seed): one for cell, one in found.items()}))
+    page = "\n".join(
+        tables({(cell.data, cell.amount, cell.row, cell.seed): one for cell, one in found.items()})
+    )
     print(page)
     if arguments.write:
         adaptation_report.write(arguments.part, page, PAGE)

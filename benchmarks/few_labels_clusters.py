@@ -24,7 +24,9 @@ Counts = NDArray[np.int64]
 """Pixels outside and inside of the structure, by cluster: k x 2."""
 
 
-def cell(split: Split, folder: Path, clusters: int, seed: int, flags: list[str], steps: int) -> dict[str, Any]:
+def cell(
+    split: Split, folder: Path, clusters: int, seed: int, flags: list[str], steps: int
+) -> dict[str, Any]:
     """Clusters of one volume: how well their best set agrees with the structure; and then five patches, three ways.
 
     The set is chosen by the labels of what was learnt from, as if by somebody who knows the structure; everything is
@@ -36,7 +38,9 @@ def cell(split: Split, folder: Path, clusters: int, seed: int, flags: list[str],
     trained = emda("train", folder / "named", "--method", "iic", *steps_flags, *own)
     run = str(trained["run"])
     emda("predict", folder / "named", "--run", run)
-    learnt, scored = (counts(folder / "named", run, clusters, split, box) for box in (split.learnt, split.scored))
+    learnt, scored = (
+        counts(folder / "named", run, clusters, split, box) for box in (split.learnt, split.scored)
+    )
     chosen = best_set(learnt)
     numbers = ",".join(str(1 + cluster) for cluster in chosen)
     shutil.copytree(folder / "named", folder / "by lot")
@@ -52,7 +56,7 @@ def cell(split: Split, folder: Path, clusters: int, seed: int, flags: list[str],
         "patches": {
             "named": score(split, folder / "named", run),
             **after_patches(split, folder / "named", run, own, steps),
-            "by lot": by_lot(split, folder / "by lot", run, own, steps, seed),
+            "by lot": random_patches(split, folder / "by lot", run, own, steps, seed),
         },
     }
 
@@ -86,15 +90,21 @@ def agreement(table: Counts, chosen: NDArray[np.int64]) -> float:
 
 def score(split: Split, folder: Path, run: str) -> float:
     """IoU of what a run predicts, where nothing was learnt."""
-    result: Any = emda("score", folder, "--run", run, "--against", split.truth, "--box", text(split.scored))
+    result: Any = emda(
+        "score", folder, "--run", run, "--against", split.truth, "--box", text(split.scored)
+    )
     return float(result["iou"])
 
 
-def after_patches(split: Split, folder: Path, run: str, own: list[str], steps: int) -> dict[str, float]:
+def after_patches(
+    split: Split, folder: Path, run: str, own: list[str], steps: int
+) -> dict[str, float]:
     """Five patches that begin with the names: learnt from the clusters' features, and the same ones from nothing."""
     regions = annotated(split, folder, run, "--strategy", STRATEGY)
     size = len(regions) * PATCH**2
-    boxes = [split.read(split.truth, Box.parse(region["box"], split.scored.stop)) for region in regions]
+    boxes = [
+        split.read(split.truth, Box.parse(region["box"], split.scored.stop)) for region in regions
+    ]
     return {
         "corrected": sum(int(region["changed"]) for region in regions) / size,
         "from nothing": sum(int((part > 0).sum()) for part in boxes) / size,
@@ -103,7 +113,9 @@ def after_patches(split: Split, folder: Path, run: str, own: list[str], steps: i
     }
 
 
-def by_lot(split: Split, folder: Path, run: str, own: list[str], steps: int, seed: int) -> float:
+def random_patches(
+    split: Split, folder: Path, run: str, own: list[str], steps: int, seed: int
+) -> float:
     """Five patches that nobody chose, learnt from nothing."""
     annotated(split, folder, run, "--strategy", "random", "--set", f"seed={seed}")
     return finetuned(split, folder, own, steps)
@@ -112,7 +124,18 @@ def by_lot(split: Split, folder: Path, run: str, own: list[str], steps: int, see
 def annotated(split: Split, folder: Path, run: str, *flags: str) -> list[dict[str, Any]]:
     """Suggest patches and fill in the truth."""
     box = ("--set", f"box={text(split.learnt)}")
-    emda("suggest", folder, "--run", run, "--count", str(PATCHES), "--patch", str(PATCH), *box, *flags)
+    emda(
+        "suggest",
+        folder,
+        "--run",
+        run,
+        "--count",
+        str(PATCHES),
+        "--patch",
+        str(PATCH),
+        *box,
+        *flags,
+    )
     result: Any = emda("annotate", folder, "--from", split.truth)
     return list(result["annotated"])
 
@@ -120,5 +143,9 @@ def annotated(split: Split, folder: Path, run: str, *flags: str) -> list[dict[st
 def finetuned(split: Split, folder: Path, own: list[str], steps: int, start: str = "none") -> float:
     """IoU after learning the annotated patches."""
     count = str(min(ROUND_STEPS, steps))
-    run = str(emda("train", folder, "--method", "finetune", "--steps", count, *own, "--from", start)["run"])
+    run = str(
+        emda("train", folder, "--method", "finetune", "--steps", count, *own, "--from", start)[
+            "run"
+        ]
+    )
     return score(split, folder, run)

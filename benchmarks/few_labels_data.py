@@ -43,9 +43,16 @@ class Data:
 
 
 DATA = {
-    "vnc": Data("vnc/image.tif", "vnc/mitochondria.tif", (50.0, 4.6, 4.6), 4, (5, 10, 25, 50), (8, 24)),
+    "vnc": Data(
+        "vnc/image.tif", "vnc/mitochondria.tif", (50.0, 4.6, 4.6), 4, (5, 10, 25, 50), (8, 24)
+    ),
     "lucchi": Data(
-        "lucchi/image_every4.tif", "lucchi/mitochondria_every4.tif", (20.0, 5.0, 5.0), 4, (5, 10, 25, 50), (8, 24)
+        "lucchi/image_every4.tif",
+        "lucchi/mitochondria_every4.tif",
+        (20.0, 5.0, 5.0),
+        4,
+        (5, 10, 25, 50),
+        (8, 24),
     ),
     # Chosen on fields set aside among those that are learnt from: strong augmentation was worth 0.013 with two labelled
     "nuclei": Data(
@@ -115,10 +122,17 @@ def split(data: Path, work: Path, name: str) -> Split:
     depth, height, width = tifffile.TiffFile(paths[0]).series[0].shape
     if entry.fields:
         half = -(-depth // 2)
-        return Split(entry, *paths, Box((0, 0, 0), (half, height, width)), Box((half, 0, 0), (depth, height, width)))
+        return Split(
+            entry,
+            *paths,
+            Box((0, 0, 0), (half, height, width)),
+            Box((half, 0, 0), (depth, height, width)),
+        )
     half, guard = height // 2, GUARD // entry.binning
     learnt, scored = (0, 0, 0), (0, half + guard, 0)
-    return Split(entry, *paths, Box(learnt, (depth, half, width)), Box(scored, (depth, height, width)))
+    return Split(
+        entry, *paths, Box(learnt, (depth, half, width)), Box(scored, (depth, height, width))
+    )
 
 
 def write(path: Path, array: NDArray[np.uint8], entry: Data) -> None:

@@ -46,34 +46,62 @@ def label_tables(results: Results) -> Iterator[str]:
         ceiling = [one["last"] for (_, row, _), one in ious.items() if row == CEILING]
         yield from (f"### {data}", "", f"With all labels: IoU {spread(ceiling)}.", "")
         studied = ["the study, FluoHoechst"] if entry.fields else []
-        yield from head(["row", "model", *(f"{share} %" for share in entry.shares), "seconds a run (median)", *studied])
+        yield from head(
+            [
+                "row",
+                "model",
+                *(f"{share} %" for share in entry.shares),
+                "seconds a run (median)",
+                *studied,
+            ]
+        )
         for row, model in LINES:
             cells = [_cell(ious, share, row, model) for share in entry.shares]
-            seconds = [one["seconds"] for (where, _, name, _), one in results.items() if (where, name) == (data, row)]
+            seconds = [
+                one["seconds"]
+                for (where, _, name, _), one in results.items()
+                if (where, name) == (data, row)
+            ]
             numbers = STUDY.get((row, model), ())
             study = [" / ".join(f"{value:.3f}" for value in numbers)] if entry.fields else []
-            yield line([row, MODELS[model], *cells, f"{median(seconds):.0f}" if seconds else "", *study])
+            yield line(
+                [row, MODELS[model], *cells, f"{median(seconds):.0f}" if seconds else "", *study]
+            )
         yield ""
         if entry.fields:
-            yield from _both_classes({key[1:]: one for key, one in results.items() if key[0] == data}, entry.shares)
+            yield from _both_classes(
+                {key[1:]: one for key, one in results.items() if key[0] == data}, entry.shares
+            )
     yield from _verdict(results)
 
 
-def _both_classes(results: Mapping[tuple[int, str, int], Mapping[str, Any]], shares: Sequence[int]) -> Iterator[str]:
+def _both_classes(
+    results: Mapping[tuple[int, str, int], Mapping[str, Any]], shares: Sequence[int]
+) -> Iterator[str]:
     """The same as the mean over both classes, which is what the study may have reported."""
     yield from ("Mean IoU of background and foreground:", "")
     yield from head(["row", "model", *(f"{share} %" for share in shares)])
     for row, model in LINES:
         found = [
-            [one["both"][model] for (s, name, _), one in results.items() if (s, name) == (share, row)]
+            [
+                one["both"][model]
+                for (s, name, _), one in results.items()
+                if (s, name) == (share, row)
+            ]
             for share in shares
         ]
         yield line([row, MODELS[model], *map(spread, found)])
     yield ""
 
 
-def _cell(ious: Mapping[tuple[int, str, int], Mapping[str, float]], share: int, row: str, model: str) -> str:
-    found = {seed: one[model] for (s, r, seed), one in ious.items() if (s, r) == (share, row) and model in one}
+def _cell(
+    ious: Mapping[tuple[int, str, int], Mapping[str, float]], share: int, row: str, model: str
+) -> str:
+    found = {
+        seed: one[model]
+        for (s, r, seed), one in ious.items()
+        if (s, r) == (share, row) and model in one
+    }
     if not found or (row, model) == (BASELINE, "last"):
         return spread(list(found.values()))
     alone = {seed: one["last"] for (s, r, seed), one in ious.items() if (s, r) == (share, BASELINE)}
@@ -91,7 +119,9 @@ def _verdict(results: Results) -> Iterator[str]:
                 difference = one["iou"]["supervised"] - alone["iou"]["last"]
                 gains.setdefault((data, share, row), []).append(difference)
         worse = [_named(key, values) for key, values in gains.items() if mean(values) < LESS]
-        better = [_named(key, v) for key, v in gains.items() if key[1] <= FEW and mean(v) > 2 * error(v)]
+        better = [
+            _named(key, v) for key, v in gains.items() if key[1] <= FEW and mean(v) > 2 * error(v)
+        ]
         yield f"`uda` (least supervised loss) against *{baseline}*, of {len(gains)} compared:"
         yield ""
         nothing = "none" if gains else MISSING
@@ -116,23 +146,44 @@ def cluster_tables(results: Results) -> Iterator[str]:
     for (data, k, _, _), one in results.items():
         rows[data, k].append(one)
     yield from head(
-        ["volume", "clusters", "IoU of the best set", "of the best cluster", "structure covered by the set",
-         "clusters in the set", "information / log k", "minutes"]
-    )  # fmt: skip
+        [
+            "volume",
+            "clusters",
+            "IoU of the best set",
+            "of the best cluster",
+            "structure covered by the set",
+            "clusters in the set",
+            "information / log k",
+            "minutes",
+        ]
+    )
     for (data, k), done in rows.items():
         ious = (_over(done, key) for key in ("iou", "one", "covered"))
         size = f"{mean(len(one['clusters']) for one in done):.1f}" if done else ""
         minutes = f"{median(one['seconds'] for one in done) / 60:.1f}" if done else ""
-        yield line([data, str(k), *ious, size, f"{_over(done, 'information')}" if done else "", minutes])
+        yield line(
+            [data, str(k), *ious, size, f"{_over(done, 'information')}" if done else "", minutes]
+        )
     yield from ("", "Five patches:", "")
     keys = ["named", "from clusters", "alone", "by lot"]
     yield from head(
-        ["volume", "clusters", "clusters named, no patch", "five patches, from the clusters' run",
-         "the same patches alone", "five patches by lot alone", "pixels to correct", "to paint from nothing"]
-    )  # fmt: skip
+        [
+            "volume",
+            "clusters",
+            "clusters named, no patch",
+            "five patches, from the clusters' run",
+            "the same patches alone",
+            "five patches by lot alone",
+            "pixels to correct",
+            "to paint from nothing",
+        ]
+    )
     for (data, k), done in rows.items():
         patches = [one["patches"] for one in done]
-        painted = [f"{mean(p[key] for p in patches):.1%}" if done else "" for key in ("corrected", "from nothing")]
+        painted = [
+            f"{mean(p[key] for p in patches):.1%}" if done else ""
+            for key in ("corrected", "from nothing")
+        ]
         yield line([data, str(k), *(_over(patches, key) for key in keys), *painted])
 
 

@@ -31,7 +31,18 @@ from napari_emda.project.project import Project
 from napari_emda.synthetic.phantom import SPACING, phantom
 
 LOOP = Path(__file__).parents[1] / "tests" / "viewer" / "loop.py"
-SMALL = ("--profile", "test", "--set", "patch=32", "--set", "batch=2", "--set", "validations=0", "--device", "cpu")
+SMALL = (
+    "--profile",
+    "test",
+    "--set",
+    "patch=32",
+    "--set",
+    "batch=2",
+    "--set",
+    "validations=0",
+    "--device",
+    "cpu",
+)
 
 
 def make(folder: Path, seed: int) -> None:
@@ -63,9 +74,13 @@ def kill_once(folder: Path, diary: Path, seed: int, seconds: float, *, child_too
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--moments", type=int, default=20)
-    parser.add_argument("--longest", type=float, default=40, help="seconds of the loop in which the moments lie")
+    parser.add_argument(
+        "--longest", type=float, default=40, help="seconds of the loop in which the moments lie"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     lot, kinds, failures = np.random.default_rng(options.seed), Counter[str](), 0
@@ -73,13 +88,15 @@ def main() -> None:
         folder = Path(temporary) / "project"
         make(folder, options.seed)
         for moment, seconds in enumerate(lot.uniform(0, options.longest, options.moments)):
-            diary = Path(temporary) / f"diary-{moment}.jsonl"  # the project goes on from kill to kill
+            diary = (
+                Path(temporary) / f"diary-{moment}.jsonl"
+            )  # the project goes on from kill to kill
             kill_once(folder, diary, moment, float(seconds), child_too=moment % 2 == 1)
-            deeds, lost = check(folder, diary)
-            last = deeds[-1]["kind"] if deeds else "nothing"
-            kinds.update(deed["kind"] for deed in deeds)
+            decisions, lost = check(folder, diary)
+            last = decisions[-1]["kind"] if decisions else "nothing"
+            kinds.update(decision["kind"] for decision in decisions)
             failures += bool(lost)
-            told = f"after {seconds:4.1f} s, {len(deeds):3d} deeds, the last: {last}; lost: {lost}"
+            told = f"after {seconds:4.1f} s, {len(decisions):3d} decisions, the last: {last}; lost: {lost}"
             print(f"{moment + 1:2d}: {told}", flush=True)
     done = f"{kinds['stroke']} strokes, {kinds['decided']} decisions"
     print(f"{options.moments} kills, {done}; {failures} kills lost something.")

@@ -37,7 +37,11 @@ def overlaid(grey: Image | None, found: Image, true: Image) -> Image:
     low, high = (0, 1) if grey is None else np.percentile(grey, (1, 99))
     grey = np.ones(found.shape) if grey is None else grey
     shown = np.repeat(np.clip((grey - low) / (high - low), 0, 1)[..., None], 3, axis=2)
-    for mask, colour in ((found & true, (0, 0.7, 0)), (found & ~true, (0.9, 0, 0)), (true & ~found, (0.1, 0.2, 1))):
+    for mask, colour in (
+        (found & true, (0, 0.7, 0)),
+        (found & ~true, (0.9, 0, 0)),
+        (true & ~found, (0.1, 0.2, 1)),
+    ):
         shown[mask] = 0.45 * shown[mask] + 0.55 * np.array(colour)
     return shown
 
@@ -46,7 +50,9 @@ def panels(work: Path, name: str, pair: Pair, *, maps: bool) -> Iterator[tuple[s
     """Titles and pictures, one section each; ``maps`` without the images."""
     protocol = PROTOCOLS[name]
     source, target = (binned(Path(), work, volume, protocol.binning) for volume in pair)
-    looks = [(tifffile.imread(path), tifffile.imread(labels) > 0) for path, labels, _ in (source, target)]
+    looks = [
+        (tifffile.imread(path), tifffile.imread(labels) > 0) for path, labels, _ in (source, target)
+    ]
     (old, old_labels), (new, truth) = looks
     z, top = len(new) // 3, target[2] // 2 + GUARD // protocol.binning
     half = slice(top, None)
@@ -54,7 +60,10 @@ def panels(work: Path, name: str, pair: Pair, *, maps: bool) -> Iterator[tuple[s
     nothing = np.zeros(true.shape, bool)
     if not maps:
         first = len(old) // 3, slice(target[2] - top)
-        yield f"source: {pair[0]}, labelled", overlaid(old[first], old_labels[first], old_labels[first])
+        yield (
+            f"source: {pair[0]}, labelled",
+            overlaid(old[first], old_labels[first], old_labels[first]),
+        )
         yield f"target: {pair[1]}", overlaid(image, nothing, nothing)
     yield "truth", overlaid(image, true, true)
     for row in ROWS:
@@ -71,11 +80,15 @@ def panels(work: Path, name: str, pair: Pair, *, maps: bool) -> Iterator[tuple[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--protocol", choices=list(PROTOCOLS), default="p2")
-    parser.add_argument("--maps", action="store_true", help="agreement and errors alone, without the images")
+    parser.add_argument(
+        "--maps", action="store_true", help="agreement and errors alone, without the images"
+    )
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for pair in PROTOCOLS[arguments.protocol].pairs:

@@ -25,7 +25,7 @@ import zarr
 
 from napari_emda.data.volume import Volume
 from napari_emda.inference.checkpoint import Header
-from napari_emda.inference.device import Compute, settle
+from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.tiles import plan, read_tile
@@ -39,7 +39,7 @@ def predictor(profile: str) -> Predictor:
         method="source_only",
         settings=settings,
         classes=("background", "mitochondria"),
-        network={"classes": 2, "base": settings.base, "levels": settings.levels},
+        network={"classes": 2, "base_channels": settings.base_channels, "depth": settings.depth},
         pixel_size=5.0,
     )
     return Predictor(header.build().predictor, header, Compute.choose())
@@ -49,7 +49,9 @@ def volume(folder: Path, sections: int, side: int) -> Volume:
     """A compressed zarr volume, drawn section by section."""
     rng = np.random.default_rng(0)
     path = folder / "image.zarr"
-    image = zarr.create_array(path, shape=(sections, side, side), dtype="uint8", chunks=(1, 512, 512))
+    image = zarr.create_array(
+        path, shape=(sections, side, side), dtype="uint8", chunks=(1, 512, 512)
+    )
     for z in range(sections):
         image[z] = rng.integers(0, 255, (side, side), dtype=np.uint8)
     return Volume("image", zarr.open_array(path, mode="r"), "target", (20.0, 5.0, 5.0))
@@ -81,12 +83,25 @@ def whole(model: Predictor, data: Volume, settings: PredictSettings, folder: Pat
 
 def peak(profile: str, sections: int, side: int) -> float:
     """Peak resident memory in MiB of a fresh process that predicts a volume."""
-    command = [sys.executable, __file__, "--profile", profile, "--only-peak", str(sections), "--side", str(side)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    command = [
+        sys.executable,
+        __file__,
+        "--profile",
+        profile,
+        "--only-peak",
+        str(sections),
+        "--side",
+        str(side),
+    ]
+    return float(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--sections", type=int, default=16)
     parser.add_argument("--side", type=int, default=1024)
@@ -94,7 +109,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only-peak", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    settle(arguments.threads, polite=False)
+    configure_process(arguments.threads, polite=False)
     model, settings = predictor(arguments.profile), PredictSettings()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -108,10 +123,14 @@ def main() -> None:
         for number in range(arguments.rounds):
             a, b = bare(model, data, settings), whole(model, data, settings, folder / str(number))
             ratios.append(b / a)
-            print(f"round {number}: bare {a / 1e6:.2f} Mvoxel/s, predict {b / 1e6:.2f} Mvoxel/s, ratio {b / a:.2f}")
+            print(
+                f"round {number}: bare {a / 1e6:.2f} Mvoxel/s, predict {b / 1e6:.2f} Mvoxel/s, ratio {b / a:.2f}"
+            )
     print(f"{arguments.profile}, {model.compute}: ratio median {statistics.median(ratios):.2f}")
     once, twice = (peak(arguments.profile, n * arguments.sections, arguments.side) for n in (1, 2))
-    print(f"peak memory {once:.0f} MiB; volume of twice the size {twice:.0f} MiB ({100 * (twice / once - 1):+.1f} %)")
+    print(
+        f"peak memory {once:.0f} MiB; volume of twice the size {twice:.0f} MiB ({100 * (twice / once - 1):+.1f} %)"
+    )
 
 
 if __name__ == "__main__":

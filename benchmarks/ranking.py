@@ -28,7 +28,7 @@ from napari_emda.active_learning.candidates import Candidates, Pool
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.volume import Volume
-from napari_emda.inference.device import settle
+from napari_emda.inference.device import configure_process
 from napari_emda.inference.predictor import Predictor
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
@@ -59,9 +59,13 @@ def ranked(model: Predictor, data: Volume, name: str, folder: Path) -> float:
 
 def core_set(patches: int = 20_000, dimensions: int = 256, annotated: int = 100) -> float:
     """Seconds for a greedy choice among so many embeddings."""
-    points = np.random.default_rng(0).normal(size=(patches + annotated, dimensions)).astype(np.float32)
+    points = (
+        np.random.default_rng(0).normal(size=(patches + annotated, dimensions)).astype(np.float32)
+    )
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    starts = np.stack([np.arange(patches), np.zeros(patches), np.zeros(patches)], axis=1).astype(np.int64)
+    starts = np.stack([np.arange(patches), np.zeros(patches), np.zeros(patches)], axis=1).astype(
+        np.int64
+    )
     strategy = strategies["core_set"](strategies["core_set"].Settings())
     candidates = Candidates(starts, 128, patches)
     began = time.perf_counter()
@@ -72,13 +76,24 @@ def core_set(patches: int = 20_000, dimensions: int = 256, annotated: int = 100)
 
 def peak(arguments: argparse.Namespace, name: str, sections: int) -> float:
     """Peak resident memory in MiB of a fresh process that ranks a volume."""
-    command = [sys.executable, __file__, "--profile", arguments.profile, "--side", str(arguments.side)]
+    command = [
+        sys.executable,
+        __file__,
+        "--profile",
+        arguments.profile,
+        "--side",
+        str(arguments.side),
+    ]
     command += ["--only-peak", name, "--sections", str(sections)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return float(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--sections", type=int, default=8)
     parser.add_argument("--side", type=int, default=1024)
@@ -87,7 +102,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only-peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    settle(arguments.threads, polite=False)
+    configure_process(arguments.threads, polite=False)
     model = predictor(arguments.profile)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -97,12 +112,19 @@ def main() -> None:
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
             return
         report(model, data, folder, arguments.rounds, arguments.strategies)
-    for strategy in {"entropy", "bald", "core_set", "coverage"} & {"entropy", *arguments.strategies}:
+    for strategy in {"entropy", "bald", "core_set", "coverage"} & {
+        "entropy",
+        *arguments.strategies,
+    }:
         once, twice = (peak(arguments, strategy, n * arguments.sections) for n in (1, 2))
-        print(f"peak memory of {strategy}: {once:.0f} MiB; of twice the sections {twice:.0f} ({twice / once - 1:+.1%})")
+        print(
+            f"peak memory of {strategy}: {once:.0f} MiB; of twice the sections {twice:.0f} ({twice / once - 1:+.1%})"
+        )
 
 
-def report(model: Predictor, data: Volume, folder: Path, rounds: int, chosen: Sequence[str]) -> None:
+def report(
+    model: Predictor, data: Volume, folder: Path, rounds: int, chosen: Sequence[str]
+) -> None:
     """Print a table: each strategy beside the bare pass, medians over rounds."""
     voxels = float(np.prod(data.shape))
     positions = len(Candidates.of(data.shape, 128))
@@ -113,11 +135,17 @@ def report(model: Predictor, data: Volume, folder: Path, rounds: int, chosen: Se
         for strategy in seconds.keys() - {"bare"}:
             seconds[strategy].append(ranked(model, data, strategy, folder / f"{strategy}{number}"))
     print(f"\n{model.compute}, {positions} patch positions\n")
-    print("| strategy | positions a second | share of the bare pass | time, entropy = 1 |\n" + "|---" * 4 + "|")
+    print(
+        "| strategy | positions a second | share of the bare pass | time, entropy = 1 |\n"
+        + "|---" * 4
+        + "|"
+    )
     for name, values in seconds.items():
         share = statistics.median(b / a for a, b in zip(values, seconds["bare"], strict=True))
         times = statistics.median(a / b for a, b in zip(values, seconds["entropy"], strict=True))
-        print(f"| {name} | {positions / statistics.median(values):.0f} | {share:.2f} | {times:.2f} |")
+        print(
+            f"| {name} | {positions / statistics.median(values):.0f} | {share:.2f} | {times:.2f} |"
+        )
     print(f"\ncore-set over 20 000 embeddings, {PICKS} picks: {core_set():.2f} s")
 
 

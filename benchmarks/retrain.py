@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_emda._gui.annotate.retrain import FEW_STEPS, FINE_TUNING
 from napari_emda.events import Event
-from napari_emda.inference.device import settle
+from napari_emda.inference.device import configure_process
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
@@ -34,13 +34,17 @@ def make(folder: Path) -> Project:
     image, labels = phantom(SHAPE, "source", 0)
     target, truth = phantom(SHAPE, "target", 0)
     mask = project.store("labels", labels)
-    project.add_volume(project.store("source", image), "source", labels=mask, name="source", spacing=SPACING)
+    project.add_volume(
+        project.store("source", image), "source", labels=mask, name="source", spacing=SPACING
+    )
     project.add_volume(project.store("target", target), "target", name="target", spacing=SPACING)
     settings = TrainSettings.for_profile("fast", steps=2, device="cpu", validations=0)
     list(execute(TrainJob(project=str(folder), method="histogram", settings=settings)))
     lot = np.random.default_rng(0).integers(0, SHAPE[1] - PATCH, (PATCHES, 2)).tolist()
     boxes = [f"{z}:{z + 1},{y}:{y + PATCH},{x}:{x + PATCH}" for z, (y, x) in enumerate(lot)]
-    for region in project.suggest([{"volume": "target", "box": box} for box in boxes], "random", ""):
+    for region in project.suggest(
+        [{"volume": "target", "box": box} for box in boxes], "random", ""
+    ):
         project.annotate(region, truth[region.voxels.slices] + 1)
     return project
 
@@ -57,21 +61,27 @@ def phases(events: Iterator[Event]) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=3)
     parser.add_argument("--steps", type=int, default=FEW_STEPS)
     options = parser.parse_args()
-    settle(options.threads, polite=False)
+    configure_process(options.threads, polite=False)
     with tempfile.TemporaryDirectory() as temporary, make(Path(temporary) / "project") as project:
         job = retrain_job(project, FINE_TUNING, options.steps)
-        settings = job.settings.model_copy(update={"report_every": 1, "validations": FEW_VALIDATIONS})
+        settings = job.settings.model_copy(
+            update={"report_every": 1, "validations": FEW_VALIDATIONS}
+        )
         took = phases(execute(job.model_copy(update={"settings": settings})))
     total, step = sum(map(sum, took.values())), statistics.median(took["Stepped"])
     print(
         f"{options.steps} steps, {options.threads} threads: {total:.0f} s, or {total / step:.0f} steps of {step:.2f} s"
     )
     for name, seconds in took.items():
-        print(f"{name:10s} {len(seconds):4d} times, {sum(seconds):6.1f} s, {sum(seconds) / step:6.1f} steps")
+        print(
+            f"{name:10s} {len(seconds):4d} times, {sum(seconds):6.1f} s, {sum(seconds) / step:6.1f} steps"
+        )
 
 
 if __name__ == "__main__":

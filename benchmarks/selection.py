@@ -56,19 +56,35 @@ def evaluate(
         label-free scores), ``last`` and ``selected``.
     """
     folder = project.run(run)
-    target = replace(project.volume(project.target().name), labels=labels, labels_zero="background", annotations=None)
+    target = replace(
+        project.volume(project.target().name),
+        labels=labels,
+        labels_zero="background",
+        annotations=None,
+    )
     compute = Compute.choose(device, "32")
     rows = []
     for step in checkpoint.candidates(folder)[::-every][::-1]:
         header, method = checkpoint.load_method(checkpoint.candidate(folder, step))
-        rows.append({"kind": "step", "step": step, "iou": _iou(method, header, target, box, compute), **header.scores})
+        rows.append(
+            {
+                "kind": "step",
+                "step": step,
+                "iou": _iou(method, header, target, box, compute),
+                **header.scores,
+            }
+        )
     for kind in ("last", "selected"):
         header, method = checkpoint.load_method(checkpoint.find(folder, kind))
-        rows.append({"kind": kind, "step": header.step, "iou": _iou(method, header, target, box, compute)})
+        rows.append(
+            {"kind": kind, "step": header.step, "iou": _iou(method, header, target, box, compute)}
+        )
     return [{"run": run, "method": header.method, **row} for row in rows]
 
 
-def _iou(method: Method, header: checkpoint.Header, target: Volume, box: Box, compute: Compute) -> float:
+def _iou(
+    method: Method, header: checkpoint.Header, target: Volume, box: Box, compute: Compute
+) -> float:
     predictor = Predictor(method.predictor, header, compute)
     board = ScoreBoard(len(header.classes))
     (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
@@ -91,16 +107,28 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
         "best": oracle,
         **{f"iou {key}": value for key, value in choices.items()},
         **{f"regret {key}": oracle - value for key, value in choices.items()},
-        **{f"spearman {key}": -float(spearmanr([row[key] for row in models], iou).statistic) for key in CRITERIA},
+        **{
+            f"spearman {key}": -float(spearmanr([row[key] for row in models], iou).statistic)
+            for key in CRITERIA
+        },
     }
 
 
 def table(summaries: dict[str, dict[str, float]]) -> str:
     """Markdown: a line per run, and their mean."""
     ways = ("last", "selected", "score", "composite", "solidity_gap")
-    columns = ["run", "best", *(f"regret: {way}" for way in ways), *(f"rank: {key}" for key in CRITERIA[:3])]
+    columns = [
+        "run",
+        "best",
+        *(f"regret: {way}" for way in ways),
+        *(f"rank: {key}" for key in CRITERIA[:3]),
+    ]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    keys = ["best", *(f"regret {way}" for way in ways), *(f"spearman {key}" for key in CRITERIA[:3])]
+    keys = [
+        "best",
+        *(f"regret {way}" for way in ways),
+        *(f"spearman {key}" for key in CRITERIA[:3]),
+    ]
     mean = {key: float(np.mean([one[key] for one in summaries.values()])) for key in keys}
     for name, one in {**summaries, "**mean**": mean}.items():
         lines.append(f"| {name} | " + " | ".join(f"{one[key]:.3f}" for key in keys) + " |")
@@ -108,7 +136,9 @@ def table(summaries: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("labels", type=Path)
     parser.add_argument("box")
     parser.add_argument("projects", type=Path, nargs="+")

@@ -24,8 +24,8 @@ import torch
 
 from napari_emda.data.volume import Volume
 from napari_emda.inference.checkpoint import Header
-from napari_emda.inference.device import Compute, settle
-from napari_emda.methods.base import Context, methods
+from napari_emda.inference.device import Compute, configure_process
+from napari_emda.methods.base import DataSummary, methods
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
@@ -39,7 +39,9 @@ def volumes(domains: tuple[str, ...], *, annotated: bool) -> list[Volume]:
     image, labels = phantom((8, 256, 256), "source", 0)
     other, truth = phantom((8, 256, 256), "target", 1)
     source = Volume("source", image, "source", SPACING, labels=labels)
-    target = Volume("target", other, "target", SPACING, annotations=truth + np.uint8(1) if annotated else None)
+    target = Volume(
+        "target", other, "target", SPACING, annotations=truth + np.uint8(1) if annotated else None
+    )
     return [source, target] if "target" in domains else [source]
 
 
@@ -57,15 +59,20 @@ def training(name: str, settings: TrainSettings, folder: Path, compute: Compute)
         method_settings=cls.Settings().model_dump(),
         settings=settings,
         classes=("background", "mitochondria"),
-        network={"classes": 2, "base": settings.base, "levels": settings.levels, **cls.architecture},
+        network={
+            "classes": 2,
+            "base_channels": settings.base_channels,
+            "depth": settings.depth,
+            **cls.architecture,
+        },
         pixel_size=sampler.pixel_size,
     )
-    context = Context(
+    summary = DataSummary(
         {domain: sampler.quantiles(domain) for domain in sampler.domains},
         sampler.labelled("target"),
         sampler.prior("source", 2),
     )
-    return Training(header.build(context), sampler, header, folder, compute)
+    return Training(header.build(summary), sampler, header, folder, compute)
 
 
 def seconds(work: Training, step: int) -> tuple[float, float]:
@@ -85,15 +92,19 @@ def _wait(compute: Compute) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("methods", nargs="*", help="all by default")
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--write", type=Path, help="a JSON file for the ratios, for the tables of adaptation.py")
+    parser.add_argument(
+        "--write", type=Path, help="a JSON file for the ratios, for the tables of adaptation.py"
+    )
     arguments = parser.parse_args()
-    settle(arguments.threads, polite=False)
+    configure_process(arguments.threads, polite=False)
     compute = Compute.choose()
     settings = TrainSettings.for_profile(arguments.profile, patch=arguments.patch)
     names = [BASELINE, *(name for name in arguments.methods or methods.names() if name != BASELINE)]
@@ -108,15 +119,28 @@ def main() -> None:
                     if number >= 0:  # the first round warms up
                         drawn[name, moment].append(pair[0])
                         stepped[name, moment].append(pair[1])
-    print(f"{settings.profile} profile, {settings.patch} pixels, batch {settings.batch}, {compute}\n")
-    print("| method | step, ms | × source_only | with its batch, × source_only |\n|---|---|---|---|")
-    step = {name: statistics.mean(statistics.median(stepped[name, m]) for m in moments) for name in names}
-    batch = {name: statistics.mean(statistics.median(drawn[name, m]) for m in moments) for name in names}
+    print(
+        f"{settings.profile} profile, {settings.patch} pixels, batch {settings.batch}, {compute}\n"
+    )
+    print(
+        "| method | step, ms | × source_only | with its batch, × source_only |\n|---|---|---|---|"
+    )
+    step = {
+        name: statistics.mean(statistics.median(stepped[name, m]) for m in moments)
+        for name in names
+    }
+    batch = {
+        name: statistics.mean(statistics.median(drawn[name, m]) for m in moments) for name in names
+    }
     for name in names:
         whole = (step[name] + batch[name]) / (step[BASELINE] + batch[BASELINE])
-        print(f"| `{name}` | {1000 * step[name]:.1f} | {step[name] / step[BASELINE]:.2f} | {whole:.2f} |")
+        print(
+            f"| `{name}` | {1000 * step[name]:.1f} | {step[name] / step[BASELINE]:.2f} | {whole:.2f} |"
+        )
     if arguments.write is not None:
-        arguments.write.write_text(json.dumps({name: step[name] / step[BASELINE] for name in names}))
+        arguments.write.write_text(
+            json.dumps({name: step[name] / step[BASELINE] for name in names})
+        )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ import torch
 
 from napari_emda.data.volume import Volume
 from napari_emda.inference.checkpoint import Header
-from napari_emda.inference.device import Compute, settle
-from napari_emda.methods.base import Context
+from napari_emda.inference.device import Compute, configure_process
+from napari_emda.methods.base import DataSummary
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
@@ -32,17 +32,20 @@ from napari_emda.training.loop import Training, fit
 def training(method: str, settings: TrainSettings, folder: Path, compute: Compute) -> Training:
     image, labels = phantom((8, 512, 512), "source", 0)
     other, _ = phantom((8, 512, 512), "target", 1)
-    volumes = [Volume("a", image, "source", SPACING, labels=labels), Volume("b", other, "target", SPACING)]
+    volumes = [
+        Volume("a", image, "source", SPACING, labels=labels),
+        Volume("b", other, "target", SPACING),
+    ]
     sampler = PatchSampler(volumes, settings.patch, settings.batch, seed=settings.seed)
     header = Header(
         method=method,
         settings=settings,
         classes=("background", "mitochondria"),
-        network={"classes": 2, "base": settings.base, "levels": settings.levels},
+        network={"classes": 2, "base_channels": settings.base_channels, "depth": settings.depth},
         pixel_size=sampler.pixel_size,
     )
-    context = Context({domain: sampler.quantiles(domain) for domain in sampler.domains})
-    return Training(header.build(context), sampler, header, folder, compute)
+    summary = DataSummary({domain: sampler.quantiles(domain) for domain in sampler.domains})
+    return Training(header.build(summary), sampler, header, folder, compute)
 
 
 def wait(compute: Compute) -> None:
@@ -72,7 +75,9 @@ def whole(work: Training, warm: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--method", default="histogram")
     parser.add_argument("--steps", type=int, default=120)
@@ -80,18 +85,25 @@ def main() -> None:
     parser.add_argument("--augmentation", default="strong")
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
-    settle(arguments.threads, polite=False)
+    configure_process(arguments.threads, polite=False)
     compute = Compute.choose()
     settings = TrainSettings.for_profile(
-        arguments.profile, steps=arguments.steps, augmentation=arguments.augmentation, save_every=arguments.steps
+        arguments.profile,
+        steps=arguments.steps,
+        augmentation=arguments.augmentation,
+        save_every=arguments.steps,
     )
     ratios = []
     for number in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            bare = fixed(training(arguments.method, settings, Path(folder), compute), arguments.steps // 2)
+            bare = fixed(
+                training(arguments.method, settings, Path(folder), compute), arguments.steps // 2
+            )
             real = whole(training(arguments.method, settings, Path(folder), compute), warm=10)
         ratios.append(real / bare)
-        print(f"round {number}: fixed batch {bare:.2f} steps/s, fit {real:.2f} steps/s, ratio {real / bare:.2f}")
+        print(
+            f"round {number}: fixed batch {bare:.2f} steps/s, fit {real:.2f} steps/s, ratio {real / bare:.2f}"
+        )
     print(
         f"{arguments.method}, {arguments.profile}, {settings.augmentation} augmentation, {compute}: "
         f"ratio median {statistics.median(ratios):.2f} of {np.round(ratios, 2).tolist()}"

@@ -67,7 +67,9 @@ def wait(condition: Callable[[], bool]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
     parser.add_argument("--side", type=int, default=512, help="pixels along a side of the phantom")
     seconds, side = vars(parser.parse_args()).values()
@@ -94,7 +96,9 @@ def main() -> None:
         dock.data.folder.setText(str(Path(folder) / "project"))
         dock.data.use_layers()
         wait(lambda: dock.session.project is not None)
-        failed = measure(viewer, dock, seconds) + [name for name in ("dock",) if opened > LIMITS[name]]
+        failed = measure(viewer, dock, seconds) + [
+            name for name in ("dock",) if opened > LIMITS[name]
+        ]
         viewer.close()
     if failed:
         sys.exit(f"Too slow: {', '.join(failed)}.")
@@ -112,7 +116,12 @@ def measure(viewer, dock, seconds: float) -> list[str]:
     dock.train.main.set_values({"profile": "fast"})
     dock.train.main.set_values({"steps": 100_000})
     dock.train.start_training()
-    wait(lambda: dock.train._plot is not None and len(dock.train._plot.curves.get("segmentation", _Empty()).x) > 2)
+    wait(
+        lambda: (
+            dock.train._plot is not None
+            and len(dock.train._plot.curves.get("segmentation", _Empty()).x) > 2
+        )
+    )
     steps, began = dock.train.strip.bar.value(), time.perf_counter()
     p99, largest = report("training", ticker.run(seconds))
     rate = (dock.train.strip.bar.value() - steps) / (time.perf_counter() - began)

@@ -31,7 +31,11 @@ WARNING = "<!-- Written by docs/generate.py: change the code or docs/notes, then
 
 def described(registry: Registry[Any]) -> list[type[Any]]:
     """The entries of a registry that this package brings itself."""
-    return [registry[name] for name in registry.names() if registry[name].__module__.startswith("napari_emda.")]
+    return [
+        registry[name]
+        for name in registry.names()
+        if registry[name].__module__.startswith("napari_emda.")
+    ]
 
 
 def docstring(entry: type[Any]) -> tuple[str, str]:
@@ -51,7 +55,10 @@ def limits(field: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("type") == "boolean":
         return "`true`, `false`"
-    low, high = field.get("minimum", field.get("exclusiveMinimum")), field.get("maximum", field.get("exclusiveMaximum"))
+    low, high = (
+        field.get("minimum", field.get("exclusiveMinimum")),
+        field.get("maximum", field.get("exclusiveMaximum")),
+    )
     if low is None:
         return "text"
     multiple = f", multiples of {field['multipleOf']}" if "multipleOf" in field else ""
@@ -78,7 +85,10 @@ def profiles() -> str:
     """Which settings each profile changes."""
     keys = list(dict.fromkeys(key for values in PROFILES.values() for key in values))
     defaults = TrainSettings().model_dump()
-    lines = ["| setting | " + " | ".join(f"`{name}`" for name in PROFILES) + " |", "|---" * (1 + len(PROFILES)) + "|"]
+    lines = [
+        "| setting | " + " | ".join(f"`{name}`" for name in PROFILES) + " |",
+        "|---" * (1 + len(PROFILES)) + "|",
+    ]
     for key in keys:
         cells = " | ".join(str(values.get(key, defaults[key])) for values in PROFILES.values())
         lines.append(f"| `{key}` | {cells} |")
@@ -101,7 +111,9 @@ def needs(entry: type[Any]) -> str:
     elif not there and not entry.needs_labels:
         there.append("any volume, no labels")
     elif not there:
-        there.append("a volume, labels or none" if entry.learns_features else "a volume, some labels")
+        there.append(
+            "a volume, labels or none" if entry.learns_features else "a volume, some labels"
+        )
     return " and ".join(there)
 
 
@@ -113,7 +125,15 @@ def methods_page() -> str:
     intro = (DOCS / "notes" / "_methods.md").read_text(encoding="utf-8").strip()
     between = (DOCS / "notes" / "_strategies.md").read_text(encoding="utf-8").strip()
     last = (DOCS / "notes" / "_references.md").read_text(encoding="utf-8").strip()
-    parts = ["# Methods", "\n".join(overview), intro, *(section(e) for e in entries), between, *ranking, last]
+    parts = [
+        "# Methods",
+        "\n".join(overview),
+        intro,
+        *(section(e) for e in entries),
+        between,
+        *ranking,
+        last,
+    ]
     return WARNING + "\n\n".join(parts) + "\n"
 
 
@@ -138,13 +158,17 @@ def keys_table() -> str:
     rows = [(key, text) for key, (name, text) in KEYS.items() if not name.startswith("class")]
     classes = [key for key, (name, _) in KEYS.items() if name.startswith("class")]
     rows.append((f"{classes[0]} … {classes[-1].rpartition('-')[2]}", "paint with that class"))
-    return "\n".join(["| key | what it does |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in rows)])
+    return "\n".join(
+        ["| key | what it does |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in rows)]
+    )
 
 
 def tutorial_page() -> str:
     """The tutorial as it is, with the table of keys brought up to date."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
-    return re.sub(r"(<!-- keys -->).*?(<!-- end)", rf"\1\n\n{keys_table()}\n\n\2", text, flags=re.DOTALL)
+    return re.sub(
+        r"(<!-- keys -->).*?(<!-- end)", rf"\1\n\n{keys_table()}\n\n\2", text, flags=re.DOTALL
+    )
 
 
 PAGES = {"methods.md": methods_page, "settings.md": settings_page, "tutorial.md": tutorial_page}
@@ -153,7 +177,10 @@ PAGES = {"methods.md": methods_page, "settings.md": settings_page, "tutorial.md"
 def out_of_date() -> list[str]:
     """Names of the pages that differ from what would be written."""
     texts = {name: DOCS / name for name in PAGES}
-    there = {name: path.read_text(encoding="utf-8") if path.exists() else "" for name, path in texts.items()}
+    there = {
+        name: path.read_text(encoding="utf-8") if path.exists() else ""
+        for name, path in texts.items()
+    }
     return [name for name, make in PAGES.items() if make() != there[name]]
 
 

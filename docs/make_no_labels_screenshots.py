@@ -27,7 +27,7 @@ from napari_emda._gui.common.adapters import Placement, look_at
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.io.read import open_image, open_labels
-from napari_emda.synthetic.microscope import LOOKS
+from napari_emda.synthetic.microscope import APPEARANCES
 from napari_emda.synthetic.phantom import SPACING, phantom
 from napari_emda.synthetic.tissue import MEMBRANE_WIDTH, Tissue
 
@@ -44,7 +44,9 @@ class NoLabels(Story):
         pictures: whether they are taken for the pages.
     """
 
-    def __init__(self, image: Any, truth: Any, classes: Sequence[str], *, independent: bool, pictures: bool) -> None:
+    def __init__(
+        self, image: Any, truth: Any, classes: Sequence[str], *, independent: bool, pictures: bool
+    ) -> None:
         super().__init__("no-labels", steps=300, profile="test")
         self.image, self.truth, self.classes = image, truth, classes
         self.independent, self.pictures = independent, pictures
@@ -82,7 +84,10 @@ class NoLabels(Story):
 
     def name(self) -> None:
         """Click where two clusters lie: those of which most is in the structure, or one for each of two classes."""
-        naming, ids = self.dock.data.naming, class_ids(np.asarray(self.dock.data.naming.clusters()[:, self.section]))
+        naming, ids = (
+            self.dock.data.naming,
+            class_ids(np.asarray(self.dock.data.naming.clusters()[:, self.section])),
+        )
         truth = self.truth[self.section]
         everywhere = np.bincount(ids.ravel()).clip(1)
         naming.pick.setChecked(True)
@@ -134,29 +139,45 @@ class NoLabels(Story):
         """IoU of an exported mask with the truth, class by class."""
         found: Any = np.asarray(open_labels(Path(f"~/{name}.tif").expanduser()).array[:])
         numbers = range(1, len(self.classes) + 1)
-        scores = jaccard_score(self.truth.ravel(), found.ravel(), labels=list(numbers), average=None)
-        return ", ".join(f"{name} {score:.2f}" for name, score in zip(self.classes, scores, strict=True))
+        scores = jaccard_score(
+            self.truth.ravel(), found.ravel(), labels=list(numbers), average=None
+        )
+        return ", ".join(
+            f"{name} {score:.2f}" for name, score in zip(self.classes, scores, strict=True)
+        )
 
 
 def tissue() -> tuple[Any, Any]:
     """The phantom's target: image, and where mitochondria (1) and membranes of cells (2) are."""
     image, truth = phantom(SHAPE, "target", 0)
-    drawn = Tissue(np.random.default_rng([0, list(LOOKS).index("target")]), SHAPE, SPACING, LOOKS["target"])
+    drawn = Tissue(
+        np.random.default_rng([0, list(APPEARANCES).index("target")]),
+        SHAPE,
+        SPACING,
+        APPEARANCES["target"],
+    )
     membrane = (np.abs(drawn.depth) < MEMBRANE_WIDTH) & (truth == 0)
     return image, np.where(membrane, 2, truth).astype(np.uint8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="*", type=Path, metavar="IMAGE LABELS")
     parser.add_argument("--independent", action="store_true", help="the first axis is no depth")
     given = parser.parse_args()
     image, truth, classes = *tissue(), ("mitochondria", "membrane")
     if given.files:
-        image, truth = (np.asarray(each.array[:]) for each in (open_image(given.files[0]), open_labels(given.files[1])))
+        image, truth = (
+            np.asarray(each.array[:])
+            for each in (open_image(given.files[0]), open_labels(given.files[1]))
+        )
         classes = tuple(f"class {number}" for number in range(1, truth.max() + 1))
     with tempfile.TemporaryDirectory() as folder:
-        story = NoLabels(image, truth, classes, independent=given.independent, pictures=not given.files)
+        story = NoLabels(
+            image, truth, classes, independent=given.independent, pictures=not given.files
+        )
         os.environ["HOME"] = os.environ["USERPROFILE"] = folder
         began = time.monotonic()
         for chapter in (story.begin, story.cluster, story.name, story.loop):

@@ -87,15 +87,19 @@ class Story:
         """Show the layers."""
         name = "source"
         self.viewer.add_image(source, name=name, **Placement(spacing).arguments())
-        self.viewer.add_labels(labels, name=f"{name} mitochondria", **Placement(spacing).arguments())
+        self.viewer.add_labels(
+            labels, name=f"{name} mitochondria", **Placement(spacing).arguments()
+        )
         self.viewer.add_image(target, name="target", **Placement(target_spacing).arguments())
         self.viewer.layers["source mitochondria"].visible = False
-        self.viewer.layers["source"].visible = self.truth is not None  # real sources have licences of their own
+        self.viewer.layers["source"].visible = (
+            self.truth is not None
+        )  # real sources have licences of their own
 
     def data(self) -> None:
         """Make the project."""
         wait(lambda: self.dock.session.catalogue is not None, "the methods are known")
-        wait(lambda: bool(self.dock.data.gap.text()), "the domain gap is measured")
+        wait(lambda: bool(self.dock.data.domain_gap.text()), "the domain gap is measured")
         self.dock.data.folder.setText("~/my-project")
         self.dock.data.folder.setModified(True)
         self.shot("1-data")
@@ -153,7 +157,9 @@ class Story:
         self.decide_all(pictures={2: "12-audit"})
         self.scroll_to(panel.curve)
         self.shot("13-audited")
-        print(panel.curve.summary.text(), panel.curve.last.text(), panel.curve.advice.text(), sep="\n")
+        print(
+            panel.curve.summary.text(), panel.curve.last.text(), panel.curve.advice.text(), sep="\n"
+        )
 
     def decide_all(self, pictures: dict[int, str] | None = None) -> None:
         """Correct the open patches one after the other; the last one nobody can tell."""
@@ -170,13 +176,19 @@ class Story:
         """Bring all of the middle section on view."""
         volume = self.dock.session.target
         z, y, x = self.dock.session.shape(volume)
-        look_at(self.viewer, self.dock.session.place(volume), Box((z // 2, 0, 0), (z // 2 + 1, y, x)))
+        look_at(
+            self.viewer, self.dock.session.place(volume), Box((z // 2, 0, 0), (z // 2 + 1, y, x))
+        )
 
     def draw_own(self) -> None:
         """A patch of the user's own, in the section on view."""
         panel, volume = self.dock.annotate, self.dock.session.target
         z, y, x = (n // 2 for n in self.dock.session.shape(volume))
-        look_at(self.viewer, self.dock.session.place(volume), Box((z, y - 60, x - 60), (z + 1, y + 60, x + 60)))
+        look_at(
+            self.viewer,
+            self.dock.session.place(volume),
+            Box((z, y - 60, x - 60), (z + 1, y + 60, x + 60)),
+        )
         self.hands.press("W")
         self.hands.stroke(volume, [(z, y - 30, x - 40), (z, y, x), (z, y + 30, x + 30)])
         wait(lambda: panel.patches.current is not None, "the patch is drawn")
@@ -190,7 +202,10 @@ class Story:
         panel.patches.leave()
         panel.retrain.steps.setValue(max(10, self.steps // 4))
         panel.retrain.retrain()
-        wait(lambda: panel.retrain.strip.bar.value() > panel.retrain.steps.value() * 0.6, "most of the retraining")
+        wait(
+            lambda: panel.retrain.strip.bar.value() > panel.retrain.steps.value() * 0.6,
+            "most of the retraining",
+        )
         if picture:
             self.dock.show_only("Train")
             self.shot(picture)
@@ -256,8 +271,14 @@ def binned(array: Any, factor: int, *, labels: bool = False) -> np.ndarray:
         return np.asarray(array)
     out = np.empty((z, y // factor, x // factor), np.uint8)
     for section in range(z):
-        square = np.asarray(array[section], np.float32)[: y // factor * factor, : x // factor * factor]
-        mean = (square > 0 if labels else square).reshape(y // factor, factor, x // factor, factor).mean((1, 3))
+        square = np.asarray(array[section], np.float32)[
+            : y // factor * factor, : x // factor * factor
+        ]
+        mean = (
+            (square > 0 if labels else square)
+            .reshape(y // factor, factor, x // factor, factor)
+            .mean((1, 3))
+        )
         out[section] = mean >= 0.5 if labels else np.round(mean)
     return out
 
@@ -270,7 +291,9 @@ def layers(options: argparse.Namespace) -> tuple[Any, Any, Any, Any, Any, Any]:
     k, every = options.bin, options.every
     t = k if options.target_bin is None else options.target_bin
     (z, y, x), (tz, ty, tx) = options.spacing, options.target_spacing
-    truth = binned(open_labels(options.truth).array, t, labels=True)[::every] if options.truth else None
+    truth = (
+        binned(open_labels(options.truth).array, t, labels=True)[::every] if options.truth else None
+    )
     return (
         binned(open_image(options.source).array, k),
         binned(open_labels(options.labels).array, k, labels=True),
@@ -282,14 +305,22 @@ def layers(options: argparse.Namespace) -> tuple[Any, Any, Any, Any, Any, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("source", "labels", "target", "truth"):
         parser.add_argument(f"--{name}", type=Path)
     for name in ("spacing", "target-spacing"):
         parser.add_argument(f"--{name}", type=float, nargs=3)
-    parser.add_argument("--bin", type=int, default=1, help="pixels of the source to average along y and x")
-    parser.add_argument("--target-bin", type=int, help="the same for the target; by default as the source")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th section of the target")
+    parser.add_argument(
+        "--bin", type=int, default=1, help="pixels of the source to average along y and x"
+    )
+    parser.add_argument(
+        "--target-bin", type=int, help="the same for the target; by default as the source"
+    )
+    parser.add_argument(
+        "--every", type=int, default=1, help="take every n-th section of the target"
+    )
     parser.add_argument("--profile", default="test")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--prefix", default="phantom")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # children inherit it: many threads on a busy machine are slower
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # children inherit it: many threads on a busy machine are slower
 
 import hypothesis
 import numpy as np
@@ -49,7 +51,9 @@ def pytest_unconfigure(config):
 @pytest.fixture(scope="session")
 def phantoms():
     """Image and labels of each domain, 4 x 96 x 96 uint8, read-only."""
-    made = {domain: phantom(SHAPE, domain, seed=1, spacing=SPACING) for domain in ("source", "target")}
+    made = {
+        domain: phantom(SHAPE, domain, seed=1, spacing=SPACING) for domain in ("source", "target")
+    }
     for arrays in made.values():
         for array in arrays:
             array.setflags(write=False)
@@ -87,9 +91,14 @@ def make_project(phantom_files):
     def make(folder, *, target_labels=None):
         project = Project.create(folder, CLASSES)
         project.add_volume(
-            phantom_files["source", "image"], "source", labels=phantom_files["source", "labels"], name="source"
+            phantom_files["source", "image"],
+            "source",
+            labels=phantom_files["source", "labels"],
+            name="source",
         )
-        project.add_volume(phantom_files["target", "image"], "target", labels=target_labels, name="target")
+        project.add_volume(
+            phantom_files["target", "image"], "target", labels=target_labels, name="target"
+        )
         return project
 
     return make
@@ -109,13 +118,23 @@ def make_training():
 
     from napari_emda.inference.checkpoint import Header
     from napari_emda.inference.device import Compute
-    from napari_emda.methods.base import Context, methods
+    from napari_emda.methods.base import DataSummary, methods
     from napari_emda.sampling.sampler import PatchSampler
     from napari_emda.settings.training import TrainSettings
     from napari_emda.training.trainer import Training
 
-    def make(volumes, folder, method="source_only", method_settings=None, *, classes=CLASSES, **values):
-        values = {"steps": 6, "patch": 32, "batch": 2, "base": 8, "save_every": 100, "report_every": 1, **values}
+    def make(
+        volumes, folder, method="source_only", method_settings=None, *, classes=CLASSES, **values
+    ):
+        values = {
+            "steps": 6,
+            "patch": 32,
+            "batch": 2,
+            "base_channels": 8,
+            "save_every": 100,
+            "report_every": 1,
+            **values,
+        }
         settings = TrainSettings.parse({"device": "cpu", "precision": "32", **values})
         own = methods[method].Settings.parse(method_settings or {})
         volumes = [methods[method].learns_from(volume, own, settings) for volume in volumes]
@@ -128,24 +147,26 @@ def make_training():
             classes=classes,
             network={
                 "classes": len(classes),
-                "base": settings.base,
-                "levels": settings.levels,
+                "base_channels": settings.base_channels,
+                "depth": settings.depth,
                 "dropout": settings.dropout,
                 **methods[method].architecture,
             },
             pixel_size=sampler.pixel_size,
             statistics=sampler.statistics,
-            prediction_domain="target" if methods[method].learns_target(sampler.domains) else "source",
+            prediction_domain="target"
+            if methods[method].learns_target(sampler.domains)
+            else "source",
         )
         torch.manual_seed(settings.seed)
-        context = Context(
+        summary = DataSummary(
             quantiles={d: sampler.quantiles(d) for d in sampler.domains},
             annotated=sampler.labelled("target"),
             prior=sampler.prior("source", len(classes)),
             padding=sampler.padding("source"),
         )
         folder.mkdir(parents=True, exist_ok=True)
-        return Training(header.build(context), sampler, header, folder, Compute.choose("cpu", "32"))
+        return Training(header.build(summary), sampler, header, folder, Compute.choose("cpu", "32"))
 
     return make
 

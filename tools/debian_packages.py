@@ -10,7 +10,12 @@ import sys
 
 def missing(packages: list[str]) -> list[str]:
     """The packages that neither are installed nor provided by another one (libglib2.0-0 by libglib2.0-0t64)."""
-    command = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}, ${Provides}\n"]
+    command = [
+        "dpkg-query",
+        "--show",
+        "--showformat",
+        "${db:Status-Status} ${Package}, ${Provides}\n",
+    ]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     there = {
         name.split()[0]
@@ -25,4 +30,6 @@ def missing(packages: list[str]) -> list[str]:
 if __name__ == "__main__":
     absent = missing(sys.argv[1:]) if shutil.which("dpkg-query") else []
     if absent:
-        sys.exit(f"Debian packages are missing for tests with a viewer: {' '.join(absent)}; `make apt` installs them.")
+        sys.exit(
+            f"Debian packages are missing for tests with a viewer: {' '.join(absent)}; `make apt` installs them."
+        )

@@ -143,17 +143,28 @@ def from_json(line: str) -> Event:
         values = json.loads(line)
         kind = _KINDS[values.pop("event")]
         names = {f.name: f for f in dataclasses.fields(kind)}
-        return kind(**{key: tuple(v) if isinstance(v, list) and key in names else v for key, v in values.items()})
+        return kind(
+            **{
+                key: tuple(v) if isinstance(v, list) and key in names else v
+                for key, v in values.items()
+            }
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise JobError(f"Not an event: {line[:80]!r}; the child process wrote something else.") from None
+        raise JobError(
+            f"Not an event: {line[:80]!r}; the child process wrote something else."
+        ) from None
 
 
-def stage(events: Generator[TileDone, None, Result], index: int, of: int) -> Generator[TileDone, None, Result]:
+def stage(
+    events: Generator[TileDone, None, Result], index: int, of: int
+) -> Generator[TileDone, None, Result]:
     """The events of one of several stages, each counted as an equal share of the whole; returns what that returns."""
     try:
         while True:
             event = next(events)
-            yield dataclasses.replace(event, done=index * event.total + event.done, total=of * event.total)
+            yield dataclasses.replace(
+                event, done=index * event.total + event.done, total=of * event.total
+            )
     except StopIteration as end:
         result: Result = end.value
         return result

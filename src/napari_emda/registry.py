@@ -49,8 +49,14 @@ class Registry(Generic[T]):
         def add(entry: T) -> T:
             known = self._entries.get(name, entry)
             if (known.__module__, known.__qualname__) != (entry.__module__, entry.__qualname__):
-                raise SettingsError(f"Another {self._kind} is called '{name}' already: rename one of them.")
-            usable = isinstance(entry, type) and issubclass(entry, self._base) and not inspect.isabstract(entry)
+                raise SettingsError(
+                    f"Another {self._kind} is called '{name}' already: rename one of them."
+                )
+            usable = (
+                isinstance(entry, type)
+                and issubclass(entry, self._base)
+                and not inspect.isabstract(entry)
+            )
             if not usable:
                 raise SettingsError(
                     f"The {self._kind} '{name}' is not a class that derives from {self._base.__name__} and has all its "
@@ -73,7 +79,8 @@ class Registry(Generic[T]):
                 entry.load()
             except (Exception, SystemExit) as error:  # noqa: BLE001 - another package's fault must not take ours along
                 warnings.warn(
-                    f"The {self._kind} '{entry.name}' of {entry.value} cannot be loaded: {error}", stacklevel=2
+                    f"The {self._kind} '{entry.name}' of {entry.value} cannot be loaded: {error}",
+                    stacklevel=2,
                 )
         self._complete = True
 
@@ -86,5 +93,7 @@ class Registry(Generic[T]):
         """The class of that name; SettingsError with the closest name when there is none."""
         self._load()
         if name not in self._entries:
-            raise SettingsError(f"There is no {self._kind} '{name}'. {did_you_mean(name, self._entries)}")
+            raise SettingsError(
+                f"There is no {self._kind} '{name}'. {did_you_mean(name, self._entries)}"
+            )
         return self._entries[name]

@@ -43,7 +43,9 @@ def volumes(source, target, phantoms):
         annotated = methods[name].needs_annotations if annotated is None else annotated
         return [
             replace(source, labels=labels[0], classes=classes),
-            replace(target, annotations=labels[1] + np.uint8(1) if annotated else None, classes=classes),
+            replace(
+                target, annotations=labels[1] + np.uint8(1) if annotated else None, classes=classes
+            ),
         ]
 
     return chosen
@@ -52,8 +54,13 @@ def volumes(source, target, phantoms):
 @pytest.fixture(scope="module")
 def noise_file(tmp_path_factory):
     """Random labels of the phantom's shape, as a TIFF."""
-    path, labels = tmp_path_factory.mktemp("noise") / "noise.tif", np.random.default_rng(0).integers(0, 2, (4, 96, 96))
-    write_tiff(path, iter(labels.astype(np.uint8)), labels.shape, np.dtype(np.uint8), (50, 8, 8), "nm")
+    path, labels = (
+        tmp_path_factory.mktemp("noise") / "noise.tif",
+        np.random.default_rng(0).integers(0, 2, (4, 96, 96)),
+    )
+    write_tiff(
+        path, iter(labels.astype(np.uint8)), labels.shape, np.dtype(np.uint8), (50, 8, 8), "nm"
+    )
     return path
 
 
@@ -89,7 +96,9 @@ def test_it_learns_every_parameter_once(name, volumes, make_training, tmp_path):
 def test_it_trains_stops_and_resumes_bitwise(name, volumes, make_training, tmp_path, same_weights):
     """Here on a target without labels, which every method has to tolerate."""
     unlabelled = volumes(name, annotated=False)
-    trainings = [make_training(unlabelled, tmp_path / folder, name, steps=4) for folder in ("a", "b", "b")]
+    trainings = [
+        make_training(unlabelled, tmp_path / folder, name, steps=4) for folder in ("a", "b", "b")
+    ]
     whole, stopped, resumed = trainings
     undisturbed = finite(fit(whole), [1, 2, 3, 4])
     events = fit(stopped)
@@ -101,22 +110,30 @@ def test_it_trains_stops_and_resumes_bitwise(name, volumes, make_training, tmp_p
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.999])
-def test_its_losses_are_scalars_that_teach_the_network(name, progress, volumes, make_training, tmp_path):
+def test_its_losses_are_scalars_that_teach_the_network(
+    name, progress, volumes, make_training, tmp_path
+):
     training = make_training(volumes(name), tmp_path / "run", name)
     losses = training.method.losses(training.batch(0), progress)
     assert all(loss.shape == () for loss in losses.values())
     assert set(methods[name].unlabelled_losses) <= losses.keys()
     assert set(losses) != set(methods[name].unlabelled_losses)
     sum(losses.values()).backward()
-    learnt = training.method.network if progress > 0.9 else training.method  # stages may begin with something else
+    learnt = (
+        training.method.network if progress > 0.9 else training.method
+    )  # stages may begin with something else
     gradients = [p.grad for p in learnt.parameters() if p.grad is not None]
     assert any(gradient.abs().sum() > 0 for gradient in gradients)
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_what_it_prepares_follows_the_augmentations_seed_alone(name, volumes, make_training, tmp_path):
+def test_what_it_prepares_follows_the_augmentations_seed_alone(
+    name, volumes, make_training, tmp_path
+):
     training = make_training(volumes(name), tmp_path / "run", name)
-    batch = {domain: patches.map(torch.clone) for domain, patches in training.sampler.batch(0).items()}
+    batch = {
+        domain: patches.map(torch.clone) for domain, patches in training.sampler.batch(0).items()
+    }
     state, prepared = torch.get_rng_state(), []
     for _ in range(2):
         given = {domain: patches.map(torch.clone) for domain, patches in batch.items()}
@@ -133,15 +150,21 @@ def test_it_learns_with_annotations_of_the_target_too(name, volumes, make_traini
     finite(fit(training), [1])
 
 
-def test_the_targets_labels_change_nothing(name, make_project, noise_file, phantoms, tmp_path, same_weights):
+def test_the_targets_labels_change_nothing(
+    name, make_project, noise_file, phantoms, tmp_path, same_weights
+):
     """Bitwise: as if they were not there, whether they are noise or not; what is annotated in the project counts."""
-    settings = TrainSettings(steps=4, patch=32, base=8, batch=2, device="cpu", validations=0)
+    settings = TrainSettings(
+        steps=4, patch=32, base_channels=8, batch=2, device="cpu", validations=0
+    )
     trained = []
     for folder, labels in (("none", None), ("noise", noise_file)):
         with make_project(tmp_path / folder, target_labels=labels) as project:
             if methods[name].needs_annotations:
                 project.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
-            training, _ = prepare(project, TrainJob(project=str(project.folder), method=name, settings=settings), None)
+            training, _ = prepare(
+                project, TrainJob(project=str(project.folder), method=name, settings=settings), None
+            )
         for step in (0, 3):  # the first and the last stage
             training.step(training.batch(step), step)
         trained.append(training.method)
@@ -153,22 +176,31 @@ def test_it_takes_three_classes_in_batches_of_one(name, volumes, make_training, 
     training = make_training(chosen, tmp_path / "run", name, classes=THREE, batch=1, steps=1)
     finite(fit(training), [1])
     header, loaded = checkpoint.load_method(training.path)
-    predicted = Predictor(loaded.predictor, header, training.compute).probabilities(torch.randn(1, 1, 20, 33), "target")
+    predicted = Predictor(loaded.predictor, header, training.compute).probabilities(
+        torch.randn(1, 1, 20, 33), "target"
+    )
     assert predicted.shape == (1, len(header.classes), 20, 33)
     assert header.classes == methods[name].predicted_classes(methods[name].Settings(), THREE)
     torch.testing.assert_close(predicted.sum(1), torch.ones(1, 20, 33))
 
 
-def test_what_predicts_is_a_unet_that_another_run_can_start_from(name, volumes, make_training, tmp_path):
+def test_what_predicts_is_a_unet_that_another_run_can_start_from(
+    name, volumes, make_training, tmp_path
+):
     training = make_training(volumes(name), tmp_path / "run", name, steps=1)
     list(fit(training))
     assert isinstance(training.method.predictor, UNet)
     network = UNet(**training.header.network)
     checkpoint.start_from(training.path, network, training.header.classes)
     x = torch.randn(1, 1, 32, 32)
-    old, new = (Predictor(net, training.header, training.compute) for net in (training.method.predictor, network))
+    old, new = (
+        Predictor(net, training.header, training.compute)
+        for net in (training.method.predictor, network)
+    )
     old_p, new_p = old.probabilities(x, "target"), new.probabilities(x, "target")
-    if training.method.predictor.offset.any():  # now part of the head's bias, which rounds elsewhere
+    if (
+        training.method.predictor.offset.any()
+    ):  # now part of the head's bias, which rounds elsewhere
         torch.testing.assert_close(new_p, old_p, rtol=0, atol=0.01)
     else:
         assert torch.equal(new_p, old_p)

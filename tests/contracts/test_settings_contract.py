@@ -15,8 +15,11 @@ from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import PROFILES, TrainSettings
 
-OWN = {f"{kind}-{name}": registry[name].Settings for kind, registry in (("method", methods), ("strategy", strategies))
-       for name in registry.names()}  # fmt: skip
+OWN = {
+    f"{kind}-{name}": registry[name].Settings
+    for kind, registry in (("method", methods), ("strategy", strategies))
+    for name in registry.names()
+}
 MODELS = {"train": TrainSettings, "predict": PredictSettings, "query": QuerySettings, **OWN}
 FIELDS = [
     pytest.param(model, key, schema, id=f"{name}-{key}")
@@ -105,7 +108,9 @@ def test_every_number_has_limits_and_they_hold(model, key, schema):
         if limit in (schema.get("minimum"), schema.get("maximum")):
             assert getattr(model.parse({key: limit}), key) == limit
         text = refused(model, {key: beyond}, key)
-        assert limit in [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", text)]
+        assert limit in [
+            float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", text)
+        ]
 
 
 @pytest.mark.parametrize(("model", "key", "schema"), NUMBERS)
@@ -134,8 +139,19 @@ def test_an_unknown_profile_gets_a_suggestion():
 
 
 def test_assignments_are_json_where_they_can_be():
-    parsed = parse_assignments(["a=1", "b=1e-3", "c=true", "d=text", 'e="5"', "f=", "g=x=y", "h=0:1,:,:"])
-    assert parsed == {"a": 1, "b": 1e-3, "c": True, "d": "text", "e": "5", "f": "", "g": "x=y", "h": "0:1,:,:"}
+    parsed = parse_assignments(
+        ["a=1", "b=1e-3", "c=true", "d=text", 'e="5"', "f=", "g=x=y", "h=0:1,:,:"]
+    )
+    assert parsed == {
+        "a": 1,
+        "b": 1e-3,
+        "c": True,
+        "d": "text",
+        "e": "5",
+        "f": "",
+        "g": "x=y",
+        "h": "0:1,:,:",
+    }
 
 
 @pytest.mark.parametrize("text", ["steps", "=5", ""])
@@ -147,7 +163,10 @@ def test_what_is_no_assignment_is_refused(text):
 def test_settings_go_to_the_models_that_know_them():
     own = methods["ynet"].Settings
     assert distribute({"steps": 5, "reconstruction": 0.2}, own, TrainSettings) == [
-        {"reconstruction": 0.2}, {"steps": 5},
-    ]  # fmt: skip
-    with pytest.raises(SettingsError, match=r"no setting 'reconstructoin'\. Did you mean 'reconstruction'\?"):
+        {"reconstruction": 0.2},
+        {"steps": 5},
+    ]
+    with pytest.raises(
+        SettingsError, match=r"no setting 'reconstructoin'\. Did you mean 'reconstruction'\?"
+    ):
         distribute({"reconstructoin": 0.2}, own, TrainSettings)

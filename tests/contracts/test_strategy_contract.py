@@ -30,7 +30,9 @@ LOTTERY = {"random", "k_means"}
 SIZES = [((1, 32, 32), 32), ((1, 40, 50), 16), ((4, 48, 64), 32)]
 
 
-@pytest.fixture(params=VARIANTS, ids=["-".join([name, *map(str, own.values())]) for name, own in VARIANTS])
+@pytest.fixture(
+    params=VARIANTS, ids=["-".join([name, *map(str, own.values())]) for name, own in VARIANTS]
+)
 def strategy(request):
     name, own = request.param
     cls = strategies[name]
@@ -40,11 +42,15 @@ def strategy(request):
 
 def model(seed):
     torch.manual_seed(seed)
-    network = UNet(2, base=8, levels=3, dropout=0.25)
+    network = UNet(2, base_channels=8, depth=3, dropout=0.25)
     for layer in norms(network):
         layer.running_mean.normal_(0, 0.1)
     header = Header(
-        method="source_only", settings=TrainSettings(), classes=("background", "a"), network={}, pixel_size=4.0
+        method="source_only",
+        settings=TrainSettings(),
+        classes=("background", "a"),
+        network={},
+        pixel_size=4.0,
     )
     return Predictor(network, header, Compute(torch.device("cpu"), bf16=False))
 
@@ -57,8 +63,12 @@ def models():
 def suggested(models, strategy, folder, shape, patch, *, excluded=(), **values):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     target = Volume("t", image, "target", (50.0, 4.0, 4.0))
-    settings = QuerySettings.parse({"strategy": strategy.name, "patch": patch, "device": "cpu", **values})
-    *events, last = suggest(models[0], target, strategy, settings, folder, list(excluded), models[1])
+    settings = QuerySettings.parse(
+        {"strategy": strategy.name, "patch": patch, "device": "cpu", **values}
+    )
+    *events, last = suggest(
+        models[0], target, strategy, settings, folder, list(excluded), models[1]
+    )
     assert isinstance(last, Suggested)
     notices = [event.text for event in events if isinstance(event, Notice)]
     return [(Box.parse(region["box"], shape), region["score"]) for region in last.regions], notices
@@ -93,11 +103,15 @@ def test_it_introduces_itself_in_a_sentence(strategy):
 
 
 @pytest.mark.parametrize(("shape", "patch"), SIZES)
-def test_one_patch_and_all_of_them_also_of_one_section_and_one_patch(models, strategy, shape, patch, tmp_path):
+def test_one_patch_and_all_of_them_also_of_one_section_and_one_patch(
+    models, strategy, shape, patch, tmp_path
+):
     one, notices = suggested(models, strategy, tmp_path, shape, patch, count=1)
     assert len(one) == 1
     assert notices == []
-    every, notices = suggested(models, strategy, tmp_path, shape, patch, count=100, section_distance=0)
+    every, notices = suggested(
+        models, strategy, tmp_path, shape, patch, count=100, section_distance=0
+    )
     assert len(notices) == 1
     free = Candidates.of(shape, patch)
     for box, _ in every:
@@ -105,9 +119,13 @@ def test_one_patch_and_all_of_them_also_of_one_section_and_one_patch(models, str
     assert len(free) == 0
 
 
-def test_picks_do_not_overlap_keep_their_distance_and_leave_out_the_annotated(models, strategy, tmp_path):
+def test_picks_do_not_overlap_keep_their_distance_and_leave_out_the_annotated(
+    models, strategy, tmp_path
+):
     done = [Box((0, 0, 0), (1, 32, 40)), Box((2, 16, 0), (4, 48, 16))]
-    picks, _ = suggested(models, strategy, tmp_path, (6, 48, 64), 16, excluded=done, count=6, section_distance=2)
+    picks, _ = suggested(
+        models, strategy, tmp_path, (6, 48, 64), 16, excluded=done, count=6, section_distance=2
+    )
     assert len(picks) == 6
     assert np.isfinite([score for _, score in picks]).all()
     boxes = [box for box, _ in picks]
@@ -117,15 +135,21 @@ def test_picks_do_not_overlap_keep_their_distance_and_leave_out_the_annotated(mo
 
 
 def test_the_seed_decides(models, strategy, tmp_path):
-    one, again = (suggested(models, strategy, tmp_path / str(i), (3, 48, 48), 16, seed=1)[0] for i in range(2))
+    one, again = (
+        suggested(models, strategy, tmp_path / str(i), (3, 48, 48), 16, seed=1)[0] for i in range(2)
+    )
     assert one == again
 
 
 def test_it_chooses_what_it_is_to_choose_whatever_their_order(strategy):
     """Permutation-fair: other positions in the list, same patches; by lot, every position as often as the others."""
     if strategy.name in LOTTERY:
-        first = [chosen(strategy, synthetic(8, seed=seed, count=1), seed=seed)[0] for seed in range(320)]
-        assert sum((first.count(i) - 40) ** 2 / 40 for i in range(8)) < 26  # chi-square, 7 degrees: p = 0.0005
+        first = [
+            chosen(strategy, synthetic(8, seed=seed, count=1), seed=seed)[0] for seed in range(320)
+        ]
+        assert (
+            sum((first.count(i) - 40) ** 2 / 40 for i in range(8)) < 26
+        )  # chi-square, 7 degrees: p = 0.0005
         return
     given, order = synthetic(40), np.random.default_rng(1).permutation(40)
     shuffled = {
@@ -138,7 +162,11 @@ def test_it_chooses_what_it_is_to_choose_whatever_their_order(strategy):
 
 
 def test_where_all_are_alike_the_lot_decides(strategy):
-    alike = {"uncertainty": np.full(6, 0.5), "embeddings": np.ones((6, 2), np.float32), "annotated": None}
+    alike = {
+        "uncertainty": np.full(6, 0.5),
+        "embeddings": np.ones((6, 2), np.float32),
+        "annotated": None,
+    }
     given = {**synthetic(6, count=1), **alike}
     assert {chosen(strategy, given, seed=seed)[0] for seed in range(60)} == set(range(6))
 
@@ -157,7 +185,9 @@ def test_what_the_network_cannot_describe_is_never_picked(strategy):
 
 
 def test_nothing_is_asked_for_where_all_is_annotated(models, strategy, tmp_path):
-    picks, notices = suggested(models, strategy, tmp_path, (2, 32, 32), 16, excluded=[Box.whole((2, 32, 32))])
+    picks, notices = suggested(
+        models, strategy, tmp_path, (2, 32, 32), 16, excluded=[Box.whole((2, 32, 32))]
+    )
     assert picks == []
     assert len(notices) == 1
 

@@ -15,7 +15,7 @@ from napari_emda.data.intensity import QUANTILES
 from napari_emda.data.volume import IGNORE
 from napari_emda.errors import JobError
 from napari_emda.jobs.execute import execute
-from napari_emda.methods.base import Context, methods
+from napari_emda.methods.base import DataSummary, methods
 from napari_emda.methods.denoising import corrupt
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.unet import UNet
@@ -25,10 +25,14 @@ from napari_emda.sampling.sampler import Patches
 from napari_emda.settings.training import TrainSettings
 
 
-def build(name, *, context=None, dropout=0.0, **settings):
+def build(name, *, summary=None, dropout=0.0, **settings):
     torch.manual_seed(0)
     cls = methods[name]
-    return cls(cls.Settings.parse(settings), UNet(2, base=8, dropout=dropout), context or Context())
+    return cls(
+        cls.Settings.parse(settings),
+        UNet(2, base_channels=8, dropout=dropout),
+        summary or DataSummary(),
+    )
 
 
 def batch(n=2, side=32, seed=0):
@@ -51,7 +55,9 @@ def looks():
     """Two images with grey values 0 to 255 of very different histograms."""
     rng = np.random.default_rng(0)
     source, target = rng.random((2, 200, 200))
-    return 255 * source**2, 20 + 200 * np.where(rng.random((200, 200)) < 0.3, target**0.5, target**1.5)
+    return 255 * source**2, 20 + 200 * np.where(
+        rng.random((200, 200)) < 0.3, target**0.5, target**1.5
+    )
 
 
 def matched(match, image):
@@ -104,8 +110,10 @@ def test_equal_greys_stay_equal_and_get_the_mean_of_their_share_of_the_target():
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_the_asked_share_of_source_patches_takes_the_targets_greys(share):
-    context = Context({"source": np.linspace(-2, 2, QUANTILES), "target": np.linspace(10, 14, QUANTILES)})
-    method = build("histogram", context=context, matched=share)
+    summary = DataSummary(
+        {"source": np.linspace(-2, 2, QUANTILES), "target": np.linspace(10, 14, QUANTILES)}
+    )
+    method = build("histogram", summary=summary, matched=share)
     prepared = method.prepare(batch(200), Augmentation("none", 0), 0.0)
     taken = (prepared["source"].image.mean((1, 2, 3)) > 5).float().mean()
     assert taken == pytest.approx(share, abs=0.1)
@@ -126,7 +134,9 @@ def test_padding_keeps_its_grey():
 def test_the_padding_of_a_volume_is_known_to_the_method(make_training, source, target, tmp_path):
     image = source.image.copy()
     image[:, 48:] = 0
-    training = make_training([replace(source, image=image), target], tmp_path / "run", "histogram", {"matched": 1})
+    training = make_training(
+        [replace(source, image=image), target], tmp_path / "run", "histogram", {"matched": 1}
+    )
     drawn = training.sampler.batch(0)["source"].image
     grey = training.sampler.padding("source")
     assert len(grey) == 1
@@ -164,8 +174,14 @@ def test_the_reconstruction_teaches_the_encoder_and_not_the_segmentation_decoder
     ynet = build("ynet")
     losses = ynet.losses(batch(), 0.0)
     (losses["source_reconstruction"] + losses["target_reconstruction"]).backward()
-    assert all(p.grad is None for p in (*ynet.network.decoder.parameters(), *ynet.network.head.parameters()))
-    assert all(p.grad is not None for p in (*ynet.network.encoder.parameters(), *ynet.reconstruction.parameters()))
+    assert all(
+        p.grad is None
+        for p in (*ynet.network.decoder.parameters(), *ynet.network.head.parameters())
+    )
+    assert all(
+        p.grad is not None
+        for p in (*ynet.network.encoder.parameters(), *ynet.reconstruction.parameters())
+    )
 
 
 def test_the_weight_of_the_reconstruction_falls_along_a_cosine():
@@ -189,7 +205,10 @@ def test_the_goal_of_the_reconstruction_is_the_clean_patch_whatever_its_gain():
 
 
 def test_with_annotations_a_second_stage_learns_from_both_volumes_labels():
-    ynet, base = build("ynet", context=Context(annotated=True), second_stage=0.4, fine_rate=0.2), build("source_only")
+    ynet, base = (
+        build("ynet", summary=DataSummary(annotated=True), second_stage=0.4, fine_rate=0.2),
+        build("source_only"),
+    )
     first = {"segmentation", "source_reconstruction", "target_reconstruction"}
     assert set(ynet.losses(batch(), 0.59)) == first
     assert set(ynet.losses(batch(), 0.6)) == {"segmentation", "target_segmentation"}
@@ -234,20 +253,28 @@ def test_no_noise_no_blocks_and_a_factor_of_one_leave_a_patch_as_it_is():
 def test_coarse_patches_are_those_of_pillow(pick, factor):
     image = smooth(1)
     ours = corrupt(image, Draws(pick), noise=0, hidden=0)
-    small = Image.fromarray(image[0, 0].numpy()).resize((64 // factor,) * 2, Image.Resampling.BILINEAR)
-    np.testing.assert_allclose(ours[0, 0], small.resize((64, 64), Image.Resampling.BILINEAR), atol=1e-5)
+    small = Image.fromarray(image[0, 0].numpy()).resize(
+        (64 // factor,) * 2, Image.Resampling.BILINEAR
+    )
+    np.testing.assert_allclose(
+        ours[0, 0], small.resize((64, 64), Image.Resampling.BILINEAR), atol=1e-5
+    )
     constant = torch.full((1, 1, 64, 64), 0.7)
     torch.testing.assert_close(corrupt(constant, Draws(pick), noise=0, hidden=0), constant)
 
 
 def test_the_noise_is_as_strong_as_asked():
     flat = torch.zeros(1, 1, 512, 512)
-    assert float(corrupt(flat, Draws(0.1), noise=0.8, hidden=0).std()) == pytest.approx(0.8, rel=0.03)
+    assert float(corrupt(flat, Draws(0.1), noise=0.8, hidden=0).std()) == pytest.approx(
+        0.8, rel=0.03
+    )
 
 
 def test_a_quarter_of_the_blocks_is_hidden_whole():
     ones = torch.ones(8, 1, 96, 96)
-    blocks = corrupt(ones, Draws(0.1), noise=0, hidden=0.25).unfold(2, 8, 8).unfold(3, 8, 8).flatten(4)
+    blocks = (
+        corrupt(ones, Draws(0.1), noise=0, hidden=0.25).unfold(2, 8, 8).unfold(3, 8, 8).flatten(4)
+    )
     assert ((blocks == 0).all(-1) | (blocks == 1).all(-1)).all()
     assert float((blocks == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
 
@@ -256,7 +283,10 @@ def test_restoring_comes_first_and_copying_is_not_the_answer():
     method, given = build("denoising", pretraining=0.4), batch(8, 64)
     prepared = method.prepare(given, Augmentation("weak", 0), 0.1)
     for domain, patches in prepared.items():
-        assert torch.nn.functional.mse_loss(patches.image, patches.clean) > 0.1 * given[domain].image.var()
+        assert (
+            torch.nn.functional.mse_loss(patches.image, patches.clean)
+            > 0.1 * given[domain].image.var()
+        )
     assert set(method.losses(prepared, 0.1)) == {"source_restoration", "target_restoration"}
     assert set(method.losses(given, 0.4)) == {"segmentation"}
 
@@ -264,8 +294,12 @@ def test_restoring_comes_first_and_copying_is_not_the_answer():
 def test_while_segmenting_the_encoder_is_slower():
     method = build("denoising", pretraining=0.4, encoder_rate=0.1)
     assert method.learning_rate(0.2, "encoder") == method.learning_rate(0.2, "rest")
-    assert method.learning_rate(0.7, "encoder") == pytest.approx(0.1 * method.learning_rate(0.7, "rest"))
-    assert set(map(id, method.parameter_groups()["encoder"])) == set(map(id, method.network.encoder.parameters()))
+    assert method.learning_rate(0.7, "encoder") == pytest.approx(
+        0.1 * method.learning_rate(0.7, "rest")
+    )
+    assert set(map(id, method.parameter_groups()["encoder"])) == set(
+        map(id, method.network.encoder.parameters())
+    )
 
 
 # -- Attention Y-Net ---------------------------------------------------------------------------------------------
@@ -290,7 +324,9 @@ def test_attention_ynet_goes_through_three_stages():
 def test_critics_and_network_of_damt_do_not_learn_from_each_others_losses():
     method = build("damt")
     critics = [*method.label_critic.parameters(), *method.feature_critic.parameters()]
-    fooled = torch.autograd.grad(method.losses(batch(), 0.5)["adversarial"], critics, allow_unused=True)
+    fooled = torch.autograd.grad(
+        method.losses(batch(), 0.5)["adversarial"], critics, allow_unused=True
+    )
     assert all(gradient is None for gradient in fooled)
     network = list(method.network.parameters())
     told = torch.autograd.grad(method.losses(batch(), 0.5)["critics"], network, allow_unused=True)
@@ -313,7 +349,7 @@ def test_fine_tuning_looks_at_the_source_first_then_at_the_target():
     method, given = build("finetune", source_stage=0.6), batch()
     assert set(method.losses(given, 0.59)) == {"segmentation"}
     assert set(method.losses(given, 0.6)) == {"segmentation", "target_segmentation"}
-    continued = build("finetune", context=Context(continued=True))
+    continued = build("finetune", summary=DataSummary(continued=True))
     assert set(continued.losses(given, 0.0)) == {"segmentation", "target_segmentation"}
 
 
@@ -337,7 +373,11 @@ def test_the_learning_rate_falls_along_half_a_cosine(progress, factor):
 
 
 def test_fine_tuning_without_annotations_is_refused_and_leaves_nothing(project):
-    job = TrainJob(project=str(project.folder), method="finetune", settings=TrainSettings(patch=32, base=8))
+    job = TrainJob(
+        project=str(project.folder),
+        method="finetune",
+        settings=TrainSettings(patch=32, base_channels=8),
+    )
     with pytest.raises(JobError, match="there are none: annotate some first"):
         list(execute(job))
     assert not (project.folder / "runs").exists()

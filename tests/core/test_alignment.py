@@ -13,7 +13,7 @@ from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
 from napari_emda.methods import coral as coral_method
 from napari_emda.methods import dann as dann_method
 from napari_emda.methods import mmd as mmd_method
-from napari_emda.methods.base import Context, methods
+from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn import alignment
 from napari_emda.nn.alignment import (
     MMD,
@@ -36,13 +36,19 @@ LEVELS = 3
 def samples():
     """Rows of two different distributions: 40 x 5 and 30 x 5, float64."""
     rng = np.random.default_rng(0)
-    return tuple(map(torch.from_numpy, (rng.normal(size=(40, 5)), 0.5 + 2 * rng.normal(size=(30, 5)))))
+    return tuple(
+        map(torch.from_numpy, (rng.normal(size=(40, 5)), 0.5 + 2 * rng.normal(size=(30, 5))))
+    )
 
 
 def means(x, y, variance):
     """Means of the kernel matrices xx, yy and xy by scikit-learn, with and without the diagonals."""
     gamma = 1 / (2 * variance)
-    xx, yy, xy = rbf_kernel(x, gamma=gamma), rbf_kernel(y, gamma=gamma), rbf_kernel(x, y, gamma=gamma)
+    xx, yy, xy = (
+        rbf_kernel(x, gamma=gamma),
+        rbf_kernel(y, gamma=gamma),
+        rbf_kernel(x, y, gamma=gamma),
+    )
     off = [k[~np.eye(len(k), dtype=bool)].mean() for k in (xx, yy)]
     return xx.mean() + yy.mean() - 2 * xy.mean(), sum(off) - 2 * xy.mean()
 
@@ -60,7 +66,9 @@ def test_mmd_is_that_of_scikit_learns_kernels(samples, variance):
 
 def test_mmd_is_twice_the_loss_of_geomloss(samples):
     theirs = SamplesLoss("gaussian", blur=1.7)(*samples)
-    assert float(mmd(*samples, variance=1.7**2, kernels=1).biased) == pytest.approx(2 * float(theirs), rel=1e-12)
+    assert float(mmd(*samples, variance=1.7**2, kernels=1).biased) == pytest.approx(
+        2 * float(theirs), rel=1e-12
+    )
 
 
 def bandwidths_are_around_the_median_distance(samples):
@@ -68,7 +76,9 @@ def bandwidths_are_around_the_median_distance(samples):
     median = np.median(euclidean_distances(pooled, squared=True))
     expected = np.mean([means(*samples, median * scale) for scale in (4, 2, 1, 0.5, 0.25)], axis=0)
     found = alignment.mmd(*samples)
-    assert float(found.biased) == pytest.approx(expected[0], rel=1e-2)  # torch takes the lower of two middle values
+    assert float(found.biased) == pytest.approx(
+        expected[0], rel=1e-2
+    )  # torch takes the lower of two middle values
     assert float(found.unbiased) == pytest.approx(expected[1], rel=1e-2)
 
 
@@ -93,7 +103,10 @@ def test_equal_samples_have_no_distance_and_order_does_not_matter(samples):
 def the_biased_estimate_counts_the_diagonals(samples):
     """b - u = (1 - k_xx) / n + (1 - k_yy) / m, k the mean of the kernel between different rows."""
     gamma = 1 / 8
-    off = [k[~np.eye(len(k), dtype=bool)].mean() for k in (rbf_kernel(rows, gamma=gamma) for rows in samples)]
+    off = [
+        k[~np.eye(len(k), dtype=bool)].mean()
+        for k in (rbf_kernel(rows, gamma=gamma) for rows in samples)
+    ]
     found = alignment.mmd(*samples, variance=4.0, kernels=1)
     expected = sum((1 - k) / len(rows) for k, rows in zip(off, samples, strict=True))
     assert float(found.biased - found.unbiased) == pytest.approx(expected, abs=1e-12)
@@ -107,7 +120,9 @@ def test_two_points_and_two_normal_distributions_have_the_distance_of_the_closed
     x, y = torch.zeros(1, 1, dtype=torch.float64), torch.full((1, 1), 3.0, dtype=torch.float64)
     assert float(mmd(x, y, variance=1.7**2, kernels=1).biased) == pytest.approx(1.57850, abs=1e-5)
     normal = np.random.default_rng(0).normal(size=(2, 3000, 1)).astype(np.float32)
-    found = mmd(torch.from_numpy(normal[0]), torch.from_numpy(normal[1] + 1), variance=1.7**2, kernels=1)
+    found = mmd(
+        torch.from_numpy(normal[0]), torch.from_numpy(normal[1] + 1), variance=1.7**2, kernels=1
+    )
     assert float(found.unbiased) == pytest.approx(0.14944, abs=0.02)
 
 
@@ -120,13 +135,17 @@ def test_no_gradient_passes_through_the_median(samples):
     x, y = (rows.clone().requires_grad_() for rows in samples)
     fixed = 4 * alignment.median_distance(x, y)
     assert not fixed.requires_grad
-    ours, theirs = (torch.autograd.grad(mmd(x, y, variance=v).unbiased, x)[0] for v in (None, fixed))
+    ours, theirs = (
+        torch.autograd.grad(mmd(x, y, variance=v).unbiased, x)[0] for v in (None, fixed)
+    )
     assert torch.equal(ours, theirs)
 
 
 def test_the_unbiased_estimate_is_zero_on_average_where_nothing_differs():
     rng = np.random.default_rng(0)
-    found = [float(mmd(*torch.from_numpy(rng.normal(size=(2, 20, 3)))).unbiased) for _ in range(200)]
+    found = [
+        float(mmd(*torch.from_numpy(rng.normal(size=(2, 20, 3)))).unbiased) for _ in range(200)
+    ]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
     assert min(found) < 0
 
@@ -154,7 +173,9 @@ def test_coral_sees_scale_and_not_place(samples):
 
 def test_turning_both_samples_alike_changes_nothing(samples):
     x, y = samples
-    turn = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
+    turn = torch.linalg.qr(
+        torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    )[0]
     for distance in (coral, mean_distance, lambda a, b: mmd(a, b).unbiased):
         assert float(distance(x @ turn, y @ turn)) == pytest.approx(float(distance(x, y)), rel=1e-9)
 
@@ -176,7 +197,11 @@ def test_normalised_rows_forget_gain_and_offset(samples):
 
 def test_every_sampled_row_is_a_pixel_and_none_comes_twice():
     number = torch.arange(2 * 32 * 32).view(2, 1, 32, 32)
-    maps = torch.cat([number, -number, 3 * number], dim=1).float().to(memory_format=torch.channels_last)
+    maps = (
+        torch.cat([number, -number, 3 * number], dim=1)
+        .float()
+        .to(memory_format=torch.channels_last)
+    )
     torch.manual_seed(3)
     rows = sample_positions(maps, 500)
     assert rows.shape == (500, 3)
@@ -225,7 +250,11 @@ def test_the_adversarys_strength_follows_ganin():
 def build(name, **settings):
     torch.manual_seed(0)
     cls = methods[name]
-    return cls(cls.Settings.parse(settings), UNet(2, base=8, levels=LEVELS, dropout=0.0), Context())
+    return cls(
+        cls.Settings.parse(settings),
+        UNet(2, base_channels=8, depth=LEVELS, dropout=0.0),
+        DataSummary(),
+    )
 
 
 def maps_of_both(n=3):
@@ -234,7 +263,11 @@ def maps_of_both(n=3):
 
     def domain(scale, shift):
         return [
-            (torch.randn(n, 8 * 2**level, 32 // 2**level, 32 // 2**level, generator=generator) * scale + shift)
+            (
+                torch.randn(n, 8 * 2**level, 32 // 2**level, 32 // 2**level, generator=generator)
+                * scale
+                + shift
+            )
             .to(memory_format=torch.channels_last)
             .requires_grad_()
             for level in range(LEVELS + 1)
@@ -266,7 +299,9 @@ def test_weights_grow_with_depth():
     weights_grow_with_depth()
 
 
-@pytest.mark.parametrize(("name", "module"), [("mmd", mmd_method), ("coral", coral_method), ("dann", dann_method)])
+@pytest.mark.parametrize(
+    ("name", "module"), [("mmd", mmd_method), ("coral", coral_method), ("dann", dann_method)]
+)
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_a_levels_weight_acts_on_that_level_alone(name, module, level, monkeypatch):
     before = gradients(build(name))
@@ -288,15 +323,21 @@ def test_distances_fade_in_over_the_first_fifth(name):
 
 @pytest.mark.parametrize("name", ["mmd", "coral"])
 def test_the_weight_is_that_of_the_deepest_level(name):
-    np.testing.assert_allclose(gradients(build(name, weight=1.0)), 2 * gradients(build(name, weight=0.5)), rtol=1e-4)
+    np.testing.assert_allclose(
+        gradients(build(name, weight=1.0)), 2 * gradients(build(name, weight=0.5)), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["mmd", "coral"])
 def test_equal_domains_are_aligned_already(name):
     method, (source, target) = build(name), maps_of_both()
     again = [maps.detach().clone() for maps in source]
-    equal, different = (float(sum(method.align(source, other, 1.0).values()).detach()) for other in (again, target))
-    assert equal < 0.1 * different  # not 0: other positions are drawn, and MMD is the unbiased estimate
+    equal, different = (
+        float(sum(method.align(source, other, 1.0).values()).detach()) for other in (again, target)
+    )
+    assert (
+        equal < 0.1 * different
+    )  # not 0: other positions are drawn, and MMD is the unbiased estimate
 
 
 def test_the_accuracy_of_the_classifiers_is_that_of_a_coin_on_equal_domains():
@@ -325,7 +366,9 @@ def test_the_encoder_goes_where_the_classifiers_do_not(monkeypatch):
     method, (source, target) = build("dann", weight=0.5).eval(), maps_of_both()
 
     def to_encoder():
-        return torch.autograd.grad(method.align(source, target, 1.0)["domain"], [*source[1:], *target[1:]])
+        return torch.autograd.grad(
+            method.align(source, target, 1.0)["domain"], [*source[1:], *target[1:]]
+        )
 
     reversed_ = to_encoder()
     monkeypatch.setattr(dann_method, "reverse_gradient", lambda x, factor: x)
@@ -367,19 +410,36 @@ class Kept(alignment._Reverse):
 MISTAKES = {
     "the gradient is not reversed": (alignment, "_Reverse", Kept, the_gradient_is_reversed),
     "the levels are in the wrong order": (
-        alignment, "level_weights", lambda levels: level_weights(levels)[::-1], weights_grow_with_depth,
+        alignment,
+        "level_weights",
+        lambda levels: level_weights(levels)[::-1],
+        weights_grow_with_depth,
     ),
     "10 ^ 3 instead of 10 ** 3": (
-        alignment, "median_distance", lambda x, y: torch.tensor(10 ^ 3), bandwidths_are_around_the_median_distance,
+        alignment,
+        "median_distance",
+        lambda x, y: torch.tensor(10 ^ 3),
+        bandwidths_are_around_the_median_distance,
     ),
     "the unbiased estimate counts the diagonals": (
-        alignment, "mmd", lambda *a, **k: MMD(*[mmd(*a, **k).biased] * 2), the_biased_estimate_counts_the_diagonals,
+        alignment,
+        "mmd",
+        lambda *a, **k: MMD(*[mmd(*a, **k).biased] * 2),
+        the_biased_estimate_counts_the_diagonals,
     ),
     "a covariance by n": (
-        alignment, "covariance", lambda x: covariance(x) * (len(x) - 1) / len(x), coral_is_that_of_numpy,
+        alignment,
+        "covariance",
+        lambda x: covariance(x) * (len(x) - 1) / len(x),
+        coral_is_that_of_numpy,
     ),
-    "classifiers in a plain list": (dann_method, "nn", SimpleNamespace(ModuleList=list), every_classifier_learns),
-}  # fmt: skip
+    "classifiers in a plain list": (
+        dann_method,
+        "nn",
+        SimpleNamespace(ModuleList=list),
+        every_classifier_learns,
+    ),
+}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

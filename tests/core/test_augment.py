@@ -19,7 +19,11 @@ STRENGTHS = ("none", "weak", "strong")
 def patches(image, labels=None):
     """A batch of one channel from B x H x W."""
     image = torch.as_tensor(np.asarray(image), dtype=torch.float32).unsqueeze(1)
-    labels = torch.zeros(image.shape[:1] + image.shape[2:], dtype=torch.long) if labels is None else labels
+    labels = (
+        torch.zeros(image.shape[:1] + image.shape[2:], dtype=torch.long)
+        if labels is None
+        else labels
+    )
     return Patches(image, labels, image)
 
 
@@ -52,23 +56,34 @@ def test_shapes_and_types_stay_and_the_input_too(strength):
     kept = given.image.clone()
     drawn = Augmentation(strength, 1)(given)
     assert torch.equal(given.image, kept)
-    for before, after in ((given.image, drawn.image), (given.labels, drawn.labels), (given.clean, drawn.clean)):
+    for before, after in (
+        (given.image, drawn.image),
+        (given.labels, drawn.labels),
+        (given.clean, drawn.clean),
+    ):
         assert (before.shape, before.dtype) == (after.shape, after.dtype)
     assert torch.isfinite(drawn.image).all()
 
 
 def test_weak_is_exactly_the_eight_symmetries_of_the_square():
     square = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
-    symmetries = [np.rot90(flipped, turns) for flipped in (square, square[:, ::-1]) for turns in range(4)]
+    symmetries = [
+        np.rot90(flipped, turns) for flipped in (square, square[:, ::-1]) for turns in range(4)
+    ]
     drawn = Augmentation("weak", 0)(patches(np.stack([square] * 64)))
-    seen = [[i for i, s in enumerate(symmetries) if np.array_equal(s, image)] for image in drawn.image[:, 0].numpy()]
+    seen = [
+        [i for i, s in enumerate(symmetries) if np.array_equal(s, image)]
+        for image in drawn.image[:, 0].numpy()
+    ]
     assert all(len(found) == 1 for found in seen)
     assert {found[0] for found in seen} == set(range(8))
 
 
 def test_weak_moves_labels_as_the_image_and_leaves_the_greys():
     given = random_patches()
-    drawn = Augmentation("weak", 3)(Patches(given.labels.unsqueeze(1).float(), given.labels, given.clean))
+    drawn = Augmentation("weak", 3)(
+        Patches(given.labels.unsqueeze(1).float(), given.labels, given.clean)
+    )
     assert torch.equal(drawn.image[:, 0].long(), drawn.labels)
     assert torch.equal(drawn.image, drawn.clean)
 
@@ -78,7 +93,9 @@ def warped():
     """Source row and column of every pixel of 64 warped patches, and their labels (the source column)."""
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     y, x = (
-        Augmentation("strong", 5).geometric(patches([ramp] * 64, torch.as_tensor(columns).long().repeat(64, 1, 1)))
+        Augmentation("strong", 5).geometric(
+            patches([ramp] * 64, torch.as_tensor(columns).long().repeat(64, 1, 1))
+        )
         for ramp in (rows, columns)
     )
     assert torch.equal(y.labels, x.labels)
@@ -115,11 +132,15 @@ def test_scale_and_rotation_stay_within_limits(warped):
     determinants = []
     for y, x, _ in zip(*warped, strict=True):
         middle = slice(SIDE // 2 - 2, SIDE // 2 + 2)
-        jacobian = [[np.diff(p[middle, middle], axis=axis).mean() for axis in (0, 1)] for p in (y, x)]
+        jacobian = [
+            [np.diff(p[middle, middle], axis=axis).mean() for axis in (0, 1)] for p in (y, x)
+        ]
         determinants.append(abs(np.linalg.det(jacobian)))
     assert 0.75**2 - 1e-2 < min(determinants) < 0.9
     assert 1.1 < max(determinants) < (4 / 3) ** 2 + 1e-2
-    assert 0.3 < np.mean(np.abs(np.array(determinants) - 1) < 1e-3) < 0.7  # the other half is left as it is
+    assert (
+        0.3 < np.mean(np.abs(np.array(determinants) - 1) < 1e-3) < 0.7
+    )  # the other half is left as it is
 
 
 def test_greys_keep_their_order():

@@ -16,14 +16,22 @@ from napari_emda.events import TileDone
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predict import predict
-from napari_emda.inference.predictor import Predictor, with_neighbours
+from napari_emda.inference.predictor import Predictor, smoothed_along_z
 from napari_emda.inference.stored_prediction import Prediction
-from napari_emda.methods.base import Finish
+from napari_emda.methods.base import Postprocessing
 from napari_emda.nn.unet import UNet
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
-from napari_emda.training.prior_matching import LARGEST_OFFSET, WEIGHT, Probe, agreement, between, calibrate, offsets
+from napari_emda.training.prior_matching import (
+    LARGEST_OFFSET,
+    WEIGHT,
+    CalibrationSample,
+    agreement,
+    between,
+    calibrate,
+    offsets,
+)
 
 
 def normal(*shape, seed=0):
@@ -34,7 +42,7 @@ class Brightness(UNet):
     """Says that what is brighter than 1 is class 1."""
 
     def __init__(self):
-        super().__init__(2, base=8)
+        super().__init__(2, base_channels=8)
         self.seen = 0
 
     def encode(self, x):
@@ -46,12 +54,17 @@ class Brightness(UNet):
         return torch.cat([-logit / 2, logit / 2], 1) + self.offset.view(1, -1, 1, 1)
 
 
-def predictor(neighbours=0.0):
+def predictor(z_smoothing=0.0):
     settings = TrainSettings.for_profile("test")
     header = Header(
-        method="auto", settings=settings, classes=("background", "x"), network={}, pixel_size=4.0,
-        neighbours=neighbours, prediction_domain="target",
-    )  # fmt: skip
+        method="auto",
+        settings=settings,
+        classes=("background", "x"),
+        network={},
+        pixel_size=4.0,
+        z_smoothing=z_smoothing,
+        prediction_domain="target",
+    )
     return Predictor(Brightness(), header, Compute.choose("cpu", "32"))
 
 
@@ -100,28 +113,34 @@ def test_shares_move_along_the_geometric_mean():
 def test_agreement_is_cohens_kappa():
     first, other = np.random.default_rng(0).integers(0, 3, (2, 500))
     second = np.where(np.arange(500) % 3, first, other)
-    assert agreement(np.stack([first, second]), 3) == pytest.approx(cohen_kappa_score(first, second))
+    assert agreement(np.stack([first, second]), 3) == pytest.approx(
+        cohen_kappa_score(first, second)
+    )
     assert agreement(np.zeros((2, 9), int), 2) == 0
 
 
 def test_sections_are_averaged_as_a_filter_of_three_averages_logits():
     logits = normal(6, 3, 5, 7)
     expected = correlate1d(logits, [0.2, 0.6, 0.2], axis=0, mode="nearest")
-    made = with_neighbours(torch.from_numpy(logits).softmax(1), 0.2)
+    made = smoothed_along_z(torch.from_numpy(logits).softmax(1), 0.2)
     torch.testing.assert_close(made, torch.from_numpy(expected).softmax(1), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"block": 32}, {"memory": 0.05}])
-def test_blocks_are_averaged_as_the_whole_and_no_section_is_computed_for_each_neighbour(settings, tmp_path):
+def test_blocks_are_averaged_as_the_whole_and_no_section_is_computed_for_each_neighbour(
+    settings, tmp_path
+):
     image = normal(9, 90, 70)
-    made = predictor(neighbours=0.2)
+    made = predictor(z_smoothing=0.2)
     events = list(predict(made, target(image), PredictSettings(flips="off", **settings), tmp_path))
     standard = (image - image.mean()) / image.std()
     logits = correlate1d(1.5 * (standard - 1), [0.2, 0.6, 0.2], axis=0, mode="nearest")
     stored = Prediction(tmp_path, "v").probabilities[0].astype(float) / 255
     np.testing.assert_allclose(stored, 1 / (1 + np.exp(-logits)), atol=0.01)
     places = {event.box[2:] for event in events if isinstance(event, TileDone)}
-    assert made.network.seen <= len(places) * (len(image) + 2)  # the last tile of a place may see two again
+    assert made.network.seen <= len(places) * (
+        len(image) + 2
+    )  # the last tile of a place may see two again
 
 
 def test_a_prediction_that_was_stopped_goes_on_with_its_neighbours(tmp_path):
@@ -132,58 +151,72 @@ def test_a_prediction_that_was_stopped_goes_on_with_its_neighbours(tmp_path):
         next(begun)
     begun.close()
     list(predict(predictor(0.2), volume, settings, tmp_path / "stopped"))
-    whole, stopped = (Prediction(tmp_path / name, "v").probabilities[:] for name in ("whole", "stopped"))
+    whole, stopped = (
+        Prediction(tmp_path / name, "v").probabilities[:] for name in ("whole", "stopped")
+    )
     assert np.array_equal(whole, stopped)
 
 
 # -- both on a target --------------------------------------------------------------------------------------------
 
 
-def calibrated(image, finish, prior=(0.9, 0.1)):
+def calibrated(image, postprocessing, prior=(0.9, 0.1)):
     made = predictor()
     sampler = PatchSampler([target(image)], 32, 1)
-    weight = calibrate(made, sampler.places("target"), prior, finish, Probe(64, 32, flips=False))
+    weight = calibrate(
+        made,
+        sampler.regions("target"),
+        prior,
+        postprocessing,
+        CalibrationSample(64, 32, flips=False),
+    )
     return made, weight
 
 
 def test_sections_that_resemble_each_other_are_averaged_and_independent_images_are_not():
-    finish = Finish(neighbours=True)
+    postprocessing = Postprocessing(z_smoothing=True)
     section = normal(1, 96, 96)
-    assert calibrated(np.repeat(section, 8, axis=0), finish)[1] == WEIGHT
-    assert calibrated(normal(8, 96, 96), finish)[1] == 0
-    assert calibrated(section, Finish())[1] == 0
+    assert calibrated(np.repeat(section, 8, axis=0), postprocessing)[1] == WEIGHT
+    assert calibrated(normal(8, 96, 96), postprocessing)[1] == 0
+    assert calibrated(section, Postprocessing())[1] == 0
 
 
 def test_the_target_gets_the_shares_of_the_source(tmp_path):
     volume = target(normal(8, 96, 96))
-    made, _ = calibrated(volume.image, Finish(shares=1.0))
+    made, _ = calibrated(volume.image, Postprocessing(prior_strength=1.0))
     list(predict(made, volume, PredictSettings(flips="off"), tmp_path))
     stored = Prediction(tmp_path, "v").probabilities[0]
     assert (stored > 127).mean() == pytest.approx(0.1, abs=0.01)
     plain = (volume.image > 1).mean()
     assert plain == pytest.approx(0.16, abs=0.01)
-    assert not calibrated(volume.image, Finish(shares=1.0), prior=())[0].network.offset.any()
+    assert not calibrated(volume.image, Postprocessing(prior_strength=1.0), prior=())[
+        0
+    ].network.offset.any()
 
 
 def test_the_source_is_left_alone():
     source = replace(target(normal(3, 40, 40)), domain="source")
-    assert predictor(0.2).neighbours(source) == 0
-    assert predictor(0.2).neighbours(target(normal(1, 40, 40))) == 0
+    assert predictor(0.2).z_smoothing(source) == 0
+    assert predictor(0.2).z_smoothing(target(normal(1, 40, 40))) == 0
 
 
 # -- in the network ----------------------------------------------------------------------------------------------
 
 
 def test_the_offset_counts_in_evaluation_alone_and_can_be_absorbed():
-    network, x = UNet(2, base=8, dropout=0.0).eval(), torch.randn(1, 1, 32, 32)
+    network, x = UNet(2, base_channels=8, dropout=0.0).eval(), torch.randn(1, 1, 32, 32)
     with torch.no_grad():
         plain = network(x)
         network.offset.copy_(torch.tensor([0.0, 1.5]))
         moved = network(x)
-        torch.testing.assert_close(moved - plain, torch.tensor([0.0, 1.5]).view(1, 2, 1, 1).expand_as(plain))
+        torch.testing.assert_close(
+            moved - plain, torch.tensor([0.0, 1.5]).view(1, 2, 1, 1).expand_as(plain)
+        )
         maps = network.encode(x)
         learning = deepcopy(network).train()
-        assert torch.equal(learning.decode(maps), deepcopy(network).train().head(learning.decoder(maps)))
+        assert torch.equal(
+            learning.decode(maps), deepcopy(network).train().head(learning.decoder(maps))
+        )
         network.absorb_offset()
         torch.testing.assert_close(network(x), moved)
     assert not network.offset.any()

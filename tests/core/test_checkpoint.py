@@ -27,7 +27,9 @@ def trained(make_training, source, target, tmp_path):
     """A function that trains a method for some steps; returns its training, whose checkpoint is on disk."""
 
     def train(method="source_only", **values):
-        training = make_training([source, target], tmp_path / method, method, **{"steps": 3, **values})
+        training = make_training(
+            [source, target], tmp_path / method, method, **{"steps": 3, **values}
+        )
         list(fit(training))
         return training
 
@@ -50,7 +52,9 @@ def test_a_loaded_model_predicts_as_the_saved_one(method, trained):
     assert header.step == 3
     for domain in ("source", "target"):
         image = torch.randn(1, 1, 40, 40)
-        predictors = [Predictor(m.predictor, header, training.compute) for m in (training.method, loaded)]
+        predictors = [
+            Predictor(m.predictor, header, training.compute) for m in (training.method, loaded)
+        ]
         assert torch.equal(*(p.probabilities(image, domain) for p in predictors))
 
 
@@ -76,7 +80,9 @@ def one_sentence(error):
     return text
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign", "missing", "other header"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "empty", "text", "foreign", "missing", "other header"]
+)
 def test_a_damaged_or_foreign_file_is_refused(damage, trained, tmp_path):
     path = trained().path
     match damage:
@@ -107,18 +113,18 @@ def test_a_newer_file_is_refused(trained):
 
 def test_another_network_is_refused(trained, make_training, source, tmp_path):
     path = trained().path
-    other = make_training([source], tmp_path / "other", base=16)
+    other = make_training([source], tmp_path / "other", base_channels=16)
     with pytest.raises(JobError, match="holds another network") as error:
         checkpoint.load(path, other.method)
     one_sentence(error)
-    with pytest.raises(JobError, match=r"another network \(.*base=8") as error:
-        checkpoint.start_from(path, UNet(2, base=16), CLASSES)
+    with pytest.raises(JobError, match=r"another network \(.*base_channels=8") as error:
+        checkpoint.start_from(path, UNet(2, base_channels=16), CLASSES)
     one_sentence(error)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_another_run_can_start_from_what_predicts(method, trained, same_weights):
-    training, network = trained(method), UNet(2, base=8)
+    training, network = trained(method), UNet(2, base_channels=8)
     assert not same_weights(network, training.method.predictor)
     checkpoint.start_from(training.path, network, CLASSES)
     assert same_weights(network, training.method.predictor)
@@ -132,7 +138,10 @@ def test_nothing_in_the_package_unpickles():
                 names = {alias.name.split(".")[0] for alias in node.names}
                 names.add((getattr(node, "module", None) or "").split(".")[0])
                 assert not names & unsafe, path
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.save"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "torch.load",
+                "torch.save",
+            ):
                 raise AssertionError(f"{path}:{node.lineno}")
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert ast.unparse(node.value) == "False", path

@@ -23,7 +23,15 @@ from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import TrainJob, write_job
 from napari_emda.settings.training import TrainSettings
 
-SETTINGS = {"patch": 32, "batch": 2, "base": 8, "report_every": 1, "save_every": 10, "device": "cpu", "precision": "32"}
+SETTINGS = {
+    "patch": 32,
+    "batch": 2,
+    "base_channels": 8,
+    "report_every": 1,
+    "save_every": 10,
+    "device": "cpu",
+    "precision": "32",
+}
 RUN = "001-histogram"
 
 
@@ -45,7 +53,9 @@ class Child:
 
     def _read(self):
         for line in self.process.stdout:
-            self.events.put(from_json(line))  # a line that is no event ends the thread, and the test in time
+            self.events.put(
+                from_json(line)
+            )  # a line that is no event ends the thread, and the test in time
         self.events.put(None)
 
     def send(self, command, **values):
@@ -93,7 +103,9 @@ def saved_step(project):
 
 def test_it_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_gone(start, project):
     running = start(job(project))
-    running.process.stdin.write("rubbish\n[1]\n{}\n" + json.dumps({"command": "preview", "box": [1]}) + "\n")
+    running.process.stdin.write(
+        "rubbish\n[1]\n{}\n" + json.dumps({"command": "preview", "box": [1]}) + "\n"
+    )
     running.send("attend")
     assert running.until(Started).run == RUN
     running.until(Stepped)
@@ -117,7 +129,11 @@ def test_it_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_gone(
     running.process.stdin.close()  # also while paused
     *_, last = running.rest()
     assert last.status == "stopped"
-    assert last.result == {"run": RUN, "step": saved_step(project), "selected_step": saved_step(project)}
+    assert last.result == {
+        "run": RUN,
+        "step": saved_step(project),
+        "selected_step": saved_step(project),
+    }
     assert f"Stopped at step {saved_step(project)}" in last.text
     assert running.ended() == child.STOPPED
     assert running.process.stderr.read().count("not a command") == 4
@@ -126,7 +142,7 @@ def test_it_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_gone(
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A function that runs a job in this process, with these lines coming in; its exit status and events."""
-    monkeypatch.setattr(child, "settle", lambda: None)
+    monkeypatch.setattr(child, "configure_process", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
     def run(asked, lines=""):
@@ -199,15 +215,29 @@ def test_what_a_library_prints_does_not_reach_the_events(here, project, monkeypa
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_a_training_that_was_ended_resumes_to_the_same_weights(how, make_project, same_weights, tmp_path):
+def test_a_training_that_was_ended_resumes_to_the_same_weights(
+    how, make_project, same_weights, tmp_path
+):
     """Also from another process: bitwise as undisturbed."""
     steps = 30
     torch.set_num_threads(1)
     with make_project(tmp_path / "whole") as whole:
         list(execute(job(whole, steps=steps)))
     with make_project(tmp_path / "ended") as ended:
-        command = [sys.executable, "-m", "napari_emda", "train", str(ended.folder), "--profile", "test", "--steps"]
-        command += [str(steps), *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}"))]
+        command = [
+            sys.executable,
+            "-m",
+            "napari_emda",
+            "train",
+            str(ended.folder),
+            "--profile",
+            "test",
+            "--steps",
+        ]
+        command += [
+            str(steps),
+            *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")),
+        ]
         command += ["--method", "histogram", "--set", "augmentation=strong"]
         running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         log = ended.folder / "runs" / RUN / "log.jsonl"
@@ -230,6 +260,9 @@ def test_a_training_that_was_ended_resumes_to_the_same_weights(how, make_project
             models = [checkpoint.find(project.run(RUN), which) for project in (whole, ended)]
             (_, one), (_, other) = map(checkpoint.load_method, models)
             assert all(
-                torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+                torch.equal(a, b)
+                for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
             )
-        assert [checkpoint.candidates(project.run(RUN)) for project in (whole, ended)] == [[steps]] * 2
+        assert [checkpoint.candidates(project.run(RUN)) for project in (whole, ended)] == [
+            [steps]
+        ] * 2

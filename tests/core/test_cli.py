@@ -19,14 +19,25 @@ from napari_emda import cli
 from napari_emda.io.read import write_tiff
 from napari_emda.project.project import Project
 
-SMALL = ["--profile", "test", "--set", "patch=32", "--set", "batch=2", "--device", "cpu", "--set", "precision=32"]
+SMALL = [
+    "--profile",
+    "test",
+    "--set",
+    "patch=32",
+    "--set",
+    "batch=2",
+    "--device",
+    "cpu",
+    "--set",
+    "precision=32",
+]
 RUN = "001-histogram"
 
 
 @pytest.fixture(autouse=True)
 def stay_as_we_are(monkeypatch):
     """Neither lower this process's priority nor keep the handlers of its signals."""
-    monkeypatch.setattr("napari_emda.inference.device.settle", lambda *_, **__: None)
+    monkeypatch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -36,7 +47,11 @@ def stay_as_we_are(monkeypatch):
 def call(*arguments):
     """Run a command; its exit status, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as left:
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as left,
+    ):
         cli.main([str(argument) for argument in arguments])
     return left.value.code, out.getvalue(), err.getvalue()
 
@@ -51,7 +66,10 @@ def answer(*arguments):
 def listing(folder):
     """Every file below a folder with its hash."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 @pytest.fixture
@@ -85,11 +103,22 @@ def image(path, array, spacing=(50, 8, 8)):
 def test_the_whole_story(phantom_files, tmp_path):
     project, truth = tmp_path / "project", phantom_files["target", "labels"]
     made = answer(
-        "new", project, "--source", phantom_files["source", "image"], phantom_files["source", "labels"],
-        "--target", phantom_files["target", "image"], "--classes", "background", "mitochondria",
-    )  # fmt: skip
+        "new",
+        project,
+        "--source",
+        phantom_files["source", "image"],
+        phantom_files["source", "labels"],
+        "--target",
+        phantom_files["target", "image"],
+        "--classes",
+        "background",
+        "mitochondria",
+    )
     assert made["classes"] == ["background", "mitochondria"]
-    assert [(v["domain"], v["spacing"]) for v in made["volumes"]] == [("source", [50, 8, 8]), ("target", [50, 8, 8])]
+    assert [(v["domain"], v["spacing"]) for v in made["volumes"]] == [
+        ("source", [50, 8, 8]),
+        ("target", [50, 8, 8]),
+    ]
 
     adapted = answer("train", project, "--method", "histogram", "--steps", 4, "--seed", 3, *SMALL)
     assert adapted.items() >= {"run": RUN, "step": 4, "selected_step": 4}.items()
@@ -101,9 +130,16 @@ def test_the_whole_story(phantom_files, tmp_path):
 
     told = answer("annotate", project, "--from", truth, "--regions", "suggested")
     annotated = told["annotated"]
-    assert [(r["number"], r["audit"], r["run"], r["patches"]) for r in told["rounds"]] == [(1, False, RUN, 3)]
-    assert all(0 <= told["rounds"][0][k]["low"] <= told["rounds"][0][k]["high"] <= 1 for k in ("iou", "dice"))
-    assert [region["box"] for region in annotated] == [region["box"] for region in suggested["regions"]]
+    assert [(r["number"], r["audit"], r["run"], r["patches"]) for r in told["rounds"]] == [
+        (1, False, RUN, 3)
+    ]
+    assert all(
+        0 <= told["rounds"][0][k]["low"] <= told["rounds"][0][k]["high"] <= 1
+        for k in ("iou", "dice")
+    )
+    assert [region["box"] for region in annotated] == [
+        region["box"] for region in suggested["regions"]
+    ]
 
     retrained = answer("train", project, "--method", "finetune", "--steps", 2)
     assert retrained["run"] == "002-finetune"
@@ -120,7 +156,9 @@ def test_the_whole_story(phantom_files, tmp_path):
     assert score["voxels"] == 4 * 48 * 96
     assert "objects" not in score["classes"]["mitochondria"]
 
-    counted = answer("score", project, "--against", truth, "--objects", "--minimum-size", 5)["classes"]["mitochondria"]
+    counted = answer("score", project, "--against", truth, "--objects", "--minimum-size", 5)[
+        "classes"
+    ]["mitochondria"]
     true = np.bincount(label(tifffile.imread(truth) > 0, connectivity=1).ravel())[1:]
     assert counted["objects"]["truth_objects"] == (true >= 5).sum()
 
@@ -129,7 +167,9 @@ def test_the_whole_story(phantom_files, tmp_path):
     assert mask.shape == (4, 96, 96)
     np.testing.assert_array_equal(mask > 0, probabilities.reshape(mask.shape) >= 128)
     inside = (mask > 0)[:, 48:], tifffile.imread(truth)[:, 48:] > 0
-    assert score["iou"] == pytest.approx((inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum())
+    assert score["iou"] == pytest.approx(
+        (inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum()
+    )
 
 
 # -- one trained project for the rest ----------------------------------------------------------------------------
@@ -142,8 +182,8 @@ def trained_once(phantom_files, tmp_path_factory):
         files = phantom_files["source", "image"], phantom_files["source", "labels"]
         project.add_volume(files[0], "source", labels=files[1], name="source")
         project.add_volume(phantom_files["target", "image"], "target", name="target")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_emda.inference.device.settle", lambda *_, **__: None)
+    with pytest.MonkeyPatch.summary() as patch:
+        patch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
         answer("train", folder, "--method", "histogram", "--steps", 2, *SMALL)
     return folder
 
@@ -159,9 +199,25 @@ def job_of(project, run=RUN):
 
 
 def test_a_profile_can_be_set_like_any_setting(trained):
-    answer("train", trained, "--set", "profile=test", "--steps", 1, "--set", "patch=32", "--device", "cpu")
+    answer(
+        "train",
+        trained,
+        "--set",
+        "profile=test",
+        "--steps",
+        1,
+        "--set",
+        "patch=32",
+        "--device",
+        "cpu",
+    )
     settings = job_of(trained, "002-auto")["settings"]
-    assert (settings["profile"], settings["base"], settings["patch"], settings["steps"]) == ("test", 8, 32, 1)
+    assert (
+        settings["profile"],
+        settings["base_channels"],
+        settings["patch"],
+        settings["steps"],
+    ) == ("test", 8, 32, 1)
 
 
 def test_a_run_is_continued_with_its_own_settings_unless_told_otherwise(trained):
@@ -176,7 +232,9 @@ def test_by_which_loss_a_model_is_kept_is_not_handed_on_to_a_method_without(trai
     for method, kept in (("uda", "supervised"), ("source_only", "average")):
         run = answer("train", trained, "--method", method, "--from", "002-uda", "--steps", 1)["run"]
         assert job_of(trained, run)["settings"]["keep"] == kept
-    status, _, err = call("train", trained, "--method", "source_only", "--from", "002-uda", "--keep", "total")
+    status, _, err = call(
+        "train", trained, "--method", "source_only", "--from", "002-uda", "--keep", "total"
+    )
     assert (status, "source_only does not" in err) == (2, True)
 
 
@@ -184,18 +242,33 @@ def test_a_new_round_starts_from_nothing_only_when_asked(trained, phantom_files)
     answer("annotate", trained, "--from", phantom_files["target", "labels"], "--regions", "all")
     answer("train", trained, "--method", "finetune", "--from", "none", "--steps", 1, *SMALL)
     assert job_of(trained, "002-finetune")["start_from"] is None
-    _, _, err = call("train", trained, "--method", "finetune", "--steps", 1, "--set", "patch=32", "--device", "cpu")
+    _, _, err = call(
+        "train",
+        trained,
+        "--method",
+        "finetune",
+        "--steps",
+        1,
+        "--set",
+        "patch=32",
+        "--device",
+        "cpu",
+    )
     assert "Going on from 002-finetune; --from none starts anew.\n" in err
     assert job_of(trained, "003-finetune")["start_from"] == "002-finetune"
 
 
 def test_a_method_gets_its_own_settings(trained):
-    answer("train", trained, "--method", "ynet", "--set", "reconstruction=0.5", "--steps", 1, *SMALL)
+    answer(
+        "train", trained, "--method", "ynet", "--set", "reconstruction=0.5", "--steps", 1, *SMALL
+    )
     assert job_of(trained, "002-ynet")["method_settings"]["reconstruction"] == 0.5
 
 
 def test_a_strategy_can_be_set_like_any_setting(trained):
-    result = answer("suggest", trained, "--patch", 32, "--set", "strategy=random", "--set", "seed=5")
+    result = answer(
+        "suggest", trained, "--patch", 32, "--set", "strategy=random", "--set", "seed=5"
+    )
     assert result["strategy"] == "random"
     assert {region.strategy for region in Project.open(trained).regions()} == {"random"}
 
@@ -209,7 +282,14 @@ def test_an_audit_is_drawn_by_lot_and_measures_the_model(trained, phantom_files)
 
 def test_a_whole_label_image_is_taken_as_annotations(trained, phantom_files, phantoms):
     answer(
-        "annotate", trained, "--from", phantom_files["target", "labels"], "--regions", "all", "--zero", "unannotated"
+        "annotate",
+        trained,
+        "--from",
+        phantom_files["target", "labels"],
+        "--regions",
+        "all",
+        "--zero",
+        "unannotated",
     )
     stored = np.asarray(Project.open(trained).annotations("target")[:])
     np.testing.assert_array_equal(stored, np.where(phantoms["target"][1] > 0, 2, 0))
@@ -219,14 +299,25 @@ def test_labelled_sections_are_taken_whole_when_that_is_said(trained, phantoms, 
     few = phantoms["target"][1].copy()
     few[2:] = 0
     tifffile.imwrite(tmp_path / "few.tif", few, photometric="minisblack")
-    answer("annotate", trained, "--from", tmp_path / "few.tif", "--regions", "all", "--zero", "sections")
+    answer(
+        "annotate",
+        trained,
+        "--from",
+        tmp_path / "few.tif",
+        "--regions",
+        "all",
+        "--zero",
+        "sections",
+    )
     stored = np.asarray(Project.open(trained).annotations("target")[:])
     np.testing.assert_array_equal(stored[:2], np.where(few[:2] > 0, 2, 1))
     assert not stored[2:].any()
 
 
 def test_labels_of_many_values_are_taken_for_objects_and_that_is_said(trained, phantom_files):
-    status, _, err = call("annotate", trained, "--from", phantom_files["target", "image"], "--regions", "all")
+    status, _, err = call(
+        "annotate", trained, "--from", phantom_files["target", "image"], "--regions", "all"
+    )
     assert status == 0
     assert "different values, and all above 0 count as 'mitochondria'" in err
 
@@ -238,15 +329,22 @@ def test_suggestions_go_to_other_places_once_annotated(trained, phantom_files):
     assert not {r["box"] for r in first} & {r["box"] for r in second}
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:unclosed file:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above, once collected
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning", "ignore:unclosed file:ResourceWarning"
+)
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # as above, once collected
 @pytest.mark.parametrize(
-    ("what", "name"), [("objects", "o.tif"), ("probabilities", "p.zarr"), ("table", "t.csv"), ("model", "m.zip")]
+    ("what", "name"),
+    [("objects", "o.tif"), ("probabilities", "p.zarr"), ("table", "t.csv"), ("model", "m.zip")],
 )
 def test_everything_can_be_exported(what, name, trained, tmp_path):
     if what == "model":
         pytest.importorskip("bioimageio.spec")
-    assert answer("export", trained, "--what", what, "--to", tmp_path / name) == {"path": str(tmp_path / name)}
+    assert answer("export", trained, "--what", what, "--to", tmp_path / name) == {
+        "path": str(tmp_path / name)
+    }
     assert (tmp_path / name).exists()
 
 
@@ -280,18 +378,31 @@ def test_without_a_command_it_helps():
 
 def test_a_command_that_is_not_known_is_told_with_the_likely_one():
     status, _, err = call("trian", "p")
-    assert (status, err) == (2, "No such command 'trian'. Did you mean 'train'? See 'napari-emda --help'.\n")
+    assert (status, err) == (
+        2,
+        "No such command 'trian'. Did you mean 'train'? See 'napari-emda --help'.\n",
+    )
 
 
 def test_spread_lists_the_names_of_classes():
     assert cli.spread(["new", "P", "--classes", "a", "b", "c", "--json"], "--classes") == [
-        "new", "P", "--classes", "a", "--classes", "b", "--classes", "c", "--json",
-    ]  # fmt: skip
+        "new",
+        "P",
+        "--classes",
+        "a",
+        "--classes",
+        "b",
+        "--classes",
+        "c",
+        "--json",
+    ]
 
 
 def test_three_classes_are_three_names(phantom_files, tmp_path):
     files = phantom_files["source", "image"], phantom_files["source", "labels"]
-    made = answer("new", tmp_path / "p", "--source", *files, "--classes", "a", "b", "c", "--spacing", 50, 8, 8)
+    made = answer(
+        "new", tmp_path / "p", "--source", *files, "--classes", "a", "b", "c", "--spacing", 50, 8, 8
+    )
     assert made["classes"] == ["a", "b", "c"]
 
 
@@ -311,12 +422,16 @@ NEW = {
     "labels of another shape": (GREY, IDS[:, :30], ["40 x 48", "30 x 48", "same shape"]),
     "labels of fewer sections": (GREY, IDS[:2], ["same shape"]),
     "colour": (np.stack([GREY] * 3, -1), IDS, ["colour"]),
-    "not a number": (changed(GREY, (1, 2, 3), np.nan), IDS, ["NaN or infinite values in section 1", "replace"]),
+    "not a number": (
+        changed(GREY, (1, 2, 3), np.nan),
+        IDS,
+        ["NaN or infinite values in section 1", "replace"],
+    ),
     "infinite": (changed(GREY, (2, 2, 3), np.inf), IDS, ["NaN or infinite values in section 2"]),
     "float labels": (GREY, IDS.astype(np.float32), ["float32", "whole numbers"]),
     "empty labels": (GREY, IDS * 0, ["are empty", "label some"]),
     "labels all one class": (GREY, IDS * 0 + 1, ["are all 1", "background"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", NEW)
@@ -328,7 +443,10 @@ def test_a_bad_source_is_refused(case, refused, tmp_path):
         image(tmp_path / "i.tif", grey)
     image(tmp_path / "l.tif", ids)
     spacing = ["--spacing", 50, 8, 8]
-    refused(["new", tmp_path / "p", "--source", tmp_path / "i.tif", tmp_path / "l.tif", *spacing], *parts)
+    refused(
+        ["new", tmp_path / "p", "--source", tmp_path / "i.tif", tmp_path / "l.tif", *spacing],
+        *parts,
+    )
 
 
 @pytest.fixture
@@ -340,7 +458,16 @@ def source_files(tmp_path):
 @pytest.mark.parametrize("spacing", [(0, 4, 4), (-1, 4, 4), (4, 4, "nan"), (4, "inf", 4)])
 @pytest.mark.parametrize("option", ["--spacing", "--target-spacing"])
 def test_a_voxel_size_must_be_above_zero(spacing, option, refused, source_files, tmp_path):
-    arguments = ["new", tmp_path / "p", "--source", *source_files, "--target", source_files[0], option, *spacing]
+    arguments = [
+        "new",
+        tmp_path / "p",
+        "--source",
+        *source_files,
+        "--target",
+        source_files[0],
+        option,
+        *spacing,
+    ]
     refused(arguments, "above 0", "nm")
 
 
@@ -354,15 +481,38 @@ def test_a_voxel_size_is_three_numbers(spacing, refused, source_files, tmp_path)
 
 
 def test_a_missing_voxel_size_is_asked_for(refused, source_files, tmp_path):
-    refused(["new", tmp_path / "p", "--source", tmp_path / "bare.tif", source_files[1]], "voxel size", "z y x in nm")
+    refused(
+        ["new", tmp_path / "p", "--source", tmp_path / "bare.tif", source_files[1]],
+        "voxel size",
+        "z y x in nm",
+    )
     assert (
-        call("new", tmp_path / "p", "--source", tmp_path / "bare.tif", source_files[1], "--spacing", 50, 4, 4)[0] == 0
+        call(
+            "new",
+            tmp_path / "p",
+            "--source",
+            tmp_path / "bare.tif",
+            source_files[1],
+            "--spacing",
+            50,
+            4,
+            4,
+        )[0]
+        == 0
     )
 
 
 def test_source_and_target_swapped_are_noticed(refused, source_files, tmp_path):
     target = image(tmp_path / "t.tif", GREY[:, :32])
-    arguments = ["new", tmp_path / "p", "--source", target, source_files[1], "--target", source_files[0]]
+    arguments = [
+        "new",
+        tmp_path / "p",
+        "--source",
+        target,
+        source_files[1],
+        "--target",
+        source_files[0],
+    ]
     refused(arguments, "swap source and target")
 
 
@@ -370,11 +520,16 @@ def test_a_truncated_file_is_refused(refused, source_files, tmp_path):
     whole = source_files[0].read_bytes()
     for share in (0.9, 0.5, 0.01):
         (tmp_path / "cut.tif").write_bytes(whole[: int(share * len(whole))])
-        refused(["new", tmp_path / "p", "--source", tmp_path / "cut.tif", source_files[1]], "cut.tif")
+        refused(
+            ["new", tmp_path / "p", "--source", tmp_path / "cut.tif", source_files[1]], "cut.tif"
+        )
 
 
 def test_a_missing_file_is_named(refused, source_files, tmp_path):
-    refused(["new", tmp_path / "p", "--source", tmp_path / "gone.tif", source_files[1]], "gone.tif does not exist")
+    refused(
+        ["new", tmp_path / "p", "--source", tmp_path / "gone.tif", source_files[1]],
+        "gone.tif does not exist",
+    )
 
 
 def test_a_folder_in_use_is_left_alone(refused, source_files, tmp_path):
@@ -383,72 +538,154 @@ def test_a_folder_in_use_is_left_alone(refused, source_files, tmp_path):
 
 @pytest.mark.parametrize("classes", [["one"], ["a", "a"]])
 def test_classes_need_two_names(classes, refused, source_files, tmp_path):
-    refused(["new", tmp_path / "p", "--source", *source_files, "--classes", *classes], "at least two classes")
+    refused(
+        ["new", tmp_path / "p", "--source", *source_files, "--classes", *classes],
+        "at least two classes",
+    )
 
 
 # -- mistakes: using one -----------------------------------------------------------------------------------------
 
 TRAIN = {
-    "a target smaller than a patch": (["--profile", "fast"], ["96 x 96 pixels", "128-pixel patch", "96 or less"]),
-    "unknown method": (["--method", "histgram"], ["no method 'histgram'", "Did you mean 'histogram'?"]),
+    "a target smaller than a patch": (
+        ["--profile", "fast"],
+        ["96 x 96 pixels", "128-pixel patch", "96 or less"],
+    ),
+    "unknown method": (
+        ["--method", "histgram"],
+        ["no method 'histgram'", "Did you mean 'histogram'?"],
+    ),
     "unknown setting": (["--set", "stepz=5"], ["no setting 'stepz'", "Did you mean 'steps'?"]),
     "another method's setting": (["--set", "reconstruction=0.5"], ["no setting 'reconstruction'"]),
     "not an assignment": (["--set", "steps"], ["KEY=VALUE"]),
     "steps out of range": (["--set", "steps=0"], ["steps = 0", "greater than or equal to 1"]),
-    "rate out of range": (["--set", "learning_rate=1"], ["learning_rate", "less than or equal to 0.1"]),
+    "rate out of range": (
+        ["--set", "learning_rate=1"],
+        ["learning_rate", "less than or equal to 0.1"],
+    ),
     "patch between sizes": (["--set", "patch=33"], ["patch = 33", "multiple of 32"]),
     "not a number": (["--set", "steps=many"], ["steps = 'many'", "integer"]),
-    "own setting out of range": (["--set", "matched=2"], ["matched = 2", "less than or equal to 1"]),
+    "own setting out of range": (
+        ["--set", "matched=2"],
+        ["matched = 2", "less than or equal to 1"],
+    ),
     "unknown profile": (["--profile", "fats"], ["no profile 'fats'", "'fast'"]),
     "unknown profile by --set": (["--set", "profile=7"], ["no profile '7'"]),
     "unknown device": (["--device", "gpu"], ["device = 'gpu'", "'cuda'"]),
-    "device that is not there": (["--device", "mps", *SMALL[:-4]], ["no device 'mps' on this machine"]),
-    "unknown run to start from": (["--from", "001-histogrm"], ["no run '001-histogrm'", "Did you mean"]),
-    "another network to start from": (["--from", RUN, "--set", "base=16"], ["another network (base=8, here base=16)"]),
-    "a network of its own": (["--method", "attention_ynet", "--from", RUN], ["(attention=False, here attention=True)"]),
+    "device that is not there": (
+        ["--device", "mps", *SMALL[:-4]],
+        ["no device 'mps' on this machine"],
+    ),
+    "unknown run to start from": (
+        ["--from", "001-histogrm"],
+        ["no run '001-histogrm'", "Did you mean"],
+    ),
+    "another network to start from": (
+        ["--from", RUN, "--set", "base_channels=16"],
+        ["another network (base_channels=8, here base_channels=16)"],
+    ),
+    "a network of its own": (
+        ["--method", "attention_ynet", "--from", RUN],
+        ["(attention=False, here attention=True)"],
+    ),
     "unknown run to resume": (["--resume", "009-x"], ["no run '009-x'"]),
-    "nothing annotated": (["--method", "finetune", *SMALL], ["there are none", "annotate some first"]),
-    "a box outside": (["--set", "source_box=0:9,:,:", *SMALL], ["does not lie in the volume", "0:4,0:96,0:96"]),
-    "a box without foreground": (["--set", "source_box=0:1,0:32,0:32", *SMALL], ["no foreground", "enlarge the box"]),
-}  # fmt: skip
+    "nothing annotated": (
+        ["--method", "finetune", *SMALL],
+        ["there are none", "annotate some first"],
+    ),
+    "a box outside": (
+        ["--set", "source_box=0:9,:,:", *SMALL],
+        ["does not lie in the volume", "0:4,0:96,0:96"],
+    ),
+    "a box without foreground": (
+        ["--set", "source_box=0:1,0:32,0:32", *SMALL],
+        ["no foreground", "enlarge the box"],
+    ),
+}
 
 
 @pytest.mark.parametrize("case", TRAIN)
 def test_a_training_that_cannot_be_is_refused(case, refused, trained, phantoms):
     arguments, parts = TRAIN[case]
     if case == "a box without foreground":
-        empty = np.argwhere([phantoms["source"][1][z, y : y + 32, x : x + 32].sum() == 0
-                             for z in range(4) for y in (0, 32, 64) for x in (0, 32, 64)]).ravel()  # fmt: skip
+        empty = np.argwhere(
+            [
+                phantoms["source"][1][z, y : y + 32, x : x + 32].sum() == 0
+                for z in range(4)
+                for y in (0, 32, 64)
+                for x in (0, 32, 64)
+            ]
+        ).ravel()
         z, y, x = np.unravel_index(empty[0], (4, 3, 3))
-        arguments = ["--set", f"source_box={z}:{z + 1},{y * 32}:{y * 32 + 32},{x * 32}:{x * 32 + 32}", *SMALL]
+        arguments = [
+            "--set",
+            f"source_box={z}:{z + 1},{y * 32}:{y * 32 + 32},{x * 32}:{x * 32 + 32}",
+            *SMALL,
+        ]
     refused(["train", trained, *arguments], *parts)
 
 
 OTHERS = {
-    "suggest: unknown strategy": (["suggest", "--strategy", "entropi"], ["no strategy 'entropi'", "'entropy'"]),
-    "suggest: no patches": (["suggest", "--count", "0"], ["count = 0", "greater than or equal to 1"]),
-    "suggest: patch too large": (["suggest", "--patch", "128"], ["96 x 96 pixels", "patch size 96 or less"]),
+    "suggest: unknown strategy": (
+        ["suggest", "--strategy", "entropi"],
+        ["no strategy 'entropi'", "'entropy'"],
+    ),
+    "suggest: no patches": (
+        ["suggest", "--count", "0"],
+        ["count = 0", "greater than or equal to 1"],
+    ),
+    "suggest: patch too large": (
+        ["suggest", "--patch", "128"],
+        ["96 x 96 pixels", "patch size 96 or less"],
+    ),
     "suggest: unknown setting": (["suggest", "--set", "sead=1"], ["no setting 'sead'", "'seed'"]),
-    "suggest: a box outside": (["suggest", "--patch", "32", "--set", "box=0:9,:,:"], ["does not lie in the volume"]),
-    "suggest: unknown volume": (["suggest", "--patch", "32", "--volume", "tagret"], ["no volume 'tagret'", "'target'"]),
+    "suggest: a box outside": (
+        ["suggest", "--patch", "32", "--set", "box=0:9,:,:"],
+        ["does not lie in the volume"],
+    ),
+    "suggest: unknown volume": (
+        ["suggest", "--patch", "32", "--volume", "tagret"],
+        ["no volume 'tagret'", "'target'"],
+    ),
     "annotate: missing file": (["annotate", "--from", "gone.tif"], ["gone.tif does not exist"]),
     "annotate: another shape": (["annotate", "--from", "{small}"], ["same shape"]),
-    "annotate: unknown kind": (["annotate", "--from", "{labels}", "--regions", "none"], ["'none'", "suggested"]),
-    "score: no box": (["score", "--against", "{labels}", "--box", "1:2"], ["not a box", "z0:z1,y0:y1,x0:x1"]),
-    "score: a box outside": (["score", "--against", "{labels}", "--box", "0:5,:,:"], ["inside 0:4,0:96,0:96"]),
+    "annotate: unknown kind": (
+        ["annotate", "--from", "{labels}", "--regions", "none"],
+        ["'none'", "suggested"],
+    ),
+    "score: no box": (
+        ["score", "--against", "{labels}", "--box", "1:2"],
+        ["not a box", "z0:z1,y0:y1,x0:x1"],
+    ),
+    "score: a box outside": (
+        ["score", "--against", "{labels}", "--box", "0:5,:,:"],
+        ["inside 0:4,0:96,0:96"],
+    ),
     "score: another shape": (["score", "--against", "{small}"], ["same shape"]),
     "score: grey values": (["score", "--against", "{float}"], ["float32", "whole numbers"]),
-    "score: unknown run": (["score", "--against", "{labels}", "--run", "001-histogran"], ["Did you mean"]),
+    "score: unknown run": (
+        ["score", "--against", "{labels}", "--run", "001-histogran"],
+        ["Did you mean"],
+    ),
     "predict: unknown volume": (["predict", "--volume", "tagret"], ["no volume 'tagret'"]),
     "predict: unknown run": (["predict", "--run", "x"], ["no run 'x'"]),
-    "predict: unknown setting": (["predict", "--set", "flip=true"], ["no setting 'flip'", "'flips'"]),
+    "predict: unknown setting": (
+        ["predict", "--set", "flip=true"],
+        ["no setting 'flip'", "'flips'"],
+    ),
     "predict: out of range": (["predict", "--set", "memory=0"], ["memory = 0", "0.05"]),
     "predict: a strange file": (["predict", "--out", "p.docx"], [".tif"]),
-    "export: unknown thing": (["export", "--what", "masks", "--to", "m.tif"], ["what = 'masks'", "'mask'"]),
+    "export: unknown thing": (
+        ["export", "--what", "masks", "--to", "m.tif"],
+        ["what = 'masks'", "'mask'"],
+    ),
     "export: a strange file": (["export", "--what", "mask", "--to", "m.docx"], [".tif"]),
     "export: there already": (["export", "--what", "mask", "--to", "{small}"], ["exists"]),
-    "export: a threshold": (["export", "--what", "mask", "--to", "m.tif", "--threshold", "1.5"], ["threshold = 1.5"]),
-}  # fmt: skip
+    "export: a threshold": (
+        ["export", "--what", "mask", "--to", "m.tif", "--threshold", "1.5"],
+        ["threshold = 1.5"],
+    ),
+}
 
 
 @pytest.mark.parametrize("case", OTHERS)
@@ -457,7 +694,9 @@ def test_what_cannot_be_done_is_refused(case, refused, trained, phantom_files, t
     files = {
         "labels": phantom_files["target", "labels"],
         "small": image(tmp_path / "small.tif", IDS),
-        "float": image(tmp_path / "float.tif", np.random.default_rng(0).random((4, 96, 96)).astype(np.float32)),
+        "float": image(
+            tmp_path / "float.tif", np.random.default_rng(0).random((4, 96, 96)).astype(np.float32)
+        ),
     }
     command, *rest = [argument.format(**files) for argument in arguments]
     refused([command, trained, *rest], *parts)
@@ -498,7 +737,9 @@ def test_a_deleted_source_file_is_named(command, refused, trained):
 
 @pytest.mark.parametrize("verb", ["suggest", "annotate"])
 def test_a_project_open_elsewhere_is_refused(verb, refused, trained, phantom_files):
-    arguments = [part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]]
+    arguments = [
+        part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]
+    ]
     with Project.open(trained, exclusive=True):
         refused(arguments, "is open elsewhere: close it there first")
 
@@ -513,7 +754,9 @@ def test_a_read_only_project_is_refused(verb, refused, trained, monkeypatch):
 @pytest.mark.parametrize("verb", ["predict", "suggest", "score", "export"])
 def test_without_a_model_it_says_to_train_one(verb, refused, trained, phantom_files):
     shutil.rmtree(trained / "runs")
-    arguments = [part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]]
+    arguments = [
+        part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]
+    ]
     refused(arguments, "no trained model yet: train one first")
 
 
@@ -521,7 +764,9 @@ def test_without_a_model_it_says_to_train_one(verb, refused, trained, phantom_fi
 def test_a_damaged_model_is_refused(verb, refused, trained, phantom_files):
     for path in trained.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:3000])
-    arguments = [part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]]
+    arguments = [
+        part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]
+    ]
     refused(arguments, "is not a model of napari-emda, or is damaged")
 
 

@@ -43,7 +43,9 @@ def clustered(stored, tmp_path):
         (run / "checkpoint.safetensors").touch()
         zarr.open_group(run / "probabilities.zarr", mode="a")
         names = {"classes": ["none", *(f"cluster {k}" for k in range(1, 6))]}
-        zarr.create_array(run / "probabilities.zarr" / "v", data=stored, chunks=(1, 1, 20, 30), attributes=names)
+        zarr.create_array(
+            run / "probabilities.zarr" / "v", data=stored, chunks=(1, 1, 20, 30), attributes=names
+        )
         yield project
 
 
@@ -59,7 +61,10 @@ def test_names_are_read_from_assignments():
     for wrong in ("mitochondria", "=3", "mitochondria=three"):
         with pytest.raises(SettingsError, match="is not CLASS=CLUSTERS: write for example"):
             parse_names([wrong])
-    for wrong, words in ((["a=1", "a=2"], "'a' is given twice"), (["a=1,2", "b=3,2"], "Cluster 2 is given to 'a'")):
+    for wrong, words in (
+        (["a=1", "a=2"], "'a' is given twice"),
+        (["a=1,2", "b=3,2"], "Cluster 2 is given to 'a'"),
+    ):
         with pytest.raises(SettingsError, match=words):
             parse_names(wrong)
 
@@ -112,7 +117,13 @@ def test_classes_are_sums_of_their_clusters(stored):
     expected = np.stack([stored[0].astype(int) + stored[4], stored[1]])
     assert expected.max() <= 255
     assert named.shape == expected.shape
-    for key in (np.s_[:, 1], np.s_[0, 1:3, :, 2:9], np.s_[:, 0:2, 3:5, 7:8], np.s_[1:2], np.s_[1, 2, 3, 4]):
+    for key in (
+        np.s_[:, 1],
+        np.s_[0, 1:3, :, 2:9],
+        np.s_[:, 0:2, 3:5, 7:8],
+        np.s_[1:2],
+        np.s_[1, 2, 3, 4],
+    ):
         assert np.array_equal(named[key], expected[key])
     assert not NamedClusters(stored, {1: "vesicles"}, CLASSES)[0].any()
 
@@ -130,7 +141,9 @@ def test_suggested_patches_begin_with_named_clusters_and_leave_annotations_alone
     painted = clustered.annotations("v", create=True)
     painted[0, :5, :5] = 1
     clustered.name_clusters(RUN, "v", {1: "mitochondria", 2: "vesicles"})
-    (region,) = clustered.suggest([{"volume": "v", "box": "0:1,0:20,0:20", "score": 1.0}], "coverage", RUN)
+    (region,) = clustered.suggest(
+        [{"volume": "v", "box": "0:1,0:20,0:20", "score": 1.0}], "coverage", RUN
+    )
     merged = np.stack([stored[0], stored[1]])
     assert np.array_equal(clustered.predicted(region), class_ids(merged[:, 0:1, :20, :20]))
     assert np.count_nonzero(painted[:]) == 25
@@ -138,7 +151,9 @@ def test_suggested_patches_begin_with_named_clusters_and_leave_annotations_alone
 
 def test_shares_are_those_of_the_likeliest_clusters(stored):
     counts = np.bincount(stored.argmax(0).ravel(), minlength=5)
-    np.testing.assert_allclose(shares(stored), counts / counts.sum(), atol=0.002)  # ties with what is left to 255
+    np.testing.assert_allclose(
+        shares(stored), counts / counts.sum(), atol=0.002
+    )  # ties with what is left to 255
 
 
 # -- jobs --------------------------------------------------------------------------------------------------------
@@ -146,13 +161,20 @@ def test_shares_are_those_of_the_likeliest_clusters(stored):
 
 @pytest.fixture
 def predicted_already(monkeypatch):
-    header = SimpleNamespace(classes=("none", *(f"cluster {k}" for k in range(1, 6))), features_only=False)
-    monkeypatch.setattr("napari_emda.jobs.predict.predicted", lambda *_: iter(()))
-    monkeypatch.setattr("napari_emda.jobs.execute.checkpoint.read_header", lambda path: header)
+    header = SimpleNamespace(
+        classes=("none", *(f"cluster {k}" for k in range(1, 6))), features_only=False
+    )
+    for module in ("predict", "score", "export"):
+        monkeypatch.setattr(
+            f"napari_emda.jobs.{module}.predicted", lambda *_: iter(()), raising=False
+        )
+    monkeypatch.setattr("napari_emda.inference.checkpoint.read_header", lambda path: header)
 
 
 def exported(project, to, what="mask"):
-    list(execute(ExportJob(project=str(project.folder), what=what, to=str(to), run=RUN, volume="v")))
+    list(
+        execute(ExportJob(project=str(project.folder), what=what, to=str(to), run=RUN, volume="v"))
+    )
     return np.asarray(open_labels(to).array[:])
 
 
@@ -182,9 +204,15 @@ def test_clusters_of_one_class_leave_nothing_to_ask(clustered):
 
 
 @pytest.mark.usefixtures("predicted_already")
-def test_objects_and_scores_need_names_before_anything_is_predicted(clustered, monkeypatch, tmp_path):
-    monkeypatch.setattr("napari_emda.jobs.predict.predicted", lambda *_: pytest.fail("a prediction may take hours"))
-    with pytest.raises(JobError, match="clusters that have no names yet: name some in Data, or with name-clusters"):
+def test_objects_and_scores_need_names_before_anything_is_predicted(
+    clustered, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(
+        "napari_emda.jobs.predict.predicted", lambda *_: pytest.fail("a prediction may take hours")
+    )
+    with pytest.raises(
+        JobError, match="clusters that have no names yet: name some in Data, or with name-clusters"
+    ):
         exported(clustered, tmp_path / "objects.tif", "objects")
     assert not (tmp_path / "objects.tif").exists()
     truth = clustered.store("truth", np.eye(4, 20, dtype=np.uint8)[..., None].repeat(30, 2))

@@ -6,52 +6,54 @@ import pytest
 from napari_emda.data.box import Box
 from napari_emda.project.project import Project
 from napari_emda.project.regions import Region
-from napari_emda.project.undo import Deed, DeedLog
+from napari_emda.project.undo import Decision, DecisionLog
 
 
 @pytest.fixture
-def deeds(noise):
+def decisions(noise):
     boxes = ("0:1,0:8,0:8", "2:3,4:20,0:10", "1:2,0:3,5:9")
     regions = [Region(id=f"{k}", volume="t", box=box, score=0.1 * k) for k, box in enumerate(boxes)]
-    return [Deed(each, noise.integers(0, 3, each.voxels.shape).astype(np.uint8)) for each in regions]
+    return [
+        Decision(each, noise.integers(0, 3, each.voxels.shape).astype(np.uint8)) for each in regions
+    ]
 
 
-def same(found, deed):
-    return found.before == deed.before and np.array_equal(found.painted, deed.painted)
+def same(found, decision):
+    return found.before == decision.before and np.array_equal(found.painted, decision.painted)
 
 
-def test_deeds_come_back_the_latest_first(tmp_path, deeds):
+def test_deeds_come_back_the_latest_first(tmp_path, decisions):
     path = tmp_path / "undo.jsonl"
-    assert DeedLog(path).last() is None
-    for deed in deeds:
-        DeedLog(path).add(deed)
-    for deed in reversed(deeds):
-        assert same(DeedLog(path).last(), deed)
-        DeedLog(path).drop()
-    assert DeedLog(path).last() is None
+    assert DecisionLog(path).last() is None
+    for decision in decisions:
+        DecisionLog(path).add(decision)
+    for decision in reversed(decisions):
+        assert same(DecisionLog(path).last(), decision)
+        DecisionLog(path).drop()
+    assert DecisionLog(path).last() is None
 
 
-def test_a_line_that_was_cut_short_is_passed_over(tmp_path, deeds):
+def test_a_line_that_was_cut_short_is_passed_over(tmp_path, decisions):
     path = tmp_path / "undo.jsonl"
-    log = DeedLog(path)
-    log.add(deeds[0])
-    log.add(deeds[1])
+    log = DecisionLog(path)
+    log.add(decisions[0])
+    log.add(decisions[1])
     path.write_bytes(path.read_bytes()[:-40])
-    assert same(log.last(), deeds[0])
-    log.add(deeds[2])
+    assert same(log.last(), decisions[0])
+    log.add(decisions[2])
     log.drop()
-    assert same(log.last(), deeds[0])
+    assert same(log.last(), decisions[0])
     log.drop()
     assert log.last() is None
 
 
-def test_a_new_round_and_an_import_are_where_undoing_ends(tmp_path, deeds):
+def test_a_new_round_and_an_import_are_where_undoing_ends(tmp_path, decisions):
     with Project.create(tmp_path / "project", ("background", "mitochondria")) as project:
         image = np.zeros((3, 24, 24), np.uint8)
         project.add_volume(project.store("t", image), "target", name="t", spacing=(50, 5, 5))
-        project.deeds.add(deeds[0])
+        project.decisions.add(decisions[0])
         project.suggest([{"volume": "t", "box": str(Box((0, 0, 0), (1, 8, 8)))}], "random", "")
-        assert project.deeds.last() is None
-        project.deeds.add(deeds[0])
+        assert project.decisions.last() is None
+        project.decisions.add(decisions[0])
         project.import_labels(np.eye(24, dtype=np.uint8)[None].repeat(3, 0), "t")
-        assert project.deeds.last() is None
+        assert project.decisions.last() is None

@@ -23,13 +23,28 @@ def short(monkeypatch):
 
 def test_the_story_ends_with_numbers_a_mask_and_curves(short, tmp_path):
     result, rows = demo.run_demo(tmp_path / "demo", 0, watch)
-    assert [row[0] for row in rows][:3] == ["source only", "source only, strong augmentation", "adapted (histogram)"]
+    assert [row[0] for row in rows][:3] == [
+        "source only",
+        "source only, strong augmentation",
+        "adapted (histogram)",
+    ]
     assert len(rows) == 6 and len(result["rounds"]) == 2
-    assert all(0 <= result[key] <= 1 for key in ("source_only", "source_only_strong", "adapted", "supervised"))
+    assert all(
+        0 <= result[key] <= 1
+        for key in ("source_only", "source_only_strong", "adapted", "supervised")
+    )
     assert tifffile.imread(result["mask"]).shape == (4, 224, 96)
     with Path(result["curves"]).open(newline="") as file:
-        assert {row["run"] for row in csv.DictReader(file)} >= {"001-source_only", "003-histogram", "005-finetune"}
-    regions = [json.loads(line) for line in (tmp_path / "demo" / "regions.jsonl").read_text().splitlines()]
+        assert {row["run"] for row in csv.DictReader(file)} >= {
+            "001-source_only",
+            "003-histogram",
+            "005-finetune",
+        }
+    regions = [
+        json.loads(line) for line in (tmp_path / "demo" / "regions.jsonl").read_text().splitlines()
+    ]
     accepted = [region["box"] for region in regions if region["state"] == "accepted"]
     assert len(accepted) == 4
-    assert all(int(box.split(",")[1].split(":")[1]) <= 104 for box in accepted), "annotated where it is scored"
+    assert all(int(box.split(",")[1].split(":")[1]) <= 104 for box in accepted), (
+        "annotated where it is scored"
+    )

@@ -16,7 +16,12 @@ from skimage.measure import label, regionprops
 
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved, TileDone
-from napari_emda.export.results import export_mask, export_objects, export_probabilities, export_table
+from napari_emda.export.results import (
+    export_mask,
+    export_objects,
+    export_probabilities,
+    export_table,
+)
 from napari_emda.io.read import open_labels
 
 SPACING = (50.0, 4.6, 4.6)
@@ -25,7 +30,9 @@ SPACING = (50.0, 4.6, 4.6)
 @pytest.fixture
 def probabilities():
     """One foreground class: smooth blobs, stored in chunks of one section."""
-    field = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((9, 70, 90)), (1, 4, 4))
+    field = ndimage.gaussian_filter(
+        np.random.default_rng(0).standard_normal((9, 70, 90)), (1, 4, 4)
+    )
     stored = np.clip(128 + 100 * (field / field.std() - 0.8), 0, 255).astype(np.uint8)[None]
     return zarr.create_array(zarr.storage.MemoryStore(), data=stored, chunks=(1, 1, 32, 32))
 
@@ -64,7 +71,10 @@ def ome_calibration(path):
 
 
 def test_mask_as_tiff(tmp_path, probabilities):
-    path = saved(export_mask(probabilities, tmp_path / "mask.tif", SPACING, "nm", volume="cell"), tmp_path / "mask.tif")
+    path = saved(
+        export_mask(probabilities, tmp_path / "mask.tif", SPACING, "nm", volume="cell"),
+        tmp_path / "mask.tif",
+    )
     mask = tifffile.imread(path)
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, probabilities[0] >= 128)
@@ -77,7 +87,8 @@ def test_mask_as_tiff(tmp_path, probabilities):
 
 def test_mask_as_ome_zarr(tmp_path, probabilities):
     path = saved(
-        export_mask(probabilities, tmp_path / "mask.zarr", SPACING, "nm", threshold=0.7), tmp_path / "mask.zarr"
+        export_mask(probabilities, tmp_path / "mask.zarr", SPACING, "nm", threshold=0.7),
+        tmp_path / "mask.zarr",
     )
     group = zarr.open_group(path, mode="r")
     np.testing.assert_array_equal(group["0"][...], probabilities[0] >= 0.7 * 255)
@@ -90,7 +101,10 @@ def test_mask_as_ome_zarr(tmp_path, probabilities):
 
 
 def test_small_objects_leave_the_mask(tmp_path, probabilities):
-    path = saved(export_mask(probabilities, tmp_path / "m.tif", SPACING, "nm", minimum_size=400), tmp_path / "m.tif")
+    path = saved(
+        export_mask(probabilities, tmp_path / "m.tif", SPACING, "nm", minimum_size=400),
+        tmp_path / "m.tif",
+    )
     objects = label(probabilities[0] >= 128, connectivity=1)
     large = [region.label for region in regionprops(objects) if region.area >= 400]
     assert 0 < len(large) < objects.max()
@@ -105,7 +119,10 @@ def test_mask_of_several_classes(tmp_path, two_classes):
 
 
 def test_small_objects_of_several_classes(tmp_path, two_classes):
-    path = saved(export_mask(two_classes, tmp_path / "a.zarr", SPACING, "nm", minimum_size=5), tmp_path / "a.zarr")
+    path = saved(
+        export_mask(two_classes, tmp_path / "a.zarr", SPACING, "nm", minimum_size=5),
+        tmp_path / "a.zarr",
+    )
     mask, everything = (
         zarr.open_array(path / "0")[...],
         np.concatenate([255 - two_classes.sum(0, keepdims=True, dtype=int), two_classes]),
@@ -117,18 +134,24 @@ def test_small_objects_of_several_classes(tmp_path, two_classes):
 
 def test_objects_open_in_fiji(tmp_path, probabilities):
     """uint16 in ImageJ's own format."""
-    path = saved(export_objects(probabilities, tmp_path / "o.tif", SPACING, "nm"), tmp_path / "o.tif")
+    path = saved(
+        export_objects(probabilities, tmp_path / "o.tif", SPACING, "nm"), tmp_path / "o.tif"
+    )
     objects, expected = tifffile.imread(path), label(probabilities[0] >= 128, connectivity=1)
     assert objects.dtype == np.uint16
     assert objects.max() == expected.max() > 5
-    assert len(np.unique(np.stack([objects, expected]).reshape(2, -1), axis=1).T) == expected.max() + 1
+    assert (
+        len(np.unique(np.stack([objects, expected]).reshape(2, -1), axis=1).T) == expected.max() + 1
+    )
     assert imagej_calibration(path)[1] == "nm"
 
 
 def test_many_objects_are_ome_tiff(tmp_path):
     board = np.zeros((1, 2, 400, 400), np.uint8)
     board[0, 0, ::2, ::2] = board[0, 1, 1::2, 1::2] = 255
-    path = saved(export_objects(board, tmp_path / "o.tif", (1.0, 2.0, 3.0), "\u00b5m"), tmp_path / "o.tif")
+    path = saved(
+        export_objects(board, tmp_path / "o.tif", (1.0, 2.0, 3.0), "\u00b5m"), tmp_path / "o.tif"
+    )
     objects = tifffile.imread(path)
     assert objects.dtype == np.uint32
     assert objects.max() == 80_000
@@ -137,7 +160,8 @@ def test_many_objects_are_ome_tiff(tmp_path):
 
 def test_objects_as_ome_zarr(tmp_path, probabilities):
     path = saved(
-        export_objects(probabilities, tmp_path / "o.zarr", SPACING, "nm", minimum_size=50), tmp_path / "o.zarr"
+        export_objects(probabilities, tmp_path / "o.zarr", SPACING, "nm", minimum_size=50),
+        tmp_path / "o.zarr",
     )
     objects = zarr.open_array(path / "0")
     assert objects.dtype == np.uint32
@@ -145,14 +169,22 @@ def test_objects_as_ome_zarr(tmp_path, probabilities):
 
 
 def test_probabilities(tmp_path, probabilities, two_classes):
-    path = saved(export_probabilities(probabilities, tmp_path / "p.tif", SPACING, "nm"), tmp_path / "p.tif")
+    path = saved(
+        export_probabilities(probabilities, tmp_path / "p.tif", SPACING, "nm"), tmp_path / "p.tif"
+    )
     np.testing.assert_array_equal(tifffile.imread(path), probabilities[0])
     path.unlink()
-    path = saved(export_probabilities(two_classes, tmp_path / "p.zarr", SPACING, "\u00b5m"), tmp_path / "p.zarr")
+    path = saved(
+        export_probabilities(two_classes, tmp_path / "p.zarr", SPACING, "\u00b5m"),
+        tmp_path / "p.zarr",
+    )
     group = zarr.open_group(path)
     np.testing.assert_array_equal(group["0"][...], two_classes)
     image = Image.from_zarr(group).ome_attributes.multiscales[0]
-    assert [(axis.name, axis.unit) for axis in image.axes] == [("c", None), *((n, "micrometer") for n in "zyx")]
+    assert [(axis.name, axis.unit) for axis in image.axes] == [
+        ("c", None),
+        *((n, "micrometer") for n in "zyx"),
+    ]
     assert image.datasets[0].coordinateTransformations[0].scale == [1, *SPACING]
     path = tmp_path / "one.tif"
     list(export_probabilities(two_classes, path, SPACING, "nm", class_id=2))
@@ -160,7 +192,10 @@ def test_probabilities(tmp_path, probabilities, two_classes):
 
 
 def test_table(tmp_path, probabilities):
-    path = saved(export_table(probabilities, tmp_path / "t.csv", SPACING, "nm", minimum_size=9), tmp_path / "t.csv")
+    path = saved(
+        export_table(probabilities, tmp_path / "t.csv", SPACING, "nm", minimum_size=9),
+        tmp_path / "t.csv",
+    )
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     expected = [
@@ -170,7 +205,9 @@ def test_table(tmp_path, probabilities):
         )
         if region.num_pixels >= 9
     ]
-    assert sorted(float(row["volume (nm^3)"]) for row in rows) == pytest.approx(sorted(r.area for r in expected))
+    assert sorted(float(row["volume (nm^3)"]) for row in rows) == pytest.approx(
+        sorted(r.area for r in expected)
+    )
     assert sorted(float(row["mean probability"]) for row in rows) == pytest.approx(
         sorted(float(r.intensity_mean) for r in expected)
     )
@@ -180,15 +217,23 @@ def test_table(tmp_path, probabilities):
     assert [int(row["id"]) for row in rows] == list(range(1, len(expected) + 1))
 
 
-EXPORTS = {"mask.tif": export_mask, "mask.zarr": export_mask, "objects.tif": export_objects, "table.csv": export_table,
-           "probabilities.zarr": export_probabilities, "probabilities.tif": export_probabilities}  # fmt: skip
+EXPORTS = {
+    "mask.tif": export_mask,
+    "mask.zarr": export_mask,
+    "objects.tif": export_objects,
+    "table.csv": export_table,
+    "probabilities.zarr": export_probabilities,
+    "probabilities.tif": export_probabilities,
+}
 
 
 @pytest.mark.parametrize("name", EXPORTS)
 def test_what_exists_is_not_replaced_unless_asked(tmp_path, probabilities, name):
     path = tmp_path / name
     list(EXPORTS[name](probabilities, path, SPACING, "nm"))
-    with pytest.raises(DataError, match="exists already: choose another name, or allow to overwrite it"):
+    with pytest.raises(
+        DataError, match="exists already: choose another name, or allow to overwrite it"
+    ):
         next(EXPORTS[name](probabilities, path, SPACING, "nm"))
     saved(EXPORTS[name](probabilities, path, SPACING, "nm", overwrite=True), path)
 
@@ -230,7 +275,10 @@ def test_folders_that_are_not_ours_are_never_replaced(tmp_path, probabilities):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("mask.png", r"let its name end in \.tif, \.tiff or \.zarr"), ("none/mask.tif", "does not exist: create it")],
+    [
+        ("mask.png", r"let its name end in \.tif, \.tiff or \.zarr"),
+        ("none/mask.tif", "does not exist: create it"),
+    ],
 )
 def test_where_nothing_can_be_saved(tmp_path, probabilities, name, message):
     with pytest.raises(DataError, match=message):
@@ -245,7 +293,9 @@ def test_bad_choices_change_nothing(tmp_path, probabilities, two_classes):
         next(export_objects(two_classes, tmp_path / "m.tif", SPACING, "nm", class_id=3))
     with pytest.raises(DataError, match="no class 3"):
         next(export_probabilities(two_classes, tmp_path / "m.tif", SPACING, "nm", class_id=3))
-    with pytest.raises(DataError, match="A TIFF takes the probability of one class, and there are 2"):
+    with pytest.raises(
+        DataError, match="A TIFF takes the probability of one class, and there are 2"
+    ):
         next(export_probabilities(two_classes, tmp_path / "m.tif", SPACING, "nm"))
     assert list(tmp_path.iterdir()) == []
 
@@ -255,7 +305,9 @@ def test_a_full_disk_is_one_sentence(tmp_path, probabilities, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tifffile.TiffWriter.write", full)
-    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\): make room"):
+    with pytest.raises(
+        DataError, match=r"cannot be written \(No space left on device\): make room"
+    ):
         list(export_mask(probabilities, tmp_path / "m.tif", SPACING, "nm"))
     assert list(tmp_path.iterdir()) == []
 
@@ -278,12 +330,17 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
         section = np.zeros((1, 1, 512, 512), np.uint8)
         section[0, 0, 40:90, 40:200] = 200
         stored = zarr.create_array(
-            tmp_path / f"{to}.store", shape=(1, sections, 512, 512), chunks=section.shape, dtype="u1"
+            tmp_path / f"{to}.store",
+            shape=(1, sections, 512, 512),
+            chunks=section.shape,
+            dtype="u1",
         )
         for z in range(0, sections, 2):
             stored[:, z] = section[:, 0]
         tracemalloc.start()
-        with zarr.config.set({"async.concurrency": 1}):  # else what is decoded at a time depends on the moment
+        with zarr.config.set(
+            {"async.concurrency": 1}
+        ):  # else what is decoded at a time depends on the moment
             for _ in export(stored, tmp_path / f"{to}{name}", SPACING, "nm", **choices):
                 pass
         _, most = tracemalloc.get_traced_memory()

@@ -37,10 +37,16 @@ def write_multiscale(path, arrays, axes, scales, version="0.5", unit="nanometer"
     kind = {"t": "time", "c": "channel"}
     multiscale = {
         "axes": [
-            {"name": a, "type": kind.get(a, "space"), **({"unit": unit} if unit and a in "zyx" else {})} for a in axes
+            {
+                "name": a,
+                "type": kind.get(a, "space"),
+                **({"unit": unit} if unit and a in "zyx" else {}),
+            }
+            for a in axes
         ],
         "datasets": [
-            {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": s}]} for i, s in enumerate(scales)
+            {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": s}]}
+            for i, s in enumerate(scales)
         ],
         **(extra or {}),
     }
@@ -54,7 +60,12 @@ def write_multiscale(path, arrays, axes, scales, version="0.5", unit="nanometer"
 
 INDEX = st.one_of(
     st.integers(-3, 2),
-    st.builds(slice, st.none() | st.integers(-5, 5), st.none() | st.integers(-5, 5), st.sampled_from([1, 2, -1, -2])),
+    st.builds(
+        slice,
+        st.none() | st.integers(-5, 5),
+        st.none() | st.integers(-5, 5),
+        st.sampled_from([1, 2, -1, -2]),
+    ),
 )
 
 
@@ -155,13 +166,17 @@ def test_big_volumes_become_bigtiff(tmp_path, monkeypatch, volume):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint32])
-@pytest.mark.parametrize(("spacing", "unit"), [(None, None), (VNC, None), (VNC, "\u00b5m"), ((1.0, 1.0, 1.0), "nm")])
+@pytest.mark.parametrize(
+    ("spacing", "unit"), [(None, None), (VNC, None), (VNC, "\u00b5m"), ((1.0, 1.0, 1.0), "nm")]
+)
 def test_what_is_not_known_stays_unknown(tmp_path, volume, dtype, spacing, unit):
     write_tiff(tmp_path / "a.tif", volume, volume.shape, dtype, spacing, unit)
     stored = open_image(tmp_path / "a.tif")
     assert stored.unit == ("nm" if unit else None)
     factor = 1000 if unit == "\u00b5m" else 1
-    assert stored.spacing == (None if spacing is None else tuple(pytest.approx(s * factor) for s in spacing))
+    assert stored.spacing == (
+        None if spacing is None else tuple(pytest.approx(s * factor) for s in spacing)
+    )
 
 
 def test_sections_do_not_pile_up_before_they_are_compressed(tmp_path, monkeypatch, noise):
@@ -212,7 +227,9 @@ def test_uncompressed_tiff_is_mapped_not_read(tmp_path, byteorder):
     array = np.arange(3 * 20 * 30, dtype=np.uint16).reshape(3, 20, 30)
     metadata = {"axes": "ZYX", "spacing": 0.05, "unit": "micron"}
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, array, imagej=True, metadata=metadata, resolution=(200, 200), byteorder=byteorder)
+    tifffile.imwrite(
+        path, array, imagej=True, metadata=metadata, resolution=(200, 200), byteorder=byteorder
+    )
     stored = open_image(path)
     assert isinstance(stored.array, np.memmap)
     assert not stored.array.flags.writeable
@@ -255,7 +272,12 @@ def test_the_finest_level_of_a_pyramid_is_taken(tmp_path, volume):
 
 
 def test_ome_sizes_default_to_micrometres(tmp_path, volume):
-    metadata = {"axes": "ZYX", "PhysicalSizeX": 0.005, "PhysicalSizeY": 0.005, "PhysicalSizeZ": 0.05}
+    metadata = {
+        "axes": "ZYX",
+        "PhysicalSizeX": 0.005,
+        "PhysicalSizeY": 0.005,
+        "PhysicalSizeZ": 0.05,
+    }
     tifffile.imwrite(tmp_path / "a.ome.tif", volume, ome=True, metadata=metadata)
     stored = open_image(tmp_path / "a.ome.tif")
     assert (stored.spacing, stored.unit) == ((50, 5, 5), "nm")
@@ -295,8 +317,16 @@ def test_a_truncated_tiff_is_named_as_such(tmp_path, volume, kind, share):
     [
         ((8, 9, 3), {"photometric": "rgb"}, "colour image .* convert it to grey values"),
         ((5, 8, 9, 3), {"photometric": "rgb", "compression": "zlib"}, "convert it to grey values"),
-        ((2, 3, 8, 9), {"imagej": True, "metadata": {"axes": "TZYX"}}, r"4 axes \(T 2, Z 3, Y 8, X 9\)"),
-        ((2, 8, 9), {"imagej": True, "metadata": {"axes": "CYX"}}, "2 channels.* save a single channel"),
+        (
+            (2, 3, 8, 9),
+            {"imagej": True, "metadata": {"axes": "TZYX"}},
+            r"4 axes \(T 2, Z 3, Y 8, X 9\)",
+        ),
+        (
+            (2, 8, 9),
+            {"imagej": True, "metadata": {"axes": "CYX"}},
+            "2 channels.* save a single channel",
+        ),
     ],
 )
 def test_what_is_no_volume_is_refused(tmp_path, shape, options, message):
@@ -334,11 +364,18 @@ def test_ome_zarr_opens_at_its_finest_level(tmp_path, volume, version, axes):
     scale = [{"z": 0.05, "y": 0.0046, "x": 0.0046}.get(a, 1.0) for a in axes]
     coarse = [s * 2 if a in "yx" else s for a, s in zip(axes, scale, strict=True)]
     write_multiscale(
-        tmp_path / "a.zarr", [full, full[..., ::2, ::2]], axes, [scale, coarse], version, unit="micrometer"
+        tmp_path / "a.zarr",
+        [full, full[..., ::2, ::2]],
+        axes,
+        [scale, coarse],
+        version,
+        unit="micrometer",
     )
     stored = open_image(tmp_path / "a.zarr")
     np.testing.assert_array_equal(np.asarray(stored.array), array.reshape(-1, *array.shape[-2:]))
-    np.testing.assert_array_equal(stored.array[0, 5:9, 4], array.reshape(-1, *array.shape[-2:])[0, 5:9, 4])
+    np.testing.assert_array_equal(
+        stored.array[0, 5:9, 4], array.reshape(-1, *array.shape[-2:])[0, 5:9, 4]
+    )
     assert (stored.spacing, stored.unit) == ((VNC, "nm") if "z" in axes else (None, None))
 
 
@@ -356,7 +393,9 @@ def test_ome_zarr_without_unit_has_none(tmp_path, volume):
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_plain_zarr_arrays_open(tmp_path, volume, zarr_format):
-    zarr.create_array(tmp_path / "a", data=volume[None], chunks=(1, 2, 16, 16), zarr_format=zarr_format)
+    zarr.create_array(
+        tmp_path / "a", data=volume[None], chunks=(1, 2, 16, 16), zarr_format=zarr_format
+    )
     stored = open_labels(tmp_path / "a")
     np.testing.assert_array_equal(np.asarray(stored.array), volume)
     assert stored.spacing is None
@@ -370,7 +409,9 @@ def test_zarr_that_is_no_volume_is_refused(tmp_path, volume):
     zarr.create_array(tmp_path / "rgb.zarr", data=np.zeros((20, 20, 3), np.uint8))
     group = zarr.open_group(tmp_path / "group.zarr", mode="w")
     group.create_array("raw", data=volume)
-    write_multiscale(tmp_path / "channels.zarr", [np.stack([volume, volume])], "czyx", [[1.0, 50.0, 4.6, 4.6]])
+    write_multiscale(
+        tmp_path / "channels.zarr", [np.stack([volume, volume])], "czyx", [[1.0, 50.0, 4.6, 4.6]]
+    )
     write_multiscale(tmp_path / "xyz.zarr", [volume], "xyz", [[1.0, 1.0, 1.0]])
     write_multiscale(tmp_path / "axes.zarr", [volume], "yx", [[1.0, 1.0]])
     write_multiscale(tmp_path / "invalid.zarr", [volume], "zyx", [[1.0, 1.0]])
@@ -420,7 +461,9 @@ def test_one_bit_sections_mean_what_their_neighbours_mean(tmp_path, high):
     mask[:, 2:4, 1:5] = True
     for z, section in enumerate(mask):
         # In the VNC data some of the masks are 1-bit, and "> 127" silently erases them.
-        Image.fromarray(section if z in (1, 3) else section.astype(np.uint8) * high).save(tmp_path / f"{z}.png")
+        Image.fromarray(section if z in (1, 3) else section.astype(np.uint8) * high).save(
+            tmp_path / f"{z}.png"
+        )
     stored = open_labels(tmp_path)
     assert stored.array.dtype == np.uint8
     np.testing.assert_array_equal(np.asarray(stored.array), mask * np.uint8(high))
@@ -449,7 +492,9 @@ def test_folders_and_pictures_that_are_no_volume_are_refused(tmp_path, volume):
     cases = {
         folder("empty"): "holds no sections",
         folder("shapes", a=volume[0], b=volume[0, :-1]): "sections of one shape",
-        folder("types", a=volume[0], b=volume[0].astype(np.uint16)): "mixes sections of uint16 and uint8",
+        folder(
+            "types", a=volume[0], b=volume[0].astype(np.uint16)
+        ): "mixes sections of uint16 and uint8",
         folder("colour", a=np.zeros((4, 4, 3), np.uint8)): r"a\.png is a colour image \(RGB\)",
     }
     cut = folder("cut", a=volume[0])
@@ -525,18 +570,24 @@ def test_spacing_is_believed_only_when_whole():
 
 # ---------------------------------------------------------------- real data
 
-HAVE_REAL = pytest.mark.skipif(not REAL.is_dir(), reason="the real volumes (../shared/data) are not on this machine")
+HAVE_REAL = pytest.mark.skipif(
+    not REAL.is_dir(), reason="the real volumes (../shared/data) are not on this machine"
+)
 
 
 @HAVE_REAL
-@pytest.mark.parametrize("name", ["vnc/image.tif", "lucchi/image_every4.tif", "medulla/image_10nm.tif"])
+@pytest.mark.parametrize(
+    "name", ["vnc/image.tif", "lucchi/image_every4.tif", "medulla/image_10nm.tif"]
+)
 def test_real_volumes_read_as_tifffile_reads_them(name):
     if not (REAL / name).exists():
         pytest.skip(f"{name} is not among the real volumes of this machine")
     stored, expected = open_image(REAL / name), tifffile.imread(REAL / name)
     whole = np.ascontiguousarray(stored.array)
     assert hashlib.sha256(whole).digest() == hashlib.sha256(np.ascontiguousarray(expected)).digest()
-    np.testing.assert_array_equal(stored.array[3:5, 100:164, 90:154], expected[3:5, 100:164, 90:154])
+    np.testing.assert_array_equal(
+        stored.array[3:5, 100:164, 90:154], expected[3:5, 100:164, 90:154]
+    )
     assert stored.spacing is None
 
 

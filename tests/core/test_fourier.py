@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_emda.data.volume import IGNORE
-from napari_emda.methods.base import Context, methods
+from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn.fourier import swap_amplitudes, swap_moments
 from napari_emda.nn.unet import UNet
 from napari_emda.sampling.augmentation import Augmentation
@@ -17,7 +17,9 @@ from napari_emda.sampling.sampler import Patches
 @pytest.fixture
 def pair():
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(3, 1, 32, 48, generator=generator), 2 * torch.randn(3, 1, 32, 48, generator=generator) + 1
+    return torch.randn(3, 1, 32, 48, generator=generator), 2 * torch.randn(
+        3, 1, 32, 48, generator=generator
+    ) + 1
 
 
 def low(beta):
@@ -29,9 +31,13 @@ def low(beta):
 @pytest.mark.parametrize("beta", [0.02, 0.1, 0.5])
 def test_low_amplitudes_are_the_others_and_phases_stay(pair, beta):
     image, other = pair
-    ours, theirs, out = (np.fft.fft2(x[:, 0].double().numpy()) for x in (image, other, swap_amplitudes(*pair, beta)))
+    ours, theirs, out = (
+        np.fft.fft2(x[:, 0].double().numpy()) for x in (image, other, swap_amplitudes(*pair, beta))
+    )
     chosen = low(beta)
-    np.testing.assert_allclose(np.abs(out)[:, chosen], np.abs(theirs)[:, chosen], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        np.abs(out)[:, chosen], np.abs(theirs)[:, chosen], rtol=1e-3, atol=1e-3
+    )
     np.testing.assert_allclose(out[:, ~chosen], ours[:, ~chosen], atol=1e-3)
     sure = np.abs(out) > 1
     turned = np.angle(out * ours.conj())[sure]
@@ -54,7 +60,9 @@ def test_moments_are_the_others(pair):
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_the_asked_share_of_source_patches_changes_its_look(look, share):
     cls = methods["fourier"]
-    method = cls(cls.Settings(look=look, share=share, beta=0.1), UNet(2, base=8), Context())
+    method = cls(
+        cls.Settings(look=look, share=share, beta=0.1), UNet(2, base_channels=8), DataSummary()
+    )
     image, other = torch.randn(2, 200, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     labels = torch.full((200, 16, 16), IGNORE)
     batch = {"source": Patches(image, labels, image), "target": Patches(other, labels, other)}

@@ -28,7 +28,9 @@ def annotated(share=0.5, **values):
     painted = np.kron(tiles, np.ones((1, TILE, TILE), bool))[:, : SHAPE[1], : SHAPE[2]]
     painted &= rng.random(SHAPE) < 0.3
     annotations = np.where(painted, rng.integers(1, 3, SHAPE), 0).astype(np.uint8)
-    return Volume("t", np.zeros(SHAPE, np.uint8), "target", (50, 8, 8), annotations=annotations, **values), tiles.sum()
+    return Volume(
+        "t", np.zeros(SHAPE, np.uint8), "target", (50, 8, 8), annotations=annotations, **values
+    ), tiles.sum()
 
 
 def tiles_of(volume):
@@ -97,7 +99,14 @@ def test_finetune_learns_from_the_fraction_asked_for_and_leaves_the_source_alone
 
 def test_a_run_with_a_fraction_sees_that_much(project, phantoms, same_weights):
     project.annotations("target", create=True)[:] = phantoms["target"][1] + 1
-    values = {"steps": 2, "patch": 32, "base": 8, "batch": 2, "device": "cpu", "validations": 0}
+    values = {
+        "steps": 2,
+        "patch": 32,
+        "base_channels": 8,
+        "batch": 2,
+        "device": "cpu",
+        "validations": 0,
+    }
     weights = []
     for fraction in (0.01, 1.0):
         job = TrainJob(

@@ -12,7 +12,7 @@ from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
-from napari_emda.data.domain_gap import Gap, domain_gap, frechet_distance
+from napari_emda.data.domain_gap import DomainGap, domain_gap, frechet_distance
 from napari_emda.data.volume import Volume
 from napari_emda.synthetic.phantom import SPACING, phantom
 
@@ -46,7 +46,9 @@ def test_a_volume_does_not_differ_from_itself_nor_by_gain_and_offset(scene):
 
 def test_independent_images_do_not_differ_by_the_exposure_of_each(scene):
     gains = np.geomspace(0.2, 5, len(scene))[:, None, None]
-    same, other = (replace(volume(image), depth=False) for image in (scene, gains * scene + 20 * gains))
+    same, other = (
+        replace(volume(image), depth=False) for image in (scene, gains * scene + 20 * gains)
+    )
     gap = domain_gap(same, other)
     assert (gap.greys, gap.texture) == pytest.approx((0, 0), abs=1e-3)
     assert (gap.sharpness, gap.noise) == pytest.approx((1, 1), rel=1e-3)
@@ -57,7 +59,9 @@ def test_greys_are_the_distance_of_wasserstein(scene):
     other = np.exp(scene)
     standardised = [((a - a.mean()) / a.std()).ravel() for a in (scene, other)]
     found = domain_gap(volume(scene), volume(other)).greys
-    assert found == pytest.approx(wasserstein_distance(*standardised), rel=0.1)  # its extreme half percents are cut
+    assert found == pytest.approx(
+        wasserstein_distance(*standardised), rel=0.1
+    )  # its extreme half percents are cut
 
 
 def test_noise_is_that_which_was_added(scene):
@@ -79,7 +83,9 @@ def test_the_distance_of_textures_is_that_of_frechet(noise):
     x, y = noise.normal(size=(500, 3)), noise.normal(size=(400, 3)) @ noise.normal(size=(3, 3)) + 1
     scale = np.vstack([x, y]).std(0)
     a, b = np.cov((x / scale).T), np.cov((y / scale).T)
-    squared = np.sum((x.mean(0) / scale - y.mean(0) / scale) ** 2) + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    squared = np.sum((x.mean(0) / scale - y.mean(0) / scale) ** 2) + np.trace(
+        a + b - 2 * sqrtm(a @ b).real
+    )
     assert frechet_distance(x, y) == pytest.approx(np.sqrt(squared / 3), rel=1e-6)
     assert frechet_distance(y, x) == pytest.approx(frechet_distance(x, y), rel=1e-6)
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
@@ -110,7 +116,10 @@ def test_halves_of_real_volumes_look_alike_and_the_volumes_do_not():
             first, second = np.array_split(image, 2, axis)
             gap = domain_gap(volume(first, spacing), volume(second, spacing))
             assert gap.in_words().startswith("Domain gap: small"), gap
-    for a, b in (((vnc, (50, 4.6, 4.6)), (lucchi, (20, 5, 5))), ((lucchi, (20, 5, 5)), (vnc, (50, 4.6, 4.6)))):
+    for a, b in (
+        ((vnc, (50, 4.6, 4.6)), (lucchi, (20, 5, 5))),
+        ((lucchi, (20, 5, 5)), (vnc, (50, 4.6, 4.6))),
+    ):
         assert domain_gap(volume(*a), volume(*b)).in_words().startswith("Domain gap: large")
 
 
@@ -121,14 +130,21 @@ class Counted:
         self.shape, self.dtype, self.read = shape, np.dtype(np.uint8), 0
 
     def __getitem__(self, key):
-        piece = np.random.default_rng(0).integers(0, 255, [s.stop - s.start for s in key]).astype(np.uint8)
+        piece = (
+            np.random.default_rng(0)
+            .integers(0, 255, [s.stop - s.start for s in key])
+            .astype(np.uint8)
+        )
         self.read += piece.size
         return piece
 
 
 @pytest.mark.parametrize("spacing", [(50, 10, 10), (50, 0.1, 0.1)])
 def test_little_is_read_however_large_the_volumes(spacing):
-    large, small = Counted((5000, 100_000, 100_000)), volume(np.random.default_rng(0).random((3, 99, 80)), (50, 10, 10))
+    large, small = (
+        Counted((5000, 100_000, 100_000)),
+        volume(np.random.default_rng(0).random((3, 99, 80)), (50, 10, 10)),
+    )
     domain_gap(replace(small, image=large, spacing=spacing), small)
     assert large.read <= 8 * 2049**2
 
@@ -150,10 +166,13 @@ def test_padding_blank_and_broken_voxels_and_tiny_volumes_do_no_harm(scene):
         ((0, 1, 1, 0.4, 1), "moderate – texture differs: "),
         ((0, 0.5, 1, 0, 1), "moderate – the target is less sharp (factor 2.0): "),
         ((0, 1, 2, 0, 3), "large – the target is noisier (factor 2.0) and coarser (factor 3.0): "),
-        ((0.2, 2, 1, 1, 1), "large – the target is sharper (factor 2.0), and grey values and texture differ: "),
+        (
+            (0.2, 2, 1, 1, 1),
+            "large – the target is sharper (factor 2.0), and grey values and texture differ: ",
+        ),
     ],
 )
 def test_what_differs_is_told(values, words):
-    gap = Gap(*values)
+    gap = DomainGap(*values)
     assert gap.in_words().startswith(f"Domain gap: {words}")
     assert f"noise {gap.noise:.2f}" in gap.in_numbers()

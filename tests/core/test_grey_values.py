@@ -21,7 +21,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.tiles import plan, read_tile
-from napari_emda.jobs import execute as execution
+from napari_emda.jobs import export as export_job
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ExportJob, TrainJob
 from napari_emda.project.project import Project
@@ -51,7 +51,9 @@ def test_statistics_are_those_of_numpy(noise):
 
 
 def test_statistics_of_a_large_volume_are_sampled_from_everywhere(noise):
-    image = noise.normal(size=(40, 300, 300)).astype(np.float32) + np.linspace(0, 10, 40)[:, None, None]
+    image = (
+        noise.normal(size=(40, 300, 300)).astype(np.float32) + np.linspace(0, 10, 40)[:, None, None]
+    )
     known = measure(view(image))
     assert known.mean == pytest.approx(5, abs=0.2)
     assert known.std == pytest.approx(image.std(), rel=0.05)
@@ -75,15 +77,19 @@ def test_zeros_are_padding_when_there_are_many(share, padded, noise):
 def fields(noise):
     """Four images of the same kind, with exposures that differ up to eightfold."""
     scene = noise.gamma(2, 10, (4, 80, 96))
-    return (scene * np.array([1.0, 0.5, 4.0, 2.0])[:, None, None] + np.array([0, 30, 5, 90])[:, None, None]).astype(
-        np.float32
-    )
+    return (
+        scene * np.array([1.0, 0.5, 4.0, 2.0])[:, None, None]
+        + np.array([0, 30, 5, 90])[:, None, None]
+    ).astype(np.float32)
 
 
 def in_own_range(images):
     """As scikit-image rescales images by percentiles, one by one."""
     return np.stack(
-        [rescale_intensity(image.astype(float), tuple(np.percentile(image, (1, 99))), (0.0, 1.0)) for image in images]
+        [
+            rescale_intensity(image.astype(float), tuple(np.percentile(image, (1, 99))), (0.0, 1.0))
+            for image in images
+        ]
     )
 
 
@@ -112,7 +118,9 @@ def test_a_box_is_the_part_of_the_whole_and_ranges_are_those_of_whole_images(fie
 def test_ranges_are_measured_at_the_pixel_size_of_the_network(fields):
     binned = block_reduce(fields, (1, 2, 2), np.mean)
     np.testing.assert_allclose(
-        measure(view(fields, depth=False, pixel_size=8.0)).ranges, measure(view(binned, depth=False)).ranges, rtol=1e-5
+        measure(view(fields, depth=False, pixel_size=8.0)).ranges,
+        measure(view(binned, depth=False)).ranges,
+        rtol=1e-5,
     )
 
 
@@ -155,7 +163,9 @@ def test_a_patch_a_block_and_a_tile_of_a_validation_look_alike(fields):
     for patch in sampler.batch(0)["target"].image[:, 0].numpy():
         assert any((patch == window).all() for window in _windows(standard, 64))
     header = _header(statistics=sampler.statistics)
-    predictor = Predictor(checkpoint.Header.build(header).predictor, header, Compute.choose("cpu", "32"))
+    predictor = Predictor(
+        checkpoint.Header.build(header).predictor, header, Compute.choose("cpu", "32")
+    )
     tiles = plan(volume.at(4.0), predictor.network, PredictSettings(block=32))
     for tile in tiles:
         image = read_tile(volume.at(4.0), tile, predictor.statistics_of(volume))
@@ -172,15 +182,22 @@ def _windows(images, height, width=None):
     return [
         window
         for image in images
-        for window in np.lib.stride_tricks.sliding_window_view(image, (height, width)).reshape(-1, height, width)
+        for window in np.lib.stride_tricks.sliding_window_view(image, (height, width)).reshape(
+            -1, height, width
+        )
     ]
 
 
 def _header(**values):
     settings = TrainSettings.for_profile("test", patch=32)
-    classes, network = ("background", "x"), {"classes": 2, "base": 8, "levels": 3}
+    classes, network = ("background", "x"), {"classes": 2, "base_channels": 8, "depth": 3}
     return checkpoint.Header(
-        method="source_only", settings=settings, classes=classes, network=network, pixel_size=4.0, **values
+        method="source_only",
+        settings=settings,
+        classes=classes,
+        network=network,
+        pixel_size=4.0,
+        **values,
     )
 
 
@@ -213,7 +230,7 @@ def run(phantom_files, tmp_path):
 def test_a_run_of_an_older_version_is_used_as_it_is_and_not_continued(run):
     folder, name = run
     path = folder / "runs" / name / checkpoint.CHECKPOINT
-    assert checkpoint.read_header(path).format == 2
+    assert checkpoint.read_header(path).format == checkpoint.FORMAT
     rewritten(path, lambda header: header.update(format=1))
     with pytest.raises(JobError, match=f"An older version began .* --from {name}"):
         list(execute(TrainJob(project=str(folder), method="", resume=name)))
@@ -223,8 +240,14 @@ def test_a_run_of_an_older_version_is_used_as_it_is_and_not_continued(run):
 def test_a_package_says_how_images_are_brought_to_their_range(run, tmp_path, monkeypatch):
     folder, name = run
     seen = {}
-    monkeypatch.setattr(execution, "export_model", lambda *data, **named: iter([seen.update(named) or Saved("")]))
-    list(execute(ExportJob(project=str(folder), run=name, what="model", to=str(tmp_path / "m.zip"))))
-    known = checkpoint.read_header(folder / "runs" / name / checkpoint.CHECKPOINT).statistics["target_image"]
+    monkeypatch.setattr(
+        export_job, "export_model", lambda *data, **named: iter([seen.update(named) or Saved("")])
+    )
+    list(
+        execute(ExportJob(project=str(folder), run=name, what="model", to=str(tmp_path / "m.zip")))
+    )
+    known = checkpoint.read_header(folder / "runs" / name / checkpoint.CHECKPOINT).statistics[
+        "target_image"
+    ]
     assert seen["percentiles"] == (1, 99)
     assert (seen["mean"], seen["standard_deviation"]) == (known.mean, known.std)

@@ -24,7 +24,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor, predict_box
 from napari_emda.jobs.execute import execute
 from napari_emda.jobs.prepare_training import prepare
-from napari_emda.jobs.preview import Previews, View
+from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
 from napari_emda.nn.information import mutual_information
 from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
@@ -35,7 +35,9 @@ from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
 
-SETTINGS = TrainSettings(steps=2, patch=32, base=8, batch=2, device="cpu", precision="32", validations=0)
+SETTINGS = TrainSettings(
+    steps=2, patch=32, base_channels=8, batch=2, device="cpu", precision="32", validations=0
+)
 
 
 @pytest.fixture
@@ -79,7 +81,9 @@ def test_clusters_are_the_kinds_of_tissue_that_there_are(make_training, tissue, 
     image, kinds = tissue
     volume = Volume("tissue", image, "target", (10, 10, 10))
     values = {"steps": 60, "batch": 4, "learning_rate": 0.01, "report_every": 5}
-    training = make_training([volume], tmp_path / "run", "iic", {"clusters": 4, "displacement": 0}, **values)
+    training = make_training(
+        [volume], tmp_path / "run", "iic", {"clusters": 4, "displacement": 0}, **values
+    )
     *_, last, _ = list(fit(training))
     assert 0.3 < last.losses["information"] / np.log(4) < 0.9
     assert not training.method.alarm()
@@ -98,13 +102,17 @@ def test_the_loss_is_that_of_a_calculation_by_hand(target, make_training, tmp_pa
     clean, other = torch.randn(2, 2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     answers = {"clusters": [], "finer_clusters": []}
     for name, head in (("clusters", method.network.head), ("finer_clusters", method.finer)):
-        head.register_forward_hook(lambda module, given, answer, name=name: answers[name].append(answer))
+        head.register_forward_hook(
+            lambda module, given, answer, name=name: answers[name].append(answer)
+        )
     torch.manual_seed(7)
     angle = 2 * np.pi * torch.rand(2)
     seen, encode = [], method.network.encode
     method.network.encode = lambda image: seen.append(image) or encode(image)
     torch.manual_seed(7)
-    losses = method.losses({"target": Patches(other, torch.zeros(2, 32, 32, dtype=torch.long), clean)}, 0.0)
+    losses = method.losses(
+        {"target": Patches(other, torch.zeros(2, 32, 32, dtype=torch.long), clean)}, 0.0
+    )
     assert torch.equal(seen[0], clean)
     assert torch.equal(seen[1], turn(other, angle, padding="reflection"))
     for name, k in (("clusters", 3), ("finer_clusters", 6)):
@@ -117,11 +125,17 @@ def test_the_loss_is_that_of_a_calculation_by_hand(target, make_training, tmp_pa
         expected = -(table * (np.log(table) - 1.3 * np.log(rows * columns))).sum((-1, -2)).mean()
         assert float(losses[name].detach()) == pytest.approx(expected, rel=1e-3)
         if name == "clusters":  # what the alarm goes by follows slowly
-            np.testing.assert_allclose(method.joint, 0.95 * np.eye(3) / 3 + 0.05 * table[1, 1], atol=1e-4)
-            assert float(method.reported["largest_cluster"]) == pytest.approx(table[1, 1].sum(0).max(), abs=1e-3)
+            np.testing.assert_allclose(
+                method.joint, 0.95 * np.eye(3) / 3 + 0.05 * table[1, 1], atol=1e-4
+            )
+            assert float(method.reported["largest_cluster"]) == pytest.approx(
+                table[1, 1].sum(0).max(), abs=1e-3
+            )
 
 
-def test_labels_are_not_even_used_to_draw_patches(make_training, source, noise, tmp_path, same_weights):
+def test_labels_are_not_even_used_to_draw_patches(
+    make_training, source, noise, tmp_path, same_weights
+):
     other = replace(source, labels=noise.integers(0, 2, source.shape).astype(np.uint8))
     trained = [make_training([volume], tmp_path / "run", "iic") for volume in (source, other)]
     for training in trained:
@@ -196,14 +210,23 @@ def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantom
     events = list(fit(first))
     steps = [event for event in events if isinstance(event, Stepped)]
     assert all(set(event.losses) == {"target_restoration"} for event in steps)
-    assert any(isinstance(event, Notice) and "Nothing is labelled" in event.text for event in events)
+    assert any(
+        isinstance(event, Notice) and "Nothing is labelled" in event.text for event in events
+    )
     (run,) = unlabelled.runs()
     kept = {"project": str(unlabelled.folder), "run": run}
-    for job in (PredictJob(**kept), ExportJob(what="mask", to=str(unlabelled.folder / "mask.tif"), **kept)):
-        with pytest.raises(JobError, match="trained without labels and predicts nothing: annotate some patches"):
+    for job in (
+        PredictJob(**kept),
+        ExportJob(what="mask", to=str(unlabelled.folder / "mask.tif"), **kept),
+    ):
+        with pytest.raises(
+            JobError, match="trained without labels and predicts nothing: annotate some patches"
+        ):
             list(execute(job))
     for strategy, fits in (("entropy", False), ("bald", False), ("core_set", True)):
-        query = SuggestJob(settings=QuerySettings(strategy=strategy, patch=32, count=2, device="cpu"), **kept)
+        query = SuggestJob(
+            settings=QuerySettings(strategy=strategy, patch=32, count=2, device="cpu"), **kept
+        )
         if fits:
             assert len(list(execute(query))[-1].result["regions"]) == 2
             continue
@@ -212,12 +235,18 @@ def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantom
     # nothing is painted into patches, or shown, that nobody has taught
     assert unlabelled.probabilities(run, "target") is None
     assert unlabelled.uncertainty(run, "target") is None
-    view = View()
+    view = PreviewRequest()
     view.set("target", Box((0, 0, 0), (1, 32, 32)))
-    assert not list(Previews(first, {"target": unlabelled.volume("target")}, view, first.path.parent).due(1))
+    assert not list(
+        PreviewWriter(first, {"target": unlabelled.volume("target")}, view, first.path.parent).due(
+            1
+        )
+    )
     unlabelled.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
     started = prepared(unlabelled, "finetune", start=run)
-    assert not started.method.context.continued  # it has features, and does not yet know the classes
+    assert (
+        not started.method.summary.continued
+    )  # it has features, and does not yet know the classes
     for key, value in started.method.network.state_dict().items():
         assert torch.equal(value, first.method.network.state_dict()[key]), key
     again = prepared(unlabelled, "denoising")
@@ -233,7 +262,9 @@ def test_other_methods_start_from_its_features_with_a_last_layer_of_their_own(me
     for key, value in started.method.network.state_dict().items():
         like = fresh.method.network if key.startswith(("head.", "offset")) else first.method.network
         assert torch.equal(value, like.state_dict()[key]), key
-    assert not started.method.context.continued  # it has features, and does not yet know the classes
+    assert (
+        not started.method.summary.continued
+    )  # it has features, and does not yet know the classes
 
 
 def test_more_clusters_start_from_the_features_of_fewer_and_equals_go_on(unlabelled):
@@ -256,7 +287,9 @@ def test_more_clusters_start_from_the_features_of_fewer_and_equals_go_on(unlabel
         (["--class", "mitochondria=1", "--out", "mask.docx"], "mask.docx"),
     ],
 )
-def test_names_that_cannot_be_given_are_refused_before_anything_is_done(arguments, words, unlabelled, tmp_path, capsys):
+def test_names_that_cannot_be_given_are_refused_before_anything_is_done(
+    arguments, words, unlabelled, tmp_path, capsys
+):
     list(fit(prepared(unlabelled, clusters=4)))
     (run,) = unlabelled.runs()
     unlabelled.close()
@@ -278,7 +311,9 @@ def test_names_that_cannot_be_given_are_refused_before_anything_is_done(argument
 def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelled):
     list(fit(prepared(unlabelled, clusters=4)))
     (run,) = unlabelled.runs()
-    *_, found = execute(PredictJob(project=str(unlabelled.folder), run=run, settings=PredictSettings(device="cpu")))
+    *_, found = execute(
+        PredictJob(project=str(unlabelled.folder), run=run, settings=PredictSettings(device="cpu"))
+    )
     count = len(checkpoint.read_header(unlabelled.run(run) / "checkpoint.safetensors").classes) - 1
     assert f"'target' is sorted into {count} clusters with run {run}." in found.text
     query = QuerySettings(strategy="entropy", patch=32, count=3, device="cpu")
@@ -293,4 +328,6 @@ def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelle
     assert scores[0] == pytest.approx(means.max())
     unlabelled.name_clusters(run, "target", dict.fromkeys((1, 2, 3, 4), "mitochondria"))
     *_, last = execute(job)
-    assert max(region["score"] for region in last.result["regions"]) < 0.02  # nothing but rounding is in doubt
+    assert (
+        max(region["score"] for region in last.result["regions"]) < 0.02
+    )  # nothing but rounding is in doubt

@@ -7,16 +7,31 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "kornia", "safetensors", "napari", "qtpy", "PyQt6", "PySide6", "magicgui", "superqt", "pyqtgraph")
+HEAVY = (
+    "torch",
+    "kornia",
+    "safetensors",
+    "napari",
+    "qtpy",
+    "PyQt6",
+    "PySide6",
+    "magicgui",
+    "superqt",
+    "pyqtgraph",
+)
 QT = tuple(name for name in HEAVY if name not in ("torch", "kornia", "safetensors"))
 
 
 def fresh(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
 
 
 def loaded(statement, names):
-    return fresh(f"import sys\n{statement}\nprint(*[n for n in {names!r} if n in sys.modules])").split()
+    return fresh(
+        f"import sys\n{statement}\nprint(*[n for n in {names!r} if n in sys.modules])"
+    ).split()
 
 
 def test_importing_the_package_is_quick_and_brings_nothing():
@@ -26,15 +41,17 @@ def test_importing_the_package_is_quick_and_brings_nothing():
     assert loaded("import napari_emda", (*HEAVY, "numpy", "pydantic", "zarr")) == []
 
 
-@pytest.mark.parametrize("module", ["project", "jobs", "settings", "events", "registry", "errors", "data.files"])
+@pytest.mark.parametrize(
+    "module",
+    ["project.project", "project.job_files", "settings", "events", "registry", "errors", "io.read"],
+)
 def test_what_the_viewer_imports_never_loads_torch(module):
     assert loaded(f"import napari_emda.{module}", HEAVY) == []
 
 
 def test_the_command_line_needs_neither_qt_nor_napari():
-    statement = (
-        "import napari_emda.cli, napari_emda.jobs.worker, napari_emda.jobs.execute, napari_emda.cli.headless_demo"
-    )
+    modules = ("cli", "jobs.worker", "jobs.execute", "cli.headless_demo")
+    statement = "import " + ", ".join(f"napari_emda.{module}" for module in modules)
     assert loaded(statement, QT) == []
 
 

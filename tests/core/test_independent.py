@@ -24,14 +24,14 @@ from napari_emda.export.results import export_objects, export_table
 from napari_emda.inference.predict import predict
 from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.io.read import open_image
-from napari_emda.methods.base import Finish
+from napari_emda.methods.base import Postprocessing
 from napari_emda.objects.components import find_objects
 from napari_emda.objects.table import object_table
 from napari_emda.project.project import Project
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
-from napari_emda.training.prior_matching import WEIGHT, Probe, calibrate
+from napari_emda.training.prior_matching import WEIGHT, CalibrationSample, calibrate
 from napari_emda.training.validation import _tiles
 
 SPACING = (1.0, 4.0, 2.0)
@@ -47,13 +47,25 @@ def fields(image):
 
 @pytest.mark.parametrize(
     ("flags", "depths"),
-    [([], [True, True]), (["--independent"], [False, False]), (["--target-independent"], [True, False])],
+    [
+        ([], [True, True]),
+        (["--independent"], [False, False]),
+        (["--target-independent"], [True, False]),
+    ],
 )
 def test_the_command_line_says_so_and_the_project_keeps_it(flags, depths, phantom_files, tmp_path):
     source = [str(phantom_files["source", kind]) for kind in ("image", "labels")]
     with pytest.raises(SystemExit) as end:
         main(
-            ["new", str(tmp_path / "p"), "--source", *source, "--target", str(phantom_files["target", "image"]), *flags]
+            [
+                "new",
+                str(tmp_path / "p"),
+                "--source",
+                *source,
+                "--target",
+                str(phantom_files["target", "image"]),
+                *flags,
+            ]
         )
     assert end.value.code == 0
     assert [volume.depth for volume in Project.open(tmp_path / "p").volumes()] == depths
@@ -74,9 +86,9 @@ def test_older_projects_have_depth(project):
 def test_predictions_are_not_averaged_with_those_of_other_images(tmp_path):
     image, stored = normal(5, 64, 64), []
     for name, made, volume in (
-        ("fields", predictor(neighbours=0.2), fields(image)),
+        ("fields", predictor(z_smoothing=0.2), fields(image)),
         ("plain", predictor(), fields(image)),
-        ("depth", predictor(neighbours=0.2), target(image)),
+        ("depth", predictor(z_smoothing=0.2), target(image)),
         ("depth, plain", predictor(), target(image)),
     ):
         list(predict(made, volume, PredictSettings(flips="off"), tmp_path / name))
@@ -87,10 +99,19 @@ def test_predictions_are_not_averaged_with_those_of_other_images(tmp_path):
 
 def test_in_another_order_every_image_gets_bitwise_the_same_answer(tmp_path):
     image, order = normal(5, 64, 64), [3, 0, 4, 2, 1]
-    image = image * np.linspace(0.5, 2, 5)[:, None, None] + np.arange(5)[:, None, None]  # each has its own exposure
+    image = (
+        image * np.linspace(0.5, 2, 5)[:, None, None] + np.arange(5)[:, None, None]
+    )  # each has its own exposure
     stored = []
     for name, stack in (("as they are", image), ("shuffled", image[order])):
-        list(predict(predictor(neighbours=0.2), fields(stack), PredictSettings(flips="off"), tmp_path / name))
+        list(
+            predict(
+                predictor(z_smoothing=0.2),
+                fields(stack),
+                PredictSettings(flips="off"),
+                tmp_path / name,
+            )
+        )
         stored.append(Prediction(tmp_path / name, "v").probabilities[:])
     assert stored[0].std() > 0
     assert np.array_equal(stored[0][:, order], stored[1])
@@ -101,7 +122,16 @@ def test_calibration_averages_nothing_even_where_images_are_alike():
     for volume, weight in ((target(alike), WEIGHT), (fields(alike), 0)):
         places = PatchSampler([volume], 32, 1).places("target")
         made = predictor()
-        assert calibrate(made, places, (), Finish(neighbours=True), Probe(8, 32, flips=False)) == weight
+        assert (
+            calibrate(
+                made,
+                places,
+                (),
+                Postprocessing(z_smoothing=True),
+                CalibrationSample(8, 32, flips=False),
+            )
+            == weight
+        )
 
 
 def test_independent_images_beside_a_stack_neither_hinder_its_averaging_nor_take_part():
@@ -109,7 +139,16 @@ def test_independent_images_beside_a_stack_neither_hinder_its_averaging_nor_take
     pair = [target(alike), replace(fields(normal(8, 96, 96)), name="fields")]
     places = PatchSampler(pair, 32, 1).places("target")
     made = predictor()
-    assert calibrate(made, places, (), Finish(neighbours=True), Probe(8, 32, flips=False)) == WEIGHT
+    assert (
+        calibrate(
+            made,
+            places,
+            (),
+            Postprocessing(z_smoothing=True),
+            CalibrationSample(8, 32, flips=False),
+        )
+        == WEIGHT
+    )
 
 
 def test_validation_looks_at_one_image_at_a_time():
@@ -154,7 +193,9 @@ def objects_of(mask, connectivity, chunks=(2, 2, 2)):
 def section_by_section(mask, connectivity):
     ids = [label(section, connectivity=min(connectivity, 2)) for section in mask]
     firsts = np.cumsum([0, *(each.max() for each in ids)])
-    return np.stack([np.where(each > 0, each + first, 0) for each, first in zip(ids, firsts, strict=False)])
+    return np.stack(
+        [np.where(each > 0, each + first, 0) for each, first in zip(ids, firsts, strict=False)]
+    )
 
 
 @settings(max_examples=40)
@@ -173,7 +214,10 @@ def test_tables_hold_areas():
     mask[:, 2:6, 3:9] = True
     mask[1, 8:10, 8:10] = True
     table = object_table(objects_of(mask, 1), SPACING, "nm", depth=False)
-    areas = [regionprops_table(label(section), spacing=SPACING[1:], properties=("area",))["area"] for section in mask]
+    areas = [
+        regionprops_table(label(section), spacing=SPACING[1:], properties=("area",))["area"]
+        for section in mask
+    ]
     assert sorted(table["area (nm^2)"]) == sorted(np.concatenate(areas))
     assert set(table["z stop (voxel)"] - table["z start (voxel)"]) == {1}
     assert not {"volume (nm^3)", "surface (nm^2)", "centroid z (nm)"} & set(table)

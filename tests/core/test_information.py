@@ -56,7 +56,10 @@ def test_hard_maps_hold_what_scikit_learn_says(noise):
     first = noise.integers(0, 3, (2, 20, 20))
     second = np.where(noise.random(first.shape) < 0.7, first, noise.integers(0, 3, first.shape))
     ours = information(one_hot(first, 3), one_hot(second, 3))
-    both = np.concatenate([first.ravel(), second.ravel()]), np.concatenate([second.ravel(), first.ravel()])
+    both = (
+        np.concatenate([first.ravel(), second.ravel()]),
+        np.concatenate([second.ravel(), first.ravel()]),
+    )
     assert float(ours) == pytest.approx(mutual_info_score(*both), abs=1e-5)
 
 
@@ -70,7 +73,9 @@ def test_views_and_clusters_may_be_exchanged(noise):
     p, q = soft(noise, 4), soft(noise, 4)
     order = [2, 0, 3, 1]
     assert float(information(p, q)) == pytest.approx(float(information(q, p)), abs=1e-6)
-    assert float(information(p[:, order], q[:, order])) == pytest.approx(float(information(p, q)), abs=1e-6)
+    assert float(information(p[:, order], q[:, order])) == pytest.approx(
+        float(information(p, q)), abs=1e-6
+    )
     assert 0 <= float(information(p, q)) <= np.log(4)
 
 
@@ -106,4 +111,6 @@ def test_with_half_the_balance_a_rare_class_is_worth_as_much_as_any(share, noise
     assert float(mutual_information(torch.as_tensor(table), 0.5)) == pytest.approx(-left_open)
     agreeing = torch.diag(torch.tensor([1 - share, share]))
     assert float(mutual_information(agreeing, 0.5)) == pytest.approx(0, abs=1e-6)
-    assert float(mutual_information(agreeing)) == pytest.approx(entropy([share, 1 - share]), abs=1e-6)
+    assert float(mutual_information(agreeing)) == pytest.approx(
+        entropy([share, 1 - share]), abs=1e-6
+    )

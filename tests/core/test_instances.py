@@ -24,7 +24,9 @@ class Chunked(np.ndarray):
 
 
 def objects_of(probabilities, chunks=(2, 2, 2), **choices):
-    out = np.full(probabilities.shape[1:], 7, np.uint32).view(Chunked)  # what it held before does not matter
+    out = np.full(probabilities.shape[1:], 7, np.uint32).view(
+        Chunked
+    )  # what it held before does not matter
     out.chunks = chunks
     events = find_objects(probabilities, out, volume="cell", **choices)
     seen = []
@@ -51,7 +53,9 @@ def tiny_blocks(monkeypatch):
 @given(arrays(np.bool_, SHAPES), st.sampled_from([1, 2, 3]), st.tuples(*[st.integers(1, 4)] * 3))
 def test_blocks_do_not_matter(mask, connectivity, chunks):
     chunks = tuple(min(a, b) for a, b in zip(chunks, mask.shape, strict=True))
-    objects, count, _ = objects_of(255 * mask[None].astype(np.uint8), chunks, connectivity=connectivity)
+    objects, count, _ = objects_of(
+        255 * mask[None].astype(np.uint8), chunks, connectivity=connectivity
+    )
     expected = label(mask, connectivity=connectivity)
     assert_same_partition(objects, expected)
     assert count == expected.max()
@@ -62,7 +66,9 @@ def test_blocks_do_not_matter(mask, connectivity, chunks):
 @given(arrays(np.bool_, SHAPES), st.integers(0, 8))
 def test_small_objects_are_dropped(mask, minimum):
     objects, count, _ = objects_of(255 * mask[None].astype(np.uint8), minimum_size=minimum)
-    expected = label(remove_small_objects(mask, max_size=minimum - 1, connectivity=1), connectivity=1)
+    expected = label(
+        remove_small_objects(mask, max_size=minimum - 1, connectivity=1), connectivity=1
+    )
     assert_same_partition(objects, expected)
     assert sorted(np.unique(objects[objects > 0])) == list(range(1, count + 1))
 
@@ -87,8 +93,12 @@ def test_threshold_and_classes():
 
 def test_zarr_in_zarr_out():
     mask = np.random.default_rng(0).random((5, 20, 30)) < 0.4
-    stored = zarr.create_array(zarr.storage.MemoryStore(), data=255 * mask[None].astype(np.uint8), chunks=(1, 2, 8, 8))
-    out = zarr.create_array(zarr.storage.MemoryStore(), shape=mask.shape, chunks=(3, 7, 9), dtype="uint32")
+    stored = zarr.create_array(
+        zarr.storage.MemoryStore(), data=255 * mask[None].astype(np.uint8), chunks=(1, 2, 8, 8)
+    )
+    out = zarr.create_array(
+        zarr.storage.MemoryStore(), shape=mask.shape, chunks=(3, 7, 9), dtype="uint32"
+    )
     list(find_objects(stored, out))
     assert_same_partition(out[...], label(mask, connectivity=1))
 

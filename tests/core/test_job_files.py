@@ -11,15 +11,30 @@ from hypothesis import strategies as st
 from napari_emda import events
 from napari_emda.errors import JobError
 from napari_emda.events import from_json
-from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob, read_job, write_job
+from napari_emda.project.job_files import (
+    ExportJob,
+    PredictJob,
+    ScoreJob,
+    SuggestJob,
+    TrainJob,
+    read_job,
+    write_job,
+)
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 
 JOBS = [
-    TrainJob(project="p", method="ynet", method_settings={"reconstruction": 0.2}, settings=TrainSettings(steps=7)),
+    TrainJob(
+        project="p",
+        method="ynet",
+        method_settings={"reconstruction": 0.2},
+        settings=TrainSettings(steps=7),
+    ),
     TrainJob(project="p", method="", resume="001-ynet"),
-    PredictJob(project="p", run="001-a", volume="v", out="x.tif", settings=PredictSettings(flips="on")),
+    PredictJob(
+        project="p", run="001-a", volume="v", out="x.tif", settings=PredictSettings(flips="on")
+    ),
     SuggestJob(project="p", settings=QuerySettings(strategy="random", count=3)),
     ExportJob(project="p", what="mask", to="m.tif", threshold=0.3),
     ScoreJob(project="p", against="labels.tif", box="0:1,:,:"),
@@ -41,7 +56,10 @@ def test_a_job_survives_its_file(job, tmp_path):
         ("[]", "its text"),
         ('{"kind": "dance"}', "its text"),
         ('{"kind": "train", "project": "p"}', "train.method"),
-        ('{"kind": "train", "project": "p", "method": "a", "settings": {"steps": 0}}', "train.settings.steps"),
+        (
+            '{"kind": "train", "project": "p", "method": "a", "settings": {"steps": 0}}',
+            "train.settings.steps",
+        ),
         ('{"kind": "predict", "project": "p", "format": 2}', "predict.format"),
         ('{"kind": "predict", "project": "p", "color": 1}', "predict.color"),
     ],
@@ -49,7 +67,8 @@ def test_a_job_survives_its_file(job, tmp_path):
 def test_what_is_no_job_is_refused_with_the_place(text, place, tmp_path):
     (tmp_path / "job.json").write_text(text)
     with pytest.raises(
-        JobError, match=rf"is not a job: '{place}' is (missing|wrong).*compare it with the job\.json of a run\."
+        JobError,
+        match=rf"is not a job: '{place}' is (missing|wrong).*compare it with the job\.json of a run\.",
     ):
         read_job(tmp_path / "job.json")
 
@@ -59,9 +78,15 @@ def test_a_missing_job_file_is_named(tmp_path):
         read_job(tmp_path / "job.json")
 
 
-words, numbers, boxes = st.text(max_size=9), st.integers(0, 10**6), st.tuples(*[st.integers(0, 99)] * 6)
+words, numbers, boxes = (
+    st.text(max_size=9),
+    st.integers(0, 10**6),
+    st.tuples(*[st.integers(0, 99)] * 6),
+)
 losses = st.dictionaries(words, st.floats(allow_nan=False, allow_infinity=False), max_size=3)
-regions = st.lists(st.fixed_dictionaries({"volume": words, "box": words, "score": st.floats(0, 1)}), max_size=3)
+regions = st.lists(
+    st.fixed_dictionaries({"volume": words, "box": words, "score": st.floats(0, 1)}), max_size=3
+)
 EVENTS = {
     events.Started: st.tuples(words, words, words, numbers),
     events.Stepped: st.tuples(numbers, numbers, losses, st.floats(0, 1e6)),
@@ -72,7 +97,9 @@ EVENTS = {
     events.TileDone: st.tuples(words, boxes, numbers, numbers),
     events.Suggested: st.tuples(regions.map(tuple)),
     events.Notice: st.tuples(words),
-    events.Finished: st.tuples(words, words, st.dictionaries(words, st.lists(numbers, max_size=2), max_size=2)),
+    events.Finished: st.tuples(
+        words, words, st.dictionaries(words, st.lists(numbers, max_size=2), max_size=2)
+    ),
     events.Failed: st.tuples(words, st.booleans()),
 }
 
@@ -87,8 +114,19 @@ def test_an_event_survives_its_line(kind, data):
     assert from_json(line) == event
 
 
-@pytest.mark.parametrize("line", ["", "hello", "[]", "1", '{"event": "party"}', '{"event": "notice"}', "{}",
-                                  json.dumps({"event": "notice", "text": "a", "more": 1})])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "hello",
+        "[]",
+        "1",
+        '{"event": "party"}',
+        '{"event": "notice"}',
+        "{}",
+        json.dumps({"event": "notice", "text": "a", "more": 1}),
+    ],
+)
 def test_what_is_no_event_is_refused(line):
     with pytest.raises(JobError, match="Not an event"):
         from_json(line)

@@ -11,7 +11,17 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 from napari_emda.active_learning.random_audit import draw
 from napari_emda.data.box import Box
 from napari_emda.errors import DataError
-from napari_emda.project.learning_curve import Estimate, Round, advice, confusion, dice, estimate, iou, rounds, summary
+from napari_emda.project.learning_curve import (
+    Estimate,
+    Round,
+    advice,
+    confusion,
+    dice,
+    estimate,
+    iou,
+    rounds,
+    summary,
+)
 from napari_emda.project.regions import Region
 
 
@@ -29,7 +39,9 @@ def test_scores_are_those_of_scikit_learn(classes, noise):
     foreground = list(range(1, classes))
     expected = jaccard_score(truth, predicted, labels=foreground, average="macro")
     assert iou(np.array(counts)) == pytest.approx(expected)
-    assert dice(np.array(counts)) == pytest.approx(f1_score(truth, predicted, labels=foreground, average="macro"))
+    assert dice(np.array(counts)) == pytest.approx(
+        f1_score(truth, predicted, labels=foreground, average="macro")
+    )
 
 
 def test_what_is_not_annotated_does_not_count(noise):
@@ -73,7 +85,9 @@ def test_the_interval_holds_the_score_of_the_whole(size, least, noise):
 
 
 @pytest.mark.parametrize(("share", "size"), [(0.1, 10), (0.3, 10), (0.3, 20)])
-def test_the_interval_holds_the_score_of_the_whole_where_few_patches_hold_any_foreground(share, size, noise):
+def test_the_interval_holds_the_score_of_the_whole_where_few_patches_hold_any_foreground(
+    share, size, noise
+):
     population = np.array(list(patches(noise, 500, share)))
     whole = jaccard_from(population.sum(0))
     draws = [estimate(population[noise.choice(500, size, replace=False)], iou) for _ in range(300)]
@@ -84,7 +98,11 @@ def test_the_interval_holds_the_score_of_the_whole_where_few_patches_hold_any_fo
 def test_patches_without_foreground_are_no_evidence_that_the_model_is_good(foreground):
     known = [((990, 0), (0, 10))] * foreground + [((1000, 0), (0, 0))] * 8
     assert estimate(known, iou) == Estimate(1, 0, 1)
-    assert not advice(rounds([region(k, strategy="audit", round=1, counts=counts) for k, counts in enumerate(known)]))
+    assert not advice(
+        rounds(
+            [region(k, strategy="audit", round=1, counts=counts) for k, counts in enumerate(known)]
+        )
+    )
 
 
 def jaccard_from(counts):
@@ -115,9 +133,25 @@ def test_one_patch_tells_nothing_of_the_interval(noise):
     assert estimate([counts], iou) == Estimate(jaccard_from(counts), 0, 1)
 
 
-def region(number, *, strategy="entropy", run="001-a", state="accepted", counts=((80, 5), (5, 10)), **values):
+def region(
+    number,
+    *,
+    strategy="entropy",
+    run="001-a",
+    state="accepted",
+    counts=((80, 5), (5, 10)),
+    **values,
+):
     told = {"changed": 10, "seconds": 30.0, "confusion": counts, **values}
-    return Region(id=f"{number}", volume="t", box="0:1,0:10,0:10", strategy=strategy, run=run, state=state, **told)
+    return Region(
+        id=f"{number}",
+        volume="t",
+        box="0:1,0:10,0:10",
+        strategy=strategy,
+        run=run,
+        state=state,
+        **told,
+    )
 
 
 def test_rounds_keep_audits_and_models_apart():

@@ -41,7 +41,9 @@ def test_dice_of_unsure_answers_is_that_of_the_sums_as_they_are_written(case):
     losses = []
     for k in range(1, CLASSES):
         answer, truth = p[:, k][known], (ids == k)[known].astype(float)
-        losses.append(1 - (2 * np.sum(answer * truth) + 1) / (np.sum(answer**2) + np.sum(truth**2) + 1))
+        losses.append(
+            1 - (2 * np.sum(answer * truth) + 1) / (np.sum(answer**2) + np.sum(truth**2) + 1)
+        )
     assert float(dice(logits, labels)) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
@@ -93,11 +95,15 @@ def test_nothing_annotated_costs_nothing(loss, case):
 
 
 def test_segmentation_is_the_sum_of_both(case):
-    assert float(segmentation(*case)) == pytest.approx(float(cross_entropy(*case)) + float(dice(*case)), rel=1e-6)
+    assert float(segmentation(*case)) == pytest.approx(
+        float(cross_entropy(*case)) + float(dice(*case)), rel=1e-6
+    )
 
 
 def test_half_precision_logits_are_summed_in_single_precision():
-    labels = torch.ones(1, 300, 300, dtype=torch.long)  # 90 000 pixels: beyond what bfloat16 can count
+    labels = torch.ones(
+        1, 300, 300, dtype=torch.long
+    )  # 90 000 pixels: beyond what bfloat16 can count
     logits = torch.stack([torch.zeros(1, 300, 300), torch.ones(1, 300, 300)], dim=1)
     exact = float(segmentation(logits, labels))
     assert float(segmentation(logits.bfloat16(), labels)) == pytest.approx(exact, rel=1e-3)

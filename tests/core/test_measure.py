@@ -41,15 +41,26 @@ def test_measures_are_those_of_scikit_image():
     objects, probability = blobs()
     table = object_table(in_chunks(objects), SPACING, "nm", in_chunks(probability))
     expected = regionprops_table(
-        objects, probability / 255, spacing=SPACING,
+        objects,
+        probability / 255,
+        spacing=SPACING,
         properties=("label", "num_pixels", "area", "centroid", "bbox", "intensity_mean"),
-    )  # fmt: skip
+    )
     names = {
-        "id": "label", "voxels": "num_pixels", "volume (nm^3)": "area", "centroid z (nm)": "centroid-0",
-        "centroid y (nm)": "centroid-1", "centroid x (nm)": "centroid-2", "z start (voxel)": "bbox-0",
-        "y start (voxel)": "bbox-1", "x start (voxel)": "bbox-2", "z stop (voxel)": "bbox-3",
-        "y stop (voxel)": "bbox-4", "x stop (voxel)": "bbox-5", "mean probability": "intensity_mean",
-    }  # fmt: skip
+        "id": "label",
+        "voxels": "num_pixels",
+        "volume (nm^3)": "area",
+        "centroid z (nm)": "centroid-0",
+        "centroid y (nm)": "centroid-1",
+        "centroid x (nm)": "centroid-2",
+        "z start (voxel)": "bbox-0",
+        "y start (voxel)": "bbox-1",
+        "x start (voxel)": "bbox-2",
+        "z stop (voxel)": "bbox-3",
+        "y stop (voxel)": "bbox-4",
+        "x stop (voxel)": "bbox-5",
+        "mean probability": "intensity_mean",
+    }
     assert len(table["id"]) > 10
     for ours, theirs in names.items():
         np.testing.assert_allclose(table[ours], expected[theirs], err_msg=ours)
@@ -57,15 +68,24 @@ def test_measures_are_those_of_scikit_image():
 
 def test_solidity_is_that_of_scikit_image():
     objects, _ = blobs(1)
-    objects = np.where(np.isin(objects, np.flatnonzero(np.bincount(objects.ravel()) > 300)), objects, 0)
+    objects = np.where(
+        np.isin(objects, np.flatnonzero(np.bincount(objects.ravel()) > 300)), objects, 0
+    )
     expected = regionprops_table(objects, properties=("solidity",))
-    np.testing.assert_allclose(object_table(in_chunks(objects), SPACING, "nm")["solidity"], expected["solidity"])
+    np.testing.assert_allclose(
+        object_table(in_chunks(objects), SPACING, "nm")["solidity"], expected["solidity"]
+    )
 
 
 @settings(max_examples=40, deadline=None)
-@given(arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=6), elements=st.integers(0, 3)))
+@given(
+    arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=6), elements=st.integers(0, 3))
+)
 def test_blocks_do_not_matter(objects):
-    whole, cut = object_table(objects, SPACING, "nm"), object_table(in_chunks(objects, (1, 2, 2)), SPACING, "nm")
+    whole, cut = (
+        object_table(objects, SPACING, "nm"),
+        object_table(in_chunks(objects, (1, 2, 2)), SPACING, "nm"),
+    )
     assert whole.keys() == cut.keys()
     for name, column in whole.items():
         np.testing.assert_array_equal(column, cut[name])
@@ -91,14 +111,19 @@ def test_a_ball_and_a_box():
 
 
 def test_no_objects_make_an_empty_table():
-    table = object_table(np.zeros((2, 3, 4), np.uint32), SPACING, "\u00b5m", np.zeros((2, 3, 4), np.uint8))
+    table = object_table(
+        np.zeros((2, 3, 4), np.uint32), SPACING, "\u00b5m", np.zeros((2, 3, 4), np.uint8)
+    )
     assert {len(column) for column in table.values()} == {0}
     assert "volume (um^3)" in table
 
 
 def test_progress_never_falls():
     objects, _ = blobs()
-    shares = [event.done / event.total for event in measure_objects(in_chunks(objects), SPACING, "nm", volume="cell")]
+    shares = [
+        event.done / event.total
+        for event in measure_objects(in_chunks(objects), SPACING, "nm", volume="cell")
+    ]
     assert shares == sorted(shares)
     assert shares[-1] == 1
 

@@ -35,7 +35,9 @@ def example(seed: int = 0, shape: tuple[int, ...] = (5, 40, 30), channels: int =
     """Probabilities that say something about the truth, a fifth of which is not annotated."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, channels + 1, shape).astype(np.uint8)
-    scores = random.random((channels + 1, *shape)) + (np.arange(channels + 1)[:, None, None, None] == truth)
+    scores = random.random((channels + 1, *shape)) + (
+        np.arange(channels + 1)[:, None, None, None] == truth
+    )
     probabilities = np.floor(255 * scores[1:] / scores.sum(0)).astype(np.uint8)
     truth[random.random(shape) < 0.2] = IGNORE
     return probabilities, truth
@@ -59,7 +61,9 @@ def test_binary_scores_are_those_of_torchmetrics():
     probabilities, truth = example(1)
     result = score_volume(probabilities, truth, TWO)
     p, y = torch.as_tensor(probabilities[0] / 255).float(), torch.as_tensor(truth).long()
-    assert result["iou"] == pytest.approx(binary_jaccard_index(p, y, ignore_index=IGNORE).item(), abs=1e-6)
+    assert result["iou"] == pytest.approx(
+        binary_jaccard_index(p, y, ignore_index=IGNORE).item(), abs=1e-6
+    )
     expected = binary_average_precision(p, y, ignore_index=IGNORE).item()
     assert result["average_precision"] == pytest.approx(expected, abs=1e-6)
 
@@ -86,7 +90,9 @@ def test_several_classes_compete():
     probabilities, truth = example(2, channels=2)
     result = score_volume(probabilities, truth, THREE)
     y = truth[truth != IGNORE]
-    everything = np.concatenate([255 - probabilities.sum(0, keepdims=True, dtype=int), probabilities])
+    everything = np.concatenate(
+        [255 - probabilities.sum(0, keepdims=True, dtype=int), probabilities]
+    )
     predicted = everything.argmax(0)[truth != IGNORE]
     ious = jaccard_score(y, predicted, average=None)
     assert [result["classes"][name]["iou"] for name in THREE[1:]] == pytest.approx(ious[1:])
@@ -117,7 +123,8 @@ def test_volume_and_mean_section_iou_differ():
     assert result["iou"] == pytest.approx(1000 / 1001)
     assert result["section_iou"] == pytest.approx(0.5)
     sections = [
-        binary_jaccard_index(torch.as_tensor(probabilities[0, z] / 255), torch.as_tensor(truth[z])) for z in range(2)
+        binary_jaccard_index(torch.as_tensor(probabilities[0, z] / 255), torch.as_tensor(truth[z]))
+        for z in range(2)
     ]
     assert result["section_iou"] == pytest.approx(float(np.mean(sections)))
 
@@ -139,7 +146,10 @@ def test_sections_nobody_looked_at_do_not_count():
 def test_empty_rules(truth, probability, expected):
     full = np.full((2, 3, 3), truth, np.uint8)
     result = score_volume(np.full((1, 2, 3, 3), probability, np.uint8), full, TWO)
-    assert tuple(result[k] for k in ("iou", "dice", "precision", "recall", "average_precision")) == expected
+    assert (
+        tuple(result[k] for k in ("iou", "dice", "precision", "recall", "average_precision"))
+        == expected
+    )
     json.dumps(result, allow_nan=False)
 
 
@@ -147,7 +157,9 @@ def test_blocks_do_not_matter(monkeypatch):
     probabilities, truth = example(5, (7, 50, 60), channels=2)
     whole = score_volume(probabilities, truth, THREE)
     lazy = da.from_array(probabilities, chunks=(1, 2, 16, 16))
-    monkeypatch.setattr("napari_emda.evaluation.voxel_scores.block_shape", lambda array: (2, 16, 16))
+    monkeypatch.setattr(
+        "napari_emda.evaluation.voxel_scores.block_shape", lambda array: (2, 16, 16)
+    )
     assert score_volume(lazy, da.from_array(truth), THREE) == whole
 
 

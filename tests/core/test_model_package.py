@@ -83,7 +83,9 @@ def test_the_package_holds_what_the_network_makes_of_the_example(tmp_path, netwo
     summary = spec.load_description(path).validation_summary
     assert summary.status == "valid-format", summary.format()
     with zipfile.ZipFile(path) as file:
-        image, stored = (np.load(io.BytesIO(file.read(f"{name}.npy"))) for name in ("input", "output"))
+        image, stored = (
+            np.load(io.BytesIO(file.read(f"{name}.npy"))) for name in ("input", "output")
+        )
         weights = torch.jit.load(io.BytesIO(file.read("weights.pt")))
     np.testing.assert_array_equal(image[0, 0], example)
     standardised = torch.from_numpy((image - 120) / 40)
@@ -112,7 +114,11 @@ def test_bioimageio_runs_the_package_as_we_do(tmp_path, network, example, core, 
 
 def test_bioimageio_predicts_other_sizes_as_we_do(tmp_path, network, example, core):
     path = tmp_path / "model.zip"
-    list(export_model(network, path, example, CARD, stride=2, halo=4, mean=120.0, standard_deviation=40.0))
+    list(
+        export_model(
+            network, path, example, CARD, stride=2, halo=4, mean=120.0, standard_deviation=40.0
+        )
+    )
     image = np.random.default_rng(1).normal(100, 30, (64, 32)).astype(np.float32)
     tensor = core.Tensor(image[None, None], ("batch", "channel", "y", "x"))
     sample = core.Sample(members={"image": tensor}, stat={}, id="sample")
@@ -141,7 +147,7 @@ def test_bioimageio_brings_images_to_their_range_as_we_do(tmp_path, network, exa
 
 def test_our_network_passes(tmp_path, core):
     torch.manual_seed(0)
-    unet = UNet(classes=2, base=8, levels=3, attention=True)
+    unet = UNet(classes=2, base_channels=8, depth=3, attention=True)
     network = nn.Sequential(unet, nn.Softmax(1)).eval()
     example = np.random.default_rng(2).normal(120, 40, (unet.stride + 2 * unet.halo,) * 2)
     path, sides = tmp_path / "model.zip", {"stride": unet.stride, "halo": unet.halo}
@@ -152,7 +158,11 @@ def test_our_network_passes(tmp_path, core):
 
 def test_the_package_says_what_it_is(tmp_path, network, example, spec):
     path = tmp_path / "model.zip"
-    list(export_model(network, path, example, CARD, stride=2, halo=4, mean=120, standard_deviation=40))
+    list(
+        export_model(
+            network, path, example, CARD, stride=2, halo=4, mean=120, standard_deviation=40
+        )
+    )
     model = spec.load_description(path)
     assert model.name == CARD.name
     assert str(model.license) == "BSD-3-Clause"
@@ -162,7 +172,10 @@ def test_the_package_says_what_it_is(tmp_path, network, example, spec):
     assert (y.scale, x.scale) == pytest.approx((4.6, 4.6), rel=1e-10)
     assert (x.unit, x.size.min, x.size.step) == ("nanometer", 10, 2)
     assert model.outputs[0].axes[-1].halo == 4
-    assert [str(name) for name in model.outputs[0].axes[1].channel_names] == ["background", "mitochondrion__all_"]
+    assert [str(name) for name in model.outputs[0].axes[1].channel_names] == [
+        "background",
+        "mitochondrion__all_",
+    ]
 
 
 def test_a_missing_extra_says_how_to_get_it(tmp_path, network, example, monkeypatch):
@@ -175,7 +188,10 @@ def test_a_missing_extra_says_how_to_get_it(tmp_path, network, example, monkeypa
 @pytest.mark.usefixtures("spec")
 def test_what_cannot_be_packed(tmp_path, network, example):
     path = tmp_path / "model.zip"
-    with pytest.raises(DataError, match="32 × 47 pixels: give one section whose sides are multiples of 2 and at least"):
+    with pytest.raises(
+        DataError,
+        match="32 × 47 pixels: give one section whose sides are multiples of 2 and at least",
+    ):
         next(export_model(network, path, example[:, :47], CARD, stride=2))
     with pytest.raises(DataError, match="at least 66"):
         next(export_model(network, path, example, CARD, stride=2, halo=32))

@@ -16,7 +16,15 @@ from skimage.measure import label, regionprops
 from sklearn.metrics import jaccard_score
 
 from napari_emda.data.volume import IGNORE
-from napari_emda.evaluation.label_free import Prior, composite, disagreement, doubt, mismatch, objects_in, solidity_gap
+from napari_emda.evaluation.label_free import (
+    Prior,
+    composite,
+    disagreement,
+    doubt,
+    label_free_score,
+    objects_in,
+    solidity_gap,
+)
 from napari_emda.io.read import open_labels
 from napari_emda.objects.shape import solidity, surface
 
@@ -36,7 +44,11 @@ def thick(mask: np.ndarray) -> bool:
 
 
 @settings(max_examples=150, deadline=None)
-@given(arrays(np.bool_, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7), fill=st.just(False)))
+@given(
+    arrays(
+        np.bool_, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7), fill=st.just(False)
+    )
+)
 def test_solidity_is_that_of_scikit_image(mask):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -52,7 +64,9 @@ def test_solidity_of_large_objects_is_that_of_scikit_image():
     for _ in range(5):
         mask = np.zeros((30, 40, 50), bool)
         for centre in random.integers(8, 22, (4, 3)):
-            mask |= ((np.moveaxis(np.indices(mask.shape), 0, -1) - centre) ** 2).sum(-1) < random.integers(9, 64)
+            mask |= ((np.moveaxis(np.indices(mask.shape), 0, -1) - centre) ** 2).sum(
+                -1
+            ) < random.integers(9, 64)
         assert solidity(mask) == pytest.approx(regionprops(mask.astype(np.uint8))[0].solidity)
 
 
@@ -83,7 +97,9 @@ def test_a_box_has_its_surface():
 
 @pytest.mark.parametrize("radius", [5, 10, 20])
 def test_a_ball_has_its_surface_but_for_the_steps(radius):
-    assert surface(ball(radius), (2, 2, 2)) == pytest.approx(4 * math.pi * (2 * radius) ** 2, rel=0.1)
+    assert surface(ball(radius), (2, 2, 2)) == pytest.approx(
+        4 * math.pi * (2 * radius) ** 2, rel=0.1
+    )
 
 
 def test_a_section_has_two_faces_and_a_rim():
@@ -150,14 +166,19 @@ def test_without_objects_all_is_defined_and_silent():
             assert Prior.of(found) is None
         prior = Prior.of(objects_in([plane(20)]))
         assert solidity_gap(found, prior) == prior.solidity
-        assert math.isfinite(mismatch(found, prior, 1, 1))
+        assert math.isfinite(label_free_score(found, prior, 1, 1))
 
 
 @settings(max_examples=30, deadline=None)
-@given(arrays(np.uint8, (3, 24, 24), elements=st.sampled_from([0, 0, 1, 1, 1, 2, IGNORE])), st.sampled_from([1, 2]))
+@given(
+    arrays(np.uint8, (3, 24, 24), elements=st.sampled_from([0, 0, 1, 1, 1, 2, IGNORE])),
+    st.sampled_from([1, 2]),
+)
 def test_objects_are_those_of_scikit_image_section_by_section(sections, k):
     found = objects_in(sections, k)
-    regions = [r for s in sections for r in regionprops(label(s == k, connectivity=2)) if r.area > 10]
+    regions = [
+        r for s in sections for r in regionprops(label(s == k, connectivity=2)) if r.area > 10
+    ]
     assert sorted(found.areas) == sorted(r.area for r in regions)
     assert found.pixels == np.count_nonzero(sections != IGNORE)
     assert found.foreground == np.count_nonzero(sections == k)
@@ -197,7 +218,9 @@ def test_the_prior_tells_size_and_spread():
     assert prior.least == max(10, math.floor(np.percentile([r.area for r in each], 1) / 4))
 
 
-@pytest.mark.skipif(not (REAL / "vnc").is_dir(), reason="the real volumes (../shared/data) are not on this machine")
+@pytest.mark.skipif(
+    not (REAL / "vnc").is_dir(), reason="the real volumes (../shared/data) are not on this machine"
+)
 def test_mitochondria_of_the_nerve_cord_are_nearly_convex():
     masks = np.asarray(open_labels(REAL / "vnc" / "mitochondria.tif").array) > 0
     found = objects_in(masks.astype(np.uint8))
@@ -213,14 +236,14 @@ def test_mitochondria_of_the_nerve_cord_are_nearly_convex():
 def test_what_looks_like_the_source_scores_best():
     source = [plane(12), plane(15), plane(10, 3)]
     prior = Prior.of(objects_in(source))
-    assert mismatch(objects_in(source), prior, 0, 0) == pytest.approx(0)
+    assert label_free_score(objects_in(source), prior, 0, 0) == pytest.approx(0)
     assert composite(objects_in(source), prior, 0) == pytest.approx(0)
     ragged = [s * (np.random.default_rng(0).random(s.shape) < 0.8) for s in source]
     few = [source[0], 0 * source[1], 0 * source[2]]
     large = [np.kron(s[25:75, 25:75], np.ones((2, 2), np.uint8)) for s in source]
     for other in (ragged, few, large):
         found = objects_in([np.asarray(s, np.uint8) for s in other])
-        assert mismatch(found, prior, 0, 0) > 0.05
+        assert label_free_score(found, prior, 0, 0) > 0.05
         assert composite(found, prior, 0) > 0.1
 
 
@@ -228,14 +251,16 @@ def test_the_terms_of_the_scores_have_their_weights():
     """Half as much foreground of the same shape is one octave."""
     prior = Prior.of(objects_in([plane(20)]))
     half = objects_in([plane(20), 0 * plane(20)])
-    assert mismatch(half, prior, 0, 0) == pytest.approx(0.25, abs=1e-3)
+    assert label_free_score(half, prior, 0, 0) == pytest.approx(0.25, abs=1e-3)
     assert composite(half, prior, 0) == pytest.approx(0.5, abs=1e-3)
-    assert mismatch(half, prior, 0.3, 0.2) - mismatch(half, prior, 0, 0) == pytest.approx(0.5)
+    assert label_free_score(half, prior, 0.3, 0.2) - label_free_score(
+        half, prior, 0, 0
+    ) == pytest.approx(0.5)
     annulus, disc = objects_in([plane(30, 15)]), objects_in([plane(20)])
     gap = disc.solidity() - annulus.solidity()
     amount = abs(math.log2((annulus.fraction + 1e-4) / (disc.fraction + 1e-4)))
     assert composite(annulus, prior, 0) == pytest.approx(gap / 0.02 + amount / 2)
-    assert mismatch(annulus, prior, 0, 0) == pytest.approx(gap / 0.02 / 16 + amount / 4)
+    assert label_free_score(annulus, prior, 0, 0) == pytest.approx(gap / 0.02 / 16 + amount / 4)
 
 
 def test_disagreement_is_one_minus_the_jaccard_score():

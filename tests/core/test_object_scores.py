@@ -39,10 +39,15 @@ def test_a_half_is_not_above_half():
 
 @settings(max_examples=50, deadline=None)
 @given(
-    arrays(np.uint32, (2, 4, 4), elements=st.integers(0, 4)), arrays(np.uint32, (2, 4, 4), elements=st.integers(0, 4))
+    arrays(np.uint32, (2, 4, 4), elements=st.integers(0, 4)),
+    arrays(np.uint32, (2, 4, 4), elements=st.integers(0, 4)),
 )
 def test_matches_are_those_of_a_brute_force_search(a, b):
-    ious = [jaccard_score((a == i).ravel(), (b == j).ravel()) for i in set(a.flat) - {0} for j in set(b.flat) - {0}]
+    ious = [
+        jaccard_score((a == i).ravel(), (b == j).ravel())
+        for i in set(a.flat) - {0}
+        for j in set(b.flat) - {0}
+    ]
     result = instance_f1(a, b)
     assert result["matched"] == sum(iou > 0.5 for iou in ious)
     assert result["f1"] == instance_f1(b, a)["f1"]
@@ -88,7 +93,9 @@ def matches(found, true):
     """Pairs of components with an IoU above a half, one by one."""
     a, b = label(found, connectivity=1), label(true, connectivity=1)
     ious = [
-        jaccard_score((a == i).ravel(), (b == j).ravel()) for i in range(1, a.max() + 1) for j in range(1, b.max() + 1)
+        jaccard_score((a == i).ravel(), (b == j).ravel())
+        for i in range(1, a.max() + 1)
+        for j in range(1, b.max() + 1)
     ]
     return sum(iou > 0.5 for iou in ious), int(a.max()), int(b.max())
 
@@ -108,7 +115,9 @@ def test_each_class_is_scored_as_skimage_finds_its_objects(ids):
     result = scored(probabilities, true, ("background", "mitochondria", "a/b"))
     for k, name in enumerate(("mitochondria", "a/b"), 1):
         numbers = result[name]
-        assert (numbers["matched"], numbers["objects"], numbers["truth_objects"]) == matches(found == k, true == k)
+        assert (numbers["matched"], numbers["objects"], numbers["truth_objects"]) == matches(
+            found == k, true == k
+        )
 
 
 def test_numbered_objects_are_taken_as_they_are():
@@ -140,7 +149,9 @@ def test_small_objects_are_not_counted_on_either_side(ids):
     probabilities = np.where(found, 255, 0).astype(np.uint8)[None]
     sizes = [np.bincount(label(side, connectivity=1).ravel())[1:] for side in (found, true)]
     result = scored(probabilities, true.astype(np.uint8), minimum_size=73)["mitochondria"]
-    assert [result["objects"], result["truth_objects"]] == [int((size >= 73).sum()) for size in sizes]
+    assert [result["objects"], result["truth_objects"]] == [
+        int((size >= 73).sum()) for size in sizes
+    ]
 
 
 def test_a_negative_size_is_refused():

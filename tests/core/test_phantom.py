@@ -54,7 +54,12 @@ def test_mitochondria_take_a_share_as_in_tissue(domain, seed):
 
 def test_a_patch_of_64_pixels_sees_one_or_two(pair):
     for _, labels in pair.values():
-        counts = [ndimage.label(s[y : y + 64, x : x + 64])[1] for s in labels for y in (0, 64, 128) for x in (0, 64)]
+        counts = [
+            ndimage.label(s[y : y + 64, x : x + 64])[1]
+            for s in labels
+            for y in (0, 64, 128)
+            for x in (0, 64)
+        ]
         assert 0.5 < np.mean(counts) < 3
 
 
@@ -88,9 +93,13 @@ def test_no_threshold_finds_the_mitochondria(pair):
 def test_the_domains_look_different_beyond_brightness_and_contrast(pair):
     def look(image):
         z = (image - image.mean()) / image.std()
-        return np.quantile(z, np.linspace(0.01, 0.99, 50)), np.std(z - ndimage.gaussian_filter(z, (0, 1, 1)))
+        return np.quantile(z, np.linspace(0.01, 0.99, 50)), np.std(
+            z - ndimage.gaussian_filter(z, (0, 1, 1))
+        )
 
-    (source, source_noise), (target, target_noise) = (look(image.astype(float)) for image, _ in pair.values())
+    (source, source_noise), (target, target_noise) = (
+        look(image.astype(float)) for image, _ in pair.values()
+    )
     assert np.abs(source - target).mean() > 0.05
     assert abs(source_noise - target_noise) > 0.02
     assert abs(pair["source"][0].mean() - pair["target"][0].mean()) > 20
@@ -103,7 +112,8 @@ def test_a_demonstration_volume_is_there_at_once():
 
 
 @pytest.mark.parametrize(
-    ("shape", "spacing"), [((0, 10, 10), (50, 8, 8)), ((10, 10), (50, 8, 8)), ((4, 10, 10), (50, 0, 8))]
+    ("shape", "spacing"),
+    [((0, 10, 10), (50, 8, 8)), ((10, 10), (50, 8, 8)), ((4, 10, 10), (50, 0, 8))],
 )
 def test_impossible_sizes_are_refused(shape, spacing):
     with pytest.raises(DataError, match="give three positive numbers each"):

@@ -24,7 +24,13 @@ from napari_emda.events import Saved, TileDone
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predict import predict
-from napari_emda.inference.predictor import Predictor, entropy, foreground_bytes, predict_box, to_bytes
+from napari_emda.inference.predictor import (
+    Predictor,
+    entropy,
+    foreground_bytes,
+    predict_box,
+    to_bytes,
+)
 from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.inference.tiles import plan
 from napari_emda.nn.unet import UNet, in_domain, norms
@@ -38,7 +44,7 @@ AS_IT_IS = Statistics(0.0, 1.0, (0.0,))
 class Identity(nn.Module):
     """Foreground with probability sigmoid(grey value), and the interface of a U-Net."""
 
-    base, stride, halo, classes = 8, 8, 16, 2
+    base_channels, stride, halo, classes = 8, 8, 16, 2
 
     def forward(self, image):
         return torch.cat([torch.zeros_like(image), image], dim=1)
@@ -59,7 +65,7 @@ def predictor(network, *, pixel_size=4.0, classes=("background", "a"), step=1, s
 
 def unet(classes=2):
     torch.manual_seed(0)
-    made = UNet(classes, base=8, dropout=0.0)
+    made = UNet(classes, base_channels=8, dropout=0.0)
     for layer in norms(made):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
@@ -100,7 +106,11 @@ def test_blocks_agree_with_the_whole(shape, block, tmp_path):
     right, below = -shape[2] % 8, -shape[1] % 8
     padded = np.pad(image, ((0, 0), (0, below), (0, right)), mode="edge")
     with torch.no_grad(), in_domain(made.network, "source"):
-        whole = made.network(torch.from_numpy(padded)[:, None]).softmax(1)[..., : shape[1], : shape[2]].numpy()
+        whole = (
+            made.network(torch.from_numpy(padded)[:, None])
+            .softmax(1)[..., : shape[1], : shape[2]]
+            .numpy()
+        )
     assert np.abs(probabilities[0].astype(int) - as_bytes(whole[:, 1])).max() <= 1
     expected = scipy_entropy(whole.astype(float), base=2, axis=1)
     assert np.abs(doubt.astype(int) - as_bytes(expected)).max() <= 2
@@ -112,14 +122,18 @@ def test_blocks_agree_with_the_whole(shape, block, tmp_path):
 @pytest.mark.parametrize("flips", ["off", "on"])
 def test_a_network_that_does_nothing_reproduces_the_image(shape, block, flips, tmp_path):
     image = normal(shape)
-    probabilities, *_ = predicted(predictor(Identity()), volume(image), tmp_path, block=block, flips=flips)
+    probabilities, *_ = predicted(
+        predictor(Identity()), volume(image), tmp_path, block=block, flips=flips
+    )
     assert probabilities.shape == (1, *shape)
     assert np.abs(probabilities[0] - 255 * expit(image)).max() < 0.51
 
 
 def test_sections_come_in_batches_the_last_one_partial(tmp_path):
     image = normal((30, 96, 96))
-    events = list(predict(predictor(Identity()), volume(image), PredictSettings(memory=0.05), tmp_path))
+    events = list(
+        predict(predictor(Identity()), volume(image), PredictSettings(memory=0.05), tmp_path)
+    )
     depths = [Box.from_bounds(event.box).shape[0] for event in events[:-1]]
     assert depths[0] > depths[-1] > 1
     probabilities = Prediction(tmp_path, "v").probabilities[:]
@@ -129,8 +143,13 @@ def test_sections_come_in_batches_the_last_one_partial(tmp_path):
 def test_a_flipped_copy_each_way_is_averaged():
     made, image = predictor(unet()), torch.from_numpy(normal((1, 1, 32, 32)))
     with torch.no_grad():
-        copies = [np.flip(made.network(image.flip(a)).softmax(1).numpy(), a) for a in ((), (2,), (3,), (2, 3))]
-    np.testing.assert_allclose(made.probabilities(image, "source", flips=True), np.mean(copies, 0), atol=1e-6)
+        copies = [
+            np.flip(made.network(image.flip(a)).softmax(1).numpy(), a)
+            for a in ((), (2,), (3,), (2, 3))
+        ]
+    np.testing.assert_allclose(
+        made.probabilities(image, "source", flips=True), np.mean(copies, 0), atol=1e-6
+    )
 
 
 def test_the_domains_own_statistics_are_used():
@@ -182,11 +201,17 @@ def test_a_box_on_view_is_predicted_as_in_the_whole_volume(tmp_path):
     for pixel_size in (4.0, 8.0):
         made = predictor(unet(), pixel_size=pixel_size)
         probabilities, *_ = predicted(made, target, tmp_path / str(pixel_size))
-        for box in (Box((1, 33, 41), (2, 97, 160)), Box((0, 0, 0), (1, 150, 170)), Box((1, 149, 169), (2, 150, 170))):
+        for box in (
+            Box((1, 33, 41), (2, 97, 160)),
+            Box((0, 0, 0), (1, 150, 170)),
+            Box((1, 149, 169), (2, 150, 170)),
+        ):
             seen = predict_box(made, target, box)
             inner = probabilities[(slice(None), *box.slices)][:, 0].astype(int)
             assert seen.shape == inner.shape
-            margin = 0 if pixel_size == 4.0 else 2  # there the box's rim lacks the neighbours to interpolate with
+            margin = (
+                0 if pixel_size == 4.0 else 2
+            )  # there the box's rim lacks the neighbours to interpolate with
             height, width = (n - margin for n in seen.shape[1:])
             crop = (slice(None), slice(margin, max(height, 1)), slice(margin, max(width, 1)))
             assert np.abs(seen[crop].astype(int) - inner[crop]).max(initial=0) <= 1
@@ -208,16 +233,20 @@ def vast(shape):
 )
 def test_every_voxel_is_written_once(shape, block, pixel_size):
     written = np.zeros(shape, int)
-    for tile in plan(vast(shape).at(pixel_size), Identity(), PredictSettings(block=block, memory=0.05)):
+    for tile in plan(
+        vast(shape).at(pixel_size), Identity(), PredictSettings(block=block, memory=0.05)
+    ):
         written[tile.native.slices] += 1
     assert (written == 1).all()
 
 
-@pytest.mark.parametrize("shape", [(400, 300, 300), (8000, 300, 300), (2, 9000, 7000), (1, 100, 200_000)])
+@pytest.mark.parametrize(
+    "shape", [(400, 300, 300), (8000, 300, 300), (2, 9000, 7000), (1, 100, 200_000)]
+)
 def test_memory_is_bounded_whatever_the_volume(shape):
-    network, memory = UNet(2, base=8), 0.1
+    network, memory = UNet(2, base_channels=8), 0.1
     tiles = plan(vast(shape).at(4.0), network, PredictSettings(memory=memory))
-    bytes_of_feature_maps = max(tile.seen.size for tile in tiles) * network.base * 8 * 4
+    bytes_of_feature_maps = max(tile.seen.size for tile in tiles) * network.base_channels * 8 * 4
     assert bytes_of_feature_maps <= 1.2 * memory * 2**30
     largest = np.max([tile.core.shape for tile in tiles], axis=0)
     assert len(tiles) <= 4 * np.prod(np.ceil(np.array(shape) / largest)) + 4
@@ -232,7 +261,9 @@ def test_entropy_is_that_of_scipy_as_a_share_of_its_maximum():
     np.testing.assert_allclose(ours, scipy_entropy(probabilities, axis=-1) / np.log(3), atol=1e-12)
 
 
-@pytest.mark.parametrize(("share", "nats"), [(0.5, 0.693147), (0.9, 0.325083), (1.0, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("share", "nats"), [(0.5, 0.693147), (0.9, 0.325083), (1.0, 0.0), (0.0, 0.0)]
+)
 def test_entropy_of_known_cases(share, nats):
     known = entropy(torch.tensor([share, 1 - share]).view(1, 2, 1, 1)) * np.log(2)
     assert float(known) == pytest.approx(nats, abs=1e-6)
@@ -242,7 +273,9 @@ def test_entropy_of_known_cases(share, nats):
 @given(st.lists(st.integers(0, 1000), min_size=3, max_size=9).filter(any))
 def test_bytes_never_add_up_to_more_than_certainty(weights):
     probabilities = np.array(weights) / sum(weights)
-    stored = foreground_bytes(torch.tensor(probabilities, dtype=torch.float32).view(1, -1, 1, 1)).ravel()
+    stored = foreground_bytes(
+        torch.tensor(probabilities, dtype=torch.float32).view(1, -1, 1, 1)
+    ).ravel()
     assert stored.sum() <= 255
     assert np.abs(stored - 255 * probabilities[1:]).max() <= 1 + 1e-3
     assert 255 - stored.sum() == pytest.approx(255 * probabilities[0], abs=0.51)
@@ -287,11 +320,15 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
     boxes = [Box.from_bounds(event.box) for event in first]
     kept = Prediction(tmp_path / "stopped", "v")
     for box in boxes:  # what was announced is on disk
-        assert np.array_equal(kept.probabilities[(slice(None), *box.slices)], whole[(slice(None), *box.slices)])
+        assert np.array_equal(
+            kept.probabilities[(slice(None), *box.slices)], whole[(slice(None), *box.slices)]
+        )
     assert not kept.complete("1")
 
     rest = [
-        e for e in predict(made, target, PredictSettings(block=64), tmp_path / "stopped") if isinstance(e, TileDone)
+        e
+        for e in predict(made, target, PredictSettings(block=64), tmp_path / "stopped")
+        if isinstance(e, TileDone)
     ]
     assert [event.done for event in first + rest] == list(range(1, tiles + 1))
     assert not set(boxes) & {Box.from_bounds(event.box) for event in rest}

@@ -26,7 +26,9 @@ BOX = Box((1, 10, 20), (2, 26, 36))
 
 
 def region(project, box=BOX, **values):
-    (made,) = project.suggest([{"volume": "target", "box": str(box), "score": 0.5}], "entropy", "001-a", **values)
+    (made,) = project.suggest(
+        [{"volume": "target", "box": str(box), "score": 0.5}], "entropy", "001-a", **values
+    )
     return made
 
 
@@ -106,7 +108,9 @@ def test_what_is_no_project_is_refused(tmp_path):
     refused(tmp_path / "nowhere", "is not a project")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": "x", "classes": []}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": "x", "classes": []}', "\xff"]
+)
 def test_a_damaged_project_is_refused(text, project):
     (project.folder / "project.json").write_bytes(text.encode("latin-1"))
     refused(project.folder, r"project\.json' is damaged|has format")
@@ -147,7 +151,9 @@ def test_a_lock_that_cannot_be_written_is_explained(project, monkeypatch):
 
     monkeypatch.setattr(project_folder.FileLock, "acquire", acquire)
     refused(
-        project.folder, r"cannot be written \(Read-only file system\): copy it to a folder that can", exclusive=True
+        project.folder,
+        r"cannot be written \(Read-only file system\): copy it to a folder that can",
+        exclusive=True,
     )
 
 
@@ -174,7 +180,10 @@ def test_names_are_made_unique_and_fit_for_files(project, phantom_files):
 def test_a_volume_that_cannot_be_used_changes_nothing(project, phantom_files, tmp_path):
     before = (project.folder / "project.json").read_bytes()
     np.save(tmp_path / "a.npy", np.zeros(3))
-    for image, labels in ((tmp_path / "a.npy", None), (phantom_files["target", "image"], tmp_path / "gone.tif")):
+    for image, labels in (
+        (tmp_path / "a.npy", None),
+        (phantom_files["target", "image"], tmp_path / "gone.tif"),
+    ):
         with pytest.raises(DataError):
             project.add_volume(image, "source", labels=labels)
     assert (project.folder / "project.json").read_bytes() == before
@@ -195,7 +204,10 @@ def test_an_unknown_volume_gets_a_suggestion(project):
 
 
 def test_without_a_target_it_says_what_to_add(tmp_path):
-    with Project.create(tmp_path / "p") as empty, pytest.raises(JobError, match="no target volume: add the image"):
+    with (
+        Project.create(tmp_path / "p") as empty,
+        pytest.raises(JobError, match="no target volume: add the image"),
+    ):
         empty.target()
 
 
@@ -238,13 +250,17 @@ def test_regions_are_taken_from_a_label_image(project, phantom_files, phantoms):
     region(project)
     (taken,) = project.annotate_from(phantom_files["target", "labels"], "target")
     assert (taken.state, taken.voxels) == ("accepted", BOX)
-    np.testing.assert_array_equal(project.volume("target").read_labels(BOX), phantoms["target"][1][BOX.slices])
+    np.testing.assert_array_equal(
+        project.volume("target").read_labels(BOX), phantoms["target"][1][BOX.slices]
+    )
     assert project.annotate_from(phantom_files["target", "labels"], "target") == []
 
 
 def test_regions_remember_their_latest_state_in_their_first_order(project):
     regions = project.suggest(
-        [{"volume": "target", "box": f"{z}:{z + 1},0:8,0:8", "score": z} for z in range(3)], "random", ""
+        [{"volume": "target", "box": f"{z}:{z + 1},0:8,0:8", "score": z} for z in range(3)],
+        "random",
+        "",
     )
     project.record(regions[1].model_copy(update={"state": "skipped"}))
     again = Project.open(project.folder).regions()
@@ -261,7 +277,9 @@ def test_rounds_count_and_replace_what_is_still_open(project):
     assert [r.state for r in project.regions()] == ["replaced", "suggested"]
 
 
-@pytest.mark.parametrize("torn", [b'{"id": "x", "vol', b"\n\n", '{"id": "Ä'.encode()[:-1], b"\x00" * 20])
+@pytest.mark.parametrize(
+    "torn", [b'{"id": "x", "vol', b"\n\n", '{"id": "Ä'.encode()[:-1], b"\x00" * 20]
+)
 def test_a_torn_last_line_costs_that_line_alone(torn, project):
     first = region(project)
     with (project.folder / "regions.jsonl").open("ab") as file:
@@ -278,7 +296,8 @@ def test_annotations_are_found_without_searching_the_whole_volume(pixel_size, pr
     quick = project.volume("target")
     assert sum(box.size for box in quick.annotated) > 0
     samplers = [
-        PatchSampler([volume], 32, 4, pixel_size=pixel_size) for volume in (quick, replace(quick, annotated=()))
+        PatchSampler([volume], 32, 4, pixel_size=pixel_size)
+        for volume in (quick, replace(quick, annotated=()))
     ]
     assert samplers[0].prior("target", 2) == samplers[1].prior("target", 2)
     found = [sampler.batch(0)["target"].labels[:2] != IGNORE for sampler in samplers]
@@ -307,7 +326,9 @@ def test_runs_are_numbered_and_count_once_they_have_a_model(project):
     assert project.run() == second
     assert project.run("001-ynet") == first
     assert project.new_run("ynet").name == "003-ynet"
-    with pytest.raises(JobError, match=r"no run '001-ynt' with a model\. Did you mean '001-ynet'\?"):
+    with pytest.raises(
+        JobError, match=r"no run '001-ynt' with a model\. Did you mean '001-ynet'\?"
+    ):
         project.run("001-ynt")
 
 
@@ -319,7 +340,11 @@ def with_prediction(project, values):
     run = project.new_run("histogram")
     (run / "checkpoint.safetensors").touch()
     zarr.open_group(run / "probabilities.zarr", mode="a")
-    zarr.create_array(run / "probabilities.zarr" / "target", data=values[None].astype(np.uint8), chunks=(1, 1, 96, 96))
+    zarr.create_array(
+        run / "probabilities.zarr" / "target",
+        data=values[None].astype(np.uint8),
+        chunks=(1, 1, 96, 96),
+    )
     return run.name
 
 
@@ -330,12 +355,16 @@ def test_an_accepted_patch_keeps_how_far_the_model_agreed(project, phantoms, noi
     (made,) = project.suggest([{"volume": "target", "box": str(BOX), "score": 1}], "entropy", run)
     done = project.annotate(made, truth + 1)
     predicted = guess[BOX.slices] > 127
-    np.testing.assert_array_equal(done.confusion, confusion_matrix(truth.ravel(), predicted.ravel()))
+    np.testing.assert_array_equal(
+        done.confusion, confusion_matrix(truth.ravel(), predicted.ravel())
+    )
     assert done.changed == (truth != predicted).sum()
     painted = np.zeros(BOX.shape, np.uint8)
     painted[0, :4] = truth[0, :4] + 1
     part = project.annotate(made, painted, complete=False)
-    np.testing.assert_array_equal(part.confusion, confusion_matrix(truth[0, :4].ravel(), predicted[0, :4].ravel()))
+    np.testing.assert_array_equal(
+        part.confusion, confusion_matrix(truth[0, :4].ravel(), predicted[0, :4].ravel())
+    )
     assert Project.open(project.folder).regions() == [part]
 
 
@@ -345,10 +374,14 @@ def test_without_a_prediction_nothing_is_said_of_the_model(project, phantoms):
     assert done.changed == phantoms["target"][1][BOX.slices].sum()
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells the name of an open file")
+@pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="only Linux tells the name of an open file"
+)
 def test_what_is_accepted_is_on_the_disk_itself_before_it_is_recorded(project, monkeypatch):
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.path.realpath(f"/proc/self/fd/{number}")))
+    monkeypatch.setattr(
+        os, "fsync", lambda number: synced.append(os.path.realpath(f"/proc/self/fd/{number}"))
+    )
     made = region(project)
     synced.clear()
     project.annotate(made, np.full(BOX.shape, 2))
@@ -369,7 +402,9 @@ def test_labels_are_imported_where_nothing_is_annotated(zero, project, phantoms)
     assert (ids[BOX.slices] == 1).all()
     inside = np.zeros(truth.shape, bool)
     inside[BOX.slices] = True
-    np.testing.assert_array_equal(ids[~inside], np.where(truth > 0, 1, 0 if zero == "background" else IGNORE)[~inside])
+    np.testing.assert_array_equal(
+        ids[~inside], np.where(truth > 0, 1, 0 if zero == "background" else IGNORE)[~inside]
+    )
     assert (imported.strategy, imported.decided) == ("imported", zero == "background")
     with pytest.raises(DataError, match="same shape"):
         project.import_labels(truth[1:], "target")

@@ -32,9 +32,9 @@ class Given:
         return self.scores
 
 
-def picked(scores, candidates, count, *, excluded=(), sections=0, seed=0, by_lot=0):
+def picked(scores, candidates, count, *, excluded=(), sections=0, seed=0, random_count=0):
     pool = Pool(candidates, count, sections=sections, seed=seed, excluded=list(excluded))
-    return [(candidates.box(i), score) for i, score in choose(Given(scores), pool, by_lot)]
+    return [(candidates.box(i), score) for i, score in choose(Given(scores), pool, random_count)]
 
 
 def in_the_way(one, other, sections):
@@ -51,7 +51,9 @@ def test_candidates_lie_inside_and_reach_every_corner(depth, height, width, patc
     candidates = Candidates.of((depth, height, width), patch)
     boxes = [candidates.box(i) for i in range(len(candidates))]
     assert len(set(boxes)) == len(boxes) == candidates.total
-    assert all(box.clip((depth, height, width)) == box and box.shape == (1, patch, patch) for box in boxes)
+    assert all(
+        box.clip((depth, height, width)) == box and box.shape == (1, patch, patch) for box in boxes
+    )
     starts = {box.start for box in boxes}
     for corner in itertools.product((0, depth - 1), (0, height - patch), (0, width - patch)):
         assert corner in starts
@@ -73,31 +75,46 @@ def test_candidates_of_a_box_lie_wholly_within_it():
 
 def test_a_target_or_box_smaller_than_a_patch_is_refused_with_the_size_that_fits():
     with pytest.raises(
-        DataError, match="target is 80 x 96 pixels, smaller than one 128-pixel patch: choose patch size 80"
+        DataError,
+        match="target is 80 x 96 pixels, smaller than one 128-pixel patch: choose patch size 80",
     ):
         Candidates.of((3, 80, 96), 128)
-    with pytest.raises(DataError, match="box is 30 x 50 pixels, smaller than one 32-pixel patch: choose patch size 30"):
+    with pytest.raises(
+        DataError,
+        match="box is 30 x 50 pixels, smaller than one 32-pixel patch: choose patch size 30",
+    ):
         Candidates.of((3, 80, 96), 32, box=":,0:30,0:50")
 
 
 @given(st.integers(1, 200), st.integers(0, 99))
 def test_of_too_many_candidates_evenly_spaced_sections_are_kept(limit, seed):
-    whole, part = Candidates.of((7, 40, 40), 16), Candidates.of((7, 40, 40), 16, limit=limit, seed=seed)
+    whole, part = (
+        Candidates.of((7, 40, 40), 16),
+        Candidates.of((7, 40, 40), 16, limit=limit, seed=seed),
+    )
     assert 1 <= len(part) <= limit
     assert part.total == len(whole)
-    assert {tuple(row) for row in part.starts.tolist()} <= {tuple(row) for row in whole.starts.tolist()}
+    assert {tuple(row) for row in part.starts.tolist()} <= {
+        tuple(row) for row in whole.starts.tolist()
+    }
     assert len({*np.diff(np.unique(part.starts[:, 0])).tolist()}) <= 1
 
 
 def test_other_seeds_look_at_other_sections():
-    seen = {z for seed in range(20) for z in Candidates.of((9, 32, 32), 32, limit=3, seed=seed).starts[:, 0].tolist()}
+    seen = {
+        z
+        for seed in range(20)
+        for z in Candidates.of((9, 32, 32), 32, limit=3, seed=seed).starts[:, 0].tolist()
+    }
     assert seen == set(range(9))
 
 
 def test_near_is_what_overlaps():
     candidates, box = Candidates.of((6, 40, 48), 16), Box((1, 6, 9), (4, 30, 37))
     around = Box((0, 6, 9), (5, 30, 37))
-    assert candidates.near(box, 1).tolist() == [candidates.box(i).overlaps(around) for i in range(len(candidates))]
+    assert candidates.near(box, 1).tolist() == [
+        candidates.box(i).overlaps(around) for i in range(len(candidates))
+    ]
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------
@@ -117,20 +134,20 @@ def test_picks_are_those_of_a_greedy_search(seed, sections):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("by_lot", [0, 1000])
-def test_what_has_no_score_is_never_picked(share, by_lot, noise):
+@pytest.mark.parametrize("random_count", [0, 1000])
+def test_what_has_no_score_is_never_picked(share, random_count, noise):
     candidates = Candidates.of((4, 48, 48), 16)
     scores = noise.random(len(candidates))
     scores[noise.random(len(candidates)) < share] = np.nan
-    picks = picked(scores, candidates, 1000, by_lot=by_lot)
+    picks = picked(scores, candidates, 1000, random_count=random_count)
     assert bool(picks) == (share < 1)
     assert not np.isnan([score for _, score in picks]).any()
 
 
-@pytest.mark.parametrize("by_lot", [0, 2])
-def test_what_is_infinite_is_never_picked(by_lot):
+@pytest.mark.parametrize("random_count", [0, 2])
+def test_what_is_infinite_is_never_picked(random_count):
     candidates = Candidates.of((4, 16, 16), 16)
-    picks = picked(np.array([np.inf, 1, -np.inf, 2]), candidates, 4, by_lot=by_lot)
+    picks = picked(np.array([np.inf, 1, -np.inf, 2]), candidates, 4, random_count=random_count)
     assert sorted(score for _, score in picks) == [1, 2]
 
 
@@ -145,7 +162,8 @@ def test_a_strategy_is_not_asked_where_nothing_is_left():
 
 def test_a_share_by_lot_is_one_patch_at_least():
     asked = [
-        QuerySettings(count=count, random_share=share).by_lot for count, share in ((5, 0.1), (5, 0), (10, 0.3), (4, 1))
+        QuerySettings(count=count, random_share=share).random_count
+        for count, share in ((5, 0.1), (5, 0), (10, 0.3), (4, 1))
     ]
     assert asked == [1, 0, 3, 4]
 
@@ -161,17 +179,21 @@ def test_what_is_excluded_stays_free_in_its_own_sections_alone():
 def test_among_equals_the_lot_decides():
     """Else the upper left corner of the first section would be asked for first."""
     candidates = Candidates.of((2, 20, 20), 16)
-    first = [picked(np.ones(len(candidates)), candidates, 1, seed=seed)[0][0] for seed in range(400)]
+    first = [
+        picked(np.ones(len(candidates)), candidates, 1, seed=seed)[0][0] for seed in range(400)
+    ]
     counts = [first.count(candidates.box(i)) for i in range(len(candidates))]
     expected = 400 / len(candidates)
-    assert sum((count - expected) ** 2 / expected for count in counts) < 26  # chi-square, 7 degrees: p = 0.0005
+    assert (
+        sum((count - expected) ** 2 / expected for count in counts) < 26
+    )  # chi-square, 7 degrees: p = 0.0005
     assert picked(np.ones(len(candidates)), candidates, 1, seed=3)[0][0] == first[3]
 
 
 def test_the_random_share_is_drawn_whatever_the_scores_and_comes_last(noise):
     candidates = Candidates.of((6, 64, 64), 16)
     one, other = (noise.random(len(candidates)) for _ in range(2))
-    a, b = (picked(scores, candidates, 10, by_lot=4, seed=1) for scores in (one, other))
+    a, b = (picked(scores, candidates, 10, random_count=4, seed=1) for scores in (one, other))
     assert [box for box, _ in a[6:]] == [box for box, _ in b[6:]]
     assert [score for _, score in a[:6]] == sorted((score for _, score in a[:6]), reverse=True)
     for pair in itertools.combinations([box for box, _ in a], 2):
@@ -202,7 +224,9 @@ def test_distances_are_those_to_the_nearest_annotated_or_picked(noise):
         expected = np.linalg.norm(points[:, None] - there[None], axis=2).min(1)
         np.testing.assert_allclose(measured, expected, rtol=1e-4, atol=1e-3)
     assert pool.distances[7] == 0
-    np.testing.assert_allclose(distances_to(points, points[0]), np.linalg.norm(points - points[0], axis=1), rtol=1e-6)
+    np.testing.assert_allclose(
+        distances_to(points, points[0]), np.linalg.norm(points - points[0], axis=1), rtol=1e-6
+    )
 
 
 def test_the_short_list_holds_the_best_that_do_not_overlap(noise):
@@ -235,7 +259,11 @@ def test_random_patches_follow_the_seed(tmp_path):
 
 
 def test_random_patches_come_from_everywhere(tmp_path):
-    boxes = [Box.parse(box, (4, 64, 64)) for seed in range(100) for box in suggested(tmp_path, seed=seed, count=1)[0]]
+    boxes = [
+        Box.parse(box, (4, 64, 64))
+        for seed in range(100)
+        for box in suggested(tmp_path, seed=seed, count=1)[0]
+    ]
     assert {box.start[0] for box in boxes} == {0, 1, 2, 3}
     assert len({box.start for box in boxes}) > 70
 
@@ -270,7 +298,10 @@ def test_a_box_outside_the_target_is_refused(tmp_path):
 
 def test_a_sample_of_the_positions_is_never_taken_in_silence(tmp_path):
     _, notices = suggested(tmp_path, (8, 96, 96), positions=1000)
-    assert "The volume has 3528 patch positions; 882 of them, in evenly spaced sections, are looked at" in notices[0]
+    assert (
+        "The volume has 3528 patch positions; 882 of them, in evenly spaced sections, are looked at"
+        in notices[0]
+    )
     assert suggested(tmp_path, (8, 96, 96), positions=3528)[1] == []
 
 
@@ -292,5 +323,7 @@ def test_the_random_share_is_named_so(tmp_path):
 def test_a_strategy_that_asks_a_model_needs_one(tmp_path):
     target = Volume("t", np.zeros((2, 64, 64), np.uint8), "target", (50.0, 4.0, 4.0))
     strategy = strategies["entropy"](strategies["entropy"].Settings())
-    with pytest.raises(JobError, match="asks a model and there is none: train one first, or choose random"):
+    with pytest.raises(
+        JobError, match="asks a model and there is none: train one first, or choose random"
+    ):
         list(suggest(None, target, strategy, QuerySettings(patch=16), tmp_path, []))

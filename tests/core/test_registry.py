@@ -40,7 +40,9 @@ def test_two_things_of_one_name_are_refused_but_a_reload_is_not(shapes):
 def test_a_misspelt_name_gets_the_closest_one(shapes, name):
     shapes.register("square")(type("Square", (), {}))
     shapes.register("disc")(type("Disc", (), {}))
-    with pytest.raises(SettingsError, match=rf"There is no shape '{name}'\. Did you mean 'square'\?"):
+    with pytest.raises(
+        SettingsError, match=rf"There is no shape '{name}'\. Did you mean 'square'\?"
+    ):
         shapes[name]
 
 
@@ -111,7 +113,9 @@ def test_other_packages_add_theirs_through_an_entry_point(monkeypatch):
         def load(self):
             others.register("hexagon")(type("Hexagon", (), {}))
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry()] if group == "other.shapes" else [])
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: [Entry()] if group == "other.shapes" else []
+    )
     others = Registry("shape", "importlib.resources", "other.shapes")
     assert others.names() == ["hexagon"]
 

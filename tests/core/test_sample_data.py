@@ -106,13 +106,23 @@ def test_a_missing_file_and_a_missing_server_are_named(server, monkeypatch):
 
 def test_the_hashes_of_all_sections_are_known():
     hashes = sample_data.vnc_hashes()
-    for part, suffix in (("stack1/raw", "tif"), ("stack2/raw", "tif"), ("stack1/mitochondria", "png")):
+    for part, suffix in (
+        ("stack1/raw", "tif"),
+        ("stack2/raw", "tif"),
+        ("stack1/mitochondria", "png"),
+    ):
         assert {f"{part}/{z:02}.{suffix}" for z in range(20)} <= hashes.keys()
     assert all(len(h) == 64 for h in hashes.values())
 
 
-@pytest.mark.skipif(not REAL_HASHES.exists(), reason="the list of original hashes (../shared/data) is not here")
+@pytest.mark.skipif(
+    not REAL_HASHES.exists(), reason="the list of original hashes (../shared/data) is not here"
+)
 def test_the_hashes_are_those_of_the_original_files():
-    original = dict(line.split()[::-1] for line in REAL_HASHES.read_text().splitlines() if not line.startswith("#"))
+    original = dict(
+        line.split()[::-1]
+        for line in REAL_HASHES.read_text().splitlines()
+        if not line.startswith("#")
+    )
     for path, sha256 in sample_data.vnc_hashes().items():
         assert original[path] == sha256

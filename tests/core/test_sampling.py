@@ -40,7 +40,9 @@ def placed(shape, domain="source", **values):
 
 def same(a, b):
     return all(
-        torch.equal(x, y) for d in a for x, y in zip((a[d].image, a[d].labels), (b[d].image, b[d].labels), strict=True)
+        torch.equal(x, y)
+        for d in a
+        for x, y in zip((a[d].image, a[d].labels), (b[d].image, b[d].labels), strict=True)
     )
 
 
@@ -80,7 +82,9 @@ def test_every_position_can_be_drawn_also_the_last():
     corners = set()
     for step in range(4):
         z, y, x = where(sampler, sampler.batch(step)["source"], "source", shape)
-        corners |= set(zip(z[:, 0, 0].tolist(), y[:, 0, 0].tolist(), x[:, 0, 0].tolist(), strict=True))
+        corners |= set(
+            zip(z[:, 0, 0].tolist(), y[:, 0, 0].tolist(), x[:, 0, 0].tolist(), strict=True)
+        )
     assert corners == {(z, y, x) for z in range(2) for y in range(2) for x in range(3)}
 
 
@@ -93,7 +97,11 @@ def test_a_patch_as_large_as_the_image_is_the_image():
 
 
 @settings(max_examples=25)
-@given(st.tuples(*[st.integers(0, 20)] * 4), st.tuples(st.integers(0, 2), st.integers(0, 2)), st.booleans())
+@given(
+    st.tuples(*[st.integers(0, 20)] * 4),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    st.booleans(),
+)
 def test_no_pixel_comes_from_outside_the_boxes(ends, sections, annotated):
     shape = (3, 72, 72)
     (y0, y1, x0, x1), (z0, z1) = ends, sorted(sections)
@@ -104,8 +112,13 @@ def test_no_pixel_comes_from_outside_the_boxes(ends, sections, annotated):
     volumes = [placed(shape, labels=labels), placed(shape, "target", **other)]
     sampler = PatchSampler(volumes, 32, 6, boxes={"source": str(box), "target": str(box)})
     for domain in ("source", "target"):
-        for patches in (*(sampler.batch(step)[domain] for step in range(3)), sampler.anywhere(domain, 0)):
-            for axis, low, high in zip(where(sampler, patches, domain, shape), box.start, box.stop, strict=True):
+        for patches in (
+            *(sampler.batch(step)[domain] for step in range(3)),
+            sampler.anywhere(domain, 0),
+        ):
+            for axis, low, high in zip(
+                where(sampler, patches, domain, shape), box.start, box.stop, strict=True
+            ):
                 assert low <= axis.min()
                 assert axis.max() < high
 
@@ -113,7 +126,9 @@ def test_no_pixel_comes_from_outside_the_boxes(ends, sections, annotated):
 def test_statistics_come_from_inside_the_box():
     image = np.random.default_rng(0).normal(50, 5, (2, 80, 80)).astype(np.float32)
     image[:, 40:] += 1000
-    sampler = PatchSampler([Volume("v", image, "source", SPACING)], 32, 1, boxes={"source": ":,0:40,:"})
+    sampler = PatchSampler(
+        [Volume("v", image, "source", SPACING)], 32, 1, boxes={"source": ":,0:40,:"}
+    )
     assert sampler.statistics["v"].mean == pytest.approx(50, abs=1)
 
 
@@ -122,7 +137,9 @@ def test_a_target_without_annotations_is_drawn_uniformly():
     sampler = PatchSampler([placed(shape, "target", labels=None)], 32, 50)
     counts = np.zeros((3, 5, 5))
     for step in range(60):
-        z, y, x = (axis[:, 0, 0] for axis in where(sampler, sampler.batch(step)["target"], "target", shape))
+        z, y, x = (
+            axis[:, 0, 0] for axis in where(sampler, sampler.batch(step)["target"], "target", shape)
+        )
         np.add.at(counts, (z, y, x), 1)
     assert counts.sum() == 3000
     assert chisquare(counts.ravel()).pvalue > 0.01
@@ -143,7 +160,9 @@ def test_half_of_the_source_patches_hold_foreground_however_rare():
     for step in range(5):
         found = (sampler.batch(step)["source"].labels == 1).flatten(1).any(1)
         assert 4 <= found.sum() <= 5
-    found = sum((sampler.anywhere("source", i).labels == 1).flatten(1).any(1).sum() for i in range(5))
+    found = sum(
+        (sampler.anywhere("source", i).labels == 1).flatten(1).any(1).sum() for i in range(5)
+    )
     assert found <= 3
 
 
@@ -185,7 +204,10 @@ def test_both_domains_come_at_the_coarser_pixel_size(noise):
     volumes = [Volume("s", fine, "source", (50, 4, 4)), Volume("t", coarse, "target", (30, 8, 8))]
     sampler = PatchSampler(volumes, 32, 1)
     assert sampler.pixel_size == 8
-    for domain, name, expected in (("source", "s", downscale_local_mean(fine[0], (2, 2))), ("target", "t", coarse[0])):
+    for domain, name, expected in (
+        ("source", "s", downscale_local_mean(fine[0], (2, 2))),
+        ("target", "t", coarse[0]),
+    ):
         image = sampler.batch(0)[domain].image[0, 0].numpy()
         np.testing.assert_allclose(image, (expected - expected.mean()) / expected.std(), atol=1e-4)
         assert sampler.statistics[name].mean == pytest.approx(expected.mean(), rel=1e-5)
@@ -197,10 +219,13 @@ def test_one_grey_value_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("shape", "patch", "remedy"), [((2, 70, 90), 96, "patch size 64 or less"), ((1, 20, 90), 32, "smaller pixel size")]
+    ("shape", "patch", "remedy"),
+    [((2, 70, 90), 96, "patch size 64 or less"), ((1, 20, 90), 32, "smaller pixel size")],
 )
 def test_a_volume_smaller_than_a_patch_is_refused_with_a_size_that_fits(shape, patch, remedy):
-    with pytest.raises(DataError, match=rf"{shape[1]} x 90 pixels of 4 nm, smaller than one {patch}.*{remedy}\."):
+    with pytest.raises(
+        DataError, match=rf"{shape[1]} x 90 pixels of 4 nm, smaller than one {patch}.*{remedy}\."
+    ):
         PatchSampler([placed(shape)], patch, 1)
 
 

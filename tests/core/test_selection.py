@@ -36,13 +36,22 @@ def row(score=1.0, objects=5.0, ratio=1.0):
     return {"score": score, "objects": objects, "foreground_ratio": ratio}
 
 
-TABLE = {100: row(3.0), 200: row(0.1, objects=0.0), 300: row(0.9), 400: row(0.5), 500: row(0.7), 600: row(0.8)}
+TABLE = {
+    100: row(3.0),
+    200: row(0.1, objects=0.0),
+    300: row(0.9),
+    400: row(0.5),
+    500: row(0.7),
+    600: row(0.8),
+}
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("keep", "steps"), [("last", ()), ("best", (400,)), ("average", (400, 500, 600))])
+@pytest.mark.parametrize(
+    ("keep", "steps"), [("last", ()), ("best", (400,)), ("average", (400, 500, 600))]
+)
 def test_the_known_best_are_chosen(keep, steps):
     assert chosen(TABLE, TrainSettings(keep=keep)) == steps
 
@@ -70,7 +79,10 @@ def test_what_is_wanted_at_any_moment_was_never_let_go(seed):
     random = np.random.default_rng(seed)
     history, on_disk, count = {}, set(), int(random.integers(1, 5))
     for step in range(1, 25):
-        history[step] = {"objects": float(random.integers(5)), "score": round(float(random.random()), 1)}
+        history[step] = {
+            "objects": float(random.integers(5)),
+            "score": round(float(random.random()), 1),
+        }
         running = in_the_running(history, count)
         on_disk = (on_disk | {step}) & running
         assert set(ranked(history)[:count]) <= on_disk == running
@@ -88,11 +100,20 @@ def test_flat_is_so_many_looks_without_gain_in_the_second_half():
     assert flat({**table, 800: row(1.2)}, settings)
     assert not flat({**table, 800: row(0.9)}, settings)
     assert not flat({**table, 800: row(1.2)}, settings.model_copy(update={"stop_when_flat": 0}))
-    early = {100: row(0.1), 200: row(1.0), 300: row(1.0), 400: row(1.0), 500: row(1.0), 600: row(0.5)}
+    early = {
+        100: row(0.1),
+        200: row(1.0),
+        300: row(1.0),
+        400: row(1.0),
+        500: row(1.0),
+        600: row(0.5),
+    }
     assert not flat(early, settings)  # what came before half the steps sets no record
 
 
-@pytest.mark.parametrize("bad", [row(objects=0.0), row(ratio=0.09), row(ratio=10.1), row(ratio=0.0)])
+@pytest.mark.parametrize(
+    "bad", [row(objects=0.0), row(ratio=0.09), row(ratio=10.1), row(ratio=0.0)]
+)
 def test_two_bad_looks_after_the_warm_up_are_a_collapse(bad):
     assert not collapsed({100: bad, 200: bad}, 1000)
     assert not collapsed({200: bad, 300: bad}, 1000)
@@ -117,8 +138,13 @@ def test_a_collapse_is_told_in_one_sentence_with_a_remedy(scores, words):
 
 
 def test_what_was_kept_is_told_in_one_sentence():
-    assert sentence((1400,), 2000) == "step 1 400 of 2 000: object shapes closest to those of the source"
-    assert sentence((8, 9, 10), 10).startswith("the average of steps 8, 9 and 10 of 10: object shapes")
+    assert (
+        sentence((1400,), 2000)
+        == "step 1 400 of 2 000: object shapes closest to those of the source"
+    )
+    assert sentence((8, 9, 10), 10).startswith(
+        "the average of steps 8, 9 and 10 of 10: object shapes"
+    )
     assert sentence((300,), 500, "supervised") == "step 300 of 500: the least loss on labels"
     assert sentence((300,), 500, "total") == "step 300 of 500: the least sum of all losses"
 
@@ -152,8 +178,9 @@ def crash_at(number, step, batch, index):
 def files(training):
     return {
         str(path.relative_to(training.folder)): path.read_bytes()
-        for path in training.folder.rglob("*") if path.is_file()
-    }  # fmt: skip
+        for path in training.folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_looking_does_not_change_what_is_learnt(make, same_weights):
@@ -163,23 +190,35 @@ def test_looking_does_not_change_what_is_learnt(make, same_weights):
     before = {key: value.clone() for key, value in watched.method.state_dict().items()}
     watched.header = unwatched.header
     assert len(looks(watched.validate(3))) == 1
-    assert all(torch.equal(before[key], value) for key, value in watched.method.state_dict().items())
+    assert all(
+        torch.equal(before[key], value) for key, value in watched.method.state_dict().items()
+    )
     assert same_weights(watched.method, unwatched.method)
 
 
 @pytest.mark.parametrize(
-    ("method", "keep"), [("histogram", "best"), ("source_only", "average"), ("mean_teacher", "average")]
+    ("method", "keep"),
+    [("histogram", "best"), ("source_only", "average"), ("mean_teacher", "average")],
 )
 def test_the_best_models_are_on_disk_and_the_one_to_use_is_made_of_them(make, method, keep):
     training = make(method=method, keep=keep)
     history = dict(looks(fit(training)))
     kept = chosen(history, training.settings)
-    by_loss = {step for name in LOSSES for step in least(training.header.losses, name, training.settings.steps)}
+    by_loss = {
+        step
+        for name in LOSSES
+        for step in least(training.header.losses, name, training.settings.steps)
+    }
     assert set(checkpoint.candidates(training.folder)) == {*ranked(history)[:3], *by_loss}
     header, model = checkpoint.load_method(checkpoint.find(training.folder))
     assert header.selected == kept
-    assert header.validations == {step: scores for step, scores in history.items() if step <= header.step}
-    states = [checkpoint.load_method(checkpoint.candidate(training.folder, step))[1].state_dict() for step in kept]
+    assert header.validations == {
+        step: scores for step, scores in history.items() if step <= header.step
+    }
+    states = [
+        checkpoint.load_method(checkpoint.candidate(training.folder, step))[1].state_dict()
+        for step in kept
+    ]
     for key, value in model.state_dict().items():
         if value.is_floating_point() and "running" not in key:
             expected = sum(state[key].double() for state in states) / len(states)
@@ -213,7 +252,11 @@ def test_stopped_or_crashed_and_resumed_it_keeps_bitwise_the_same(make):
 def test_the_last_model_needs_no_second_file(make):
     training = make(keep="last")
     list(fit(training))
-    assert checkpoint.find(training.folder) == checkpoint.find(training.folder, "last") == training.path
+    assert (
+        checkpoint.find(training.folder)
+        == checkpoint.find(training.folder, "last")
+        == training.path
+    )
 
 
 def test_models_that_find_nothing_are_never_kept(make, monkeypatch):
@@ -241,18 +284,33 @@ def test_each_model_of_a_run_is_found_by_its_name(make):
     training = make()
     list(fit(training))
     kept = checkpoint.candidates(training.folder)
-    assert checkpoint.find(training.folder, "last") == checkpoint.find(training.folder, "5") == training.path
+    assert (
+        checkpoint.find(training.folder, "last")
+        == checkpoint.find(training.folder, "5")
+        == training.path
+    )
     for step in set(kept) - {5}:
         assert checkpoint.read_header(checkpoint.find(training.folder, str(step))).step == step
-    names = {checkpoint.read_header(checkpoint.find(training.folder, which)).model for which in ("selected", "last")}
+    names = {
+        checkpoint.read_header(checkpoint.find(training.folder, which)).model
+        for which in ("selected", "last")
+    }
     assert len(names) == 2
-    with pytest.raises(checkpoint.JobError, match="has kept no model '99': choose selected, last or "):
+    with pytest.raises(
+        checkpoint.JobError, match="has kept no model '99': choose selected, last or "
+    ):
         checkpoint.find(training.folder, "99")
 
 
 # -- by the losses -----------------------------------------------------------------------------------------------
 
-KEPT_BY_LOSS = {"steps": 8, "report_every": 1, "save_every": 3, "checkpoints_kept": 1, "learning_rate": 0.05}
+KEPT_BY_LOSS = {
+    "steps": 8,
+    "report_every": 1,
+    "save_every": 3,
+    "checkpoints_kept": 1,
+    "learning_rate": 0.05,
+}
 
 
 def looks_at_losses(training):
@@ -264,9 +322,17 @@ def looks_at_losses(training):
 def two_step_means(events):
     """By NumPy, from the curves of a training: labelled and all losses, means of two steps each."""
     curves = [event.losses for event in events if isinstance(event, Stepped)]
-    labelled = np.array([sum(row.get(name, 0) for name in ("segmentation", "target_segmentation")) for row in curves])
+    labelled = np.array(
+        [
+            sum(row.get(name, 0) for name in ("segmentation", "target_segmentation"))
+            for row in curves
+        ]
+    )
     both = labelled + [row["consistency"] for row in curves]
-    return {name: values.reshape(-1, 2).mean(1) for name, values in (("supervised", labelled), ("total", both))}
+    return {
+        name: values.reshape(-1, 2).mean(1)
+        for name, values in (("supervised", labelled), ("total", both))
+    }
 
 
 @pytest.mark.parametrize(
@@ -278,20 +344,32 @@ def test_the_least_loss_on_the_curve_is_kept_with_a_target_and_without(
     keep, method, own, alone, make_training, source, target, tmp_path
 ):
     volumes = [source] if alone else [source, target]
-    training = looks_at_losses(make_training(volumes, tmp_path / "run", method, own, keep=keep, **KEPT_BY_LOSS))
+    training = looks_at_losses(
+        make_training(volumes, tmp_path / "run", method, own, keep=keep, **KEPT_BY_LOSS)
+    )
     curves = two_step_means(fit(training))
     for name, values in curves.items():
-        np.testing.assert_allclose([row[name] for row in training.header.losses.values()], values, rtol=1e-5)
-    first = -(-len(curves["total"]) // 2) - 1  # looks of the second half; while weights rise, sums tell nothing
-    wanted = {name: 2 * (1 + first + int(values[first:].argmin())) for name, values in curves.items()}
+        np.testing.assert_allclose(
+            [row[name] for row in training.header.losses.values()], values, rtol=1e-5
+        )
+    first = (
+        -(-len(curves["total"]) // 2) - 1
+    )  # looks of the second half; while weights rise, sums tell nothing
+    wanted = {
+        name: 2 * (1 + first + int(values[first:].argmin())) for name, values in curves.items()
+    }
     assert checkpoint.read_header(checkpoint.find(training.folder)).selected == (wanted[keep],)
-    assert set(checkpoint.candidates(training.folder)) == set(wanted.values())  # both, whichever is used
+    assert set(checkpoint.candidates(training.folder)) == set(
+        wanted.values()
+    )  # both, whichever is used
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_tallied_losses_survive_a_stop(stop, make_training, source, tmp_path):
     def made(folder):
-        return looks_at_losses(make_training([source], tmp_path / folder, "uda", keep="total", **KEPT_BY_LOSS))
+        return looks_at_losses(
+            make_training([source], tmp_path / folder, "uda", keep="total", **KEPT_BY_LOSS)
+        )
 
     whole, stopped, resumed = made("whole"), made("stopped"), made("stopped")
     list(fit(whole))
@@ -305,15 +383,24 @@ def test_tallied_losses_survive_a_stop(stop, make_training, source, tmp_path):
 
 def test_without_an_unlabelled_loss_one_cannot_keep_by_it(make_project, tmp_path):
     with make_project(tmp_path / "project") as project:
-        job = TrainJob(project=str(project.folder), method="source_only", settings=TrainSettings(keep="total"))
-        with pytest.raises(SettingsError, match=r"source_only does not: choose last, best or average, or .*uda"):
+        job = TrainJob(
+            project=str(project.folder), method="source_only", settings=TrainSettings(keep="total")
+        )
+        with pytest.raises(
+            SettingsError, match=r"source_only does not: choose last, best or average, or .*uda"
+        ):
             prepare(project, job, None)
         blind = TrainSettings(keep="total", validations=0)
-        with pytest.raises(SettingsError, match="validations=0 no model is looked at: ask for 1 or more"):
+        with pytest.raises(
+            SettingsError, match="validations=0 no model is looked at: ask for 1 or more"
+        ):
             prepare(project, job.model_copy(update={"method": "uda", "settings": blind}), None)
 
 
-@given(st.dictionaries(st.integers(1, 10_000), st.floats(0, 100), max_size=30), st.randoms(use_true_random=False))
+@given(
+    st.dictionaries(st.integers(1, 10_000), st.floats(0, 100), max_size=30),
+    st.randoms(use_true_random=False),
+)
 def test_the_least_loss_is_the_latest_of_equals_whatever_the_order(table, random):
     items = [(step, {"total": loss}) for step, loss in table.items()]
     random.shuffle(items)

@@ -28,7 +28,9 @@ def splits(draw):
 def test_nothing_beyond_the_learnt_part_is_ever_drawn_or_measured(split):
     height, width, learnt, test, factor = split
     boxes = {"target": f"0:2,0:{learnt},0:{width}"}
-    assert not Box.parse(boxes["target"], (2, height, width)).overlaps(Box((0, test, 0), (2, height, width)))
+    assert not Box.parse(boxes["target"], (2, height, width)).overlaps(
+        Box((0, test, 0), (2, height, width))
+    )
     rows = np.broadcast_to(np.arange(height, dtype=np.float32)[None, :, None], (2, height, width))
     annotations = np.ones((2, height, width), np.uint8)
     volume = Volume("v", rows, "target", (50, 8, 8), annotations=annotations)
@@ -43,7 +45,9 @@ def test_nothing_beyond_the_learnt_part_is_ever_drawn_or_measured(split):
 
 def test_the_last_learnt_row_can_be_drawn():
     rows = np.broadcast_to(np.arange(160, dtype=np.float32)[None, :, None], (1, 160, 64))
-    sampler = PatchSampler([Volume("v", rows, "target", (50, 8, 8))], PATCH, 8, boxes={"target": "0:1,0:80,0:64"})
+    sampler = PatchSampler(
+        [Volume("v", rows, "target", (50, 8, 8))], PATCH, 8, boxes={"target": "0:1,0:80,0:64"}
+    )
     statistics = sampler.statistics["v"]
     highest = max(float(sampler.batch(step)["target"].image.max()) for step in range(40))
     assert round(highest * statistics.std + statistics.mean) == 79

@@ -12,9 +12,9 @@ from scipy.stats import entropy as scipy_entropy
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances, pairwise_distances_argmin
 
-from napari_emda.active_learning.block_outputs import Look, mutual_information
+from napari_emda.active_learning.block_outputs import BlockOutputs, mutual_information
 from napari_emda.active_learning.candidates import Candidates, Pool
-from napari_emda.active_learning.patch_features import Windows, means_of, windows_of
+from napari_emda.active_learning.patch_features import WindowPooling, means_of, windows_of
 from napari_emda.active_learning.strategies.least_confidence import lack_of_confidence
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import choose, suggest
@@ -44,7 +44,7 @@ def made(name, **own):
 
 def unet(dropout=0.5, seed=0):
     torch.manual_seed(seed)
-    network = UNet(2, base=8, dropout=dropout)
+    network = UNet(2, base_channels=8, dropout=dropout)
     for layer in norms(network):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
@@ -64,11 +64,15 @@ def predictor(network, pixel_size=4.0):
 
 
 def volume(shape, spacing=(50.0, 4.0, 4.0), seed=0):
-    return Volume("v", np.random.default_rng(seed).normal(size=shape).astype(np.float32), "target", spacing)
+    return Volume(
+        "v", np.random.default_rng(seed).normal(size=shape).astype(np.float32), "target", spacing
+    )
 
 
 def images(*shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=(shape[0], 1, *shape[1:])).astype(np.float32))
+    return torch.from_numpy(
+        np.random.default_rng(seed).normal(size=(shape[0], 1, *shape[1:])).astype(np.float32)
+    )
 
 
 def probabilities(classes=2, samples=1, shape=(3, 20, 24), seed=0):
@@ -84,11 +88,14 @@ def probabilities(classes=2, samples=1, shape=(3, 20, 24), seed=0):
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_entropy_is_that_of_scipy(classes):
     p = probabilities(classes)[0]
-    np.testing.assert_allclose(entropy(p) * np.log(classes), scipy_entropy(p.numpy(), axis=1), atol=1e-12)
+    np.testing.assert_allclose(
+        entropy(p) * np.log(classes), scipy_entropy(p.numpy(), axis=1), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
-    ("p", "nats"), [((0.5, 0.5), 0.693147), ((0.9, 0.1), 0.325083), ((1.0, 0.0), 0.0), ((0.0, 1.0), 0.0)]
+    ("p", "nats"),
+    [((0.5, 0.5), 0.693147), ((0.9, 0.1), 0.325083), ((1.0, 0.0), 0.0), ((0.0, 1.0), 0.0)],
 )
 def test_entropy_of_known_answers(p, nats):
     answer = torch.tensor(p, dtype=torch.float64).view(1, 2, 1, 1)
@@ -104,7 +111,9 @@ def test_lack_of_confidence_is_what_the_likeliest_class_leaves(classes):
     np.testing.assert_allclose(lack.sum((1, 2)) * (1 - 1 / classes), pixels - sums, atol=1e-9)
     assert lack.min() == 0
     assert lack.max() <= 1
-    assert float(lack_of_confidence(torch.full((1, classes, 1, 1), 1 / classes))) == pytest.approx(1)
+    assert float(lack_of_confidence(torch.full((1, classes, 1, 1), 1 / classes))) == pytest.approx(
+        1
+    )
 
 
 def test_with_two_classes_both_order_pixels_alike():
@@ -141,14 +150,16 @@ def test_bald_of_known_answers_is_not_predictive_entropy(samples, nats, predicti
 
 
 def test_bald_and_mc_entropy_are_those_of_the_same_samples():
-    look = Look(predictor(unet()), images(2, 32, 40), "target")
-    drawn = np.stack([answer.numpy() for answer in look.dropout(4)]).astype(np.float64)
+    outputs = BlockOutputs(predictor(unet()), images(2, 32, 40), "target")
+    drawn = np.stack([answer.numpy() for answer in outputs.dropout(4)]).astype(np.float64)
     mean = drawn.mean(0)
     total = scipy_entropy(mean, axis=1) / np.log(2)
-    np.testing.assert_allclose(made("mc_entropy", samples=4).uncertainty(look), total, atol=1e-6)
+    np.testing.assert_allclose(made("mc_entropy", samples=4).uncertainty(outputs), total, atol=1e-6)
     inner = scipy_entropy(drawn, axis=2).mean(0) / np.log(2)
-    np.testing.assert_allclose(made("bald", samples=4).uncertainty(look), total - inner, atol=1e-6)
-    assert made("bald", samples=4).uncertainty(look).max() > 0.01
+    np.testing.assert_allclose(
+        made("bald", samples=4).uncertainty(outputs), total - inner, atol=1e-6
+    )
+    assert made("bald", samples=4).uncertainty(outputs).max() > 0.01
 
 
 # -- T27: dropout ------------------------------------------------------------------------------------------------
@@ -170,7 +181,7 @@ def test_samples_are_those_of_whole_passes_with_nothing_but_dropout_in_training(
     network, image = unet(), images(2, 32, 40)
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Dropout2d)]
     assert layers
-    drawn = list(Look(predictor(network), image, "target", (3, 5)).dropout(3))
+    drawn = list(BlockOutputs(predictor(network), image, "target", (3, 5)).dropout(3))
     for number, answer in enumerate(drawn):
         torch.testing.assert_close(answer, naive(network, image, layers, (3, 5, number)))
     assert not torch.equal(drawn[0], drawn[1])
@@ -185,7 +196,7 @@ def test_dropout_leaves_modes_statistics_and_torchs_generator_alone(training):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    for _ in Look(predictor(network), images(1, 16, 16), "source").dropout(2):
+    for _ in BlockOutputs(predictor(network), images(1, 16, 16), "source").dropout(2):
         assert [layer.training for layer in network.modules()] == modes
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
@@ -195,7 +206,7 @@ def test_dropout_follows_its_seed():
     network, image = unet(), images(1, 16, 24)
 
     def drawn(seed):
-        return torch.stack(list(Look(predictor(network), image, "source", seed).dropout(2)))
+        return torch.stack(list(BlockOutputs(predictor(network), image, "source", seed).dropout(2)))
 
     assert torch.equal(drawn((1,)), drawn((1,)))
     assert not torch.equal(drawn((1,)), drawn((2,)))
@@ -204,31 +215,35 @@ def test_dropout_follows_its_seed():
 @pytest.mark.parametrize("name", ["bald", "mc_entropy", "hybrid"])
 def test_a_model_without_dropout_is_refused_where_it_is_needed(name):
     with pytest.raises(JobError, match="trained without dropout, which this strategy needs"):
-        made(name).uncertainty(Look(predictor(unet(dropout=0.0)), images(1, 16, 16), "source"))
+        made(name).uncertainty(
+            BlockOutputs(predictor(unet(dropout=0.0)), images(1, 16, 16), "source")
+        )
 
 
 def test_views_are_the_four_mirror_images_brought_back():
     network, image = unet(), images(2, 36, 44)  # not a multiple of the stride
-    look, views = Look(predictor(network), image, "target"), []
+    outputs, views = BlockOutputs(predictor(network), image, "target"), []
     padded = torch.nn.functional.pad(image, (0, 4, 0, 4), mode="replicate")
     with torch.no_grad(), in_domain(network, "target"):
         for axes in ((), (-1,), (-2,), (-1, -2)):
             views.append(network(padded.flip(axes)).softmax(1).flip(axes)[..., :36, :44])
-    torch.testing.assert_close(torch.stack(list(look.views())), torch.stack(views))
+    torch.testing.assert_close(torch.stack(list(outputs.views())), torch.stack(views))
     expected = mutual_information(iter(views))
-    torch.testing.assert_close(made("disagreement").uncertainty(look), expected)
+    torch.testing.assert_close(made("disagreement").uncertainty(outputs), expected)
     assert expected.max() > 0
 
 
 def test_rounds_compare_with_the_model_before():
     now, before, image = unet(), unet(seed=1), images(1, 20, 24)
-    look = Look(predictor(now), image, "target", earlier=predictor(before))
+    outputs = BlockOutputs(predictor(now), image, "target", earlier=predictor(before))
     strategy = made("disagreement", between="rounds")
     assert strategy.needs_earlier
     assert not made("disagreement").needs_earlier
-    answers = [Look(predictor(network), image, "target").probabilities for network in (now, before)]
-    torch.testing.assert_close(strategy.uncertainty(look), mutual_information(answers))
-    alike = Look(predictor(now), image, "target", earlier=predictor(now))
+    answers = [
+        BlockOutputs(predictor(network), image, "target").probabilities for network in (now, before)
+    ]
+    torch.testing.assert_close(strategy.uncertainty(outputs), mutual_information(answers))
+    alike = BlockOutputs(predictor(now), image, "target", earlier=predictor(now))
     assert strategy.uncertainty(alike).max() < 1e-6
 
 
@@ -240,7 +255,13 @@ def side_by_side(points, count, *, annotated=None, seed=0):
     n = len(points)
     starts = np.stack([np.zeros(n), np.zeros(n), 16 * np.arange(n)], axis=1).astype(np.int64)
     known = None if annotated is None else np.asarray(annotated, np.float32)
-    return Pool(Candidates(starts, 16, n), count, seed=seed, embeddings=np.asarray(points, np.float32), annotated=known)
+    return Pool(
+        Candidates(starts, 16, n),
+        count,
+        seed=seed,
+        embeddings=np.asarray(points, np.float32),
+        annotated=known,
+    )
 
 
 def indices(strategy, pool):
@@ -250,7 +271,9 @@ def indices(strategy, pool):
 @pytest.mark.parametrize("seed", range(5))
 def test_k_means_takes_the_patch_nearest_to_each_centroid(seed, noise):
     centres = np.array([[0, 0], [5, 0], [0, 5], [5, 5]])
-    points = np.concatenate([centre + 0.4 * noise.normal(size=(15, 2)) for centre in centres]).astype(np.float32)
+    points = np.concatenate(
+        [centre + 0.4 * noise.normal(size=(15, 2)) for centre in centres]
+    ).astype(np.float32)
     fitted = KMeans(4, n_init=20, random_state=0).fit(points)
     expected = set(pairwise_distances_argmin(fitted.cluster_centers_, points).tolist())
     assert set(indices(made("k_means"), side_by_side(points, 4, seed=seed))) == expected
@@ -280,7 +303,9 @@ def test_core_set_is_within_twice_the_best_radius():
     for seed in range(100):
         points = np.random.default_rng(seed).normal(size=(12, 2)).astype(np.float32)
         apart = pairwise_distances(points)
-        best = min(apart[:, centres].min(1).max() for centres in itertools.combinations(range(12), 3))
+        best = min(
+            apart[:, centres].min(1).max() for centres in itertools.combinations(range(12), 3)
+        )
         assert radius(points, indices(strategy, side_by_side(points, 3))) <= 2 * best * (1 + 1e-6)
 
 
@@ -300,7 +325,9 @@ def test_core_set_leaves_duplicates_and_copies_of_the_annotated_to_the_end():
     points = np.repeat(np.eye(3), 3, axis=0)
     first = indices(made("core_set"), side_by_side(points, 2, annotated=points[:1]))
     assert sorted(index // 3 for index in first) == [1, 2]
-    assert sorted(indices(made("core_set"), side_by_side(points, 9, annotated=points[:1]))) == list(range(9))
+    assert sorted(indices(made("core_set"), side_by_side(points, 9, annotated=points[:1]))) == list(
+        range(9)
+    )
 
 
 # -- hybrid ------------------------------------------------------------------------------------------------------
@@ -325,7 +352,10 @@ def covered(points, known, centres, doubt, width):
     """Brute force: every patch counts with its uncertainty, as far as the most similar of what is chosen is like it."""
     total = 0.0
     for point, weight in zip(points, doubt, strict=True):
-        near = [np.exp(-((point - other) ** 2).sum() / (2 * width**2)) for other in [*known, *points[centres]]]
+        near = [
+            np.exp(-((point - other) ** 2).sum() / (2 * width**2))
+            for other in [*known, *points[centres]]
+        ]
         total += weight * max(near)
     return total
 
@@ -359,15 +389,24 @@ def test_coverage_does_not_fall_for_outliers(noise):
 @pytest.mark.parametrize("block", [(7, 9), (40, 50)])
 def test_windows_hold_means_and_maxima_however_the_map_is_cut(block, noise):
     maps = noise.normal(size=(3, 4, 40, 50)).astype(np.float32)  # sections, channels, rows, columns
-    bounds = np.array([[z, z + 1, y, y + 11, x, x + 13] for z in range(3) for y in (0, 5, 29) for x in (0, 20, 37)])
+    bounds = np.array(
+        [
+            [z, z + 1, y, y + 11, x, x + 13]
+            for z in range(3)
+            for y in (0, 5, 29)
+            for x in (0, 20, 37)
+        ]
+    )
     bounds = np.concatenate([bounds, [[0, 3, 4, 36, 2, 50]]])  # a box of three sections
-    windows = Windows(bounds, 4, maxima=True)
+    windows = WindowPooling(bounds, 4, maxima=True)
     for z, y, x in itertools.product(range(3), range(0, 40, block[0]), range(0, 50, block[1])):
         windows.add(maps[z, :, y : y + block[0], x : x + block[1]], z, y, x)
     cut = [np.moveaxis(maps[a:b, :, c:d, e:f], 1, 0).reshape(4, -1) for a, b, c, d, e, f in bounds]
     np.testing.assert_allclose(windows.means, [piece.mean(1) for piece in cut], atol=1e-6)
     both = np.array([np.concatenate([piece.mean(1), piece.max(1)]) for piece in cut])
-    np.testing.assert_allclose(windows.embeddings(), both / np.linalg.norm(both, axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(
+        windows.embeddings(), both / np.linalg.norm(both, axis=1, keepdims=True), atol=1e-6
+    )
 
 
 def test_means_of_a_stored_map_are_those_of_the_patches(noise):
@@ -380,7 +419,9 @@ def test_means_of_a_stored_map_are_those_of_the_patches(noise):
 @pytest.mark.parametrize("spacing", [(50.0, 4.0, 4.0), (50.0, 2.0, 2.0)])
 def test_a_patchs_score_is_the_mean_of_its_map(spacing, tmp_path):
     target, strategy = volume((3, 64, 80), spacing), made("least_confidence")
-    settings = QuerySettings.parse({"patch": 24, "count": 4, "strategy": strategy.name, "device": "cpu"})
+    settings = QuerySettings.parse(
+        {"patch": 24, "count": 4, "strategy": strategy.name, "device": "cpu"}
+    )
     *_, last = suggest(predictor(unet()), target, strategy, settings, tmp_path, [])
     assert isinstance(last, Suggested)
     stored = Prediction(tmp_path, "v").uncertainty[:]
@@ -398,7 +439,16 @@ def test_embeddings_are_the_bottlenecks_mean_and_maximum_of_each_patch(tmp_path)
     model, strategy = predictor(network), made("core_set")
     kept = {}
     strategy.begin = lambda pool: kept.setdefault("pool", pool)
-    list(suggest(model, target, strategy, QuerySettings(patch=32, count=2), tmp_path, [Box((1, 0, 0), (2, 32, 32))]))
+    list(
+        suggest(
+            model,
+            target,
+            strategy,
+            QuerySettings(patch=32, count=2),
+            tmp_path,
+            [Box((1, 0, 0), (2, 32, 32))],
+        )
+    )
     with torch.no_grad():
         maps = network.encode(torch.from_numpy(target.image[:, None]))[-1].flatten(2)
     both = torch.cat([maps.mean(2), maps.amax(2)], dim=1)
@@ -450,8 +500,9 @@ def test_windows_of_candidates_and_boxes_are_their_bounds():
     candidates, box = Candidates.of((2, 20, 24), 16), Box((0, 1, 2), (2, 9, 8))
     bounds = windows_of(candidates, [box])
     assert [tuple(row) for row in bounds.tolist()] == [
-        *(candidates.box(i).bounds for i in range(len(candidates))), box.bounds,
-    ]  # fmt: skip
+        *(candidates.box(i).bounds for i in range(len(candidates))),
+        box.bounds,
+    ]
 
 
 def test_entropy_asks_again_when_its_map_was_overwritten(tmp_path):
@@ -470,18 +521,26 @@ def test_entropy_asks_again_when_its_map_was_overwritten(tmp_path):
 
 
 def test_between_rounds_needs_a_run_that_was_trained_on_from_another(project):
-    folder, small = str(project.folder), {"steps": 1, "patch": 32, "batch": 2, "base": 8, "device": "cpu"}
+    folder, small = (
+        str(project.folder),
+        {"steps": 1, "patch": 32, "batch": 2, "base_channels": 8, "device": "cpu"},
+    )
     settings = TrainSettings.parse({**small, "validations": 0})
-    query = QuerySettings.parse({"strategy": "disagreement", "patch": 32, "count": 2, "device": "cpu"})
+    query = QuerySettings.parse(
+        {"strategy": "disagreement", "patch": 32, "count": 2, "device": "cpu"}
+    )
 
     def ask(run):
-        job = SuggestJob(project=folder, run=run, settings=query, strategy_settings={"between": "rounds"})
+        job = SuggestJob(
+            project=folder, run=run, settings=query, strategy_settings={"between": "rounds"}
+        )
         return list(execute(job))[-1].result["regions"]
 
     first = TrainJob(project=folder, method="source_only", settings=settings)
     runs = [list(execute(first))[-1].result["run"]]
     with pytest.raises(
-        JobError, match="was not trained on from another, with which it could be compared: retrain first"
+        JobError,
+        match="was not trained on from another, with which it could be compared: retrain first",
     ):
         ask(runs[0])
     runs.append(list(execute(first.model_copy(update={"start_from": runs[0]})))[-1].result["run"])

@@ -11,12 +11,14 @@ from scipy.stats import kstest, rankdata, spearmanr
 
 from napari_emda.data.volume import IGNORE
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.randaugment import INVERTING, KEEPING, StrongSet, turn, turn_back
+from napari_emda.sampling.randaugment import INVERTING, KEEPING, RandAugment, turn, turn_back
 from napari_emda.sampling.sampler import Patches
 
 
 def smooth(n=4, side=65, sigma=2):
-    image = gaussian_filter(np.random.default_rng(0).normal(size=(n, 1, side, side)), (0, 0, sigma, sigma))
+    image = gaussian_filter(
+        np.random.default_rng(0).normal(size=(n, 1, side, side)), (0, 0, sigma, sigma)
+    )
     return torch.as_tensor(image / image.std()).float()
 
 
@@ -31,10 +33,14 @@ def degrees(angle, n=4):
 def test_quarter_turns_come_back_exactly(quarters):
     image = smooth()
     turned = turn(image, degrees(90 * quarters))
-    assert any(np.allclose(turned, np.rot90(image, k, (2, 3)), atol=1e-4) for k in (quarters, -quarters))
+    assert any(
+        np.allclose(turned, np.rot90(image, k, (2, 3)), atol=1e-4) for k in (quarters, -quarters)
+    )
     back, inside = turn_back(turned, degrees(90 * quarters))
     assert inside.float().mean() > 0.9
-    torch.testing.assert_close(back[inside.unsqueeze(1)], image[inside.unsqueeze(1)], atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        back[inside.unsqueeze(1)], image[inside.unsqueeze(1)], atol=1e-3, rtol=0
+    )
 
 
 def test_other_angles_come_back_where_they_stayed_in_the_frame():
@@ -52,7 +58,9 @@ def test_a_turn_is_that_of_scipy():
     angle = np.deg2rad(33)
     matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     centre = np.array([32, 32])
-    both = [affine_transform(image[0, 0], m, centre - m @ centre, order=1) for m in (matrix, matrix.T)]
+    both = [
+        affine_transform(image[0, 0], m, centre - m @ centre, order=1) for m in (matrix, matrix.T)
+    ]
     turned = turn(image, degrees(33, 1))[0, 0].numpy()
     disc = np.hypot(*(np.mgrid[:65, :65] - 32)) < 31
     assert min(np.abs(turned - other)[disc].max() for other in both) < 1e-3
@@ -96,17 +104,23 @@ def test_changes_are_those_of_pillow(name, m):
     changed = (KEEPING | INVERTING)[name](image, torch.full((2, 1, 1, 1), m))
     for before, after in zip(image[:, 0], changed[:, 0], strict=True):
         expected = np.asarray(PILLOW[name](Image.fromarray(grey(before)), m)).astype(int)
-        assert np.quantile(np.abs(grey(after) - expected), 0.97) <= 2  # but for grey values at solarize's threshold
+        assert (
+            np.quantile(np.abs(grey(after) - expected), 0.97) <= 2
+        )  # but for grey values at solarize's threshold
 
 
 def test_equalize_and_sharpness_are_those_of_scipy():
     image, half = smooth(2), torch.full((2, 1, 1, 1), 0.5)
     image[1] = image[1].round(decimals=1)  # many pixels share a grey value
     ranks = np.stack([rankdata(each).reshape(65, 65) - 1 for each in image[:, 0]])
-    np.testing.assert_allclose(KEEPING["equalize"](image, half)[:, 0], 5 / (65**2 - 1) * ranks - 2.5, atol=1e-5)
+    np.testing.assert_allclose(
+        KEEPING["equalize"](image, half)[:, 0], 5 / (65**2 - 1) * ranks - 2.5, atol=1e-5
+    )
     blurred = gaussian_filter(image.numpy(), (0, 0, 1, 1), truncate=2, mode="mirror")
     np.testing.assert_allclose(
-        KEEPING["sharpness"](image, half), image.numpy() + 0.45 * (image.numpy() - blurred), atol=1e-5
+        KEEPING["sharpness"](image, half),
+        image.numpy() + 0.45 * (image.numpy() - blurred),
+        atol=1e-5,
     )
 
 
@@ -119,21 +133,25 @@ def test_every_change_is_drawn_as_often_and_as_strongly_as_the_settings_say(inve
             tenfold = 10.0 ** (index + 6 * place)
             monkeypatch.setitem(table, name, lambda x, m, step=tenfold: seen.append(m) or x + step)
     zeros = torch.zeros(2000, 1, 4, 4, dtype=torch.double)
-    changed, angle = StrongSet(3, 7, inverting)(zeros, Augmentation("none", 0))
+    changed, angle = RandAugment(3, 7, inverting)(zeros, Augmentation("none", 0))
     digits = [np.round(changed[:, 0, 0, 0].numpy()) // 10**k % 10 for k in range(count - 1)]
     assert np.mean(digits, axis=1) == pytest.approx(3 / count, abs=0.05)
     turned = (angle != 0).numpy()
     assert turned.mean() == pytest.approx(1 - (1 - 1 / count) ** 3, abs=0.04)
     assert (np.sum(digits, axis=0)[~turned] == 3).all()
-    assert np.histogram(angle[turned], 4, (0, 2 * np.pi))[0] / turned.sum() == pytest.approx(0.25, abs=0.05)
-    strengths = torch.cat([m.flatten() for m in seen[:: count - 1]])  # all changes are offered the same
+    assert np.histogram(angle[turned], 4, (0, 2 * np.pi))[0] / turned.sum() == pytest.approx(
+        0.25, abs=0.05
+    )
+    strengths = torch.cat(
+        [m.flatten() for m in seen[:: count - 1]]
+    )  # all changes are offered the same
     assert kstest(strengths, "uniform", (-0.7, 1.4)).pvalue > 1e-3
 
 
 def test_all_views_together_keep_polarity_and_follow_the_seed():
     image = smooth(64, 33)
-    changed, angle = StrongSet(2, 10)(image, Augmentation("none", 1))
-    again, _ = StrongSet(2, 10)(image, Augmentation("none", 1))
+    changed, angle = RandAugment(2, 10)(image, Augmentation("none", 1))
+    again, _ = RandAugment(2, 10)(image, Augmentation("none", 1))
     assert torch.equal(changed, again)
     for i in range(64):
         straight = turn_back(changed[i : i + 1], angle[i : i + 1])

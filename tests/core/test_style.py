@@ -13,8 +13,8 @@ from napari_emda.data.box import Box
 from napari_emda.data.volume import IGNORE
 from napari_emda.events import Preview, Translated
 from napari_emda.inference.predictor import Predictor
-from napari_emda.jobs.preview import Previews, View, translate_box
-from napari_emda.methods.base import Context, methods
+from napari_emda.jobs.preview import PreviewRequest, PreviewWriter, translate_box
+from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
 from napari_emda.nn.style import Generator, PatchContrast
 from napari_emda.nn.style import Translated as Behind
@@ -30,16 +30,19 @@ def seed():
     torch.manual_seed(0)
 
 
-def build(context=None, **settings):
+def build(summary=None, **settings):
     cls = methods["style_transfer"]
-    network = UNet(2, base=8, dropout=0.0)
-    return cls(cls.Settings.parse({"blocks": 2, **settings}), network, context or Context())
+    network = UNet(2, base_channels=8, dropout=0.0)
+    return cls(cls.Settings.parse({"blocks": 2, **settings}), network, summary or DataSummary())
 
 
 def batch(n=2, side=32):
     image, other = torch.randn(2, n, 1, side, side)
     labels = (image[:, 0] > 0.5).long()
-    return {"source": Patches(image, labels, image), "target": Patches(other, torch.full_like(labels, IGNORE), other)}
+    return {
+        "source": Patches(image, labels, image),
+        "target": Patches(other, torch.full_like(labels, IGNORE), other),
+    }
 
 
 def awake(generator):
@@ -73,7 +76,7 @@ def test_nothing_beyond_its_reach_changes_a_translation(blocks):
 
 
 def test_behind_the_generator_the_network_sees_the_translation():
-    generator, network = awake(Generator(width=8, blocks=2)).eval(), UNet(2, base=8).eval()
+    generator, network = awake(Generator(width=8, blocks=2)).eval(), UNet(2, base_channels=8).eval()
     behind, x = Behind(generator, network), torch.randn(1, 1, 32, 32)
     with torch.no_grad():
         assert torch.equal(behind(x), network(generator(x)))
@@ -109,7 +112,9 @@ def test_the_contrast_prefers_the_same_content_and_teaches_the_translation_alone
 
 def test_at_most_256_places_are_compared():
     contrast, seen = PatchContrast([4]), []
-    contrast.embeddings[0].register_forward_hook(lambda module, given, out: seen.append(out.shape[1]))
+    contrast.embeddings[0].register_forward_hook(
+        lambda module, given, out: seen.append(out.shape[1])
+    )
     contrast([torch.randn(1, 4, 32, 32)], [torch.randn(1, 4, 32, 32)])
     assert seen == [256, 256]
 
@@ -132,7 +137,11 @@ def taught(method, loss):
     method.zero_grad()
     loss.backward(retain_graph=True)
     parts = {name: getattr(method, name) for name in ("generator", "critic", "contrast", "network")}
-    return {name for name, part in parts.items() if any(p.grad is not None and p.grad.any() for p in part.parameters())}
+    return {
+        name
+        for name, part in parts.items()
+        if any(p.grad is not None and p.grad.any() for p in part.parameters())
+    }
 
 
 def test_generator_and_critic_do_not_learn_from_each_others_losses():
@@ -157,7 +166,9 @@ def test_first_the_look_is_learnt_then_the_segmentation():
 def test_the_direction_says_which_volume_is_translated(direction, monkeypatch):
     method, seen = build(direction=direction, translated=1.0), []
     awake(method.generator)
-    monkeypatch.setattr(method.network, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 2, *x.shape[2:]))
+    monkeypatch.setattr(
+        method.network, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 2, *x.shape[2:])
+    )
     given = batch()
     method.losses(given, 0.9)
     assert torch.equal(seen[0], given["source"].image) == (direction == "target_to_source")
@@ -170,7 +181,9 @@ def test_the_direction_says_which_volume_is_translated(direction, monkeypatch):
 def test_a_share_of_the_source_keeps_its_look(monkeypatch):
     method, seen = build(translated=0.5), []
     awake(method.generator)
-    monkeypatch.setattr(method.network, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 2, *x.shape[2:]))
+    monkeypatch.setattr(
+        method.network, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 2, *x.shape[2:])
+    )
     given = batch(40)
     method.losses(given, 0.9)
     kept = (seen[0] == given["source"].image).all((1, 2, 3)).float().mean()
@@ -184,7 +197,9 @@ def test_the_look_is_learnt_from_clean_patches():
     losses = []
     for each in (prepared, noisy):
         torch.manual_seed(1)
-        losses.append({name: float(loss.detach()) for name, loss in method.losses(each, 0.0).items()})
+        losses.append(
+            {name: float(loss.detach()) for name, loss in method.losses(each, 0.0).items()}
+        )
     assert losses[0] == losses[1]
 
 
@@ -192,12 +207,14 @@ def test_the_look_is_learnt_from_clean_patches():
 
 
 @pytest.mark.parametrize("direction", ["source_to_target", "target_to_source"])
-def test_a_pair_of_looks_is_shown_where_the_user_is(direction, make_training, source, target, tmp_path):
+def test_a_pair_of_looks_is_shown_where_the_user_is(
+    direction, make_training, source, target, tmp_path
+):
     settings = {"blocks": 2, "direction": direction}
     training = make_training([source, target], tmp_path / "run", "style_transfer", settings)
-    view, volumes = View(), {"source": source, "target": target}
+    view, volumes = PreviewRequest(), {"source": source, "target": target}
     view.set("target", Box((2, 10, 20), (3, 70, 96)))
-    events = list(Previews(training, volumes, view, tmp_path / "run").due(1))
+    events = list(PreviewWriter(training, volumes, view, tmp_path / "run").due(1))
     assert [type(event) for event in events] == [Preview, Translated]
     shown = events[1]
     assert (shown.volume, shown.box) == (direction.split("_")[0], (2, 3, 10, 70, 20, 96))
@@ -225,7 +242,9 @@ def test_a_piece_is_translated_as_the_whole(make_training, source, target, tmp_p
 
 def test_other_methods_show_no_translation(make_training, source, target, tmp_path):
     training = make_training([source, target], tmp_path / "run", "histogram")
-    view = View()
+    view = PreviewRequest()
     view.set("target", Box((0, 0, 0), (1, 96, 96)))
-    events = list(Previews(training, {"source": source, "target": target}, view, tmp_path / "run").due(1))
+    events = list(
+        PreviewWriter(training, {"source": source, "target": target}, view, tmp_path / "run").due(1)
+    )
     assert [type(event) for event in events] == [Preview]

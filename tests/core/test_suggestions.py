@@ -45,21 +45,26 @@ def test_those_by_lot_come_last_and_every_position_is_as_likely_whatever_its_tar
     for seed in range(150):
         regions = ask(two_targets, random_share=1 / 6, seed=seed)
         assert len(regions) == 12
-        assert "lot" not in regions[-1]
+        assert "tie_breaker" not in regions[-1]
         drawn += [region["volume"] for region in regions[-2:]]
     share = 2 * 13 * 21 / (2 * 13 * 21 + 4 * 21 * 21)
     assert abs(drawn.count("second") - 300 * share) < 4 * (300 * share * (1 - share)) ** 0.5
 
 
 def test_targets_of_one_size_are_not_asked_at_the_same_places(project, phantoms):
-    project.add_volume(project.store("twin", phantoms["target"][0]), "target", name="twin", spacing=(50, 8, 8))
-    boxes = {name: {region["box"] for region in ask(project, volume=name)} for name in ("target", "twin")}
+    project.add_volume(
+        project.store("twin", phantoms["target"][0]), "target", name="twin", spacing=(50, 8, 8)
+    )
+    boxes = {
+        name: {region["box"] for region in ask(project, volume=name)} for name in ("target", "twin")
+    }
     assert not boxes["target"] & boxes["twin"]
 
 
 def test_a_source_is_never_asked_about(project):
     with pytest.raises(
-        JobError, match="'source' is a source, whose labels are known: choose a target, such as 'target'"
+        JobError,
+        match="'source' is a source, whose labels are known: choose a target, such as 'target'",
     ):
         ask(project, volume="source")
 
@@ -78,8 +83,13 @@ def test_what_was_decided_is_neither_suggested_nor_drawn_again(two_targets):
     assert len(decided) == 15
     for regions in (ask(two_targets), ask(two_targets, audit=True)):
         shapes = {"target": (4, 96, 96), "second": (2, 64, 96)}
-        new = [(region["volume"], Box.parse(region["box"], shapes[region["volume"]])) for region in regions]
-        assert not any(name == other and box.overlaps(known) for name, box in new for other, known in decided)
+        new = [
+            (region["volume"], Box.parse(region["box"], shapes[region["volume"]]))
+            for region in regions
+        ]
+        assert not any(
+            name == other and box.overlaps(known) for name, box in new for other, known in decided
+        )
 
 
 def test_another_round_draws_another_lot(two_targets):
@@ -93,9 +103,13 @@ def test_an_audit_draws_no_patch_that_training_has_seen_a_voxel_of(project, phan
     labels = phantoms["target"][1].copy()
     labels[:, 40:] = 0  # imported where somebody looked; the rest is open
     project.import_labels(labels, "target")
-    drawn = [Box.parse(region["box"], labels.shape) for region in ask(project, audit=True, count=1000)]
+    drawn = [
+        Box.parse(region["box"], labels.shape) for region in ask(project, audit=True, count=1000)
+    ]
     tiles = (labels.reshape(4, 6, 16, 6, 16) > 0).any((2, 4))
-    assert sorted(box.start for box in drawn) == [(z, 16 * y, 16 * x) for z, y, x in np.argwhere(~tiles).tolist()]
+    assert sorted(box.start for box in drawn) == [
+        (z, 16 * y, 16 * x) for z, y, x in np.argwhere(~tiles).tolist()
+    ]
 
 
 def test_imported_labels_that_leave_voxels_open_do_not_end_the_questions(project, phantoms):

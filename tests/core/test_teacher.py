@@ -12,24 +12,31 @@ from scipy.stats import spearmanr
 
 from napari_emda.data.volume import IGNORE
 from napari_emda.methods import mean_teacher
-from napari_emda.methods.base import Context, methods
+from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
 from napari_emda.nn.unet import UNet, norms
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
 
 
-def build(context=None, **settings):
+def build(summary=None, **settings):
     torch.manual_seed(0)
     cls = methods["mean_teacher"]
-    return cls(cls.Settings.parse(settings), UNet(2, base=8, dropout=0.25), context or Context(prior=(0.9, 0.1)))
+    return cls(
+        cls.Settings.parse(settings),
+        UNet(2, base_channels=8, dropout=0.25),
+        summary or DataSummary(prior=(0.9, 0.1)),
+    )
 
 
 def batch(n=2, side=32):
     generator = torch.Generator().manual_seed(0)
     image, other = torch.randn(2, n, 1, side, side, generator=generator)
     labels = (image[:, 0] > 0.5).long()
-    return {"source": Patches(image, labels, image), "target": Patches(other, torch.full_like(labels, IGNORE), other)}
+    return {
+        "source": Patches(image, labels, image),
+        "target": Patches(other, torch.full_like(labels, IGNORE), other),
+    }
 
 
 def teaching(method, probabilities):
@@ -49,7 +56,7 @@ def spoken(foreground):
 
 
 def test_the_average_follows_at_its_momentum_and_takes_over_statistics():
-    average, network = UNet(2, base=8), UNet(2, base=8)
+    average, network = UNet(2, base_channels=8), UNet(2, base_channels=8)
     with torch.no_grad():
         for parameter in average.parameters():
             parameter.zero_()
@@ -69,7 +76,9 @@ def test_a_young_teacher_follows_fast_and_an_old_one_at_the_asked_momentum():
     method, followed = build(momentum=0.9), []
     for step in (0, 1, 1000):
         with torch.no_grad():
-            for mine, other in zip(method.teacher.parameters(), method.network.parameters(), strict=True):
+            for mine, other in zip(
+                method.teacher.parameters(), method.network.parameters(), strict=True
+            ):
                 mine.zero_()
                 other.fill_(1)
         method.after_step(step)
@@ -100,7 +109,9 @@ def test_the_teacher_speaks_without_dropout_in_probabilities():
 
 def test_only_sure_answers_become_labels(monkeypatch):
     method, seen = build(confidence=0.9, alignment=0), []
-    monkeypatch.setattr(mean_teacher, "segmentation", lambda logits, labels: seen.append(labels) or logits.sum())
+    monkeypatch.setattr(
+        mean_teacher, "segmentation", lambda logits, labels: seen.append(labels) or logits.sum()
+    )
     teaching(method, spoken([0.95, 0.901, 0.6, 0.05]))
     rows = [seen[-1][0, 8 * i].unique().tolist() for i in range(4)]
     assert rows == [[1], [1], [IGNORE], [0]]
@@ -118,7 +129,9 @@ def test_when_the_teacher_is_never_sure_nothing_is_taught():
 
 def test_what_is_annotated_wins_over_the_teacher(monkeypatch):
     method, seen = build(alignment=0), []
-    monkeypatch.setattr(mean_teacher, "segmentation", lambda logits, labels: seen.append(labels) or logits.sum())
+    monkeypatch.setattr(
+        mean_teacher, "segmentation", lambda logits, labels: seen.append(labels) or logits.sum()
+    )
     given = batch()
     given["target"].labels[:, :4] = 1
     method.teacher.forward = lambda x: spoken([0.01]).log()
@@ -156,7 +169,9 @@ def test_alignment_is_limited_and_can_be_turned_off():
     p = torch.tensor([0.999, 0.001]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
     assert torch.equal(PriorAlignment((0.5, 0.5), strength=0)(p), p)
     ratio = PriorAlignment((0.2, 0.8), strength=1, momentum=0)(p)[0, :, 0, 0]
-    assert float(ratio[1] / ratio[0]) == pytest.approx(0.001 / 0.999 * 4, rel=1e-4)  # twice and half at most
+    assert float(ratio[1] / ratio[0]) == pytest.approx(
+        0.001 / 0.999 * 4, rel=1e-4
+    )  # twice and half at most
 
 
 def test_the_running_share_moves_slowly():
@@ -180,4 +195,6 @@ def test_the_student_sees_every_target_patch_changed_and_the_teacher_clean(stren
 
 
 def test_a_method_without_a_prior_takes_equal_shares():
-    torch.testing.assert_close(build(replace(Context(), prior=())).prior.prior, torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(
+        build(replace(DataSummary(), prior=())).prior.prior, torch.tensor([0.5, 0.5])
+    )

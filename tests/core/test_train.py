@@ -39,7 +39,9 @@ def steps(events):
 
 def test_the_loss_falls(make):
     values = {"steps": 60, "batch": 4, "augmentation": "weak", "learning_rate": 3e-3, "dropout": 0}
-    losses = [event.losses["segmentation"] for event in steps(fit(make(method="source_only", **values)))]
+    losses = [
+        event.losses["segmentation"] for event in steps(fit(make(method="source_only", **values)))
+    ]
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
 
 
@@ -54,8 +56,12 @@ def test_the_seed_decides_the_weights(make, same_weights):
 def test_it_reports_and_saves_as_often_as_asked(make):
     events = list(fit(make(steps=7, report_every=3, save_every=5)))
     assert [(type(event), event.step) for event in events] == [
-        (Stepped, 3), (Saved, 5), (Stepped, 6), (Stepped, 7), (Saved, 7),
-    ]  # fmt: skip
+        (Stepped, 3),
+        (Saved, 5),
+        (Stepped, 6),
+        (Stepped, 7),
+        (Saved, 7),
+    ]
     assert all(event.steps == 7 and event.rate > 0 for event in steps(events))
 
 
@@ -64,7 +70,9 @@ def test_reported_losses_are_means_over_the_steps_that_have_them(make, monkeypat
     series = iter([{"a": 1.0}, {"a": 2.0}, {"a": 3.0, "b": 10.0}, {"a": 6.0, "b": 20.0}])
     weight = training.method.network.head.bias
     monkeypatch.setattr(
-        training.method, "losses", lambda *_: {name: value + 0 * weight.sum() for name, value in next(series).items()}
+        training.method,
+        "losses",
+        lambda *_: {name: value + 0 * weight.sum() for name, value in next(series).items()},
     )
     assert steps(fit(training))[0].losses == {"a": 3.0, "b": 15.0}
 
@@ -160,10 +168,10 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(make):
 
 def test_pieces_of_a_batch_add_up_to_the_gradient_of_the_whole(make):
     gradients = []
-    for pieces in (1, 2, 4):
+    for micro_batches in (1, 2, 4):
         training = make(batch=4, method="source_only", dropout=0)
-        training.method.eval()  # else each piece is normalised by its own statistics
-        training.pieces = pieces
+        training.method.eval()  # else each micro_batch is normalised by its own statistics
+        training.micro_batches = micro_batches
         training.method.segmentation = lambda patches, _, net=training.method.network: (
             net(patches.image) ** 2
         ).mean()  # a mean over patches, unlike Dice
@@ -174,7 +182,9 @@ def test_pieces_of_a_batch_add_up_to_the_gradient_of_the_whole(make):
     torch.testing.assert_close(gradients[0], gradients[2], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("side", "remedy"), [(64, "choose patch size 64 or less"), (20, "choose a smaller base")])
+@pytest.mark.parametrize(
+    ("side", "remedy"), [(64, "choose patch size 64 or less"), (20, "choose a smaller base")]
+)
 def test_a_patch_too_large_for_the_memory_is_refused_with_one_that_fits(side, remedy, make):
     training = make(batch=2, patch=96)
     small_memory(training, side=side)
@@ -195,9 +205,12 @@ def test_a_loss_that_is_no_number_ends_it_and_is_never_saved(report_every, make)
     training = make(steps=9, report_every=report_every, save_every=2)
     losses = training.method.losses
     training.method.losses = lambda batch, progress: {
-        name: loss * (math.nan if progress >= 3 / 9 else 1) for name, loss in losses(batch, progress).items()
+        name: loss * (math.nan if progress >= 3 / 9 else 1)
+        for name, loss in losses(batch, progress).items()
     }
-    with pytest.raises(JobError, match="no longer a number at step 4: start again with a smaller learning rate"):
+    with pytest.raises(
+        JobError, match="no longer a number at step 4: start again with a smaller learning rate"
+    ):
         list(fit(training))
     _, kept = checkpoint.load_method(training.path)
     assert all(torch.isfinite(value).all() for value in kept.state_dict().values())
@@ -224,10 +237,16 @@ def test_stopped_with_a_loss_that_is_no_number_it_keeps_the_last_checkpoint(make
 # -- the target's labels -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "statistics"), [("histogram", "auto"), ("ynet", "auto"), ("source_only", "on")])
-def test_the_targets_labels_never_reach_a_training(method, statistics, make_project, phantom_files, tmp_path, noise):
+@pytest.mark.parametrize(
+    ("method", "statistics"), [("histogram", "auto"), ("ynet", "auto"), ("source_only", "on")]
+)
+def test_the_targets_labels_never_reach_a_training(
+    method, statistics, make_project, phantom_files, tmp_path, noise
+):
     scrambled = noise.integers(0, 2, (4, 96, 96)).astype(np.uint8)
-    write_tiff(tmp_path / "noise.tif", iter(scrambled), scrambled.shape, scrambled.dtype, (50, 8, 8), "nm")
+    write_tiff(
+        tmp_path / "noise.tif", iter(scrambled), scrambled.shape, scrambled.dtype, (50, 8, 8), "nm"
+    )
     weights = []
     for name, labels in (
         ("none", None),
@@ -235,13 +254,28 @@ def test_the_targets_labels_never_reach_a_training(method, statistics, make_proj
         ("noise", tmp_path / "noise.tif"),
     ):
         with make_project(tmp_path / name, target_labels=labels) as project:
-            values = {"steps": 3, "patch": 32, "base": 8, "batch": 2, "target_statistics": statistics, "device": "cpu"}
-            list(execute(TrainJob(project=str(project.folder), method=method, settings=TrainSettings(**values))))
+            values = {
+                "steps": 3,
+                "patch": 32,
+                "base_channels": 8,
+                "batch": 2,
+                "target_statistics": statistics,
+                "device": "cpu",
+            }
+            list(
+                execute(
+                    TrainJob(
+                        project=str(project.folder), method=method, settings=TrainSettings(**values)
+                    )
+                )
+            )
             weights.append(project.run().joinpath("checkpoint.safetensors").read_bytes())
     assert weights[0] == weights[1] == weights[2]
 
 
-def test_annotations_of_the_target_do_reach_a_training(make_training, source, target, tmp_path, phantoms):
+def test_annotations_of_the_target_do_reach_a_training(
+    make_training, source, target, tmp_path, phantoms
+):
     annotated = replace(target, annotations=phantoms["target"][1] + np.uint8(1))
     training = make_training([source, annotated], tmp_path / "a", "histogram", steps=1)
     assert "target_segmentation" in steps(fit(training))[0].losses

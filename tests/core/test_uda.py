@@ -14,13 +14,13 @@ from test_strong import smooth
 from napari_emda.data.volume import IGNORE
 from napari_emda.errors import DataError
 from napari_emda.jobs.prepare_training import prepare
-from napari_emda.methods.base import Context, methods
+from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn.losses import divergence
 from napari_emda.nn.unet import UNet, norms
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.randaugment import StrongSet
+from napari_emda.sampling.randaugment import RandAugment
 from napari_emda.sampling.sampler import Patches
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
@@ -43,14 +43,21 @@ def test_divergence_is_that_of_scipy_and_teaches_one_side(noise):
 
 
 @pytest.mark.parametrize("consistency", ["kl", "iid"])
-def test_without_labels_only_agreement_teaches(consistency, source, target, make_training, tmp_path, same_weights):
+def test_without_labels_only_agreement_teaches(
+    consistency, source, target, make_training, tmp_path, same_weights
+):
     """Bitwise the weights of a training that knows no labelled branch at all."""
     bare = [replace(source, labels=None), target]
     whole, unsupervised = (
-        make_training(bare, tmp_path / f, "uda", {"consistency": consistency}, steps=2, weight_decay=0) for f in "ab"
+        make_training(
+            bare, tmp_path / f, "uda", {"consistency": consistency}, steps=2, weight_decay=0
+        )
+        for f in "ab"
     )
     only = unsupervised.method.losses
-    unsupervised.method.losses = lambda batch, progress: {"consistency": only(batch, progress)["consistency"]}
+    unsupervised.method.losses = lambda batch, progress: {
+        "consistency": only(batch, progress)["consistency"]
+    }
     for step in (1, 2):  # at step 0 the weight of iid is nothing yet
         losses = whole.step(whole.batch(step), step)
         unsupervised.step(unsupervised.batch(step), step)
@@ -79,7 +86,9 @@ def agreement_by_hand(p, q, inside, consistency, balance):
     """The loss of pairs of probabilities B x C x H x W, from sums over pixels as they are written."""
     pairs = [(p[b, :, y, x], q[b, :, y, x]) for b, y, x in np.argwhere(inside)]
     if consistency == "kl":
-        return np.mean([rel_entr(one.clip(1e-6), other.clip(1e-6)).sum() for one, other in pairs])  # never infinite
+        return np.mean(
+            [rel_entr(one.clip(1e-6), other.clip(1e-6)).sum() for one, other in pairs]
+        )  # never infinite
     counts = sum(np.outer(one, other) + np.outer(other, one) for one, other in pairs)
     table = counts / counts.sum()
     rows, columns = table.sum(1, keepdims=True), table.sum(0, keepdims=True)
@@ -87,13 +96,17 @@ def agreement_by_hand(p, q, inside, consistency, balance):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("settings", [{}, {"consistency": "iid"}, {"consistency": "iid", "balance": 1.0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"consistency": "iid"}, {"consistency": "iid", "balance": 1.0}]
+)
 def test_the_agreement_is_that_of_a_calculation_by_hand(settings, classes):
     """The answer to the changed copy is brought back and held against that to the patch, where both are known."""
     torch.manual_seed(0)
     cls = methods["uda"]
     settings = cls.Settings.parse(settings)
-    method = cls(settings, UNet(classes, base=8, dropout=0), Context({"target": np.zeros(513)})).train()
+    method = cls(
+        settings, UNet(classes, base_channels=8, dropout=0), DataSummary({"target": np.zeros(513)})
+    ).train()
     method.network.head.weight.data *= 2  # sure answers have something to tell of each other
     image, changed, angle = smooth(4, 32), smooth(4, 33)[..., :32, :32], torch.tensor(ANGLES)
     method.strong = lambda *_: (changed, angle)
@@ -111,41 +124,59 @@ def test_the_agreement_is_that_of_a_calculation_by_hand(settings, classes):
     expected = agreement_by_hand(p, back, inside, settings.consistency, settings.balance)
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-3)
     assert copy.grad.abs().sum() > 0
-    assert copy.grad[1, :, 0, 0].abs().sum() == 0  # a corner of the turned copy is beyond the frame of the patch
+    assert (
+        copy.grad[1, :, 0, 0].abs().sum() == 0
+    )  # a corner of the turned copy is beyond the frame of the patch
     if settings.consistency == "kl":
         assert not patch.requires_grad
     else:
         assert patch.grad.abs().sum() > 0
     for layer, before in zip(norms(method.network), source, strict=True):
-        assert torch.equal(layer.running_mean[0], before)  # only the statistics of the unlabelled domain follow
+        assert torch.equal(
+            layer.running_mean[0], before
+        )  # only the statistics of the unlabelled domain follow
 
 
 def test_the_settings_are_those_of_the_strong_set():
     cls = methods["uda"]
     given = cls.Settings(changes=4, magnitude=7.5, inverting=True)
-    assert cls(given, UNet(2, base=8), Context()).strong == StrongSet(4, 7.5, True)
-    assert cls(cls.Settings(), UNet(2, base=8), Context()).strong.inverting is False
+    assert cls(given, UNet(2, base_channels=8), DataSummary()).strong == RandAugment(4, 7.5, True)
+    assert cls(cls.Settings(), UNet(2, base_channels=8), DataSummary()).strong.inverting is False
     assert "dark membranes are the signal" in cls.Settings.model_fields["inverting"].description
 
 
 def test_what_is_labelled_is_learnt_with_dice_alone(source, make_training, tmp_path):
-    sparse = replace(source, labels=1 + source.labels * (np.arange(4) == 0)[:, None, None], labels_zero="unannotated")
+    sparse = replace(
+        source,
+        labels=1 + source.labels * (np.arange(4) == 0)[:, None, None],
+        labels_zero="unannotated",
+    )
     sparse.labels[1:] = 0
     training = make_training([sparse], tmp_path / "run", "uda", dropout=0)
     batch = training.batch(0)
     loss = float(training.method.losses(batch, 0.0)["segmentation"].detach())
     labels, known = batch["source"].labels.numpy(), batch["source"].labels.numpy() != IGNORE
-    p = training.method.network(batch["source"].image).detach().double().softmax(1)[:, 1].numpy()[known]
+    p = (
+        training.method.network(batch["source"].image)
+        .detach()
+        .double()
+        .softmax(1)[:, 1]
+        .numpy()[known]
+    )
     y = labels[known] == 1
     assert 0 < known.mean() < 1
     assert loss == pytest.approx(1 - (2 * p[y].sum() + 1) / ((p * p).sum() + y.sum() + 1), rel=1e-4)
 
 
-def test_patches_are_moved_weakly_and_changed_only_where_that_is_asked_for(source, make_training, tmp_path):
+def test_patches_are_moved_weakly_and_changed_only_where_that_is_asked_for(
+    source, make_training, tmp_path
+):
     method = make_training([source], tmp_path / "run", "uda").method
     image = smooth(64, 32)
     given = {"source": Patches(image, torch.zeros(64, 32, 32, dtype=torch.long), image)}
-    none, weak, strong = (method.prepare(given, Augmentation(s, 1), 0.0)["source"] for s in ("none", "weak", "strong"))
+    none, weak, strong = (
+        method.prepare(given, Augmentation(s, 1), 0.0)["source"] for s in ("none", "weak", "strong")
+    )
     assert none is given["source"]
     alike = [
         any(np.array_equal(now, np.rot90(way, k)) for way in (before, before.T) for k in range(4))
@@ -153,8 +184,12 @@ def test_patches_are_moved_weakly_and_changed_only_where_that_is_asked_for(sourc
     ]
     assert 40 < sum(alike) < 60  # a quarter is scaled and turned, all are one of eight symmetries
     assert torch.equal(weak.image, weak.clean)
-    assert torch.equal(strong.clean, weak.clean)  # agreement is asked for on patches that are moved alone
-    changed = [not torch.equal(now, clean) for now, clean in zip(strong.image, strong.clean, strict=True)]
+    assert torch.equal(
+        strong.clean, weak.clean
+    )  # agreement is asked for on patches that are moved alone
+    changed = [
+        not torch.equal(now, clean) for now, clean in zip(strong.image, strong.clean, strict=True)
+    ]
     assert 16 < sum(changed) < 48
 
 
@@ -165,17 +200,23 @@ def test_the_weight_is_that_of_the_agreement_and_rises_where_empty_answers_would
     def agreement(weight, progress):
         torch.manual_seed(0)
         settings = {"consistency": consistency, "weight": weight}
-        training = make_training([source, target], tmp_path / f"{weight} {progress}", "uda", settings)
+        training = make_training(
+            [source, target], tmp_path / f"{weight} {progress}", "uda", settings
+        )
         torch.manual_seed(0)
         return float(training.method.losses(training.batch(0), progress)["consistency"].detach())
 
     whole = agreement(1.0, 1.0)
     assert abs(whole) > 1e-3
-    assert [agreement(1.0, at) / whole for at in (0.0, 0.125, 0.25, 0.6)] == pytest.approx(rising, rel=1e-5)
+    assert [agreement(1.0, at) / whole for at in (0.0, 0.125, 0.25, 0.6)] == pytest.approx(
+        rising, rel=1e-5
+    )
     assert [agreement(w, 1.0) / whole for w in (0.0, 2.0)] == pytest.approx([0, 2], rel=1e-5)
 
 
-def test_the_unlabelled_are_the_target_or_else_patches_from_anywhere(source, target, make_training, tmp_path):
+def test_the_unlabelled_are_the_target_or_else_patches_from_anywhere(
+    source, target, make_training, tmp_path
+):
     for volumes, domain in (([source, target], "target"), ([source], "source")):
         training = make_training(volumes, tmp_path / domain, "uda")
         seen, batch = [], training.batch(0)
@@ -188,7 +229,9 @@ def test_the_unlabelled_are_the_target_or_else_patches_from_anywhere(source, tar
         assert training.measures_target() == (domain == "target")
 
 
-def test_sparse_labels_of_many_classes_are_taken_and_others_refused(phantom_files, phantoms, tmp_path):
+def test_sparse_labels_of_many_classes_are_taken_and_others_refused(
+    phantom_files, phantoms, tmp_path
+):
     """Where 0 means not annotated, 1 is the background, and class k is k + 1."""
     labels = np.zeros_like(phantoms["source"][1])
     labels[0] = 1 + phantoms["source"][1][0]
@@ -197,13 +240,17 @@ def test_sparse_labels_of_many_classes_are_taken_and_others_refused(phantom_file
     def stack(*classes):
         with Project.create(tmp_path / str(len(classes)), classes) as project:
             path, image = project.store("labels", labels), phantom_files["source", "image"]
-            project.add_volume(image, "source", labels=path, labels_zero="unannotated", name="stack")
+            project.add_volume(
+                image, "source", labels=path, labels_zero="unannotated", name="stack"
+            )
             return project.volume("stack")
 
     ids = stack("background", "a", "b").class_ids[:, :, :]
     assert np.array_equal(ids[0] + 1, labels[0])
     assert (ids[1:] == IGNORE).all()
-    with pytest.raises(DataError, match="value 3, but there are 2 classes, and 0 means not annotated"):
+    with pytest.raises(
+        DataError, match="value 3, but there are 2 classes, and 0 means not annotated"
+    ):
         stack("background", "a")
 
 
@@ -214,7 +261,9 @@ def test_one_volume_with_one_annotated_section_is_enough(phantom_files, phantoms
         sparse[0] = labels[0] + 1
         project.add_volume(phantom_files["source", "image"], "source", name="stack")
         project.annotations("stack", create=True)[0] = sparse[0]
-        settings = TrainSettings(steps=2, patch=32, base=8, batch=2, device="cpu", validations=0, report_every=1)
+        settings = TrainSettings(
+            steps=2, patch=32, base_channels=8, batch=2, device="cpu", validations=0, report_every=1
+        )
         job = TrainJob(project=str(project.folder), method="uda", settings=settings)
         training, volumes = prepare(project, job, tmp_path / "run")
         (tmp_path / "run").mkdir()

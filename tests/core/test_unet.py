@@ -29,7 +29,7 @@ def seed():
 
 def network(**values):
     """A small network whose statistics are not those of a fresh one."""
-    made = UNet(2, **{"base": 8, "dropout": 0.0, **values})
+    made = UNet(2, **{"base_channels": 8, "dropout": 0.0, **values})
     for layer in norms(made):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
@@ -39,14 +39,18 @@ def network(**values):
 # -- halo and stride ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("levels", "attention"), [(3, False), (3, True), (4, False)])
+@pytest.mark.parametrize(("depth", "attention"), [(3, False), (3, True), (4, False)])
 def test_nothing_beyond_the_halo_changes_a_logit(levels, attention):
-    net = network(levels=levels, attention=attention)
+    net = network(depth=levels, attention=attention)
     side, middle = 2 * net.halo + 2 * net.stride, net.halo + net.stride
     image = torch.randn(1, 1, side, side)
     with torch.no_grad():
         before = net(image)
-        for offset in (0, net.stride // 2 + 1, net.stride - 1):  # wherever on the grid of poolings the pixel lies
+        for offset in (
+            0,
+            net.stride // 2 + 1,
+            net.stride - 1,
+        ):  # wherever on the grid of poolings the pixel lies
             y, x = middle - 1, middle - net.stride + offset
             other = image.clone()
             other[0, 0, y, x] += 100
@@ -69,9 +73,9 @@ def test_the_halo_is_not_much_larger_than_what_a_pixel_reaches():
     assert net.halo - 2 * net.stride <= reach <= net.halo
 
 
-@pytest.mark.parametrize("levels", [3, 4, 5])
+@pytest.mark.parametrize("depth", [3, 4, 5])
 def test_shifting_by_the_stride_shifts_the_logits(levels):
-    net = network(levels=levels)
+    net = network(depth=levels)
     side = 2 * net.halo + 3 * net.stride
     image = torch.randn(1, 1, net.stride * 2, side + net.stride)
     with torch.no_grad():
@@ -83,24 +87,35 @@ def test_shifting_by_the_stride_shifts_the_logits(levels):
     )
 
 
-@pytest.mark.parametrize("levels", [3, 4])
+@pytest.mark.parametrize("depth", [3, 4])
 def test_every_multiple_of_the_stride_is_a_size_and_others_are_not(levels):
-    net = network(levels=levels)
+    net = network(depth=levels)
     with torch.no_grad():
-        assert net(torch.zeros(1, 1, net.stride, 3 * net.stride)).shape == (1, 2, net.stride, 3 * net.stride)
+        assert net(torch.zeros(1, 1, net.stride, 3 * net.stride)).shape == (
+            1,
+            2,
+            net.stride,
+            3 * net.stride,
+        )
         with pytest.raises(RuntimeError):
             net(torch.zeros(1, 1, net.stride + 2, net.stride))
 
 
 def test_the_standard_network_has_7_8_million_parameters():
-    assert sum(p.numel() for p in UNet(2, base=32, levels=4).parameters()) == pytest.approx(7.8e6, rel=0.01)
+    assert sum(p.numel() for p in UNet(2, base_channels=32, depth=4).parameters()) == pytest.approx(
+        7.8e6, rel=0.01
+    )
 
 
 # -- statistics per domain ---------------------------------------------------------------------------------------
 
 
 def buffers(net, index):
-    return [b.clone() for layer in norms(net) for b in (layer.running_mean[index], layer.running_var[index])]
+    return [
+        b.clone()
+        for layer in norms(net)
+        for b in (layer.running_mean[index], layer.running_var[index])
+    ]
 
 
 def equal(a, b):
@@ -142,8 +157,12 @@ def test_measured_statistics_are_those_of_the_activations():
     weights, source = [p.clone() for p in net.parameters()], buffers(net, 0)
     measure_statistics(net, iter(batches), "target")
     values = [activations(net, x).reshape(4, -1) for x in batches]
-    np.testing.assert_allclose(net[1].running_mean[1], np.mean([v.mean(1) for v in values], 0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(net[1].running_var[1], np.mean([v.var(1, ddof=1) for v in values], 0), rtol=1e-4)
+    np.testing.assert_allclose(
+        net[1].running_mean[1], np.mean([v.mean(1) for v in values], 0), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        net[1].running_var[1], np.mean([v.var(1, ddof=1) for v in values], 0), rtol=1e-4
+    )
     assert equal(buffers(net, 0), source)
     assert equal(net.parameters(), weights)
 
@@ -163,7 +182,7 @@ def test_own_statistics_make_the_first_layer_blind_to_gain_and_offset():
 
 
 def test_measuring_restores_modes_and_leaves_dropout_off():
-    net = UNet(2, base=8, dropout=0.9).train()
+    net = UNet(2, base_channels=8, dropout=0.9).train()
     x = torch.randn(4, 1, 32, 32)
     measure_statistics(net, iter([x]), "target")
     once = buffers(net, 1)
@@ -202,23 +221,34 @@ def test_attention_gates_only_weaken_the_skip():
     gated = gate(skip, torch.randn(2, 8, 16, 16))
     share = gated / skip
     assert ((share > 0) & (share < 1)).all()
-    torch.testing.assert_close(share, share[:, :1].expand_as(share))  # one weight for all maps of a pixel
+    torch.testing.assert_close(
+        share, share[:, :1].expand_as(share)
+    )  # one weight for all maps of a pixel
     assert share.std() > 0.01
-    assert any(isinstance(m, AttentionGate) for m in UNet(2, base=8, attention=True).modules())
-    assert not any(isinstance(m, AttentionGate) for m in UNet(2, base=8).modules())
+    assert any(
+        isinstance(m, AttentionGate) for m in UNet(2, base_channels=8, attention=True).modules()
+    )
+    assert not any(isinstance(m, AttentionGate) for m in UNet(2, base_channels=8).modules())
 
 
 def test_a_decoder_without_skips_sees_the_bottleneck_alone():
     decoder, encoder = Decoder(8, 3, skips=False).eval(), network().encoder
     with torch.no_grad():
         maps = encoder(torch.randn(1, 1, 32, 32))
-        assert torch.equal(decoder(maps), decoder([*(torch.zeros_like(m) for m in maps[:-1]), maps[-1]]))
+        assert torch.equal(
+            decoder(maps), decoder([*(torch.zeros_like(m) for m in maps[:-1]), maps[-1]])
+        )
         assert not torch.equal(decoder(maps), decoder([*maps[:-1], maps[-1] + 1]))
 
 
 def test_the_encoders_maps_halve_and_double():
     maps = network().encode(torch.randn(1, 1, 64, 32))
-    assert [tuple(m.shape[1:]) for m in maps] == [(8, 64, 32), (16, 32, 16), (32, 16, 8), (64, 8, 4)]
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (8, 64, 32),
+        (16, 32, 16),
+        (32, 16, 8),
+        (64, 8, 4),
+    ]
 
 
 def test_the_exported_network_gives_the_probabilities_of_its_domain():
@@ -243,5 +273,7 @@ def test_mixed_statistics_lie_on_the_line_between_those_of_source_and_target(sha
     source, target = ([b.numpy().copy() for b in buffers(net, i)] for i in (0, 1))
     mix_statistics(net, share)
     for mixed, a, b in zip(buffers(net, 1), source, target, strict=True):
-        np.testing.assert_allclose(mixed, np.average([a, b], axis=0, weights=[1 - share, share]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            mixed, np.average([a, b], axis=0, weights=[1 - share, share]), rtol=1e-5, atol=1e-6
+        )
     assert equal(buffers(net, 0), map(torch.from_numpy, source))

@@ -19,7 +19,13 @@ from napari_emda.data.volume import Volume
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.settings.training import TrainSettings
-from napari_emda.training.validation import TILES, Validator, source_priors, tile_side, validation_steps
+from napari_emda.training.validation import (
+    TILES,
+    Validator,
+    source_priors,
+    tile_side,
+    validation_steps,
+)
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 SPACING = (50.0, 8.0, 8.0)
@@ -28,7 +34,7 @@ SPACING = (50.0, 8.0, 8.0)
 class Painted(nn.Module):
     """Classes that follow from grey values: 1 from 1.5 on, 2 from 2.5 on; the interface of a U-Net."""
 
-    base, stride, halo = 8, 8, 16
+    base_channels, stride, halo = 8, 8, 16
 
     def __init__(self, classes=2):
         super().__init__()
@@ -41,9 +47,13 @@ class Painted(nn.Module):
 
 def header(classes=("background", "a"), **values):
     return Header(
-        method="source_only", settings=TrainSettings(**values), classes=classes, network={}, pixel_size=8.0,
+        method="source_only",
+        settings=TrainSettings(**values),
+        classes=classes,
+        network={},
+        pixel_size=8.0,
         statistics={"target": Statistics(0.0, 1.0, (0.0,))},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -58,9 +68,11 @@ def pair(phantoms):
 
 
 @given(
-    st.tuples(*[st.integers(0, 20)] * 3), st.tuples(*[st.integers(1, 300)] * 3),
-    st.integers(1, 20), st.integers(1, 100),
-)  # fmt: skip
+    st.tuples(*[st.integers(0, 20)] * 3),
+    st.tuples(*[st.integers(1, 300)] * 3),
+    st.integers(1, 20),
+    st.integers(1, 100),
+)
 def test_tiles_lie_in_their_box_and_differ(start, shape, count, side):
     box = Box(start, tuple(a + n for a, n in zip(start, shape, strict=True)))
     tiles = spread(box, count, side)
@@ -109,7 +121,12 @@ def test_a_prediction_is_scored_as_scikit_image_measures_it(pair):
     scores = validator.scores(Painted(), header(), CPU)
     truth = [np.asarray(target.image[z]) > 1.5 for z in range(4)]
     found = [r for mask in truth for r in regionprops(label(mask, connectivity=2)) if r.area > 10]
-    prior = [r for mask in source.labels for r in regionprops(label(mask > 0, connectivity=2)) if r.area > 10]
+    prior = [
+        r
+        for mask in source.labels
+        for r in regionprops(label(mask > 0, connectivity=2))
+        if r.area > 10
+    ]
     least = np.percentile([r.area for r in prior], 1) // 4
     assert scores["objects"] == sum(r.area > least for r in found) > 2
     assert scores["solidity"] == pytest.approx(np.mean([r.solidity for r in found]))
@@ -133,14 +150,18 @@ def test_it_does_not_depend_on_the_order_of_sections(pair):
 def test_three_classes_are_averaged_and_the_worst_one_counts_for_the_alarm(pair):
     source, target = pair
     names = ("background", "a", "b")
-    halved = np.where(np.asarray(source.labels) > 0, np.where(np.arange(4)[:, None, None] < 2, 1, 2), 0)
+    halved = np.where(
+        np.asarray(source.labels) > 0, np.where(np.arange(4)[:, None, None] < 2, 1, 2), 0
+    )
     source = replace(source, labels=halved, classes=3)
     scores = Validator.of([source], [target], header(names)).scores(Painted(3), header(names), CPU)
     one = Validator.of([source], [target], header(names)).priors
     assert len(one) == 2 and all(one)
     assert scores["foreground_ratio"] == 0  # class 2 is nowhere predicted
     assert scores["flip_disagreement"] == 0.5  # class 1 agrees, agreeing on nothing counts as 1
-    both = replace(target, image=np.where(np.arange(96) >= 48, 1, 0) * (target.image > 1.5) + target.image)
+    both = replace(
+        target, image=np.where(np.arange(96) >= 48, 1, 0) * (target.image > 1.5) + target.image
+    )
     better = Validator.of([source], [both], header(names)).scores(Painted(3), header(names), CPU)
     assert better["score"] < scores["score"]
 
@@ -155,7 +176,9 @@ def test_the_target_box_rules_where_it_looks(pair):
     source, target = pair
     blank = np.array(target.image)
     blank[:, 48:] = 0
-    validator = Validator.of([source], [replace(target, image=blank)], header(target_box=":,48:96,:", patch=32))
+    validator = Validator.of(
+        [source], [replace(target, image=blank)], header(target_box=":,48:96,:", patch=32)
+    )
     scores = validator.scores(Painted(), header(), CPU)
     assert scores["objects"] == 0
 
@@ -166,7 +189,8 @@ def test_tiles_bring_the_sections_beside_them(pair):
     numbered = np.broadcast_to(np.arange(4.0)[:, None, None], target.shape)
     validator = Validator.of([source], [replace(target, image=numbered)], header(patch=32))
     seen = {
-        tile.section + int(tile.volume.image[0, 0, 0]): list(tile.volume.image[:, 0, 0]) for tile in validator.tiles
+        tile.section + int(tile.volume.image[0, 0, 0]): list(tile.volume.image[:, 0, 0])
+        for tile in validator.tiles
     }
     assert seen == {0: [0, 1], 1: [0, 1, 2], 2: [1, 2, 3], 3: [2, 3]}
 

@@ -16,7 +16,7 @@ from napari_emda.project.job_files import PredictJob, ScoreJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.settings.training import TrainSettings
 
-TINY = {"patch": 32, "base": 8, "batch": 2, "device": "cpu", "profile": "test"}
+TINY = {"patch": 32, "base_channels": 8, "batch": 2, "device": "cpu", "profile": "test"}
 
 
 def finish(job):
@@ -56,7 +56,12 @@ def test_a_training_says_what_was_kept_and_how_to_compare(trained):
     assert adapted.result["source_only"] is None and adapted.result["helped"] is None
     assert plain.result["source_only"] == "002-source_only"
     assert "(run 001-histogram)" in plain.text and "(run 002-source_only)" in plain.text
-    assert set(adapted.result["scores"]) >= {"score", "solidity_gap", "objects", "foreground_fraction"}
+    assert set(adapted.result["scores"]) >= {
+        "score",
+        "solidity_gap",
+        "objects",
+        "foreground_fraction",
+    }
 
 
 def test_runs_are_compared_only_with_their_like(project):
@@ -69,7 +74,12 @@ def test_runs_are_compared_only_with_their_like(project):
     train(project.folder, "source_only", seed=1)
     assert counterpart(project, "001-histogram") == "006-source_only"
     settings = TrainSettings(**TINY, steps=2)
-    job = TrainJob(project=str(project.folder), method="histogram", settings=settings, start_from="001-histogram")
+    job = TrainJob(
+        project=str(project.folder),
+        method="histogram",
+        settings=settings,
+        start_from="001-histogram",
+    )
     last = finish(job)
     assert counterpart(project, last.result["run"]) is None
     assert "adapting" not in last.text
@@ -108,7 +118,11 @@ def test_what_is_missing_is_the_same_training_without_adaptation(project):
 
 @pytest.mark.parametrize(
     ("iou", "other", "helped", "words"),
-    [(0.5, 0.4, True, "+0.100"), (0.4, 0.5, False, "Warning"), (0.4, 0.405, None, "made no difference")],
+    [
+        (0.5, 0.4, True, "+0.100"),
+        (0.4, 0.5, False, "Warning"),
+        (0.4, 0.405, None, "made no difference"),
+    ],
 )
 def test_with_labels_the_higher_iou_is_the_better_one(iou, other, helped, words):
     found = by_iou(iou, other, "002-source_only")
@@ -123,7 +137,9 @@ def test_score_tells_both_and_the_difference(project, phantoms, phantom_files):
     for run in ("001-histogram", "002-source_only"):
         finish(PredictJob(project=str(project.folder), run=run))
         predicted = project.probabilities(run, "target")[0] >= 128
-        expected[run] = jaccard_score(phantoms["target"][1].ravel() > 0, predicted.ravel(), zero_division=0)
+        expected[run] = jaccard_score(
+            phantoms["target"][1].ravel() > 0, predicted.ravel(), zero_division=0
+        )
     plain = last.result["source_only"]
     assert last.result["iou"] == pytest.approx(expected["001-histogram"])
     assert plain["iou"] == pytest.approx(expected["002-source_only"])
@@ -134,7 +150,15 @@ def test_score_tells_both_and_the_difference(project, phantoms, phantom_files):
 
 
 def test_another_checkpoint_is_another_prediction(project, phantom_files):
-    train(project.folder, "histogram", steps=3, validations=3, learning_rate=0.05, keep="average", checkpoints_kept=2)
+    train(
+        project.folder,
+        "histogram",
+        steps=3,
+        validations=3,
+        learning_rate=0.05,
+        keep="average",
+        checkpoints_kept=2,
+    )
     run = project.runs()[-1]
     journal = project.run(run) / "predicted-target.jsonl"
     heads = set()

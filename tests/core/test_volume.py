@@ -26,7 +26,9 @@ def volume(image, **values):
 
 @st.composite
 def boxes(draw, low=0, high=9):
-    ends = [sorted(draw(st.tuples(st.integers(low, high), st.integers(low, high)))) for _ in range(3)]
+    ends = [
+        sorted(draw(st.tuples(st.integers(low, high), st.integers(low, high)))) for _ in range(3)
+    ]
     return Box(tuple(a for a, _ in ends), tuple(b + 1 for _, b in ends))
 
 
@@ -66,13 +68,17 @@ def test_missing_ends_are_those_of_the_volume():
     assert Box.parse(":,2:, :3", (3, 4, 5)) == Box((0, 2, 0), (3, 4, 3))
 
 
-@pytest.mark.parametrize("text", ["1:2", "0:1,0:1", "a:b,0:1,0:1", "0:1:2,0:1,0:1", "0,0,0", "0:1,0:1,0:1,0:1"])
+@pytest.mark.parametrize(
+    "text", ["1:2", "0:1,0:1", "a:b,0:1,0:1", "0:1:2,0:1,0:1", "0,0,0", "0:1,0:1,0:1,0:1"]
+)
 def test_what_is_no_box_is_refused(text):
     with pytest.raises(DataError, match="is not a box: write"):
         Box.parse(text, (3, 4, 5))
 
 
-@pytest.mark.parametrize("text", ["0:4,0:1,0:1", "2:2,0:1,0:1", "2:1,0:1,0:1", "-1:2,0:1,0:1", "0:1,0:1,5:6"])
+@pytest.mark.parametrize(
+    "text", ["0:4,0:1,0:1", "2:2,0:1,0:1", "2:1,0:1,0:1", "-1:2,0:1,0:1", "0:1,0:1,5:6"]
+)
 def test_a_box_outside_the_volume_is_refused_with_the_limit(text):
     with pytest.raises(DataError, match="choose one inside 0:3,0:4,0:5"):
         Box.parse(text, (3, 4, 5))
@@ -96,7 +102,9 @@ def boxes_touching(draw, shape, beyond):
 def test_reads_are_mirrored_outside(box):
     whole = np.pad(IMAGE, 12, mode="symmetric").astype(np.float32)
     read = volume(IMAGE).read(box)
-    np.testing.assert_array_equal(read, whole[tuple(slice(s.start + 12, s.stop + 12) for s in box.slices)])
+    np.testing.assert_array_equal(
+        read, whole[tuple(slice(s.start + 12, s.stop + 12) for s in box.slices)]
+    )
     assert read.dtype == np.float32
 
 
@@ -104,7 +112,9 @@ def test_reads_are_mirrored_outside(box):
 def test_labels_are_ignore_outside(box):
     whole = np.pad(LABELS, 5, constant_values=IGNORE)
     read = volume(IMAGE, labels=LABELS, classes=3).read_labels(box)
-    np.testing.assert_array_equal(read, whole[tuple(slice(s.start + 5, s.stop + 5) for s in box.slices)])
+    np.testing.assert_array_equal(
+        read, whole[tuple(slice(s.start + 5, s.stop + 5) for s in box.slices)]
+    )
 
 
 def row(values):
@@ -122,7 +132,15 @@ def row(values):
         ({"annotations": row([0, 1, 2, 0])}, [IGNORE, 0, 1, IGNORE]),
         ({"labels": row([0, 1, 0, 1]), "annotations": row([0, 0, 2, 1])}, [0, 1, 1, 0]),
     ],
-    ids=["none", "classes", "objects", "bool", "zero is unannotated", "annotations", "annotations win"],
+    ids=[
+        "none",
+        "classes",
+        "objects",
+        "bool",
+        "zero is unannotated",
+        "annotations",
+        "annotations win",
+    ],
 )
 def test_label_conventions(values, expected):
     made = volume(np.zeros((1, 1, 4)), **values)
@@ -149,7 +167,10 @@ def test_every_kind_of_array_reads_as_numpy_does(kind, pixel_size, tmp_path):
 
     plain = volume(IMAGE, labels=LABELS, annotations=LABELS, classes=3).at(pixel_size)
     other = volume(
-        stored(IMAGE, "image"), labels=stored(LABELS, "labels"), annotations=stored(LABELS, "a"), classes=3
+        stored(IMAGE, "image"),
+        labels=stored(LABELS, "labels"),
+        annotations=stored(LABELS, "a"),
+        classes=3,
     ).at(pixel_size)
     box = Box((1, -2, 1), (3, 3, 8))
     np.testing.assert_array_equal(other.read(box), plain.read(box))
@@ -175,7 +196,9 @@ def test_a_rational_factor_takes_the_mean_of_what_a_pixel_covers(times, group):
     whole = tuple(n // group * group for n in fine.shape[1:])
     expected = downscale_local_mean(fine[:, : whole[0], : whole[1]], (1, group, group))
     read = view.read(Box.whole(view.shape))
-    np.testing.assert_allclose(read[:, : expected.shape[1], : expected.shape[2]], expected, atol=1e-6)
+    np.testing.assert_allclose(
+        read[:, : expected.shape[1], : expected.shape[2]], expected, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("factor", [2, 3, 1.7])
@@ -183,7 +206,9 @@ def test_enlarging_interpolates_linearly_between_pixel_centres(factor):
     view = volume(SECTION).at(4.0 / factor)
     axes = [(np.arange(n) + 0.5) / factor - 0.5 for n in view.shape[1:]]
     for z, section in enumerate(SECTION):
-        expected = ndimage.map_coordinates(section, np.meshgrid(*axes, indexing="ij"), order=1, mode="nearest")
+        expected = ndimage.map_coordinates(
+            section, np.meshgrid(*axes, indexing="ij"), order=1, mode="nearest"
+        )
         np.testing.assert_allclose(view.read(Box.whole(view.shape))[z], expected, atol=1e-5)
 
 
@@ -193,13 +218,20 @@ def test_enlarging_interpolates_linearly_between_pixel_centres(factor):
     ends=st.lists(st.floats(0, 1), min_size=4, max_size=4),
 )
 def test_a_block_equals_the_crop_of_the_whole(pixel_size, sides, ends):
-    view = volume(SECTION[:, : sides[0], : sides[1]], labels=SECTION[:, : sides[0], : sides[1]] > 0.7).at(pixel_size)
+    view = volume(
+        SECTION[:, : sides[0], : sides[1]], labels=SECTION[:, : sides[0], : sides[1]] > 0.7
+    ).at(pixel_size)
     (a, b), (c, d) = (
-        sorted(int(end * (n - 1)) for end in pair) for pair, n in zip((ends[:2], ends[2:]), view.shape[1:], strict=True)
+        sorted(int(end * (n - 1)) for end in pair)
+        for pair, n in zip((ends[:2], ends[2:]), view.shape[1:], strict=True)
     )
     box = Box((0, a, c), (2, b + 1, d + 1))
-    np.testing.assert_allclose(view.read(box), view.read(Box.whole(view.shape))[box.slices], atol=1e-5)
-    np.testing.assert_array_equal(view.read_labels(box), view.read_labels(Box.whole(view.shape))[box.slices])
+    np.testing.assert_allclose(
+        view.read(box), view.read(Box.whole(view.shape))[box.slices], atol=1e-5
+    )
+    np.testing.assert_array_equal(
+        view.read_labels(box), view.read_labels(Box.whole(view.shape))[box.slices]
+    )
 
 
 @given(pixel_size=st.floats(0.5, 50), rows=st.integers(1, 40), columns=st.integers(1, 40))
@@ -217,7 +249,9 @@ def test_rounded_voxel_sizes_still_bin_by_an_integer():
     assert view.scale == (0.25, 0.25)
 
 
-@pytest.mark.parametrize(("voxel", "scale"), [(18.4, 1), (4.6, 0.25), (21.9, 1), (41.0, 2), (14.0, 0.7), (28.0, 1.4)])
+@pytest.mark.parametrize(
+    ("voxel", "scale"), [(18.4, 1), (4.6, 0.25), (21.9, 1), (41.0, 2), (14.0, 0.7), (28.0, 1.4)]
+)
 def test_sizes_that_are_nearly_multiples_are_taken_as_such(voxel, scale):
     view = Volume("v", SECTION, "target", (50.0, voxel, voxel)).at(20)
     assert view.scale == pytest.approx((scale, scale))
@@ -267,5 +301,7 @@ def test_a_box_of_voxels_becomes_the_pixels_it_covers(box, pixel_size):
 
 
 def test_the_common_pixel_size_is_the_coarsest():
-    volumes = [Volume("v", SECTION, "source", spacing) for spacing in ((50, 4, 4), (30, 9, 8), (100, 5, 5))]
+    volumes = [
+        Volume("v", SECTION, "source", spacing) for spacing in ((50, 4, 4), (30, 9, 8), (100, 5, 5))
+    ]
     assert common_pixel_size(volumes) == 8

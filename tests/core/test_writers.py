@@ -44,7 +44,9 @@ def test_voxel_size_and_unit_are_kept(tmp_path, labels, scale, units, expected, 
     assert (stored.spacing, stored.unit) == (expected, unit)
 
 
-@pytest.mark.parametrize(("high", "dtype"), [(255, np.uint8), (256, np.uint16), (65_536, np.uint32)])
+@pytest.mark.parametrize(
+    ("high", "dtype"), [(255, np.uint8), (256, np.uint16), (65_536, np.uint32)]
+)
 def test_the_smallest_type_that_holds_the_labels_is_written(tmp_path, labels, high, dtype):
     labels[0, 0, 0] = high
     save(tmp_path / "a.tif", Labels(labels))

@@ -69,16 +69,22 @@ class Reader:
         for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
             command, _, expected = part.partition("\n")
             if command == "echo $?":
-                assert str(self.status) == expected.strip(), f"{page}: exit code of {self.commands[-1]}"
+                assert str(self.status) == expected.strip(), (
+                    f"{page}: exit code of {self.commands[-1]}"
+                )
             elif "--what model" not in command or importlib.util.find_spec("bioimageio"):
                 printed = self._napari_emda(command, page)
-                assert matches(expected, printed), f"{page}: {command}\nshould print\n{expected}\nbut prints\n{printed}"
+                assert matches(expected, printed), (
+                    f"{page}: {command}\nshould print\n{expected}\nbut prints\n{printed}"
+                )
 
     def _napari_emda(self, command: str, page: str) -> str:
         self.commands.append(command)
         program, *arguments = shlex.split(command)
         assert program == "napari-emda", command
-        if "PYTHONPATH" in self._environment or "--what model" in command:  # another package; leaves files open
+        if (
+            "PYTHONPATH" in self._environment or "--what model" in command
+        ):  # another package; leaves files open
             return self._run([sys.executable, "-m", "napari_emda", *arguments], page, command)
         out, err = io.StringIO(), io.StringIO()
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -87,7 +93,9 @@ class Reader:
             contextlib.chdir(self.folder),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            mock.patch("napari_emda.inference.device.settle"),  # this process keeps its priority
+            mock.patch(
+                "napari_emda.inference.device.configure_process"
+            ),  # this process keeps its priority
         ):
             self.status = _status(arguments)
         for number, handler in handlers.items():
@@ -119,5 +127,7 @@ def matches(expected: str, printed: str) -> bool:
         if line == "…":
             pattern += r"(?:.*\n)*?"
         else:
-            pattern += re.sub(r"(?:\\ )+", r" +", re.escape(line)).replace("…", ".*") + r" *\n(?:.*\n)*?"
+            pattern += (
+                re.sub(r"(?:\\ )+", r" +", re.escape(line)).replace("…", ".*") + r" *\n(?:.*\n)*?"
+            )
     return re.fullmatch(pattern, printed if printed.endswith("\n") else printed + "\n") is not None

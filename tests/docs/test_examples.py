@@ -41,13 +41,20 @@ def test_project_folder_can_be_read_without_us(reader):
 
 def test_adding_a_method(reader, environment):
     """The example, installed as pip would leave it, is a method like any other."""
-    (toml,) = [block.text for block in blocks("adding-a-method.md") if block.title == "pyproject.toml"]
+    (toml,) = [
+        block.text for block in blocks("adding-a-method.md") if block.title == "pyproject.toml"
+    ]
     project = tomllib.loads(toml)["project"]
     info = reader.folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    lines = [f"[{group}]\n{name} = {module}\n" for group, entries in project["entry-points"].items()
-             for name, module in entries.items()]  # fmt: skip
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    lines = [
+        f"[{group}]\n{name} = {module}\n"
+        for group, entries in project["entry-points"].items()
+        for name, module in entries.items()
+    ]
     (info / "entry_points.txt").write_text("\n".join(lines))
     paths = os.pathsep.join(filter(None, [str(reader.folder), environment.get("PYTHONPATH")]))
     Reader(reader.folder, {**environment, "PYTHONPATH": paths}).follow("adding-a-method.md")
@@ -83,7 +90,7 @@ sys.exit(child.wait())
 @pytest.mark.skipif(sys.platform == "win32", reason="a script for bash")
 def test_cluster_script_survives_the_time_limit(reader, environment):
     (script,) = [block.text for block in blocks("command-line.md") if block.title == "train.sbatch"]
-    small = "--profile test --steps 60 --set save_every=5 --set base=8"
+    small = "--profile test --steps 60 --set save_every=5 --set base_channels=8"
     folder = reader.folder
     (folder / "train.sh").write_text(script.replace("--profile standard --steps 20000", small))
     (folder / "bin").mkdir()
@@ -96,9 +103,19 @@ def test_cluster_script_survives_the_time_limit(reader, environment):
     path = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
 
     def submit(restarts: str) -> subprocess.CompletedProcess[str]:
-        variables = {**environment, "PATH": path, "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": restarts}
+        variables = {
+            **environment,
+            "PATH": path,
+            "SLURM_JOB_ID": "7",
+            "SLURM_RESTART_COUNT": restarts,
+        }
         return subprocess.run(
-            ["bash", "train.sh"], cwd=folder, env=variables, capture_output=True, text=True, timeout=200
+            ["bash", "train.sh"],
+            cwd=folder,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=200,
         )
 
     first = submit("0")

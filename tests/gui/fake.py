@@ -55,8 +55,18 @@ CATALOGUE = {
         },
     ],
     "strategies": [
-        {"name": "entropy", "summary": "The least sure.", "schema": {"properties": {}}, "needs_prediction": True},
-        {"name": "random", "summary": "By lot.", "schema": {"properties": {}}, "needs_prediction": False},
+        {
+            "name": "entropy",
+            "summary": "The least sure.",
+            "schema": {"properties": {}},
+            "needs_prediction": True,
+        },
+        {
+            "name": "random",
+            "summary": "By lot.",
+            "schema": {"properties": {}},
+            "needs_prediction": False,
+        },
     ],
     "device": "cpu",
 }

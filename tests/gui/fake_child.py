@@ -9,7 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_emda.events import Failed, Finished, Notice, Preview, Saved, Started, Stepped, Suggested, Validated
+from napari_emda.events import (
+    Failed,
+    Finished,
+    Notice,
+    Preview,
+    Saved,
+    Started,
+    Stepped,
+    Suggested,
+    Validated,
+)
 from napari_emda.project.job_files import read_job
 
 
@@ -63,7 +73,10 @@ def train(job, commands, behaviour):
             log.write(event.to_json() + "\n")
             say(event)
             if step * 4 % steps == 0:
-                scores = {"score": 1.5 - step / steps if 4 * step < 3 * steps else 1.0, "objects": 5.0}
+                scores = {
+                    "score": 1.5 - step / steps if 4 * step < 3 * steps else 1.0,
+                    "objects": 5.0,
+                }
                 looked = Validated(step, scores, min(step, steps // 2))
                 log.write(looked.to_json() + "\n")
                 say(looked)
@@ -76,10 +89,19 @@ def train(job, commands, behaviour):
                 sys.stderr.flush()
                 os._exit(11)
             if behaviour == "mistake":
-                say(Failed("The target is 96 x 80 pixels, smaller than one patch: choose 64 or less.", True))
+                say(
+                    Failed(
+                        "The target is 96 x 80 pixels, smaller than one patch: choose 64 or less.",
+                        True,
+                    )
+                )
                 return
             if commands.stopped:
-                say(Finished("stopped", f"Stopped at step {step}; its model was kept.", {"run": run.name}))
+                say(
+                    Finished(
+                        "stopped", f"Stopped at step {step}; its model was kept.", {"run": run.name}
+                    )
+                )
                 return
             if commands.hung_up:
                 (run / "saved-on-hang-up").touch()
@@ -94,7 +116,9 @@ def suggest(job):
     say(Started("suggest", "001-fake", "cpu", 0))
     boxes = ("1:2,0:16,0:16", "3:4,8:24,8:24", "2:3,0:16,16:32")
     boxes = boxes[: job.settings.count]
-    regions = tuple({"volume": "target", "box": b, "score": 0.9 - k / 10} for k, b in enumerate(boxes))
+    regions = tuple(
+        {"volume": "target", "box": b, "score": 0.9 - k / 10} for k, b in enumerate(boxes)
+    )
     say(Suggested(regions))
     say(Finished("done", f"{len(boxes)} patches are suggested."))
 

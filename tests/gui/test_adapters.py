@@ -41,7 +41,9 @@ def from_file(path):
     ],
 )
 def test_voxel_sizes_come_in_nanometres(options, spacing):
-    assert spacing_of(Image(IMAGE, **options)) == (None if spacing is None else pytest.approx(spacing))
+    assert spacing_of(Image(IMAGE, **options)) == (
+        None if spacing is None else pytest.approx(spacing)
+    )
 
 
 def test_a_single_image_is_as_thick_as_its_rows():
@@ -68,7 +70,10 @@ def test_the_file_tells_when_the_layer_does_not(tmp_path):
         (Image(np.zeros((2, 2, 9, 9), np.uint8)), "4 axes"),
         (Image(IMAGE, rotate=(0, 0, 30)), "rotated or sheared"),
         (Image(IMAGE, shear=(0.1, 0, 0)), "rotated or sheared"),
-        (Image(IMAGE, affine=[[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "rotated or sheared"),
+        (
+            Image(IMAGE, affine=[[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+            "rotated or sheared",
+        ),
         (Image(IMAGE, scale=(50, 4, 4), translate=(1, 2, 3)), None),
         (Labels(IMAGE), None),
         (Image([IMAGE, IMAGE[:, ::2, ::2]], multiscale=True), None),

@@ -13,7 +13,7 @@ from napari.components import ViewerModel
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QLabel
 
-from napari_emda._gui.common.parts import TONES
+from napari_emda._gui.common.widgets import TONES
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.train.plots import LossPlot
 from napari_emda.data.volume import IGNORE
@@ -91,7 +91,7 @@ def test_layers_are_guessed_and_become_a_project(qtbot, dock, arrays, tmp_path):
     )
     assert data.source_size.value() == pytest.approx((50, 4.6, 4.6))
     assert data.class_names() == ("background", "mitochondria")
-    qtbot.waitUntil(lambda: data.gap.text().startswith("Domain gap"), timeout=5000)
+    qtbot.waitUntil(lambda: data.domain_gap.text().startswith("Domain gap"), timeout=5000)
     data.folder.setText(str(tmp_path / "new-project"))
     data.use_layers()
     qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
@@ -100,7 +100,9 @@ def test_layers_are_guessed_and_become_a_project(qtbot, dock, arrays, tmp_path):
     assert len(dock.session.viewer.layers) == 3
 
 
-def test_a_layer_without_voxel_size_is_pointed_out_and_gets_the_typed_one(qtbot, dock, arrays, tmp_path):
+def test_a_layer_without_voxel_size_is_pointed_out_and_gets_the_typed_one(
+    qtbot, dock, arrays, tmp_path
+):
     add_layers(dock, arrays, units=None, scale=(1, 1, 1))
     data = dock.data
     assert "voxel size of the target is not known" in data.sizes.text()
@@ -161,7 +163,9 @@ def test_a_project_that_cannot_be_opened_is_one_notice(dock, project, name, word
     assert dock.session.project is None
 
 
-@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
+@pytest.mark.skipif(
+    os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere"
+)
 def test_a_read_only_project_is_one_notice(dock, project):
     project.close()
     project.folder.chmod(0o500)
@@ -182,7 +186,9 @@ def test_a_folder_that_is_not_empty_is_refused(qtbot, dock, arrays, tmp_path):
 
 def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, predicted):
     folder = predicted.folder
-    predicted.suggest([{"volume": "target", "box": "1:2,0:16,0:16", "score": 0.9}], "entropy", "001-fake")
+    predicted.suggest(
+        [{"volume": "target", "box": "1:2,0:16,0:16", "score": 0.9}], "entropy", "001-fake"
+    )
     predicted.close()
     dock.data.open_project(folder)
     names = [layer.name for layer in dock.session.viewer.layers]
@@ -202,13 +208,19 @@ def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, pr
 
 
 def test_no_prediction_lies_over_another_volume(qtbot, dock, predicted, arrays):
-    predicted.add_volume(predicted.store("more", arrays[0][:3]), "target", name="more", spacing=(30, 9, 9))
+    predicted.add_volume(
+        predicted.store("more", arrays[0][:3]), "target", name="more", spacing=(30, 9, 9)
+    )
     values = np.full((1, 3, *arrays[0].shape[1:]), 200, np.uint8)
-    zarr.create_array(predicted.folder / "runs" / "001-fake" / "probabilities.zarr" / "more", data=values)
+    zarr.create_array(
+        predicted.folder / "runs" / "001-fake" / "probabilities.zarr" / "more", data=values
+    )
     dock.session.adopt(predicted)
     layers = dock.session.viewer.layers
     assert {layer.name for layer in layers if layer.visible} == {"target", "mask target"}
-    assert {"probability of mitochondria target", "probability of mitochondria more"} < {each.name for each in layers}
+    assert {"probability of mitochondria target", "probability of mitochondria more"} < {
+        each.name for each in layers
+    }
     dock.predict.volume.setCurrentText("more")
     dock.predict.predict()
     idle(qtbot, dock)
@@ -225,9 +237,13 @@ def test_the_forms_give_the_settings(ready):
     assert train.sentence.text() == "Borrows the target's grey values."
     assert train.settings().profile == "fast"
     train.main.set_values({"profile": "test"})
-    assert (train.settings().steps, train.settings().patch, train.settings().base) == (250, 64, 8)
+    assert (train.settings().steps, train.settings().patch, train.settings().base_channels) == (
+        250,
+        64,
+        8,
+    )
     train.main.set_values({"profile": "standard"})
-    assert (train.settings().levels, train.settings().save_every) == (4, 500)
+    assert (train.settings().depth, train.settings().save_every) == (4, 500)
     train.main.set_values({"profile": "fast"})
     assert train.settings() == type(train.settings()).for_profile("fast")
     train.method.setCurrentText("finetune")
@@ -273,7 +289,9 @@ def test_a_run_can_be_compared_with_no_adaptation(qtbot, ready):
     assert ready.train.compare.isHidden()
 
 
-@pytest.mark.parametrize(("behaviour", "tone"), [("work", "done"), ("worse", "hint"), ("fallen", "hint")])
+@pytest.mark.parametrize(
+    ("behaviour", "tone"), [("work", "done"), ("worse", "hint"), ("fallen", "hint")]
+)
 def test_a_warning_looks_like_one(qtbot, make, project, behaviour, tone):
     dock = make(behaviour)
     dock.session.adopt(project)
@@ -301,7 +319,9 @@ def test_the_preview_follows_the_section_on_view(qtbot, ready):
     viewer = ready.session.viewer
     qtbot.waitUntil(lambda: ready.session.output("preview 0", "target") is not None, timeout=10_000)
     viewer.dims.set_point(0, 4 * 50)
-    qtbot.waitUntil(lambda: ready.session.output("preview 0", "target").translate[0] == 200, timeout=5000)
+    qtbot.waitUntil(
+        lambda: ready.session.output("preview 0", "target").translate[0] == 200, timeout=5000
+    )
 
 
 def test_pause_resume_stop(qtbot, ready):
@@ -360,12 +380,21 @@ def test_a_layer_removed_while_its_job_runs(qtbot, ready):
 def test_keys_act_where_the_focus_is_and_digits_in_a_box_are_typed(qtbot, dock, predicted):
     dock.session.adopt(predicted)
     annotate = dock.annotate
-    regions = [{"volume": "target", "box": box} for box in ("1:2,0:16,0:16", "3:4,8:24,8:24", "2:3,0:9,0:9")]
+    regions = [
+        {"volume": "target", "box": box}
+        for box in ("1:2,0:16,0:16", "3:4,8:24,8:24", "2:3,0:9,0:9")
+    ]
     annotate.patches.take(regions, "random", "")
-    boxes = [annotate.curve.count, annotate.retrain.steps, *annotate.main.native.findChildren(QAbstractSpinBox)]
+    boxes = [
+        annotate.curve.count,
+        annotate.retrain.steps,
+        *annotate.main.native.findChildren(QAbstractSpinBox),
+    ]
     qtbot.keyClick(annotate.list, Qt.Key.Key_N)
     assert annotate.patches.current.id == annotate.patches.regions[0].id
-    for box, key, state in zip(boxes, (Qt.Key.Key_J, Qt.Key.Key_K, Qt.Key.Key_U), (2, 1, 2), strict=False):
+    for box, key, state in zip(
+        boxes, (Qt.Key.Key_J, Qt.Key.Key_K, Qt.Key.Key_U), (2, 1, 2), strict=False
+    ):
         qtbot.keyClick(box, key)
         assert sum(region.state == "suggested" for region in annotate.patches.regions) == state
     qtbot.keyClick(annotate.list, Qt.Key.Key_1)
@@ -390,10 +419,10 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
     assert not annotate.list.item(0).icon().isNull()
     annotate.list.itemClicked.emit(annotate.list.item(1))
     assert dock.session.viewer.dims.point[0] == 150
-    annotate.deeds["done"]()
+    annotate.commands["done"]()
     assert annotate.list.item(1).text().endswith("done")
     assert annotate.patches.current is not None
-    annotate.deeds["skip"]()
+    annotate.commands["skip"]()
     assert "2 of 3 patches decided" in annotate.status.text()
     assert annotate.retrain.go.isEnabled()
     assert annotate.retrain.method.currentText() == "finetune"
@@ -403,7 +432,10 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
     assert (job.method, job.start_from, job.settings.steps) == ("finetune", "001-fake", 50)
     assert dock.train.method.currentText() != "finetune"
     for strip in (dock.train.strip, annotate.retrain.strip):
-        assert strip.what.text() == f"finetune, 50 steps, profile {job.settings.profile}, going on from 001-fake"
+        assert (
+            strip.what.text()
+            == f"finetune, 50 steps, profile {job.settings.profile}, going on from 001-fake"
+        )
     assert 0 < job.settings.validations < 10  # somebody waits
     idle(qtbot, dock)
 
@@ -413,11 +445,11 @@ def test_a_note_goes_with_the_next_thing_that_is_done_and_news_stay(qtbot, dock,
     dock.annotate.start_suggesting()
     idle(qtbot, dock)
     news = dock.notices.text()
-    dock.annotate.deeds["next"]()
+    dock.annotate.commands["next"]()
     assert dock.notices.text() == news != ""
-    dock.annotate.deeds["partial"]()
+    dock.annotate.commands["partial"]()
     assert "painted nothing" in dock.notices.text()
-    dock.annotate.deeds["next"]()
+    dock.annotate.commands["next"]()
     assert dock.notices.text() == ""
 
 
@@ -427,7 +459,7 @@ def test_no_preview_hides_the_paint(qtbot, dock, predicted):
     idle(qtbot, dock)
     keep_running(dock)
     qtbot.waitUntil(lambda: dock.session.output("preview 0", "target") is not None, timeout=10_000)
-    dock.annotate.deeds["next"]()
+    dock.annotate.commands["next"]()
     assert dock.session.output("preview 0", "target") is None
     qtbot.wait(1500)
     assert dock.session.output("preview 0", "target") is None
@@ -456,7 +488,10 @@ def test_keys_act_on_the_viewer(dock, predicted):
 
 
 def test_suggesting_without_a_model(ready):
-    assert ready.annotate.reason.text() == "entropy asks a model and there is none: train one first, or choose random."
+    assert (
+        ready.annotate.reason.text()
+        == "entropy asks a model and there is none: train one first, or choose random."
+    )
     ready.annotate.strategy.setCurrentText("random")
     assert ready.annotate.suggest.isEnabled()
 
@@ -529,11 +564,11 @@ def test_the_curve_shows_how_far_the_model_agreed_before_it_saw_the_patches(qtbo
     assert annotate.curve.plot.isHidden()
     annotate.start_suggesting()
     idle(qtbot, dock)
-    annotate.deeds["next"]()
+    annotate.commands["next"]()
     layer = dock.session.output("annotations", "target")
     layer.data[1, 2:12, 2:7] = 0
-    annotate.deeds["done"]()
-    annotate.deeds["done"]()
+    annotate.commands["done"]()
+    annotate.commands["done"]()
     (point,) = annotate.curve.plot.points["IoU"]
     assert point[0] == 1
     assert point[1].value == pytest.approx((50 + 16) / (100 + 16))
@@ -552,10 +587,10 @@ def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicte
     assert (job.audit, job.run, job.settings.count, job.settings.patch) == (True, "001-fake", 2, 16)
     idle(qtbot, dock)
     assert annotate.list.item(0).text() == "section 1 · by lot · to do"
-    annotate.deeds["next"]()
+    annotate.commands["next"]()
     assert not np.asarray(dock.session.output("annotations", "target").data[1]).any()
-    annotate.deeds["done"]()
-    annotate.deeds["done"]()
+    annotate.commands["done"]()
+    annotate.commands["done"]()
     assert "Audit of 001-fake: IoU 0.00 (0.00–1.00)" in annotate.curve.last.text()
     assert [len(points) for points in annotate.curve.plot.points.values()] == [0, 0, 1]
 
@@ -565,11 +600,11 @@ def test_classes_and_brushes_are_buttons_with_keys(dock, predicted):
     palette = dock.annotate.classes
     assert [each.text().split()[0] for each in palette.classes] == ["background", "mitochondria"]
     assert palette.classes[1].text().endswith(" 2")
-    dock.annotate.deeds["class 1"]()
+    dock.annotate.commands["class 1"]()
     assert [each.isChecked() for each in palette.classes] == [True, False]
     palette.brushes[40].click()
     assert dock.annotate.patches.paint.layer("target").brush_size == 40
-    dock.annotate.deeds["brush"]()
+    dock.annotate.commands["brush"]()
     assert [size for size, each in palette.brushes.items() if each.isChecked()] == [1]
 
 
@@ -585,7 +620,7 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     imports.begin.setCurrentText("the labels above")
     assert dock.annotate.patches.paint.start is rough
     dock.annotate.patches.paint.layer("target").mode = "paint"
-    assert imports.zero.currentText() == "0 not annotated, 1 the first class"
+    assert imports.label_zero.currentText() == "0 not annotated, 1 the first class"
     imports.take.click()
     qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
     stored = np.asarray(predicted.annotations("target")[:])
@@ -599,7 +634,7 @@ def test_a_few_labelled_sections_are_taken_whole(qtbot, dock, predicted, arrays)
     imports, few = dock.annotate.imports, arrays[1].copy()
     few[2:] = 0
     imports.labels.choose(dock.session.viewer.add_labels(few, name="few"))
-    imports.zero.setCurrentText("0 means background in labelled sections")
+    imports.label_zero.setCurrentText("0 means background in labelled sections")
     imports.take.click()
     qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
     assert "2 of 5 sections hold some" in dock.notices.text()
@@ -614,11 +649,13 @@ def test_a_volume_labelled_in_part_is_shown_its_way(dock, arrays):
     assert "labelled in part? Choose it as the target and no source" in dock.data.missing.text()
 
 
-def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_open(qtbot, dock, arrays, tmp_path):
+def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_open(
+    qtbot, dock, arrays, tmp_path
+):
     image, few = arrays[0], arrays[1].copy()
     few[2:] = 0
     add_layers(dock, (image, few))
-    zero, data = dock.data.zero, dock.data
+    zero, data = dock.data.label_zero, dock.data
     qtbot.waitUntil(lambda: "3 of 5 sections hold no label" in zero.hint.text(), timeout=5000)
     zero.box.setCurrentText("0 means background in labelled sections")
     assert not zero.hint.text()
@@ -634,7 +671,7 @@ def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_pat
     image, labels = arrays[0], 1 + arrays[1]
     labels[:, 24:] = 0
     add_layers(dock, (image, labels))
-    dock.data.zero.box.setCurrentText("0 not annotated, 1 background")
+    dock.data.label_zero.box.setCurrentText("0 not annotated, 1 background")
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
     qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
@@ -643,7 +680,9 @@ def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_pat
     assert (ids[0:5, 24:48, 0:40] == IGNORE).all()
 
 
-def test_layers_of_the_project_before_are_not_taken_for_layers_of_the_user(dock, predicted, clustered):
+def test_layers_of_the_project_before_are_not_taken_for_layers_of_the_user(
+    dock, predicted, clustered
+):
     dock.session.adopt(predicted)
     assert dock.session.output("mask", "target") in dock.session.viewer.layers
     dock.session.adopt(clustered)
@@ -664,11 +703,13 @@ def test_a_training_takes_the_overview_of_suggestions_away(qtbot, dock, predicte
 def test_no_entry_makes_the_dock_wider_than_it_is(dock):
     for drawer in dock.drawers.values():
         drawer.expand()
-    boxes = (dock.data.zero.box, dock.annotate.imports.zero, dock.data.target)
+    boxes = (dock.data.label_zero.box, dock.annotate.imports.label_zero, dock.data.target)
     assert max(box.minimumSizeHint().width() for box in boxes) < 300
 
 
-def test_an_image_stays_in_sight_when_its_voxels_get_a_size_in_nanometres(qtbot, dock, arrays, tmp_path):
+def test_an_image_stays_in_sight_when_its_voxels_get_a_size_in_nanometres(
+    qtbot, dock, arrays, tmp_path
+):
     shown = dock.session.viewer.add_image(arrays[0], name="fields")
     before = shown.thumbnail[..., :3].copy()
     assert before.any()
@@ -686,7 +727,10 @@ def test_no_curve_runs_through_the_names_of_the_losses(qtbot):
     with qtbot.waitExposed(plot):
         plot.show()
     for step in (10, 20):
-        plot.add(step, {"clusters": -0.5, "finer_clusters": -0.6, "information": 0.5, "largest_cluster": 0.9})
+        plot.add(
+            step,
+            {"clusters": -0.5, "finer_clusters": -0.6, "information": 0.5, "largest_cluster": 0.9},
+        )
     item = plot.getPlotItem()
     legend = item.legend.mapRectToItem(item.vb, item.legend.boundingRect())
     assert item.vb.mapFromView(QPointF(15, 0.9)).y() > legend.bottom() - 2
@@ -698,24 +742,32 @@ def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
         folder = project.folder / "runs" / name
         folder.mkdir(parents=True)
         (folder / "checkpoint.safetensors").touch()
-        job = TrainJob(project=str(project.folder), method="source_only", settings=TrainSettings(base=base))
+        job = TrainJob(
+            project=str(project.folder),
+            method="source_only",
+            settings=TrainSettings(base_channels=base),
+        )
         write_job(job, folder / "job.json")
     ready.session.project_changed.emit()
     box = train.start_from.box
-    assert [box.itemText(i) for i in range(box.count())] == ["nothing", "002-iic", "001-source_only"]
+    assert [box.itemText(i) for i in range(box.count())] == [
+        "nothing",
+        "002-iic",
+        "001-source_only",
+    ]
     train.main.set_values({"profile": "test"})
     train.main.set_values({"steps": 30})
     box.setCurrentText("001-source_only")
-    assert (train.settings().base, train.settings().steps) == (24, 30)
-    assert not train.advanced["base"].enabled
+    assert (train.settings().base_channels, train.settings().steps) == (24, 30)
+    assert not train.advanced["base_channels"].enabled
     jobs = []
     ready.session.runner.started.connect(jobs.append)
     train.start_training()
     idle(qtbot, ready)
-    assert (jobs[0].start_from, jobs[0].settings.base) == ("001-source_only", 24)
+    assert (jobs[0].start_from, jobs[0].settings.base_channels) == ("001-source_only", 24)
     box.setCurrentText("nothing")
-    assert (train.settings().base, train.settings().steps) == (8, 30)
-    assert train.advanced["base"].enabled
+    assert (train.settings().base_channels, train.settings().steps) == (8, 30)
+    assert train.advanced["base_channels"].enabled
 
 
 def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):

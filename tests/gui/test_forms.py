@@ -21,7 +21,10 @@ MODELS = (TrainSettings, PredictSettings, QuerySettings)
 @pytest.fixture(scope="module")
 def schemas():
     done = subprocess.run(
-        [sys.executable, "-m", "napari_emda", "methods", "--json"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "napari_emda", "methods", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     values = json.loads(done.stdout.splitlines()[-1])
     return [entry["schema"] for kind in ("methods", "strategies") for entry in values[kind]]
@@ -38,7 +41,9 @@ def test_the_forms_of_all_methods_and_strategies_return_the_defaults_unchanged(q
     assert len(schemas) >= 6
     for schema in schemas:
         form = SettingsForm(schema)
-        assert form.values() == {name: entry["default"] for name, entry in schema["properties"].items()}
+        assert form.values() == {
+            name: entry["default"] for name, entry in schema["properties"].items()
+        }
         assert form.changed_values() == {}
 
 
@@ -64,7 +69,10 @@ def test_every_field_has_a_tooltip_and_every_number_limits(qapp, model):
             assert (widget.min, widget.max) == (field.minimum, field.maximum)
 
 
-@given(default=st.floats(1e-6, 1e3).map(lambda value: float(f"{value:.3g}")), step=st.sampled_from([1e-4, 0.01, 0.5]))
+@given(
+    default=st.floats(1e-6, 1e3).map(lambda value: float(f"{value:.3g}")),
+    step=st.sampled_from([1e-4, 0.01, 0.5]),
+)
 @hypothesis_settings(max_examples=40, deadline=None)
 def test_small_numbers_survive(qapp, default, step):
     field = Field("rate", float, default, minimum=0.0, maximum=1e3, step=step)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
-from napari_emda._gui.data.intake import Pick, check, class_in_name, free_name, proposed_folder, size_remark, store
+from napari_emda._gui.data.project_setup import (
+    Pick,
+    check,
+    class_in_name,
+    free_name,
+    proposed_folder,
+    size_remark,
+    store,
+)
 from napari_emda.errors import DataError
 from napari_emda.project.project import Project
 
@@ -38,19 +46,43 @@ FLOAT = np.zeros((5, 8, 6), np.float32)
 HOLE = FLOAT.copy()
 HOLE[3, 2, 1] = np.nan
 BAD = {
-    "another shape": (picks(labels=np.ones((5, 8, 5), np.uint8)), CLASSES, "'src' are 5 x 8 x 5 .* same shape"),
+    "another shape": (
+        picks(labels=np.ones((5, 8, 5), np.uint8)),
+        CLASSES,
+        "'src' are 5 x 8 x 5 .* same shape",
+    ),
     "not a number": (picks(source=HOLE), CLASSES, "NaN or infinite values in section 3"),
-    "infinite target": (picks(target=np.full((5, 8, 6), np.inf, np.float32)), CLASSES, "'tgt' has NaN or infinite"),
+    "infinite target": (
+        picks(target=np.full((5, 8, 6), np.inf, np.float32)),
+        CLASSES,
+        "'tgt' has NaN or infinite",
+    ),
     "empty labels": (picks(labels=np.zeros((5, 8, 6), np.uint8)), CLASSES, "are empty: label some"),
     "one class": (picks(labels=np.ones((5, 8, 6), np.uint8)), CLASSES, "are all 1: label some"),
     "no voxel size": (picks(spacing=None), CLASSES, "voxel size of 'src' is missing: type three"),
-    "no pixel size": (picks(spacing=None, depth=False), CLASSES, "voxel size of 'src' is missing: type two"),
-    "voxel size zero": (picks(target_spacing=(50, 0, 4)), CLASSES, "voxel size of 'tgt' is 50 0 4: give three"),
-    "swapped": (picks(source=np.zeros((4, 9, 9), np.uint8)), CLASSES, "fit the target 'tgt', not the source 'src'"),
+    "no pixel size": (
+        picks(spacing=None, depth=False),
+        CLASSES,
+        "voxel size of 'src' is missing: type two",
+    ),
+    "voxel size zero": (
+        picks(target_spacing=(50, 0, 4)),
+        CLASSES,
+        "voxel size of 'tgt' is 50 0 4: give three",
+    ),
+    "swapped": (
+        picks(source=np.zeros((4, 9, 9), np.uint8)),
+        CLASSES,
+        "fit the target 'tgt', not the source 'src'",
+    ),
     "rotated": (picks(place={**NM, "rotate": (0, 0, 10)}), CLASSES, "'src' is rotated or sheared"),
     "one class name": (picks(), ("background",), "at least two different names"),
     "nameless class": (picks(), ("background", ""), "at least two different names"),
-    "too few classes": (picks(labels=np.arange(240).reshape(5, 8, 6)), ("a", "b", "c"), "value 239, but there are 3"),
+    "too few classes": (
+        picks(labels=np.arange(240).reshape(5, 8, 6)),
+        ("a", "b", "c"),
+        "value 239, but there are 3",
+    ),
 }
 
 

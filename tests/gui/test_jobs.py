@@ -11,7 +11,7 @@ from fake import fake_command
 
 from napari_emda._gui.process import catalogue
 from napari_emda._gui.process.child import Child
-from napari_emda._gui.process.runner import Lost, Runner, watch
+from napari_emda._gui.process.runner import ChildDied, Runner, watch
 from napari_emda.errors import JobError
 from napari_emda.events import Failed, Finished, Started, Stepped
 from napari_emda.project import runs
@@ -23,7 +23,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGKILL")
 
 def job(tmp_path, steps=100):
     (tmp_path / "project" / "runs").mkdir(parents=True, exist_ok=True)
-    return TrainJob(project=str(tmp_path / "project"), method="histogram", settings=TrainSettings(steps=steps))
+    return TrainJob(
+        project=str(tmp_path / "project"), method="histogram", settings=TrainSettings(steps=steps)
+    )
 
 
 def child(tmp_path, behaviour="work", steps=100):
@@ -48,7 +50,9 @@ def test_batches_come_at_most_ten_times_a_second_and_also_when_nothing_comes(tmp
     batches = list(watch(child(tmp_path, steps=400)))
     seconds = time.monotonic() - began
     assert len([batch for batch in batches if batch]) <= seconds * 10 + 3
-    assert any(not batch for batch in batches)  # while the interpreter started: the worker can be left then
+    assert any(
+        not batch for batch in batches
+    )  # while the interpreter started: the worker can be left then
 
 
 @posix
@@ -59,7 +63,7 @@ def test_a_killed_child_has_a_last_word(tmp_path):
         seen += batch
         if any(isinstance(event, Stepped) for event in seen) and one.process_id:
             os.kill(one.process_id, signal.SIGKILL)
-    assert isinstance(seen[-1], Lost)
+    assert isinstance(seen[-1], ChildDied)
     assert "memory runs out" in seen[-1].reason
 
 
@@ -133,7 +137,9 @@ def test_pause_resume_and_stop(qtbot, runner, tmp_path):
     def during(seen):
         texts = [getattr(event, "text", "") for event in seen]
         for word, after in (("pause", "step"), ("resume", "got pause"), ("stop", "got resume")):
-            ready = after in texts or (after == "step" and any(isinstance(event, Stepped) for event in seen))
+            ready = after in texts or (
+                after == "step" and any(isinstance(event, Stepped) for event in seen)
+            )
             if ready and word not in said:
                 said.append(word)
                 runner.say(word)
@@ -186,7 +192,9 @@ def test_the_catalogue_is_asked_once_and_can_be_left(tmp_path):
     import threading
 
     count = tmp_path / "count"
-    script = f"open({str(count)!r}, 'a').write('x'); print('{{\"methods\": [], \"strategies\": []}}')"
+    script = (
+        f"open({str(count)!r}, 'a').write('x'); print('{{\"methods\": [], \"strategies\": []}}')"
+    )
     command = (sys.executable, "-c", script)
     for _ in range(2):
         assert catalogue.fetch(threading.Event(), command).methods == {}
@@ -199,7 +207,9 @@ def test_the_catalogue_is_asked_once_and_can_be_left(tmp_path):
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("script", ["import sys; sys.exit('torch is broken')", "print('{}')", "print('no json')"])
+@pytest.mark.parametrize(
+    "script", ["import sys; sys.exit('torch is broken')", "print('{}')", "print('no json')"]
+)
 def test_a_catalogue_that_cannot_be_read_is_one_sentence(script):
     import threading
 
@@ -211,9 +221,14 @@ def test_retraining_keeps_a_model_by_losses_only_where_there_are_such_losses(pro
     run = project.folder / "runs" / "001-uda"
     run.mkdir(parents=True)
     (run / "checkpoint.safetensors").touch()
-    settings = TrainSettings(keep="supervised", base=24)
-    write_job(TrainJob(project=str(project.folder), method="uda", settings=settings), run / "job.json")
+    settings = TrainSettings(keep="supervised", base_channels=24)
+    write_job(
+        TrainJob(project=str(project.folder), method="uda", settings=settings), run / "job.json"
+    )
     again = {method: runs.retrain_job(project, method, 50) for method in ("uda", "finetune")}
     assert {each.start_from for each in again.values()} == {"001-uda"}
-    assert [again[method].settings.keep for method in ("uda", "finetune")] == ["supervised", TrainSettings().keep]
-    assert again["finetune"].settings.base == 24
+    assert [again[method].settings.keep for method in ("uda", "finetune")] == [
+        "supervised",
+        TrainSettings().keep,
+    ]
+    assert again["finetune"].settings.base_channels == 24

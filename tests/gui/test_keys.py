@@ -9,14 +9,19 @@ from napari_emda._gui.annotate.keys import KEYS, KeyBindings, help_text
 
 
 def test_no_letter_is_napari_s_own_and_digits_only_take_the_place_of_modes():
-    taken = {KeyBinding.from_int(key): name for name, keys in _default_shortcuts.items() for key in keys}
+    taken = {
+        KeyBinding.from_int(key): name for name, keys in _default_shortcuts.items() for key in keys
+    }
     clashes = {key: taken[binding] for key in KEYS if (binding := coerce_keybinding(key)) in taken}
     assert all(key.isdigit() for key in clashes)
 
 
 def test_napari_s_modes_for_painting_can_be_reached_by_letters():
     for mode in ("erase", "paint", "fill", "picker", "pan_zoom"):
-        keys = [str(KeyBinding.from_int(key)) for key in _default_shortcuts[f"napari:activate_labels_{mode}_mode"]]
+        keys = [
+            str(KeyBinding.from_int(key))
+            for key in _default_shortcuts[f"napari:activate_labels_{mode}_mode"]
+        ]
         assert any(key.isalpha() and key not in KEYS for key in keys), mode
 
 

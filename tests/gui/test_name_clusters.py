@@ -38,7 +38,9 @@ def texts(table, column):
     return [table.item(line, column).text() for line in range(table.rowCount())]
 
 
-def test_a_volume_alone_becomes_a_project_for_a_training_without_labels(qtbot, empty, arrays, tmp_path):
+def test_a_volume_alone_becomes_a_project_for_a_training_without_labels(
+    qtbot, empty, arrays, tmp_path
+):
     image = arrays[0]
     empty.session.viewer.add_image(image, name="only", scale=(50, 4.6, 4.6), units=("nm",) * 3)
     data = empty.data
@@ -48,7 +50,9 @@ def test_a_volume_alone_becomes_a_project_for_a_training_without_labels(qtbot, e
     data.folder.setText(str(tmp_path / "alone"))
     data.use_layers()
     qtbot.waitUntil(lambda: empty.session.project is not None, timeout=10_000)
-    assert [(entry.name, entry.domain) for entry in empty.session.project.entries] == [("only", "target")]
+    assert [(entry.name, entry.domain) for entry in empty.session.project.entries] == [
+        ("only", "target")
+    ]
     assert empty.train.method.currentText() == "iic"
     assert empty.train.start.isEnabled()
     empty.train.method.setCurrentText("source_only")
@@ -109,7 +113,10 @@ def test_a_named_cluster_has_the_colour_of_its_class_and_the_others_step_back(do
     naming.toggle(1)
     naming.name.setCurrentText("vesicles")
     naming.toggle(2)
-    mask, colours = dock.session.output("mask", "target").colormap.color_dict, layer.colormap.color_dict
+    mask, colours = (
+        dock.session.output("mask", "target").colormap.color_dict,
+        layer.colormap.color_dict,
+    )
     assert np.allclose(colours[1], mask[1])
     assert np.allclose(colours[2], mask[2])
     assert np.allclose(colours[3][:3], own[3][:3])
@@ -198,16 +205,24 @@ def test_other_things_to_do_with_clusters_are_jobs(qtbot, dock, tmp_path):
     predicted, exported = jobs
     assert isinstance(predicted, PredictJob)
     assert isinstance(exported, ExportJob)
-    assert (exported.what, exported.to, exported.run) == ("mask", str(tmp_path / "mask.tif"), "001-iic")
+    assert (exported.what, exported.to, exported.run) == (
+        "mask",
+        str(tmp_path / "mask.tif"),
+        "001-iic",
+    )
 
 
 def test_a_run_that_predicts_classes_is_not_offered(dock, clustered):
     run = clustered.folder / "runs" / "002-finetune"
     run.mkdir()
     (run / "checkpoint.safetensors").touch()
-    (run / "job.json").write_text(TrainJob(project=str(clustered.folder), method="finetune").model_dump_json())
+    (run / "job.json").write_text(
+        TrainJob(project=str(clustered.folder), method="finetune").model_dump_json()
+    )
     dock.session.project_changed.emit()
-    assert [dock.data.naming.run.itemText(i) for i in range(dock.data.naming.run.count())] == ["001-iic"]
+    assert [dock.data.naming.run.itemText(i) for i in range(dock.data.naming.run.count())] == [
+        "001-iic"
+    ]
 
 
 def test_a_training_shows_its_clusters_as_they_are_now(dock, tmp_path):
@@ -217,14 +232,19 @@ def test_a_training_shows_its_clusters_as_they_are_now(dock, tmp_path):
     np.save(tmp_path / "preview.npy", values)
     names = ("cluster 1", "cluster 2", "cluster 3")
     for step in (1, 2):
-        show_preview(dock.session, Preview(step, "target", (1, 2, 0, 48, 0, 40), str(tmp_path / "preview.npy"), names))
+        show_preview(
+            dock.session,
+            Preview(step, "target", (1, 2, 0, 48, 0, 40), str(tmp_path / "preview.npy"), names),
+        )
     assert not dock.session.output("clusters", "target").visible  # of an earlier model
     layer = dock.session.output("preview clusters", "target")
     assert isinstance(layer, Labels)
     assert np.array_equal(layer.data[0, 0], [1] * 20 + [3] * 20)
 
 
-def test_a_project_opens_with_the_newest_clusters_and_the_mask_of_the_newest_classes_alone(dock, clustered, qtbot):
+def test_a_project_opens_with_the_newest_clusters_and_the_mask_of_the_newest_classes_alone(
+    dock, clustered, qtbot
+):
     dock.data.naming.toggle(1)
     folder = clustered.folder / "runs"
     shutil.copytree(folder / "001-iic", folder / "002-iic")
@@ -254,6 +274,8 @@ def test_without_labels_features_can_be_learnt_to_start_from(clustered):
         clustered, replace(features, learns_features=False)
     )
     assert (
-        requirements.learns_classes(clustered, "001-iic", Catalogue({"iic": Choice("iic", needs_labels=False)}, {}))
+        requirements.learns_classes(
+            clustered, "001-iic", Catalogue({"iic": Choice("iic", needs_labels=False)}, {})
+        )
         is False
     )

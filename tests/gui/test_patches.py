@@ -45,7 +45,12 @@ def states(patches):
 def test_suggestions_are_drawn_as_rectangles_over_the_uncertainty(session, patches):
     layer = session.output("patches", "target")
     assert len(layer.data) == 3
-    assert layer.data[0].tolist() == [[1, -0.5, -0.5], [1, -0.5, 15.5], [1, 15.5, 15.5], [1, 15.5, -0.5]]
+    assert layer.data[0].tolist() == [
+        [1, -0.5, -0.5],
+        [1, -0.5, 15.5],
+        [1, 15.5, 15.5],
+        [1, 15.5, -0.5],
+    ]
     assert tuple(layer.scale) == (50, 4.6, 4.6)
     assert not np.allclose(layer.edge_color[0], layer.edge_color[2])
     assert session.output("uncertainty", "target").visible
@@ -57,7 +62,11 @@ def test_the_overlay_hides_neither_paint_nor_rectangles_nor_what_is_as_usual(ses
     layers = session.viewer.layers
     overlay = session.output("uncertainty", "target")
     above = [session.output(role, "target") for role in ("annotations", "patches")]
-    assert layers.index(session.image("target")) + 1 == layers.index(overlay) < min(map(layers.index, above))
+    assert (
+        layers.index(session.image("target")) + 1
+        == layers.index(overlay)
+        < min(map(layers.index, above))
+    )
     low, high = overlay.contrast_limits
     assert 0 <= low < high <= 255
     alpha = overlay.colormap.map((np.array([0.0, low, high, 255.0]) - low) / (high - low))[:, 3]
@@ -67,7 +76,11 @@ def test_the_overlay_hides_neither_paint_nor_rectangles_nor_what_is_as_usual(ses
 
 @pytest.mark.parametrize("values", [0, 255, (0, 3), (250, 255)])
 def test_where_the_model_is_equally_sure_everywhere_noise_does_not_look_like_doubt(values, noise):
-    stored = noise.integers(*values, (4, 30, 30), np.uint8) if isinstance(values, tuple) else np.full((4, 9, 9), values)
+    stored = (
+        noise.integers(*values, (4, 30, 30), np.uint8)
+        if isinstance(values, tuple)
+        else np.full((4, 9, 9), values)
+    )
     low, high = limits(stored)
     assert 0 <= low < high <= 255 and high - low >= 40
 
@@ -156,7 +169,9 @@ def test_a_decision_reads_the_section_that_comes_next_and_no_other(session, patc
     patches.next()
     assert read == [3]
     layer = session.output("annotations", "target")
-    assert np.array_equal(layer._slice.image.raw[8:24, 8:24], whole(layer.data, (3, slice(8, 24), slice(8, 24))))
+    assert np.array_equal(
+        layer._slice.image.raw[8:24, 8:24], whole(layer.data, (3, slice(8, 24), slice(8, 24)))
+    )
 
 
 def test_rectangles_that_were_decided_on_change_their_colour(session, patches):
@@ -262,7 +277,11 @@ def test_undo_takes_back_whole_decisions_across_patches(session, patches):
     patches.put_aside("unsure")
     assert states(patches) == ["accepted", "skipped", "unsure"]
     assert on_disk(patches).any()
-    for left in (["accepted", "skipped", "suggested"], ["accepted", "suggested", "suggested"], ["suggested"] * 3):
+    for left in (
+        ["accepted", "skipped", "suggested"],
+        ["accepted", "suggested", "suggested"],
+        ["suggested"] * 3,
+    ):
         patches.undo()
         assert states(patches) == left
     assert patches.current.box == REGIONS[0]["box"]
@@ -308,7 +327,9 @@ def test_a_patch_of_the_user_s_own(session, patches):
     patches.draw_own()
     layer = session.output("patches", "target")
     assert layer.mode == "add_rectangle"
-    layer.add_rectangles(np.array([[2, 20.2, 3.0], [2, 20.2, 14.7], [2, 33.9, 14.7], [2, 33.9, 3.0]]))
+    layer.add_rectangles(
+        np.array([[2, 20.2, 3.0], [2, 20.2, 14.7], [2, 33.9, 14.7], [2, 33.9, 3.0]])
+    )
     assert patches.current.box == "2:3,20:35,3:16"
     assert patches.current.strategy == "own"
     assert patches.current.run == "001-fake"
@@ -340,7 +361,9 @@ def test_too_small_a_patch_of_one_s_own_is_refused(session, patches):
 def click(session, patches, point, button=1, moves=0):
     """What napari does with a click at a voxel of the target."""
     event = SimpleNamespace(
-        type="mouse_press", button=button, position=session.place("target").to_world(session.viewer, point)
+        type="mouse_press",
+        button=button,
+        position=session.place("target").to_world(session.viewer, point),
     )
     drag = patches.squares.clicks(patches.go)(session.viewer, event)
     next(drag)
@@ -401,7 +424,9 @@ def test_a_reopened_project_shows_its_annotations_and_regions(session, patches, 
     assert np.asarray(session.output("annotations", "target").data[1, :16, :16]).min() == 1
 
 
-@pytest.mark.parametrize(("visited", "decided", "opens_at"), [(0, (), None), (2, (), 1), (2, (1,), 2), (3, (2, 1), 0)])
+@pytest.mark.parametrize(
+    ("visited", "decided", "opens_at"), [(0, (), None), (2, (), 1), (2, (1,), 2), (3, (2, 1), 0)]
+)
 def test_a_project_opens_where_it_was(visited, decided, opens_at, session, patches, predicted):
     for _ in range(visited):
         patches.next()
@@ -455,7 +480,9 @@ def test_patches_may_begin_with_nothing_or_with_other_labels(start, session, pat
     patches.paint.start = start if start == "nothing" else Labels(labels)
     patches.next()
     shown = np.asarray(session.output("annotations", "target").data[1])
-    assert np.array_equal(shown, np.where(labels[1] > 0, 2, 0) if start == "labels" else np.zeros((48, 40)))
+    assert np.array_equal(
+        shown, np.where(labels[1] > 0, 2, 0) if start == "labels" else np.zeros((48, 40))
+    )
 
 
 def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, arrays):
@@ -464,7 +491,11 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
         labels = labels.copy()
         labels[:, 30:34] = 2
         made.add_volume(
-            made.store("s", image), "source", labels=made.store("l", labels), name="source", spacing=(50, 4.6, 4.6)
+            made.store("s", image),
+            "source",
+            labels=made.store("l", labels),
+            name="source",
+            spacing=(50, 4.6, 4.6),
         )
         made.add_volume(made.store("t", image), "target", name="target", spacing=(50, 4.6, 4.6))
         run = made.new_run("histogram")
@@ -493,12 +524,16 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
 
 @pytest.fixture
 def two_targets(session, predicted, arrays):
-    predicted.add_volume(predicted.store("second", arrays[0][:, :32]), "target", name="second", spacing=(30, 9, 9))
+    predicted.add_volume(
+        predicted.store("second", arrays[0][:, :32]), "target", name="second", spacing=(30, 9, 9)
+    )
     session.adopt(predicted)
     made = Patches(session)
     made.open()
     made.take(
-        [REGIONS[0], {"volume": "second", "box": "4:5,8:24,8:24", "score": 0.85}, REGIONS[1]], "entropy", "001-fake"
+        [REGIONS[0], {"volume": "second", "box": "4:5,8:24,8:24", "score": 0.85}, REGIONS[1]],
+        "entropy",
+        "001-fake",
     )
     return made
 
@@ -530,7 +565,12 @@ def test_one_queue_goes_through_several_targets(session, two_targets):
 
 @pytest.mark.parametrize(
     ("order", "expected"),
-    [((0, 1, 2), (0, 1, 2)), ((0, 2, 1), (0, 2, 1)), ((2, 0, 1), (0, 1, 2)), ((1, 2, 0), (0, 1, 2))],
+    [
+        ((0, 1, 2), (0, 1, 2)),
+        ((0, 2, 1), (0, 2, 1)),
+        ((2, 0, 1), (0, 1, 2)),
+        ((1, 2, 0), (0, 1, 2)),
+    ],
 )
 def test_the_patch_is_found_however_the_axes_are_rolled(order, expected, session, patches):
     viewer = session.viewer
@@ -556,7 +596,9 @@ def test_the_patch_fills_the_canvas_also_where_pixels_are_oblong(session, predic
     patches.canvas = (300, 900)
     patches.take([{"volume": "target", "box": "0:1,8:24,0:16", "score": 1}], "entropy", "001-fake")
     patches.next()
-    assert session.viewer.scene.camera.zoom == pytest.approx(0.7 * min(300 / (16 * 3), 900 / (16 * 6)))
+    assert session.viewer.scene.camera.zoom == pytest.approx(
+        0.7 * min(300 / (16 * 3), 900 / (16 * 6))
+    )
     assert session.viewer.scene.camera.center[1:] == pytest.approx((15.5 * 3, 7.5 * 6))
 
 
@@ -567,7 +609,12 @@ def test_a_single_image_has_patches_too(session, tmp_path, arrays):
         flat.add_volume(path, "source", labels=mask, name="source", spacing=(5, 5, 5))
         flat.add_volume(flat.store("b", image[:1]), "target", name="target", spacing=(5, 5, 5))
         session.adopt(
-            flat, {"target": session.viewer.add_image(image[0], name="photo", scale=(5, 5), units=("nm",) * 2)}
+            flat,
+            {
+                "target": session.viewer.add_image(
+                    image[0], name="photo", scale=(5, 5), units=("nm",) * 2
+                )
+            },
         )
         patches = Patches(session)
         patches.open()

@@ -20,7 +20,10 @@ def shown(session, project, tmp_path):
         pair = np.random.default_rng(0).integers(0, 255, (2, 8, 6)).astype(np.uint8)
         np.save(tmp_path / "pair.npy", pair)
         z, y, x = corner
-        show_translation(session, Translated(1, "source", (z, z + 1, y, y + 8, x, x + 6), str(tmp_path / "pair.npy")))
+        show_translation(
+            session,
+            Translated(1, "source", (z, z + 1, y, y + 8, x, x + 6), str(tmp_path / "pair.npy")),
+        )
         return pair, [session.output(name, "source") for name in NAMES]
 
     return show

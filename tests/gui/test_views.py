@@ -15,7 +15,9 @@ SHAPE = (3, 20, 24)
 
 
 def stored(tmp_path, values=None):
-    array = zarr.create_array(tmp_path / "a.zarr", shape=SHAPE, dtype="uint8", chunks=(1, 8, 8), fill_value=0)
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=SHAPE, dtype="uint8", chunks=(1, 8, 8), fill_value=0
+    )
     if values is not None:
         array[:] = values
     return array
@@ -55,12 +57,19 @@ index = st.one_of(
     st.tuples(st.integers(0, 2), st.integers(0, 19), st.integers(0, 23)),
     st.tuples(st.slices(3), st.slices(20), st.slices(24)),
     st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 19), st.integers(0, 23)), min_size=1, max_size=9, unique=True
+        st.tuples(st.integers(0, 2), st.integers(0, 19), st.integers(0, 23)),
+        min_size=1,
+        max_size=9,
+        unique=True,
     ).map(lambda points: tuple(np.array(axis) for axis in zip(*points, strict=True))),
 )
 
 
-@given(key=index, value=st.integers(0, 3), box=st.tuples(st.integers(0, 2), st.integers(0, 12), st.integers(0, 12)))
+@given(
+    key=index,
+    value=st.integers(0, 3),
+    box=st.tuples(st.integers(0, 2), st.integers(0, 12), st.integers(0, 12)),
+)
 @settings(max_examples=120, deadline=None)
 def test_a_draft_reads_and_writes_like_the_two_laid_over_each_other(key, value, box):
     rng = np.random.default_rng(1)
@@ -71,13 +80,17 @@ def test_a_draft_reads_and_writes_like_the_two_laid_over_each_other(key, value, 
     shown = disk.copy()
     shown[where.slices] = np.where(shown[where.slices] == 0, lent, shown[where.slices])
     draft = Draft(disk.copy())
-    draft.lend(where, lent.copy())
+    draft.set_proposal(where, lent.copy())
     assert np.array_equal(draft[key], shown[key])
     before = shown.copy()
     forward = key
     if any(isinstance(part, slice) for part in key):  # napari writes forward slices only
         forward = tuple(
-            part if not isinstance(part, slice) else slice(*part.indices(n)) if part.indices(n)[2] > 0 else slice(0, n)
+            part
+            if not isinstance(part, slice)
+            else slice(*part.indices(n))
+            if part.indices(n)[2] > 0
+            else slice(0, n)
             for part, n in zip(key, SHAPE, strict=True)
         )
     shown[forward] = value
@@ -95,7 +108,7 @@ def test_painting_goes_through_to_disk_and_the_proposal_does_not(tmp_path):
     array = stored(tmp_path)
     draft = Draft(array)
     box = Box((1, 4, 4), (2, 12, 12))
-    draft.lend(box, np.full(box.shape, 2, np.uint8))
+    draft.set_proposal(box, np.full(box.shape, 2, np.uint8))
     layer = Labels(draft, scale=(50, 4, 4))
     layer.brush_size = 3
     layer.paint((1, 16, 16), 2)
@@ -111,7 +124,7 @@ def test_painting_goes_through_to_disk_and_the_proposal_does_not(tmp_path):
     layer.undo()
     layer.paint((1, 16, 16), 0)
     assert np.asarray(array[1, 16, 16]) == 0
-    draft.lend(box, None)
+    draft.set_proposal(box, None)
     assert np.asarray(draft[1, 4, 4]) == 2  # undoing wrote what was shown
 
 

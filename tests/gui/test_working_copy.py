@@ -12,14 +12,18 @@ SHAPE = (3, 50, 70)
 
 @pytest.fixture
 def stored(tmp_path):
-    return zarr.create_array(tmp_path / "a.zarr", shape=SHAPE, dtype="uint8", chunks=(1, 16, 16), fill_value=0)
+    return zarr.create_array(
+        tmp_path / "a.zarr", shape=SHAPE, dtype="uint8", chunks=(1, 16, 16), fill_value=0
+    )
 
 
 def test_it_reads_and_writes_as_an_array_does_and_all_is_on_disk_at_once(stored, noise):
     copy, expected = WorkingCopy(stored), np.zeros(SHAPE, np.uint8)
     for _ in range(60):
         start = [int(noise.integers(0, n)) for n in SHAPE]
-        key = tuple(slice(a, int(noise.integers(a, n + 1))) for a, n in zip(start, SHAPE, strict=True))
+        key = tuple(
+            slice(a, int(noise.integers(a, n + 1))) for a, n in zip(start, SHAPE, strict=True)
+        )
         values = noise.integers(0, 4, expected[key].shape).astype(np.uint8)
         copy[key] = expected[key] = values
         assert np.array_equal(stored[:], expected)
@@ -44,7 +48,9 @@ def test_what_others_have_written_is_seen_after_forgetting(stored):
 def test_only_the_first_dab_of_a_stroke_reads_from_disk(stored, monkeypatch):
     draft, reads = Draft(WorkingCopy(stored)), []
     plain = zarr.Array.__getitem__
-    monkeypatch.setattr(zarr.Array, "__getitem__", lambda self, key: reads.append(key) or plain(self, key))
+    monkeypatch.setattr(
+        zarr.Array, "__getitem__", lambda self, key: reads.append(key) or plain(self, key)
+    )
     for x in range(4):
         assert draft[0].dtype == np.uint8  # as napari asks
         dab = (slice(1, 2), slice(20, 23), slice(20 + x, 23 + x))

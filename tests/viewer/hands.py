@@ -67,7 +67,12 @@ class Hands:
         """Deliver a movement at once: QTest's own goes through the display and may come after the button."""
         where, none = QPointF(point), Qt.KeyboardModifier.NoModifier
         event = QMouseEvent(
-            QEvent.Type.MouseMove, where, QPointF(self.canvas.mapToGlobal(point)), Qt.MouseButton.NoButton, held, none
+            QEvent.Type.MouseMove,
+            where,
+            QPointF(self.canvas.mapToGlobal(point)),
+            Qt.MouseButton.NoButton,
+            held,
+            none,
         )
         QTest.qWait(PAUSE)
         QApplication.sendEvent(self.canvas, event)

@@ -16,7 +16,7 @@ ROUNDS, STROKES = 3, 3
 
 
 class Diary:
-    """A line before a deed and one after it, handed to the system at once."""
+    """A line before a decision and one after it, handed to the system at once."""
 
     def __init__(self, path):
         self._path = Path(path)
@@ -94,31 +94,39 @@ class Annotator:
 def check(folder, diary):
     """What is lost of what the diary says; an empty list when all is there. Opens the project as the dock does."""
     lines = Path(diary).read_text().splitlines() if Path(diary).exists() else []
-    deeds = [json.loads(line) for line in lines if line.endswith("}")]
+    decisions = [json.loads(line) for line in lines if line.endswith("}")]
     lost = []
     with Project.open(folder, exclusive=True) as project:
         states = {region.id: region for region in project.regions()}
         stored = {entry.name: project.annotations(entry.name) for entry in project.targets()}
         expected, begun = {}, {}
-        for deed in deeds:
-            if deed["kind"] == "queue":
-                lost += [f"suggestion {each}" for each in deed["ids"] if each not in states]
-            elif deed["kind"] == "stroke":
-                found = [int(np.asarray(stored[deed["volume"]][tuple(voxel)])) for voxel in deed["voxels"]]
-                if set(found) - {deed["value"]}:
-                    lost.append(f"stroke of {deed['value']} at {deed['voxels']}: {found}")
-            elif deed["kind"] == "deciding":
-                begun = {deed["id"]: deed["state"]}
-            elif deed["kind"] == "decided":
-                expected[deed["id"]], begun = deed["state"], {}
+        for decision in decisions:
+            if decision["kind"] == "queue":
+                lost += [f"suggestion {each}" for each in decision["ids"] if each not in states]
+            elif decision["kind"] == "stroke":
+                found = [
+                    int(np.asarray(stored[decision["volume"]][tuple(voxel)]))
+                    for voxel in decision["voxels"]
+                ]
+                if set(found) - {decision["value"]}:
+                    lost.append(f"stroke of {decision['value']} at {decision['voxels']}: {found}")
+            elif decision["kind"] == "deciding":
+                begun = {decision["id"]: decision["state"]}
+            elif decision["kind"] == "decided":
+                expected[decision["id"]], begun = decision["state"], {}
         for name, state in expected.items():
             found = states[name].state
-            if found not in (state, begun.get(name)) and not (found == "replaced" and state == "suggested"):
+            if found not in (state, begun.get(name)) and not (
+                found == "replaced" and state == "suggested"
+            ):
                 lost.append(f"decision on {name}: {state}, found {found}")
             region = states[name]
-            if found == "accepted" and not np.asarray(stored[region.volume][region.voxels.slices]).all():
+            if (
+                found == "accepted"
+                and not np.asarray(stored[region.volume][region.voxels.slices]).all()
+            ):
                 lost.append(f"patch {name}")
-    return deeds, lost
+    return decisions, lost
 
 
 def main():
@@ -133,7 +141,11 @@ def main():
     from napari_emda._gui.process import runner as jobs
 
     viewer = napari.Viewer()
-    commands = (fake_command(), methods_command()) if children == "fake" else (jobs.COMMAND, catalogue.COMMAND)
+    commands = (
+        (fake_command(), methods_command())
+        if children == "fake"
+        else (jobs.COMMAND, catalogue.COMMAND)
+    )
     dock = Dock(viewer, *commands)
     viewer.window.add_dock_widget(dock, name="napari-emda")
     dock.data.open_project(Path(folder))

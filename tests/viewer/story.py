@@ -74,4 +74,6 @@ def fake_model(project, volume="new"):
     values = np.zeros((1, *project.volume(volume).shape), np.uint8)
     values[:, :, 4:14, 4:14] = 250
     zarr.open_group(run / "probabilities.zarr", mode="a")
-    zarr.create_array(run / "probabilities.zarr" / volume, data=values, chunks=(1, 1, *values.shape[2:]))
+    zarr.create_array(
+        run / "probabilities.zarr" / volume, data=values, chunks=(1, 1, *values.shape[2:])
+    )

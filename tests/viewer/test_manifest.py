@@ -21,7 +21,10 @@ def manifest():
 
 def test_every_command_can_be_imported(manifest):
     for command in manifest.contributions.commands:
-        if not command.python_name.startswith("napari_emda._gui") or (ROOT / "src/napari_emda/_gui/dock.py").exists():
+        if (
+            not command.python_name.startswith("napari_emda._gui")
+            or (ROOT / "src/napari_emda/_gui/dock.py").exists()
+        ):
             assert callable(import_python_name(command.python_name)), command.id
 
 
@@ -35,7 +38,11 @@ def test_the_menus_and_samples_name_what_is_there(manifest):
     ids = {command.id for command in manifest.contributions.commands}
     segment = manifest.contributions.menus["napari/layers/segment"]
     assert [item.command for item in segment] == ["napari-emda.dock"]
-    assert {sample.key for sample in manifest.contributions.sample_data} == {"phantom", "vnc", "vnc_unlabelled"}
+    assert {sample.key for sample in manifest.contributions.sample_data} == {
+        "phantom",
+        "vnc",
+        "vnc_unlabelled",
+    }
     assert {sample.command for sample in manifest.contributions.sample_data} <= ids
     for sample in manifest.contributions.sample_data:
         if sample.key.startswith("vnc"):
@@ -53,7 +60,11 @@ def test_sample_and_writer_in_a_viewer(make_napari_viewer, tmp_path):
         PluginManager.instance().register(PluginManifest.from_distribution("napari-emda"))
     viewer = make_napari_viewer()
     layers = viewer.open_sample("napari-emda", "phantom")
-    assert [layer.name for layer in layers] == ["phantom source", "phantom source mitochondria", "phantom target"]
+    assert [layer.name for layer in layers] == [
+        "phantom source",
+        "phantom source mitochondria",
+        "phantom target",
+    ]
     labels = viewer.layers["phantom source mitochondria"]
     written = napari.save_layers(str(tmp_path / "mask.tif"), [labels], plugin="napari-emda")
     assert written == [str(tmp_path / "mask.tif")]

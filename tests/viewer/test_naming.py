@@ -54,7 +54,9 @@ def test_clicks_name_clusters_only_while_that_is_asked_for(clustered, qtbot):
     mask = session.output("mask", "new")
     assert np.array_equal(np.asarray(mask.data[2, 0]) > 0, np.arange(width) < 2 * width // 3)
     hands.click("new", left)
-    hands.stroke("new", [middle, (2, 60, width // 2), (2, 70, width // 2)])  # moves the image, names nothing
+    hands.stroke(
+        "new", [middle, (2, 60, width // 2), (2, 70, width // 2)]
+    )  # moves the image, names nothing
     assert session.project.names("001-iic") == {2: "mitochondria"}
     point = hands.pixel("new", middle)
     viewer.dims.ndisplay = 3

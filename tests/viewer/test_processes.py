@@ -62,7 +62,7 @@ def test_the_viewer_s_process_never_loads_torch():
         "for module in pkgutil.walk_packages(gui.__path__, 'napari_emda._gui.'):\n"
         "    importlib.import_module(module.name)\n"
         "import napari_emda.project.project, napari_emda.project.job_files\n"
-        "import napari_emda.settings.base, napari_emda.events\n"
+        "import napari_emda.settings.base_channels, napari_emda.events\n"
         "sys.exit([name for name in ('torch', 'kornia', 'lightning_fabric') if name in sys.modules] or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -93,14 +93,16 @@ def test_a_viewer_killed_while_somebody_paints_loses_nothing(project, tmp_path):
     story.fake_model(project, "target")
     project.close()
     diary = tmp_path / "diary.jsonl"
-    viewer = subprocess.Popen([sys.executable, str(HERE / "loop.py"), str(project.folder), str(diary), "0", "fake"])
+    viewer = subprocess.Popen(
+        [sys.executable, str(HERE / "loop.py"), str(project.folder), str(diary), "0", "fake"]
+    )
     while not diary.exists() or len(diary.read_text().splitlines()) < 20:
         assert viewer.poll() is None
         time.sleep(0.01)
     viewer.send_signal(signal.SIGKILL)
     viewer.wait(10)
-    deeds, lost = loop.check(project.folder, diary)
-    assert {"stroke", "decided"} <= {deed["kind"] for deed in deeds}
+    decisions, lost = loop.check(project.folder, diary)
+    assert {"stroke", "decided"} <= {decision["kind"] for decision in decisions}
     assert lost == []
     for chunk in (project.folder / "annotations/target.zarr/c").glob("*/*/*"):
         chunk.unlink()
@@ -128,7 +130,9 @@ print(dock.session.runner.process_id, flush=True)
     pid = int(viewer.stdout.readline())
     if how == "kill":
         viewer.send_signal(signal.SIGKILL)
-    assert gone(pid, 20)  # its 50000 steps take far longer; how soon it has saved is up to the machine
+    assert gone(
+        pid, 20
+    )  # its 50000 steps take far longer; how soon it has saved is up to the machine
     viewer.wait(10)
     viewer.stdout.close()
     if how == "kill":

@@ -66,7 +66,7 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     assert "2 patches are suggested" in told(dock)
     assert dock.annotate.list.count() == 2
     # paint and done: the camera is in the world, the prediction inside the rectangle
-    dock.annotate.deeds["next"]()
+    dock.annotate.commands["next"]()
     region = dock.annotate.patches.current
     box = region.voxels
     assert viewer.dims.point[0] == pytest.approx(100 + 50 * box.start[0])
@@ -74,15 +74,17 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     assert viewer.scene.camera.center[1:] == pytest.approx((46 + 4.6 * middle[0], 4.6 * middle[1]))
     layer = session.output("annotations", "new")
     assert viewer.layers.selection.active is layer
-    assert np.array_equal(np.asarray(layer.data[box.slices]) == 2, session.project.predicted(region) == 1)
+    assert np.array_equal(
+        np.asarray(layer.data[box.slices]) == 2, session.project.predicted(region) == 1
+    )
     layer.data[box.slices] = np.where(truth[box.slices] > 0, 2, 0).astype(np.uint8)
     layer.brush_size = 1
     layer.paint((box.start[0], *box.start[1:]), 1)
-    dock.annotate.deeds["done"]()
+    dock.annotate.commands["done"]()
     disk = Project.open(session.project.folder).annotations("new")
     assert np.array_equal(np.asarray(disk[box.slices]), truth[box.slices] + 1)
     # retrain from the last run
-    dock.annotate.deeds["skip"]()
+    dock.annotate.commands["skip"]()
     dock.annotate.retrain.steps.setValue(20)
     dock.annotate.retrain.retrain()
     assert "Run 002-finetune is trained" in told(dock)
@@ -106,7 +108,9 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
 
 
 @posix
-def test_a_killed_child_is_one_sentence_and_resume_ends_as_if_nothing_had_happened(docked, told, wait):
+def test_a_killed_child_is_one_sentence_and_resume_ends_as_if_nothing_had_happened(
+    docked, told, wait
+):
     _, dock, _ = docked
     story.train(dock, 120)
     run = dock.session.project.folder / "runs" / "001-histogram"
@@ -123,7 +127,8 @@ def test_a_killed_child_is_one_sentence_and_resume_ends_as_if_nothing_had_happen
     story.train(dock, 120)
     assert "Run 002-histogram is trained" in told(dock)
     resumed, undisturbed = (
-        load_file(run.with_name(name) / "checkpoint.safetensors") for name in ("001-histogram", "002-histogram")
+        load_file(run.with_name(name) / "checkpoint.safetensors")
+        for name in ("001-histogram", "002-histogram")
     )
     assert resumed.keys() == undisturbed.keys()
     for name, weights in resumed.items():
@@ -217,7 +222,9 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
     project, patches = dock.session.project, dock.annotate.patches
     story.fake_model(project)
     boxes = ("2:3,0:24,0:24", "4:5,40:64,30:54")
-    patches.take([{"volume": "new", "box": box, "score": 0.5} for box in boxes], "entropy", "001-fake")
+    patches.take(
+        [{"volume": "new", "box": box, "score": 0.5} for box in boxes], "entropy", "001-fake"
+    )
     hands = Hands(viewer, dock.session)
 
     def disk(*voxel):

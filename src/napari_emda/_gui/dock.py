@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from napari_emda._gui.annotate.panel import AnnotatePanel
-from napari_emda._gui.common.parts import Drawer, Notices
+from napari_emda._gui.common.widgets import Drawer, Notices
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.export.panel import ExportPanel
 from napari_emda._gui.predict.panel import PredictPanel
@@ -99,7 +99,11 @@ class Dock(QWidget):
 
     def _place(self) -> str:
         """The part in which the user of a project was: Annotate while patches are open."""
-        return "Annotate" if any(r.state == "suggested" for r in self.annotate.patches.regions) else "Train"
+        return (
+            "Annotate"
+            if any(r.state == "suggested" for r in self.annotate.patches.regions)
+            else "Train"
+        )
 
     def _fetch(self, command: Sequence[str]) -> None:
         self.session.in_background(
@@ -113,7 +117,11 @@ class Dock(QWidget):
         job, catalogue = self.session.runner.last_job, self.session.catalogue
         if not isinstance(last, Finished) or job is None:
             return
-        if isinstance(job, TrainJob) and catalogue is not None and not catalogue.methods[job.method].needs_labels:
+        if (
+            isinstance(job, TrainJob)
+            and catalogue is not None
+            and not catalogue.methods[job.method].needs_labels
+        ):
             self.drawers["Data"].expand()
             self.data.naming_drawer.expand()
         elif job.kind == "suggest" and not self.drawers["Annotate"].isExpanded():

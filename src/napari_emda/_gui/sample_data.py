@@ -20,9 +20,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 PHANTOM_SHAPE = (24, 256, 256)
 
-VNC_URL = (
-    "https://raw.githubusercontent.com/unidesigner/groundtruth-drosophila-vnc/4a5f051466d24d8dc1e855ab55658bb1b1dcd6bf/"
-)
+VNC_URL = "https://raw.githubusercontent.com/unidesigner/groundtruth-drosophila-vnc/4a5f051466d24d8dc1e855ab55658bb1b1dcd6bf/"
 """Serial-section TEM of a fly larva's ventral nerve cord (Gerhard et al. 2013, figshare 856713), CC BY-NC-SA 3.0."""
 
 VNC_SPACING = (50.0, 4.6, 4.6)
@@ -68,7 +66,11 @@ def vnc_unlabelled() -> list[LayerData]:
         DataError: the download failed, or is not what it should be.
     """
     folder = download_vnc(("stack2/raw",))
-    return [_layer(np.asarray(open_image(folder / "stack2" / "raw").array), "VNC 2", VNC_SPACING, "image")]
+    return [
+        _layer(
+            np.asarray(open_image(folder / "stack2" / "raw").array), "VNC 2", VNC_SPACING, "image"
+        )
+    ]
 
 
 def vnc_hashes() -> dict[str, str]:
@@ -104,7 +106,9 @@ def download_vnc(folders: Sequence[str]) -> Path:
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(store.fetch, store.registry))
     except ValueError as error:  # pooch: the hash does not match
-        raise DataError(f"A downloaded file is damaged or has changed ({error}): try again later.") from None
+        raise DataError(
+            f"A downloaded file is damaged or has changed ({error}): try again later."
+        ) from None
     except OSError as error:  # no network, no such file there, no room here
         raise DataError(
             f"The VNC data cannot be downloaded ({error}): check the network, or set {URL_VARIABLE}."
@@ -113,4 +117,8 @@ def download_vnc(folders: Sequence[str]) -> Path:
 
 
 def _layer(data: Any, name: str, spacing: tuple[float, float, float], kind: str) -> LayerData:
-    return data, {"name": name, "scale": spacing, "units": ("nm",) * 3, "axis_labels": ("z", "y", "x")}, kind
+    return (
+        data,
+        {"name": name, "scale": spacing, "units": ("nm",) * 3, "axis_labels": ("z", "y", "x")},
+        kind,
+    )

@@ -88,7 +88,10 @@ class Session:
             self.say(str(error), "error")
         except OSError as error:
             what = f"'{error.filename}' " if error.filename else ""
-            self.say(f"The disk refused: {what}({error.strerror}); free some space or choose another folder.", "error")
+            self.say(
+                f"The disk refused: {what}({error.strerror}); free some space or choose another folder.",
+                "error",
+            )
 
     def _on_event(self, event: Any) -> None:
         if isinstance(event, Notice):
@@ -129,7 +132,9 @@ class Session:
     def adopt(self, project: Project, layers: dict[str, Layer] | None = None) -> None:
         """Take a project, closing the one before; ``layers`` already show some of its volumes."""
         if self.project is not None and self.project is not project:
-            for role, volume in list(self._outputs):  # all of it is on disk, and none of it the user's own layer
+            for role, volume in list(
+                self._outputs
+            ):  # all of it is on disk, and none of it the user's own layer
                 self.remove_output(role, volume)
             self.project.close()
         self.project = project
@@ -143,7 +148,9 @@ class Session:
 
     def _show_volume(self, entry: VolumeEntry, layer: Layer | None) -> None:
         assert self.project is not None
-        hidden = entry.domain == "source" and len(self.project.entries) > 1  # it lies where the target lies
+        hidden = (
+            entry.domain == "source" and len(self.project.entries) > 1
+        )  # it lies where the target lies
         if layer is not None:
             layer.visible = layer.visible and not hidden
             self._places[entry.name] = Placement.of(layer, entry.spacing)
@@ -153,11 +160,19 @@ class Session:
             return
         place = self._places[entry.name] = Placement(entry.spacing, unit=entry.unit)
         image = open_image(self.project.folder / entry.image).array
-        shown = Image(image, name=entry.name, multiscale=False, visible=not hidden, **place.arguments())
+        shown = Image(
+            image, name=entry.name, multiscale=False, visible=not hidden, **place.arguments()
+        )
         self._images[entry.name] = self.viewer.add_layer(shown)
         if entry.labels is not None:
             labels = open_labels(self.project.folder / entry.labels).array
-            layer = Labels(labels, name=f"{entry.name} labels", multiscale=False, visible=False, **place.arguments())
+            layer = Labels(
+                labels,
+                name=f"{entry.name} labels",
+                multiscale=False,
+                visible=False,
+                **place.arguments(),
+            )
             layer.editable = False
             self.viewer.add_layer(layer)
 
@@ -213,7 +228,9 @@ class Session:
 
     def show_only(self, volume: str) -> None:
         """Show one volume and hide the others with all that belongs to them: they may lie at the same place."""
-        for name in sorted(self._images, key=lambda name: name != volume):  # the canvas is never empty in between
+        for name in sorted(
+            self._images, key=lambda name: name != volume
+        ):  # the canvas is never empty in between
             self._images[name].visible = name == volume
         for (_, name), layer in self._outputs.items():
             if name != volume:
@@ -222,7 +239,11 @@ class Session:
     def shown(self, roles: Sequence[str] | None = None) -> list[Layer]:
         """The visible layers of ours, all or those of some roles."""
         every = self._outputs.items()
-        return [layer for (role, _), layer in every if layer.visible and (roles is None or role in roles)]
+        return [
+            layer
+            for (role, _), layer in every
+            if layer.visible and (roles is None or role in roles)
+        ]
 
     def called(self, what: str, volume: str) -> str:
         """A name for a layer of ours: with the volume's where there are several targets."""

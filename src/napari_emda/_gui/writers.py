@@ -30,7 +30,9 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     finest = data[0] if meta.get("multiscale") or isinstance(data, list) else data
     shape = finest.shape
     if len(shape) < 2 or any(n > 1 for n in shape[:-3]):
-        raise DataError(f"{Path(path).name} would have {len(shape)} axes, but a TIFF of labels has z, y and x.")
+        raise DataError(
+            f"{Path(path).name} would have {len(shape)} axes, but a TIFF of labels has z, y and x."
+        )
     sections = _Sections(finest)
     spacing, unit = _voxel_size(meta)
     write_tiff(path, sections, sections.shape, _smallest(sections, Path(path).name), spacing, unit)
@@ -60,7 +62,9 @@ def _smallest(sections: _Sections, name: str) -> DTypeLike:
     for section in sections:
         low, high = min(low, int(section.min(initial=0))), max(high, int(section.max(initial=0)))
     if low < 0 or high > np.iinfo(np.uint32).max:
-        raise DataError(f"{name} cannot hold labels from {low} to {high}: renumber them between 0 and 4294967295.")
+        raise DataError(
+            f"{name} cannot hold labels from {low} to {high}: renumber them between 0 and 4294967295."
+        )
     return np.min_scalar_type(high)
 
 
@@ -70,7 +74,9 @@ def _voxel_size(meta: dict[str, Any]) -> tuple[Spacing | None, str | None]:
     units = [str(unit) for unit in meta.get("units") or ()][-3:]
     if len(scale) < 2:
         return None, None
-    if len(scale) == 2:  # a single section: nothing tells how thick it is, and nothing depends on it
+    if (
+        len(scale) == 2
+    ):  # a single section: nothing tells how thick it is, and nothing depends on it
         scale, units = [scale[0], *scale], [*units[:1], *units]
     factors = [factor for factor in map(nanometres, units) if factor is not None]
     if len(factors) != 3:

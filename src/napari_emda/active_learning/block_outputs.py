@@ -18,7 +18,7 @@ from napari_emda.nn.unet import UNet, evaluating, in_domain
 _VIEWS = ((), (-1,), (-2,), (-1, -2))
 
 
-class Look:
+class BlockOutputs:
     """What a network says of one block; each part is computed when it is asked for.
 
     Args:
@@ -41,13 +41,21 @@ class Look:
         self._shape = image.shape[-2:]
         stride = predictor.network.stride
         below, right = (-n % stride for n in self._shape)
-        image = torch.nn.functional.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
+        image = (
+            torch.nn.functional.pad(image, (0, right, 0, below), mode="replicate")
+            if below or right
+            else image
+        )
         self._image = image.contiguous(memory_format=torch.channels_last)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         network = self._predictor.network
-        with evaluating(network), in_domain(network, self._domain), self._predictor.compute.autocast():
+        with (
+            evaluating(network),
+            in_domain(network, self._domain),
+            self._predictor.compute.autocast(),
+        ):
             yield
 
     def _answer(self, maps: list[Tensor]) -> Tensor:
@@ -111,7 +119,9 @@ def _seeded(device: torch.device, *seed: int) -> Iterator[None]:
 
 def dropout_of(network: UNet) -> list[nn.Dropout2d]:
     """The layers that drop something; JobError when there are none."""
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Dropout2d) and layer.p > 0]
+    layers = [
+        layer for layer in network.modules() if isinstance(layer, nn.Dropout2d) and layer.p > 0
+    ]
     if not layers:
         raise JobError(
             "The model was trained without dropout, which this strategy needs: choose another, or train with dropout "
@@ -131,8 +141,12 @@ def mutual_information(answers: Iterable[Tensor]) -> Tensor:
     Returns:
         B x H x W between 0 (all agree) and 1.
     """
-    total = doubt = torch.zeros(())
+    total = uncertainty = torch.zeros(())
     count = 0
     for answer in answers:
-        total, doubt, count = total.to(answer.device) + answer, doubt.to(answer.device) + entropy(answer), count + 1
-    return (entropy(total / count) - doubt / count).clamp_(min=0)
+        total, uncertainty, count = (
+            total.to(answer.device) + answer,
+            uncertainty.to(answer.device) + entropy(answer),
+            count + 1,
+        )
+    return (entropy(total / count) - uncertainty / count).clamp_(min=0)

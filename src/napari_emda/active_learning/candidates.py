@@ -36,7 +36,13 @@ class Candidates:
 
     @classmethod
     def of(
-        cls, shape: tuple[int, int, int], patch: int, *, box: str = "", limit: int = 10**6, seed: int = 0
+        cls,
+        shape: tuple[int, int, int],
+        patch: int,
+        *,
+        box: str = "",
+        limit: int = 10**6,
+        seed: int = 0,
     ) -> Candidates:
         """All patches of a box on the grid, or, of more than ``limit``, those of every k-th section.
 
@@ -57,12 +63,16 @@ class Candidates:
                     f"The {what} is {sides[0]} x {sides[1]} pixels, smaller than one {patch}-pixel patch: choose patch "
                     f"size {min(sides)} or less."
                 )
-        rows, columns = (_places(a, b, patch) for a, b in zip(within.start[1:], within.stop[1:], strict=True))
+        rows, columns = (
+            _places(a, b, patch) for a, b in zip(within.start[1:], within.stop[1:], strict=True)
+        )
         rng, area = np.random.default_rng(seed), len(rows) * len(columns)
         total = within.shape[0] * area
         every = min(-(-total // limit), within.shape[0])
         sections = np.arange(within.start[0] + rng.integers(every), within.stop[0], every)
-        starts = np.stack(np.meshgrid(sections, rows, columns, indexing="ij"), axis=-1).reshape(-1, 3)
+        starts = np.stack(np.meshgrid(sections, rows, columns, indexing="ij"), axis=-1).reshape(
+            -1, 3
+        )
         if len(starts) > limit:
             starts = starts[np.sort(rng.choice(len(starts), limit, replace=False))]
         return cls(starts, patch, total)
@@ -85,7 +95,9 @@ class Candidates:
 
 def _places(start: int, stop: int, patch: int) -> NDArray[np.int64]:
     """First voxels along one axis; the last patch ends with the box."""
-    return np.unique(np.append(np.arange(start, stop - patch, max(1, patch // FINER)), stop - patch))
+    return np.unique(
+        np.append(np.arange(start, stop - patch, max(1, patch // FINER)), stop - patch)
+    )
 
 
 class Pool:
@@ -117,8 +129,10 @@ class Pool:
     ) -> None:
         self.candidates, self.count, self.sections, self.seed = candidates, count, sections, seed
         self.uncertainty = np.full(len(candidates), np.nan) if uncertainty is None else uncertainty
-        self.annotated = np.empty((0, 0), np.float32) if annotated is None else annotated[_finite(annotated)]
-        self.lot = np.random.default_rng(seed).random(len(candidates))
+        self.annotated = (
+            np.empty((0, 0), np.float32) if annotated is None else annotated[_finite(annotated)]
+        )
+        self.tie_breaker = np.random.default_rng(seed).random(len(candidates))
         self.picks: list[int] = []
         self._embeddings, self.open = embeddings, np.ones(len(candidates), bool)
         if embeddings is not None and not (known := _finite(embeddings)).all():
@@ -155,7 +169,7 @@ class Pool:
         if highest == -np.inf:
             return None
         equals = np.flatnonzero(left == highest)
-        return int(equals[self.lot[equals].argmax()])
+        return int(equals[self.tie_breaker[equals].argmax()])
 
     def take(self, index: int) -> None:
         """Pick a candidate and close those that are in its way."""
@@ -163,7 +177,11 @@ class Pool:
         self.open[index] = False
         self.open &= ~self.candidates.near(self.candidates.box(index), self.sections)
         if self._embeddings is not None:
-            np.minimum(self.distances, distances_to(self.embeddings, self.embeddings[index]), out=self.distances)
+            np.minimum(
+                self.distances,
+                distances_to(self.embeddings, self.embeddings[index]),
+                out=self.distances,
+            )
 
     def shortlist(self, scores: Scores, count: int) -> NDArray[np.int64]:
         """Indices of the ``count`` best open candidates that are not in each other's way, best first."""
@@ -183,4 +201,6 @@ def _finite(embeddings: Embeddings) -> NDArray[np.bool_]:
 def distances_to(embeddings: Embeddings, point: Embeddings) -> Scores:
     """Euclidean distance of each row (n x D) to one point (D), n float64."""
     pieces = np.split(embeddings, range(_ROWS, len(embeddings), _ROWS))
-    return np.concatenate([np.linalg.norm(piece - point, axis=1) for piece in pieces]).astype(np.float64)
+    return np.concatenate([np.linalg.norm(piece - point, axis=1) for piece in pieces]).astype(
+        np.float64
+    )

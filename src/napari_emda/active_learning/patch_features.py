@@ -12,7 +12,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_emda.active_learning.block_outputs import Look
+from napari_emda.active_learning.block_outputs import BlockOutputs
 from napari_emda.active_learning.candidates import Candidates, Embeddings, Scores
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
@@ -25,7 +25,7 @@ from napari_emda.inference.tiles import Tile, finish_tile, make_tile, plan, read
 from napari_emda.settings.prediction import PredictSettings
 
 
-class Windows:
+class WindowPooling:
     """Means (and maxima) of maps over windows in sections, gathered from the blocks of the maps.
 
     Args:
@@ -34,11 +34,15 @@ class Windows:
         maxima: whether to keep these too.
     """
 
-    def __init__(self, bounds: NDArray[np.int64], channels: int = 1, *, maxima: bool = False) -> None:
+    def __init__(
+        self, bounds: NDArray[np.int64], channels: int = 1, *, maxima: bool = False
+    ) -> None:
         self._bounds = bounds
         self._counts = np.zeros(len(bounds), np.int64)
         # float32 and side by side, since there may be a hundred thousand windows of a thousand channels
-        self._gathered = np.zeros((len(bounds), channels * (1 + maxima)), np.float32 if maxima else np.float64)
+        self._gathered = np.zeros(
+            (len(bounds), channels * (1 + maxima)), np.float32 if maxima else np.float64
+        )
         self._sums, self._maxima = self._gathered[:, :channels], self._gathered[:, channels:]
         self._maxima[:] = -np.inf
 
@@ -50,14 +54,19 @@ class Windows:
         some = (inside[:, 1] > inside[:, 0]) & (inside[:, 3] > inside[:, 2])
         hit, (a, b, c, d) = hit[some], inside[some].T
         integral = np.pad(values.cumsum(1, dtype=np.float64).cumsum(2), ((0, 0), (1, 0), (1, 0)))
-        self._sums[hit] += (integral[:, b, d] - integral[:, a, d] - integral[:, b, c] + integral[:, a, c]).T
+        self._sums[hit] += (
+            integral[:, b, d] - integral[:, a, d] - integral[:, b, c] + integral[:, a, c]
+        ).T
         self._counts[hit] += (b - a) * (d - c)
         if self._maxima.size:
             self._maximise(self._maxima, values, hit, np.stack([a, b, c, d], axis=1))
 
     @staticmethod
     def _maximise(
-        maxima: Embeddings, values: NDArray[np.float32], hit: NDArray[np.int64], inside: NDArray[np.int64]
+        maxima: Embeddings,
+        values: NDArray[np.float32],
+        hit: NDArray[np.int64],
+        inside: NDArray[np.int64],
     ) -> None:
         """Over rows first, which many windows share, then over columns."""
         bands, band = np.unique(inside[:, :2], axis=0, return_inverse=True)
@@ -89,7 +98,7 @@ def windows_of(candidates: Candidates, boxes: list[Box]) -> NDArray[np.int64]:
 
 def means_of(stored: Array, candidates: Candidates) -> Scores:
     """Mean of a uint8 (z, y, x) array over each candidate, 255 as 1; read block by block."""
-    windows = Windows(windows_of(candidates, []))
+    windows = WindowPooling(windows_of(candidates, []))
     wanted = set(candidates.starts[:, 0].tolist())
     for block in blocks(Box.whole(stored.shape), block_shape(stored)):
         if wanted.isdisjoint(range(block.start[0], block.stop[0])):
@@ -101,8 +110,8 @@ def means_of(stored: Array, candidates: Candidates) -> Scores:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What a survey gathered: of the candidates, then of the boxes.
+class PatchFeatures:
+    """What a patch_features gathered: of the candidates, then of the boxes.
 
     Attributes:
         uncertainty: mean over each window, n + m; NaN where it was not measured.
@@ -113,18 +122,18 @@ class Findings:
     embeddings: Embeddings | None
 
 
-def survey(
+def patch_features(
     predictor: Predictor,
     volume: Volume,
     windows: NDArray[np.int64],
     *,
-    uncertainty: Callable[[Look], Tensor | None],
+    uncertainty: Callable[[BlockOutputs], Tensor | None],
     embeddings: bool,
     seed: int,
     earlier: Predictor | None = None,
     keep: zarr.Array[Any] | None = None,
-) -> Generator[Event, None, Findings]:
-    """Look at every block that holds a part of a window.
+) -> Generator[Event, None, PatchFeatures]:
+    """Pool uncertainty and embeddings over windows, block by block.
 
     Args:
         predictor: the model.
@@ -142,38 +151,45 @@ def survey(
     view, network = volume.at(predictor.header.pixel_size), predictor.network
     tiles = _needed(view, plan(view, network, PredictSettings()), windows, predictor)
     statistics, domain = predictor.statistics_of(volume), predictor.domain_of(volume)
-    doubt = Windows(windows)
+    pooled = WindowPooling(windows)
     cells = _cells(view, windows, network.stride) if embeddings else windows[:0]
-    described = Windows(cells, 2**network.levels * network.base, maxima=True)
+    described = WindowPooling(cells, 2**network.depth * network.base_channels, maxima=True)
     images = prefetched(lambda i: read_tile(view, tiles[i], statistics), 0, len(tiles), ahead=2)
     try:
         for number, (tile, image) in enumerate(zip(tiles, images, strict=True), 1):
             on_device = image.to(predictor.compute.device)
-            look = Look(predictor, on_device, domain, (seed, *tile.core.start), earlier)
-            if (values := uncertainty(look)) is not None:
+            outputs = BlockOutputs(predictor, on_device, domain, (seed, *tile.core.start), earlier)
+            if (values := uncertainty(outputs)) is not None:
                 values = finish_tile(view, tile, values.unsqueeze(1))
-                _add(doubt, values, tile.native)
+                _add(pooled, values, tile.native)
                 if keep is not None:
                     keep[tile.native.slices] = to_bytes(values[:, 0])
             if embeddings:
-                _add(described, *_core_cells(look.bottleneck, tile, network.stride))
+                _add(described, *_core_cells(outputs.bottleneck, tile, network.stride))
             yield TileDone(volume.name, tile.native.bounds, number, len(tiles))
     finally:
         images.close()
-    return Findings(doubt.means[:, 0], described.embeddings() if embeddings else None)
+    return PatchFeatures(pooled.means[:, 0], described.embeddings() if embeddings else None)
 
 
-def _add(windows: Windows, maps: Tensor, box: Box) -> None:
+def _add(windows: WindowPooling, maps: Tensor, box: Box) -> None:
     for z, values in enumerate(maps.cpu().numpy(), box.start[0]):
         windows.add(values, z, *box.start[1:])
 
 
-def _needed(view: Resampled, tiles: list[Tile], windows: NDArray[np.int64], predictor: Predictor) -> list[Tile]:
+def _needed(
+    view: Resampled, tiles: list[Tile], windows: NDArray[np.int64], predictor: Predictor
+) -> list[Tile]:
     """The tiles that hold a part of a window; where not all of their sections do, one for each section that does."""
     network, kept = predictor.network, []
     for tile in tiles:
         z0, z1, y0, y1, x0, x1 = tile.native.bounds
-        plane = (windows[:, 2] < y1) & (windows[:, 3] > y0) & (windows[:, 4] < x1) & (windows[:, 5] > x0)
+        plane = (
+            (windows[:, 2] < y1)
+            & (windows[:, 3] > y0)
+            & (windows[:, 4] < x1)
+            & (windows[:, 5] > x0)
+        )
         spans = np.unique(windows[plane, :2], axis=0)
         sections = [z for z in range(z0, z1) if ((spans[:, 0] <= z) & (z < spans[:, 1])).any()]
         if len(sections) == z1 - z0:
@@ -181,7 +197,12 @@ def _needed(view: Resampled, tiles: list[Tile], windows: NDArray[np.int64], pred
             continue
         (_, *low), (_, *high) = tile.core.start, tile.core.stop
         kept += [
-            make_tile(view, Box((z, low[0], low[1]), (z + 1, high[0], high[1])), network.halo, network.stride)
+            make_tile(
+                view,
+                Box((z, low[0], low[1]), (z + 1, high[0], high[1])),
+                network.halo,
+                network.stride,
+            )
             for z in sections
         ]
     return kept
@@ -194,7 +215,9 @@ def _cells(view: Resampled, windows: NDArray[np.int64], stride: int) -> NDArray[
         low, high = 2 + 2 * axis, 3 + 2 * axis
         scale, size = view.scale[axis] / stride, -(-view.shape[1 + axis] // stride)
         cells[:, low] = np.minimum(np.ceil(windows[:, low] * scale - 0.5 - 1e-9), size - 1)
-        cells[:, high] = np.clip(np.ceil(windows[:, high] * scale - 0.5 - 1e-9), cells[:, low] + 1, size)
+        cells[:, high] = np.clip(
+            np.ceil(windows[:, high] * scale - 0.5 - 1e-9), cells[:, low] + 1, size
+        )
     return cells
 
 

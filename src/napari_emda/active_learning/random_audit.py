@@ -12,7 +12,9 @@ from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
 
 
-def _free_tiles(shape: tuple[int, int, int], patch: int, annotated: Sequence[Box]) -> NDArray[np.int64]:
+def _free_tiles(
+    shape: tuple[int, int, int], patch: int, annotated: Sequence[Box]
+) -> NDArray[np.int64]:
     """Section, row and column (n x 3) of the tiles that hold no annotation; the tiles cover a volume once."""
     rows, columns = (-(-n // patch) for n in shape[1:])
     free = np.ones((shape[0], rows, columns), bool)
@@ -29,7 +31,10 @@ def painted(volume: Volume, patch: int) -> list[Box]:
         assert volume.annotations is not None
         voxels = np.argwhere(np.asarray(volume.annotations[chunk.slices])) + chunk.start
         tiles.update(map(tuple, np.unique(voxels // (1, patch, patch), axis=0).tolist()))
-    return [Box((z, y * patch, x * patch), (z + 1, (y + 1) * patch, (x + 1) * patch)) for z, y, x in sorted(tiles)]
+    return [
+        Box((z, y * patch, x * patch), (z + 1, (y + 1) * patch, (x + 1) * patch))
+        for z, y, x in sorted(tiles)
+    ]
 
 
 def draw(
@@ -59,14 +64,20 @@ def draw(
     Raises:
         DataError: nothing is left to draw.
     """
-    pools = {name: _free_tiles(shape, patch, annotated.get(name, ())) for name, shape in shapes.items()}
+    pools = {
+        name: _free_tiles(shape, patch, annotated.get(name, ())) for name, shape in shapes.items()
+    }
     total = sum(map(len, pools.values()))
     if not total:
-        raise DataError("Every patch holds annotations already: choose a smaller patch for the audit.")
+        raise DataError(
+            "Every patch holds annotations already: choose a smaller patch for the audit."
+        )
     lot = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
     drawn, first = [], 0
     for name, pool in pools.items():
-        for z, row, column in pool[lot[(lot >= first) & (lot < first + len(pool))] - first].tolist():
+        for z, row, column in pool[
+            lot[(lot >= first) & (lot < first + len(pool))] - first
+        ].tolist():
             y, x = row * patch, column * patch
             drawn.append((name, Box((z, y, x), (z + 1, y + patch, x + patch)).clip(shapes[name])))
         first += len(pool)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda.active_learning.block_outputs import Look
+from napari_emda.active_learning.block_outputs import BlockOutputs
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.registry import Registry
 from napari_emda.settings import base
@@ -51,7 +51,7 @@ class Strategy(ABC):
         """Whether it measures an `uncertainty` of its own."""
         return type(self).uncertainty is not Strategy.uncertainty
 
-    def uncertainty(self, look: Look) -> Tensor | None:
+    def uncertainty(self, outputs: BlockOutputs) -> Tensor | None:
         """Uncertainty of every pixel of a block, B x H x W between 0 and 1; None for a strategy without."""
         return None
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from napari_emda.active_learning.candidates import Candidates, Pool
 from napari_emda.active_learning.patch_features import (
-    Findings,
+    PatchFeatures,
     keep_uncertainty,
     means_of,
     measure_of,
-    survey,
+    patch_features,
     windows_of,
 )
 from napari_emda.active_learning.strategy import Strategy
@@ -29,8 +29,8 @@ from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 
 
-def choose(strategy: Strategy, pool: Pool, by_lot: int = 0) -> list[tuple[int, float]]:
-    """Pick candidates one after the other, best first; those ``by_lot`` come last.
+def choose(strategy: Strategy, pool: Pool, random_count: int = 0) -> list[tuple[int, float]]:
+    """Pick candidates one after the other, best first; those ``random_count`` come last.
 
     Those by lot are drawn first, from all that may be asked for, so that what is measured on them does not depend on
     the strategy's picks.
@@ -45,8 +45,10 @@ def choose(strategy: Strategy, pool: Pool, by_lot: int = 0) -> list[tuple[int, f
     chosen: list[tuple[int, float]] = []
     while len(pool.picks) < pool.count:
         scores = strategy.score(pool)
-        lottery = len(drawn) < by_lot
-        index = pool.best(np.where(np.isfinite(scores), pool.lot, np.nan) if lottery else scores)
+        lottery = len(drawn) < random_count
+        index = pool.best(
+            np.where(np.isfinite(scores), pool.tie_breaker, np.nan) if lottery else scores
+        )
         if index is None:
             break
         (drawn if lottery else chosen).append((index, float(scores[index])))
@@ -87,25 +89,31 @@ def suggest(
     )
     if len(candidates) < candidates.total:
         yield Notice(_sampled(candidates))
-    findings = Findings(np.full(len(candidates), np.nan), None)
+    features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.needs_prediction:
         if predictor is None:
-            raise JobError(f"{strategy.name} asks a model and there is none: train one first, or choose random.")
-        findings = yield from examine(
+            raise JobError(
+                f"{strategy.name} asks a model and there is none: train one first, or choose random."
+            )
+        features = yield from examine(
             predictor, volume, strategy, settings, folder, candidates, excluded, earlier, entropy
         )
     sections = settings.section_distance if volume.depth else 0
-    pool, picks = _picked(strategy, candidates, findings, settings, excluded, sections)
+    pool, picks = _picked(strategy, candidates, features, settings, excluded, sections)
     if len(picks) < settings.count:
         yield Notice(
             f"Only {len(picks)} patches of {settings.patch} pixels are left that were not annotated or skipped, "
             f"{settings.count} were asked for: choose a smaller patch for more."
         )
-    ranked = max(0, len(picks) - settings.by_lot)
+    ranked = max(0, len(picks) - settings.random_count)
     yield Suggested(
         tuple(
             {"volume": volume.name, "box": str(candidates.box(index)), "score": score}
-            | ({"strategy": strategy.name} if place < ranked else {"strategy": "random", "lot": float(pool.lot[index])})
+            | (
+                {"strategy": strategy.name}
+                if place < ranked
+                else {"strategy": "random", "tie_breaker": float(pool.tie_breaker[index])}
+            )
             for place, (index, score) in enumerate(picks)
         )
     )
@@ -114,15 +122,22 @@ def suggest(
 def _picked(
     strategy: Strategy,
     candidates: Candidates,
-    findings: Findings,
+    features: PatchFeatures,
     settings: QuerySettings,
     excluded: Sequence[Box],
     sections: int,
 ) -> tuple[Pool, list[tuple[int, float]]]:
     """What is drawn from, and what was; where so many sections apart too few are found, half as many."""
     while True:
-        pool = pool_of(candidates, findings, settings.count, sections=sections, seed=settings.seed, excluded=excluded)
-        picks = choose(strategy, pool, settings.by_lot)
+        pool = pool_of(
+            candidates,
+            features,
+            settings.count,
+            sections=sections,
+            seed=settings.seed,
+            excluded=excluded,
+        )
+        picks = choose(strategy, pool, settings.random_count)
         if len(picks) == settings.count or not sections:
             return pool, picks
         sections //= 2
@@ -136,16 +151,22 @@ def _sampled(candidates: Candidates) -> str:
 
 
 def pool_of(
-    candidates: Candidates, findings: Findings, count: int, *, sections: int, seed: int, excluded: Sequence[Box] = ()
+    candidates: Candidates,
+    features: PatchFeatures,
+    count: int,
+    *,
+    sections: int,
+    seed: int,
+    excluded: Sequence[Box] = (),
 ) -> Pool:
     """The pool of candidates with what was found out about them; arguments as of `Pool`."""
-    n, embeddings = len(candidates), findings.embeddings
+    n, embeddings = len(candidates), features.embeddings
     return Pool(
         candidates,
         count,
         sections=sections,
         seed=seed,
-        uncertainty=findings.uncertainty[:n],
+        uncertainty=features.uncertainty[:n],
         embeddings=None if embeddings is None else embeddings[:n],
         annotated=None if embeddings is None else embeddings[n:],
         excluded=excluded,
@@ -162,7 +183,7 @@ def examine(
     excluded: list[Box],
     earlier: Predictor | None = None,
     entropy: Array | None = None,
-) -> Generator[Event, None, Findings]:
+) -> Generator[Event, None, PatchFeatures]:
     """Predict a volume, from which patches are painted in; then find out what else the strategy asks for.
 
     Args:
@@ -184,9 +205,9 @@ def examine(
     """
     prediction = Prediction(folder, volume.name)
     yield from _predicted(predictor, volume, settings, prediction, entropy=strategy.needs_entropy)
-    findings = Findings(np.full(len(candidates), np.nan), None)
+    features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.measures or strategy.needs_embeddings:
-        findings = yield from survey(
+        features = yield from patch_features(
             predictor,
             volume,
             windows_of(candidates, excluded if strategy.needs_embeddings else []),
@@ -197,21 +218,37 @@ def examine(
             keep=keep_uncertainty(folder, volume, strategy.name) if strategy.measures else None,
         )
     if strategy.needs_entropy:
-        findings = replace(
-            findings, uncertainty=means_of(prediction.uncertainty if entropy is None else entropy, candidates)
+        features = replace(
+            features,
+            uncertainty=means_of(
+                prediction.uncertainty if entropy is None else entropy, candidates
+            ),
         )
-    return findings
+    return features
 
 
 def _predicted(
-    predictor: Predictor, volume: Volume, settings: QuerySettings, prediction: Prediction, *, entropy: bool
+    predictor: Predictor,
+    volume: Volume,
+    settings: QuerySettings,
+    prediction: Prediction,
+    *,
+    entropy: bool,
 ) -> Iterator[Event]:
     """Predict unless that was done already, and (if asked) its entropy is not overwritten by another measure."""
-    if predictor.header.features_only:  # an answer that nobody has taught would only have to be erased
+    if (
+        predictor.header.features_only
+    ):  # an answer that nobody has taught would only have to be erased
         return
     model = predictor.header.model
-    overwritten = entropy and prediction.complete(model, uncertainty=True) and measure_of(prediction.uncertainty)
+    overwritten = (
+        entropy
+        and prediction.complete(model, uncertainty=True)
+        and measure_of(prediction.uncertainty)
+    )
     if overwritten:
         prediction.journal.unlink()
     if overwritten or not prediction.complete(model, uncertainty=entropy):
-        yield from predict(predictor, volume, PredictSettings(device=settings.device), prediction.folder)
+        yield from predict(
+            predictor, volume, PredictSettings(device=settings.device), prediction.folder
+        )

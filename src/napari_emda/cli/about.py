@@ -21,9 +21,17 @@ def _settings_table(name: str, settings: type[Any]) -> None:
     rows = []
     for key, field in settings.model_json_schema().get("properties", {}).items():
         limits = (
-            ", ".join(map(str, field.get("enum", []))) or f"{field.get('minimum', '')} … {field.get('maximum', '')}"
+            ", ".join(map(str, field.get("enum", [])))
+            or f"{field.get('minimum', '')} … {field.get('maximum', '')}"
         )
-        rows.append([key, json.dumps(field.get("default")), limits if limits != " … " else "", field["description"]])
+        rows.append(
+            [
+                key,
+                json.dumps(field.get("default")),
+                limits if limits != " … " else "",
+                field["description"],
+            ]
+        )
     table(f"Settings of {name}", ["setting", "default", "limits", "what it is"], rows)
 
 
@@ -31,7 +39,13 @@ def describe(entry: type[Any]) -> dict[str, Any]:
     """What a dock or a script must know of a method or strategy."""
     text = " ".join((entry.__doc__ or "").split("\n\n")[0].split())
     described = {"name": entry.name, "summary": text, "schema": entry.Settings.model_json_schema()}
-    for key in ("domains", "needs_labels", "learns_features", "needs_annotations", "needs_prediction"):
+    for key in (
+        "domains",
+        "needs_labels",
+        "learns_features",
+        "needs_annotations",
+        "needs_prediction",
+    ):
         if hasattr(entry, key):
             described[key] = getattr(entry, key)
     return described
@@ -39,12 +53,18 @@ def describe(entry: type[Any]) -> dict[str, Any]:
 
 def _list(registry: Any, name: str | None, extra: list[type[Any]]) -> None:
     if name is None:
-        table("Names", ["name", "what it does"], [[n, describe(registry[n])["summary"]] for n in registry.names()])
+        table(
+            "Names",
+            ["name", "what it does"],
+            [[n, describe(registry[n])["summary"]] for n in registry.names()],
+        )
         return
     typer.echo(describe(registry[name])["summary"])
     for settings in (registry[name].Settings, *extra):
         if settings.model_fields:
-            _settings_table(name if settings is registry[name].Settings else "every training", settings)
+            _settings_table(
+                name if settings is registry[name].Settings else "every training", settings
+            )
 
 
 def list_methods(
@@ -90,7 +110,9 @@ def demo(
         bool, typer.Option(help="Without a window: adapt, annotate, retrain, predict, export.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the phantom and of all training.")] = 0,
-    folder: Annotated[Path | None, typer.Option(help="Where to put the project; by default a new folder here.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to put the project; by default a new folder here.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show it all on a synthetic pair of volumes."""
@@ -101,17 +123,21 @@ def demo(
         open_demo(seed)
         return
     from napari_emda.cli.headless_demo import run_demo
-    from napari_emda.inference.device import settle
+    from napari_emda.inference.device import configure_process
 
-    settle()
+    configure_process()
     result, rows = run_demo(folder or _free("napari-emda-demo"), seed, watch)
     table("Target IoU on the phantom", ["model", "IoU", "Dice"], rows)
     answer(result, as_json=as_json)
 
 
 def _check_screen() -> None:
-    if sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
-        raise JobError("There is no display to open the viewer on: run 'napari-emda demo --headless' instead.")
+    if sys.platform == "linux" and not any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    ):
+        raise JobError(
+            "There is no display to open the viewer on: run 'napari-emda demo --headless' instead."
+        )
     if not any(importlib.util.find_spec(name) for name in ("PyQt6", "PySide6", "PyQt5", "PySide2")):
         raise JobError(
             'The viewer needs Qt, which is not installed: pip install "napari-emda[all]", or use --headless.'

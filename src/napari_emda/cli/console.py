@@ -21,20 +21,24 @@ if TYPE_CHECKING:
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
-RunOption = Annotated[str | None, typer.Option(help="A run, such as 003-ynet; by default the latest.")]
+RunOption = Annotated[
+    str | None, typer.Option(help="A run, such as 003-ynet; by default the latest.")
+]
 CheckpointOption = Annotated[
     str, typer.Option(help="Which model of the run: selected, last, or a step that it has kept.")
 ]
-VolumeOption = Annotated[str | None, typer.Option(help="A volume's name; by default the first target.")]
+VolumeOption = Annotated[
+    str | None, typer.Option(help="A volume's name; by default the first target.")
+]
 Spacing = tuple[float, float, float]
 
 
 def carry_out(job: AnyJob, note: str = "") -> dict[str, Any]:
     """The result of a job, carried out here with its progress on the screen; the note is said once it has begun."""
-    from napari_emda.inference.device import settle
+    from napari_emda.inference.device import configure_process
     from napari_emda.jobs.execute import execute
 
-    settle()
+    configure_process()
     return watch(_noted(execute(job), note) if note else execute(job))
 
 
@@ -46,7 +50,9 @@ def _noted(events: Generator[Event], note: str) -> Generator[Event]:
                 yield Notice(note)
 
 
-def answer(result: dict[str, Any], *, as_json: bool, text: Callable[[], None] | None = None) -> None:
+def answer(
+    result: dict[str, Any], *, as_json: bool, text: Callable[[], None] | None = None
+) -> None:
     """Say a result: one JSON object on the last line, or text."""
     if as_json:
         typer.echo(json.dumps(result))
@@ -58,7 +64,9 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table; numbers to the right."""
     table = Table(title=title, title_justify="left")
     for column in columns:
-        numbers = all(row[columns.index(column)].replace(".", "").replace("-", "").isdigit() for row in rows)
+        numbers = all(
+            row[columns.index(column)].replace(".", "").replace("-", "").isdigit() for row in rows
+        )
         table.add_column(column, justify="right" if rows and numbers else "left")
     for row in rows:
         table.add_row(*row)

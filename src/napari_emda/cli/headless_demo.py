@@ -40,7 +40,9 @@ def make_project(folder: Path, seed: int) -> tuple[Project, Path]:
             paths[domain, kind] = data / f"{domain}_{kind}.tif"
             write_tiff(paths[domain, kind], iter(array), array.shape, array.dtype, SPACING, "nm")
     project = Project.create(folder, CLASSES)
-    project.add_volume(paths["source", "image"], "source", labels=paths["source", "labels"], name="source")
+    project.add_volume(
+        paths["source", "image"], "source", labels=paths["source", "labels"], name="source"
+    )
     project.add_volume(paths["target", "image"], "target", name="target")
     return project, paths["target", "labels"]
 
@@ -62,14 +64,23 @@ class Demo:
     def train(self, method: str, steps: int, *, start: str | None = None, **values: Any) -> str:
         """A run of the smallest profile; returns its name."""
         settings = TrainSettings.for_profile(
-            "test", **{"steps": steps, "seed": self.seed, "target_box": TRAINED, **LEARNING, **values}
+            "test",
+            **{"steps": steps, "seed": self.seed, "target_box": TRAINED, **LEARNING, **values},
         )
-        job = TrainJob(project=str(self.project.folder), method=method, settings=settings, start_from=start)
+        job = TrainJob(
+            project=str(self.project.folder), method=method, settings=settings, start_from=start
+        )
         return str(self.watch(execute(job))["run"])
 
     def score(self, name: str, run: str) -> float:
         """IoU on the tested half of the target; adds a row to the table."""
-        job = ScoreJob(project=str(self.project.folder), against=str(self.truth), run=run, volume="target", box=TESTED)
+        job = ScoreJob(
+            project=str(self.project.folder),
+            against=str(self.truth),
+            run=run,
+            volume="target",
+            box=TESTED,
+        )
         scores = self.watch(execute(job))
         self.rows.append([name, f"{scores['iou']:.3f}", f"{scores['dice']:.3f}"])
         return float(scores["iou"])
@@ -89,15 +100,21 @@ class Demo:
 
     def annotate(self, run: str) -> None:
         """Suggest patches and take them from the truth, as an annotator would."""
-        query = QuerySettings(strategy="entropy", count=PATCHES, patch=PATCH, box=TRAINED, seed=self.seed)
-        result = self.watch(execute(SuggestJob(project=str(self.project.folder), run=run, settings=query)))
+        query = QuerySettings(
+            strategy="entropy", count=PATCHES, patch=PATCH, box=TRAINED, seed=self.seed
+        )
+        result = self.watch(
+            execute(SuggestJob(project=str(self.project.folder), run=run, settings=query))
+        )
         self.project.suggest(result["regions"], "entropy", run)
         self.project.annotate_from(self.truth, "target")
 
     def export(self, run: str) -> tuple[str, str]:
         """The mask as TIFF and all loss curves as one CSV, in the project's folder; returns their paths."""
         mask, curves = self.project.folder / "mask.tif", self.project.folder / "curves.csv"
-        self.watch(execute(ExportJob(project=str(self.project.folder), what="mask", to=str(mask), run=run)))
+        self.watch(
+            execute(ExportJob(project=str(self.project.folder), what="mask", to=str(mask), run=run))
+        )
         with curves.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["run", "step", "loss", "value"])

@@ -29,9 +29,13 @@ class Progress:
         """Say what an event means."""
         if isinstance(event, Stepped):
             losses = ", ".join(f"{name} {loss:.3f}" for name, loss in event.losses.items())
-            self._advance(event.step, event.steps, f"step {event.step} of {event.steps}: {losses}{self._best}")
+            self._advance(
+                event.step, event.steps, f"step {event.step} of {event.steps}: {losses}{self._best}"
+            )
         elif isinstance(event, TileDone):
-            self._advance(event.done, event.total, f"{event.volume}: block {event.done} of {event.total}")
+            self._advance(
+                event.done, event.total, f"{event.volume}: block {event.done} of {event.total}"
+            )
         elif isinstance(event, Validated):
             self._best = f", kept so far step {event.best}" if event.best else ""
         elif isinstance(event, Started):
@@ -47,7 +51,11 @@ class Progress:
             return
         self._last = now
         gained = done - self._first
-        left = f", {_duration((now - self._began) / gained * (total - done))} left" if gained and done < total else ""
+        left = (
+            f", {_duration((now - self._began) / gained * (total - done))} left"
+            if gained and done < total
+            else ""
+        )
         if self._terminal:
             self._stream.write(f"\r\x1b[K{text}{left}")
             self._stream.flush()
@@ -62,7 +70,13 @@ class Progress:
 def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return (
+        f"{hours} h {minutes} min"
+        if hours
+        else f"{minutes} min {seconds} s"
+        if minutes
+        else f"{seconds} s"
+    )
 
 
 def watch(events: Generator[Event]) -> dict[str, Any]:

@@ -39,14 +39,20 @@ def new(
     project: ProjectArgument,
     source: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="IMAGE LABELS", help="The labelled volume, if there is one: image and labels."),
+        typer.Option(
+            metavar="IMAGE LABELS", help="The labelled volume, if there is one: image and labels."
+        ),
     ] = None,
     target: Annotated[Path | None, typer.Option(help="The image to be segmented.")] = None,
-    spacing: Annotated[Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the source in nm.")] = None,
+    spacing: Annotated[
+        Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the source in nm.")
+    ] = None,
     target_spacing: Annotated[
         Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the target in nm.")
     ] = None,
-    classes: Annotated[list[str] | None, typer.Option(help="Names of the classes, background first.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Names of the classes, background first.")
+    ] = None,
     independent: Annotated[
         bool, typer.Option(help="The first axis is no depth: the sections are images of their own.")
     ] = False,
@@ -55,16 +61,25 @@ def new(
 ) -> None:
     """Make a project from a labelled source and an unlabelled target, or from one of them alone."""
     names = tuple(classes) if classes else ("background", "foreground")
-    depth: dict[Domain, bool] = {"source": not independent, "target": not (independent or target_independent)}
+    depth: dict[Domain, bool] = {
+        "source": not independent,
+        "target": not (independent or target_independent),
+    }
     entries, notices = create(project, names, source, target, spacing, target_spacing, depth)
-    result = {"project": str(project), "classes": list(names), "volumes": entries, "notices": notices}
+    result = {
+        "project": str(project),
+        "classes": list(names),
+        "volumes": entries,
+        "notices": notices,
+    }
     for notice in notices:
         typer.echo(notice, err=True)
     answer(
         result,
         as_json=as_json,
         text=lambda: typer.echo(
-            f"Project {project}: " + ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
+            f"Project {project}: "
+            + ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
         ),
     )
 
@@ -90,10 +105,14 @@ def create(
         entries = []
         if source is not None:
             entries.append(
-                project.add_volume(source[0], "source", labels=source[1], spacing=spacing, depth=depth["source"])
+                project.add_volume(
+                    source[0], "source", labels=source[1], spacing=spacing, depth=depth["source"]
+                )
             )
         if target is not None:
-            entries.append(project.add_volume(target, "target", spacing=target_spacing, depth=depth["target"]))
+            entries.append(
+                project.add_volume(target, "target", spacing=target_spacing, depth=depth["target"])
+            )
     return [entry.model_dump() for entry in entries], notices
 
 
@@ -103,15 +122,26 @@ def suggest(
     count: Annotated[int, typer.Option(help="How many patches.")] = 5,
     patch: Annotated[int, typer.Option(help="Side of a patch in voxels of the target.")] = 128,
     run: RunOption = None,
-    volume: Annotated[str | None, typer.Option(help="A target's name; by default all targets.")] = None,
-    audit: Annotated[bool, typer.Option(help="Draw the patches by lot, to measure the model.")] = False,
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
+    volume: Annotated[
+        str | None, typer.Option(help="A target's name; by default all targets.")
+    ] = None,
+    audit: Annotated[
+        bool, typer.Option(help="Draw the patches by lot, to measure the model.")
+    ] = False,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank the targets' patches and record the best as suggestions."""
     from napari_emda.active_learning.strategy import strategies
 
-    values = {"strategy": strategy, "count": count, "patch": patch, **parse_assignments(assignments or [])}
+    values = {
+        "strategy": strategy,
+        "count": count,
+        "patch": patch,
+        **parse_assignments(assignments or []),
+    }
     cls = strategies[strategy := str(values["strategy"])]
     own, shared = distribute(values, cls.Settings, QuerySettings)
     with Project.open(project, exclusive=True) as opened:
@@ -126,14 +156,23 @@ def suggest(
         result = carry_out(job)
         opened.suggest(result["regions"], result["strategy"], result["run"] or "")
     rows = [[r["volume"], r["box"], f"{r['score']:.3f}"] for r in result["regions"]]
-    answer(result, as_json=as_json, text=lambda: table("Suggested", ["volume", "box z,y,x", "score"], rows))
+    answer(
+        result,
+        as_json=as_json,
+        text=lambda: table("Suggested", ["volume", "box z,y,x", "score"], rows),
+    )
 
 
 def annotate(
     project: ProjectArgument,
-    labels: Annotated[Path, typer.Option("--from", help="Label image of the target, 0 = background.")],
+    labels: Annotated[
+        Path, typer.Option("--from", help="Label image of the target, 0 = background.")
+    ],
     regions: Annotated[
-        str, typer.Option(help="suggested: the patches that are open; all: everything not annotated yet.")
+        str,
+        typer.Option(
+            help="suggested: the patches that are open; all: everything not annotated yet."
+        ),
     ] = "suggested",
     zero: Annotated[
         str,
@@ -146,22 +185,35 @@ def annotate(
     as_json: JsonOption = False,
 ) -> None:
     """Take the suggested patches, or all, from a label image; tells how far the model agreed."""
-    for value, allowed in ((regions, ("suggested", "all")), (zero, ("background", "unannotated", "sections"))):
+    for value, allowed in (
+        (regions, ("suggested", "all")),
+        (zero, ("background", "unannotated", "sections")),
+    ):
         if value not in allowed:
-            raise JobError(f"'{value}' is not known here: choose {', '.join(allowed[:-1])} or {allowed[-1]}.")
+            raise JobError(
+                f"'{value}' is not known here: choose {', '.join(allowed[:-1])} or {allowed[-1]}."
+            )
     with Project.open(project, exclusive=True) as opened:
         name, classes = volume or opened.target().name, opened.classes
         if regions == "all":
             meaning: LabelsZero = "background" if zero == "background" else "unannotated"
             sections = zero == "sections"
-            taken = [opened.import_labels(open_labels(labels).array, name, meaning, whole_sections=sections)]
+            taken = [
+                opened.import_labels(
+                    open_labels(labels).array, name, meaning, whole_sections=sections
+                )
+            ]
         else:
             taken = opened.annotate_from(labels, name)
         known = opened.regions()
     if not taken:
-        raise JobError(f"No patch of '{name}' is open for annotation: {_where_patches_are_open(known)}.")
+        raise JobError(
+            f"No patch of '{name}' is open for annotation: {_where_patches_are_open(known)}."
+        )
     array = open_labels(labels).array
-    for notice in values_notices(labels.name, check_labels(name, array, array.shape, len(classes)), classes):
+    for notice in values_notices(
+        labels.name, check_labels(name, array, array.shape, len(classes)), classes
+    ):
         typer.echo(notice, err=True)
     curve = rounds(known)
     result = {
@@ -174,16 +226,30 @@ def annotate(
 
 def _where_patches_are_open(regions: Sequence[Region]) -> str:
     others = sorted({region.volume for region in regions if region.state == "suggested"})
-    return f"name {' or '.join(others)} with --volume" if others else "run 'napari-emda suggest' first"
+    return (
+        f"name {' or '.join(others)} with --volume" if others else "run 'napari-emda suggest' first"
+    )
 
 
 def _tell_agreement(taken: int, curve: list[Round]) -> None:
     typer.echo("1 patch annotated." if taken == 1 else f"{taken} patches annotated.")
     if curve:
         rows = [
-            [str(e.number), "audit" if e.audit else "", e.run, str(e.patches), str(e.iou), str(e.dice)] for e in curve
+            [
+                str(e.number),
+                "audit" if e.audit else "",
+                e.run,
+                str(e.patches),
+                str(e.iou),
+                str(e.dice),
+            ]
+            for e in curve
         ]
-        table("The model before it saw the patches", ["round", "", "run", "patches", "IoU (95 %)", "Dice (95 %)"], rows)
+        table(
+            "The model before it saw the patches",
+            ["round", "", "run", "patches", "IoU (95 %)", "Dice (95 %)"],
+            rows,
+        )
     if text := advice(curve):
         typer.echo(text)
 
@@ -191,11 +257,16 @@ def _tell_agreement(taken: int, curve: list[Round]) -> None:
 def name_clusters(
     project: ProjectArgument,
     named: Annotated[
-        list[str] | None, typer.Option("--class", help="CLASS=CLUSTERS, such as mitochondria=3,5; as often as needed.")
+        list[str] | None,
+        typer.Option(
+            "--class", help="CLASS=CLUSTERS, such as mitochondria=3,5; as often as needed."
+        ),
     ] = None,
     run: RunOption = None,
     volume: VolumeOption = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the mask that follows there (.tif or .zarr).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the mask that follows there (.tif or .zarr).")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -209,7 +280,9 @@ def name_clusters(
         run, volume = opened.run(run).name, volume or opened.target().name
         told_apart = read_header(find(opened.run(run))).classes
         if told_apart == opened.classes:
-            raise JobError(f"The run '{run}' predicts classes and no clusters: choose a run of iic with --run.")
+            raise JobError(
+                f"The run '{run}' predicts classes and no clusters: choose a run of iic with --run."
+            )
         names = clusters.renamed(opened.names(run), given)
         clusters.check_names(names, len(told_apart) - 1, opened.classes)  # before a long prediction
         if opened.clusters(run, volume) is None or not given:
@@ -221,7 +294,19 @@ def name_clusters(
         places = {"project": str(project), "to": str(out.absolute()), "run": run, "volume": volume}
         carry_out(ExportJob.parse({"what": "mask", "overwrite": overwrite, **places}))
     sizes = clusters.shares(found).round(4).tolist()
-    rows = [{"cluster": k, "share": share, "class": names.get(k)} for k, share in enumerate(sizes, start=1)]
-    result = {"run": run, "volume": volume, "clusters": rows, "mask": None if out is None else str(out)}
+    rows = [
+        {"cluster": k, "share": share, "class": names.get(k)}
+        for k, share in enumerate(sizes, start=1)
+    ]
+    result = {
+        "run": run,
+        "volume": volume,
+        "clusters": rows,
+        "mask": None if out is None else str(out),
+    }
     texts = [[str(k), f"{share:.1%}", names.get(k, "")] for k, share in enumerate(sizes, start=1)]
-    answer(result, as_json=as_json, text=lambda: table(f"Clusters of {run}", ["cluster", "share", "class"], texts))
+    answer(
+        result,
+        as_json=as_json,
+        text=lambda: table(f"Clusters of {run}", ["cluster", "share", "class"], texts),
+    )

@@ -27,36 +27,56 @@ from napari_emda.settings.training import TrainSettings
 
 def train(
     project: ProjectArgument,
-    method: Annotated[str | None, typer.Option(help="See 'napari-emda methods'; by default auto.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="See 'napari-emda methods'; by default auto.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all random choices.")] = None,
     profile: Annotated[str | None, typer.Option(help="test, fast or standard.")] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="A run whose network to start from; finetune takes the latest, unless 'none'."),
+        typer.Option(
+            "--from",
+            help="A run whose network to start from; finetune takes the latest, unless 'none'.",
+        ),
     ] = None,
-    resume: Annotated[str | None, typer.Option(help="A run that was stopped, to be continued as it was.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="A run that was stopped, to be continued as it was.")
+    ] = None,
     keep: Annotated[
-        str | None, typer.Option(help="The model to use afterwards: last, best, average, supervised or total.")
+        str | None,
+        typer.Option(help="The model to use afterwards: last, best, average, supervised or total."),
     ] = None,
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a method; see 'napari-emda methods' for their names."""
     note = ""
     if resume is not None:
-        if any(value is not None for value in (method, steps, seed, profile, start, keep, device)) or assignments:
-            raise SettingsError("--resume continues a run as it was begun: leave the other options out, or use --from.")
+        if (
+            any(value is not None for value in (method, steps, seed, profile, start, keep, device))
+            or assignments
+        ):
+            raise SettingsError(
+                "--resume continues a run as it was begun: leave the other options out, or use --from."
+            )
         job = TrainJob(project=str(project), method="", resume=resume)
     else:
         given = {"steps": steps, "seed": seed, "keep": keep, "device": device, "profile": profile}
-        values = {**parse_assignments(assignments or []), **{k: v for k, v in given.items() if v is not None}}
+        values = {
+            **parse_assignments(assignments or []),
+            **{k: v for k, v in given.items() if v is not None},
+        }
         job, note = _new_training(project, method or "auto", start, values)
     answer(carry_out(job, note), as_json=as_json)
 
 
-def _new_training(project: Path, method: str, start: str | None, values: dict[str, Any]) -> tuple[TrainJob, str]:
+def _new_training(
+    project: Path, method: str, start: str | None, values: dict[str, Any]
+) -> tuple[TrainJob, str]:
     """The job, and what there is to say of it."""
     from napari_emda.methods.base import methods
 
@@ -95,8 +115,12 @@ def predict(
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the probabilities there (.tif or .zarr).")] = None,
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the probabilities there (.tif or .zarr).")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment a whole volume; stopped, it goes on where it was."""
@@ -119,24 +143,45 @@ def score(
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
     box: Annotated[str, typer.Option(help="z0:z1,y0:y1,x0:x1; by default everything.")] = "",
-    objects: Annotated[bool, typer.Option("--objects", help="Also count the objects that are found.")] = False,
-    minimum_size: Annotated[int, typer.Option(help="Smaller objects are not counted, in voxels.")] = 0,
+    objects: Annotated[
+        bool, typer.Option("--objects", help="Also count the objects that are found.")
+    ] = False,
+    minimum_size: Annotated[
+        int, typer.Option(help="Smaller objects are not counted, in voxels.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a prediction with true labels: IoU, Dice, average precision; with --objects, object by object."""
-    places = {"project": str(project), "run": run, "checkpoint": checkpoint, "volume": volume, "box": box}
-    job = ScoreJob.parse({**places, "against": str(against), "objects": objects, "minimum_size": minimum_size})
+    places = {
+        "project": str(project),
+        "run": run,
+        "checkpoint": checkpoint,
+        "volume": volume,
+        "box": box,
+    }
+    job = ScoreJob.parse(
+        {**places, "against": str(against), "objects": objects, "minimum_size": minimum_size}
+    )
     result = carry_out(job)
     columns = ["class", "IoU", "Dice", "average precision"]
     rows = [
-        [name, *(f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("iou", "dice", "average_precision"))]
+        [
+            name,
+            *(
+                f"{row[key]:.3f}" if row[key] is not None else "-"
+                for key in ("iou", "dice", "average_precision")
+            ),
+        ]
         for name, row in result["classes"].items()
     ]
     if objects:
         columns += ["object F1", "found", "true", "matched"]
         for line, row in zip(rows, result["classes"].values(), strict=True):
             found = row["objects"]
-            line += [f"{found['f1']:.3f}", *(str(found[key]) for key in ("objects", "truth_objects", "matched"))]
+            line += [
+                f"{found['f1']:.3f}",
+                *(str(found[key]) for key in ("objects", "truth_objects", "matched")),
+            ]
     title = f"{result['volume']}, run {result['run']}, {result['voxels']} voxels"
     answer(result, as_json=as_json, text=lambda: table(title, columns, rows))
 
@@ -148,20 +193,34 @@ def export(
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
-    threshold: Annotated[float, typer.Option(help="Probability from which a voxel is foreground.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(help="Probability from which a voxel is foreground.")
+    ] = 0.5,
     minimum_size: Annotated[int, typer.Option(help="Smaller objects are left out, in voxels.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a result: TIFF or OME-Zarr with voxel size, CSV, or a model package."""
-    values = {"what": what, "threshold": threshold, "minimum_size": minimum_size, "overwrite": overwrite}
-    places = {"project": str(project), "to": str(to.absolute()), "run": run, "checkpoint": checkpoint, "volume": volume}
+    values = {
+        "what": what,
+        "threshold": threshold,
+        "minimum_size": minimum_size,
+        "overwrite": overwrite,
+    }
+    places = {
+        "project": str(project),
+        "to": str(to.absolute()),
+        "run": run,
+        "checkpoint": checkpoint,
+        "volume": volume,
+    }
     job = ExportJob.parse({**places, **values})
     answer(carry_out(job), as_json=as_json)
 
 
 def run(
-    job: Annotated[Path, typer.Argument(help="A job file, as in a run's folder.")], as_json: JsonOption = False
+    job: Annotated[Path, typer.Argument(help="A job file, as in a run's folder.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Carry out a job file; with --json events come out and commands go in as JSON lines."""
     if not as_json:

@@ -50,7 +50,9 @@ def blocks(box: Box, size: tuple[int, int, int]) -> list[Box]:
     They lie on the grid of the whole array, so that a box in its middle still reads whole chunks.
     """
     axes = [list(_intervals(a, b, n)) for a, b, n in zip(box.start, box.stop, size, strict=True)]
-    return [Box((z0, y0, x0), (z1, y1, x1)) for (z0, z1), (y0, y1), (x0, x1) in itertools.product(*axes)]
+    return [
+        Box((z0, y0, x0), (z1, y1, x1)) for (z0, z1), (y0, y1), (x0, x1) in itertools.product(*axes)
+    ]
 
 
 def _intervals(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
@@ -59,7 +61,7 @@ def _intervals(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def spread(box: Box, count: int, side: int) -> list[Box]:
-    """Squares in single sections, spread evenly over a box along z, y and x; fewer where they would be the same.
+    """Rectangles in single sections, spread evenly over a box along z, y and x; fewer where they would be the same.
 
     Sections follow each other evenly, places in them an additive recurrence of low discrepancy (Roberts 2018, R2).
     """
@@ -77,7 +79,7 @@ def spread(box: Box, count: int, side: int) -> list[Box]:
 
 
 def drawn(box: Box, count: int, side: int, seed: int = 0) -> list[Box]:
-    """Squares in single sections, drawn from a grid that covers a box: every pixel is as likely as the others.
+    """Rectangles in single sections, drawn from a grid that covers a box: every pixel is as likely as the others.
 
     Args:
         box: to cover.
@@ -90,4 +92,7 @@ def drawn(box: Box, count: int, side: int, seed: int = 0) -> list[Box]:
     total = math.prod(grid)
     chosen = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
     corners = np.stack(np.unravel_index(chosen, grid), axis=1) * (1, side, side) + box.start
-    return [Box((z, y, x), (z + 1, min(y + side, y1), min(x + side, x1))) for z, y, x in corners.tolist()]
+    return [
+        Box((z, y, x), (z + 1, min(y + side, y1), min(x + side, x1)))
+        for z, y, x in corners.tolist()
+    ]

@@ -32,7 +32,9 @@ class Box:
             raise DataError(f"'{text}' is not a box: write z0:z1,y0:y1,x0:x1 in voxels.") from None
         if any(not 0 <= a < b <= n for a, b, n in zip(start, stop, shape, strict=True)):
             whole = cls.whole(shape)
-            raise DataError(f"The box {text} does not lie in the volume: choose one inside {whole}.")
+            raise DataError(
+                f"The box {text} does not lie in the volume: choose one inside {whole}."
+            )
         return cls(start, stop)  # type: ignore[arg-type]
 
     @classmethod
@@ -72,8 +74,12 @@ class Box:
 
     def clip_to(self, other: Box) -> Box:
         """The part inside another box (may be empty)."""
-        start = tuple(min(max(a, c), d) for a, c, d in zip(self.start, other.start, other.stop, strict=True))
-        stop = tuple(min(max(b, c), d) for b, c, d in zip(self.stop, other.start, other.stop, strict=True))
+        start = tuple(
+            min(max(a, c), d) for a, c, d in zip(self.start, other.start, other.stop, strict=True)
+        )
+        stop = tuple(
+            min(max(b, c), d) for b, c, d in zip(self.stop, other.start, other.stop, strict=True)
+        )
         return Box(start, stop)  # type: ignore[arg-type]
 
     def overlaps(self, other: Box) -> bool:

@@ -29,7 +29,7 @@ VNC and Lucchi do."""
 
 
 @dataclass(frozen=True)
-class Gap:
+class DomainGap:
     """Differences between two volumes at their common pixel size; ratios are target over source, 1 where equal.
 
     Attributes:
@@ -54,13 +54,20 @@ class Gap:
             *_compared(self.noise, _NOISE, "noisier", "less noisy"),
             *_compared(self.pixel, _PIXEL, "coarser", "finer"),
         ]
-        others = [*(["grey values"] if self.greys > _GREYS else []), *(["texture"] if self.texture > _TEXTURE else [])]
+        others = [
+            *(["grey values"] if self.greys > _GREYS else []),
+            *(["texture"] if self.texture > _TEXTURE else []),
+        ]
         clauses = [f"the target is {_listed(comparisons)}"] if comparisons else []
-        clauses += [f"{_listed(others)} differ{'s' if others == ['texture'] else ''}"] if others else []
+        clauses += (
+            [f"{_listed(others)} differ{'s' if others == ['texture'] else ''}"] if others else []
+        )
         size, advice = {
             0: ("small", "a model of the source may do well as it is"),
             1: ("moderate", "adaptation should help"),
-        }.get(len(comparisons) + len(others), ("large", "adapt, and expect to annotate some patches"))
+        }.get(
+            len(comparisons) + len(others), ("large", "adapt, and expect to annotate some patches")
+        )
         return f"Domain gap: {size} – {', and '.join(clauses) or 'the two look alike'}: {advice}."
 
     def in_numbers(self) -> str:
@@ -83,11 +90,11 @@ def _listed(words: list[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def domain_gap(source: Volume, target: Volume) -> Gap:
+def domain_gap(source: Volume, target: Volume) -> DomainGap:
     """Compare eight windows of each volume, at most 256 x 256 pixels of the coarser pixel size."""
     size = common_pixel_size([source, target])
     a, b = (_Look.of(volume.at(size)) for volume in (source, target))
-    return Gap(
+    return DomainGap(
         float(np.abs(a.quantiles - b.quantiles).mean()),
         b.sharpness / a.sharpness,
         b.noise / a.noise,
@@ -108,20 +115,31 @@ class _Look:
     @classmethod
     def of(cls, view: Resampled) -> _Look:
         windows = _windows(view)
-        content = windows[windows != 0]  # zeros of a volume are padding where there are many, as in training
+        content = windows[
+            windows != 0
+        ]  # zeros of a volume are padding where there are many, as in training
         padded = view.volume.depth and 0 < content.size < 0.99 * windows.size
         content = content if padded else windows
         windows = (windows - content.mean()) / max(float(content.std()), 1e-6)
-        edges = np.stack([[gaussian_gradient_magnitude(w, sigma) for w in windows] for sigma in _SCALES])
+        edges = np.stack(
+            [[gaussian_gradient_magnitude(w, sigma) for w in windows] for sigma in _SCALES]
+        )
         blobs = np.stack([[gaussian_laplace(w, sigma) for w in windows] for sigma in _SCALES])
         smooth = gaussian_filter(windows, (0, 2, 2))[None]
         fine, _, coarse = np.sqrt((edges**2).mean((1, 2, 3)))
         # neighbours are alike: every fourth pixel tells as much
         responses = np.concatenate([np.log(edges + 0.02), blobs, smooth])[..., ::4, ::4]
         levels = np.linspace(0.005, 0.995, 199)
-        quantiles = (np.quantile(content, levels) - content.mean()) / max(float(content.std()), 1e-6)
+        quantiles = (np.quantile(content, levels) - content.mean()) / max(
+            float(content.std()), 1e-6
+        )
         sharpness = max(float(fine), 1e-6) / max(float(coarse), 1e-6)
-        return cls(quantiles, sharpness, _noise(windows), responses.reshape(len(responses), -1).T.astype(np.float64))
+        return cls(
+            quantiles,
+            sharpness,
+            _noise(windows),
+            responses.reshape(len(responses), -1).T.astype(np.float64),
+        )
 
 
 def _noise(windows: NDArray[np.float32]) -> float:
@@ -139,8 +157,13 @@ def _windows(view: Resampled) -> NDArray[np.float32]:
     found = []
     for i in range(_WINDOWS):
         z = round((depth - 1) * i / (_WINDOWS - 1))
-        y, x = (int((n - side + 1) * ((0.5 + i * step) % 1)) for n, step in zip(extent, _STEPS, strict=True))
-        window = view.read(Box((z, y, x), (z + 1, y + side, x + side))).astype(np.float32, copy=True)
+        y, x = (
+            int((n - side + 1) * ((0.5 + i * step) % 1))
+            for n, step in zip(extent, _STEPS, strict=True)
+        )
+        window = view.read(Box((z, y, x), (z + 1, y + side, x + side))).astype(
+            np.float32, copy=True
+        )
         if not view.volume.depth:
             in_range(window, (section_range(view, z),))
         found.append(window[0])

@@ -67,7 +67,9 @@ def in_range(image: NDArray[np.float32], ranges: tuple[Range, ...]) -> None:
     image /= high - low
 
 
-def measure(view: Resampled, box: Box | None = None, seed: int = 0, *, apart: bool | None = None) -> Statistics:
+def measure(
+    view: Resampled, box: Box | None = None, seed: int = 0, *, apart: bool | None = None
+) -> Statistics:
     """Mean, standard deviation and quantiles of a volume's grey values, from at most two million pixels.
 
     Exact zeros of a volume count as padding, and are left out, when they make up more than one pixel in a hundred.
@@ -90,7 +92,9 @@ def measure(view: Resampled, box: Box | None = None, seed: int = 0, *, apart: bo
         values = content
     mean, std = float(values.mean()), float(values.std())
     if not std > 0:
-        raise DataError(f"The image of '{view.volume.name}' has one grey value only: choose another layer or file.")
+        raise DataError(
+            f"The image of '{view.volume.name}' has one grey value only: choose another layer or file."
+        )
     quantiles = (np.quantile(values, np.linspace(0, 1, QUANTILES)) - mean) / std
     return Statistics(mean, std, tuple(quantiles.tolist()), padded, ranges)
 
@@ -98,22 +102,33 @@ def measure(view: Resampled, box: Box | None = None, seed: int = 0, *, apart: bo
 def section_range(view: Resampled, z: int) -> Range:
     """1st and 99th percentile of a section; its extremes where these are one (a dark field with few, small things)."""
     section = Box((z, 0, 0), (z + 1, *view.shape[1:]))
-    values = np.concatenate([view.read(window).ravel() for window in spread(section, _WINDOWS, _WINDOW)])
+    values = np.concatenate(
+        [view.read(window).ravel() for window in spread(section, _WINDOWS, _WINDOW)]
+    )
     low, high = np.percentile(values, PERCENTILES)
     if low == high:
         low, high = values.min(), values.max()
     return float(low), float(high) if high > low else float(low) + 1.0
 
 
-def _sampled(view: Resampled, box: Box, ranges: tuple[Range, ...], seed: int) -> NDArray[np.float32]:
+def _sampled(
+    view: Resampled, box: Box, ranges: tuple[Range, ...], seed: int
+) -> NDArray[np.float32]:
     """Grey values from windows in evenly spaced sections, each in its range where there are any."""
     rng = np.random.default_rng(seed)
     window = tuple(min(256, n) for n in box.shape[1:])
-    count = max(1, min(256, box.size // (window[0] * window[1]), _SAMPLED_PIXELS // (window[0] * window[1])))
+    count = max(
+        1, min(256, box.size // (window[0] * window[1]), _SAMPLED_PIXELS // (window[0] * window[1]))
+    )
     pieces = []
     for z in np.linspace(box.start[0], box.stop[0] - 1, count).round().astype(int).tolist():
-        y, x = (int(rng.integers(a, b - n + 1)) for a, b, n in zip(box.start[1:], box.stop[1:], window, strict=True))
-        piece = view.read(Box((z, y, x), (z + 1, y + window[0], x + window[1]))).astype(np.float32, copy=True)
+        y, x = (
+            int(rng.integers(a, b - n + 1))
+            for a, b, n in zip(box.start[1:], box.stop[1:], window, strict=True)
+        )
+        piece = view.read(Box((z, y, x), (z + 1, y + window[0], x + window[1]))).astype(
+            np.float32, copy=True
+        )
         if ranges:
             in_range(piece, ranges[z : z + 1])
         pieces.append(piece.ravel())

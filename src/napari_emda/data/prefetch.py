@@ -11,7 +11,12 @@ T = TypeVar("T")
 
 
 def prefetched(
-    make: Callable[[int], T], start: int, stop: int, *, ahead: int = 3, on_start: Callable[[], None] | None = None
+    make: Callable[[int], T],
+    start: int,
+    stop: int,
+    *,
+    ahead: int = 3,
+    on_start: Callable[[], None] | None = None,
 ) -> Generator[T]:
     """``make(start), make(start + 1) ...`` with the next ones made in a thread while the caller works.
 

@@ -36,7 +36,10 @@ class Array(Protocol):
 
 
 def _padding(box: Box, inside: Box) -> list[tuple[int, int]]:
-    return [(c - a, b - d) for a, b, c, d in zip(box.start, box.stop, inside.start, inside.stop, strict=True)]
+    return [
+        (c - a, b - d)
+        for a, b, c, d in zip(box.start, box.stop, inside.start, inside.stop, strict=True)
+    ]
 
 
 def _mirrored(box: Box, shape: tuple[int, ...]) -> tuple[Box, tuple[NDArray[np.int64], ...]]:
@@ -149,7 +152,9 @@ class ClassIds:
         return self.volume.read_labels(Box.from_bounds([v for pair in bounds for v in pair]))
 
 
-def interval_weights(start: int, stop: int, scale: float, size: int) -> tuple[int, NDArray[np.float32]]:
+def interval_weights(
+    start: int, stop: int, scale: float, size: int
+) -> tuple[int, NDArray[np.float32]]:
     """Weights that bring one axis to another pixel size.
 
     Output pixel ``i`` covers the input interval [i / scale, (i + 1) / scale). Shrinking (scale < 1) takes the mean over
@@ -204,7 +209,11 @@ class Resampled:
     def shape(self) -> tuple[int, int, int]:
         """Sections, rows and columns at this pixel size."""
         z, y, x = self.volume.shape
-        return z, max(1, math.ceil(y * self.scale[0] - 1e-6)), max(1, math.ceil(x * self.scale[1] - 1e-6))
+        return (
+            z,
+            max(1, math.ceil(y * self.scale[0] - 1e-6)),
+            max(1, math.ceil(x * self.scale[1] - 1e-6)),
+        )
 
     def in_memory(self, limit: int) -> Resampled:
         """A copy that holds image and labels in memory when they take at most ``limit`` bytes, else this one."""
@@ -241,7 +250,11 @@ class Resampled:
     def read(self, box: Box) -> NDArray[np.float32]:
         """Grey values of a box as float32, mirrored outside the volume."""
         inside, mirrored = _mirrored(box, self.shape)
-        values = self._section(inside) if self._image is None else self._image[inside.slices].astype(np.float32)
+        values = (
+            self._section(inside)
+            if self._image is None
+            else self._image[inside.slices].astype(np.float32)
+        )
         return values if inside == box else values[mirrored]
 
     def read_labels(self, box: Box) -> NDArray[np.uint8]:
@@ -256,7 +269,9 @@ class Resampled:
         native, rows, columns = self._weights(inside)
         labels = self.volume.read_labels(native)
         ids = np.unique(labels)
-        shares = [np.matmul(np.matmul(rows, (labels == k).astype(np.float32)), columns.T) for k in ids]
+        shares = [
+            np.matmul(np.matmul(rows, (labels == k).astype(np.float32)), columns.T) for k in ids
+        ]
         return self._frame(ids[np.argmax(shares, axis=0)].astype(np.uint8), box, inside)
 
     @staticmethod
@@ -268,7 +283,10 @@ class Resampled:
     def box_of(self, native: Box) -> Box:
         """The pixels whose centres lie in a box of voxels (at least one a side)."""
         (z0, *low), (z1, *high) = native.start, native.stop
-        start = [min(round(a * s), n - 1) for a, s, n in zip(low, self.scale, self.shape[1:], strict=True)]
+        start = [
+            min(round(a * s), n - 1)
+            for a, s, n in zip(low, self.scale, self.shape[1:], strict=True)
+        ]
         stop = [max(a + 1, round(b * s)) for a, b, s in zip(start, high, self.scale, strict=True)]
         return Box((z0, start[0], start[1]), (z1, stop[0], stop[1])).clip(self.shape)
 

@@ -81,9 +81,19 @@ def objects_in(sections: Iterable[NDArray[np.uint8]], class_id: int = 1) -> Obje
         foreground += int(sizes.sum())
         windows = ndimage.find_objects(labels)
         masks += [labels[windows[i]] == i + 1 for i in np.flatnonzero(sizes > SPECK)]
-    masks = [masks[i] for i in np.unique(np.linspace(0, len(masks) - 1, min(len(masks), _MOST)).round().astype(int))]
+    masks = [
+        masks[i]
+        for i in np.unique(
+            np.linspace(0, len(masks) - 1, min(len(masks), _MOST)).round().astype(int)
+        )
+    ]
     areas = [np.count_nonzero(mask) for mask in masks]
-    return Objects(np.array(areas, np.int64), np.array([solidity(mask[None]) for mask in masks]), foreground, pixels)
+    return Objects(
+        np.array(areas, np.int64),
+        np.array([solidity(mask[None]) for mask in masks]),
+        foreground,
+        pixels,
+    )
 
 
 # -- how much a prediction looks like the source's labels ----------------------------------------------------------
@@ -128,7 +138,7 @@ def solidity_gap(objects: Objects, prior: Prior) -> float:
 
 
 def composite(objects: Objects, prior: Prior, disagreement: float) -> float:
-    """A first label-free score of shape, amount and agreement, 0 at best; `mismatch` weighs its terms better.
+    """A first label-free score of shape, amount and agreement, 0 at best; `label_free_score` weighs its terms better.
 
     J = |S_t - S*| / max(sd of S*, 0.02) + 1/2 |log2 (f_t / f*)| + A
 
@@ -137,12 +147,14 @@ def composite(objects: Objects, prior: Prior, disagreement: float) -> float:
     return _shape(objects, prior) + _amount(objects, prior) / 2 + disagreement
 
 
-def mismatch(objects: Objects, prior: Prior, disagreement: float, doubt: float) -> float:
+def label_free_score(
+    objects: Objects, prior: Prior, disagreement: float, uncertainty: float
+) -> float:
     """How little a prediction looks like a good one, without labels; 0 at best, lower is better.
 
     1/16 |S_t - S*| / max(sd of S*, 0.02) + 1/4 |log2 (f_t / f*)| + A + D
 
-    with S the solidity weighted by area, f the foreground fraction, A the ``disagreement`` and D the ``doubt``.
+    with S the solidity weighted by area, f the foreground fraction, A the ``disagreement`` and D the ``uncertainty``.
     Solidity alone (the published criterion, see `solidity_gap`) is blind to objects that are missing and to wrong ones
     that are convex; the fraction sees both, and A and D a network that is unsure. The weights were fixed on VNC ->
     Lucchi (docs/stopping.md): the shape of objects says least, and target and source may differ in how much there is.
@@ -151,13 +163,15 @@ def mismatch(objects: Objects, prior: Prior, disagreement: float, doubt: float) 
         objects: of the prediction.
         prior: of the source's labels.
         disagreement: 1 - IoU between two views of the same image (`disagreement`).
-        doubt: 1 - the IoU that the network itself expects (`doubt`).
+        uncertainty: 1 - the IoU that the network itself expects (`uncertainty`).
     """
-    return _shape(objects, prior) / 16 + _amount(objects, prior) / 4 + disagreement + doubt
+    return _shape(objects, prior) / 16 + _amount(objects, prior) / 4 + disagreement + uncertainty
 
 
 def _shape(objects: Objects, prior: Prior) -> float:
-    return abs(objects.weighted_solidity() - prior.weighted_solidity) / max(prior.spread, _LEAST_SPREAD)
+    return abs(objects.weighted_solidity() - prior.weighted_solidity) / max(
+        prior.spread, _LEAST_SPREAD
+    )
 
 
 def _amount(objects: Objects, prior: Prior) -> float:
@@ -170,7 +184,7 @@ def disagreement(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return 1 - np.count_nonzero(mask & other) / union if union else 1.0
 
 
-def doubt(probability: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
+def uncertainty(probability: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
     """1 - the IoU of a mask with the truth that its own probabilities let expect; 1 for an empty mask.
 
     If each pixel were foreground with its ``probability``, the expected intersection would be its sum inside the mask,
@@ -181,4 +195,8 @@ def doubt(probability: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
         mask: where the class is predicted, same shape.
     """
     inside = float(probability[mask].sum())
-    return 1 - inside / (np.count_nonzero(mask) + float(probability[~mask].sum())) if mask.any() else 1.0
+    return (
+        1 - inside / (np.count_nonzero(mask) + float(probability[~mask].sum()))
+        if mask.any()
+        else 1.0
+    )

@@ -100,7 +100,9 @@ def _highest(labels: Array) -> int:
     return max(1, *(int(np.asarray(labels[part.slices]).max()) for part in parts))
 
 
-def instance_f1(objects: Array, truth_objects: Array, iou: float = 0.5, box: Box | None = None) -> dict[str, float]:
+def instance_f1(
+    objects: Array, truth_objects: Array, iou: float = 0.5, box: Box | None = None
+) -> dict[str, float]:
     """Compare objects with true objects: two match when their IoU is above ``iou``.
 
     From 0.5 on no object can match two others, so that no assignment has to be chosen.
@@ -120,7 +122,9 @@ def instance_f1(objects: Array, truth_objects: Array, iou: float = 0.5, box: Box
         DataError: the shapes differ.
     """
     if not 0.5 <= iou < 1:
-        raise SettingsError(f"An object overlap of {iou} is not allowed: choose at least 0.5 and less than 1.")
+        raise SettingsError(
+            f"An object overlap of {iou} is not allowed: choose at least 0.5 and less than 1."
+        )
     if tuple(objects.shape) != tuple(truth_objects.shape):
         raise DataError(
             f"The objects have shape {tuple(objects.shape)} and the true ones {tuple(truth_objects.shape)}: "
@@ -130,12 +134,18 @@ def instance_f1(objects: Array, truth_objects: Array, iou: float = 0.5, box: Box
     found, sizes = _sizes(ids, overlap)
     true, true_sizes = _sizes(true_ids, overlap)
     both = (ids > 0) & (true_ids > 0)
-    union = sizes[np.searchsorted(found, ids[both])] + true_sizes[np.searchsorted(true, true_ids[both])] - overlap[both]
+    union = (
+        sizes[np.searchsorted(found, ids[both])]
+        + true_sizes[np.searchsorted(true, true_ids[both])]
+        - overlap[both]
+    )
     overlaps = overlap[both] / union
     return _object_scores(overlaps[overlaps > iou], int((found > 0).sum()), int((true > 0).sum()))
 
 
-def _contingency(objects: Array, truth: Array, box: Box) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+def _contingency(
+    objects: Array, truth: Array, box: Box
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
     """The pairs of ids that share a voxel, and how many they share: a sparse table, without (0, 0)."""
     keys, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
     for part in blocks(box, block_shape(objects)):

@@ -91,7 +91,10 @@ class Histograms:
         self.negatives = np.zeros(LEVELS, np.int64)
 
     def add(
-        self, probability: NDArray[np.uint8], truth: NDArray[np.bool_], valid: NDArray[np.bool_] | None = None
+        self,
+        probability: NDArray[np.uint8],
+        truth: NDArray[np.bool_],
+        valid: NDArray[np.bool_] | None = None,
     ) -> None:
         """Count one block.
 
@@ -110,7 +113,12 @@ class Histograms:
         """Counts when everything from ``threshold`` (a fraction) up is foreground."""
         level = stored_threshold(threshold)
         lower, upper = slice(None, level), slice(level, None)
-        values = self.positives[upper], self.negatives[upper], self.positives[lower], self.negatives[lower]
+        values = (
+            self.positives[upper],
+            self.negatives[upper],
+            self.positives[lower],
+            self.negatives[lower],
+        )
         return Counts(*(int(value.sum()) for value in values))
 
     @property
@@ -139,7 +147,9 @@ class ScoreBoard:
         self.histograms = [Histograms() for _ in range(classes - 1)]
         self._sections: dict[int, NDArray[np.int64]] = {}
 
-    def add(self, probabilities: NDArray[np.uint8], truth: NDArray[np.uint8], first_section: int = 0) -> None:
+    def add(
+        self, probabilities: NDArray[np.uint8], truth: NDArray[np.uint8], first_section: int = 0
+    ) -> None:
         """Count one block.
 
         Args:
@@ -156,7 +166,9 @@ class ScoreBoard:
             histograms.add(probabilities[k - 1], truth == k, valid)
         predicted = class_ids(probabilities)
         for z in range(len(truth)):
-            matrix = self._sections.setdefault(first_section + z, np.zeros((self.classes, self.classes), np.int64))
+            matrix = self._sections.setdefault(
+                first_section + z, np.zeros((self.classes, self.classes), np.int64)
+            )
             matrix += self._confusion(truth[z][valid[z]], predicted[z][valid[z]])
 
     def _check(self, truth: NDArray[np.uint8], valid: NDArray[np.bool_]) -> None:
@@ -167,7 +179,9 @@ class ScoreBoard:
                 "give labels of the same classes."
             )
 
-    def _confusion(self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def _confusion(
+        self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]
+    ) -> NDArray[np.int64]:
         pairs = truth.astype(np.intp) * self.classes + predicted
         return np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
 
@@ -187,7 +201,9 @@ class ScoreBoard:
 
     def section_iou(self, k: int = 1) -> float:
         """IoU of class ``k`` in each section, averaged over sections with a counted voxel; nan when there is none."""
-        scores = [_class_counts(matrix, k).iou for matrix in self._sections.values() if matrix.any()]
+        scores = [
+            _class_counts(matrix, k).iou for matrix in self._sections.values() if matrix.any()
+        ]
         return float(np.mean(scores)) if scores else math.nan
 
     def scores(self, k: int = 1) -> dict[str, float | None]:
@@ -206,15 +222,23 @@ class ScoreBoard:
 
 
 def _class_counts(confusion: NDArray[np.int64], k: int) -> Counts:
-    right, predicted, true = int(confusion[k, k]), int(confusion[:, k].sum()), int(confusion[k].sum())
-    return Counts(right, predicted - right, true - right, int(confusion.sum()) - predicted - true + right)
+    right, predicted, true = (
+        int(confusion[k, k]),
+        int(confusion[:, k].sum()),
+        int(confusion[k].sum()),
+    )
+    return Counts(
+        right, predicted - right, true - right, int(confusion.sum()) - predicted - true + right
+    )
 
 
 def _defined(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def score_volume(probabilities: Array, truth: Array, classes: Sequence[str], box: Box | None = None) -> dict[str, Any]:
+def score_volume(
+    probabilities: Array, truth: Array, classes: Sequence[str], box: Box | None = None
+) -> dict[str, Any]:
     """Compare stored probabilities with the truth, block by block.
 
     Args:
@@ -236,7 +260,9 @@ def score_volume(probabilities: Array, truth: Array, classes: Sequence[str], box
         predicted = np.asarray(probabilities[(slice(None), *part.slices)])
         board.add(predicted, np.asarray(truth[part.slices]).astype(np.uint8), part.start[0])
     if not board.voxels:
-        raise DataError(f"No voxel of the box {box} is annotated: choose a box with labels to compare with.")
+        raise DataError(
+            f"No voxel of the box {box} is annotated: choose a box with labels to compare with."
+        )
     rows = {name: board.scores(k) for k, name in enumerate(classes) if k}
     result: dict[str, Any] = {"voxels": board.voxels, **_mean(list(rows.values()))}
     return {**result, "classes": rows} if len(rows) > 1 else result

@@ -108,7 +108,11 @@ def export_model(
             f"The example image is {' × '.join(map(str, example.shape))} pixels: give one section whose sides are "
             f"multiples of {stride} and at least {smallest}."
         )
-    standard = None if mean is None or standard_deviation is None else (float(mean), float(standard_deviation))
+    standard = (
+        None
+        if mean is None or standard_deviation is None
+        else (float(mean), float(standard_deviation))
+    )
     looks = _Preprocessing(spec, standard, percentiles)
     with workspace(path) as folder:
         _write_weights_and_tests(network, example, looks, folder)
@@ -205,11 +209,17 @@ class _Axes:
         return [self.spec.BatchAxis(), self._channels(list(self.card.classes)), *space]
 
     def _channels(self, names: Sequence[str]) -> Any:
-        identifiers = ["".join(c if c.isalnum() and c.isascii() else "_" for c in name) for name in names]
-        return self.spec.ChannelAxis(channel_names=[self.spec.Identifier(name) for name in identifiers])
+        identifiers = [
+            "".join(c if c.isalnum() and c.isascii() else "_" for c in name) for name in names
+        ]
+        return self.spec.ChannelAxis(
+            channel_names=[self.spec.Identifier(name) for name in identifiers]
+        )
 
     def _output(self, name: str) -> Any:
-        size = self.spec.SizeReference(tensor_id=self.spec.TensorId("image"), axis_id=self.spec.AxisId(name))
+        size = self.spec.SizeReference(
+            tensor_id=self.spec.TensorId("image"), axis_id=self.spec.AxisId(name)
+        )
         if not self.halo:
             return self.spec.SpaceOutputAxis(**self._space(name), size=size)
         return self.spec.SpaceOutputAxisWithHalo(**self._space(name), size=size, halo=self.halo)
@@ -224,7 +234,9 @@ def _divisible(size: float) -> float:
     return math.ldexp(round(mantissa * 2**36), exponent - 36)
 
 
-def _write_package(spec: Any, card: ModelCard, axes: _Axes, preprocessing: _Preprocessing, folder: Path) -> None:
+def _write_package(
+    spec: Any, card: ModelCard, axes: _Axes, preprocessing: _Preprocessing, folder: Path
+) -> None:
     from bioimageio.spec import save_bioimageio_package
     from pydantic import ValidationError
 
@@ -234,7 +246,9 @@ def _write_package(spec: Any, card: ModelCard, axes: _Axes, preprocessing: _Prep
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "description"
-        raise SettingsError(f"The model's {place} is not allowed in a package: {first['msg']}.") from None
+        raise SettingsError(
+            f"The model's {place} is not allowed in a package: {first['msg']}."
+        ) from None
     with redirect_stdout(io.StringIO()):  # progress bars, which would break a stream of JSON lines
         save_bioimageio_package(model, output_path=folder / "package.zip")
     del model
@@ -253,13 +267,19 @@ def _description(
         return spec.FileDescr(source=folder / name)
 
     image = spec.InputTensorDescr(
-        id=spec.TensorId("image"), description="A section, grey values as they come.", axes=axes.inputs(),
-        test_tensor=file("input.npy"), preprocessing=preprocessing.described(),
-    )  # fmt: skip
+        id=spec.TensorId("image"),
+        description="A section, grey values as they come.",
+        axes=axes.inputs(),
+        test_tensor=file("input.npy"),
+        preprocessing=preprocessing.described(),
+    )
     probabilities = spec.OutputTensorDescr(
-        id=spec.TensorId("probabilities"), description="Of each class.", axes=axes.outputs(),
-        test_tensor=file("output.npy"), data=spec.IntervalOrRatioDataDescr(type="float32", range=(0.0, 1.0)),
-    )  # fmt: skip
+        id=spec.TensorId("probabilities"),
+        description="Of each class.",
+        axes=axes.outputs(),
+        test_tensor=file("output.npy"),
+        data=spec.IntervalOrRatioDataDescr(type="float32", range=(0.0, 1.0)),
+    )
     version = torch.__version__.partition("+")[0]
     weights = spec.TorchscriptWeightsDescr(source=folder / "weights.pt", pytorch_version=version)
     return {

@@ -74,7 +74,9 @@ def export_mask(
             objects.append((yield from stage(finding, k - 1, filtered + 1))[0])
         mask = _Mask(probabilities, settings.threshold, objects)
         yield from stage(
-            save_volume([mask], path, np.uint8, spacing, unit, volume, depth=depth), filtered, filtered + 1
+            save_volume([mask], path, np.uint8, spacing, unit, volume, depth=depth),
+            filtered,
+            filtered + 1,
         )
     yield Saved(path=str(path))
 
@@ -123,7 +125,9 @@ def export_objects(
             find_objects_in(folder, probabilities, settings, class_id, volume, depth), 0, 2
         )
         dtype = np.uint32 if path.suffix == ".zarr" or count >= 2**16 else np.uint16
-        yield from stage(save_volume([objects], path, dtype, spacing, unit, volume, depth=depth), 1, 2)
+        yield from stage(
+            save_volume([objects], path, dtype, spacing, unit, volume, depth=depth), 1, 2
+        )
     yield Saved(path=str(path))
 
 
@@ -159,7 +163,9 @@ def export_probabilities(
     if not 1 <= chosen[-1] <= count:
         raise DataError(f"There is no class {class_id} in the prediction: choose 1 to {count}.")
     if len(chosen) > 1 and path.suffix.lower() != ".zarr":
-        raise DataError(f"A TIFF takes the probability of one class, and there are {count}: choose one, or save .zarr.")
+        raise DataError(
+            f"A TIFF takes the probability of one class, and there are {count}: choose one, or save .zarr."
+        )
     channels = [_Channel(probabilities, k - 1) for k in chosen]
     yield from save_volume(channels, path, np.uint8, spacing, unit, volume, depth=depth)
     yield Saved(path=str(path))
@@ -203,9 +209,13 @@ def export_table(
     path = claim(path, (".csv",), overwrite)
     settings = _settings(threshold, minimum_size, connectivity)
     with workspace(path) as folder:
-        objects, _ = yield from stage(find_objects_in(folder, probabilities, settings, class_id, volume, depth), 0, 2)
+        objects, _ = yield from stage(
+            find_objects_in(folder, probabilities, settings, class_id, volume, depth), 0, 2
+        )
         probability = _Channel(probabilities, class_id - 1)
-        table = yield from stage(measure_objects(objects, spacing, unit, probability, volume, depth=depth), 1, 2)
+        table = yield from stage(
+            measure_objects(objects, spacing, unit, probability, volume, depth=depth), 1, 2
+        )
         _write_csv(table, folder / "table.csv")
         (folder / "table.csv").replace(path)
     yield Saved(path=str(path))
@@ -215,8 +225,10 @@ def _write_csv(table: Table, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(table)
-        columns = [[f"{value:.9g}" if column.dtype.kind == "f" else value for value in column.tolist()]
-                   for column in table.values()]  # fmt: skip
+        columns = [
+            [f"{value:.9g}" if column.dtype.kind == "f" else value for value in column.tolist()]
+            for column in table.values()
+        ]
         writer.writerows(zip(*columns, strict=True))
 
 

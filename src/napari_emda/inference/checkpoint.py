@@ -17,12 +17,16 @@ from torch import Tensor
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.volume import Domain, Resampled
 from napari_emda.errors import JobError
-from napari_emda.methods.base import Context, Method, methods
+from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.unet import UNet
+from napari_emda.settings.base import with_new_names
 from napari_emda.settings.training import TrainSettings
 
-FORMAT = 2
-"""Models of format 1 have seen stacks of independent images as one volume, with grey values standardised alike."""
+FORMAT = 3
+"""Format 3 has other names for some settings (`_migrated`). Models of format 1 have seen stacks of independent images
+as one volume, with grey values standardised alike."""
+PER_IMAGE_RANGE = 2
+"""From this format on, each image of a stack of independent images is brought to its own grey range."""
 CHECKPOINT = "checkpoint.safetensors"
 """In a run's folder: the last step, with all that is needed to go on."""
 SELECTED = "selected.safetensors"
@@ -42,7 +46,7 @@ class Header(BaseModel):
         statistics: grey values by volume name.
         prediction_domain: whose normalisation statistics to predict the target with.
         flips: whether to average the target's prediction over flipped copies.
-        neighbours: weight of the sections before and after each of the target's.
+        z_smoothing: weight of the sections before and after each of the target's.
         step: optimiser steps done.
         validations: label-free scores on the target by step, so far.
         scores: those of this very model; empty where it was not validated.
@@ -66,7 +70,7 @@ class Header(BaseModel):
     statistics: dict[str, Statistics] = {}
     prediction_domain: Domain = "source"
     flips: bool = False
-    neighbours: float = 0.0
+    z_smoothing: float = 0.0
     step: int = 0
     validations: dict[int, dict[str, float]] = {}
     scores: dict[str, float] = {}
@@ -83,23 +87,30 @@ class Header(BaseModel):
     def statistics_of(self, view: Resampled) -> Statistics:
         """Grey values of a volume at ``pixel_size``: those seen in training, else measured now, in the same way."""
         known = self.statistics.get(view.volume.name)
-        apart = not view.volume.depth and self.format > 1
+        apart = not view.volume.depth and self.format >= PER_IMAGE_RANGE
         return known or measure(view, seed=self.settings.seed, apart=apart)
 
-    def build(self, context: Context | None = None) -> Method:
+    def build(self, summary: DataSummary | None = None) -> Method:
         """The method with a fresh network, by default without knowledge of data (its tables come with the weights)."""
         cls = methods[self.method]
         network = UNet(**self.network)
-        return cls(cls.Settings.parse(self.method_settings), network, context or Context())
+        return cls(cls.Settings.parse(self.method_settings), network, summary or DataSummary())
 
 
-def save(path: Path, header: Header, method: Method, optimiser: torch.optim.Optimizer | None = None) -> None:
+def save(
+    path: Path, header: Header, method: Method, optimiser: torch.optim.Optimizer | None = None
+) -> None:
     """Write a checkpoint beside and rename it: a crash leaves the old or the new one, whole."""
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in method.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in method.state_dict().items()
+    }
     if optimiser is not None:
         for index, state in optimiser.state_dict()["state"].items():
             for key, value in state.items():
-                tensors[f"{_OPTIMISER}{index}.{key}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
+                tensors[f"{_OPTIMISER}{index}.{key}"] = (
+                    torch.as_tensor(value).detach().cpu().contiguous().clone()
+                )
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, beside, {"napari_emda": header.model_dump_json()})
     with beside.open("r+b") as file:
@@ -113,15 +124,33 @@ def read_header(path: Path) -> Header:
         with safe_open(path, "pt") as file:
             values = json.loads((file.metadata() or {})["napari_emda"])
         if values["format"] > FORMAT:
-            raise JobError(f"The model '{path}' has format {values['format']}: update napari-emda to use it.")
-        return Header.model_validate(values)
+            raise JobError(
+                f"The model '{path}' has format {values['format']}: update napari-emda to use it."
+            )
+        return Header.model_validate(_migrated(values))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError):
-        raise JobError(f"'{path}' is not a model of napari-emda, or is damaged: name another run.") from None
+        raise JobError(
+            f"'{path}' is not a model of napari-emda, or is damaged: name another run."
+        ) from None
+
+
+def _migrated(values: dict[str, Any]) -> dict[str, Any]:
+    """A header of an earlier format by today's names; format 1 stays, for it says how grey values were standardised."""
+    if values["format"] >= FORMAT:
+        return values
+    network = with_new_names(values["network"], TrainSettings.new_names())
+    values = with_new_names(values, {"neighbours": "z_smoothing"}) | {"network": network}
+    return values | {"format": FORMAT if values["format"] >= PER_IMAGE_RANGE else values["format"]}
 
 
 def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     with safe_open(path, "pt") as file:
-        return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
+        names = list(file.keys())
+        return {
+            name.removeprefix(prefix): file.get_tensor(name)
+            for name in names
+            if name.startswith(prefix)
+        }
 
 
 def _state(path: Path) -> dict[str, Tensor]:
@@ -133,7 +162,9 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
     try:
         method.load_state_dict(_state(path))
     except RuntimeError:
-        raise JobError(f"'{path}' holds another network than the one asked for: use its own settings.") from None
+        raise JobError(
+            f"'{path}' holds another network than the one asked for: use its own settings."
+        ) from None
     if optimiser is None:
         return
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -144,7 +175,9 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
         # fused optimisers walk parameter and moments side by side in memory: they must be laid out alike
         moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
         state.setdefault(int(index), {})[name] = moment
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimiser.load_state_dict(
+        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+    )
 
 
 def load_average(paths: Sequence[Path], method: Method) -> None:
@@ -172,7 +205,9 @@ def candidate(run: Path, step: int) -> Path:
 
 def candidates(run: Path) -> list[int]:
     """The validated steps whose models a run has kept."""
-    return sorted(int(path.stem) for path in (run / _CANDIDATES).glob("*.safetensors") if path.stem.isdigit())
+    return sorted(
+        int(path.stem) for path in (run / _CANDIDATES).glob("*.safetensors") if path.stem.isdigit()
+    )
 
 
 def find(run: Path, which: str = "selected") -> Path:
@@ -180,13 +215,16 @@ def find(run: Path, which: str = "selected") -> Path:
     last, kept = run / CHECKPOINT, candidates(run)
     if which == "selected":
         return run / SELECTED if (run / SELECTED).exists() else last
-    if which == "last" or (which.isdigit() and last.exists() and read_header(last).step == int(which)):
+    if which == "last" or (
+        which.isdigit() and last.exists() and read_header(last).step == int(which)
+    ):
         return last
     if which.isdigit() and int(which) in kept:
         return candidate(run, int(which))
     steps = ", ".join(map(str, kept))
     raise JobError(
-        f"The run '{run.name}' has kept no model '{which}': choose selected, last" + (f" or {steps}." if kept else ".")
+        f"The run '{run.name}' has kept no model '{which}': choose selected, last"
+        + (f" or {steps}." if kept else ".")
     )
 
 
@@ -210,15 +248,26 @@ def start_from(path: Path, network: UNet, classes: Sequence[str]) -> None:
     header, method = load_method(path)
     state = method.trained.state_dict()
     if header.classes != tuple(classes):
-        own = {key: value for key, value in network.state_dict().items() if key.startswith(("head.", "offset"))}
+        own = {
+            key: value
+            for key, value in network.state_dict().items()
+            if key.startswith(("head.", "offset"))
+        }
         state |= own
     try:
         network.load_state_dict(state)
         network.absorb_offset()
     except RuntimeError:
         here = network.config
-        differing = [key for key in ("base", "levels", "attention") if method.trained.config[key] != here[key]]
-        old, new = (", ".join(f"{key}={each[key]}" for key in differing) for each in (method.trained.config, here))
+        differing = [
+            key
+            for key in ("base_channels", "depth", "attention")
+            if method.trained.config[key] != here[key]
+        ]
+        old, new = (
+            ", ".join(f"{key}={each[key]}" for key in differing)
+            for each in (method.trained.config, here)
+        )
         raise JobError(
             f"The run to start from has another network ({old}, here {new}): give both the same settings, or start "
             "from another run."

@@ -28,13 +28,21 @@ class Compute:
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "auto") -> Compute:
         """From settings; SettingsError when the device is not there."""
-        there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        there = {
+            "cpu": True,
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+        }
         if device == "auto":
             device = next(name for name in ("cuda", "mps", "cpu") if there[name])
         if not there[device]:
             known = ", ".join(name for name, yes in there.items() if yes)
-            raise SettingsError(f"There is no device '{device}' on this machine: choose auto or {known}.")
-        return cls(torch.device(device), precision == "bf16" or (precision == "auto" and _has_bf16(device)))
+            raise SettingsError(
+                f"There is no device '{device}' on this machine: choose auto or {known}."
+            )
+        return cls(
+            torch.device(device), precision == "bf16" or (precision == "auto" and _has_bf16(device))
+        )
 
     def autocast(self) -> AbstractContextManager[object]:
         """bfloat16 where it is wanted."""
@@ -45,7 +53,11 @@ class Compute:
     def __str__(self) -> str:
         if self.device.type == "cuda":
             return f"cuda ({torch.cuda.get_device_name(self.device)})"
-        return f"{self.device.type} ({torch.get_num_threads()} threads)" if self.device.type == "cpu" else "mps"
+        return (
+            f"{self.device.type} ({torch.get_num_threads()} threads)"
+            if self.device.type == "cpu"
+            else "mps"
+        )
 
 
 def _has_bf16(device: str) -> bool:
@@ -58,7 +70,7 @@ def _has_bf16(device: str) -> bool:
     return False
 
 
-def settle(threads: int | None = None, *, polite: bool = True) -> None:
+def configure_process(threads: int | None = None, *, polite: bool = True) -> None:
     """Set up this process for a long job; call it once, before the first tensor.
 
     Leaves one core to the viewer, lowers the priority, and lets glibc keep freed memory: else every step faults the
@@ -68,13 +80,19 @@ def settle(threads: int | None = None, *, polite: bool = True) -> None:
         threads: of torch; by default one core fewer than this process may use.
         polite: whether to lower the priority.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     given = os.environ.get("OMP_NUM_THREADS")
-    torch.set_num_threads(threads or (int(given) if given and given.isdigit() else max(1, cores - 1)))
+    torch.set_num_threads(
+        threads or (int(given) if given and given.isdigit() else max(1, cores - 1))
+    )
     torch.backends.cudnn.benchmark = True
     if polite:
         with contextlib.suppress(psutil.Error, OSError):
-            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+            psutil.Process().nice(
+                psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10
+            )
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL("libc.so.6")

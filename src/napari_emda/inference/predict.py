@@ -12,13 +12,29 @@ import torch
 from napari_emda.data.prefetch import prefetched
 from napari_emda.data.volume import Resampled, Volume
 from napari_emda.events import Event, Saved, TileDone
-from napari_emda.inference.predictor import Predictor, entropy, foreground_bytes, to_bytes, with_neighbours
+from napari_emda.inference.predictor import (
+    Predictor,
+    entropy,
+    foreground_bytes,
+    smoothed_along_z,
+    to_bytes,
+)
 from napari_emda.inference.stored_prediction import Prediction
-from napari_emda.inference.tiles import Tile, check_finite, core_of, finish_tile, plan, read_tile, unseen
+from napari_emda.inference.tiles import (
+    Tile,
+    check_finite,
+    core_of,
+    finish_tile,
+    plan,
+    read_tile,
+    unseen,
+)
 from napari_emda.settings.prediction import PredictSettings
 
 
-def predict(predictor: Predictor, volume: Volume, settings: PredictSettings, folder: Path) -> Iterator[Event]:
+def predict(
+    predictor: Predictor, volume: Volume, settings: PredictSettings, folder: Path
+) -> Iterator[Event]:
     """Predict a whole volume into ``folder`` (see `Prediction`); stopped, it goes on where it was at the next call.
 
     Memory is bounded by the block. Reading, computing and writing overlap. DataError where the answer is not a number.
@@ -36,11 +52,13 @@ def predict(predictor: Predictor, volume: Volume, settings: PredictSettings, fol
         "tiles": len(tiles),
         "first": list(tiles[0].core.bounds),
         "flips": flips,
-        "neighbours": weight,
+        "z_smoothing": weight,
         "uncertainty": settings.uncertainty,
         "shape": list(volume.shape),
     }
-    done = prediction.begin(head, (len(classes) - 1, *volume.shape), classes=classes, uncertainty=settings.uncertainty)
+    done = prediction.begin(
+        head, (len(classes) - 1, *volume.shape), classes=classes, uncertainty=settings.uncertainty
+    )
     for index in _predict_tiles(predictor, view, tiles, done, settings, prediction):
         prediction.tile_done(index)
         done.add(index)
@@ -69,18 +87,20 @@ def _predict_tiles(
         waiting: tuple[int, Future[None]] | None = None
         try:
             for index, image in zip(left, images, strict=True):
-                new = predictor.probabilities(image.to(predictor.compute.device), domain, flips=flips)
+                new = predictor.probabilities(
+                    image.to(predictor.compute.device), domain, flips=flips
+                )
                 known = tiles[index].seen.shape[0] - len(new)
                 sections = torch.cat([sections[len(sections) - known :], new]) if known else new
-                result = core_of(tiles[index], with_neighbours(sections, weight))
+                result = core_of(tiles[index], smoothed_along_z(sections, weight))
                 result = finish_tile(view, tiles[index], result)
                 check_finite(view, tiles[index], result)
                 values = np.moveaxis(foreground_bytes(result), 0, 1)
-                doubt = to_bytes(entropy(result)) if settings.uncertainty else None
+                uncertainty = to_bytes(entropy(result)) if settings.uncertainty else None
                 if waiting is not None:
                     waiting[1].result()
                     yield waiting[0]
-                waiting = index, writer.submit(write, tiles[index].native, values, doubt)
+                waiting = index, writer.submit(write, tiles[index].native, values, uncertainty)
             if waiting is not None:
                 waiting[1].result()
                 yield waiting[0]
@@ -91,4 +111,4 @@ def _predict_tiles(
 def _asked(predictor: Predictor, volume: Volume, settings: PredictSettings) -> tuple[bool, float]:
     """Whether to average over flips, and the weight of the neighbouring sections."""
     flips = predictor.header.flips if settings.flips == "auto" else settings.flips == "on"
-    return flips, predictor.neighbours(volume) if settings.neighbours else 0.0
+    return flips, predictor.z_smoothing(volume) if settings.z_smoothing else 0.0

@@ -47,10 +47,10 @@ class Predictor:
         """Grey values of a volume: those seen in training, else measured now."""
         return self.header.statistics_of(volume.at(self.header.pixel_size))
 
-    def neighbours(self, volume: Volume) -> float:
-        """Weight of each neighbouring section, see `with_neighbours`."""
+    def z_smoothing(self, volume: Volume) -> float:
+        """Weight of each neighbouring section, see `smoothed_along_z`."""
         beside = volume.depth and volume.shape[0] > 1
-        return self.header.neighbours if beside and volume.domain == "target" else 0.0
+        return self.header.z_smoothing if beside and volume.domain == "target" else 0.0
 
     def probabilities(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
         """Class probabilities, B x C x H x W float32, of standardised images B x 1 x H x W of any size."""
@@ -65,11 +65,13 @@ class Predictor:
                 return self.network(image).float().softmax(1)[..., :height, :width]
             total = torch.zeros(())
             for axes in ((), (-1,), (-2,), (-1, -2)):
-                total = self.network(image.flip(axes)).float().softmax(1).flip(axes) + total.to(image.device)
+                total = self.network(image.flip(axes)).float().softmax(1).flip(axes) + total.to(
+                    image.device
+                )
             return (total / 4)[..., :height, :width]
 
 
-def with_neighbours(probabilities: Tensor, weight: float) -> Tensor:
+def smoothed_along_z(probabilities: Tensor, weight: float) -> Tensor:
     """Each section's probabilities averaged with those of the sections before and after it.
 
     The mean is geometric, so that it moves with the logits. The first and the last section stand in for the neighbour
@@ -110,9 +112,13 @@ def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
     """Probabilities of the foreground classes in one box of one section, uint8 (C - 1, rows, columns)."""
     view = volume.at(predictor.header.pixel_size)
     core = view.box_of(box)
-    weight = predictor.neighbours(volume)
-    tile = make_tile(view, core, predictor.network.halo, predictor.network.stride, sections=int(weight > 0))
+    weight = predictor.z_smoothing(volume)
+    tile = make_tile(
+        view, core, predictor.network.halo, predictor.network.stride, sections=int(weight > 0)
+    )
     tile = Tile(core, tile.seen, box)
     image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
-    probabilities = with_neighbours(predictor.probabilities(image, predictor.domain_of(volume)), weight)
+    probabilities = smoothed_along_z(
+        predictor.probabilities(image, predictor.domain_of(volume)), weight
+    )
     return foreground_bytes(finish_tile(view, tile, core_of(tile, probabilities)))[0]

@@ -12,6 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
+from napari_emda.settings.base import with_new_names
 
 CHUNK = 512
 
@@ -49,14 +50,20 @@ class Prediction:
     def complete(self, model: str, *, uncertainty: bool = False) -> bool:
         """Whether every tile was predicted with this model of the run (and, if asked, its uncertainty kept)."""
         head, done = self._read()
-        known = bool(head) and head.get("model") == model and (head["uncertainty"] or not uncertainty)
+        known = (
+            bool(head) and head.get("model") == model and (head["uncertainty"] or not uncertainty)
+        )
         return known and len(done) >= int(head["tiles"])
 
     def _read(self) -> tuple[dict[str, Any], set[int]]:
         text = self.journal.read_text() if self.journal.exists() else ""
-        lines = text[: text.rfind("\n") + 1].splitlines()  # a line without its end was being written in a crash
+        lines = text[
+            : text.rfind("\n") + 1
+        ].splitlines()  # a line without its end was being written in a crash
         try:
-            head = json.loads(lines[0]) if lines else {}
+            head = (
+                with_new_names(json.loads(lines[0]), {"neighbours": "z_smoothing"}) if lines else {}
+            )
         except ValueError:
             return {}, set()
         groups = ["probabilities.zarr", "uncertainty.zarr"][: 1 + bool(head.get("uncertainty"))]
@@ -65,7 +72,12 @@ class Prediction:
         return head, {int(line) for line in lines[1:] if line.isdigit()}
 
     def begin(
-        self, head: dict[str, Any], shape: tuple[int, ...], *, classes: Sequence[str], uncertainty: bool
+        self,
+        head: dict[str, Any],
+        shape: tuple[int, ...],
+        *,
+        classes: Sequence[str],
+        uncertainty: bool,
     ) -> set[int]:
         """Continue what was begun with the same model and plan, or start anew; returns the tiles done.
 
@@ -85,7 +97,9 @@ class Prediction:
         self.journal.write_text(json.dumps(head) + "\n")
         return set()
 
-    def _create(self, group: str, shape: tuple[int, ...], attributes: dict[str, Any] | None = None) -> None:
+    def _create(
+        self, group: str, shape: tuple[int, ...], attributes: dict[str, Any] | None = None
+    ) -> None:
         zarr.open_group(self.folder / group, mode="a")
         chunks = (1,) * (len(shape) - 2) + tuple(min(CHUNK, n) for n in shape[-2:])
         zarr.create_array(
@@ -101,12 +115,16 @@ class Prediction:
     def writer(self, *, uncertainty: bool) -> Callable[[Box, Bytes, Bytes | None], None]:
         """A function that puts the probabilities and the uncertainty of a box of voxels on disk."""
         probabilities = zarr.open_array(self.folder / "probabilities.zarr" / self.name, mode="r+")
-        doubts = zarr.open_array(self.folder / "uncertainty.zarr" / self.name, mode="r+") if uncertainty else None
+        uncertainties = (
+            zarr.open_array(self.folder / "uncertainty.zarr" / self.name, mode="r+")
+            if uncertainty
+            else None
+        )
 
-        def write(box: Box, values: Bytes, doubt: Bytes | None) -> None:
+        def write(box: Box, values: Bytes, uncertainty: Bytes | None) -> None:
             probabilities[(slice(None), *box.slices)] = values
-            if doubts is not None and doubt is not None:
-                doubts[box.slices] = doubt
+            if uncertainties is not None and uncertainty is not None:
+                uncertainties[box.slices] = uncertainty
 
         return write
 

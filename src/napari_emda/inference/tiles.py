@@ -55,7 +55,9 @@ def make_tile(view: Resampled, core: Box, halo: int, stride: int, sections: int 
     seen_high = [min(n, b + halo) for b, n in zip(high, view.shape[1:], strict=True)]
     native = [
         _native_range(a, b, scale, size, end)
-        for a, b, scale, size, end in zip(low, high, view.scale, view.volume.shape[1:], view.shape[1:], strict=True)
+        for a, b, scale, size, end in zip(
+            low, high, view.scale, view.volume.shape[1:], view.shape[1:], strict=True
+        )
     ]
     return Tile(
         core,
@@ -67,7 +69,9 @@ def make_tile(view: Resampled, core: Box, halo: int, stride: int, sections: int 
     )
 
 
-def plan(view: Resampled, network: UNet, settings: PredictSettings, sections: int = 0) -> list[Tile]:
+def plan(
+    view: Resampled, network: UNet, settings: PredictSettings, sections: int = 0
+) -> list[Tile]:
     """Tiles that cover a volume once: whole sections, several at once, where the memory allows.
 
     Tiles of the same place follow each other along z, so that what one sees of the next's sections is computed once.
@@ -78,18 +82,28 @@ def plan(view: Resampled, network: UNet, settings: PredictSettings, sections: in
         settings: the memory, or the side of a block.
         sections: seen before and after each tile.
     """
-    pixels = int(settings.memory * 2**30 / (network.base * 4 * 8))
+    pixels = int(settings.memory * 2**30 / (network.base_channels * 4 * 8))
     side = settings.block or max(network.stride, int(pixels**0.5))
     depth, *sizes = view.shape
     cuts = []
     for size in sizes:
-        parts = 1 if size <= side else ceil(size / max(side - 2 * network.halo, side // 2, network.stride))
+        parts = (
+            1
+            if size <= side
+            else ceil(size / max(side - 2 * network.halo, side // 2, network.stride))
+        )
         step = ceil(size / parts / network.stride) * network.stride
         cuts.append([(a, min(a + step, size)) for a in range(0, size, step)])
     area = min(side, sizes[0]) * min(side, sizes[1])
     thick = max(1, min(depth, pixels // area)) if not settings.block else 1
     return [
-        make_tile(view, Box((z, y0, x0), (min(z + thick, depth), y1, x1)), network.halo, network.stride, sections)
+        make_tile(
+            view,
+            Box((z, y0, x0), (min(z + thick, depth), y1, x1)),
+            network.halo,
+            network.stride,
+            sections,
+        )
         for y0, y1 in cuts[0]
         for x0, x1 in cuts[1]
         for z in range(0, depth, thick)

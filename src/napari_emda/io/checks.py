@@ -20,10 +20,14 @@ LARGEST_CLASS = 254
 def check_spacing(name: str, spacing: Sequence[float] | None) -> tuple[float, float, float]:
     """The voxel size as three positive finite numbers (z, y, x)."""
     if spacing is None:
-        raise DataError(f"The voxel size of '{name}' is not in its file: give it as three numbers z y x in nm.")
+        raise DataError(
+            f"The voxel size of '{name}' is not in its file: give it as three numbers z y x in nm."
+        )
     if len(spacing) != 3 or not all(math.isfinite(v) and v > 0 for v in spacing):
         given = " ".join(f"{v:g}" for v in spacing)
-        raise DataError(f"The voxel size of '{name}' is {given}: give three numbers above 0, z y x in nm.")
+        raise DataError(
+            f"The voxel size of '{name}' is {given}: give three numbers above 0, z y x in nm."
+        )
     z, y, x = (float(v) for v in spacing)
     return z, y, x
 
@@ -31,12 +35,16 @@ def check_spacing(name: str, spacing: Sequence[float] | None) -> tuple[float, fl
 def check_image(name: str, image: Array) -> None:
     """Real, finite numbers on three axes; only float images are read through, section by section."""
     if len(image.shape) != 3:
-        raise DataError(f"The image '{name}' has {len(image.shape)} axes: use grey values with axes z, y, x.")
+        raise DataError(
+            f"The image '{name}' has {len(image.shape)} axes: use grey values with axes z, y, x."
+        )
     if min(image.shape) < 1:
         raise DataError(f"The image '{name}' is empty: choose another one.")
     kind = np.dtype(image.dtype).kind
     if kind not in "buif":
-        raise DataError(f"The image '{name}' holds {np.dtype(image.dtype)} values: use integers or floats.")
+        raise DataError(
+            f"The image '{name}' holds {np.dtype(image.dtype)} values: use integers or floats."
+        )
     if kind == "f":
         for z in range(image.shape[0]):
             if not np.isfinite(np.asarray(image[z])).all():
@@ -46,7 +54,11 @@ def check_image(name: str, image: Array) -> None:
 
 
 def check_labels(
-    name: str, labels: Array, shape: Sequence[int], classes: int, labels_zero: LabelsZero = "background"
+    name: str,
+    labels: Array,
+    shape: Sequence[int],
+    classes: int,
+    labels_zero: LabelsZero = "background",
 ) -> list[int]:
     """Integer labels of the image's shape with at least two values that fit the classes; returns the values.
 
@@ -60,13 +72,17 @@ def check_labels(
             "same shape, so choose the labels that belong to this image."
         )
     if np.dtype(labels.dtype).kind not in "bui":
-        raise DataError(f"The labels of '{name}' are {np.dtype(labels.dtype)} numbers: use integer labels.")
+        raise DataError(
+            f"The labels of '{name}' are {np.dtype(labels.dtype)} numbers: use integer labels."
+        )
     values: set[int] = set()
     for z in range(labels.shape[0]):
         values.update(np.unique(np.asarray(labels[z])).tolist())
     if len(values) < 2:
         what = "empty" if values == {0} else f"all {values.pop()}"
-        raise DataError(f"The labels of '{name}' are {what}: label some of the structure and some background.")
+        raise DataError(
+            f"The labels of '{name}' are {what}: label some of the structure and some background."
+        )
     unannotated = labels_zero == "unannotated"
     highest = classes if unannotated else classes - 1
     if (classes > 2 or unannotated) and not values <= set(range(highest + 1)):
@@ -93,7 +109,9 @@ def check_pair(
         What the user should know although it is no mistake, a sentence each.
     """
     if source is None and target is None:
-        raise DataError("A project needs a volume: give a source with its labels, a target, or both.")
+        raise DataError(
+            "A project needs a volume: give a source with its labels, a target, or both."
+        )
     other = None if target is None else open_image(Path(target))
     notices = [] if source is None else _check_source(source, other, classes, spacing)
     if target is not None and other is not None:
@@ -128,7 +146,9 @@ def values_notices(name: str, values: Sequence[int], classes: Sequence[str]) -> 
     ]
 
 
-def _check_file(path: str | Path, stored: Stored, spacing: tuple[float, float, float] | None) -> None:
+def _check_file(
+    path: str | Path, stored: Stored, spacing: tuple[float, float, float] | None
+) -> None:
     name = Path(path).name
     check_spacing(name, spacing or (stored.spacing if stored.unit == "nm" else None))
     check_image(name, stored.array)

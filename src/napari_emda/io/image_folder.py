@@ -19,10 +19,21 @@ from napari_emda.io.units import Stored
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 # Opened by their own classes, because PIL.Image.open refuses sections beyond 179 megapixels as "bombs".
-PICTURES: dict[str, type[Any]] = {".png": PngImageFile, ".jpg": JpegImageFile, ".jpeg": JpegImageFile}
+PICTURES: dict[str, type[Any]] = {
+    ".png": PngImageFile,
+    ".jpg": JpegImageFile,
+    ".jpeg": JpegImageFile,
+}
 SECTION_SUFFIXES = (*TIFF_SUFFIXES, *PICTURES)
 
-_GREY_MODES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32"}
+_GREY_MODES = {
+    "1": "bool",
+    "L": "uint8",
+    "I;16": "uint16",
+    "I;16B": "uint16",
+    "I": "int32",
+    "F": "float32",
+}
 
 
 def open_sections(folder: Path) -> Stored:
@@ -41,11 +52,17 @@ def open_sections(folder: Path) -> Stored:
         DataError: no section in it, a colour or damaged one, or sections of different shape or type.
     """
     paths = sorted(
-        (p for p in folder.iterdir() if p.suffix.lower() in SECTION_SUFFIXES and not p.name.startswith(".")),
+        (
+            p
+            for p in folder.iterdir()
+            if p.suffix.lower() in SECTION_SUFFIXES and not p.name.startswith(".")
+        ),
         key=_natural,
     )
     if not paths:
-        raise DataError(f"The folder {folder.name} holds no sections: put {', '.join(SECTION_SUFFIXES)} files there.")
+        raise DataError(
+            f"The folder {folder.name} holds no sections: put {', '.join(SECTION_SUFFIXES)} files there."
+        )
     headers = [_header(path) for path in paths]
     for path, (shape, _) in zip(paths, headers, strict=True):
         if shape != headers[0][0]:
@@ -61,7 +78,9 @@ def open_sections(folder: Path) -> Stored:
         high = 255 if any(_decode(path).max(initial=0) > 1 for path in grey) else 1
     if len(kinds) > 1:
         names = " and ".join(sorted(kind.name for kind in kinds))
-        raise DataError(f"The folder {folder.name} mixes sections of {names}: save all of them as one type.")
+        raise DataError(
+            f"The folder {folder.name} mixes sections of {names}: save all of them as one type."
+        )
     dtype = kinds.pop()
 
     def read(z: int) -> NDArray[Any]:
@@ -109,7 +128,11 @@ def _decode(path: Path) -> NDArray[Any]:
 def _picture(path: Path) -> Image:
     try:
         picture: Image = PICTURES[path.suffix.lower()](path)
-    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: PIL's word for "not this format"
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+    ) as error:  # SyntaxError: PIL's word for "not this format"
         raise DataError(f"{path.name} cannot be read ({error}): save or copy it again.") from None
     if picture.mode not in _GREY_MODES:
         mode = picture.mode

@@ -50,19 +50,32 @@ def _open_image(group: zarr.Group, path: Path) -> Stored:
     try:
         array = group[finest.path]
     except KeyError:
-        raise DataError(f"{path.name} names a level '{finest.path}' that is not in it: copy it again.") from None
+        raise DataError(
+            f"{path.name} names a level '{finest.path}' that is not in it: copy it again."
+        ) from None
     names = [str(axis.name) for axis in image.axes]
     if not isinstance(array, zarr.Array) or array.ndim != len(names):
-        raise DataError(f"{path.name} describes {len(names)} axes, which its data do not have: write it again.")
+        raise DataError(
+            f"{path.name} describes {len(names)} axes, which its data do not have: write it again."
+        )
     if [name for name in names if name in "zyx"] not in (["z", "y", "x"], ["y", "x"]):
-        raise DataError(f"{path.name} has its axes as {', '.join(names)}, but z, y, x is needed: transpose it.")
+        raise DataError(
+            f"{path.name} has its axes as {', '.join(names)}, but z, y, x is needed: transpose it."
+        )
     scale = np.ones(len(names))
     for step in (*finest.coordinateTransformations, *(image.coordinateTransformations or ())):
-        if step.type == "scale" and hasattr(step, "scale"):  # the other kind of scale is a path to an array
+        if step.type == "scale" and hasattr(
+            step, "scale"
+        ):  # the other kind of scale is a path to an array
             scale *= step.scale
-    size, unit = dict(zip(names, scale.tolist(), strict=True)), {str(a.name): a.unit for a in image.axes}
+    size, unit = (
+        dict(zip(names, scale.tolist(), strict=True)),
+        {str(a.name): a.unit for a in image.axes},
+    )
     units = [None if unit.get(axis) is None else str(unit[axis]) for axis in "zyx"]
-    return Stored(_volume(array, path, names), *calibrated([size.get(axis) for axis in "zyx"], units))
+    return Stored(
+        _volume(array, path, names), *calibrated([size.get(axis) for axis in "zyx"], units)
+    )
 
 
 def _multiscale(group: zarr.Group, path: Path) -> Any:
@@ -92,9 +105,13 @@ def _multiscale(group: zarr.Group, path: Path) -> Any:
 def _volume(array: zarr.Array[Any], path: Path, names: list[str] | None = None) -> AxisView:
     """The array as (z, y, x) without its axes of length one."""
     if array.ndim < 2:
-        raise DataError(f"{path.name} has {array.ndim} axis, but a volume has z, y and x: choose an image.")
+        raise DataError(
+            f"{path.name} has {array.ndim} axis, but a volume has z, y and x: choose an image."
+        )
     if names is None and array.ndim == 3 and array.shape[-1] in (3, 4) and array.shape[0] > 4:
-        raise DataError(f"{path.name} looks like a colour image {array.shape}: convert it to grey values.")
+        raise DataError(
+            f"{path.name} looks like a colour image {array.shape}: convert it to grey values."
+        )
     sections = names.index("z") if names and "z" in names else None
     long = [i for i, n in enumerate(array.shape[:-2]) if n > 1 and i != sections]
     if sections is None and names is None and len(long) == 1:

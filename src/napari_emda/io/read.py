@@ -29,7 +29,9 @@ def open_image(path: Path | str) -> Stored:
     """
     stored = _open(Path(path))
     if np.dtype(stored.array.dtype).kind not in "buif":
-        raise DataError(f"{Path(path).name} holds {stored.array.dtype}, which are no grey values: save real numbers.")
+        raise DataError(
+            f"{Path(path).name} holds {stored.array.dtype}, which are no grey values: save real numbers."
+        )
     return stored
 
 

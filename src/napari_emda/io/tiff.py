@@ -24,7 +24,15 @@ from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 from napari_emda.io.units import Spacing, Stored, calibrated
 
-UNREADABLE = (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, struct.error)
+UNREADABLE = (
+    tifffile.TiffFileError,
+    OSError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    struct.error,
+)
 """What tifffile raises, by experiment, on files that are cut short, corrupt or not TIFF at all."""
 
 MOST_CHANNELS = 4
@@ -66,7 +74,9 @@ def open_tiff(path: Path) -> Stored:
     try:
         file = tifffile.TiffFile(path)
     except UNREADABLE as error:
-        raise DataError(f"{path.name} is not a TIFF that can be read ({error}): save or copy it again.") from None
+        raise DataError(
+            f"{path.name} is not a TIFF that can be read ({error}): save or copy it again."
+        ) from None
     try:
         stored = Stored(_array(file, path), *_calibration(file))
     except DataError:
@@ -106,10 +116,16 @@ def _check_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, pa
     if series.dataoffset is not None:
         end = series.dataoffset + math.prod(series.shape) * series.dtype.itemsize
     else:
-        spans = ((o + n for o, n in zip(p.dataoffsets, p.databytecounts, strict=False)) for p in series.pages if p)
+        spans = (
+            (o + n for o, n in zip(p.dataoffsets, p.databytecounts, strict=False))
+            for p in series.pages
+            if p
+        )
         end = max((max(span, default=0) for span in spans), default=0)
     if end > size or not chain_ends:
-        raise DataError(f"{path.name} is cut short (its end is missing after {size} bytes): copy it again.")
+        raise DataError(
+            f"{path.name} is cut short (its end is missing after {size} bytes): copy it again."
+        )
 
 
 def _check_one_shape(file: tifffile.TiffFile, path: Path) -> None:
@@ -126,7 +142,11 @@ def _section_axis(series: tifffile.TiffPageSeries, path: Path) -> int | None:
     axes, shape = series.axes, series.shape
     samples = dict(zip(axes, shape, strict=True)).get("S", 1)
     if samples > 1:
-        sections = ", or save it as a stack of grey sections if that is what it is" if axes[0] == "S" else ""
+        sections = (
+            ", or save it as a stack of grey sections if that is what it is"
+            if axes[0] == "S"
+            else ""
+        )
         raise DataError(
             f"{path.name} is a colour image ({samples} values a pixel): convert it to grey values{sections}."
         )
@@ -140,7 +160,9 @@ def _section_axis(series: tifffile.TiffPageSeries, path: Path) -> int | None:
     if not long:
         return None
     if axes[long[0]] == "C" and shape[long[0]] <= MOST_CHANNELS:
-        raise DataError(f"{path.name} has {shape[long[0]]} channels, but a volume has one: save a single channel.")
+        raise DataError(
+            f"{path.name} has {shape[long[0]]} channels, but a volume has one: save a single channel."
+        )
     return long[0]
 
 
@@ -158,7 +180,9 @@ def _ome_calibration(xml: str) -> tuple[Spacing, str | None] | tuple[None, None]
     if pixels is None:
         return None, None
     sizes = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
-    units = [pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m") for axis in "ZYX"]  # the default that OME-XML defines
+    units = [
+        pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m") for axis in "ZYX"
+    ]  # the default that OME-XML defines
     return calibrated([None if size is None else float(size) for size in sizes], units)
 
 
@@ -214,7 +238,9 @@ def write_tiff(
     imagej = dtype in IMAGEJ_TYPES and nbytes < CLASSIC_LIMIT
     with (
         _replacing(path) as partial,
-        tifffile.TiffWriter(partial, imagej=imagej, ome=not imagej, bigtiff=nbytes >= CLASSIC_LIMIT) as writer,
+        tifffile.TiffWriter(
+            partial, imagej=imagej, ome=not imagej, bigtiff=nbytes >= CLASSIC_LIMIT
+        ) as writer,
     ):
         writer.write(
             map(np.ascontiguousarray, checked),  # hides the generator, which tifffile would close
@@ -232,12 +258,17 @@ def _imagej_options(
 ) -> dict[str, Any]:
     # All six axes of ImageJ: of fewer, tifffile takes a last one of length 1 for colours.
     sections, rows, columns = shape
-    options: dict[str, Any] = {"shape": (1, sections, 1, rows, columns, 1), "metadata": {"axes": "TZCYXS"}}
+    options: dict[str, Any] = {
+        "shape": (1, sections, 1, rows, columns, 1),
+        "metadata": {"axes": "TZCYXS"},
+    }
     if spacing is None:
         return options
     z, y, x = spacing
     # ImageJ escapes what is not ASCII, and so must we: the description of a TIFF is ASCII.
-    name = (unit or "pixel").encode("ascii", "backslashreplace").decode().replace("\\xb5", "\\u00B5")
+    name = (
+        (unit or "pixel").encode("ascii", "backslashreplace").decode().replace("\\xb5", "\\u00B5")
+    )
     return options | {
         "metadata": {"axes": "TZCYXS", "unit": name} | ({"spacing": z} if depth else {}),
         "resolution": (1 / x, 1 / y),
@@ -245,7 +276,9 @@ def _imagej_options(
     }
 
 
-def _ome_options(shape: tuple[int, int, int], spacing: Spacing | None, unit: str | None, depth: bool) -> dict[str, Any]:
+def _ome_options(
+    shape: tuple[int, int, int], spacing: Spacing | None, unit: str | None, depth: bool
+) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": "ZYX"}
     known = list(zip("ZYX", spacing or (), strict=False))[0 if depth else 1 :]
     for axis, size in known:
@@ -255,7 +288,9 @@ def _ome_options(shape: tuple[int, int, int], spacing: Spacing | None, unit: str
     return {"shape": shape, "metadata": metadata}
 
 
-def _checked(sections: Iterable[NDArray[Any]], shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Iterator[Any]:
+def _checked(
+    sections: Iterable[NDArray[Any]], shape: tuple[int, int, int], dtype: np.dtype[Any]
+) -> Iterator[Any]:
     count = 0
     for section in sections:
         if count == shape[0] or section.shape != shape[1:]:
@@ -275,7 +310,9 @@ def _replacing(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(suffix=".tif", prefix=f".{path.stem}-", dir=path.parent)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}): choose another folder.") from None
+        raise DataError(
+            f"{path} cannot be written ({error.strerror}): choose another folder."
+        ) from None
     os.close(handle)
     partial = Path(name)
     try:

@@ -58,7 +58,9 @@ def nanometres(unit: str | None) -> float | None:
     name = (unit or "").strip().lower()
     for spelling, plain in _SPELLINGS.items():
         name = name.replace(spelling, plain)
-    return _NANOMETRES.get(name, _NANOMETRES.get(name.removesuffix("s"), _NANOMETRES.get(name.removesuffix("es"))))
+    return _NANOMETRES.get(
+        name, _NANOMETRES.get(name.removesuffix("s"), _NANOMETRES.get(name.removesuffix("es")))
+    )
 
 
 def calibrated(
@@ -75,7 +77,9 @@ def calibrated(
     factors = [factor for factor in map(nanometres, units) if factor is not None]
     # Ten significant digits hide the rational numbers in which TIFF stores a resolution: 4.6, not 4.600000000000001.
     if len(factors) == 3:
-        z, y, x = (float(f"{size * factor:.10g}") for size, factor in zip(known, factors, strict=True))
+        z, y, x = (
+            float(f"{size * factor:.10g}") for size, factor in zip(known, factors, strict=True)
+        )
         return (z, y, x), "nm"
     if any(nanometres(unit) is not None for unit in units):
         return None, None

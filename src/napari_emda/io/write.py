@@ -30,7 +30,14 @@ CHUNK = (16, 256, 256)
 """Chunk of the OME-Zarr volumes: a MiB of uint8, quick to browse in every direction."""
 
 _SLAB_BYTES = 2**26
-UNITS = {1e-3: "picometer", 0.1: "angstrom", 1.0: "nanometer", 1e3: "micrometer", 1e6: "millimeter", 1e9: "meter"}
+UNITS = {
+    1e-3: "picometer",
+    0.1: "angstrom",
+    1.0: "nanometer",
+    1e3: "micrometer",
+    1e6: "millimeter",
+    1e9: "meter",
+}
 
 
 def claim(path: Path | str, suffixes: Sequence[str], overwrite: bool) -> Path:
@@ -50,15 +57,21 @@ def claim(path: Path | str, suffixes: Sequence[str], overwrite: bool) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
-        raise DataError(f"'{path.name}' is no file that this can be saved as: let its name end in {_or(suffixes)}.")
+        raise DataError(
+            f"'{path.name}' is no file that this can be saved as: let its name end in {_or(suffixes)}."
+        )
     if not path.parent.is_dir():
         raise DataError(f"The folder '{path.parent}' does not exist: create it, or choose another.")
     if not os.access(path.parent, os.W_OK):
         raise DataError(f"The folder '{path.parent}' cannot be written: choose another.")
     if path.exists() and not overwrite:
         raise DataError(f"'{path}' exists already: choose another name, or allow to overwrite it.")
-    if path.is_dir() and not (path.suffix == ".zarr" and any((path / name).exists() for name in MARKERS)):
-        raise DataError(f"'{path}' is a folder and no zarr image, so it is not overwritten: choose another name.")
+    if path.is_dir() and not (
+        path.suffix == ".zarr" and any((path / name).exists() for name in MARKERS)
+    ):
+        raise DataError(
+            f"'{path}' is a folder and no zarr image, so it is not overwritten: choose another name."
+        )
     return path
 
 
@@ -97,7 +110,9 @@ def save_volume(
     try:
         yield from write(channels, path, np.dtype(dtype), spacing, unit, volume, depth)
     except OSError as error:
-        raise DataError(f"'{path}' cannot be written ({error.strerror}): make room, or choose another place.") from None
+        raise DataError(
+            f"'{path}' cannot be written ({error.strerror}): make room, or choose another place."
+        ) from None
 
 
 def _save_tiff(
@@ -112,7 +127,8 @@ def _save_tiff(
     (array,) = channels
     z, y, x = array.shape
     consumed = _consumed(
-        lambda sections: write_tiff(path, sections, (z, y, x), dtype, spacing, unit, depth=depth), _sections(array)
+        lambda sections: write_tiff(path, sections, (z, y, x), dtype, spacing, unit, depth=depth),
+        _sections(array),
     )
     for done in consumed:
         yield TileDone(volume=volume, box=(done - 1, done, 0, y, 0, x), done=done, total=z)
@@ -186,7 +202,10 @@ def _save_zarr(
     with _replacing_folder(path) as partial:
         axes = (len(channels), *shape) if several else shape
         image = _create_image(
-            partial, axes, dtype, _ome_attributes("czyx"[-len(axes) :], spacing, unit, path.stem, depth)
+            partial,
+            axes,
+            dtype,
+            _ome_attributes("czyx"[-len(axes) :], spacing, unit, path.stem, depth),
         )
         boxes = blocks(Box.whole(shape), block_shape(image))
         for done, box in enumerate(boxes, start=1):
@@ -203,12 +222,18 @@ def _create_image(
 ) -> zarr.Array[Any]:
     """An empty OME-Zarr 0.5 image of one level."""
     group = zarr.create_group(folder, attributes={"ome": attributes}, overwrite=True, zarr_format=3)
-    chunks = tuple(max(1, min(side, n)) for side, n in zip((1, *CHUNK)[-len(shape) :], shape, strict=True))
+    chunks = tuple(
+        max(1, min(side, n)) for side, n in zip((1, *CHUNK)[-len(shape) :], shape, strict=True)
+    )
     names = list("czyx"[-len(shape) :])
-    return group.create_array("0", shape=shape, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=names)
+    return group.create_array(
+        "0", shape=shape, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=names
+    )
 
 
-def _ome_attributes(axes: str, spacing: Spacing, unit: str, name: str, depth: bool) -> dict[str, Any]:
+def _ome_attributes(
+    axes: str, spacing: Spacing, unit: str, name: str, depth: bool
+) -> dict[str, Any]:
     # Importing these models takes longer than writing a small file: only those who need them pay.
     from ome_zarr_models.v05.axes import Axis
     from ome_zarr_models.v05.image import ImageAttrs
@@ -219,7 +244,10 @@ def _ome_attributes(axes: str, spacing: Spacing, unit: str, name: str, depth: bo
         spacing, length = tuple(side * factor for side in spacing), "nanometer"  # type: ignore[assignment]
     if not depth:
         spacing = (1.0, *spacing[1:])
-    spaces = [Axis(name=axis, type="space", unit=length if depth or axis != "z" else None) for axis in "zyx"]
+    spaces = [
+        Axis(name=axis, type="space", unit=length if depth or axis != "z" else None)
+        for axis in "zyx"
+    ]
     channel = [Axis(name="c", type="channel")] if axes[0] == "c" else []
     scale = [1.0] * len(channel) + [float(side) for side in spacing]
     level = Dataset.build(path="0", scale=scale, translation=None)

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from napari_emda.events import Event
 from napari_emda.jobs.export import _export
 from napari_emda.jobs.predict import _predict
-from napari_emda.jobs.preview import View
+from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.jobs.score import _score
 from napari_emda.jobs.suggest import suggestions
 from napari_emda.jobs.train import _train
@@ -20,7 +20,7 @@ from napari_emda.project.job_files import (
 )
 
 
-def execute(job: AnyJob, view: View | None = None) -> Generator[Event]:
+def execute(job: AnyJob, request: PreviewRequest | None = None) -> Generator[Event]:
     """Carry a job out; to stop it, stop iterating.
 
     Yields:
@@ -30,7 +30,7 @@ def execute(job: AnyJob, view: View | None = None) -> Generator[Event]:
         EmdaError: the job or what it names cannot be used; nothing was changed on disk then.
     """
     if isinstance(job, TrainJob):
-        yield from _train(job, view or View())
+        yield from _train(job, request or PreviewRequest())
     elif isinstance(job, PredictJob):
         yield from _predict(job)
     elif isinstance(job, SuggestJob):

@@ -11,7 +11,13 @@ from napari_emda.data.intensity import PERCENTILES
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Finished, Started
 from napari_emda.export.bioimageio import ModelCard
-from napari_emda.export.results import export_mask, export_model, export_objects, export_probabilities, export_table
+from napari_emda.export.results import (
+    export_mask,
+    export_model,
+    export_objects,
+    export_probabilities,
+    export_table,
+)
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
 from napari_emda.io.write import VOLUME_SUFFIXES, claim
@@ -45,13 +51,25 @@ def _export(job: ExportJob) -> Iterator[Event]:
     yield Finished("done", text, {"path": job.to})
 
 
-def _export_prediction(job: ExportJob, project: Project, folder: Path, volume: Volume) -> Iterator[Event]:
+def _export_prediction(
+    job: ExportJob, project: Project, folder: Path, volume: Volume
+) -> Iterator[Event]:
     """Of clusters without names, a mask holds their numbers."""
     clusters = project.clusters(folder.name, volume.name)
-    as_they_are = clusters is not None and not project.names(folder.name) and job.what in ("mask", "probabilities")
-    probabilities = clusters if as_they_are and clusters is not None else _named(project, folder, volume.name)
+    as_they_are = (
+        clusters is not None
+        and not project.names(folder.name)
+        and job.what in ("mask", "probabilities")
+    )
+    probabilities = (
+        clusters if as_they_are and clusters is not None else _named(project, folder, volume.name)
+    )
     data = (probabilities, job.to, volume.spacing, volume.unit)
-    kept: dict[str, Any] = {"overwrite": job.overwrite, "volume": volume.name, "depth": volume.depth}
+    kept: dict[str, Any] = {
+        "overwrite": job.overwrite,
+        "volume": volume.name,
+        "depth": volume.depth,
+    }
     if job.what == "probabilities":
         yield from export_probabilities(*data, **kept)
         return

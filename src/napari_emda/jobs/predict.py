@@ -24,7 +24,9 @@ from napari_emda.settings.prediction import PredictSettings
 
 def _writable(project: Project) -> Project:
     if not os.access(project.folder, os.W_OK):
-        raise JobError(f"The project '{project.folder}' is read-only: copy it to a folder that can be written.")
+        raise JobError(
+            f"The project '{project.folder}' is read-only: copy it to a folder that can be written."
+        )
     return project
 
 
@@ -59,7 +61,9 @@ def _predict(job: PredictJob) -> Iterator[Event]:
     yield Finished("done", f"'{volume.name}' is {done} with run {folder.name}.", result)
 
 
-def predicted(project: Project, run: str | None, volume: str | None, model: str = "selected") -> Generator[Event]:
+def predicted(
+    project: Project, run: str | None, volume: str | None, model: str = "selected"
+) -> Generator[Event]:
     """Predict a volume with a run's model unless that was done already."""
     folder, entry = project.run(run), _asked(project, volume)
     path = checkpoint.find(folder, model)

@@ -10,9 +10,9 @@ import torch
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.inference import checkpoint
-from napari_emda.inference.checkpoint import CHECKPOINT, FORMAT, Header
+from napari_emda.inference.checkpoint import CHECKPOINT, PER_IMAGE_RANGE, Header
 from napari_emda.inference.device import Compute
-from napari_emda.methods.base import Context, Method, methods
+from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.sampling.sampler import PatchSampler
@@ -21,10 +21,12 @@ from napari_emda.settings.training import LOSSES, TrainSettings
 from napari_emda.training.trainer import Training, seed_of
 from napari_emda.training.validation import Validator
 
-_NETWORK = {"base", "levels", "dropout", "attention"}
+_NETWORK = {"base_channels", "depth", "dropout", "attention"}
 
 
-def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Training, dict[str, Volume]]:
+def prepare(
+    project: Project, job: TrainJob, folder: Path | None
+) -> tuple[Training, dict[str, Volume]]:
     """The training that a job asks for, and the volumes that it learns from by name.
 
     Args:
@@ -39,13 +41,15 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
     method_settings = cls.Settings.parse(job.method_settings)
     settings = job.settings
     _check_keep(settings, cls)
-    volumes = [cls.learns_from(volume, method_settings, settings) for volume in _volumes(project, job, cls)]
+    volumes = [
+        cls.learns_from(volume, method_settings, settings) for volume in _volumes(project, job, cls)
+    ]
     sampler = _sampler(volumes, settings, cls)
     _check_labels(sampler, cls)
     _check_continued(sampler, folder)
     classes = cls.predicted_classes(method_settings, project.classes)
     start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
-    context = Context(
+    summary = DataSummary(
         {d: sampler.quantiles(d) for d in sampler.domains},
         sampler.labelled("target"),
         sampler.prior("source", len(classes)),
@@ -55,8 +59,8 @@ def prepare(project: Project, job: TrainJob, folder: Path | None) -> tuple[Train
     )
     header = _header(job, method_settings, cls, sampler, classes)
     torch.manual_seed(seed_of(settings.seed, 0))
-    method = header.build(context)
-    header = header.model_copy(update={"flips": method.finish.flips})
+    method = header.build(summary)
+    header = header.model_copy(update={"flips": method.postprocessing.flips})
     if start is not None:
         checkpoint.start_from(start, method.network, classes)
     compute = Compute.choose(settings.device, settings.precision)
@@ -78,14 +82,22 @@ def _sampler(volumes: list[Volume], settings: TrainSettings, cls: type[Method]) 
 
 
 def _header(
-    job: TrainJob, method_settings: Settings, cls: type[Method], sampler: PatchSampler, classes: tuple[str, ...]
+    job: TrainJob,
+    method_settings: Settings,
+    cls: type[Method],
+    sampler: PatchSampler,
+    classes: tuple[str, ...],
 ) -> Header:
     return Header(
         method=job.method,
         method_settings=method_settings.model_dump(),
         settings=job.settings,
         classes=classes,
-        network={"classes": len(classes), **job.settings.model_dump(include=_NETWORK), **cls.architecture},
+        network={
+            "classes": len(classes),
+            **job.settings.model_dump(include=_NETWORK),
+            **cls.architecture,
+        },
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
@@ -99,10 +111,14 @@ def _volumes(project: Project, job: TrainJob, cls: type[Method]) -> list[Volume]
     for domain in ("source", "target"):
         found = project.volumes(domain)
         if domain in cls.domains and not found:
-            raise JobError(f"{job.method} needs a {domain} volume: add one, or choose another method.")
+            raise JobError(
+                f"{job.method} needs a {domain} volume: add one, or choose another method."
+            )
         learnt = domain in (*cls.domains, *cls.optional_domains)
         if learnt or (domain == "target" and job.settings.target_statistics == "on"):
-            volumes += found if domain == "source" else [volume.without_labels() for volume in found]
+            volumes += (
+                found if domain == "source" else [volume.without_labels() for volume in found]
+            )
     if not volumes:
         raise JobError("The project has no volume: add the image that is to be segmented.")
     return volumes
@@ -119,7 +135,9 @@ def _check_keep(settings: TrainSettings, cls: type[Method]) -> None:
             f"choose last, best or average, or a method of {able}."
         )
     if not settings.validations:
-        raise SettingsError(f"With validations=0 no model is looked at: ask for 1 or more to use keep={keep}.")
+        raise SettingsError(
+            f"With validations=0 no model is looked at: ask for 1 or more to use keep={keep}."
+        )
 
 
 def _predicts(header: Header, classes: tuple[str, ...]) -> bool:
@@ -150,7 +168,11 @@ def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
 
 
 def _check_continued(sampler: PatchSampler, folder: Path | None) -> None:
-    if folder is None or not (path := folder / CHECKPOINT).exists() or checkpoint.read_header(path).format >= FORMAT:
+    if (
+        folder is None
+        or not (path := folder / CHECKPOINT).exists()
+        or checkpoint.read_header(path).format >= PER_IMAGE_RANGE
+    ):
         return
     if any(statistics.ranges for statistics in sampler.statistics.values()):
         raise JobError(
@@ -167,5 +189,7 @@ def _validator(project: Project, header: Header) -> Validator | None:
     sources = project.volumes("source")
     if not header.settings.validations or not sources or header.classes != project.classes:
         return None
-    targets = [replace(volume, labels=None, annotations=None) for volume in project.volumes("target")]
+    targets = [
+        replace(volume, labels=None, annotations=None) for volume in project.volumes("target")
+    ]
     return Validator.of(sources, targets, header)

@@ -22,11 +22,11 @@ from napari_emda.training.trainer import Training
 
 PREVIEW_SECONDS = 2.0
 SLOWEST_PREVIEW = 4.0
-"""Seconds between two previews, however much each costs."""
+"""Seconds between two preview_writer, however much each costs."""
 _SIDE = 1536
 
 
-class View:
+class PreviewRequest:
     """What the user is looking at; set from another thread, read between two events of training."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class View:
         self.changed = False
 
     def set(self, volume: str, box: Box) -> None:
-        """Ask for previews of this part of a section."""
+        """Ask for preview_writer of this part of a section."""
         with self._lock:
             self.changed = self.changed or self._wish != (volume, box)
             self._wish = volume, box
@@ -52,29 +52,38 @@ class View:
             return self._wish
 
 
-class Previews:
+class PreviewWriter:
     """Predicts what the user looks at, now and then, between two steps of training."""
 
-    def __init__(self, training: Training, volumes: dict[str, Volume], view: View, folder: Path) -> None:
-        self._training, self._volumes, self._view, self._folder = training, volumes, view, folder
+    def __init__(
+        self, training: Training, volumes: dict[str, Volume], request: PreviewRequest, folder: Path
+    ) -> None:
+        self._training, self._volumes, self._request, self._folder = (
+            training,
+            volumes,
+            request,
+            folder,
+        )
         self._last = 0.0
         self._cost = 0.0
 
     @property
     def _wanted(self) -> bool:
         """Whether anything was asked for, and there is anything to be seen."""
-        return self._view.wished and not self._training.header.features_only
+        return self._request.wished and not self._training.header.features_only
 
     def due(self, step: int) -> Iterator[Event]:
         """A Preview, when the view changed or some time went by; as a rule a fifth of the time goes into them."""
         now, pause = time.perf_counter(), min(4 * self._cost, SLOWEST_PREVIEW)
-        wait = pause if self._view.changed else max(PREVIEW_SECONDS, pause)
+        wait = pause if self._request.changed else max(PREVIEW_SECONDS, pause)
         if not self._wanted or now - self._last < wait:
             return
         training = self._training
         if training.measures_target() and not training.measured:
             training.adapt_statistics()
-        yield from self._shown(Predictor(training.method.predictor, training.header, training.compute), step)
+        yield from self._shown(
+            Predictor(training.method.predictor, training.header, training.compute), step
+        )
         self._last = time.perf_counter()
         self._cost = self._last - now
 
@@ -82,10 +91,12 @@ class Previews:
         """What the model that was kept makes of the view."""
         if self._wanted:
             device = self._training.compute.device.type
-            yield from self._shown(Predictor.load(model, device, self._training.settings.precision), step)
+            yield from self._shown(
+                Predictor.load(model, device, self._training.settings.precision), step
+            )
 
     def _shown(self, predictor: Predictor, step: int) -> Iterator[Event]:
-        wish = self._view.get()
+        wish = self._request.get()
         if wish is None or wish[0] not in self._volumes:
             return
         volume, box = self._volumes[wish[0]], _visible(wish[1], self._volumes[wish[0]].shape)
@@ -96,7 +107,9 @@ class Previews:
         yield Preview(step, volume.name, box.bounds, str(path), predictor.header.classes[1:])
         yield from self._translated(predictor, volume, box, step)
 
-    def _translated(self, predictor: Predictor, viewed: Volume, box: Box, step: int) -> Iterator[Event]:
+    def _translated(
+        self, predictor: Predictor, viewed: Volume, box: Box, step: int
+    ) -> Iterator[Event]:
         """At the place on view, a piece of the volume whose look the method changes, as it is and changed."""
         translator = self._training.method.translator
         if translator is None:
@@ -110,7 +123,9 @@ class Previews:
         yield Translated(step, volume.name, box.bounds, str(path))
 
 
-def translate_box(translator: Translator, predictor: Predictor, volume: Volume, box: Box) -> NDArray[np.uint8]:
+def translate_box(
+    translator: Translator, predictor: Predictor, volume: Volume, box: Box
+) -> NDArray[np.uint8]:
     """One box of one section as it is and translated, 2 x rows x columns; three standard deviations are black, white.
 
     Args:

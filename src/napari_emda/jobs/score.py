@@ -16,7 +16,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
 from napari_emda.jobs.predict import _asked, _check_learnt, _check_named, _model, _named, predicted
-from napari_emda.project import comparison as verdict
+from napari_emda.project import comparison
 from napari_emda.project.job_files import ScoreJob
 from napari_emda.project.project import Project
 
@@ -34,7 +34,9 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     yield Started("score", folder.name, "cpu", 0)
     yield from predicted(project, folder.name, volume.name, job.checkpoint)
     scores = _scores(project, folder, truth, box)
-    scores.setdefault("classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}})
+    scores.setdefault(
+        "classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}}
+    )
     if job.objects:
         counted = yield from score_objects(
             _named(project, folder, volume.name),
@@ -45,15 +47,28 @@ def _score(job: ScoreJob) -> Iterator[Event]:
             volume=volume.name,
             depth=volume.depth,
         )
-        scores["classes"] = {name: {**row, "objects": counted[name]} for name, row in scores["classes"].items()}
-    result = {"run": folder.name, "volume": volume.name, "box": str(box), **scores, "source_only": None, "helped": None}
+        scores["classes"] = {
+            name: {**row, "objects": counted[name]} for name, row in scores["classes"].items()
+        }
+    result = {
+        "run": folder.name,
+        "volume": volume.name,
+        "box": str(box),
+        **scores,
+        "source_only": None,
+        "helped": None,
+    }
     text = f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
-    runs = verdict.pair(project, folder.name) if project.clusters(folder.name, volume.name) is None else None
+    runs = (
+        comparison.pair(project, folder.name)
+        if project.clusters(folder.name, volume.name) is None
+        else None
+    )
     if runs is not None and runs[0] == folder.name:
         plain = runs[1]
         yield from predicted(project, plain, volume.name)
         other = _scores(project, project.run(plain), truth, box)["iou"]
-        found = verdict.by_iou(scores["iou"], other, plain)
+        found = comparison.by_iou(scores["iou"], other, plain)
         compared = {"run": plain, "iou": other, "difference": scores["iou"] - other}
         result |= {"source_only": compared, "helped": found.helped}
         text = f"{text} {found.text}"

@@ -43,28 +43,53 @@ def suggestions(job: SuggestJob) -> Iterator[Event]:
     volumes = _targets(project, job.volume)
     asks_model = job.run is not None or (cls.needs_prediction and not job.audit)
     folder = project.run(job.run) if asks_model else project.folder
-    predictor = Predictor.load(checkpoint.find(folder, job.checkpoint), job.settings.device) if asks_model else None
-    if predictor is not None and predictor.header.features_only and (strategy.measures or strategy.needs_entropy):
+    predictor = (
+        Predictor.load(checkpoint.find(folder, job.checkpoint), job.settings.device)
+        if asks_model
+        else None
+    )
+    if (
+        predictor is not None
+        and predictor.header.features_only
+        and (strategy.measures or strategy.needs_entropy)
+    ):
         raise JobError(
-            f"The run '{folder.name}' was trained without labels and has no doubts to go by: choose core_set or "
+            f"The run '{folder.name}' was trained without labels and has no uncertainties to go by: choose core_set or "
             "k_means, which compare what patches look like."
         )
     if predictor is not None and strategy.needs_dropout:
         dropout_of(predictor.network)
-    earlier = _round_before(project, folder, job.settings.device) if strategy.needs_earlier and not job.audit else None
+    earlier = (
+        _round_before(project, folder, job.settings.device)
+        if strategy.needs_earlier and not job.audit
+        else None
+    )
     for volume in volumes if not job.audit else ():  # mistakes are told before anything begins
         Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
-    yield Started("suggest", folder.name if asks_model else "", str(predictor.compute) if predictor else "cpu", 0)
-    if predictor is not None and not predictor.header.features_only:  # so that each patch has an answer to be corrected
+    yield Started(
+        "suggest",
+        folder.name if asks_model else "",
+        str(predictor.compute) if predictor else "cpu",
+        0,
+    )
+    if (
+        predictor is not None and not predictor.header.features_only
+    ):  # so that each patch has an answer to be corrected
         for volume in volumes:
             yield from _predicted(predictor, volume, folder, job.settings)
     if job.audit:
         name, regions = AUDIT, _drawn(project, volumes, job.settings)
     else:
         name = cls.name
-        regions = yield from _ranked(project, volumes, (predictor, earlier), strategy, job.settings, folder)
+        regions = yield from _ranked(
+            project, volumes, (predictor, earlier), strategy, job.settings, folder
+        )
     yield Suggested(regions)
-    result = {"run": folder.name if asks_model else None, "strategy": name, "regions": list(regions)}
+    result = {
+        "run": folder.name if asks_model else None,
+        "strategy": name,
+        "regions": list(regions),
+    }
     how = "drawn by lot" if name in (AUDIT, "random") else f"suggested by {name}"
     many = "1 patch is" if len(regions) == 1 else f"{len(regions)} patches are"
     yield Finished("done", f"{many} {how}.", result)
@@ -84,18 +109,25 @@ def _ranked(
     for volume in volumes:
         # a lot of its own, else targets of one size are asked at the same places
         own = settings.model_copy(update={"seed": settings.seed + places.index(volume.name)})
-        seen, doubt = _decided(project, volume.name), _between_classes(project, folder, volume.name)
-        for event in suggest(predictor, volume, strategy, own, folder, seen, earlier, doubt):
+        seen, uncertainty = (
+            _decided(project, volume.name),
+            _between_classes(project, folder, volume.name),
+        )
+        for event in suggest(predictor, volume, strategy, own, folder, seen, earlier, uncertainty):
             if isinstance(event, Suggested):
                 found.append(event.regions)
             else:
                 yield event
-    return _merged(found, settings.count, settings.by_lot)
+    return _merged(found, settings.count, settings.random_count)
 
 
 def _between_classes(project: Project, folder: Path, volume: str) -> Array | None:
     """Where a run is unsure between the classes that its clusters are named after; None where it has no names."""
-    return project.uncertainty(folder.name, volume) if folder != project.folder and project.names(folder.name) else None
+    return (
+        project.uncertainty(folder.name, volume)
+        if folder != project.folder and project.names(folder.name)
+        else None
+    )
 
 
 def _round_before(project: Project, folder: Path, device: str) -> Predictor:
@@ -109,7 +141,9 @@ def _round_before(project: Project, folder: Path, device: str) -> Predictor:
     return Predictor.load(checkpoint.find(project.run(job.start_from)), device)
 
 
-def _predicted(predictor: Predictor, volume: Volume, folder: Path, settings: QuerySettings) -> Iterator[Event]:
+def _predicted(
+    predictor: Predictor, volume: Volume, folder: Path, settings: QuerySettings
+) -> Iterator[Event]:
     if not Prediction(folder, volume.name).complete(predictor.header.model, uncertainty=True):
         yield from predict(predictor, volume, PredictSettings(device=settings.device), folder)
 
@@ -120,7 +154,9 @@ def _targets(project: Project, volume: str | None) -> list[Volume]:
     if not volume:
         return project.volumes("target")
     if project.entry(volume).domain != "target":
-        raise JobError(f"'{volume}' is a source, whose labels are known: choose a target, such as '{first.name}'.")
+        raise JobError(
+            f"'{volume}' is a source, whose labels are known: choose a target, such as '{first.name}'."
+        )
     return [project.volume(volume)]
 
 
@@ -133,19 +169,27 @@ def _drawn(project: Project, volumes: list[Volume], settings: QuerySettings) -> 
     """The patches of an audit; another round draws another lot."""
     annotated = {v.name: [*_decided(project, v.name), *painted(v, settings.patch)] for v in volumes}
     shapes = {volume.name: volume.shape for volume in volumes}
-    lot = draw(shapes, annotated, patch=settings.patch, count=settings.count, seed=settings.seed + project.round)
+    lot = draw(
+        shapes,
+        annotated,
+        patch=settings.patch,
+        count=settings.count,
+        seed=settings.seed + project.round,
+    )
     return tuple({"volume": name, "box": str(box), "score": 0.0} for name, box in lot)
 
 
-def _merged(found: list[Regions], count: int, by_lot: int) -> Regions:
+def _merged(found: list[Regions], count: int, random_count: int) -> Regions:
     """The best of several volumes, each given best first, in one queue.
 
     Those by lot come last. The highest lots of all make every position as likely as any other, whatever its volume.
     """
-    queues = [[region for region in regions if "lot" not in region] for regions in found]
-    lots = [region for regions in found for region in regions if "lot" in region]
-    drawn = sorted(lots, key=lambda region: -float(region["lot"]))[:by_lot]
-    drawn = [{key: value for key, value in region.items() if key != "lot"} for region in drawn]
+    queues = [[region for region in regions if "tie_breaker" not in region] for regions in found]
+    lots = [region for regions in found for region in regions if "tie_breaker" in region]
+    drawn = sorted(lots, key=lambda region: -float(region["tie_breaker"]))[:random_count]
+    drawn = [
+        {key: value for key, value in region.items() if key != "tie_breaker"} for region in drawn
+    ]
     merged: list[dict[str, Any]] = []
     while len(merged) < count - len(drawn) and any(queues):
         best = max((queue for queue in queues if queue), key=lambda queue: float(queue[0]["score"]))

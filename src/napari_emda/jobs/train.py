@@ -13,16 +13,16 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.checkpoint import Header
 from napari_emda.jobs.predict import _writable
 from napari_emda.jobs.prepare_training import prepare
-from napari_emda.jobs.preview import Previews, View
-from napari_emda.project import comparison as verdict
+from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
+from napari_emda.project import comparison
 from napari_emda.project.job_files import TrainJob, read_job, write_job
 from napari_emda.project.project import Project
-from napari_emda.training import model_selection as selection
+from napari_emda.training import model_selection
 from napari_emda.training.loop import fit
 from napari_emda.training.trainer import Training
 
 
-def _train(job: TrainJob, view: View) -> Iterator[Event]:
+def _train(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     began = time.perf_counter()
     project = Project.open(job.project)
     folder = None
@@ -38,21 +38,23 @@ def _train(job: TrainJob, view: View) -> Iterator[Event]:
         training.folder = folder = _writable(project).new_run(job.method)
         write_job(job, folder / "job.json")
     yield Started("train", folder.name, str(training.compute), job.settings.steps)
-    previews = Previews(training, volumes, view, folder)
+    preview_writer = PreviewWriter(training, volumes, request, folder)
     last = Stepped(done, job.settings.steps, {}, 0.0)
     with (folder / "log.jsonl").open("a", buffering=1) as log:
         for event in fit(training):
             log.write(event.to_json() + "\n")
             last = event if isinstance(event, Stepped) else last
             yield event
-            yield from previews.due(last.step)
+            yield from preview_writer.due(last.step)
         finished = _outcome(project, training, folder, last, time.perf_counter() - began)
         log.write(finished.to_json() + "\n")
-    yield from previews.last(checkpoint.find(folder), last.step)
+    yield from preview_writer.last(checkpoint.find(folder), last.step)
     yield finished
 
 
-def _outcome(project: Project, training: Training, folder: Path, last: Stepped, seconds: float) -> Finished:
+def _outcome(
+    project: Project, training: Training, folder: Path, last: Stepped, seconds: float
+) -> Finished:
     """What a training has come to: what was kept and why, whether it is any good, and whether adapting helped."""
     kept = checkpoint.read_header(checkpoint.find(folder))
     result = {
@@ -66,13 +68,17 @@ def _outcome(project: Project, training: Training, folder: Path, last: Stepped, 
     sentences = [f"Run {folder.name} is trained; kept: {what_was_kept(kept)}."]
     if training.flat:
         sentences.insert(0, f"Stopped at step {last.step}, since nothing better came.")
-    fallen = selection.warning(kept.scores) if selection.is_out_of_bounds(kept.scores) else ""
+    fallen = (
+        model_selection.warning(kept.scores)
+        if model_selection.is_out_of_bounds(kept.scores)
+        else ""
+    )
     warnings = [warning for warning in (fallen, training.method.alarm()) if warning]
     sentences += warnings
     result |= {"warnings": warnings} if warnings else {}
     if training.validator is not None:
-        found = verdict.by_score(project, folder.name, partial(_score_of, project))
-        runs = verdict.pair(project, folder.name)
+        found = comparison.by_score(project, folder.name, partial(_score_of, project))
+        runs = comparison.pair(project, folder.name)
         result |= {"scores": kept.scores, "helped": found.helped, "source_only": runs and runs[1]}
         sentences.append(found.text)
     return Finished("done", " ".join(sentences), result)
@@ -82,7 +88,7 @@ def what_was_kept(kept: Header) -> str:
     """Which model of a run is to be used, and why that."""
     if not kept.selected:
         return f"the model of the last step ({kept.step})"
-    return selection.sentence(kept.selected, kept.settings.steps, kept.settings.keep)
+    return model_selection.sentence(kept.selected, kept.settings.steps, kept.settings.keep)
 
 
 def _score_of(project: Project, run: str) -> float | None:

@@ -15,9 +15,9 @@ from napari_emda.data.box import Box
 from napari_emda.errors import EmdaError
 from napari_emda.events import Event, Failed, Finished, Started, Stepped
 from napari_emda.inference import checkpoint
-from napari_emda.inference.device import settle
+from napari_emda.inference.device import configure_process
 from napari_emda.jobs.execute import execute
-from napari_emda.jobs.preview import View
+from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.jobs.train import what_was_kept
 from napari_emda.project.job_files import AnyJob, TrainJob, read_job
 
@@ -31,8 +31,8 @@ class Commands:
     ``stop``. ``preview`` with ``volume`` and ``box`` (z0, z1, y0, y1, x0, x1).
     """
 
-    def __init__(self, view: View) -> None:
-        self._view, self._queue = view, queue.Queue[str]()
+    def __init__(self, request: PreviewRequest) -> None:
+        self._view, self._queue = request, queue.Queue[str]()
         self.stopping = self.paused = False
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -69,13 +69,13 @@ class Commands:
         self._queue.put("stop")
 
 
-class Voice:
+class EventWriter:
     """Says events on what was standard output; everything else that is printed goes to standard error."""
 
     def __init__(self) -> None:
         self._output, sys.stdout = sys.stdout, sys.stderr
 
-    def say(self, event: Event) -> None:
+    def write(self, event: Event) -> None:
         """One line, at once."""
         self._output.write(event.to_json() + "\n")
         self._output.flush()
@@ -83,32 +83,32 @@ class Voice:
 
 def run(job: Path) -> int:
     """Carry a job file out; returns the exit status: 0 done, 2 the caller's mistake, 3 stopped, 1 our fault."""
-    voice = Voice()
+    writer = EventWriter()
     try:
-        return _run(job, voice)
+        return _run(job, writer)
     except EmdaError as error:
-        voice.say(Failed(str(error), mistake=True))
+        writer.write(Failed(str(error), mistake=True))
         return MISTAKE
     except BrokenPipeError:
         return FAULT
     except Exception as error:  # noqa: BLE001 - whatever it is, the viewer must hear of it
         traceback.print_exc()
         text = f"The job failed by an error of ours ({type(error).__name__}: {error}): see the log, and report it."
-        voice.say(Failed(text, mistake=False))
+        writer.write(Failed(text, mistake=False))
         return FAULT
 
 
-def _run(path: Path, voice: Voice) -> int:
+def _run(path: Path, writer: EventWriter) -> int:
     job = read_job(path)
-    settle()
-    view = View()
-    commands = Commands(view)
+    configure_process()
+    request = PreviewRequest()
+    commands = Commands(request)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: commands.stop())
     run, step = "", 0
-    events = execute(job, view)
+    events = execute(job, request)
     for event in events:
-        voice.say(event)
+        writer.write(event)
         run = event.run if isinstance(event, Started) else run
         step = event.step if isinstance(event, Stepped) else step
         if isinstance(event, Finished):
@@ -116,7 +116,7 @@ def _run(path: Path, voice: Voice) -> int:
         commands.take()
         if commands.stopping:
             events.close()
-            voice.say(_stopped(job, run, step))
+            writer.write(_stopped(job, run, step))
             return STOPPED
     return DONE
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_emda.data.volume import Domain
-from napari_emda.methods.base import Context, Method, cosine, methods
+from napari_emda.methods.base import DataSummary, Method, cosine, methods
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.reconstruction import Reconstruction, psnr
@@ -34,31 +34,49 @@ class AttentionYNet(Method):
         """Settings of Attention Y-Net."""
 
         first_stage: float = Field(
-            0.25, ge=0, le=0.45, description="Share of the training for the first stage.",
+            0.25,
+            ge=0,
+            le=0.45,
+            description="Share of the training for the first stage.",
             json_schema_extra={"step": 0.05},
-        )  # fmt: skip
+        )
         second_stage: float = Field(
-            0.25, ge=0, le=0.45, description="Share of the training for reconstruction alone.",
+            0.25,
+            ge=0,
+            le=0.45,
+            description="Share of the training for reconstruction alone.",
             json_schema_extra={"step": 0.05},
-        )  # fmt: skip
+        )
         segmentation: float = Field(
-            0.02, ge=0, le=1, description="Weight of the segmentation in the first stage; the reconstruction has the "
-            "rest.", json_schema_extra={"step": 0.01},
-        )  # fmt: skip
+            0.02,
+            ge=0,
+            le=1,
+            description="Weight of the segmentation in the first stage; the reconstruction has the "
+            "rest.",
+            json_schema_extra={"step": 0.01},
+        )
         encoder_rate: float = Field(
-            0.0, ge=0, le=1, description="Learning rate of the encoder in the third stage, relative to the decoder's; "
-            "0 as published.", json_schema_extra={"step": 0.05},
-        )  # fmt: skip
+            0.0,
+            ge=0,
+            le=1,
+            description="Learning rate of the encoder in the third stage, relative to the decoder's; "
+            "0 as published.",
+            json_schema_extra={"step": 0.05},
+        )
         matched: float = Field(
-            0.5, ge=0, le=1, description="Share of source patches that get the target's grey values from the second "
-            "stage on.", json_schema_extra={"step": 0.1},
-        )  # fmt: skip
+            0.5,
+            ge=0,
+            le=1,
+            description="Share of source patches that get the target's grey values from the second "
+            "stage on.",
+            json_schema_extra={"step": 0.1},
+        )
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
-        self.reconstruction = Reconstruction(network.base, network.levels)
-        quantiles = (context.quantiles_of("source"), context.quantiles_of("target"))
-        self.match = HistogramMatch(*quantiles, context.padding)
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
+        self.reconstruction = Reconstruction(network.base_channels, network.depth)
+        quantiles = (summary.quantiles_of("source"), summary.quantiles_of("target"))
+        self.match = HistogramMatch(*quantiles, summary.padding)
 
     def stage(self, progress: float) -> int:
         """1, 2 or 3."""
@@ -77,16 +95,22 @@ class AttentionYNet(Method):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Those of the stage."""
         stage, losses = self.stage(progress), {}
-        weights = {1: (self.settings.segmentation, 1 - self.settings.segmentation), 2: (0.0, 1.0), 3: (1.0, 0.0)}[stage]
+        weights = {
+            1: (self.settings.segmentation, 1 - self.settings.segmentation),
+            2: (0.0, 1.0),
+            3: (1.0, 0.0),
+        }[stage]
         names: dict[Domain, str] = {"source": "segmentation", "target": "target_segmentation"}
         for domain, name in names.items():
-            labelled = domain == "source" or self.context.annotated
+            labelled = domain == "source" or self.summary.annotated
             if stage == 3 and not labelled:
                 continue
             with in_domain(self, domain):
                 maps = self.network.encode(batch[domain].image)
                 if labelled and weights[0]:
-                    losses[name] = weights[0] * segmentation(self.network.decode(maps), batch[domain].labels)
+                    losses[name] = weights[0] * segmentation(
+                        self.network.decode(maps), batch[domain].labels
+                    )
                 if weights[1]:
                     error = self.reconstruction.error(maps, batch[domain].clean)
                     losses[f"{domain}_reconstruction"] = 0.5 * weights[1] * error
@@ -104,4 +128,7 @@ class AttentionYNet(Method):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Encoder and reconstruction; the segmentation's decoder."""
         shared = [*self.network.encoder.parameters(), *self.reconstruction.parameters()]
-        return {SHARED: shared, SEGMENTS: [*self.network.decoder.parameters(), *self.network.head.parameters()]}
+        return {
+            SHARED: shared,
+            SEGMENTS: [*self.network.decoder.parameters(), *self.network.head.parameters()],
+        }

@@ -1,9 +1,11 @@
 """The default: what has paid on real pairs of volumes, put together."""
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda.methods.base import Averaging, Finish, methods
+from napari_emda.methods.base import Averaging, Postprocessing, methods
 from napari_emda.methods.histogram import Histogram
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch
@@ -25,7 +27,9 @@ class Auto(Histogram):
     class Settings(Averaging, Histogram.Settings):
         """Settings of the default."""
 
-        shares: float = Field(
+        renamed: ClassVar = {"shares": "prior_strength", "statistics": "target_statistics_weight"}
+
+        prior_strength: float = Field(
             0.85,
             ge=0,
             le=1,
@@ -40,7 +44,7 @@ class Auto(Histogram):
             description="Share of the patches with the source's grey values whose brightness and contrast are changed.",
             json_schema_extra={"step": 0.1},
         )
-        statistics: float = Field(
+        target_statistics_weight: float = Field(
             0.5,
             ge=0,
             le=1,
@@ -50,14 +54,16 @@ class Auto(Histogram):
         )
 
     @property
-    def finish(self) -> Finish:
+    def postprocessing(self) -> Postprocessing:
         """As the settings say; a network that was trained on annotated patches of the target knows its statistics."""
-        statistics = 1.0 if self.context.annotated else self.settings.statistics
-        return Finish(self.settings.flips, self.settings.neighbours, self.settings.shares, statistics)
+        statistics = 1.0 if self.summary.annotated else self.settings.target_statistics_weight
+        return Postprocessing(
+            self.settings.flips, self.settings.z_smoothing, self.settings.prior_strength, statistics
+        )
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """As histogram matching; a target that nobody annotated takes no part in a step."""
-        if not self.context.annotated:
+        if not self.summary.annotated:
             batch = {domain: patches for domain, patches in batch.items() if domain == "source"}
         return super().prepare(batch, augment, progress)
 

@@ -24,7 +24,7 @@ from napari_emda.settings.training import TrainSettings
 
 
 @dataclass(frozen=True)
-class Context:
+class DataSummary:
     """What a method may know of the data before it sees a batch.
 
     Attributes:
@@ -66,35 +66,38 @@ class Translator:
 
 
 @dataclass(frozen=True)
-class Finish:
+class Postprocessing:
     """What a method asks for beside its network's answer on the target.
 
     Attributes:
         flips: average over flipped copies.
-        neighbours: average each section with its neighbours, as far as these agree.
-        shares: how much of the way the classes' shares are moved to those of the source, 0 to 1
+        z_smoothing: average each section with its neighbours, as far as these agree.
+        prior_strength: how much of the way the classes' shares are moved to those of the source, 0 to 1
             (`napari_emda.training.prior_matching`).
-        statistics: share of the target in the normalisation statistics, where these are measured; the rest is the
-            source's (`nn.unet.mix_statistics`).
+        target_statistics_weight: share of the target in the normalisation statistics, where these are measured;
+            the rest is the source's (`nn.unet.mix_statistics`).
     """
 
     flips: bool = False
-    neighbours: bool = False
-    shares: float = 0.0
-    statistics: float = 1.0
+    z_smoothing: bool = False
+    prior_strength: float = 0.0
+    target_statistics_weight: float = 1.0
 
     @property
     def measured(self) -> bool:
         """Whether anything of it must be measured on the target."""
-        return self.neighbours or self.shares > 0
+        return self.z_smoothing or self.prior_strength > 0
 
 
 class Averaging(base.Settings):
-    """Settings of methods whose predictions are averages, see `Finish`."""
+    """Settings of methods whose predictions are averages, see `Postprocessing`."""
+
+    renamed: ClassVar = {"neighbours": "z_smoothing"}
 
     flips: bool = Field(True, description="Average predictions over four flipped copies.")
-    neighbours: bool = Field(
-        True, description="Average predictions with those of neighbouring sections, as far as they agree."
+    z_smoothing: bool = Field(
+        True,
+        description="Average predictions with those of neighbouring sections, as far as they agree.",
     )
 
 
@@ -107,7 +110,7 @@ class Method(nn.Module):
     Args:
         settings: of the class's own ``Settings``.
         network: what is trained.
-        context: what is known of the data.
+        summary: what is known of the data.
     """
 
     name: ClassVar[str]
@@ -131,9 +134,9 @@ class Method(nn.Module):
     class Settings(base.Settings):
         """Settings of the method; none here."""
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
         super().__init__()
-        self.settings, self.network, self.context = settings, network, context
+        self.settings, self.network, self.summary = settings, network, summary
         self.reported: dict[str, Tensor] = {}
 
     @classmethod
@@ -173,9 +176,9 @@ class Method(nn.Module):
         return None
 
     @property
-    def finish(self) -> Finish:
+    def postprocessing(self) -> Postprocessing:
         """What is done with the network's answer on the target; nothing here."""
-        return Finish()
+        return Postprocessing()
 
     @property
     def trained(self) -> UNet:
@@ -191,7 +194,7 @@ class Method(nn.Module):
         losses = {}
         if "source" in batch:
             losses["segmentation"] = self.segmentation(batch["source"], "source")
-        if self.context.annotated and "target" in batch:
+        if self.summary.annotated and "target" in batch:
             losses["target_segmentation"] = self.segmentation(batch["target"], "target")
         return losses
 
@@ -230,4 +233,6 @@ def ramp(progress: float, start: float, end: float) -> float:
     return min(1.0, max(0.0, (progress - start) / max(end - start, 1e-9)))
 
 
-methods: Registry[type[Method]] = Registry("method", "napari_emda.methods", "napari_emda.methods", Method)
+methods: Registry[type[Method]] = Registry(
+    "method", "napari_emda.methods", "napari_emda.methods", Method
+)

@@ -6,7 +6,13 @@ from torch import Tensor
 
 from napari_emda.methods.base import methods, ramp
 from napari_emda.methods.features import FeatureMethod
-from napari_emda.nn.alignment import coral, level_weights, mean_distance, normalised_rows, sample_positions
+from napari_emda.nn.alignment import (
+    coral,
+    level_weights,
+    mean_distance,
+    normalised_rows,
+    sample_positions,
+)
 from napari_emda.settings import base
 
 
@@ -31,7 +37,9 @@ class Coral(FeatureMethod):
             json_schema_extra={"step": 0.5},
         )
 
-    def align(self, source: list[Tensor], target: list[Tensor], progress: float) -> dict[str, Tensor]:
+    def align(
+        self, source: list[Tensor], target: list[Tensor], progress: float
+    ) -> dict[str, Tensor]:
         """The weighted sum over the levels, rising over the first fifth of the training."""
         weight = self.settings.weight * ramp(progress, 0, 0.2)
         with torch.autocast(source[0].device.type, enabled=False):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_emda.methods.base import Context, Method, methods, ramp
+from napari_emda.methods.base import DataSummary, Method, methods, ramp
 from napari_emda.nn.discriminators import DomainClassifier, PatchDiscriminator
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.reconstruction import Reconstruction, psnr
@@ -33,21 +33,32 @@ class DAMT(Method):
         """Settings of DAMT-Net."""
 
         reconstruction: float = Field(
-            0.05, ge=0, le=10, description="Weight of the reconstruction.", json_schema_extra={"step": 0.01}
+            0.05,
+            ge=0,
+            le=10,
+            description="Weight of the reconstruction.",
+            json_schema_extra={"step": 0.01},
         )
         adversarial: float = Field(
-            0.005, ge=0, le=1, description="Weight of each adversarial loss.", json_schema_extra={"step": 0.001}
+            0.005,
+            ge=0,
+            le=1,
+            description="Weight of each adversarial loss.",
+            json_schema_extra={"step": 0.001},
         )
         critic_rate: float = Field(
-            0.2, ge=0.001, le=10, description="Learning rate of the discriminators, as a share of the network's.",
+            0.2,
+            ge=0.001,
+            le=10,
+            description="Learning rate of the discriminators, as a share of the network's.",
             json_schema_extra={"step": 0.05},
-        )  # fmt: skip
+        )
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
-        self.reconstruction = Reconstruction(network.base, network.levels)
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
+        self.reconstruction = Reconstruction(network.base_channels, network.depth)
         self.label_critic = PatchDiscriminator(network.classes)
-        self.feature_critic = DomainClassifier(network.base)
+        self.feature_critic = DomainClassifier(network.base_channels)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The network's four losses and the discriminators' two; neither side's gradients reach the other."""
@@ -64,13 +75,17 @@ class DAMT(Method):
             target_logits = self.network.head(target_features)
             target_error = self.reconstruction.error(maps, target.clean)
         losses["segmentation"] = segmentation(source_logits, source.labels)
-        if self.context.annotated:
+        if self.summary.annotated:
             losses["target_segmentation"] = segmentation(target_logits, target.labels)
-        losses["reconstruction"] = self.settings.reconstruction * 0.5 * (source_error + target_error)
+        losses["reconstruction"] = (
+            self.settings.reconstruction * 0.5 * (source_error + target_error)
+        )
         source_labels, target_labels = source_logits.softmax(1), target_logits.softmax(1)
         weight = self.settings.adversarial * ramp(progress, 0.05, 0.25)
         losses["adversarial"] = weight * self._fooled(target_labels, target_features)
-        losses["critics"] = self._critics(source_labels, target_labels, source_features, target_features)
+        losses["critics"] = self._critics(
+            source_labels, target_labels, source_features, target_features
+        )
         self.report("target_psnr", psnr(target_error))
         return losses
 
@@ -80,7 +95,10 @@ class DAMT(Method):
         for parameter in critics:
             parameter.requires_grad_(False)
         try:
-            decisions, logits = self.label_critic(labels).float(), self.feature_critic(features).float()
+            decisions, logits = (
+                self.label_critic(labels).float(),
+                self.feature_critic(features).float(),
+            )
         finally:
             for parameter in critics:
                 parameter.requires_grad_(True)
@@ -91,8 +109,14 @@ class DAMT(Method):
         source_labels, target_labels, source_features, target_features = (m.detach() for m in maps)
         total = torch.zeros((), device=source_labels.device)
         right = []
-        for labels, features, truth in ((source_labels, source_features, 1), (target_labels, target_features, 0)):
-            decisions, logits = self.label_critic(labels).float(), self.feature_critic(features).float()
+        for labels, features, truth in (
+            (source_labels, source_features, 1),
+            (target_labels, target_features, 0),
+        ):
+            decisions, logits = (
+                self.label_critic(labels).float(),
+                self.feature_critic(features).float(),
+            )
             total = total + 0.5 * _decided(decisions, logits, truth)
             right.append((logits.argmax(1) == truth).float().mean())
         self.report("domain_accuracy", torch.stack(right).mean())
@@ -100,12 +124,17 @@ class DAMT(Method):
 
     def learning_rate(self, progress: float, role: str = "") -> float:
         """The discriminators have a rate of their own."""
-        return super().learning_rate(progress) * (self.settings.critic_rate if role == CRITICS else 1.0)
+        return super().learning_rate(progress) * (
+            self.settings.critic_rate if role == CRITICS else 1.0
+        )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The network with its reconstruction; the discriminators."""
         critics = [*self.label_critic.parameters(), *self.feature_critic.parameters()]
-        return {NETWORK: [*self.network.parameters(), *self.reconstruction.parameters()], CRITICS: critics}
+        return {
+            NETWORK: [*self.network.parameters(), *self.reconstruction.parameters()],
+            CRITICS: critics,
+        }
 
 
 def _decided(decisions: Tensor, logits: Tensor, truth: int) -> Tensor:

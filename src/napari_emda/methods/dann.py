@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_emda.methods.base import Context, methods
+from napari_emda.methods.base import DataSummary, methods
 from napari_emda.methods.features import FeatureMethod
 from napari_emda.nn.alignment import adversarial_ramp, level_weights, reverse_gradient
 from napari_emda.nn.discriminators import DomainClassifier
@@ -27,18 +27,25 @@ class DANN(FeatureMethod):
         """Settings of DANN."""
 
         weight: float = Field(
-            0.1, ge=0, le=10, description="Strength of the reversed gradient at the deepest level, at the end.",
+            0.1,
+            ge=0,
+            le=10,
+            description="Strength of the reversed gradient at the deepest level, at the end.",
             json_schema_extra={"step": 0.05},
-        )  # fmt: skip
-
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
-        self.weights = level_weights(network.levels)
-        self.classifiers = nn.ModuleList(
-            DomainClassifier(network.base * 2**level) for level, weight in enumerate(self.weights) if weight
         )
 
-    def align(self, source: list[Tensor], target: list[Tensor], progress: float) -> dict[str, Tensor]:
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
+        self.weights = level_weights(network.depth)
+        self.classifiers = nn.ModuleList(
+            DomainClassifier(network.base_channels * 2**level)
+            for level, weight in enumerate(self.weights)
+            if weight
+        )
+
+    def align(
+        self, source: list[Tensor], target: list[Tensor], progress: float
+    ) -> dict[str, Tensor]:
         """Cross-entropies of the classifiers; the encoder receives their gradients reversed and weighted."""
         strength = self.settings.weight * adversarial_ramp(progress)
         used = [(w, s, t) for w, s, t in zip(self.weights, source, target, strict=True) if w]

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_emda.data.volume import Domain
-from napari_emda.methods.base import Context, Method, cosine, methods
+from napari_emda.methods.base import DataSummary, Method, cosine, methods
 from napari_emda.nn.unet import Decoder, UNet, in_domain
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
@@ -17,7 +17,9 @@ from napari_emda.settings import base
 ENCODER, REST = "encoder", "rest"
 
 
-def corrupt(image: Tensor, augment: Augmentation, noise: float = 1.15, hidden: float = 0.25) -> Tensor:
+def corrupt(
+    image: Tensor, augment: Augmentation, noise: float = 1.15, hidden: float = 0.25
+) -> Tensor:
     """Add noise, halve or quarter the resolution, and hide blocks: each patch its own mixture.
 
     Args:
@@ -30,7 +32,9 @@ def corrupt(image: Tensor, augment: Augmentation, noise: float = 1.15, hidden: f
     n, _, height, width = image.shape
     shape = (-1, 1, 1, 1)
     level = augment.uniform(n, 0, noise).view(shape)
-    noisy = image + level * torch.randn(image.shape, generator=augment.generator, device=image.device)
+    noisy = image + level * torch.randn(
+        image.shape, generator=augment.generator, device=image.device
+    )
     pick = augment.uniform(n).view(shape)
     for factor, (low, high) in {2: (1 / 3, 2 / 3), 4: (2 / 3, 1.0)}.items():
         small = F.interpolate(noisy, scale_factor=1 / factor, mode="bilinear", antialias=True)
@@ -59,23 +63,29 @@ class Denoising(Method):
         """Settings of denoising."""
 
         pretraining: float = Field(
-            0.4, ge=0.05, le=0.9, description="Share of the training spent on restoring patches.",
+            0.4,
+            ge=0.05,
+            le=0.9,
+            description="Share of the training spent on restoring patches.",
             json_schema_extra={"step": 0.05},
-        )  # fmt: skip
+        )
         encoder_rate: float = Field(
-            0.1, ge=0, le=1, description="Learning rate of the encoder while segmenting, as a share of the decoder's.",
+            0.1,
+            ge=0,
+            le=1,
+            description="Learning rate of the encoder while segmenting, as a share of the decoder's.",
             json_schema_extra={"step": 0.05},
-        )  # fmt: skip
+        )
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
-        self.restoration = Decoder(network.base, network.levels)
-        self.image_head = nn.Conv2d(network.base, 1, 1)
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
+        self.restoration = Decoder(network.base_channels, network.depth)
+        self.image_head = nn.Conv2d(network.base_channels, 1, 1)
 
     @property
     def _share(self) -> float:
         """Of the training that is spent on restoring."""
-        return float(self.settings.pretraining) if self.context.labelled else 1.0
+        return float(self.settings.pretraining) if self.summary.labelled else 1.0
 
     def _restores(self, progress: float) -> bool:
         return progress < self._share
@@ -91,7 +101,10 @@ class Denoising(Method):
         """The restoration of the domains that are there, then the segmentation."""
         if not self._restores(progress):
             return super().losses(batch, progress)
-        return {f"{domain}_restoration": self._restoration(patches, domain) for domain, patches in batch.items()}
+        return {
+            f"{domain}_restoration": self._restoration(patches, domain)
+            for domain, patches in batch.items()
+        }
 
     def _restoration(self, patches: Patches, domain: Domain) -> Tensor:
         with in_domain(self, domain):
@@ -109,10 +122,11 @@ class Denoising(Method):
 
     def alarm(self) -> str:
         """Whether there was nothing to learn classes from."""
-        if self.context.labelled:
+        if self.summary.labelled:
             return ""
         return (
-            "Nothing is labelled, so features are learnt and no classes: annotate some patches, then train from here."
+            "Nothing is labelled, so features are learnt and no classes: annotate some patches, "
+            "then train from here."
         )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -21,16 +21,22 @@ class FeatureMethod(Method):
     domains = ("source", "target")
 
     @abstractmethod
-    def align(self, source: list[Tensor], target: list[Tensor], progress: float) -> dict[str, Tensor]:
+    def align(
+        self, source: list[Tensor], target: list[Tensor], progress: float
+    ) -> dict[str, Tensor]:
         """Weighted losses from the maps f_0 ... f_L of both domains."""
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Segmentation of the source (and of annotated target patches), and the alignment."""
         with in_domain(self.network, "source"):
             source = self.network.encode(batch["source"].image)
-            losses = {"segmentation": segmentation(self.network.decode(source), batch["source"].labels)}
+            losses = {
+                "segmentation": segmentation(self.network.decode(source), batch["source"].labels)
+            }
         with in_domain(self.network, "target"):
             target = self.network.encode(batch["target"].image)
-            if self.context.annotated:
-                losses["target_segmentation"] = segmentation(self.network.decode(target), batch["target"].labels)
+            if self.summary.annotated:
+                losses["target_segmentation"] = segmentation(
+                    self.network.decode(target), batch["target"].labels
+                )
         return {**losses, **self.align(source, target, progress)}

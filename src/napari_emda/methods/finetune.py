@@ -7,7 +7,7 @@ from torch import Tensor
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
-from napari_emda.methods.base import Averaging, Finish, Method, methods
+from napari_emda.methods.base import Averaging, Method, Postprocessing, methods
 from napari_emda.sampling.label_fraction import labelled_fraction
 from napari_emda.sampling.sampler import Batch
 from napari_emda.settings.training import TrainSettings
@@ -60,9 +60,9 @@ class FineTune(Method):
         )
 
     @property
-    def finish(self) -> Finish:
+    def postprocessing(self) -> Postprocessing:
         """As the settings say; how much there is of each class the annotations tell, not the source."""
-        return Finish(self.settings.flips, self.settings.neighbours)
+        return Postprocessing(self.settings.flips, self.settings.z_smoothing)
 
     @classmethod
     def learns_from(cls, volume: Volume, settings: Any, training: TrainSettings) -> Volume:
@@ -73,7 +73,7 @@ class FineTune(Method):
         return labelled_fraction(volume, settings.fraction, box, training.seed)
 
     def _stage(self, progress: float) -> bool:
-        return self.context.continued or progress >= self.settings.source_stage
+        return self.summary.continued or progress >= self.settings.source_stage
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Source loss, then target loss and a replayed share of the source's."""
@@ -87,4 +87,6 @@ class FineTune(Method):
 
     def learning_rate(self, progress: float, role: str = "") -> float:
         """The base schedule, scaled down while the target is learnt."""
-        return super().learning_rate(progress) * (self.settings.fine_rate if self._stage(progress) else 1.0)
+        return super().learning_rate(progress) * (
+            self.settings.fine_rate if self._stage(progress) else 1.0
+        )

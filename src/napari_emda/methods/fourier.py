@@ -29,25 +29,38 @@ class Fourier(Method):
         """Settings of Fourier adaptation."""
 
         look: Literal["amplitudes", "moments"] = Field(
-            "amplitudes", description="What is taken over from a target patch: amplitudes of low frequencies, or mean "
+            "amplitudes",
+            description="What is taken over from a target patch: amplitudes of low frequencies, or mean "
             "and spread of the grey values.",
-        )  # fmt: skip
+        )
         beta: float = Field(
-            0.03, ge=0, le=0.5, description="Highest frequency that is taken over, in cycles a pixel; higher ones "
-            "carry texture, and soon artefacts.", json_schema_extra={"step": 0.01},
-        )  # fmt: skip
+            0.03,
+            ge=0,
+            le=0.5,
+            description="Highest frequency that is taken over, in cycles a pixel; higher ones "
+            "carry texture, and soon artefacts.",
+            json_schema_extra={"step": 0.01},
+        )
         share: float = Field(
-            0.5, ge=0, le=1, description="Share of source patches that get the look of a target patch.",
+            0.5,
+            ge=0,
+            le=1,
+            description="Share of source patches that get the look of a target patch.",
             json_schema_extra={"step": 0.1},
-        )  # fmt: skip
+        )
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """Change the look before contrast and noise are changed."""
         source, target = batch["source"], batch["target"]
         if self.settings.look == "amplitudes":
-            changed = swap_amplitudes(source.image - _BLACK, target.image - _BLACK, self.settings.beta) + _BLACK
+            changed = (
+                swap_amplitudes(source.image - _BLACK, target.image - _BLACK, self.settings.beta)
+                + _BLACK
+            )
         else:
             changed = swap_moments(source.image, target.image)
         chosen = augment.coin(len(changed), self.settings.share).view(-1, 1, 1, 1)
         image = torch.where(chosen, changed, source.image)
-        return super().prepare({**batch, "source": Patches(image, source.labels, image)}, augment, progress)
+        return super().prepare(
+            {**batch, "source": Patches(image, source.labels, image)}, augment, progress
+        )

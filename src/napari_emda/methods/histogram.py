@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda.methods.base import Context, Method, methods
+from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.unet import UNet
 from napari_emda.sampling.augmentation import Augmentation
@@ -35,17 +35,19 @@ class Histogram(Method):
             json_schema_extra={"step": 0.1},
         )
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
-        quantiles = (context.quantiles_of("source"), context.quantiles_of("target"))
-        self.match = HistogramMatch(*quantiles, context.padding)
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
+        quantiles = (summary.quantiles_of("source"), summary.quantiles_of("target"))
+        self.match = HistogramMatch(*quantiles, summary.padding)
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """Match grey values before contrast and noise are changed."""
         source = batch["source"]
         chosen = augment.coin(len(source.image), self.settings.matched).view(-1, 1, 1, 1)
         image = torch.where(chosen, self.match(source.image), self.unmatched(source.image, augment))
-        return super().prepare({**batch, "source": Patches(image, source.labels, image)}, augment, progress)
+        return super().prepare(
+            {**batch, "source": Patches(image, source.labels, image)}, augment, progress
+        )
 
     def unmatched(self, image: Tensor, augment: Augmentation) -> Tensor:
         """Patches B x 1 x H x W that keep the source's grey values; as they are."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from napari_emda.data.volume import Domain, Volume
-from napari_emda.methods.base import Context, Method, methods
+from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.information import joint, mutual_information
 from napari_emda.nn.unet import UNet, in_domain
 from napari_emda.sampling.augmentation import Augmentation
@@ -48,31 +48,47 @@ class IIC(Method):
     class Settings(base.Settings):
         """Settings of invariant information clustering."""
 
-        clusters: int = Field(
-            8, ge=2, le=64, description="How many kinds of structure to tell apart. Rare structures take many: 8 to 24 "
-            "in electron microscopy, 2 where all that is bright is wanted.",
-        )  # fmt: skip
-        finer: int = Field(
-            3, ge=1, le=5, description="The second clustering has so many times as many clusters; it is not shown.",
-        )  # fmt: skip
-        displacement: int = Field(
-            1, ge=0, le=10, description="Pixels up to so far apart are to tell of each other, too: more gives smoother "
-            "clusters and slower training.",
-        )  # fmt: skip
-        balance: float = Field(
-            1.0, ge=0.5, le=2, description="How much clusters of equal size are preferred; with less, small ones may "
-            "survive, or all collapse into one.", json_schema_extra={"step": 0.1},
-        )  # fmt: skip
+        renamed: ClassVar = {"finer": "overclustering"}
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
+        clusters: int = Field(
+            8,
+            ge=2,
+            le=64,
+            description="How many kinds of structure to tell apart. Rare structures take many: 8 to 24 "
+            "in electron microscopy, 2 where all that is bright is wanted.",
+        )
+        overclustering: int = Field(
+            3,
+            ge=1,
+            le=5,
+            description="The second clustering has so many times as many clusters; it is not shown.",
+        )
+        displacement: int = Field(
+            1,
+            ge=0,
+            le=10,
+            description="Pixels up to so far apart are to tell of each other, too: more gives smoother "
+            "clusters and slower training.",
+        )
+        balance: float = Field(
+            1.0,
+            ge=0.5,
+            le=2,
+            description="How much clusters of equal size are preferred; with less, small ones may "
+            "survive, or all collapse into one.",
+            json_schema_extra={"step": 0.1},
+        )
+
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
         k = settings.clusters
-        self.finer = nn.Conv2d(network.base, k * settings.finer, 1)
+        self.overclustering_head = nn.Conv2d(network.base_channels, k * settings.overclustering, 1)
+        self.register_load_state_dict_pre_hook(_read_old_names)
         self.joint: Tensor
         self.register_buffer("joint", torch.eye(k) / k)
         network.offset[0] = _NEVER
         with torch.no_grad():
-            for head in (network.head, self.finer):
+            for head in (network.head, self.overclustering_head):
                 head.weight *= _SHARPNESS
 
     @classmethod
@@ -88,7 +104,10 @@ class IIC(Method):
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """Two views: ``clean`` is the patch, turned and flipped; ``image`` the same with other contrast and noise."""
         moved = {domain: augment.geometric(patches) for domain, patches in batch.items()}
-        return {d: Patches(augment.photometric(p.image, share=1), p.labels, p.image) for d, p in moved.items()}
+        return {
+            d: Patches(augment.photometric(p.image, share=1), p.labels, p.image)
+            for d, p in moved.items()
+        }
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Minus the information of each head, mean over displacements and domains, in nats where balance is 1."""
@@ -108,12 +127,15 @@ class IIC(Method):
             first = self._answers(patches.clean)
             second = self._answers(turn(patches.image, angle, padding="reflection"))
         back = [turn_back(q, angle) for q in second]
-        return [joint(p, q, inside, self.settings.displacement) for p, (q, inside) in zip(first, back, strict=True)]
+        return [
+            joint(p, q, inside, self.settings.displacement)
+            for p, (q, inside) in zip(first, back, strict=True)
+        ]
 
     def _answers(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of the main and of the finer clusters, B x k x H x W each."""
         features = self.network.decoder(self.network.encode(image))
-        logits = self.network.head(features)[:, 1:], self.finer(features)
+        logits = self.network.head(features)[:, 1:], self.overclustering_head(features)
         return logits[0].float().softmax(1), logits[1].float().softmax(1)
 
     def _watch(self, joints: Tensor) -> None:
@@ -138,3 +160,10 @@ class IIC(Method):
                 f"information on the image; {remedy}"
             )
         return ""
+
+
+def _read_old_names(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+    """The over-clustering head was called ``finer`` up to checkpoint format 2."""
+    old = f"{prefix}finer."
+    for key in [key for key in state if key.startswith(old)]:
+        state[f"{prefix}overclustering_head.{key.removeprefix(old)}"] = state.pop(key)

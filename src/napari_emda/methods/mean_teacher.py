@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from napari_emda.data.volume import IGNORE
-from napari_emda.methods.base import Context, Method, methods, ramp
+from napari_emda.methods.base import DataSummary, Method, methods, ramp
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
 from napari_emda.nn.unet import UNet, in_domain
@@ -34,26 +34,40 @@ class MeanTeacher(Method):
         """Settings of the mean teacher."""
 
         confidence: float = Field(
-            0.8, ge=0.5, le=0.999, description="Probability from which a pixel of the teacher's becomes a label.",
+            0.8,
+            ge=0.5,
+            le=0.999,
+            description="Probability from which a pixel of the teacher's becomes a label.",
             json_schema_extra={"step": 0.05},
-        )  # fmt: skip
+        )
         weight: float = Field(
-            0.5, ge=0, le=10, description="Weight of the target's pseudo-labels at the end.",
+            0.5,
+            ge=0,
+            le=10,
+            description="Weight of the target's pseudo-labels at the end.",
             json_schema_extra={"step": 0.1},
-        )  # fmt: skip
+        )
         momentum: float = Field(
-            0.99, ge=0, le=0.9999, description="How slowly the teacher follows; 0.999 for 10 000 steps or more.",
+            0.99,
+            ge=0,
+            le=0.9999,
+            description="How slowly the teacher follows; 0.999 for 10 000 steps or more.",
             json_schema_extra={"step": 0.001},
-        )  # fmt: skip
+        )
         alignment: float = Field(
-            0.5, ge=0, le=1, description="How strongly pseudo-labels are drawn to the source's class shares.",
+            0.5,
+            ge=0,
+            le=1,
+            description="How strongly pseudo-labels are drawn to the source's class shares.",
             json_schema_extra={"step": 0.1},
-        )  # fmt: skip
+        )
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
-        self.prior = PriorAlignment(context.prior or (1 / network.classes,) * network.classes, settings.alignment)
+        self.prior = PriorAlignment(
+            summary.prior or (1 / network.classes,) * network.classes, settings.alignment
+        )
 
     @property
     def predictor(self) -> UNet:

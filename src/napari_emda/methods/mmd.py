@@ -31,10 +31,16 @@ class MMD(FeatureMethod):
             json_schema_extra={"step": 0.1},
         )
 
-    def align(self, source: list[Tensor], target: list[Tensor], progress: float) -> dict[str, Tensor]:
+    def align(
+        self, source: list[Tensor], target: list[Tensor], progress: float
+    ) -> dict[str, Tensor]:
         """The weighted sum over the levels, rising over the first fifth of the training."""
         weight = self.settings.weight * ramp(progress, 0, 0.2)
-        levels = [(w, s, t) for w, s, t in zip(level_weights(len(source) - 1), source, target, strict=True) if w]
+        levels = [
+            (w, s, t)
+            for w, s, t in zip(level_weights(len(source) - 1), source, target, strict=True)
+            if w
+        ]
         with torch.autocast(source[0].device.type, enabled=False):
             found = [mmd(sample_positions(s), sample_positions(t)) for _, s, t in levels]
             total = torch.stack(

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_emda.data.volume import Domain
-from napari_emda.methods.base import Context, Method, Translator, cosine, methods
+from napari_emda.methods.base import DataSummary, Method, Translator, cosine, methods
 from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.style import Generator, PatchContrast, Translated
@@ -33,28 +33,42 @@ class StyleTransfer(Method):
         """Settings of style transfer."""
 
         direction: Literal["source_to_target", "target_to_source"] = Field(
-            "source_to_target", description="Which volume is translated: the source while training (default), or the "
+            "source_to_target",
+            description="Which volume is translated: the source while training (default), or the "
             "target whenever it is predicted, as published.",
-        )  # fmt: skip
+        )
         stage: float = Field(
-            0.4, ge=0.1, le=0.9, description="Share of the training spent on learning the look.",
+            0.4,
+            ge=0.1,
+            le=0.9,
+            description="Share of the training spent on learning the look.",
             json_schema_extra={"step": 0.05},
-        )  # fmt: skip
+        )
         contrast: float = Field(
-            1.0, ge=0, le=10, description="Weight that holds the translation to the content of its input.",
+            1.0,
+            ge=0,
+            le=10,
+            description="Weight that holds the translation to the content of its input.",
             json_schema_extra={"step": 0.1},
-        )  # fmt: skip
+        )
         translated: float = Field(
-            0.5, ge=0, le=1, description="Share of source patches that are translated while segmenting; the others "
-            "keep their own look.", json_schema_extra={"step": 0.1},
-        )  # fmt: skip
+            0.5,
+            ge=0,
+            le=1,
+            description="Share of source patches that are translated while segmenting; the others "
+            "keep their own look.",
+            json_schema_extra={"step": 0.1},
+        )
         blocks: int = Field(
-            6, ge=2, le=12, description="Residual blocks of the generator: 6 for 128-pixel patches, 9 for larger ones.",
+            6,
+            ge=2,
+            le=12,
+            description="Residual blocks of the generator: 6 for 128-pixel patches, 9 for larger ones.",
             json_schema_extra={"step": 1},
-        )  # fmt: skip
+        )
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
         self.generator = Generator(blocks=settings.blocks)
         self.critic = PatchDiscriminator(1)
         self.contrast = PatchContrast(self.generator.widths)
@@ -82,7 +96,7 @@ class StyleTransfer(Method):
         if progress < self.settings.stage:
             return self._style(batch[self.origin].clean, batch[self.goal].clean)
         losses = {"segmentation": self._segmentation(batch, "source")}
-        if self.context.annotated:
+        if self.summary.annotated:
             losses["target_segmentation"] = self._segmentation(batch, "target")
         return losses
 
@@ -100,18 +114,25 @@ class StyleTransfer(Method):
         with in_domain(self, self.origin):
             original = self.generator.encode(image)
             fake = image + self.generator.head(self.generator.up(original[-1]))
-            losses = {"contrast": self.settings.contrast * self.contrast(self.generator.encode(fake), original)}
+            losses = {
+                "contrast": self.settings.contrast
+                * self.contrast(self.generator.encode(fake), original)
+            }
         with in_domain(self, self.goal):
             same = self.generator.encode(goal)
             kept = goal + self.generator.head(self.generator.up(same[-1]))
-            losses["identity"] = self.settings.contrast * self.contrast(self.generator.encode(kept), same)
+            losses["identity"] = self.settings.contrast * self.contrast(
+                self.generator.encode(kept), same
+            )
         self.critic.requires_grad_(False)
         try:
             losses["adversarial"] = least_squares(self.critic(fake), real=True)
         finally:
             self.critic.requires_grad_(True)
         decisions = self.critic(torch.cat([goal, fake.detach().to(goal.dtype)])).chunk(2)
-        losses["critic"] = 0.5 * (least_squares(decisions[0], real=True) + least_squares(decisions[1], real=False))
+        losses["critic"] = 0.5 * (
+            least_squares(decisions[0], real=True) + least_squares(decisions[1], real=False)
+        )
         return losses
 
     def learning_rate(self, progress: float, role: str = "") -> float:
@@ -123,5 +144,9 @@ class StyleTransfer(Method):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The network; what translates."""
-        style = [*self.generator.parameters(), *self.critic.parameters(), *self.contrast.parameters()]
+        style = [
+            *self.generator.parameters(),
+            *self.critic.parameters(),
+            *self.contrast.parameters(),
+        ]
         return {SEGMENTS: list(self.network.parameters()), STYLE: style}

@@ -7,13 +7,13 @@ from pydantic import Field
 from torch import Tensor
 
 from napari_emda.data.volume import Domain
-from napari_emda.methods.base import Context, Method, methods, ramp
+from napari_emda.methods.base import DataSummary, Method, methods, ramp
 from napari_emda.nn.information import joint, mutual_information
 from napari_emda.nn.losses import dice, divergence
 from napari_emda.nn.teacher import predict_as_teacher
 from napari_emda.nn.unet import UNet, in_domain
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.randaugment import StrongSet, turn_back
+from napari_emda.sampling.randaugment import RandAugment, turn_back
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
 
@@ -40,30 +40,45 @@ class UDA(Method):
         """Settings of consistency training."""
 
         consistency: Literal["kl", "iid"] = Field(
-            "kl", description="How two answers are compared: 'kl', the changed patch must get the answer of the "
+            "kl",
+            description="How two answers are compared: 'kl', the changed patch must get the answer of the "
             "unchanged one; 'iid', the two must tell as much of each other as possible (mutual information).",
-        )  # fmt: skip
+        )
         balance: float = Field(
-            0.5, ge=0.5, le=2, description="How much 'iid' prefers classes of equal size: 1 is the paper's mutual "
-            "information, which makes a rare structure too large; 0.5 prefers none.", json_schema_extra={"step": 0.1},
-        )  # fmt: skip
+            0.5,
+            ge=0.5,
+            le=2,
+            description="How much 'iid' prefers classes of equal size: 1 is the paper's mutual "
+            "information, which makes a rare structure too large; 0.5 prefers none.",
+            json_schema_extra={"step": 0.1},
+        )
         weight: float = Field(
-            1.0, ge=0, le=10, description="Weight of the agreement beside the labels.", json_schema_extra={"step": 0.1},
-        )  # fmt: skip
-        changes: int = Field(2, ge=1, le=8, description="How many changes a copy gets (RandAugment's N).")
+            1.0,
+            ge=0,
+            le=10,
+            description="Weight of the agreement beside the labels.",
+            json_schema_extra={"step": 0.1},
+        )
+        changes: int = Field(
+            2, ge=1, le=8, description="How many changes a copy gets (RandAugment's N)."
+        )
         magnitude: float = Field(
-            5.0, ge=0, le=10, description="How strong the changes are at most (RandAugment's M).",
+            5.0,
+            ge=0,
+            le=10,
+            description="How strong the changes are at most (RandAugment's M).",
             json_schema_extra={"step": 1},
-        )  # fmt: skip
+        )
         inverting: bool = Field(
-            False, description="Also invert and solarize copies. Off, because in electron microscopy dark membranes "
+            False,
+            description="Also invert and solarize copies. Off, because in electron microscopy dark membranes "
             "are the signal: a network that must not tell dark from bright loses them.",
-        )  # fmt: skip
+        )
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
-        self.unlabelled: Domain = "target" if "target" in context.quantiles else "source"
-        self.strong = StrongSet(settings.changes, settings.magnitude, settings.inverting)
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
+        self.unlabelled: Domain = "target" if "target" in summary.quantiles else "source"
+        self.strong = RandAugment(settings.changes, settings.magnitude, settings.inverting)
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """One of eight symmetries for all, small moves for a quarter; other contrast, blur and noise when it is strong.
@@ -72,10 +87,15 @@ class UDA(Method):
         """
         if augment.strength == "none":
             return batch
-        moved = {domain: augment.jittered(augment.mirrored(patches), _MOVED) for domain, patches in batch.items()}
+        moved = {
+            domain: augment.jittered(augment.mirrored(patches), _MOVED)
+            for domain, patches in batch.items()
+        }
         if augment.strength == "weak":
             return moved
-        return {d: Patches(augment.photometric(p.image), p.labels, p.clean) for d, p in moved.items()}
+        return {
+            d: Patches(augment.photometric(p.image), p.labels, p.clean) for d, p in moved.items()
+        }
 
     def segmentation(self, patches: Patches, domain: Domain) -> Tensor:
         """Dice alone, as in the paper; 0 where nothing is labelled."""

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda.methods.base import Context, Method, cosine, methods
+from napari_emda.methods.base import DataSummary, Method, cosine, methods
 from napari_emda.nn.losses import segmentation
 from napari_emda.nn.reconstruction import Reconstruction, psnr
 from napari_emda.nn.unet import DOMAINS, UNet, in_domain
@@ -29,34 +29,51 @@ class YNet(Method):
         """Settings of Y-Net."""
 
         reconstruction: float = Field(
-            0.1, ge=0, le=10, description="Weight of the reconstruction at the start.", json_schema_extra={"step": 0.01}
+            0.1,
+            ge=0,
+            le=10,
+            description="Weight of the reconstruction at the start.",
+            json_schema_extra={"step": 0.01},
         )
         reconstruction_end: float = Field(
-            0.01, ge=0, le=10, description="Weight of the reconstruction at the end.", json_schema_extra={"step": 0.01}
+            0.01,
+            ge=0,
+            le=10,
+            description="Weight of the reconstruction at the end.",
+            json_schema_extra={"step": 0.01},
         )
         second_stage: float = Field(
-            0.3, ge=0, le=0.9, description="Share of the training, at its end, on the labels of both volumes; none "
-            "while nothing of the target is annotated.", json_schema_extra={"step": 0.05},
-        )  # fmt: skip
-        fine_rate: float = Field(
-            0.3, ge=0.01, le=1, description="Learning rate of the second stage, as a share of that of the first.",
+            0.3,
+            ge=0,
+            le=0.9,
+            description="Share of the training, at its end, on the labels of both volumes; none "
+            "while nothing of the target is annotated.",
             json_schema_extra={"step": 0.05},
-        )  # fmt: skip
+        )
+        fine_rate: float = Field(
+            0.3,
+            ge=0.01,
+            le=1,
+            description="Learning rate of the second stage, as a share of that of the first.",
+            json_schema_extra={"step": 0.05},
+        )
 
-    def __init__(self, settings: Any, network: UNet, context: Context) -> None:
-        super().__init__(settings, network, context)
-        self.reconstruction = Reconstruction(network.base, network.levels)
+    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
+        self.reconstruction = Reconstruction(network.base_channels, network.depth)
 
     def _fine(self, progress: float) -> bool:
         """Whether this is the second stage."""
-        return self.context.annotated and progress >= 1 - self.settings.second_stage
+        return self.summary.annotated and progress >= 1 - self.settings.second_stage
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Segmentation of the source and reconstruction of both; in the second stage segmentation of both."""
         if self._fine(progress):
             return super().losses(batch, progress)
-        whole = 1 - self.settings.second_stage if self.context.annotated else 1.0
-        weight = cosine(self.settings.reconstruction, self.settings.reconstruction_end, progress / whole)
+        whole = 1 - self.settings.second_stage if self.summary.annotated else 1.0
+        weight = cosine(
+            self.settings.reconstruction, self.settings.reconstruction_end, progress / whole
+        )
         losses: dict[str, Tensor] = {}
         for domain in DOMAINS:
             patches = batch[domain]
@@ -71,4 +88,6 @@ class YNet(Method):
 
     def learning_rate(self, progress: float, role: str = "") -> float:
         """The base schedule, scaled down in the second stage."""
-        return super().learning_rate(progress) * (self.settings.fine_rate if self._fine(progress) else 1.0)
+        return super().learning_rate(progress) * (
+            self.settings.fine_rate if self._fine(progress) else 1.0
+        )

@@ -68,11 +68,15 @@ def mmd(x: Tensor, y: Tensor, variance: Tensor | float | None = None, kernels: i
         kernels: how many; each has half the variance of the one before: by default the median times 4, 2, 1, 1/2, 1/4.
     """
     widest = 4 * median_distance(x, y) if variance is None else variance
-    within_x, within_y, between = (_KernelSum.apply(*rows, widest, kernels) for rows in ((x, None), (y, None), (x, y)))
+    within_x, within_y, between = (
+        _KernelSum.apply(*rows, widest, kernels) for rows in ((x, None), (y, None), (x, y))
+    )
     n, m = len(x), len(y)
     cross = 2 * between / (n * m)
     unbiased = within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - cross
-    biased = (within_x + n) / n**2 + (within_y + m) / m**2 - cross  # a row's kernel with itself is 1
+    biased = (
+        (within_x + n) / n**2 + (within_y + m) / m**2 - cross
+    )  # a row's kernel with itself is 1
     return MMD(unbiased, biased)
 
 
@@ -84,9 +88,16 @@ class _KernelSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor | None, widest: Tensor | float, kernels: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor | None, widest: Tensor | float, kernels: int
+    ) -> Tensor:
         other = x if y is None else y
-        kernel = squared_distances(x, other).clamp_(min=0).mul_(math.log2(math.e) / (-2 * widest)).exp2_()
+        kernel = (
+            squared_distances(x, other)
+            .clamp_(min=0)
+            .mul_(math.log2(math.e) / (-2 * widest))
+            .exp2_()
+        )
         slope, total = torch.zeros_like(kernel), torch.zeros((), dtype=x.dtype, device=x.device)
         for halvings in range(kernels):
             kernel = kernel.square_() if halvings else kernel
@@ -100,7 +111,9 @@ class _KernelSum(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         x, y, slope = ctx.saved_tensors
         slope = gradients[0] * slope
-        to_x = 2 * (slope.sum(1)[:, None] * x - slope @ y)  # d |x_i - y_j|^2 / d x_i = 2 (x_i - y_j)
+        to_x = 2 * (
+            slope.sum(1)[:, None] * x - slope @ y
+        )  # d |x_i - y_j|^2 / d x_i = 2 (x_i - y_j)
         if ctx.within:
             return 2 * to_x, None, None, None
         return to_x, 2 * (slope.sum(0)[:, None] * y - slope.T @ x), None, None

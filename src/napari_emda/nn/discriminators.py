@@ -19,11 +19,17 @@ class DomainClassifier(nn.Module):
     def __init__(self, features: int, width: int = 48) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv2d(features, width, 1), nn.GroupNorm(8, width), nn.ReLU(inplace=True),
+            nn.Conv2d(features, width, 1),
+            nn.GroupNorm(8, width),
+            nn.ReLU(inplace=True),
             nn.AvgPool2d(2, ceil_mode=True),
-            nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True),
-        )  # fmt: skip
-        self.head = nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(inplace=True), nn.Dropout(0.1))
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(8, width),
+            nn.ReLU(inplace=True),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(width, width // 2), nn.ReLU(inplace=True), nn.Dropout(0.1)
+        )
         self.logits = nn.Linear(width // 2, 2)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -47,7 +53,11 @@ class PatchDiscriminator(nn.Module):
         widths = [inputs, *(width * 2**i for i in range(layers))]
         blocks: list[nn.Module] = []
         for a, b in itertools.pairwise(widths):
-            blocks += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.GroupNorm(8, b), nn.LeakyReLU(0.2, inplace=True)]
+            blocks += [
+                nn.Conv2d(a, b, 4, stride=2, padding=1),
+                nn.GroupNorm(8, b),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
         self.layers = nn.Sequential(*blocks, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:

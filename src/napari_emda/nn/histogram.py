@@ -21,7 +21,12 @@ class HistogramMatch(nn.Module):
         padding: standardised grey values that are no content and stay as they are.
     """
 
-    def __init__(self, source: NDArray[np.float64], target: NDArray[np.float64], padding: Sequence[float] = ()) -> None:
+    def __init__(
+        self,
+        source: NDArray[np.float64],
+        target: NDArray[np.float64],
+        padding: Sequence[float] = (),
+    ) -> None:
         super().__init__()
         self.padding = tuple(padding)
         # equal grey values (plateaus of the histogram) become one entry: their mean level
@@ -33,8 +38,12 @@ class HistogramMatch(nn.Module):
         self.step: Tensor
         self.table: Tensor
         self.register_buffer("low", torch.tensor(grid[0], dtype=torch.float32))
-        self.register_buffer("step", torch.tensor(max(grid[1] - grid[0], 1e-12), dtype=torch.float32))
-        self.register_buffer("table", torch.tensor(np.interp(grid, values, mapped), dtype=torch.float32))
+        self.register_buffer(
+            "step", torch.tensor(max(grid[1] - grid[0], 1e-12), dtype=torch.float32)
+        )
+        self.register_buffer(
+            "table", torch.tensor(np.interp(grid, values, mapped), dtype=torch.float32)
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Map standardised grey values of any shape."""

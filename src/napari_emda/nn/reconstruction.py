@@ -15,14 +15,14 @@ class Reconstruction(nn.Module):
     With skips the task would be trivial, and nothing would be aligned.
 
     Args:
-        base: feature maps of the encoder at full resolution.
-        levels: of the encoder.
+        base_channels: feature maps of the encoder at full resolution.
+        depth: of the encoder.
     """
 
-    def __init__(self, base: int, levels: int) -> None:
+    def __init__(self, base_channels: int, depth: int) -> None:
         super().__init__()
-        self.decoder = Decoder(base, levels, skips=False)
-        self.head = nn.Conv2d(base, 1, 1)
+        self.decoder = Decoder(base_channels, depth, skips=False)
+        self.head = nn.Conv2d(base_channels, 1, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Encoder maps f_0 ... f_L to an image B x 1 x H x W; only f_L is used."""

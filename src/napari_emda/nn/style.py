@@ -47,20 +47,26 @@ class Generator(nn.Module):
 
     def __init__(self, width: int = 16, blocks: int = 6) -> None:
         super().__init__()
-        self.stages = nn.ModuleList([
-            _layer(1, width, 7),
-            _layer(width, 2 * width, 3, 2),
-            _layer(2 * width, 4 * width, 3, 2),
-            nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks // 2))),
-            nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks - blocks // 2))),
-        ])  # fmt: skip
+        self.stages = nn.ModuleList(
+            [
+                _layer(1, width, 7),
+                _layer(width, 2 * width, 3, 2),
+                _layer(2 * width, 4 * width, 3, 2),
+                nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks // 2))),
+                nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks - blocks // 2))),
+            ]
+        )
         self.widths = [width, 2 * width, 4 * width, 4 * width, 4 * width]
         self.up = nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="bilinear"), _layer(4 * width, 2 * width, 3),
-            nn.Upsample(scale_factor=2, mode="bilinear"), _layer(2 * width, width, 3),
-        )  # fmt: skip
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            _layer(4 * width, 2 * width, 3),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            _layer(2 * width, width, 3),
+        )
         self.head = nn.Conv2d(width, 1, 7, padding=3, padding_mode="reflect")
-        nn.init.zeros_(self.head.weight)  # training starts from the identity: content is never lost to begin with
+        nn.init.zeros_(
+            self.head.weight
+        )  # training starts from the identity: content is never lost to begin with
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
         self.stride = 4
@@ -92,11 +98,17 @@ class PatchContrast(nn.Module):
     """
 
     def __init__(
-        self, widths: list[int], dimensions: int = 64, positions: int = 256, temperature: float = 0.07
+        self,
+        widths: list[int],
+        dimensions: int = 64,
+        positions: int = 256,
+        temperature: float = 0.07,
     ) -> None:
         super().__init__()
         self.embeddings = nn.ModuleList(
-            nn.Sequential(nn.Linear(w, dimensions), nn.ReLU(inplace=True), nn.Linear(dimensions, dimensions))
+            nn.Sequential(
+                nn.Linear(w, dimensions), nn.ReLU(inplace=True), nn.Linear(dimensions, dimensions)
+            )
             for w in widths
         )
         self.positions, self.temperature = positions, temperature
@@ -126,7 +138,10 @@ class Translated(nn.Module):
     def __init__(self, generator: Generator, network: UNet) -> None:
         super().__init__()
         self.generator, self.network = generator, network
-        self.classes, self.base = network.classes, max(network.base, generator.widths[0])
+        self.classes, self.base_channels = (
+            network.classes,
+            max(network.base_channels, generator.widths[0]),
+        )
         self.stride = math.lcm(network.stride, generator.stride)
 
     @property

@@ -91,7 +91,9 @@ class Doubling(nn.ConvTranspose2d):
         """Every pixel to a square of four."""
         b, c, height, width = x.shape
         assert self.bias is not None
-        pixels = F.linear(x.movedim(1, -1), self.weight.permute(2, 3, 1, 0).reshape(-1, c), self.bias.repeat(4))
+        pixels = F.linear(
+            x.movedim(1, -1), self.weight.permute(2, 3, 1, 0).reshape(-1, c), self.bias.repeat(4)
+        )
         squares = pixels.view(b, height, width, 2, 2, self.out_channels).transpose(2, 3)
         return squares.reshape(b, 2 * height, 2 * width, self.out_channels).movedim(-1, 1)
 
@@ -99,9 +101,9 @@ class Doubling(nn.ConvTranspose2d):
 class Encoder(nn.Module):
     """Convolutions and pooling; returns the maps f_0 (full resolution) ... f_L (bottleneck)."""
 
-    def __init__(self, inputs: int, base: int, levels: int, dropout: float) -> None:
+    def __init__(self, inputs: int, base_channels: int, depth: int, dropout: float) -> None:
         super().__init__()
-        widths = [base * 2**level for level in range(levels + 1)]
+        widths = [base_channels * 2**level for level in range(depth + 1)]
         self.blocks = nn.ModuleList(map(_convolutions, [inputs, *widths[:-1]], widths))
         self.dropout = nn.Dropout2d(dropout)
 
@@ -125,21 +127,25 @@ class Decoder(nn.Module):
     """From the encoder's maps back to full resolution.
 
     Args:
-        base, levels: as the encoder's.
+        base_channels, depth: as the encoder's.
         skips: whether the finer maps are used; without, only the bottleneck carries information (Y-Net).
         attention: whether skips pass an attention gate.
     """
 
-    def __init__(self, base: int, levels: int, *, skips: bool = True, attention: bool = False) -> None:
+    def __init__(
+        self, base_channels: int, depth: int, *, skips: bool = True, attention: bool = False
+    ) -> None:
         super().__init__()
-        widths = [base * 2**level for level in reversed(range(levels))]
+        widths = [base_channels * 2**level for level in reversed(range(depth))]
         self.up = nn.ModuleList(Doubling(2 * width, width) for width in widths)
         self.blocks = nn.ModuleList(_convolutions(width * (1 + skips), width) for width in widths)
-        self.gates = nn.ModuleList(AttentionGate(width) for width in widths) if attention and skips else None
+        self.gates = (
+            nn.ModuleList(AttentionGate(width) for width in widths) if attention and skips else None
+        )
         self.skips = skips
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps f_0 ... f_L to B x base x H x W."""
+        """Maps f_0 ... f_L to B x base_channels x H x W."""
         x = maps[-1]
         for i, (up, block) in enumerate(zip(self.up, self.blocks, strict=True)):
             x = up(x)
@@ -156,21 +162,32 @@ class UNet(nn.Module):
 
     Args:
         classes: channels of the logits.
-        base: feature maps at full resolution, doubled at each level.
-        levels: number of poolings L (3 to 5).
+        base_channels: feature maps at full resolution, doubled at each level.
+        depth: number of poolings L (3 to 5).
         dropout: share of maps dropped at the two deepest levels.
         attention: attention gates on the skips.
     """
 
     def __init__(
-        self, classes: int, base: int = 16, levels: int = 3, dropout: float = 0.25, attention: bool = False
+        self,
+        classes: int,
+        base_channels: int = 16,
+        depth: int = 3,
+        dropout: float = 0.25,
+        attention: bool = False,
     ) -> None:
         super().__init__()
-        self.config = {"classes": classes, "base": base, "levels": levels, "dropout": dropout, "attention": attention}
-        self.classes, self.base, self.levels = classes, base, levels
-        self.encoder = Encoder(1, base, levels, dropout)
-        self.decoder = Decoder(base, levels, attention=attention)
-        self.head = nn.Conv2d(base, classes, 1)
+        self.config = {
+            "classes": classes,
+            "base_channels": base_channels,
+            "depth": depth,
+            "dropout": dropout,
+            "attention": attention,
+        }
+        self.classes, self.base_channels, self.depth = classes, base_channels, depth
+        self.encoder = Encoder(1, base_channels, depth, dropout)
+        self.decoder = Decoder(base_channels, depth, attention=attention)
+        self.head = nn.Conv2d(base_channels, classes, 1)
         self.offset: Tensor
         self.register_buffer("offset", torch.zeros(classes))
         _initialise(self)
@@ -178,7 +195,7 @@ class UNet(nn.Module):
     @property
     def stride(self) -> int:
         """Sides of the input must be multiples of this."""
-        return int(2**self.levels)
+        return int(2**self.depth)
 
     @property
     def halo(self) -> int:
@@ -187,7 +204,9 @@ class UNet(nn.Module):
         Per level l, two 3 x 3 convolutions reach 2 * 2^l pixels on the way down and again on the way up; pooling and
         transposed convolution reach up to 2^(l+1) - 1 more by their grid.
         """
-        reach = sum(2 * 2**level for level in range(self.levels)) * 2 + 2 * 2**self.levels + 2**self.levels
+        reach = (
+            sum(2 * 2**level for level in range(self.depth)) * 2 + 2 * 2**self.depth + 2**self.depth
+        )
         return -(-reach // self.stride) * self.stride
 
     def encode(self, x: Tensor) -> list[Tensor]:

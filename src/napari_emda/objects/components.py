@@ -81,9 +81,16 @@ def find_objects_in(
     """`find_objects` with the result in a new zarr array in ``folder``; returns it and the number of objects."""
     shape = probabilities.shape[1:]
     chunks = tuple(max(1, min(side, n)) for side, n in zip(_CHUNK, shape, strict=True))
-    objects = zarr.create_array(folder / f"{class_id}.zarr", shape=shape, dtype=np.uint32, chunks=chunks, fill_value=0)
+    objects = zarr.create_array(
+        folder / f"{class_id}.zarr", shape=shape, dtype=np.uint32, chunks=chunks, fill_value=0
+    )
     count = yield from find_objects(
-        probabilities, objects, class_id=class_id, volume=volume, depth=depth, **settings.model_dump()
+        probabilities,
+        objects,
+        class_id=class_id,
+        volume=volume,
+        depth=depth,
+        **settings.model_dump(),
     )
     return objects, count
 
@@ -95,7 +102,9 @@ def _check(probabilities: Array, out: Array, class_id: int) -> None:
             "make them equal."
         )
     if not 1 <= class_id <= probabilities.shape[0]:
-        raise DataError(f"There is no class {class_id} in the prediction: choose 1 to {probabilities.shape[0]}.")
+        raise DataError(
+            f"There is no class {class_id} in the prediction: choose 1 to {probabilities.shape[0]}."
+        )
 
 
 class _Components:
@@ -139,7 +148,9 @@ class _Components:
         labels = np.empty(box.shape, np.uint32)
         found = ndimage.label(mask, structure, output=labels)
         if self.count + found > MOST_OBJECTS:
-            raise DataError(f"There are more than {MOST_OBJECTS} objects: choose a higher threshold.")
+            raise DataError(
+                f"There are more than {MOST_OBJECTS} objects: choose a higher threshold."
+            )
         self.sizes.append(np.bincount(labels.ravel(), minlength=found + 1)[1:])
         labels[mask] += np.uint32(self.count)
         self.out[box.slices] = labels
@@ -152,9 +163,13 @@ class _Components:
         """
         for axis in range(3) if self.depth else (1, 2):
             if box.start[axis]:
-                layers = np.moveaxis(np.asarray(self.out[_face(box, axis).clip(self.out.shape).slices]), axis, 0)
+                layers = np.moveaxis(
+                    np.asarray(self.out[_face(box, axis).clip(self.out.shape).slices]), axis, 0
+                )
                 # the rows of a face across y or x are sections
-                self.pairs.append(_neighbours(layers[0], layers[1], self.settings.connectivity, int(self.depth)))
+                self.pairs.append(
+                    _neighbours(layers[0], layers[1], self.settings.connectivity, int(self.depth))
+                )
 
     def _final_ids(self) -> NDArray[np.uint32]:
         """The id of each block component: by the whole object, consecutive in order of first block, 0 if too small."""
@@ -184,7 +199,9 @@ def _face(box: Box, axis: int) -> Box:
     return Box((z0, y0, x0), (z1, y1, x1))
 
 
-def _neighbours(low: NDArray[Any], high: NDArray[Any], connectivity: int, rows: int) -> NDArray[np.int64]:
+def _neighbours(
+    low: NDArray[Any], high: NDArray[Any], connectivity: int, rows: int
+) -> NDArray[np.int64]:
     """Pairs of ids in two layers that lie on each other and are neighbours in the sense of ``connectivity``.
 
     Those in other rows count up to ``rows`` away, 0 or 1.

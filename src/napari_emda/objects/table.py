@@ -18,7 +18,9 @@ from napari_emda.objects.shape import solidity, surface
 Table = dict[str, NDArray[np.generic]]
 """Columns by name, a row per object; units are in the names."""
 
-_BLOCK_VOXELS = 2**20  # every foreground voxel of a block is listed with its position: some 100 bytes each
+_BLOCK_VOXELS = (
+    2**20
+)  # every foreground voxel of a block is listed with its position: some 100 bytes each
 
 
 def object_table(
@@ -78,7 +80,9 @@ def measure_objects(
         )
     extents = yield from _find_extents(objects, probability, volume)
     shapes = yield from _shapes(objects, extents, spacing, volume)
-    return _columns(extents, _sizes(extents, shapes, spacing, _ascii(unit), depth), probability is not None)
+    return _columns(
+        extents, _sizes(extents, shapes, spacing, _ascii(unit), depth), probability is not None
+    )
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,9 @@ class _Extents:
     high: NDArray[np.int64]
 
     @classmethod
-    def of_block(cls, objects: NDArray[np.generic], probability: NDArray[np.uint8] | None, box: Box) -> _Extents:
+    def of_block(
+        cls, objects: NDArray[np.generic], probability: NDArray[np.uint8] | None, box: Box
+    ) -> _Extents:
         inside = np.nonzero(objects)
         positions = np.stack(inside, axis=1) + box.start
         ones = np.ones(len(positions), np.int64)
@@ -101,7 +107,9 @@ class _Extents:
 
     @classmethod
     def joined(cls, parts: list[_Extents]) -> _Extents:
-        columns = ([getattr(part, name) for part in parts] for name in ("ids", "sums", "low", "high"))
+        columns = (
+            [getattr(part, name) for part in parts] for name in ("ids", "sums", "low", "high")
+        )
         return cls(*(np.concatenate(column) for column in columns)).merged()
 
     def merged(self) -> _Extents:
@@ -120,7 +128,9 @@ class _Extents:
         return Box((z0, y0, x0), (z1, y1, x1))
 
 
-def _find_extents(objects: Array, probability: Array | None, volume: str) -> Generator[TileDone, None, _Extents]:
+def _find_extents(
+    objects: Array, probability: Array | None, volume: str
+) -> Generator[TileDone, None, _Extents]:
     parts = [_Extents.of_block(np.empty((0, 0, 0), np.int64), None, Box.whole((0, 0, 0)))]
     boxes = blocks(Box.whole(objects.shape), block_shape(objects, _BLOCK_VOXELS))
     for done, box in enumerate(boxes, start=1):
@@ -145,11 +155,18 @@ def _shapes(
 
 
 def _sizes(
-    extents: _Extents, shapes: NDArray[np.float64], spacing: tuple[float, float, float], unit: str, depth: bool
+    extents: _Extents,
+    shapes: NDArray[np.float64],
+    spacing: tuple[float, float, float],
+    unit: str,
+    depth: bool,
 ) -> Table:
     voxels = extents.sums[:, 0]
     if depth:
-        sizes: Table = {f"volume ({unit}^3)": voxels * float(np.prod(spacing)), f"surface ({unit}^2)": shapes[:, 0]}
+        sizes: Table = {
+            f"volume ({unit}^3)": voxels * float(np.prod(spacing)),
+            f"surface ({unit}^2)": shapes[:, 0],
+        }
     else:
         sizes = {f"area ({unit}^2)": voxels * float(np.prod(spacing[1:]))}
     sizes["solidity"] = shapes[:, 1]
@@ -162,7 +179,10 @@ def _columns(extents: _Extents, sizes: Table, probable: bool) -> Table:
     voxels = extents.sums[:, 0]
     table: Table = {"id": extents.ids, "voxels": voxels, **sizes}
     for axis, name in enumerate("zyx"):
-        table[f"{name} start (voxel)"], table[f"{name} stop (voxel)"] = extents.low[:, axis], extents.high[:, axis]
+        table[f"{name} start (voxel)"], table[f"{name} stop (voxel)"] = (
+            extents.low[:, axis],
+            extents.high[:, axis],
+        )
     return {**table, "mean probability": extents.sums[:, 4] / voxels / 255} if probable else table
 
 

@@ -59,7 +59,9 @@ class Annotations:
         folders: set[Path] = set()
         for path in self._files(name, box, array.chunks):
             sync(path)
-            folders.update(path.parents[:6])  # a first chunk has made all of them, up to the project's own
+            folders.update(
+                path.parents[:6]
+            )  # a first chunk has made all of them, up to the project's own
         for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
             sync(folder)
 
@@ -67,7 +69,9 @@ class Annotations:
         return self._folder / f"{name}.zarr"
 
     def _files(self, name: str, box: Box, chunks: tuple[int, ...]) -> Iterator[Path]:
-        ranges = [range(a // c, -(-b // c)) for a, b, c in zip(box.start, box.stop, chunks, strict=True)]
+        ranges = [
+            range(a // c, -(-b // c)) for a, b, c in zip(box.start, box.stop, chunks, strict=True)
+        ]
         for z in ranges[0]:
             for y in ranges[1]:
                 for x in ranges[2]:

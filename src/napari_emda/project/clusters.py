@@ -33,14 +33,19 @@ def read_names(run: Path) -> dict[int, str]:
     if not path.exists():
         return {}
     try:
-        return {int(cluster): str(name) for cluster, name in json.loads(path.read_text("utf-8")).items()}
+        return {
+            int(cluster): str(name) for cluster, name in json.loads(path.read_text("utf-8")).items()
+        }
     except (OSError, ValueError, AttributeError):
         raise JobError(f"'{path}' is damaged: delete it and name the clusters again.") from None
 
 
 def write_names(run: Path, names: Names) -> None:
     """Keep the names, whole or not at all."""
-    write_text(run / NAMES, json.dumps({str(cluster): names[cluster] for cluster in sorted(names)}, indent=2) + "\n")
+    write_text(
+        run / NAMES,
+        json.dumps({str(cluster): names[cluster] for cluster in sorted(names)}, indent=2) + "\n",
+    )
 
 
 def parse_names(assignments: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -54,12 +59,18 @@ def parse_names(assignments: Sequence[str]) -> dict[str, tuple[int, ...]]:
         except ValueError:
             equals = ""
         if not equals or not name:
-            raise SettingsError(f"'{assignment}' is not CLASS=CLUSTERS: write for example --class mitochondria=3,5.")
+            raise SettingsError(
+                f"'{assignment}' is not CLASS=CLUSTERS: write for example --class mitochondria=3,5."
+            )
         if name in named:
-            raise SettingsError(f"The class '{name}' is given twice: write all of its clusters at once, as {name}=3,5.")
+            raise SettingsError(
+                f"The class '{name}' is given twice: write all of its clusters at once, as {name}=3,5."
+            )
         for other, members in named.items():
             if both := sorted({*members} & {*clusters}):
-                raise SettingsError(f"Cluster {both[0]} is given to '{other}' and to '{name}': choose one of them.")
+                raise SettingsError(
+                    f"Cluster {both[0]} is given to '{other}' and to '{name}': choose one of them."
+                )
         named[name] = clusters
     return named
 
@@ -84,7 +95,9 @@ def check_names(names: Names, count: int, classes: Sequence[str]) -> None:
                 f"The project has no class '{name}' to name clusters after: use {_listed(classes[1:])}."
             )
         if not 1 <= cluster <= count:
-            raise SettingsError(f"There is no cluster {cluster}: the run has clusters 1 to {count}.")
+            raise SettingsError(
+                f"There is no cluster {cluster}: the run has clusters 1 to {count}."
+            )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -117,7 +130,9 @@ class NamedClusters:
 
     def __init__(self, clusters: Array, names: Names, classes: Sequence[str]) -> None:
         self._clusters = clusters
-        self._members = [[k - 1 for k, name in sorted(names.items()) if name == own] for own in classes[1:]]
+        self._members = [
+            [k - 1 for k, name in sorted(names.items()) if name == own] for own in classes[1:]
+        ]
         self.shape = (len(self._members), *clusters.shape[1:])
         self.chunks = getattr(clusters, "chunks", None)
 
@@ -125,7 +140,9 @@ class NamedClusters:
         """Slice like NumPy: the first entry (an integer or slice) says which classes."""
         which, *place = key if isinstance(key, tuple) else (key,)
         if isinstance(which, slice):
-            return np.stack([self._sum(index, place) for index in range(*which.indices(len(self._members)))])
+            return np.stack(
+                [self._sum(index, place) for index in range(*which.indices(len(self._members)))]
+            )
         return self._sum(which, place)
 
     def _sum(self, index: int, place: Sequence[Any]) -> NDArray[np.uint8]:
@@ -133,13 +150,15 @@ class NamedClusters:
         if not members:
             return np.zeros_like(np.asarray(self._clusters[(0, *place)]))
         # stored probabilities of all clusters add up to 255 at most
-        return np.sum([np.asarray(self._clusters[(k, *place)]) for k in members], axis=0, dtype=np.uint8)
+        return np.sum(
+            [np.asarray(self._clusters[(k, *place)]) for k in members], axis=0, dtype=np.uint8
+        )
 
 
-class NamedDoubt(Lazy3D):
+class NamedUncertainty(Lazy3D):
     """Entropy of class probabilities as a share of its maximum log C, (z, y, x) uint8. Read where it is sliced.
 
-    Between clusters that are named alike there is no doubt, however alike they are.
+    Between clusters that are named alike there is no uncertainty, however alike they are.
 
     Args:
         named: probabilities of the classes.
@@ -153,5 +172,7 @@ class NamedDoubt(Lazy3D):
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
         foreground = self._named[:, z, y, x] / np.float32(255)
-        doubt = entr(foreground).sum(0) + entr(1 - foreground.sum(0))
-        return np.asarray(np.rint(255 * np.clip(doubt / np.log(1 + len(foreground)), 0, 1)), np.uint8)
+        uncertainty = entr(foreground).sum(0) + entr(1 - foreground.sum(0))
+        return np.asarray(
+            np.rint(255 * np.clip(uncertainty / np.log(1 + len(foreground)), 0, 1)), np.uint8
+        )

@@ -16,7 +16,7 @@ CLEAR_IOU = 0.01
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparison:
     """Whether adapting helped: yes, no, or None when that is not clear or not known; and the sentence that says so."""
 
     helped: bool | None
@@ -59,7 +59,12 @@ def without_adaptation(project: Project, run: str) -> bool:
 def missing(project: Project, run: str) -> TrainJob | None:
     """The training without adaptation that would tell whether a run's adapting helped; None when nothing is missing."""
     job = _training(project, run)
-    if job is None or job.start_from is not None or _is_baseline(job) or counterpart(project, run) is not None:
+    if (
+        job is None
+        or job.start_from is not None
+        or _is_baseline(job)
+        or counterpart(project, run) is not None
+    ):
         return None
     settings = job.settings.model_copy(update={"target_statistics": "auto"})
     return TrainJob(project=str(project.folder), method=BASELINE, settings=settings)
@@ -86,7 +91,7 @@ def _comparable(job: TrainJob, other: TrainJob) -> bool:
 # -- the verdict -------------------------------------------------------------------------------------------------
 
 
-def by_score(project: Project, run: str, score_of: Callable[[str], float | None]) -> Verdict:
+def by_score(project: Project, run: str, score_of: Callable[[str], float | None]) -> Comparison:
     """From what the target's prediction looks like, without anybody's labels.
 
     Args:
@@ -96,27 +101,30 @@ def by_score(project: Project, run: str, score_of: Callable[[str], float | None]
     """
     if missing(project, run) is not None:
         text = f"Whether adapting helped is not known: train {BASELINE} with the same profile and steps to compare."
-        return Verdict(None, text)
+        return Comparison(None, text)
     runs = pair(project, run)
     if runs is None:
-        return Verdict(None, "")
+        return Comparison(None, "")
     score, other = map(score_of, runs)
     adapted, plain = runs
     if score is None or other is None:
         text = (
-            f"Whether adapting helped is not known: of the runs {adapted} and {plain} one never looked at the target."
+            f"Whether adapting helped is not known: of the runs {adapted} and {plain} one never "
+            "looked at the target."
         )
-        return Verdict(None, text)
+        return Comparison(None, text)
     numbers = f"label-free score {score:.2f} with (run {adapted}), {other:.2f} without (run {plain}); lower is better"
     if abs(score - other) < CLEAR_SCORE:
-        return Verdict(None, f"Whether adapting helped is not clear: {numbers}.")
+        return Comparison(None, f"Whether adapting helped is not clear: {numbers}.")
     if score < other:
-        return Verdict(True, f"Adapting seems to have helped: {numbers}.")
+        return Comparison(True, f"Adapting seems to have helped: {numbers}.")
     remedy = f"Use run {plain}, or try another method."
-    return Verdict(False, f"Warning: adapting seems to have made things worse: {numbers}. {remedy}")
+    return Comparison(
+        False, f"Warning: adapting seems to have made things worse: {numbers}. {remedy}"
+    )
 
 
-def by_iou(iou: float, other: float, plain: str) -> Verdict:
+def by_iou(iou: float, other: float, plain: str) -> Comparison:
     """From agreement with true labels.
 
     Args:
@@ -126,7 +134,7 @@ def by_iou(iou: float, other: float, plain: str) -> Verdict:
     """
     numbers = f"IoU {iou:.3f} with, {other:.3f} without (run {plain}), {iou - other:+.3f}"
     if abs(iou - other) < CLEAR_IOU:
-        return Verdict(None, f"Adapting made no difference: {numbers}.")
+        return Comparison(None, f"Adapting made no difference: {numbers}.")
     if iou > other:
-        return Verdict(True, f"Adapting helped: {numbers}.")
-    return Verdict(False, f"Warning: adapting made things worse: {numbers}.")
+        return Comparison(True, f"Adapting helped: {numbers}.")
+    return Comparison(False, f"Warning: adapting made things worse: {numbers}.")

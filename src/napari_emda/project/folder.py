@@ -33,13 +33,19 @@ class ProjectFolder:
     # -- the folder ----------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, folder: str | Path, classes: tuple[str, ...] = ("background", "foreground")) -> Self:
+    def create(
+        cls, folder: str | Path, classes: tuple[str, ...] = ("background", "foreground")
+    ) -> Self:
         """Make a new project folder, opened exclusively; JobError when there is something in it already."""
         folder = Path(folder).expanduser().absolute()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise JobError(f"'{folder}' exists and is not empty: choose a new folder for the project.")
+            raise JobError(
+                f"'{folder}' exists and is not empty: choose a new folder for the project."
+            )
         if len(classes) < 2 or len(set(classes)) != len(classes):
-            raise JobError("A project needs at least two classes with different names: background comes first.")
+            raise JobError(
+                "A project needs at least two classes with different names: background comes first."
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             project = cls(folder, ProjectFile(classes=classes), _lock(folder))
@@ -56,7 +62,9 @@ class ProjectFolder:
         folder = Path(folder).expanduser().absolute()
         path = folder / "project.json"
         if not path.is_file():
-            raise JobError(f"'{folder}' is not a project (it has no project.json): make one with 'napari-emda new'.")
+            raise JobError(
+                f"'{folder}' is not a project (it has no project.json): make one with 'napari-emda new'."
+            )
         lock = _lock(folder) if exclusive else None
         try:
             return cls(folder, read_project_file(path), lock)
@@ -121,7 +129,12 @@ class ProjectFolder:
         Raises:
             DataError: see `napari_emda.io.checks`.
         """
-        kept: dict[str, Any] = {"labels": labels, "name": name, "spacing": spacing, "labels_zero": labels_zero}
+        kept: dict[str, Any] = {
+            "labels": labels,
+            "name": name,
+            "spacing": spacing,
+            "labels_zero": labels_zero,
+        }
         return self.add(self.checked(image, domain, depth=depth, **kept))
 
     def add(self, entry: VolumeEntry) -> VolumeEntry:
@@ -188,7 +201,9 @@ class ProjectFolder:
         for entry in self.entries:
             if entry.name == name:
                 return entry
-        raise JobError(f"There is no volume '{name}'. {did_you_mean(name, [e.name for e in self.entries])}")
+        raise JobError(
+            f"There is no volume '{name}'. {did_you_mean(name, [e.name for e in self.entries])}"
+        )
 
     def volume(self, name: str) -> Volume:
         """A volume with its labels and annotations, opened lazily; DataError when a file is gone or was changed."""
@@ -197,7 +212,9 @@ class ProjectFolder:
         labels = None if entry.labels is None else open_labels(self._path(entry.labels)).array
         annotations = self.annotations(name)
         if labels is not None and tuple(labels.shape) != tuple(image.shape):
-            raise DataError(f"The labels of '{name}' no longer have the shape of the image: put the old file back.")
+            raise DataError(
+                f"The labels of '{name}' no longer have the shape of the image: put the old file back."
+            )
         return Volume(
             name=name,
             image=image,
@@ -223,14 +240,18 @@ class ProjectFolder:
     def target(self) -> VolumeEntry:
         """The first target; JobError when there is none."""
         if not self.targets():
-            raise JobError("The project has no target volume: add the image that is to be segmented.")
+            raise JobError(
+                "The project has no target volume: add the image that is to be segmented."
+            )
         return self.targets()[0]
 
     def annotations(self, name: str, *, create: bool = False) -> zarr.Array[Any] | None:
         """uint8 (z, y, x) annotations of a volume, 0 = not annotated, k = class k - 1; None when there are none yet."""
         if not create:
             return self._annotations.open(name)
-        return self._annotations.create(name, open_image(self._path(self.entry(name).image)).array.shape)
+        return self._annotations.create(
+            name, open_image(self._path(self.entry(name).image)).array.shape
+        )
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -239,7 +260,9 @@ class ProjectFolder:
         runs = self.folder / "runs"
         runs.mkdir(exist_ok=True)
         while True:
-            numbers = [int(path.name[:3]) for path in runs.iterdir() if re.match(r"\d{3}-", path.name)]
+            numbers = [
+                int(path.name[:3]) for path in runs.iterdir() if re.match(r"\d{3}-", path.name)
+            ]
             folder = runs / f"{max(numbers, default=0) + 1:03d}-{method}"
             try:
                 folder.mkdir()
@@ -249,7 +272,9 @@ class ProjectFolder:
 
     def runs(self) -> list[str]:
         """Names of the runs that have a model, oldest first."""
-        return sorted(path.parent.name for path in self.folder.glob("runs/*/checkpoint.safetensors"))
+        return sorted(
+            path.parent.name for path in self.folder.glob("runs/*/checkpoint.safetensors")
+        )
 
     def run(self, name: str | None = None) -> Path:
         """The folder of a run with a model, by default of the latest; JobError when there is none."""

@@ -119,12 +119,16 @@ def read_job(path: str | Path) -> AnyJob:
     try:
         return _ADAPTER.validate_json(Path(path).read_bytes())
     except OSError as error:
-        raise JobError(f"The job file '{path}' cannot be read ({error.strerror}): name an existing one.") from None
+        raise JobError(
+            f"The job file '{path}' cannot be read ({error.strerror}): name an existing one."
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "its text"
         what = "is missing" if first["type"] == "missing" else f"is wrong ({first['msg']})"
-        raise JobError(f"'{path}' is not a job: '{place}' {what}; compare it with the job.json of a run.") from None
+        raise JobError(
+            f"'{path}' is not a job: '{place}' {what}; compare it with the job.json of a run."
+        ) from None
 
 
 def write_job(job: AnyJob, path: Path) -> None:

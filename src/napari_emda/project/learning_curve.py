@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from napari_emda.project.regions import ANNOTATED, BY_LOT, IMPORTED, Confusion, Region
+from napari_emda.project.regions import ANNOTATED, IMPORTED, RANDOMLY_DRAWN, Confusion, Region
 
 RESAMPLES = 2000
 LEAST = 3
@@ -31,7 +31,9 @@ Counts = NDArray[Any]
 Score = Callable[[Counts], NDArray[np.float64]]
 
 
-def confusion(predicted: NDArray[np.uint8], annotated: NDArray[np.uint8], classes: int) -> Confusion:
+def confusion(
+    predicted: NDArray[np.uint8], annotated: NDArray[np.uint8], classes: int
+) -> Confusion:
     """Voxels by annotated and predicted class.
 
     Args:
@@ -41,7 +43,9 @@ def confusion(predicted: NDArray[np.uint8], annotated: NDArray[np.uint8], classe
     """
     known = annotated > 0
     pairs = (annotated[known].astype(np.int64) - 1) * classes + predicted[known]
-    return tuple(map(tuple, np.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()))
+    return tuple(
+        map(tuple, np.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist())
+    )
 
 
 def iou(confusions: Counts) -> NDArray[np.float64]:
@@ -61,7 +65,9 @@ def dice(confusions: Counts) -> NDArray[np.float64]:
     return _mean_of(confusions, lambda hits, either: 2 * hits / either)
 
 
-def _mean_of(confusions: Counts, score: Callable[[Counts, Counts], NDArray[np.float64]]) -> NDArray[np.float64]:
+def _mean_of(
+    confusions: Counts, score: Callable[[Counts, Counts], NDArray[np.float64]]
+) -> NDArray[np.float64]:
     hits = np.diagonal(confusions, axis1=-2, axis2=-1)[..., 1:]
     either = (confusions.sum(-1) + confusions.sum(-2))[..., 1:]
     there = either > 0
@@ -96,7 +102,9 @@ def estimate(confusions: Sequence[Confusion], score: Score) -> Estimate:
     telling = int((counts.sum((1, 2)) > counts[:, 0, 0]).sum())
     if telling < LEAST:
         return Estimate(value, 0.0, 1.0)
-    drawn = np.random.default_rng(0).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES)
+    drawn = np.random.default_rng(0).multinomial(
+        len(counts), np.full(len(counts), 1 / len(counts)), RESAMPLES
+    )
     tail = (1 - _expanded(telling)) / 2
     totals = (drawn.astype(float) @ counts.reshape(len(counts), -1)).reshape(-1, *counts.shape[1:])
     low, high = np.quantile(score(totals), (tail, 1 - tail))
@@ -136,7 +144,9 @@ def rounds(regions: Sequence[Region]) -> list[Round]:
     groups: dict[tuple[int, bool, str], list[Region]] = {}
     for region in regions:
         if region.annotated and region.confusion:
-            groups.setdefault((region.round, region.strategy in BY_LOT, region.run), []).append(region)
+            groups.setdefault(
+                (region.round, region.strategy in RANDOMLY_DRAWN, region.run), []
+            ).append(region)
     return [_round(*key, tuple(groups[key])) for key in sorted(groups)]
 
 
@@ -181,13 +191,21 @@ def advice(done: Sequence[Round]) -> str:
 
 def summary(regions: Sequence[Region]) -> str:
     """What was annotated so far and how long it took: "12 patches, 9 minutes, 3 % of their pixels changed"."""
-    done = [region for region in regions if region.state in ANNOTATED and region.strategy != IMPORTED]
+    done = [
+        region for region in regions if region.state in ANNOTATED and region.strategy != IMPORTED
+    ]
     if not done:
         return ""
     seconds = sum(region.seconds for region in regions)
-    took = f"{seconds / 60:.0f} minutes" if seconds >= 100 else _counted(round(seconds), "second", "seconds")
+    took = (
+        f"{seconds / 60:.0f} minutes"
+        if seconds >= 100
+        else _counted(round(seconds), "second", "seconds")
+    )
     changed = sum(region.changed for region in done) / sum(region.voxels.size for region in done)
-    return f"{_counted(len(done), 'patch', 'patches')}, {took}, {changed:.1%} of their pixels changed."
+    return (
+        f"{_counted(len(done), 'patch', 'patches')}, {took}, {changed:.1%} of their pixels changed."
+    )
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -17,11 +17,18 @@ from napari_emda.data.volume import Array, LabelsZero, Volume
 from napari_emda.errors import JobError
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
-from napari_emda.project.clusters import NamedClusters, NamedDoubt, Names, check_names, read_names, write_names
+from napari_emda.project.clusters import (
+    NamedClusters,
+    NamedUncertainty,
+    Names,
+    check_names,
+    read_names,
+    write_names,
+)
 from napari_emda.project.folder import ProjectFolder
 from napari_emda.project.learning_curve import confusion
 from napari_emda.project.regions import IMPORTED, OWN, Region, RegionLog, State, latest_round
-from napari_emda.project.undo import DeedLog
+from napari_emda.project.undo import DecisionLog
 
 _ON_VIEW = "on-view.txt"
 
@@ -60,7 +67,11 @@ class Project(ProjectFolder):
         It is unsure of the project's classes, once its clusters have names. None when that is not known.
         """
         named = self.probabilities(run, volume)
-        return NamedDoubt(named) if isinstance(named, NamedClusters) else self._stored("uncertainty", run, volume)
+        return (
+            NamedUncertainty(named)
+            if isinstance(named, NamedClusters)
+            else self._stored("uncertainty", run, volume)
+        )
 
     def names(self, run: str) -> dict[int, str]:
         """Class by cluster of those clusters of a run that are named."""
@@ -80,7 +91,9 @@ class Project(ProjectFolder):
         """
         clusters = self.clusters(run, volume)
         if clusters is None:
-            raise JobError(f"The run '{run}' has found no clusters in '{volume}': choose a run of iic, and predict.")
+            raise JobError(
+                f"The run '{run}' has found no clusters in '{volume}': choose a run of iic, and predict."
+            )
         check_names(names, clusters.shape[0], self.classes)
         write_names(self.run(run), names)
 
@@ -99,7 +112,11 @@ class Project(ProjectFolder):
     def predicted(self, region: Region) -> NDArray[np.uint8] | None:
         """Class ids that the region's run predicted in it; None when it did not predict the volume."""
         stored = self.probabilities(region.run, region.volume) if region.run else None
-        return None if stored is None else class_ids(np.asarray(stored[(slice(None), *region.voxels.slices)]))
+        return (
+            None
+            if stored is None
+            else class_ids(np.asarray(stored[(slice(None), *region.voxels.slices)]))
+        )
 
     def annotate(
         self,
@@ -126,7 +143,13 @@ class Project(ProjectFolder):
         array[box.slices] = painted
         self._annotations.sync(region.volume, box)
         model = self.predicted(region)
-        start = predicted if predicted is not None else model if model is not None else np.zeros_like(painted)
+        start = (
+            predicted
+            if predicted is not None
+            else model
+            if model is not None
+            else np.zeros_like(painted)
+        )
         told = {
             "state": "accepted" if complete else "partial",
             "changed": int(((painted > 0) & (painted != start + 1)).sum()),
@@ -134,17 +157,28 @@ class Project(ProjectFolder):
         }
         return self.record(region.model_copy(update=told))
 
-    def annotate_from(self, labels: str | Path, volume: str, state: State = "suggested") -> list[Region]:
+    def annotate_from(
+        self, labels: str | Path, volume: str, state: State = "suggested"
+    ) -> list[Region]:
         """Take all regions of a volume in a state from a label image, 0 = background, k = class k."""
         array = open_labels(Path(labels)).array
         check_labels(volume, array, self.volume(volume).shape, len(self.classes))
-        wanted = [region for region in self.regions() if region.state == state and region.volume == volume]
-        self.deeds.clear()
-        truth = Volume("labels", array, "target", (1, 1, 1), labels=array, classes=len(self.classes))
+        wanted = [
+            region for region in self.regions() if region.state == state and region.volume == volume
+        ]
+        self.decisions.clear()
+        truth = Volume(
+            "labels", array, "target", (1, 1, 1), labels=array, classes=len(self.classes)
+        )
         return [self.annotate(region, truth.read_labels(region.voxels) + 1) for region in wanted]
 
     def import_labels(
-        self, labels: Array, volume: str, labels_zero: LabelsZero = "unannotated", *, whole_sections: bool = False
+        self,
+        labels: Array,
+        volume: str,
+        labels_zero: LabelsZero = "unannotated",
+        *,
+        whole_sections: bool = False,
     ) -> Region:
         """Take labels of a volume as annotations wherever nothing is annotated yet; on disk when this returns.
 
@@ -159,8 +193,10 @@ class Project(ProjectFolder):
         """
         shape = self.volume(volume).shape
         check_labels(volume, labels, shape, len(self.classes))
-        given = Volume("labels", labels, "target", (1, 1, 1), labels=labels, classes=len(self.classes))
-        self.deeds.clear()  # undoing what was before would wipe what is imported now
+        given = Volume(
+            "labels", labels, "target", (1, 1, 1), labels=labels, classes=len(self.classes)
+        )
+        self.decisions.clear()  # undoing what was before would wipe what is imported now
         array = self.annotations(volume, create=True)
         assert array is not None
         for z in range(shape[0]):
@@ -172,9 +208,13 @@ class Project(ProjectFolder):
                 array[z] = np.where(painted == 0, taken, painted).astype(np.uint8)
         box = Box.whole(shape)
         self._annotations.sync(volume, box)
-        region = Region(id=_new_id(), volume=volume, box=str(box), strategy=IMPORTED, round=self.round)
+        region = Region(
+            id=_new_id(), volume=volume, box=str(box), strategy=IMPORTED, round=self.round
+        )
         return self.record(
-            region.model_copy(update={"state": "accepted" if labels_zero == "background" else "partial"})
+            region.model_copy(
+                update={"state": "accepted" if labels_zero == "background" else "partial"}
+            )
         )
 
     # -- regions -------------------------------------------------------------------------------------------------
@@ -200,14 +240,16 @@ class Project(ProjectFolder):
 
     def suggest(self, regions: list[dict[str, Any]], strategy: str, run: str) -> list[Region]:
         """Record suggestions (``volume``, ``box``, ``score`` each) as the next round; replaces those still open."""
-        self.deeds.clear()
+        self.decisions.clear()
         for region in self.regions():
             if region.state == "suggested":
                 self.record(region.model_copy(update={"state": "replaced"}))
         number = self.round + 1
         return [
             self.record(
-                Region.model_validate({"strategy": strategy, "run": run, **region, "id": _new_id(), "round": number})
+                Region.model_validate(
+                    {"strategy": strategy, "run": run, **region, "id": _new_id(), "round": number}
+                )
             )
             for region in regions
         ]
@@ -215,7 +257,14 @@ class Project(ProjectFolder):
     def add_region(self, volume: str, box: Box, run: str = "") -> Region:
         """Record a patch of the user's own in the latest round (the first when there is none)."""
         return self.record(
-            Region(id=_new_id(), volume=volume, box=str(box), strategy=OWN, run=run, round=max(1, self.round))
+            Region(
+                id=_new_id(),
+                volume=volume,
+                box=str(box),
+                strategy=OWN,
+                run=run,
+                round=max(1, self.round),
+            )
         )
 
     @property
@@ -224,9 +273,9 @@ class Project(ProjectFolder):
         return latest_round(self.regions())
 
     @property
-    def deeds(self) -> DeedLog:
+    def decisions(self) -> DecisionLog:
         """The decisions of the latest round, as far as they can be taken back."""
-        return DeedLog(self.folder / "undo.jsonl")
+        return DecisionLog(self.folder / "undo.jsonl")
 
     @property
     def _log(self) -> RegionLog:

@@ -20,7 +20,7 @@ Confusion = tuple[tuple[int, ...], ...]
 
 AUDIT, OWN, IMPORTED = "audit", "own", "imported"
 """Where regions come from that no strategy has suggested: drawn by lot to measure the model, by the user, by a file."""
-BY_LOT = (AUDIT, "random")
+RANDOMLY_DRAWN = (AUDIT, "random")
 ANNOTATED: tuple[State, ...] = ("accepted", "partial")
 
 
@@ -66,7 +66,11 @@ class Region(BaseModel):
     @property
     def decided(self) -> bool:
         """Whether all of it was seen to; of imported labels that leave voxels open it is not known which were."""
-        open_states = ("suggested", "replaced", *(("partial",) if self.strategy == IMPORTED else ()))
+        open_states = (
+            "suggested",
+            "replaced",
+            *(("partial",) if self.strategy == IMPORTED else ()),
+        )
         return self.state not in open_states
 
     @property

@@ -50,7 +50,11 @@ def in_words(job: TrainJob) -> str:
 
 def saved_step(folder: Path) -> int:
     """The step of a run's last checkpoint, as its log tells."""
-    saved = [int(entry.get("step", 0)) for entry in log(folder, last=_TAIL) if entry.get("event") == "saved"]
+    saved = [
+        int(entry.get("step", 0))
+        for entry in log(folder, last=_TAIL)
+        if entry.get("event") == "saved"
+    ]
     return saved[-1] if saved else 0
 
 
@@ -82,7 +86,11 @@ def unfinished(project: Project) -> tuple[str, int, int] | None:
         return None
     folder = project.folder / "runs" / run
     step = saved_step(folder)
-    return (run, step, job.settings.steps) if 0 < step < job.settings.steps and not finished(folder) else None
+    return (
+        (run, step, job.settings.steps)
+        if 0 < step < job.settings.steps and not finished(folder)
+        else None
+    )
 
 
 def finished(folder: Path) -> bool:
@@ -113,7 +121,9 @@ def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
     before = train_job(project, run)
     settings = before.settings_for(method) if before is not None else TrainSettings()
     fewer = min(settings.validations, FEW_VALIDATIONS)
-    method_settings = before.method_settings if before is not None and before.method == method else {}
+    method_settings = (
+        before.method_settings if before is not None and before.method == method else {}
+    )
     return TrainJob(
         project=str(project.folder),
         method=method,
@@ -125,12 +135,17 @@ def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
 
 def predicted_with(project: Project, volume: str) -> str | None:
     """The newest run that has begun to predict the classes of a volume."""
-    return next((run for run in reversed(project.runs()) if project.probabilities(run, volume) is not None), None)
+    return next(
+        (run for run in reversed(project.runs()) if project.probabilities(run, volume) is not None),
+        None,
+    )
 
 
 def clustered_with(project: Project, volume: str) -> str | None:
     """The newest run that has begun to find clusters in a volume."""
-    return next((run for run in reversed(project.runs()) if project.clusters(run, volume) is not None), None)
+    return next(
+        (run for run in reversed(project.runs()) if project.clusters(run, volume) is not None), None
+    )
 
 
 def labelled(project: Project) -> bool:

@@ -17,7 +17,7 @@ from napari_emda.project.regions import Region
 
 
 @dataclass(frozen=True)
-class Deed:
+class Decision:
     """A decision, by what was there before.
 
     Attributes:
@@ -34,18 +34,18 @@ class Deed:
         return json.dumps({"before": self.before.model_dump(), "painted": packed})
 
     @classmethod
-    def from_json(cls, line: bytes) -> Deed:
+    def from_json(cls, line: bytes) -> Decision:
         """From `to_json`; ValueError when the line is damaged."""
         try:
             entry = json.loads(line)
             before = Region.model_validate(entry["before"])
             values = np.frombuffer(zlib.decompress(base64.b64decode(entry["painted"])), np.uint8)
         except (KeyError, TypeError, zlib.error) as error:
-            raise ValueError(f"No deed: {error}") from error
+            raise ValueError(f"No decision: {error}") from error
         return cls(before, values.reshape(before.voxels.shape))
 
 
-class DeedLog:
+class DecisionLog:
     """``undo.jsonl``: the decisions of a round, the latest last; each is taken off the end when it is taken back.
 
     Args:
@@ -55,18 +55,18 @@ class DeedLog:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def last(self) -> Deed | None:
+    def last(self) -> Decision | None:
         """The latest decision; None when there is none. Lines that a crash has cut short are passed over."""
         for line in reversed(self._lines()):
             try:
-                return Deed.from_json(line)
+                return Decision.from_json(line)
             except ValueError:
                 continue
         return None
 
-    def add(self, deed: Deed) -> None:
+    def add(self, decision: Decision) -> None:
         """Append a decision, on disk when this returns; do so before carrying it out."""
-        append_line(self._path, deed.to_json())
+        append_line(self._path, decision.to_json())
 
     def drop(self) -> None:
         """Forget the latest decision, once it is taken back."""
@@ -74,7 +74,7 @@ class DeedLog:
         while lines:
             line = lines.pop()
             try:
-                Deed.from_json(line)
+                Decision.from_json(line)
             except ValueError:
                 continue
             break

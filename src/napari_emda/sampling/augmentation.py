@@ -36,7 +36,10 @@ class Augmentation:
 
     def uniform(self, n: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """``n`` numbers between ``low`` and ``high`` on the device."""
-        return torch.rand(n, generator=self.generator, device=self.generator.device) * (high - low) + low
+        return (
+            torch.rand(n, generator=self.generator, device=self.generator.device) * (high - low)
+            + low
+        )
 
     def coin(self, n: int, p: float = 0.5) -> Tensor:
         """``n`` booleans, true with probability ``p``."""
@@ -101,7 +104,11 @@ class Augmentation:
             image: B x 1 x H x W, standardised.
             share: of the patches that are changed.
         """
-        return torch.where(self.coin(len(image), share).view(-1, 1, 1, 1), self._worsened(self._regraded(image)), image)
+        return torch.where(
+            self.coin(len(image), share).view(-1, 1, 1, 1),
+            self._worsened(self._regraded(image)),
+            image,
+        )
 
     def contrast(self, image: Tensor, share: float = 0.5) -> Tensor:
         """Gain, offset and gamma of a share of the patches; cheaper and milder than `photometric`.
@@ -110,16 +117,23 @@ class Augmentation:
             image: B x 1 x H x W, standardised.
             share: of the patches that are changed.
         """
-        return torch.where(self.coin(len(image), share).view(-1, 1, 1, 1), self._regraded(image), image)
+        return torch.where(
+            self.coin(len(image), share).view(-1, 1, 1, 1), self._regraded(image), image
+        )
 
     def _regraded(self, image: Tensor) -> Tensor:
         n, shape = len(image), (-1, 1, 1, 1)
-        gain, offset = self.uniform(n, math.log(0.6), math.log(1.6)).exp(), self.uniform(n, -0.5, 0.5)
+        gain, offset = (
+            self.uniform(n, math.log(0.6), math.log(1.6)).exp(),
+            self.uniform(n, -0.5, 0.5),
+        )
         image = image * gain.view(shape) + offset.view(shape)
         gamma = torch.where(self.coin(n), self.uniform(n, math.log(0.6), math.log(1.7)).exp(), 1.0)
         # (x + 4) / 8 lies within 0 and 1 for all but outliers, which stay as they are
         unit = (image + 4) / 8
-        return torch.where((unit > 0) & (unit < 1), unit.clamp(1e-6, 1).pow(gamma.view(shape)) * 8 - 4, image)
+        return torch.where(
+            (unit > 0) & (unit < 1), unit.clamp(1e-6, 1).pow(gamma.view(shape)) * 8 - 4, image
+        )
 
     def _worsened(self, image: Tensor) -> Tensor:
         n = len(image)
@@ -141,8 +155,12 @@ def similarity(scale: Tensor, angle: Tensor, size: Sequence[int]) -> Tensor:
 
 def _moved(image: Tensor, labels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     size = (image.shape[-2], image.shape[-1])
-    moved = warp_affine(image, matrix, size, mode="bilinear", padding_mode="reflection", align_corners=True)
+    moved = warp_affine(
+        image, matrix, size, mode="bilinear", padding_mode="reflection", align_corners=True
+    )
     # +1, so that the zeros from outside can be told from class 0
-    ids = warp_affine((labels + 1).unsqueeze(1).float(), matrix, size, mode="nearest", align_corners=True)
+    ids = warp_affine(
+        (labels + 1).unsqueeze(1).float(), matrix, size, mode="nearest", align_corners=True
+    )
     ids = ids.squeeze(1).round().long() - 1
     return moved, torch.where(ids < 0, IGNORE, ids)

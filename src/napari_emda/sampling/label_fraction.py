@@ -38,7 +38,9 @@ class TiledAnnotations:
         return np.asarray(self.array[key]) * self.kept[np.ix_(z, y // TILE, x // TILE)]
 
 
-def labelled_fraction(volume: Volume, fraction: float, box: Box | None = None, seed: int = 0) -> Volume:
+def labelled_fraction(
+    volume: Volume, fraction: float, box: Box | None = None, seed: int = 0
+) -> Volume:
     """The volume with a share of its annotated tiles, at least one; a larger share holds all of a smaller one.
 
     Args:

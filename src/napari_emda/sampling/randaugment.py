@@ -73,7 +73,7 @@ INVERTING: dict[str, Change] = {"invert": _invert, "solarize": _solarize}
 
 
 @dataclass(frozen=True)
-class StrongSet:
+class RandAugment:
     """A number of changes drawn for each patch, rotation by any angle among them.
 
     Attributes:
@@ -98,12 +98,16 @@ class StrongSet:
         drawn = (augment.uniform(n * self.changes) * (len(ops) + 1)).long().view(self.changes, n)
         turned = (drawn == len(ops)).any(0)
         angle = torch.where(turned, augment.uniform(n, 0, 2 * math.pi), 0.0)
-        image = torch.where(turned.view(-1, 1, 1, 1), turn(image, angle, padding="reflection"), image)
+        image = torch.where(
+            turned.view(-1, 1, 1, 1), turn(image, angle, padding="reflection"), image
+        )
         for choice in drawn:
             strength = augment.uniform(n, -1, 1).view(-1, 1, 1, 1) * (self.magnitude / 10)
             before = image
             for index, op in enumerate(ops):
-                image = torch.where((choice == index).view(-1, 1, 1, 1), op(before, strength), image)
+                image = torch.where(
+                    (choice == index).view(-1, 1, 1, 1), op(before, strength), image
+                )
         return image, angle
 
 
@@ -111,7 +115,9 @@ def turn(maps: Tensor, angle: Tensor, padding: str = "zeros") -> Tensor:
     """B x C x H x W turned about the centre by an angle (radians) each, bilinear."""
     size = (maps.shape[-2], maps.shape[-1])
     matrix = similarity(torch.ones_like(angle), angle, size).to(maps.dtype)
-    return warp_affine(maps, matrix, size, mode="bilinear", padding_mode=padding, align_corners=True)
+    return warp_affine(
+        maps, matrix, size, mode="bilinear", padding_mode=padding, align_corners=True
+    )
 
 
 def turn_back(maps: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,7 @@ Batch = dict[Domain, Patches]
 
 
 @dataclass(frozen=True)
-class Place:
+class SamplingRegion:
     """One volume of a domain: where patches may lie and where its labels are.
 
     Attributes:
@@ -99,67 +99,75 @@ class PatchSampler:
         self.patch, self.seed, self.rank = patch, seed, rank
         self.sizes: dict[Domain, int] = {"source": batch * source_batches, "target": batch}
         self.pixel_size = pixel_size or common_pixel_size(list(volumes))
-        self._places: dict[Domain, list[Place]] = {}
+        self._regions: dict[Domain, list[SamplingRegion]] = {}
         for volume in volumes:
             box = Box.parse((boxes or {}).get(volume.domain, ""), volume.shape)
-            place = self._place(volume, box, memory // len(volumes))
-            self._places.setdefault(volume.domain, []).append(place)
+            region = self._region(volume, box, memory // len(volumes))
+            self._regions.setdefault(volume.domain, []).append(region)
 
     @property
     def domains(self) -> tuple[Domain, ...]:
         """The domains that are there."""
-        return tuple(self._places)
+        return tuple(self._regions)
 
     @property
     def statistics(self) -> dict[str, Statistics]:
         """Grey-value statistics by volume name."""
-        return {place.view.volume.name: place.statistics for places in self._places.values() for place in places}
+        return {
+            region.view.volume.name: region.statistics
+            for regions in self._regions.values()
+            for region in regions
+        }
 
-    def places(self, domain: Domain) -> tuple[Place, ...]:
+    def regions(self, domain: Domain) -> tuple[SamplingRegion, ...]:
         """Where a domain's patches come from; none when it is not there."""
-        return tuple(self._places.get(domain, ()))
+        return tuple(self._regions.get(domain, ()))
 
     def quantiles(self, domain: Domain) -> NDArray[np.float64]:
         """Mean of the standardised quantiles over the volumes of a domain, 513 values."""
-        return np.mean([place.statistics.quantiles for place in self._places[domain]], axis=0)
+        return np.mean([region.statistics.quantiles for region in self._regions[domain]], axis=0)
 
     def padding(self, domain: Domain) -> tuple[float, ...]:
         """The standardised grey values that stand for padding in the volumes of a domain."""
-        measured = [place.statistics for place in self.places(domain)]
+        measured = [region.statistics for region in self.regions(domain)]
         return tuple(float(s.standardise(np.zeros(1, np.float32))[0]) for s in measured if s.padded)
 
     def prior(self, domain: Domain, classes: int) -> tuple[float, ...]:
         """Share of each class among the labelled pixels of a domain; empty when there are none."""
         counts = np.zeros(classes)
-        for place in self._places.get(domain, []):
-            for key, count in place.counts.items():
+        for region in self._regions.get(domain, []):
+            for key, count in region.counts.items():
                 counts[key] += count
         return tuple((counts / counts.sum()).tolist()) if counts.sum() else ()
 
     def labelled(self, domain: Domain) -> bool:
         """Whether any pixel of a domain has a label."""
-        return any(place.positions for place in self._places.get(domain, []))
+        return any(region.positions for region in self._regions.get(domain, []))
 
     def foreground(self, domain: Domain) -> bool:
         """Whether any labelled pixel of a domain is not background."""
-        return any(key > 0 for place in self._places.get(domain, []) for key in place.positions)
+        return any(key > 0 for region in self._regions.get(domain, []) for key in region.positions)
 
-    def _place(self, volume: Volume, native: Box, memory: int) -> Place:
+    def _region(self, volume: Volume, native: Box, memory: int) -> SamplingRegion:
         view = volume.at(self.pixel_size)
         box = view.box_of(native)
         if min(box.shape[1:]) < self.patch:
             fits = min(box.shape[1:]) // 32 * 32
-            remedy = f"Choose patch size {fits} or less" if fits >= 32 else "Choose a smaller pixel size"
+            remedy = (
+                f"Choose patch size {fits} or less" if fits >= 32 else "Choose a smaller pixel size"
+            )
             raise DataError(
                 f"The {volume.domain} '{volume.name}' is {box.shape[1]} x {box.shape[2]} pixels of "
                 f"{self.pixel_size:g} {volume.unit}, smaller than one {self.patch}-pixel patch. {remedy}."
             )
         view = view.in_memory(memory)
-        return Place(view, measure(view, box, self.seed), box, *_label_positions(view, box, self.seed))
+        return SamplingRegion(
+            view, measure(view, box, self.seed), box, *_label_positions(view, box, self.seed)
+        )
 
     def batch(self, step: int) -> Batch:
         """The patches of a step, on the CPU."""
-        return {domain: self._patches(domain, step) for domain in self._places}
+        return {domain: self._patches(domain, step) for domain in self._regions}
 
     def anywhere(self, domain: Domain, index: int) -> Patches:
         """A batch of one domain that pays no heed to labels; the ``index``-th of its own series."""
@@ -167,29 +175,31 @@ class PatchSampler:
 
     def _patches(self, domain: Domain, step: int, *, balanced: bool = True) -> Patches:
         rng = np.random.default_rng([self.seed, self.rank, step, domain == "target", balanced])
-        places = self._places[domain]
-        weights = np.array([place.box.size for place in places], dtype=float)
+        regions = self._regions[domain]
+        weights = np.array([region.box.size for region in regions], dtype=float)
         size = self.sizes[domain]
         images = np.empty((size, 1, self.patch, self.patch), np.float32)
         labels = np.empty((size, self.patch, self.patch), np.int64)
         for i in range(size):
-            place = places[rng.choice(len(places), p=weights / weights.sum())]
-            box = self._box(place, rng, labelled=balanced and i < (size + 1) // 2)
-            images[i] = place.statistics.read(place.view, box)
-            labels[i] = place.view.read_labels(box)[0]
+            region = regions[rng.choice(len(regions), p=weights / weights.sum())]
+            box = self._box(region, rng, labelled=balanced and i < (size + 1) // 2)
+            images[i] = region.statistics.read(region.view, box)
+            labels[i] = region.view.read_labels(box)[0]
         image = torch.from_numpy(images)
         return Patches(image, torch.from_numpy(labels), image)
 
-    def _box(self, place: Place, rng: np.random.Generator, *, labelled: bool) -> Box:
-        low, high = np.array(place.box.start), np.array(place.box.stop)
-        keys = sorted(place.positions)
-        if place.view.volume.domain == "source":
+    def _box(self, region: SamplingRegion, rng: np.random.Generator, *, labelled: bool) -> Box:
+        low, high = np.array(region.box.start), np.array(region.box.stop)
+        keys = sorted(region.positions)
+        if region.view.volume.domain == "source":
             keys = [key for key in keys if key > 0]
         if labelled and keys:
-            positions = place.positions[int(rng.choice(keys))]
+            positions = region.positions[int(rng.choice(keys))]
             z, *centre = positions[rng.integers(len(positions))]
             jitter = rng.integers(-self.patch // 4, self.patch // 4 + 1, 2)
-            corner = np.clip(np.array(centre) + jitter - self.patch // 2, low[1:], high[1:] - self.patch)
+            corner = np.clip(
+                np.array(centre) + jitter - self.patch // 2, low[1:], high[1:] - self.patch
+            )
         else:
             z = rng.integers(low[0], high[0])
             corner = rng.integers(low[1:], high[1:] - self.patch + 1)
@@ -197,7 +207,9 @@ class PatchSampler:
         return Box((int(z), y, x), (int(z) + 1, y + self.patch, x + self.patch))
 
 
-def _label_positions(view: Resampled, box: Box, seed: int) -> tuple[dict[int, NDArray[np.int32]], dict[int, int]]:
+def _label_positions(
+    view: Resampled, box: Box, seed: int
+) -> tuple[dict[int, NDArray[np.int32]], dict[int, int]]:
     """Labelled pixels by class: positions (z, y, x), at most 200 000 spread evenly, and how many there are."""
     pieces = [view.box_of(native).clip_to(box) for native in view.volume.label_boxes]
     pieces = [piece for piece in pieces if piece.size]
@@ -207,7 +219,9 @@ def _label_positions(view: Resampled, box: Box, seed: int) -> tuple[dict[int, ND
     for piece in pieces:
         labels = view.read_labels(piece)
         for key in np.unique(labels[labels != IGNORE]):
-            positions = np.argwhere(labels == key).astype(np.int32) + np.array(piece.start, np.int32)
+            positions = np.argwhere(labels == key).astype(np.int32) + np.array(
+                piece.start, np.int32
+            )
             counts[int(key)] = counts.get(int(key), 0) + len(positions)
             most = max(1, _POSITIONS // len(pieces))
             if len(positions) > most:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -19,16 +19,32 @@ class Settings(BaseModel):
     puts it under *Advanced* in the form, ``"step"`` is the step of its spin box, ``"unit"`` is shown beside its name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """New name by old name, for each setting of this class that was renamed: old files and scripts still work."""
+
+    @classmethod
+    def new_names(cls) -> dict[str, str]:
+        """``renamed`` of this class and of all that it derives from."""
+        return {
+            old: new for base in cls.__mro__ for old, new in vars(base).get("renamed", {}).items()
+        }
 
     @model_validator(mode="before")
     @classmethod
-    def _text(cls, values: Any) -> Any:
-        """``--set precision=32`` means the text '32'."""
+    def _prepare(cls, values: Any) -> Any:
+        """Read old names, and take ``--set precision=32`` as the text '32'."""
         if not isinstance(values, dict):
             return values
+        values = with_new_names(values, cls.new_names())
         text = {key for key, field in cls.model_fields.items() if _is_text(field.annotation)}
-        return {key: str(v) if key in text and type(v) in (int, float) else v for key, v in values.items()}
+        return {
+            key: str(v) if key in text and type(v) in (int, float) else v
+            for key, v in values.items()
+        }
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -39,8 +55,21 @@ class Settings(BaseModel):
             raise SettingsError(_sentence(error, cls)) from None
 
 
+def with_new_names(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """The values by today's names.
+
+    Args:
+        values: by old or new names; where both are given, the new one counts.
+        renamed: new name by old name.
+    """
+    old = {renamed[key]: value for key, value in values.items() if key in renamed}
+    return old | {key: value for key, value in values.items() if key not in renamed}
+
+
 def _is_text(annotation: Any) -> bool:
-    return annotation is str or (get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str))
+    return annotation is str or (
+        get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str)
+    )
 
 
 def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
@@ -60,7 +89,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
-            raise SettingsError(f"'{assignment}' is not KEY=VALUE: write for example --set steps=500.")
+            raise SettingsError(
+                f"'{assignment}' is not KEY=VALUE: write for example --set steps=500."
+            )
         try:
             values[key.strip()] = json.loads(text)
         except json.JSONDecodeError:
@@ -70,11 +101,16 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 def distribute(values: Mapping[str, Any], *models: type[Settings]) -> list[dict[str, Any]]:
     """Sort flat settings to the models that declare them, one dict per model; the unknown is a SettingsError."""
+    for model in models:
+        values = with_new_names(values, model.new_names())
     known = {key for model in models for key in model.model_fields}
     for key in values:
         if key not in known:
             raise SettingsError(f"There is no setting '{key}'. {did_you_mean(key, known)}")
-    return [{key: value for key, value in values.items() if key in model.model_fields} for model in models]
+    return [
+        {key: value for key, value in values.items() if key in model.model_fields}
+        for model in models
+    ]
 
 
 _ADVANCED: dict[str, Any] = {"advanced": True}

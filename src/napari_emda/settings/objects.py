@@ -21,7 +21,11 @@ class ObjectSettings(Settings):
         json_schema_extra={"step": 0.05},
     )
     minimum_size: int = Field(
-        0, ge=0, le=2**31 - 1, description="Objects of fewer voxels are dropped.", json_schema_extra={"step": 100}
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Objects of fewer voxels are dropped.",
+        json_schema_extra={"step": 100},
     )
     connectivity: Literal[1, 2, 3] = Field(
         1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,13 +12,15 @@ from napari_emda.settings.base import _ADVANCED, Settings, _advanced
 class PredictSettings(Settings):
     """How a volume is segmented in blocks."""
 
+    renamed: ClassVar = {"neighbours": "z_smoothing"}
+
     uncertainty: bool = Field(True, description="Also write the entropy of the prediction.")
     flips: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Average over four flipped copies: four times slower, a little better; 'auto' does so for methods "
         "that ask for it.",
     )
-    neighbours: bool = Field(
+    z_smoothing: bool = Field(
         True,
         description="Where the method asks for it, average each section with those before and after it.",
         json_schema_extra=_ADVANCED,
@@ -40,4 +42,6 @@ class PredictSettings(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to compute.", json_schema_extra=_ADVANCED
     )
-    precision: Literal["auto", "32", "bf16"] = Field("auto", description="Number format.", json_schema_extra=_ADVANCED)
+    precision: Literal["auto", "32", "bf16"] = Field(
+        "auto", description="Number format.", json_schema_extra=_ADVANCED
+    )

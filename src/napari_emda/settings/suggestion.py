@@ -13,7 +13,9 @@ class QuerySettings(Settings):
     """Which patches to suggest for annotation."""
 
     strategy: str = Field("entropy", description="How candidate patches are ranked.")
-    count: int = Field(5, ge=1, le=1000, description="How many patches to suggest.", json_schema_extra={"step": 1})
+    count: int = Field(
+        5, ge=1, le=1000, description="How many patches to suggest.", json_schema_extra={"step": 1}
+    )
     patch: int = Field(
         128,
         ge=16,
@@ -47,12 +49,14 @@ class QuerySettings(Settings):
         description="Most patch positions to weigh up; of a larger volume, evenly spaced sections are looked at.",
         json_schema_extra=_advanced(10_000),
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of random choices.", json_schema_extra=_advanced(1))
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, description="Seed of random choices.", json_schema_extra=_advanced(1)
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to compute.", json_schema_extra=_ADVANCED
     )
 
     @property
-    def by_lot(self) -> int:
+    def random_count(self) -> int:
         """How many of the patches are drawn by lot: at least one where a share is asked for."""
         return max(round(self.random_share * self.count), int(self.random_share > 0))

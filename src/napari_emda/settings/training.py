@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,8 @@ LOSSES = ("supervised", "total")
 
 class TrainSettings(Settings):
     """How a network is trained, whichever the method."""
+
+    renamed: ClassVar = {"base": "base_channels", "levels": "depth"}
 
     steps: int = Field(
         1000,
@@ -47,8 +49,10 @@ class TrainSettings(Settings):
         description="Side of a training patch, in pixels of the common pixel size.",
         json_schema_extra=_advanced(32, "pixels"),
     )
-    batch: int = Field(8, ge=1, le=256, description="Patches per domain in a step.", json_schema_extra=_advanced(1))
-    base: int = Field(
+    batch: int = Field(
+        8, ge=1, le=256, description="Patches per domain in a step.", json_schema_extra=_advanced(1)
+    )
+    base_channels: int = Field(
         16,
         ge=8,
         le=64,
@@ -56,8 +60,12 @@ class TrainSettings(Settings):
         description="Feature maps of the network's first level.",
         json_schema_extra=_advanced(8),
     )
-    levels: int = Field(
-        3, ge=3, le=5, description="How often the network halves the resolution.", json_schema_extra=_advanced(1)
+    depth: int = Field(
+        3,
+        ge=3,
+        le=5,
+        description="How often the network halves the resolution.",
+        json_schema_extra=_advanced(1),
     )
     dropout: float = Field(
         0.25,
@@ -66,7 +74,9 @@ class TrainSettings(Settings):
         description="Share of feature maps dropped at the two deepest levels.",
         json_schema_extra=_advanced(0.05),
     )
-    attention: bool = Field(False, description="Attention gates on the skip connections.", json_schema_extra=_ADVANCED)
+    attention: bool = Field(
+        False, description="Attention gates on the skip connections.", json_schema_extra=_ADVANCED
+    )
     learning_rate: float = Field(
         1e-3,
         ge=1e-6,
@@ -145,10 +155,16 @@ class TrainSettings(Settings):
         json_schema_extra=_advanced(50),
     )
     report_every: int = Field(
-        10, ge=1, le=1000, description="Steps between points of the loss curve.", json_schema_extra=_advanced(5)
+        10,
+        ge=1,
+        le=1000,
+        description="Steps between points of the loss curve.",
+        json_schema_extra=_advanced(5),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where to compute; 'auto' takes a GPU when there is one.", json_schema_extra=_ADVANCED
+        "auto",
+        description="Where to compute; 'auto' takes a GPU when there is one.",
+        json_schema_extra=_ADVANCED,
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
@@ -160,21 +176,30 @@ class TrainSettings(Settings):
     def for_profile(cls, profile: str, **values: Any) -> TrainSettings:
         """The profile's settings with ``values`` on top; SettingsError as `parse`."""
         if profile not in PROFILES:
-            raise SettingsError(f"There is no profile '{profile}'. {did_you_mean(profile, PROFILES)}")
+            raise SettingsError(
+                f"There is no profile '{profile}'. {did_you_mean(profile, PROFILES)}"
+            )
         return cls.parse({**PROFILES[profile], **values, "profile": profile})
 
 
 # Strong augmentation pays in long trainings; within a thousand steps it cost 0.03 to 0.08 IoU on the phantom and on
 # VNC -> Lucchi (docs/benchmarks.md), and larger learning rates paid.
 PROFILES: dict[str, dict[str, Any]] = {
-    "test": {"steps": 250, "patch": 64, "base": 8, "levels": 3, "save_every": 50, "augmentation": "weak"},
+    "test": {
+        "steps": 250,
+        "patch": 64,
+        "base_channels": 8,
+        "depth": 3,
+        "save_every": 50,
+        "augmentation": "weak",
+    },
     "fast": {
         "steps": 1000,
         "patch": 128,
-        "base": 16,
-        "levels": 3,
+        "base_channels": 16,
+        "depth": 3,
         "augmentation": "weak",
         "learning_rate": 3e-3,
     },
-    "standard": {"steps": 10_000, "patch": 256, "base": 32, "levels": 4, "save_every": 500},
+    "standard": {"steps": 10_000, "patch": 256, "base_channels": 32, "depth": 4, "save_every": 500},
 }

@@ -12,7 +12,7 @@ from napari_emda.data.volume import Domain
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How one microscope and preparation renders the tissue; brightness runs from 0 (black) to 1 (white).
 
     Attributes:
@@ -43,40 +43,74 @@ class Look:
     drift: float
 
 
-LOOKS: dict[Domain, Look] = {
+APPEARANCES: dict[Domain, Appearance] = {
     # A transmission microscope: heavy stain, sharp, shot noise.
-    "source": Look(
-        cytoplasm=0.68, cell_spread=0.05, grain=0.09, membrane=0.12, matrix=0.45, crista=0.2, body=0.28, lumen=0.9,
-        gamma=0.75, low=5, high=240, blur=5, noise=11, noise_length=0, drift=3,
+    "source": Appearance(
+        cytoplasm=0.68,
+        cell_spread=0.05,
+        grain=0.09,
+        membrane=0.12,
+        matrix=0.45,
+        crista=0.2,
+        body=0.28,
+        lumen=0.9,
+        gamma=0.75,
+        low=5,
+        high=240,
+        blur=5,
+        noise=11,
+        noise_length=0,
+        drift=3,
     ),
     # A scanning microscope with a focused ion beam: pale, softer, darker midtones, noise in streaks and clouds.
-    "target": Look(
-        cytoplasm=0.7, cell_spread=0.04, grain=0.06, membrane=0.25, matrix=0.5, crista=0.3, body=0.3, lumen=0.88,
-        gamma=1.8, low=38, high=225, blur=8, noise=6, noise_length=0.7, drift=2,
+    "target": Appearance(
+        cytoplasm=0.7,
+        cell_spread=0.04,
+        grain=0.06,
+        membrane=0.25,
+        matrix=0.5,
+        crista=0.3,
+        body=0.3,
+        lumen=0.88,
+        gamma=1.8,
+        low=38,
+        high=225,
+        blur=8,
+        noise=6,
+        noise_length=0.7,
+        drift=2,
     ),
-}  # fmt: skip
+}
 
 
 def expose(
-    rng: np.random.Generator, brightness: NDArray[np.float32], look: Look, spacing: tuple[float, float, float]
+    rng: np.random.Generator,
+    brightness: NDArray[np.float32],
+    appearance: Appearance,
+    spacing: tuple[float, float, float],
 ) -> NDArray[np.uint8]:
     """What the microscope records: blur, tone curve, drift, noise.
 
     Args:
         rng: of drift and noise.
         brightness: (z, y, x), 0 is black and 1 white.
-        look: the microscope.
+        appearance: the microscope.
         spacing: voxel size along z, y, x in nm.
 
     Returns:
         Grey values, (z, y, x) uint8.
     """
     _, y, x = spacing
-    grey = ndimage.gaussian_filter(brightness, (0, look.blur / y, look.blur / x))
-    grey = look.low + (look.high - look.low) * np.clip(grey, 0, 1) ** look.gamma
+    grey = ndimage.gaussian_filter(brightness, (0, appearance.blur / y, appearance.blur / x))
+    grey = (
+        appearance.low
+        + (appearance.high - appearance.low) * np.clip(grey, 0, 1) ** appearance.gamma
+    )
     noise = rng.standard_normal(grey.shape, dtype=np.float32)
-    if look.noise_length:
-        noise = ndimage.gaussian_filter(noise, (0, look.noise_length, look.noise_length))
+    if appearance.noise_length:
+        noise = ndimage.gaussian_filter(
+            noise, (0, appearance.noise_length, appearance.noise_length)
+        )
         noise /= max(float(noise.std()), 1e-6)
-    grey += look.noise * noise + rng.normal(0, look.drift, (len(grey), 1, 1))
+    grey += appearance.noise * noise + rng.normal(0, appearance.drift, (len(grey), 1, 1))
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.volume import Domain
 from napari_emda.errors import DataError
-from napari_emda.synthetic.microscope import LOOKS, expose
+from napari_emda.synthetic.microscope import APPEARANCES, expose
 from napari_emda.synthetic.tissue import Tissue
 
 SPACING = (50.0, 8.0, 8.0)
@@ -46,11 +46,11 @@ def phantom(
             f"A phantom of {tuple(shape)} voxels of {tuple(spacing)} nm cannot be drawn: give three positive numbers"
             " each."
         )
-    look = LOOKS[domain]
-    rng = np.random.default_rng([seed, list(LOOKS).index(domain)])
-    tissue = Tissue(rng, shape, spacing, look)
+    appearance = APPEARANCES[domain]
+    rng = np.random.default_rng([seed, list(APPEARANCES).index(domain)])
+    tissue = Tissue(rng, shape, spacing, appearance)
     share = rng.uniform(*SHARE)
     tissue.add_mitochondria(share)
     tissue.add_round_bodies(count_share=share)
     tissue.add_vesicles()
-    return expose(rng, tissue.brightness, look, spacing), tissue.labels
+    return expose(rng, tissue.brightness, appearance, spacing), tissue.labels

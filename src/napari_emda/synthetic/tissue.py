@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from napari_emda.synthetic.microscope import Look
+from napari_emda.synthetic.microscope import Appearance
 
 CELL_DIAMETER = 480.0
 MEMBRANE_WIDTH = 11.0
@@ -27,7 +27,7 @@ class Tissue:
         rng: what everything is drawn by.
         shape: sections, rows, columns.
         spacing: voxel size along z, y, x in nm.
-        look: how bright each structure is.
+        appearance: how bright each structure is.
 
     Attributes:
         brightness: (z, y, x) float32, 0 is black and 1 white.
@@ -35,9 +35,13 @@ class Tissue:
     """
 
     def __init__(
-        self, rng: np.random.Generator, shape: tuple[int, int, int], spacing: tuple[float, float, float], look: Look
+        self,
+        rng: np.random.Generator,
+        shape: tuple[int, int, int],
+        spacing: tuple[float, float, float],
+        appearance: Appearance,
     ) -> None:
-        self.rng, self.shape, self.look = rng, shape, look
+        self.rng, self.shape, self.appearance = rng, shape, appearance
         self.spacing = np.array(spacing)
         self.extent = self.spacing * shape
         # Cells are found on every other pixel: their borders are straight enough in between.
@@ -63,7 +67,9 @@ class Tissue:
         (a, b), (first, second) = nearest.T, distances.T
         apart = np.maximum(np.linalg.norm(seeds[a] - seeds[b], axis=1), 1e-6)
         depth = (second**2 - first**2) / (2 * apart)
-        return a.astype(np.int32).reshape(self.coarse_shape), depth.astype(np.float32).reshape(self.coarse_shape)
+        return a.astype(np.int32).reshape(self.coarse_shape), depth.astype(np.float32).reshape(
+            self.coarse_shape
+        )
 
     def _coarse_grid(self) -> Floats:
         step = self.extent / self.coarse_shape
@@ -73,18 +79,22 @@ class Tissue:
     def _warp(self) -> Floats:
         """A smooth displacement (nm) that bends the flat faces between cells."""
         knots = np.maximum(2, np.ceil(self.extent / (0.55 * CELL_DIAMETER)).astype(int) + 1)
-        fields = [_resize(self.rng.normal(0, 55, knots), self.coarse_shape, order=3) for _ in range(3)]
+        fields = [
+            _resize(self.rng.normal(0, 55, knots), self.coarse_shape, order=3) for _ in range(3)
+        ]
         return np.stack(fields, axis=-1)
 
     def _cytoplasm(self) -> Floats:
-        look = self.look
-        of_cell = self.rng.normal(look.cytoplasm, look.cell_spread, int(self.cell.max()) + 1).astype(np.float32)
+        appearance = self.appearance
+        of_cell = self.rng.normal(
+            appearance.cytoplasm, appearance.cell_spread, int(self.cell.max()) + 1
+        ).astype(np.float32)
         values = _resize(of_cell[self.cell], self.shape)
         grain = self.rng.standard_normal(self.shape, dtype=np.float32)
         sigma = (0, *(12 / self.spacing[1:]))
         grain = ndimage.gaussian_filter(grain, sigma)
-        values += grain * (look.grain / max(float(grain.std()), 1e-6))
-        _stain(values, look.membrane, np.exp(-((self.depth / MEMBRANE_WIDTH) ** 2)))
+        values += grain * (appearance.grain / max(float(grain.std()), 1e-6))
+        _stain(values, appearance.membrane, np.exp(-((self.depth / MEMBRANE_WIDTH) ** 2)))
         return values
 
     def add_mitochondria(self, share: float) -> None:
@@ -101,7 +111,9 @@ class Tissue:
         if not room.size:
             return
         step = self.extent / self.coarse_shape
-        for index in self.rng.choice(room, size=min(room.size, 40 + self.labels.size // 2000), replace=False):
+        for index in self.rng.choice(
+            room, size=min(room.size, 40 + self.labels.size // 2000), replace=False
+        ):
             yield (np.array(np.unravel_index(index, self.coarse_shape)) + 0.5) * step
 
     def _mitochondrion(self, centre: NDArray[np.float64]) -> int:
@@ -131,24 +143,36 @@ class Tissue:
         self.taken[box] |= mask
         return int(mask.sum())
 
-    def _cristae(self, box: Boxes, centre: NDArray[np.float64], axis: NDArray[np.float64]) -> Floats:
+    def _cristae(
+        self, box: Boxes, centre: NDArray[np.float64], axis: NDArray[np.float64]
+    ) -> Floats:
         """Sheets across the rod, wavy and a little tilted in z: 1 in a sheet, 0 between."""
         z, y, x = self._grid(box)
         angle = math.atan2(axis[1], axis[2]) + self.rng.normal(0, 0.35)
-        along = (x - centre[2]) * math.cos(angle) + (y - centre[1]) * math.sin(angle) + 0.3 * (z - centre[0])
+        along = (
+            (x - centre[2]) * math.cos(angle)
+            + (y - centre[1]) * math.sin(angle)
+            + 0.3 * (z - centre[0])
+        )
         across = (y - centre[1]) * math.cos(angle) - (x - centre[2]) * math.sin(angle)
-        along = along + 9 * np.sin(across / 35 + self.rng.uniform(0, 6)) + 5 * np.sin(z / 60 + across / 17)
+        along = (
+            along
+            + 9 * np.sin(across / 35 + self.rng.uniform(0, 6))
+            + 5 * np.sin(z / 60 + across / 17)
+        )
         period = CRISTA_PERIOD * self.rng.uniform(0.85, 1.2)
         return np.clip(1.6 * np.cos(2 * np.pi * along / period) - 0.1, 0, 1).astype(np.float32)
 
     def _paint_mitochondrion(self, box: Boxes, inside: Floats, cristae: Floats) -> None:
-        look, values = self.look, self.brightness[box]
-        grain = values - look.cytoplasm
+        appearance, values = self.appearance, self.brightness[box]
+        grain = values - appearance.cytoplasm
         covered = _step(inside, 8)
-        values += covered * (look.matrix + 0.4 * grain - values)
-        _stain(values, look.crista, cristae * _step(inside - 22, 8))
-        _stain(values, look.cytoplasm, 0.7 * np.exp(-(((inside - 17) / 5) ** 2)))  # between the two membranes
-        _stain(values, look.membrane, 0.9 * np.exp(-(((inside - 5) / 8) ** 2)))
+        values += covered * (appearance.matrix + 0.4 * grain - values)
+        _stain(values, appearance.crista, cristae * _step(inside - 22, 8))
+        _stain(
+            values, appearance.cytoplasm, 0.7 * np.exp(-(((inside - 17) / 5) ** 2))
+        )  # between the two membranes
+        _stain(values, appearance.membrane, 0.9 * np.exp(-(((inside - 5) / 8) ** 2)))
 
     def add_round_bodies(self, count_share: float) -> None:
         """Dark bodies and bright vacuoles, together about half as much volume as mitochondria."""
@@ -163,16 +187,22 @@ class Tissue:
         if box is None:
             return 0
         z, y, x = self._grid(box)
-        inside = radius - np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+        inside = radius - np.sqrt(
+            (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+        )
         inside = np.minimum(inside, self._depth_in_cell_of(centre, box) - 16).astype(np.float32)
         mask = inside > 0
         if self.taken[box][inside > -25].any():
             return 0
-        look, values = self.look, self.brightness[box]
-        grain = values - look.cytoplasm
-        fill = self.rng.normal(look.body, 0.05) + 0.8 * grain if dark else look.lumen + 0.5 * grain
+        appearance, values = self.appearance, self.brightness[box]
+        grain = values - appearance.cytoplasm
+        fill = (
+            self.rng.normal(appearance.body, 0.05) + 0.8 * grain
+            if dark
+            else appearance.lumen + 0.5 * grain
+        )
         values += _step(inside, 8) * (fill - values)
-        _stain(values, look.membrane, 0.8 * np.exp(-(((inside - 4) / 8) ** 2)))
+        _stain(values, appearance.membrane, 0.8 * np.exp(-(((inside - 4) / 8) ** 2)))
         self.taken[box] |= mask
         return int(mask.sum())
 
@@ -188,12 +218,14 @@ class Tissue:
         if box is None:
             return
         z, y, x = self._grid(box)
-        inside = radius - np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+        inside = radius - np.sqrt(
+            (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2
+        )
         if self.taken[box][inside > -8].any() or (self.depth[box][inside > 0] < 14).any():
             return
         values = self.brightness[box]
-        values += _step(inside, 6) * (0.5 * (self.look.lumen - values))
-        _stain(values, self.look.membrane, 0.75 * np.exp(-(((inside - 2) / 7) ** 2)))
+        values += _step(inside, 6) * (0.5 * (self.appearance.lumen - values))
+        _stain(values, self.appearance.membrane, 0.75 * np.exp(-(((inside - 2) / 7) ** 2)))
 
     def _box(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> Boxes | None:
         """The voxels between two corners (nm), or None when none is in the volume."""
@@ -207,17 +239,22 @@ class Tissue:
     def _grid(self, box: Boxes) -> tuple[Floats, Floats, Floats]:
         """Centres of a box's voxels (nm), to broadcast."""
         z, y, x = (
-            ((np.arange(s.start, s.stop) + 0.5) * d).astype(np.float32) for s, d in zip(box, self.spacing, strict=True)
+            ((np.arange(s.start, s.stop) + 0.5) * d).astype(np.float32)
+            for s, d in zip(box, self.spacing, strict=True)
         )
         return z[:, None, None], y[None, :, None], x[None, None, :]
 
     def _depth_in_cell_of(self, point: NDArray[np.float64], box: Boxes) -> Floats:
         """How far inside the cell around ``point`` a box's voxels lie (nm), negative outside it."""
-        at = np.minimum((point / self.extent * self.coarse_shape).astype(int), np.array(self.coarse_shape) - 1)
+        at = np.minimum(
+            (point / self.extent * self.coarse_shape).astype(int), np.array(self.coarse_shape) - 1
+        )
         z, y, x = box
         coarse = (z, slice(y.start // 2, -(-y.stop // 2)), slice(x.start // 2, -(-x.stop // 2)))
         depth = np.where(
-            self.cell[coarse] == self.cell[tuple(at)], self.coarse_depth[coarse], -self.coarse_depth[coarse]
+            self.cell[coarse] == self.cell[tuple(at)],
+            self.coarse_depth[coarse],
+            -self.coarse_depth[coarse],
         )
         fine = _resize(depth, (depth.shape[0], 2 * depth.shape[1], 2 * depth.shape[2]))
         top, left = y.start % 2, x.start % 2
@@ -232,7 +269,9 @@ def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
 def _resize(values: NDArray[np.floating], shape: tuple[int, ...], order: int = 1) -> Floats:
     """Interpolate to another shape over the same extent."""
     factors = [n / m for n, m in zip(shape, values.shape, strict=True)]
-    resized = ndimage.zoom(values.astype(np.float32), factors, order=order, mode="nearest", grid_mode=True)
+    resized = ndimage.zoom(
+        values.astype(np.float32), factors, order=order, mode="nearest", grid_mode=True
+    )
     return np.asarray(resized, np.float32)
 
 

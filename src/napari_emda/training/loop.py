@@ -45,7 +45,9 @@ class _Meter:
 
     def report(self, step: int, steps: int) -> Stepped:
         sums = torch.stack(list(self.sums.values())).tolist()
-        means = {name: total / self.counts[name] for name, total in zip(self.sums, sums, strict=True)}
+        means = {
+            name: total / self.counts[name] for name, total in zip(self.sums, sums, strict=True)
+        }
         rate = self.steps / max(time.perf_counter() - self.since, 1e-9)
         self.__init__()  # type: ignore[misc]
         return Stepped(step, steps, means, rate)
@@ -78,11 +80,19 @@ def fit(training: Training) -> Iterator[Event]:
                 meter.check(done)
                 yield from training.validate(done)
             over = done == settings.steps or training.flat
-            if done % settings.report_every == 0 or over or time.perf_counter() - meter.since > _REPORT_SECONDS:
+            if (
+                done % settings.report_every == 0
+                or over
+                or time.perf_counter() - meter.since > _REPORT_SECONDS
+            ):
                 meter.check(done)
                 yield meter.report(done, settings.steps)
                 yield from training.look_out(done)
-            if done % settings.save_every == 0 or over or time.perf_counter() - last_save > _SAVE_SECONDS:
+            if (
+                done % settings.save_every == 0
+                or over
+                or time.perf_counter() - last_save > _SAVE_SECONDS
+            ):
                 meter.check(done)
                 saved, last_save = done, time.perf_counter()
                 yield training.save(done)

@@ -14,7 +14,7 @@ from napari_emda.methods.base import Method
 from napari_emda.settings.training import LOSSES, TrainSettings
 
 Scores = Mapping[str, float]
-"""Label-free scores of one model by name, see `validation.Validator.scores`; or its losses, see `Tally`."""
+"""Label-free scores of one model by name, see `validation.Validator.scores`; or its losses, see `LossAccumulator`."""
 History = Mapping[int, Scores]
 """Scores or losses by step."""
 AVERAGED = 3
@@ -47,7 +47,9 @@ def in_the_running(history: History, count: int) -> set[int]:
     found = [step for step, scores in history.items() if scores["objects"] > 0]
 
     def better_later(step: int) -> int:
-        return sum(later > step and history[later]["score"] <= history[step]["score"] for later in found)
+        return sum(
+            later > step and history[later]["score"] <= history[step]["score"] for later in found
+        )
 
     return {step for step in found if better_later(step) < count}
 
@@ -62,7 +64,9 @@ def least(losses: History, name: str, steps: int) -> tuple[int, ...]:
     return (min(late, key=lambda step: (losses[step][name], -step)),) if late else ()
 
 
-def chosen(history: History, settings: TrainSettings, losses: History | None = None) -> tuple[int, ...]:
+def chosen(
+    history: History, settings: TrainSettings, losses: History | None = None
+) -> tuple[int, ...]:
     """The steps whose weights make the model to be used, in order; none means that of the last step.
 
     Args:
@@ -72,7 +76,9 @@ def chosen(history: History, settings: TrainSettings, losses: History | None = N
     """
     if settings.keep in LOSSES:
         return least(losses or {}, settings.keep, settings.steps)
-    count = {"last": 0, "best": 1, "average": min(AVERAGED, settings.checkpoints_kept)}[settings.keep]
+    count = {"last": 0, "best": 1, "average": min(AVERAGED, settings.checkpoints_kept)}[
+        settings.keep
+    ]
     return tuple(sorted(ranked(history)[:count]))
 
 
@@ -96,7 +102,9 @@ def collapsed(history: History, steps: int) -> bool:
 def is_out_of_bounds(scores: Scores) -> bool:
     """Whether a model finds no object, or a foreground that is far from the source's; no, where nobody looked."""
     low, high = BOUNDS
-    return bool(scores) and (scores["objects"] == 0 or not low <= scores["foreground_ratio"] <= high)
+    return bool(scores) and (
+        scores["objects"] == 0 or not low <= scores["foreground_ratio"] <= high
+    )
 
 
 def warning(scores: Scores) -> str:
@@ -130,7 +138,7 @@ def sentence(steps: Sequence[int], total: int, keep: str = "average") -> str:
 # -- losses ------------------------------------------------------------------------------------------------------
 
 
-class Tally:
+class LossAccumulator:
     """Sums of losses since the last look, on the device; asking for them is the one moment that waits for it.
 
     Args:
@@ -175,8 +183,13 @@ def wanted(header: Header) -> set[int]:
     """
     count = header.settings.checkpoints_kept
     over = header.step >= header.settings.steps
-    scored = ranked(header.validations)[:count] if over else in_the_running(header.validations, count)
-    return {*scored, *(step for name in LOSSES for step in least(header.losses, name, header.settings.steps))}
+    scored = (
+        ranked(header.validations)[:count] if over else in_the_running(header.validations, count)
+    )
+    return {
+        *scored,
+        *(step for name in LOSSES for step in least(header.losses, name, header.settings.steps)),
+    }
 
 
 def keep_candidate(folder: Path, header: Header, method: Method) -> None:
@@ -202,7 +215,9 @@ def selected(folder: Path, header: Header) -> tuple[Header, Method] | None:
         return None
     paths = [checkpoint.candidate(folder, step) for step in steps]
     first = next((step for step in ranked(header.validations) if step in steps), steps[0])
-    header = checkpoint.read_header(checkpoint.candidate(folder, first)).model_copy(update={"selected": steps})
+    header = checkpoint.read_header(checkpoint.candidate(folder, first)).model_copy(
+        update={"selected": steps}
+    )
     method = header.build()
     checkpoint.load_average(paths, method)
     return header, method

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from napari_emda.data.blocks import drawn
 from napari_emda.data.box import Box
-from napari_emda.inference.predictor import Predictor, with_neighbours
-from napari_emda.methods.base import Finish
-from napari_emda.sampling.sampler import Place
+from napari_emda.inference.predictor import Predictor, smoothed_along_z
+from napari_emda.methods.base import Postprocessing
+from napari_emda.sampling.sampler import SamplingRegion
 
 _Shares = Sequence[float] | NDArray[np.float64]
 
@@ -78,13 +78,16 @@ def agreement(classes: NDArray[np.int64], count: int) -> float:
         classes: (2, pixels) ids of each pixel and of the one behind it in the next section.
         count: of classes.
     """
-    pairs = np.bincount(count * classes[0] + classes[1], minlength=count**2).reshape(count, count) / classes.shape[1]
+    pairs = (
+        np.bincount(count * classes[0] + classes[1], minlength=count**2).reshape(count, count)
+        / classes.shape[1]
+    )
     chance = float((pairs.sum(0) * pairs.sum(1)).sum())
     return (float(np.trace(pairs)) - chance) / (1 - chance) if chance < 1 else 0.0
 
 
 @dataclass(frozen=True)
-class Probe:
+class CalibrationSample:
     """How closely to look at the target.
 
     Attributes:
@@ -99,16 +102,20 @@ class Probe:
 
 
 def calibrate(
-    predictor: Predictor, places: Sequence[Place], prior: Sequence[float], finish: Finish, probe: Probe
+    predictor: Predictor,
+    regions: Sequence[SamplingRegion],
+    prior: Sequence[float],
+    postprocessing: Postprocessing,
+    sample: CalibrationSample,
 ) -> float:
     """Set the network's ``offset`` by what it says of the target; no label is looked at.
 
     Args:
         predictor: the model; its network's ``offset`` is replaced.
-        places: of the target.
+        regions: of the target.
         prior: share of each class in the source; empty where not known, then the offset is 0.
-        finish: what the method asks for.
-        probe: how closely to look.
+        postprocessing: what the method asks for.
+        sample: how closely to look.
 
     Returns:
         Weight of the neighbouring sections: `WEIGHT` where these agree, less the less they do; of targets whose first
@@ -117,34 +124,43 @@ def calibrate(
     network = predictor.network
     network.offset.zero_()
     answers = [
-        (depth, predictor.probabilities(tile, "target", flips=probe.flips))
-        for depth, tile in _tiles(predictor, places, probe)
+        (depth, predictor.probabilities(tile, "target", flips=sample.flips))
+        for depth, tile in _tiles(predictor, regions, sample)
     ]
     weight, deep = 0.0, [answer for depth, answer in answers if depth]
-    if finish.neighbours and deep:
+    if postprocessing.z_smoothing and deep:
         classes = [answer.argmax(1).flatten(1).cpu().numpy() for answer in deep]
         pairs = np.concatenate([pair for tile in classes for pair in (tile[:2], tile[1:])], axis=1)
         agreed = agreement(pairs, network.classes)
         weight = WEIGHT * min(1.0, max(0.0, agreed) / _AGREEMENT)
         weight = 0.0 if weight < _LEAST_WEIGHT else weight
-    if finish.shares and len(prior):
-        finished = [with_neighbours(answer, weight if depth else 0.0) for depth, answer in answers]
+    if postprocessing.prior_strength and len(prior):
+        finished = [smoothed_along_z(answer, weight if depth else 0.0) for depth, answer in answers]
         middles = torch.cat([sections[1].flatten(1) for sections in finished], dim=1)
         pixels = middles.T.clamp_min(1e-6).log().cpu().numpy()
         found = np.bincount(pixels.argmax(1), minlength=network.classes) / len(pixels)
-        network.offset.copy_(torch.from_numpy(offsets(pixels, between(found, prior, finish.shares))))
+        network.offset.copy_(
+            torch.from_numpy(offsets(pixels, between(found, prior, postprocessing.prior_strength)))
+        )
     return weight
 
 
-def _tiles(predictor: Predictor, places: Sequence[Place], probe: Probe) -> Iterator[tuple[bool, Tensor]]:
+def _tiles(
+    predictor: Predictor, regions: Sequence[SamplingRegion], sample: CalibrationSample
+) -> Iterator[tuple[bool, Tensor]]:
     """Sections and those beside them, 3 x 1 x H x W each, drawn from the target, and whether these are depth."""
-    for place in places:
-        for box in drawn(place.box, -(-probe.tiles // len(places)), probe.side):
+    for region in regions:
+        for box in drawn(region.box, -(-sample.tiles // len(regions)), sample.side):
             sections = []
-            first, last = place.box.start[0], place.box.stop[0] - 1
+            first, last = region.box.start[0], region.box.stop[0] - 1
             for step in (-1, 0, 1):
                 z = box.start[0] + step
-                z = min(max(first, z if first <= z <= last else box.start[0] - step), last)  # mirrored at the ends
+                z = min(
+                    max(first, z if first <= z <= last else box.start[0] - step), last
+                )  # mirrored at the ends
                 moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
-                sections.append(place.statistics.read(place.view, moved))
-            yield place.view.volume.depth, torch.from_numpy(np.stack(sections)).to(predictor.compute.device)
+                sections.append(region.statistics.read(region.view, moved))
+            yield (
+                region.view.volume.depth,
+                torch.from_numpy(np.stack(sections)).to(predictor.compute.device),
+            )

@@ -18,13 +18,13 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.checkpoint import CHECKPOINT, SELECTED, Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor
-from napari_emda.methods.base import Finish, Method
+from napari_emda.methods.base import Method, Postprocessing
 from napari_emda.nn.unet import UNet, measure_statistics, mix_statistics
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, PatchSampler
-from napari_emda.training import model_selection as selection
-from napari_emda.training.model_selection import Tally
-from napari_emda.training.prior_matching import Probe, calibrate
+from napari_emda.training import model_selection
+from napari_emda.training.model_selection import LossAccumulator
+from napari_emda.training.prior_matching import CalibrationSample, calibrate
 from napari_emda.training.validation import Validator, validation_steps
 
 _STATISTICS_BATCHES = 20
@@ -68,9 +68,9 @@ class Training:
         self.settings, self.validator = header.settings, validator
         looks = validator is not None or method.unlabelled_losses
         self.validated_at = validation_steps(self.settings) if looks else ()
-        self.tally = Tally(method.unlabelled_losses)
-        self.pieces = 1
-        self.neighbours = header.neighbours
+        self.tally = LossAccumulator(method.unlabelled_losses)
+        self.micro_batches = 1
+        self.z_smoothing = header.z_smoothing
         self.measured = self.alarmed = False
         groups = method.parameter_groups()
         self.optimiser = torch.optim.AdamW(
@@ -90,10 +90,12 @@ class Training:
         if not self.path.exists():
             return 0
         self.header = checkpoint.read_header(self.path)
-        self.neighbours = self.header.neighbours
-        self.tally = Tally(self.method.unlabelled_losses, self.header.pending)
+        self.z_smoothing = self.header.z_smoothing
+        self.tally = LossAccumulator(self.method.unlabelled_losses, self.header.pending)
         checkpoint.load(self.path, self.method, self.optimiser)
-        (self.folder / SELECTED).unlink(missing_ok=True)  # until the end the last model is the run's
+        (self.folder / SELECTED).unlink(
+            missing_ok=True
+        )  # until the end the last model is the run's
         return self.header.step
 
     # -- batches -------------------------------------------------------------------------------------------------
@@ -119,7 +121,10 @@ class Training:
         if self.compute.device.type == "cpu":
             return batch
         device = self.compute.device
-        moved: Batch = {d: patches.map(lambda t: t.to(device, non_blocking=True)) for d, patches in batch.items()}
+        moved: Batch = {
+            d: patches.map(lambda t: t.to(device, non_blocking=True))
+            for d, patches in batch.items()
+        }
         return self._prepared(moved, step)
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -129,24 +134,34 @@ class Training:
         torch.manual_seed(seed_of(self.settings.seed, self.sampler.rank, step, 2))
         progress = step / self.settings.steps
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * self.method.learning_rate(progress, group["role"])
+            group["lr"] = self.settings.learning_rate * self.method.learning_rate(
+                progress, group["role"]
+            )
         self.optimiser.zero_grad()
         losses = self._backward(batch, progress)
         torch.nn.utils.clip_grad_norm_(self.method.parameters(), 1.0)
         self.optimiser.step()
         self.method.after_step(step)
-        self.tally.add({name: loss for name, loss in losses.items() if name not in self.method.reported})
+        self.tally.add(
+            {name: loss for name, loss in losses.items() if name not in self.method.reported}
+        )
         return losses
 
     def _backward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Losses and gradients, in ``pieces`` parts of the batch so that each fits the memory."""
+        """Losses and gradients, in ``micro_batches`` parts of the batch so that each fits the memory."""
         sums: dict[str, Tensor] = {}
-        for index in range(self.pieces):
-            piece: Batch = {d: patches.map(partial(_part, index, self.pieces)) for d, patches in batch.items()}
-            share = len(_part(index, self.pieces, range(self.settings.batch))) / self.settings.batch
+        for index in range(self.micro_batches):
+            micro_batch: Batch = {
+                d: patches.map(partial(_part, index, self.micro_batches))
+                for d, patches in batch.items()
+            }
+            share = (
+                len(_part(index, self.micro_batches, range(self.settings.batch)))
+                / self.settings.batch
+            )
             self.method.reported.clear()  # a later stage may not report what an earlier one did
             with self.compute.autocast():
-                losses = self.method.losses(piece, progress)
+                losses = self.method.losses(micro_batch, progress)
             losses = {name: loss * share for name, loss in losses.items()}
             torch.stack([loss.float() for loss in losses.values()]).sum().backward()
             shown = {name: value * share for name, value in self.method.reported.items()}
@@ -156,10 +171,10 @@ class Training:
 
     def halve(self, batch: Batch, step: int) -> str:
         """After running out of memory: halve the part of a batch that is computed at once; says so in a sentence."""
-        if self.pieces >= self.settings.batch:
+        if self.micro_batches >= self.settings.batch:
             raise JobError(self._what_fits(batch, step))
-        self.pieces = min(2 * self.pieces, self.settings.batch)
-        size = -(-self.settings.batch // self.pieces)
+        self.micro_batches = min(2 * self.micro_batches, self.settings.batch)
+        size = -(-self.settings.batch // self.micro_batches)
         return f"The memory of {self.compute} is full: going on with {size} patches at a time, which is slower."
 
     def _what_fits(self, batch: Batch, step: int) -> str:
@@ -192,26 +207,41 @@ class Training:
         self.measured = True
         self._measure(self.method, final=final)
 
-    def _measure(self, method: Method, batches: int = _STATISTICS_BATCHES, *, final: bool = False) -> None:
-        finish = method.finish
+    def _measure(
+        self, method: Method, batches: int = _STATISTICS_BATCHES, *, final: bool = False
+    ) -> None:
+        postprocessing = method.postprocessing
         measure_target(method.predictor, self.sampler, self.compute, batches)
-        mix_statistics(method.predictor, finish.statistics)
-        if finish.measured:
+        mix_statistics(method.predictor, postprocessing.target_statistics_weight)
+        if postprocessing.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
             prior = self.sampler.prior("source", method.network.classes)
-            probe = self._probe(finish, final=final)
-            self.neighbours = calibrate(predictor, self.sampler.places("target"), prior, finish, probe)
+            sample = self._calibration_sample(postprocessing, final=final)
+            self.z_smoothing = calibrate(
+                predictor, self.sampler.regions("target"), prior, postprocessing, sample
+            )
 
-    def _probe(self, finish: Finish, *, final: bool) -> Probe:
+    def _calibration_sample(
+        self, postprocessing: Postprocessing, *, final: bool
+    ) -> CalibrationSample:
         """How closely to look at the target: shares are wanted to the percent, agreement only roughly."""
-        if not finish.shares:
-            return Probe(_AGREEMENT_TILES, self.settings.patch, flips=False)
-        return Probe(_TILES if final else _FEWER_TILES, 2 * self.settings.patch, finish.flips and final)
+        if not postprocessing.prior_strength:
+            return CalibrationSample(_AGREEMENT_TILES, self.settings.patch, flips=False)
+        return CalibrationSample(
+            _TILES if final else _FEWER_TILES,
+            2 * self.settings.patch,
+            postprocessing.flips and final,
+        )
 
     def _header(self, step: int) -> Header:
         domain = "target" if self.measures_target() else self.header.prediction_domain
         scores = self.header.validations.get(step, {})
-        update = {"step": step, "prediction_domain": domain, "scores": scores, "neighbours": self.neighbours}
+        update = {
+            "step": step,
+            "prediction_domain": domain,
+            "scores": scores,
+            "z_smoothing": self.z_smoothing,
+        }
         return self.header.model_copy(update={**update, "pending": self.tally.sums()})
 
     def save(self, step: int) -> Saved:
@@ -220,14 +250,18 @@ class Training:
             self.adapt_statistics(final=step == self.settings.steps)
         self.header = self._header(step)
         checkpoint.save(self.path, self.header, self.method, self.optimiser)
-        selection.forget_others(self.folder, self.header)
+        model_selection.forget_others(self.folder, self.header)
         return Saved(str(self.path), step)
 
     # -- knowing when to stop ------------------------------------------------------------------------------------
 
     def look_out(self, step: int) -> Iterator[Notice]:
         """Tell, once and after a warm-up, what has gone wrong by the method's own account."""
-        if not self.alarmed and step >= selection.WARM_UP * self.settings.steps and (alarm := self.method.alarm()):
+        if (
+            not self.alarmed
+            and step >= model_selection.WARM_UP * self.settings.steps
+            and (alarm := self.method.alarm())
+        ):
             self.alarmed = True
             yield Notice(alarm)
 
@@ -247,22 +281,24 @@ class Training:
             header = self._header(step)
             if self.validator is not None:
                 scores = self.validator.scores(self.method.predictor, header, self.compute)
-                header = header.model_copy(update={"validations": {**before, step: scores}, "scores": scores})
-            selection.keep_candidate(self.folder, header, self.method)
+                header = header.model_copy(
+                    update={"validations": {**before, step: scores}, "scores": scores}
+                )
+            model_selection.keep_candidate(self.folder, header, self.method)
         self.header, now, steps = header, header.validations, self.settings.steps
         if step in now:
-            yield Validated(step, now[step], next(iter(selection.ranked(now)), 0))
-        if selection.collapsed(now, steps) and not selection.collapsed(before, steps):
-            yield Notice(selection.warning(now[step]))
+            yield Validated(step, now[step], next(iter(model_selection.ranked(now)), 0))
+        if model_selection.collapsed(now, steps) and not model_selection.collapsed(before, steps):
+            yield Notice(model_selection.warning(now[step]))
 
     @property
     def flat(self) -> bool:
         """Whether the training has brought nothing better for as long as the user is willing to wait."""
-        return selection.flat(self.header.validations, self.settings)
+        return model_selection.flat(self.header.validations, self.settings)
 
     def select(self) -> None:
         """Write the model that the run is to be used with, unless it is that of the last step."""
-        made = selection.selected(self.folder, self.header)
+        made = model_selection.selected(self.folder, self.header)
         if made is None:
             (self.folder / SELECTED).unlink(missing_ok=True)
             return
@@ -270,18 +306,22 @@ class Training:
         method.to(self.compute.device)
         if self.measures_target():
             self._measure(method, final=True)
-            header = header.model_copy(update={"neighbours": self.neighbours})
+            header = header.model_copy(update={"z_smoothing": self.z_smoothing})
         if self.validator is not None and len(header.selected) > 1:
             scores = self.validator.scores(method.predictor, header, self.compute)
             header = header.model_copy(update={"scores": scores})
         checkpoint.save(self.folder / SELECTED, header, method)
 
 
-def measure_target(network: UNet, sampler: PatchSampler, compute: Compute, batches: int = _STATISTICS_BATCHES) -> None:
+def measure_target(
+    network: UNet, sampler: PatchSampler, compute: Compute, batches: int = _STATISTICS_BATCHES
+) -> None:
     """Set a network's normalisation statistics of the target to those of batches from anywhere in it (AdaBN)."""
     images = (sampler.anywhere("target", index).image for index in range(batches))
     with compute.autocast():
-        measure_statistics(network, (_channels_last(image.to(compute.device)) for image in images), "target")
+        measure_statistics(
+            network, (_channels_last(image.to(compute.device)) for image in images), "target"
+        )
 
 
 @contextlib.contextmanager

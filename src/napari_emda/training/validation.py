@@ -13,7 +13,15 @@ from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import Resampled, Volume
-from napari_emda.evaluation.label_free import Prior, composite, disagreement, doubt, mismatch, objects_in, solidity_gap
+from napari_emda.evaluation.label_free import (
+    Prior,
+    composite,
+    disagreement,
+    label_free_score,
+    objects_in,
+    solidity_gap,
+    uncertainty,
+)
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor, predict_box
@@ -57,7 +65,9 @@ def source_priors(volumes: Sequence[Volume], header: Header) -> tuple[Prior | No
     parts = [
         (view, part)
         for view in views
-        for part in spread(_box(view, header.settings.source_box), min(_SECTIONS, view.shape[0]), _SOURCE_SIDE)
+        for part in spread(
+            _box(view, header.settings.source_box), min(_SECTIONS, view.shape[0]), _SOURCE_SIDE
+        )
     ]
     sections = [view.read_labels(part)[0] for view, part in parts]
     return tuple(Prior.of(objects_in(sections, k)) for k in range(1, len(header.classes)))
@@ -87,11 +97,15 @@ class Tile:
     def predicted(self, predictor: Predictor) -> NDArray[np.uint8]:
         """Stored probabilities, (C - 1, rows, columns)."""
         _, height, width = self.volume.shape
-        return predict_box(predictor, self.volume, Box((self.section, 0, 0), (self.section + 1, height, width)))
+        return predict_box(
+            predictor, self.volume, Box((self.section, 0, 0), (self.section + 1, height, width))
+        )
 
     def turned(self) -> Tile:
         """The same by 180 degrees."""
-        return replace(self, volume=replace(self.volume, image=np.flip(np.asarray(self.volume.image), (1, 2))))
+        return replace(
+            self, volume=replace(self.volume, image=np.flip(np.asarray(self.volume.image), (1, 2)))
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,9 @@ class Validator:
     priors: tuple[Prior | None, ...]
 
     @classmethod
-    def of(cls, sources: Sequence[Volume], targets: Sequence[Volume], header: Header) -> Validator | None:
+    def of(
+        cls, sources: Sequence[Volume], targets: Sequence[Volume], header: Header
+    ) -> Validator | None:
         """For a training; None when there is no target to look at, or nothing in the source to compare it with."""
         priors = source_priors(sources, header)
         if not targets or not any(priors):
@@ -123,23 +139,31 @@ class Validator:
         """Label-free scores of a network.
 
         Returns:
-            Means over the foreground classes: ``score`` (`morphology.mismatch`; lower is better), ``composite``
+            Means over the foreground classes: ``score`` (`morphology.label_free_score`; lower is better), ``composite``
             (`morphology.composite`), ``solidity``, ``solidity_gap`` (the criterion of Franco-Barranco et al. 2022),
-            ``flip_disagreement`` (1 - IoU of the prediction with that of the flipped image) and ``doubt`` (1 - the IoU
-            that the probabilities let expect). Sums: ``foreground_fraction`` and ``objects``. And
+            ``flip_disagreement`` (1 - IoU of the prediction with that of the flipped image) and ``uncertainty`` (1 -
+            the IoU that the probabilities let expect). Sums: ``foreground_fraction`` and ``objects``. And
             ``foreground_ratio``, the fraction as a multiple of the source's, of the class farthest from 1.
         """
         statistics = {tile.volume.name: tile.statistics for tile in self.tiles}
-        predictor = Predictor(network, header.model_copy(update={"statistics": statistics}), compute)
+        predictor = Predictor(
+            network, header.model_copy(update={"statistics": statistics}), compute
+        )
         plain = [tile.predicted(predictor) for tile in self.tiles]
         flipped = [np.flip(tile.turned().predicted(predictor), (1, 2)) for tile in self.tiles]
-        rows = [_class_scores(plain, flipped, k, prior) for k, prior in enumerate(self.priors, 1) if prior is not None]
+        rows = [
+            _class_scores(plain, flipped, k, prior)
+            for k, prior in enumerate(self.priors, 1)
+            if prior is not None
+        ]
         return _together(rows)
 
 
 def _tiles(view: Resampled, header: Header, count: int) -> Iterator[Tile]:
     original, size, statistics = view.volume, view.pixel_size, header.statistics_of(view)
-    for number, box in enumerate(spread(_box(view, header.settings.target_box), count, tile_side(header.settings))):
+    for number, box in enumerate(
+        spread(_box(view, header.settings.target_box), count, tile_side(header.settings))
+    ):
         z = box.start[0]
         first, last = (max(0, z - 1), min(view.shape[0], z + 2)) if original.depth else (z, z + 1)
         image = view.read(Box((first, *box.start[1:]), (last, *box.stop[1:])))
@@ -150,17 +174,22 @@ def _tiles(view: Resampled, header: Header, count: int) -> Iterator[Tile]:
 
 
 def _class_scores(
-    plain: Sequence[NDArray[np.uint8]], flipped: Sequence[NDArray[np.uint8]], class_id: int, prior: Prior
+    plain: Sequence[NDArray[np.uint8]],
+    flipped: Sequence[NDArray[np.uint8]],
+    class_id: int,
+    prior: Prior,
 ) -> dict[str, float]:
     ids = [class_ids(probabilities) for probabilities in plain]
     masks = np.concatenate([part.ravel() == class_id for part in ids])
-    others = np.concatenate([class_ids(probabilities).ravel() == class_id for probabilities in flipped])
+    others = np.concatenate(
+        [class_ids(probabilities).ravel() == class_id for probabilities in flipped]
+    )
     stored = np.concatenate([probabilities[class_id - 1].ravel() for probabilities in plain])
     found = objects_in(ids, class_id)
     shaped = found.larger_than(prior.least)
-    differing, unsure = disagreement(masks, others), doubt(stored / np.float32(255), masks)
+    differing, unsure = disagreement(masks, others), uncertainty(stored / np.float32(255), masks)
     return {
-        "score": mismatch(shaped, prior, differing, unsure),
+        "score": label_free_score(shaped, prior, differing, unsure),
         "composite": composite(shaped, prior, differing),
         "solidity": found.solidity(),
         "solidity_gap": solidity_gap(found, prior),
@@ -168,7 +197,7 @@ def _class_scores(
         "foreground_ratio": found.fraction / prior.fraction,
         "objects": float(len(shaped.areas)),
         "flip_disagreement": differing,
-        "doubt": unsure,
+        "uncertainty": unsure,
     }
 
 
@@ -176,5 +205,7 @@ def _together(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     """The scores of several classes as those of one."""
     scores = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     sums = {key: sum(row[key] for row in rows) for key in ("foreground_fraction", "objects")}
-    worst = max((row["foreground_ratio"] for row in rows), key=lambda ratio: abs(np.log(max(ratio, 1e-9))))
+    worst = max(
+        (row["foreground_ratio"] for row in rows), key=lambda ratio: abs(np.log(max(ratio, 1e-9)))
+    )
     return {**scores, **sums, "foreground_ratio": worst}

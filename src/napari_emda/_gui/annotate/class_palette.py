@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_emda._gui.annotate.paint import BRUSHES, Paint
 from napari_emda._gui.common.palette import class_colour
-from napari_emda._gui.common.parts import button, column, row
+from napari_emda._gui.common.widgets import button, column, row
 
 _MOST_KEYS = 9
 
@@ -26,7 +26,11 @@ class ClassPalette(QWidget):
         self._grid = QGridLayout(self._box)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(4)
-        column(self, self._box, row(None, (QLabel("brush"), 0), *self.brushes.values(), (QLabel("pixels"), 0)))
+        column(
+            self,
+            self._box,
+            row(None, (QLabel("brush"), 0), *self.brushes.values(), (QLabel("pixels"), 0)),
+        )
         paint.chosen.connect(self._mark)
 
     def _brush(self, size: int) -> QPushButton:
@@ -43,7 +47,11 @@ class ClassPalette(QWidget):
         for index, name in enumerate(names):
             key = str(index + 1) if index < _MOST_KEYS else ""
             text = f"{name}   {key}" if key else name
-            made = button(text, f"Paint {name}{f' ({key})' if key else ''}.", partial(self._paint.select_class, index))
+            made = button(
+                text,
+                f"Paint {name}{f' ({key})' if key else ''}.",
+                partial(self._paint.select_class, index),
+            )
             made.setCheckable(True)
             made.setStyleSheet(f"border-left: 10px solid {class_colour(index)};")
             self._grid.addWidget(made, index // 2, index % 2)

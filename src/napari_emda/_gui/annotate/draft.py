@@ -48,11 +48,11 @@ class Draft(Lazy3D):
         self._box: Box | None = None
         self._lent: NDArray[np.uint8] | None = None
 
-    def lend(self, box: Box, proposal: NDArray[np.uint8] | None) -> None:
+    def set_proposal(self, box: Box, proposal: NDArray[np.uint8] | None) -> None:
         """Show a proposal of the box's shape (0 = none) from now on."""
         self._box, self._lent = (box, proposal) if proposal is not None else (None, None)
 
-    def _lent_at(self, parts: tuple[NDArray[Any], ...]) -> NDArray[np.uint8] | int:
+    def _proposal_at(self, parts: tuple[NDArray[Any], ...]) -> NDArray[np.uint8] | int:
         """The proposal at broadcastable voxel indices, 0 outside its box."""
         if self._box is None or self._lent is None:
             return 0
@@ -68,13 +68,15 @@ class Draft(Lazy3D):
         if self._box is not None:
             ranges = [range(part.start, part.stop, part.step or 1) for part in (z, y, x)]
             bounds = zip(ranges, self._box.start, self._box.stop, strict=True)
-            near = tuple(slice(bisect_left(each, low), bisect_left(each, high)) for each, low, high in bounds)
+            near = tuple(
+                slice(bisect_left(each, low), bisect_left(each, high)) for each, low, high in bounds
+            )
             parts = _grid(*(each[part] for each, part in zip(ranges, near, strict=True)))
             shown[near] = self._merged(shown[near], parts)
         return shown
 
     def _merged(self, painted: NDArray[Any], parts: tuple[NDArray[Any], ...]) -> NDArray[Any]:
-        return np.where(painted == 0, self._lent_at(parts), painted).astype(np.uint8)
+        return np.where(painted == 0, self._proposal_at(parts), painted).astype(np.uint8)
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, int | np.integer):
@@ -97,17 +99,21 @@ class Draft(Lazy3D):
         values = np.broadcast_to(np.asarray(values), lengths).reshape(before.shape)
         self.stored[tuple(ranges)] = self._changed(parts, before, values)
 
-    def _changed(self, parts: tuple[NDArray[Any], ...], painted: NDArray[Any], values: Any) -> NDArray[np.uint8]:
+    def _changed(
+        self, parts: tuple[NDArray[Any], ...], painted: NDArray[Any], values: Any
+    ) -> NDArray[np.uint8]:
         """What to write: the new values where they differ from what was shown, background where that is erased."""
         values = np.broadcast_to(np.asarray(values, np.uint8), painted.shape)
-        lent = self._lent_at(parts)
+        lent = self._proposal_at(parts)
         differ = values != np.where(painted == 0, lent, painted)
         written = np.where((values == 0) & (np.asarray(lent) > 0), 1, values)
         return np.where(differ, written, painted).astype(np.uint8)
 
 
 def _is_fancy(key: Any) -> bool:
-    return isinstance(key, tuple) and any(isinstance(part, np.ndarray | list) and np.ndim(part) for part in key)
+    return isinstance(key, tuple) and any(
+        isinstance(part, np.ndarray | list) and np.ndim(part) for part in key
+    )
 
 
 def _points(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[NDArray[Any], ...]:

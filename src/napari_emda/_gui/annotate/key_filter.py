@@ -21,7 +21,9 @@ class KeyFilter(QObject):
 
     def __init__(self, panel: QWidget, actions: Mapping[str, Callable[[], object]]) -> None:
         super().__init__(panel)
-        self._actions = {_pressed(key): actions[name] for key, (name, _) in KEYS.items() if name in actions}
+        self._actions = {
+            _pressed(key): actions[name] for key, (name, _) in KEYS.items() if name in actions
+        }
         for each in (panel, *panel.findChildren(QWidget)):
             each.installEventFilter(self)
 
@@ -29,7 +31,9 @@ class KeyFilter(QObject):
         """Act on a key of ours, unless it is text for the widget."""
         if not isinstance(event, QKeyEvent) or event.type() != QEvent.Type.KeyPress:
             return False
-        typed = isinstance(watched, QLineEdit) or (isinstance(watched, QAbstractSpinBox) and event.text().isdigit())
+        typed = isinstance(watched, QLineEdit) or (
+            isinstance(watched, QAbstractSpinBox) and event.text().isdigit()
+        )
         action = self._actions.get((Qt.Key(event.key()), event.modifiers()))
         if typed or action is None:
             return False
@@ -40,5 +44,7 @@ class KeyFilter(QObject):
 def _pressed(key: str) -> tuple[Qt.Key, Qt.KeyboardModifier]:
     """What Qt tells of a key as the help writes it, such as Shift-N."""
     *held, letter = key.split("-")
-    shift = Qt.KeyboardModifier.ShiftModifier if held == ["Shift"] else Qt.KeyboardModifier.NoModifier
+    shift = (
+        Qt.KeyboardModifier.ShiftModifier if held == ["Shift"] else Qt.KeyboardModifier.NoModifier
+    )
     return getattr(Qt.Key, f"Key_{letter}"), shift

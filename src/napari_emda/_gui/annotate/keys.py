@@ -34,7 +34,9 @@ def help_text() -> str:
     """The keys as a table in HTML."""
     rows = [(key, text) for key, (name, text) in KEYS.items() if not name.startswith("class")]
     rows.append(("1 … 9", "paint with that class"))
-    cells = "".join(f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in rows)
+    cells = "".join(
+        f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in rows
+    )
     return f"<table>{cells}</table><p>They act on the canvas and in this part of the dock.</p>"
 
 

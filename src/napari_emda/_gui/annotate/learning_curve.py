@@ -9,7 +9,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QSpinBox, QWidget
 
-from napari_emda._gui.common.parts import Sentence, button, column, row
+from napari_emda._gui.common.widgets import Sentence, button, column, row
 from napari_emda._gui.session import Session
 from napari_emda.project import runs
 from napari_emda.project.job_files import SuggestJob
@@ -53,17 +53,34 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
             if points:
                 self._draw(name, points)
         numbers = sorted({each.number for each in done})
-        self.getPlotItem().getAxis("bottom").setTicks([[(number, str(number)) for number in numbers]])
+        self.getPlotItem().getAxis("bottom").setTicks(
+            [[(number, str(number)) for number in numbers]]
+        )
         if numbers:
             self.setXRange(numbers[0] - 0.5, numbers[-1] + 0.5, padding=0)
 
     def _draw(self, name: str, points: list[tuple[int, Estimate]]) -> None:
         colour, symbol = _STYLES[name]
-        x = np.array([number for number, _ in points], float) + {"IoU": 0, "Dice": 0.06}.get(name, 0.12)
+        x = np.array([number for number, _ in points], float) + {"IoU": 0, "Dice": 0.06}.get(
+            name, 0.12
+        )
         values, low, high = np.array([(e.value, e.low, e.high) for _, e in points]).T
-        self.addItem(pg.ErrorBarItem(x=x, y=values, top=high - values, bottom=values - low, beam=0.05, pen=colour))
+        self.addItem(
+            pg.ErrorBarItem(
+                x=x, y=values, top=high - values, bottom=values - low, beam=0.05, pen=colour
+            )
+        )
         line: Any = None if name.startswith("audit") else pg.mkPen(colour, width=2)
-        self.plot(x, values, pen=line, symbol=symbol, symbolSize=7, symbolBrush=colour, symbolPen=None, name=name)
+        self.plot(
+            x,
+            values,
+            pen=line,
+            symbol=symbol,
+            symbolSize=7,
+            symbolBrush=colour,
+            symbolPen=None,
+            name=name,
+        )
 
 
 class CurveBox(QWidget):
@@ -87,7 +104,9 @@ class CurveBox(QWidget):
         self.count.setRange(2, 1000)
         self.count.setValue(_PATCHES)
         self.count.setSuffix(" patches")
-        self.count.setToolTip("How many patches to draw by lot; the interval gets narrower with more.")
+        self.count.setToolTip(
+            "How many patches to draw by lot; the interval gets narrower with more."
+        )
         self.audit = button(
             "Audit",
             "Draw patches by lot, painted from nothing: an honest estimate of how good the model is in the volume.",
@@ -95,7 +114,13 @@ class CurveBox(QWidget):
         )
         self.reason = Sentence()
         column(
-            self, self.summary, self.plot, self.last, self.advice, self.reason, row(None, self.audit, (self.count, 0))
+            self,
+            self.summary,
+            self.plot,
+            self.last,
+            self.advice,
+            self.reason,
+            row(None, self.audit, (self.count, 0)),
         )
         self.update_state()
 
@@ -134,7 +159,12 @@ class CurveBox(QWidget):
         with self._session.telling():
             settings = QuerySettings.parse({"count": self.count.value(), "patch": self._patch()})
             self._session.start(
-                SuggestJob(project=str(project.folder), run=runs.latest(project), audit=True, settings=settings)
+                SuggestJob(
+                    project=str(project.folder),
+                    run=runs.latest(project),
+                    audit=True,
+                    settings=settings,
+                )
             )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from napari_emda._gui.common.palette import doubt_colours
+from napari_emda._gui.common.palette import uncertainty_colours
 from napari_emda._gui.predict.layers import roles
 from napari_emda._gui.session import Session
 from napari_emda.project import runs
@@ -17,7 +17,7 @@ _LOOKED_AT = 1024
 _USUAL, _MOST = 60, 99.5
 """Percentiles of the uncertainty at which the overlay begins to show, and from which on it is opaque."""
 _LEAST_RANGE = 40
-"""Between the two, of 255: where the model is sure everywhere, noise must not look like doubt."""
+"""Between the two, of 255: where the model is sure everywhere, noise must not look like uncertainty."""
 
 
 class Overlays:
@@ -67,7 +67,7 @@ class Overlays:
             lambda: Image(
                 stored,
                 name=session.called("uncertainty", volume),
-                colormap=doubt_colours(),
+                colormap=uncertainty_colours(),
                 blending="translucent_no_depth",
                 contrast_limits=(0, 255),
                 multiscale=False,
@@ -93,7 +93,10 @@ class Overlays:
     def toggle_bare(self) -> None:
         """Hide everything of ours that lies over the image; the second time, bring it back, tools at hand."""
         viewer = self._session.viewer
-        hidden, self._hidden = [(layer, mode) for layer, mode in self._hidden if layer in viewer.layers], []
+        hidden, self._hidden = (
+            [(layer, mode) for layer, mode in self._hidden if layer in viewer.layers],
+            [],
+        )
         back = [(layer, mode) for layer, mode in hidden if not layer.visible]
         for layer, mode in back:
             layer.visible = True

@@ -104,7 +104,7 @@ class Paint:
         self._session.place_to_paint(region.volume).apply(layer)
         self.draft(region.volume).stored.forget()
         if not region.annotated:
-            self.draft(region.volume).lend(region.voxels, self.proposal(region))
+            self.draft(region.volume).set_proposal(region.voxels, self.proposal(region))
         self._session.viewer.layers.selection.active = layer
         show(layer)
         layer.mode = "paint"
@@ -118,7 +118,7 @@ class Paint:
             self.brush = int(layer.brush_size)
             draft = self.draft(region.volume)
             draft.stored.forget()  # what is decided now is written by the project
-            draft.lend(region.voxels, None)
+            draft.set_proposal(region.voxels, None)
             forget_history(layer)
 
     def look_again(self, volume: str) -> None:
@@ -136,7 +136,11 @@ class Paint:
         """
         if region.strategy == AUDIT or self.start == "nothing":
             return None
-        ids = self._labels(region) if isinstance(self.start, Labels) else self._project().predicted(region)
+        ids = (
+            self._labels(region)
+            if isinstance(self.start, Labels)
+            else self._project().predicted(region)
+        )
         return None if ids is None else np.where(ids > 0, ids + 1, 0).astype(np.uint8)
 
     def _labels(self, region: Region) -> Bytes | None:
@@ -145,7 +149,9 @@ class Paint:
         if tuple(labels.shape) != self._session.shape(region.volume):
             return self._project().predicted(region)
         values, classes = np.asarray(labels[region.voxels.slices]), len(self._project().classes)
-        return ((values > 0) if classes == 2 else np.where(values < classes, values, 0)).astype(np.uint8)
+        return ((values > 0) if classes == 2 else np.where(values < classes, values, 0)).astype(
+            np.uint8
+        )
 
     # -- class and brush -----------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from napari_emda._gui.annotate.queue import Patches
 from napari_emda._gui.annotate.retrain import RetrainBox
 from napari_emda._gui.annotate.thumbnails import canvas_of
 from napari_emda._gui.common.forms import SettingsForm
-from napari_emda._gui.common.parts import Drawer, Sentence, button, column, labelled, row
+from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled, row
 from napari_emda._gui.process.strip import JobStrip
 from napari_emda._gui.session import Session
 from napari_emda.events import Suggested
@@ -41,9 +41,13 @@ class AnnotatePanel(QWidget):
         self.sentence = Sentence()
         schema = QuerySettings.model_json_schema()
         self.main = SettingsForm(schema, lambda field: field.name in _IN_SIGHT)
-        self.advanced = SettingsForm(schema, lambda field: field.name not in (*_IN_SIGHT, "strategy"))
+        self.advanced = SettingsForm(
+            schema, lambda field: field.name not in (*_IN_SIGHT, "strategy")
+        )
         self.reason = Sentence()
-        self.suggest = button("Suggest patches", "Rank all targets and show the best patches.", self.start_suggesting)
+        self.suggest = button(
+            "Suggest patches", "Rank all targets and show the best patches.", self.start_suggesting
+        )
         self.strip = JobStrip(session.runner, "suggest", stop="Stop")
         self.list = PatchList(session, lambda region: self._act(lambda: self.patches.go(region)))
         self.status = Sentence()
@@ -51,18 +55,21 @@ class AnnotatePanel(QWidget):
         self.imports = ImportBox(session, self.patches.paint)
         self.curve = CurveBox(session, lambda: self.main.values()["patch"])
         self.retrain = RetrainBox(session)
-        self.deeds = self._named_deeds()
-        self.keys = KeyBindings(self.deeds)
+        self.commands = self._named_commands()
+        self.keys = KeyBindings(self.commands)
         self._mouse = [
-            (session.viewer.mouse_drag_callbacks, self.patches.squares.clicks(self._on_square)),
+            (
+                session.viewer.mouse_drag_callbacks,
+                self.patches.rectangles.clicks(self._on_rectangle),
+            ),
             (session.viewer.mouse_move_callbacks, lambda viewer, event: self.patches.watch.beat()),
         ]
         self._build()
-        self._key_filter = KeyFilter(self, self.deeds)
+        self._key_filter = KeyFilter(self, self.commands)
         self._connect()
         self.update_state()
 
-    def _named_deeds(self) -> dict[str, Any]:
+    def _named_commands(self) -> dict[str, Any]:
         patches, paint = self.patches, self.patches.paint
         guarded = {
             "next": patches.next,
@@ -101,7 +108,7 @@ class AnnotatePanel(QWidget):
         if self.patches.current is None and before is not None:
             self.patches.next()
 
-    def _on_square(self, region: Any) -> None:
+    def _on_rectangle(self, region: Any) -> None:
         current = self.patches.current
         if current is None or current.id != region.id:
             self._act(lambda: self.patches.go(region))
@@ -126,28 +133,48 @@ class AnnotatePanel(QWidget):
         )
 
     def _buttons(self) -> QWidget:
-        act = self.deeds
-        done = button("Done", "Take the patch as fully annotated; unpainted is background (K).", act["done"])
+        act = self.commands
+        done = button(
+            "Done", "Take the patch as fully annotated; unpainted is background (K).", act["done"]
+        )
         part = button(
-            "Done, only what I painted", "Take your paint alone; the rest stays open (Shift-K).", act["partial"]
+            "Done, only what I painted",
+            "Take your paint alone; the rest stays open (Shift-K).",
+            act["partial"],
         )
         moves = [
             button("Back", "To the patch before, to revise it (Shift-N).", act["back"]),
             button("Next", "To the next patch that is open (N).", act["next"]),
             button("Skip", "Put this patch aside (J).", act["skip"]),
-            button("Not sure", "Put aside what nobody can tell; it is not asked again (Shift-J).", act["unsure"]),
-            button("Undo", "Take back the last decision, in whatever patch it was (U).", act["undo"]),
+            button(
+                "Not sure",
+                "Put aside what nobody can tell; it is not asked again (Shift-J).",
+                act["unsure"],
+            ),
+            button(
+                "Undo", "Take back the last decision, in whatever patch it was (U).", act["undo"]
+            ),
         ]
-        own = button("Draw a patch", "Draw a rectangle of your own in the section on view (W).", act["own"])
-        bare = button("Bare image", "Hide all that lies over the image, and bring it back (H).", act["bare"])
-        doubt = button("Uncertainty", "Where the model is unsure, as an overlay (Shift-H).", act["uncertainty"])
+        own = button(
+            "Draw a patch", "Draw a rectangle of your own in the section on view (W).", act["own"]
+        )
+        bare = button(
+            "Bare image", "Hide all that lies over the image, and bring it back (H).", act["bare"]
+        )
+        uncertainty = button(
+            "Uncertainty", "Where the model is unsure, as an overlay (Shift-H).", act["uncertainty"]
+        )
         self.help = button("?", "Show the keys.", self._show_help)
         self.help.setFixedWidth(28)
         box = QWidget()
         grid = QGridLayout(box)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
-        lines = (row(None, *moves), row(None, (done, 2), (part, 3)), row(None, own, bare, doubt, (self.help, 0)))
+        lines = (
+            row(None, *moves),
+            row(None, (done, 2), (part, 3)),
+            row(None, own, bare, uncertainty, (self.help, 0)),
+        )
         for index, line in enumerate(lines):
             grid.addWidget(line, index, 0)
         self.deciding = [done, part, *moves]
@@ -240,9 +267,17 @@ class AnnotatePanel(QWidget):
             return
         assert project is not None
         with self._session.telling():
-            values = {**self.main.values(), **self.advanced.values(), "strategy": self.strategy.currentText()}
+            values = {
+                **self.main.values(),
+                **self.advanced.values(),
+                "strategy": self.strategy.currentText(),
+            }
             self._session.start(
-                SuggestJob(project=str(project.folder), run=runs.latest(project), settings=QuerySettings.parse(values))
+                SuggestJob(
+                    project=str(project.folder),
+                    run=runs.latest(project),
+                    settings=QuerySettings.parse(values),
+                )
             )
 
     def _on_started(self, job: object) -> None:

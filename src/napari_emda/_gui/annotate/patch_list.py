@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem
 from napari_emda._gui.annotate.thumbnails import thumbnail
 from napari_emda._gui.common.palette import STATES
 from napari_emda._gui.session import Session
-from napari_emda.project.regions import AUDIT, BY_LOT, OWN, Region, State
+from napari_emda.project.regions import AUDIT, OWN, RANDOMLY_DRAWN, Region, State
 
 _ICON = 44
 _WORDS: dict[State, str] = {
@@ -47,13 +47,17 @@ class PatchList(QListWidget):
         """Make the pictures anew the next time."""
         self._icons.clear()
 
-    def show_regions(self, regions: Sequence[Region], current: Region | None, *, with_volume: bool) -> None:
+    def show_regions(
+        self, regions: Sequence[Region], current: Region | None, *, with_volume: bool
+    ) -> None:
         """Show these patches; with the name of their volume where there are several."""
         self._regions = list(regions)
         with QSignalBlocker(self):
             self.clear()
             for region in self._regions:
-                item = QListWidgetItem(self._icon(region), describe(region, with_volume=with_volume))
+                item = QListWidgetItem(
+                    self._icon(region), describe(region, with_volume=with_volume)
+                )
                 if region.state in STATES:
                     item.setForeground(QColor(STATES[region.state]))
                 self.addItem(item)
@@ -68,7 +72,9 @@ class PatchList(QListWidget):
 
 def describe(region: Region, *, with_volume: bool = False) -> str:
     """A patch as a line of the list."""
-    whose = {**dict.fromkeys(BY_LOT, "by lot"), OWN: "your own"}.get(region.strategy, f"score {region.score:.2f}")
+    whose = {**dict.fromkeys(RANDOMLY_DRAWN, "by lot"), OWN: "your own"}.get(
+        region.strategy, f"score {region.score:.2f}"
+    )
     where = f"{region.volume} · " if with_volume else ""
     return f"{where}section {region.voxels.start[0]} · {whose} · {_WORDS[region.state]}"
 

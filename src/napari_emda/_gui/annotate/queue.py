@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from napari_emda._gui.annotate.overlays import Overlays
 from napari_emda._gui.annotate.paint import Bytes, Paint
-from napari_emda._gui.annotate.rectangles import SMALLEST, Squares
+from napari_emda._gui.annotate.rectangles import SMALLEST, Rectangles
 from napari_emda._gui.annotate.stopwatch import Stopwatch
 from napari_emda._gui.common.adapters import look_at, section_on_view
 from napari_emda._gui.session import Session
@@ -17,7 +17,7 @@ from napari_emda.data.box import Box
 from napari_emda.project import runs
 from napari_emda.project.project import Project
 from napari_emda.project.regions import IMPORTED, Region, State, latest_round
-from napari_emda.project.undo import Deed
+from napari_emda.project.undo import Decision
 
 OPEN: State = "suggested"
 
@@ -31,7 +31,7 @@ class Patches:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.paint = Paint(session)
-        self.squares = Squares(session, self.add_own)
+        self.rectangles = Rectangles(session, self.add_own)
         self.overlays = Overlays(session)
         self.watch = Stopwatch()
         self.regions: list[Region] = []
@@ -52,7 +52,9 @@ class Patches:
         """Show the patches of the project that was just opened, and the one that was worked on, or that follows it."""
         self.current, self._seconds = None, {}
         project = self._session.project
-        for volume in dict.fromkeys(region.volume for region in (project.regions() if project is not None else [])):
+        for volume in dict.fromkeys(
+            region.volume for region in (project.regions() if project is not None else [])
+        ):
             self.paint.layer(volume)
         self.reload()
         if project is not None and project.targets():
@@ -80,9 +82,13 @@ class Patches:
         project = self._session.project
         every = project.regions() if project is not None else []
         latest = latest_round(every)
-        self.regions = [r for r in every if r.round == latest and r.strategy != IMPORTED and r.state != "replaced"]
+        self.regions = [
+            r
+            for r in every
+            if r.round == latest and r.strategy != IMPORTED and r.state != "replaced"
+        ]
         if project is not None:
-            self.squares.show(every, latest)
+            self.rectangles.show(every, latest)
         self.changed.emit()
 
     def take(self, regions: list[dict[str, Any]], strategy: str, run: str) -> None:
@@ -103,7 +109,7 @@ class Patches:
         session, z = self._session, region.voxels.start[0]
         if len(self._project().targets()) > 1:
             session.show_only(region.volume)
-            self.squares.reveal(region.volume)
+            self.rectangles.reveal(region.volume)
         section = Box((z, 0, 0), (z + 1, *session.shape(region.volume)[1:]))
         look_at(session.viewer, session.place(region.volume), section, self.canvas)
         self.overlays.show_overview(region.volume, region.run)
@@ -115,7 +121,9 @@ class Patches:
         self._put_down()
         session, project = self._session, self._project()
         if not region.annotated and project.predicted(region) is None:
-            region = region.model_copy(update={"run": runs.predicted_with(project, region.volume) or region.run})
+            region = region.model_copy(
+                update={"run": runs.predicted_with(project, region.volume) or region.run}
+            )
         self.current, session.annotating, project.on_view = region, True, region.id
         self._before = self.paint.stored(region)
         if len(project.targets()) > 1:
@@ -124,7 +132,7 @@ class Patches:
         self.overlays.hide_predictions()
         self.overlays.forget_hidden()
         session.remove_previews(region.volume)
-        self.squares.reveal(region.volume)
+        self.rectangles.reveal(region.volume)
         self.paint.begin(region)
         if not look_at(session.viewer, session.place(region.volume), region.voxels, self.canvas):
             self.paint.look_again(region.volume)
@@ -143,7 +151,9 @@ class Patches:
             self.leave()
             self.paint.look_again(self.volume())
             self.changed.emit()
-            self._session.say("All patches of this round are decided: retrain, or ask for more.", "note")
+            self._session.say(
+                "All patches of this round are decided: retrain, or ask for more.", "note"
+            )
         else:
             self.go(wanted)
 
@@ -152,15 +162,27 @@ class Patches:
         if not self.regions:
             self._session.say("There are no patches yet: press Suggest patches.", "note")
         else:
-            self.go(self.regions[self._index() - 1 if self.current is not None else self._last_decided()])
+            self.go(
+                self.regions[
+                    self._index() - 1 if self.current is not None else self._last_decided()
+                ]
+            )
 
     def _index(self) -> int:
         ids = [region.id for region in self.regions]
-        return ids.index(self.current.id) if self.current is not None and self.current.id in ids else -1
+        return (
+            ids.index(self.current.id)
+            if self.current is not None and self.current.id in ids
+            else -1
+        )
 
     def _last_decided(self) -> int:
-        ids, deed = [region.id for region in self.regions], self._project().deeds.last()
-        return ids.index(deed.before.id) if deed is not None and deed.before.id in ids else -1
+        ids, decision = [region.id for region in self.regions], self._project().decisions.last()
+        return (
+            ids.index(decision.before.id)
+            if decision is not None and decision.before.id in ids
+            else -1
+        )
 
     def leave(self) -> None:
         """Leave the current patch: what was painted stays; of an accepted patch that was revised, the new is kept."""
@@ -180,9 +202,13 @@ class Patches:
             return  # the user removed the layer; what was painted is on disk
         revised = self.paint.stored(region)
         self.paint.end(region)
-        if region.annotated and self._before is not None and not np.array_equal(revised, self._before):
+        if (
+            region.annotated
+            and self._before is not None
+            and not np.array_equal(revised, self._before)
+        ):
             worked = region.model_copy(update={"seconds": region.seconds + seconds})
-            self._project().deeds.add(Deed(region, self._before))
+            self._project().decisions.add(Decision(region, self._before))
             del self._seconds[region.id]
             self._project().annotate(worked, revised, complete=region.state == "accepted")
             self.reload()
@@ -208,7 +234,9 @@ class Patches:
             begun,
             shown if complete else painted,
             complete=complete,
-            predicted=np.zeros_like(painted) if start is None else np.where(start > 0, start - 1, 0).astype(np.uint8),
+            predicted=np.zeros_like(painted)
+            if start is None
+            else np.where(start > 0, start - 1, 0).astype(np.uint8),
         )
         self._after()
 
@@ -220,7 +248,9 @@ class Patches:
         ended = self._end(region)
         if region.annotated:
             self.paint.restore(region, np.zeros(region.voxels.shape, np.uint8))
-            self._session.say("What was annotated in this patch is not learnt from any more; Undo brings it back.")
+            self._session.say(
+                "What was annotated in this patch is not learnt from any more; Undo brings it back."
+            )
         self._project().record(ended.model_copy(update={"state": state}))
         self._after()
 
@@ -231,8 +261,12 @@ class Patches:
 
     def _end(self, region: Region) -> Region:
         """Close the current patch and note how to take that back; returns it with the time that it took."""
-        before = self._before if self._before is not None and region.annotated else self.paint.stored(region)
-        self._project().deeds.add(Deed(region, before))
+        before = (
+            self._before
+            if self._before is not None and region.annotated
+            else self.paint.stored(region)
+        )
+        self._project().decisions.add(Decision(region, before))
         seconds = self.watch.stop() + self._seconds.pop(region.id, 0.0)
         self.current, self._session.annotating = None, False
         self.paint.end(region)
@@ -245,21 +279,21 @@ class Patches:
 
     def undo(self) -> None:
         """Take back the last decision, in whatever patch it was, and show that patch as it was painted."""
-        deeds = self._project().deeds
-        if deeds.last() is None:
+        decisions = self._project().decisions
+        if decisions.last() is None:
             self._session.say("There is no decision to undo in this round.", "note")
             return
-        self.leave()  # which may be a deed, too
-        deed = deeds.last()
-        assert deed is not None
-        self._project().record(deed.before)
-        self.paint.restore(deed.before, deed.painted)
-        deeds.drop()
+        self.leave()  # which may be a decision, too
+        decision = decisions.last()
+        assert decision is not None
+        self._project().record(decision.before)
+        self.paint.restore(decision.before, decision.painted)
+        decisions.drop()
         self._after()
-        if deed.before.state == "replaced":
-            self.paint.look_again(deed.before.volume)
+        if decision.before.state == "replaced":
+            self.paint.look_again(decision.before.volume)
         else:
-            self.go(deed.before)
+            self.go(decision.before)
 
     # -- a patch of the user's own -------------------------------------------------------------------------------
 
@@ -268,20 +302,22 @@ class Patches:
         volume = self.volume()
         self.leave()
         self.changed.emit()
-        self.squares.begin_drawing(volume)
+        self.rectangles.begin_drawing(volume)
         self._session.say("Draw a rectangle around what you want to annotate.", "note")
 
     def add_own(self, volume: str, box: Box) -> None:
         """Put a patch that the user has drawn into the queue and go there."""
         if min(box.shape[1:]) < SMALLEST:
             self.reload()
-            self._session.say(f"A patch needs {SMALLEST} x {SMALLEST} pixels or more: draw a larger one.", "error")
+            self._session.say(
+                f"A patch needs {SMALLEST} x {SMALLEST} pixels or more: draw a larger one.", "error"
+            )
             return
         project = self._project()
         region = project.add_region(volume, box, runs.predicted_with(project, volume) or "")
         self.paint.layer(volume)
         taken_back = region.model_copy(update={"state": "replaced"})
-        project.deeds.add(Deed(taken_back, self.paint.stored(region)))
+        project.decisions.add(Decision(taken_back, self.paint.stored(region)))
         self.reload()
         self.go(region)
         self._session.say("Correct what is painted in your patch, then press Done.", "note")
@@ -302,5 +338,9 @@ class Patches:
     def toggle_uncertainty(self) -> None:
         """Show or hide where the model is unsure."""
         asked = self.current or (self.regions[-1] if self.regions else None)
-        if not self.overlays.show_uncertainty(self.volume(), asked.run if asked is not None else ""):
-            self._session.say("No uncertainty is known yet: suggest patches by entropy, or predict.", "note")
+        if not self.overlays.show_uncertainty(
+            self.volume(), asked.run if asked is not None else ""
+        ):
+            self._session.say(
+                "No uncertainty is known yet: suggest patches by entropy, or predict.", "note"
+            )

@@ -19,7 +19,7 @@ SMALLEST = 8
 """Pixels along a side of a patch that the user draws."""
 
 
-class Squares:
+class Rectangles:
     """One layer of rectangles per volume.
 
     Args:
@@ -37,7 +37,9 @@ class Squares:
         self._end_drawing()  # a rectangle of ours must not be taken for one of the user's
         hidden = ("skipped", "unsure", "replaced")
         self._shown = [r for r in regions if r.state not in hidden and r.strategy != IMPORTED]
-        scores = [r.score for r in self._shown if r.round == latest and r.state == "suggested"] or [0.0]
+        scores = [r.score for r in self._shown if r.round == latest and r.state == "suggested"] or [
+            0.0
+        ]
         volumes = {region.volume for region in regions}
         for volume in volumes:
             own = [region for region in self._shown if region.volume == volume]
@@ -54,7 +56,10 @@ class Squares:
             layer.data = []
             if corners:
                 layer.add_rectangles(
-                    corners, edge_color=colours, face_color="transparent", edge_width=list(map(width, regions))
+                    corners,
+                    edge_color=colours,
+                    face_color="transparent",
+                    edge_width=list(map(width, regions)),
                 )
         layer.selected_data = set()
         layer.mode = "pan_zoom"
@@ -91,7 +96,10 @@ class Squares:
                 continue
             place = self._session.place(region.volume)
             index = np.round(place.to_index(viewer, point))
-            if all(a <= i < b for i, a, b in zip(index, region.voxels.start, region.voxels.stop, strict=True)):
+            if all(
+                a <= i < b
+                for i, a, b in zip(index, region.voxels.start, region.voxels.stop, strict=True)
+            ):
                 return region
         return None
 
@@ -151,11 +159,16 @@ def rectangle(box: Box) -> NDArray[np.float64]:
     """The outline of a patch in voxel coordinates: its four corners in its first section."""
     z0, _, y0, y1, x0, x1 = box.bounds
     low_y, high_y, low_x, high_x = y0 - 0.5, y1 - 0.5, x0 - 0.5, x1 - 0.5
-    return np.array([[z0, low_y, low_x], [z0, low_y, high_x], [z0, high_y, high_x], [z0, high_y, low_x]])
+    return np.array(
+        [[z0, low_y, low_x], [z0, low_y, high_x], [z0, high_y, high_x], [z0, high_y, low_x]]
+    )
 
 
 def box_of(corners: NDArray[Any], shape: tuple[int, int, int]) -> Box:
     """The voxels of one section from one corner of a drawn rectangle to the other, as far as the volume goes."""
-    low, high = np.round(corners.min(0)).astype(int).tolist(), np.round(corners.max(0)).astype(int).tolist()
+    low, high = (
+        np.round(corners.min(0)).astype(int).tolist(),
+        np.round(corners.max(0)).astype(int).tolist(),
+    )
     z = min(max(low[0], 0), shape[0] - 1)
     return Box((z, low[1], low[2]), (z + 1, high[1] + 1, high[2] + 1)).clip(shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QComboBox, QSpinBox, QWidget
 
-from napari_emda._gui.common.parts import Sentence, button, column, labelled
+from napari_emda._gui.common.widgets import Sentence, button, column, labelled
 from napari_emda._gui.process.strip import JobStrip
 from napari_emda._gui.session import Session
 from napari_emda.events import Finished, Started
@@ -25,20 +25,26 @@ class RetrainBox(QWidget):
         self._session = session
         self._run: str | None = None
         self.method, self.steps = QComboBox(), QSpinBox()
-        self.method.setToolTip("How to go on; fine-tuning learns from your patches, keeping the source in mind.")
+        self.method.setToolTip(
+            "How to go on; fine-tuning learns from your patches, keeping the source in mind."
+        )
         self.steps.setRange(1, 1_000_000)
         self.steps.setSingleStep(50)
         self.steps.setValue(FEW_STEPS)
         self.steps.setToolTip("Optimiser steps.")
         self.reason = Sentence()
-        self.go = button("Retrain", "Train on from the last model, with your patches.", self.retrain)
+        self.go = button(
+            "Retrain", "Train on from the last model, with your patches.", self.retrain
+        )
         fields = labelled(("retrain with", self.method), ("steps", self.steps))
         self.strip = JobStrip(session.runner, "train", stop="Stop and keep", pause=True)
         column(self, fields, self.reason, self.go, self.strip)
         session.catalogue_changed.connect(self._fill)
         session.project_changed.connect(self.update_state)
         session.runner.started.connect(lambda job: self.update_state())
-        session.runner.happened.connect(lambda event: self.update_state() if isinstance(event, Started) else None)
+        session.runner.happened.connect(
+            lambda event: self.update_state() if isinstance(event, Started) else None
+        )
         session.runner.ended.connect(self._on_ended)
         self.update_state()
 
@@ -90,7 +96,9 @@ class RetrainBox(QWidget):
             return
         assert project is not None
         with self._session.telling():
-            self._session.start(runs.retrain_job(project, self.method.currentText(), self.steps.value()))
+            self._session.start(
+                runs.retrain_job(project, self.method.currentText(), self.steps.value())
+            )
 
     def _on_ended(self, last: object) -> None:
         self._run = None if isinstance(last, Finished) else self._run

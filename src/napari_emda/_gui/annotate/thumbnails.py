@@ -20,8 +20,12 @@ def thumbnail(session: Session, region: Region, side: int) -> QIcon:
     step = max(1, min(y1 - y0, x1 - x0) // (2 * side))
     values = np.asarray(array_of(layer)[z0, y0:y1:step, x0:x1:step], np.float32)
     low, high = np.percentile(values, (1, 99))
-    grey = np.ascontiguousarray(np.clip((values - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8))
-    image = QImage(grey.tobytes(), grey.shape[1], grey.shape[0], grey.shape[1], QImage.Format.Format_Grayscale8)
+    grey = np.ascontiguousarray(
+        np.clip((values - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    )
+    image = QImage(
+        grey.tobytes(), grey.shape[1], grey.shape[0], grey.shape[1], QImage.Format.Format_Grayscale8
+    )
     icon, picture = QIcon(), QPixmap.fromImage(image.copy()).scaled(side, side)
     for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):  # else Qt tints the chosen one
         icon.addPixmap(picture, mode)

@@ -68,22 +68,39 @@ class WorkingCopy:
     def _chunks(self, box: Box) -> list[tuple[int, ...]]:
         """Indices of the chunks that a box touches."""
         sides = self._stored.chunks
-        return list(product(*(range(a // n, -(-b // n)) for a, b, n in zip(box.start, box.stop, sides, strict=True))))
+        return list(
+            product(
+                *(
+                    range(a // n, -(-b // n))
+                    for a, b, n in zip(box.start, box.stop, sides, strict=True)
+                )
+            )
+        )
 
     def _part(self, index: tuple[int, ...]) -> Box:
         """The voxels of a chunk."""
         (z, y, x), (dz, dy, dx) = index, self._stored.chunks
-        return Box((z * dz, y * dy, x * dx), ((z + 1) * dz, (y + 1) * dy, (x + 1) * dx)).clip(self.shape)
+        return Box((z * dz, y * dy, x * dx), ((z + 1) * dz, (y + 1) * dy, (x + 1) * dx)).clip(
+            self.shape
+        )
 
 
 def _box(key: Any, shape: tuple[int, ...]) -> Box | None:
     """What three plain slices select; None for any other index."""
-    if not isinstance(key, tuple) or len(key) != 3 or not all(isinstance(part, slice) for part in key):
+    if (
+        not isinstance(key, tuple)
+        or len(key) != 3
+        or not all(isinstance(part, slice) for part in key)
+    ):
         return None
-    (z0, z1, dz), (y0, y1, dy), (x0, x1, dx) = (part.indices(n) for part, n in zip(key, shape, strict=True))
+    (z0, z1, dz), (y0, y1, dy), (x0, x1, dx) = (
+        part.indices(n) for part, n in zip(key, shape, strict=True)
+    )
     return Box((z0, y0, x0), (z1, y1, x1)) if dz == dy == dx == 1 else None
 
 
 def _within(part: Box, whole: Box) -> tuple[slice, ...]:
     """The slices of a box that lies inside another, counted from the corner of that."""
-    return tuple(slice(a - o, b - o) for a, b, o in zip(part.start, part.stop, whole.start, strict=True))
+    return tuple(
+        slice(a - o, b - o) for a, b, o in zip(part.start, part.stop, whole.start, strict=True)
+    )

@@ -43,17 +43,26 @@ class Placement:
         named = layer.ndim == 3 and not layer.axis_labels[0].startswith("-")
         axes = tuple(layer.axis_labels) if named else ("z", "y", "x")
         given = spacing_of(layer)
-        if given is not None and np.allclose(given[-layer.ndim :], spacing[-layer.ndim :], rtol=1e-6):
+        if given is not None and np.allclose(
+            given[-layer.ndim :], spacing[-layer.ndim :], rtol=1e-6
+        ):
             unit = str(layer.units[-1])
             factor = nanometres(unit) or 1
             return cls((spacing[0] / factor, scale[1], scale[2]), translate, unit, axes)
-        origin = tuple(float(f"{t / s * n:.10g}") for t, s, n in zip(translate, scale, spacing, strict=True))
+        origin = tuple(
+            float(f"{t / s * n:.10g}") for t, s, n in zip(translate, scale, spacing, strict=True)
+        )
         return cls(spacing, origin, axes=axes)  # type: ignore[arg-type]
 
     def arguments(self, *, corner: Sequence[float] = (0, 0, 0)) -> dict[str, Any]:
         """What to hand to every layer that shows the volume, or a piece of it that starts at a voxel."""
         origin = [t + s * c for t, s, c in zip(self.translate, self.scale, corner, strict=True)]
-        return {"scale": self.scale, "translate": origin, "units": (self.unit,) * 3, "axis_labels": self.axes}
+        return {
+            "scale": self.scale,
+            "translate": origin,
+            "units": (self.unit,) * 3,
+            "axis_labels": self.axes,
+        }
 
     def apply(self, layer: Layer) -> None:
         """Give a layer this voxel size, if it has another."""
@@ -77,19 +86,29 @@ class Placement:
         factor = self._factor(viewer)
         if factor == 1:
             return self
-        scale, translate = (_three([factor * value for value in values], 0) for values in (self.scale, self.translate))
-        return replace(self, scale=scale, translate=translate, unit=str(viewer.layers.extent.units[-1]))
+        scale, translate = (
+            _three([factor * value for value in values], 0)
+            for values in (self.scale, self.translate)
+        )
+        return replace(
+            self, scale=scale, translate=translate, unit=str(viewer.layers.extent.units[-1])
+        )
 
     def to_world(self, viewer: ViewerModel, index: Sequence[float]) -> Triple:
         """World coordinates of a point given in voxels."""
         factor = self._factor(viewer)
-        z, y, x = ((i * s + t) * factor for i, s, t in zip(index, self.scale, self.translate, strict=True))
+        z, y, x = (
+            (i * s + t) * factor for i, s, t in zip(index, self.scale, self.translate, strict=True)
+        )
         return z, y, x
 
     def to_index(self, viewer: ViewerModel, point: Sequence[float]) -> Triple:
         """The voxel coordinates of a point of the world."""
         factor = self._factor(viewer)
-        z, y, x = ((p / factor - t) / s for p, s, t in zip(_three(point, 0), self.scale, self.translate, strict=True))
+        z, y, x = (
+            (p / factor - t) / s
+            for p, s, t in zip(_three(point, 0), self.scale, self.translate, strict=True)
+        )
         return z, y, x
 
     def _factor(self, viewer: ViewerModel) -> float:
@@ -113,7 +132,11 @@ def spacing_of(layer: Layer) -> Triple | None:
     """
     factors = [nanometres(str(unit)) for unit in layer.units]
     if all(factor is not None for factor in factors):
-        sizes = [float(f"{abs(s) * f:.10g}") for s, f in zip(layer.scale, factors, strict=True) if f is not None]
+        sizes = [
+            float(f"{abs(s) * f:.10g}")
+            for s, f in zip(layer.scale, factors, strict=True)
+            if f is not None
+        ]
         return _three(sizes, sizes[0])
     path = path_of(layer)
     try:
@@ -152,9 +175,13 @@ def path_of(layer: Layer) -> Path | None:
     path = Path(layer.source.path)
     try:
         stored, shown = open_image(path).array, array_of(layer)
-        if tuple(stored.shape) != tuple(shown.shape) or np.dtype(stored.dtype) != np.dtype(shown.dtype):
+        if tuple(stored.shape) != tuple(shown.shape) or np.dtype(stored.dtype) != np.dtype(
+            shown.dtype
+        ):
             return None
-        same = all(np.array_equal(stored[z], np.asarray(shown[z])) for z in {0, stored.shape[0] // 2})
+        same = all(
+            np.array_equal(stored[z], np.asarray(shown[z])) for z in {0, stored.shape[0] // 2}
+        )
     except (EmdaError, OSError, ValueError):
         return None
     return path if same else None
@@ -213,11 +240,16 @@ def show_sections(viewer: ViewerModel) -> None:
     """Bring whole sections on view: two-dimensional, with the last two axes displayed (transposed or not)."""
     dims = viewer.dims
     dims.ndisplay = 2
-    if set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:  # the axes were rolled: a section would be a line
+    if set(dims.displayed) != {
+        dims.ndim - 2,
+        dims.ndim - 1,
+    }:  # the axes were rolled: a section would be a line
         dims.order = tuple(range(dims.ndim))
 
 
-def look_at(viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[float, float] = (700, 700)) -> bool:
+def look_at(
+    viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[float, float] = (700, 700)
+) -> bool:
     """Bring a box into view: its section, its centre, and a zoom at which it fills most of the canvas.
 
     Returns:
@@ -230,7 +262,9 @@ def look_at(viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[f
     if viewer.dims.ndim > 2:
         viewer.dims.set_point(viewer.dims.ndim - 3, world[0])
     low, high = placement.to_world(viewer, box.start), placement.to_world(viewer, box.stop)
-    axes = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]  # -2 is y and -1 is x, in the order on view
+    axes = [
+        axis - viewer.dims.ndim for axis in viewer.dims.displayed
+    ]  # -2 is y and -1 is x, in the order on view
     viewer.scene.camera.center = (0, *(world[axis] for axis in axes))
     viewer.scene.camera.zoom = 0.7 * min(
         side / abs(high[axis] - low[axis]) for side, axis in zip(canvas, axes, strict=True)

@@ -56,7 +56,9 @@ def fields(schema: Mapping[str, Any]) -> list[Field]:
 def _field(name: str, entry: Mapping[str, Any]) -> Field:
     kind = _TYPES.get(entry.get("type", ""))
     if kind is None or "default" not in entry:
-        raise SettingsError(f"The setting '{name}' cannot be shown in a form: give it one plain type and a default.")
+        raise SettingsError(
+            f"The setting '{name}' cannot be shown in a form: give it one plain type and a default."
+        )
     step = entry.get("step") or entry.get("multipleOf")
     low = entry.get("minimum", entry.get("exclusiveMinimum"))
     high = entry.get("maximum", entry.get("exclusiveMaximum"))
@@ -93,7 +95,9 @@ def make_widget(field: Field) -> ValueWidget[Any]:
         kind = "SpinBox" if field.kind is int else "FloatSpinBox"
     else:
         kind = "CheckBox" if field.kind is bool else "LineEdit"
-    widget: Any = create_widget(name=field.name, label=field.label, widget_type=kind, options=options)
+    widget: Any = create_widget(
+        name=field.name, label=field.label, widget_type=kind, options=options
+    )
     if kind == "FloatSpinBox":
         widget.native.setDecimals(field.decimals)
         widget.min, widget.max = field.minimum, field.maximum  # were rounded to two digits
@@ -110,9 +114,13 @@ class SettingsForm(Container[ValueWidget[Any]]):
         keep: which settings to show; by default all.
     """
 
-    def __init__(self, schema: Mapping[str, Any], keep: Callable[[Field], bool] = lambda field: True) -> None:
+    def __init__(
+        self, schema: Mapping[str, Any], keep: Callable[[Field], bool] = lambda field: True
+    ) -> None:
         self.fields = {field.name: field for field in fields(schema) if keep(field)}
-        super().__init__(widgets=[make_widget(field) for field in self.fields.values()], labels=True)
+        super().__init__(
+            widgets=[make_widget(field) for field in self.fields.values()], labels=True
+        )
         self.margins = (0, 0, 0, 0)
 
     def values(self) -> dict[str, Any]:
@@ -121,7 +129,11 @@ class SettingsForm(Container[ValueWidget[Any]]):
 
     def changed_values(self) -> dict[str, Any]:
         """What is set to something else than the default."""
-        return {name: value for name, value in self.values().items() if value != self.fields[name].default}
+        return {
+            name: value
+            for name, value in self.values().items()
+            if value != self.fields[name].default
+        }
 
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Set some; names that the form does not have are passed over."""
@@ -136,4 +148,10 @@ class SettingsForm(Container[ValueWidget[Any]]):
 
     def reset(self, names: Iterable[str] | None = None) -> None:
         """Back to the defaults."""
-        self.set_values({name: self.fields[name].default for name in (names or self.fields) if name in self.fields})
+        self.set_values(
+            {
+                name: self.fields[name].default
+                for name in (names or self.fields)
+                if name in self.fields
+            }
+        )

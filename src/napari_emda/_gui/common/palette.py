@@ -10,7 +10,17 @@ import numpy as np
 from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
-_CLASSES = ("#7f8c9a", "#ff4fa3", "#35c6d0", "#f2c53d", "#8fd14f", "#a07bf0", "#ff8a3c", "#4f8df7", "#d9d9d9")
+_CLASSES = (
+    "#7f8c9a",
+    "#ff4fa3",
+    "#35c6d0",
+    "#f2c53d",
+    "#8fd14f",
+    "#a07bf0",
+    "#ff8a3c",
+    "#4f8df7",
+    "#d9d9d9",
+)
 _FAINT = "73"
 """Opacity in hexadecimal, as the end of a colour."""
 STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#a6a6a6", "unsure": "#a6a6a6"}
@@ -18,19 +28,27 @@ STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#a6a6a6", "un
 
 def class_colour(index: int) -> str:
     """The colour of a class; class 0, the background, is grey."""
-    return _CLASSES[index] if index < len(_CLASSES) else _CLASSES[1 + (index - 1) % (len(_CLASSES) - 1)]
+    return (
+        _CLASSES[index]
+        if index < len(_CLASSES)
+        else _CLASSES[1 + (index - 1) % (len(_CLASSES) - 1)]
+    )
 
 
 def annotation_colours(classes: Sequence[str]) -> DirectLabelColormap:
     """For layers in which 0 is not annotated and k is class k - 1."""
     colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
-    return DirectLabelColormap(color_dict=colours | {k + 1: class_colour(k) for k in range(len(classes))})
+    return DirectLabelColormap(
+        color_dict=colours | {k + 1: class_colour(k) for k in range(len(classes))}
+    )
 
 
 def mask_colours(classes: Sequence[str]) -> DirectLabelColormap:
     """For layers in which k is class k."""
     colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
-    return DirectLabelColormap(color_dict=colours | {k: class_colour(k) for k in range(1, len(classes))})
+    return DirectLabelColormap(
+        color_dict=colours | {k: class_colour(k) for k in range(1, len(classes))}
+    )
 
 
 def cluster_colour(cluster: int) -> str:
@@ -64,7 +82,7 @@ def named_colour(cluster: int, names: Mapping[int, str], classes: Sequence[str])
     return class_colour(classes.index(name)) if name in classes else cluster_colour(cluster)
 
 
-def doubt_colours() -> Colormap:
+def uncertainty_colours() -> Colormap:
     """For uncertainty over an image: nothing to see where it is usual, amber to red, and less of the image, above."""
     stops = [(1, 0.75, 0.1, 0), (1, 0.6, 0.05, 0.4), (0.9, 0.1, 0.1, 0.65)]
     return Colormap(stops, name="emda-uncertainty", display_name="uncertainty")

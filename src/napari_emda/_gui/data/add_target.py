@@ -9,9 +9,9 @@ from napari.layers import Image
 from qtpy.QtWidgets import QWidget
 
 from napari_emda._gui.common.adapters import refusal, spacing_of
-from napari_emda._gui.common.parts import Sentence, button, column, labelled
-from napari_emda._gui.data.intake import Pick, check_pick, store
+from napari_emda._gui.common.widgets import Sentence, button, column, labelled
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
+from napari_emda._gui.data.project_setup import Pick, check_pick, store
 from napari_emda._gui.session import Session
 from napari_emda.project.file import VolumeEntry
 
@@ -24,9 +24,16 @@ class AddTarget(QWidget):
         self._session, self._stop = session, threading.Event()
         self.image, self.spacing = LayerChoice(session.viewer, Image, refusal), VoxelSize()
         self.image.setToolTip("One more volume that the same model is to segment.")
-        self.add = button("Add this target", "Check the layer and add it to the project.", self.add_target)
+        self.add = button(
+            "Add this target", "Check the layer and add it to the project.", self.add_target
+        )
         self.reason = Sentence()
-        column(self, labelled(("target image", self.image), ("voxel size", self.spacing)), self.reason, self.add)
+        column(
+            self,
+            labelled(("target image", self.image), ("voxel size", self.spacing)),
+            self.reason,
+            self.add,
+        )
         self.image.chosen.connect(self._on_image)
         session.project_changed.connect(self.refresh)
         session.closing.connect(self._stop.set)
@@ -35,7 +42,9 @@ class AddTarget(QWidget):
     def refresh(self, event: Any = None) -> None:
         """Offer the images that are not in the project yet."""
         session = self._session
-        self.image.refresh(lambda layer: not session.is_output(layer) and not session.is_volume(layer))
+        self.image.refresh(
+            lambda layer: not session.is_output(layer) and not session.is_volume(layer)
+        )
         reason = "" if session.project is not None else "Set up or open a project first."
         if not reason and not self.image.layers():
             reason = "Open another image in napari first."
@@ -64,7 +73,10 @@ class AddTarget(QWidget):
 
         def done(entries: list[VolumeEntry]) -> None:
             session.show_volume(project.add(entries[0]), layer)
-            session.say(f"'{entries[0].name}' is a target of the project now: suggest patches or predict.", "done")
+            session.say(
+                f"'{entries[0].name}' is a target of the project now: suggest patches or predict.",
+                "done",
+            )
 
         def failed(text: str) -> None:
             self.refresh()

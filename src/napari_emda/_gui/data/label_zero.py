@@ -11,9 +11,9 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.common.adapters import array_of
-from napari_emda._gui.common.parts import Sentence, column, narrow
-from napari_emda._gui.data.intake import Stoppable
+from napari_emda._gui.common.widgets import Sentence, column, narrow
 from napari_emda._gui.data.layer_widgets import LayerChoice
+from napari_emda._gui.data.project_setup import Stoppable
 from napari_emda._gui.session import Session
 from napari_emda.data.volume import Array, LabelsZero
 
@@ -25,7 +25,7 @@ BACKGROUND, SECTIONS, UNANNOTATED = (
 _MOST = 64
 
 
-class Zero(QWidget):
+class LabelZero(QWidget):
     """The choice, with a hint when background is said of sections that hold nothing else.
 
     Args:
@@ -64,7 +64,9 @@ class Zero(QWidget):
         self._tell()
         if isinstance(layer, Labels) and not self._stop.is_set():
             array = Stoppable(array_of(layer), self._stop)
-            self._session.in_background(lambda: empty_sections(array), partial(self._show, layer), lambda text: None)
+            self._session.in_background(
+                lambda: empty_sections(array), partial(self._show, layer), lambda text: None
+            )
 
     def _show(self, layer: Labels, found: tuple[int, int]) -> None:
         if layer is self._labels.layer():
@@ -85,5 +87,7 @@ class Zero(QWidget):
 def empty_sections(labels: Array) -> tuple[int, int]:
     """How many of the sections hold no label, and how many were looked at: all, or 64 spread evenly."""
     depth = labels.shape[0]
-    sections: Any = np.unique(np.linspace(0, depth - 1, min(depth, _MOST)).round().astype(int)).tolist()
+    sections: Any = np.unique(
+        np.linspace(0, depth - 1, min(depth, _MOST)).round().astype(int)
+    ).tolist()
     return sum(not np.asarray(labels[z]).any() for z in sections), len(sections)

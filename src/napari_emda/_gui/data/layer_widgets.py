@@ -8,9 +8,17 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QLabel,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_emda._gui.common.parts import narrow, row
+from napari_emda._gui.common.widgets import narrow, row
 
 
 class LayerChoice(QComboBox):
@@ -26,7 +34,11 @@ class LayerChoice(QComboBox):
     chosen = Signal()
 
     def __init__(
-        self, viewer: ViewerModel, kind: type[Layer], refusal: Callable[[Layer], str | None], none: str = ""
+        self,
+        viewer: ViewerModel,
+        kind: type[Layer],
+        refusal: Callable[[Layer], str | None],
+        none: str = "",
     ) -> None:
         super().__init__()
         self._viewer, self._kind, self._refusal = viewer, kind, refusal
@@ -40,8 +52,14 @@ class LayerChoice(QComboBox):
     def refresh(self, offered: Callable[[Layer], bool] = lambda layer: True) -> None:
         """Read the viewer's layers again, keeping the choice if it is still there."""
         before, declined = self.layer(), self.declined
-        fitting = [layer for layer in self._viewer.layers if isinstance(layer, self._kind) and offered(layer)]
-        self.left_out = {layer.name: why for layer in fitting if (why := self._refusal(layer)) is not None}
+        fitting = [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, self._kind) and offered(layer)
+        ]
+        self.left_out = {
+            layer.name: why for layer in fitting if (why := self._refusal(layer)) is not None
+        }
         self._layers = [layer for layer in fitting if layer.name not in self.left_out]
         with QSignalBlocker(self):
             self.clear()
@@ -63,7 +81,9 @@ class LayerChoice(QComboBox):
 
     def choose(self, layer: Layer | None) -> None:
         """Choose one of them; None leaves it open."""
-        self.setCurrentIndex(self._layers.index(layer) + len(self._first) if layer in self._layers else -1)
+        self.setCurrentIndex(
+            self._layers.index(layer) + len(self._first) if layer in self._layers else -1
+        )
 
     @property
     def declined(self) -> bool:

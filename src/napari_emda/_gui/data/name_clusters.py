@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_emda._gui.common.palette import named_colour
-from napari_emda._gui.common.parts import Sentence, button, column, labelled, refill, row
+from napari_emda._gui.common.widgets import Sentence, button, column, labelled, refill, row
 from napari_emda._gui.predict.layers import hide, rename_classes, show_clusters, shown_already
 from napari_emda._gui.process import requirements
 from napari_emda._gui.session import Session
@@ -35,7 +35,7 @@ _PATCH = 128
 _ROWS = 10
 """Of the table at most; beyond them it scrolls."""
 _STRATEGY = "random"
-"""Where clusters are in doubt says little of where the named class is missed: see the benchmark."""
+"""Where clusters are in uncertainty says little of where the named class is missed: see the benchmark."""
 
 
 class NameClusters(QWidget):
@@ -46,12 +46,16 @@ class NameClusters(QWidget):
         self._session = session
         self._shares: dict[tuple[str | None, str | None], Any] = {}
         self.run, self.volume, self.name = QComboBox(), QComboBox(), QComboBox()
-        self.run.setToolTip("A model that was trained without labels (method iic); the newest is at the top.")
+        self.run.setToolTip(
+            "A model that was trained without labels (method iic); the newest is at the top."
+        )
         self.volume.setToolTip("Where its clusters are looked at; their names hold in all volumes.")
         self.name.setToolTip("The class that clusters get when you click them.")
         self.reason, self.told = Sentence(), Sentence()
         self.show_them = button(
-            "Show clusters", "Find the clusters in the whole volume, block by block, and show them.", self.show_clusters
+            "Show clusters",
+            "Find the clusters in the whole volume, block by block, and show them.",
+            self.show_clusters,
         )
         self.pick = button(
             "Pick in the image",
@@ -65,11 +69,20 @@ class NameClusters(QWidget):
             "Suggest patches with the named clusters painted in, to be corrected and accepted in Annotate.",
             self.use_as_labels,
         )
-        self.export = button("Export the mask …", "Write the named clusters to a file as classes.", self.export_mask)
+        self.export = button(
+            "Export the mask …", "Write the named clusters to a file as classes.", self.export_mask
+        )
         fields = labelled(("model", self.run), ("volume", self.volume))
         naming = labelled(("name them", row(None, self.name, (self.pick, 0))))
         column(
-            self, self.reason, fields, self.show_them, naming, self.table, self.told, row(None, self.use, self.export)
+            self,
+            self.reason,
+            fields,
+            self.show_them,
+            naming,
+            self.table,
+            self.told,
+            row(None, self.use, self.export),
         )
         self._callbacks, self._on_click = session.viewer.mouse_drag_callbacks, self._clicks()
         self._callbacks.append(self._on_click)
@@ -79,7 +92,9 @@ class NameClusters(QWidget):
     def _empty_table(self) -> QTableWidget:
         table = QTableWidget(0, 3)
         table.setHorizontalHeaderLabels(["cluster", "share", "class"])
-        table.setToolTip("A click names the cluster, or takes its name away. Clusters without a name are background.")
+        table.setToolTip(
+            "A click names the cluster, or takes its name away. Clusters without a name are background."
+        )
         table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -108,7 +123,11 @@ class NameClusters(QWidget):
         project, catalogue = self._session.project, self._session.catalogue
         if project is None or catalogue is None:
             return []
-        return [run for run in reversed(project.runs()) if not requirements.learns_classes(project, run, catalogue)]
+        return [
+            run
+            for run in reversed(project.runs())
+            if not requirements.learns_classes(project, run, catalogue)
+        ]
 
     def chosen(self) -> tuple[str, str]:
         """The run and the volume."""
@@ -155,7 +174,9 @@ class NameClusters(QWidget):
             mask = session.output("mask", volume)
             with session.telling():
                 show_clusters(session, run, volume)
-                if mask is None or mask.metadata.get("run") in self.clustering():  # else it is of a better model
+                if (
+                    mask is None or mask.metadata.get("run") in self.clustering()
+                ):  # else it is of a better model
                     rename_classes(session, run, volume)
         self._show_table()
 
@@ -193,18 +214,28 @@ class NameClusters(QWidget):
             if self.chosen() == key:
                 self._show_table()
 
-        self._session.in_background(lambda: shares(clusters), done, lambda text: self._session.say(text, "error"))
+        self._session.in_background(
+            lambda: shares(clusters), done, lambda text: self._session.say(text, "error")
+        )
 
     def _tell(self, names: dict[int, str], known: Any) -> None:
         there = self.clusters() is not None
         parts = []
         for name in dict.fromkeys(names.values()):
             members = [cluster for cluster, own in names.items() if own == name]
-            share = "" if known is None else f", {sum(known[cluster - 1] for cluster in members):.1%} of the voxels"
+            share = (
+                ""
+                if known is None
+                else f", {sum(known[cluster - 1] for cluster in members):.1%} of the voxels"
+            )
             parts.append(f"{name}: {len(members)} cluster{'s' if len(members) > 1 else ''}{share}")
         first = "Press Show clusters to find them in the whole volume." if self.clustering() else ""
-        nothing = "No cluster has a name yet: click those that belong to the class." if there else first
-        self.told.show_text("; ".join(parts) + "." if parts else nothing, "hint" if not parts else "")
+        nothing = (
+            "No cluster has a name yet: click those that belong to the class." if there else first
+        )
+        self.told.show_text(
+            "; ".join(parts) + "." if parts else nothing, "hint" if not parts else ""
+        )
         busy = self._session.runner.busy
         for each in (self.use, self.export):
             each.setEnabled(there and bool(parts) and not busy)
@@ -233,7 +264,11 @@ class NameClusters(QWidget):
         session, clusters = self._session, self.clusters()
         if clusters is None:
             return None
-        z, y, x = np.round(session.place(self.chosen()[1]).to_index(session.viewer, point)).astype(int).tolist()
+        z, y, x = (
+            np.round(session.place(self.chosen()[1]).to_index(session.viewer, point))
+            .astype(int)
+            .tolist()
+        )
         if not all(0 <= i < n for i, n in zip((z, y, x), clusters.shape[1:], strict=True)):
             return None
         return int(class_ids(np.asarray(clusters[:, z : z + 1, y, x]))[0]) or None
@@ -247,9 +282,13 @@ class NameClusters(QWidget):
             while event.type == "mouse_move":
                 moved = True
                 yield
-            wanted = self.pick.isChecked() and self.pick.isEnabled() and not moved and event.button == 1
+            wanted = (
+                self.pick.isChecked() and self.pick.isEnabled() and not moved and event.button == 1
+            )
             if wanted and viewer.dims.ndisplay == 3:
-                self._session.say("Clusters are picked in a section: go back to two dimensions first.")
+                self._session.say(
+                    "Clusters are picked in a section: go back to two dimensions first."
+                )
                 wanted = False
             cluster = self.cluster_at(event.position) if wanted else None
             if cluster is not None:
@@ -279,14 +318,18 @@ class NameClusters(QWidget):
         with session.telling():
             side = min(_PATCH, *session.shape(volume)[1:])
             settings = QuerySettings.parse({"strategy": _STRATEGY, "patch": side})
-            session.start(SuggestJob(project=str(project.folder), run=run, volume=volume, settings=settings))
+            session.start(
+                SuggestJob(project=str(project.folder), run=run, volume=volume, settings=settings)
+            )
 
     def export_mask(self) -> None:
         """Ask for a file, and write the named clusters to it."""
         project = self._session.project
         assert project is not None
         proposed = project.folder.parent / f"{self.volume.currentText()}-mask.tif"
-        to, _ = QFileDialog.getSaveFileName(self, "Export to", str(proposed), "TIFF (*.tif);;OME-Zarr (*.zarr)")
+        to, _ = QFileDialog.getSaveFileName(
+            self, "Export to", str(proposed), "TIFF (*.tif);;OME-Zarr (*.zarr)"
+        )
         if to:
             self.write_mask(Path(to if Path(to).suffix else f"{to}.tif"))
 
@@ -296,5 +339,9 @@ class NameClusters(QWidget):
         assert project is not None
         with session.telling():
             places = {"project": str(project.folder), "to": str(to), "run": run, "volume": volume}
-            kept = {"threshold": session.threshold, "minimum_size": session.smallest, "overwrite": to.exists()}
+            kept = {
+                "threshold": session.threshold,
+                "minimum_size": session.smallest,
+                "overwrite": to.exists(),
+            }
             session.start(ExportJob.parse({"what": "mask", **places, **kept}))

@@ -11,9 +11,12 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
 
 from napari_emda._gui.common.adapters import array_of, refusal, spacing_of
-from napari_emda._gui.common.parts import Drawer, Sentence, button, column, labelled, row
+from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled, row
 from napari_emda._gui.data.add_target import AddTarget
-from napari_emda._gui.data.intake import (
+from napari_emda._gui.data.label_zero import LabelZero
+from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
+from napari_emda._gui.data.name_clusters import NameClusters
+from napari_emda._gui.data.project_setup import (
     ONE_VOLUME,
     WITHOUT_LABELS,
     Pick,
@@ -26,11 +29,8 @@ from napari_emda._gui.data.intake import (
     size_remark,
     store,
 )
-from napari_emda._gui.data.label_zero import Zero
-from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
-from napari_emda._gui.data.name_clusters import NameClusters
 from napari_emda._gui.session import Session, in_short
-from napari_emda.data.domain_gap import Gap, domain_gap
+from napari_emda.data.domain_gap import DomainGap, domain_gap
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import EmdaError
 from napari_emda.project.file import VolumeEntry
@@ -46,16 +46,27 @@ class DataPanel(QWidget):
         self._working = False
         self._making: Project | None = None
         viewer = session.viewer
-        self.source, self.labels = (LayerChoice(viewer, kind, refusal, none="none") for kind in (Image, Labels))
+        self.source, self.labels = (
+            LayerChoice(viewer, kind, refusal, none="none") for kind in (Image, Labels)
+        )
         self.target = LayerChoice(viewer, Image, refusal)
         self.source_size, self.target_size = VoxelSize(), VoxelSize()
-        self.zero = Zero(session, self.labels)
+        self.label_zero = LabelZero(session, self.labels)
         self.classes = QLineEdit("background, foreground")
         self.classes.setToolTip("Names of the classes, background first, separated by commas.")
         self.folder = QLineEdit()
-        self.folder.setToolTip("The project: a new folder for everything that is made. Your files stay where they are.")
-        self.left_out, self.sizes, self.gap, self.missing = Sentence(), Sentence(), Sentence(), Sentence()
-        self.use = button("Use these layers", "Check the layers and make the project.", self.use_layers)
+        self.folder.setToolTip(
+            "The project: a new folder for everything that is made. Your files stay where they are."
+        )
+        self.left_out, self.sizes, self.domain_gap, self.missing = (
+            Sentence(),
+            Sentence(),
+            Sentence(),
+            Sentence(),
+        )
+        self.use = button(
+            "Use these layers", "Check the layers and make the project.", self.use_layers
+        )
         self.open = button("Open a project …", "Go on with a project folder.", self.choose_project)
         self.current = Sentence()
         self.another = AddTarget(session)
@@ -72,15 +83,17 @@ class DataPanel(QWidget):
             ("source image", self.source),
             ("voxel size", self.source_size),
             ("source labels", self.labels),
-            ("", self.zero),
+            ("", self.label_zero),
             ("target image", self.target),
             ("voxel size", self.target_size),
             ("classes", self.classes),
             ("project in", row(None, self.folder, (browse, 0))),
         )
-        sentences = (self.left_out, self.sizes, self.gap, self.missing)
+        sentences = (self.left_out, self.sizes, self.domain_gap, self.missing)
         more = Drawer("Another target for this project", self.another)
-        column(self, self.open, self.current, fields, *sentences, self.use, more, self.naming_drawer)
+        column(
+            self, self.open, self.current, fields, *sentences, self.use, more, self.naming_drawer
+        )
 
     def _connect(self) -> None:
         layers = self._session.viewer.layers
@@ -91,7 +104,7 @@ class DataPanel(QWidget):
         for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
             choice.chosen.connect(partial(self._on_image, choice, size))
             size.edited.connect(self._remark)
-            size.edited.connect(self._measure_gap)
+            size.edited.connect(self._measure_domain_gap)
         self.labels.chosen.connect(self._on_labels)
 
     def _close(self) -> None:
@@ -121,8 +134,15 @@ class DataPanel(QWidget):
         if self.labels.layer() is None and labels and not self.labels.declined:
             self.labels.choose(labels[0])
         chosen = self.labels.layer()
-        if self.source.layer() is None and images and chosen is not None and not self.source.declined:
-            self.source.choose(next((image for image in images if belong(image, chosen)), images[0]))
+        if (
+            self.source.layer() is None
+            and images
+            and chosen is not None
+            and not self.source.declined
+        ):
+            self.source.choose(
+                next((image for image in images if belong(image, chosen)), images[0])
+            )
         others = [image for image in images if image is not self.source.layer()]
         if self.target.layer() in (None, self.source.layer()):
             self.target.choose(others[0] if others else None)
@@ -134,7 +154,9 @@ class DataPanel(QWidget):
 
     def _propose_folder(self) -> None:
         if not self.folder.isModified():
-            self.folder.setText(in_short(proposed_folder([self._image(self.target), self._image(self.source)])))
+            self.folder.setText(
+                in_short(proposed_folder([self._image(self.target), self._image(self.source)]))
+            )
 
     def _on_labels(self) -> None:
         """Name the class as the labels are named, as long as the user has typed nothing."""
@@ -154,36 +176,53 @@ class DataPanel(QWidget):
         remark = ""
         if target is not None:
             theirs = self.target_size.value()
-            remark = size_remark(self.source_size.value() if source is not None else theirs or (1, 1, 1), theirs)
+            remark = size_remark(
+                self.source_size.value() if source is not None else theirs or (1, 1, 1), theirs
+            )
         self.sizes.show_text(remark, "hint")
         needed = {"a target image": target}
         if source is not None or labels is not None:
             needed = {"a source image": source, "labels of the source": labels, **needed}
         missing = [what for what, layer in needed.items() if layer is None]
-        text = f"Still needed: {', '.join(missing)}. Open them in napari, or try File > Open Sample." if missing else ""
+        text = (
+            f"Still needed: {', '.join(missing)}. Open them in napari, or try File > Open Sample."
+            if missing
+            else ""
+        )
         if missing == ["a target image"] and len(self.target.layers()) == 1:
             text = f"{text} {ONE_VOLUME}"
         if source is None and labels is None and self._session.project is None:
             text = f"{text} {WITHOUT_LABELS}".strip()
-        self.missing.show_text("Reading the layers …" if self._working else text, "note" if self._working else "hint")
+        self.missing.show_text(
+            "Reading the layers …" if self._working else text, "note" if self._working else "hint"
+        )
         self.use.setEnabled(not missing and not self._working)
 
-    def _measure_gap(self) -> None:
+    def _measure_domain_gap(self) -> None:
         source, target = self._image(self.source), self._image(self.target)
-        self.gap.show_text("")
+        self.domain_gap.show_text("")
         if source is None or target is None or source is target or self._stop.is_set():
             return
         sizes = self.source_size.value(), self.target_size.value()
 
         def volume(layer: Image, domain: Domain, index: int) -> Volume:
-            known = sizes[index] if None not in sizes else None  # one size says nothing without the other
-            return Volume(layer.name, Stoppable(array_of(layer), self._stop), domain, known or (1.0, 1.0, 1.0))
+            known = (
+                sizes[index] if None not in sizes else None
+            )  # one size says nothing without the other
+            return Volume(
+                layer.name, Stoppable(array_of(layer), self._stop), domain, known or (1.0, 1.0, 1.0)
+            )
 
-        def show(gap: Gap) -> None:
-            current = (self.source.layer(), self.target.layer(), self.source_size.value(), self.target_size.value())
+        def show(gap: DomainGap) -> None:
+            current = (
+                self.source.layer(),
+                self.target.layer(),
+                self.source_size.value(),
+                self.target_size.value(),
+            )
             if current == (source, target, *sizes):
-                self.gap.show_text(gap.in_words())
-                self.gap.setToolTip(gap.in_numbers())
+                self.domain_gap.show_text(gap.in_words())
+                self.domain_gap.setToolTip(gap.in_numbers())
 
         pair = volume(source, "source", 0), volume(target, "target", 1)
         self._session.in_background(lambda: domain_gap(*pair), show, lambda text: None)
@@ -209,7 +248,7 @@ class DataPanel(QWidget):
         assert isinstance(target, Image)
         picks = [Pick(target, "target", self.target_size.value(), depth=self.target_size.has_depth)]
         if isinstance(source, Image) and isinstance(labels, Labels):
-            size, zero = self.source_size, self.zero
+            size, zero = self.source_size, self.label_zero
             given = (labels, zero.meaning, size.has_depth, zero.labelled_sections_only)
             picks.insert(0, Pick(source, "source", size.value(), *given))
         return picks
@@ -219,10 +258,16 @@ class DataPanel(QWidget):
         if self._session.runner.busy:
             self._session.say(self._session.runner.busy, "error")
             return
-        picks, classes, folder = self.picks(), self.class_names(), Path(self.folder.text().strip()).expanduser()
+        picks, classes, folder = (
+            self.picks(),
+            self.class_names(),
+            Path(self.folder.text().strip()).expanduser(),
+        )
         self._set_working(True)
         self._session.in_background(
-            lambda: check(picks, classes, self._stop), lambda _: self._make(picks, classes, folder), self._fail
+            lambda: check(picks, classes, self._stop),
+            lambda _: self._make(picks, classes, folder),
+            self._fail,
         )
 
     def _make(self, picks: list[Pick], classes: tuple[str, ...], folder: Path) -> None:
@@ -232,7 +277,9 @@ class DataPanel(QWidget):
             self._fail(str(error))
             return
         self._session.in_background(
-            lambda: store(project, picks, self._stop), lambda entries: self._finish(project, entries, picks), self._fail
+            lambda: store(project, picks, self._stop),
+            lambda entries: self._finish(project, entries, picks),
+            self._fail,
         )
 
     def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
@@ -240,7 +287,9 @@ class DataPanel(QWidget):
             project.add(entry)
         self._making = None
         self._set_working(False)
-        layers: dict[str, Layer] = {e.name: pick.image for e, pick in zip(entries, picks, strict=True)}
+        layers: dict[str, Layer] = {
+            e.name: pick.image for e, pick in zip(entries, picks, strict=True)
+        }
         self._session.adopt(project, layers)
         for pick in picks:
             if pick.labels is not None:

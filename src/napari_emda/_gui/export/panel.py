@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLineEdit, QWidget
 
-from napari_emda._gui.common.parts import Sentence, button, column, labelled, refill, row
+from napari_emda._gui.common.widgets import Sentence, button, column, labelled, refill, row
 from napari_emda._gui.process.strip import JobStrip
 from napari_emda._gui.session import Session, in_short
 from napari_emda.project import runs
@@ -32,14 +32,18 @@ class ExportPanel(QWidget):
         self.what, self.run, self.volume = QComboBox(), QComboBox(), QComboBox()
         for kind, (words, _, _) in KINDS.items():
             self.what.addItem(words, kind)
-        self.what.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.what.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
         self.what.setMinimumContentsLength(12)
         self.what.setToolTip("Files carry the voxel size, so that Fiji shows them in nanometres.")
         self.path = QLineEdit()
         self.path.setToolTip("The file to write.")
         self.replace = QCheckBox("replace an existing file")
         self.reason = Sentence()
-        self.go = button("Export", "Write the file; predicts first what is not predicted yet.", self.export)
+        self.go = button(
+            "Export", "Write the file; predicts first what is not predicted yet.", self.export
+        )
         self.strip = JobStrip(session.runner, "export", stop="Stop")
         browse = button("…", "Choose a file.", self._browse)
         browse.setFixedWidth(28)
@@ -74,7 +78,11 @@ class ExportPanel(QWidget):
         """A file name, as long as the user has typed none."""
         project = self._session.project
         if project is not None and not self.path.isModified():
-            name = self.run.currentText() if self.kind() == "model" else f"{self.volume.currentText()}-{self.kind()}"
+            name = (
+                self.run.currentText()
+                if self.kind() == "model"
+                else f"{self.volume.currentText()}-{self.kind()}"
+            )
             self.path.setText(in_short(project.folder.parent / f"{name}{KINDS[self.kind()][1]}"))
 
     def why_not(self) -> str:
@@ -87,7 +95,9 @@ class ExportPanel(QWidget):
     def update_state(self) -> None:
         """Offer what there is; grey out what cannot be done."""
         project = self._session.project
-        refill(self.run, [] if project is None else list(reversed(project.runs())), prefer_first=True)
+        refill(
+            self.run, [] if project is None else list(reversed(project.runs())), prefer_first=True
+        )
         refill(self.volume, volume_names(project))
         why, job = self.why_not(), self._session.runner.job
         self.reason.show_text("" if job is not None and job.kind == "export" else why, "hint")
@@ -95,7 +105,9 @@ class ExportPanel(QWidget):
         self._propose()
 
     def _browse(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Export to", str(self.target()), KINDS[self.kind()][2])
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export to", str(self.target()), KINDS[self.kind()][2]
+        )
         if path:
             suffix = KINDS[self.kind()][1]
             self.path.setText(path if Path(path).suffix else path + suffix)

@@ -17,7 +17,11 @@ from napari_emda._gui.session import Session
 def roles(session: Session) -> list[str]:
     """Of the layers that a prediction is shown in."""
     assert session.project is not None
-    return ["mask", "clusters", *(f"probability {k}" for k in range(1, len(session.project.classes)))]
+    return [
+        "mask",
+        "clusters",
+        *(f"probability {k}" for k in range(1, len(session.project.classes))),
+    ]
 
 
 def hide(session: Session, volume: str, among: Iterable[str]) -> None:

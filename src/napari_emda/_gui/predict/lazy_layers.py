@@ -75,7 +75,9 @@ class Mask(Lazy3D):
 def classify(probabilities: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
     """Class ids from the probabilities (uint8) of classes 1 and up, the first axis: the likeliest above a threshold."""
     likeliest = probabilities.argmax(0).astype(np.uint8)
-    return np.where(probabilities.max(0) >= max(1, round(threshold * 255)), likeliest + 1, 0).astype(np.uint8)
+    return np.where(
+        probabilities.max(0) >= max(1, round(threshold * 255)), likeliest + 1, 0
+    ).astype(np.uint8)
 
 
 def drop_small(section: NDArray[np.uint8], smallest: int) -> None:

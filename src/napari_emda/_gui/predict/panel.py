@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 
 from napari_emda._gui.common.adapters import look_at, section_on_view, show
 from napari_emda._gui.common.forms import SettingsForm
-from napari_emda._gui.common.parts import Drawer, Sentence, button, column, labelled, refill
+from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled, refill
 from napari_emda._gui.predict.layers import hide, roles, show_classes, show_clusters, shown_already
 from napari_emda._gui.predict.lazy_layers import Clusters
 from napari_emda._gui.process.strip import JobStrip
@@ -37,7 +37,9 @@ class PredictPanel(QWidget):
         )
         self.form = SettingsForm(PredictSettings.model_json_schema())
         self.reason = Sentence()
-        self.start = button("Predict", "Segment the whole volume in the background, block by block.", self.predict)
+        self.start = button(
+            "Predict", "Segment the whole volume in the background, block by block.", self.predict
+        )
         self.strip = JobStrip(session.runner, "predict", stop="Stop")
         self.threshold, self.smallest = QDoubleSpinBox(), QSpinBox()
         self.threshold.setRange(0.01, 0.99)
@@ -79,13 +81,18 @@ class PredictPanel(QWidget):
         project = self._session.project
         assert project is not None
         for name in [entry.name for entry in project.entries]:
-            clustering, predicting = runs.clustered_with(project, name), runs.predicted_with(project, name)
+            clustering, predicting = (
+                runs.clustered_with(project, name),
+                runs.predicted_with(project, name),
+            )
             with self._session.telling():
                 if clustering is not None:
                     show_clusters(self._session, clustering, name)
                 if predicting is not None:
                     show_classes(self._session, predicting, name)
-                    if predicting != clustering:  # colours of two models over each other tell nothing
+                    if (
+                        predicting != clustering
+                    ):  # colours of two models over each other tell nothing
                         hide(self._session, name, ("clusters",))
 
     def why_not(self) -> str:
@@ -111,7 +118,9 @@ class PredictPanel(QWidget):
     def _on_run(self) -> None:
         """Offer the chosen run's models."""
         project, run = self._session.project, self.run.currentText()
-        refill(self.checkpoint, runs.checkpoints(project, run) if project is not None and run else [])
+        refill(
+            self.checkpoint, runs.checkpoints(project, run) if project is not None and run else []
+        )
         self._name_button()
 
     def _name_button(self) -> None:
@@ -165,7 +174,9 @@ class PredictPanel(QWidget):
         if not shown_already(session, run, event.volume):
             self.show_prediction(run, event.volume)
             return
-        z = section_on_view(session.viewer, session.place(event.volume), session.shape(event.volume)).start[0]
+        z = section_on_view(
+            session.viewer, session.place(event.volume), session.shape(event.volume)
+        ).start[0]
         if event.box[0] <= z < event.box[1]:
             self._redraw(event.volume)
 
@@ -182,7 +193,11 @@ class PredictPanel(QWidget):
         """Show what a run says of a volume: clusters, classes, or both once clusters are named; and no other run."""
         show_clusters(self._session, run, volume)
         show_classes(self._session, run, volume)
-        hide(self._session, volume, [role for role in ("mask", "clusters") if not self._is_of(run, role, volume)])
+        hide(
+            self._session,
+            volume,
+            [role for role in ("mask", "clusters") if not self._is_of(run, role, volume)],
+        )
 
     def _is_of(self, run: str, role: str, volume: str) -> bool:
         layer = self._session.output(role, volume)

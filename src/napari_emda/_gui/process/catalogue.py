@@ -42,14 +42,25 @@ def parse(line: str) -> Catalogue:
     """Read the line that ``napari-emda methods --json`` ends with."""
     values = json.loads(line)
     methods, strategies = (
-        {entry["name"]: _choice(entry) for entry in values[kind]} for kind in ("methods", "strategies")
+        {entry["name"]: _choice(entry) for entry in values[kind]}
+        for kind in ("methods", "strategies")
     )
     return Catalogue(methods, strategies, values.get("device", "cpu"))
 
 
 def _choice(entry: dict[str, Any]) -> Choice:
-    keys = ("name", "summary", "schema", "needs_labels", "learns_features", "needs_annotations", "needs_prediction")
-    return Choice(**{key: entry[key] for key in keys if key in entry}, domains=tuple(entry.get("domains", ())))
+    keys = (
+        "name",
+        "summary",
+        "schema",
+        "needs_labels",
+        "learns_features",
+        "needs_annotations",
+        "needs_prediction",
+    )
+    return Choice(
+        **{key: entry[key] for key in keys if key in entry}, domains=tuple(entry.get("domains", ()))
+    )
 
 
 _known: dict[tuple[str, ...], Catalogue] = {}
@@ -90,4 +101,6 @@ def _answer(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
         return parse(output.strip().splitlines()[-1])
     except (OSError, IndexError, ValueError, KeyError, TypeError) as error:
         why = str(error) if isinstance(error, OSError) else why
-        raise JobError(f"The methods could not be read ({why}): check the installation of torch.") from None
+        raise JobError(
+            f"The methods could not be read ({why}): check the installation of torch."
+        ) from None

@@ -53,7 +53,9 @@ class Child:
             )
             for line in [json.dumps({"command": "attend"}) + "\n", *self._unsent]:
                 self._write(line)
-        threading.Thread(target=self._read, args=(self._process,), daemon=True, name="napari-emda child").start()
+        threading.Thread(
+            target=self._read, args=(self._process,), daemon=True, name="napari-emda child"
+        ).start()
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -119,9 +121,13 @@ class Child:
     @property
     def process_id(self) -> int | None:
         """Of the running process."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        return (
+            self._process.pid
+            if self._process is not None and self._process.poll() is None
+            else None
+        )
 
-    def epitaph(self) -> str:
+    def exit_reason(self) -> str:
         """How the process ended, as a half sentence."""
         code = self._process.poll() if self._process is not None else None
         if code is not None and code < 0:
@@ -132,7 +138,11 @@ class Child:
 
     def _last_words(self) -> str:
         try:
-            lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+            lines = [
+                line.strip()
+                for line in self.log.read_text(errors="replace").splitlines()
+                if line.strip()
+            ]
         except OSError:
             return ""
         return f" ({lines[-1][:160]})" if lines else ""

@@ -22,7 +22,9 @@ def unmet(project: Project, method: Choice) -> str:
     there = {entry.domain for entry in project.entries}
     for domain in method.domains:
         if domain not in there:
-            return f"{method.name} needs a {domain} volume: add one in Data, or choose another method."
+            return (
+                f"{method.name} needs a {domain} volume: add one in Data, or choose another method."
+            )
     if method.needs_labels and not method.learns_features and not labelled(project):
         remedy = f"annotate some patches, take labels that you have already (both in Annotate), or choose {UNLABELLED}"
         return f"{method.name} learns from labels and there are none: {remedy}."

@@ -25,17 +25,17 @@ BEAT = 0.1
 
 
 @dataclass(frozen=True)
-class Lost:
+class ChildDied:
     """A child is gone without a last word; ``reason`` is a half sentence."""
 
     reason: str
 
 
-Item = Event | Lost
+Item = Event | ChildDied
 
 
 def watch(child: Child) -> Iterator[tuple[Item, ...]]:
-    """Run a child; batches of events, the last of which is always a `Finished`, a `Failed` or `Lost`.
+    """Run a child; batches of events, the last of which is always a `Finished`, a `Failed` or `ChildDied`.
 
     Yields at least ten times a second, with nothing in it when nothing came, so that whoever iterates can leave.
     """
@@ -49,10 +49,10 @@ def watch(child: Child) -> Iterator[tuple[Item, ...]]:
             yield events
             time.sleep(max(0.0, BEAT - (time.monotonic() - started)) if lines else 0)
     except (OSError, RuntimeError) as error:  # a RuntimeError would be lost in napari's worker
-        yield (Lost(f"could not be started ({error})"),)
+        yield (ChildDied(f"could not be started ({error})"),)
         return
     if not ended:
-        yield (Lost(child.epitaph()),)
+        yield (ChildDied(child.exit_reason()),)
 
 
 def _event(line: str) -> Event | None:
@@ -76,11 +76,20 @@ def _guarded(work: Callable[[], Any]) -> Outcome:
         return Outcome(work())
     except EmdaError as error:
         return Outcome(error=str(error))
-    except (OSError, RuntimeError, ValueError, MemoryError) as error:  # napari's worker would lose a RuntimeError
-        return Outcome(error=f"That did not work ({error}): see that the files can be read and the disk has room.")
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        MemoryError,
+    ) as error:  # napari's worker would lose a RuntimeError
+        return Outcome(
+            error=f"That did not work ({error}): see that the files can be read and the disk has room."
+        )
 
 
-def in_background(work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None]) -> None:
+def in_background(
+    work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None]
+) -> None:
     """Work in a napari worker thread; ``done`` or ``failed`` is called in the main thread."""
 
     def deliver(outcome: Outcome) -> None:
@@ -135,7 +144,9 @@ class Runner:
         assert self.job is None
         folder = Path(tempfile.mkdtemp(prefix="napari-emda-"))
         write_job(job, folder / "job.json")
-        child = Child([part.replace("{job}", str(folder / "job.json")) for part in self._command], folder)
+        child = Child(
+            [part.replace("{job}", str(folder / "job.json")) for part in self._command], folder
+        )
         self.job, self.run, self.paused, self._last = job, "", False, None
         self._child = child
         create_worker(
@@ -161,7 +172,7 @@ class Runner:
                 return
             if isinstance(event, Started):
                 self.run = event.run
-            if isinstance(event, Lost):
+            if isinstance(event, ChildDied):
                 text = f"The {NOUNS[self.job.kind]} {event.reason}; {self._remedy(self.job)}"
                 self._last = Failed(text, mistake=False)
             elif isinstance(event, Finished | Failed):
@@ -173,7 +184,9 @@ class Runner:
         if child is not self._child or self.job is None:
             return
         job = self.job
-        last = self._last or Failed(f"The {NOUNS[job.kind]} ended unexpectedly; {self._remedy(job)}", mistake=False)
+        last = self._last or Failed(
+            f"The {NOUNS[job.kind]} ended unexpectedly; {self._remedy(job)}", mistake=False
+        )
         if self.run:
             child.keep_log(Path(job.project) / "runs" / self.run)
         child.clean()
@@ -181,7 +194,10 @@ class Runner:
         self.ended.emit(last)
 
     def _remedy(self, job: AnyJob) -> str:
-        if job.kind == "train" and (Path(job.project) / "runs" / self.run / "checkpoint.safetensors").is_file():
+        if (
+            job.kind == "train"
+            and (Path(job.project) / "runs" / self.run / "checkpoint.safetensors").is_file()
+        ):
             return "press Resume to go on from the last checkpoint."
         return "start it again."
 

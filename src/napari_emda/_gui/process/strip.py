@@ -6,7 +6,7 @@ import time
 
 from qtpy.QtWidgets import QProgressBar, QWidget
 
-from napari_emda._gui.common.parts import Sentence, button, column, row
+from napari_emda._gui.common.widgets import Sentence, button, column, row
 from napari_emda._gui.process.runner import Runner
 from napari_emda.events import Started, Stepped, TileDone
 from napari_emda.project.job_files import TrainJob
@@ -36,7 +36,9 @@ class JobStrip(QWidget):
         self.pause = button("Pause", "Hold the job, keeping its memory.", self._pause)
         if not pause:
             self.pause.hide()
-        self.stop = button(stop, "End the job after what it is doing; what it has is kept.", self._stop)
+        self.stop = button(
+            stop, "End the job after what it is doing; what it has is kept.", self._stop
+        )
         column(self, self.what, self.bar, row(None, self.pause, self.stop))
         self.hide()
         runner.started.connect(self._on_started)
@@ -76,7 +78,9 @@ class JobStrip(QWidget):
     def _advance(self, done: int, total: int, left: float | None, unit: str) -> None:
         self.bar.setRange(0, max(1, total))
         self.bar.setValue(done)
-        time_left = "paused" if self._runner.paused else "" if left is None else f"{duration(left)} left"
+        time_left = (
+            "paused" if self._runner.paused else "" if left is None else f"{duration(left)} left"
+        )
         self.bar.setFormat(f"{done} of {total} {unit}" + (f" · {time_left}" if time_left else ""))
 
     def _on_ended(self, last: object) -> None:

@@ -24,10 +24,19 @@ def show_preview(session: Session, event: Preview) -> None:
         values = np.load(event.path, allow_pickle=False)
     except (OSError, ValueError):  # replaced or removed meanwhile: the next one comes soon
         return
-    if project is None or values.ndim != 3 or session.annotating or session.image(event.volume) is None:
+    if (
+        project is None
+        or values.ndim != 3
+        or session.annotating
+        or session.image(event.volume) is None
+    ):
         return
-    if all(session.output(role, event.volume) is None for role in ("preview clusters", "preview 0")):
-        hide(session, event.volume, roles(session))  # of an earlier model, which would mix with this one's
+    if all(
+        session.output(role, event.volume) is None for role in ("preview clusters", "preview 0")
+    ):
+        hide(
+            session, event.volume, roles(session)
+        )  # of an earlier model, which would mix with this one's
     place, box = session.place(event.volume), Box.from_bounds(event.box)
     where = place.arguments(corner=box.start)
     if event.classes and event.classes != project.classes[1:]:
@@ -37,9 +46,13 @@ def show_preview(session: Session, event: Preview) -> None:
         _show_class(session, event.volume, index, name, values[index][None], where)
 
 
-def _show_clusters(session: Session, volume: str, ids: np.ndarray[Any, Any], count: int, where: dict[str, Any]) -> None:
+def _show_clusters(
+    session: Session, volume: str, ids: np.ndarray[Any, Any], count: int, where: dict[str, Any]
+) -> None:
     def make() -> Labels:
-        made = Labels(ids, name="preview of clusters", colormap=cluster_colours(count), opacity=0.4, **where)
+        made = Labels(
+            ids, name="preview of clusters", colormap=cluster_colours(count), opacity=0.4, **where
+        )
         made.editable = False
         return made
 
@@ -51,7 +64,12 @@ def _show_clusters(session: Session, volume: str, ids: np.ndarray[Any, Any], cou
 
 
 def _show_class(
-    session: Session, volume: str, index: int, name: str, values: np.ndarray[Any, Any], where: dict[str, Any]
+    session: Session,
+    volume: str,
+    index: int,
+    name: str,
+    values: np.ndarray[Any, Any],
+    where: dict[str, Any],
 ) -> None:
     def make() -> Image:
         colour = Colormap(["black", class_colour(index + 1)], name=f"emda-{name}")

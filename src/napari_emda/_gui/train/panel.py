@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_emda._gui.common.adapters import section_on_view
 from napari_emda._gui.common.forms import SettingsForm
-from napari_emda._gui.common.parts import Drawer, Sentence, button, column, labelled
+from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled
 from napari_emda._gui.process import requirements
 from napari_emda._gui.process.strip import JobStrip
 from napari_emda._gui.session import Session, in_short, tone_of
@@ -44,8 +44,12 @@ class TrainPanel(QWidget):
         self.method_box, self.curves = QWidget(), Curves()
         self.start_from = StartFrom(session)
         self.reason = Sentence()
-        self.start = button("Start", "Train in the background; you can go on looking around.", self.start_training)
-        self.resume = button("Resume", "Go on with the last training from its last checkpoint.", self.resume_training)
+        self.start = button(
+            "Start", "Train in the background; you can go on looking around.", self.start_training
+        )
+        self.resume = button(
+            "Resume", "Go on with the last training from its last checkpoint.", self.resume_training
+        )
         self.strip = JobStrip(session.runner, "train", stop="Stop and keep", pause=True)
         self.outcome = Sentence()
         self.compare = button(
@@ -117,7 +121,9 @@ class TrainPanel(QWidget):
         """Choose what needs no labels where there are none."""
         project = self._session.project
         if project is not None and not runs.labelled(project):
-            self.method.setCurrentText(requirements.UNLABELLED)  # which leaves all as it is while no method is known
+            self.method.setCurrentText(
+                requirements.UNLABELLED
+            )  # which leaves all as it is while no method is known
 
     def _on_method(self, name: str) -> None:
         catalogue = self._session.catalogue
@@ -142,7 +148,10 @@ class TrainPanel(QWidget):
 
     def _on_start_from(self) -> None:
         """The network is the profile's, or the one to start from, which cannot be changed."""
-        profile, network = PROFILES.get(self.main.values()["profile"], {}), self.start_from.network()
+        profile, network = (
+            PROFILES.get(self.main.values()["profile"], {}),
+            self.start_from.network(),
+        )
         self.advanced.reset(NETWORK)
         self.advanced.set_values({key: profile[key] for key in NETWORK & profile.keys()} | network)
         self.advanced.lock(network)
@@ -219,9 +228,9 @@ class TrainPanel(QWidget):
         run = runs.latest(project) if project is not None else None
         if project is None or run is None or catalogue is None or BASELINE not in catalogue.methods:
             return None
-        if requirements.unmet(project, catalogue.methods[BASELINE]) or not requirements.learns_classes(
-            project, run, catalogue
-        ):
+        if requirements.unmet(
+            project, catalogue.methods[BASELINE]
+        ) or not requirements.learns_classes(project, run, catalogue):
             return None
         return missing(project, run)
 
@@ -248,7 +257,9 @@ class TrainPanel(QWidget):
     def _ask_preview(self) -> None:
         """Tell the child what is on view, when that has changed."""
         session, project = self._session, self._session.project
-        if project is None or session.runner.paused or session.annotating:  # a preview would hide the paint
+        if (
+            project is None or session.runner.paused or session.annotating
+        ):  # a preview would hide the paint
             self._asked = None
             return
         with session.telling():

@@ -49,7 +49,9 @@ class _Plot(pg.PlotWidget):  # type: ignore[misc]
         self._item.layout.setContentsMargins(0, 2, 4, 8)
         for side in ("left", "bottom"):
             self._item.getAxis(side).enableAutoSIPrefix(False)
-        self._item.getAxis("left").setWidth(58)  # so that steps lie below each other in plots below each other
+        self._item.getAxis("left").setWidth(
+            58
+        )  # so that steps lie below each other in plots below each other
         self._item.showGrid(x=False, y=True, alpha=0.2)
         self._item.setMouseEnabled(x=False, y=False)
 
@@ -59,7 +61,9 @@ class LossPlot(_Plot):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("loss", 185, parent)
-        self._legend = self._item.addLegend(offset=(-1, 1), labelTextSize="8pt", colCount=2, verSpacing=-8)
+        self._legend = self._item.addLegend(
+            offset=(-1, 1), labelTextSize="8pt", colCount=2, verSpacing=-8
+        )
         self._legend.layout.setContentsMargins(9, 0, 9, 0)
         self._curves: dict[str, Curve] = {}
         self._lines: dict[str, Any] = {}
@@ -113,7 +117,11 @@ class QualityPlot(_Plot):
         self._scores: dict[int, float] = {}
         brush = pg.mkBrush(COLOURS[2])
         self._line = self.plot(
-            pen=pg.mkPen(COLOURS[2], width=2), symbol="o", symbolSize=5, symbolBrush=brush, symbolPen=None
+            pen=pg.mkPen(COLOURS[2], width=2),
+            symbol="o",
+            symbolSize=5,
+            symbolBrush=brush,
+            symbolPen=None,
         )
         style = {"color": COLOURS[2], "position": 0.85, "movable": False}
         pen = pg.mkPen(COLOURS[2], width=1, style=Qt.PenStyle.DashLine)

@@ -6,12 +6,12 @@ from typing import Any
 
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_emda._gui.common.parts import labelled, refill, row
+from napari_emda._gui.common.widgets import labelled, refill, row
 from napari_emda._gui.session import Session
 from napari_emda.project import runs
 
 NOTHING = "nothing"
-NETWORK = {"base", "levels", "dropout", "attention"}
+NETWORK = {"base_channels", "depth", "dropout", "attention"}
 """The settings that make a network, so that both trainings must agree in them."""
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from napari_emda.active_learning.block_outputs import Look, mutual_information
+from napari_emda.active_learning.block_outputs import BlockOutputs, mutual_information
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import DropoutStrategy, strategies
 
@@ -15,9 +15,9 @@ class Bald(DropoutStrategy):
     patch, as a share of log C (Houlsby et al. 2011; Gal, Islam and Ghahramani 2017).
     """
 
-    def uncertainty(self, look: Look) -> Tensor:
+    def uncertainty(self, outputs: BlockOutputs) -> Tensor:
         """Relative mutual information of every pixel."""
-        return mutual_information(look.dropout(self.settings.samples))
+        return mutual_information(outputs.dropout(self.settings.samples))
 
     def score(self, pool: Pool) -> Scores:
         """Mean over every patch, between 0 and 1."""

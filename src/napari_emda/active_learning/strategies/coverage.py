@@ -46,9 +46,11 @@ class Coverage(Strategy):
     def begin(self, pool: Pool) -> None:
         """Compare the most uncertain patches, and what is annotated, with a sample of all."""
         known = np.flatnonzero(~np.isnan(pool.uncertainty))
-        references = known[np.argsort(pool.lot[known])[:_REFERENCES]]
+        references = known[np.argsort(pool.tie_breaker[known])[:_REFERENCES]]
         self._weights, self._points = pool.uncertainty[references], pool.embeddings[references]
-        self._width = self.settings.reach * max(float(np.median(pairwise_distances(self._points[:500]))), 1e-6)
+        self._width = self.settings.reach * max(
+            float(np.median(pairwise_distances(self._points[:500]))), 1e-6
+        )
         self._listed = pool.shortlist(pool.uncertainty, self.settings.shortlist * pool.count)
         self._likeness = self._like(pool.embeddings[self._listed])
         self._covered = np.zeros(len(references))
@@ -59,7 +61,9 @@ class Coverage(Strategy):
     def score(self, pool: Pool) -> Scores:
         """Uncertainty that the patch would newly stand for; below 0 (by uncertainty) for what is not listed."""
         for index in pool.picks[self._counted :]:
-            self._covered = np.maximum(self._covered, self._like(pool.embeddings[index : index + 1])[0])
+            self._covered = np.maximum(
+                self._covered, self._like(pool.embeddings[index : index + 1])[0]
+            )
         self._counted = len(pool.picks)
         scores = pool.uncertainty - 1
         scores[self._listed] = np.maximum(self._likeness - self._covered, 0) @ self._weights

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda.active_learning.block_outputs import Look, mutual_information
+from napari_emda.active_learning.block_outputs import BlockOutputs, mutual_information
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import Strategy, strategies
 from napari_emda.settings import base
@@ -32,9 +32,9 @@ class Disagreement(Strategy):
         """Between rounds it does."""
         return bool(self.settings.between == "rounds")
 
-    def uncertainty(self, look: Look) -> Tensor:
+    def uncertainty(self, outputs: BlockOutputs) -> Tensor:
         """Relative divergence at every pixel."""
-        return mutual_information(look.rounds() if self.needs_earlier else look.views())
+        return mutual_information(outputs.rounds() if self.needs_earlier else outputs.views())
 
     def score(self, pool: Pool) -> Scores:
         """Mean over every patch, between 0 and 1."""

@@ -4,7 +4,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from napari_emda.active_learning.block_outputs import Look, mutual_information
+from napari_emda.active_learning.block_outputs import BlockOutputs, mutual_information
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import DropoutStrategy, strategies
 
@@ -30,9 +30,9 @@ class Hybrid(DropoutStrategy):
             json_schema_extra={"step": 1},
         )
 
-    def uncertainty(self, look: Look) -> Tensor:
+    def uncertainty(self, outputs: BlockOutputs) -> Tensor:
         """Relative mutual information of every pixel."""
-        return mutual_information(look.dropout(self.settings.samples))
+        return mutual_information(outputs.dropout(self.settings.samples))
 
     def begin(self, pool: Pool) -> None:
         """Put the most uncertain on the short list."""

@@ -27,7 +27,7 @@ class KMeansCentres(Strategy):
         (open_,) = np.nonzero(pool.open)
         if not len(open_):
             return
-        sample = pool.embeddings[open_[np.argsort(pool.lot[open_])[:_FITTED]]]
+        sample = pool.embeddings[open_[np.argsort(pool.tie_breaker[open_])[:_FITTED]]]
         clusters = min(pool.count, len(np.unique(sample, axis=0)))
         fitted = KMeans(clusters, n_init=1, random_state=pool.seed).fit(sample)
         distances = fitted.transform(pool.embeddings[open_])

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from napari_emda.active_learning.block_outputs import Look
+from napari_emda.active_learning.block_outputs import BlockOutputs
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import Strategy, strategies
 
@@ -15,9 +15,9 @@ class LeastConfidence(Strategy):
     maximum 1 - 1 / C.
     """
 
-    def uncertainty(self, look: Look) -> Tensor:
+    def uncertainty(self, outputs: BlockOutputs) -> Tensor:
         """Relative lack of confidence of every pixel."""
-        return lack_of_confidence(look.probabilities)
+        return lack_of_confidence(outputs.probabilities)
 
     def score(self, pool: Pool) -> Scores:
         """Mean over every patch, between 0 and 1."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from napari_emda.active_learning.block_outputs import Look
+from napari_emda.active_learning.block_outputs import BlockOutputs
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import DropoutStrategy, strategies
 from napari_emda.inference.predictor import entropy
@@ -16,9 +16,9 @@ class MonteCarloEntropy(DropoutStrategy):
     (eq. 3) call this BALD; see `bald` for what that name means elsewhere.
     """
 
-    def uncertainty(self, look: Look) -> Tensor:
+    def uncertainty(self, outputs: BlockOutputs) -> Tensor:
         """Relative entropy of the mean prediction of every pixel."""
-        total = sum(look.dropout(self.settings.samples))
+        total = sum(outputs.dropout(self.settings.samples))
         assert isinstance(total, Tensor)
         return entropy(total / self.settings.samples)
 

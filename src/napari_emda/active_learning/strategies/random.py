@@ -12,4 +12,4 @@ class Random(Strategy):
 
     def score(self, pool: Pool) -> Scores:
         """Independent uniform numbers."""
-        return pool.lot
+        return pool.tie_breaker

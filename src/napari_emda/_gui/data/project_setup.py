@@ -30,7 +30,8 @@ WITHOUT_LABELS = (
     "you name them."
 )
 ONE_VOLUME = (
-    "Only one volume, labelled in part? Choose it as the target and no source; its labels are taken in Annotate later."
+    "Only one volume, labelled in part? Choose it as the target and no source. You can take its "
+    "labels in Annotate later."
 )
 
 
@@ -70,7 +71,9 @@ def check(picks: Sequence[Pick], classes: Sequence[str], stop: threading.Event) 
         )
     images = [pick.image for pick in picks]
     if len(set(map(id, images))) < len(images):
-        raise DataError(f"'{images[0].name}' is both source and target: choose two different images.")
+        raise DataError(
+            f"'{images[0].name}' is both source and target: choose two different images."
+        )
     source, target = picks[0], picks[1] if len(picks) > 1 else None
     if source.labels is not None:
         check_fit(source.image, source.labels, target.image if target else None)
@@ -90,7 +93,9 @@ def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
     check_spacing(name, pick.spacing)
     array = array_of(pick.image)
     if pick.labels is not None:
-        check_labels(name, Stoppable(array_of(pick.labels), stop), array.shape, classes, pick.labels_zero)
+        check_labels(
+            name, Stoppable(array_of(pick.labels), stop), array.shape, classes, pick.labels_zero
+        )
     check_image(name, Stoppable(array, stop))
 
 
@@ -121,7 +126,9 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
                 known: Any = labelled_sections(array_of(pick.labels), len(project.classes))
                 labels, zero = _stored(project, f"{name}-labels", known, stop), "unannotated"
             elif pick.labels is not None:
-                labels = path_of(pick.labels) or _stored(project, f"{name}-labels", array_of(pick.labels), stop)
+                labels = path_of(pick.labels) or _stored(
+                    project, f"{name}-labels", array_of(pick.labels), stop
+                )
             entries.append(
                 project.checked(
                     image,
@@ -168,8 +175,14 @@ def free_name(name: str, taken: Sequence[str]) -> str:
 
 def proposed_folder(layers: Sequence[Image | None]) -> Path:
     """A new folder beside the target's or the source's file where that can be written, else in the home folder."""
-    parents = [Path(layer.source.path).parent for layer in layers if layer is not None and layer.source.path]
-    parent = next((p for p in parents if p.is_dir() and os.access(p, os.W_OK)), Path.home() / "napari-emda")
+    parents = [
+        Path(layer.source.path).parent
+        for layer in layers
+        if layer is not None and layer.source.path
+    ]
+    parent = next(
+        (p for p in parents if p.is_dir() and os.access(p, os.W_OK)), Path.home() / "napari-emda"
+    )
     count = 1
     while (parent / f"emda-project-{count}").exists():
         count += 1
@@ -178,7 +191,10 @@ def proposed_folder(layers: Sequence[Image | None]) -> Path:
 
 def in_words(project: Project) -> str:
     """What a project holds."""
-    volumes = [", ".join(e.name for e in project.entries if e.domain == domain) for domain in ("source", "target")]
+    volumes = [
+        ", ".join(e.name for e in project.entries if e.domain == domain)
+        for domain in ("source", "target")
+    ]
     count = len(project.runs())
     trained = f"{count} model{'' if count == 1 else 's'} trained"
     return f"Project {project.folder.name}: {' → '.join(filter(None, volumes))}; {trained}."
@@ -204,12 +220,24 @@ def size_remark(source: Triple | None, target: Triple | None) -> str:
 
 def class_in_name(labels: str, source: str) -> str:
     """What a label layer is called beyond its image's name: 'VNC mitochondria' of 'VNC' is 'mitochondria'."""
-    words = [word for word in labels.replace("_", " ").split() if word.lower() not in source.replace("_", " ").lower()]
-    known = [word for word in words if word.isalpha() and word.lower() not in ("label", "labels", "mask", "source")]
+    words = [
+        word
+        for word in labels.replace("_", " ").split()
+        if word.lower() not in source.replace("_", " ").lower()
+    ]
+    known = [
+        word
+        for word in words
+        if word.isalpha() and word.lower() not in ("label", "labels", "mask", "source")
+    ]
     return known[-1].lower() if known else "foreground"
 
 
 def belong(image: Layer, labels: Layer) -> bool:
     """Whether the labels may be those of the image: a guess to start from."""
-    shapes = [tuple(array_of(layer).shape) for layer in (image, labels) if isinstance(layer, Image | Labels)]
+    shapes = [
+        tuple(array_of(layer).shape)
+        for layer in (image, labels)
+        if isinstance(layer, Image | Labels)
+    ]
     return shapes[0] == shapes[-1]

@@ -36,7 +36,9 @@ class Sentence(QLabel):
     def show_text(self, text: str, tone: str = "") -> None:
         """Show a text, or hide when it is empty."""
         colour = TONES.get(tone)
-        self.setStyleSheet(f"border-left: 3px solid {colour}; padding: 2px 0 2px 6px;" if colour else "")
+        self.setStyleSheet(
+            f"border-left: 3px solid {colour}; padding: 2px 0 2px 6px;" if colour else ""
+        )
         self.setText(text)
         if not text:
             self.hide()
@@ -136,10 +138,14 @@ class Drawer(QCollapsible):
             layout.setContentsMargins(*margins)
             layout.setSpacing(2)
         weight = "font-weight: bold; padding: 5px;" if strong else "padding: 2px;"
-        self.toggleButton().setStyleSheet(f"text-align: left; border: none; outline: none; {weight}")
+        self.toggleButton().setStyleSheet(
+            f"text-align: left; border: none; outline: none; {weight}"
+        )
         self.toggleButton().setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.addWidget(content)
-        content.removeEventFilter(self)  # which would fix the height at a hint that knows nothing of wrapped text
+        content.removeEventFilter(
+            self
+        )  # which would fix the height at a hint that knows nothing of wrapped text
         self.collapse()
 
     def expand(self, animate: bool = False) -> None:
