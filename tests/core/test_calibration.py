@@ -137,8 +137,8 @@ def test_blocks_are_averaged_as_the_whole_and_no_section_is_computed_for_each_ne
     logits = correlate1d(1.5 * (standard - 1), [0.2, 0.6, 0.2], axis=0, mode="nearest")
     stored = Prediction(tmp_path, "v").probabilities[0].astype(float) / 255
     np.testing.assert_allclose(stored, 1 / (1 + np.exp(-logits)), atol=0.01)
-    places = {event.box[2:] for event in events if isinstance(event, TileDone)}
-    assert made.network.seen <= len(places) * (
+    regions = {event.box[2:] for event in events if isinstance(event, TileDone)}
+    assert made.network.seen <= len(regions) * (
         len(image) + 2
     )  # the last tile of a place may see two again
 

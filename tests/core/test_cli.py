@@ -182,7 +182,7 @@ def trained_once(phantom_files, tmp_path_factory):
         files = phantom_files["source", "image"], phantom_files["source", "labels"]
         project.add_volume(files[0], "source", labels=files[1], name="source")
         project.add_volume(phantom_files["target", "image"], "target", name="target")
-    with pytest.MonkeyPatch.summary() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
         answer("train", folder, "--method", "histogram", "--steps", 2, *SMALL)
     return folder

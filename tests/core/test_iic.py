@@ -101,7 +101,10 @@ def test_the_loss_is_that_of_a_calculation_by_hand(target, make_training, tmp_pa
     method = make_training([target], tmp_path / "run", "iic", settings, dropout=0).method
     clean, other = torch.randn(2, 2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     answers = {"clusters": [], "finer_clusters": []}
-    for name, head in (("clusters", method.network.head), ("finer_clusters", method.finer)):
+    for name, head in (
+        ("clusters", method.network.head),
+        ("finer_clusters", method.overclustering_head),
+    ):
         head.register_forward_hook(
             lambda module, given, answer, name=name: answers[name].append(answer)
         )
@@ -230,7 +233,7 @@ def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantom
         if fits:
             assert len(list(execute(query))[-1].result["regions"]) == 2
             continue
-        with pytest.raises(JobError, match="has no doubts to go by: choose core_set"):
+        with pytest.raises(JobError, match="has no uncertainty to rank by: choose core_set"):
             list(execute(query))
     # nothing is painted into patches, or shown, that nobody has taught
     assert unlabelled.probabilities(run, "target") is None

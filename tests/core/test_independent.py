@@ -120,12 +120,12 @@ def test_in_another_order_every_image_gets_bitwise_the_same_answer(tmp_path):
 def test_calibration_averages_nothing_even_where_images_are_alike():
     alike = np.repeat(normal(1, 96, 96), 8, axis=0)
     for volume, weight in ((target(alike), WEIGHT), (fields(alike), 0)):
-        places = PatchSampler([volume], 32, 1).places("target")
+        regions = PatchSampler([volume], 32, 1).regions("target")
         made = predictor()
         assert (
             calibrate(
                 made,
-                places,
+                regions,
                 (),
                 Postprocessing(z_smoothing=True),
                 CalibrationSample(8, 32, flips=False),
@@ -137,12 +137,12 @@ def test_calibration_averages_nothing_even_where_images_are_alike():
 def test_independent_images_beside_a_stack_neither_hinder_its_averaging_nor_take_part():
     alike = np.repeat(normal(1, 96, 96), 8, axis=0)
     pair = [target(alike), replace(fields(normal(8, 96, 96)), name="fields")]
-    places = PatchSampler(pair, 32, 1).places("target")
+    regions = PatchSampler(pair, 32, 1).regions("target")
     made = predictor()
     assert (
         calibrate(
             made,
-            places,
+            regions,
             (),
             Postprocessing(z_smoothing=True),
             CalibrationSample(8, 32, flips=False),

@@ -20,10 +20,10 @@ from napari_emda.evaluation.label_free import (
     Prior,
     composite,
     disagreement,
-    doubt,
     label_free_score,
     objects_in,
     solidity_gap,
+    uncertainty,
 )
 from napari_emda.io.read import open_labels
 from napari_emda.objects.shape import solidity, surface
@@ -278,6 +278,6 @@ def test_doubt_is_one_minus_the_expected_iou():
     mask = p >= 0.5
     truths = random.random((400, 2000)) < p
     expected = np.mean([jaccard_score(truth, mask) for truth in truths])
-    assert doubt(p, mask) == pytest.approx(1 - expected, abs=0.005)
-    assert doubt(mask.astype(float), mask) == 0
-    assert doubt(p, p > 2) == 1
+    assert uncertainty(p, mask) == pytest.approx(1 - expected, abs=0.005)
+    assert uncertainty(mask.astype(float), mask) == 0
+    assert uncertainty(p, p > 2) == 1

@@ -40,8 +40,8 @@ def network(**values):
 
 
 @pytest.mark.parametrize(("depth", "attention"), [(3, False), (3, True), (4, False)])
-def test_nothing_beyond_the_halo_changes_a_logit(levels, attention):
-    net = network(depth=levels, attention=attention)
+def test_nothing_beyond_the_halo_changes_a_logit(depth, attention):
+    net = network(depth=depth, attention=attention)
     side, middle = 2 * net.halo + 2 * net.stride, net.halo + net.stride
     image = torch.randn(1, 1, side, side)
     with torch.no_grad():
@@ -74,8 +74,8 @@ def test_the_halo_is_not_much_larger_than_what_a_pixel_reaches():
 
 
 @pytest.mark.parametrize("depth", [3, 4, 5])
-def test_shifting_by_the_stride_shifts_the_logits(levels):
-    net = network(depth=levels)
+def test_shifting_by_the_stride_shifts_the_logits(depth):
+    net = network(depth=depth)
     side = 2 * net.halo + 3 * net.stride
     image = torch.randn(1, 1, net.stride * 2, side + net.stride)
     with torch.no_grad():
@@ -88,8 +88,8 @@ def test_shifting_by_the_stride_shifts_the_logits(levels):
 
 
 @pytest.mark.parametrize("depth", [3, 4])
-def test_every_multiple_of_the_stride_is_a_size_and_others_are_not(levels):
-    net = network(depth=levels)
+def test_every_multiple_of_the_stride_is_a_size_and_others_are_not(depth):
+    net = network(depth=depth)
     with torch.no_grad():
         assert net(torch.zeros(1, 1, net.stride, 3 * net.stride)).shape == (
             1,

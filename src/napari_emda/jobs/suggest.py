@@ -54,7 +54,7 @@ def suggestions(job: SuggestJob) -> Iterator[Event]:
         and (strategy.measures or strategy.needs_entropy)
     ):
         raise JobError(
-            f"The run '{folder.name}' was trained without labels and has no uncertainties to go by: choose core_set or "
+            f"The run '{folder.name}' was trained without labels and has no uncertainty to rank by: choose core_set or "
             "k_means, which compare what patches look like."
         )
     if predictor is not None and strategy.needs_dropout:
