@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved
+from napari_emda.io.atomic import replacing_file, workspace
 from napari_emda.io.units import Spacing, nanometres
-from napari_emda.io.write import UNITS, claim, workspace
+from napari_emda.io.write import UNITS, claim
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,11 +115,10 @@ def export_model(
         else (float(mean), float(standard_deviation))
     )
     looks = _Preprocessing(spec, standard, percentiles)
-    with workspace(path) as folder:
+    with workspace(path) as folder, replacing_file(path) as package:
         _write_weights_and_tests(network, example, looks, folder)
         axes = _Axes(spec, card, smallest, stride, halo)
-        _write_package(spec, card, axes, looks, folder)
-        (folder / "package.zip").replace(path)
+        _write_package(spec, card, axes, looks, folder, package)
     yield Saved(path=str(path))
 
 
@@ -235,7 +235,12 @@ def _divisible(size: float) -> float:
 
 
 def _write_package(
-    spec: Any, card: ModelCard, axes: _Axes, preprocessing: _Preprocessing, folder: Path
+    spec: Any,
+    card: ModelCard,
+    axes: _Axes,
+    preprocessing: _Preprocessing,
+    folder: Path,
+    package: Path,
 ) -> None:
     from bioimageio.spec import save_bioimageio_package
     from pydantic import ValidationError
@@ -250,7 +255,7 @@ def _write_package(
             f"The model's {place} is not allowed in a package: {first['msg']}."
         ) from None
     with redirect_stdout(io.StringIO()):  # progress bars, which would break a stream of JSON lines
-        save_bioimageio_package(model, output_path=folder / "package.zip")
+        save_bioimageio_package(model, output_path=package)
     del model
     with warnings.catch_warnings():
         # The library leaves the packed files open, and Windows cannot remove open files.

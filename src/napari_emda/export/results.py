@@ -22,8 +22,9 @@ from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 from napari_emda.events import Saved, TileDone, stage
 from napari_emda.export.bioimageio import export_model
+from napari_emda.io.atomic import replacing_file, workspace
 from napari_emda.io.units import Spacing
-from napari_emda.io.write import VOLUME_SUFFIXES, claim, save_volume, workspace
+from napari_emda.io.write import VOLUME_SUFFIXES, claim, save_volume
 from napari_emda.objects.components import find_objects_in
 from napari_emda.objects.table import Table, measure_objects
 from napari_emda.settings.objects import ObjectSettings
@@ -216,8 +217,8 @@ def export_table(
         table = yield from stage(
             measure_objects(objects, spacing, unit, probability, volume, depth=depth), 1, 2
         )
-        _write_csv(table, folder / "table.csv")
-        (folder / "table.csv").replace(path)
+    with replacing_file(path) as partial:
+        _write_csv(table, partial)
     yield Saved(path=str(path))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.volume import Domain, Resampled
 from napari_emda.errors import JobError
+from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.unet import UNet
 from napari_emda.settings.base import with_new_names
@@ -100,7 +100,7 @@ class Header(BaseModel):
 def save(
     path: Path, header: Header, method: Method, optimiser: torch.optim.Optimizer | None = None
 ) -> None:
-    """Write a checkpoint beside and rename it: a crash leaves the old or the new one, whole."""
+    """Write a checkpoint; a crash leaves the old or the new one, whole."""
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in method.state_dict().items()
@@ -111,11 +111,8 @@ def save(
                 tensors[f"{_OPTIMISER}{index}.{key}"] = (
                     torch.as_tensor(value).detach().cpu().contiguous().clone()
                 )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, beside, {"napari_emda": header.model_dump_json()})
-    with beside.open("r+b") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
+    with replacing_file(path) as partial:
+        save_file(tensors, partial, {"napari_emda": header.model_dump_json()})
 
 
 def read_header(path: Path) -> Header:

@@ -12,6 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
+from napari_emda.io.atomic import write_text
 from napari_emda.settings.base import with_new_names
 
 CHUNK = 512
@@ -94,7 +95,7 @@ class Prediction:
         self._create("probabilities.zarr", shape, {"classes": list(classes)})
         if uncertainty:
             self._create("uncertainty.zarr", shape[1:])
-        self.journal.write_text(json.dumps(head) + "\n")
+        write_text(self.journal, json.dumps(head) + "\n")
         return set()
 
     def _create(

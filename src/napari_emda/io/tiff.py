@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import struct
-import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from napari_emda.data.lazy import AxisView
 from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
+from napari_emda.io.atomic import replacing_file
 from napari_emda.io.units import Spacing, Stored, calibrated
 
 UNREADABLE = (
@@ -233,11 +233,13 @@ def write_tiff(
     if dtype not in WRITABLE_TYPES:
         names = ", ".join(t.name for t in WRITABLE_TYPES)
         raise DataError(f"A TIFF cannot be written as {dtype.name}: choose one of {names}.")
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"'{path}' cannot be written: choose another folder.")
     nbytes = math.prod(shape) * dtype.itemsize
     checked = _checked(sections, shape, dtype)
     imagej = dtype in IMAGEJ_TYPES and nbytes < CLASSIC_LIMIT
     with (
-        _replacing(path) as partial,
+        replacing_file(path) as partial,
         tifffile.TiffWriter(
             partial, imagej=imagej, ome=not imagej, bigtiff=nbytes >= CLASSIC_LIMIT
         ) as writer,
@@ -302,25 +304,3 @@ def _checked(
         yield np.asarray(section, dtype)
     if count < shape[0]:
         raise DataError(f"Only {count} of {shape[0]} sections were given: give all of them.")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its name when the block ends well, and is gone when it does not."""
-    try:
-        handle, name = tempfile.mkstemp(suffix=".tif", prefix=f".{path.stem}-", dir=path.parent)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror}): choose another folder."
-        ) from None
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        # mkstemp makes files that nobody else may read; give it the mode of any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from queue import Full, Queue
 from typing import Any
@@ -21,6 +18,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
+from napari_emda.io.atomic import replacing_folder
 from napari_emda.io.ome_zarr import MARKERS
 from napari_emda.io.read import nanometres, write_tiff
 from napari_emda.io.units import Spacing
@@ -199,7 +197,7 @@ def _save_zarr(
     depth: bool,
 ) -> Generator[TileDone, None, None]:
     shape, several = channels[0].shape, len(channels) > 1
-    with _replacing_folder(path) as partial:
+    with replacing_folder(path) as partial:
         axes = (len(channels), *shape) if several else shape
         image = _create_image(
             partial,
@@ -256,24 +254,3 @@ def _ome_attributes(
         mode="json", exclude_none=True
     )
     return attributes
-
-
-@contextmanager
-def _replacing_folder(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` that takes its name when the block ends well, and is gone when it does not."""
-    with workspace(path) as folder:
-        partial, old = folder / "new", folder / "old"
-        yield partial
-        if path.exists():
-            path.replace(old)
-        partial.replace(path)
-
-
-@contextmanager
-def workspace(path: Path) -> Iterator[Path]:
-    """A folder beside ``path``, on the same disk, that is removed in the end."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -16,6 +16,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Preview, Translated
 from napari_emda.inference.predictor import Predictor, predict_box
 from napari_emda.inference.tiles import Tile, finish_tile, make_tile, read_tile
+from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import Translator
 from napari_emda.nn.unet import evaluating, in_domain
 from napari_emda.training.trainer import Training
@@ -101,9 +102,7 @@ class PreviewWriter:
             return
         volume, box = self._volumes[wish[0]], _visible(wish[1], self._volumes[wish[0]].shape)
         path = self._folder / "preview.npy"
-        beside = path.with_name(".preview.npy")
-        np.save(beside, predict_box(predictor, volume, box), allow_pickle=False)
-        beside.replace(path)
+        _save(path, predict_box(predictor, volume, box))
         yield Preview(step, volume.name, box.bounds, str(path), predictor.header.classes[1:])
         yield from self._translated(predictor, volume, box, step)
 
@@ -117,10 +116,14 @@ class PreviewWriter:
         volume = next(v for v in self._volumes.values() if v.domain == translator.domain)
         box = _visible(_same_place(box, viewed, volume), volume.shape)
         path = self._folder / "translated.npy"
-        beside = path.with_name(".translated.npy")
-        np.save(beside, translate_box(translator, predictor, volume, box), allow_pickle=False)
-        beside.replace(path)
+        _save(path, translate_box(translator, predictor, volume, box))
         yield Translated(step, volume.name, box.bounds, str(path))
+
+
+def _save(path: Path, values: NDArray[np.uint8]) -> None:
+    """Whole, since the viewer may read it at any moment; not durable, since the next one replaces it soon."""
+    with replacing_file(path, durable=False) as partial:
+        np.save(partial, values, allow_pickle=False)
 
 
 def translate_box(

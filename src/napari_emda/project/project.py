@@ -15,6 +15,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import Array, LabelsZero, Volume
 from napari_emda.errors import JobError
+from napari_emda.io.atomic import write_text
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
 from napari_emda.project.clusters import (
@@ -232,7 +233,7 @@ class Project(ProjectFolder):
     @on_view.setter
     def on_view(self, region: str) -> None:
         with suppress(OSError):  # nothing depends on it, so nobody waits for the disk either
-            (self.folder / _ON_VIEW).write_text(region, "utf-8")
+            write_text(self.folder / _ON_VIEW, region, durable=False)
 
     def record(self, region: Region) -> Region:
         """Append a region's new state, on disk when this returns."""

@@ -1,0 +1,126 @@
+"""Files and folders that are written whole or not at all, attacked by exceptions and kills at every rename."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_emda.io.atomic import replacing_file, replacing_folder, write_text
+
+RENAMES = 3
+"""Of a folder that replaces another: old aside, new in place, old out of sight."""
+
+
+def make_folder(path, content):
+    path.mkdir()
+    (path / "c").mkdir()
+    (path / "zarr.json").write_text(content)
+    (path / "c" / "0").write_text(content)
+
+
+def content_of(folder):
+    return {(folder / name).read_text() for name in ("zarr.json", "c/0")}
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "names.json"
+    write_text(path, "old")
+    write_text(path, "größer")
+    assert path.read_bytes() == "größer".encode()
+    assert [file.name for file in tmp_path.iterdir()] == ["names.json"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_library_writes_to_a_file_of_the_same_suffix(tmp_path, durable):
+    with replacing_file(tmp_path / "preview.npy", durable=durable) as partial:
+        np.save(partial, np.arange(3))
+    assert np.load(tmp_path / "preview.npy").tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_exception_leaves_the_old_file_alone(tmp_path, error):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(error), replacing_file(path) as partial:
+        partial.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_names_as_long_as_the_file_system_allows_are_written(tmp_path):
+    path = tmp_path / ("ä" * 125 + ".txt")
+    write_text(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_what_is_written_has_the_mode_of_any_new_file(tmp_path):
+    write_text(tmp_path / "a", "new")
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_folder_replaces_an_older_one_and_nothing_else_is_left(tmp_path):
+    make_folder(tmp_path / "mask.zarr", "old")
+    make_folder(tmp_path / "mask-old.zarr", "of another crash")
+    with replacing_folder(tmp_path / "mask.zarr") as partial:
+        make_folder(partial, "new")
+    assert content_of(tmp_path / "mask.zarr") == {"new"}
+    assert content_of(tmp_path / "mask-old.zarr") == {"of another crash"}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("failing", range(RENAMES))
+def test_a_rename_that_fails_leaves_a_whole_folder_under_its_name(tmp_path, monkeypatch, failing):
+    make_folder(tmp_path / "mask.zarr", "old")
+    renames = []
+    replace = Path.replace
+
+    def fail_once(self, target):
+        renames.append(target)
+        if len(renames) == failing + 1:
+            raise OSError(5, "Input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_once)
+    with pytest.raises(OSError, match="Input"), replacing_folder(tmp_path / "mask.zarr") as partial:
+        make_folder(partial, "new")
+    assert content_of(tmp_path / "mask.zarr") == ({"new"} if failing == 2 else {"old"})
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from napari_emda.io.atomic import replacing_folder
+count, replace = 0, Path.replace
+def killed(self, target):
+    global count
+    count += 1
+    if count == int(sys.argv[2]):
+        os._exit(9)
+    return replace(self, target)
+Path.replace = killed
+with replacing_folder(Path(sys.argv[1])) as partial:
+    (partial / "c").mkdir(parents=True)
+    (partial / "zarr.json").write_text("new")
+    (partial / "c" / "0").write_text("new")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("at", range(1, RENAMES + 2))
+def test_a_kill_before_any_rename_leaves_a_whole_folder_that_is_found(tmp_path, at):
+    make_folder(tmp_path / "mask.zarr", "old")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "mask.zarr"), str(at)]
+    done = subprocess.run(command, check=False)
+    assert done.returncode == (9 if at <= RENAMES else 0)
+    found = visible(tmp_path)
+    assert found
+    for name in found:
+        assert content_of(tmp_path / name) == ({"old"} if "old" in name or at == 1 else {"new"})
