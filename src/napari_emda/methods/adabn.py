@@ -5,7 +5,7 @@ from napari_emda.methods.base import Method, methods
 
 @methods.register("adabn")
 class AdaBN(Method):
-    """Trains on the source, then measures its normalisation on the target: no extra training time, rarely harmful.
+    """Trains on the source, then takes the normalisation from the target: free, rarely harmful.
 
     Li et al. 2017: means and variances of batch normalisation come from unlabelled target patches. Every other method
     that uses the target does the same at its checkpoints (setting ``target_statistics``).

@@ -21,7 +21,7 @@ SHARED, SEGMENTS = "shared", "segments"
 
 @methods.register("attention_ynet")
 class AttentionYNet(Method):
-    """Redraws both volumes first and segments with what that taught the network: three stages, attention gates.
+    """Reconstructs both volumes before it segments: three stages, with attention gates.
 
     Franco-Barranco et al. 2022 (Attention Y-Net): mostly reconstruction with a little segmentation, then
     reconstruction alone with histogram-matched source patches, then segmentation alone, with the encoder kept as it is.
@@ -37,38 +37,38 @@ class AttentionYNet(Method):
             0.25,
             ge=0,
             le=0.45,
-            description="Share of the training for the first stage.",
+            description="Fraction of the training for the first stage.",
             json_schema_extra={"step": 0.05},
         )
         second_stage: float = Field(
             0.25,
             ge=0,
             le=0.45,
-            description="Share of the training for reconstruction alone.",
+            description="Fraction of the training for the second stage, reconstruction alone.",
             json_schema_extra={"step": 0.05},
         )
         segmentation: float = Field(
             0.02,
             ge=0,
             le=1,
-            description="Weight of the segmentation in the first stage; the reconstruction has the "
-            "rest.",
+            description="Weight of the segmentation loss in the first stage; the reconstruction "
+            "loss has the rest.",
             json_schema_extra={"step": 0.01},
         )
         encoder_rate: float = Field(
             0.0,
             ge=0,
             le=1,
-            description="Learning rate of the encoder in the third stage, relative to the decoder's; "
-            "0 as published.",
+            description="Learning rate of the encoder in the third stage, as a fraction of the "
+            "decoder's; 0 as published.",
             json_schema_extra={"step": 0.05},
         )
         matched: float = Field(
             0.5,
             ge=0,
             le=1,
-            description="Share of source patches that get the target's grey values from the second "
-            "stage on.",
+            description="Fraction of source patches matched to the target's grey values, from the "
+            "second stage on.",
             json_schema_extra={"step": 0.1},
         )
 

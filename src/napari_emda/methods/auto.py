@@ -13,7 +13,7 @@ from napari_emda.sampling.sampler import Batch
 
 @methods.register("auto")
 class Auto(Histogram):
-    """Puts together what has paid on real data: a good first choice for any target.
+    """Combines what worked best on real data: the first choice for any target.
 
     Two batches of the source a step, every second patch with the target's grey values (`histogram`) and every fourth
     with another contrast; normalisation statistics half-way between the source's and the target's own (`adabn`);
@@ -33,23 +33,24 @@ class Auto(Histogram):
             0.85,
             ge=0,
             le=1,
-            description="How far the target's class shares are moved towards the source's: 1 where both hold as much "
-            "of each class, 0 where nothing is known.",
+            description="How far the target's class proportions are moved towards the source's: 1 "
+            "if both volumes contain the same fraction of each class, 0 if nothing is known.",
             json_schema_extra={"step": 0.05},
         )
         contrast: float = Field(
             0.5,
             ge=0,
             le=1,
-            description="Share of the patches with the source's grey values whose brightness and contrast are changed.",
+            description="Fraction of the patches with the source's grey values whose brightness "
+            "and contrast are changed at random.",
             json_schema_extra={"step": 0.1},
         )
         target_statistics_weight: float = Field(
             0.5,
             ge=0,
             le=1,
-            description="Share of the target in the normalisation statistics; the rest is the source's. Once patches "
-            "are annotated, the target's own are used alone.",
+            description="Weight of the target's normalisation statistics; the source's have the "
+            "rest. Once patches are annotated, only the target's are used.",
             json_schema_extra={"step": 0.1},
         )
 

@@ -97,7 +97,7 @@ class Averaging(base.Settings):
     flips: bool = Field(True, description="Average predictions over four flipped copies.")
     z_smoothing: bool = Field(
         True,
-        description="Average predictions with those of neighbouring sections, as far as they agree.",
+        description="Average predictions over neighbouring sections, as far as these agree.",
     )
 
 

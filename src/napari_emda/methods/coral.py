@@ -18,7 +18,7 @@ from napari_emda.settings import base
 
 @methods.register("coral")
 class Coral(FeatureMethod):
-    """Makes the two volumes' features vary together in the same way: equal means and covariances (CORAL).
+    """Aligns the means and covariances of the two volumes' features (CORAL).
 
     Roels et al. 2019, eq. 1 with the distance of Sun & Saenko 2016 (eq. 1) between channel covariances of 512 sampled
     positions a level, plus that of the means, to which CORAL is blind.
@@ -33,7 +33,7 @@ class Coral(FeatureMethod):
             3.0,
             ge=0,
             le=100,
-            description="Weight of the distance at the deepest level.",
+            description="Weight of the feature distance at the deepest level.",
             json_schema_extra={"step": 0.5},
         )
 

@@ -20,7 +20,7 @@ NETWORK, CRITICS = "network", "critics"
 
 @methods.register("damt")
 class DAMT(Method):
-    """Redraws both volumes and lets two critics compare their masks and features: strong on a GPU, slow elsewhere.
+    """Aligns the volumes by reconstruction and two discriminators: strong on a GPU, slow otherwise.
 
     DAMT-Net (Peng et al. 2020, as used by Franco-Barranco et al. 2022): segmentation of the source, reconstruction of
     both, and adversarial losses of the target's softmax map (label space) and of its last decoder features (feature
@@ -36,7 +36,7 @@ class DAMT(Method):
             0.05,
             ge=0,
             le=10,
-            description="Weight of the reconstruction.",
+            description="Weight of the reconstruction loss.",
             json_schema_extra={"step": 0.01},
         )
         adversarial: float = Field(
@@ -50,7 +50,7 @@ class DAMT(Method):
             0.2,
             ge=0.001,
             le=10,
-            description="Learning rate of the discriminators, as a share of the network's.",
+            description="Learning rate of the discriminators, as a fraction of the network's.",
             json_schema_extra={"step": 0.05},
         )
 

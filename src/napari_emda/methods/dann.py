@@ -17,7 +17,7 @@ from napari_emda.settings import base
 
 @methods.register("dann")
 class DANN(FeatureMethod):
-    """Learns features from which a second network cannot tell the two volumes apart: adversarial, needs care.
+    """Learns features that look alike in both volumes, by an adversarial loss: can be unstable.
 
     Roels et al. 2019, eq. 1 with a classifier of the domain at each encoder level behind a gradient reversal (Ganin &
     Lempitsky 2015). The curve ``domain_accuracy`` is useful between 0.5 and 0.7; near 1 nothing is aligned.
@@ -30,7 +30,8 @@ class DANN(FeatureMethod):
             0.1,
             ge=0,
             le=10,
-            description="Strength of the reversed gradient at the deepest level, at the end.",
+            description="Strength of the reversed gradient at the deepest level, at the end of "
+            "the training.",
             json_schema_extra={"step": 0.05},
         )
 

@@ -48,7 +48,7 @@ def corrupt(
 
 @methods.register("denoising")
 class Denoising(Method):
-    """First learns to restore noisy, blurred patches of all volumes, then to segment: helps when labels are few.
+    """Pre-trains by restoring noisy, blurred patches, then segments: helps when labels are few.
 
     Self-supervised pre-training (Franco-Barranco et al. 2022, section 3): mean squared error of restoring corrupted
     patches of source and target; then the segmentation loss on what is labelled, with a slower encoder instead of a
@@ -66,14 +66,15 @@ class Denoising(Method):
             0.4,
             ge=0.05,
             le=0.9,
-            description="Share of the training spent on restoring patches.",
+            description="Fraction of the training spent on restoring patches.",
             json_schema_extra={"step": 0.05},
         )
         encoder_rate: float = Field(
             0.1,
             ge=0,
             le=1,
-            description="Learning rate of the encoder while segmenting, as a share of the decoder's.",
+            description="Learning rate of the encoder while segmenting, as a fraction of the "
+            "decoder's.",
             json_schema_extra={"step": 0.05},
         )
 

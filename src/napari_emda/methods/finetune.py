@@ -15,7 +15,7 @@ from napari_emda.settings.training import TrainSettings
 
 @methods.register("finetune")
 class FineTune(Method):
-    """Learns from your annotated target patches, keeping the source in mind: for retraining after annotation.
+    """Learns from your annotated target patches and the source: for retraining after annotation.
 
     Roels et al. 2019 (section 3): first the source, then the target's labels at a smaller learning rate. Started from
     another run (``--from``) the first stage is skipped; without a source the target is learnt all along. A share of
@@ -33,29 +33,30 @@ class FineTune(Method):
             0.6,
             ge=0,
             le=0.95,
-            description="Share of the training spent on the source alone; none when another run is continued.",
+            description="Fraction of the training spent on the source alone; skipped when "
+            "training starts from another run.",
             json_schema_extra={"step": 0.05},
         )
         replay: float = Field(
             0.5,
             ge=0,
             le=1,
-            description="Weight of the source while the target is learnt.",
+            description="Weight of the source's loss while training on the target.",
             json_schema_extra={"step": 0.1},
         )
         fraction: float = Field(
             1.0,
             ge=0.01,
             le=1,
-            description="Share of the annotated target to learn from, in squares of 64 voxels drawn by the seed; a "
-            "larger share holds all of a smaller one.",
+            description="Fraction of the target's annotations to learn from, in 64-voxel squares "
+            "chosen by the seed; a larger fraction includes all of a smaller one.",
             json_schema_extra={"step": 0.05},
         )
         fine_rate: float = Field(
             0.3,
             ge=0.01,
             le=1,
-            description="Learning rate on the target, as a share of that on the source.",
+            description="Learning rate on the target, as a fraction of that on the source.",
             json_schema_extra={"step": 0.05},
         )
 

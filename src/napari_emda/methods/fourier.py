@@ -17,7 +17,7 @@ _BLACK = -4.0
 
 @methods.register("fourier")
 class Fourier(Method):
-    """Gives source patches the shading and contrast of single target patches: fast, a cheap relative of style transfer.
+    """Gives source patches the shading and contrast of single target patches: fast.
 
     Fourier domain adaptation (Yang & Soatto 2020): the amplitudes of the lowest frequencies come from a target patch,
     all phases stay. ``moments`` takes over mean and standard deviation alone (Huang & Belongie 2017).
@@ -30,22 +30,22 @@ class Fourier(Method):
 
         look: Literal["amplitudes", "moments"] = Field(
             "amplitudes",
-            description="What is taken over from a target patch: amplitudes of low frequencies, or mean "
-            "and spread of the grey values.",
+            description="What is copied from a target patch: the amplitudes of low frequencies, "
+            "or the mean and standard deviation of the grey values.",
         )
         beta: float = Field(
             0.03,
             ge=0,
             le=0.5,
-            description="Highest frequency that is taken over, in cycles a pixel; higher ones "
-            "carry texture, and soon artefacts.",
+            description="Highest frequency that is copied, in cycles per pixel; higher "
+            "frequencies carry texture and soon cause artefacts.",
             json_schema_extra={"step": 0.01},
         )
         share: float = Field(
             0.5,
             ge=0,
             le=1,
-            description="Share of source patches that get the look of a target patch.",
+            description="Fraction of source patches that get the appearance of a target patch.",
             json_schema_extra={"step": 0.1},
         )
 

@@ -16,7 +16,7 @@ from napari_emda.settings import base
 
 @methods.register("histogram")
 class Histogram(Method):
-    """Gives every second source patch the grey values of the target: fast, for volumes that differ in brightness.
+    """Gives source patches the grey values of the target: fast, for different brightness.
 
     Pooled histogram matching (Franco-Barranco et al. 2022, section 3) with a probability, so that the network learns
     both looks.
@@ -31,7 +31,7 @@ class Histogram(Method):
             0.5,
             ge=0,
             le=1,
-            description="Share of source patches that get the target's grey values.",
+            description="Fraction of source patches matched to the target's grey values.",
             json_schema_extra={"step": 0.1},
         )
 

@@ -32,7 +32,7 @@ _SHARPNESS = 4
 
 @methods.register("iic")
 class IIC(Method):
-    """Needs no labels: sorts pixels into clusters, which you then name and correct. A start, not a segmentation.
+    """Needs no labels: finds clusters of pixels that you name and correct. Only a start.
 
     Invariant information clustering (Ji, Henriques & Vedaldi 2019, section 3.3). A patch and its copy, changed in
     contrast and turned by any angle, must get clusters that tell as much of each other as possible: the mutual
@@ -54,28 +54,29 @@ class IIC(Method):
             8,
             ge=2,
             le=64,
-            description="How many kinds of structure to tell apart. Rare structures take many: 8 to 24 "
-            "in electron microscopy, 2 where all that is bright is wanted.",
+            description="Number of clusters. Rare structures need many: 8 to 24 in electron "
+            "microscopy; 2 are enough to separate bright from dark.",
         )
         overclustering: int = Field(
             3,
             ge=1,
             le=5,
-            description="The second clustering has so many times as many clusters; it is not shown.",
+            description="A second, auxiliary clustering has this many times as many clusters; it "
+            "is not shown.",
         )
         displacement: int = Field(
             1,
             ge=0,
             le=10,
-            description="Pixels up to so far apart are to tell of each other, too: more gives smoother "
+            description="Also relates pixels up to this far apart: larger values give smoother "
             "clusters and slower training.",
         )
         balance: float = Field(
             1.0,
             ge=0.5,
             le=2,
-            description="How much clusters of equal size are preferred; with less, small ones may "
-            "survive, or all collapse into one.",
+            description="How strongly clusters of equal size are preferred; with lower values "
+            "small clusters may survive, or all may collapse into one.",
             json_schema_extra={"step": 0.1},
         )
 

@@ -19,7 +19,7 @@ from napari_emda.settings import base
 
 @methods.register("mean_teacher")
 class MeanTeacher(Method):
-    """Teaches itself on the target: what its running average finds in a clean patch, it must find in a changed one.
+    """Learns from its own confident predictions on the target, made by an averaged teacher.
 
     Tarvainen & Valpola 2017 with the confident pseudo-labels of FixMatch (Sohn et al. 2020): the teacher sees the
     clean target patch, the student the same with contrast, blur and noise changed. Pseudo-labels are aligned with the
@@ -37,28 +37,31 @@ class MeanTeacher(Method):
             0.8,
             ge=0.5,
             le=0.999,
-            description="Probability from which a pixel of the teacher's becomes a label.",
+            description="Probability from which the teacher's prediction for a pixel becomes a "
+            "pseudo-label.",
             json_schema_extra={"step": 0.05},
         )
         weight: float = Field(
             0.5,
             ge=0,
             le=10,
-            description="Weight of the target's pseudo-labels at the end.",
+            description="Weight of the target's pseudo-labels at the end of the training.",
             json_schema_extra={"step": 0.1},
         )
         momentum: float = Field(
             0.99,
             ge=0,
             le=0.9999,
-            description="How slowly the teacher follows; 0.999 for 10 000 steps or more.",
+            description="How slowly the teacher follows the network; use 0.999 for 10 000 steps "
+            "or more.",
             json_schema_extra={"step": 0.001},
         )
         alignment: float = Field(
             0.5,
             ge=0,
             le=1,
-            description="How strongly pseudo-labels are drawn to the source's class shares.",
+            description="How strongly pseudo-labels are moved towards the source's class "
+            "proportions.",
             json_schema_extra={"step": 0.1},
         )
 

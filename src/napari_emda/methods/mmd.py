@@ -12,7 +12,7 @@ from napari_emda.settings import base
 
 @methods.register("mmd")
 class MMD(FeatureMethod):
-    """Pulls the two volumes' features together, as whole distributions: a kernel distance (MMD).
+    """Aligns the distributions of the two volumes' features by a kernel distance (MMD).
 
     Roels et al. 2019, eq. 1 with the squared MMD of Gretton et al. 2012 between 512 sampled positions a level: five
     Gaussian kernels around the median distance, unbiased.
@@ -27,7 +27,7 @@ class MMD(FeatureMethod):
             0.3,
             ge=0,
             le=10,
-            description="Weight of the distance at the deepest level.",
+            description="Weight of the feature distance at the deepest level.",
             json_schema_extra={"step": 0.1},
         )
 

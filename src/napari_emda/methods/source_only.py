@@ -8,7 +8,7 @@ from napari_emda.sampling.sampler import Batch
 
 @methods.register("source_only")
 class SourceOnly(Method):
-    """Trains on the source alone and never looks at the target: the baseline.
+    """Trains on the source alone and never uses the target: the baseline.
 
     Minimises the segmentation loss on labelled source patches (Roels et al. 2019, "FT" at 0 % target labels).
     """

@@ -20,7 +20,7 @@ SEGMENTS, STYLE = "segments", "style"
 
 @methods.register("style_transfer")
 class StyleTransfer(Method):
-    """Learns to give the source the look of the target, texture included, then segments such images: slow, powerful.
+    """Translates the source to the appearance of the target, with texture: slow, powerful.
 
     CUT (Park et al. 2020), as used by Franco-Barranco et al. 2022: a generator against a discriminator of patches
     (least squares), held to the content by PatchNCE on five maps and by PatchNCE of the identity. The generator may
@@ -34,36 +34,37 @@ class StyleTransfer(Method):
 
         direction: Literal["source_to_target", "target_to_source"] = Field(
             "source_to_target",
-            description="Which volume is translated: the source while training (default), or the "
-            "target whenever it is predicted, as published.",
+            description="Which volume is translated: the source during training (default), or the "
+            "target before every prediction, as published.",
         )
         stage: float = Field(
             0.4,
             ge=0.1,
             le=0.9,
-            description="Share of the training spent on learning the look.",
+            description="Fraction of the training spent on learning the translation.",
             json_schema_extra={"step": 0.05},
         )
         contrast: float = Field(
             1.0,
             ge=0,
             le=10,
-            description="Weight that holds the translation to the content of its input.",
+            description="Weight of the contrastive loss, which keeps the content of the input.",
             json_schema_extra={"step": 0.1},
         )
         translated: float = Field(
             0.5,
             ge=0,
             le=1,
-            description="Share of source patches that are translated while segmenting; the others "
-            "keep their own look.",
+            description="Fraction of source patches that are translated while learning to "
+            "segment; the others stay as they are.",
             json_schema_extra={"step": 0.1},
         )
         blocks: int = Field(
             6,
             ge=2,
             le=12,
-            description="Residual blocks of the generator: 6 for 128-pixel patches, 9 for larger ones.",
+            description="Residual blocks of the generator: 6 for 128-pixel patches, 9 for larger "
+            "ones.",
             json_schema_extra={"step": 1},
         )
 

@@ -23,7 +23,7 @@ _MOVED = 0.25
 
 @methods.register("uda")
 class UDA(Method):
-    """Learns from few labels and from all the rest: a patch and its strongly changed copy must get the same answer.
+    """Learns from few labels and much unlabelled data, by consistency under strong augmentation.
 
     Unsupervised data augmentation (Xie et al. 2020) for segmentation: Dice on what is labelled, agreement of the
     answers to a patch and to its changed copy on the unlabelled target, or on the same volume where there is no
@@ -41,38 +41,40 @@ class UDA(Method):
 
         consistency: Literal["kl", "iid"] = Field(
             "kl",
-            description="How two answers are compared: 'kl', the changed patch must get the answer of the "
-            "unchanged one; 'iid', the two must tell as much of each other as possible (mutual information).",
+            description="How the two predictions are compared: 'kl' asks the changed patch for "
+            "the prediction of the unchanged one; 'iid' maximises the mutual information of the "
+            "two.",
         )
         balance: float = Field(
             0.5,
             ge=0.5,
             le=2,
             description="How much 'iid' prefers classes of equal size: 1 is the paper's mutual "
-            "information, which makes a rare structure too large; 0.5 prefers none.",
+            "information, which makes rare structures too large; 0.5 has no preference.",
             json_schema_extra={"step": 0.1},
         )
         weight: float = Field(
             1.0,
             ge=0,
             le=10,
-            description="Weight of the agreement beside the labels.",
+            description="Weight of the consistency loss, relative to the supervised loss.",
             json_schema_extra={"step": 0.1},
         )
         changes: int = Field(
-            2, ge=1, le=8, description="How many changes a copy gets (RandAugment's N)."
+            2, ge=1, le=8, description="Number of changes to a copy (RandAugment's N)."
         )
         magnitude: float = Field(
             5.0,
             ge=0,
             le=10,
-            description="How strong the changes are at most (RandAugment's M).",
+            description="Maximum strength of the changes (RandAugment's M).",
             json_schema_extra={"step": 1},
         )
         inverting: bool = Field(
             False,
-            description="Also invert and solarize copies. Off, because in electron microscopy dark membranes "
-            "are the signal: a network that must not tell dark from bright loses them.",
+            description="Also invert and solarize copies. Off, because in electron microscopy "
+            "dark membranes are the signal: a network trained to ignore dark against bright loses "
+            "them.",
         )
 
     def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:

@@ -15,7 +15,7 @@ from napari_emda.settings import base
 
 @methods.register("ynet")
 class YNet(Method):
-    """Also learns to redraw the unlabelled target, so that the network knows its look.
+    """Also learns to reconstruct the unlabelled target, so that its features fit both volumes.
 
     Roels et al. 2019, eq. 2: segmentation loss on the source plus the mean squared error of reconstructing source and
     target from the bottleneck (a decoder without skips, else the task is trivial). The input is the augmented patch,
@@ -32,29 +32,29 @@ class YNet(Method):
             0.1,
             ge=0,
             le=10,
-            description="Weight of the reconstruction at the start.",
+            description="Weight of the reconstruction loss at the start.",
             json_schema_extra={"step": 0.01},
         )
         reconstruction_end: float = Field(
             0.01,
             ge=0,
             le=10,
-            description="Weight of the reconstruction at the end.",
+            description="Weight of the reconstruction loss at the end.",
             json_schema_extra={"step": 0.01},
         )
         second_stage: float = Field(
             0.3,
             ge=0,
             le=0.9,
-            description="Share of the training, at its end, on the labels of both volumes; none "
-            "while nothing of the target is annotated.",
+            description="Fraction of the training, at its end, on the labels of both volumes; "
+            "skipped while nothing of the target is annotated.",
             json_schema_extra={"step": 0.05},
         )
         fine_rate: float = Field(
             0.3,
             ge=0.01,
             le=1,
-            description="Learning rate of the second stage, as a share of that of the first.",
+            description="Learning rate of the second stage, as a fraction of that of the first.",
             json_schema_extra={"step": 0.05},
         )
 

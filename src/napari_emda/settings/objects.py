@@ -16,19 +16,19 @@ class ObjectSettings(Settings):
         0.5,
         gt=0,
         lt=1,
-        description="Probability from which a voxel is foreground; with "
-        "several classes the most probable one wins instead.",
+        description="Probability from which a voxel counts as foreground; with several classes, "
+        "the most probable class wins instead.",
         json_schema_extra={"step": 0.05},
     )
     minimum_size: int = Field(
         0,
         ge=0,
         le=2**31 - 1,
-        description="Objects of fewer voxels are dropped.",
+        description="Objects with fewer voxels are dropped.",
         json_schema_extra={"step": 100},
     )
     connectivity: Literal[1, 2, 3] = Field(
         1,
-        description="Voxels belong together when they share a face (1), an edge (2) or a corner (3).",
+        description="Voxels are connected if they share a face (1), an edge (2) or a corner (3).",
         json_schema_extra={"advanced": True},
     )

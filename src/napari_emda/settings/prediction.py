@@ -14,29 +14,33 @@ class PredictSettings(Settings):
 
     renamed: ClassVar = {"neighbours": "z_smoothing"}
 
-    uncertainty: bool = Field(True, description="Also write the entropy of the prediction.")
+    uncertainty: bool = Field(
+        True, description="Also write the uncertainty of the prediction (its entropy)."
+    )
     flips: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Average over four flipped copies: four times slower, a little better; 'auto' does so for methods "
-        "that ask for it.",
+        description="Average the predictions of four flipped copies: a little better, four times "
+        "slower; 'auto' does so for methods that ask for it.",
     )
     z_smoothing: bool = Field(
         True,
-        description="Where the method asks for it, average each section with those before and after it.",
+        description="Average each section's prediction with those of its neighbours, if the "
+        "method asks for it.",
         json_schema_extra=_ADVANCED,
     )
     block: int = Field(
         0,
         ge=0,
         le=8192,
-        description="Side of a block in working pixels; 0 takes the largest that fits the memory budget.",
+        description="Side of a block, in pixels of the network's pixel size; 0 uses the largest "
+        "that fits into the memory budget.",
         json_schema_extra=_advanced(64, "pixels"),
     )
     memory: float = Field(
         1.0,
         ge=0.05,
         le=64,
-        description="Memory for one block's feature maps, in GiB.",
+        description="Memory for the feature maps of one block, in GiB.",
         json_schema_extra=_advanced(0.25, "GiB"),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(

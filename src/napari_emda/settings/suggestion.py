@@ -25,32 +25,39 @@ class QuerySettings(Settings):
     )
     box: str = Field(
         "",
-        description="Part of the target to choose from, z0:z1,y0:y1,x0:x1 in voxels; empty is all.",
+        description="Part of the target to choose from: z0:z1,y0:y1,x0:x1 in voxels; empty means "
+        "all of it.",
         json_schema_extra=_ADVANCED,
     )
     section_distance: int = Field(
         3,
         ge=0,
         le=1000,
-        description="Sections to keep between suggestions at the same place.",
+        description="Minimum number of sections between suggestions at the same place.",
         json_schema_extra=_advanced(1),
     )
     random_share: float = Field(
         0,
         ge=0,
         le=1,
-        description="Share of the patches drawn by lot instead, to measure the model without favour.",
+        description="Fraction of the patches that are drawn at random instead, for an unbiased "
+        "estimate of the model's quality.",
         json_schema_extra=_advanced(0.1),
     )
     positions: int = Field(
         120_000,
         ge=100,
         le=10_000_000,
-        description="Most patch positions to weigh up; of a larger volume, evenly spaced sections are looked at.",
+        description="Maximum number of candidate patches; larger volumes are sampled in evenly "
+        "spaced sections.",
         json_schema_extra=_advanced(10_000),
     )
     seed: int = Field(
-        0, ge=0, le=2**31 - 1, description="Seed of random choices.", json_schema_extra=_advanced(1)
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="Seed of all random choices.",
+        json_schema_extra=_advanced(1),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="Where to compute.", json_schema_extra=_ADVANCED

@@ -26,19 +26,19 @@ class TrainSettings(Settings):
         1000,
         ge=1,
         le=1_000_000,
-        description="How long: optimiser steps, one batch per domain each.",
+        description="Optimiser steps; each uses one batch of patches per domain.",
         json_schema_extra={"step": 100},
     )
     profile: Profile = Field(
         "fast",
-        description="Speed or quality: 'fast' suits a laptop, 'standard' a GPU, "
-        "'test' is for trying out. Sets network and patch size.",
+        description="Trades quality for speed: 'fast' suits a laptop, 'standard' a GPU; 'test' is "
+        "only for trying things out. Sets the size of network and patches.",
     )
     seed: int = Field(
         0,
         ge=0,
         le=2**31 - 1,
-        description="Runs with the same seed draw the same patches.",
+        description="Seed of all random choices; runs with the same seed draw the same patches.",
         json_schema_extra=_advanced(1),
     )
     patch: int = Field(
@@ -50,14 +50,18 @@ class TrainSettings(Settings):
         json_schema_extra=_advanced(32, "pixels"),
     )
     batch: int = Field(
-        8, ge=1, le=256, description="Patches per domain in a step.", json_schema_extra=_advanced(1)
+        8,
+        ge=1,
+        le=256,
+        description="Patches per domain in one step.",
+        json_schema_extra=_advanced(1),
     )
     base_channels: int = Field(
         16,
         ge=8,
         le=64,
         multiple_of=8,
-        description="Feature maps of the network's first level.",
+        description="Feature maps at the network's first level; deeper levels have more.",
         json_schema_extra=_advanced(8),
     )
     depth: int = Field(
@@ -71,7 +75,7 @@ class TrainSettings(Settings):
         0.25,
         ge=0,
         le=0.9,
-        description="Share of feature maps dropped at the two deepest levels.",
+        description="Fraction of feature maps dropped at the two deepest levels.",
         json_schema_extra=_advanced(0.05),
     )
     attention: bool = Field(
@@ -81,77 +85,83 @@ class TrainSettings(Settings):
         1e-3,
         ge=1e-6,
         le=0.1,
-        description="AdamW's learning rate, decayed to a hundredth along a cosine.",
+        description="Learning rate of AdamW; it falls along a cosine to a hundredth of this.",
         json_schema_extra=_advanced(1e-4),
     )
     weight_decay: float = Field(
-        1e-4, ge=0, le=0.1, description="AdamW's weight decay.", json_schema_extra=_advanced(1e-4)
+        1e-4, ge=0, le=0.1, description="Weight decay of AdamW.", json_schema_extra=_advanced(1e-4)
     )
     augmentation: Literal["none", "weak", "strong"] = Field(
         "strong",
-        description="'weak': flips and quarter turns; 'strong': also scale, rotation, contrast, gamma, blur and noise.",
+        description="'weak': flips and quarter turns; 'strong': also scale, rotation, contrast, "
+        "gamma, blur and noise.",
         json_schema_extra=_ADVANCED,
     )
     pixel_size: float = Field(
         0,
         ge=0,
         le=1e6,
-        description="In-plane pixel size at which the network works, in the "
-        "volumes' unit (nm); 0 takes the coarsest of the volumes.",
+        description="In-plane pixel size at which the network works, in the volumes' unit (nm); 0 "
+        "uses that of the coarsest volume.",
         json_schema_extra=_advanced(1, "nm"),
     )
     source_box: str = Field(
         "",
-        description="Part of the source to train on, z0:z1,y0:y1,x0:x1 in voxels; empty is all.",
+        description="Part of the source to train on: z0:z1,y0:y1,x0:x1 in voxels; empty means all "
+        "of it.",
         json_schema_extra=_ADVANCED,
     )
     target_box: str = Field(
         "",
-        description="Part of the target to adapt to, z0:z1,y0:y1,x0:x1 in voxels; empty is all.",
+        description="Part of the target to adapt to: z0:z1,y0:y1,x0:x1 in voxels; empty means all "
+        "of it.",
         json_schema_extra=_ADVANCED,
     )
     target_statistics: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Measure the network's normalisation statistics on the target at every checkpoint (AdaBN); "
-        "'auto' does so for methods that use the target.",
+        description="Measure the network's normalisation statistics on the target at every "
+        "checkpoint (AdaBN); 'auto' does so for methods that use the target.",
         json_schema_extra=_ADVANCED,
     )
     validations: int = Field(
         20,
         ge=0,
         le=1000,
-        description="How often a training looks at the target, without labels, to find the model to keep; fewer in "
-        "short trainings, so that it takes a tenth of the time at most; 0 is never.",
+        description="Number of validations without labels on the target, from which the model to "
+        "keep is chosen. Short trainings validate less often, so that it takes at most a tenth of "
+        "the time. 0 turns validation off.",
         json_schema_extra=_advanced(5),
     )
     keep: Literal["last", "best", "average", "supervised", "total"] = Field(
         "average",
-        description="The model to use afterwards: that of the last step or, of the last third of the steps, the one "
-        "whose answer in the target looks best or the average of the best three. Where a method also learns from what "
-        "nobody labelled, 'supervised' takes the one of the second half with the least loss on labels, 'total' with "
-        "the least sum.",
+        description="The model to use afterwards: 'last' is that of the last step, 'best' the one "
+        "with the best label-free score in the last third of the steps, 'average' the mean of the "
+        "best three there. For methods that also learn from unlabelled data, 'supervised' and "
+        "'total' choose the model with the lowest supervised or total loss in the second half.",
         json_schema_extra=_ADVANCED,
     )
     checkpoints_kept: int = Field(
         3,
         ge=1,
         le=1000,
-        description="How many of the best models stay in the run's folder, to be used with --checkpoint.",
+        description="How many of the best models are kept in the run's folder; choose one with "
+        "--checkpoint.",
         json_schema_extra=_advanced(1),
     )
     stop_when_flat: int = Field(
         0,
         ge=0,
         le=1000,
-        description="Stop when so many looks at the target in the second half of the training found nothing better; "
-        "0 is never. The learning rate has not come down then: keep the average.",
+        description="Stop after this many validations without improvement in the second half of "
+        "the training; 0 never stops early. Use keep=average with it, because the learning rate "
+        "is still high at that point.",
         json_schema_extra=_advanced(1),
     )
     save_every: int = Field(
         200,
         ge=1,
         le=100_000,
-        description="Steps between checkpoints; a crash loses no more.",
+        description="Steps between checkpoints; a crash loses at most this many.",
         json_schema_extra=_advanced(50),
     )
     report_every: int = Field(
@@ -163,12 +173,12 @@ class TrainSettings(Settings):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto",
-        description="Where to compute; 'auto' takes a GPU when there is one.",
+        description="Where to compute; 'auto' uses a GPU if there is one.",
         json_schema_extra=_ADVANCED,
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
-        description="Number format; 'auto' takes bfloat16 where the processor has it.",
+        description="Number format; 'auto' uses bfloat16 where the processor supports it.",
         json_schema_extra=_ADVANCED,
     )
 

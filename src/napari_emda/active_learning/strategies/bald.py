@@ -9,7 +9,7 @@ from napari_emda.active_learning.strategy import DropoutStrategy, strategies
 
 @strategies.register("bald")
 class Bald(DropoutStrategy):
-    """Asks for the patches about which variants of the model disagree, each being sure of its own answer.
+    """Suggests patches where variants of the model disagree, though each is confident.
 
     Mutual information of label and weights, H[mean p] - mean H[p] over T predictions with dropout, mean over a
     patch, as a share of log C (Houlsby et al. 2011; Gal, Islam and Ghahramani 2017).

@@ -8,7 +8,7 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 
 @strategies.register("core_set")
 class CoreSet(Strategy):
-    """Asks for the patches that look least like all that is annotated, one after the other.
+    """Suggests the patches that differ most from everything annotated so far.
 
     Greedy k-centre in the space of the network's bottleneck, from what is annotated or skipped (Sener and Savarese
     2018): no patch is farther from the chosen ones than twice the least that is possible. With nothing annotated it

@@ -14,7 +14,7 @@ _REFERENCES = 2000
 
 @strategies.register("coverage")
 class Coverage(Strategy):
-    """Asks for uncertain patches that stand for much else that is uncertain.
+    """Suggests uncertain patches that are typical of many other uncertain patches.
 
     Of the patches of the highest entropy, several for each that is wanted, those that greedy maximisation of a
     facility-location function chooses: each patch of the target counts with its uncertainty, as far as the most similar
@@ -32,14 +32,16 @@ class Coverage(Strategy):
             3,
             ge=1,
             le=100,
-            description="Uncertain patches to choose from, for each that is wanted: 1 looks at uncertainty alone.",
+            description="Number of uncertain patches to choose from, per suggested patch; 1 "
+            "considers uncertainty alone.",
             json_schema_extra={"step": 1},
         )
         reach: float = Field(
             0.5,
             ge=0.05,
             le=5,
-            description="How far a patch stands for others, as a share of the median distance between patches.",
+            description="How far a patch represents others, as a fraction of the median distance "
+            "between patches.",
             json_schema_extra={"step": 0.05},
         )
 

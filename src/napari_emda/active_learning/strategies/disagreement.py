@@ -13,7 +13,7 @@ from napari_emda.settings import base
 
 @strategies.register("disagreement")
 class Disagreement(Strategy):
-    """Asks for the patches that the model judges differently when they are mirrored, or after the last round.
+    """Suggests patches whose prediction changes when mirrored, or since the last round.
 
     Jensen-Shannon divergence of the predictions, mean over a patch, as a share of log C. It needs no dropout.
     """
@@ -23,8 +23,8 @@ class Disagreement(Strategy):
 
         between: Literal["views", "rounds"] = Field(
             "views",
-            description="What is compared: 'views' are the image and its mirror images; 'rounds' are this model and "
-            "the one it was trained on from.",
+            description="What is compared: 'views' are the image and its mirror images; 'rounds' "
+            "are this model and the one that its training started from.",
         )
 
     @property

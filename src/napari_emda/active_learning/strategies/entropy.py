@@ -6,7 +6,7 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 
 @strategies.register("entropy")
 class Entropy(Strategy):
-    """Asks for the patches in which the model is least sure of its classes.
+    """Suggests the patches with the highest mean uncertainty.
 
     Mean entropy of the class probabilities over a patch, as a share of log C (Roels & Saeys 2019, eq. 1).
     """

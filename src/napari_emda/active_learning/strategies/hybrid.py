@@ -11,7 +11,7 @@ from napari_emda.active_learning.strategy import DropoutStrategy, strategies
 
 @strategies.register("hybrid")
 class Hybrid(DropoutStrategy):
-    """Asks for uncertain patches that look unlike each other and unlike what is annotated.
+    """Suggests uncertain patches that differ from each other and from what is annotated.
 
     Of the patches with the highest mutual information (as `bald`), several for each that is wanted, those that greedy
     k-centre chooses (as `core_set`): the combination that Roels & Saeys 2019 leave to future work.
@@ -26,7 +26,8 @@ class Hybrid(DropoutStrategy):
             5,
             ge=1,
             le=100,
-            description="Uncertain patches to choose from, for each that is wanted: 1 looks at uncertainty alone.",
+            description="Number of uncertain patches to choose from, per suggested patch; 1 "
+            "considers uncertainty alone.",
             json_schema_extra={"step": 1},
         )
 

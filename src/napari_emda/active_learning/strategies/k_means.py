@@ -12,7 +12,7 @@ _FITTED = 20_000
 
 @strategies.register("k_means")
 class KMeansCentres(Strategy):
-    """Sorts the patches into as many kinds as are wanted, and asks for the most typical of each.
+    """Groups all patches into clusters and suggests the most typical patch of each.
 
     k-means in the space of the network's bottleneck; of each cluster the patch nearest to its centroid (Roels & Saeys
     2019, section 3.4).

@@ -9,7 +9,7 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 
 @strategies.register("least_confidence")
 class LeastConfidence(Strategy):
-    """Asks for the patches in which the model trusts its own answer least.
+    """Suggests the patches with the lowest confidence in the predicted class.
 
     One minus the probability of the likeliest class, mean over a patch (Roels & Saeys 2019, eq. 2), as a share of its
     maximum 1 - 1 / C.

@@ -10,7 +10,7 @@ from napari_emda.inference.predictor import entropy
 
 @strategies.register("mc_entropy")
 class MonteCarloEntropy(DropoutStrategy):
-    """Asks for the patches of which several variants of the model, taken together, are least sure.
+    """Suggests the patches where variants of the model, averaged, are least certain.
 
     Entropy of the mean of T predictions with dropout, mean over a patch, as a share of log C. Roels & Saeys 2019
     (eq. 3) call this BALD; see `bald` for what that name means elsewhere.

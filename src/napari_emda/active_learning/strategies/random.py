@@ -6,7 +6,7 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 
 @strategies.register("random")
 class Random(Strategy):
-    """Draws patches by lot: the baseline, and the way to an unbiased score."""
+    """Draws patches at random: the baseline, and the way to an unbiased score."""
 
     needs_prediction = False
 
