@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 # Small convolutions with many threads on a busy machine are far slower than with one.
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
-# How many files of tests run at a time; the longest are named first below.
+# How many files of tests run at a time (tests/conftest.py starts the longest first).
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -45,7 +45,7 @@ demo: $(INSTALLED)
 # OpenGL can crash, because each brings its own LLVM.
 test: $(INSTALLED)
 	@$(PYTHON) tools/debian_packages.py $(DEBIAN)
-	$(BIN)/python -m pytest $(PARALLEL) tests/docs tests/contracts tests/core
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/viewer --ignore=tests/gui
 	$(BIN)/python -m pytest $(PARALLEL) tests/viewer tests/gui
 
 lint: $(INSTALLED)

@@ -21,12 +21,11 @@ import zarr
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viewer"))
-
-from hands import Hands
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from napari_emda._gui.dock import make_dock
 from napari_emda.project.project import Project
+from tests.viewer.hands import Hands
 
 SHAPE = (50, 2048, 2048)
 RUN = "001-random"

@@ -23,14 +23,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viewer"))
-
-from loop import check
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from napari_emda.project.project import Project
 from napari_emda.synthetic.phantom import SPACING, phantom
+from tests.viewer.loop import check
 
-LOOP = Path(__file__).parents[1] / "tests" / "viewer" / "loop.py"
+ROOT = Path(__file__).parents[1]
 SMALL = (
     "--profile",
     "test",
@@ -59,8 +58,16 @@ def make(folder: Path, seed: int) -> None:
 
 def kill_once(folder: Path, diary: Path, seed: int, seconds: float, *, child_too: bool) -> None:
     """Run the loop for so long, then kill it."""
-    command = [sys.executable, str(LOOP), str(folder), str(diary), str(seed), "real"]
-    viewer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.viewer.loop",
+        str(folder),
+        str(diary),
+        str(seed),
+        "real",
+    ]
+    viewer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert viewer.stdout is not None
     if viewer.stdout.readline() != "ready\n":
         raise SystemExit("The loop did not start.")

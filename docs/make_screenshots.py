@@ -29,15 +29,14 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 from skimage.morphology import closing, disk, opening, remove_small_holes, remove_small_objects
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "viewer"))
-
-from hands import Hands
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from napari_emda._gui.common.adapters import Placement, look_at
 from napari_emda._gui.dock import Dock, make_dock
 from napari_emda.data.box import Box
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.synthetic.phantom import SPACING, phantom
+from tests.viewer.hands import Hands
 
 SIZE = (1500, 900)
 DOCK_WIDTH = 440

@@ -27,6 +27,17 @@ CLASSES = ("background", "mitochondria")
 
 EXIT_STATUS = pytest.StashKey[int]()
 
+LONGEST_FIRST = ("docs", "contracts", "cli", "viewer")
+"""Folders of the files that take longest: started last, one of them would run alone at the end."""
+
+
+def pytest_collection_modifyitems(config, items):
+    def rank(item):
+        folder = item.path.relative_to(config.rootpath / "tests").parts[0]
+        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=rank)
+
 
 def pytest_sessionfinish(session, exitstatus):
     session.config.stash[EXIT_STATUS] = int(exitstatus)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from pages import Reader
+from tests.docs.pages import Reader
 
 
 @pytest.fixture(scope="session")

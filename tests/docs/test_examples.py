@@ -11,10 +11,10 @@ import tomllib
 from dataclasses import fields
 
 import pytest
-from pages import DOCS, Reader, blocks, matches
 
 from napari_emda.events import _KINDS
 from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob
+from tests.docs.pages import DOCS, Reader, blocks, matches
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -9,7 +9,8 @@ import sys
 import tomllib
 
 import pytest
-from pages import DOCS, ROOT
+
+from tests.docs.pages import DOCS, ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(
     DOCS.glob("*.md")

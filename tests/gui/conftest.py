@@ -1,20 +1,16 @@
 """A project, a viewer without a window, and a child that needs no torch."""
 
 import json
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import pytest
 import zarr
-from fake import CATALOGUE, clusters_of, fake_command
 from napari.components import ViewerModel
 
 from napari_emda._gui.process.catalogue import parse
 from napari_emda._gui.session import Session
 from napari_emda.project.project import Project
+from tests.gui.fake import CATALOGUE, clusters_of, fake_command
 
 SHAPE = (5, 48, 40)
 SPACING = (50.0, 4.6, 4.6)

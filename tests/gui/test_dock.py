@@ -8,7 +8,6 @@ import numpy as np
 import psutil
 import pytest
 import zarr
-from fake import fake_command, methods_command
 from napari.components import ViewerModel
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QLabel
@@ -20,6 +19,7 @@ from napari_emda.data.volume import IGNORE
 from napari_emda.project.job_files import ExportJob, PredictJob, TrainJob, write_job
 from napari_emda.project.project import Project
 from napari_emda.settings.training import TrainSettings
+from tests.gui.fake import fake_command, methods_command
 
 NM = {"units": ("nm",) * 3}
 

@@ -1,11 +1,8 @@
 """Viewers need a display: pytest-xvfb brings one up."""
 
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

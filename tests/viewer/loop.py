@@ -1,6 +1,6 @@
 """The annotation loop by hand, with a diary of what was done: made to be killed at any moment, then checked.
 
-python tests/viewer/loop.py PROJECT DIARY SEED real|fake
+python -m tests.viewer.loop PROJECT DIARY SEED real|fake
 """
 
 import json
@@ -30,7 +30,7 @@ class Annotator:
     """Goes through the loop with keys and mouse, by lot."""
 
     def __init__(self, viewer, dock, diary, seed):
-        from hands import Hands
+        from tests.viewer.hands import Hands
 
         self.dock, self.diary = dock, diary
         self.patches = dock.annotate.patches
@@ -131,14 +131,13 @@ def check(folder, diary):
 
 def main():
     folder, diary, seed, children = sys.argv[1:]
-    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "gui")]
     import napari
-    from fake import fake_command, methods_command
     from qtpy.QtTest import QTest
 
     from napari_emda._gui.dock import Dock
     from napari_emda._gui.process import catalogue
     from napari_emda._gui.process import runner as jobs
+    from tests.gui.fake import fake_command, methods_command
 
     viewer = napari.Viewer()
     commands = (

@@ -3,18 +3,14 @@
 import functools
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "gui"))
-
-from fake import fake_command, methods_command
 
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.process import catalogue
 from napari_emda._gui.process import runner as jobs
 from napari_emda.synthetic.phantom import phantom
+from tests.gui.fake import fake_command, methods_command
 
 SHAPE = (6, 112, 96)
 SPACING = (50, 4.6, 4.6)

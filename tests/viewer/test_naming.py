@@ -1,23 +1,17 @@
 """Clusters named by clicks on the canvas of a real viewer."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-import story
-from hands import BUTTON, Hands
 from qtpy.QtTest import QTest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "gui"))
-
-from fake import clusters_of, fake_command, methods_command
 
 from napari_emda._gui.common.adapters import look_at
 from napari_emda._gui.dock import Dock
 from napari_emda.data.box import Box
 from napari_emda.project.project import Project
 from napari_emda.synthetic.phantom import phantom
+from tests.gui.fake import clusters_of, fake_command, methods_command
+from tests.viewer import story
+from tests.viewer.hands import BUTTON, Hands
 
 
 @pytest.fixture

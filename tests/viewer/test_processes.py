@@ -7,24 +7,23 @@ import sys
 import time
 from pathlib import Path
 
-import loop
 import psutil
 import pytest
-import story
 
 from napari_emda.project.project import Project
+from tests.viewer import loop, story
 
 pytestmark = pytest.mark.timeout(300)
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 START = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, {here!r})
-import napari, story
+import napari
 from qtpy.QtCore import QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from tests.viewer import story
 
 def wait(condition):
     while not condition():
@@ -40,8 +39,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGKILL")
 
 
 def script(tmp_path, text, *, fake=True):
-    text = START.format(here=str(HERE), folder=str(tmp_path / "project"), fake=fake) + text
-    return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+    text = START.format(folder=str(tmp_path / "project"), fake=fake) + text
+    command = [sys.executable, "-c", text]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def gone(pid, seconds):
@@ -62,7 +62,7 @@ def test_the_viewer_s_process_never_loads_torch():
         "for module in pkgutil.walk_packages(gui.__path__, 'napari_emda._gui.'):\n"
         "    importlib.import_module(module.name)\n"
         "import napari_emda.project.project, napari_emda.project.job_files\n"
-        "import napari_emda.settings.base_channels, napari_emda.events\n"
+        "import napari_emda.settings.base, napari_emda.events\n"
         "sys.exit([name for name in ('torch', 'kornia', 'lightning_fabric') if name in sys.modules] or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -93,9 +93,8 @@ def test_a_viewer_killed_while_somebody_paints_loses_nothing(project, tmp_path):
     story.fake_model(project, "target")
     project.close()
     diary = tmp_path / "diary.jsonl"
-    viewer = subprocess.Popen(
-        [sys.executable, str(HERE / "loop.py"), str(project.folder), str(diary), "0", "fake"]
-    )
+    options = [str(project.folder), str(diary), "0", "fake"]
+    viewer = subprocess.Popen([sys.executable, "-m", "tests.viewer.loop", *options], cwd=ROOT)
     while not diary.exists() or len(diary.read_text().splitlines()) < 20:
         assert viewer.poll() is None
         time.sleep(0.01)

@@ -7,13 +7,13 @@ import time
 import numpy as np
 import psutil
 import pytest
-import story
-from hands import Hands
 from safetensors.numpy import load_file
 
 from napari_emda._gui.dock import Dock
 from napari_emda.io.read import open_labels
 from napari_emda.project.project import Project
+from tests.viewer import story
+from tests.viewer.hands import Hands
 
 pytestmark = pytest.mark.timeout(600)
 

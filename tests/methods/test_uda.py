@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 from scipy.special import rel_entr
-from test_strong import smooth
 
 from napari_emda.data.volume import IGNORE
 from napari_emda.errors import DataError
@@ -24,6 +23,7 @@ from napari_emda.sampling.randaugment import RandAugment
 from napari_emda.sampling.sampler import Patches
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
+from tests.sampling.test_randaugment import smooth
 
 # -- agreement ---------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ import pytest
 from scipy.stats import rankdata
 from skimage.exposure import rescale_intensity
 from skimage.measure import block_reduce
-from test_checkpoint import rewritten
 
 from napari_emda.cli import main
 from napari_emda.data.box import Box
@@ -29,6 +28,7 @@ from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.validation import Validator
+from tests.inference.test_checkpoint import rewritten
 
 SPACING = (50.0, 4.0, 4.0)
 

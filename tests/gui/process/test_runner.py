@@ -7,7 +7,6 @@ import time
 
 import psutil
 import pytest
-from fake import fake_command
 
 from napari_emda._gui.process import catalogue
 from napari_emda._gui.process.child import Child
@@ -17,6 +16,7 @@ from napari_emda.events import Failed, Finished, Started, Stepped
 from napari_emda.project import runs
 from napari_emda.project.job_files import TrainJob, write_job
 from napari_emda.settings.training import TrainSettings
+from tests.gui.fake import fake_command
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGKILL")
 

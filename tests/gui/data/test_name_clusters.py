@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake import fake_command, methods_command
 from napari.components import ViewerModel
 from napari.layers import Labels
 from qtpy.QtCore import Qt
@@ -17,6 +16,7 @@ from napari_emda._gui.train.live_preview import show_preview
 from napari_emda.events import Preview
 from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
+from tests.gui.fake import fake_command, methods_command
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.measure import label, regionprops_table
-from test_calibration import normal, predictor, target
 
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import suggest
@@ -33,6 +32,7 @@ from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.training.prior_matching import WEIGHT, CalibrationSample, calibrate
 from napari_emda.training.validation import _tiles
+from tests.training.test_prior_matching import normal, predictor, target
 
 SPACING = (1.0, 4.0, 2.0)
 CLASSES = ("background", "nucleus")

@@ -271,7 +271,7 @@ def test_disagreement_is_one_minus_the_jaccard_score():
     assert disagreement(0 * a > 0, 0 * a > 0) == 1
 
 
-def test_doubt_is_one_minus_the_expected_iou():
+def test_uncertainty_is_one_minus_the_expected_iou():
     """Against drawing the truth from the probabilities many times."""
     random = np.random.default_rng(0)
     p = random.random(2000) ** 3

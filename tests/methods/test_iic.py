@@ -11,8 +11,6 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
 from skimage.util import view_as_windows
 from sklearn.metrics import confusion_matrix, mutual_info_score
-from test_information import brute_force
-from test_uda import by_scipy
 
 from napari_emda.cli import main
 from napari_emda.data.box import Box
@@ -34,6 +32,8 @@ from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
+from tests.methods.test_uda import by_scipy
+from tests.nn.test_information import brute_force
 
 SETTINGS = TrainSettings(
     steps=2, patch=32, base_channels=8, batch=2, device="cpu", precision="32", validations=0
