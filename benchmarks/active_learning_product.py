@@ -18,7 +18,7 @@ from napari_emda.active_learning.suggest import choose, pool_of
 from napari_emda.data.probabilities import class_ids
 from napari_emda.events import Finished
 from napari_emda.jobs.execute import execute
-from napari_emda.project.job_files import AnyJob, ScoreJob, SuggestJob, TrainJob
+from napari_emda.project.job_files import Job, ScoreJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
@@ -31,7 +31,7 @@ KNOWN = "known errors"
 """The patches with most wrong pixels, by the labels that nobody has: the bound of strategies that seek errors."""
 
 
-def carried_out(job: AnyJob) -> dict[str, Any]:
+def carried_out(job: Job) -> dict[str, Any]:
     """The result of a job."""
     *_, last = execute(job)
     assert isinstance(last, Finished)

@@ -13,7 +13,7 @@ from dataclasses import fields
 import pytest
 
 from napari_emda.events import _KINDS
-from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, SuggestJob, TrainJob
+from napari_emda.project.job_files import jobs
 from tests.docs.pages import DOCS, Reader, blocks, matches
 
 pytestmark = pytest.mark.timeout(600)
@@ -67,9 +67,9 @@ def test_events_and_job_kinds_are_all_documented():
         assert kind in table
         for field in fields(event):
             assert f"`{field.name}`" in table[kind], f"{kind}.{field.name}"
-    for job in (TrainJob, PredictJob, SuggestJob, ExportJob, ScoreJob):
-        listed = set(re.findall(r"`(\w+)`", table[job.model_fields["kind"].default]))
-        assert listed == set(job.model_fields) - {"format", "project", "kind"}
+    for name in jobs.names():
+        listed = set(re.findall(r"`(\w+)`", table[name]))
+        assert listed == set(jobs[name].model_fields) - {"format", "project", "kind"}
 
 
 SRUN = """#!{python}

@@ -164,10 +164,8 @@ def predicted_already(monkeypatch):
     header = SimpleNamespace(
         classes=("none", *(f"cluster {k}" for k in range(1, 6))), features_only=False
     )
-    for module in ("predict", "score", "export"):
-        monkeypatch.setattr(
-            f"napari_emda.jobs.{module}.predicted", lambda *_: iter(()), raising=False
-        )
+    for module in ("score", "export"):
+        monkeypatch.setattr(f"napari_emda.jobs.{module}.ensure_predicted", lambda *_: iter(()))
     monkeypatch.setattr("napari_emda.inference.checkpoint.read_header", lambda path: header)
 
 
@@ -207,9 +205,11 @@ def test_clusters_of_one_class_leave_nothing_to_ask(clustered):
 def test_objects_and_scores_need_names_before_anything_is_predicted(
     clustered, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(
-        "napari_emda.jobs.predict.predicted", lambda *_: pytest.fail("a prediction may take hours")
-    )
+    for module in ("score", "export"):
+        monkeypatch.setattr(
+            f"napari_emda.jobs.{module}.ensure_predicted",
+            lambda *_: pytest.fail("a prediction may take hours"),
+        )
     with pytest.raises(
         JobError, match="clusters that have no names yet: name some in Data, or with name-clusters"
     ):

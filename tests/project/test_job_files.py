@@ -54,14 +54,15 @@ def test_a_job_survives_its_file(job, tmp_path):
         ("", "its text"),
         ("{", "its text"),
         ("[]", "its text"),
-        ('{"kind": "dance"}', "its text"),
-        ('{"kind": "train", "project": "p"}', "train.method"),
+        ('{"project": "p"}', "kind"),
+        ('{"kind": "dance"}', "kind"),
+        ('{"kind": "train", "project": "p"}', "method"),
         (
             '{"kind": "train", "project": "p", "method": "a", "settings": {"steps": 0}}',
-            "train.settings.steps",
+            "settings.steps",
         ),
-        ('{"kind": "predict", "project": "p", "format": 2}', "predict.format"),
-        ('{"kind": "predict", "project": "p", "color": 1}', "predict.color"),
+        ('{"kind": "predict", "project": "p", "format": 2}', "format"),
+        ('{"kind": "predict", "project": "p", "color": 1}', "color"),
     ],
 )
 def test_what_is_no_job_is_refused_with_the_place(text, place, tmp_path):

@@ -14,11 +14,12 @@ from psygnal import Signal
 
 from napari_emda._gui.common.adapters import Placement, read_anew
 from napari_emda._gui.process.catalogue import Catalogue
-from napari_emda._gui.process.runner import COMMAND, NOUNS, AnyJob, Runner, in_background
+from napari_emda._gui.process.runner import COMMAND, Runner, in_background
 from napari_emda.errors import EmdaError
 from napari_emda.events import Failed, Finished, Notice
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.project.file import VolumeEntry
+from napari_emda.project.job_files import Job
 from napari_emda.project.project import Project
 
 L = TypeVar("L", Image, Labels, Shapes)
@@ -109,7 +110,7 @@ class Session:
 
     # -- jobs ----------------------------------------------------------------------------------------------------
 
-    def start(self, job: AnyJob) -> None:
+    def start(self, job: Job) -> None:
         """Start a job, or say why not."""
         if self.runner.busy:
             self.say(self.runner.busy, "error")
@@ -284,7 +285,7 @@ class Session:
         job = self.runner.job
         if volumes and job is not None and not self._closed:
             self.say(
-                f"The layer '{layer.name}' was removed; the {NOUNS[job.kind]} goes on, since it works on the "
+                f"The layer '{layer.name}' was removed; the {job.noun} goes on, since it works on the "
                 "files of the project."
             )
 

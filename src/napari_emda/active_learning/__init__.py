@@ -1,1 +1,1 @@
-"""Active learning."""
+"""Which patches of the target to annotate next."""

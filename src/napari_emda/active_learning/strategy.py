@@ -1,4 +1,4 @@
-"""Which patches of the target to annotate next."""
+"""What a strategy is: one score for each candidate patch."""
 
 from __future__ import annotations
 

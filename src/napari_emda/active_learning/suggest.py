@@ -1,4 +1,4 @@
-"""Which patches of the target to annotate next."""
+"""The best patches of one volume, by one strategy."""
 
 from __future__ import annotations
 

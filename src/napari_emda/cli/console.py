@@ -17,7 +17,7 @@ from napari_emda.cli.progress import watch
 from napari_emda.events import Event, Notice, Started
 
 if TYPE_CHECKING:
-    from napari_emda.project.job_files import AnyJob
+    from napari_emda.project.job_files import Job
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
@@ -33,7 +33,7 @@ VolumeOption = Annotated[
 Spacing = tuple[float, float, float]
 
 
-def carry_out(job: AnyJob, note: str = "") -> dict[str, Any]:
+def carry_out(job: Job, note: str = "") -> dict[str, Any]:
     """The result of a job, carried out here with its progress on the screen; the note is said once it has begun."""
     from napari_emda.inference.device import configure_process
     from napari_emda.jobs.execute import execute

@@ -1,1 +1,1 @@
-"""Volumes: what they are, where they come from, and how patches are drawn from them. No torch, no Qt in the files."""
+"""Volumes, boxes, grey values and stored probabilities, without learning, files or Qt."""

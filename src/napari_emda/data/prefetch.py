@@ -1,4 +1,4 @@
-"""Patches for training: a pure function of seed, rank and step, at one common pixel size."""
+"""Batches drawn ahead in a thread, while the device computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a prediction agrees with the truth, counted block by block; exact, and bounded in memory by the block."""
+"""From stored probabilities to classes."""
 
 from __future__ import annotations
 

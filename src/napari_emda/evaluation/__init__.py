@@ -1,1 +1,1 @@
-"""Evaluation."""
+"""How good a prediction is, with true labels and without any."""

@@ -1,4 +1,4 @@
-"""The shape of objects, and what it tells of a prediction that nobody has labels for."""
+"""What the shape of objects tells of a prediction that nobody has labels for."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Export."""
+"""Results as files that other programs open."""

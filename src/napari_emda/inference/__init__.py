@@ -1,1 +1,1 @@
-"""Inference."""
+"""From a trained model to the probabilities of a whole volume, block by block."""

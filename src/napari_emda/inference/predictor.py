@@ -1,4 +1,4 @@
-"""Prediction of volumes of any size, block by block."""
+"""A trained model ready to predict: its network, grey values and device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prediction of volumes of any size, block by block."""
+"""Where the prediction of a volume lies in its run, and how much of it is done."""
 
 from __future__ import annotations
 

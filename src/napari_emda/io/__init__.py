@@ -1,1 +1,1 @@
-"""Io."""
+"""Image and label files in and out; a file is written whole or not at all."""

@@ -1,4 +1,4 @@
-"""Carries a job out: the same in a thread, a child process or on a cluster node."""
+"""Writing a result to a file of the user's choice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from napari_emda.export.results import (
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
 from napari_emda.io.write import VOLUME_SUFFIXES, claim
-from napari_emda.jobs.predict import _asked, _check_learnt, _check_named, _model, _named, predicted
+from napari_emda.jobs.inputs import (
+    check_clusters_named,
+    check_predicts,
+    class_probabilities,
+    ensure_predicted,
+    model_of,
+    volume_of,
+)
+from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.nn.unet import WithSoftmax
 from napari_emda.project.job_files import ExportJob
 from napari_emda.project.project import Project
@@ -33,19 +41,25 @@ SUFFIXES = {
 }
 
 
-def _export(job: ExportJob) -> Iterator[Event]:
+def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
+    """Write what a run makes of a volume, or its model.
+
+    Raises:
+        EmdaError: there is no such run or volume, or the file cannot be written.
+    """
     project = Project.open(job.project)
-    folder, volume = project.run(job.run), _asked(project, job.volume)
+    folder = project.run(job.run)
+    volume = volume_of(project, job)
     claim(job.to, SUFFIXES[job.what], job.overwrite)  # before a long prediction, not after it
-    header = checkpoint.read_header(_model(project, job))
-    _check_learnt(folder, header)
+    header = checkpoint.read_header(model_of(project, job))
+    check_predicts(folder, header)
     if job.what in ("objects", "table"):
-        _check_named(project, folder, header)
+        check_clusters_named(project, folder, header)
     yield Started("export", folder.name, "cpu", 0)
     if job.what == "model":
         yield from _export_model(job, folder, volume)
     else:
-        yield from predicted(project, folder.name, volume.name, job.checkpoint)
+        yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
         yield from _export_prediction(job, project, folder, volume)
     text = f"Exported {job.what} of '{volume.name}' (run {folder.name}) to {job.to}."
     yield Finished("done", text, {"path": job.to})
@@ -62,7 +76,9 @@ def _export_prediction(
         and job.what in ("mask", "probabilities")
     )
     probabilities = (
-        clusters if as_they_are and clusters is not None else _named(project, folder, volume.name)
+        clusters
+        if as_they_are and clusters is not None
+        else class_probabilities(project, folder, volume.name)
     )
     data = (probabilities, job.to, volume.spacing, volume.unit)
     kept: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Carries a job out: the same in a thread, a child process or on a cluster node."""
+"""Comparing a prediction with true labels."""
 
 from __future__ import annotations
 
@@ -15,31 +15,45 @@ from napari_emda.events import Event, Finished, Started
 from napari_emda.inference import checkpoint
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
-from napari_emda.jobs.predict import _asked, _check_learnt, _check_named, _model, _named, predicted
+from napari_emda.jobs.inputs import (
+    check_clusters_named,
+    check_predicts,
+    class_probabilities,
+    ensure_predicted,
+    model_of,
+    volume_of,
+)
+from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project import comparison
 from napari_emda.project.job_files import ScoreJob
 from napari_emda.project.project import Project
 
 
-def _score(job: ScoreJob) -> Iterator[Event]:
+def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
+    """Score a prediction voxel by voxel and, where asked, object by object.
+
+    Raises:
+        EmdaError: there is no such run or volume, or the labels do not fit it.
+    """
     project = Project.open(job.project)
-    folder, volume = project.run(job.run), _asked(project, job.volume)
+    folder = project.run(job.run)
+    volume = volume_of(project, job)
     labels = open_labels(Path(job.against)).array
     check_labels(volume.name, labels, volume.shape, len(project.classes))
     truth = replace(volume, labels=labels, labels_zero="background", annotations=None)
     box = Box.parse(job.box, volume.shape)
-    header = checkpoint.read_header(_model(project, job))
-    _check_learnt(folder, header)
-    _check_named(project, folder, header)
+    header = checkpoint.read_header(model_of(project, job))
+    check_predicts(folder, header)
+    check_clusters_named(project, folder, header)
     yield Started("score", folder.name, "cpu", 0)
-    yield from predicted(project, folder.name, volume.name, job.checkpoint)
+    yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
     scores = _scores(project, folder, truth, box)
     scores.setdefault(
         "classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}}
     )
     if job.objects:
         counted = yield from score_objects(
-            _named(project, folder, volume.name),
+            class_probabilities(project, folder, volume.name),
             labels,
             project.classes,
             box=box,
@@ -66,7 +80,7 @@ def _score(job: ScoreJob) -> Iterator[Event]:
     )
     if runs is not None and runs[0] == folder.name:
         plain = runs[1]
-        yield from predicted(project, plain, volume.name)
+        yield from ensure_predicted(project, plain, volume.name)
         other = _scores(project, project.run(plain), truth, box)["iou"]
         found = comparison.by_iou(scores["iou"], other, plain)
         compared = {"run": plain, "iou": other, "difference": scores["iou"] - other}
@@ -76,5 +90,5 @@ def _score(job: ScoreJob) -> Iterator[Event]:
 
 
 def _scores(project: Project, folder: Path, truth: Volume, box: Box) -> dict[str, Any]:
-    probabilities = _named(project, folder, truth.name)
+    probabilities = class_probabilities(project, folder, truth.name)
     return score_volume(probabilities, truth.class_ids, project.classes, box)

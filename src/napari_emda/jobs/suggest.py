@@ -1,4 +1,4 @@
-"""Carries out the job of suggesting: which patches of the targets to annotate next."""
+"""Suggesting which patches of the targets to annotate next."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.stored_prediction import Prediction
+from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import SuggestJob, TrainJob, read_job
 from napari_emda.project.project import Project
 from napari_emda.project.regions import AUDIT
@@ -28,7 +29,7 @@ from napari_emda.settings.suggestion import QuerySettings
 Regions = tuple[dict[str, Any], ...]
 
 
-def suggestions(job: SuggestJob) -> Iterator[Event]:
+def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     """Rank or draw patches of one or all targets; whoever runs the job records what is suggested.
 
     Yields:

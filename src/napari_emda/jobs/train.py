@@ -1,4 +1,4 @@
-"""Carries a job out: the same in a thread, a child process or on a cluster node."""
+"""Training a method, and what came of it in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Stepped
 from napari_emda.inference import checkpoint
 from napari_emda.inference.checkpoint import Header
-from napari_emda.jobs.predict import _writable
+from napari_emda.jobs.inputs import check_writable
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
 from napari_emda.project import comparison
@@ -22,7 +22,12 @@ from napari_emda.training.loop import fit
 from napari_emda.training.trainer import Training
 
 
-def _train(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
+def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
+    """Train in a new run's folder, or go on with a run that was stopped.
+
+    Raises:
+        EmdaError: the job does not fit the project; no folder is made then.
+    """
     began = time.perf_counter()
     project = Project.open(job.project)
     folder = None
@@ -35,7 +40,8 @@ def _train(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     training, volumes = prepare(project, job, folder)
     done = 0 if folder is None else checkpoint.read_header(checkpoint.find(folder, "last")).step
     if folder is None:
-        training.folder = folder = _writable(project).new_run(job.method)
+        check_writable(project)
+        training.folder = folder = project.new_run(job.method)
         write_job(job, folder / "job.json")
     yield Started("train", folder.name, str(training.compute), job.settings.steps)
     preview_writer = PreviewWriter(training, volumes, request, folder)

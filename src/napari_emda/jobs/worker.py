@@ -19,7 +19,7 @@ from napari_emda.inference.device import configure_process
 from napari_emda.jobs.execute import execute
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.jobs.train import what_was_kept
-from napari_emda.project.job_files import AnyJob, TrainJob, read_job
+from napari_emda.project.job_files import Job, TrainJob, read_job
 
 DONE, FAULT, MISTAKE, STOPPED = 0, 1, 2, 3
 
@@ -121,7 +121,7 @@ def _run(path: Path, writer: EventWriter) -> int:
     return DONE
 
 
-def _stopped(job: AnyJob, run: str, step: int) -> Finished:
+def _stopped(job: Job, run: str, step: int) -> Finished:
     where = f" at step {step}" if step else ""
     text = f"Stopped{where}; what was done is kept."
     result: dict[str, Any] = {"run": run, "step": step}

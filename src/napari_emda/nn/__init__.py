@@ -1,1 +1,1 @@
-"""Networks and losses."""
+"""Networks and losses; they know nothing of files."""

@@ -1,1 +1,1 @@
-"""Objects."""
+"""From probabilities to numbered objects, their table and their shape, block by block."""

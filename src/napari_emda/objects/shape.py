@@ -1,4 +1,4 @@
-"""The shape of objects, and what it tells of a prediction that nobody has labels for."""
+"""The shape of one object: surface and solidity."""
 
 from __future__ import annotations
 

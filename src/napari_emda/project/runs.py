@@ -1,4 +1,4 @@
-"""The fourth panel: segment a whole volume in the background and look at the mask."""
+"""What the runs of a project are and have come to, read from plain files without torch."""
 
 from __future__ import annotations
 

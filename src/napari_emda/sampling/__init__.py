@@ -1,1 +1,1 @@
-"""Sampling."""
+"""Balanced patches at one pixel size, and their augmentation."""

@@ -1,1 +1,1 @@
-"""Settings."""
+"""Settings: one frozen model per step is form, command line, JSON and documentation at once."""

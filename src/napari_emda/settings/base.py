@@ -1,4 +1,4 @@
-"""One frozen model per step is form, command line, JSON and documentation at once."""
+"""What all settings share: limits, old names, `--set KEY=VALUE`, and errors in one sentence."""
 
 from __future__ import annotations
 

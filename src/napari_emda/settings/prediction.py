@@ -1,4 +1,4 @@
-"""One frozen model per step is form, command line, JSON and documentation at once."""
+"""How a volume is segmented."""
 
 from __future__ import annotations
 

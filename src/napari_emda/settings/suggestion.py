@@ -1,4 +1,4 @@
-"""One frozen model per step is form, command line, JSON and documentation at once."""
+"""Which patches are suggested for annotation."""
 
 from __future__ import annotations
 

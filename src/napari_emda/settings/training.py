@@ -1,4 +1,4 @@
-"""One frozen model per step is form, command line, JSON and documentation at once."""
+"""How long and on what a network is trained, whichever the method."""
 
 from __future__ import annotations
 

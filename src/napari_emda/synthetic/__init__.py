@@ -1,1 +1,1 @@
-"""Synthetic."""
+"""The phantom: synthetic tissue, seen through two microscopes."""

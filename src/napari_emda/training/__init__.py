@@ -1,1 +1,1 @@
-"""Training."""
+"""The training loop, validation without labels, and which model is kept."""

@@ -1,4 +1,4 @@
-"""What a network's answers on the target need before they are used: the right class shares, and their neighbours."""
+"""Moves the class shares of a prediction on the target towards those of the source."""
 
 from __future__ import annotations
 

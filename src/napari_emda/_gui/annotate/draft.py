@@ -1,4 +1,4 @@
-"""Arrays that napari slices and that are worked out where they are sliced: nothing is copied, all is live."""
+"""What a patch begins with before it is painted: the prediction, worked out where it is sliced."""
 
 from __future__ import annotations
 

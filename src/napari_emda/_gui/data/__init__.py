@@ -1,1 +1,1 @@
-"""Data."""
+"""The first panel: source, target and classes; and names for clusters."""

@@ -1,1 +1,1 @@
-"""Export."""
+"""The fifth panel: results as files."""

@@ -1,1 +1,1 @@
-"""Predict."""
+"""The fourth panel: a volume is segmented and the mask is shown."""

@@ -1,4 +1,4 @@
-"""Arrays that napari slices and that are worked out where they are sliced: nothing is copied, all is live."""
+"""Masks and clusters that napari slices, worked out from probabilities where they are sliced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a project's runs: read from plain files, without torch. No Qt."""
+"""Whether a project has what a method needs. No Qt."""
 
 from __future__ import annotations
 

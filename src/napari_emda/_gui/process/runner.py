@@ -16,9 +16,8 @@ from psygnal import Signal
 from napari_emda._gui.process.child import Child
 from napari_emda.errors import EmdaError
 from napari_emda.events import Event, Failed, Finished, Started, from_json
-from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob, TrainJob, write_job
+from napari_emda.project.job_files import Job, write_job
 
-AnyJob = TrainJob | PredictJob | SuggestJob | ExportJob
 COMMAND = (sys.executable, "-m", "napari_emda", "run", "{job}", "--json")
 BEAT = 0.1
 """Seconds between deliveries to the viewer: events that come faster arrive together."""
@@ -101,9 +100,6 @@ def in_background(
     create_worker(_guarded, work, _connect={"returned": deliver})
 
 
-NOUNS = {"train": "training", "predict": "prediction", "suggest": "ranking", "export": "export"}
-
-
 class Runner:
     """At most one job at a time, in a child process watched by a napari worker thread. Signals come in the main thread.
 
@@ -120,8 +116,8 @@ class Runner:
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._command = tuple(command)
-        self.job: AnyJob | None = None
-        self.last_job: AnyJob | None = None
+        self.job: Job | None = None
+        self.last_job: Job | None = None
         self.run = ""
         self.paused = False
         self._child: Child | None = None
@@ -132,14 +128,14 @@ class Runner:
         """Why no other job can start now, in one sentence; empty when one can."""
         if self.job is None:
             return ""
-        return f"A {NOUNS[self.job.kind]} is running: wait for its end or stop it."
+        return f"A {self.job.noun} is running: wait for its end or stop it."
 
     @property
     def process_id(self) -> int | None:
         """Of the running child."""
         return self._child.process_id if self._child is not None else None
 
-    def start(self, job: AnyJob) -> None:
+    def start(self, job: Job) -> None:
         """Start a job; the caller has seen that none is running."""
         assert self.job is None
         folder = Path(tempfile.mkdtemp(prefix="napari-emda-"))
@@ -173,7 +169,7 @@ class Runner:
             if isinstance(event, Started):
                 self.run = event.run
             if isinstance(event, ChildDied):
-                text = f"The {NOUNS[self.job.kind]} {event.reason}; {self._remedy(self.job)}"
+                text = f"The {self.job.noun} {event.reason}; {self._remedy(self.job)}"
                 self._last = Failed(text, mistake=False)
             elif isinstance(event, Finished | Failed):
                 self._last = event
@@ -185,7 +181,7 @@ class Runner:
             return
         job = self.job
         last = self._last or Failed(
-            f"The {NOUNS[job.kind]} ended unexpectedly; {self._remedy(job)}", mistake=False
+            f"The {job.noun} ended unexpectedly; {self._remedy(job)}", mistake=False
         )
         if self.run:
             child.keep_log(Path(job.project) / "runs" / self.run)
@@ -193,7 +189,7 @@ class Runner:
         self._child, self.job, self.last_job = None, None, job
         self.ended.emit(last)
 
-    def _remedy(self, job: AnyJob) -> str:
+    def _remedy(self, job: Job) -> str:
         if (
             job.kind == "train"
             and (Path(job.project) / "runs" / self.run / "checkpoint.safetensors").is_file()

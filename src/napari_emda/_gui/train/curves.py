@@ -1,4 +1,4 @@
-"""The curves of a training: its losses, and how its answer in the target looks."""
+"""Reads the log of a training into its curves."""
 
 from __future__ import annotations
 

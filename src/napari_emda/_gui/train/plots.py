@@ -1,4 +1,4 @@
-"""Live curves of a training: its losses, and how its answer in the target looks."""
+"""Plots the losses of a training and how its answer in the target looks."""
 
 from __future__ import annotations
 

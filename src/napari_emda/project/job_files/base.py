@@ -1,0 +1,100 @@
+"""What a job is, the registry of all kinds of job, and their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import ValidationError
+
+from napari_emda.errors import JobError, SettingsError
+from napari_emda.io.atomic import write_text
+from napari_emda.registry import Registry
+from napari_emda.settings.base import Settings
+
+
+class Job(Settings):
+    """Base of all kinds of job: what to do to a project, with nothing that needs torch.
+
+    A kind is registered by its name, which is also its ``kind`` in the file. The work itself is
+    imported when it begins, so that the viewer's process can make a job without loading torch.
+
+    Attributes:
+        project: its folder.
+        noun: the job in a sentence, as in "A training is running".
+        work: the module whose ``run(job, request)`` yields the events of the job.
+    """
+
+    name: ClassVar[str]
+    noun: ClassVar[str]
+    work: ClassVar[str]
+
+    format: Literal[1] = 1
+    kind: str
+    project: str
+
+
+jobs: Registry[type[Job]] = Registry(
+    "job", "napari_emda.project.job_files", "napari_emda.jobs", Job
+)
+
+
+class ModelJob(Job):
+    """Base of jobs that use a trained model.
+
+    Attributes:
+        run: whose model is used; by default the latest.
+        checkpoint: which of its models: ``selected`` (the one to be used), ``last``, or one of the
+            steps that it has kept.
+        volume: by default the first target.
+    """
+
+    run: str | None = None
+    checkpoint: str = "selected"
+    volume: str | None = None
+
+
+def read_job(path: str | Path) -> Job:
+    """Read a job file; JobError when it is none."""
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise JobError(
+            f"The job file '{path}' cannot be read ({error.strerror}): name an existing one."
+        ) from None
+    kind = _kind(text, path)
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "its text"
+        problem = "is missing" if first["type"] == "missing" else f"is wrong ({first['msg']})"
+        raise _not_a_job(path, place, problem) from None
+
+
+def _kind(text: bytes, path: str | Path) -> type[Job]:
+    """The class of the job in a file."""
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise _not_a_job(path, "its text", f"is wrong ({error})") from None
+    if not isinstance(values, dict):
+        raise _not_a_job(path, "its text", "is wrong (it is not a JSON object)")
+    if "kind" not in values:
+        raise _not_a_job(path, "kind", "is missing")
+    try:
+        return jobs[str(values["kind"])]
+    except SettingsError as error:
+        raise _not_a_job(path, "kind", f"is wrong ({error})") from None
+
+
+def _not_a_job(path: str | Path, place: str, problem: str) -> JobError:
+    return JobError(
+        f"'{path}' is not a job: '{place}' {problem}; compare it with the job.json of a run."
+    )
+
+
+def write_job(job: Job, path: Path) -> None:
+    """Write a job file, whole or not at all."""
+    write_text(path, job.model_dump_json(indent=2) + "\n")

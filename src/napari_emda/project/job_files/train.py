@@ -1,0 +1,44 @@
+"""The job of training."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from napari_emda.project.job_files.base import Job, jobs
+from napari_emda.settings.training import LOSSES, TrainSettings
+
+
+@jobs.register("train")
+class TrainJob(Job):
+    """Train a method; the run's folder is made once everything was found in order.
+
+    Attributes:
+        method: its name.
+        method_settings: of the method.
+        settings: those of every training.
+        start_from: a run whose network to start from.
+        resume: a run to continue where its checkpoint stands; all other fields but ``project`` must
+            be that run's.
+    """
+
+    noun: ClassVar[str] = "training"
+    work: ClassVar[str] = "napari_emda.jobs.train"
+
+    kind: Literal["train"] = "train"
+    method: str
+    method_settings: dict[str, Any] = Field(default_factory=dict)
+    settings: TrainSettings = TrainSettings()
+    start_from: str | None = None
+    resume: str | None = None
+
+    def settings_for(self, method: str) -> TrainSettings:
+        """Settings of a training that starts from this one's run, where the user gives none.
+
+        By which loss a model is kept is not handed on to another method, which may have no such
+        losses.
+        """
+        if method == self.method or self.settings.keep not in LOSSES:
+            return self.settings
+        return self.settings.model_copy(update={"keep": TrainSettings().keep})
