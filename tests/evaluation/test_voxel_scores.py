@@ -170,14 +170,6 @@ def test_only_the_box_counts():
     assert score_volume(probabilities, truth, TWO, box) == inside
 
 
-def test_half_is_foreground():
-    """round(0.5 * 255) is 128: the network's one half counts, and agrees with the more probable class."""
-    stored = np.array([[127, 128]], np.uint8)
-    assert class_ids(stored).tolist() == [0, 1]
-    assert class_ids(stored, 0.4).tolist() == [1, 1]
-    assert class_ids(np.array([[51]], np.uint8), 0.2).tolist() == [1]
-
-
 @pytest.mark.parametrize(
     ("shape", "value", "classes", "message"),
     [
@@ -190,10 +182,3 @@ def test_half_is_foreground():
 def test_what_cannot_be_compared(shape, value, classes, message):
     with pytest.raises(DataError, match=message):
         score_volume(np.zeros((1, 2, 3, 3), np.uint8), np.full(shape, value, np.uint8), classes)
-
-
-def test_the_most_probable_of_several_classes_wins_and_the_lower_id_on_a_tie():
-    stored = np.random.default_rng(0).integers(0, 6, (3, 4, 40, 30)).astype(np.uint8) * np.uint8(17)
-    every = np.concatenate([255 - stored.sum(0, dtype=int)[None], stored])
-    assert (np.sort(every, 0)[-1] == np.sort(every, 0)[-2]).mean() > 0.1
-    assert np.array_equal(class_ids(stored), every.argmax(0))

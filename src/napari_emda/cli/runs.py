@@ -194,7 +194,11 @@ def export(
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
     threshold: Annotated[
-        float, typer.Option(help="Probability from which a voxel is foreground.")
+        float,
+        typer.Option(
+            help="Probability from which a voxel counts as foreground; with several classes, that of the most probable "
+            "one against background alone."
+        ),
     ] = 0.5,
     minimum_size: Annotated[int, typer.Option(help="Smaller objects are left out, in voxels.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,

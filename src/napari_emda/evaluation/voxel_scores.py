@@ -135,8 +135,8 @@ class Histograms:
 class ScoreBoard:
     """Agreement of probabilities with class ids, gathered block by block.
 
-    With one foreground class the prediction is what reaches 0.5 (stored 128), with several it is the most probable
-    class, and a confusion matrix counts.
+    The prediction is what `napari_emda.data.probabilities.class_ids` says at a threshold of 0.5: with one foreground
+    class what reaches 0.5 (stored 128), with several the most probable class. A confusion matrix counts.
 
     Args:
         classes: number of classes, background included.

@@ -15,9 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_emda.data.blocks import chunk_shape
-from napari_emda.data.lazy import Lazy3D
-from napari_emda.data.probabilities import class_ids
+from napari_emda.data.probabilities import ClassProbability, Mask
 from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 from napari_emda.events import Saved, TileDone, stage
@@ -54,7 +52,7 @@ def export_mask(
         path: ends in .tif, .tiff or .zarr.
         spacing: voxel size along z, y, x.
         unit: of ``spacing``.
-        threshold: probability from which a voxel is foreground; of several classes the most probable wins instead.
+        threshold: see `napari_emda.data.probabilities.class_ids`.
         minimum_size: objects of fewer voxels become background.
         connectivity: what makes an object, see `napari_emda.settings.objects.ObjectSettings`.
         overwrite: replace an existing file.
@@ -73,7 +71,7 @@ def export_mask(
         for k in range(1, filtered + 1):
             finding = find_objects_in(folder, probabilities, settings, k, volume, depth)
             objects.append((yield from stage(finding, k - 1, filtered + 1))[0])
-        mask = _Mask(probabilities, settings.threshold, objects)
+        mask = _FilteredMask(probabilities, settings.threshold, objects)
         yield from stage(
             save_volume([mask], path, np.uint8, spacing, unit, volume, depth=depth),
             filtered,
@@ -167,7 +165,7 @@ def export_probabilities(
         raise DataError(
             f"A TIFF takes the probability of one class, and there are {count}: choose one, or save .zarr."
         )
-    channels = [_Channel(probabilities, k - 1) for k in chosen]
+    channels = [ClassProbability(probabilities, k) for k in chosen]
     yield from save_volume(channels, path, np.uint8, spacing, unit, volume, depth=depth)
     yield Saved(path=str(path))
 
@@ -213,7 +211,7 @@ def export_table(
         objects, _ = yield from stage(
             find_objects_in(folder, probabilities, settings, class_id, volume, depth), 0, 2
         )
-        probability = _Channel(probabilities, class_id - 1)
+        probability = ClassProbability(probabilities, class_id)
         table = yield from stage(
             measure_objects(objects, spacing, unit, probability, volume, depth=depth), 1, 2
         )
@@ -238,36 +236,21 @@ def _settings(threshold: float, minimum_size: int, connectivity: int) -> ObjectS
     return ObjectSettings.parse(values)
 
 
-class _OfProbabilities(Lazy3D):
-    """A volume computed from probabilities where it is sliced; stored in their chunks."""
+class _FilteredMask(Mask):
+    """The mask with those objects alone that were large enough; all of it where none were looked for.
 
-    def __init__(self, probabilities: Array) -> None:
-        z, y, x = probabilities.shape[1:]
-        super().__init__((z, y, x), np.uint8)
-        self.probabilities = probabilities
-        self.chunks = chunk_shape(probabilities)
-
-
-class _Mask(_OfProbabilities):
-    """Class ids; without the objects that were dropped, if the kept ones of each class are given."""
+    Args:
+        probabilities: (C - 1, Z, Y, X) uint8.
+        threshold: see `napari_emda.data.probabilities.class_ids`.
+        kept: the numbered objects of each class that are kept, or nothing.
+    """
 
     def __init__(self, probabilities: Array, threshold: float, kept: Sequence[Array]) -> None:
-        super().__init__(probabilities)
-        self._threshold, self._kept = threshold, kept
+        super().__init__(probabilities, threshold)
+        self._kept = kept
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
-        ids = class_ids(np.asarray(self.probabilities[:, z, y, x]), self._threshold)
+        ids = super()._read(z, y, x)
         for k, objects in enumerate(self._kept, start=1):
             ids[(ids == k) & (np.asarray(objects[z, y, x]) == 0)] = 0
         return ids
-
-
-class _Channel(_OfProbabilities):
-    """The probability of one class."""
-
-    def __init__(self, probabilities: Array, channel: int) -> None:
-        super().__init__(probabilities)
-        self._channel = channel
-
-    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
-        return np.asarray(self.probabilities[self._channel, z, y, x])

@@ -14,8 +14,8 @@ Threshold = Annotated[
     Field(
         gt=0,
         lt=1,
-        description="Probability from which a voxel counts as foreground; with several classes, "
-        "the most probable class wins instead.",
+        description="Probability from which a voxel counts as foreground. With several classes it is "
+        "that of the most probable one against background alone; at 0.5 the most probable class wins.",
         json_schema_extra={"step": 0.05},
     ),
 ]

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from napari.layers import Labels
 
 from napari_emda._gui.annotate.draft import Draft
-from napari_emda._gui.predict.lazy_layers import ClassProbability, Mask, classify, drop_small
+from napari_emda._gui.predict.lazy_layers import MaskOnView, drop_small
 from napari_emda.data.box import Box
+from napari_emda.data.probabilities import ClassProbability, class_ids
 
 SHAPE = (3, 20, 24)
 
@@ -23,12 +24,6 @@ def stored(tmp_path, values=None):
     return array
 
 
-def test_the_likeliest_class_above_the_threshold():
-    values = np.array([[[0, 127, 128, 200]], [[0, 0, 130, 30]]], np.uint8)
-    assert classify(values, 0.5).tolist() == [[0, 0, 2, 1]]
-    assert classify(values, 0.4).tolist() == [[0, 1, 2, 1]]
-
-
 def test_small_objects_go():
     section = np.zeros((6, 6), np.uint8)
     section[0, 0] = 1
@@ -40,16 +35,16 @@ def test_small_objects_go():
 
 def test_a_mask_is_worked_out_where_it_is_sliced():
     rng = np.random.default_rng(0)
-    values = rng.integers(0, 255, (2, *SHAPE)).astype(np.uint8)
-    mask = Mask(values)
-    assert np.array_equal(mask[1], classify(values[:, 1], 0.5))
-    mask.threshold = 0.9
-    assert np.array_equal(mask[:, 3:9, ::2], classify(values, 0.9)[:, 3:9, ::2])
+    values = rng.integers(0, 127, (2, *SHAPE)).astype(np.uint8)
+    mask = MaskOnView(values)
+    assert np.array_equal(mask[1], class_ids(values[:, 1], 0.5))
+    mask.threshold = 0.6
+    assert np.array_equal(mask[:, 3:9, ::2], class_ids(values, 0.6)[:, 3:9, ::2])
     mask.smallest = 4
-    whole = classify(values[:, 2], 0.9)
+    whole = class_ids(values[:, 2], 0.6)
     drop_small(whole, 4)
     assert np.array_equal(mask[2, 5:9, 5:9], whole[5:9, 5:9])
-    assert np.array_equal(ClassProbability(values, 1)[2, 4:6], values[1, 2, 4:6])
+    assert np.array_equal(ClassProbability(values, 2)[2, 4:6], values[1, 2, 4:6])
 
 
 index = st.one_of(

@@ -10,8 +10,9 @@ from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap
 
 from napari_emda._gui.common.palette import class_colour, cluster_colours, mask_colours
-from napari_emda._gui.predict.lazy_layers import ClassProbability, Clusters, Mask
+from napari_emda._gui.predict.lazy_layers import Clusters, MaskOnView
 from napari_emda._gui.session import Session
+from napari_emda.data.probabilities import ClassProbability
 
 
 def roles(session: Session) -> list[str]:
@@ -66,7 +67,7 @@ def show_classes(session: Session, run: str, volume: str) -> None:
             volume,
             partial(
                 Image,
-                ClassProbability(stored, index),
+                ClassProbability(stored, index + 1),
                 name=session.called(f"probability of {name}", volume),
                 colormap=colour,
                 visible=False,
@@ -79,7 +80,7 @@ def show_classes(session: Session, run: str, volume: str) -> None:
         )
     session.remove_output("mask", volume)
     mask = Labels(
-        Mask(stored, session.threshold, session.smallest),
+        MaskOnView(stored, session.threshold, session.smallest),
         name=f"mask {volume}",
         opacity=0.5,
         colormap=mask_colours(project.classes),

@@ -45,7 +45,10 @@ class PredictPanel(QWidget):
         self.threshold.setRange(0.01, 0.99)
         self.threshold.setSingleStep(0.05)
         self.threshold.setValue(session.threshold)
-        self.threshold.setToolTip("Probability from which on a voxel belongs to the mask.")
+        self.threshold.setToolTip(
+            "Probability from which a voxel belongs to the mask. With several classes it is that of the most probable "
+            "one against background alone; at 0.5 the most probable class wins."
+        )
         self.smallest.setRange(0, 1_000_000)
         self.smallest.setSingleStep(10)
         self.smallest.setSuffix(" pixels")
