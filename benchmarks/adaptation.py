@@ -36,7 +36,8 @@ from adaptation_report import Pair
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Domain
 from napari_emda.inference.device import configure_process
-from napari_emda.io.read import open_labels, write_tiff
+from napari_emda.io.read import open_labels
+from napari_emda.io.tiff import write_tiff
 from napari_emda.project.project import Project
 from napari_emda.synthetic.phantom import SPACING, phantom
 

@@ -12,7 +12,7 @@ from adaptation import GUARD
 from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
-from napari_emda.io.read import write_tiff
+from napari_emda.io.tiff import write_tiff
 
 CLASSES = ("background", "structure")
 Spacing = tuple[float, float, float]

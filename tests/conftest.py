@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from napari_emda.data.volume import Volume
-from napari_emda.io.read import write_tiff
+from napari_emda.io.tiff import write_tiff
 from napari_emda.project.project import Project
 from napari_emda.synthetic.phantom import phantom
 

@@ -16,7 +16,7 @@ import tifffile
 from skimage.measure import label
 
 from napari_emda import cli
-from napari_emda.io.read import write_tiff
+from napari_emda.io.tiff import write_tiff
 from napari_emda.project.project import Project
 
 SMALL = [

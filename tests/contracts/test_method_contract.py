@@ -11,7 +11,7 @@ import torch
 from napari_emda.events import Stepped
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
-from napari_emda.io.read import write_tiff
+from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.methods.base import methods
 from napari_emda.nn.unet import UNet

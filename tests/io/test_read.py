@@ -17,7 +17,8 @@ from PIL import Image
 
 from napari_emda.data.lazy import AxisView, SectionStack
 from napari_emda.errors import DataError
-from napari_emda.io.read import open_image, open_labels, write_tiff
+from napari_emda.io.read import open_image, open_labels
+from napari_emda.io.tiff import write_tiff
 from napari_emda.io.units import calibrated, nanometres
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -515,7 +516,9 @@ def test_missing_and_unknown_files_are_refused(tmp_path):
         open_image(tmp_path / "nothing.tif")
     for name in ("a.czi", "a"):
         (tmp_path / name).write_bytes(b"?")
-        with pytest.raises(DataError, match="choose TIFF, PNG, JPEG"):
+        with pytest.raises(
+            DataError, match="choose TIFF, OME-Zarr, zarr, PNG, JPEG or a folder of sections"
+        ):
             open_image(tmp_path / name)
     (tmp_path / "a.tif").write_bytes(b"no TIFF at all")
     with pytest.raises(DataError, match="not a TIFF"):

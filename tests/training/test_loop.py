@@ -12,7 +12,7 @@ import torch
 from napari_emda.errors import JobError
 from napari_emda.events import Notice, Saved, Stepped
 from napari_emda.inference import checkpoint
-from napari_emda.io.read import write_tiff
+from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import TrainJob
 from napari_emda.settings.training import TrainSettings

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from napari_emda.errors import DataError
-from napari_emda.io.read import nanometres, write_tiff
-from napari_emda.io.units import Spacing
+from napari_emda.io.tiff import write_tiff
+from napari_emda.io.units import Spacing, nanometres
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_emda.data.volume import Domain
 from napari_emda.events import Event
-from napari_emda.io.read import write_tiff
+from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ExportJob, ScoreJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project

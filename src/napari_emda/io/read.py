@@ -1,4 +1,4 @@
-"""Images and labels from TIFF, zarr, OME-Zarr and folders of sections, and TIFF back out."""
+"""Images and labels from files of any format that a reader knows."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from napari_emda.errors import DataError
-from napari_emda.io.image_folder import PICTURES, TIFF_SUFFIXES, open_picture, open_sections
-from napari_emda.io.ome_zarr import is_zarr, open_zarr
-from napari_emda.io.tiff import open_tiff, write_tiff
-from napari_emda.io.units import Stored, nanometres
-
-__all__ = ["Stored", "nanometres", "open_image", "open_labels", "write_tiff"]
+from napari_emda.io.reader import reader_of
+from napari_emda.io.units import Stored
 
 
 def open_image(path: Path | str) -> Stored:
     """Open grey values without reading them.
 
     Args:
-        path: a TIFF, PNG or JPEG file, a zarr array or OME-Zarr image, or a folder of sections.
+        path: a file or folder that one of `napari_emda.io.reader.readers` takes.
 
     Returns:
         The (z, y, x) array of its own real dtype (a single image is one section), voxel size and unit where stated.
@@ -50,16 +46,15 @@ def open_labels(path: Path | str) -> Stored:
     return stored
 
 
+# What libraries raise on files that are damaged, where a reader has no sentence of its own for it.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError)
+
+
 def _open(path: Path) -> Stored:
-    if not path.exists():
-        raise DataError(f"{path} does not exist: check the name, or mount the disk it is on.")
-    if path.is_dir():
-        return open_zarr(path) if is_zarr(path) else open_sections(path)
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        return open_tiff(path)
-    if path.suffix.lower() in PICTURES:
-        return open_picture(path)
-    raise DataError(
-        f"{path.name} is no kind of file that can be opened: choose TIFF, PNG, JPEG, OME-Zarr, zarr or a folder of"
-        " sections."
-    )
+    reader = reader_of(path)
+    try:
+        return reader.open(path)
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{path.name} cannot be read as {reader.formats[0]} ({error}): save or copy it again."
+        ) from None

@@ -19,9 +19,9 @@ from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
 from napari_emda.io.atomic import replacing_folder
-from napari_emda.io.ome_zarr import MARKERS
-from napari_emda.io.read import nanometres, write_tiff
-from napari_emda.io.units import Spacing
+from napari_emda.io.readers.ome_zarr import MARKERS
+from napari_emda.io.tiff import write_tiff
+from napari_emda.io.units import Spacing, nanometres
 
 VOLUME_SUFFIXES = (".tif", ".tiff", ".zarr")
 CHUNK = (16, 256, 256)

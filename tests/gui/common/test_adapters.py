@@ -19,7 +19,7 @@ from napari_emda._gui.common.adapters import (
 )
 from napari_emda.data.box import Box
 from napari_emda.errors import DataError
-from napari_emda.io.read import write_tiff
+from napari_emda.io.tiff import write_tiff
 
 IMAGE = np.zeros((8, 40, 30), np.uint8)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import zarr
@@ -12,15 +12,30 @@ from zarr.errors import BaseZarrError
 
 from napari_emda.data.lazy import AxisView
 from napari_emda.errors import DataError
+from napari_emda.io.reader import Reader, readers
 from napari_emda.io.units import Stored, calibrated
 
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
 """A folder with one of these is zarr."""
 
 
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is a zarr array or group."""
-    return path.suffix == ".zarr" or any((path / name).exists() for name in MARKERS)
+@readers.register("ome_zarr")
+class OmeZarr(Reader):
+    """OME-Zarr images (NGFF 0.4 and 0.5) and plain zarr arrays, read chunk by chunk."""
+
+    formats: ClassVar = ("OME-Zarr", "zarr")
+
+    @classmethod
+    def takes(cls, path: Path) -> bool:
+        """A folder that is a zarr array or group."""
+        return path.is_dir() and (
+            path.suffix == ".zarr" or any((path / name).exists() for name in MARKERS)
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> Stored:
+        """The array, or the finest level of the image; see `open_zarr`."""
+        return open_zarr(path)
 
 
 def open_zarr(path: Path) -> Stored:
