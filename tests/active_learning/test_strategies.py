@@ -29,7 +29,8 @@ from napari_emda.inference.predictor import Predictor, entropy
 from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.inference.tiles import plan
 from napari_emda.jobs.execute import execute
-from napari_emda.nn.unet import UNet, in_domain, norms
+from napari_emda.nn.networks.unet import UNet
+from napari_emda.nn.normalisation import in_domain, norms
 from napari_emda.project.job_files import SuggestJob, TrainJob
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
@@ -44,7 +45,7 @@ def made(name, **own):
 
 def unet(dropout=0.5, seed=0):
     torch.manual_seed(seed)
-    network = UNet(2, base_channels=8, dropout=dropout)
+    network = UNet(2, UNet.Settings(base_channels=8, dropout=dropout))
     for layer in norms(network):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
@@ -56,7 +57,7 @@ def predictor(network, pixel_size=4.0):
         method="source_only",
         settings=TrainSettings(),
         classes=("background", "a"),
-        network={},
+        network={"classes": 2},
         pixel_size=pixel_size,
         statistics={"v": Statistics(0.0, 1.0, (0.0,))},
     )

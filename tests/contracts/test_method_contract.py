@@ -14,7 +14,7 @@ from napari_emda.inference.predictor import Predictor
 from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.methods.base import methods
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.network import Network
 from napari_emda.project.job_files import TrainJob
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
@@ -184,13 +184,13 @@ def test_it_takes_three_classes_in_batches_of_one(name, volumes, make_training, 
     torch.testing.assert_close(predicted.sum(1), torch.ones(1, 20, 33))
 
 
-def test_what_predicts_is_a_unet_that_another_run_can_start_from(
+def test_what_predicts_is_a_network_that_another_run_can_start_from(
     name, volumes, make_training, tmp_path
 ):
     training = make_training(volumes(name), tmp_path / "run", name, steps=1)
     list(fit(training))
-    assert isinstance(training.method.predictor, UNet)
-    network = UNet(**training.header.network)
+    assert isinstance(training.method.predictor, Network)
+    network = training.header.network.build()
     checkpoint.start_from(training.path, network, training.header.classes)
     x = torch.randn(1, 1, 32, 32)
     old, new = (

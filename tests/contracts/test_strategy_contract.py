@@ -19,7 +19,8 @@ from napari_emda.events import Notice, Suggested
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor
-from napari_emda.nn.unet import UNet, norms
+from napari_emda.nn.networks.unet import UNet
+from napari_emda.nn.normalisation import norms
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 
@@ -42,14 +43,14 @@ def strategy(request):
 
 def model(seed):
     torch.manual_seed(seed)
-    network = UNet(2, base_channels=8, depth=3, dropout=0.25)
+    network = UNet(2, UNet.Settings(base_channels=8, depth=3, dropout=0.25))
     for layer in norms(network):
         layer.running_mean.normal_(0, 0.1)
     header = Header(
         method="source_only",
         settings=TrainSettings(),
         classes=("background", "a"),
-        network={},
+        network={"classes": 2},
         pixel_size=4.0,
     )
     return Predictor(network, header, Compute(torch.device("cpu"), bf16=False))

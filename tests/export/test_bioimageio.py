@@ -19,7 +19,7 @@ from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved
 from napari_emda.export.bioimageio import ModelCard
 from napari_emda.export.results import export_model
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.networks.unet import UNet
 
 pytestmark = [
     # bioimageio.core loads TorchScript, which torch calls deprecated, and leaves files open.
@@ -147,7 +147,7 @@ def test_bioimageio_brings_images_to_their_range_as_we_do(tmp_path, network, exa
 
 def test_our_network_passes(tmp_path, core):
     torch.manual_seed(0)
-    unet = UNet(classes=2, base_channels=8, depth=3, attention=True)
+    unet = UNet(2, UNet.Settings(base_channels=8, depth=3, attention=True))
     network = nn.Sequential(unet, nn.Softmax(1)).eval()
     example = np.random.default_rng(2).normal(120, 40, (unet.stride + 2 * unet.halo,) * 2)
     path, sides = tmp_path / "model.zip", {"stride": unet.stride, "halo": unet.halo}

@@ -15,7 +15,7 @@ import napari_emda
 from napari_emda.errors import JobError
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.networks.unet import UNet
 from napari_emda.training.loop import fit
 
 METHODS = ("source_only", "histogram", "ynet")
@@ -118,13 +118,13 @@ def test_another_network_is_refused(trained, make_training, source, tmp_path):
         checkpoint.load(path, other.method)
     one_sentence(error)
     with pytest.raises(JobError, match=r"another network \(.*base_channels=8") as error:
-        checkpoint.start_from(path, UNet(2, base_channels=16), CLASSES)
+        checkpoint.start_from(path, UNet(2, UNet.Settings(base_channels=16)), CLASSES)
     one_sentence(error)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_another_run_can_start_from_what_predicts(method, trained, same_weights):
-    training, network = trained(method), UNet(2, base_channels=8)
+    training, network = trained(method), UNet(2, UNet.Settings(base_channels=8))
     assert not same_weights(network, training.method.predictor)
     checkpoint.start_from(training.path, network, CLASSES)
     assert same_weights(network, training.method.predictor)

@@ -33,7 +33,8 @@ from napari_emda.inference.predictor import (
 )
 from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.inference.tiles import plan
-from napari_emda.nn.unet import UNet, in_domain, norms
+from napari_emda.nn.networks.unet import UNet
+from napari_emda.nn.normalisation import in_domain, norms
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
 
@@ -42,9 +43,9 @@ AS_IT_IS = Statistics(0.0, 1.0, (0.0,))
 
 
 class Identity(nn.Module):
-    """Foreground with probability sigmoid(grey value), and the interface of a U-Net."""
+    """Foreground with probability sigmoid(grey value), and what prediction asks of a network."""
 
-    base_channels, stride, halo, classes = 8, 8, 16, 2
+    bytes_per_pixel, stride, halo, classes = 256, 8, 16, 2
 
     def forward(self, image):
         return torch.cat([torch.zeros_like(image), image], dim=1)
@@ -55,7 +56,7 @@ def predictor(network, *, pixel_size=4.0, classes=("background", "a"), step=1, s
         method="source_only",
         settings=TrainSettings(),
         classes=classes,
-        network={},
+        network={"classes": 2},
         pixel_size=pixel_size,
         statistics={"v": statistics} if statistics else {},
         step=step,
@@ -65,7 +66,7 @@ def predictor(network, *, pixel_size=4.0, classes=("background", "a"), step=1, s
 
 def unet(classes=2):
     torch.manual_seed(0)
-    made = UNet(classes, base_channels=8, dropout=0.0)
+    made = UNet(classes, UNet.Settings(base_channels=8, dropout=0.0))
     for layer in norms(made):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
@@ -244,9 +245,9 @@ def test_every_voxel_is_written_once(shape, block, pixel_size):
     "shape", [(400, 300, 300), (8000, 300, 300), (2, 9000, 7000), (1, 100, 200_000)]
 )
 def test_memory_is_bounded_whatever_the_volume(shape):
-    network, memory = UNet(2, base_channels=8), 0.1
+    network, memory = UNet(2, UNet.Settings(base_channels=8)), 0.1
     tiles = plan(vast(shape).at(4.0), network, PredictSettings(memory=memory))
-    bytes_of_feature_maps = max(tile.seen.size for tile in tiles) * network.base_channels * 8 * 4
+    bytes_of_feature_maps = max(tile.seen.size for tile in tiles) * network.bytes_per_pixel
     assert bytes_of_feature_maps <= 1.2 * memory * 2**30
     largest = np.max([tile.core.shape for tile in tiles], axis=0)
     assert len(tiles) <= 4 * np.prod(np.ceil(np.array(shape) / largest)) + 4

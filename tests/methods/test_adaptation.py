@@ -18,7 +18,7 @@ from napari_emda.jobs.execute import execute
 from napari_emda.methods.base import DataSummary, methods
 from napari_emda.methods.denoising import corrupt
 from napari_emda.nn.histogram import HistogramMatch
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.networks.unet import UNet
 from napari_emda.project.job_files import TrainJob
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
@@ -30,7 +30,7 @@ def build(name, *, summary=None, dropout=0.0, **settings):
     cls = methods[name]
     return cls(
         cls.Settings.parse(settings),
-        UNet(2, base_channels=8, dropout=dropout),
+        UNet(2, UNet.Settings(base_channels=8, dropout=dropout)),
         summary or DataSummary(),
     )
 

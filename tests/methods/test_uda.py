@@ -15,7 +15,8 @@ from napari_emda.errors import DataError
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn.losses import divergence
-from napari_emda.nn.unet import UNet, norms
+from napari_emda.nn.networks.unet import UNet
+from napari_emda.nn.normalisation import norms
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.sampling.augmentation import Augmentation
@@ -105,7 +106,9 @@ def test_the_agreement_is_that_of_a_calculation_by_hand(settings, classes):
     cls = methods["uda"]
     settings = cls.Settings.parse(settings)
     method = cls(
-        settings, UNet(classes, base_channels=8, dropout=0), DataSummary({"target": np.zeros(513)})
+        settings,
+        UNet(classes, UNet.Settings(base_channels=8, dropout=0)),
+        DataSummary({"target": np.zeros(513)}),
     ).train()
     method.network.head.weight.data *= 2  # sure answers have something to tell of each other
     image, changed, angle = smooth(4, 32), smooth(4, 33)[..., :32, :32], torch.tensor(ANGLES)
@@ -140,8 +143,13 @@ def test_the_agreement_is_that_of_a_calculation_by_hand(settings, classes):
 def test_the_settings_are_those_of_the_strong_set():
     cls = methods["uda"]
     given = cls.Settings(changes=4, magnitude=7.5, inverting=True)
-    assert cls(given, UNet(2, base_channels=8), DataSummary()).strong == RandAugment(4, 7.5, True)
-    assert cls(cls.Settings(), UNet(2, base_channels=8), DataSummary()).strong.inverting is False
+    assert cls(given, UNet(2, UNet.Settings(base_channels=8)), DataSummary()).strong == RandAugment(
+        4, 7.5, True
+    )
+    assert (
+        cls(cls.Settings(), UNet(2, UNet.Settings(base_channels=8)), DataSummary()).strong.inverting
+        is False
+    )
     assert "dark membranes are the signal" in cls.Settings.model_fields["inverting"].description
 
 

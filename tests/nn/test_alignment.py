@@ -27,7 +27,7 @@ from napari_emda.nn.alignment import (
     reverse_gradient,
     sample_positions,
 )
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.networks.unet import UNet
 
 LEVELS = 3
 
@@ -252,7 +252,7 @@ def build(name, **settings):
     cls = methods[name]
     return cls(
         cls.Settings.parse(settings),
-        UNet(2, base_channels=8, depth=LEVELS, dropout=0.0),
+        UNet(2, UNet.Settings(base_channels=8, depth=LEVELS, dropout=0.0)),
         DataSummary(),
     )
 

@@ -9,7 +9,7 @@ import torch
 from napari_emda.data.volume import IGNORE
 from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn.fourier import swap_amplitudes, swap_moments
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.networks.unet import UNet
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
 
@@ -61,7 +61,9 @@ def test_moments_are_the_others(pair):
 def test_the_asked_share_of_source_patches_changes_its_look(look, share):
     cls = methods["fourier"]
     method = cls(
-        cls.Settings(look=look, share=share, beta=0.1), UNet(2, base_channels=8), DataSummary()
+        cls.Settings(look=look, share=share, beta=0.1),
+        UNet(2, UNet.Settings(base_channels=8)),
+        DataSummary(),
     )
     image, other = torch.randn(2, 200, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     labels = torch.full((200, 16, 16), IGNORE)

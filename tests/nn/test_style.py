@@ -16,9 +16,9 @@ from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.preview import PreviewRequest, PreviewWriter, translate_box
 from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
+from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.style import Generator, PatchContrast
 from napari_emda.nn.style import Translated as Behind
-from napari_emda.nn.unet import UNet
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
 
@@ -32,7 +32,7 @@ def seed():
 
 def build(summary=None, **settings):
     cls = methods["style_transfer"]
-    network = UNet(2, base_channels=8, dropout=0.0)
+    network = UNet(2, UNet.Settings(base_channels=8, dropout=0.0))
     return cls(cls.Settings.parse({"blocks": 2, **settings}), network, summary or DataSummary())
 
 
@@ -76,7 +76,10 @@ def test_nothing_beyond_its_reach_changes_a_translation(blocks):
 
 
 def test_behind_the_generator_the_network_sees_the_translation():
-    generator, network = awake(Generator(width=8, blocks=2)).eval(), UNet(2, base_channels=8).eval()
+    generator, network = (
+        awake(Generator(width=8, blocks=2)).eval(),
+        UNet(2, UNet.Settings(base_channels=8)).eval(),
+    )
     behind, x = Behind(generator, network), torch.randn(1, 1, 32, 32)
     with torch.no_grad():
         assert torch.equal(behind(x), network(generator(x)))
@@ -166,9 +169,8 @@ def test_first_the_look_is_learnt_then_the_segmentation():
 def test_the_direction_says_which_volume_is_translated(direction, monkeypatch):
     method, seen = build(direction=direction, translated=1.0), []
     awake(method.generator)
-    monkeypatch.setattr(
-        method.network, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 2, *x.shape[2:])
-    )
+    encode = method.network.encode
+    monkeypatch.setattr(method.network, "encode", lambda x: seen.append(x) or encode(x))
     given = batch()
     method.losses(given, 0.9)
     assert torch.equal(seen[0], given["source"].image) == (direction == "target_to_source")
@@ -181,9 +183,8 @@ def test_the_direction_says_which_volume_is_translated(direction, monkeypatch):
 def test_a_share_of_the_source_keeps_its_look(monkeypatch):
     method, seen = build(translated=0.5), []
     awake(method.generator)
-    monkeypatch.setattr(
-        method.network, "forward", lambda x: seen.append(x) or torch.zeros(len(x), 2, *x.shape[2:])
-    )
+    encode = method.network.encode
+    monkeypatch.setattr(method.network, "encode", lambda x: seen.append(x) or encode(x))
     given = batch(40)
     method.losses(given, 0.9)
     kept = (seen[0] == given["source"].image).all((1, 2, 3)).float().mean()

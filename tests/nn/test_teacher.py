@@ -11,10 +11,10 @@ from scipy.special import rel_entr
 from scipy.stats import spearmanr
 
 from napari_emda.data.volume import IGNORE
-from napari_emda.methods import mean_teacher
 from napari_emda.methods.base import DataSummary, methods
+from napari_emda.nn.networks.unet import UNet
+from napari_emda.nn.normalisation import norms
 from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
-from napari_emda.nn.unet import UNet, norms
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
 
@@ -24,7 +24,7 @@ def build(summary=None, **settings):
     cls = methods["mean_teacher"]
     return cls(
         cls.Settings.parse(settings),
-        UNet(2, base_channels=8, dropout=0.25),
+        UNet(2, UNet.Settings(base_channels=8, dropout=0.25)),
         summary or DataSummary(prior=(0.9, 0.1)),
     )
 
@@ -56,7 +56,10 @@ def spoken(foreground):
 
 
 def test_the_average_follows_at_its_momentum_and_takes_over_statistics():
-    average, network = UNet(2, base_channels=8), UNet(2, base_channels=8)
+    average, network = (
+        UNet(2, UNet.Settings(base_channels=8)),
+        UNet(2, UNet.Settings(base_channels=8)),
+    )
     with torch.no_grad():
         for parameter in average.parameters():
             parameter.zero_()
@@ -110,7 +113,7 @@ def test_the_teacher_speaks_without_dropout_in_probabilities():
 def test_only_sure_answers_become_labels(monkeypatch):
     method, seen = build(confidence=0.9, alignment=0), []
     monkeypatch.setattr(
-        mean_teacher, "segmentation", lambda logits, labels: seen.append(labels) or logits.sum()
+        method, "criterion", lambda logits, labels: seen.append(labels) or logits.sum()
     )
     teaching(method, spoken([0.95, 0.901, 0.6, 0.05]))
     rows = [seen[-1][0, 8 * i].unique().tolist() for i in range(4)]
@@ -130,7 +133,7 @@ def test_when_the_teacher_is_never_sure_nothing_is_taught():
 def test_what_is_annotated_wins_over_the_teacher(monkeypatch):
     method, seen = build(alignment=0), []
     monkeypatch.setattr(
-        mean_teacher, "segmentation", lambda logits, labels: seen.append(labels) or logits.sum()
+        method, "criterion", lambda logits, labels: seen.append(labels) or logits.sum()
     )
     given = batch()
     given["target"].labels[:, :4] = 1

@@ -7,13 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from napari_emda.nn.unet import (
-    AttentionGate,
-    Decoder,
+from napari_emda.nn.layers import Doubling
+from napari_emda.nn.network import WithSoftmax
+from napari_emda.nn.networks.unet import AttentionGate, Decoder, UNet
+from napari_emda.nn.normalisation import (
     DomainBatchNorm2d,
-    Doubling,
-    UNet,
-    WithSoftmax,
     evaluating,
     in_domain,
     measure_statistics,
@@ -29,7 +27,7 @@ def seed():
 
 def network(**values):
     """A small network whose statistics are not those of a fresh one."""
-    made = UNet(2, **{"base_channels": 8, "dropout": 0.0, **values})
+    made = UNet(2, UNet.Settings(**{"base_channels": 8, "dropout": 0.0, **values}))
     for layer in norms(made):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
@@ -102,9 +100,9 @@ def test_every_multiple_of_the_stride_is_a_size_and_others_are_not(depth):
 
 
 def test_the_standard_network_has_7_8_million_parameters():
-    assert sum(p.numel() for p in UNet(2, base_channels=32, depth=4).parameters()) == pytest.approx(
-        7.8e6, rel=0.01
-    )
+    assert sum(
+        p.numel() for p in UNet(2, UNet.Settings(base_channels=32, depth=4)).parameters()
+    ) == pytest.approx(7.8e6, rel=0.01)
 
 
 # -- statistics per domain ---------------------------------------------------------------------------------------
@@ -182,7 +180,7 @@ def test_own_statistics_make_the_first_layer_blind_to_gain_and_offset():
 
 
 def test_measuring_restores_modes_and_leaves_dropout_off():
-    net = UNet(2, base_channels=8, dropout=0.9).train()
+    net = UNet(2, UNet.Settings(base_channels=8, dropout=0.9)).train()
     x = torch.randn(4, 1, 32, 32)
     measure_statistics(net, iter([x]), "target")
     once = buffers(net, 1)
@@ -226,9 +224,12 @@ def test_attention_gates_only_weaken_the_skip():
     )  # one weight for all maps of a pixel
     assert share.std() > 0.01
     assert any(
-        isinstance(m, AttentionGate) for m in UNet(2, base_channels=8, attention=True).modules()
+        isinstance(m, AttentionGate)
+        for m in UNet(2, UNet.Settings(base_channels=8, attention=True)).modules()
     )
-    assert not any(isinstance(m, AttentionGate) for m in UNet(2, base_channels=8).modules())
+    assert not any(
+        isinstance(m, AttentionGate) for m in UNet(2, UNet.Settings(base_channels=8)).modules()
+    )
 
 
 def test_a_decoder_without_skips_sees_the_bottleneck_alone():

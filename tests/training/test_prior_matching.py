@@ -19,7 +19,7 @@ from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor, smoothed_along_z
 from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.methods.base import Postprocessing
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.networks.unet import UNet
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
@@ -42,7 +42,7 @@ class Brightness(UNet):
     """Says that what is brighter than 1 is class 1."""
 
     def __init__(self):
-        super().__init__(2, base_channels=8)
+        super().__init__(2, UNet.Settings(base_channels=8))
         self.seen = 0
 
     def encode(self, x):
@@ -60,7 +60,7 @@ def predictor(z_smoothing=0.0):
         method="auto",
         settings=settings,
         classes=("background", "x"),
-        network={},
+        network={"classes": 2},
         pixel_size=4.0,
         z_smoothing=z_smoothing,
         prediction_domain="target",
@@ -204,7 +204,10 @@ def test_the_source_is_left_alone():
 
 
 def test_the_offset_counts_in_evaluation_alone_and_can_be_absorbed():
-    network, x = UNet(2, base_channels=8, dropout=0.0).eval(), torch.randn(1, 1, 32, 32)
+    network, x = (
+        UNet(2, UNet.Settings(base_channels=8, dropout=0.0)).eval(),
+        torch.randn(1, 1, 32, 32),
+    )
     with torch.no_grad():
         plain = network(x)
         network.offset.copy_(torch.tensor([0.0, 1.5]))

@@ -50,7 +50,7 @@ def header(classes=("background", "a"), **values):
         method="source_only",
         settings=TrainSettings(**values),
         classes=classes,
-        network={},
+        network={"classes": 2},
         pixel_size=8.0,
         statistics={"target": Statistics(0.0, 1.0, (0.0,))},
     )

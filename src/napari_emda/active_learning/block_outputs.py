@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from napari_emda.data.volume import Domain
 from napari_emda.errors import JobError
 from napari_emda.inference.predictor import Predictor, entropy
-from napari_emda.nn.unet import UNet, evaluating, in_domain
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import evaluating, in_domain
 
 _VIEWS = ((), (-1,), (-2,), (-1, -2))
 
@@ -82,14 +83,15 @@ class BlockOutputs:
         Raises:
             JobError: the network has no dropout.
         """
-        encoder, layers = self._predictor.network.encoder, dropout_of(self._predictor.network)
+        network = self._predictor.network
+        layers = dropout_of(network)
         with self._evaluating():
-            known = encoder(self._image)[: encoder.first_dropout]
+            maps = network.encode(self._image)[: network.reusable]
         for sample in range(samples):
             with self._evaluating(), _seeded(self._image.device, *self._seed, sample):
                 for layer in layers:
                     layer.train()
-                answer = self._answer(encoder(self._image, known))
+                answer = self._answer(network.encode(self._image, maps))
             yield answer
 
     def views(self) -> Iterator[Tensor]:
@@ -117,11 +119,9 @@ def _seeded(device: torch.device, *seed: int) -> Iterator[None]:
         yield
 
 
-def dropout_of(network: UNet) -> list[nn.Dropout2d]:
+def dropout_of(network: Network) -> list[nn.Module]:
     """The layers that drop something; JobError when there are none."""
-    layers = [
-        layer for layer in network.modules() if isinstance(layer, nn.Dropout2d) and layer.p > 0
-    ]
+    layers = network.dropout_layers
     if not layers:
         raise JobError(
             "The model was trained without dropout, which this strategy needs: choose another, or train with dropout "

@@ -153,7 +153,7 @@ def patch_features(
     statistics, domain = predictor.statistics_of(volume), predictor.domain_of(volume)
     pooled = WindowPooling(windows)
     cells = _cells(view, windows, network.stride) if embeddings else windows[:0]
-    described = WindowPooling(cells, 2**network.depth * network.base_channels, maxima=True)
+    described = WindowPooling(cells, network.widths[-1], maxima=True)
     images = prefetched(lambda i: read_tile(view, tiles[i], statistics), 0, len(tiles), ahead=2)
     try:
         for number, (tile, image) in enumerate(zip(tiles, images, strict=True), 1):

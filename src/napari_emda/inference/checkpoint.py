@@ -18,7 +18,7 @@ from napari_emda.data.volume import Domain, Resampled
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import DataSummary, Method, methods
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.network import Network, NetworkConfig
 from napari_emda.settings.base import with_new_names
 from napari_emda.settings.training import TrainSettings
 
@@ -41,7 +41,7 @@ class Header(BaseModel):
     Attributes:
         method, method_settings, settings: what was trained, and how.
         classes: names of what is predicted, background first; see `methods.base.Method.predicted_classes`.
-        network: arguments of the U-Net.
+        network: with which it is built again.
         pixel_size, unit: at which the network works.
         statistics: grey values by volume name.
         prediction_domain: whose normalisation statistics to predict the target with.
@@ -64,7 +64,7 @@ class Header(BaseModel):
     method_settings: dict[str, Any] = {}
     settings: TrainSettings
     classes: tuple[str, ...]
-    network: dict[str, Any]
+    network: NetworkConfig
     pixel_size: float
     unit: str = "nm"
     statistics: dict[str, Statistics] = {}
@@ -93,8 +93,8 @@ class Header(BaseModel):
     def build(self, summary: DataSummary | None = None) -> Method:
         """The method with a fresh network, by default without knowledge of data (its tables come with the weights)."""
         cls = methods[self.method]
-        network = UNet(**self.network)
-        return cls(cls.Settings.parse(self.method_settings), network, summary or DataSummary())
+        settings = cls.Settings.parse(self.method_settings)
+        return cls(settings, self.network.build(), summary or DataSummary())
 
 
 def save(
@@ -135,8 +135,7 @@ def _migrated(values: dict[str, Any]) -> dict[str, Any]:
     """A header of an earlier format by today's names; format 1 stays, for it says how grey values were standardised."""
     if values["format"] >= FORMAT:
         return values
-    network = with_new_names(values["network"], TrainSettings.new_names())
-    values = with_new_names(values, {"neighbours": "z_smoothing"}) | {"network": network}
+    values = with_new_names(values, {"neighbours": "z_smoothing"})
     return values | {"format": FORMAT if values["format"] >= PER_IMAGE_RANGE else values["format"]}
 
 
@@ -233,7 +232,7 @@ def load_method(path: Path) -> tuple[Header, Method]:
     return header, method
 
 
-def start_from(path: Path, network: UNet, classes: Sequence[str]) -> None:
+def start_from(path: Path, network: Network, classes: Sequence[str]) -> None:
     """Let a network begin with what another run's predictor learnt; JobError when it has another shape.
 
     Args:
@@ -243,29 +242,4 @@ def start_from(path: Path, network: UNet, classes: Sequence[str]) -> None:
             which makes classes of them, is learnt anew.
     """
     header, method = load_method(path)
-    state = method.trained.state_dict()
-    if header.classes != tuple(classes):
-        own = {
-            key: value
-            for key, value in network.state_dict().items()
-            if key.startswith(("head.", "offset"))
-        }
-        state |= own
-    try:
-        network.load_state_dict(state)
-        network.absorb_offset()
-    except RuntimeError:
-        here = network.config
-        differing = [
-            key
-            for key in ("base_channels", "depth", "attention")
-            if method.trained.config[key] != here[key]
-        ]
-        old, new = (
-            ", ".join(f"{key}={each[key]}" for key in differing)
-            for each in (method.trained.config, here)
-        )
-        raise JobError(
-            f"The run to start from has another network ({old}, here {new}): give both the same settings, or start "
-            "from another run."
-        ) from None
+    network.adopt(method.trained, classes=header.classes == tuple(classes))

@@ -16,7 +16,8 @@ from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.stored_prediction import Bytes
 from napari_emda.inference.tiles import Tile, core_of, finish_tile, make_tile, read_tile
-from napari_emda.nn.unet import UNet, evaluating, in_domain
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import evaluating, in_domain
 
 
 class Predictor:
@@ -28,7 +29,7 @@ class Predictor:
         compute: device and number format; the network is moved there.
     """
 
-    def __init__(self, network: UNet, header: Header, compute: Compute) -> None:
+    def __init__(self, network: Network, header: Header, compute: Compute) -> None:
         self.network = network.to(compute.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.header, self.compute = header, compute

@@ -14,7 +14,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Resampled, interval_weights
 from napari_emda.errors import DataError
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.network import Network
 from napari_emda.settings.prediction import PredictSettings
 
 
@@ -70,7 +70,7 @@ def make_tile(view: Resampled, core: Box, halo: int, stride: int, sections: int 
 
 
 def plan(
-    view: Resampled, network: UNet, settings: PredictSettings, sections: int = 0
+    view: Resampled, network: Network, settings: PredictSettings, sections: int = 0
 ) -> list[Tile]:
     """Tiles that cover a volume once: whole sections, several at once, where the memory allows.
 
@@ -82,7 +82,7 @@ def plan(
         settings: the memory, or the side of a block.
         sections: seen before and after each tile.
     """
-    pixels = int(settings.memory * 2**30 / (network.base_channels * 4 * 8))
+    pixels = int(settings.memory * 2**30 / network.bytes_per_pixel)
     side = settings.block or max(network.stride, int(pixels**0.5))
     depth, *sizes = view.shape
     cuts = []

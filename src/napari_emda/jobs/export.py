@@ -30,7 +30,7 @@ from napari_emda.jobs.inputs import (
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
-from napari_emda.nn.unet import WithSoftmax
+from napari_emda.nn.network import WithSoftmax
 from napari_emda.project.job_files import ExportJob
 from napari_emda.project.project import Project
 

@@ -13,6 +13,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.checkpoint import CHECKPOINT, PER_IMAGE_RANGE, Header
 from napari_emda.inference.device import Compute
 from napari_emda.methods.base import DataSummary, Method, methods
+from napari_emda.nn.network import NetworkConfig
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.sampling.sampler import PatchSampler
@@ -93,11 +94,10 @@ def _header(
         method_settings=method_settings.model_dump(),
         settings=job.settings,
         classes=classes,
-        network={
-            "classes": len(classes),
-            **job.settings.model_dump(include=_NETWORK),
-            **cls.architecture,
-        },
+        network=NetworkConfig(
+            classes=len(classes),
+            settings={**job.settings.model_dump(include=_NETWORK), **cls.architecture},
+        ),
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",

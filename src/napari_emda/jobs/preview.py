@@ -18,7 +18,7 @@ from napari_emda.inference.predictor import Predictor, predict_box
 from napari_emda.inference.tiles import Tile, finish_tile, make_tile, read_tile
 from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import Translator
-from napari_emda.nn.unet import evaluating, in_domain
+from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.training.trainer import Training
 
 PREVIEW_SECONDS = 2.0

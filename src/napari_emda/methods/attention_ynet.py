@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import DataSummary, Method, cosine, methods
 from napari_emda.nn.histogram import HistogramMatch
-from napari_emda.nn.losses import segmentation
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.reconstruction import Reconstruction, psnr
-from napari_emda.nn.unet import UNet, in_domain
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
@@ -72,9 +72,9 @@ class AttentionYNet(Method):
             json_schema_extra={"step": 0.1},
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
-        self.reconstruction = Reconstruction(network.base_channels, network.depth)
+        self.reconstruction = Reconstruction(network)
         quantiles = (summary.quantiles_of("source"), summary.quantiles_of("target"))
         self.match = HistogramMatch(*quantiles, summary.padding)
 
@@ -108,9 +108,7 @@ class AttentionYNet(Method):
             with in_domain(self, domain):
                 maps = self.network.encode(batch[domain].image)
                 if labelled and weights[0]:
-                    losses[name] = weights[0] * segmentation(
-                        self.network.decode(maps), batch[domain].labels
-                    )
+                    losses[name] = weights[0] * self.supervised(maps, batch[domain].labels)
                 if weights[1]:
                     error = self.reconstruction.error(maps, batch[domain].clean)
                     losses[f"{domain}_reconstruction"] = 0.5 * weights[1] * error
@@ -130,5 +128,5 @@ class AttentionYNet(Method):
         shared = [*self.network.encoder.parameters(), *self.reconstruction.parameters()]
         return {
             SHARED: shared,
-            SEGMENTS: [*self.network.decoder.parameters(), *self.network.head.parameters()],
+            SEGMENTS: self.network.decoding_parameters,
         }

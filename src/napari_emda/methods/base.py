@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from napari_emda.data.intensity import QUANTILES
 from napari_emda.data.volume import Domain, Volume
-from napari_emda.nn.losses import segmentation
-from napari_emda.nn.unet import UNet, in_domain
+from napari_emda.nn.losses import deep_supervision, segmentation
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import in_domain
 from napari_emda.registry import Registry
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
@@ -75,7 +76,7 @@ class Postprocessing:
         prior_strength: how much of the way the classes' shares are moved to those of the source, 0 to 1
             (`napari_emda.training.prior_matching`).
         target_statistics_weight: share of the target in the normalisation statistics, where these are measured;
-            the rest is the source's (`nn.unet.mix_statistics`).
+            the rest is the source's (`nn.normalisation.mix_statistics`).
     """
 
     flips: bool = False
@@ -128,13 +129,15 @@ class Method(nn.Module):
     """Whether it can do without: then it learns features that other trainings start from, and predicts nothing yet."""
     unlabelled_losses: ClassVar[tuple[str, ...]] = ()
     """Its losses that need no labels and are better the smaller; ``keep`` may then be ``supervised`` or ``total``."""
+    criterion = staticmethod(segmentation)
+    """The supervised loss: logits B x C x H x W and labels B x H x W to a scalar."""
     needs_annotations: ClassVar[bool] = False
     """Whether some of the target must be annotated."""
 
     class Settings(base.Settings):
         """Settings of the method; none here."""
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__()
         self.settings, self.network, self.summary = settings, network, summary
         self.reported: dict[str, Tensor] = {}
@@ -166,7 +169,7 @@ class Method(nn.Module):
         return "target" in cls.domains or ("target" in cls.optional_domains and "target" in there)
 
     @property
-    def predictor(self) -> UNet:
+    def predictor(self) -> Network:
         """The network that predicts."""
         return self.network
 
@@ -181,7 +184,7 @@ class Method(nn.Module):
         return Postprocessing()
 
     @property
-    def trained(self) -> UNet:
+    def trained(self) -> Network:
         """The network from which another run may start."""
         return self.predictor
 
@@ -201,7 +204,17 @@ class Method(nn.Module):
     def segmentation(self, patches: Patches, domain: Domain) -> Tensor:
         """The supervised loss of one domain."""
         with in_domain(self.network, domain):
-            return segmentation(self.network(patches.image), patches.labels)
+            return self.supervised(self.network.encode(patches.image), patches.labels)
+
+    def supervised(self, maps: list[Tensor], labels: Tensor) -> Tensor:
+        """The supervised loss of an encoder's maps, coarser resolutions included.
+
+        Args:
+            maps: f_0 ... f_L, by the statistics of the domain that the patches come from.
+            labels: B x H x W class ids or IGNORE.
+        """
+        logits = self.network.classify(self.network.features(maps))
+        return deep_supervision(self.criterion, logits, labels)
 
     def after_step(self, step: int) -> None:
         """Called when the optimiser has stepped, for example to move an average."""

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from napari_emda.methods.base import DataSummary, Method, methods, ramp
 from napari_emda.nn.discriminators import DomainClassifier, PatchDiscriminator
-from napari_emda.nn.losses import segmentation
+from napari_emda.nn.losses import deep_supervision
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.reconstruction import Reconstruction, psnr
-from napari_emda.nn.unet import UNet, in_domain
 from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 
@@ -54,11 +55,11 @@ class DAMT(Method):
             json_schema_extra={"step": 0.05},
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
-        self.reconstruction = Reconstruction(network.base_channels, network.depth)
+        self.reconstruction = Reconstruction(network)
         self.label_critic = PatchDiscriminator(network.classes)
-        self.feature_critic = DomainClassifier(network.base_channels)
+        self.feature_critic = DomainClassifier(network.head.in_channels)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The network's four losses and the discriminators' two; neither side's gradients reach the other."""
@@ -66,25 +67,28 @@ class DAMT(Method):
         source, target = batch["source"], batch["target"]
         with in_domain(self, "source"):
             maps = self.network.encode(source.image)
-            source_features = self.network.decoder(maps)
-            source_logits = self.network.head(source_features)
+            source_features = self.network.features(maps)
+            source_logits = self.network.classify(source_features)
             source_error = self.reconstruction.error(maps, source.clean)
         with in_domain(self, "target"):
             maps = self.network.encode(target.image)
-            target_features = self.network.decoder(maps)
-            target_logits = self.network.head(target_features)
+            target_features = self.network.features(maps)
+            target_logits = self.network.classify(target_features)
             target_error = self.reconstruction.error(maps, target.clean)
-        losses["segmentation"] = segmentation(source_logits, source.labels)
+        losses["segmentation"] = deep_supervision(self.criterion, source_logits, source.labels)
         if self.summary.annotated:
-            losses["target_segmentation"] = segmentation(target_logits, target.labels)
+            losses["target_segmentation"] = deep_supervision(
+                self.criterion, target_logits, target.labels
+            )
         losses["reconstruction"] = (
             self.settings.reconstruction * 0.5 * (source_error + target_error)
         )
-        source_labels, target_labels = source_logits.softmax(1), target_logits.softmax(1)
+        source_labels = source_logits[0].softmax(1)
+        target_labels = target_logits[0].softmax(1)
         weight = self.settings.adversarial * ramp(progress, 0.05, 0.25)
-        losses["adversarial"] = weight * self._fooled(target_labels, target_features)
+        losses["adversarial"] = weight * self._fooled(target_labels, target_features[0])
         losses["critics"] = self._critics(
-            source_labels, target_labels, source_features, target_features
+            source_labels, target_labels, source_features[0], target_features[0]
         )
         self.report("target_psnr", psnr(target_error))
         return losses

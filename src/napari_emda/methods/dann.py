@@ -11,7 +11,7 @@ from napari_emda.methods.base import DataSummary, methods
 from napari_emda.methods.features import FeatureMethod
 from napari_emda.nn.alignment import adversarial_ramp, level_weights, reverse_gradient
 from napari_emda.nn.discriminators import DomainClassifier
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.network import Network
 from napari_emda.settings import base
 
 
@@ -35,12 +35,12 @@ class DANN(FeatureMethod):
             json_schema_extra={"step": 0.05},
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
-        self.weights = level_weights(network.depth)
+        self.weights = level_weights(len(network.widths) - 1)
         self.classifiers = nn.ModuleList(
-            DomainClassifier(network.base_channels * 2**level)
-            for level, weight in enumerate(self.weights)
+            DomainClassifier(width)
+            for width, weight in zip(network.widths, self.weights, strict=True)
             if weight
         )
 

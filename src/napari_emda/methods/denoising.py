@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import DataSummary, Method, cosine, methods
-from napari_emda.nn.unet import Decoder, UNet, in_domain
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import in_domain
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
@@ -78,10 +79,10 @@ class Denoising(Method):
             json_schema_extra={"step": 0.05},
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
-        self.restoration = Decoder(network.base_channels, network.depth)
-        self.image_head = nn.Conv2d(network.base_channels, 1, 1)
+        self.restoration = network.make_decoder()
+        self.image_head = nn.Conv2d(network.head.in_channels, 1, 1)
 
     @property
     def _share(self) -> float:
@@ -132,6 +133,6 @@ class Denoising(Method):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The encoder and the rest."""
-        encoder = list(self.network.encoder.parameters())
-        known = set(encoder)  # a list for the order, a set to ask: the optimiser counts parameters
-        return {ENCODER: encoder, REST: [p for p in self.parameters() if p not in known]}
+        rest = [*self.network.decoding_parameters]
+        rest += [*self.restoration.parameters(), *self.image_head.parameters()]
+        return {ENCODER: list(self.network.encoder.parameters()), REST: rest}

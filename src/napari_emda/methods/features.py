@@ -7,8 +7,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from napari_emda.methods.base import Method
-from napari_emda.nn.losses import segmentation
-from napari_emda.nn.unet import in_domain
+from napari_emda.nn.normalisation import in_domain
 from napari_emda.sampling.sampler import Batch
 
 
@@ -30,13 +29,9 @@ class FeatureMethod(Method):
         """Segmentation of the source (and of annotated target patches), and the alignment."""
         with in_domain(self.network, "source"):
             source = self.network.encode(batch["source"].image)
-            losses = {
-                "segmentation": segmentation(self.network.decode(source), batch["source"].labels)
-            }
+            losses = {"segmentation": self.supervised(source, batch["source"].labels)}
         with in_domain(self.network, "target"):
             target = self.network.encode(batch["target"].image)
             if self.summary.annotated:
-                losses["target_segmentation"] = segmentation(
-                    self.network.decode(target), batch["target"].labels
-                )
+                losses["target_segmentation"] = self.supervised(target, batch["target"].labels)
         return {**losses, **self.align(source, target, progress)}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.histogram import HistogramMatch
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.network import Network
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
@@ -35,7 +35,7 @@ class Histogram(Method):
             json_schema_extra={"step": 0.1},
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
         quantiles = (summary.quantiles_of("source"), summary.quantiles_of("target"))
         self.match = HistogramMatch(*quantiles, summary.padding)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.information import joint, mutual_information
-from napari_emda.nn.unet import UNet, in_domain
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import in_domain
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.randaugment import turn, turn_back
 from napari_emda.sampling.sampler import Batch, Patches
@@ -80,10 +81,12 @@ class IIC(Method):
             json_schema_extra={"step": 0.1},
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
         k = settings.clusters
-        self.overclustering_head = nn.Conv2d(network.base_channels, k * settings.overclustering, 1)
+        self.overclustering_head = nn.Conv2d(
+            network.head.in_channels, k * settings.overclustering, 1
+        )
         self.register_load_state_dict_pre_hook(_read_old_names)
         self.joint: Tensor
         self.register_buffer("joint", torch.eye(k) / k)
@@ -135,9 +138,10 @@ class IIC(Method):
 
     def _answers(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of the main and of the finer clusters, B x k x H x W each."""
-        features = self.network.decoder(self.network.encode(image))
-        logits = self.network.head(features)[:, 1:], self.overclustering_head(features)
-        return logits[0].float().softmax(1), logits[1].float().softmax(1)
+        features = self.network.features(self.network.encode(image))[:1]
+        (logits,) = self.network.classify(features)
+        finer = self.overclustering_head(features[0])
+        return logits[:, 1:].float().softmax(1), finer.float().softmax(1)
 
     def _watch(self, joints: Tensor) -> None:
         d = self.settings.displacement

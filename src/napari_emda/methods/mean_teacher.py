@@ -9,9 +9,9 @@ from torch import Tensor
 
 from napari_emda.data.volume import IGNORE
 from napari_emda.methods.base import DataSummary, Method, methods, ramp
-from napari_emda.nn.losses import segmentation
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
-from napari_emda.nn.unet import UNet, in_domain
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
@@ -65,7 +65,7 @@ class MeanTeacher(Method):
             json_schema_extra={"step": 0.1},
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         self.prior = PriorAlignment(
@@ -73,7 +73,7 @@ class MeanTeacher(Method):
         )
 
     @property
-    def predictor(self) -> UNet:
+    def predictor(self) -> Network:
         """The teacher."""
         return self.teacher
 
@@ -96,7 +96,9 @@ class MeanTeacher(Method):
         self.report("pseudo_foreground", ((labels > 0) & (labels != IGNORE)).float().mean())
         weight = self.settings.weight * ramp(progress, 0.25, 0.5)
         with in_domain(self.network, "target"):
-            losses["consistency"] = weight * segmentation(self.network(target.image), labels)
+            losses["consistency"] = weight * self.supervised(
+                self.network.encode(target.image), labels
+            )
         return losses
 
     def after_step(self, step: int) -> None:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import DataSummary, Method, Translator, cosine, methods
 from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
-from napari_emda.nn.losses import segmentation
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.nn.style import Generator, PatchContrast, Translated
-from napari_emda.nn.unet import UNet, evaluating, in_domain
 from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 
@@ -68,7 +68,7 @@ class StyleTransfer(Method):
             json_schema_extra={"step": 1},
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
         self.generator = Generator(blocks=settings.blocks)
         self.critic = PatchDiscriminator(1)
@@ -88,7 +88,7 @@ class StyleTransfer(Method):
         return Translator(self.generator, self.origin, self.generator.reach, self.generator.stride)
 
     @property
-    def trained(self) -> UNet:
+    def trained(self) -> Network:
         """The segmentation network alone."""
         return self.network
 
@@ -109,7 +109,7 @@ class StyleTransfer(Method):
                     share = self.settings.translated if domain == "source" else 1.0
                     chosen = torch.rand(len(image), 1, 1, 1, device=image.device) < share
                     image = torch.where(chosen, self.generator(image).float(), image)
-            return segmentation(self.network(image), batch[domain].labels)
+            return self.supervised(self.network.encode(image), batch[domain].labels)
 
     def _style(self, image: Tensor, goal: Tensor) -> dict[str, Tensor]:
         with in_domain(self, self.origin):

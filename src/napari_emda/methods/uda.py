@@ -10,8 +10,9 @@ from napari_emda.data.volume import Domain
 from napari_emda.methods.base import DataSummary, Method, methods, ramp
 from napari_emda.nn.information import joint, mutual_information
 from napari_emda.nn.losses import dice, divergence
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.teacher import predict_as_teacher
-from napari_emda.nn.unet import UNet, in_domain
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.randaugment import RandAugment, turn_back
 from napari_emda.sampling.sampler import Batch, Patches
@@ -35,6 +36,7 @@ class UDA(Method):
     optional_domains = ("source", "target")
     source_batches = 2  # one centred on labels, one from anywhere
     unlabelled_losses = ("consistency",)
+    criterion = staticmethod(dice)  # alone, as in the paper; 0 where nothing is labelled
 
     class Settings(base.Settings):
         """Settings of consistency training."""
@@ -77,7 +79,7 @@ class UDA(Method):
             "them.",
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
         self.unlabelled: Domain = "target" if "target" in summary.quantiles else "source"
         self.strong = RandAugment(settings.changes, settings.magnitude, settings.inverting)
@@ -98,11 +100,6 @@ class UDA(Method):
         return {
             d: Patches(augment.photometric(p.image), p.labels, p.clean) for d, p in moved.items()
         }
-
-    def segmentation(self, patches: Patches, domain: Domain) -> Tensor:
-        """Dice alone, as in the paper; 0 where nothing is labelled."""
-        with in_domain(self.network, domain):
-            return dice(self.network(patches.image), patches.labels)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Dice on what is labelled, and agreement on the unlabelled target, or else on patches from anywhere."""

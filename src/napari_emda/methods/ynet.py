@@ -6,9 +6,9 @@ from pydantic import Field
 from torch import Tensor
 
 from napari_emda.methods.base import DataSummary, Method, cosine, methods
-from napari_emda.nn.losses import segmentation
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import DOMAINS, in_domain
 from napari_emda.nn.reconstruction import Reconstruction, psnr
-from napari_emda.nn.unet import DOMAINS, UNet, in_domain
 from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 
@@ -58,9 +58,9 @@ class YNet(Method):
             json_schema_extra={"step": 0.05},
         )
 
-    def __init__(self, settings: Any, network: UNet, summary: DataSummary) -> None:
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
-        self.reconstruction = Reconstruction(network.base_channels, network.depth)
+        self.reconstruction = Reconstruction(network)
 
     def _fine(self, progress: float) -> bool:
         """Whether this is the second stage."""
@@ -80,7 +80,7 @@ class YNet(Method):
             with in_domain(self, domain):
                 maps = self.network.encode(patches.image)
                 if domain == "source":
-                    losses["segmentation"] = segmentation(self.network.decode(maps), patches.labels)
+                    losses["segmentation"] = self.supervised(maps, patches.labels)
                 error = self.reconstruction.error(maps, patches.clean)
             losses[f"{domain}_reconstruction"] = weight * error
             self.report(f"{domain}_psnr", psnr(error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,6 +39,29 @@ def dice(logits: Tensor, labels: Tensor, smooth: float = 1.0) -> Tensor:
 def segmentation(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy plus Dice: the one alone collapses to background at a few percent foreground."""
     return cross_entropy(logits, labels) + dice(logits, labels)
+
+
+def deep_supervision(
+    criterion: Callable[[Tensor, Tensor], Tensor], logits: Sequence[Tensor], labels: Tensor
+) -> Tensor:
+    """A supervised loss at every resolution at which a network gives logits.
+
+    Isensee et al. 2021: each coarser loss counts half as much as the one before, and the weights add
+    up to 1, so that learning rates and other losses need not be changed. Labels are thinned out.
+
+    Args:
+        criterion: logits B x C x H x W and labels B x H x W to a scalar.
+        logits: B x C x H/f x W/f each with a whole f, the finest (f = 1) first; at least one.
+        labels: B x H x W class ids or IGNORE.
+    """
+    weights = [0.5**level for level in range(len(logits))]
+    losses = []
+    for weight, coarse in zip(weights, logits, strict=True):
+        factor = labels.shape[-1] // coarse.shape[-1]
+        # of a square of f x f labels the one at its centre, rounded up: the mean of ids is no id
+        thinned = labels[..., factor // 2 :: factor, factor // 2 :: factor]
+        losses.append(weight / sum(weights) * criterion(coarse, thinned))
+    return torch.stack(losses).sum()
 
 
 def divergence(log_p: Tensor, log_q: Tensor, valid: Tensor) -> Tensor:

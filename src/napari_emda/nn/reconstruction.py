@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_emda.nn.unet import Decoder
+from napari_emda.nn.network import Network
 
 
 class Reconstruction(nn.Module):
@@ -15,14 +15,13 @@ class Reconstruction(nn.Module):
     With skips the task would be trivial, and nothing would be aligned.
 
     Args:
-        base_channels: feature maps of the encoder at full resolution.
-        depth: of the encoder.
+        network: whose maps are decoded.
     """
 
-    def __init__(self, base_channels: int, depth: int) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.decoder = Decoder(base_channels, depth, skips=False)
-        self.head = nn.Conv2d(base_channels, 1, 1)
+        self.decoder = network.make_decoder(skips=False)
+        self.head = nn.Conv2d(network.head.in_channels, 1, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Encoder maps f_0 ... f_L to an image B x 1 x H x W; only f_L is used."""

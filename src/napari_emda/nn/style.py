@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_emda.nn.unet import DomainBatchNorm2d, UNet
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import DomainBatchNorm2d
 
 
 def _layer(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
@@ -70,6 +72,9 @@ class Generator(nn.Module):
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
         self.stride = 4
+        # in float32, as `Network.bytes_per_pixel`: the first and the last map at full resolution,
+        # each before and after its normalisation, and as much again at half of it
+        self.bytes_per_pixel = 8 * 4 * width
         self.reach = 3 + 2 * 1 + 4 * (2 * blocks + 1) + 2 * 2 + 2 + 3
 
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -127,29 +132,57 @@ class PatchContrast(nn.Module):
         return torch.stack(losses).mean()
 
 
-class Translated(nn.Module):
-    """A segmentation network that sees the translation of its input; usable wherever a `UNet` predicts.
+class Translated(Network):
+    """A segmentation network that sees the translation of its input.
 
     Args:
         generator: translates.
         network: segments.
     """
 
-    def __init__(self, generator: Generator, network: UNet) -> None:
-        super().__init__()
-        self.generator, self.network = generator, network
-        self.classes, self.base_channels = (
-            network.classes,
-            max(network.base_channels, generator.widths[0]),
-        )
-        self.stride = math.lcm(network.stride, generator.stride)
+    def __init__(self, generator: Generator, network: Network) -> None:
+        super().__init__(network.classes, network.settings, network.channels)
+        self.generator = generator
+        self.network = network
+        self.offset = network.offset  # one tensor: what calibrates the one calibrates the other
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Those of the network."""
+        return self.network.widths
+
+    @property
+    def stride(self) -> int:
+        """Of the finest grid that is one of both."""
+        return math.lcm(self.network.stride, self.generator.stride)
 
     @property
     def halo(self) -> int:
-        """Pixels beyond which nothing can change the logits, a multiple of `stride`."""
+        """How far the network and then the generator see."""
         return -(-(self.network.halo + self.generator.reach) // self.stride) * self.stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        """B x 1 x H x W, standardised, to logits B x C x H x W."""
-        logits: Tensor = self.network(self.generator(x))
-        return logits
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Of the one that takes more; the generator's maps are gone when the network's come."""
+        return max(self.network.bytes_per_pixel, self.generator.bytes_per_pixel)
+
+    @property
+    def reusable(self) -> int:
+        """Of the network's maps."""
+        return self.network.reusable
+
+    def encode(self, x: Tensor, reused: Sequence[Tensor] = ()) -> list[Tensor]:
+        """The network's maps of the translation."""
+        return self.network.encode(x if reused else self.generator(x), reused)
+
+    def features(self, maps: list[Tensor]) -> list[Tensor]:
+        """The network's."""
+        return self.network.features(maps)
+
+    def classify(self, features: list[Tensor]) -> list[Tensor]:
+        """As the network does."""
+        return self.network.classify(features)
+
+    def make_decoder(self, *, skips: bool = True) -> nn.Module:
+        """The network's."""
+        return self.network.make_decoder(skips=skips)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from napari_emda.data.volume import Domain
-from napari_emda.nn.unet import UNet, evaluating, in_domain, norms
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import evaluating, in_domain, norms
 
 
 @torch.no_grad()
@@ -23,7 +24,7 @@ def update_average(average: nn.Module, network: nn.Module, momentum: float) -> N
         mine.copy_(other)
 
 
-def predict_as_teacher(teacher: UNet, image: Tensor, domain: Domain = "target") -> Tensor:
+def predict_as_teacher(teacher: Network, image: Tensor, domain: Domain = "target") -> Tensor:
     """Class probabilities of patches, B x C x H x W float32, by the statistics of the batch, without dropout."""
     with evaluating(teacher), in_domain(teacher, domain):
         for layer in norms(teacher):

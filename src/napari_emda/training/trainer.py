@@ -19,7 +19,8 @@ from napari_emda.inference.checkpoint import CHECKPOINT, SELECTED, Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor
 from napari_emda.methods.base import Method, Postprocessing
-from napari_emda.nn.unet import UNet, measure_statistics, mix_statistics
+from napari_emda.nn.network import Network
+from napari_emda.nn.normalisation import measure_statistics, mix_statistics
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, PatchSampler
 from napari_emda.training import model_selection
@@ -190,8 +191,8 @@ class Training:
                 if not out_of_memory(error):
                     raise
                 continue
-            return f"{message}: choose patch size {smaller} or less, or a smaller base."
-        return f"{message}: choose a smaller base, or device cpu."
+            return f"{message}: choose patch size {smaller} or less, or a smaller network."
+        return f"{message}: choose a smaller network, or device cpu."
 
     # -- keeping -------------------------------------------------------------------------------------------------
 
@@ -314,7 +315,7 @@ class Training:
 
 
 def measure_target(
-    network: UNet, sampler: PatchSampler, compute: Compute, batches: int = _STATISTICS_BATCHES
+    network: Network, sampler: PatchSampler, compute: Compute, batches: int = _STATISTICS_BATCHES
 ) -> None:
     """Set a network's normalisation statistics of the target to those of batches from anywhere in it (AdaBN)."""
     images = (sampler.anywhere("target", index).image for index in range(batches))

@@ -25,7 +25,7 @@ from napari_emda.evaluation.label_free import (
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor, predict_box
-from napari_emda.nn.unet import UNet
+from napari_emda.nn.network import Network
 from napari_emda.settings.training import TrainSettings
 
 TILES = 8
@@ -135,7 +135,7 @@ class Validator:
         count = -(-TILES // len(views))
         return cls(tuple(tile for view in views for tile in _tiles(view, header, count)), priors)
 
-    def scores(self, network: UNet, header: Header, compute: Compute) -> dict[str, float]:
+    def scores(self, network: Network, header: Header, compute: Compute) -> dict[str, float]:
         """Label-free scores of a network.
 
         Returns:

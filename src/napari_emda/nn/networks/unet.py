@@ -1,0 +1,200 @@
+"""The U-Net: the default, small and quick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from napari_emda.nn.layers import Doubling, initialise
+from napari_emda.nn.network import Network, networks
+from napari_emda.nn.normalisation import DomainBatchNorm2d
+from napari_emda.settings import base
+from napari_emda.settings.base import _ADVANCED, _advanced
+
+_LIVE_MAPS = 8
+"""So many times the feature maps of the first level lie in memory at once, at most.
+
+In the decoder's last block: those that the encoder keeps (f_0, and 1/2 + 1/4 + ... for the coarser
+ones: 2), the skip and the upsampled map side by side (2), the upsampled map by itself (1), and what
+a convolution and its normalisation read and write (2); and one for the libraries' own buffers."""
+_FLOAT32 = 4
+"""Bytes."""
+
+
+class AttentionGate(nn.Module):
+    """Additive attention gate on a skip connection (Oktay et al. 2018, eq. 1).
+
+    Args:
+        features: channels of the skip and of the gating map, both B x C x H x W.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        inner = max(features // 2, 4)
+        self.skip = nn.Conv2d(features, inner, 1, bias=False)
+        self.gate = nn.Conv2d(features, inner, 1)
+        self.score = nn.Conv2d(inner, 1, 1)
+
+    def forward(self, skip: Tensor, gate: Tensor) -> Tensor:
+        """The skip, weighted between 0 and 1 at each pixel."""
+        return skip * torch.sigmoid(self.score(F.relu(self.skip(skip) + self.gate(gate))))
+
+
+def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        DomainBatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        DomainBatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Encoder(nn.Module):
+    """Convolutions and pooling; returns the maps f_0 (full resolution) ... f_L (bottleneck)."""
+
+    def __init__(self, inputs: int, base_channels: int, depth: int, dropout: float) -> None:
+        super().__init__()
+        widths = [base_channels * 2**level for level in range(depth + 1)]
+        self.blocks = nn.ModuleList(map(_convolutions, [inputs, *widths[:-1]], widths))
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, x: Tensor, reused: Sequence[Tensor] = ()) -> list[Tensor]:
+        """B x C x H x W, sides multiples of 2^L, to L + 1 maps; see `Network.encode`."""
+        maps = list(reused)
+        for level in range(len(maps), len(self.blocks)):
+            x = self.blocks[level](F.max_pool2d(maps[-1], 2) if level else x)
+            if level >= len(self.blocks) - 2:  # the two deepest
+                x = self.dropout(x)
+            maps.append(x)
+        return maps
+
+
+class Decoder(nn.Module):
+    """From the encoder's maps back to full resolution.
+
+    Args:
+        base_channels, depth: as the encoder's.
+        skips: whether the finer maps are used; without, only the bottleneck carries information (Y-Net).
+        attention: whether skips pass an attention gate.
+    """
+
+    def __init__(
+        self, base_channels: int, depth: int, *, skips: bool = True, attention: bool = False
+    ) -> None:
+        super().__init__()
+        widths = [base_channels * 2**level for level in reversed(range(depth))]
+        self.up = nn.ModuleList(Doubling(2 * width, width) for width in widths)
+        self.blocks = nn.ModuleList(_convolutions(width * (1 + skips), width) for width in widths)
+        self.gates = (
+            nn.ModuleList(AttentionGate(width) for width in widths) if attention and skips else None
+        )
+        self.skips = skips
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps f_0 ... f_L to B x base_channels x H x W."""
+        x = maps[-1]
+        for i, (up, block) in enumerate(zip(self.up, self.blocks, strict=True)):
+            x = up(x)
+            if self.skips:
+                skip = maps[-2 - i]
+                skip = self.gates[i](skip, x) if self.gates is not None else skip
+                x = torch.cat([skip, x], dim=1)
+            x = block(x)
+        return x
+
+
+@networks.register("unet")
+class UNet(Network):
+    """U-Net with batch normalisation per domain: two convolutions a level, skips between the levels.
+
+    Ronneberger et al. 2015, with padding, and dropout at the two deepest levels.
+    """
+
+    class Settings(base.Settings):
+        """Settings of the U-Net."""
+
+        renamed: ClassVar = {"base": "base_channels", "levels": "depth"}
+
+        base_channels: int = Field(
+            16,
+            ge=8,
+            le=64,
+            multiple_of=8,
+            description="Feature maps of the first level, doubled at each further one.",
+            json_schema_extra=_advanced(8),
+        )
+        depth: int = Field(
+            3,
+            ge=3,
+            le=5,
+            description="How often the network halves the resolution.",
+            json_schema_extra=_advanced(1),
+        )
+        dropout: float = Field(
+            0.25,
+            ge=0,
+            le=0.9,
+            description="Share of feature maps dropped at the two deepest levels.",
+            json_schema_extra=_advanced(0.05),
+        )
+        attention: bool = Field(
+            False,
+            description="Attention gates on the skip connections.",
+            json_schema_extra=_ADVANCED,
+        )
+
+    profiles: ClassVar = {
+        "test": {"base_channels": 8},
+        "standard": {"base_channels": 32, "depth": 4},
+    }
+
+    def __init__(self, classes: int, settings: Any = None, channels: int = 1) -> None:
+        super().__init__(classes, settings, channels)
+        s = self.settings
+        self.encoder = Encoder(channels, s.base_channels, s.depth, s.dropout)
+        self.decoder = Decoder(s.base_channels, s.depth, attention=s.attention)
+        self.head = nn.Conv2d(s.base_channels, classes, 1)
+        initialise(self)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Doubled from level to level."""
+        return tuple(
+            self.settings.base_channels * 2**level for level in range(self.settings.depth + 1)
+        )
+
+    @property
+    def stride(self) -> int:
+        """Halved `depth` times."""
+        return int(2**self.settings.depth)
+
+    @property
+    def halo(self) -> int:
+        """Per level l, two 3 x 3 convolutions reach 2 * 2^l pixels, on the way down and again up.
+
+        Pooling and transposed convolution reach up to 2^(l+1) - 1 more by their grid.
+        """
+        depth = self.settings.depth
+        reach = sum(2 * 2**level for level in range(depth)) * 2 + 2 * 2**depth + 2**depth
+        return -(-reach // self.stride) * self.stride
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Set by the first level, whose maps are the largest; see `_LIVE_MAPS`."""
+        return self.settings.base_channels * _LIVE_MAPS * _FLOAT32
+
+    @property
+    def reusable(self) -> int:
+        """All but the two deepest maps."""
+        return self.settings.depth - 1
+
+    def make_decoder(self, *, skips: bool = True) -> Decoder:
+        """Without attention gates."""
+        return Decoder(self.settings.base_channels, self.settings.depth, skips=skips)
