@@ -115,8 +115,8 @@ def overview(
 
 def selection_table(results: Results) -> Iterator[str]:
     """How well models were chosen without labels: regrets and rank correlations, means over the seeds."""
-    keys = [f"regret {way}" for way in ("last", "selected", "score", "composite", "solidity_gap")]
-    keys += [f"spearman {score}" for score in ("score", "composite", "solidity_gap")]
+    keys = [f"regret {way}" for way in ("last", "selected", "score", "solidity_gap")]
+    keys += [f"spearman {score}" for score in ("score", "solidity_gap")]
     yield _line(
         [
             "pair, row",
@@ -124,14 +124,12 @@ def selection_table(results: Results) -> Iterator[str]:
             "regret: last",
             "**regret: kept**",
             "best score",
-            "best composite",
             "published",
             "rank: **score**",
-            "composite",
             "published",
         ]
     )
-    yield "|---" * 10 + "|"
+    yield "|---" * 8 + "|"
     every: list[dict[str, float]] = []
     for (source, target), rows in results.items():
         for name, done in rows.items():

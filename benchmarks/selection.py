@@ -34,7 +34,7 @@ from napari_emda.io.read import open_labels
 from napari_emda.methods.base import Method
 from napari_emda.project.project import Project
 
-CRITERIA = ("score", "composite", "solidity_gap", "flip_disagreement", "doubt")
+CRITERIA = ("score", "solidity_gap", "flip_disagreement", "uncertainty")
 Row = dict[str, Any]
 
 
@@ -116,18 +116,18 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
 
 def table(summaries: dict[str, dict[str, float]]) -> str:
     """Markdown: a line per run, and their mean."""
-    ways = ("last", "selected", "score", "composite", "solidity_gap")
+    ways = ("last", "selected", "score", "solidity_gap")
     columns = [
         "run",
         "best",
         *(f"regret: {way}" for way in ways),
-        *(f"rank: {key}" for key in CRITERIA[:3]),
+        *(f"rank: {key}" for key in CRITERIA[:2]),
     ]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     keys = [
         "best",
         *(f"regret {way}" for way in ways),
-        *(f"spearman {key}" for key in CRITERIA[:3]),
+        *(f"spearman {key}" for key in CRITERIA[:2]),
     ]
     mean = {key: float(np.mean([one[key] for one in summaries.values()])) for key in keys}
     for name, one in {**summaries, "**mean**": mean}.items():

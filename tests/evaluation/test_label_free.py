@@ -18,7 +18,6 @@ from sklearn.metrics import jaccard_score
 from napari_emda.data.volume import IGNORE
 from napari_emda.evaluation.label_free import (
     Prior,
-    composite,
     disagreement,
     label_free_score,
     objects_in,
@@ -237,14 +236,12 @@ def test_what_looks_like_the_source_scores_best():
     source = [plane(12), plane(15), plane(10, 3)]
     prior = Prior.of(objects_in(source))
     assert label_free_score(objects_in(source), prior, 0, 0) == pytest.approx(0)
-    assert composite(objects_in(source), prior, 0) == pytest.approx(0)
     ragged = [s * (np.random.default_rng(0).random(s.shape) < 0.8) for s in source]
     few = [source[0], 0 * source[1], 0 * source[2]]
     large = [np.kron(s[25:75, 25:75], np.ones((2, 2), np.uint8)) for s in source]
     for other in (ragged, few, large):
         found = objects_in([np.asarray(s, np.uint8) for s in other])
         assert label_free_score(found, prior, 0, 0) > 0.05
-        assert composite(found, prior, 0) > 0.1
 
 
 def test_the_terms_of_the_scores_have_their_weights():
@@ -252,14 +249,12 @@ def test_the_terms_of_the_scores_have_their_weights():
     prior = Prior.of(objects_in([plane(20)]))
     half = objects_in([plane(20), 0 * plane(20)])
     assert label_free_score(half, prior, 0, 0) == pytest.approx(0.25, abs=1e-3)
-    assert composite(half, prior, 0) == pytest.approx(0.5, abs=1e-3)
     assert label_free_score(half, prior, 0.3, 0.2) - label_free_score(
         half, prior, 0, 0
     ) == pytest.approx(0.5)
     annulus, disc = objects_in([plane(30, 15)]), objects_in([plane(20)])
     gap = disc.solidity() - annulus.solidity()
     amount = abs(math.log2((annulus.fraction + 1e-4) / (disc.fraction + 1e-4)))
-    assert composite(annulus, prior, 0) == pytest.approx(gap / 0.02 + amount / 2)
     assert label_free_score(annulus, prior, 0, 0) == pytest.approx(gap / 0.02 / 16 + amount / 4)
 
 

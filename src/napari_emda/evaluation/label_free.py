@@ -137,16 +137,6 @@ def solidity_gap(objects: Objects, prior: Prior) -> float:
     return abs(objects.solidity() - prior.solidity)
 
 
-def composite(objects: Objects, prior: Prior, disagreement: float) -> float:
-    """A first label-free score of shape, amount and agreement, 0 at best; `label_free_score` weighs its terms better.
-
-    J = |S_t - S*| / max(sd of S*, 0.02) + 1/2 |log2 (f_t / f*)| + A
-
-    with S the solidity weighted by area, f the foreground fraction and A the ``disagreement``.
-    """
-    return _shape(objects, prior) + _amount(objects, prior) / 2 + disagreement
-
-
 def label_free_score(
     objects: Objects, prior: Prior, disagreement: float, uncertainty: float
 ) -> float:

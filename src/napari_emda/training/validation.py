@@ -15,7 +15,6 @@ from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import Resampled, Volume
 from napari_emda.evaluation.label_free import (
     Prior,
-    composite,
     disagreement,
     label_free_score,
     objects_in,
@@ -139,11 +138,12 @@ class Validator:
         """Label-free scores of a network.
 
         Returns:
-            Means over the foreground classes: ``score`` (`morphology.label_free_score`; lower is better), ``composite``
-            (`morphology.composite`), ``solidity``, ``solidity_gap`` (the criterion of Franco-Barranco et al. 2022),
-            ``flip_disagreement`` (1 - IoU of the prediction with that of the flipped image) and ``uncertainty`` (1 -
-            the IoU that the probabilities let expect). Sums: ``foreground_fraction`` and ``objects``. And
-            ``foreground_ratio``, the fraction as a multiple of the source's, of the class farthest from 1.
+            Means over the foreground classes: ``score`` (`label_free.label_free_score`; lower is
+            better), ``solidity``, ``solidity_gap`` (the criterion of Franco-Barranco et al. 2022),
+            ``flip_disagreement`` (1 - IoU of the prediction with that of the flipped image) and
+            ``uncertainty`` (1 - the IoU that the probabilities let expect). Sums:
+            ``foreground_fraction`` and ``objects``. And ``foreground_ratio``, the fraction as a
+            multiple of the source's, of the class farthest from 1.
         """
         statistics = {tile.volume.name: tile.statistics for tile in self.tiles}
         predictor = Predictor(
@@ -190,7 +190,6 @@ def _class_scores(
     differing, unsure = disagreement(masks, others), uncertainty(stored / np.float32(255), masks)
     return {
         "score": label_free_score(shaped, prior, differing, unsure),
-        "composite": composite(shaped, prior, differing),
         "solidity": found.solidity(),
         "solidity_gap": solidity_gap(found, prior),
         "foreground_fraction": found.fraction,
