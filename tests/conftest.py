@@ -25,6 +25,18 @@ SPACING = (50.0, 8.0, 8.0)
 SHAPE = (4, 96, 96)
 CLASSES = ("background", "mitochondria")
 
+SMALL_TRAINING = {
+    "steps": 6,
+    "patch": 32,
+    "batch": 2,
+    "base_channels": 8,
+    "save_every": 100,
+    "report_every": 1,
+    "validations": 0,
+    "device": "cpu",
+    "precision": "32",
+}
+
 EXIT_STATUS = pytest.StashKey[int]()
 
 LONGEST_FIRST = ("docs", "contracts", "cli", "viewer")
@@ -124,60 +136,31 @@ def project(make_project, tmp_path):
 
 @pytest.fixture
 def make_training():
-    """A function that sets up a training on volumes: the smallest network, 32-pixel patches, on the CPU."""
-    import torch
+    """A function that prepares a training on volumes as a job does: the smallest network, 32-pixel patches, on the CPU.
 
-    from napari_emda.inference.checkpoint import Header
-    from napari_emda.inference.device import Compute
-    from napari_emda.methods.base import DataSummary, methods
-    from napari_emda.sampling.sampler import PatchSampler
-    from napari_emda.settings.training import TrainSettings
-    from napari_emda.training.trainer import Training
+    Nobody looks at the target meanwhile unless ``validations`` are asked for.
+    """
+    from napari_emda.jobs.prepare_training import training_on
+    from napari_emda.project.job_files import TrainJob
 
     def make(
         volumes, folder, method="source_only", method_settings=None, *, classes=CLASSES, **values
     ):
-        values = {
-            "steps": 6,
-            "patch": 32,
-            "batch": 2,
-            "base_channels": 8,
-            "save_every": 100,
-            "report_every": 1,
-            **values,
-        }
-        settings = TrainSettings.parse({"device": "cpu", "precision": "32", **values})
-        own = methods[method].Settings.parse(method_settings or {})
-        volumes = [methods[method].learns_from(volume, own, settings) for volume in volumes]
-        classes = methods[method].predicted_classes(own, classes)
-        sampler = PatchSampler(volumes, settings.patch, settings.batch, seed=settings.seed)
-        header = Header(
+        settings = {**SMALL_TRAINING, **values}
+        job = TrainJob(
+            project=str(folder),
             method=method,
-            method_settings=own.model_dump(),
+            method_settings=method_settings or {},
             settings=settings,
-            classes=classes,
-            network={
-                "classes": len(classes),
-                "base_channels": settings.base_channels,
-                "depth": settings.depth,
-                "dropout": settings.dropout,
-                **methods[method].architecture,
-            },
-            pixel_size=sampler.pixel_size,
-            statistics=sampler.statistics,
-            prediction_domain="target"
-            if methods[method].learns_target(sampler.domains)
-            else "source",
-        )
-        torch.manual_seed(settings.seed)
-        summary = DataSummary(
-            quantiles={d: sampler.quantiles(d) for d in sampler.domains},
-            annotated=sampler.labelled("target"),
-            prior=sampler.prior("source", len(classes)),
-            padding=sampler.padding("source"),
         )
         folder.mkdir(parents=True, exist_ok=True)
-        return Training(header.build(summary), sampler, header, folder, Compute.choose("cpu", "32"))
+        training, _ = training_on(
+            lambda domain: [volume for volume in volumes if volume.domain == domain],
+            classes,
+            job,
+            folder,
+        )
+        return training
 
     return make
 

@@ -94,10 +94,9 @@ def test_it_learns_every_parameter_once(name, volumes, make_training, tmp_path):
 
 
 def test_it_trains_stops_and_resumes_bitwise(name, volumes, make_training, tmp_path, same_weights):
-    """Here on a target without labels, which every method has to tolerate."""
-    unlabelled = volumes(name, annotated=False)
+    """Here on a target without labels, unless it is the labels that the method learns from."""
     trainings = [
-        make_training(unlabelled, tmp_path / folder, name, steps=4) for folder in ("a", "b", "b")
+        make_training(volumes(name), tmp_path / folder, name, steps=4) for folder in ("a", "b", "b")
     ]
     whole, stopped, resumed = trainings
     undisturbed = finite(fit(whole), [1, 2, 3, 4])

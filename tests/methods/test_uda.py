@@ -43,25 +43,36 @@ def test_divergence_is_that_of_scipy_and_teaches_one_side(noise):
         assert float(divergence(log_p, log_q, torch.zeros(2, 5, 7, dtype=torch.bool))) == 0
 
 
+def without_labels(batch):
+    return {
+        domain: Patches(patches.image, torch.full_like(patches.labels, IGNORE), patches.clean)
+        for domain, patches in batch.items()
+    }
+
+
 @pytest.mark.parametrize("consistency", ["kl", "iid"])
 def test_without_labels_only_agreement_teaches(
     consistency, source, target, make_training, tmp_path, same_weights
 ):
     """Bitwise the weights of a training that knows no labelled branch at all."""
-    bare = [replace(source, labels=None), target]
     whole, unsupervised = (
         make_training(
-            bare, tmp_path / f, "uda", {"consistency": consistency}, steps=2, weight_decay=0
+            [source, target],
+            tmp_path / folder,
+            "uda",
+            {"consistency": consistency},
+            steps=2,
+            weight_decay=0,
         )
-        for f in "ab"
+        for folder in "ab"
     )
     only = unsupervised.method.losses
     unsupervised.method.losses = lambda batch, progress: {
         "consistency": only(batch, progress)["consistency"]
     }
     for step in (1, 2):  # at step 0 the weight of iid is nothing yet
-        losses = whole.step(whole.batch(step), step)
-        unsupervised.step(unsupervised.batch(step), step)
+        losses = whole.step(without_labels(whole.batch(step)), step)
+        unsupervised.step(without_labels(unsupervised.batch(step)), step)
         assert float(losses["segmentation"]) == 0
         assert float(losses["consistency"]) != 0
     assert same_weights(whole.method, unsupervised.method)
@@ -230,8 +241,9 @@ def test_the_unlabelled_are_the_target_or_else_patches_from_anywhere(
         seen, batch = [], training.batch(0)
         training.method._disagreement = lambda image, seen=seen: seen.append(image) or image.sum()
         training.method.losses(batch, 0.0)
-        half = 1 if domain == "source" else 0  # the second of the two source patches lies anywhere
-        expected = batch[domain].clean[half:]
+        labelled = 2 if domain == "source" else 0  # the source's first two patches lie on labels
+        expected = batch[domain].clean[labelled:]
+        assert len(batch[domain].clean) == labelled + 2
         assert torch.equal(seen[0], expected)
         assert training.header.prediction_domain == domain
         assert training.measures_target() == (domain == "target")

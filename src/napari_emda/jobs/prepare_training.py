@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from napari_emda.data.volume import Volume
+from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.inference import checkpoint
 from napari_emda.inference.checkpoint import CHECKPOINT, PER_IMAGE_RANGE, Header
@@ -22,6 +23,7 @@ from napari_emda.settings.training import LOSSES, TrainSettings
 from napari_emda.training.trainer import Training, seed_of
 from napari_emda.training.validation import Validator
 
+VolumesOf = Callable[[Domain], list[Volume]]
 _NETWORK = {"base_channels", "depth", "dropout", "attention"}
 
 
@@ -38,34 +40,60 @@ def prepare(
     Raises:
         EmdaError: the job does not fit the project.
     """
+    start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
+    return training_on(project.volumes, project.classes, job, folder, start)
+
+
+def training_on(
+    volumes_of: VolumesOf,
+    classes: tuple[str, ...],
+    job: TrainJob,
+    folder: Path | None = None,
+    start: Path | None = None,
+) -> tuple[Training, dict[str, Volume]]:
+    """The training that a job asks for, on volumes from anywhere.
+
+    Args:
+        volumes_of: opens all volumes of a domain; asked only for what the method looks at.
+        classes: their names, background first.
+        job: what to train; its project is not looked at.
+        folder: where checkpoints go, and where one to be continued may lie.
+        start: a checkpoint to take the network's weights from.
+
+    Returns:
+        The training, and the volumes that it learns from by name.
+
+    Raises:
+        EmdaError: the job does not fit the volumes.
+    """
     cls = methods[job.method]
     method_settings = cls.Settings.parse(job.method_settings)
     settings = job.settings
     _check_keep(settings, cls)
     volumes = [
-        cls.learns_from(volume, method_settings, settings) for volume in _volumes(project, job, cls)
+        cls.learns_from(volume, method_settings, settings)
+        for volume in _volumes(volumes_of, job, cls)
     ]
     sampler = _sampler(volumes, settings, cls)
     _check_labels(sampler, cls)
     _check_continued(sampler, folder)
-    classes = cls.predicted_classes(method_settings, project.classes)
-    start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
+    predicted = cls.predicted_classes(method_settings, classes)
     summary = DataSummary(
         {d: sampler.quantiles(d) for d in sampler.domains},
         sampler.labelled("target"),
-        sampler.prior("source", len(classes)),
-        start is not None and _predicts(checkpoint.read_header(start), classes),
+        sampler.prior("source", len(predicted)),
+        start is not None and _predicts(checkpoint.read_header(start), predicted),
         sampler.padding("source"),
         labelled=_labelled(sampler),
     )
-    header = _header(job, method_settings, cls, sampler, classes)
+    header = _header(job, method_settings, cls, sampler, predicted)
     torch.manual_seed(seed_of(settings.seed, 0))
     method = header.build(summary)
     header = header.model_copy(update={"flips": method.postprocessing.flips})
     if start is not None:
-        checkpoint.start_from(start, method.network, classes)
+        checkpoint.start_from(start, method.network, predicted)
     compute = Compute.choose(settings.device, settings.precision)
-    validator = _validator(project, header)
+    validator = _validator(volumes_of, classes, header)
     training = Training(method, sampler, header, folder or Path(), compute, validator)
     return training, {volume.name: volume for volume in volumes}
 
@@ -105,11 +133,11 @@ def _header(
     )
 
 
-def _volumes(project: Project, job: TrainJob, cls: type[Method]) -> list[Volume]:
+def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method]) -> list[Volume]:
     """The volumes a method looks at; a target never brings labels but those annotated in the project."""
-    volumes = []
+    volumes: list[Volume] = []
     for domain in ("source", "target"):
-        found = project.volumes(domain)
+        found = volumes_of(domain)
         if domain in cls.domains and not found:
             raise JobError(
                 f"{job.method} needs a {domain} volume: add one, or choose another method."
@@ -181,15 +209,13 @@ def _check_continued(sampler: PatchSampler, folder: Path | None) -> None:
         )
 
 
-def _validator(project: Project, header: Header) -> Validator | None:
+def _validator(volumes_of: VolumesOf, classes: tuple[str, ...], header: Header) -> Validator | None:
     """What looks at the target, whatever the method, so that runs can be compared; never at its labels.
 
     None where nothing is predicted that objects in a source could be compared with.
     """
-    sources = project.volumes("source")
-    if not header.settings.validations or not sources or header.classes != project.classes:
+    sources = volumes_of("source")
+    if not header.settings.validations or not sources or header.classes != classes:
         return None
-    targets = [
-        replace(volume, labels=None, annotations=None) for volume in project.volumes("target")
-    ]
+    targets = [replace(volume, labels=None, annotations=None) for volume in volumes_of("target")]
     return Validator.of(sources, targets, header)
