@@ -6,7 +6,8 @@ format 2, on the phantom (3 x 64 x 64 voxels), one thread, float32:
 * run 001-auto: six steps; predicted, two patches suggested by entropy and annotated from the truth;
 * run 002-iic: three steps of three clusters, predicted, cluster 2 named mitochondria;
 * run 003-auto: as 001, stopped at its checkpoint of step 3;
-* ``expected.safetensors``: the small tensors of 003-auto at step 6, trained without a stop, to which 003-auto must come.
+* ``expected.safetensors``: the small tensors of 003-auto at step 6, trained without a stop,
+  to which 003-auto must come.
 """
 
 from __future__ import annotations
