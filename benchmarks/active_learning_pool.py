@@ -19,6 +19,7 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 from napari_emda.active_learning.suggest import choose, examine, pool_of
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.evaluation.voxel_scores import score_volume
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
@@ -86,7 +87,9 @@ def volume_of(data: Path, work: Path, name: str, factor: int) -> Volume:
     else:
         paths = data / image, data / labels
     arrays = [tifffile.imread(path) for path in paths]
-    return Volume(name, arrays[0], "source", (z, y * factor, x * factor), labels=arrays[1])
+    return Volume(
+        name, arrays[0], "source", VoxelGrid((z, y * factor, x * factor)), labels=arrays[1]
+    )
 
 
 class Annotator:

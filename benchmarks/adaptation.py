@@ -35,6 +35,7 @@ from adaptation_report import Pair
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Domain
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference.device import configure_process
 from napari_emda.io.read import open_labels
 from napari_emda.io.tiff import write_tiff
@@ -138,16 +139,15 @@ def binned(data: Path, work: Path, name: str, times: int) -> tuple[Path, Path, i
         if path.exists():
             continue
         array = tifffile.imread(data / source).astype(np.float32)
-        depth, height, width = array.shape
-        mean = array.reshape(depth, height // times, times, width // times, times).mean((2, 4))
+        sections, height, width = array.shape
+        mean = array.reshape(sections, height // times, times, width // times, times).mean((2, 4))
         small = (mean >= 0.5) if source == labels else mean.round()
         write_tiff(
             path,
             iter(small.astype(np.uint8)),
             small.shape,
             np.dtype(np.uint8),
-            (z, y * times, x * times),
-            "nm",
+            VoxelGrid((z, y * times, x * times)),
         )
     return *paths, tifffile.TiffFile(paths[0]).series[0].shape[1]
 
@@ -158,7 +158,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 def _write_phantom(paths: tuple[Path, Path], name: str) -> None:
     domain: Domain = "source" if name == "phantom_a" else "target"
     for path, array in zip(paths, phantom((8, 256, 256), domain, 0), strict=True):
-        write_tiff(path, iter(array), array.shape, array.dtype, SPACING, "nm")
+        write_tiff(path, iter(array), array.shape, array.dtype, VoxelGrid(SPACING))
 
 
 def emda(*arguments: str | Path) -> dict[str, object]:

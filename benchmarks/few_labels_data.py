@@ -12,6 +12,7 @@ from adaptation import GUARD
 from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.io.tiff import write_tiff
 
 CLASSES = ("background", "structure")
@@ -95,9 +96,9 @@ class Split:
 
         They are drawn by the seed; a larger share holds all of a smaller one.
         """
-        depth = self.learnt.shape[0]
-        count = max(1, round(depth * share / 100))
-        chosen = np.sort(np.random.default_rng(seed).permutation(depth)[:count])
+        sections = self.learnt.shape[0]
+        count = max(1, round(sections * share / 100))
+        chosen = np.sort(np.random.default_rng(seed).permutation(sections)[:count])
         paths = folder / "labelled.tif", folder / "labels.tif"
         for path, whole in zip(paths, (self.image, self.truth), strict=True):
             write(path, self.read(whole, self.learnt)[chosen], self.data)
@@ -119,19 +120,19 @@ def split(data: Path, work: Path, name: str) -> Split:
             mean = _binned(tifffile.imread(data / file), entry.binning)
             small = mean >= 0.5 if file == entry.labels else mean.round()
             write(path, _in_order(small.astype(np.uint8), entry), entry)
-    depth, height, width = tifffile.TiffFile(paths[0]).series[0].shape
+    sections, height, width = tifffile.TiffFile(paths[0]).series[0].shape
     if entry.fields:
-        half = -(-depth // 2)
+        half = -(-sections // 2)
         return Split(
             entry,
             *paths,
             Box((0, 0, 0), (half, height, width)),
-            Box((half, 0, 0), (depth, height, width)),
+            Box((half, 0, 0), (sections, height, width)),
         )
     half, guard = height // 2, GUARD // entry.binning
     learnt, scored = (0, 0, 0), (0, half + guard, 0)
     return Split(
-        entry, *paths, Box(learnt, (depth, half, width)), Box(scored, (depth, height, width))
+        entry, *paths, Box(learnt, (sections, half, width)), Box(scored, (sections, height, width))
     )
 
 
@@ -140,13 +141,13 @@ def write(path: Path, array: NDArray[np.uint8], entry: Data) -> None:
     z, y, x = entry.spacing
     spacing = (z, y * entry.binning, x * entry.binning)
     beside = path.with_name(f"part-{path.name}")
-    write_tiff(beside, iter(array), array.shape, array.dtype, spacing, "nm")
+    write_tiff(beside, iter(array), array.shape, array.dtype, VoxelGrid(spacing))
     beside.replace(path)
 
 
 def _binned(array: NDArray[Any], times: int) -> NDArray[np.float64]:
-    depth, height, width = array.shape
-    blocks = array.reshape(depth, height // times, times, width // times, times)
+    sections, height, width = array.shape
+    blocks = array.reshape(sections, height // times, times, width // times, times)
     return np.asarray(blocks.mean((2, 4)))
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Event, Finished, Stepped
 from napari_emda.inference import predict as predicting
 from napari_emda.inference.device import Compute, configure_process
@@ -362,8 +363,8 @@ def prediction_rate(setting: Setting, say: Say, profile: str, averaged: bool = F
     device = predictor.compute.device
     image = zarr.open_array(setting.work / "predicted.zarr", mode="r")
     # Under the name of a volume that training has seen: its grey values need not be measured again.
-    volume = Volume("target", image, "target", SPACING)
-    few = Volume("target", np.asarray(image[:2]), "target", SPACING)
+    volume = Volume("target", image, "target", VoxelGrid(SPACING))
+    few = Volume("target", np.asarray(image[:2]), "target", VoxelGrid(SPACING))
     settings = PredictSettings(device=setting.device)
     voxels = float(np.prod(volume.shape))
     block = _block(predictor, volume, settings)

@@ -24,6 +24,7 @@ import torch
 import zarr
 
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predict import predict
@@ -54,7 +55,7 @@ def volume(folder: Path, sections: int, side: int) -> Volume:
     )
     for z in range(sections):
         image[z] = rng.integers(0, 255, (side, side), dtype=np.uint8)
-    return Volume("image", zarr.open_array(path, mode="r"), "target", (20.0, 5.0, 5.0))
+    return Volume("image", zarr.open_array(path, mode="r"), "target", VoxelGrid((20.0, 5.0, 5.0)))
 
 
 def bare(model: Predictor, data: Volume, settings: PredictSettings) -> float:

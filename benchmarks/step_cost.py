@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.methods.base import DataSummary, methods
@@ -38,9 +39,13 @@ MOMENTS = 5
 def volumes(domains: tuple[str, ...], *, annotated: bool) -> list[Volume]:
     image, labels = phantom((8, 256, 256), "source", 0)
     other, truth = phantom((8, 256, 256), "target", 1)
-    source = Volume("source", image, "source", SPACING, labels=labels)
+    source = Volume("source", image, "source", VoxelGrid(SPACING), labels=labels)
     target = Volume(
-        "target", other, "target", SPACING, annotations=truth + np.uint8(1) if annotated else None
+        "target",
+        other,
+        "target",
+        VoxelGrid(SPACING),
+        annotations=truth + np.uint8(1) if annotated else None,
     )
     return [source, target] if "target" in domains else [source]
 

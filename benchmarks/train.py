@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.methods.base import DataSummary
@@ -33,8 +34,8 @@ def training(method: str, settings: TrainSettings, folder: Path, compute: Comput
     image, labels = phantom((8, 512, 512), "source", 0)
     other, _ = phantom((8, 512, 512), "target", 1)
     volumes = [
-        Volume("a", image, "source", SPACING, labels=labels),
-        Volume("b", other, "target", SPACING),
+        Volume("a", image, "source", VoxelGrid(SPACING), labels=labels),
+        Volume("b", other, "target", VoxelGrid(SPACING)),
     ]
     sampler = PatchSampler(volumes, settings.patch, settings.batch, seed=settings.seed)
     header = Header(

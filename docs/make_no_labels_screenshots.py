@@ -40,7 +40,7 @@ class NoLabels(Story):
     Args:
         image, truth: (z, y, x); the truth holds 0 and the classes from 1.
         classes: their names.
-        independent: whether the first axis is no depth.
+        independent: whether sections are images of their own.
         pictures: whether they are taken for the pages.
     """
 
@@ -165,7 +165,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="IMAGE LABELS")
-    parser.add_argument("--independent", action="store_true", help="the first axis is no depth")
+    parser.add_argument(
+        "--independent", action="store_true", help="sections are images of their own"
+    )
     given = parser.parse_args()
     image, truth, classes = *tissue(), ("mitochondria", "membrane")
     if given.files:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.io.tiff import write_tiff
 from napari_emda.project.project import Project
 from napari_emda.synthetic.phantom import phantom
@@ -87,13 +88,13 @@ def phantoms():
 def source(phantoms):
     """The phantom's labelled volume."""
     image, labels = phantoms["source"]
-    return Volume("source", image, "source", SPACING, labels=labels)
+    return Volume("source", image, "source", VoxelGrid(SPACING), labels=labels)
 
 
 @pytest.fixture
 def target(phantoms):
     """The phantom's unlabelled volume."""
-    return Volume("target", phantoms["target"][0], "target", SPACING)
+    return Volume("target", phantoms["target"][0], "target", VoxelGrid(SPACING))
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +104,9 @@ def phantom_files(phantoms, tmp_path_factory):
     for domain, arrays in phantoms.items():
         for kind, array in zip(("image", "labels"), arrays, strict=True):
             paths[domain, kind] = folder / f"{domain}_{kind}.tif"
-            write_tiff(paths[domain, kind], iter(array), array.shape, array.dtype, SPACING, "nm")
+            write_tiff(
+                paths[domain, kind], iter(array), array.shape, array.dtype, VoxelGrid(SPACING)
+            )
     return paths
 
 

@@ -21,6 +21,7 @@ from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.events import Suggested
 from napari_emda.inference.checkpoint import Header
@@ -66,7 +67,10 @@ def predictor(network, pixel_size=4.0):
 
 def volume(shape, spacing=(50.0, 4.0, 4.0), seed=0):
     return Volume(
-        "v", np.random.default_rng(seed).normal(size=shape).astype(np.float32), "target", spacing
+        "v",
+        np.random.default_rng(seed).normal(size=shape).astype(np.float32),
+        "target",
+        VoxelGrid(spacing),
     )
 
 

@@ -14,6 +14,7 @@ from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
 from napari_emda.events import Notice, Suggested
 from napari_emda.settings.suggestion import QuerySettings
@@ -244,7 +245,7 @@ def test_the_short_list_holds_the_best_that_do_not_overlap(noise):
 
 
 def suggested(tmp_path, shape=(4, 64, 64), *, excluded=(), **values):
-    target = Volume("t", np.zeros(shape, np.uint8), "target", (50.0, 4.0, 4.0))
+    target = Volume("t", np.zeros(shape, np.uint8), "target", VoxelGrid((50.0, 4.0, 4.0)))
     strategy = strategies["random"](strategies["random"].Settings())
     settings = QuerySettings.parse({"strategy": "random", "patch": 16, **values})
     *notices, last = suggest(None, target, strategy, settings, tmp_path, list(excluded))
@@ -312,7 +313,7 @@ def test_the_random_share_is_named_so(tmp_path):
         def score(self, pool):
             return -pool.candidates.starts[:, 1].astype(float)
 
-    target = Volume("t", np.zeros((4, 64, 64), np.uint8), "target", (50.0, 4.0, 4.0))
+    target = Volume("t", np.zeros((4, 64, 64), np.uint8), "target", VoxelGrid((50.0, 4.0, 4.0)))
     settings = QuerySettings(patch=16, count=10, random_share=0.3)
     (last,) = suggest(None, target, Upper(None), settings, tmp_path, [])
     assert [region["strategy"] for region in last.regions] == ["upper"] * 7 + ["random"] * 3
@@ -321,7 +322,7 @@ def test_the_random_share_is_named_so(tmp_path):
 
 
 def test_a_strategy_that_asks_a_model_needs_one(tmp_path):
-    target = Volume("t", np.zeros((2, 64, 64), np.uint8), "target", (50.0, 4.0, 4.0))
+    target = Volume("t", np.zeros((2, 64, 64), np.uint8), "target", VoxelGrid((50.0, 4.0, 4.0)))
     strategy = strategies["entropy"](strategies["entropy"].Settings())
     with pytest.raises(
         JobError, match="asks a model and there is none: train one first, or choose random"

@@ -16,6 +16,7 @@ import tifffile
 from skimage.measure import label
 
 from napari_emda import cli
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.io.tiff import write_tiff
 from napari_emda.project.project import Project
 
@@ -93,7 +94,7 @@ def refused(tmp_path):
 
 def image(path, array, spacing=(50, 8, 8)):
     """A calibrated TIFF."""
-    write_tiff(path, iter(array), array.shape, array.dtype, spacing, "nm")
+    write_tiff(path, iter(array), array.shape, array.dtype, VoxelGrid(spacing))
     return path
 
 

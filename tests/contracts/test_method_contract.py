@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Stepped
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
@@ -59,7 +60,7 @@ def noise_file(tmp_path_factory):
         np.random.default_rng(0).integers(0, 2, (4, 96, 96)),
     )
     write_tiff(
-        path, iter(labels.astype(np.uint8)), labels.shape, np.dtype(np.uint8), (50, 8, 8), "nm"
+        path, iter(labels.astype(np.uint8)), labels.shape, np.dtype(np.uint8), VoxelGrid((50, 8, 8))
     )
     return path
 

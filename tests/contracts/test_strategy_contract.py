@@ -14,6 +14,7 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import SettingsError
 from napari_emda.events import Notice, Suggested
 from napari_emda.inference.checkpoint import Header
@@ -63,7 +64,7 @@ def models():
 
 def suggested(models, strategy, folder, shape, patch, *, excluded=(), **values):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    target = Volume("t", image, "target", (50.0, 4.0, 4.0))
+    target = Volume("t", image, "target", VoxelGrid((50.0, 4.0, 4.0)))
     settings = QuerySettings.parse(
         {"strategy": strategy.name, "patch": patch, "device": "cpu", **values}
     )

@@ -14,13 +14,14 @@ from scipy.stats import wasserstein_distance
 
 from napari_emda.data.domain_gap import DomainGap, domain_gap, frechet_distance
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.synthetic.phantom import SPACING, phantom
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def volume(image, spacing=SPACING):
-    return Volume("volume", np.asarray(image), "source", spacing)
+    return Volume("volume", np.asarray(image), "source", VoxelGrid(spacing))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,8 @@ def test_a_volume_does_not_differ_from_itself_nor_by_gain_and_offset(scene):
 def test_independent_images_do_not_differ_by_the_exposure_of_each(scene):
     gains = np.geomspace(0.2, 5, len(scene))[:, None, None]
     same, other = (
-        replace(volume(image), depth=False) for image in (scene, gains * scene + 20 * gains)
+        replace(volume(image), grid=VoxelGrid(SPACING, sections_are_independent=True))
+        for image in (scene, gains * scene + 20 * gains)
     )
     gap = domain_gap(same, other)
     assert (gap.greys, gap.texture) == pytest.approx((0, 0), abs=1e-3)
@@ -145,7 +147,7 @@ def test_little_is_read_however_large_the_volumes(spacing):
         Counted((5000, 100_000, 100_000)),
         volume(np.random.default_rng(0).random((3, 99, 80)), (50, 10, 10)),
     )
-    domain_gap(replace(small, image=large, spacing=spacing), small)
+    domain_gap(replace(small, image=large, grid=VoxelGrid(spacing)), small)
     assert large.read <= 8 * 2049**2
 
 

@@ -1,8 +1,7 @@
-"""Stacks of independent images: the first axis is no depth, so that no section says anything of the next."""
+"""Stacks of independent images, in which no section says anything of the next."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +17,7 @@ from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import suggest
 from napari_emda.cli import main
 from napari_emda.data.box import Box
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Suggested
 from napari_emda.export.results import export_objects, export_table
 from napari_emda.inference.predict import predict
@@ -39,21 +39,24 @@ CLASSES = ("background", "nucleus")
 
 
 def fields(image):
-    return replace(target(image), depth=False)
+    volume = target(image)
+    return replace(volume, grid=replace(volume.grid, sections_are_independent=True))
 
 
 # -- kept in the project -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("flags", "depths"),
+    ("flags", "independent"),
     [
-        ([], [True, True]),
-        (["--independent"], [False, False]),
-        (["--target-independent"], [True, False]),
+        ([], [False, False]),
+        (["--independent"], [True, True]),
+        (["--target-independent"], [False, True]),
     ],
 )
-def test_the_command_line_says_so_and_the_project_keeps_it(flags, depths, phantom_files, tmp_path):
+def test_the_command_line_says_so_and_the_project_keeps_it(
+    flags, independent, phantom_files, tmp_path
+):
     source = [str(phantom_files["source", kind]) for kind in ("image", "labels")]
     with pytest.raises(SystemExit) as end:
         main(
@@ -68,16 +71,8 @@ def test_the_command_line_says_so_and_the_project_keeps_it(flags, depths, phanto
             ]
         )
     assert end.value.code == 0
-    assert [volume.depth for volume in Project.open(tmp_path / "p").volumes()] == depths
-
-
-def test_older_projects_have_depth(project):
-    path = project.folder / "project.json"
-    values = json.loads(path.read_text())
-    for volume in values["volumes"]:
-        del volume["depth"]
-    path.write_text(json.dumps(values))
-    assert all(volume.depth for volume in Project.open(project.folder).volumes())
+    volumes = Project.open(tmp_path / "p").volumes()
+    assert [volume.grid.sections_are_independent for volume in volumes] == independent
 
 
 # -- sections say nothing of each other ---------------------------------------------------------------------------
@@ -88,8 +83,8 @@ def test_predictions_are_not_averaged_with_those_of_other_images(tmp_path):
     for name, made, volume in (
         ("fields", predictor(z_smoothing=0.2), fields(image)),
         ("plain", predictor(), fields(image)),
-        ("depth", predictor(z_smoothing=0.2), target(image)),
-        ("depth, plain", predictor(), target(image)),
+        ("stack", predictor(z_smoothing=0.2), target(image)),
+        ("stack, plain", predictor(), target(image)),
     ):
         list(predict(made, volume, PredictSettings(flips="off"), tmp_path / name))
         stored.append(Prediction(tmp_path / name, "v").probabilities[:])
@@ -157,7 +152,7 @@ def test_validation_looks_at_one_image_at_a_time():
     for volume, sections in ((target(image), {2, 3}), (fields(image), {1})):
         tiles = list(_tiles(volume.at(4.0), header, 5))
         assert {tile.volume.shape[0] for tile in tiles} == sections
-        assert all(tile.volume.depth == volume.depth for tile in tiles)
+        assert {tile.volume.grid for tile in tiles} == {volume.grid}
 
 
 def test_patches_at_the_same_place_of_the_next_image_may_be_suggested(tmp_path):
@@ -186,7 +181,14 @@ class Chunked(np.ndarray):
 def objects_of(mask, connectivity, chunks=(2, 2, 2)):
     out = np.zeros(mask.shape, np.uint32).view(Chunked)
     out.chunks = chunks
-    list(find_objects(mask[None] * np.uint8(255), out, connectivity=connectivity, depth=False))
+    list(
+        find_objects(
+            mask[None] * np.uint8(255),
+            out,
+            connectivity=connectivity,
+            sections_are_independent=True,
+        )
+    )
     return out.view(np.ndarray)
 
 
@@ -213,7 +215,7 @@ def test_tables_hold_areas():
     mask = np.zeros((3, 12, 12), bool)
     mask[:, 2:6, 3:9] = True
     mask[1, 8:10, 8:10] = True
-    table = object_table(objects_of(mask, 1), SPACING, "nm", depth=False)
+    table = object_table(objects_of(mask, 1), VoxelGrid(SPACING, sections_are_independent=True))
     areas = [
         regionprops_table(label(section), spacing=SPACING[1:], properties=("area",))["area"]
         for section in mask
@@ -235,7 +237,11 @@ def stored():
 
 
 def test_a_tiff_has_sizes_in_the_plane_alone(stored, tmp_path):
-    list(export_objects(stored, tmp_path / "o.tif", SPACING, "nm", depth=False))
+    list(
+        export_objects(
+            stored, tmp_path / "o.tif", VoxelGrid(SPACING, sections_are_independent=True)
+        )
+    )
     with tifffile.TiffFile(tmp_path / "o.tif") as file:
         assert "spacing" not in file.imagej_metadata
         assert file.imagej_metadata["unit"] == "nm"
@@ -246,14 +252,20 @@ def test_a_tiff_has_sizes_in_the_plane_alone(stored, tmp_path):
 
 
 def test_a_zarr_has_no_unit_along_z(stored, tmp_path):
-    list(export_objects(stored, tmp_path / "o.zarr", SPACING, "nm", depth=False))
+    list(
+        export_objects(
+            stored, tmp_path / "o.zarr", VoxelGrid(SPACING, sections_are_independent=True)
+        )
+    )
     image = zarr.open_group(tmp_path / "o.zarr").attrs["ome"]["multiscales"][0]
     assert [axis.get("unit") for axis in image["axes"]] == [None, "nanometer", "nanometer"]
     assert image["datasets"][0]["coordinateTransformations"][0]["scale"] == [1.0, 4.0, 2.0]
 
 
 def test_a_table_is_written_with_areas(stored, tmp_path):
-    list(export_table(stored, tmp_path / "t.csv", SPACING, "nm", depth=False))
+    list(
+        export_table(stored, tmp_path / "t.csv", VoxelGrid(SPACING, sections_are_independent=True))
+    )
     header, *rows = (tmp_path / "t.csv").read_text().splitlines()
     assert "area (nm^2)" in header
     assert len(rows) == 3

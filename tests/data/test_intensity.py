@@ -14,6 +14,7 @@ from napari_emda.cli import main
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
 from napari_emda.events import Saved
 from napari_emda.inference import checkpoint
@@ -33,8 +34,10 @@ from tests.inference.test_checkpoint import rewritten
 SPACING = (50.0, 4.0, 4.0)
 
 
-def view(image, *, depth=True, pixel_size=4.0, **values):
-    return Volume("v", image, "source", SPACING, depth=depth, **values).at(pixel_size)
+def view(image, *, independent=False, pixel_size=4.0, **values):
+    return Volume(
+        "v", image, "source", VoxelGrid(SPACING, sections_are_independent=independent), **values
+    ).at(pixel_size)
 
 
 # -- of a volume -------------------------------------------------------------------------------------------------
@@ -94,21 +97,21 @@ def in_own_range(images):
 
 
 def test_every_image_is_in_its_own_range(fields):
-    known = measure(view(fields, depth=False))
-    read = known.read(view(fields, depth=False), Box.whole(fields.shape))
+    known = measure(view(fields, independent=True))
+    read = known.read(view(fields, independent=True), Box.whole(fields.shape))
     between = (read * known.std + known.mean).clip(0, 1)
     np.testing.assert_allclose(between, in_own_range(fields), atol=1e-5)
     assert [read.mean(), read.std()] == pytest.approx([0, 1], abs=1e-4)
 
 
 def test_exposure_makes_no_difference(fields):
-    one, other = (view(image, depth=False) for image in (fields, fields * 3 + 7))
+    one, other = (view(image, independent=True) for image in (fields, fields * 3 + 7))
     read = [measure(each).read(each, Box((1, 8, 8), (3, 40, 50))) for each in (one, other)]
     np.testing.assert_allclose(*read, atol=1e-4)
 
 
 def test_a_box_is_the_part_of_the_whole_and_ranges_are_those_of_whole_images(fields):
-    seen = view(fields, depth=False)
+    seen = view(fields, independent=True)
     known = measure(seen, Box((0, 0, 0), (2, 40, 40)))
     whole, box = known.read(seen, Box.whole(fields.shape)), Box((2, 10, 20), (4, 50, 60))
     np.testing.assert_array_equal(known.read(seen, box), whole[box.slices])
@@ -118,15 +121,15 @@ def test_a_box_is_the_part_of_the_whole_and_ranges_are_those_of_whole_images(fie
 def test_ranges_are_measured_at_the_pixel_size_of_the_network(fields):
     binned = block_reduce(fields, (1, 2, 2), np.mean)
     np.testing.assert_allclose(
-        measure(view(fields, depth=False, pixel_size=8.0)).ranges,
-        measure(view(binned, depth=False)).ranges,
+        measure(view(fields, independent=True, pixel_size=8.0)).ranges,
+        measure(view(binned, independent=True)).ranges,
         rtol=1e-5,
     )
 
 
 def test_the_range_of_a_large_image_is_measured_in_windows(noise):
     image = noise.normal(size=(1, 1500, 1400)).astype(np.float32)
-    (found,) = measure(view(image, depth=False)).ranges
+    (found,) = measure(view(image, independent=True)).ranges
     assert found == pytest.approx(np.percentile(image, (1, 99)), abs=0.02)
 
 
@@ -135,7 +138,7 @@ def test_a_dark_image_with_few_small_things_keeps_them_apart():
     image = np.zeros((2, 64, 64), np.uint8)
     image[0, 10:14, 10:14] = 200
     image[1, ::2] = 50
-    seen = view(image, depth=False)
+    seen = view(image, independent=True)
     read = measure(seen).read(seen, Box.whole(image.shape))
     assert np.isfinite(read).all()
     assert np.abs(read).max() < 10
@@ -145,10 +148,10 @@ def test_a_dark_image_with_few_small_things_keeps_them_apart():
 
 def test_images_of_one_grey_value_alone_are_refused():
     with pytest.raises(DataError, match="one grey value only"):
-        measure(view(np.full((2, 40, 40), 7, np.uint8), depth=False))
+        measure(view(np.full((2, 40, 40), 7, np.uint8), independent=True))
     image = np.full((2, 40, 40), 7, np.uint8)
     image[0, 0] = 9
-    assert np.isfinite(measure(view(image, depth=False)).std)
+    assert np.isfinite(measure(view(image, independent=True)).std)
 
 
 # -- training, prediction and validation agree -------------------------------------------------------------------
@@ -157,7 +160,7 @@ def test_images_of_one_grey_value_alone_are_refused():
 def test_a_patch_a_block_and_a_tile_of_a_validation_look_alike(fields):
     labels = np.zeros(fields.shape, np.uint8)
     labels[:, 20:40, 20:40] = 1
-    volume = Volume("v", fields, "target", SPACING, depth=False)
+    volume = Volume("v", fields, "target", VoxelGrid(SPACING, sections_are_independent=True))
     sampler = PatchSampler([volume], 64, 4)
     standard = sampler.statistics["v"].read(volume.at(4.0), Box.whole(fields.shape))
     for patch in sampler.batch(0)["target"].image[:, 0].numpy():
@@ -202,10 +205,10 @@ def _header(**values):
 
 
 def test_a_new_stack_is_measured_image_by_image_but_not_for_models_that_know_no_ranges(fields):
-    volume = Volume("new", fields, "target", SPACING, depth=False)
+    volume = Volume("new", fields, "target", VoxelGrid(SPACING, sections_are_independent=True))
     assert len(_header().statistics_of(volume.at(4.0)).ranges) == 4
     assert _header(format=1).statistics_of(volume.at(4.0)).ranges == ()
-    assert _header().statistics_of(replace(volume, depth=True).at(4.0)).ranges == ()
+    assert _header().statistics_of(replace(volume, grid=VoxelGrid(SPACING)).at(4.0)).ranges == ()
     old = Statistics(3.0, 2.0, ())
     assert _header(format=1, statistics={"new": old}).statistics_of(volume.at(4.0)) == old
 

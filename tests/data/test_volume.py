@@ -15,13 +15,14 @@ from skimage.transform import downscale_local_mean
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import IGNORE, Volume, common_pixel_size
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 
 
 def volume(image, **values):
-    return Volume("v", image, "source", (50.0, 4.0, 4.0), **values)
+    return Volume("v", image, "source", VoxelGrid((50.0, 4.0, 4.0)), **values)
 
 
 @st.composite
@@ -245,7 +246,7 @@ def test_constants_stay_constant_and_the_size_fits(pixel_size, rows, columns):
 
 
 def test_rounded_voxel_sizes_still_bin_by_an_integer():
-    view = Volume("v", SECTION, "source", (50.0, 4.6, 4.6000001)).at(18.4)
+    view = Volume("v", SECTION, "source", VoxelGrid((50.0, 4.6, 4.6000001))).at(18.4)
     assert view.scale == (0.25, 0.25)
 
 
@@ -253,7 +254,7 @@ def test_rounded_voxel_sizes_still_bin_by_an_integer():
     ("voxel", "scale"), [(18.4, 1), (4.6, 0.25), (21.9, 1), (41.0, 2), (14.0, 0.7), (28.0, 1.4)]
 )
 def test_sizes_that_are_nearly_multiples_are_taken_as_such(voxel, scale):
-    view = Volume("v", SECTION, "target", (50.0, voxel, voxel)).at(20)
+    view = Volume("v", SECTION, "target", VoxelGrid((50.0, voxel, voxel))).at(20)
     assert view.scale == pytest.approx((scale, scale))
 
 
@@ -302,6 +303,7 @@ def test_a_box_of_voxels_becomes_the_pixels_it_covers(box, pixel_size):
 
 def test_the_common_pixel_size_is_the_coarsest():
     volumes = [
-        Volume("v", SECTION, "source", spacing) for spacing in ((50, 4, 4), (30, 9, 8), (100, 5, 5))
+        Volume("v", SECTION, "source", VoxelGrid(spacing))
+        for spacing in ((50, 4, 4), (30, 9, 8), (100, 5, 5))
     ]
     assert common_pixel_size(volumes) == 8

@@ -139,7 +139,7 @@ def test_numbers_begin_anew_in_every_independent_image():
     numbered = np.zeros((3, 8, 12), np.uint8)
     numbered[:, 2:6, 2:6], numbered[1, 2:6, 8:10] = 1, 2
     probabilities = np.where(numbered > 0, 255, 0).astype(np.uint8)[None]
-    result = scored(probabilities, numbered, depth=False)["mitochondria"]
+    result = scored(probabilities, numbered, sections_are_independent=True)["mitochondria"]
     assert (result["matched"], result["objects"], result["truth_objects"]) == (4, 4, 4)
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import PERCENTILES, measure
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved
 from napari_emda.export.bioimageio import ModelCard
@@ -31,8 +32,7 @@ CARD = ModelCard(
     name="Mitochondria in brain tissue",
     description="Segments mitochondria in sections of serial-section TEM.",
     classes=("background", "mitochondrion (all)"),
-    spacing=(50.0, 4.6, 4.6),
-    unit="nm",
+    grid=VoxelGrid((50.0, 4.6, 4.6)),
     authors=("Ada Lovelace",),
 )
 
@@ -132,7 +132,9 @@ def test_bioimageio_predicts_other_sizes_as_we_do(tmp_path, network, example, co
 def test_bioimageio_brings_images_to_their_range_as_we_do(tmp_path, network, example, core):
     """Those of a stack of independent images, one of which was seen in training."""
     image = np.random.default_rng(1).gamma(2, 30, (1, 128, 96)).astype(np.float32)
-    view = Volume("v", image, "source", (1.0, 4.6, 4.6), depth=False).at(4.6)
+    view = Volume(
+        "v", image, "source", VoxelGrid((1.0, 4.6, 4.6), sections_are_independent=True)
+    ).at(4.6)
     known, path = measure(view), tmp_path / "model.zip"
     standard = {"mean": known.mean, "standard_deviation": known.std, "percentiles": PERCENTILES}
     list(export_model(network, path, example, CARD, stride=2, halo=4, **standard))

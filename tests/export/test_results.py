@@ -14,6 +14,7 @@ from ome_zarr_models.v05 import Image
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved, TileDone
 from napari_emda.export.results import (
@@ -72,7 +73,7 @@ def ome_calibration(path):
 
 def test_mask_as_tiff(tmp_path, probabilities):
     path = saved(
-        export_mask(probabilities, tmp_path / "mask.tif", SPACING, "nm", volume="cell"),
+        export_mask(probabilities, tmp_path / "mask.tif", VoxelGrid(SPACING), volume="cell"),
         tmp_path / "mask.tif",
     )
     mask = tifffile.imread(path)
@@ -87,7 +88,7 @@ def test_mask_as_tiff(tmp_path, probabilities):
 
 def test_mask_as_ome_zarr(tmp_path, probabilities):
     path = saved(
-        export_mask(probabilities, tmp_path / "mask.zarr", SPACING, "nm", threshold=0.7),
+        export_mask(probabilities, tmp_path / "mask.zarr", VoxelGrid(SPACING), threshold=0.7),
         tmp_path / "mask.zarr",
     )
     group = zarr.open_group(path, mode="r")
@@ -102,7 +103,7 @@ def test_mask_as_ome_zarr(tmp_path, probabilities):
 
 def test_small_objects_leave_the_mask(tmp_path, probabilities):
     path = saved(
-        export_mask(probabilities, tmp_path / "m.tif", SPACING, "nm", minimum_size=400),
+        export_mask(probabilities, tmp_path / "m.tif", VoxelGrid(SPACING), minimum_size=400),
         tmp_path / "m.tif",
     )
     objects = label(probabilities[0] >= 128, connectivity=1)
@@ -119,13 +120,15 @@ def most_probable(foreground):
 
 def test_mask_of_several_classes(tmp_path, two_classes):
     expected = most_probable(two_classes)
-    path = saved(export_mask(two_classes, tmp_path / "a.tif", SPACING, "nm"), tmp_path / "a.tif")
+    path = saved(
+        export_mask(two_classes, tmp_path / "a.tif", VoxelGrid(SPACING)), tmp_path / "a.tif"
+    )
     np.testing.assert_array_equal(tifffile.imread(path), expected)
 
 
 def test_small_objects_of_several_classes(tmp_path, two_classes):
     path = saved(
-        export_mask(two_classes, tmp_path / "a.zarr", SPACING, "nm", minimum_size=5),
+        export_mask(two_classes, tmp_path / "a.zarr", VoxelGrid(SPACING), minimum_size=5),
         tmp_path / "a.zarr",
     )
     mask = zarr.open_array(path / "0")[...]
@@ -137,7 +140,7 @@ def test_small_objects_of_several_classes(tmp_path, two_classes):
 def test_objects_open_in_fiji(tmp_path, probabilities):
     """uint16 in ImageJ's own format."""
     path = saved(
-        export_objects(probabilities, tmp_path / "o.tif", SPACING, "nm"), tmp_path / "o.tif"
+        export_objects(probabilities, tmp_path / "o.tif", VoxelGrid(SPACING)), tmp_path / "o.tif"
     )
     objects, expected = tifffile.imread(path), label(probabilities[0] >= 128, connectivity=1)
     assert objects.dtype == np.uint16
@@ -152,7 +155,8 @@ def test_many_objects_are_ome_tiff(tmp_path):
     board = np.zeros((1, 2, 400, 400), np.uint8)
     board[0, 0, ::2, ::2] = board[0, 1, 1::2, 1::2] = 255
     path = saved(
-        export_objects(board, tmp_path / "o.tif", (1.0, 2.0, 3.0), "\u00b5m"), tmp_path / "o.tif"
+        export_objects(board, tmp_path / "o.tif", VoxelGrid((1.0, 2.0, 3.0), "\u00b5m")),
+        tmp_path / "o.tif",
     )
     objects = tifffile.imread(path)
     assert objects.dtype == np.uint32
@@ -162,7 +166,7 @@ def test_many_objects_are_ome_tiff(tmp_path):
 
 def test_objects_as_ome_zarr(tmp_path, probabilities):
     path = saved(
-        export_objects(probabilities, tmp_path / "o.zarr", SPACING, "nm", minimum_size=50),
+        export_objects(probabilities, tmp_path / "o.zarr", VoxelGrid(SPACING), minimum_size=50),
         tmp_path / "o.zarr",
     )
     objects = zarr.open_array(path / "0")
@@ -172,12 +176,13 @@ def test_objects_as_ome_zarr(tmp_path, probabilities):
 
 def test_probabilities(tmp_path, probabilities, two_classes):
     path = saved(
-        export_probabilities(probabilities, tmp_path / "p.tif", SPACING, "nm"), tmp_path / "p.tif"
+        export_probabilities(probabilities, tmp_path / "p.tif", VoxelGrid(SPACING)),
+        tmp_path / "p.tif",
     )
     np.testing.assert_array_equal(tifffile.imread(path), probabilities[0])
     path.unlink()
     path = saved(
-        export_probabilities(two_classes, tmp_path / "p.zarr", SPACING, "\u00b5m"),
+        export_probabilities(two_classes, tmp_path / "p.zarr", VoxelGrid(SPACING, "\u00b5m")),
         tmp_path / "p.zarr",
     )
     group = zarr.open_group(path)
@@ -189,13 +194,13 @@ def test_probabilities(tmp_path, probabilities, two_classes):
     ]
     assert image.datasets[0].coordinateTransformations[0].scale == [1, *SPACING]
     path = tmp_path / "one.tif"
-    list(export_probabilities(two_classes, path, SPACING, "nm", class_id=2))
+    list(export_probabilities(two_classes, path, VoxelGrid(SPACING), class_id=2))
     np.testing.assert_array_equal(tifffile.imread(path), two_classes[1])
 
 
 def test_table(tmp_path, probabilities):
     path = saved(
-        export_table(probabilities, tmp_path / "t.csv", SPACING, "nm", minimum_size=9),
+        export_table(probabilities, tmp_path / "t.csv", VoxelGrid(SPACING), minimum_size=9),
         tmp_path / "t.csv",
     )
     with path.open(newline="") as file:
@@ -232,12 +237,12 @@ EXPORTS = {
 @pytest.mark.parametrize("name", EXPORTS)
 def test_what_exists_is_not_replaced_unless_asked(tmp_path, probabilities, name):
     path = tmp_path / name
-    list(EXPORTS[name](probabilities, path, SPACING, "nm"))
+    list(EXPORTS[name](probabilities, path, VoxelGrid(SPACING)))
     with pytest.raises(
         DataError, match="exists already: choose another name, or allow to overwrite it"
     ):
-        next(EXPORTS[name](probabilities, path, SPACING, "nm"))
-    saved(EXPORTS[name](probabilities, path, SPACING, "nm", overwrite=True), path)
+        next(EXPORTS[name](probabilities, path, VoxelGrid(SPACING)))
+    saved(EXPORTS[name](probabilities, path, VoxelGrid(SPACING), overwrite=True), path)
 
 
 @pytest.fixture
@@ -248,7 +253,7 @@ def small_blocks(monkeypatch):
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("name", EXPORTS)
 def test_a_stopped_export_leaves_nothing(tmp_path, probabilities, name):
-    events = EXPORTS[name](probabilities, tmp_path / name, SPACING, "nm")
+    events = EXPORTS[name](probabilities, tmp_path / name, VoxelGrid(SPACING))
     next(events)
     events.close()
     assert list(tmp_path.iterdir()) == []
@@ -258,9 +263,9 @@ def test_a_stopped_export_leaves_nothing(tmp_path, probabilities, name):
 def test_a_stopped_export_leaves_the_older_file(tmp_path, probabilities):
     for name in ("mask.tif", "mask.zarr"):
         path = tmp_path / name
-        list(export_mask(probabilities, path, SPACING, "nm"))
+        list(export_mask(probabilities, path, VoxelGrid(SPACING)))
         before = open_labels(path).array[...]
-        events = export_mask(probabilities, path, SPACING, "nm", threshold=0.9, overwrite=True)
+        events = export_mask(probabilities, path, VoxelGrid(SPACING), threshold=0.9, overwrite=True)
         next(events)
         events.close()
         np.testing.assert_array_equal(open_labels(path).array[...], before)
@@ -271,7 +276,7 @@ def test_folders_that_are_not_ours_are_never_replaced(tmp_path, probabilities):
     precious.mkdir()
     (precious / "photo.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="is a folder and no zarr image"):
-        next(export_mask(probabilities, precious, SPACING, "nm", overwrite=True))
+        next(export_mask(probabilities, precious, VoxelGrid(SPACING), overwrite=True))
     assert (precious / "photo.jpg").exists()
 
 
@@ -284,21 +289,21 @@ def test_folders_that_are_not_ours_are_never_replaced(tmp_path, probabilities):
 )
 def test_where_nothing_can_be_saved(tmp_path, probabilities, name, message):
     with pytest.raises(DataError, match=message):
-        next(export_mask(probabilities, tmp_path / name, SPACING, "nm"))
+        next(export_mask(probabilities, tmp_path / name, VoxelGrid(SPACING)))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_choices_change_nothing(tmp_path, probabilities, two_classes):
     with pytest.raises(SettingsError, match="threshold"):
-        next(export_mask(probabilities, tmp_path / "m.tif", SPACING, "nm", threshold=1.5))
+        next(export_mask(probabilities, tmp_path / "m.tif", VoxelGrid(SPACING), threshold=1.5))
     with pytest.raises(DataError, match="no class 3"):
-        next(export_objects(two_classes, tmp_path / "m.tif", SPACING, "nm", class_id=3))
+        next(export_objects(two_classes, tmp_path / "m.tif", VoxelGrid(SPACING), class_id=3))
     with pytest.raises(DataError, match="no class 3"):
-        next(export_probabilities(two_classes, tmp_path / "m.tif", SPACING, "nm", class_id=3))
+        next(export_probabilities(two_classes, tmp_path / "m.tif", VoxelGrid(SPACING), class_id=3))
     with pytest.raises(
         DataError, match="A TIFF takes the probability of one class, and there are 2"
     ):
-        next(export_probabilities(two_classes, tmp_path / "m.tif", SPACING, "nm"))
+        next(export_probabilities(two_classes, tmp_path / "m.tif", VoxelGrid(SPACING)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -310,7 +315,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, probabilities, monkeypatch):
     with pytest.raises(
         DataError, match=r"cannot be written \(No space left on device\): make room"
     ):
-        list(export_mask(probabilities, tmp_path / "m.tif", SPACING, "nm"))
+        list(export_mask(probabilities, tmp_path / "m.tif", VoxelGrid(SPACING)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -343,7 +348,7 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
         with zarr.config.set(
             {"async.concurrency": 1}
         ):  # else what is decoded at a time depends on the moment
-            for _ in export(stored, tmp_path / f"{to}{name}", SPACING, "nm", **choices):
+            for _ in export(stored, tmp_path / f"{to}{name}", VoxelGrid(SPACING), **choices):
                 pass
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -126,8 +126,9 @@ def test_a_stack_of_independent_images_is_kept_as_one(qtbot, dock, arrays, tmp_p
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
     qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
-    assert [entry.depth for entry in dock.session.project.entries] == [False]
-    assert not Project.open(tmp_path / "p").volume("fields").depth
+    (entry,) = dock.session.project.entries
+    assert entry.sections_are_independent
+    assert Project.open(tmp_path / "p").volume("fields").grid.sections_are_independent
     size.is_depth.setChecked(True)
     dock.session.viewer.layers.clear()
     dock.session.adopt(Project.open(tmp_path / "p"))

@@ -19,6 +19,7 @@ from torch import nn
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import Saved, TileDone
 from napari_emda.inference.checkpoint import Header
@@ -74,7 +75,7 @@ def unet(classes=2):
 
 
 def volume(image, spacing=(50.0, 4.0, 4.0)):
-    return Volume("v", np.asarray(image, np.float32), "target", spacing)
+    return Volume("v", np.asarray(image, np.float32), "target", VoxelGrid(spacing))
 
 
 def normal(shape, seed=0):
@@ -135,8 +136,8 @@ def test_sections_come_in_batches_the_last_one_partial(tmp_path):
     events = list(
         predict(predictor(Identity()), volume(image), PredictSettings(memory=0.05), tmp_path)
     )
-    depths = [Box.from_bounds(event.box).shape[0] for event in events[:-1]]
-    assert depths[0] > depths[-1] > 1
+    section_counts = [Box.from_bounds(event.box).shape[0] for event in events[:-1]]
+    assert section_counts[0] > section_counts[-1] > 1
     probabilities = Prediction(tmp_path, "v").probabilities[:]
     assert np.abs(probabilities[0] - 255 * expit(image)).max() < 0.51
 
@@ -160,7 +161,9 @@ def test_the_domains_own_statistics_are_used():
     assert not torch.allclose(source, target, atol=1e-3)
     made.header = made.header.model_copy(update={"prediction_domain": "target"})
     assert made.domain_of(volume(normal((1, 8, 8)))) == "target"
-    assert made.domain_of(Volume("s", normal((1, 8, 8)), "source", (1, 1, 1))) == "source"
+    assert (
+        made.domain_of(Volume("s", normal((1, 8, 8)), "source", VoxelGrid((1, 1, 1)))) == "source"
+    )
 
 
 def test_grey_values_are_standardised_as_in_training_or_as_measured_now(tmp_path):
@@ -223,7 +226,7 @@ def test_a_box_on_view_is_predicted_as_in_the_whole_volume(tmp_path):
 
 def vast(shape):
     """A volume of any size that takes no memory."""
-    return Volume("v", np.broadcast_to(np.float32(0), shape), "target", (50.0, 4.0, 4.0))
+    return Volume("v", np.broadcast_to(np.float32(0), shape), "target", VoxelGrid((50.0, 4.0, 4.0)))
 
 
 @settings(max_examples=40)

@@ -16,10 +16,12 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from napari_emda.data.lazy import AxisView, SectionStack
+from napari_emda.data.units import nanometres
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.tiff import write_tiff
-from napari_emda.io.units import calibrated, nanometres
+from napari_emda.io.units import calibrated
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 VNC = (50.0, 4.6, 4.6)
@@ -125,7 +127,7 @@ def test_a_stack_keeps_no_more_sections_than_its_bytes_allow():
 @settings(max_examples=60, deadline=None)
 def test_tiff_round_trip(tmp_path_factory, array, spacing):
     path = tmp_path_factory.mktemp("tiff") / "out.tif"
-    write_tiff(path, iter(array), array.shape, array.dtype, spacing, "nm")
+    write_tiff(path, iter(array), array.shape, array.dtype, VoxelGrid(spacing))
     np.testing.assert_array_equal(tifffile.imread(path).squeeze(), array.squeeze())
     stored = open_image(path)
     assert stored.array.shape == array.shape
@@ -135,7 +137,7 @@ def test_tiff_round_trip(tmp_path_factory, array, spacing):
 
 
 def test_fiji_finds_the_voxel_size_of_a_mask(tmp_path, volume):
-    write_tiff(tmp_path / "mask.tif", volume, volume.shape, np.uint8, VNC, "nm")
+    write_tiff(tmp_path / "mask.tif", volume, volume.shape, np.uint8, VoxelGrid(VNC))
     with tifffile.TiffFile(tmp_path / "mask.tif") as file:
         assert file.is_imagej
         assert file.imagej_metadata["slices"] == 7
@@ -149,7 +151,7 @@ def test_fiji_finds_the_voxel_size_of_a_mask(tmp_path, volume):
 
 def test_objects_of_32_bit_become_ome_with_sizes(tmp_path):
     array = np.arange(24, dtype=np.uint32).reshape(2, 3, 4) + 70_000
-    write_tiff(tmp_path / "objects.tif", array, array.shape, array.dtype, VNC, "nm")
+    write_tiff(tmp_path / "objects.tif", array, array.shape, array.dtype, VoxelGrid(VNC))
     with tifffile.TiffFile(tmp_path / "objects.tif") as file:
         pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
     assert [pixels[f"PhysicalSize{axis}"] for axis in "ZYX"] == list(VNC)
@@ -159,7 +161,7 @@ def test_objects_of_32_bit_become_ome_with_sizes(tmp_path):
 
 def test_big_volumes_become_bigtiff(tmp_path, monkeypatch, volume):
     monkeypatch.setattr("napari_emda.io.tiff.CLASSIC_LIMIT", 100)
-    write_tiff(tmp_path / "big.tif", volume, volume.shape, np.uint8, VNC, "nm")
+    write_tiff(tmp_path / "big.tif", volume, volume.shape, np.uint8, VoxelGrid(VNC))
     with tifffile.TiffFile(tmp_path / "big.tif") as file:
         assert file.is_bigtiff
         assert file.is_ome
@@ -171,7 +173,8 @@ def test_big_volumes_become_bigtiff(tmp_path, monkeypatch, volume):
     ("spacing", "unit"), [(None, None), (VNC, None), (VNC, "\u00b5m"), ((1.0, 1.0, 1.0), "nm")]
 )
 def test_what_is_not_known_stays_unknown(tmp_path, volume, dtype, spacing, unit):
-    write_tiff(tmp_path / "a.tif", volume, volume.shape, dtype, spacing, unit)
+    grid = None if spacing is None else VoxelGrid(spacing, unit or "pixel")
+    write_tiff(tmp_path / "a.tif", volume, volume.shape, dtype, grid)
     stored = open_image(tmp_path / "a.tif")
     assert stored.unit == ("nm" if unit else None)
     factor = 1000 if unit == "\u00b5m" else 1

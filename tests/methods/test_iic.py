@@ -16,6 +16,7 @@ from napari_emda.cli import main
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.events import Notice, Stepped
 from napari_emda.inference import checkpoint
@@ -79,7 +80,7 @@ def tissue():
 
 def test_clusters_are_the_kinds_of_tissue_that_there_are(make_training, tissue, tmp_path):
     image, kinds = tissue
-    volume = Volume("tissue", image, "target", (10, 10, 10))
+    volume = Volume("tissue", image, "target", VoxelGrid((10, 10, 10)))
     values = {"steps": 120, "batch": 4, "learning_rate": 0.01, "report_every": 5, "seed": 4}
     training = make_training(
         [volume], tmp_path / "run", "iic", {"clusters": 4, "displacement": 0}, **values

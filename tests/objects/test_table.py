@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.objects.table import measure_objects, object_table
 
@@ -39,7 +40,7 @@ def in_chunks(array: np.ndarray, chunks: tuple[int, int, int] = (3, 16, 16)) -> 
 
 def test_measures_are_those_of_scikit_image():
     objects, probability = blobs()
-    table = object_table(in_chunks(objects), SPACING, "nm", in_chunks(probability))
+    table = object_table(in_chunks(objects), VoxelGrid(SPACING), in_chunks(probability))
     expected = regionprops_table(
         objects,
         probability / 255,
@@ -73,7 +74,7 @@ def test_solidity_is_that_of_scikit_image():
     )
     expected = regionprops_table(objects, properties=("solidity",))
     np.testing.assert_allclose(
-        object_table(in_chunks(objects), SPACING, "nm")["solidity"], expected["solidity"]
+        object_table(in_chunks(objects), VoxelGrid(SPACING))["solidity"], expected["solidity"]
     )
 
 
@@ -83,8 +84,8 @@ def test_solidity_is_that_of_scikit_image():
 )
 def test_blocks_do_not_matter(objects):
     whole, cut = (
-        object_table(objects, SPACING, "nm"),
-        object_table(in_chunks(objects, (1, 2, 2)), SPACING, "nm"),
+        object_table(objects, VoxelGrid(SPACING)),
+        object_table(in_chunks(objects, (1, 2, 2)), VoxelGrid(SPACING)),
     )
     assert whole.keys() == cut.keys()
     for name, column in whole.items():
@@ -97,7 +98,7 @@ def test_a_ball_and_a_box():
     objects = np.zeros((30, 30, 90), np.uint32)
     objects[..., :30] = (grid**2).sum(0) <= 12**2
     objects[5:25, 5:25, 40:80] = 7
-    table = object_table(in_chunks(objects), (2.0, 2.0, 2.0), "nm")
+    table = object_table(in_chunks(objects), VoxelGrid((2.0, 2.0, 2.0)))
     ball, box = (dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True))
     assert ball["volume (nm^3)"] == pytest.approx(4 / 3 * math.pi * 24**3, rel=0.02)
     assert ball["surface (nm^2)"] == pytest.approx(4 * math.pi * 24**2, rel=0.1)
@@ -112,7 +113,7 @@ def test_a_ball_and_a_box():
 
 def test_no_objects_make_an_empty_table():
     table = object_table(
-        np.zeros((2, 3, 4), np.uint32), SPACING, "\u00b5m", np.zeros((2, 3, 4), np.uint8)
+        np.zeros((2, 3, 4), np.uint32), VoxelGrid(SPACING, "\u00b5m"), np.zeros((2, 3, 4), np.uint8)
     )
     assert {len(column) for column in table.values()} == {0}
     assert "volume (um^3)" in table
@@ -122,7 +123,7 @@ def test_progress_never_falls():
     objects, _ = blobs()
     shares = [
         event.done / event.total
-        for event in measure_objects(in_chunks(objects), SPACING, "nm", volume="cell")
+        for event in measure_objects(in_chunks(objects), VoxelGrid(SPACING), volume="cell")
     ]
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -130,4 +131,6 @@ def test_progress_never_falls():
 
 def test_probabilities_of_another_volume():
     with pytest.raises(DataError, match="give those of the same volume"):
-        object_table(np.zeros((2, 3, 4), np.uint32), SPACING, "nm", np.zeros((2, 3, 3), np.uint8))
+        object_table(
+            np.zeros((2, 3, 4), np.uint32), VoxelGrid(SPACING), np.zeros((2, 3, 3), np.uint8)
+        )

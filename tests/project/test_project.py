@@ -16,6 +16,7 @@ from sklearn.metrics import confusion_matrix
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import IGNORE
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
 from napari_emda.project import folder as project_folder
 from napari_emda.project.project import Project
@@ -50,14 +51,14 @@ def test_what_was_made_is_there_when_opened_again(project, phantoms):
     source, target = again.volume("source"), again.volume("target")
     np.testing.assert_array_equal(source.image[:], phantoms["source"][0])
     np.testing.assert_array_equal(source.class_ids[:, :, :], phantoms["source"][1])
-    assert (source.spacing, source.unit, source.domain) == ((50.0, 8.0, 8.0), "nm", "source")
+    assert (source.grid, source.domain) == (VoxelGrid((50.0, 8.0, 8.0), "nm"), "source")
     assert (target.labels, target.domain) == (None, "target")
     assert again.target().name == "target"
 
 
 def test_it_is_readable_without_us(project):
     values = json.loads((project.folder / "project.json").read_text())
-    assert values["format"] == 1
+    assert values["format"] == 2
     assert [volume["name"] for volume in values["volumes"]] == ["source", "target"]
 
 
@@ -109,7 +110,17 @@ def test_what_is_no_project_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": "x", "classes": []}', "\xff"]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"format": 1}',
+        '{"format": 1, "volumes": [7]}',
+        '{"format": "x", "classes": []}',
+        "\xff",
+    ],
 )
 def test_a_damaged_project_is_refused(text, project):
     (project.folder / "project.json").write_bytes(text.encode("latin-1"))
@@ -124,10 +135,51 @@ def test_a_damaged_place_is_named(project):
     refused(project.folder, r"is damaged at 'volumes\.1\.spacing.*restore it from a backup")
 
 
+FORMAT_1 = """{
+  "format": 1,
+  "classes": ["background", "nucleus"],
+  "volumes": [
+    {"name": "stack", "domain": "source", "image": "../stack.tif", "labels": "../labels.tif",
+     "labels_zero": "background", "spacing": [50.0, 8.0, 8.0], "unit": "nm", "depth": true},
+    {"name": "fields", "domain": "target", "image": "../fields.tif", "labels": null,
+     "labels_zero": "background", "spacing": [6.0, 6.0, 4.0], "unit": "nm", "depth": false},
+    {"name": "older", "domain": "target", "image": "../older.tif", "labels": null,
+     "labels_zero": "unannotated", "spacing": [5.0, 5.0, 5.0], "unit": "nm"}
+  ]
+}
+"""
+"""As written by the versions before; the oldest knew no ``depth``."""
+
+
+def test_a_project_of_format_1_opens_and_is_rewritten_only_when_it_changes(tmp_path, phantom_files):
+    path = tmp_path / "p" / "project.json"
+    path.parent.mkdir()
+    path.write_text(FORMAT_1)
+    with Project.open(path.parent, exclusive=True) as project:
+        assert [entry.grid for entry in project.entries] == [
+            VoxelGrid((50, 8, 8)),
+            VoxelGrid((6, 6, 4), sections_are_independent=True),
+            VoxelGrid((5, 5, 5)),
+        ]
+        assert project.entry("older").labels_zero == "unannotated"
+        assert path.read_text() == FORMAT_1
+        before = project.entries
+        project.add_volume(phantom_files["target", "image"], "target", name="new")
+    written = json.loads(path.read_text())
+    assert written["format"] == 2
+    assert [volume["sections_are_independent"] for volume in written["volumes"]] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert Project.open(path.parent).entries[:3] == before
+
+
 def test_a_newer_project_is_refused(project):
     path = project.folder / "project.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "hologram": True}))
-    refused(project.folder, "has format 2, this program knows formats up to 1: update napari-emda")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 3, "hologram": True}))
+    refused(project.folder, "has format 3, this program knows formats up to 2: update napari-emda")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")

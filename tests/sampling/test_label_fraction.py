@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference import checkpoint
 from napari_emda.jobs.execute import execute
 from napari_emda.methods.base import methods
@@ -29,7 +30,12 @@ def annotated(share=0.5, **values):
     painted &= rng.random(SHAPE) < 0.3
     annotations = np.where(painted, rng.integers(1, 3, SHAPE), 0).astype(np.uint8)
     return Volume(
-        "t", np.zeros(SHAPE, np.uint8), "target", (50, 8, 8), annotations=annotations, **values
+        "t",
+        np.zeros(SHAPE, np.uint8),
+        "target",
+        VoxelGrid((50, 8, 8)),
+        annotations=annotations,
+        **values,
     ), tiles.sum()
 
 

@@ -15,6 +15,7 @@ from skimage.transform import downscale_local_mean
 from napari_emda.data.box import Box
 from napari_emda.data.prefetch import prefetched
 from napari_emda.data.volume import IGNORE, Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.sampling.sampler import PatchSampler
 
@@ -35,7 +36,7 @@ def where(sampler, patches, domain, shape):
 
 
 def placed(shape, domain="source", **values):
-    return Volume(domain, positions(shape), domain, SPACING, **values)
+    return Volume(domain, positions(shape), domain, VoxelGrid(SPACING), **values)
 
 
 def same(a, b):
@@ -127,7 +128,7 @@ def test_statistics_come_from_inside_the_box():
     image = np.random.default_rng(0).normal(50, 5, (2, 80, 80)).astype(np.float32)
     image[:, 40:] += 1000
     sampler = PatchSampler(
-        [Volume("v", image, "source", SPACING)], 32, 1, boxes={"source": ":,0:40,:"}
+        [Volume("v", image, "source", VoxelGrid(SPACING))], 32, 1, boxes={"source": ":,0:40,:"}
     )
     assert sampler.statistics["v"].mean == pytest.approx(50, abs=1)
 
@@ -201,7 +202,10 @@ def test_labels_belong_to_their_pixels(source):
 def test_both_domains_come_at_the_coarser_pixel_size(noise):
     fine = noise.normal(100, 20, (1, 64, 64)).astype(np.float32)
     coarse = noise.normal(30, 3, (1, 32, 32)).astype(np.float32)
-    volumes = [Volume("s", fine, "source", (50, 4, 4)), Volume("t", coarse, "target", (30, 8, 8))]
+    volumes = [
+        Volume("s", fine, "source", VoxelGrid((50, 4, 4))),
+        Volume("t", coarse, "target", VoxelGrid((30, 8, 8))),
+    ]
     sampler = PatchSampler(volumes, 32, 1)
     assert sampler.pixel_size == 8
     for domain, name, expected in (
@@ -215,7 +219,7 @@ def test_both_domains_come_at_the_coarser_pixel_size(noise):
 
 def test_one_grey_value_is_refused():
     with pytest.raises(DataError, match="one grey value only: choose"):
-        PatchSampler([Volume("v", np.full((1, 40, 40), 7), "source", SPACING)], 32, 1)
+        PatchSampler([Volume("v", np.full((1, 40, 40), 7), "source", VoxelGrid(SPACING))], 32, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.sampling.sampler import PatchSampler
 
 PATCH = 32
@@ -33,7 +34,7 @@ def test_nothing_beyond_the_learnt_part_is_ever_drawn_or_measured(split):
     )
     rows = np.broadcast_to(np.arange(height, dtype=np.float32)[None, :, None], (2, height, width))
     annotations = np.ones((2, height, width), np.uint8)
-    volume = Volume("v", rows, "target", (50, 8, 8), annotations=annotations)
+    volume = Volume("v", rows, "target", VoxelGrid((50, 8, 8)), annotations=annotations)
     sampler = PatchSampler([volume], PATCH, 4, pixel_size=8 * factor, boxes=boxes)
     statistics = sampler.statistics["v"]
     drawn = torch.cat([sampler.batch(step)["target"].image for step in range(4)])
@@ -46,7 +47,10 @@ def test_nothing_beyond_the_learnt_part_is_ever_drawn_or_measured(split):
 def test_the_last_learnt_row_can_be_drawn():
     rows = np.broadcast_to(np.arange(160, dtype=np.float32)[None, :, None], (1, 160, 64))
     sampler = PatchSampler(
-        [Volume("v", rows, "target", (50, 8, 8))], PATCH, 8, boxes={"target": "0:1,0:80,0:64"}
+        [Volume("v", rows, "target", VoxelGrid((50, 8, 8)))],
+        PATCH,
+        8,
+        boxes={"target": "0:1,0:80,0:64"},
     )
     statistics = sampler.statistics["v"]
     highest = max(float(sampler.batch(step)["target"].image.max()) for step in range(40))

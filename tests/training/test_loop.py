@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.events import Notice, Saved, Stepped
 from napari_emda.inference import checkpoint
@@ -245,7 +246,11 @@ def test_the_targets_labels_never_reach_a_training(
 ):
     scrambled = noise.integers(0, 2, (4, 96, 96)).astype(np.uint8)
     write_tiff(
-        tmp_path / "noise.tif", iter(scrambled), scrambled.shape, scrambled.dtype, (50, 8, 8), "nm"
+        tmp_path / "noise.tif",
+        iter(scrambled),
+        scrambled.shape,
+        scrambled.dtype,
+        VoxelGrid((50, 8, 8)),
     )
     weights = []
     for name, labels in (

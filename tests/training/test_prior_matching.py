@@ -12,6 +12,7 @@ from scipy.stats import gmean
 from sklearn.metrics import cohen_kappa_score
 
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import TileDone
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
@@ -69,7 +70,7 @@ def predictor(z_smoothing=0.0):
 
 
 def target(image):
-    return Volume("v", image, "target", (50.0, 4.0, 4.0))
+    return Volume("v", image, "target", VoxelGrid((50.0, 4.0, 4.0)))
 
 
 # -- shares ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from napari_emda.data.blocks import spread
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.settings.training import TrainSettings
@@ -60,8 +61,8 @@ def header(classes=("background", "a"), **values):
 def pair(phantoms):
     """The phantom with the target's grey values replaced by its true class + 1, which `Painted` reads."""
     image, labels = phantoms["source"]
-    source = Volume("source", image, "source", SPACING, labels=labels)
-    return source, Volume("target", phantoms["target"][1] + 1.0, "target", SPACING)
+    source = Volume("source", image, "source", VoxelGrid(SPACING), labels=labels)
+    return source, Volume("target", phantoms["target"][1] + 1.0, "target", VoxelGrid(SPACING))
 
 
 # -- where and when ----------------------------------------------------------------------------------------------

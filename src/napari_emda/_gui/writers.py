@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from napari_emda.data.units import nanometres
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.io.tiff import write_tiff
-from napari_emda.io.units import Spacing, nanometres
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -34,8 +35,8 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             f"{Path(path).name} would have {len(shape)} axes, but a TIFF of labels has z, y and x."
         )
     sections = _Sections(finest)
-    spacing, unit = _voxel_size(meta)
-    write_tiff(path, sections, sections.shape, _smallest(sections, Path(path).name), spacing, unit)
+    dtype = _smallest(sections, Path(path).name)
+    write_tiff(path, sections, sections.shape, dtype, _grid(meta))
     return [path]
 
 
@@ -68,12 +69,12 @@ def _smallest(sections: _Sections, name: str) -> DTypeLike:
     return np.min_scalar_type(high)
 
 
-def _voxel_size(meta: dict[str, Any]) -> tuple[Spacing | None, str | None]:
-    """Voxel size along z, y, x in one unit; unknown where the layer has pixels of size one."""
+def _grid(meta: dict[str, Any]) -> VoxelGrid | None:
+    """The layer's grid; None where nobody gave its pixels a size."""
     scale = [float(s) for s in meta.get("scale", ())][-3:]
     units = [str(unit) for unit in meta.get("units") or ()][-3:]
     if len(scale) < 2:
-        return None, None
+        return None
     if (
         len(scale) == 2
     ):  # a single section: nothing tells how thick it is, and nothing depends on it
@@ -81,6 +82,6 @@ def _voxel_size(meta: dict[str, Any]) -> tuple[Spacing | None, str | None]:
     factors = [factor for factor in map(nanometres, units) if factor is not None]
     if len(factors) != 3:
         known = any(size != 1 for size in scale)
-        return ((scale[0], scale[1], scale[2]) if known else None), None
+        return VoxelGrid((scale[0], scale[1], scale[2]), "pixel") if known else None
     z, y, x = (float(f"{s * f:.10g}") for s, f in zip(scale, factors, strict=True))
-    return (z, y, x), "nm"
+    return VoxelGrid((z, y, x))

@@ -98,7 +98,8 @@ def suggest(
         features = yield from examine(
             predictor, volume, strategy, settings, folder, candidates, excluded, earlier, entropy
         )
-    sections = settings.section_distance if volume.depth else 0
+    independent = volume.grid.sections_are_independent
+    sections = 0 if independent else settings.section_distance
     pool, picks = _picked(strategy, candidates, features, settings, excluded, sections)
     if len(picks) < settings.count:
         yield Notice(

@@ -30,7 +30,6 @@ CheckpointOption = Annotated[
 VolumeOption = Annotated[
     str | None, typer.Option(help="A volume's name; by default the first target.")
 ]
-Spacing = tuple[float, float, float]
 
 
 def carry_out(job: Job, note: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_emda.data.volume import Domain
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Event
 from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.execute import execute
@@ -38,7 +39,9 @@ def make_project(folder: Path, seed: int) -> tuple[Project, Path]:
     for domain in domains:
         for kind, array in zip(("image", "labels"), phantom(SHAPE, domain, seed), strict=True):
             paths[domain, kind] = data / f"{domain}_{kind}.tif"
-            write_tiff(paths[domain, kind], iter(array), array.shape, array.dtype, SPACING, "nm")
+            write_tiff(
+                paths[domain, kind], iter(array), array.shape, array.dtype, VoxelGrid(SPACING)
+            )
     project = Project.create(folder, CLASSES)
     project.add_volume(
         paths["source", "image"], "source", labels=paths["source", "labels"], name="source"

@@ -13,12 +13,12 @@ from napari_emda.cli.console import (
     JsonOption,
     ProjectArgument,
     RunOption,
-    Spacing,
     VolumeOption,
     answer,
     carry_out,
     table,
 )
+from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import JobError
 from napari_emda.io.checks import check_labels, values_notices
 from napari_emda.io.read import open_labels
@@ -54,18 +54,18 @@ def new(
         list[str] | None, typer.Option(help="Names of the classes, background first.")
     ] = None,
     independent: Annotated[
-        bool, typer.Option(help="The first axis is no depth: the sections are images of their own.")
+        bool, typer.Option(help="The sections are independent images, such as fields of view.")
     ] = False,
     target_independent: Annotated[bool, typer.Option(help="The same of the target alone.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a project from a labelled source and an unlabelled target, or from one of them alone."""
     names = tuple(classes) if classes else ("background", "foreground")
-    depth: dict[Domain, bool] = {
-        "source": not independent,
-        "target": not (independent or target_independent),
+    apart: dict[Domain, bool] = {
+        "source": independent,
+        "target": independent or target_independent,
     }
-    entries, notices = create(project, names, source, target, spacing, target_spacing, depth)
+    entries, notices = create(project, names, source, target, spacing, target_spacing, apart)
     result = {
         "project": str(project),
         "classes": list(names),
@@ -95,7 +95,7 @@ def create(
     target: Path | None,
     spacing: Spacing | None,
     target_spacing: Spacing | None,
-    depth: dict[Domain, bool],
+    independent: dict[Domain, bool],
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Check everything, then make the project; returns its volumes and what to know of them."""
     from napari_emda.io.checks import check_pair
@@ -106,12 +106,21 @@ def create(
         if source is not None:
             entries.append(
                 project.add_volume(
-                    source[0], "source", labels=source[1], spacing=spacing, depth=depth["source"]
+                    source[0],
+                    "source",
+                    labels=source[1],
+                    spacing=spacing,
+                    sections_are_independent=independent["source"],
                 )
             )
         if target is not None:
             entries.append(
-                project.add_volume(target, "target", spacing=target_spacing, depth=depth["target"])
+                project.add_volume(
+                    target,
+                    "target",
+                    spacing=target_spacing,
+                    sections_are_independent=independent["target"],
+                )
             )
     return [entry.model_dump() for entry in entries], notices
 

@@ -99,7 +99,7 @@ def domain_gap(source: Volume, target: Volume) -> DomainGap:
         b.sharpness / a.sharpness,
         b.noise / a.noise,
         frechet_distance(a.responses, b.responses),
-        min(target.spacing[1:]) / min(source.spacing[1:]),
+        target.grid.pixel_size / source.grid.pixel_size,
     )
 
 
@@ -118,7 +118,8 @@ class _Look:
         content = windows[
             windows != 0
         ]  # zeros of a volume are padding where there are many, as in training
-        padded = view.volume.depth and 0 < content.size < 0.99 * windows.size
+        fields = view.volume.grid.sections_are_independent
+        padded = not fields and 0 < content.size < 0.99 * windows.size
         content = content if padded else windows
         windows = (windows - content.mean()) / max(float(content.std()), 1e-6)
         edges = np.stack(
@@ -152,11 +153,11 @@ def _noise(windows: NDArray[np.float32]) -> float:
 
 def _windows(view: Resampled) -> NDArray[np.float32]:
     """Pieces of sections from all over the volume, n x side x side; independent images each in their own range."""
-    depth, *extent = view.shape
+    sections, *extent = view.shape
     side = min(_SIDE, *extent, max(1, int(_MOST_VOXELS * min(view.scale))))
     found = []
     for i in range(_WINDOWS):
-        z = round((depth - 1) * i / (_WINDOWS - 1))
+        z = round((sections - 1) * i / (_WINDOWS - 1))
         y, x = (
             int((n - side + 1) * ((0.5 + i * step) % 1))
             for n, step in zip(extent, _STEPS, strict=True)
@@ -164,7 +165,7 @@ def _windows(view: Resampled) -> NDArray[np.float32]:
         window = view.read(Box((z, y, x), (z + 1, y + side, x + side))).astype(
             np.float32, copy=True
         )
-        if not view.volume.depth:
+        if view.volume.grid.sections_are_independent:
             in_range(window, (section_range(view, z),))
         found.append(window[0])
     return np.nan_to_num(np.stack(found), nan=0.0, posinf=0.0, neginf=0.0)

@@ -78,12 +78,13 @@ def measure(
         view: the volume at the pixel size of the network.
         box: the part to measure; ranges of independent images are those of whole images, and of all.
         seed: of the places.
-        apart: whether every section has a range of its own; by default where the first axis is not depth.
+        apart: whether every section has a range of its own; by default where sections are independent.
 
     Raises:
         DataError: there is one grey value only.
     """
-    apart = not view.volume.depth if apart is None else apart
+    if apart is None:
+        apart = view.volume.grid.sections_are_independent
     ranges = tuple(section_range(view, z) for z in range(view.shape[0])) if apart else ()
     values = _sampled(view, box or Box.whole(view.shape), ranges, seed)
     content = values[values != 0]

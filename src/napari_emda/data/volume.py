@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
+from napari_emda.data.voxel_grid import VoxelGrid
 
 IGNORE = 255
 """Class id of a voxel at which nobody looked; every loss and score skips it. In tensors only, never on disk."""
@@ -61,28 +62,23 @@ class Volume:
         name: unique in its project.
         image: grey values, (z, y, x), any real dtype, read lazily.
         domain: ``source`` (labelled) or ``target``.
-        spacing: voxel size along z, y, x, in ``unit``.
-        unit: of ``spacing``, as a rule ``nm``.
+        grid: voxel size, its unit, and whether the sections are images of their own.
         labels: integer labels of the same shape, or None.
         labels_zero: what 0 means in ``labels``: background, or not annotated (then k stands for class k - 1).
         annotations: uint8 of the same shape, 0 = not annotated, k = class k - 1; wins over ``labels``.
         annotated: boxes outside which ``annotations`` hold nothing, so that nobody searches a large volume for them.
         classes: number of classes; with two, every label that is not 0 is class 1.
-        depth: whether the first axis is depth; if not, the sections are images of their own (fields of view), and no
-            section says anything of the next.
     """
 
     name: str
     image: Array
     domain: Domain
-    spacing: tuple[float, float, float]
-    unit: str = "nm"
+    grid: VoxelGrid
     labels: Array | None = None
     labels_zero: LabelsZero = "background"
     annotations: Array | None = None
     annotated: tuple[Box, ...] = ()
     classes: int = 2
-    depth: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -131,7 +127,7 @@ class Volume:
         return replace(self, labels=None)
 
     def at(self, pixel_size: float) -> Resampled:
-        """This volume on a grid of square pixels of that size (in ``unit``), section by section."""
+        """This volume on a grid of square pixels of that size (in its unit), section by section."""
         return Resampled(self, pixel_size)
 
 
@@ -202,8 +198,7 @@ class Resampled:
     @property
     def scale(self) -> tuple[float, float]:
         """Pixels per voxel along y and x, near whole numbers or their inverses exactly these."""
-        _, y, x = self.volume.spacing
-        return _snap(y / self.pixel_size), _snap(x / self.pixel_size)
+        return self.volume.grid.scale_to(self.pixel_size)
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -291,25 +286,9 @@ class Resampled:
         return Box((z0, start[0], start[1]), (z1, stop[0], stop[1])).clip(self.shape)
 
 
-_TOLERANCE = 0.1
-
-
-def _snap(scale: float) -> float:
-    """A whole number, or one over it, where the scale is within a tenth of that.
-
-    Averaging over whole pixels blurs all alike; at a scale of 0.92 the blur comes and goes every twelve pixels, a
-    texture that no network has seen. Objects differ in size by more than a tenth anyway.
-    """
-    ratio = scale if scale >= 1 else 1 / scale
-    whole = max(1, round(ratio))
-    if abs(ratio - whole) <= _TOLERANCE * whole:
-        return float(whole) if scale >= 1 else 1 / whole
-    return scale
-
-
 def common_pixel_size(volumes: list[Volume]) -> float:
     """The coarsest in-plane pixel size among volumes, in their unit: none is enlarged, none loses more than it must.
 
     In-plane sizes of one volume that differ (y against x) count with the finer one.
     """
-    return max(min(volume.spacing[1:]) for volume in volumes)
+    return max(volume.grid.pixel_size for volume in volumes)

@@ -27,7 +27,7 @@ def score_objects(
     box: Box | None = None,
     minimum_size: int = 0,
     volume: str = "",
-    depth: bool = True,
+    sections_are_independent: bool = False,
 ) -> Generator[TileDone, None, dict[str, dict[str, float]]]:
     """Compare the objects of every foreground class with the true ones, at an IoU of more than 0.5.
 
@@ -39,7 +39,7 @@ def score_objects(
         box: the part to compare (objects are cut at its faces); all of it if None.
         minimum_size: found objects of fewer voxels are dropped, and true ones of connected components, too.
         volume: name for the events.
-        depth: whether objects go on from section to section; not in a stack of independent images.
+        sections_are_independent: whether objects end with their section.
 
     Returns:
         By class, what `instance_f1` says.
@@ -49,15 +49,18 @@ def score_objects(
     """
     settings = ObjectSettings.parse({"minimum_size": minimum_size})
     highest = _highest(truth) if len(classes) == 2 else 1
+    independent = sections_are_independent
     stages, scores = 2 * (len(classes) - 1), {}
     with TemporaryDirectory(prefix="napari-emda-") as temporary:
         for k, name in enumerate(classes[1:], 1):
             found, true = Path(temporary) / f"found {k}", Path(temporary) / f"true {k}"
-            finding = find_objects_in(found, probabilities, settings, k, volume, depth)
+            finding = find_objects_in(found, probabilities, settings, k, volume, independent)
             objects, _ = yield from stage(finding, 2 * k - 2, stages)
-            true_objects: Array = truth if depth else _ImageByImage(truth, highest)
+            true_objects: Array = _ImageByImage(truth, highest) if independent else truth
             if highest == 1:
-                finding = find_objects_in(true, _OfClass(truth, k), settings, 1, volume, depth)
+                finding = find_objects_in(
+                    true, _OfClass(truth, k), settings, 1, volume, independent
+                )
                 true_objects, _ = yield from stage(finding, 2 * k - 1, stages)
             scores[name] = instance_f1(objects, true_objects, box=box)
     return scores

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.units import nanometres
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved
 from napari_emda.io.atomic import replacing_file, workspace
-from napari_emda.io.units import Spacing, nanometres
 from napari_emda.io.write import UNITS, claim
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ class ModelCard:
         name: a title, 5 to 128 characters: letters, digits, spaces and ``_-()``.
         description: one sentence on what it segments, in which images.
         classes: names of all classes, background first.
-        spacing: voxel size along z, y, x at which the network works; it sees sections, so that y and x are stated.
-        unit: of ``spacing``.
+        grid: on which the network works; it sees sections, so that y and x are stated.
         authors: names.
         citations: (text, DOI or None) each.
         licence: SPDX identifier.
@@ -54,8 +54,7 @@ class ModelCard:
     name: str
     description: str
     classes: tuple[str, ...]
-    spacing: Spacing
-    unit: str
+    grid: VoxelGrid
     authors: tuple[str, ...] = ()
     citations: tuple[tuple[str, str | None], ...] = CITATIONS
     licence: str = "BSD-3-Clause"
@@ -192,11 +191,11 @@ class _Axes:
     halo: int
 
     def _space(self, name: str) -> dict[str, Any]:
-        size = self.card.spacing["zyx".index(name)]
+        size = self.card.grid.spacing["zyx".index(name)]
         return {
             "id": self.spec.AxisId(name),
             "scale": _divisible(size),
-            "unit": UNITS.get(nanometres(self.card.unit) or 0),
+            "unit": UNITS.get(nanometres(self.card.grid.unit) or 0),
         }
 
     def inputs(self) -> list[Any]:
@@ -302,11 +301,12 @@ def _description(
 
 
 def _documentation(card: ModelCard) -> str:
-    _, y, x = card.spacing
+    _, y, x = card.grid.spacing
+    unit = card.grid.unit
     classes = "\n".join(f"- channel {k}: {name}" for k, name in enumerate(card.classes))
     return (
         f"# {card.name}\n\n{card.description}\n\n## Input\n\nSections of an electron-microscopy volume with pixels of "
-        f"{y:g} × {x:g} {card.unit} (y × x).\n\n## Output\n\nClass probabilities:\n\n{classes}\n\n## Validation\n\n"
+        f"{y:g} × {x:g} {unit} (y × x).\n\n## Output\n\nClass probabilities:\n\n{classes}\n\n## Validation\n\n"
         "Compare the prediction with labels of a few sections of your own volume before using it.\n\n"
         "Trained with napari-emda.\n"
     )

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from napari_emda.data.probabilities import ClassProbability, Mask
 from napari_emda.data.volume import Array
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import Saved, TileDone, stage
 from napari_emda.export.bioimageio import export_model
 from napari_emda.io.atomic import replacing_file, workspace
-from napari_emda.io.units import Spacing
 from napari_emda.io.write import VOLUME_SUFFIXES, claim, save_volume
 from napari_emda.objects.components import find_objects_in
 from napari_emda.objects.table import Table, measure_objects
@@ -35,29 +35,25 @@ Events = Iterator[TileDone | Saved]
 def export_mask(
     probabilities: Array,
     path: Path | str,
-    spacing: Spacing,
-    unit: str,
+    grid: VoxelGrid,
     *,
     threshold: float = 0.5,
     minimum_size: int = 0,
     connectivity: int = 1,
     overwrite: bool = False,
     volume: str = "",
-    depth: bool = True,
 ) -> Events:
     """Save the class of each voxel: uint8, 0 background, k class k.
 
     Args:
         probabilities: (C - 1, Z, Y, X) uint8, channel c being class c + 1; read lazily.
         path: ends in .tif, .tiff or .zarr.
-        spacing: voxel size along z, y, x.
-        unit: of ``spacing``.
+        grid: of the voxels; in independent sections objects end with their section.
         threshold: see `napari_emda.data.probabilities.class_ids`.
         minimum_size: objects of fewer voxels become background.
         connectivity: what makes an object, see `napari_emda.settings.objects.ObjectSettings`.
         overwrite: replace an existing file.
         volume: name for the events.
-        depth: whether the first axis is depth; in a stack of independent images objects end with their section.
 
     Raises:
         DataError: the path cannot be written or is taken.
@@ -69,11 +65,13 @@ def export_mask(
     with workspace(path) as folder:
         objects = []
         for k in range(1, filtered + 1):
-            finding = find_objects_in(folder, probabilities, settings, k, volume, depth)
+            finding = find_objects_in(
+                folder, probabilities, settings, k, volume, grid.sections_are_independent
+            )
             objects.append((yield from stage(finding, k - 1, filtered + 1))[0])
         mask = _FilteredMask(probabilities, settings.threshold, objects)
         yield from stage(
-            save_volume([mask], path, np.uint8, spacing, unit, volume, depth=depth),
+            save_volume([mask], path, np.uint8, grid, volume),
             filtered,
             filtered + 1,
         )
@@ -83,8 +81,7 @@ def export_mask(
 def export_objects(
     probabilities: Array,
     path: Path | str,
-    spacing: Spacing,
-    unit: str,
+    grid: VoxelGrid,
     *,
     threshold: float = 0.5,
     minimum_size: int = 0,
@@ -92,7 +89,6 @@ def export_objects(
     class_id: int = 1,
     overwrite: bool = False,
     volume: str = "",
-    depth: bool = True,
 ) -> Events:
     """Save the objects of a class, numbered from 1 (0 background).
 
@@ -103,15 +99,13 @@ def export_objects(
     Args:
         probabilities: as in `export_mask`.
         path: as in `export_mask`.
-        spacing: as in `export_mask`.
-        unit: as in `export_mask`.
+        grid: as in `export_mask`.
         threshold: as in `export_mask`.
         minimum_size: objects of fewer voxels are dropped.
         connectivity: as in `export_mask`.
         class_id: the class whose objects are saved, from 1.
         overwrite: replace an existing file.
         volume: name for the events.
-        depth: whether the first axis is depth; in a stack of independent images objects end with their section.
 
     Raises:
         DataError: the path cannot be written or is taken, or there is no such class.
@@ -121,38 +115,36 @@ def export_objects(
     settings = _settings(threshold, minimum_size, connectivity)
     with workspace(path) as folder:
         objects, count = yield from stage(
-            find_objects_in(folder, probabilities, settings, class_id, volume, depth), 0, 2
+            find_objects_in(
+                folder, probabilities, settings, class_id, volume, grid.sections_are_independent
+            ),
+            0,
+            2,
         )
         dtype = np.uint32 if path.suffix == ".zarr" or count >= 2**16 else np.uint16
-        yield from stage(
-            save_volume([objects], path, dtype, spacing, unit, volume, depth=depth), 1, 2
-        )
+        yield from stage(save_volume([objects], path, dtype, grid, volume), 1, 2)
     yield Saved(path=str(path))
 
 
 def export_probabilities(
     probabilities: Array,
     path: Path | str,
-    spacing: Spacing,
-    unit: str,
+    grid: VoxelGrid,
     *,
     class_id: int | None = None,
     overwrite: bool = False,
     volume: str = "",
-    depth: bool = True,
 ) -> Events:
     """Save probabilities as they are stored: uint8, 255 being certain.
 
     Args:
         probabilities: as in `export_mask`.
         path: as in `export_mask`.
-        spacing: as in `export_mask`.
-        unit: as in `export_mask`.
+        grid: as in `export_mask`.
         class_id: the class whose probability is saved, from 1; None for all foreground classes, which for more than
             one takes .zarr (axes c, z, y, x).
         overwrite: replace an existing file.
         volume: name for the events.
-        depth: whether the first axis is depth; in a stack of independent images objects end with their section.
 
     Raises:
         DataError: the path cannot be written or is taken, there is no such class, or several for one TIFF.
@@ -166,15 +158,14 @@ def export_probabilities(
             f"A TIFF takes the probability of one class, and there are {count}: choose one, or save .zarr."
         )
     channels = [ClassProbability(probabilities, k) for k in chosen]
-    yield from save_volume(channels, path, np.uint8, spacing, unit, volume, depth=depth)
+    yield from save_volume(channels, path, np.uint8, grid, volume)
     yield Saved(path=str(path))
 
 
 def export_table(
     probabilities: Array,
     path: Path | str,
-    spacing: Spacing,
-    unit: str,
+    grid: VoxelGrid,
     *,
     threshold: float = 0.5,
     minimum_size: int = 0,
@@ -182,7 +173,6 @@ def export_table(
     class_id: int = 1,
     overwrite: bool = False,
     volume: str = "",
-    depth: bool = True,
 ) -> Events:
     """Save what `napari_emda.objects.table.object_table` measures as CSV, a row per object, units in the column names.
 
@@ -191,15 +181,13 @@ def export_table(
     Args:
         probabilities: as in `export_mask`.
         path: ends in .csv.
-        spacing: as in `export_mask`.
-        unit: as in `export_mask`.
+        grid: as in `export_mask`.
         threshold: as in `export_mask`.
         minimum_size: objects of fewer voxels are dropped.
         connectivity: as in `export_mask`.
         class_id: the class whose objects are measured, from 1.
         overwrite: replace an existing file.
         volume: name for the events.
-        depth: whether the first axis is depth; in a stack of independent images objects end with their section.
 
     Raises:
         DataError: the path cannot be written or is taken, or there is no such class.
@@ -209,12 +197,14 @@ def export_table(
     settings = _settings(threshold, minimum_size, connectivity)
     with workspace(path) as folder:
         objects, _ = yield from stage(
-            find_objects_in(folder, probabilities, settings, class_id, volume, depth), 0, 2
+            find_objects_in(
+                folder, probabilities, settings, class_id, volume, grid.sections_are_independent
+            ),
+            0,
+            2,
         )
         probability = ClassProbability(probabilities, class_id)
-        table = yield from stage(
-            measure_objects(objects, spacing, unit, probability, volume, depth=depth), 1, 2
-        )
+        table = yield from stage(measure_objects(objects, grid, probability, volume), 1, 2)
     with replacing_file(path) as partial:
         _write_csv(table, partial)
     yield Saved(path=str(path))

@@ -87,7 +87,8 @@ class Header(BaseModel):
     def statistics_of(self, view: Resampled) -> Statistics:
         """Grey values of a volume at ``pixel_size``: those seen in training, else measured now, in the same way."""
         known = self.statistics.get(view.volume.name)
-        apart = not view.volume.depth and self.format >= PER_IMAGE_RANGE
+        independent = view.volume.grid.sections_are_independent
+        apart = independent and self.format >= PER_IMAGE_RANGE
         return known or measure(view, seed=self.settings.seed, apart=apart)
 
     def build(self, summary: DataSummary | None = None) -> Method:

@@ -50,7 +50,7 @@ class Predictor:
 
     def z_smoothing(self, volume: Volume) -> float:
         """Weight of each neighbouring section, see `smoothed_along_z`."""
-        beside = volume.depth and volume.shape[0] > 1
+        beside = not volume.grid.sections_are_independent and volume.shape[0] > 1
         return self.header.z_smoothing if beside and volume.domain == "target" else 0.0
 
     def probabilities(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:

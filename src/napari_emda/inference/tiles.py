@@ -84,7 +84,7 @@ def plan(
     """
     pixels = int(settings.memory * 2**30 / network.bytes_per_pixel)
     side = settings.block or max(network.stride, int(pixels**0.5))
-    depth, *sizes = view.shape
+    sections_in_all, *sizes = view.shape
     cuts = []
     for size in sizes:
         parts = (
@@ -95,18 +95,18 @@ def plan(
         step = ceil(size / parts / network.stride) * network.stride
         cuts.append([(a, min(a + step, size)) for a in range(0, size, step)])
     area = min(side, sizes[0]) * min(side, sizes[1])
-    thick = max(1, min(depth, pixels // area)) if not settings.block else 1
+    thick = max(1, min(sections_in_all, pixels // area)) if not settings.block else 1
     return [
         make_tile(
             view,
-            Box((z, y0, x0), (min(z + thick, depth), y1, x1)),
+            Box((z, y0, x0), (min(z + thick, sections_in_all), y1, x1)),
             network.halo,
             network.stride,
             sections,
         )
         for y0, y1 in cuts[0]
         for x0, x1 in cuts[1]
-        for z in range(0, depth, thick)
+        for z in range(0, sections_in_all, thick)
     ]
 
 

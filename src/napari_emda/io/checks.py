@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_emda.data.volume import Array, LabelsZero
+from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.units import Stored
@@ -17,7 +18,7 @@ LARGEST_CLASS = 254
 """Class ids are kept in eight bits, and 255 is IGNORE."""
 
 
-def check_spacing(name: str, spacing: Sequence[float] | None) -> tuple[float, float, float]:
+def check_spacing(name: str, spacing: Sequence[float] | None) -> Spacing:
     """The voxel size as three positive finite numbers (z, y, x)."""
     if spacing is None:
         raise DataError(
@@ -98,8 +99,8 @@ def check_pair(
     source: tuple[str | Path, str | Path] | None,
     target: str | Path | None,
     classes: tuple[str, ...],
-    spacing: tuple[float, float, float] | None = None,
-    target_spacing: tuple[float, float, float] | None = None,
+    spacing: Spacing | None = None,
+    target_spacing: Spacing | None = None,
 ) -> list[str]:
     """Check the files of a new project before anything is made; DataError with one sentence.
 
@@ -123,7 +124,7 @@ def _check_source(
     source: tuple[str | Path, str | Path],
     target: Stored | None,
     classes: tuple[str, ...],
-    spacing: tuple[float, float, float] | None,
+    spacing: Spacing | None,
 ) -> list[str]:
     image, labels = open_image(Path(source[0])), open_labels(Path(source[1]))
     shape = tuple(labels.array.shape)
@@ -146,11 +147,9 @@ def values_notices(name: str, values: Sequence[int], classes: Sequence[str]) -> 
     ]
 
 
-def _check_file(
-    path: str | Path, stored: Stored, spacing: tuple[float, float, float] | None
-) -> None:
+def _check_file(path: str | Path, stored: Stored, spacing: Spacing | None) -> None:
     name = Path(path).name
-    check_spacing(name, spacing or (stored.spacing if stored.unit == "nm" else None))
+    check_spacing(name, spacing or stored.nanometres)
     check_image(name, stored.array)
 
 

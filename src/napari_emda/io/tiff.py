@@ -12,9 +12,9 @@ import numpy as np
 import tifffile
 from numpy.typing import DTypeLike, NDArray
 
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.io.atomic import replacing_file
-from napari_emda.io.units import Spacing
 
 CLASSIC_LIMIT = 2**32 - 2**25
 """Bytes of voxels that surely fit a classic TIFF (4 GiB) together with its page headers."""
@@ -30,10 +30,7 @@ def write_tiff(
     sections: Iterable[NDArray[Any]],
     shape: tuple[int, int, int],
     dtype: DTypeLike,
-    spacing: Spacing | None = None,
-    unit: str | None = None,
-    *,
-    depth: bool = True,
+    grid: VoxelGrid | None = None,
 ) -> None:
     """Write sections one by one to a zlib-compressed TIFF that Fiji opens with its voxel size.
 
@@ -49,9 +46,8 @@ def write_tiff(
         sections: ``shape[0]`` arrays of (y, x); values are cast to ``dtype``.
         shape: sections, rows, columns.
         dtype: uint8, uint16, uint32 or float32.
-        spacing: voxel size along z, y, x.
-        unit: of ``spacing``.
-        depth: whether the first axis is depth; if not, its size is left out.
+        grid: of the voxels, None where nobody knows it; where sections are independent, their
+            distance is left out.
 
     Raises:
         DataError: another dtype, sections of another shape or number, or a folder that cannot be written.
@@ -77,43 +73,39 @@ def write_tiff(
             compression="zlib",
             photometric="minisblack",
             buffersize=_WAITING,
-            **(_imagej_options if imagej else _ome_options)(shape, spacing, unit, depth),
+            **(_imagej_options if imagej else _ome_options)(shape, grid),
         )
         next(checked, None)  # tifffile takes what it needs: one section too many shows only here
 
 
-def _imagej_options(
-    shape: tuple[int, int, int], spacing: Spacing | None, unit: str | None, depth: bool
-) -> dict[str, Any]:
+def _imagej_options(shape: tuple[int, int, int], grid: VoxelGrid | None) -> dict[str, Any]:
     # All six axes of ImageJ: of fewer, tifffile takes a last one of length 1 for colours.
     sections, rows, columns = shape
     options: dict[str, Any] = {
         "shape": (1, sections, 1, rows, columns, 1),
         "metadata": {"axes": "TZCYXS"},
     }
-    if spacing is None:
+    if grid is None:
         return options
-    z, y, x = spacing
+    z, y, x = grid.spacing
     # ImageJ escapes what is not ASCII, and so must we: the description of a TIFF is ASCII.
-    name = (
-        (unit or "pixel").encode("ascii", "backslashreplace").decode().replace("\\xb5", "\\u00B5")
-    )
+    name = grid.unit.encode("ascii", "backslashreplace").decode().replace("\\xb5", "\\u00B5")
+    distance = {"spacing": z} if "z" in grid.axes else {}
     return options | {
-        "metadata": {"axes": "TZCYXS", "unit": name} | ({"spacing": z} if depth else {}),
+        "metadata": {"axes": "TZCYXS", "unit": name} | distance,
         "resolution": (1 / x, 1 / y),
         "resolutionunit": 1,
     }
 
 
-def _ome_options(
-    shape: tuple[int, int, int], spacing: Spacing | None, unit: str | None, depth: bool
-) -> dict[str, Any]:
+def _ome_options(shape: tuple[int, int, int], grid: VoxelGrid | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": "ZYX"}
-    known = list(zip("ZYX", spacing or (), strict=False))[0 if depth else 1 :]
-    for axis, size in known:
-        metadata[f"PhysicalSize{axis}"] = size
+    if grid is None:
+        return {"shape": shape, "metadata": metadata}
+    for axis in grid.axes:
+        metadata[f"PhysicalSize{axis.upper()}"] = grid.spacing["zyx".index(axis)]
         # Without a unit OME-XML means micrometres, which nobody said.
-        metadata[f"PhysicalSize{axis}Unit"] = unit or "pixel"
+        metadata[f"PhysicalSize{axis.upper()}Unit"] = grid.unit
     return {"shape": shape, "metadata": metadata}
 
 

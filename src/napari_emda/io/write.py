@@ -15,13 +15,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from napari_emda.data.blocks import block_shape, blocks, chunk_shape
 from napari_emda.data.box import Box
+from napari_emda.data.units import nanometres
 from napari_emda.data.volume import Array
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
 from napari_emda.io.atomic import replacing_folder
 from napari_emda.io.readers.ome_zarr import MARKERS
 from napari_emda.io.tiff import write_tiff
-from napari_emda.io.units import Spacing, nanometres
 
 VOLUME_SUFFIXES = (".tif", ".tiff", ".zarr")
 CHUNK = (16, 256, 256)
@@ -81,11 +82,8 @@ def save_volume(
     channels: Sequence[Array],
     path: Path,
     dtype: DTypeLike,
-    spacing: Spacing,
-    unit: str,
+    grid: VoxelGrid,
     volume: str = "",
-    *,
-    depth: bool = True,
 ) -> Generator[TileDone, None, None]:
     """Save (z, y, x) arrays, read piece by piece: one to a TIFF, one or several to an OME-Zarr image.
 
@@ -93,10 +91,8 @@ def save_volume(
         channels: arrays of one shape; several become the axis c of the image.
         path: a claimed path, ending in .tif, .tiff or .zarr.
         dtype: what is written.
-        spacing: voxel size along z, y, x.
-        unit: of ``spacing``.
+        grid: of the voxels; where sections are independent, their distance is left out.
         volume: name for the events.
-        depth: whether the first axis is depth; if not, its size is left out.
 
     Yields:
         An event per section (TIFF) or block (zarr). Stopping removes what was begun.
@@ -106,7 +102,7 @@ def save_volume(
     """
     write = _save_zarr if path.suffix.lower() == ".zarr" else _save_tiff
     try:
-        yield from write(channels, path, np.dtype(dtype), spacing, unit, volume, depth)
+        yield from write(channels, path, np.dtype(dtype), grid, volume)
     except OSError as error:
         raise DataError(
             f"'{path}' cannot be written ({error.strerror}): make room, or choose another place."
@@ -117,15 +113,13 @@ def _save_tiff(
     channels: Sequence[Array],
     path: Path,
     dtype: np.dtype[Any],
-    spacing: Spacing,
-    unit: str,
+    grid: VoxelGrid,
     volume: str,
-    depth: bool,
 ) -> Generator[TileDone, None, None]:
     (array,) = channels
     z, y, x = array.shape
     consumed = _consumed(
-        lambda sections: write_tiff(path, sections, (z, y, x), dtype, spacing, unit, depth=depth),
+        lambda sections: write_tiff(path, sections, (z, y, x), dtype, grid),
         _sections(array),
     )
     for done in consumed:
@@ -135,9 +129,9 @@ def _save_tiff(
 def _sections(array: Array) -> Iterator[NDArray[Any]]:
     """One section after the other; as many at once as lie in one chunk of the file, while that is little memory."""
     section_bytes = array.shape[1] * array.shape[2] * np.dtype(array.dtype).itemsize
-    depth = max(1, min(chunk_shape(array)[0], _SLAB_BYTES // max(section_bytes, 1)))
-    for z in range(0, array.shape[0], depth):
-        yield from _copies(np.asarray(array[z : z + depth]))
+    thickness = max(1, min(chunk_shape(array)[0], _SLAB_BYTES // max(section_bytes, 1)))
+    for z in range(0, array.shape[0], thickness):
+        yield from _copies(np.asarray(array[z : z + thickness]))
 
 
 def _copies(slab: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -191,10 +185,8 @@ def _save_zarr(
     channels: Sequence[Array],
     path: Path,
     dtype: np.dtype[Any],
-    spacing: Spacing,
-    unit: str,
+    grid: VoxelGrid,
     volume: str,
-    depth: bool,
 ) -> Generator[TileDone, None, None]:
     shape, several = channels[0].shape, len(channels) > 1
     with replacing_folder(path) as partial:
@@ -203,7 +195,7 @@ def _save_zarr(
             partial,
             axes,
             dtype,
-            _ome_attributes("czyx"[-len(axes) :], spacing, unit, path.stem, depth),
+            _ome_attributes("czyx"[-len(axes) :], grid, path.stem),
         )
         boxes = blocks(Box.whole(shape), block_shape(image))
         for done, box in enumerate(boxes, start=1):
@@ -229,25 +221,24 @@ def _create_image(
     )
 
 
-def _ome_attributes(
-    axes: str, spacing: Spacing, unit: str, name: str, depth: bool
-) -> dict[str, Any]:
+def _ome_attributes(axes: str, grid: VoxelGrid, name: str) -> dict[str, Any]:
     # Importing these models takes longer than writing a small file: only those who need them pay.
     from ome_zarr_models.v05.axes import Axis
     from ome_zarr_models.v05.image import ImageAttrs
     from ome_zarr_models.v05.multiscales import Dataset, Multiscale
 
-    length = UNITS.get(nanometres(unit) or 0)
-    if length is None and (factor := nanometres(unit)):
-        spacing, length = tuple(side * factor for side in spacing), "nanometer"  # type: ignore[assignment]
-    if not depth:
-        spacing = (1.0, *spacing[1:])
+    if nanometres(grid.unit) not in UNITS:
+        grid = grid.in_nanometres()
+    length = UNITS.get(nanometres(grid.unit) or 0)
     spaces = [
-        Axis(name=axis, type="space", unit=length if depth or axis != "z" else None)
-        for axis in "zyx"
+        Axis(name=axis, type="space", unit=length if axis in grid.axes else None) for axis in "zyx"
+    ]
+    sides = [
+        float(side) if axis in grid.axes else 1.0
+        for axis, side in zip("zyx", grid.spacing, strict=True)
     ]
     channel = [Axis(name="c", type="channel")] if axes[0] == "c" else []
-    scale = [1.0] * len(channel) + [float(side) for side in spacing]
+    scale = [1.0] * len(channel) + sides
     level = Dataset.build(path="0", scale=scale, translation=None)
     image = Multiscale(axes=(*channel, *spaces), datasets=(level,), name=name)
     attributes: dict[str, Any] = ImageAttrs(multiscales=[image], version="0.5").model_dump(

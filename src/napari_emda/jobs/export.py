@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,8 @@ def _export_prediction(
         if as_they_are and clusters is not None
         else class_probabilities(project, folder, volume.name)
     )
-    data = (probabilities, job.to, volume.spacing, volume.unit)
-    kept: dict[str, Any] = {
-        "overwrite": job.overwrite,
-        "volume": volume.name,
-        "depth": volume.depth,
-    }
+    data = (probabilities, job.to, volume.grid)
+    kept: dict[str, Any] = {"overwrite": job.overwrite, "volume": volume.name}
     if job.what == "probabilities":
         yield from export_probabilities(*data, **kept)
         return
@@ -103,8 +100,7 @@ def _export_model(job: ExportJob, folder: Path, volume: Volume) -> Iterator[Even
         name=f"napari-emda {header.method} {folder.name}",
         description=f"Segments {', '.join(header.classes[1:])} in sections of volume electron microscopy.",
         classes=header.classes,
-        spacing=(volume.spacing[0], header.pixel_size, header.pixel_size),
-        unit=header.unit,
+        grid=replace(volume.grid.with_pixel_size(header.pixel_size), unit=header.unit),
     )
     yield from export_model(
         WithSoftmax(network, predictor.domain_of(volume)),

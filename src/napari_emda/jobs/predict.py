@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from napari_emda.events import Event, Finished, Started
 from napari_emda.export.results import export_probabilities
@@ -36,8 +35,7 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     path = str(folder / "probabilities.zarr" / volume.name)
     if job.out is not None:
         probabilities = Prediction(folder, volume.name).probabilities
-        kept: dict[str, Any] = {"volume": volume.name, "depth": volume.depth}
-        yield from export_probabilities(probabilities, job.out, volume.spacing, volume.unit, **kept)
+        yield from export_probabilities(probabilities, job.out, volume.grid, volume=volume.name)
         path = job.out
     result = {"run": folder.name, "volume": volume.name, "probabilities": path}
     classes = predictor.header.classes

@@ -151,7 +151,7 @@ def translate_box(
 
 def _same_place(box: Box, viewed: Volume, other: Volume) -> Box:
     """A box of one volume's voxels in those of another that begins at the same corner of the world."""
-    factors = [a / b for a, b in zip(viewed.spacing, other.spacing, strict=True)]
+    factors = [a / b for a, b in zip(viewed.grid.spacing, other.grid.spacing, strict=True)]
     return Box.from_bounds([round(n * factors[i // 2]) for i, n in enumerate(box.bounds)])
 
 

@@ -59,7 +59,7 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
             box=box,
             minimum_size=job.minimum_size,
             volume=volume.name,
-            depth=volume.depth,
+            sections_are_independent=volume.grid.sections_are_independent,
         )
         scores["classes"] = {
             name: {**row, "objects": counted[name]} for name, row in scores["classes"].items()

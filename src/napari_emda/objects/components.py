@@ -36,7 +36,7 @@ def find_objects(
     connectivity: int = 1,
     class_id: int = 1,
     volume: str = "",
-    depth: bool = True,
+    sections_are_independent: bool = False,
 ) -> Generator[TileDone, None, int]:
     """Number the connected components of a class, in memory bounded by one block and the number of components.
 
@@ -52,7 +52,7 @@ def find_objects(
         connectivity: 1, 2 or 3.
         class_id: the class whose objects are found, from 1.
         volume: name for the events.
-        depth: whether objects go on from section to section; not in a stack of independent images.
+        sections_are_independent: whether objects end with their section.
 
     Yields:
         An event per block, in three passes.
@@ -67,7 +67,11 @@ def find_objects(
     values = {"threshold": threshold, "minimum_size": minimum_size, "connectivity": connectivity}
     settings = ObjectSettings.parse(values)
     _check(probabilities, out, class_id)
-    return (yield from _Components(probabilities, out, settings, class_id, volume, depth).run())
+    return (
+        yield from _Components(
+            probabilities, out, settings, class_id, volume, sections_are_independent
+        ).run()
+    )
 
 
 def find_objects_in(
@@ -76,7 +80,7 @@ def find_objects_in(
     settings: ObjectSettings,
     class_id: int = 1,
     volume: str = "",
-    depth: bool = True,
+    sections_are_independent: bool = False,
 ) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
     """`find_objects` with the result in a new zarr array in ``folder``; returns it and the number of objects."""
     shape = probabilities.shape[1:]
@@ -89,7 +93,7 @@ def find_objects_in(
         objects,
         class_id=class_id,
         volume=volume,
-        depth=depth,
+        sections_are_independent=sections_are_independent,
         **settings.model_dump(),
     )
     return objects, count
@@ -117,10 +121,11 @@ class _Components:
         settings: ObjectSettings,
         class_id: int,
         volume: str,
-        depth: bool,
+        sections_are_independent: bool,
     ) -> None:
         self.probabilities, self.out = probabilities, out
-        self.settings, self.class_id, self.volume, self.depth = settings, class_id, volume, depth
+        self.settings, self.class_id, self.volume = settings, class_id, volume
+        self.axes = (1, 2) if sections_are_independent else (0, 1, 2)
         self.boxes = blocks(Box.whole(out.shape), block_shape(out))
         self.sizes = [np.zeros(1, np.int64)]
         self.count = 0
@@ -144,7 +149,7 @@ class _Components:
         block = np.asarray(self.probabilities[(slice(None), *box.slices)])
         mask = class_ids(block, self.settings.threshold) == self.class_id
         structure = ndimage.generate_binary_structure(3, self.settings.connectivity)
-        structure[[0, 2]] &= self.depth
+        structure[[0, 2]] &= 0 in self.axes
         labels = np.empty(box.shape, np.uint32)
         found = ndimage.label(mask, structure, output=labels)
         if self.count + found > MOST_OBJECTS:
@@ -161,14 +166,16 @@ class _Components:
 
         Two layers are read, one on each side, a voxel wider than the face for neighbours over its edges and corners.
         """
-        for axis in range(3) if self.depth else (1, 2):
+        for axis in self.axes:
             if box.start[axis]:
                 layers = np.moveaxis(
                     np.asarray(self.out[_face(box, axis).clip(self.out.shape).slices]), axis, 0
                 )
                 # the rows of a face across y or x are sections
                 self.pairs.append(
-                    _neighbours(layers[0], layers[1], self.settings.connectivity, int(self.depth))
+                    _neighbours(
+                        layers[0], layers[1], self.settings.connectivity, int(0 in self.axes)
+                    )
                 )
 
     def _final_ids(self) -> NDArray[np.uint32]:

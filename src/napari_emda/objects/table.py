@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Array
+from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
 from napari_emda.objects.shape import solidity, surface
@@ -25,33 +26,28 @@ _BLOCK_VOXELS = (
 
 def object_table(
     objects: Array,
-    spacing: tuple[float, float, float],
-    unit: str,
+    grid: VoxelGrid,
     probability: Array | None = None,
-    *,
-    depth: bool = True,
 ) -> Table:
     """Measure every object; `measure_objects` does the same with progress.
 
     Args:
         objects: (Z, Y, X) integer ids, 0 being background; read lazily.
-        spacing: voxel size along z, y, x.
-        unit: of ``spacing``; becomes part of the column names, ``volume (nm^3)``.
+        grid: of the voxels; its unit becomes part of the column names, ``volume (nm^3)``.
         probability: (Z, Y, X) stored probabilities (uint8) of the objects' class, for their mean.
-        depth: whether the first axis is depth; then spacing counts along z, too.
 
     Returns:
         A row per object in order of id: ``id``; ``voxels``; ``volume`` (unit^3); ``surface`` (unit^2, see
         `napari_emda.objects.shape.surface`); ``solidity`` (see `napari_emda.objects.shape.solidity`);
         ``centroid z``, ``y`` and ``x`` (unit, from the centre of the volume's first voxel); the half-open
         bounding box ``z start (voxel)`` to ``x stop (voxel)``; and ``mean probability`` if ``probability`` is
-        given. Without depth each object lies in one section, and there is ``area`` (unit^2) in place of
+        given. In independent sections each object lies in one, and there is ``area`` (unit^2) in place of
         ``volume`` and ``surface``, and no ``centroid z``.
 
     Raises:
         DataError: ``probability`` has another shape.
     """
-    events = measure_objects(objects, spacing, unit, probability, depth=depth)
+    events = measure_objects(objects, grid, probability)
     while True:
         try:
             next(events)
@@ -62,12 +58,9 @@ def object_table(
 
 def measure_objects(
     objects: Array,
-    spacing: tuple[float, float, float],
-    unit: str,
+    grid: VoxelGrid,
     probability: Array | None = None,
     volume: str = "",
-    *,
-    depth: bool = True,
 ) -> Generator[TileDone, None, Table]:
     """As `object_table`, yielding an event per block and then per object.
 
@@ -79,10 +72,8 @@ def measure_objects(
             "give those of the same volume."
         )
     extents = yield from _find_extents(objects, probability, volume)
-    shapes = yield from _shapes(objects, extents, spacing, volume)
-    return _columns(
-        extents, _sizes(extents, shapes, spacing, _ascii(unit), depth), probability is not None
-    )
+    shapes = yield from _shapes(objects, extents, grid.spacing, volume)
+    return _columns(extents, _sizes(extents, shapes, grid), probability is not None)
 
 
 @dataclass(frozen=True)
@@ -141,7 +132,7 @@ def _find_extents(
 
 
 def _shapes(
-    objects: Array, extents: _Extents, spacing: tuple[float, float, float], volume: str
+    objects: Array, extents: _Extents, spacing: Spacing, volume: str
 ) -> Generator[TileDone, None, NDArray[np.float64]]:
     """Surface and solidity of each object, from its own box alone."""
     count = len(extents.ids)
@@ -154,24 +145,21 @@ def _shapes(
     return shapes
 
 
-def _sizes(
-    extents: _Extents,
-    shapes: NDArray[np.float64],
-    spacing: tuple[float, float, float],
-    unit: str,
-    depth: bool,
-) -> Table:
+def _sizes(extents: _Extents, shapes: NDArray[np.float64], grid: VoxelGrid) -> Table:
     voxels = extents.sums[:, 0]
-    if depth:
-        sizes: Table = {
-            f"volume ({unit}^3)": voxels * float(np.prod(spacing)),
+    unit = _ascii(grid.unit)
+    if grid.sections_are_independent:
+        sizes: Table = {f"area ({unit}^2)": voxels * grid.pixel_area}
+    else:
+        sizes = {
+            f"volume ({unit}^3)": voxels * grid.voxel_volume,
             f"surface ({unit}^2)": shapes[:, 0],
         }
-    else:
-        sizes = {f"area ({unit}^2)": voxels * float(np.prod(spacing[1:]))}
     sizes["solidity"] = shapes[:, 1]
-    for axis, name in list(enumerate("zyx"))[0 if depth else 1 :]:
-        sizes[f"centroid {name} ({unit})"] = extents.sums[:, 1 + axis] / voxels * spacing[axis]
+    for name in grid.axes:
+        axis = "zyx".index(name)
+        centre = extents.sums[:, 1 + axis] / voxels
+        sizes[f"centroid {name} ({unit})"] = centre * grid.spacing[axis]
     return sizes
 
 

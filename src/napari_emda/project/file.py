@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_emda.data.volume import Domain, LabelsZero
+from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import JobError
 
-FORMAT = 1
+FORMAT = 2
+"""Format 2 says ``sections_are_independent`` where format 1 said ``depth``, the opposite."""
 
 
 class _Model(BaseModel):
@@ -20,8 +23,8 @@ class _Model(BaseModel):
 class VolumeEntry(_Model):
     """One volume of a project: where it lies and what its voxels are.
 
-    Paths of files in the project or beside it are relative to its folder, so that all can be moved together. ``depth``
-    is false for a stack of independent images; see `data.volume.Volume`.
+    Paths of files in the project or beside it are relative to its folder, so that all can be moved together.
+    ``spacing`` and what follows make the volume's `data.voxel_grid.VoxelGrid`.
     """
 
     name: str
@@ -29,9 +32,14 @@ class VolumeEntry(_Model):
     image: str
     labels: str | None = None
     labels_zero: LabelsZero = "background"
-    spacing: tuple[float, float, float]
+    spacing: Spacing
     unit: str = "nm"
-    depth: bool = True
+    sections_are_independent: bool = False
+
+    @property
+    def grid(self) -> VoxelGrid:
+        """Of the volume's voxels."""
+        return VoxelGrid(self.spacing, self.unit, self.sections_are_independent)
 
 
 class ProjectFile(_Model):
@@ -55,7 +63,21 @@ def read_project_file(path: Path) -> ProjectFile:
             "napari-emda."
         )
     try:
-        return ProjectFile.model_validate(values)
+        return ProjectFile.model_validate(_migrated(values))
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise JobError(f"'{path}' is damaged at '{place}': restore it from a backup.") from None
+
+
+def _migrated(values: dict[str, Any]) -> dict[str, Any]:
+    """What a file of an earlier format says, in the words of today's.
+
+    Only what is held in memory changes: the file gets the new format when the project is changed.
+    """
+    if values["format"] >= 2:
+        return values
+    volumes = values.get("volumes", [])
+    for volume in volumes:
+        if isinstance(volume, dict):  # what is damaged is found, and named, by the model
+            volume["sections_are_independent"] = not volume.pop("depth", True)
+    return values | {"format": 2, "volumes": volumes}

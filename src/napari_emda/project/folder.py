@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from napari_emda.data.volume import Domain, LabelsZero, Volume
+from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError, JobError
 from napari_emda.io.atomic import write_text
 from napari_emda.io.checks import check_image, check_labels, check_spacing
@@ -111,9 +112,9 @@ class ProjectFolder:
         *,
         labels: str | Path | None = None,
         name: str | None = None,
-        spacing: tuple[float, float, float] | None = None,
+        spacing: Spacing | None = None,
         labels_zero: LabelsZero = "background",
-        depth: bool = True,
+        sections_are_independent: bool = False,
     ) -> VolumeEntry:
         """Check a volume and add it; nothing changes when the check fails.
 
@@ -124,7 +125,7 @@ class ProjectFolder:
             name: by default the image's file name.
             spacing: voxel size z, y, x in nm; by default what the image's file says.
             labels_zero: what 0 means in ``labels``.
-            depth: whether the first axis is depth; false for a stack of independent images.
+            sections_are_independent: see `data.voxel_grid.VoxelGrid`.
 
         Raises:
             DataError: see `napari_emda.io.checks`.
@@ -134,8 +135,9 @@ class ProjectFolder:
             "name": name,
             "spacing": spacing,
             "labels_zero": labels_zero,
+            "sections_are_independent": sections_are_independent,
         }
-        return self.add(self.checked(image, domain, depth=depth, **kept))
+        return self.add(self.checked(image, domain, **kept))
 
     def add(self, entry: VolumeEntry) -> VolumeEntry:
         """Add an entry that `checked` has made."""
@@ -149,14 +151,14 @@ class ProjectFolder:
         *,
         labels: str | Path | None = None,
         name: str | None = None,
-        spacing: tuple[float, float, float] | None = None,
+        spacing: Spacing | None = None,
         labels_zero: LabelsZero = "background",
-        depth: bool = True,
+        sections_are_independent: bool = False,
     ) -> VolumeEntry:
         """The entry `add_volume` would add, without adding it."""
         stored = open_image(Path(image))
         name = self._free_name(name or Path(image).name.split(".")[0])
-        spacing = check_spacing(name, spacing or (stored.spacing if stored.unit == "nm" else None))
+        spacing = check_spacing(name, spacing or stored.nanometres)
         check_image(name, stored.array)
         if labels is not None:
             given = open_labels(Path(labels)).array
@@ -167,7 +169,7 @@ class ProjectFolder:
             image=self._relative(image),
             spacing=spacing,
             labels_zero=labels_zero,
-            depth=depth,
+            sections_are_independent=sections_are_independent,
             labels=None if labels is None else self._relative(labels),
         )
 
@@ -219,14 +221,12 @@ class ProjectFolder:
             name=name,
             image=image,
             domain=entry.domain,
-            spacing=entry.spacing,
-            unit=entry.unit,
+            grid=entry.grid,
             labels=labels,
             labels_zero=entry.labels_zero,
             annotations=annotations,
             annotated=self._annotations.painted(name),
             classes=len(self.classes),
-            depth=entry.depth,
         )
 
     def volumes(self, domain: Domain | None = None) -> list[Volume]:

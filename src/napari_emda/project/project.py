@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import Array, LabelsZero, Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import write_text
 from napari_emda.io.checks import check_labels
@@ -32,6 +33,8 @@ from napari_emda.project.regions import IMPORTED, OWN, Region, RegionLog, State,
 from napari_emda.project.undo import DecisionLog
 
 _ON_VIEW = "on-view.txt"
+_NO_SIZE = VoxelGrid((1, 1, 1), "pixel")
+"""Of labels that are read voxel by voxel."""
 
 
 class Project(ProjectFolder):
@@ -168,9 +171,7 @@ class Project(ProjectFolder):
             region for region in self.regions() if region.state == state and region.volume == volume
         ]
         self.decisions.clear()
-        truth = Volume(
-            "labels", array, "target", (1, 1, 1), labels=array, classes=len(self.classes)
-        )
+        truth = Volume("labels", array, "target", _NO_SIZE, labels=array, classes=len(self.classes))
         return [self.annotate(region, truth.read_labels(region.voxels) + 1) for region in wanted]
 
     def import_labels(
@@ -195,7 +196,7 @@ class Project(ProjectFolder):
         shape = self.volume(volume).shape
         check_labels(volume, labels, shape, len(self.classes))
         given = Volume(
-            "labels", labels, "target", (1, 1, 1), labels=labels, classes=len(self.classes)
+            "labels", labels, "target", _NO_SIZE, labels=labels, classes=len(self.classes)
         )
         self.decisions.clear()  # undoing what was before would wipe what is imported now
         array = self.annotations(volume, create=True)

@@ -158,7 +158,7 @@ class PatchSampler:
             )
             raise DataError(
                 f"The {volume.domain} '{volume.name}' is {box.shape[1]} x {box.shape[2]} pixels of "
-                f"{self.pixel_size:g} {volume.unit}, smaller than one {self.patch}-pixel patch. {remedy}."
+                f"{self.pixel_size:g} {volume.grid.unit}, smaller than one {self.patch}-pixel patch. {remedy}."
             )
         view = view.in_memory(memory)
         return SamplingRegion(

@@ -118,24 +118,28 @@ def calibrate(
         sample: how closely to look.
 
     Returns:
-        Weight of the neighbouring sections: `WEIGHT` where these agree, less the less they do; of targets whose first
-        axis is depth, 0 when there is none.
+        Weight of the neighbouring sections: `WEIGHT` where these agree, less the less they do. Targets of independent
+        sections are left out; 0 when there is no other.
     """
     network = predictor.network
     network.offset.zero_()
     answers = [
-        (depth, predictor.probabilities(tile, "target", flips=sample.flips))
-        for depth, tile in _tiles(predictor, regions, sample)
+        (independent, predictor.probabilities(tile, "target", flips=sample.flips))
+        for independent, tile in _tiles(predictor, regions, sample)
     ]
-    weight, deep = 0.0, [answer for depth, answer in answers if depth]
-    if postprocessing.z_smoothing and deep:
-        classes = [answer.argmax(1).flatten(1).cpu().numpy() for answer in deep]
+    weight = 0.0
+    adjoining = [answer for independent, answer in answers if not independent]
+    if postprocessing.z_smoothing and adjoining:
+        classes = [answer.argmax(1).flatten(1).cpu().numpy() for answer in adjoining]
         pairs = np.concatenate([pair for tile in classes for pair in (tile[:2], tile[1:])], axis=1)
         agreed = agreement(pairs, network.classes)
         weight = WEIGHT * min(1.0, max(0.0, agreed) / _AGREEMENT)
         weight = 0.0 if weight < _LEAST_WEIGHT else weight
     if postprocessing.prior_strength and len(prior):
-        finished = [smoothed_along_z(answer, weight if depth else 0.0) for depth, answer in answers]
+        finished = [
+            smoothed_along_z(answer, 0.0 if independent else weight)
+            for independent, answer in answers
+        ]
         middles = torch.cat([sections[1].flatten(1) for sections in finished], dim=1)
         pixels = middles.T.clamp_min(1e-6).log().cpu().numpy()
         found = np.bincount(pixels.argmax(1), minlength=network.classes) / len(pixels)
@@ -148,7 +152,7 @@ def calibrate(
 def _tiles(
     predictor: Predictor, regions: Sequence[SamplingRegion], sample: CalibrationSample
 ) -> Iterator[tuple[bool, Tensor]]:
-    """Sections and those beside them, 3 x 1 x H x W each, drawn from the target, and whether these are depth."""
+    """Sections and those beside them, 3 x 1 x H x W each, drawn from the target, and whether they are independent."""
     for region in regions:
         for box in drawn(region.box, -(-sample.tiles // len(regions)), sample.side):
             sections = []
@@ -161,6 +165,6 @@ def _tiles(
                 moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
                 sections.append(region.statistics.read(region.view, moved))
             yield (
-                region.view.volume.depth,
+                region.view.volume.grid.sections_are_independent,
                 torch.from_numpy(np.stack(sections)).to(predictor.compute.device),
             )

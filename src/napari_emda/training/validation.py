@@ -165,11 +165,12 @@ def _tiles(view: Resampled, header: Header, count: int) -> Iterator[Tile]:
         spread(_box(view, header.settings.target_box), count, tile_side(header.settings))
     ):
         z = box.start[0]
-        first, last = (max(0, z - 1), min(view.shape[0], z + 2)) if original.depth else (z, z + 1)
+        beside = 0 if original.grid.sections_are_independent else 1
+        first = max(0, z - beside)
+        last = min(view.shape[0], z + 1 + beside)
         image = view.read(Box((first, *box.start[1:]), (last, *box.stop[1:])))
-        spacing = original.spacing[0], size, size
         name = f"{original.name} {number}"
-        cut = Volume(name, image, original.domain, spacing, original.unit, depth=original.depth)
+        cut = Volume(name, image, original.domain, original.grid.with_pixel_size(size))
         yield Tile(cut, z - first, statistics.of_section(z))
 
 

@@ -18,6 +18,7 @@ from napari_emda._gui.common.adapters import (
     spacing_of,
 )
 from napari_emda.data.box import Box
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.io.tiff import write_tiff
 
@@ -54,7 +55,7 @@ def test_a_single_image_is_as_thick_as_its_rows():
 
 def test_the_file_tells_when_the_layer_does_not(tmp_path):
     path = tmp_path / "image.tif"
-    write_tiff(path, IMAGE, IMAGE.shape, IMAGE.dtype, (50, 4.6, 4.6), "nm")
+    write_tiff(path, IMAGE, IMAGE.shape, IMAGE.dtype, VoxelGrid((50, 4.6, 4.6)))
     layer = from_file(path)
     assert spacing_of(layer) == pytest.approx((50, 4.6, 4.6))
     assert path_of(layer) == path

@@ -15,6 +15,7 @@ from napari_emda._gui.data.project_setup import (
     size_remark,
     store,
 )
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.project.project import Project
 
@@ -32,7 +33,7 @@ def picks(source=None, labels=None, target=None, **options):
             "source",
             options.get("spacing", SPACING),
             Labels(mask if labels is None else labels, name="lab", **NM),
-            depth=options.get("depth", True),
+            sections_are_independent=options.get("independent", False),
         ),
         Pick(
             Image(image[:, ::-1] if target is None else target, name="tgt", **NM),
@@ -61,7 +62,7 @@ BAD = {
     "one class": (picks(labels=np.ones((5, 8, 6), np.uint8)), CLASSES, "are all 1: label some"),
     "no voxel size": (picks(spacing=None), CLASSES, "voxel size of 'src' is missing: type three"),
     "no pixel size": (
-        picks(spacing=None, depth=False),
+        picks(spacing=None, independent=True),
         CLASSES,
         "voxel size of 'src' is missing: type two",
     ),
@@ -108,7 +109,7 @@ def test_good_layers_become_volumes(tmp_path):
             project.add(entry)
         source, target = project.volumes()
         assert (source.name, target.name) == ("src", "tgt")
-        assert source.spacing == SPACING
+        assert source.grid == VoxelGrid(SPACING)
         assert np.array_equal(np.asarray(source.image[:]), chosen[0].image.data)
         assert np.array_equal(np.asarray(source.labels[:]), chosen[0].labels.data)
         assert target.labels is None

@@ -1,6 +1,7 @@
 """The mask on view is the mask that is exported, voxel for voxel."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from napari.layers import Labels
 from scipy import ndimage
 
 from napari_emda._gui.predict.lazy_layers import MaskOnView
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.export.results import export_mask
 
 SHAPE = (2, 9, 11)
+STACK = VoxelGrid((50, 4, 4))
 
 
 def mask_by_definition(stored, thousandths):
@@ -34,10 +37,10 @@ def random_prediction(seed, classes, parts):
     return np.moveaxis(counts[..., 1:], -1, 0).astype(np.uint8)
 
 
-def exported(stored, **settings):
+def exported(stored, grid=STACK, **settings):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mask.tif"
-        for _ in export_mask(stored, path, (50, 4, 4), "nm", **settings):
+        for _ in export_mask(stored, path, grid, **settings):
             pass
         return tifffile.imread(path)
 
@@ -68,4 +71,5 @@ def test_in_independent_images_small_objects_go_alike(classes):
             section[(objects > 0) & (sizes[objects] < 4)] = 0
     on_view = np.asarray(MaskOnView(stored, 0.5, smallest=4))
     np.testing.assert_array_equal(on_view, expected)
-    np.testing.assert_array_equal(exported(stored, minimum_size=4, depth=False), expected)
+    fields = replace(STACK, sections_are_independent=True)
+    np.testing.assert_array_equal(exported(stored, fields, minimum_size=4), expected)

@@ -121,9 +121,9 @@ def limits(stored: Any) -> tuple[float, float]:
     Args:
         stored: uint8 (z, y, x).
     """
-    depth, *sides = stored.shape
+    section_count, *sides = stored.shape
     middle = tuple(slice(max(0, (n - _LOOKED_AT) // 2), (n + _LOOKED_AT) // 2) for n in sides)
-    sections = sorted({depth // 4, depth // 2, 3 * depth // 4})
+    sections = sorted({section_count * quarter // 4 for quarter in (1, 2, 3)})
     values = np.concatenate([np.asarray(stored[z, *middle]).ravel() for z in sections])
     low, high = np.percentile(values, (_USUAL, _MOST))
     low = min(low, 255 - _LEAST_RANGE)

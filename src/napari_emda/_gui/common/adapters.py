@@ -14,10 +14,10 @@ from napari.layers import Image, Labels, Layer
 
 from napari_emda.data.box import Box
 from napari_emda.data.lazy import AxisView
+from napari_emda.data.units import nanometres
 from napari_emda.data.volume import Array
 from napari_emda.errors import DataError, EmdaError
 from napari_emda.io.read import open_image
-from napari_emda.io.units import nanometres
 
 Triple = tuple[float, float, float]
 LARGEST_VIEW = 1536
@@ -143,7 +143,7 @@ def spacing_of(layer: Layer) -> Triple | None:
         stored = open_image(path) if path is not None else None
     except EmdaError:
         return None
-    return stored.spacing if stored is not None and stored.unit == "nm" else None
+    return None if stored is None else stored.nanometres
 
 
 def refusal(layer: Layer) -> str | None:

@@ -64,7 +64,12 @@ class AddTarget(QWidget):
         if project is None or not isinstance(layer, Image):
             session.say("Choose an image first.", "error")
             return
-        pick = Pick(layer, "target", self.spacing.value(), depth=self.spacing.has_depth)
+        pick = Pick(
+            layer,
+            "target",
+            self.spacing.value(),
+            sections_are_independent=self.spacing.sections_are_independent,
+        )
         self.add.setEnabled(False)
 
         def work() -> list[VolumeEntry]:

@@ -86,8 +86,8 @@ class LabelZero(QWidget):
 
 def empty_sections(labels: Array) -> tuple[int, int]:
     """How many of the sections hold no label, and how many were looked at: all, or 64 spread evenly."""
-    depth = labels.shape[0]
+    section_count = labels.shape[0]
     sections: Any = np.unique(
-        np.linspace(0, depth - 1, min(depth, _MOST)).round().astype(int)
+        np.linspace(0, section_count - 1, min(section_count, _MOST)).round().astype(int)
     ).tolist()
     return sum(not np.asarray(labels[z]).any() for z in sections), len(sections)

@@ -107,7 +107,7 @@ class _Length(QDoubleSpinBox):
 
 
 class VoxelSize(QWidget):
-    """Three numbers z, y, x in nanometres, 0 standing for not known; and whether z is depth at all."""
+    """Three numbers z, y, x in nanometres, 0 standing for not known; and whether sections are independent."""
 
     edited = Signal()
 
@@ -140,14 +140,14 @@ class VoxelSize(QWidget):
         lines.addWidget(self.is_depth)
 
     @property
-    def has_depth(self) -> bool:
-        """Whether the sections lie one above the other."""
-        return self.is_depth.isChecked()
+    def sections_are_independent(self) -> bool:
+        """Whether the sections are images of their own."""
+        return not self.is_depth.isChecked()
 
     def value(self) -> tuple[float, float, float] | None:
         """The voxel size; None while one of the three is missing. Independent images need none along z."""
         z, y, x = (box.value() for box in self._boxes)
-        if not self.is_depth.isChecked():
+        if self.sections_are_independent:
             z = z or y
         return (z, y, x) if z and y and x else None
 

@@ -32,6 +32,7 @@ from napari_emda._gui.data.project_setup import (
 from napari_emda._gui.session import Session, in_short
 from napari_emda.data.domain_gap import DomainGap, domain_gap
 from napari_emda.data.volume import Domain, Volume
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import EmdaError
 from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
@@ -203,29 +204,34 @@ class DataPanel(QWidget):
         self.domain_gap.show_text("")
         if source is None or target is None or source is target or self._stop.is_set():
             return
+        chosen = self._chosen()
         sizes = self.source_size.value(), self.target_size.value()
 
-        def volume(layer: Image, domain: Domain, index: int) -> Volume:
-            known = (
-                sizes[index] if None not in sizes else None
-            )  # one size says nothing without the other
-            return Volume(
-                layer.name, Stoppable(array_of(layer), self._stop), domain, known or (1.0, 1.0, 1.0)
+        def volume(layer: Image, domain: Domain, widget: VoxelSize) -> Volume:
+            # one size says nothing without the other
+            spacing = widget.value() if None not in sizes else None
+            grid = VoxelGrid(
+                spacing or (1.0, 1.0, 1.0),
+                sections_are_independent=widget.sections_are_independent,
             )
+            return Volume(layer.name, Stoppable(array_of(layer), self._stop), domain, grid)
 
         def show(gap: DomainGap) -> None:
-            current = (
-                self.source.layer(),
-                self.target.layer(),
-                self.source_size.value(),
-                self.target_size.value(),
-            )
-            if current == (source, target, *sizes):
+            if self._chosen() == chosen:
                 self.domain_gap.show_text(gap.in_words())
                 self.domain_gap.setToolTip(gap.in_numbers())
 
-        pair = volume(source, "source", 0), volume(target, "target", 1)
+        pair = (
+            volume(source, "source", self.source_size),
+            volume(target, "target", self.target_size),
+        )
         self._session.in_background(lambda: domain_gap(*pair), show, lambda text: None)
+
+    def _chosen(self) -> tuple[Any, ...]:
+        """What a comparison of the two images depends on."""
+        sizes = (self.source_size, self.target_size)
+        grids = ((size.value(), size.sections_are_independent) for size in sizes)
+        return self.source.layer(), self.target.layer(), *grids
 
     def _browse(self) -> None:
         folder = QFileDialog.getExistingDirectory(
@@ -246,10 +252,13 @@ class DataPanel(QWidget):
         """The volumes as they are chosen."""
         source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
         assert isinstance(target, Image)
-        picks = [Pick(target, "target", self.target_size.value(), depth=self.target_size.has_depth)]
+        size = self.target_size
+        independent = size.sections_are_independent
+        picks = [Pick(target, "target", size.value(), sections_are_independent=independent)]
         if isinstance(source, Image) and isinstance(labels, Labels):
             size, zero = self.source_size, self.label_zero
-            given = (labels, zero.meaning, size.has_depth, zero.labelled_sections_only)
+            independent = size.sections_are_independent
+            given = (labels, zero.meaning, independent, zero.labelled_sections_only)
             picks.insert(0, Pick(source, "source", size.value(), *given))
         return picks
 
@@ -340,5 +349,5 @@ class DataPanel(QWidget):
             self.classes.setText(", ".join(project.classes))
         for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
             if (entry := self._session.entry_of(choice.layer())) is not None:
-                size.is_depth.setChecked(entry.depth)
+                size.is_depth.setChecked(not entry.sections_are_independent)
         self._propose_folder()

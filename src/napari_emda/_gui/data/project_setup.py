@@ -44,7 +44,7 @@ class Pick:
     spacing: Triple | None
     labels: Labels | None = None
     labels_zero: LabelsZero = "background"
-    depth: bool = True
+    sections_are_independent: bool = False
     labelled_sections_only: bool = False
     """0 is background in the sections that hold a label, and nobody looked at the others."""
 
@@ -88,7 +88,8 @@ def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
             raise DataError(f"'{layer.name}' {why}.")
     name = pick.image.name
     if pick.spacing is None:
-        what = "three numbers above 0, z y x" if pick.depth else "two numbers above 0, y x"
+        independent = pick.sections_are_independent
+        what = "two numbers above 0, y x" if independent else "three numbers above 0, z y x"
         raise DataError(f"The voxel size of '{name}' is missing: type {what} in nm.")
     check_spacing(name, pick.spacing)
     array = array_of(pick.image)
@@ -137,7 +138,7 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
                     name=name,
                     spacing=pick.spacing,
                     labels_zero=zero,
-                    depth=pick.depth,
+                    sections_are_independent=pick.sections_are_independent,
                 )
             )
     return entries

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from napari_emda.data.lazy import AxisView
 from napari_emda.data.volume import Array
+from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError
 from napari_emda.io.reader import Reader, readers
-from napari_emda.io.units import Spacing, Stored, calibrated
+from napari_emda.io.units import Stored, calibrated
 
 UNREADABLE = (
     tifffile.TiffFileError,

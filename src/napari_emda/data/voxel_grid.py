@@ -1,0 +1,84 @@
+"""The grid on which a volume's voxels lie: how large they are, and whether sections adjoin."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from napari_emda.data.units import nanometres
+
+Spacing = tuple[float, float, float]
+"""Size of a voxel along z, y, x."""
+
+_TOLERANCE = 0.1
+"""Share by which two pixel sizes may differ and still count as whole multiples of each other.
+
+Objects differ in size by more than that anyway.
+"""
+
+
+@dataclass(frozen=True)
+class VoxelGrid:
+    """Voxel size of a volume, its unit, and what the first axis means.
+
+    Attributes:
+        spacing: voxel size along z, y, x, in ``unit``.
+        unit: of ``spacing``, as a rule ``nm``; ``pixel`` where nobody knows it.
+        sections_are_independent: whether the sections are images of their own, such as fields of
+            view. Then no section says anything of the next, and the size along z means nothing.
+    """
+
+    spacing: Spacing
+    unit: str = "nm"
+    sections_are_independent: bool = False
+
+    @property
+    def axes(self) -> str:
+        """The axes along which voxels adjoin and sizes have a meaning: ``zyx`` or ``yx``."""
+        return "yx" if self.sections_are_independent else "zyx"
+
+    @property
+    def pixel_size(self) -> float:
+        """Side of a pixel within a section; where y and x differ, the shorter one."""
+        return min(self.spacing[1:])
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of a voxel within its section, in ``unit``²."""
+        return math.prod(self.spacing[1:])
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel, in ``unit``³."""
+        return math.prod(self.spacing)
+
+    def scale_to(self, pixel_size: float) -> tuple[float, float]:
+        """Pixels of another size per voxel, along y and x.
+
+        Scales near a whole number, or near one over it, are taken as exactly that. Averaging over
+        whole pixels blurs all alike. At a scale of 0.92 the blur comes and goes every twelve
+        pixels, a texture that no network has seen.
+        """
+        _, y, x = self.spacing
+        return _snap(y / pixel_size), _snap(x / pixel_size)
+
+    def with_pixel_size(self, pixel_size: float) -> VoxelGrid:
+        """The same sections with square pixels of another size."""
+        return replace(self, spacing=(self.spacing[0], pixel_size, pixel_size))
+
+    def in_nanometres(self) -> VoxelGrid:
+        """The same grid in nm; unchanged where the unit is not one of length."""
+        factor = nanometres(self.unit)
+        if factor is None:
+            return self
+        z, y, x = self.spacing
+        return replace(self, spacing=(z * factor, y * factor, x * factor), unit="nm")
+
+
+def _snap(scale: float) -> float:
+    """A whole number, or one over it, where the scale is near enough to that."""
+    ratio = scale if scale >= 1 else 1 / scale
+    whole = max(1, round(ratio))
+    if abs(ratio - whole) <= _TOLERANCE * whole:
+        return float(whole) if scale >= 1 else 1 / whole
+    return scale
