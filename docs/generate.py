@@ -1,10 +1,10 @@
-"""Writes the pages that say what the code says already: methods, settings, and the table of keys.
+"""Generates documentation pages from the code: methods, settings, and the table of keys.
 
-    python docs/generate.py            # write them
-    python docs/generate.py --check    # exit 1 when one of them is out of date
+    python docs/generate.py            # write the pages
+    python docs/generate.py --check    # exit 1 if one of them is out of date
 
-What cannot be said in a docstring (formula, when to use it) stands in docs/notes/<name>.md, one file per method or
-strategy.
+docs/notes/<name>.md adds what does not belong into a docstring (formula, when to use it), one file
+per method or strategy.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WARNING = "<!-- Written by docs/generate.py: change the code or docs/notes, then
 
 
 def described(registry: Registry[Any]) -> list[type[Any]]:
-    """The entries of a registry that this package brings itself."""
+    """The entries of a registry that are part of this package, without those of plugins."""
     return [
         registry[name]
         for name in registry.names()
@@ -50,7 +50,7 @@ def notes(entry: type[Any]) -> str:
 
 
 def limits(field: dict[str, Any]) -> str:
-    """What values a setting takes, from its JSON schema."""
+    """The allowed values of a setting, from its JSON schema."""
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("type") == "boolean":
@@ -67,13 +67,13 @@ def limits(field: dict[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    """Whole numbers with spaces between thousands, others as short as they go."""
+    """Whole numbers with spaces between thousands, others in their shortest form."""
     return f"{int(value):,}".replace(",", " ") if value == int(value) else f"{value:g}"
 
 
 def table(model: type[Any], leave_out: tuple[str, ...] = ()) -> str:
     """A settings model as a Markdown table."""
-    lines = ["| setting | default | limits | what it is |", "|---|---|---|---|"]
+    lines = ["| Setting | Default | Limits | Meaning |", "|---|---|---|---|"]
     for name, field in model.model_json_schema().get("properties", {}).items():
         if name not in leave_out:
             default = json.dumps(field["default"])
@@ -82,11 +82,11 @@ def table(model: type[Any], leave_out: tuple[str, ...] = ()) -> str:
 
 
 def profiles() -> str:
-    """Which settings each profile changes."""
+    """A table of the settings that each profile changes."""
     keys = list(dict.fromkeys(key for values in PROFILES.values() for key in values))
     defaults = TrainSettings().model_dump()
     lines = [
-        "| setting | " + " | ".join(f"`{name}`" for name in PROFILES) + " |",
+        "| Setting | " + " | ".join(f"`{name}`" for name in PROFILES) + " |",
         "|---" * (1 + len(PROFILES)) + "|",
     ]
     for key in keys:
@@ -96,7 +96,7 @@ def profiles() -> str:
 
 
 def section(entry: type[Any], level: str = "##") -> str:
-    """One method or strategy."""
+    """The section of one method or strategy."""
     sentence, rest = docstring(entry)
     parts = [f"{level} {entry.name}", f"**{sentence}**", rest, notes(entry)]
     if entry.Settings.model_fields:
@@ -105,21 +105,21 @@ def section(entry: type[Any], level: str = "##") -> str:
 
 
 def needs(entry: type[Any]) -> str:
-    there = list(entry.domains)
+    """What a method requires, in words."""
+    requirements = list(entry.domains)
     if entry.needs_annotations:
-        there.append("annotated patches")
-    elif not there and not entry.needs_labels:
-        there.append("any volume, no labels")
-    elif not there:
-        there.append(
-            "a volume, labels or none" if entry.learns_features else "a volume, some labels"
-        )
-    return " and ".join(there)
+        requirements.append("annotated patches")
+    elif not requirements and not entry.needs_labels:
+        requirements.append("any volume, no labels")
+    elif not requirements:
+        labels = "with or without labels" if entry.learns_features else "with some labels"
+        requirements.append(f"a volume {labels}")
+    return " and ".join(requirements)
 
 
 def methods_page() -> str:
     entries = described(methods)
-    overview = ["| method | in one sentence | needs |", "|---|---|---|"]
+    overview = ["| Method | Summary | Requires |", "|---|---|---|"]
     overview += [f"| [`{e.name}`](#{e.name}) | {docstring(e)[0]} | {needs(e)} |" for e in entries]
     ranking = [section(entry, "###") for entry in described(strategies)]
     intro = (DOCS / "notes" / "_methods.md").read_text(encoding="utf-8").strip()
@@ -159,12 +159,12 @@ def keys_table() -> str:
     classes = [key for key, (name, _) in KEYS.items() if name.startswith("class")]
     rows.append((f"{classes[0]} … {classes[-1].rpartition('-')[2]}", "paint with that class"))
     return "\n".join(
-        ["| key | what it does |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in rows)]
+        ["| Key | Action |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in rows)]
     )
 
 
 def tutorial_page() -> str:
-    """The tutorial as it is, with the table of keys brought up to date."""
+    """The tutorial with an up-to-date table of keys."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     return re.sub(
         r"(<!-- keys -->).*?(<!-- end)", rf"\1\n\n{keys_table()}\n\n\2", text, flags=re.DOTALL
@@ -175,19 +175,19 @@ PAGES = {"methods.md": methods_page, "settings.md": settings_page, "tutorial.md"
 
 
 def out_of_date() -> list[str]:
-    """Names of the pages that differ from what would be written."""
-    texts = {name: DOCS / name for name in PAGES}
-    there = {
+    """Names of the pages that differ from what would be generated."""
+    paths = {name: DOCS / name for name in PAGES}
+    written = {
         name: path.read_text(encoding="utf-8") if path.exists() else ""
-        for name, path in texts.items()
+        for name, path in paths.items()
     }
-    return [name for name, make in PAGES.items() if make() != there[name]]
+    return [name for name, make in PAGES.items() if make() != written[name]]
 
 
 def main() -> None:
     stale = out_of_date()
     if "--check" in sys.argv and stale:
-        sys.exit(f"Out of date: {', '.join(stale)}; run python docs/generate.py.")
+        sys.exit(f"Out of date: {', '.join(stale)}. Run python docs/generate.py.")
     for name in stale:
         (DOCS / name).write_text(PAGES[name](), encoding="utf-8", newline="\n")
         print(name)
