@@ -95,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         dock.data.folder.setText(str(Path(folder) / "project"))
         dock.data.use_layers()
-        wait(lambda: dock.session.project is not None)
+        wait(lambda: dock.session.opened is not None)
         failed = measure(viewer, dock, seconds) + [
             name for name in ("dock",) if opened > LIMITS[name]
         ]
@@ -115,11 +115,11 @@ def measure(viewer, dock, seconds: float) -> list[str]:
     report("idle, slicing", ticker.run(seconds / 2, slice_along))
     dock.train.main.set_values({"profile": "fast"})
     dock.train.main.set_values({"steps": 100_000})
-    dock.train.start_training()
+    dock.train.start_job()
     wait(
         lambda: (
-            dock.train._plot is not None
-            and len(dock.train._plot.curves.get("segmentation", _Empty()).x) > 2
+            dock.train.curves.losses is not None
+            and len(dock.train.curves.losses.curves.get("segmentation", _Empty()).x) > 2
         )
     )
     steps, began = dock.train.strip.bar.value(), time.perf_counter()

@@ -65,7 +65,7 @@ class NoLabels(Story):
             data.target_size.is_depth.click()
             data.target_size.set_value((1.0, 1.0, 1.0))
         data.use_layers()
-        wait(lambda: session.project is not None, "the project is made")
+        wait(lambda: session.opened is not None, "the project is made")
 
     def cluster(self) -> None:
         """Train without labels, and look at what was found."""
@@ -74,19 +74,23 @@ class NoLabels(Story):
         panel.main.set_values({"profile": self.profile})
         panel.main.set_values({"steps": self.steps})
         panel.advanced.set_values({"learning_rate": 0.003})
-        panel.start_training()
+        panel.start_job()
         self.idle("training ends")
         self.dock.show_only("Data")
-        naming.show_clusters()
+        naming.start_job()
         self.idle("the clusters are found")
-        shape, z = self.dock.session.shape("target"), self.section
-        look_at(self.viewer, self.dock.session.place("target"), Box((z, 0, 0), (z + 1, *shape[1:])))
+        shape, z = self.dock.session.opened.shape("target"), self.section
+        look_at(
+            self.viewer,
+            self.dock.session.opened.place("target"),
+            Box((z, 0, 0), (z + 1, *shape[1:])),
+        )
 
     def name(self) -> None:
         """Click where two clusters lie: those of which most is in the structure, or one for each of two classes."""
         naming, ids = (
             self.dock.data.naming,
-            class_ids(np.asarray(self.dock.data.naming.clusters()[:, self.section])),
+            class_ids(np.asarray(self.dock.data.naming.model.clusters()[:, self.section])),
         )
         truth = self.truth[self.section]
         everywhere = np.bincount(ids.ravel()).clip(1)
@@ -95,20 +99,20 @@ class NoLabels(Story):
             naming.name.setCurrentText(name)
             share = np.bincount(ids[truth == number], minlength=len(everywhere)) / everywhere
             share[everywhere < 0.005 * ids.size] = 0  # too small to be clicked at
-            share[list(naming.names())] = 0
+            share[list(naming.model.names())] = 0
             for cluster in np.argsort(-share)[: max(1, 2 // len(self.classes))]:
                 depth = distance_transform_edt((truth == number) & (ids == cluster))
                 y, x = np.unravel_index(np.argmax(depth), depth.shape)
                 self.hands.click("target", (self.section, y, x))
         naming.pick.setChecked(False)
-        print(naming.told.text())
+        print(naming.summary.text())
         self.scroll_to(naming.use)
         self.shot("2-named")
 
     def loop(self) -> None:
         """Correct the patches that begin with the names, retrain, export."""
         naming, session = self.dock.data.naming, self.dock.session
-        naming.write_mask(Path("~/named.tif").expanduser())
+        naming.write_mask(session.opened, Path("~/named.tif").expanduser())
         self.idle("the mask is written")
         naming.use_as_labels()
         self.idle("patches are suggested")
@@ -121,9 +125,9 @@ class NoLabels(Story):
         self.dock.show_only("Export")
         self.dock.export.path.setText("~/mask.tif")
         self.dock.export.path.setModified(True)
-        self.dock.export.export()
+        self.dock.export.start_job()
         self.idle("exporting ends")
-        assert session.project is not None
+        assert session.opened is not None
 
     def correct(self, region: Any) -> None:
         """Fill in the truth at once: hundreds of small strokes are in the tutorial's story."""

@@ -103,7 +103,7 @@ class Story:
         self.dock.data.folder.setModified(True)
         self.shot("1-data")
         self.dock.data.use_layers()
-        wait(lambda: self.dock.session.project is not None, "the project is made")
+        wait(lambda: self.dock.session.opened is not None, "the project is made")
 
     def train(self) -> None:
         """Adapt."""
@@ -111,8 +111,11 @@ class Story:
         panel.main.set_values({"profile": self.profile})
         panel.main.set_values({"steps": self.steps})
         self.shot("2-train")
-        panel.start_training()
-        wait(lambda: session.output("preview 0", session.target) is not None, "the first preview")
+        panel.start_job()
+        wait(
+            lambda: session.opened.output("preview 0", session.opened.target) is not None,
+            "the first preview",
+        )
         wait(lambda: panel.strip.bar.value() > self.steps * 0.6, "most steps are done")
         self.shot("3-training")
         self.idle("training ends")
@@ -124,7 +127,7 @@ class Story:
         panel = self.dock.annotate
         self.dock.show_only("Annotate")
         panel.main.set_values({"patch": 64, "count": 5})
-        panel.start_suggesting()
+        panel.suggest.start_job()
         self.idle("suggesting ends")
         self.shot("5-suggested")
         self.hands.press("N")
@@ -137,7 +140,7 @@ class Story:
             self.scroll_to(panel.curve)
             self.shot("9-curve")
         self.retrain("10-retraining")
-        panel.start_suggesting()
+        panel.suggest.start_job()
         self.idle("suggesting ends again")
         self.hands.press("N")
         self.decide_all()
@@ -150,7 +153,7 @@ class Story:
         """Measure the model on patches by lot, painted from nothing."""
         panel = self.dock.annotate
         panel.curve.count.setValue(8)
-        panel.curve.start_audit()
+        panel.curve.start_job()
         self.idle("the audit is drawn")
         self.hands.press("N")
         self.decide_all(pictures={2: "12-audit"})
@@ -173,19 +176,21 @@ class Story:
 
     def look_at_section(self) -> None:
         """Bring all of the middle section on view."""
-        volume = self.dock.session.target
-        z, y, x = self.dock.session.shape(volume)
+        volume = self.dock.session.opened.target
+        z, y, x = self.dock.session.opened.shape(volume)
         look_at(
-            self.viewer, self.dock.session.place(volume), Box((z // 2, 0, 0), (z // 2 + 1, y, x))
+            self.viewer,
+            self.dock.session.opened.place(volume),
+            Box((z // 2, 0, 0), (z // 2 + 1, y, x)),
         )
 
     def draw_own(self) -> None:
         """A patch of the user's own, in the section on view."""
-        panel, volume = self.dock.annotate, self.dock.session.target
-        z, y, x = (n // 2 for n in self.dock.session.shape(volume))
+        panel, volume = self.dock.annotate, self.dock.session.opened.target
+        z, y, x = (n // 2 for n in self.dock.session.opened.shape(volume))
         look_at(
             self.viewer,
-            self.dock.session.place(volume),
+            self.dock.session.opened.place(volume),
             Box((z, y - 60, x - 60), (z + 1, y + 60, x + 60)),
         )
         self.hands.press("W")
@@ -200,7 +205,7 @@ class Story:
         panel = self.dock.annotate
         panel.patches.leave()
         panel.retrain.steps.setValue(max(10, self.steps // 4))
-        panel.retrain.retrain()
+        panel.retrain.start_job()
         wait(
             lambda: panel.retrain.strip.bar.value() > panel.retrain.steps.value() * 0.6,
             "most of the retraining",
@@ -226,7 +231,7 @@ class Story:
             smooth = opening(closing(shown > 1, disk(2)), disk(3))
             right = remove_small_holes(remove_small_objects(smooth, max_size=60), max_size=200)
         (z, top, left), wrong = region.voxels.start, (shown > 1) != right
-        paint.select_brush(1)
+        self.dock.annotate.tools.select_brush(1)
         for index, key in ((1, "2"), (0, "1")):
             self.hands.press(key)
             for y, first, last in runs(wrong & (right == bool(index))):
@@ -237,8 +242,11 @@ class Story:
         """Segment the target."""
         session = self.dock.session
         self.dock.show_only("Predict")
-        self.dock.predict.predict()
-        wait(lambda: session.output("mask", session.target) is not None, "a block is done")
+        self.dock.predict.start_job()
+        wait(
+            lambda: session.opened.output("mask", session.opened.target) is not None,
+            "a block is done",
+        )
         self.idle("predicting ends")
         self.viewer.layers["suggested patches"].visible = False
         self.viewer.layers["annotations"].visible = False
@@ -251,7 +259,7 @@ class Story:
         self.dock.show_only("Export")
         self.dock.export.path.setText("~/mask.tif")
         self.dock.export.path.setModified(True)
-        self.dock.export.export()
+        self.dock.export.start_job()
         self.idle("exporting ends")
         self.shot("15-exported")
 

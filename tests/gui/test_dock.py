@@ -67,7 +67,7 @@ def idle(qtbot, dock):
 
 def keep_running(dock, steps=20_000):
     dock.train.main.set_values({"steps": steps})
-    dock.train.start_training()
+    dock.train.start_job()
 
 
 # -- data --------------------------------------------------------------------------------------------------------
@@ -94,8 +94,8 @@ def test_layers_are_guessed_and_become_a_project(qtbot, dock, arrays, tmp_path):
     qtbot.waitUntil(lambda: data.domain_gap.text().startswith("Domain gap"), timeout=5000)
     data.folder.setText(str(tmp_path / "new-project"))
     data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
-    assert [entry.name for entry in dock.session.project.entries] == ["old", "new"]
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    assert [entry.name for entry in dock.session.opened.project.entries] == ["old", "new"]
     assert "Next: train" in dock.notices.text()
     assert len(dock.session.viewer.layers) == 3
 
@@ -113,7 +113,7 @@ def test_a_layer_without_voxel_size_is_pointed_out_and_gets_the_typed_one(
     data.target_size.set_value((30, 10, 10))
     assert "a factor of 2.2" in data.sizes.text()
     data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
     assert dock.session.viewer.layers["new"].scale.tolist() == [30, 10, 10]
 
 
@@ -125,8 +125,8 @@ def test_a_stack_of_independent_images_is_kept_as_one(qtbot, dock, arrays, tmp_p
     assert size.value() == pytest.approx((4.6, 4.6, 4.6))
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
-    (entry,) = dock.session.project.entries
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    (entry,) = dock.session.opened.project.entries
     assert entry.sections_are_independent
     assert Project.open(tmp_path / "p").volume("fields").grid.sections_are_independent
     size.is_depth.setChecked(True)
@@ -161,7 +161,7 @@ def test_a_project_that_cannot_be_opened_is_one_notice(dock, project, name, word
         (folder / "project.json").write_text(json.dumps({"format": 99, "classes": ["a", "b"]}))
     dock.data.open_project(folder)
     assert words in dock.notices.text()
-    assert dock.session.project is None
+    assert dock.session.opened is None
 
 
 @pytest.mark.skipif(
@@ -223,7 +223,7 @@ def test_no_prediction_lies_over_another_volume(qtbot, dock, predicted, arrays):
         each.name for each in layers
     }
     dock.predict.volume.setCurrentText("more")
-    dock.predict.predict()
+    dock.predict.start_job()
     idle(qtbot, dock)
     assert {layer.name for layer in layers if layer.visible} == {"more", "mask more"}
     assert dock.session.viewer.scene.camera.center[1:] == pytest.approx((23.5 * 9, 19.5 * 9))
@@ -255,13 +255,15 @@ def test_the_forms_give_the_settings(ready):
 
 def test_training_shows_progress_curve_and_preview(qtbot, ready):
     ready.train.main.set_values({"steps": 1000})
-    ready.train.start_training()
-    assert not ready.annotate.suggest.isEnabled()
-    assert "A training is running" in ready.annotate.reason.text()
+    ready.train.start_job()
+    assert not ready.annotate.suggest.start.isEnabled()
+    assert "A training is running" in ready.annotate.suggest.reason.text()
     assert ready.train.start.isHidden()
-    qtbot.waitUntil(lambda: ready.session.output("preview 0", "target") is not None, timeout=10_000)
+    qtbot.waitUntil(
+        lambda: ready.session.opened.output("preview 0", "target") is not None, timeout=10_000
+    )
     assert "left" in ready.train.strip.bar.format()
-    layer = ready.session.output("preview 0", "target")
+    layer = ready.session.opened.output("preview 0", "target")
     assert layer.data.shape == (1, 48, 40)
     assert layer.data[0, 0, 0] == 200
     idle(qtbot, ready)
@@ -279,7 +281,7 @@ def test_training_shows_progress_curve_and_preview(qtbot, ready):
 def test_a_run_can_be_compared_with_no_adaptation(qtbot, ready):
     assert ready.train.compare.isHidden()
     ready.train.main.set_values({"steps": 40})
-    ready.train.start_training()
+    ready.train.start_job()
     idle(qtbot, ready)
     assert ready.train.compare.isVisibleTo(ready.train)
     ready.train.compare.click()
@@ -311,17 +313,19 @@ def test_kept_models_of_a_run_can_be_predicted_with(ready, predicted):
     box = ready.predict.checkpoint
     assert [box.itemText(i) for i in range(box.count())] == ["selected", "last", "200", "100", "50"]
     box.setCurrentText("100")
-    ready.predict.predict()
+    ready.predict.start_job()
     assert ready.session.runner.job.checkpoint == "100"
 
 
 def test_the_preview_follows_the_section_on_view(qtbot, ready):
     keep_running(ready)
     viewer = ready.session.viewer
-    qtbot.waitUntil(lambda: ready.session.output("preview 0", "target") is not None, timeout=10_000)
+    qtbot.waitUntil(
+        lambda: ready.session.opened.output("preview 0", "target") is not None, timeout=10_000
+    )
     viewer.dims.set_point(0, 4 * 50)
     qtbot.waitUntil(
-        lambda: ready.session.output("preview 0", "target").translate[0] == 200, timeout=5000
+        lambda: ready.session.opened.output("preview 0", "target").translate[0] == 200, timeout=5000
     )
 
 
@@ -370,7 +374,7 @@ def test_a_layer_removed_while_its_job_runs(qtbot, ready):
     ready.session.viewer.layers.remove("target")
     assert "The layer 'target' was removed; the training goes on" in ready.notices.text()
     assert ready.session.viewer.layers["source"].visible
-    assert ready.session.output("preview 0", "target") is None
+    assert ready.session.opened.output("preview 0", "target") is None
     value = ready.train.strip.bar.value()
     qtbot.waitUntil(lambda: ready.train.strip.bar.value() > value + 50, timeout=10_000)
 
@@ -389,7 +393,7 @@ def test_keys_act_where_the_focus_is_and_digits_in_a_box_are_typed(qtbot, dock, 
     boxes = [
         annotate.curve.count,
         annotate.retrain.steps,
-        *annotate.main.native.findChildren(QAbstractSpinBox),
+        *annotate.suggest.main.native.findChildren(QAbstractSpinBox),
     ]
     qtbot.keyClick(annotate.list, Qt.Key.Key_N)
     assert annotate.patches.current.id == annotate.patches.regions[0].id
@@ -399,21 +403,21 @@ def test_keys_act_where_the_focus_is_and_digits_in_a_box_are_typed(qtbot, dock, 
         qtbot.keyClick(box, key)
         assert sum(region.state == "suggested" for region in annotate.patches.regions) == state
     qtbot.keyClick(annotate.list, Qt.Key.Key_1)
-    assert annotate.patches.paint.class_index == 0
+    assert annotate.tools.class_index == 0
     annotate.retrain.steps.lineEdit().selectAll()
     for digit in "230":
         qtbot.keyClick(annotate.retrain.steps, digit)
     assert annotate.retrain.steps.value() == 230
-    assert annotate.patches.paint.class_index == 0
-    qtbot.keyClick(annotate.strategy, Qt.Key.Key_J, Qt.KeyboardModifier.ShiftModifier)
+    assert annotate.tools.class_index == 0
+    qtbot.keyClick(annotate.suggest.strategy, Qt.Key.Key_J, Qt.KeyboardModifier.ShiftModifier)
     assert annotate.patches.regions[1].state == "unsure"
 
 
 def test_suggest_annotate_retrain(qtbot, dock, predicted):
     dock.session.adopt(predicted)
     annotate = dock.annotate
-    assert not annotate.retrain.go.isEnabled()
-    annotate.start_suggesting()
+    assert not annotate.retrain.start.isEnabled()
+    annotate.suggest.start_job()
     idle(qtbot, dock)
     assert annotate.list.count() == 3
     assert annotate.list.item(0).text() == "section 1 · score 0.90 · to do"
@@ -425,10 +429,10 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
     assert annotate.patches.current is not None
     annotate.commands["skip"]()
     assert "2 of 3 patches decided" in annotate.status.text()
-    assert annotate.retrain.go.isEnabled()
+    assert annotate.retrain.start.isEnabled()
     assert annotate.retrain.method.currentText() == "finetune"
     annotate.retrain.steps.setValue(50)
-    annotate.retrain.retrain()
+    annotate.retrain.start_job()
     job = dock.session.runner.job
     assert (job.method, job.start_from, job.settings.steps) == ("finetune", "001-fake", 50)
     assert dock.train.method.currentText() != "finetune"
@@ -443,7 +447,7 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
 
 def test_a_note_goes_with_the_next_thing_that_is_done_and_news_stay(qtbot, dock, predicted):
     dock.session.adopt(predicted)
-    dock.annotate.start_suggesting()
+    dock.annotate.suggest.start_job()
     idle(qtbot, dock)
     news = dock.notices.text()
     dock.annotate.commands["next"]()
@@ -456,16 +460,20 @@ def test_a_note_goes_with_the_next_thing_that_is_done_and_news_stay(qtbot, dock,
 
 def test_no_preview_hides_the_paint(qtbot, dock, predicted):
     dock.session.adopt(predicted)
-    dock.annotate.start_suggesting()
+    dock.annotate.suggest.start_job()
     idle(qtbot, dock)
     keep_running(dock)
-    qtbot.waitUntil(lambda: dock.session.output("preview 0", "target") is not None, timeout=10_000)
+    qtbot.waitUntil(
+        lambda: dock.session.opened.output("preview 0", "target") is not None, timeout=10_000
+    )
     dock.annotate.commands["next"]()
-    assert dock.session.output("preview 0", "target") is None
+    assert dock.session.opened.output("preview 0", "target") is None
     qtbot.wait(1500)
-    assert dock.session.output("preview 0", "target") is None
+    assert dock.session.opened.output("preview 0", "target") is None
     dock.annotate.patches.leave()
-    qtbot.waitUntil(lambda: dock.session.output("preview 0", "target") is not None, timeout=10_000)
+    qtbot.waitUntil(
+        lambda: dock.session.opened.output("preview 0", "target") is not None, timeout=10_000
+    )
 
 
 def test_keys_act_on_the_viewer(dock, predicted):
@@ -490,16 +498,16 @@ def test_keys_act_on_the_viewer(dock, predicted):
 
 def test_suggesting_without_a_model(ready):
     assert (
-        ready.annotate.reason.text()
+        ready.annotate.suggest.reason.text()
         == "entropy asks a model and there is none: train one first, or choose random."
     )
-    ready.annotate.strategy.setCurrentText("random")
-    assert ready.annotate.suggest.isEnabled()
+    ready.annotate.suggest.strategy.setCurrentText("random")
+    assert ready.annotate.suggest.start.isEnabled()
 
 
 def test_threshold_and_smallest_object_are_live(dock, predicted):
     dock.session.adopt(predicted)
-    mask = dock.session.output("mask", "target")
+    mask = dock.session.opened.output("mask", "target")
     assert mask.data[1].sum() == 100
     dock.predict.threshold.setValue(0.95)
     assert mask.data[1].sum() == 0
@@ -519,7 +527,7 @@ def test_a_prediction_that_was_there_already_is_shown(qtbot, dock, predicted):
     dock.session.viewer.layers.remove("mask target")
     dock.predict.start.click()  # no block is left to be done, so none is told
     idle(qtbot, dock)
-    assert dock.session.output("mask", "target").data[1].sum() == 100
+    assert dock.session.opened.output("mask", "target").data[1].sum() == 100
 
 
 def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
@@ -529,7 +537,7 @@ def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
     export.what.setCurrentIndex(3)
     assert export.path.text().endswith("target-table.csv")
     dock.predict.threshold.setValue(0.7)
-    export.go.click()
+    export.start.click()
     job = dock.session.runner.job
     assert isinstance(job, ExportJob)
     assert (job.what, job.threshold, job.overwrite) == ("table", 0.7, False)
@@ -539,9 +547,9 @@ def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
 
 def test_one_job_at_a_time(qtbot, ready):
     keep_running(ready)
-    ready.train.start_training()
+    ready.train.start_job()
     assert "A training is running" in ready.notices.text()
-    ready.data.open_project(ready.session.project.folder)
+    ready.data.open_project(ready.session.opened.project.folder)
     assert "A training is running" in ready.notices.text()
 
 
@@ -563,10 +571,10 @@ def test_the_curve_shows_how_far_the_model_agreed_before_it_saw_the_patches(qtbo
     dock.session.adopt(predicted)
     annotate = dock.annotate
     assert annotate.curve.plot.isHidden()
-    annotate.start_suggesting()
+    annotate.suggest.start_job()
     idle(qtbot, dock)
     annotate.commands["next"]()
-    layer = dock.session.output("annotations", "target")
+    layer = dock.session.opened.output("annotations", "target")
     layer.data[1, 2:12, 2:7] = 0
     annotate.commands["done"]()
     annotate.commands["done"]()
@@ -581,15 +589,15 @@ def test_the_curve_shows_how_far_the_model_agreed_before_it_saw_the_patches(qtbo
 def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicted):
     dock.session.adopt(predicted)
     annotate = dock.annotate
-    annotate.main.set_values({"patch": 16})
+    annotate.suggest.main.set_values({"patch": 16})
     annotate.curve.count.setValue(2)
-    annotate.curve.audit.click()
+    annotate.curve.start.click()
     job = dock.session.runner.job
     assert (job.audit, job.run, job.settings.count, job.settings.patch) == (True, "001-fake", 2, 16)
     idle(qtbot, dock)
     assert annotate.list.item(0).text() == "section 1 · by lot · to do"
     annotate.commands["next"]()
-    assert not np.asarray(dock.session.output("annotations", "target").data[1]).any()
+    assert not np.asarray(dock.session.opened.output("annotations", "target").data[1]).any()
     annotate.commands["done"]()
     annotate.commands["done"]()
     assert "Audit of 001-fake: IoU 0.00 (0.00–1.00)" in annotate.curve.last.text()
@@ -619,15 +627,15 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     rough = viewer.add_labels(arrays[1], name="rough")
     imports.labels.choose(rough)
     imports.begin.setCurrentText("the labels above")
-    assert dock.annotate.patches.paint.start is rough
+    assert dock.annotate.tools.start is rough
     dock.annotate.patches.paint.layer("target").mode = "paint"
     assert imports.label_zero.currentText() == "0 not annotated, 1 the first class"
     imports.take.click()
     qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
     stored = np.asarray(predicted.annotations("target")[:])
     assert np.array_equal(stored, np.where(arrays[1] > 0, 2, 0))
-    assert dock.annotate.retrain.go.isEnabled()
-    assert dock.session.output("annotations", "target").mode == "paint"
+    assert dock.annotate.retrain.start.isEnabled()
+    assert dock.session.opened.output("annotations", "target").mode == "paint"
 
 
 def test_a_few_labelled_sections_are_taken_whole(qtbot, dock, predicted, arrays):
@@ -662,8 +670,8 @@ def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_ope
     assert not zero.hint.text()
     data.folder.setText(str(tmp_path / "p"))
     data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
-    ids = dock.session.project.volume("old").class_ids
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    ids = dock.session.opened.project.volume("old").class_ids
     assert np.array_equal(ids[0:2, 0:48, 0:40], few[:2])
     assert (ids[2:5, 0:48, 0:40] == IGNORE).all()
 
@@ -675,8 +683,8 @@ def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_pat
     dock.data.label_zero.box.setCurrentText("0 not annotated, 1 background")
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
-    ids = dock.session.project.volume("old").class_ids
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    ids = dock.session.opened.project.volume("old").class_ids
     assert np.array_equal(ids[0:5, 0:24, 0:40], arrays[1][:, :24])
     assert (ids[0:5, 24:48, 0:40] == IGNORE).all()
 
@@ -685,7 +693,7 @@ def test_layers_of_the_project_before_are_not_taken_for_layers_of_the_user(
     dock, predicted, clustered
 ):
     dock.session.adopt(predicted)
-    assert dock.session.output("mask", "target") in dock.session.viewer.layers
+    assert dock.session.opened.output("mask", "target") in dock.session.viewer.layers
     dock.session.adopt(clustered)
     offered = {layer.name for layer in dock.data.target.layers()}
     assert not any("probability" in name or "uncertainty" in name for name in offered)
@@ -694,9 +702,9 @@ def test_layers_of_the_project_before_are_not_taken_for_layers_of_the_user(
 def test_a_training_takes_the_overview_of_suggestions_away(qtbot, dock, predicted):
     dock.session.adopt(predicted)
     dock.annotate.patches.overlays.show_overview("target", "001-fake")
-    layer = dock.session.output("uncertainty", "target")
+    layer = dock.session.opened.output("uncertainty", "target")
     assert layer.visible
-    dock.train.start_training()
+    dock.train.start_job()
     idle(qtbot, dock)
     assert not layer.visible
 
@@ -717,7 +725,7 @@ def test_an_image_stays_in_sight_when_its_voxels_get_a_size_in_nanometres(
     dock.data.target_size.set_value((1, 1, 1))
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
     assert str(shown.units[0]) == "nanometer"
     assert np.array_equal(shown.thumbnail[..., :3], before)
 
@@ -738,7 +746,7 @@ def test_no_curve_runs_through_the_names_of_the_losses(qtbot):
 
 
 def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
-    train, project = ready.train, ready.session.project
+    train, project = ready.train, ready.session.opened.project
     for name, base in (("001-source_only", 24), ("002-iic", 16)):
         folder = project.folder / "runs" / name
         folder.mkdir(parents=True)
@@ -763,7 +771,7 @@ def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
     assert not train.advanced["base_channels"].enabled
     jobs = []
     ready.session.runner.started.connect(jobs.append)
-    train.start_training()
+    train.start_job()
     idle(qtbot, ready)
     assert (jobs[0].start_from, jobs[0].settings.base_channels) == ("001-source_only", 24)
     box.setCurrentText("nothing")

@@ -37,7 +37,7 @@ class Hands:
 
     def pixel(self, volume: str, voxel: Sequence[float]) -> QPoint:
         """Where on the canvas a voxel of the section on view is seen."""
-        world = self.session.place(volume).to_world(self.viewer, voxel)
+        world = self.session.opened.place(volume).to_world(self.viewer, voxel)
         camera = self.viewer.scene.camera
         height, width = (world[axis - self.viewer.dims.ndim] for axis in self.viewer.dims.displayed)
         size = self.canvas.size()

@@ -46,7 +46,7 @@ class Annotator:
     def round(self):
         """Suggest, decide on every patch, retrain."""
         self.diary.write("suggesting")
-        self.dock.annotate.start_suggesting()
+        self.dock.annotate.suggest.start_job()
         self.idle()
         self.diary.write("queue", ids=[region.id for region in self.patches.regions])
         self.hands.press("N")
@@ -56,7 +56,7 @@ class Annotator:
             self.decide(self.patches.current)
         self.diary.write("retraining")
         self.dock.annotate.retrain.steps.setValue(30)
-        self.dock.annotate.retrain.retrain()
+        self.dock.annotate.retrain.start_job()
         self.idle()
 
     def stroke(self, region):
@@ -69,7 +69,7 @@ class Annotator:
         if (stored > 0).any():  # what the diary has already must stay as it says
             return
         self.hands.press(str(value))
-        self.patches.paint.select_brush(1)
+        self.dock.annotate.tools.select_brush(1)
         self.hands.stroke(region.volume, [(z, y, x) for x in range(left, left + 5)])
         voxels = [(z, y, left + k) for k in np.flatnonzero(shown != value).tolist()]
         self.diary.write("stroke", volume=region.volume, voxels=voxels, value=value)
@@ -150,7 +150,7 @@ def main():
     dock.data.open_project(Path(folder))
     while dock.session.catalogue is None:
         QTest.qWait(20)
-    dock.annotate.main.set_values({"count": 8, "patch": 32})
+    dock.annotate.suggest.main.set_values({"count": 8, "patch": 32})
     annotator = Annotator(viewer, dock, Diary(diary), int(seed))
     sys.stdout.write("ready\n")
     sys.stdout.flush()

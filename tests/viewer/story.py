@@ -46,7 +46,7 @@ def make_project(dock, folder, wait):
     wait(lambda: dock.session.catalogue is not None)
     dock.data.folder.setText(str(folder))
     dock.data.use_layers()
-    wait(lambda: dock.session.project is not None)
+    wait(lambda: dock.session.opened is not None)
 
 
 def train(dock, steps=30, **settings):
@@ -56,7 +56,7 @@ def train(dock, steps=30, **settings):
     dock.train.main.set_values({"steps": steps})
     small = {"patch": 32, "batch": 2, "validations": 0, "save_every": 10, "report_every": 5}
     dock.train.advanced.set_values({**small, **settings})
-    dock.train.start_training()
+    dock.train.start_job()
     assert dock.session.runner.job is not None, dock.notices.text()
 
 

@@ -36,24 +36,24 @@ def test_clicks_name_clusters_only_while_that_is_asked_for(clustered, qtbot):
     dock.show_only("Data")
     dock.data.naming_drawer.expand()
     _, height, width = story.SHAPE
-    look_at(viewer, session.place("new"), Box((2, 0, 0), (3, height, width)))
+    look_at(viewer, session.opened.place("new"), Box((2, 0, 0), (3, height, width)))
     QTest.qWait(100)
     left, middle = (2, 50, width // 6), (2, 50, width // 2)
     hands.click("new", left)
-    assert session.project.names("001-iic") == {}
+    assert session.opened.project.names("001-iic") == {}
     qtbot.mouseClick(naming.pick, BUTTON)
     hands.click("new", left)
     hands.click("new", middle)
-    assert session.project.names("001-iic") == {1: "mitochondria", 2: "mitochondria"}
-    mask = session.output("mask", "new")
+    assert session.opened.project.names("001-iic") == {1: "mitochondria", 2: "mitochondria"}
+    mask = session.opened.output("mask", "new")
     assert np.array_equal(np.asarray(mask.data[2, 0]) > 0, np.arange(width) < 2 * width // 3)
     hands.click("new", left)
     hands.stroke(
         "new", [middle, (2, 60, width // 2), (2, 70, width // 2)]
     )  # moves the image, names nothing
-    assert session.project.names("001-iic") == {2: "mitochondria"}
+    assert session.opened.project.names("001-iic") == {2: "mitochondria"}
     point = hands.pixel("new", middle)
     viewer.dims.ndisplay = 3
     qtbot.mouseClick(hands.canvas, BUTTON, pos=point)
-    assert session.project.names("001-iic") == {2: "mitochondria"}
+    assert session.opened.project.names("001-iic") == {2: "mitochondria"}
     assert "go back to two dimensions" in dock.notices.text()

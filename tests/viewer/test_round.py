@@ -56,13 +56,13 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     session = dock.session
     # train, with a live preview
     story.train(dock, 60)
-    wait(lambda: session.output("preview 0", "new") is not None)
-    assert session.output("preview 0", "new").data.shape == (1, *story.SHAPE[1:])
+    wait(lambda: session.opened.output("preview 0", "new") is not None)
+    assert session.opened.output("preview 0", "new").data.shape == (1, *story.SHAPE[1:])
     assert "Run 001-histogram is trained" in told(dock)
     assert len(dock.train.curves.losses.curves["segmentation"].x) == 12
     # suggest
-    dock.annotate.main.set_values({"count": 2, "patch": 32})
-    dock.annotate.start_suggesting()
+    dock.annotate.suggest.main.set_values({"count": 2, "patch": 32})
+    dock.annotate.suggest.start_job()
     assert "2 patches are suggested" in told(dock)
     assert dock.annotate.list.count() == 2
     # paint and done: the camera is in the world, the prediction inside the rectangle
@@ -72,26 +72,26 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     assert viewer.dims.point[0] == pytest.approx(100 + 50 * box.start[0])
     middle = [(a + b - 1) / 2 for a, b in zip(box.start[1:], box.stop[1:], strict=True)]
     assert viewer.scene.camera.center[1:] == pytest.approx((46 + 4.6 * middle[0], 4.6 * middle[1]))
-    layer = session.output("annotations", "new")
+    layer = session.opened.output("annotations", "new")
     assert viewer.layers.selection.active is layer
     assert np.array_equal(
-        np.asarray(layer.data[box.slices]) == 2, session.project.predicted(region) == 1
+        np.asarray(layer.data[box.slices]) == 2, session.opened.project.predicted(region) == 1
     )
     layer.data[box.slices] = np.where(truth[box.slices] > 0, 2, 0).astype(np.uint8)
     layer.brush_size = 1
     layer.paint((box.start[0], *box.start[1:]), 1)
     dock.annotate.commands["done"]()
-    disk = Project.open(session.project.folder).annotations("new")
+    disk = Project.open(session.opened.project.folder).annotations("new")
     assert np.array_equal(np.asarray(disk[box.slices]), truth[box.slices] + 1)
     # retrain from the last run
     dock.annotate.commands["skip"]()
     dock.annotate.retrain.steps.setValue(20)
-    dock.annotate.retrain.retrain()
+    dock.annotate.retrain.start_job()
     assert "Run 002-finetune is trained" in told(dock)
     # predict: the layer fills as it goes
-    dock.predict.predict()
+    dock.predict.start_job()
     assert "'new' is predicted with run 002-finetune" in told(dock)
-    mask = session.output("mask", "new")
+    mask = session.opened.output("mask", "new")
     assert mask.metadata["run"] == "002-finetune"
     assert tuple(mask.scale) == story.SPACING
     assert tuple(mask.translate) == (100, 46, 0)
@@ -99,7 +99,7 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     path = tmp_path / "mask.tif"
     dock.export.path.setText(str(path))
     dock.export.path.setModified(True)
-    dock.export.export()
+    dock.export.start_job()
     assert str(path) in told(dock)
     stored = open_labels(path)
     assert stored.spacing == pytest.approx(story.SPACING)
@@ -113,7 +113,7 @@ def test_a_killed_child_is_one_sentence_and_resume_ends_as_if_nothing_had_happen
 ):
     _, dock, _ = docked
     story.train(dock, 120)
-    run = dock.session.project.folder / "runs" / "001-histogram"
+    run = dock.session.opened.project.folder / "runs" / "001-histogram"
     wait(lambda: (run / "checkpoint.safetensors").exists() and dock.train.strip.bar.value() >= 20)
     os.kill(dock.session.runner.process_id, signal.SIGKILL)
     assert told(dock) == (
@@ -147,17 +147,17 @@ def test_stop_and_keep_leaves_a_model_to_predict_with(docked, told, wait):
     dock.train.strip.pause.click()
     dock.train.strip.stop.click()
     told(dock)
-    dock.predict.predict()
+    dock.predict.start_job()
     assert "is predicted" in told(dock)
 
 
 def test_a_mistake_changes_nothing_on_disk(docked, told):
     _, dock, _ = docked
-    before = sorted(path for path in dock.session.project.folder.rglob("*"))
+    before = sorted(path for path in dock.session.opened.project.folder.rglob("*"))
     story.train(dock, 10, patch=512)
     sentence = told(dock)
     assert "512" in sentence or "patch" in sentence
-    assert sorted(path for path in dock.session.project.folder.rglob("*")) == before
+    assert sorted(path for path in dock.session.opened.project.folder.rglob("*")) == before
 
 
 @fake_children
@@ -165,7 +165,7 @@ def test_closing_the_viewer_ends_the_child_and_keeps_its_work(docked, wait):
     viewer, dock, _ = docked
     story.train(dock, 5000, save_every=5000)
     wait(lambda: dock.train.strip.bar.value() >= 20)
-    pid, folder = dock.session.runner.process_id, dock.session.project.folder
+    pid, folder = dock.session.runner.process_id, dock.session.opened.project.folder
     began = time.monotonic()
     viewer.close()
     seconds = time.monotonic() - began
@@ -180,7 +180,7 @@ def test_closing_the_dock_alone_ends_the_child_and_gives_the_project_back(docked
     viewer, dock, _ = docked
     story.train(dock, 5000)
     wait(lambda: dock.train.strip.bar.value() >= 5)
-    folder = dock.session.project.folder
+    folder = dock.session.opened.project.folder
     viewer.window.remove_dock_widget(dock)
     assert dock.session.closed
     Project.open(folder, exclusive=True).close()
@@ -196,10 +196,10 @@ def test_two_viewers_have_two_docks(docked, make_napari_viewer, wait, told, tmp_
     story.train(second, 20)
     assert "Run 001-fake is trained" in told(second)
     assert "Run 001-fake is trained" in told(first)
-    assert first.session.project.folder != second.session.project.folder
+    assert first.session.opened.project.folder != second.session.opened.project.folder
     assert len(first.train.curves.losses.curves["segmentation"].x) == 4
     assert len(second.train.curves.losses.curves["segmentation"].x) == 2
-    second.data.open_project(first.session.project.folder)
+    second.data.open_project(first.session.opened.project.folder)
     assert "open elsewhere" in second.notices.text()
     other.close()
     assert not first.session.closed
@@ -219,7 +219,7 @@ def test_a_removed_layer_is_one_sentence_and_the_training_goes_on(docked, told, 
 def test_keys_and_mouse_on_the_canvas(docked, wait):
     """The whole round by hand: keys, strokes, clicks and a drawn rectangle, with what is on disk after each."""
     viewer, dock, _ = docked
-    project, patches = dock.session.project, dock.annotate.patches
+    project, patches = dock.session.opened.project, dock.annotate.patches
     story.fake_model(project)
     boxes = ("2:3,0:24,0:24", "4:5,40:64,30:54")
     patches.take(
@@ -232,7 +232,7 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
 
     hands.press("N")
     assert patches.current.box == boxes[0]
-    layer = dock.session.output("annotations", "new")
+    layer = dock.session.opened.output("annotations", "new")
     hands.press("2")
     hands.press("Q")
     while layer.brush_size != 1:

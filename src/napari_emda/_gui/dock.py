@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
 from napari_emda._gui.annotate.panel import AnnotatePanel
+from napari_emda._gui.annotate.queue import next_open
 from napari_emda._gui.common.widgets import Drawer, Notices
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.export.panel import ExportPanel
@@ -57,16 +58,17 @@ class Dock(QWidget):
         self.drawers = {name: Drawer(name, panel, strong=True) for name, panel in panels.items()}
         self._stop = threading.Event()
         self._window: QObject | None = None
-        self._closing = self._docked = False
+        self._closing = False
+        self._docked = False
         self._build()
         self.session.said.connect(self.notices.show_text)
         self.session.moved_on.connect(self.notices.clear_note)
-        self.session.adopted.connect(lambda: self.show_only(self._place()))
+        self.session.project_opened.connect(lambda opened: self.show_only(self._place()))
         self.session.runner.started.connect(lambda job: self.notices.clear())
         self.session.runner.ended.connect(self._on_ended)
         application = QApplication.instance()
-        assert application is not None
-        application.aboutToQuit.connect(self.shut_down)
+        if application is not None:
+            application.aboutToQuit.connect(self.shut_down)
         self._fetch(methods_command)
 
     def _build(self) -> None:
@@ -99,11 +101,9 @@ class Dock(QWidget):
 
     def _place(self) -> str:
         """The part in which the user of a project was: Annotate while patches are open."""
-        return (
-            "Annotate"
-            if any(r.state == "suggested" for r in self.annotate.patches.regions)
-            else "Train"
-        )
+        patches = self.annotate.patches
+        annotating = patches is not None and next_open(patches.regions, 0) is not None
+        return "Annotate" if annotating else "Train"
 
     def _fetch(self, command: Sequence[str]) -> None:
         self.session.in_background(
@@ -114,7 +114,8 @@ class Dock(QWidget):
 
     def _on_ended(self, last: object) -> None:
         """Lead on to the next part."""
-        job, catalogue = self.session.runner.last_job, self.session.catalogue
+        job = self.session.runner.last_job
+        catalogue = self.session.catalogue
         if not isinstance(last, Finished) or job is None:
             return
         if (

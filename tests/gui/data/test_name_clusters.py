@@ -49,8 +49,8 @@ def test_a_volume_alone_becomes_a_project_for_a_training_without_labels(
     assert "you name them" in data.missing.text()
     data.folder.setText(str(tmp_path / "alone"))
     data.use_layers()
-    qtbot.waitUntil(lambda: empty.session.project is not None, timeout=10_000)
-    assert [(entry.name, entry.domain) for entry in empty.session.project.entries] == [
+    qtbot.waitUntil(lambda: empty.session.opened is not None, timeout=10_000)
+    assert [(entry.name, entry.domain) for entry in empty.session.opened.project.entries] == [
         ("only", "target")
     ]
     assert empty.train.method.currentText() == "iic"
@@ -76,15 +76,15 @@ def test_labels_that_are_open_can_be_left_out(empty, arrays):
 
 def test_clusters_are_shown_with_their_shares(qtbot, dock):
     naming = dock.data.naming
-    layer = dock.session.output("clusters", "target")
+    layer = dock.session.opened.output("clusters", "target")
     assert isinstance(layer, Labels)
     assert np.array_equal(np.unique(layer.data[1]), [1, 2, 3])
     assert dock.data.labels.layers() == []  # ours are not offered as labels of a source
-    assert dock.session.output("mask", "target") is None
+    assert dock.session.opened.output("mask", "target") is None
     qtbot.waitUntil(lambda: texts(naming.table, 1) == ["35.0%", "32.5%", "32.5%"], timeout=5000)
     assert texts(naming.table, 2) == ["", "", ""]
     assert not naming.use.isEnabled()
-    assert "No cluster has a name yet" in naming.told.text()
+    assert "No cluster has a name yet" in naming.summary.text()
 
 
 def test_a_row_names_a_cluster_and_takes_the_name_away(dock, clustered):
@@ -93,28 +93,28 @@ def test_a_row_names_a_cluster_and_takes_the_name_away(dock, clustered):
     naming.table.cellClicked.emit(2, 0)
     assert texts(naming.table, 2) == ["", "mitochondria", "mitochondria"]
     assert Project.open(folder).names("001-iic") == {2: "mitochondria", 3: "mitochondria"}
-    mask = dock.session.output("mask", "target")
+    mask = dock.session.opened.output("mask", "target")
     assert np.array_equal(mask.data[0, 0], [0] * 14 + [1] * 26)
     naming.name.setCurrentText("vesicles")
     naming.toggle(3)
-    assert dock.session.output("mask", "target") is mask  # brought up to date in place
+    assert dock.session.opened.output("mask", "target") is mask  # brought up to date in place
     assert np.array_equal(mask.data[0, 0], [0] * 14 + [1] * 13 + [2] * 13)
     naming.toggle(3)
     naming.name.setCurrentText("mitochondria")
     naming.toggle(2)
-    assert dock.session.output("mask", "target") is None
+    assert dock.session.opened.output("mask", "target") is None
     assert Project.open(folder).names("001-iic") == {}
 
 
 def test_a_named_cluster_has_the_colour_of_its_class_and_the_others_step_back(dock):
-    naming, layer = dock.data.naming, dock.session.output("clusters", "target")
+    naming, layer = dock.data.naming, dock.session.opened.output("clusters", "target")
     own = dict(layer.colormap.color_dict)
     assert all(own[k][3] == 1 for k in (1, 2, 3))
     naming.toggle(1)
     naming.name.setCurrentText("vesicles")
     naming.toggle(2)
     mask, colours = (
-        dock.session.output("mask", "target").colormap.color_dict,
+        dock.session.opened.output("mask", "target").colormap.color_dict,
         layer.colormap.color_dict,
     )
     assert np.allclose(colours[1], mask[1])
@@ -130,36 +130,36 @@ def test_a_named_cluster_has_the_colour_of_its_class_and_the_others_step_back(do
 
 
 def test_the_clusters_of_the_list_are_those_on_view(dock, clustered):
-    first = dock.session.output("clusters", "target")
+    first = dock.session.opened.output("clusters", "target")
     dock.data.naming.toggle(1)
     dock.session.viewer.layers.remove(first)
-    dock.data.naming.show_clusters()  # though the mask that is made of them is still there
-    assert dock.session.output("clusters", "target").metadata == {"run": "001-iic"}
+    dock.data.naming.start_job()  # though the mask that is made of them is still there
+    assert dock.session.opened.output("clusters", "target").metadata == {"run": "001-iic"}
     folder = clustered.folder / "runs"
     shutil.copytree(folder / "001-iic", folder / "002-iic")
     (folder / "002-iic" / "names.json").unlink()
     dock.session.project_changed.emit()  # a command line has trained another, which is at the top now
     naming = dock.data.naming
-    assert dock.session.output("clusters", "target").metadata == {"run": "002-iic"}
-    assert dock.session.output("mask", "target") is None
+    assert dock.session.opened.output("clusters", "target").metadata == {"run": "002-iic"}
+    assert dock.session.opened.output("mask", "target") is None
     naming.run.setCurrentText("001-iic")
-    assert dock.session.output("clusters", "target").metadata == {"run": "001-iic"}
-    assert dock.session.output("mask", "target").data[0, 0, 0] == 1
+    assert dock.session.opened.output("clusters", "target").metadata == {"run": "001-iic"}
+    assert dock.session.opened.output("mask", "target").data[0, 0, 0] == 1
 
 
 def test_sections_are_read_again_only_when_they_have_changed(dock):
-    view = dock.session.output("clusters", "target").data
+    view = dock.session.opened.output("clusters", "target").data
     before = view[1]
     view._probabilities = np.asarray(view._probabilities)[::-1]
     assert np.array_equal(view[1], before)
-    dock.predict._redraw("target")
+    dock.predict._redraw(dock.session.opened, "target")
     assert np.array_equal(view[1], 4 - before)
 
 
 def test_before_clusters_are_found_the_dock_says_how(dock, clustered):
     shutil.rmtree(clustered.folder / "runs" / "001-iic" / "probabilities.zarr")
     dock.session.project_changed.emit()
-    assert "Press Show clusters" in dock.data.naming.told.text()
+    assert "Press Show clusters" in dock.data.naming.summary.text()
     assert dock.data.naming.table.isHidden()
 
 
@@ -198,9 +198,9 @@ def test_other_things_to_do_with_clusters_are_jobs(qtbot, dock, tmp_path):
     naming, jobs = dock.data.naming, []
     dock.session.runner.started.connect(jobs.append)
     naming.toggle(1)
-    naming.show_clusters()
+    naming.start_job()
     qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
-    naming.write_mask(tmp_path / "mask.tif")
+    naming.write_mask(dock.session.opened, tmp_path / "mask.tif")
     qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
     predicted, exported = jobs
     assert isinstance(predicted, PredictJob)
@@ -233,11 +233,11 @@ def test_a_training_shows_its_clusters_as_they_are_now(dock, tmp_path):
     names = ("cluster 1", "cluster 2", "cluster 3")
     for step in (1, 2):
         show_preview(
-            dock.session,
+            dock.session.opened,
             Preview(step, "target", (1, 2, 0, 48, 0, 40), str(tmp_path / "preview.npy"), names),
         )
-    assert not dock.session.output("clusters", "target").visible  # of an earlier model
-    layer = dock.session.output("preview clusters", "target")
+    assert not dock.session.opened.output("clusters", "target").visible  # of an earlier model
+    layer = dock.session.opened.output("preview clusters", "target")
     assert isinstance(layer, Labels)
     assert np.array_equal(layer.data[0, 0], [1] * 20 + [3] * 20)
 
@@ -250,7 +250,7 @@ def test_a_project_opens_with_the_newest_clusters_and_the_mask_of_the_newest_cla
     shutil.copytree(folder / "001-iic", folder / "002-iic")
     (folder / "002-iic" / "names.json").unlink()
     dock.session.adopt(clustered)
-    clusters, mask = (dock.session.output(role, "target") for role in ("clusters", "mask"))
+    clusters, mask = (dock.session.opened.output(role, "target") for role in ("clusters", "mask"))
     assert (clusters.metadata["run"], mask.metadata["run"]) == ("002-iic", "001-iic")
     assert (clusters.visible, mask.visible) == (False, True)
 
@@ -262,8 +262,8 @@ def test_what_is_predicted_is_shown_without_that_of_another_model(qtbot, dock, c
     for run, masked in (("002-iic", False), ("001-iic", True)):
         dock.session.start(PredictJob(project=str(clustered.folder), run=run, volume="target"))
         qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
-        assert dock.session.output("clusters", "target").metadata == {"run": run}
-        mask = dock.session.output("mask", "target")
+        assert dock.session.opened.output("clusters", "target").metadata == {"run": run}
+        mask = dock.session.opened.output("mask", "target")
         assert (mask is not None and mask.visible) is masked
 
 

@@ -21,10 +21,10 @@ def shown(session, project, tmp_path):
         np.save(tmp_path / "pair.npy", pair)
         z, y, x = corner
         show_translation(
-            session,
+            session.opened,
             Translated(1, "source", (z, z + 1, y, y + 8, x, x + 6), str(tmp_path / "pair.npy")),
         )
-        return pair, [session.output(name, "source") for name in NAMES]
+        return pair, [session.opened.output(name, "source") for name in NAMES]
 
     return show
 
@@ -49,11 +49,11 @@ def test_the_next_pair_takes_the_place_of_the_first(shown, session):
 
 def test_they_go_with_the_other_previews(shown, session):
     shown()
-    session.remove_previews("source")
-    assert all(session.output(name, "source") is None for name in NAMES)
+    session.opened.remove_previews("source")
+    assert all(session.opened.output(name, "source") is None for name in NAMES)
 
 
 def test_a_file_that_is_gone_is_no_reason_to_complain(session, project):
     session.adopt(project)
-    show_translation(session, Translated(1, "source", (0, 1, 0, 8, 0, 6), "gone.npy"))
-    assert session.output(NAMES[0], "source") is None
+    show_translation(session.opened, Translated(1, "source", (0, 1, 0, 8, 0, 6), "gone.npy"))
+    assert session.opened.output(NAMES[0], "source") is None

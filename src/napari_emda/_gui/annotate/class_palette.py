@@ -7,19 +7,20 @@ from functools import partial
 
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
-from napari_emda._gui.annotate.paint import BRUSHES, Paint
+from napari_emda._gui.annotate.tools import BRUSHES, Tools
 from napari_emda._gui.common.palette import class_colour
 from napari_emda._gui.common.widgets import button, column, row
 
 _MOST_KEYS = 9
+"""The digits from 1 on are keys of classes."""
 
 
 class ClassPalette(QWidget):
     """A button per class in its colour, with its key, and one per brush; those in use are pressed down."""
 
-    def __init__(self, paint: Paint) -> None:
+    def __init__(self, tools: Tools) -> None:
         super().__init__()
-        self._paint = paint
+        self._tools = tools
         self.classes: list[QPushButton] = []
         self.brushes = {size: self._brush(size) for size in BRUSHES}
         self._box = QWidget()
@@ -31,13 +32,14 @@ class ClassPalette(QWidget):
             self._box,
             row(None, (QLabel("brush"), 0), *self.brushes.values(), (QLabel("pixels"), 0)),
         )
-        paint.chosen.connect(self._mark)
+        tools.class_chosen.connect(lambda index: self._mark())
+        tools.brush_chosen.connect(lambda size: self._mark())
 
     def _brush(self, size: int) -> QPushButton:
         tip = f"A brush of {size} pixels; Q takes the next one."
-        made = button(str(size), tip, partial(self._paint.select_brush, size))
-        made.setCheckable(True)
-        return made
+        brush = button(str(size), tip, partial(self._tools.select_brush, size))
+        brush.setCheckable(True)
+        return brush
 
     def show_classes(self, names: Sequence[str]) -> None:
         """Offer these classes."""
@@ -47,19 +49,19 @@ class ClassPalette(QWidget):
         for index, name in enumerate(names):
             key = str(index + 1) if index < _MOST_KEYS else ""
             text = f"{name}   {key}" if key else name
-            made = button(
+            choice = button(
                 text,
                 f"Paint {name}{f' ({key})' if key else ''}.",
-                partial(self._paint.select_class, index),
+                partial(self._tools.select_class, index),
             )
-            made.setCheckable(True)
-            made.setStyleSheet(f"border-left: 10px solid {class_colour(index)};")
-            self._grid.addWidget(made, index // 2, index % 2)
-            self.classes.append(made)
+            choice.setCheckable(True)
+            choice.setStyleSheet(f"border-left: 10px solid {class_colour(index)};")
+            self._grid.addWidget(choice, index // 2, index % 2)
+            self.classes.append(choice)
         self._mark()
 
     def _mark(self) -> None:
-        for index, each in enumerate(self.classes):
-            each.setChecked(index == self._paint.class_index)
-        for size, each in self.brushes.items():
-            each.setChecked(size == self._paint.brush)
+        for index, choice in enumerate(self.classes):
+            choice.setChecked(index == self._tools.class_index)
+        for size, choice in self.brushes.items():
+            choice.setChecked(size == self._tools.brush)

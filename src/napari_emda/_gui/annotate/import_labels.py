@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_emda._gui.annotate.paint import Paint
+from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.common.adapters import array_of, refusal
 from napari_emda._gui.common.widgets import Sentence, button, column, labelled, narrow
 from napari_emda._gui.data.label_zero import BACKGROUND, SECTIONS
 from napari_emda._gui.data.layer_widgets import LayerChoice
+from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 
 _BEGIN = {"the model's answer": "prediction", "nothing": "nothing", "the labels above": "labels"}
@@ -25,21 +27,32 @@ _ZERO: dict[str, Any] = {
 
 
 class ImportBox(QWidget):
-    """A layer of labels, the button that takes it, and what patches begin with."""
+    """A layer of labels, the button that takes it, and what patches begin with.
 
-    def __init__(self, session: Session, paint: Paint) -> None:
+    Args:
+        session: of the dock.
+        tools: what patches begin with is set here.
+        annotations: gives the layer of a volume's annotations, None while no project is open.
+    """
+
+    def __init__(
+        self, session: Session, tools: Tools, annotations: Callable[[str], Labels | None]
+    ) -> None:
         super().__init__()
-        self._session, self._paint = session, paint
+        self._session = session
+        self._tools = tools
+        self._annotations = annotations
         self.labels = LayerChoice(session.viewer, Labels, refusal)
         self.labels.setToolTip(
             "Labels of a target: its own, of another program, or drawn in napari."
         )
-        self.label_zero, self.begin = narrow(QComboBox()), QComboBox()
+        self.label_zero = narrow(QComboBox())
         self.label_zero.addItems(list(_ZERO))
         self.label_zero.setToolTip(
             "Whether nobody looked at what is 0, or somebody looked and it is background: everywhere, or in those "
             "sections that hold any label. Classes count from 1."
         )
+        self.begin = QComboBox()
         self.begin.addItems(list(_BEGIN))
         self.begin.setToolTip(
             "What is painted in a patch when you come to it, ready to be corrected."
@@ -49,12 +62,12 @@ class ImportBox(QWidget):
             "Copy the labels into the annotations wherever nothing is annotated yet; training learns from them.",
             self.import_labels,
         )
-        self.told = Sentence()
+        self.hint = Sentence()
         column(
             self,
             labelled(("labels", self.labels), ("", self.label_zero)),
             self.take,
-            self.told,
+            self.hint,
             labelled(("patches begin with", self.begin)),
         )
         for signal in (self.labels.chosen, self.begin.currentTextChanged):
@@ -73,75 +86,72 @@ class ImportBox(QWidget):
     def refresh(self, event: Any = None) -> None:
         """Offer the labels that there are now, but for our own."""
         self.labels.refresh(lambda layer: not self._session.is_output(layer))
-        self.take.setEnabled(self._session.project is not None and bool(self.labels.layers()))
+        self.take.setEnabled(self._session.opened is not None and bool(self.labels.layers()))
 
     def _on_begin(self) -> None:
-        chosen, layer = _BEGIN[self.begin.currentText()], self.labels.layer()
-        self._paint.start = (
-            chosen if chosen != "labels" else layer if isinstance(layer, Labels) else "prediction"
-        )
-        lost = chosen == "labels" and layer is None
-        self.told.show_text(
-            "Choose the labels that patches are to begin with." if lost else "", "hint"
-        )
-
-    def _volume(self, labels: Labels) -> str | None:
-        """The target of the labels' shape."""
-        project = self._session.project
-        assert project is not None
-        shape = tuple(array_of(labels).shape)
-        return next(
-            (entry.name for entry in project.targets() if self._session.shape(entry.name) == shape),
-            None,
-        )
+        chosen = _BEGIN[self.begin.currentText()]
+        layer = self.labels.layer()
+        if chosen == "labels":
+            self._tools.start = layer if isinstance(layer, Labels) else "prediction"
+        else:
+            self._tools.start = chosen
+        missing = chosen == "labels" and layer is None
+        text = "Choose the labels that patches are to begin with." if missing else ""
+        self.hint.show_text(text, "hint")
 
     def import_labels(self) -> None:
         """Copy the chosen labels into the annotations of the target that they fit."""
-        session, layer = self._session, self.labels.layer()
-        if session.project is None or not isinstance(layer, Labels):
+        session = self._session
+        opened = session.opened
+        layer = self.labels.layer()
+        if opened is None or not isinstance(layer, Labels):
             session.say("Choose a layer of labels first.", "error")
             return
-        volume = self._volume(layer)
-        if volume is None:
-            shape = " x ".join(map(str, array_of(layer).shape))
+        shape = tuple(array_of(layer).shape)
+        fitting = (e.name for e in opened.project.targets() if opened.shape(e.name) == shape)
+        volume = next(fitting, None)
+        painting = self._annotations(volume) if volume is not None else None
+        if volume is None or painting is None:
+            voxels = " x ".join(map(str, shape))
             session.say(
-                f"No target has the {shape} voxels of '{layer.name}': choose the labels of a target.",
+                f"No target has the {voxels} voxels of '{layer.name}': choose the labels of a target.",
                 "error",
             )
             return
-        project, meaning, painting = (
-            session.project,
-            self.label_zero.currentText(),
-            self._paint.layer(volume),
-        )
-        mode, painting.editable = (
-            painting.mode,
-            False,
-        )  # nobody paints where the labels are just being written
+        self.take.setEnabled(False)
+        self._copy(opened, layer, volume, painting)
 
-        def again() -> None:
+    def _copy(self, opened: OpenProject, layer: Labels, volume: str, painting: Labels) -> None:
+        """Copy in the background; nobody paints where the labels are just being written."""
+        session = self._session
+        meaning = self.label_zero.currentText()
+        mode = painting.mode
+        painting.editable = False
+
+        def paint_again() -> None:
             painting.editable = True
             painting.mode = mode  # napari takes the tools of what cannot be edited away
 
         def take() -> int:
-            project.import_labels(
-                array_of(layer), volume, _ZERO[meaning], whole_sections=meaning == SECTIONS
-            )
             labels = array_of(layer)
+            whole_sections = meaning == SECTIONS
+            opened.project.import_labels(
+                labels, volume, _ZERO[meaning], whole_sections=whole_sections
+            )
             return sum(bool(np.asarray(labels[z]).any()) for z in range(labels.shape[0]))
 
         def done(labelled: int) -> None:
-            again()
+            paint_again()
             painting.refresh()
-            where = f"{labelled} of {session.shape(volume)[0]} sections hold some"
+            sections = f"{labelled} of {opened.shape(volume)[0]} sections hold some"
             session.say(
-                f"The labels of '{layer.name}' are annotations of '{volume}' now: {where}.", "done"
+                f"The labels of '{layer.name}' are annotations of '{volume}' now: {sections}.",
+                "done",
             )
             session.project_changed.emit()
 
         def failed(text: str) -> None:
-            again()
+            paint_again()
             session.say(text, "error")
 
-        self.take.setEnabled(False)
         session.in_background(take, done, failed)

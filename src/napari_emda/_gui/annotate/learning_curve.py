@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtWidgets import QSpinBox, QWidget
+from qtpy.QtWidgets import QSpinBox
 
-from napari_emda._gui.common.widgets import Sentence, button, column, row
+from napari_emda._gui.common.widgets import Sentence, column, row
+from napari_emda._gui.job_panel import JobStarter
+from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.project import runs
 from napari_emda.project.job_files import SuggestJob
@@ -17,7 +19,11 @@ from napari_emda.project.learning_curve import Estimate, Round, advice, rounds, 
 from napari_emda.settings.suggestion import QuerySettings
 
 _PATCHES = 20
+"""Of an audit: as many as a round of suggestions has by default."""
 _STYLES = {"IoU": ("#2f9be0", "o"), "Dice": ("#3fb27f", "t"), "audit, IoU": ("#f08a24", "s")}
+"""Colour and symbol, so that the curves are told apart in grey, too."""
+_SHIFTS = {"IoU": 0.0, "Dice": 0.06, "audit, IoU": 0.12}
+"""To the right, in rounds, so that the intervals of one round do not cover each other."""
 
 
 class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
@@ -42,17 +48,17 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
 
     def show_rounds(self, done: Sequence[Round]) -> None:
         """Draw these rounds."""
-        suggested = [each for each in done if not each.audit]
+        suggested = [r for r in done if not r.audit]
         self.points = {
-            "IoU": [(each.number, each.iou) for each in suggested],
-            "Dice": [(each.number, each.dice) for each in suggested],
-            "audit, IoU": [(each.number, each.iou) for each in done if each.audit],
+            "IoU": [(r.number, r.iou) for r in suggested],
+            "Dice": [(r.number, r.dice) for r in suggested],
+            "audit, IoU": [(r.number, r.iou) for r in done if r.audit],
         }
         self.clear()
         for name, points in self.points.items():
             if points:
                 self._draw(name, points)
-        numbers = sorted({each.number for each in done})
+        numbers = sorted({r.number for r in done})
         self.getPlotItem().getAxis("bottom").setTicks(
             [[(number, str(number)) for number in numbers]]
         )
@@ -61,9 +67,7 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
 
     def _draw(self, name: str, points: list[tuple[int, Estimate]]) -> None:
         colour, symbol = _STYLES[name]
-        x = np.array([number for number, _ in points], float) + {"IoU": 0, "Dice": 0.06}.get(
-            name, 0.12
-        )
+        x = np.array([number for number, _ in points], float) + _SHIFTS[name]
         values, low, high = np.array([(e.value, e.low, e.high) for _, e in points]).T
         self.addItem(
             pg.ErrorBarItem(
@@ -83,7 +87,7 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
         )
 
 
-class CurveBox(QWidget):
+class CurveBox(JobStarter):
     """What was annotated so far, the learning curve, what it means, and the audit.
 
     Args:
@@ -91,10 +95,17 @@ class CurveBox(QWidget):
         patch: tells the side of a patch.
     """
 
-    def __init__(self, session: Session, patch: Any) -> None:
-        super().__init__()
-        self._session, self._patch = session, patch
-        self.summary, self.last, self.advice = Sentence(), Sentence(), Sentence()
+    def __init__(self, session: Session, patch: Callable[[], int]) -> None:
+        super().__init__(
+            session,
+            "suggest",
+            start="Audit",
+            tip="Draw patches by lot, painted from nothing: an honest estimate of how good the model is in the volume.",
+        )
+        self._patch = patch
+        self.summary = Sentence()
+        self.last = Sentence()
+        self.advice = Sentence()
         self.plot = LearningCurve()
         self.plot.setToolTip(
             "How far the model agreed with you on patches that it had not seen, by round, with 95 % intervals. "
@@ -107,12 +118,6 @@ class CurveBox(QWidget):
         self.count.setToolTip(
             "How many patches to draw by lot; the interval gets narrower with more."
         )
-        self.audit = button(
-            "Audit",
-            "Draw patches by lot, painted from nothing: an honest estimate of how good the model is in the volume.",
-            self.start_audit,
-        )
-        self.reason = Sentence()
         column(
             self,
             self.summary,
@@ -120,28 +125,36 @@ class CurveBox(QWidget):
             self.last,
             self.advice,
             self.reason,
-            row(None, self.audit, (self.count, 0)),
+            row(None, self.start, (self.count, 0)),
         )
-        self.update_state()
+        self.listen()
 
-    def why_not(self) -> str:
+    @property
+    def no_project(self) -> str:
+        """What is missing, be it that no project is open."""
+        return "An audit measures a model: train one first."
+
+    def why_not(self, opened: OpenProject) -> str:
         """Why no audit can start now; empty when it can."""
-        project = self._session.project
-        if project is None or runs.latest(project) is None:
-            return "An audit measures a model: train one first."
-        return self._session.runner.busy
+        return self._session.runner.busy if opened.runs else self.no_project
 
-    def update_state(self) -> None:
-        """Grey out what cannot be done, with the reason as a tooltip."""
-        why = self.why_not()
-        self.audit.setEnabled(not why)
-        idle = self._session.project is not None and not self._session.runner.busy
-        self.reason.show_text(why if idle else "", "hint")
+    def says_why(self) -> bool:
+        """Not while anything runs: the panel above says so already."""
+        return self._session.opened is not None and not self._session.runner.busy
+
+    def job(self, opened: OpenProject) -> SuggestJob:
+        """Draw patches; the model answers first, unseen by the user."""
+        return SuggestJob(
+            project=str(opened.project.folder),
+            run=runs.latest(opened.project),
+            audit=True,
+            settings=QuerySettings.parse({"count": self.count.value(), "patch": self._patch()}),
+        )
 
     def show_project(self) -> None:
-        """Draw what the project knows."""
-        project = self._session.project
-        regions = project.regions() if project is not None else []
+        """Draw how far the annotation of the project is."""
+        opened = self._session.opened
+        regions = opened.project.regions() if opened is not None else []
         done = rounds(regions)
         self.summary.show_text(summary(regions))
         self.plot.setVisible(bool(done))
@@ -149,34 +162,16 @@ class CurveBox(QWidget):
         self.last.show_text(in_words(done[-1]) if done else "")
         self.advice.show_text(advice(done), "hint")
 
-    def start_audit(self) -> None:
-        """Draw patches in the background; the model answers first, unseen by the user."""
-        project = self._session.project
-        if why := self.why_not():
-            self._session.say(why, "error")
-            return
-        assert project is not None
-        with self._session.telling():
-            settings = QuerySettings.parse({"count": self.count.value(), "patch": self._patch()})
-            self._session.start(
-                SuggestJob(
-                    project=str(project.folder),
-                    run=runs.latest(project),
-                    audit=True,
-                    settings=settings,
-                )
-            )
 
-
-def in_words(each: Round) -> str:
-    """What a round told."""
-    patches = "1 patch" if each.patches == 1 else f"{each.patches} patches"
-    if each.audit:
+def in_words(last: Round) -> str:
+    """How good the model was in a round."""
+    patches = "1 patch" if last.patches == 1 else f"{last.patches} patches"
+    if last.audit:
         return (
-            f"Audit of {each.run}: IoU {each.iou}, Dice {each.dice} on {patches} by lot; this stands for what is not "
+            f"Audit of {last.run}: IoU {last.iou}, Dice {last.dice} on {patches} by lot; this stands for what is not "
             "annotated yet."
         )
     return (
-        f"Round {each.number}: before it saw them, {each.run} agreed with you on {patches} to IoU {each.iou}, Dice "
-        f"{each.dice}; you changed {each.changed:.1%} of the pixels."
+        f"Round {last.number}: before it saw them, {last.run} agreed with you on {patches} to IoU {last.iou}, Dice "
+        f"{last.dice}; you changed {last.changed:.1%} of the pixels."
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Layer
 
 from napari_emda._gui.common.palette import uncertainty_colours
+from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import roles
-from napari_emda._gui.session import Session
 from napari_emda.project import runs
 
 _LOOKED_AT = 1024
@@ -23,8 +23,8 @@ _LEAST_RANGE = 40
 class Overlays:
     """The uncertainty of the volumes, and what is hidden while the bare image is on view."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, opened: OpenProject) -> None:
+        self._opened = opened
         self._hidden: list[tuple[Any, str]] = []
         self._overview: str | None = None
 
@@ -36,75 +36,80 @@ class Overlays:
     def end_overview(self) -> None:
         """Take away what would hide the paint."""
         if self._overview is not None:
-            layer = self._session.output("uncertainty", self._overview)
+            layer = self._opened.output("uncertainty", self._overview)
             self._overview = None
             if layer is not None:
                 layer.visible = False
 
     def hide_predictions(self) -> None:
         """Take away the masks: they would lie over the paint, in its colours, and tell an audit's answer."""
-        for layer in self._session.shown(roles(self._session)):
+        for layer in self._opened.shown(roles(self._opened)):
             layer.visible = False
 
     def show_uncertainty(self, volume: str, run: str, *, visible: bool | None = None) -> bool:
         """Show, hide or (None) toggle where a run, or the newest, is unsure; False when nothing is known of it."""
-        session, project = self._session, self._session.project
-        assert project is not None
-        stored = None
-        for name in (run, runs.predicted_with(project, volume)):
-            if name and stored is None:
-                stored, run = project.uncertainty(name, volume), name
+        project = self._opened.project
+        runs_to_ask = (run, runs.predicted_with(project, volume))
+        known = ((run, project.uncertainty(run, volume)) for run in runs_to_ask if run)
+        run, stored = next((pair for pair in known if pair[1] is not None), ("", None))
         if stored is None:
             return False
         of = (run, project.names(run))
-        layer = session.output("uncertainty", volume)
-        if layer is not None and layer.metadata.get("of") != of:
-            visible = not layer.visible if visible is None else visible
-            session.remove_output("uncertainty", volume)
-        layer = session.output(
-            "uncertainty",
-            volume,
-            lambda: Image(
-                stored,
-                name=session.called("uncertainty", volume),
-                colormap=uncertainty_colours(),
-                blending="translucent_no_depth",
-                contrast_limits=(0, 255),
-                multiscale=False,
-                visible=False,
-                metadata={"of": of},
-                **session.place(volume).arguments(),
-            ),
-        )
-        assert layer is not None
+        layer = self._opened.output("uncertainty", volume)
+        if visible is None:
+            visible = layer is None or not layer.visible
+        if layer is None or layer.metadata.get("of") != of:
+            layer = self._opened.add_output("uncertainty", volume, self._layer(volume, stored, of))
         self._beneath_the_rest(layer, volume)
-        layer.visible = not layer.visible if visible is None else visible
-        if layer.visible:
+        layer.visible = visible
+        if visible:
             layer.contrast_limits = limits(stored)  # another strategy may have measured anew
             layer.refresh()
         return True
 
-    def _beneath_the_rest(self, layer: Image, volume: str) -> None:
+    def _layer(self, volume: str, stored: Any, of: tuple[str, dict[int, str]]) -> Image:
+        """Hidden at first.
+
+        Args:
+            volume: that it lies over.
+            stored: its uncertainty, uint8 (z, y, x).
+            of: the run, and the classes that its clusters are named after.
+        """
+        return Image(
+            stored,
+            name=self._opened.called("uncertainty", volume),
+            colormap=uncertainty_colours(),
+            blending="translucent_no_depth",
+            contrast_limits=(0, 255),
+            multiscale=False,
+            visible=False,
+            metadata={"of": of},
+            **self._opened.place(volume).arguments(),
+        )
+
+    def _beneath_the_rest(self, layer: Layer, volume: str) -> None:
         """Right above the image: paint and rectangles stay in sight."""
-        layers, image = self._session.viewer.layers, self._session.image(volume)
+        layers = self._opened.viewer.layers
+        image = self._opened.image(volume)
         if image is not None and layers.index(layer) > layers.index(image) + 1:
             layers.move(layers.index(layer), layers.index(image) + 1)
 
     def toggle_bare(self) -> None:
         """Hide everything of ours that lies over the image; the second time, bring it back, tools at hand."""
-        viewer = self._session.viewer
-        hidden, self._hidden = (
-            [(layer, mode) for layer, mode in self._hidden if layer in viewer.layers],
-            [],
-        )
-        back = [(layer, mode) for layer, mode in hidden if not layer.visible]
-        for layer, mode in back:
-            layer.visible = True
-            if mode:
-                layer.mode = mode  # napari takes the tools of a hidden layer away
-        if back:
+        viewer = self._opened.viewer
+        hidden = [
+            (layer, mode)
+            for layer, mode in self._hidden
+            if layer in viewer.layers and not layer.visible
+        ]
+        self._hidden = []
+        if hidden:
+            for layer, mode in hidden:
+                layer.visible = True
+                if mode:
+                    layer.mode = mode  # napari takes the tools of a hidden layer away
             return
-        self._hidden = [(layer, str(getattr(layer, "mode", ""))) for layer in self._session.shown()]
+        self._hidden = [(layer, str(getattr(layer, "mode", ""))) for layer in self._opened.shown()]
         for layer, _ in self._hidden:
             layer.visible = False
 

@@ -1,11 +1,13 @@
-"""The third panel: have patches suggested, correct them one after the other, retrain."""
+"""The panel in which patches are suggested, corrected one after the other, and learnt from."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QGridLayout, QToolTip, QWidget
+from napari.layers import Labels
+from qtpy.QtWidgets import QGridLayout, QToolTip, QWidget
 
 from napari_emda._gui.annotate.class_palette import ClassPalette
 from napari_emda._gui.annotate.import_labels import ImportBox
@@ -13,117 +15,48 @@ from napari_emda._gui.annotate.key_filter import KeyFilter
 from napari_emda._gui.annotate.keys import KeyBindings, help_text
 from napari_emda._gui.annotate.learning_curve import CurveBox
 from napari_emda._gui.annotate.patch_list import PatchList, progress
-from napari_emda._gui.annotate.queue import Patches
+from napari_emda._gui.annotate.patches import Patches
 from napari_emda._gui.annotate.retrain import RetrainBox
+from napari_emda._gui.annotate.suggest import SuggestBox
 from napari_emda._gui.annotate.thumbnails import canvas_of
-from napari_emda._gui.common.forms import SettingsForm
-from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled, row
-from napari_emda._gui.process.strip import JobStrip
+from napari_emda._gui.annotate.tools import Tools
+from napari_emda._gui.common.widgets import Sentence, button, column, row
+from napari_emda._gui.job_panel import NO_PROJECT
+from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.events import Suggested
-from napari_emda.project import runs
 from napari_emda.project.job_files import SuggestJob, TrainJob
-from napari_emda.project.regions import AUDIT
-from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.project.regions import AUDIT, Region
 
-_IN_SIGHT = ("count", "patch")
+_HELP_SECONDS = 20
+"""Long enough to read the table of keys."""
 
 
 class AnnotatePanel(QWidget):
-    """Suggestions, their list, the buttons and keys that go through them, the classes, the curve, and retraining."""
+    """Suggestions, their list, the buttons and keys that go through them, the classes, the curve, and retraining.
+
+    Attributes:
+        patches: of the open project, None before one is open.
+    """
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self.patches = Patches(session)
-        self.strategy = QComboBox()
-        self.strategy.setToolTip("How patches are chosen.")
-        self.sentence = Sentence()
-        schema = QuerySettings.model_json_schema()
-        self.main = SettingsForm(schema, lambda field: field.name in _IN_SIGHT)
-        self.advanced = SettingsForm(
-            schema, lambda field: field.name not in (*_IN_SIGHT, "strategy")
-        )
-        self.reason = Sentence()
-        self.suggest = button(
-            "Suggest patches", "Rank all targets and show the best patches.", self.start_suggesting
-        )
-        self.strip = JobStrip(session.runner, "suggest", stop="Stop")
-        self.list = PatchList(session, lambda region: self._act(lambda: self.patches.go(region)))
+        self.patches: Patches | None = None
+        self.tools = Tools()
+        self.imports = ImportBox(session, self.tools, self._annotation_layer)
+        self.suggest = SuggestBox(session, self.imports)
+        self.list = PatchList(session, self._go)
         self.status = Sentence()
-        self.classes = ClassPalette(self.patches.paint)
-        self.imports = ImportBox(session, self.patches.paint)
-        self.curve = CurveBox(session, lambda: self.main.values()["patch"])
+        self.classes = ClassPalette(self.tools)
+        self.curve = CurveBox(session, lambda: self.suggest.main.values()["patch"])
         self.retrain = RetrainBox(session)
         self.commands = self._named_commands()
         self.keys = KeyBindings(self.commands)
-        self._mouse = [
-            (
-                session.viewer.mouse_drag_callbacks,
-                self.patches.rectangles.clicks(self._on_rectangle),
-            ),
-            (session.viewer.mouse_move_callbacks, lambda viewer, event: self.patches.watch.beat()),
-        ]
-        self._build()
-        self._key_filter = KeyFilter(self, self.commands)
-        self._connect()
-        self.update_state()
-
-    def _named_commands(self) -> dict[str, Any]:
-        patches, paint = self.patches, self.patches.paint
-        guarded = {
-            "next": patches.next,
-            "back": patches.back,
-            "done": lambda: self._decide(lambda: patches.accept(complete=True)),
-            "partial": lambda: self._decide(lambda: patches.accept(complete=False)),
-            "skip": lambda: self._decide(lambda: patches.put_aside("skipped")),
-            "unsure": lambda: self._decide(lambda: patches.put_aside("unsure")),
-            "undo": patches.undo,
-            "bare": patches.overlays.toggle_bare,
-            "uncertainty": patches.toggle_uncertainty,
-            "brush": paint.next_brush,
-            "own": patches.draw_own,
-            **{f"class {k}": partial(paint.select_class, k - 1) for k in range(1, 10)},
-        }
-        return {name: partial(self._act, action) for name, action in guarded.items()}
-
-    def _act(self, action: Any) -> None:
-        session = self._session
-        if session.project is None:
-            session.say("There is no project yet: choose your layers in Data.", "note")
-            return
-        session.moved_on.emit()
-        self.patches.watch.beat()
-        self._measure_canvas()
-        with session.telling():
-            action()
-
-    def _measure_canvas(self) -> None:
-        self.patches.canvas = canvas_of(self._session.viewer) or self.patches.canvas
-
-    def _decide(self, decision: Any) -> None:
-        """Decide on a patch and go on to the next."""
-        before = self.patches.current
-        decision()
-        if self.patches.current is None and before is not None:
-            self.patches.next()
-
-    def _on_rectangle(self, region: Any) -> None:
-        current = self.patches.current
-        if current is None or current.id != region.id:
-            self._act(lambda: self.patches.go(region))
-
-    def _build(self) -> None:
+        self._mouse: list[tuple[list[Any], Any]] = []
         column(
             self,
-            labelled(("strategy", self.strategy)),
-            self.sentence,
-            self.main.native,
-            Drawer("Advanced", self.advanced.native),
-            Drawer("Labels that you have already", self.imports),
-            self.reason,
             self.suggest,
-            self.strip,
             self.status,
             self.list,
             self._buttons(),
@@ -131,6 +64,56 @@ class AnnotatePanel(QWidget):
             self.curve,
             self.retrain,
         )
+        self._key_filter = KeyFilter(self, self.commands)
+        self._connect()
+        self._show_patches()
+
+    # -- commands ------------------------------------------------------------------------------
+
+    def _named_commands(self) -> dict[str, Callable[[], None]]:
+        actions: dict[str, Callable[[Patches], object]] = {
+            "next": Patches.next,
+            "back": Patches.back,
+            "done": _then_next(lambda patches: patches.accept(complete=True)),
+            "partial": _then_next(lambda patches: patches.accept(complete=False)),
+            "skip": _then_next(lambda patches: patches.put_aside("skipped")),
+            "unsure": _then_next(lambda patches: patches.put_aside("unsure")),
+            "undo": Patches.undo,
+            "bare": lambda patches: patches.overlays.toggle_bare(),
+            "uncertainty": Patches.toggle_uncertainty,
+            "brush": lambda patches: self.tools.next_brush(),
+            "own": Patches.draw_own,
+            **{f"class {k}": partial(_select_class, index=k - 1) for k in range(1, 10)},
+        }
+        return {name: partial(self._act, action) for name, action in actions.items()}
+
+    def _act(self, action: Callable[[Patches], object]) -> None:
+        """Do what a key or a button asks for, or say why not."""
+        session = self._session
+        if self.patches is None:
+            session.say(NO_PROJECT, "note")
+            return
+        session.moved_on.emit()
+        self.patches.times.beat()
+        self._measure_canvas(self.patches)
+        with session.telling():
+            action(self.patches)
+
+    def _measure_canvas(self, patches: Patches) -> None:
+        patches.canvas = canvas_of(self._session.viewer) or patches.canvas
+
+    def _go(self, region: Region) -> None:
+        self._act(lambda patches: patches.go(region))
+
+    def _on_rectangle(self, region: Region) -> None:
+        current = self.patches.current if self.patches is not None else None
+        if current is None or current.id != region.id:
+            self._go(region)
+
+    def _annotation_layer(self, volume: str) -> Labels | None:
+        return self.patches.paint.layer(volume) if self.patches is not None else None
+
+    # -- buttons -------------------------------------------------------------------------------
 
     def _buttons(self) -> QWidget:
         act = self.commands
@@ -180,132 +163,99 @@ class AnnotatePanel(QWidget):
         self.deciding = [done, part, *moves]
         return box
 
+    # -- the project ---------------------------------------------------------------------------
+
     def _connect(self) -> None:
         session = self._session
-        session.catalogue_changed.connect(self._fill_strategies)
-        session.project_changed.connect(self._on_project_changed)
-        session.adopted.connect(self._on_project)
+        session.project_opened.connect(self._on_project)
+        session.project_changed.connect(self.curve.show_project)
         session.closing.connect(self._close)
         session.runner.started.connect(self._on_started)
         session.runner.happened.connect(self._on_event)
-        session.runner.ended.connect(lambda last: self.update_state())
-        self.strategy.currentTextChanged.connect(self._on_strategy)
-        self.patches.changed.connect(self._show_patches)
-        self.patches.paint.made.connect(lambda layer: self.keys.bind(layer))
+
+    def _on_project(self, opened: OpenProject) -> None:
+        """Work on the patches of another project from now on."""
+        self._let_go()
+        self.list.forget_icons()
+        patches = self.patches = Patches(self._session, opened, self.tools)
+        patches.changed.connect(self._show_patches)
+        patches.paint.layer_added.connect(self.keys.bind)
+        viewer = self._session.viewer
+        self._mouse = [
+            (viewer.mouse_drag_callbacks, patches.rectangles.clicks(self._on_rectangle)),
+            (viewer.mouse_move_callbacks, lambda viewer, event: patches.times.beat()),
+        ]
         for callbacks, callback in self._mouse:
             callbacks.append(callback)
-
-    def _close(self) -> None:
+        self._measure_canvas(patches)
         with self._session.telling():
-            self.patches.leave()
-        self.keys.unbind()
+            patches.open()
+        self.classes.show_classes(opened.project.classes)
+        self.keys.bind(viewer)
+
+    def _let_go(self) -> None:
+        """Heed the mouse no more."""
         for callbacks, callback in self._mouse:
             callbacks.remove(callback)
+        self._mouse = []
 
-    def _on_project(self) -> None:
-        self.list.forget_icons()
-        self._measure_canvas()
-        with self._session.telling():
-            self.patches.open()
-        project = self._session.project
-        assert project is not None
-        self.classes.show_classes(project.classes)
-        self.keys.bind(self._session.viewer)
+    def _close(self) -> None:
+        if self.patches is not None:
+            with self._session.telling():
+                self.patches.leave()
+        self.keys.unbind()
+        self._let_go()
 
-    def _on_project_changed(self) -> None:
-        self.update_state()
-        self.curve.show_project()
-
-    # -- suggesting ----------------------------------------------------------------------------------------------
-
-    def _fill_strategies(self) -> None:
-        catalogue = self._session.catalogue
-        assert catalogue is not None
-        self.strategy.clear()
-        self.strategy.addItems(list(catalogue.strategies))
-        self.strategy.setCurrentText(str(QuerySettings.model_fields["strategy"].default))
-        self._on_strategy(self.strategy.currentText())
-
-    def _on_strategy(self, name: str) -> None:
-        catalogue = self._session.catalogue
-        if catalogue is not None and name in catalogue.strategies:
-            self.sentence.show_text(catalogue.strategies[name].summary)
-        self.update_state()
-
-    def why_not(self) -> str:
-        """Why no patches can be suggested now; empty when they can."""
-        session = self._session
-        if session.catalogue is None:
-            return "Reading the list of strategies …"
-        if session.runner.busy:
-            return session.runner.busy
-        if session.project is None:
-            return "There is no project yet: choose your layers in Data."
-        strategy = session.catalogue.strategies.get(self.strategy.currentText())
-        if strategy is None:
-            return "Choose a strategy."
-        if strategy.needs_prediction and runs.latest(session.project) is None:
-            return f"{strategy.name} asks a model and there is none: train one first, or choose random."
-        return ""
-
-    def update_state(self) -> None:
-        """Grey out what cannot be done, with the reason above it."""
-        why = self.why_not()
-        job = self._session.runner.job
-        mine = job is not None and job.kind == "suggest"
-        self.reason.show_text("" if mine else why, "hint")
-        self.suggest.setEnabled(not why)
-        for each in self.deciding:
-            each.setEnabled(bool(self.patches.regions))
-        self.curve.update_state()
-
-    def start_suggesting(self) -> None:
-        """Rank the target's patches in the background."""
-        project = self._session.project
-        if why := self.why_not():
-            self._session.say(why, "error")
-            return
-        assert project is not None
-        with self._session.telling():
-            values = {
-                **self.main.values(),
-                **self.advanced.values(),
-                "strategy": self.strategy.currentText(),
-            }
-            self._session.start(
-                SuggestJob(
-                    project=str(project.folder),
-                    run=runs.latest(project),
-                    settings=QuerySettings.parse(values),
-                )
-            )
+    # -- jobs ----------------------------------------------------------------------------------
 
     def _on_started(self, job: object) -> None:
-        if isinstance(job, TrainJob):
-            self.patches.leave()  # what is on view now is the training's preview, until the next patch is chosen
+        """Leave the patch when a training starts: its preview is on view, until the next patch is chosen."""
+        if isinstance(job, TrainJob) and self.patches is not None:
+            self.patches.leave()
             self.patches.overlays.end_overview()
             self.patches.changed.emit()
-        self.update_state()
 
     def _on_event(self, event: object) -> None:
         job = self._session.runner.job
-        if isinstance(event, Suggested) and isinstance(job, SuggestJob):
+        if (
+            isinstance(event, Suggested)
+            and isinstance(job, SuggestJob)
+            and self.patches is not None
+        ):
             self.list.forget_icons()
-            how = AUDIT if job.audit else job.settings.strategy
-            self._measure_canvas()
+            strategy = AUDIT if job.audit else job.settings.strategy
+            self._measure_canvas(self.patches)
             with self._session.telling():
-                self.patches.take(list(event.regions), how, self._session.runner.run)
-            self.update_state()
+                self.patches.take(list(event.regions), strategy, self._session.runner.run)
 
-    # -- the list ------------------------------------------------------------------------------------------------
+    # -- the list ------------------------------------------------------------------------------
 
     def _show_patches(self) -> None:
-        project = self._session.project
-        self.status.show_text(progress(self.patches.regions))
-        several = project is not None and len(project.targets()) > 1
-        self.list.show_regions(self.patches.regions, self.patches.current, with_volume=several)
-        self.update_state()
+        opened = self._session.opened
+        regions = self.patches.regions if self.patches is not None else []
+        current = self.patches.current if self.patches is not None else None
+        several = opened is not None and len(opened.project.targets()) > 1
+        self.status.show_text(progress(regions))
+        self.list.show_regions(regions, current, with_volume=several)
+        for decide in self.deciding:
+            decide.setEnabled(bool(regions))
 
     def _show_help(self) -> None:
         corner = self.help.mapToGlobal(self.help.rect().bottomLeft())
-        QToolTip.showText(corner, help_text(), self.help, msecShowTime=20_000)
+        QToolTip.showText(corner, help_text(), self.help, msecShowTime=_HELP_SECONDS * 1000)
+
+
+def _then_next(decide: Callable[[Patches], object]) -> Callable[[Patches], None]:
+    """Decide on a patch and go on to the next."""
+
+    def act(patches: Patches) -> None:
+        before = patches.current
+        decide(patches)
+        if patches.current is None and before is not None:
+            patches.next()
+
+    return act
+
+
+def _select_class(patches: Patches, *, index: int) -> None:
+    patches.paint.select_class(index)

@@ -15,6 +15,11 @@ from napari_emda._gui.session import Session
 from napari_emda.project.regions import AUDIT, OWN, RANDOMLY_DRAWN, Region, State
 
 _ICON = 44
+"""Pixels along a side of a picture: large enough to tell a membrane, and four of them fit."""
+_VISIBLE = 4
+"""Patches; the list scrolls beyond them."""
+_SPACE = 4
+"""Pixels between two pictures."""
 _WORDS: dict[State, str] = {
     "suggested": "to do",
     "accepted": "done",
@@ -38,7 +43,7 @@ class PatchList(QListWidget):
         self._regions: list[Region] = []
         self._icons: dict[str, Any] = {}
         self.setIconSize(QSize(_ICON, _ICON))
-        self.setFixedHeight(4 * (_ICON + 4))
+        self.setFixedHeight(_VISIBLE * (_ICON + _SPACE))
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setToolTip("A click goes to the patch.")
         self.itemClicked.connect(lambda item: go(self._regions[self.row(item)]))
@@ -66,7 +71,9 @@ class PatchList(QListWidget):
 
     def _icon(self, region: Region) -> Any:
         if region.id not in self._icons:
-            self._icons[region.id] = thumbnail(self._session, region, _ICON)
+            opened = self._session.opened
+            layer = opened.image(region.volume) if opened is not None else None
+            self._icons[region.id] = thumbnail(layer, region.voxels, _ICON)
         return self._icons[region.id]
 
 

@@ -2,104 +2,90 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QComboBox, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QSpinBox
 
-from napari_emda._gui.common.widgets import Sentence, button, column, labelled
-from napari_emda._gui.process.strip import JobStrip
+from napari_emda._gui.common.widgets import column, labelled
+from napari_emda._gui.job_panel import JobPanel
+from napari_emda._gui.open_project import OpenProject
+from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.session import Session
-from napari_emda.events import Finished, Started
+from napari_emda.events import Failed, Finished
 from napari_emda.project import runs
+from napari_emda.project.job_files import Job, TrainJob
 
 FINE_TUNING = "finetune"
+"""The method to go on with: it learns from annotated patches."""
 ROUND_STEPS = {"standard": 1000}
 """Optimiser steps of a round by profile: what a user waits for between two rounds, some minutes on a GPU."""
 FEW_STEPS = 100
 """Of the other profiles: less than a minute even on one core."""
 
 
-class RetrainBox(QWidget):
+class RetrainBox(JobPanel):
     """Method, steps and the button that starts from the latest run."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__()
-        self._session = session
-        self._run: str | None = None
-        self.method, self.steps = QComboBox(), QSpinBox()
+        super().__init__(
+            session,
+            "train",
+            start="Retrain",
+            tip="Train on from the last model, with your patches.",
+            stop="Stop and keep",
+            pause=True,
+        )
+        self._proposed_for: str | None = None
+        self.method = QComboBox()
         self.method.setToolTip(
             "How to go on; fine-tuning learns from your patches, keeping the source in mind."
         )
+        self.steps = QSpinBox()
         self.steps.setRange(1, 1_000_000)
         self.steps.setSingleStep(50)
         self.steps.setValue(FEW_STEPS)
         self.steps.setToolTip("Optimiser steps.")
-        self.reason = Sentence()
-        self.go = button(
-            "Retrain", "Train on from the last model, with your patches.", self.retrain
-        )
         fields = labelled(("retrain with", self.method), ("steps", self.steps))
-        self.strip = JobStrip(session.runner, "train", stop="Stop and keep", pause=True)
-        column(self, fields, self.reason, self.go, self.strip)
-        session.catalogue_changed.connect(self._fill)
-        session.project_changed.connect(self.update_state)
-        session.runner.started.connect(lambda job: self.update_state())
-        session.runner.happened.connect(
-            lambda event: self.update_state() if isinstance(event, Started) else None
-        )
-        session.runner.ended.connect(self._on_ended)
-        self.update_state()
+        column(self, fields, self.reason, self.start, self.strip)
+        self.listen()
 
-    def _fill(self) -> None:
-        catalogue = self._session.catalogue
-        assert catalogue is not None
+    def on_catalogue(self, catalogue: Catalogue) -> None:
+        """Offer the methods."""
         self.method.clear()
         self.method.addItems(list(catalogue.methods))
-        self._run = None
-        self.update_state()
+        self._proposed_for = None
 
-    def _propose(self) -> None:
-        """Method and steps to start from, once per run."""
-        project = self._session.project
-        run = runs.latest(project) if project is not None else None
-        if project is None or run is None or run == self._run or not self.method.count():
+    def offer(self, opened: OpenProject | None) -> None:
+        """Method and steps to start from, once per run: the user may choose others."""
+        run = runs.latest(opened.project) if opened is not None else None
+        if opened is None or run in (None, self._proposed_for) or not self.method.count():
             return
-        job = runs.train_job(project, run)
+        self._proposed_for = run
+        job = runs.train_job(opened.project, run)
         last = job.method if job is not None else ""
         self.method.setCurrentText(FINE_TUNING if self.method.findText(FINE_TUNING) >= 0 else last)
         if job is not None:
             few = min(job.settings.steps, ROUND_STEPS.get(job.settings.profile, FEW_STEPS))
             self.steps.setValue(few if job.start_from is None else job.settings.steps)
-        self._run = run
 
-    def why_not(self) -> str:
+    @property
+    def no_project(self) -> str:
+        """What is missing, be it that no project is open."""
+        return "Retraining starts from a model: train one first."
+
+    def why_not(self, opened: OpenProject) -> str:
         """Why retraining cannot start now; empty when it can."""
-        session, project = self._session, self._session.project
-        if project is None or runs.latest(project) is None:
-            return "Retraining starts from a model: train one first."
-        if session.runner.busy:
-            return session.runner.busy
-        if not runs.annotated(project):
+        if not opened.runs:
+            return self.no_project
+        if self._session.runner.busy:
+            return self._session.runner.busy
+        if not runs.annotated(opened.project):
             return "Retraining learns from your patches: press Done on one first."
         return ""
 
-    def update_state(self) -> None:
-        """Grey out what cannot be done, with the reason above it."""
-        self._propose()
-        why, job = self.why_not(), self._session.runner.job
-        self.reason.show_text("" if job is not None and job.kind == "train" else why, "hint")
-        self.go.setEnabled(not why)
+    def job(self, opened: OpenProject) -> TrainJob:
+        """Train on from the latest run's network."""
+        return runs.retrain_job(opened.project, self.method.currentText(), self.steps.value())
 
-    def retrain(self) -> None:
-        """Start from the latest run's network."""
-        project = self._session.project
-        if why := self.why_not():
-            self._session.say(why, "error")
-            return
-        assert project is not None
-        with self._session.telling():
-            self._session.start(
-                runs.retrain_job(project, self.method.currentText(), self.steps.value())
-            )
-
-    def _on_ended(self, last: object) -> None:
-        self._run = None if isinstance(last, Finished) else self._run
-        self.update_state()
+    def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
+        """Propose anew: a run that was resumed has the same name as before."""
+        if isinstance(last, Finished):
+            self._proposed_for = None

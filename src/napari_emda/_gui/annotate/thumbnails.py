@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 from napari.components import ViewerModel
+from napari.layers import Layer
 from qtpy.QtGui import QIcon, QImage, QPixmap
 
 from napari_emda._gui.common.adapters import array_of
-from napari_emda._gui.session import Session
-from napari_emda.project.regions import Region
+from napari_emda.data.box import Box
 
 
-def thumbnail(session: Session, region: Region, side: int) -> QIcon:
-    """A patch of the image as an icon; an empty one when its layer was removed."""
-    layer = session.image(region.volume)
+def thumbnail(layer: Layer | None, box: Box, side: int) -> QIcon:
+    """The first section of a box of an image as an icon; an empty one when the layer was removed.
+
+    Args:
+        layer: shows the volume.
+        box: voxels of it.
+        side: of the icon, in pixels.
+    """
     if layer is None:
         return QIcon()
-    z0, _, y0, y1, x0, x1 = region.voxels.bounds
-    step = max(1, min(y1 - y0, x1 - x0) // (2 * side))
+    z0, _, y0, y1, x0, x1 = box.bounds
+    step = max(1, min(y1 - y0, x1 - x0) // (2 * side))  # two voxels a pixel are enough
     values = np.asarray(array_of(layer)[z0, y0:y1:step, x0:x1:step], np.float32)
-    low, high = np.percentile(values, (1, 99))
-    grey = np.ascontiguousarray(
-        np.clip((values - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-    )
-    image = QImage(
-        grey.tobytes(), grey.shape[1], grey.shape[0], grey.shape[1], QImage.Format.Format_Grayscale8
-    )
-    icon, picture = QIcon(), QPixmap.fromImage(image.copy()).scaled(side, side)
+    low, high = np.percentile(values, (1, 99))  # a few bright specks would make the rest black
+    contrast = max(high - low, 1e-6)
+    grey = np.clip((values - low) / contrast * 255, 0, 255).astype(np.uint8)
+    height, width = grey.shape
+    image = QImage(grey.tobytes(), width, height, width, QImage.Format.Format_Grayscale8)
+    icon = QIcon()
+    picture = QPixmap.fromImage(image.copy()).scaled(side, side)
     for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):  # else Qt tints the chosen one
         icon.addPixmap(picture, mode)
     return icon

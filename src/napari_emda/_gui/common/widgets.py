@@ -20,6 +20,7 @@ from superqt import QCollapsible
 
 _NO_LIMIT = 16_777_215  # Qt's QWIDGETSIZE_MAX
 TONES = {"note": "#4b8fd6", "done": "#3f9e6b", "error": "#d9534f", "hint": "#c9922f"}
+"""Colours of what is said."""
 
 
 class Sentence(QLabel):
@@ -51,7 +52,8 @@ class Notices(QFrame):
 
     def __init__(self) -> None:
         super().__init__()
-        self._text, self._tone = Sentence(), ""
+        self._text = Sentence()
+        self._tone = ""
         self._close = button("✕", "Dismiss", self.clear)
         self._close.setFixedWidth(24)
         row(self, self._text, (self._close, 0))
@@ -79,11 +81,11 @@ class Notices(QFrame):
 
 def button(text: str, tip: str, action: Callable[[], object]) -> QPushButton:
     """A button that never takes the keyboard from the canvas."""
-    made = QPushButton(text)
-    made.setToolTip(tip)
-    made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    made.clicked.connect(lambda: action())
-    return made
+    new = QPushButton(text)
+    new.setToolTip(tip)
+    new.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    new.clicked.connect(lambda: action())
+    return new
 
 
 def narrow(box: QComboBox) -> QComboBox:
@@ -117,10 +119,10 @@ def labelled(*rows: tuple[str, QWidget]) -> QWidget:
     return holder
 
 
-def column(parent: QWidget, *widgets: QWidget) -> None:
-    """Widgets below each other."""
+def column(parent: QWidget, *widgets: QWidget, margin: int = 2) -> None:
+    """Widgets below each other; without a margin they stand in line with those around the parent."""
     layout = QVBoxLayout(parent)
-    layout.setContentsMargins(2, 2, 2, 2)
+    layout.setContentsMargins(margin, margin, margin, margin)
     layout.setSpacing(5)
     for widget in widgets:
         layout.addWidget(widget)
@@ -162,8 +164,7 @@ class Drawer(QCollapsible):
 
 def refill(box: QComboBox, names: list[str], *, prefer_first: bool = False) -> None:
     """Offer these names, keeping the choice while nothing new has come to the top."""
-    known = [box.itemText(index) for index in range(box.count())]
-    if known == names:
+    if names == [box.itemText(index) for index in range(box.count())]:
         return
     before = box.currentText()
     with QSignalBlocker(box):

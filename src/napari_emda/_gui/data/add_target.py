@@ -21,9 +21,11 @@ class AddTarget(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self._session, self._stop = session, threading.Event()
-        self.image, self.spacing = LayerChoice(session.viewer, Image, refusal), VoxelSize()
+        self._session = session
+        self._stop = threading.Event()
+        self.image = LayerChoice(session.viewer, Image, refusal)
         self.image.setToolTip("One more volume that the same model is to segment.")
+        self.spacing = VoxelSize()
         self.add = button(
             "Add this target", "Check the layer and add it to the project.", self.add_target
         )
@@ -41,12 +43,14 @@ class AddTarget(QWidget):
 
     def refresh(self, event: Any = None) -> None:
         """Offer the images that are not in the project yet."""
-        session = self._session
+        opened = self._session.opened
         self.image.refresh(
-            lambda layer: not session.is_output(layer) and not session.is_volume(layer)
+            lambda layer: opened is None or not (opened.is_output(layer) or opened.is_volume(layer))
         )
-        reason = "" if session.project is not None else "Set up or open a project first."
-        if not reason and not self.image.layers():
+        reason = ""
+        if opened is None:
+            reason = "Set up or open a project first."
+        elif not self.image.layers():
             reason = "Open another image in napari first."
         self.reason.show_text(reason, "hint")
         self.add.setEnabled(not reason)
@@ -57,13 +61,16 @@ class AddTarget(QWidget):
 
     def add_target(self) -> None:
         """Check the layer in the background, then add it; a mistake changes nothing on disk."""
-        session, layer, project = self._session, self.image.layer(), self._session.project
+        session = self._session
+        opened = session.opened
+        layer = self.image.layer()
         if session.runner.busy:
             session.say(session.runner.busy, "error")
             return
-        if project is None or not isinstance(layer, Image):
+        if opened is None or not isinstance(layer, Image):
             session.say("Choose an image first.", "error")
             return
+        project = opened.project
         pick = Pick(
             layer,
             "target",
@@ -77,7 +84,8 @@ class AddTarget(QWidget):
             return store(project, [pick], self._stop)
 
         def done(entries: list[VolumeEntry]) -> None:
-            session.show_volume(project.add(entries[0]), layer)
+            opened.show_volume(project.add(entries[0]), layer)
+            session.project_changed.emit()
             session.say(
                 f"'{entries[0].name}' is a target of the project now: suggest patches or predict.",
                 "done",

@@ -17,12 +17,11 @@ from napari_emda._gui.data.project_setup import Stoppable
 from napari_emda._gui.session import Session
 from napari_emda.data.volume import Array, LabelsZero
 
-BACKGROUND, SECTIONS, UNANNOTATED = (
-    "0 means background",
-    "0 means background in labelled sections",
-    "0 not annotated, 1 background",
-)
+BACKGROUND = "0 means background"
+SECTIONS = "0 means background in labelled sections"
+UNANNOTATED = "0 not annotated, 1 background"
 _MOST = 64
+"""Sections that are read: enough to tell that half are empty, and quick on a network drive, too."""
 
 
 class LabelZero(QWidget):
@@ -35,16 +34,18 @@ class LabelZero(QWidget):
 
     def __init__(self, session: Session, labels: LayerChoice) -> None:
         super().__init__()
-        self._session, self._labels, self._stop = session, labels, threading.Event()
+        self._session = session
+        self._labels = labels
+        self._stop = threading.Event()
         self._empty: tuple[int, int] | None = None
-        self.box, self.hint = narrow(QComboBox()), Sentence()
+        self.box = narrow(QComboBox())
         self.box.addItems([BACKGROUND, SECTIONS, UNANNOTATED])
         self.box.setToolTip(
             "What the value 0 stands for in the labels: background everywhere, background in the sections that hold "
             "any label (nobody looked at the others), or not annotated (then 2 is the first class)."
         )
-        column(self, self.box, self.hint)
-        self.layout().setContentsMargins(0, 0, 0, 0)  # type: ignore[union-attr]
+        self.hint = Sentence()
+        column(self, self.box, self.hint, margin=0)
         self.box.currentTextChanged.connect(lambda _: self._tell())
         labels.chosen.connect(self._count)
         session.closing.connect(self._stop.set)
@@ -60,7 +61,8 @@ class LabelZero(QWidget):
         return self.box.currentText() == SECTIONS
 
     def _count(self) -> None:
-        layer, self._empty = self._labels.layer(), None
+        layer = self._labels.layer()
+        self._empty = None
         self._tell()
         if isinstance(layer, Labels) and not self._stop.is_set():
             array = Stoppable(array_of(layer), self._stop)
@@ -75,13 +77,13 @@ class LabelZero(QWidget):
 
     def _tell(self) -> None:
         empty, seen = self._empty or (0, 1)
-        doubtful = self.box.currentText() == BACKGROUND and seen / 2 <= empty < seen
-        self.hint.show_text(
-            f"{empty} of {seen} sections hold no label. If nobody looked at them, say '{SECTIONS}'."
-            if doubtful
-            else "",
-            "hint",
-        )
+        text = ""
+        if self.box.currentText() == BACKGROUND and seen / 2 <= empty < seen:
+            text = (
+                f"{empty} of {seen} sections hold no label. If nobody looked at them, say "
+                f"'{SECTIONS}'."
+            )
+        self.hint.show_text(text, "hint")
 
 
 def empty_sections(labels: Array) -> tuple[int, int]:

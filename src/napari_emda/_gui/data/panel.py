@@ -1,4 +1,4 @@
-"""The first panel: which layers are source and target, and where the project lives."""
+"""The panel in which the user says which layers are source and target, and where the project lives."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ class DataPanel(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self._session, self._stop = session, threading.Event()
+        self._session = session
+        self._stop = threading.Event()
         self._working = False
         self._making: Project | None = None
         viewer = session.viewer
-        self.source, self.labels = (
-            LayerChoice(viewer, kind, refusal, none="none") for kind in (Image, Labels)
-        )
+        self.source = LayerChoice(viewer, Image, refusal, none="none")
+        self.source_size = VoxelSize()
+        self.labels = LayerChoice(viewer, Labels, refusal, none="none")
         self.target = LayerChoice(viewer, Image, refusal)
-        self.source_size, self.target_size = VoxelSize(), VoxelSize()
+        self.target_size = VoxelSize()
         self.label_zero = LabelZero(session, self.labels)
         self.classes = QLineEdit("background, foreground")
         self.classes.setToolTip("Names of the classes, background first, separated by commas.")
@@ -59,12 +60,10 @@ class DataPanel(QWidget):
         self.folder.setToolTip(
             "The project: a new folder for everything that is made. Your files stay where they are."
         )
-        self.left_out, self.sizes, self.domain_gap, self.missing = (
-            Sentence(),
-            Sentence(),
-            Sentence(),
-            Sentence(),
-        )
+        self.left_out = Sentence()
+        self.sizes = Sentence()
+        self.domain_gap = Sentence()
+        self.missing = Sentence()
         self.use = button(
             "Use these layers", "Check the layers and make the project.", self.use_layers
         )
@@ -119,9 +118,8 @@ class DataPanel(QWidget):
 
     def refresh(self, event: Any = None) -> None:
         """Offer the layers that there are now; fill in what has only one answer."""
-        ours = self._session.is_output
         for choice in (self.source, self.labels, self.target):
-            choice.refresh(lambda layer: not ours(layer))
+            choice.refresh(lambda layer: not self._session.is_output(layer))
         left_out = {**self.source.left_out, **self.labels.left_out}
         sentences = (f"'{name}' is not offered: it {why}." for name, why in left_out.items())
         self.left_out.show_text(" ".join(sentences), "hint")
@@ -192,7 +190,7 @@ class DataPanel(QWidget):
         )
         if missing == ["a target image"] and len(self.target.layers()) == 1:
             text = f"{text} {ONE_VOLUME}"
-        if source is None and labels is None and self._session.project is None:
+        if source is None and labels is None and self._session.opened is None:
             text = f"{text} {WITHOUT_LABELS}".strip()
         self.missing.show_text(
             "Reading the layers …" if self._working else text, "note" if self._working else "hint"
@@ -334,20 +332,21 @@ class DataPanel(QWidget):
             self._session.say(self._session.runner.busy, "error")
             return
         with self._session.telling():
-            if self._session.project is not None and self._session.project.folder == folder:
+            opened = self._session.opened
+            if opened is not None and opened.project.folder == folder:
                 return
             self._session.adopt(Project.open(folder, exclusive=True))
             self._session.say(f"The project {folder} is open.", "done")
 
     def _show_project(self) -> None:
         self._remark()
-        project = self._session.project
-        if project is None:
+        opened = self._session.opened
+        if opened is None:
             return
-        self.current.show_text(in_words(project), "done")
+        self.current.show_text(in_words(opened.project), "done")
         if not self.classes.isModified():
-            self.classes.setText(", ".join(project.classes))
+            self.classes.setText(", ".join(opened.project.classes))
         for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
-            if (entry := self._session.entry_of(choice.layer())) is not None:
+            if (entry := opened.entry_of(choice.layer())) is not None:
                 size.is_depth.setChecked(not entry.sections_are_independent)
         self._propose_folder()

@@ -203,13 +203,12 @@ def in_words(project: Project) -> str:
 
 def size_remark(source: Triple | None, target: Triple | None) -> str:
     """What is to be said about the two voxel sizes; empty when all is well."""
-    missing = [name for name, size in (("source", source), ("target", target)) if size is None]
-    if missing:
-        whose = " and ".join(f"the {name}" for name in missing)
-        return f"The voxel size of {whose} is not known: type it, in nm."
-    assert source is not None
-    assert target is not None
-    ours, theirs = min(source[1:]), min(target[1:])
+    sizes = {"the source": source, "the target": target}
+    missing = [name for name, size in sizes.items() if size is None]
+    if source is None or target is None:
+        return f"The voxel size of {' and '.join(missing)} is not known: type it, in nm."
+    ours = min(source[1:])
+    theirs = min(target[1:])
     factor = max(ours, theirs) / min(ours, theirs)
     if factor > FACTOR:
         return (

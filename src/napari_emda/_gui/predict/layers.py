@@ -3,136 +3,124 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 from napari.layers import Image, Labels
 from napari.utils.colormaps import Colormap
 
 from napari_emda._gui.common.palette import class_colour, cluster_colours, mask_colours
+from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.lazy_layers import Clusters, MaskOnView
-from napari_emda._gui.session import Session
 from napari_emda.data.probabilities import ClassProbability
 
 
-def roles(session: Session) -> list[str]:
+def roles(opened: OpenProject) -> list[str]:
     """Of the layers that a prediction is shown in."""
-    assert session.project is not None
-    return [
-        "mask",
-        "clusters",
-        *(f"probability {k}" for k in range(1, len(session.project.classes))),
-    ]
+    classes = range(1, len(opened.project.classes))
+    return ["mask", "clusters", *(f"probability {k}" for k in classes)]
 
 
-def hide(session: Session, volume: str, among: Iterable[str]) -> None:
+def hide(opened: OpenProject, volume: str, among: Iterable[str]) -> None:
     """Hide what is shown of a volume in some roles."""
     for role in among:
-        layer = session.output(role, volume)
+        layer = opened.output(role, volume)
         if layer is not None:
             layer.visible = False
 
 
-def shown_already(session: Session, run: str, volume: str) -> bool:
-    """Whether the layers on view are those of a run; of clusters it takes more than the mask that is made of them."""
-    project = session.project
-    role = "mask" if project is None or project.clusters(run, volume) is None else "clusters"
-    layer = session.output(role, volume)
+def is_of(opened: OpenProject, run: str, role: str, volume: str) -> bool:
+    """Whether the layer of that role shows what this run predicted."""
+    layer = opened.output(role, volume)
     return layer is not None and layer.metadata.get("run") == run
 
 
-def _wanted(session: Session, volume: str) -> bool:
+def shown_already(opened: OpenProject, run: str, volume: str) -> bool:
+    """Whether the layers on view are those of a run; of clusters it takes more than the mask that is made of them."""
+    role = "mask" if opened.project.clusters(run, volume) is None else "clusters"
+    return is_of(opened, run, role, volume)
+
+
+def _wanted(opened: OpenProject, volume: str) -> bool:
     """Whether what lies over a volume is to be seen: not while paint is beneath it, nor over another volume."""
-    image = session.image(volume)
-    return not session.annotating and (image is None or image.visible)
+    image = opened.image(volume)
+    return not opened.annotating and (image is None or image.visible)
 
 
-def show_classes(session: Session, run: str, volume: str) -> None:
+def show_classes(opened: OpenProject, run: str, volume: str) -> None:
     """Show a run's probabilities (hidden at first) and the mask that follows from them; nothing for clusters alone.
 
     The mask is hidden, too, while its volume is, or a patch is annotated: it has the colours of the paint.
     """
-    project = session.project
-    assert project is not None
+    project = opened.project
     stored = project.probabilities(run, volume)
     if stored is None:
         return
-    where = session.place(volume).arguments()
+    where = opened.place(volume).arguments()
     for index, name in enumerate(project.classes[1:]):
-        session.remove_output(f"probability {index + 1}", volume)
-        session.remove_output(f"preview {index}", volume)
-        colour = Colormap(["black", class_colour(index + 1)], name=f"emda-{name}")
-        session.output(
-            f"probability {index + 1}",
-            volume,
-            partial(
-                Image,
-                ClassProbability(stored, index + 1),
-                name=session.called(f"probability of {name}", volume),
-                colormap=colour,
-                visible=False,
-                blending="additive",
-                contrast_limits=(0, 255),
-                multiscale=False,
-                metadata={"run": run},
-                **where,
-            ),
+        opened.remove_output(f"preview {index}", volume)
+        probability = Image(
+            ClassProbability(stored, index + 1),
+            name=opened.called(f"probability of {name}", volume),
+            colormap=Colormap(["black", class_colour(index + 1)], name=f"emda-{name}"),
+            visible=False,
+            blending="additive",
+            contrast_limits=(0, 255),
+            multiscale=False,
+            metadata={"run": run},
+            **where,
         )
-    session.remove_output("mask", volume)
+        opened.add_output(f"probability {index + 1}", volume, probability)
     mask = Labels(
-        MaskOnView(stored, session.threshold, session.smallest),
+        MaskOnView(stored, opened.mask.threshold, opened.mask.smallest),
         name=f"mask {volume}",
         opacity=0.5,
         colormap=mask_colours(project.classes),
         multiscale=False,
-        visible=_wanted(session, volume),
+        visible=_wanted(opened, volume),
         metadata={"run": run},
         **where,
     )
     mask.editable = False
-    session.output("mask", volume, lambda: mask)
+    opened.add_output("mask", volume, mask)
 
 
-def show_clusters(session: Session, run: str, volume: str) -> None:
+def show_clusters(opened: OpenProject, run: str, volume: str) -> None:
     """Show the clusters that a run has found; nothing where it has found none."""
-    project = session.project
-    assert project is not None
+    project = opened.project
     stored = project.clusters(run, volume)
     if stored is None:
         return
-    session.remove_previews(volume)
-    session.remove_output("clusters", volume)
+    opened.remove_previews(volume)
     layer = Labels(
         Clusters(stored),
-        name=session.called("clusters", volume),
+        name=opened.called("clusters", volume),
         opacity=0.4,
         colormap=cluster_colours(stored.shape[0], project.names(run), project.classes),
         multiscale=False,
-        visible=_wanted(session, volume),
+        visible=_wanted(opened, volume),
         metadata={"run": run},
-        **session.place(volume).arguments(),
+        **opened.place(volume).arguments(),
     )
     layer.editable = False
-    session.output("clusters", volume, lambda: layer)
+    opened.add_output("clusters", volume, layer)
 
 
-def rename_classes(session: Session, run: str, volume: str) -> None:
+def rename_classes(opened: OpenProject, run: str, volume: str) -> None:
     """Bring the layers of the classes up to date after clusters of a run were named."""
-    project = session.project
-    assert project is not None
-    clusters: Any = session.output("clusters", volume)
-    if clusters is not None and clusters.metadata.get("run") == run:
-        count = len(clusters.colormap.color_dict) - 2  # 0 and what is no cluster
+    project = opened.project
+    clusters: Any = opened.output("clusters", volume)
+    if clusters is not None and is_of(opened, run, "clusters", volume):
+        count = len(clusters.colormap.color_dict) - 2  # without 0 and None, which are no clusters
         clusters.colormap = cluster_colours(count, project.names(run), project.classes)
     stored = project.probabilities(run, volume)
-    made_of_names = [role for role in roles(session) if role != "clusters"]
-    layers: list[Any] = [session.output(role, volume) for role in made_of_names]
+    made_of_names = [role for role in roles(opened) if role != "clusters"]
     if stored is None:
         for role in made_of_names:
-            session.remove_output(role, volume)
-    elif any(layer is None or layer.metadata.get("run") != run for layer in layers):
-        show_classes(session, run, volume)
+            opened.remove_output(role, volume)
+    elif not all(is_of(opened, run, role, volume) for role in made_of_names):
+        show_classes(opened, run, volume)
     else:
-        for layer in layers:
+        for role in made_of_names:
+            layer: Any = opened.output(role, volume)
             layer.data.probabilities = stored
             layer.refresh()

@@ -11,11 +11,12 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PATIENCE = 1.2
 """Seconds that a child has to save and end when the viewer closes; then it is killed."""
 _END = object()
+"""Put behind the last line that a child has said."""
 
 
 class Child:
@@ -27,8 +28,9 @@ class Child:
     """
 
     def __init__(self, command: Sequence[str], folder: Path) -> None:
-        self._command, self.log = list(command), folder / "job.log"
+        self._command = list(command)
         self._folder = folder
+        self.log = folder / "job.log"
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._unsent: list[str] = []
@@ -52,29 +54,20 @@ class Child:
                 bufsize=1,
             )
             for line in [json.dumps({"command": "attend"}) + "\n", *self._unsent]:
-                self._write(line)
+                _write(self._process, line)
         threading.Thread(
             target=self._read, args=(self._process,), daemon=True, name="napari-emda child"
         ).start()
 
     def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
         with contextlib.suppress(ValueError, OSError):
-            for line in process.stdout:
+            for line in process.stdout or ():
                 self._lines.put(line)
         process.wait()
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            process.stdout.close()
-            assert process.stdin is not None
-            process.stdin.close()
+        with self._lock:
+            _close(process.stdout)
+            _close(process.stdin)
         self._lines.put(_END)
-
-    def _write(self, line: str) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it has ended: the reader will tell
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
 
     def say(self, command: str, **values: Any) -> None:
         """Send a command; before the process is up it is kept for later."""
@@ -83,7 +76,7 @@ class Child:
             if self._process is None:
                 self._unsent.append(line)
             else:
-                self._write(line)
+                _write(self._process, line)
 
     def take(self, seconds: float) -> list[str] | None:
         """The lines that came, waiting at most ``seconds``; None at the end."""
@@ -105,12 +98,11 @@ class Child:
     def end(self, patience: float = PATIENCE) -> None:
         """Hang up, which makes the child save and end; kill it when it takes too long. Returns when it is gone."""
         with self._lock:
-            self._ended, process = True, self._process
+            self._ended = True
+            process = self._process
             if process is None or process.poll() is not None:
                 return
-            with contextlib.suppress(OSError, ValueError):
-                assert process.stdin is not None
-                process.stdin.close()
+            _close(process.stdin)
         for stop, seconds in ((None, patience), (process.terminate, 0.3), (process.kill, None)):
             if stop is not None:
                 stop()
@@ -158,3 +150,18 @@ class Child:
     def clean(self) -> None:
         """Remove the temporary folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _write(process: subprocess.Popen[str], line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # it has ended: the reader will tell
+        if process.stdin is not None:
+            process.stdin.write(line)
+            process.stdin.flush()
+
+
+def _close(pipe: IO[str] | None) -> None:
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # the other end is gone, with a line half written
+        if pipe is not None:
+            pipe.close()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
-from napari_emda._gui.common.adapters import section_on_view
 from napari_emda._gui.common.forms import SettingsForm
 from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled
+from napari_emda._gui.job_panel import JobPanel
+from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process import requirements
-from napari_emda._gui.process.strip import JobStrip
+from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.session import Session, in_short, tone_of
 from napari_emda._gui.train.curves import Curves
 from napari_emda._gui.train.live_preview import show_preview, show_translation
@@ -20,20 +21,30 @@ from napari_emda.data.box import Box
 from napari_emda.events import Failed, Finished, Preview, Started, Translated
 from napari_emda.project import runs
 from napari_emda.project.comparison import BASELINE, missing
-from napari_emda.project.job_files import TrainJob
+from napari_emda.project.job_files import Job, TrainJob
 from napari_emda.settings.training import PROFILES, TrainSettings
 
 DEFAULT_METHODS = ("auto", "source_only")
+"""The method to begin with: the first of them that there is."""
 VIEW_SECONDS = 0.7
+"""Between two questions for a preview: quick enough to follow the user, slow enough not to hold up training."""
 _IN_SIGHT = ("steps", "profile")
+"""The settings that are not under Advanced."""
+_READING = "Reading the list of methods …"
 
 
-class TrainPanel(QWidget):
+class TrainPanel(JobPanel):
     """Method and settings, start and stop, the loss curve, the live preview of the section on view."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__()
-        self._session = session
+        super().__init__(
+            session,
+            "train",
+            start="Start",
+            tip="Train in the background; you can go on looking around.",
+            stop="Stop and keep",
+            pause=True,
+        )
         self._forms: dict[str, SettingsForm] = {}
         self.method = QComboBox()
         self.method.setToolTip("How the network is taught.")
@@ -41,16 +52,12 @@ class TrainPanel(QWidget):
         schema = TrainSettings.model_json_schema()
         self.main = SettingsForm(schema, lambda field: field.name in _IN_SIGHT)
         self.advanced = SettingsForm(schema, lambda field: field.name not in _IN_SIGHT)
-        self.method_box, self.curves = QWidget(), Curves()
+        self.method_box = QWidget()
         self.start_from = StartFrom(session)
-        self.reason = Sentence()
-        self.start = button(
-            "Start", "Train in the background; you can go on looking around.", self.start_training
-        )
         self.resume = button(
             "Resume", "Go on with the last training from its last checkpoint.", self.resume_training
         )
-        self.strip = JobStrip(session.runner, "train", stop="Stop and keep", pause=True)
+        self.curves = Curves()
         self.outcome = Sentence()
         self.compare = button(
             "Compare with no adaptation",
@@ -62,9 +69,12 @@ class TrainPanel(QWidget):
         self._timer.setInterval(int(VIEW_SECONDS * 1000))
         self._timer.timeout.connect(self._ask_preview)
         self._build()
-        self._connect()
+        session.closing.connect(self._stop_asking)
+        self.method.currentTextChanged.connect(self._on_method)
+        self.main["profile"].changed.connect(self._on_profile)
+        self.start_from.box.currentTextChanged.connect(lambda _: self._on_start_from())
         self._on_profile("fast")
-        self.update_state()
+        self.listen()
 
     def _build(self) -> None:
         self._method_forms = QVBoxLayout(self.method_box)
@@ -88,42 +98,27 @@ class TrainPanel(QWidget):
             self.compare,
         )
 
-    def _connect(self) -> None:
-        session = self._session
-        session.catalogue_changed.connect(self._fill_methods)
-        session.adopted.connect(self._on_project)
-        session.project_changed.connect(self.update_state)
-        session.closing.connect(self._stop_asking)
-        session.runner.started.connect(self._on_started)
-        session.runner.happened.connect(self._on_event)
-        session.runner.ended.connect(self._on_ended)
-        self.method.currentTextChanged.connect(self._on_method)
-        self.main["profile"].changed.connect(self._on_profile)
-        self.start_from.box.currentTextChanged.connect(lambda _: self._on_start_from())
-
     # -- settings ------------------------------------------------------------------------------------------------
 
-    def _fill_methods(self) -> None:
-        catalogue = self._session.catalogue
-        assert catalogue is not None
+    def on_catalogue(self, catalogue: Catalogue) -> None:
+        """Offer the methods, keeping the choice."""
         before = self.method.currentText()
         self.method.clear()
         for name, method in catalogue.methods.items():
             self.method.addItem(name)
-            self.method.setItemData(self.method.count() - 1, method.summary, 3)  # Qt.ToolTipRole
+            index = self.method.count() - 1
+            self.method.setItemData(index, method.summary, Qt.ItemDataRole.ToolTipRole)
         wanted = [name for name in (before, *DEFAULT_METHODS) if name in catalogue.methods]
         if wanted:
             self.method.setCurrentText(wanted[0])
-        self._on_project()
-        self.update_state()
+        if self._session.opened is not None:
+            self.on_project(self._session.opened)
 
-    def _on_project(self) -> None:
+    def on_project(self, opened: OpenProject) -> None:
         """Choose what needs no labels where there are none."""
-        project = self._session.project
-        if project is not None and not runs.labelled(project):
-            self.method.setCurrentText(
-                requirements.UNLABELLED
-            )  # which leaves all as it is while no method is known
+        if not runs.labelled(opened.project):
+            # Leaves all as it is while the methods are not read yet.
+            self.method.setCurrentText(requirements.UNLABELLED)
 
     def _on_method(self, name: str) -> None:
         catalogue = self._session.catalogue
@@ -148,10 +143,8 @@ class TrainPanel(QWidget):
 
     def _on_start_from(self) -> None:
         """The network is the profile's, or the one to start from, which cannot be changed."""
-        profile, network = (
-            PROFILES.get(self.main.values()["profile"], {}),
-            self.start_from.network(),
-        )
+        profile = PROFILES.get(self.main.values()["profile"], {})
+        network = self.start_from.network()
         self.advanced.reset(NETWORK)
         self.advanced.set_values({key: profile[key] for key in NETWORK & profile.keys()} | network)
         self.advanced.lock(network)
@@ -167,84 +160,80 @@ class TrainPanel(QWidget):
 
     # -- starting ------------------------------------------------------------------------------------------------
 
-    def why_not(self) -> str:
+    @property
+    def no_project(self) -> str:
+        """The methods are on their way, too, when the dock opens."""
+        return super().no_project if self._session.catalogue is not None else _READING
+
+    def why_not(self, opened: OpenProject) -> str:
         """Why no training can start now, in one sentence; empty when it can."""
-        session, project = self._session, self._session.project
+        session = self._session
         if session.catalogue is None:
-            return "Reading the list of methods …"
+            return _READING
         if session.runner.busy:
             return session.runner.busy
-        if project is None:
-            return "There is no project yet: choose your layers in Data."
         method = session.catalogue.methods.get(self.method.currentText())
         if method is None:
             return "Choose a method."
-        return requirements.unmet(project, method)
+        return requirements.unmet(opened.project, method)
+
+    def job(self, opened: OpenProject) -> TrainJob:
+        """A training with what is set."""
+        return TrainJob(
+            project=str(opened.project.folder),
+            method=self.method.currentText(),
+            settings=self.settings(),
+            method_settings=self.method_settings(),
+            start_from=self.start_from.run,
+        )
 
     def update_state(self) -> None:
-        """Grey out what cannot be done, with the reason above it."""
-        why = self.why_not()
-        training = self._session.runner.job is not None and self._session.runner.job.kind == "train"
-        self.reason.show_text("" if training else why, "hint")
-        self.start.setEnabled(not why)
-        self.start.setVisible(not training)
-        project = self._session.project
-        idle = project is not None and not self._session.runner.busy
-        cut = runs.unfinished(project) if project is not None and idle else None
-        self.compare.setVisible(idle and cut is None and self._without_adaptation() is not None)
-        self.resume.setVisible(cut is not None)
-        if cut is not None:
-            self.resume.setText(f"Resume {cut[0]} at step {cut[1]} of {cut[2]}")
-
-    def start_training(self) -> None:
-        """Start a training with what is set."""
-        project = self._session.project
-        if why := self.why_not():
-            self._session.say(why, "error")
-            return
-        assert project is not None
-        with self._session.telling():
-            self._session.start(
-                TrainJob(
-                    project=str(project.folder),
-                    method=self.method.currentText(),
-                    settings=self.settings(),
-                    method_settings=self.method_settings(),
-                    start_from=self.start_from.run,
-                )
-            )
+        """Offer to resume, or to compare, too, where there is something to."""
+        super().update_state()
+        self.start.setVisible(not self.running)
+        opened = self._session.opened
+        idle = opened if not self._session.runner.busy else None
+        unfinished = runs.unfinished(idle.project) if idle is not None else None
+        self.resume.setVisible(unfinished is not None)
+        if unfinished is not None:
+            run, step, steps = unfinished
+            self.resume.setText(f"Resume {run} at step {step} of {steps}")
+        self.compare.setVisible(unfinished is None and self._without_adaptation() is not None)
 
     def resume_training(self) -> None:
         """Go on with the run that was cut short."""
-        project = self._session.project
-        cut = runs.unfinished(project) if project is not None else None
-        if project is not None and cut is not None:
+        opened = self._session.opened
+        unfinished = runs.unfinished(opened.project) if opened is not None else None
+        if opened is not None and unfinished is not None:
             with self._session.telling():
-                self._session.start(runs.resume_job(project, cut[0]))
+                self._session.start(runs.resume_job(opened.project, unfinished[0]))
 
     def _without_adaptation(self) -> TrainJob | None:
-        """The training that would tell whether the latest run's adapting helped, unless there is one."""
-        project, catalogue = self._session.project, self._session.catalogue
-        run = runs.latest(project) if project is not None else None
-        if project is None or run is None or catalogue is None or BASELINE not in catalogue.methods:
+        """The training that would tell whether the latest run's adapting helped, unless there is one, or a job runs."""
+        opened = self._session.opened
+        catalogue = self._session.catalogue
+        if opened is None or catalogue is None or self._session.runner.busy:
             return None
-        if requirements.unmet(
-            project, catalogue.methods[BASELINE]
-        ) or not requirements.learns_classes(project, run, catalogue):
+        project = opened.project
+        run = runs.latest(project)
+        baseline = catalogue.methods.get(BASELINE)
+        if run is None or baseline is None or requirements.unmet(project, baseline):
             return None
-        return missing(project, run)
+        return (
+            missing(project, run) if requirements.learns_classes(project, run, catalogue) else None
+        )
 
     def train_without_adaptation(self) -> None:
         """Train what the latest run is to be compared with."""
         job = self._without_adaptation()
-        if job is not None and not self._session.runner.busy:
+        if job is not None:
             with self._session.telling():
                 self._session.start(job)
 
-    # -- while it runs -------------------------------------------------------------------------------------------
+    # -- while it runs -------------------------------------------------------------------------
 
-    def _on_started(self, job: object) -> None:
-        self.update_state()
+    def on_started(self, job: Job) -> None:
+        """Begin to draw, and to ask for previews."""
         if isinstance(job, TrainJob):
             self.outcome.show_text("")
             self.curves.begin(job)
@@ -256,35 +245,30 @@ class TrainPanel(QWidget):
 
     def _ask_preview(self) -> None:
         """Tell the child what is on view, when that has changed."""
-        session, project = self._session, self._session.project
-        if (
-            project is None or session.runner.paused or session.annotating
-        ):  # a preview would hide the paint
-            self._asked = None
+        session = self._session
+        opened = session.opened
+        if opened is None or session.runner.paused or opened.annotating:
+            self._asked = None  # a preview would hide the paint
             return
         with session.telling():
-            entry = project.target()
-            shape = session.shape(entry.name)
-            box = section_on_view(session.viewer, session.place(entry.name), shape)
+            target = opened.target
+            box = opened.section_on_view(target)
             if box != self._asked:
-                session.runner.say("preview", volume=entry.name, box=list(box.bounds))
+                session.runner.say("preview", volume=target, box=list(box.bounds))
                 self._asked = box
 
-    def _on_event(self, event: object) -> None:
-        job = self._session.runner.job
-        if job is None or job.kind != "train":
-            return
+    def on_event(self, opened: OpenProject, event: Any) -> None:
+        """Draw the losses, and what the network makes of the section on view."""
         self.curves.take(event)
         if isinstance(event, Started):
             self._asked = None
         elif isinstance(event, Preview):
-            show_preview(self._session, event)
+            show_preview(opened, event)
         elif isinstance(event, Translated):
-            show_translation(self._session, event)
+            show_translation(opened, event)
 
-    def _on_ended(self, last: Finished | Failed) -> None:
-        if self._timer.isActive():  # it was a training
-            self._timer.stop()
-            self.outcome.show_text(in_short(last.text), tone_of(last))
-            self.curves.end(last)
-        self.update_state()
+    def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
+        """Say what has come out."""
+        self._timer.stop()
+        self.outcome.show_text(in_short(last.text), tone_of(last))
+        self.curves.end(last)

@@ -11,6 +11,7 @@ from napari_emda._gui.session import Session
 from napari_emda.project import runs
 
 NOTHING = "nothing"
+"""The entry for a new network."""
 NETWORK = {"base_channels", "depth", "dropout", "attention"}
 """The settings that make a network, so that both trainings must agree in them."""
 
@@ -30,14 +31,14 @@ class StartFrom(QWidget):
             "with or without labels. Its size is that of the earlier one."
         )
         row(self, labelled(("start from", self.box)))
-        session.adopted.connect(lambda: self.box.setCurrentIndex(0))
+        session.project_opened.connect(lambda opened: self.box.setCurrentIndex(0))
         session.project_changed.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
         """Offer the runs that there are now, keeping the choice."""
-        project = self._session.project
-        refill(self.box, [NOTHING, *(reversed(project.runs()) if project is not None else ())])
+        opened = self._session.opened
+        refill(self.box, [NOTHING, *(opened.runs if opened is not None else ())])
 
     @property
     def run(self) -> str | None:
@@ -45,7 +46,9 @@ class StartFrom(QWidget):
         return self.box.currentText() if self.box.currentIndex() > 0 else None
 
     def network(self) -> dict[str, Any]:
-        """The settings of the chosen run's network; none for a new network, and where they are not known."""
-        project, run = self._session.project, self.run
-        job = runs.train_job(project, run) if project is not None and run is not None else None
+        """The settings of the chosen run's network; none for a new network, and where they cannot be read."""
+        opened = self._session.opened
+        if opened is None or self.run is None:
+            return {}
+        job = runs.train_job(opened.project, self.run)
         return {} if job is None else job.settings.model_dump(include=NETWORK)

@@ -10,8 +10,9 @@ from napari.layers import Labels
 
 from napari_emda._gui.annotate.draft import Draft
 from napari_emda._gui.annotate.overlays import limits
-from napari_emda._gui.annotate.queue import Patches
-from napari_emda._gui.annotate.stopwatch import Stopwatch
+from napari_emda._gui.annotate.patches import Patches
+from napari_emda._gui.annotate.stopwatch import PatchTimes
+from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.common.adapters import spacing_of
 from napari_emda._gui.common.palette import STATES
 from napari_emda._gui.predict.layers import show_classes
@@ -28,14 +29,14 @@ REGIONS = [
 @pytest.fixture
 def patches(session, predicted):
     session.adopt(predicted)
-    made = Patches(session)
+    made = Patches(session, session.opened, Tools())
     made.open()
     made.take(REGIONS, "entropy", "001-fake")
     return made
 
 
 def on_disk(patches):
-    return np.asarray(Project.open(patches._session.project.folder).annotations("target")[:])
+    return np.asarray(Project.open(patches._project.folder).annotations("target")[:])
 
 
 def states(patches):
@@ -43,7 +44,7 @@ def states(patches):
 
 
 def test_suggestions_are_drawn_as_rectangles_over_the_uncertainty(session, patches):
-    layer = session.output("patches", "target")
+    layer = session.opened.output("patches", "target")
     assert len(layer.data) == 3
     assert layer.data[0].tolist() == [
         [1, -0.5, -0.5],
@@ -53,17 +54,17 @@ def test_suggestions_are_drawn_as_rectangles_over_the_uncertainty(session, patch
     ]
     assert tuple(layer.scale) == (50, 4.6, 4.6)
     assert not np.allclose(layer.edge_color[0], layer.edge_color[2])
-    assert session.output("uncertainty", "target").visible
+    assert session.opened.output("uncertainty", "target").visible
     assert session.viewer.dims.point[0] == 50
     assert session.viewer.scene.camera.center[1:] == pytest.approx((23.5 * 4.6, 19.5 * 4.6))
 
 
 def test_the_overlay_hides_neither_paint_nor_rectangles_nor_what_is_as_usual(session, patches):
     layers = session.viewer.layers
-    overlay = session.output("uncertainty", "target")
-    above = [session.output(role, "target") for role in ("annotations", "patches")]
+    overlay = session.opened.output("uncertainty", "target")
+    above = [session.opened.output(role, "target") for role in ("annotations", "patches")]
     assert (
-        layers.index(session.image("target")) + 1
+        layers.index(session.opened.image("target")) + 1
         == layers.index(overlay)
         < min(map(layers.index, above))
     )
@@ -87,7 +88,7 @@ def test_where_the_model_is_equally_sure_everywhere_noise_does_not_look_like_dou
 
 def test_next_shows_the_patch_with_the_prediction_and_writes_nothing(session, patches):
     patches.next()
-    layer = session.output("annotations", "target")
+    layer = session.opened.output("annotations", "target")
     assert session.viewer.dims.point[0] == 50
     assert session.viewer.scene.camera.center[1:] == pytest.approx((7.5 * 4.6, 7.5 * 4.6))
     assert session.viewer.layers.selection.active is layer
@@ -96,12 +97,12 @@ def test_next_shows_the_patch_with_the_prediction_and_writes_nothing(session, pa
     assert (shown[2:12, 2:12] == 2).all()
     assert shown.sum() == 200
     assert on_disk(patches).sum() == 0
-    assert not session.output("uncertainty", "target").visible
+    assert not session.opened.output("uncertainty", "target").visible
 
 
 def test_done_takes_the_corrected_prediction_and_fills_with_background(session, patches):
     patches.next()
-    layer = session.output("annotations", "target")
+    layer = session.opened.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 14, 14), 2)
     layer.paint((1, 3, 3), 0)
@@ -120,7 +121,7 @@ def test_only_what_i_painted(session, patches):
     patches.accept(complete=False)
     assert states(patches) == ["suggested"] * 3
     assert "painted nothing" in session.notices[-1][1]
-    layer = session.output("annotations", "target")
+    layer = session.opened.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 14, 14), 1)
     patches.accept(complete=False)
@@ -130,17 +131,19 @@ def test_only_what_i_painted(session, patches):
 
 def test_skipping_keeps_own_paint_and_drops_the_prediction(session, patches):
     patches.next()
-    session.output("annotations", "target").paint((1, 14, 14), 1)
+    session.opened.output("annotations", "target").paint((1, 14, 14), 1)
     mine = on_disk(patches)
     patches.put_aside("skipped")
     assert states(patches)[0] == "skipped"
     assert np.array_equal(on_disk(patches), mine)
-    assert np.array_equal(np.asarray(session.output("annotations", "target").data[1]), mine[1])
+    assert np.array_equal(
+        np.asarray(session.opened.output("annotations", "target").data[1]), mine[1]
+    )
 
 
 def test_undo_brings_back_the_patch_as_it_was_painted(session, patches):
     patches.next()
-    layer = session.output("annotations", "target")
+    layer = session.opened.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 3, 3), 0)
     before = np.asarray(layer.data[1])
@@ -168,14 +171,14 @@ def test_a_decision_reads_the_section_that_comes_next_and_no_other(session, patc
     patches.accept(complete=True)
     patches.next()
     assert read == [3]
-    layer = session.output("annotations", "target")
+    layer = session.opened.output("annotations", "target")
     assert np.array_equal(
         layer._slice.image.raw[8:24, 8:24], whole(layer.data, (3, slice(8, 24), slice(8, 24)))
     )
 
 
 def test_rectangles_that_were_decided_on_change_their_colour(session, patches):
-    layer = session.output("patches", "target")
+    layer = session.opened.output("patches", "target")
     before = layer.edge_color.copy()
     patches.next()
     patches.accept(complete=True)
@@ -190,14 +193,14 @@ def test_rectangles_that_were_decided_on_change_their_colour(session, patches):
 
 def test_no_mask_lies_over_the_paint(session, patches):
     """It would have the paint's colours, so that erasing does not show, and tell the answer to an audit."""
-    show_classes(session, "001-fake", "target")
-    mask = session.output("mask", "target")
+    show_classes(session.opened, "001-fake", "target")
+    mask = session.opened.output("mask", "target")
     assert mask.visible
     patches.next()
     assert not mask.visible
-    session.remove_output("mask", "target")
-    show_classes(session, "001-fake", "target")  # a prediction that runs meanwhile
-    assert not session.output("mask", "target").visible
+    session.opened.remove_output("mask", "target")
+    show_classes(session.opened, "001-fake", "target")  # a prediction that runs meanwhile
+    assert not session.opened.output("mask", "target").visible
 
 
 @pytest.mark.parametrize("later", [True, False])
@@ -209,13 +212,13 @@ def test_the_mouse_paints_where_it_is_beside_layers_of_another_unit(later, sessi
     if not later:
         viewer.add_image(image, **fine)
     session.adopt(project, layers)
-    patches = Patches(session)
+    patches = Patches(session, session.opened, Tools())
     patches.take(REGIONS[:1], "random", "")
     if later:
         viewer.add_image(image, **fine)
     patches.next()
-    paint, squares = (session.output(role, "target") for role in ("annotations", "patches"))
-    here = session.place("target").to_world(viewer, (1, 5, 7))
+    paint, squares = (session.opened.output(role, "target") for role in ("annotations", "patches"))
+    here = session.opened.place("target").to_world(viewer, (1, 5, 7))
     assert here == pytest.approx((150, 5 * 4.6, 7 * 4.6))
     assert paint.world_to_data(here) == pytest.approx((1, 5, 7))
     assert spacing_of(paint) == pytest.approx((50, 4.6, 4.6))
@@ -240,7 +243,7 @@ def test_going_round(session, patches):
 
 def test_what_was_erased_is_background_on_disk_at_once_and_stays_so(session, patches):
     patches.next()
-    layer = session.output("annotations", "target")
+    layer = session.opened.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 3, 3), 0)
     assert on_disk(patches)[1, 3, 3] == 1
@@ -255,14 +258,14 @@ def test_a_patch_is_revised_and_the_new_is_kept_without_pressing_done_again(sess
     patches.accept(complete=True)
     patches.next()
     patches.back()
-    layer = session.output("annotations", "target")
+    layer = session.opened.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 14, 14), 2)
     layer.paint((1, 5, 5), 0)
     patches.next()
     assert states(patches) == ["accepted", "suggested", "suggested"]
     assert (on_disk(patches)[1, 14, 14], on_disk(patches)[1, 5, 5]) == (2, 1)
-    assert patches._session.project.regions()[0].changed == 2
+    assert patches._project.regions()[0].changed == 2
     patches.undo()
     assert states(patches)[0] == "accepted"
     assert (on_disk(patches)[1, 14, 14], on_disk(patches)[1, 5, 5]) == (1, 2)
@@ -304,11 +307,11 @@ def test_an_accepted_patch_that_is_put_aside_is_not_learnt_from(session, patches
 
 def test_time_changes_and_agreement_are_kept(patches, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(patches, "watch", Stopwatch(lambda: now[0]))
+    monkeypatch.setattr(patches, "times", PatchTimes(lambda: now[0]))
     patches.next()
     for seconds in (5, 400, 3):  # in between, the user had a coffee
         now[0] += seconds
-        patches.watch.beat()
+        patches.times.beat()
     layer = patches.paint.layer("target")
     layer.brush_size = 1
     layer.paint((1, 14, 14), 2)
@@ -317,7 +320,7 @@ def test_time_changes_and_agreement_are_kept(patches, monkeypatch):
     patches.back()
     now[0] += 2
     patches.accept(complete=True)
-    kept = patches._session.project.regions()[0]
+    kept = patches._project.regions()[0]
     assert kept.seconds == 5 + 30 + 3 + 2
     assert kept.changed == 1
     assert kept.confusion == ((155, 0), (1, 100))
@@ -325,7 +328,7 @@ def test_time_changes_and_agreement_are_kept(patches, monkeypatch):
 
 def test_a_patch_of_the_user_s_own(session, patches):
     patches.draw_own()
-    layer = session.output("patches", "target")
+    layer = session.opened.output("patches", "target")
     assert layer.mode == "add_rectangle"
     layer.add_rectangles(
         np.array([[2, 20.2, 3.0], [2, 20.2, 14.7], [2, 33.9, 14.7], [2, 33.9, 3.0]])
@@ -349,7 +352,7 @@ def test_drawing_that_is_given_up_leaves_nothing_behind(session, patches):
     patches.draw_own()
     patches.take(REGIONS[1:], "entropy", "001-fake")
     assert [region.strategy for region in patches.regions] == ["entropy"] * 2
-    assert session.output("patches", "target").mode == "pan_zoom"
+    assert session.opened.output("patches", "target").mode == "pan_zoom"
 
 
 def test_too_small_a_patch_of_one_s_own_is_refused(session, patches):
@@ -363,9 +366,9 @@ def click(session, patches, point, button=1, moves=0):
     event = SimpleNamespace(
         type="mouse_press",
         button=button,
-        position=session.place("target").to_world(session.viewer, point),
+        position=session.opened.place("target").to_world(session.viewer, point),
     )
-    drag = patches.squares.clicks(patches.go)(session.viewer, event)
+    drag = patches.rectangles.clicks(patches.go)(session.viewer, event)
     next(drag)
     for kind in ["mouse_move"] * moves + ["mouse_release"]:
         event.type = kind
@@ -393,17 +396,17 @@ def test_the_bare_image_and_back(session, patches):
     assert {layer.name for layer in session.viewer.layers if layer.visible} == {"target"}
     patches.overlays.toggle_bare()
     assert {layer.name for layer in session.viewer.layers if layer.visible} == shown
-    assert session.output("annotations", "target").mode == "paint"
+    assert session.opened.output("annotations", "target").mode == "paint"
     assert "annotations" in shown
 
 
 def test_class_and_brush_go_along_from_patch_to_patch(session, patches):
     patches.next()
-    layer = session.output("annotations", "target")
+    layer = session.opened.output("annotations", "target")
     patches.paint.select_class(0)
-    patches.paint.select_brush(40)
-    patches.paint.next_brush()
-    patches.paint.next_brush()
+    patches.paint.tools.select_brush(40)
+    patches.paint.tools.next_brush()
+    patches.paint.tools.next_brush()
     assert (layer.selected_label, layer.brush_size, layer.mode) == (1, 5, "paint")
     layer.brush_size = 9
     patches.next()
@@ -419,9 +422,10 @@ def test_a_reopened_project_shows_its_annotations_and_regions(session, patches, 
     predicted.close()
     again = Project.open(folder, exclusive=True)
     session.adopt(again)
+    patches = Patches(session, session.opened, Tools())
     patches.open()
     assert states(patches) == ["accepted", "suggested", "suggested"]
-    assert np.asarray(session.output("annotations", "target").data[1, :16, :16]).min() == 1
+    assert np.asarray(session.opened.output("annotations", "target").data[1, :16, :16]).min() == 1
 
 
 @pytest.mark.parametrize(
@@ -434,28 +438,28 @@ def test_a_project_opens_where_it_was(visited, decided, opens_at, session, patch
         predicted.record(patches.regions[index].model_copy(update={"state": "skipped"}))
     predicted.close()
     session.adopt(Project.open(predicted.folder, exclusive=True))
-    again = Patches(session)
+    again = Patches(session, session.opened, Tools())
     again.open()
     assert again.current == (None if opens_at is None else again.regions[opens_at])
-    assert session.annotating == (opens_at is not None)
+    assert session.opened.annotating == (opens_at is not None)
 
 
 def test_a_removed_annotation_layer_comes_back_with_what_was_painted(session, patches):
     patches.next()
     patches.accept(complete=True)
-    session.viewer.layers.remove(session.output("annotations", "target"))
+    session.viewer.layers.remove(session.opened.output("annotations", "target"))
     patches.leave()
     patches.next()
-    assert np.asarray(session.output("annotations", "target").data[1, :16, :16]).min() == 1
+    assert np.asarray(session.opened.output("annotations", "target").data[1, :16, :16]).min() == 1
 
 
 def test_without_a_prediction_the_patch_is_empty(session, project):
     session.adopt(project)
-    patches = Patches(session)
+    patches = Patches(session, session.opened, Tools())
     patches.open()
     patches.take(REGIONS, "random", "")
     patches.next()
-    assert np.asarray(session.output("annotations", "target").data[1]).sum() == 0
+    assert np.asarray(session.opened.output("annotations", "target").data[1]).sum() == 0
     patches.accept(complete=True)
     assert on_disk(patches)[1, :16, :16].tolist() == np.ones((16, 16)).tolist()
     assert project.regions()[0].confusion == ()
@@ -464,11 +468,11 @@ def test_without_a_prediction_the_patch_is_empty(session, project):
 def test_patches_of_an_audit_begin_with_nothing_and_are_compared_all_the_same(session, patches):
     patches.take(REGIONS[:1], "audit", "001-fake")
     patches.next()
-    layer = session.output("annotations", "target")
+    layer = session.opened.output("annotations", "target")
     assert not np.asarray(layer.data[1]).any()
     layer.data[1, 2:12, 2:7] = 2
     patches.accept(complete=True)
-    kept = next(region for region in session.project.regions() if region.strategy == "audit")
+    kept = next(region for region in session.opened.project.regions() if region.strategy == "audit")
     assert kept.confusion == ((156, 50), (0, 50))
     assert kept.changed == 50
 
@@ -477,9 +481,9 @@ def test_patches_of_an_audit_begin_with_nothing_and_are_compared_all_the_same(se
 def test_patches_may_begin_with_nothing_or_with_other_labels(start, session, patches):
     labels = np.zeros((5, 48, 40), np.uint8)
     labels[1, 4:8, 4:8] = 9
-    patches.paint.start = start if start == "nothing" else Labels(labels)
+    patches.paint.tools.start = start if start == "nothing" else Labels(labels)
     patches.next()
-    shown = np.asarray(session.output("annotations", "target").data[1])
+    shown = np.asarray(session.opened.output("annotations", "target").data[1])
     assert np.array_equal(
         shown, np.where(labels[1] > 0, 2, 0) if start == "labels" else np.zeros((48, 40))
     )
@@ -505,11 +509,11 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
         zarr.open_group(run / "probabilities.zarr", mode="a")
         zarr.create_array(run / "probabilities.zarr" / "target", data=values)
         session.adopt(made)
-        patches = Patches(session)
+        patches = Patches(session, session.opened, Tools())
         patches.open()
         patches.take(REGIONS[:1], "entropy", run.name)
         patches.next()
-        layer = session.output("annotations", "target")
+        layer = session.opened.output("annotations", "target")
         assert np.unique(np.asarray(layer.data[1, :16, :16])).tolist() == [0, 2, 3]
         patches.paint.select_class(2)
         layer.brush_size = 1
@@ -528,7 +532,7 @@ def two_targets(session, predicted, arrays):
         predicted.store("second", arrays[0][:, :32]), "target", name="second", spacing=(30, 9, 9)
     )
     session.adopt(predicted)
-    made = Patches(session)
+    made = Patches(session, session.opened, Tools())
     made.open()
     made.take(
         [REGIONS[0], {"volume": "second", "box": "4:5,8:24,8:24", "score": 0.85}, REGIONS[1]],
@@ -546,14 +550,14 @@ def test_one_queue_goes_through_several_targets(session, two_targets):
     patches.next()
     assert patches.current.volume == "second"
     assert (viewer.layers["target"].visible, viewer.layers["second"].visible) == (False, True)
-    assert [layer.name for layer in session.shown(["annotations", "patches"])] == [
+    assert [layer.name for layer in session.opened.shown(["annotations", "patches"])] == [
         "annotations second",
         "suggested patches second",
     ]
     assert viewer.dims.point[0] == 4 * 30
     assert viewer.scene.camera.center[1:] == pytest.approx((15.5 * 9, 15.5 * 9))
     patches.accept(complete=True)
-    assert np.asarray(session.project.annotations("second")[4, 8:24, 8:24]).min() == 1
+    assert np.asarray(session.opened.project.annotations("second")[4, 8:24, 8:24]).min() == 1
     patches.undo()
     patches.undo()
     assert patches.current.volume == "target"
@@ -591,7 +595,7 @@ def test_the_patch_fills_the_canvas_also_where_pixels_are_oblong(session, predic
     folder.write_text(json.dumps(values))
     predicted.close()
     session.adopt(Project.open(folder.parent, exclusive=True))
-    patches = Patches(session)
+    patches = Patches(session, session.opened, Tools())
     patches.open()
     patches.canvas = (300, 900)
     patches.take([{"volume": "target", "box": "0:1,8:24,0:16", "score": 1}], "entropy", "001-fake")
@@ -616,12 +620,12 @@ def test_a_single_image_has_patches_too(session, tmp_path, arrays):
                 )
             },
         )
-        patches = Patches(session)
+        patches = Patches(session, session.opened, Tools())
         patches.open()
         patches.take([{"volume": "target", "box": "0:1,8:24,0:16", "score": 1}], "random", "")
         patches.next()
         assert session.viewer.scene.camera.center[1:] == pytest.approx((15.5 * 5, 7.5 * 5))
-        session.output("annotations", "target").paint((0, 10, 10), 2)
+        session.opened.output("annotations", "target").paint((0, 10, 10), 2)
         patches.accept(complete=True)
         assert np.asarray(flat.annotations("target")[0, 8:24, :16]).min() == 1
 
@@ -633,10 +637,10 @@ def test_decisions_are_taken_back_after_the_project_was_opened_again(session, pa
     patches.accept(complete=True)
     patches.next()
     patches.put_aside("skipped")
-    folder = session.project.folder
-    session.project.close()
+    folder = session.opened.project.folder
+    session.opened.project.close()
     session.adopt(Project.open(folder, exclusive=True))
-    again = Patches(session)
+    again = Patches(session, session.opened, Tools())
     again.open()
     assert states(again) == ["accepted", "skipped", "suggested"]
     again.back()

@@ -1,0 +1,134 @@
+"""The clusters that a model has found without labels, and the classes that they are named after. No Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_emda._gui.common.palette import named_colour
+from napari_emda._gui.process import requirements
+from napari_emda._gui.process.catalogue import Catalogue
+from napari_emda.data.probabilities import class_ids
+from napari_emda.data.volume import Array
+from napari_emda.project.clusters import Names
+from napari_emda.project.project import Project
+
+Shares = NDArray[np.float64]
+"""Of the voxels, by cluster - 1."""
+
+
+@dataclass(frozen=True)
+class ClusterRow:
+    """A cluster as a line of the table: its share of the voxels, its class, and its colour on view."""
+
+    cluster: int
+    share: str
+    name: str
+    colour: str
+
+
+class ClusterNaming:
+    """The clusters of one run in one volume at a time. Names are on disk after every call.
+
+    Args:
+        project: the clusters are named after its classes.
+
+    Attributes:
+        run: whose clusters they are.
+        volume: in which they are looked at; names hold in all volumes.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._shares: dict[tuple[str, str], Shares] = {}
+        self.run = ""
+        self.volume = ""
+
+    def runs(self, catalogue: Catalogue) -> list[str]:
+        """The runs that tell clusters apart, the newest first."""
+        return [
+            run
+            for run in reversed(self._project.runs())
+            if not requirements.learns_classes(self._project, run, catalogue)
+        ]
+
+    def choose(self, run: str, volume: str) -> None:
+        """Look at the clusters of another run, or in another volume."""
+        self.run = run
+        self.volume = volume
+
+    def clusters(self) -> Array | None:
+        """Stored probabilities of the clusters, uint8 (k, z, y, x); None before they were found."""
+        if not self.run or not self.volume:
+            return None
+        return self._project.clusters(self.run, self.volume)
+
+    def cluster_at(self, voxel: tuple[int, int, int]) -> int | None:
+        """The cluster of a voxel; None outside the volume, and where nothing is predicted yet."""
+        clusters = self.clusters()
+        if clusters is None:
+            return None
+        if not all(0 <= i < n for i, n in zip(voxel, clusters.shape[1:], strict=True)):
+            return None
+        z, y, x = voxel
+        return int(class_ids(np.asarray(clusters[:, z : z + 1, y, x]))[0]) or None
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def names(self) -> Names:
+        """Class by cluster, of those that are named; JobError when their file is damaged."""
+        return self._project.names(self.run) if self.run else {}
+
+    def toggle(self, cluster: int, name: str) -> None:
+        """Name a cluster after a class; if that is its name already, take it away: a second click undoes the first."""
+        names = dict(self.names())
+        if names.get(cluster) == name:
+            del names[cluster]
+        else:
+            names[cluster] = name
+        self._project.name_clusters(self.run, self.volume, names)
+
+    # -- shares --------------------------------------------------------------------------------
+
+    @property
+    def shares(self) -> Shares | None:
+        """Share of the voxels in each cluster; None before it was measured."""
+        return self._shares.get((self.run, self.volume))
+
+    def keep_shares(self, run: str, volume: str, measured: Shares) -> None:
+        """Show what was measured from now on."""
+        self._shares[run, volume] = measured
+
+    def forget_shares(self, run: str, volume: str) -> None:
+        """The prediction has changed: measure anew."""
+        self._shares.pop((run, volume), None)
+
+    # -- what is shown -------------------------------------------------------------------------
+
+    def rows(self, names: Names) -> list[ClusterRow]:
+        """The table; empty before the clusters were found."""
+        clusters = self.clusters()
+        measured = self.shares
+        return [
+            ClusterRow(
+                cluster,
+                "…" if measured is None else f"{measured[cluster - 1]:.1%}",
+                names.get(cluster, ""),
+                named_colour(cluster, names, self._project.classes),
+            )
+            for cluster in range(1, (0 if clusters is None else clusters.shape[0]) + 1)
+        ]
+
+    def in_words(self, names: Names) -> str:
+        """How many clusters are named after each class, and their share; empty when none is named."""
+        sentences = []
+        for name in dict.fromkeys(names.values()):
+            members = [cluster for cluster, other in names.items() if other == name]
+            clusters = "1 cluster" if len(members) == 1 else f"{len(members)} clusters"
+            share = ""
+            if self.shares is not None:
+                share = f", {sum(self.shares[k - 1] for k in members):.1%} of the voxels"
+            sentences.append(f"{name}: {clusters}{share}")
+        return "; ".join(sentences) + "." if sentences else ""
