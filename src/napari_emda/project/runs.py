@@ -12,13 +12,6 @@ from napari_emda.project.job_files import TrainJob, read_job
 from napari_emda.project.project import Project
 from napari_emda.settings.training import TrainSettings
 
-
-def volume_names(project: Project | None) -> list[str]:
-    """The volumes of a project, the target first."""
-    entries = project.entries if project is not None else ()
-    return [entry.name for entry in sorted(entries, key=lambda entry: entry.domain != "target")]
-
-
 FEW_VALIDATIONS = 4
 """Of a retraining: looking at the target takes about as long as three steps, and somebody waits."""
 

@@ -150,7 +150,7 @@ def test_the_clusters_of_the_list_are_those_on_view(dock, clustered):
 def test_sections_are_read_again_only_when_they_have_changed(dock):
     view = dock.session.opened.output("clusters", "target").data
     before = view[1]
-    view._probabilities = np.asarray(view._probabilities)[::-1]
+    view.probabilities = np.asarray(view.probabilities)[::-1]
     assert np.array_equal(view[1], before)
     dock.predict._redraw(dock.session.opened, "target")
     assert np.array_equal(view[1], 4 - before)

@@ -21,8 +21,10 @@ class Section:
     ndim = 2
 
     def __init__(self, whole: Lazy3D, z: int) -> None:
-        self.shape, self.dtype = whole.shape[1:], whole.dtype
-        self._whole, self._z = whole, z
+        self.shape = whole.shape[1:]
+        self.dtype = whole.dtype
+        self._whole = whole
+        self._z = z
 
     def __getitem__(self, key: Any) -> Any:
         return np.asarray(self)[key]
@@ -46,32 +48,35 @@ class Draft(Lazy3D):
         super().__init__(tuple(stored.shape), np.uint8)
         self.stored = stored
         self._box: Box | None = None
-        self._lent: NDArray[np.uint8] | None = None
+        self._proposal: NDArray[np.uint8] | None = None
 
     def set_proposal(self, box: Box, proposal: NDArray[np.uint8] | None) -> None:
         """Show a proposal of the box's shape (0 = none) from now on."""
-        self._box, self._lent = (box, proposal) if proposal is not None else (None, None)
+        self._box = box if proposal is not None else None
+        self._proposal = proposal
 
     def _proposal_at(self, parts: tuple[NDArray[Any], ...]) -> NDArray[np.uint8] | int:
         """The proposal at broadcastable voxel indices, 0 outside its box."""
-        if self._box is None or self._lent is None:
+        if self._box is None or self._proposal is None:
             return 0
         inside: Any = True
         local = []
         for part, start, stop in zip(parts, self._box.start, self._box.stop, strict=True):
             inside = inside & (part >= start) & (part < stop)
             local.append(np.clip(part - start, 0, stop - start - 1))
-        return np.where(inside, self._lent[tuple(local)], 0).astype(np.uint8)
+        return np.where(inside, self._proposal[tuple(local)], 0).astype(np.uint8)
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         shown = np.array(self.stored[z, y, x])
         if self._box is not None:
             ranges = [range(part.start, part.stop, part.step or 1) for part in (z, y, x)]
             bounds = zip(ranges, self._box.start, self._box.stop, strict=True)
+            # Which of the voxels that are asked for lie in the box; with a step not all do.
             near = tuple(
-                slice(bisect_left(each, low), bisect_left(each, high)) for each, low, high in bounds
+                slice(bisect_left(asked, start), bisect_left(asked, stop))
+                for asked, start, stop in bounds
             )
-            parts = _grid(*(each[part] for each, part in zip(ranges, near, strict=True)))
+            parts = _grid(*(asked[part] for asked, part in zip(ranges, near, strict=True)))
             shown[near] = self._merged(shown[near], parts)
         return shown
 
@@ -104,9 +109,9 @@ class Draft(Lazy3D):
     ) -> NDArray[np.uint8]:
         """What to write: the new values where they differ from what was shown, background where that is erased."""
         values = np.broadcast_to(np.asarray(values, np.uint8), painted.shape)
-        lent = self._proposal_at(parts)
-        differ = values != np.where(painted == 0, lent, painted)
-        written = np.where((values == 0) & (np.asarray(lent) > 0), 1, values)
+        proposal = self._proposal_at(parts)
+        differ = values != np.where(painted == 0, proposal, painted)
+        written = np.where((values == 0) & (np.asarray(proposal) > 0), 1, values)
         return np.where(differ, written, painted).astype(np.uint8)
 
 

@@ -24,8 +24,8 @@ class KeyFilter(QObject):
         self._actions = {
             _pressed(key): actions[name] for key, (name, _) in KEYS.items() if name in actions
         }
-        for each in (panel, *panel.findChildren(QWidget)):
-            each.installEventFilter(self)
+        for widget in (panel, *panel.findChildren(QWidget)):
+            widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Act on a key of ours, unless it is text for the widget."""

@@ -53,7 +53,7 @@ class KeyBindings:
 
     def bind(self, owner: ViewerModel | Layer) -> None:
         """Bind all keys on a viewer or a layer, once."""
-        if any(known is owner for known, _, _ in self._before):
+        if any(bound is owner for bound, _, _ in self._before):
             return
         for key, (name, _) in KEYS.items():
             action = self._actions.get(name)

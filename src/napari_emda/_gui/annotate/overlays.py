@@ -14,10 +14,12 @@ from napari_emda.project import runs
 
 _LOOKED_AT = 1024
 """Pixels along a side of what is read of a section to learn how much uncertainty is usual."""
-_USUAL, _MOST = 60, 99.5
-"""Percentiles of the uncertainty at which the overlay begins to show, and from which on it is opaque."""
+_USUAL = 60
+"""Percentile of the uncertainty at which the overlay begins to show: most of a section is not in doubt."""
+_MOST = 99.5
+"""Percentile from which on it is opaque: a few voxels more uncertain than all others change nothing."""
 _LEAST_RANGE = 40
-"""Between the two, of 255: where the model is sure everywhere, noise must not look like uncertainty."""
+"""From usual to most, of 255: where the model is sure everywhere, noise must not look like uncertainty."""
 
 
 class Overlays:
@@ -50,8 +52,8 @@ class Overlays:
         """Show, hide or (None) toggle where a run, or the newest, is unsure; False when nothing is known of it."""
         project = self._opened.project
         runs_to_ask = (run, runs.predicted_with(project, volume))
-        known = ((run, project.uncertainty(run, volume)) for run in runs_to_ask if run)
-        run, stored = next((pair for pair in known if pair[1] is not None), ("", None))
+        found = ((run, project.uncertainty(run, volume)) for run in runs_to_ask if run)
+        run, stored = next((pair for pair in found if pair[1] is not None), ("", None))
         if stored is None:
             return False
         of = (run, project.names(run))

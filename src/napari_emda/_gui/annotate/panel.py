@@ -138,7 +138,7 @@ class AnnotatePanel(QWidget):
                 "Undo", "Take back the last decision, in whatever patch it was (U).", act["undo"]
             ),
         ]
-        own = button(
+        draw = button(
             "Draw a patch", "Draw a rectangle of your own in the section on view (W).", act["own"]
         )
         bare = button(
@@ -156,7 +156,7 @@ class AnnotatePanel(QWidget):
         lines = (
             row(None, *moves),
             row(None, (done, 2), (part, 3)),
-            row(None, own, bare, uncertainty, (self.help, 0)),
+            row(None, draw, bare, uncertainty, (self.help, 0)),
         )
         for index, line in enumerate(lines):
             grid.addWidget(line, index, 0)

@@ -97,8 +97,8 @@ class Rectangles:
             if image is None or not image.visible:
                 continue
             index = np.round(opened.place(region.volume).to_index(opened.viewer, point))
-            start, stop = region.voxels.start, region.voxels.stop
-            if all(a <= i < b for i, a, b in zip(index, start, stop, strict=True)):
+            bounds = zip(index, region.voxels.start, region.voxels.stop, strict=True)
+            if all(start <= i < stop for i, start, stop in bounds):
                 return region
         return None
 

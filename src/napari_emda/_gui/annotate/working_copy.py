@@ -27,7 +27,8 @@ class WorkingCopy:
     """
 
     def __init__(self, stored: zarr.Array[Any]) -> None:
-        self.shape, self.dtype = stored.shape, stored.dtype
+        self.shape = stored.shape
+        self.dtype = stored.dtype
         self._stored = stored
         self._held: dict[tuple[int, ...], NDArray[Any]] = {}
 

@@ -21,7 +21,7 @@ from napari_emda.io.read import open_image
 
 Triple = tuple[float, float, float]
 LARGEST_VIEW = 1536
-"""Pixels along a side of the part of a section that is previewed."""
+"""Pixels along a side of the part of a section that is previewed: as many as a large screen shows."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Placement:
     @classmethod
     def of(cls, layer: Layer, spacing: Triple) -> Placement:
         """The layer's place when its voxels have ``spacing`` nm; keeps the layer's own unit where that agrees."""
-        scale, translate = _three(layer.scale, 1), _three(layer.translate, 0)
+        scale = _three(layer.scale, 1)
+        translate = _three(layer.translate, 0)
         named = layer.ndim == 3 and not layer.axis_labels[0].startswith("-")
         axes = tuple(layer.axis_labels) if named else ("z", "y", "x")
         given = spacing_of(layer)
@@ -115,8 +116,8 @@ class Placement:
         """World units in one of ours; napari takes the finest unit among its layers, or numbers as they are."""
         units = viewer.layers.extent.units
         world = nanometres(str(units[-1])) if units else None
-        own = nanometres(self.unit)
-        return own / world if own and world else 1.0
+        ours = nanometres(self.unit)
+        return ours / world if ours and world else 1.0
 
 
 def _three(values: Sequence[float], fill: float) -> Triple:
@@ -174,7 +175,8 @@ def path_of(layer: Layer) -> Path | None:
         return None
     path = Path(layer.source.path)
     try:
-        stored, shown = open_image(path).array, array_of(layer)
+        stored = open_image(path).array
+        shown = array_of(layer)
         if tuple(stored.shape) != tuple(shown.shape) or np.dtype(stored.dtype) != np.dtype(
             shown.dtype
         ):
@@ -209,9 +211,11 @@ def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[i
     displayed = viewer.dims.displayed[-2:]
     for axis, value in zip(displayed, viewer.scene.camera.center[-len(displayed) :], strict=True):
         world[axis] = value
-    point, centre = placement.to_index(viewer, viewer.dims.point), placement.to_index(viewer, world)
+    point = placement.to_index(viewer, viewer.dims.point)
+    centre = placement.to_index(viewer, world)
     z = min(max(round(point[0]), 0), shape[0] - 1) if viewer.dims.ndim > 2 else 0
-    start, stop = [z], [z + 1]
+    start = [z]
+    stop = [z + 1]
     for middle, size in zip(centre[1:], shape[1:], strict=True):
         low = min(max(round(middle) - LARGEST_VIEW // 2, 0), max(0, size - LARGEST_VIEW))
         start.append(low)
@@ -225,9 +229,11 @@ def read_anew(viewer: ViewerModel) -> None:
     The last axis is on view, so that moving along it and back shows nothing else in between.
     """
     dims = viewer.dims
-    here, (low, high, _) = dims.point[-1], dims.range[-1]
-    for there in (low if here != low else high, here):
-        dims.set_point(dims.ndim - 1, there)
+    before = dims.point[-1]
+    low, high, _ = dims.range[-1]
+    elsewhere = low if before != low else high
+    for point in (elsewhere, before):
+        dims.set_point(dims.ndim - 1, point)
 
 
 def show(layer: Layer) -> None:
@@ -261,7 +267,8 @@ def look_at(
     world = placement.to_world(viewer, [math.floor(middle[0]), middle[1], middle[2]])
     if viewer.dims.ndim > 2:
         viewer.dims.set_point(viewer.dims.ndim - 3, world[0])
-    low, high = placement.to_world(viewer, box.start), placement.to_world(viewer, box.stop)
+    low = placement.to_world(viewer, box.start)
+    high = placement.to_world(viewer, box.stop)
     axes = [
         axis - viewer.dims.ndim for axis in viewer.dims.displayed
     ]  # -2 is y and -1 is x, in the order on view

@@ -100,10 +100,11 @@ def make_widget(field: Field) -> ValueWidget[Any]:
     )
     if kind == "FloatSpinBox":
         widget.native.setDecimals(field.decimals)
-        widget.min, widget.max = field.minimum, field.maximum  # were rounded to two digits
+        widget.min = field.minimum  # both were rounded to two digits
+        widget.max = field.maximum
     widget.value = field.default
-    made: ValueWidget[Any] = widget
-    return made
+    result: ValueWidget[Any] = widget
+    return result
 
 
 class SettingsForm(Container[ValueWidget[Any]]):

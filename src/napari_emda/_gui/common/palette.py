@@ -21,6 +21,11 @@ _CLASSES = (
     "#4f8df7",
     "#d9d9d9",
 )
+"""By class. The background is grey; the others stand out from the grey values of a micrograph."""
+_GOLDEN_ANGLE = 0.618034
+"""Of a turn: however many hues there are, the next one lies in the largest gap between them."""
+_LIGHTNESS = (0.55, 0.72, 0.4)
+"""In turn, so that clusters of neighbouring hues differ in lightness."""
 _FAINT = "73"
 """Opacity in hexadecimal, as the end of a colour."""
 STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#a6a6a6", "unsure": "#a6a6a6"}
@@ -53,8 +58,8 @@ def mask_colours(classes: Sequence[str]) -> DirectLabelColormap:
 
 def cluster_colour(cluster: int) -> str:
     """The colour of a cluster, from 1: hues a golden angle apart, every third of them pale or dark."""
-    hue, lightness = cluster * 0.618034 % 1, (0.55, 0.72, 0.4)[cluster % 3]
-    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.75)
+    hue = cluster * _GOLDEN_ANGLE % 1
+    red, green, blue = colorsys.hls_to_rgb(hue, _LIGHTNESS[cluster % 3], 0.75)
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
 

@@ -41,7 +41,9 @@ class LayerChoice(QComboBox):
         none: str = "",
     ) -> None:
         super().__init__()
-        self._viewer, self._kind, self._refusal = viewer, kind, refusal
+        self._viewer = viewer
+        self._kind = kind
+        self._refusal = refusal
         self._first = [none] if none else []
         self.setPlaceholderText(none)
         self._layers: list[Layer] = []
@@ -51,7 +53,8 @@ class LayerChoice(QComboBox):
 
     def refresh(self, offered: Callable[[Layer], bool] = lambda layer: True) -> None:
         """Read the viewer's layers again, keeping the choice if it is still there."""
-        before, declined = self.layer(), self.declined
+        before = self.layer()
+        declined = self.declined
         fitting = [
             layer
             for layer in self._viewer.layers

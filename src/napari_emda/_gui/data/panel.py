@@ -129,7 +129,8 @@ class DataPanel(QWidget):
 
     def _guess(self) -> None:
         """The labels' image is the source, the other one the target, as long as the user has not chosen."""
-        labels, images = self.labels.layers(), self.source.layers()
+        labels = self.labels.layers()
+        images = self.source.layers()
         if self.labels.layer() is None and labels and not self.labels.declined:
             self.labels.choose(labels[0])
         chosen = self.labels.layer()
@@ -159,7 +160,8 @@ class DataPanel(QWidget):
 
     def _on_labels(self) -> None:
         """Name the class as the labels are named, as long as the user has typed nothing."""
-        labels, source = self.labels.layer(), self.source.layer()
+        labels = self.labels.layer()
+        source = self.source.layer()
         if labels is not None and not self.classes.isModified():
             name = class_in_name(labels.name, source.name if source is not None else "")
             self.classes.setText(f"background, {name}")
@@ -171,39 +173,52 @@ class DataPanel(QWidget):
         return layer if isinstance(layer, Image) else None
 
     def _remark(self) -> None:
-        source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
+        """Say what is odd about the voxel sizes, and what is missing."""
+        source = self.source.layer()
+        target = self.target.layer()
         remark = ""
         if target is not None:
             theirs = self.target_size.value()
-            remark = size_remark(
-                self.source_size.value() if source is not None else theirs or (1, 1, 1), theirs
-            )
+            # Without a source there is nothing to compare with: only a missing size is said.
+            ours = self.source_size.value() if source is not None else theirs or (1, 1, 1)
+            remark = size_remark(ours, theirs)
         self.sizes.show_text(remark, "hint")
-        needed = {"a target image": target}
-        if source is not None or labels is not None:
-            needed = {"a source image": source, "labels of the source": labels, **needed}
-        missing = [what for what, layer in needed.items() if layer is None]
-        text = (
-            f"Still needed: {', '.join(missing)}. Open them in napari, or try File > Open Sample."
-            if missing
-            else ""
-        )
-        if missing == ["a target image"] and len(self.target.layers()) == 1:
-            text = f"{text} {ONE_VOLUME}"
-        if source is None and labels is None and self._session.opened is None:
-            text = f"{text} {WITHOUT_LABELS}".strip()
-        self.missing.show_text(
-            "Reading the layers …" if self._working else text, "note" if self._working else "hint"
-        )
+        missing = self._missing()
+        if self._working:
+            self.missing.show_text("Reading the layers …", "note")
+        else:
+            self.missing.show_text(self._what_to_do(missing), "hint")
         self.use.setEnabled(not missing and not self._working)
 
+    def _missing(self) -> list[str]:
+        """The layers that have yet to be chosen; a target alone will do."""
+        source = self.source.layer()
+        labels = self.labels.layer()
+        needed = {"a target image": self.target.layer()}
+        if source is not None or labels is not None:
+            needed = {"a source image": source, "labels of the source": labels, **needed}
+        return [what for what, layer in needed.items() if layer is None]
+
+    def _what_to_do(self, missing: list[str]) -> str:
+        sentences = []
+        if missing:
+            sentences.append(f"Still needed: {', '.join(missing)}.")
+            sentences.append("Open them in napari, or try File > Open Sample.")
+        if missing == ["a target image"] and len(self.target.layers()) == 1:
+            sentences.append(ONE_VOLUME)
+        without_source = self.source.layer() is None and self.labels.layer() is None
+        if without_source and self._session.opened is None:
+            sentences.append(WITHOUT_LABELS)
+        return " ".join(sentences)
+
     def _measure_domain_gap(self) -> None:
-        source, target = self._image(self.source), self._image(self.target)
+        source = self._image(self.source)
+        target = self._image(self.target)
         self.domain_gap.show_text("")
         if source is None or target is None or source is target or self._stop.is_set():
             return
         chosen = self._chosen()
-        sizes = self.source_size.value(), self.target_size.value()
+        sizes = (self.source_size.value(), self.target_size.value())
 
         def volume(layer: Image, domain: Domain, widget: VoxelSize) -> Volume:
             # one size says nothing without the other
@@ -248,16 +263,24 @@ class DataPanel(QWidget):
 
     def picks(self) -> list[Pick]:
         """The volumes as they are chosen."""
-        source, target, labels = self.source.layer(), self.target.layer(), self.labels.layer()
+        source = self.source.layer()
+        labels = self.labels.layer()
+        target = self.target.layer()
         assert isinstance(target, Image)
         size = self.target_size
         independent = size.sections_are_independent
         picks = [Pick(target, "target", size.value(), sections_are_independent=independent)]
         if isinstance(source, Image) and isinstance(labels, Labels):
-            size, zero = self.source_size, self.label_zero
-            independent = size.sections_are_independent
-            given = (labels, zero.meaning, independent, zero.labelled_sections_only)
-            picks.insert(0, Pick(source, "source", size.value(), *given))
+            pick = Pick(
+                source,
+                "source",
+                self.source_size.value(),
+                labels=labels,
+                labels_zero=self.label_zero.meaning,
+                sections_are_independent=self.source_size.sections_are_independent,
+                labelled_sections_only=self.label_zero.labelled_sections_only,
+            )
+            picks.insert(0, pick)
         return picks
 
     def use_layers(self) -> None:
@@ -265,11 +288,9 @@ class DataPanel(QWidget):
         if self._session.runner.busy:
             self._session.say(self._session.runner.busy, "error")
             return
-        picks, classes, folder = (
-            self.picks(),
-            self.class_names(),
-            Path(self.folder.text().strip()).expanduser(),
-        )
+        picks = self.picks()
+        classes = self.class_names()
+        folder = Path(self.folder.text().strip()).expanduser()
         self._set_working(True)
         self._session.in_background(
             lambda: check(picks, classes, self._stop),
@@ -310,7 +331,8 @@ class DataPanel(QWidget):
 
     def _undo(self) -> None:
         """Take back a project that was begun and cannot be finished."""
-        project, self._making = self._making, None
+        project = self._making
+        self._making = None
         if project is not None:
             project.close()
             for name in ("project.json", ".lock"):

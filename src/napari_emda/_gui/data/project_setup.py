@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import threading
@@ -24,7 +25,7 @@ from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
 
 FACTOR = 2
-"""Pixel sizes that differ by more are pointed out."""
+"""Pixel sizes that differ by more are pointed out: a unit or a binning is easily mistaken."""
 WITHOUT_LABELS = (
     "An older volume with labels, as the source, is what helps most. Without one, kinds of structure are found, and "
     "you name them."
@@ -53,8 +54,10 @@ class Stoppable:
     """An array whose reading ends with a DataError once ``stop`` is set, so that no check outlives its viewer."""
 
     def __init__(self, array: Array, stop: threading.Event) -> None:
-        self._array, self._stop = array, stop
-        self.shape, self.dtype = tuple(array.shape), np.dtype(array.dtype)
+        self._array = array
+        self._stop = stop
+        self.shape = tuple(array.shape)
+        self.dtype = np.dtype(array.dtype)
 
     def __getitem__(self, key: Any) -> Any:
         if self._stop.is_set():
@@ -74,7 +77,8 @@ def check(picks: Sequence[Pick], classes: Sequence[str], stop: threading.Event) 
         raise DataError(
             f"'{images[0].name}' is both source and target: choose two different images."
         )
-    source, target = picks[0], picks[1] if len(picks) > 1 else None
+    source = picks[0]
+    target = picks[1] if len(picks) > 1 else None
     if source.labels is not None:
         check_fit(source.image, source.labels, target.image if target else None)
     for pick in picks:
@@ -122,14 +126,7 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
             taken = [entry.name for entry in (*project.entries, *entries)]
             name = free_name(pick.image.name, taken)
             image = path_of(pick.image) or _stored(project, name, array_of(pick.image), stop)
-            labels, zero = None, pick.labels_zero
-            if pick.labels is not None and pick.labelled_sections_only:
-                known: Any = labelled_sections(array_of(pick.labels), len(project.classes))
-                labels, zero = _stored(project, f"{name}-labels", known, stop), "unannotated"
-            elif pick.labels is not None:
-                labels = path_of(pick.labels) or _stored(
-                    project, f"{name}-labels", array_of(pick.labels), stop
-                )
+            labels, zero = _labels(project, name, pick, stop)
             entries.append(
                 project.checked(
                     image,
@@ -142,6 +139,20 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
                 )
             )
     return entries
+
+
+def _labels(
+    project: Project, name: str, pick: Pick, stop: threading.Event
+) -> tuple[Path | None, LabelsZero]:
+    """The file with the labels of a volume, None without labels, and what 0 means in it."""
+    if pick.labels is None:
+        return None, pick.labels_zero
+    array = array_of(pick.labels)
+    if pick.labelled_sections_only:
+        annotated: Any = labelled_sections(array, len(project.classes))
+        return _stored(project, f"{name}-labels", annotated, stop), "unannotated"
+    path = path_of(pick.labels) or _stored(project, f"{name}-labels", array, stop)
+    return path, pick.labels_zero
 
 
 def labelled_sections(labels: Array, classes: int) -> SectionStack:
@@ -168,10 +179,8 @@ def _stored(project: Project, name: str, array: Array, stop: threading.Event) ->
 
 def free_name(name: str, taken: Sequence[str]) -> str:
     """A layer's name, with a number when it is taken."""
-    free, count = name, 2
-    while free in taken:
-        free, count = f"{name} {count}", count + 1
-    return free
+    numbered = (f"{name} {number}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)
 
 
 def proposed_folder(layers: Sequence[Image | None]) -> Path:
@@ -225,12 +234,12 @@ def class_in_name(labels: str, source: str) -> str:
         for word in labels.replace("_", " ").split()
         if word.lower() not in source.replace("_", " ").lower()
     ]
-    known = [
+    classes = [
         word
         for word in words
         if word.isalpha() and word.lower() not in ("label", "labels", "mask", "source")
     ]
-    return known[-1].lower() if known else "foreground"
+    return classes[-1].lower() if classes else "foreground"
 
 
 def belong(image: Layer, labels: Layer) -> bool:

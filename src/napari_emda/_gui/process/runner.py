@@ -143,7 +143,10 @@ class Runner:
         child = Child(
             [part.replace("{job}", str(folder / "job.json")) for part in self._command], folder
         )
-        self.job, self.run, self.paused, self._last = job, "", False, None
+        self.job = job
+        self.run = ""
+        self.paused = False
+        self._last = None
         self._child = child
         create_worker(
             watch,
@@ -186,7 +189,9 @@ class Runner:
         if self.run:
             child.keep_log(Path(job.project) / "runs" / self.run)
         child.clean()
-        self._child, self.job, self.last_job = None, None, job
+        self._child = None
+        self.job = None
+        self.last_job = job
         self.ended.emit(last)
 
     def _remedy(self, job: Job) -> str:
@@ -199,7 +204,9 @@ class Runner:
 
     def close(self) -> None:
         """End the child now, saving what it has; nothing is emitted any more."""
-        child, self._child, self.job = self._child, None, None
+        child = self._child
+        self._child = None
+        self.job = None
         if child is not None:
             child.end()
             child.clean()

@@ -12,12 +12,17 @@ from napari_emda.events import Started, Stepped, TileDone
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.runs import in_words
 
+_LONGEST_IN_MINUTES = 90 * 60
+"""Seconds; a longer time is read more easily in hours."""
+
 
 def duration(seconds: float) -> str:
     """A time in words: 45 s, 3 min, 2.5 h."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < _LONGEST_IN_MINUTES:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 class JobStrip(QWidget):
@@ -28,7 +33,8 @@ class JobStrip(QWidget):
 
     def __init__(self, runner: Runner, kind: str, *, stop: str, pause: bool = False) -> None:
         super().__init__()
-        self._runner, self._kind = runner, kind
+        self._runner = runner
+        self._kind = kind
         self._first: tuple[int, float] | None = None
         self.what = Sentence()
         self.bar = QProgressBar()
@@ -55,8 +61,8 @@ class JobStrip(QWidget):
             self.bar.setRange(0, 1)
             self.bar.setValue(0)
             self.bar.setFormat("Getting ready …")
-            for each in (self.pause, self.stop):
-                each.setEnabled(True)
+            for control in (self.pause, self.stop):
+                control.setEnabled(True)
             self.show()
 
     def _on_event(self, event: object) -> None:
@@ -69,19 +75,26 @@ class JobStrip(QWidget):
             left = (event.steps - event.step) / event.rate if event.rate else None
             self._advance(event.step, event.steps, left, "steps")
         elif isinstance(event, TileDone):
-            now = time.monotonic()
-            self._first = self._first or (event.done, now)
-            done = event.done - self._first[0]
-            left = (now - self._first[1]) / done * (event.total - event.done) if done else None
-            self._advance(event.done, event.total, left, "blocks")
+            self._advance(event.done, event.total, self._time_left(event), "blocks")
+
+    def _time_left(self, event: TileDone) -> float | None:
+        """Seconds, from the blocks of this job: those that were there before took no time."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (event.done, now)
+        done_at_first, began = self._first
+        done = event.done - done_at_first
+        return (now - began) / done * (event.total - event.done) if done else None
 
     def _advance(self, done: int, total: int, left: float | None, unit: str) -> None:
         self.bar.setRange(0, max(1, total))
         self.bar.setValue(done)
-        time_left = (
-            "paused" if self._runner.paused else "" if left is None else f"{duration(left)} left"
-        )
-        self.bar.setFormat(f"{done} of {total} {unit}" + (f" · {time_left}" if time_left else ""))
+        progress = [f"{done} of {total} {unit}"]
+        if self._runner.paused:
+            progress.append("paused")
+        elif left is not None:
+            progress.append(f"{duration(left)} left")
+        self.bar.setFormat(" · ".join(progress))
 
     def _on_ended(self, last: object) -> None:
         self.hide()
@@ -94,5 +107,5 @@ class JobStrip(QWidget):
     def _stop(self) -> None:
         self._runner.say("stop")
         self.bar.setFormat("Stopping and keeping what there is …")
-        for each in (self.pause, self.stop):
-            each.setEnabled(False)
+        for control in (self.pause, self.stop):
+            control.setEnabled(False)

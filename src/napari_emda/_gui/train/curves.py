@@ -32,7 +32,8 @@ class Curves(QWidget):
         if self.losses is None:
             from napari_emda._gui.train.plots import LossPlot, QualityPlot  # pyqtgraph
 
-            self.losses, self.quality = LossPlot(), QualityPlot()
+            self.losses = LossPlot()
+            self.quality = QualityPlot()
             self.quality.setXLink(self.losses)
             for plot in (self.losses, self.quality):
                 self._layout.addWidget(plot)

@@ -11,8 +11,15 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
 COLOURS = ("#2f9be0", "#f08a24", "#3fb27f", "#d65f8f", "#a98be0", "#c9b23f", "#8c8c8c")
+"""Of the losses in turn: told apart on a dark and on a light theme."""
 LARGEST = 2000
-"""Points of a curve; beyond it every second one is dropped."""
+"""Points of a curve; beyond it every second one is dropped. More than there are pixels, and quick to draw."""
+_AXIS = 58
+"""Pixels for the numbers on the left, so that steps lie below each other in plots below each other."""
+_CLIPPED = 3
+"""Scores that are so many times the best are cut off: the first looks at a network say little."""
+_MOST_LEGEND = 0.6
+"""Of the plot's height at most is left to the names."""
 
 
 class Curve:
@@ -21,7 +28,8 @@ class Curve:
     def __init__(self) -> None:
         self.x: list[float] = []
         self.y: list[float] = []
-        self._stride, self._count = 1, 0
+        self._stride = 1
+        self._count = 0
 
     def add(self, x: float, y: float) -> None:
         """Append a point."""
@@ -31,7 +39,9 @@ class Curve:
         self.x.append(x)
         self.y.append(y)
         if len(self.x) > LARGEST:
-            self.x, self.y, self._stride = self.x[::2], self.y[::2], self._stride * 2
+            self.x = self.x[::2]
+            self.y = self.y[::2]
+            self._stride *= 2
 
 
 class _Plot(pg.PlotWidget):  # type: ignore[misc]
@@ -49,9 +59,7 @@ class _Plot(pg.PlotWidget):  # type: ignore[misc]
         self._item.layout.setContentsMargins(0, 2, 4, 8)
         for side in ("left", "bottom"):
             self._item.getAxis(side).enableAutoSIPrefix(False)
-        self._item.getAxis("left").setWidth(
-            58
-        )  # so that steps lie below each other in plots below each other
+        self._item.getAxis("left").setWidth(_AXIS)
         self._item.showGrid(x=False, y=True, alpha=0.2)
         self._item.setMouseEnabled(x=False, y=False)
 
@@ -77,7 +85,8 @@ class LossPlot(_Plot):
         """Start anew."""
         for line in self._lines.values():
             self.removeItem(line)
-        self._curves, self._lines = {}, {}
+        self._curves = {}
+        self._lines = {}
 
     def add(self, step: int, losses: Mapping[str, float]) -> None:
         """Append one point per loss."""
@@ -95,12 +104,15 @@ class LossPlot(_Plot):
         """Above the curves, so that no line runs through a name."""
         values = [y for curve in self._curves.values() for y in curve.y if math.isfinite(y)]
         height = self.getViewBox().height()
-        if values and height > 0:
-            low, high = min(values), max(values)
-            margin = 0.05 * ((high - low) or abs(high) or 1)
-            taken = min(0.6, (self._legend.boundingRect().height() + 2) / height)
-            above = taken / (1 - taken) * (high - low + 2 * margin)
-            self.setYRange(low - margin, high + margin + above, padding=0)
+        if not values or height <= 0:
+            return
+        low = min(values)
+        high = max(values)
+        margin = 0.05 * ((high - low) or abs(high) or 1)
+        legend = min(_MOST_LEGEND, (self._legend.boundingRect().height() + 2) / height)
+        # The curves get the rest of the height: legend / (1 - legend) of theirs is the legend's.
+        above = legend / (1 - legend) * (high - low + 2 * margin)
+        self.setYRange(low - margin, high + margin + above, padding=0)
 
 
 class QualityPlot(_Plot):
@@ -146,12 +158,13 @@ class QualityPlot(_Plot):
         self.hide()
 
     def add(self, step: int, score: float) -> None:
-        """Append a point; the axis shows what is within three times the best, since the first looks say little."""
+        """Append a point; the axis shows the scores near the best."""
         self._scores[step] = score
         x = sorted(self._scores)
         y = [self._scores[key] for key in x]
         self._line.setData(x, y)
-        low, high = min(y), min(max(y), 3 * min(y))
+        low = min(y)
+        high = min(max(y), _CLIPPED * low)
         margin = 0.15 * (high - low) or 0.1 * low or 0.1
         self.setYRange(low - margin, high + margin, padding=0)
         self.show()

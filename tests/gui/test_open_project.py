@@ -1,0 +1,111 @@
+"""What the dock holds of a project while it is open, and gives back when another one comes."""
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+from napari_emda.errors import JobError
+from napari_emda.project.project import Project
+
+
+@pytest.fixture
+def opened(session, project):
+    session.adopt(project)
+    return session.opened
+
+
+def picture(shape=(5, 48, 40), name="ours"):
+    return Image(np.zeros(shape, np.uint8), name=name)
+
+
+def test_each_project_has_an_object_of_its_own(session, opened, tmp_path):
+    heard = []
+    session.project_opened.connect(heard.append)
+    opened.add_output("mask", "target", picture())
+    opened.annotating = True
+    session.mask.threshold = 0.7
+    session.adopt(Project.create(tmp_path / "other", ("background", "cells")))
+    assert heard == [session.opened]
+    assert session.opened is not opened
+    assert not session.opened.annotating
+    assert session.opened.mask.threshold == 0.7  # the user's choice outlives a project
+    assert "ours" not in session.viewer.layers  # while the volumes stay
+    assert "target" in session.viewer.layers
+    assert session.opened.volumes == []
+    with pytest.raises(JobError, match="no target"):
+        _ = session.opened.target
+    Project.open(opened.project.folder, exclusive=True).close()  # was given back
+
+
+def test_closing_takes_the_project_away(session, opened):
+    folder = opened.project.folder
+    session.close()
+    assert session.opened is None
+    Project.open(folder, exclusive=True).close()
+
+
+def test_an_output_takes_the_place_of_the_one_with_its_role(session, opened):
+    first = opened.add_output("mask", "target", picture())
+    active = session.viewer.layers["target"]
+    session.viewer.layers.selection.active = active
+    second = opened.add_output("mask", "target", picture())
+    assert first not in session.viewer.layers
+    assert opened.output("mask", "target") is second
+    assert opened.output("mask", "source") is None
+    assert session.viewer.layers.selection.active is active
+    assert opened.is_output(second) and not opened.is_output(active)
+    assert session.is_output(second) and not opened.is_volume(second)
+
+
+def test_an_output_is_known_as_ours_before_the_viewer_tells_of_it(session, opened):
+    known = []
+    session.viewer.layers.events.inserted.connect(
+        lambda event: known.append(session.is_output(event.value))
+    )
+    opened.add_output("mask", "target", picture())
+    assert known == [True]
+
+
+def test_a_removed_output_is_forgotten_and_a_removed_volume_takes_its_previews_along(
+    session, opened
+):
+    opened.add_output("mask", "target", picture(name="mask"))
+    opened.add_output("preview 0", "target", picture(name="preview"))
+    session.viewer.layers.remove("mask")
+    assert opened.output("mask", "target") is None
+    session.viewer.layers["source"].visible = False
+    session.viewer.layers.remove("target")
+    assert opened.image("target") is None
+    assert "preview" not in session.viewer.layers
+    assert session.viewer.layers["source"].visible  # an empty canvas helps nobody
+
+
+def test_only_what_is_ours_and_visible_is_shown(opened):
+    mask = opened.add_output("mask", "target", picture())
+    labels = Labels(np.zeros((5, 48, 40), np.uint8), visible=False)
+    opened.add_output("clusters", "target", labels)
+    other = opened.add_output("mask", "source", picture())
+    assert opened.shown() == [mask, other]
+    assert opened.shown(["clusters"]) == []
+    opened.show_only("target")
+    assert opened.shown() == [mask]
+
+
+def test_a_whole_section_comes_on_view(session, opened):
+    opened.show_section("target", 3)
+    assert session.viewer.dims.point[0] == pytest.approx(3 * 50)
+    middle = [(n - 1) / 2 * 4.6 for n in opened.shape("target")[1:]]
+    assert session.viewer.scene.camera.center[1:] == pytest.approx(middle)
+    opened.show_section("source")  # by default the one at which the viewer is
+    assert session.viewer.dims.point[0] == pytest.approx(3 * 50)
+    assert opened.section_on_view("target").bounds == (3, 4, 0, 48, 0, 40)
+
+
+def test_volumes_and_runs_are_offered_as_one_looks_for_them(opened):
+    assert opened.volumes == ["target", "source"]
+    assert opened.runs == []
+    for run in ("001-a", "002-b"):
+        folder = opened.project.folder / "runs" / run
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.safetensors").touch()
+    assert opened.runs == ["002-b", "001-a"]
