@@ -678,7 +678,7 @@ OTHERS = {
     "predict: a strange file": (["predict", "--out", "p.docx"], [".tif"]),
     "export: unknown thing": (
         ["export", "--what", "masks", "--to", "m.tif"],
-        ["what = 'masks'", "'mask'"],
+        ["no export 'masks'", "'mask'"],
     ),
     "export: a strange file": (["export", "--what", "mask", "--to", "m.docx"], [".tif"]),
     "export: there already": (["export", "--what", "mask", "--to", "{small}"], ["exists"]),

@@ -19,7 +19,6 @@ from napari_emda.cli import main
 from napari_emda.data.box import Box
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Suggested
-from napari_emda.export.results import export_objects, export_table
 from napari_emda.inference.predict import predict
 from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.io.read import open_image
@@ -32,6 +31,7 @@ from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.training.prior_matching import WEIGHT, CalibrationSample, calibrate
 from napari_emda.training.validation import _tiles
+from tests.export.exporting import export
 from tests.training.test_prior_matching import normal, predictor, target
 
 SPACING = (1.0, 4.0, 2.0)
@@ -238,8 +238,8 @@ def stored():
 
 def test_a_tiff_has_sizes_in_the_plane_alone(stored, tmp_path):
     list(
-        export_objects(
-            stored, tmp_path / "o.tif", VoxelGrid(SPACING, sections_are_independent=True)
+        export(
+            "objects", stored, tmp_path / "o.tif", VoxelGrid(SPACING, sections_are_independent=True)
         )
     )
     with tifffile.TiffFile(tmp_path / "o.tif") as file:
@@ -253,8 +253,11 @@ def test_a_tiff_has_sizes_in_the_plane_alone(stored, tmp_path):
 
 def test_a_zarr_has_no_unit_along_z(stored, tmp_path):
     list(
-        export_objects(
-            stored, tmp_path / "o.zarr", VoxelGrid(SPACING, sections_are_independent=True)
+        export(
+            "objects",
+            stored,
+            tmp_path / "o.zarr",
+            VoxelGrid(SPACING, sections_are_independent=True),
         )
     )
     image = zarr.open_group(tmp_path / "o.zarr").attrs["ome"]["multiscales"][0]
@@ -264,7 +267,9 @@ def test_a_zarr_has_no_unit_along_z(stored, tmp_path):
 
 def test_a_table_is_written_with_areas(stored, tmp_path):
     list(
-        export_table(stored, tmp_path / "t.csv", VoxelGrid(SPACING, sections_are_independent=True))
+        export(
+            "table", stored, tmp_path / "t.csv", VoxelGrid(SPACING, sections_are_independent=True)
+        )
     )
     header, *rows = (tmp_path / "t.csv").read_text().splitlines()
     assert "area (nm^2)" in header

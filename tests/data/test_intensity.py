@@ -16,12 +16,10 @@ from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
-from napari_emda.events import Saved
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.tiles import plan, read_tile
-from napari_emda.jobs import export as export_job
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ExportJob, TrainJob
 from napari_emda.project.project import Project
@@ -244,7 +242,7 @@ def test_a_package_says_how_images_are_brought_to_their_range(run, tmp_path, mon
     folder, name = run
     seen = {}
     monkeypatch.setattr(
-        export_job, "export_model", lambda *data, **named: iter([seen.update(named) or Saved("")])
+        "napari_emda.export.model.write_package", lambda *data, **named: seen.update(named)
     )
     list(
         execute(ExportJob(project=str(folder), run=name, what="model", to=str(tmp_path / "m.zip")))

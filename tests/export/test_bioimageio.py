@@ -17,9 +17,7 @@ from napari_emda.data.intensity import PERCENTILES, measure
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
-from napari_emda.events import Saved
-from napari_emda.export.bioimageio import ModelCard
-from napari_emda.export.results import export_model
+from napari_emda.export.bioimageio import ModelCard, write_package
 from napari_emda.nn.networks.unet import UNet
 
 pytestmark = [
@@ -79,7 +77,7 @@ def core(spec):
 
 def test_the_package_holds_what_the_network_makes_of_the_example(tmp_path, network, example, spec):
     path = tmp_path / "model.zip"
-    list(export_model(network, path, example, CARD, stride=2, mean=120.0, standard_deviation=40.0))
+    write_package(network, path, example, CARD, stride=2, mean=120.0, standard_deviation=40.0)
     summary = spec.load_description(path).validation_summary
     assert summary.status == "valid-format", summary.format()
     with zipfile.ZipFile(path) as file:
@@ -105,8 +103,7 @@ def test_the_package_holds_what_the_network_makes_of_the_example(tmp_path, netwo
 )
 def test_bioimageio_runs_the_package_as_we_do(tmp_path, network, example, core, standard):
     path = tmp_path / "model.zip"
-    events = export_model(network, path, example, CARD, stride=2, halo=4, **standard)
-    assert list(events) == [Saved(path=str(path))]
+    write_package(network, path, example, CARD, stride=2, halo=4, **standard)
     assert list(tmp_path.iterdir()) == [path]
     summary = core.test_model(path)
     assert summary.status == "passed", summary.format()
@@ -114,10 +111,8 @@ def test_bioimageio_runs_the_package_as_we_do(tmp_path, network, example, core, 
 
 def test_bioimageio_predicts_other_sizes_as_we_do(tmp_path, network, example, core):
     path = tmp_path / "model.zip"
-    list(
-        export_model(
-            network, path, example, CARD, stride=2, halo=4, mean=120.0, standard_deviation=40.0
-        )
+    write_package(
+        network, path, example, CARD, stride=2, halo=4, mean=120.0, standard_deviation=40.0
     )
     image = np.random.default_rng(1).normal(100, 30, (64, 32)).astype(np.float32)
     tensor = core.Tensor(image[None, None], ("batch", "channel", "y", "x"))
@@ -137,7 +132,7 @@ def test_bioimageio_brings_images_to_their_range_as_we_do(tmp_path, network, exa
     ).at(4.6)
     known, path = measure(view), tmp_path / "model.zip"
     standard = {"mean": known.mean, "standard_deviation": known.std, "percentiles": PERCENTILES}
-    list(export_model(network, path, example, CARD, stride=2, halo=4, **standard))
+    write_package(network, path, example, CARD, stride=2, halo=4, **standard)
     tensor = core.Tensor(image[None], ("batch", "channel", "y", "x"))
     sample = core.Sample(members={"image": tensor}, stat={}, id="sample")
     result = core.predict(model=str(path), inputs=sample).members["probabilities"].data.to_numpy()
@@ -153,18 +148,14 @@ def test_our_network_passes(tmp_path, core):
     network = nn.Sequential(unet, nn.Softmax(1)).eval()
     example = np.random.default_rng(2).normal(120, 40, (unet.stride + 2 * unet.halo,) * 2)
     path, sides = tmp_path / "model.zip", {"stride": unet.stride, "halo": unet.halo}
-    list(export_model(network, path, example, CARD, **sides, mean=120, standard_deviation=40))
+    write_package(network, path, example, CARD, **sides, mean=120, standard_deviation=40)
     summary = core.test_model(path)
     assert summary.status == "passed", summary.format()
 
 
 def test_the_package_says_what_it_is(tmp_path, network, example, spec):
     path = tmp_path / "model.zip"
-    list(
-        export_model(
-            network, path, example, CARD, stride=2, halo=4, mean=120, standard_deviation=40
-        )
-    )
+    write_package(network, path, example, CARD, stride=2, halo=4, mean=120, standard_deviation=40)
     model = spec.load_description(path)
     assert model.name == CARD.name
     assert str(model.license) == "BSD-3-Clause"
@@ -183,7 +174,7 @@ def test_the_package_says_what_it_is(tmp_path, network, example, spec):
 def test_a_missing_extra_says_how_to_get_it(tmp_path, network, example, monkeypatch):
     monkeypatch.setitem(sys.modules, "bioimageio.spec.model", None)
     with pytest.raises(SettingsError, match=r'pip install "napari-emda\[bioimageio\]"'):
-        next(export_model(network, tmp_path / "model.zip", example, CARD, stride=2))
+        write_package(network, tmp_path / "model.zip", example, CARD, stride=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,14 +185,10 @@ def test_what_cannot_be_packed(tmp_path, network, example):
         DataError,
         match="32 × 47 pixels: give one section whose sides are multiples of 2 and at least",
     ):
-        next(export_model(network, path, example[:, :47], CARD, stride=2))
+        write_package(network, path, example[:, :47], CARD, stride=2)
     with pytest.raises(DataError, match="at least 66"):
-        next(export_model(network, path, example, CARD, stride=2, halo=32))
+        write_package(network, path, example, CARD, stride=2, halo=32)
     wrong = ModelCard(**{**CARD.__dict__, "licence": "mine"})
     with pytest.raises(SettingsError, match="license"):
-        next(export_model(network, path, example, wrong, stride=2))
-    path.write_bytes(b"precious")
-    with pytest.raises(DataError, match="exists already"):
-        next(export_model(network, path, example, CARD, stride=2))
-    assert path.read_bytes() == b"precious"
-    assert list(tmp_path.iterdir()) == [path]
+        write_package(network, path, example, wrong, stride=2)
+    assert list(tmp_path.iterdir()) == []

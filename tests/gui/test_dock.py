@@ -540,7 +540,7 @@ def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
     export.start.click()
     job = dock.session.runner.job
     assert isinstance(job, ExportJob)
-    assert (job.what, job.threshold, job.overwrite) == ("table", 0.7, False)
+    assert (job.what, job.settings["threshold"], job.overwrite) == ("table", 0.7, False)
     idle(qtbot, dock)
     assert dock.notices.text() == "The export is done."
 

@@ -36,7 +36,7 @@ JOBS = [
         project="p", run="001-a", volume="v", out="x.tif", settings=PredictSettings(flips="on")
     ),
     SuggestJob(project="p", settings=QuerySettings(strategy="random", count=3)),
-    ExportJob(project="p", what="mask", to="m.tif", threshold=0.3),
+    ExportJob(project="p", what="mask", to="m.tif", settings={"threshold": 0.3}),
     ScoreJob(project="p", against="labels.tif", box="0:1,:,:"),
 ]
 
@@ -72,6 +72,18 @@ def test_what_is_no_job_is_refused_with_the_place(text, place, tmp_path):
         match=rf"is not a job: '{place}' is (missing|wrong).*compare it with the job\.json of a run\.",
     ):
         read_job(tmp_path / "job.json")
+
+
+@pytest.mark.parametrize(
+    ("what", "settings"), [("mask", {"threshold": 0.3, "minimum_size": 9}), ("probabilities", {})]
+)
+def test_an_export_of_the_first_version_is_read(what, settings, tmp_path):
+    """Its settings stood beside the others, whether the export used them or not."""
+    before = {"kind": "export", "project": "p", "what": what, "to": "m.zarr"}
+    before |= {"threshold": 0.3, "minimum_size": 9, "overwrite": True}
+    (tmp_path / "job.json").write_text(json.dumps(before))
+    job = read_job(tmp_path / "job.json")
+    assert job == ExportJob(project="p", what=what, to="m.zarr", settings=settings, overwrite=True)
 
 
 def test_a_missing_job_file_is_named(tmp_path):

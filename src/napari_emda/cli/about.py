@@ -35,16 +35,23 @@ def _settings_table(name: str, settings: type[Any]) -> None:
     table(f"Settings of {name}", ["setting", "default", "limits", "what it is"], rows)
 
 
+def sentence(entry: type[Any]) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join((entry.__doc__ or "").split("\n\n")[0].split())
+
+
 def describe(entry: type[Any]) -> dict[str, Any]:
-    """What a dock or a script must know of a method or strategy."""
-    text = " ".join((entry.__doc__ or "").split("\n\n")[0].split())
-    described = {"name": entry.name, "summary": text, "schema": entry.Settings.model_json_schema()}
+    """What a dock or a script must know of a method, a strategy or an export."""
+    schema = entry.Settings.model_json_schema()
+    described = {"name": entry.name, "summary": sentence(entry), "schema": schema}
     for key in (
         "domains",
         "needs_labels",
         "learns_features",
         "needs_annotations",
         "needs_prediction",
+        "formats",
+        "classes",
     ):
         if hasattr(entry, key):
             described[key] = getattr(entry, key)
@@ -73,6 +80,7 @@ def list_methods(
 ) -> None:
     """List the training methods, or the settings of one."""
     from napari_emda.active_learning.strategy import strategies
+    from napari_emda.export.base import exporters
     from napari_emda.inference.device import Compute
     from napari_emda.methods.base import methods
 
@@ -85,6 +93,7 @@ def list_methods(
             {
                 "methods": [describe(methods[n]) for n in names],
                 "strategies": [describe(strategies[n]) for n in strategies.names()],
+                "exporters": [describe(exporters[n]) for n in exporters.names()],
                 "device": str(Compute.choose()),
             }
         )
@@ -103,6 +112,25 @@ def list_strategies(
         return
     names = [name] if name else strategies.names()
     typer.echo(json.dumps({"strategies": [describe(strategies[n]) for n in names]}))
+
+
+def list_formats(as_json: JsonOption = False) -> None:
+    """List the files that can be read, and what can be exported."""
+    from napari_emda.export.base import exporters
+    from napari_emda.io.reader import all_readers
+
+    entries = [exporters[name] for name in exporters.names()]
+    if as_json:
+        read = [
+            {"name": r.name, "summary": sentence(r), "formats": r.formats, "suffixes": r.suffixes}
+            for r in all_readers()
+        ]
+        typer.echo(json.dumps({"readers": read, "exporters": [describe(e) for e in entries]}))
+        return
+    rows = [[", ".join(r.formats), " ".join(r.suffixes), sentence(r)] for r in all_readers()]
+    table("Images and labels are read from", ["what", "name ends in", "what it is"], rows)
+    rows = [[e.name, " ".join(e.suffixes()), sentence(e)] for e in entries]
+    table("What can be exported", ["what", "name ends in", "what it is"], rows)
 
 
 def demo(

@@ -188,37 +188,44 @@ def score(
 
 def export(
     project: ProjectArgument,
-    what: Annotated[str, typer.Option(help="mask, objects, probabilities, table or model.")],
+    what: Annotated[str, typer.Option(help="See 'napari-emda formats'; mask, for example.")],
     to: Annotated[Path, typer.Option(help="The file to write: .tif, .zarr, .csv or .zip.")],
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="The class whose objects are wanted, of several.")
+    ] = None,
     threshold: Annotated[
-        float,
-        typer.Option(
-            help="Probability from which a voxel counts as foreground; with several classes, that of the most probable "
-            "one against background alone."
-        ),
-    ] = 0.5,
-    minimum_size: Annotated[int, typer.Option(help="Smaller objects are left out, in voxels.")] = 0,
+        float | None, typer.Option(help="Probability from which a voxel is foreground.")
+    ] = None,
+    minimum_size: Annotated[
+        int | None, typer.Option(help="Smaller objects are left out, in voxels.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of the export.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a result: TIFF or OME-Zarr with voxel size, CSV, or a model package."""
-    values = {
-        "what": what,
-        "threshold": threshold,
-        "minimum_size": minimum_size,
-        "overwrite": overwrite,
-    }
-    places = {
-        "project": str(project),
-        "to": str(to.absolute()),
-        "run": run,
-        "checkpoint": checkpoint,
-        "volume": volume,
-    }
-    job = ExportJob.parse({**places, **values})
+    from napari_emda.export.base import exporters
+
+    settings = exporters[what].Settings
+    # These two have always been taken for everything, although not every export uses them.
+    options = {"threshold": threshold, "minimum_size": minimum_size}
+    values = {k: v for k, v in options.items() if v is not None and k in settings.model_fields}
+    job = ExportJob(
+        project=str(project),
+        what=what,
+        to=str(to.absolute()),
+        run=run,
+        checkpoint=checkpoint,
+        volume=volume,
+        class_name=class_name,
+        settings=settings.parse(values | parse_assignments(assignments or [])).model_dump(),
+        overwrite=overwrite,
+    )
     answer(carry_out(job), as_json=as_json)
 
 

@@ -1,1 +1,1 @@
-"""Results as files that other programs open."""
+"""What can be exported, one file for each kind of result."""

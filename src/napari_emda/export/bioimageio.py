@@ -6,7 +6,7 @@ import gc
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from napari_emda.data.units import nanometres
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
-from napari_emda.events import Saved
 from napari_emda.io.atomic import replacing_file, workspace
-from napari_emda.io.write import UNITS, claim
+from napari_emda.io.write import UNITS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,9 +60,9 @@ class ModelCard:
     documentation: str | None = None
 
 
-def export_model(
+def write_package(
     network: nn.Module,
-    path: Path | str,
+    path: Path,
     example: NDArray[Any],
     card: ModelCard,
     *,
@@ -72,8 +71,7 @@ def export_model(
     mean: float | None = None,
     standard_deviation: float | None = None,
     percentiles: tuple[float, float] | None = None,
-    overwrite: bool = False,
-) -> Iterator[Saved]:
+) -> None:
     """Save a network as a bioimage.io model package (format 0.5, weights as TorchScript).
 
     The package holds a test image and what the network makes of it, so that any program can check that it runs the
@@ -82,7 +80,7 @@ def export_model(
     Args:
         network: B x 1 x H x W standardised grey values (float32) to B x C x H x W class probabilities; on the CPU, in
             evaluation mode.
-        path: ends in .zip.
+        path: ends in .zip; what is there is replaced.
         example: (H, W) grey values as they come, both sides multiples of ``stride`` and at least ``2 halo + stride``.
         card: what the package says of the model.
         stride: sides of an input are multiples of this.
@@ -91,16 +89,11 @@ def export_model(
         standard_deviation: as ``mean``.
         percentiles: two of each image that become 0 and 1 before it is standardised; None leaves grey values as they
             come.
-        overwrite: replace an existing file.
-
-    Yields:
-        `Saved`.
 
     Raises:
         SettingsError: the extra ``bioimageio`` is not installed, or the card says what the format does not allow.
-        DataError: the path cannot be written or is taken, or the example has sides that the network does not take.
+        DataError: the example has sides that the network does not take.
     """
-    path = claim(path, (".zip",), overwrite)
     spec = _spec()
     smallest = -(-(2 * halo + stride) // stride) * stride
     if example.ndim != 2 or any(side % stride or side < smallest for side in example.shape):
@@ -117,8 +110,7 @@ def export_model(
     with workspace(path) as folder, replacing_file(path) as package:
         _write_weights_and_tests(network, example, looks, folder)
         axes = _Axes(spec, card, smallest, stride, halo)
-        _write_package(spec, card, axes, looks, folder, package)
-    yield Saved(path=str(path))
+        _save(spec, card, axes, looks, folder, package)
 
 
 def _spec() -> Any:
@@ -233,7 +225,7 @@ def _divisible(size: float) -> float:
     return math.ldexp(round(mantissa * 2**36), exponent - 36)
 
 
-def _write_package(
+def _save(
     spec: Any,
     card: ModelCard,
     axes: _Axes,

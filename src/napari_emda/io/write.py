@@ -24,7 +24,9 @@ from napari_emda.io.atomic import replacing_folder
 from napari_emda.io.readers.ome_zarr import MARKERS
 from napari_emda.io.tiff import write_tiff
 
-VOLUME_SUFFIXES = (".tif", ".tiff", ".zarr")
+VOLUME_FORMATS = {"TIFF": (".tif", ".tiff"), "OME-Zarr": (".zarr",)}
+"""Endings of the images that can be written, the usual one first."""
+VOLUME_SUFFIXES = tuple(suffix for suffixes in VOLUME_FORMATS.values() for suffix in suffixes)
 CHUNK = (16, 256, 256)
 """Chunk of the OME-Zarr volumes: a MiB of uint8, quick to browse in every direction."""
 

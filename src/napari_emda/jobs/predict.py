@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from napari_emda.events import Event, Finished, Started
-from napari_emda.export.results import export_probabilities
+from napari_emda.export.base import Result
+from napari_emda.export.probabilities import ProbabilitiesExporter
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.stored_prediction import Prediction
-from napari_emda.io.write import VOLUME_SUFFIXES, claim
+from napari_emda.io.write import claim
 from napari_emda.jobs.inputs import check_predicts, check_writable, model_of, volume_of
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import PredictJob
@@ -25,19 +27,24 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     project = Project.open(job.project)
     folder = project.run(job.run)
     volume = volume_of(project, job)
-    predictor = Predictor.load(model_of(project, job), job.settings.device, job.settings.precision)
+    model = model_of(project, job)
+    predictor = Predictor.load(model, job.settings.device, job.settings.precision)
     check_predicts(folder, predictor.header)
+    classes = predictor.header.classes
+    exporter = ProbabilitiesExporter(ProbabilitiesExporter.Settings())
     if job.out is not None:
-        claim(job.out, VOLUME_SUFFIXES, overwrite=False)
+        claim(job.out, exporter.suffixes(), overwrite=False)
+        exporter.check(Path(job.out), classes[1:])
     check_writable(project)
     yield Started("predict", folder.name, str(predictor.compute), 0)
     yield from predict(predictor, volume, job.settings, folder)
+    stored = Prediction(folder, volume.name)
     path = str(folder / "probabilities.zarr" / volume.name)
     if job.out is not None:
-        probabilities = Prediction(folder, volume.name).probabilities
-        yield from export_probabilities(probabilities, job.out, volume.grid, volume=volume.name)
+        class_ids = exporter.class_ids(classes[1:], None)
+        result = Result(folder.name, model, volume, classes[1:], class_ids, stored.probabilities)
+        yield from exporter.export(result, job.out)
         path = job.out
-    result = {"run": folder.name, "volume": volume.name, "probabilities": path}
-    classes = predictor.header.classes
+    answer = {"run": folder.name, "volume": volume.name, "probabilities": path}
     done = "predicted" if classes == project.classes else f"sorted into {len(classes) - 1} clusters"
-    yield Finished("done", f"'{volume.name}' is {done} with run {folder.name}.", result)
+    yield Finished("done", f"'{volume.name}' is {done} with run {folder.name}.", answer)

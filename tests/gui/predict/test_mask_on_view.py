@@ -10,11 +10,11 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Labels
+from napari_emda.export.results import export_mask
 from scipy import ndimage
 
 from napari_emda._gui.predict.lazy_layers import MaskOnView
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.export.results import export_mask
 
 SHAPE = (2, 9, 11)
 STACK = VoxelGrid((50, 4, 4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import tracemalloc
+from functools import partial
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,15 +18,14 @@ from skimage.measure import label, regionprops
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Saved, TileDone
-from napari_emda.export.results import (
-    export_mask,
-    export_objects,
-    export_probabilities,
-    export_table,
-)
 from napari_emda.io.read import open_labels
+from tests.export.exporting import export
 
 SPACING = (50.0, 4.6, 4.6)
+export_mask = partial(export, "mask")
+export_objects = partial(export, "objects")
+export_probabilities = partial(export, "probabilities")
+export_table = partial(export, "table")
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_probabilities(tmp_path, probabilities, two_classes):
     ]
     assert image.datasets[0].coordinateTransformations[0].scale == [1, *SPACING]
     path = tmp_path / "one.tif"
-    list(export_probabilities(two_classes, path, VoxelGrid(SPACING), class_id=2))
+    list(export_probabilities(two_classes, path, VoxelGrid(SPACING), chosen="class 2"))
     np.testing.assert_array_equal(tifffile.imread(path), two_classes[1])
 
 
@@ -294,17 +294,43 @@ def test_where_nothing_can_be_saved(tmp_path, probabilities, name, message):
 
 
 def test_bad_choices_change_nothing(tmp_path, probabilities, two_classes):
+    path = tmp_path / "m.tif"
     with pytest.raises(SettingsError, match="threshold"):
-        next(export_mask(probabilities, tmp_path / "m.tif", VoxelGrid(SPACING), threshold=1.5))
-    with pytest.raises(DataError, match="no class 3"):
-        next(export_objects(two_classes, tmp_path / "m.tif", VoxelGrid(SPACING), class_id=3))
-    with pytest.raises(DataError, match="no class 3"):
-        next(export_probabilities(two_classes, tmp_path / "m.tif", VoxelGrid(SPACING), class_id=3))
+        export_mask(probabilities, path, VoxelGrid(SPACING), threshold=1.5)
+    for name in ("objects", "table", "probabilities"):
+        with pytest.raises(SettingsError, match=r"no class 'clas 3'. Did you mean 'class [12]'\?"):
+            export(name, two_classes, path, VoxelGrid(SPACING), chosen="clas 3")
+    with pytest.raises(SettingsError, match="'mask' takes all classes at once: choose no class"):
+        export_mask(two_classes, path, VoxelGrid(SPACING), chosen="class 1")
+    for name in ("objects", "table"):
+        with pytest.raises(
+            SettingsError, match="takes one class, and there are 2: choose the class class 1 or"
+        ):
+            export(name, two_classes, path, VoxelGrid(SPACING))
     with pytest.raises(
         DataError, match="A TIFF takes the probability of one class, and there are 2"
     ):
-        next(export_probabilities(two_classes, tmp_path / "m.tif", VoxelGrid(SPACING)))
+        next(export_probabilities(two_classes, path, VoxelGrid(SPACING)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_objects_and_table_of_the_class_that_is_chosen(tmp_path, two_classes):
+    background = 255 - two_classes.sum(0, keepdims=True, dtype=int)
+    ranked = np.concatenate([two_classes, background]).argmax(0)  # on a tie background is last
+    for k in (1, 2):
+        expected = label(ranked == k - 1, connectivity=1)
+        chosen = {"chosen": f"class {k}"}
+        list(export_objects(two_classes, tmp_path / f"{k}.tif", VoxelGrid(SPACING), **chosen))
+        found = tifffile.imread(tmp_path / f"{k}.tif")
+        np.testing.assert_array_equal(found > 0, expected > 0)
+        assert found.max() == expected.max()
+        list(export_table(two_classes, tmp_path / f"{k}.csv", VoxelGrid(SPACING), **chosen))
+        with (tmp_path / f"{k}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        sizes = np.bincount(found.ravel())[1:]
+        assert [float(row["volume (nm^3)"]) for row in rows] == pytest.approx(
+            list(sizes * np.prod(SPACING))
+        )
 
 
 def test_a_full_disk_is_one_sentence(tmp_path, probabilities, monkeypatch):

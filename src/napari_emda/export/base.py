@@ -1,0 +1,159 @@
+"""What an exporter is: one kind of result, written to a file of the user's choice."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from numpy.typing import DTypeLike
+
+from napari_emda.data.volume import Array, Volume
+from napari_emda.errors import SettingsError
+from napari_emda.events import Event, Saved, TileDone
+from napari_emda.io.write import claim, save_volume
+from napari_emda.registry import Registry, did_you_mean
+from napari_emda.settings import base
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's model and what it makes of a volume.
+
+    Attributes:
+        run: its name.
+        model: the checkpoint of the model.
+        volume: what was predicted; its voxel size goes into the file.
+        classes: names of all classes but the background; of a run that tells clusters apart and
+            has no names for them, those of the clusters.
+        class_ids: the classes that are exported, from 1.
+        prediction: (C - 1, z, y, x) uint8, channel c being class c + 1, read lazily; None for
+            exporters that need none.
+    """
+
+    run: str
+    model: Path
+    volume: Volume
+    classes: tuple[str, ...]
+    class_ids: tuple[int, ...]
+    prediction: Array | None = None
+
+    @property
+    def probabilities(self) -> Array:
+        """The prediction, for exporters that need one."""
+        assert self.prediction is not None
+        return self.prediction
+
+
+class Exporter(ABC):
+    """Base of all exporters: their settings plus `write`.
+
+    The first paragraph of the docstring is the sentence in the dock and in the documentation.
+
+    Args:
+        settings: of the class's own ``Settings``.
+    """
+
+    name: ClassVar[str]
+    formats: ClassVar[Mapping[str, tuple[str, ...]]]
+    """Endings of the files by format, the usual one first: ``{"TIFF": (".tif", ".tiff")}``."""
+    classes: ClassVar[Literal["all", "one", "all or one"]] = "all"
+    """How many classes go into a file; but for "all", the user may choose one."""
+    needs_prediction: ClassVar[bool] = True
+    """Whether the volume must be predicted."""
+    needs_names: ClassVar[bool] = True
+    """Whether clusters must have been named after classes."""
+
+    class Settings(base.Settings):
+        """Settings of the exporter; none here."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @classmethod
+    def suffixes(cls) -> tuple[str, ...]:
+        """All endings, the usual one first."""
+        return tuple(suffix for suffixes in cls.formats.values() for suffix in suffixes)
+
+    @classmethod
+    def class_ids(cls, names: Sequence[str], chosen: str | None) -> tuple[int, ...]:
+        """The classes that are exported, from 1.
+
+        Args:
+            names: of all classes but the background.
+            chosen: the one that the user asks for; None for the only one, or for all.
+
+        Raises:
+            SettingsError: there is no such class, none can be chosen, or one must be.
+        """
+        if chosen is None:
+            if cls.classes == "one" and len(names) > 1:
+                raise SettingsError(
+                    f"'{cls.name}' takes one class, and there are {len(names)}: choose the class "
+                    f"{' or '.join(names)}."
+                )
+            return tuple(range(1, len(names) + 1))
+        if cls.classes == "all":
+            raise SettingsError(f"'{cls.name}' takes all classes at once: choose no class.")
+        if chosen not in names:
+            raise SettingsError(f"There is no class '{chosen}'. {did_you_mean(chosen, names)}")
+        return (names.index(chosen) + 1,)
+
+    def check(self, path: Path, classes: Sequence[str]) -> None:
+        """Refuse what cannot be exported before a long prediction, not after it.
+
+        Args:
+            path: where to; its ending is one of the exporter's.
+            classes: names of those that are exported.
+
+        Raises:
+            DataError: one sentence with the remedy.
+        """
+        return
+
+    @abstractmethod
+    def write(self, result: Result, path: Path) -> Iterator[Event]:
+        """Write the file, whole or not at all (`napari_emda.io.atomic`), also when stopped.
+
+        Args:
+            result: what is exported.
+            path: where to; what is there may be replaced.
+
+        Yields:
+            `TileDone` events whose share ``done / total`` never falls.
+        """
+
+    def export(
+        self, result: Result, path: Path | str, *, overwrite: bool = False
+    ) -> Iterator[Event]:
+        """Check and write.
+
+        Args:
+            result: what is exported.
+            path: where to.
+            overwrite: replace an existing file.
+
+        Yields:
+            The events of `write`, and `Saved` at the end.
+
+        Raises:
+            DataError: the path has another ending, cannot be written or is taken.
+        """
+        path = claim(path, self.suffixes(), overwrite)
+        self.check(path, [result.classes[k - 1] for k in result.class_ids])
+        yield from self.write(result, path)
+        yield Saved(path=str(path))
+
+
+def save_image(
+    channels: Sequence[Array], path: Path, dtype: DTypeLike, volume: Volume
+) -> Generator[TileDone]:
+    """Save (z, y, x) arrays with the voxel size of a volume; see `save_volume`."""
+    yield from save_volume(channels, path, dtype, volume.grid, volume.name)
+
+
+exporters: Registry[type[Exporter]] = Registry(
+    "export", "napari_emda.export", "napari_emda.exporters", Exporter
+)

@@ -1,0 +1,58 @@
+"""The model as a package for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from napari_emda.data.box import Box
+from napari_emda.data.intensity import PERCENTILES
+from napari_emda.events import Event
+from napari_emda.export.base import Exporter, Result, exporters
+from napari_emda.export.bioimageio import ModelCard, write_package
+from napari_emda.inference.predictor import Predictor
+from napari_emda.nn.network import WithSoftmax
+
+
+@exporters.register("model")
+class ModelExporter(Exporter):
+    """The model as a bioimage.io package, for deepImageJ, ilastik and bioimageio.core.
+
+    Grey values are standardised by what was measured of the volume, or image by image where the
+    model was trained so.
+    """
+
+    formats: ClassVar = {"Model package": (".zip",)}
+    needs_prediction: ClassVar = False
+    needs_names: ClassVar = False
+
+    def write(self, result: Result, path: Path) -> Iterator[Event]:
+        """The network is traced on the smallest piece of the volume that it takes."""
+        predictor = Predictor.load(result.model, "cpu", "32")
+        header = predictor.header
+        network = predictor.network.eval()
+        volume = result.volume
+        statistics = predictor.statistics_of(volume)
+        side = 2 * network.halo + network.stride  # both are multiples of the stride
+        example = volume.at(header.pixel_size).read(Box((0, 0, 0), (1, side, side)))[0]
+        card = ModelCard(
+            name=f"napari-emda {header.method} {result.run}",
+            description=f"Segments {', '.join(header.classes[1:])} in sections of volume electron "
+            "microscopy.",
+            classes=header.classes,
+            grid=replace(volume.grid.with_pixel_size(header.pixel_size), unit=header.unit),
+        )
+        write_package(
+            WithSoftmax(network, predictor.domain_of(volume)),
+            path,
+            example,
+            card,
+            stride=network.stride,
+            halo=network.halo,
+            mean=statistics.mean,
+            standard_deviation=statistics.std,
+            percentiles=PERCENTILES if statistics.ranges else None,
+        )
+        yield from ()

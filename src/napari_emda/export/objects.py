@@ -1,0 +1,49 @@
+"""The objects of a class as an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from napari_emda.events import TileDone, stage
+from napari_emda.export.base import Exporter, Result, exporters, save_image
+from napari_emda.io.atomic import workspace
+from napari_emda.io.write import VOLUME_FORMATS
+from napari_emda.objects.components import find_objects_in
+from napari_emda.settings.objects import ObjectSettings
+
+
+@exporters.register("objects")
+class ObjectsExporter(Exporter):
+    """The objects of one class, each with a number of its own; 0 is background.
+
+    They are those that `napari_emda.objects.components.find_objects` finds, numbered from 1. A zarr
+    image is uint32. A TIFF is uint16 up to 65 535 objects, because ImageJ's format knows no uint32.
+    """
+
+    formats: ClassVar = VOLUME_FORMATS
+    classes: ClassVar = "one"
+
+    class Settings(ObjectSettings):
+        """What counts as foreground and as an object."""
+
+    def write(self, result: Result, path: Path) -> Iterator[TileDone]:
+        """Two passes over the volume: the objects are found, then saved."""
+        volume = result.volume
+        (class_id,) = result.class_ids
+        with workspace(path) as folder:
+            finding = find_objects_in(
+                folder,
+                result.probabilities,
+                self.settings,
+                class_id,
+                volume.name,
+                volume.grid.sections_are_independent,
+            )
+            objects, count = yield from stage(finding, 0, 2)
+            dtype = np.uint32 if path.suffix == ".zarr" or count >= 2**16 else np.uint16
+            saving = save_image([objects], path, dtype, volume)
+            yield from stage(saving, 1, 2)

@@ -1,0 +1,95 @@
+"""The job of exporting: which class, and what is refused before anything is predicted."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from skimage.measure import label
+
+from napari_emda.errors import DataError, SettingsError
+from napari_emda.jobs.execute import execute
+from napari_emda.project.job_files import ExportJob
+from napari_emda.project.project import Project
+
+CLASSES = ("background", "mitochondria", "membrane")
+RUN = "001-source_only"
+
+
+@pytest.fixture
+def values():
+    """Of two classes, (2, 3, 20, 30), in which no voxel is undecided."""
+    rng = np.random.default_rng(0)
+    likely = rng.integers(0, 3, (3, 20, 30))
+    return np.stack([np.where(likely == k, 200, 10) for k in (1, 2)]).astype(np.uint8)
+
+
+@pytest.fixture
+def project(tmp_path, values, monkeypatch):
+    """A project with a run whose prediction is there, and a model that nobody may load."""
+    zarr.save_array(tmp_path / "target.zarr", np.zeros(values.shape[1:], np.uint8))
+    with Project.create(tmp_path / "p", CLASSES) as project:
+        project.add_volume(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
+        run = project.folder / "runs" / RUN
+        run.mkdir(parents=True)
+        (run / "checkpoint.safetensors").write_bytes(b"")
+        zarr.open_group(run / "probabilities.zarr", mode="a")
+        zarr.create_array(
+            run / "probabilities.zarr" / "target",
+            data=values,
+            chunks=(1, 1, 20, 30),
+            attributes={"classes": list(CLASSES)},
+        )
+    header = SimpleNamespace(classes=CLASSES, features_only=False)
+    monkeypatch.setattr("napari_emda.inference.checkpoint.read_header", lambda path: header)
+    monkeypatch.setattr("napari_emda.jobs.export.ensure_predicted", lambda *_: iter(()))
+    return tmp_path / "p"
+
+
+def export(project, what, to, **fields):
+    job = ExportJob(project=str(project), run=RUN, what=what, to=str(to), **fields)
+    return list(execute(job))
+
+
+def test_objects_of_the_class_that_is_named(project, values, tmp_path):
+    for k, name in enumerate(CLASSES[1:]):
+        export(project, "objects", tmp_path / f"{name}.tif", class_name=name)
+        expected = label(values[k] == 200, connectivity=1)
+        found = tifffile.imread(tmp_path / f"{name}.tif")
+        np.testing.assert_array_equal(found > 0, expected > 0)
+        assert found.max() == expected.max()
+
+
+def test_the_probability_of_a_class_is_a_tiff(project, values, tmp_path):
+    export(project, "probabilities", tmp_path / "p.tif", class_name="membrane")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "p.tif"), values[1])
+    export(project, "probabilities", tmp_path / "p.zarr")
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "p.zarr" / "0")[:], values)
+
+
+@pytest.mark.parametrize(
+    ("what", "to", "fields", "error", "message"),
+    [
+        ("objects", "a.tif", {}, SettingsError, "there are 2: choose the class mitochondria or m"),
+        ("table", "a.csv", {}, SettingsError, "choose the class mitochondria or membrane"),
+        ("table", "a.csv", {"class_name": "membran"}, SettingsError, "mean 'membrane'"),
+        ("mask", "a.tif", {"class_name": "membrane"}, SettingsError, "all classes at once"),
+        ("mask", "a.csv", {}, DataError, "name end in"),
+        ("mask", "a.tif", {"settings": {"threshold": 2}}, SettingsError, "threshold = 2"),
+        ("mask", "a.tif", {"settings": {"size": 2}}, SettingsError, "no setting 'size'"),
+        ("probabilities", "a.tif", {}, DataError, "takes the probability of one class"),
+        ("masks", "a.tif", {}, SettingsError, "no export 'masks'. Did you mean 'mask'"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_before_anything_is_predicted(
+    what, to, fields, error, message, project, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "napari_emda.jobs.export.ensure_predicted", lambda *_: pytest.fail("this may take hours")
+    )
+    with pytest.raises(error, match=message):
+        export(project, what, tmp_path / to, **fields)
+    assert not (tmp_path / to).exists()
