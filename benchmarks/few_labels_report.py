@@ -173,7 +173,7 @@ def cluster_tables(results: Results) -> Iterator[str]:
             "clusters named, no patch",
             "five patches, from the clusters' run",
             "the same patches alone",
-            "five patches by lot alone",
+            "five random patches alone",
             "pixels to correct",
             "to paint from nothing",
         ]
