@@ -68,6 +68,29 @@ CATALOGUE = {
             "needs_prediction": False,
         },
     ],
+    "exporters": [
+        {
+            "name": "mask",
+            "summary": "The class of every voxel.",
+            "schema": {"properties": {"threshold": {}, "minimum_size": {}}},
+            "formats": {"TIFF": [".tif", ".tiff"], "OME-Zarr": [".zarr"]},
+            "classes": "all",
+        },
+        {
+            "name": "probabilities",
+            "summary": "Of every class.",
+            "schema": {"properties": {}},
+            "formats": {"TIFF": [".tif", ".tiff"], "OME-Zarr": [".zarr"]},
+            "classes": "all or one",
+        },
+        {
+            "name": "table",
+            "summary": "The objects of one class.",
+            "schema": {"properties": {"threshold": {}, "minimum_size": {}}},
+            "formats": {"CSV": [".csv"]},
+            "classes": "one",
+        },
+    ],
     "device": "cpu",
 }
 

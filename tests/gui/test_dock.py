@@ -534,7 +534,7 @@ def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
     dock.session.adopt(predicted)
     export = dock.export
     assert export.path.text().endswith("target-mask.tif")
-    export.what.setCurrentIndex(3)
+    export.what.setCurrentText("table")
     assert export.path.text().endswith("target-table.csv")
     dock.predict.threshold.setValue(0.7)
     export.start.click()
@@ -543,6 +543,32 @@ def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
     assert (job.what, job.settings["threshold"], job.overwrite) == ("table", 0.7, False)
     idle(qtbot, dock)
     assert dock.notices.text() == "The export is done."
+
+
+def test_an_export_of_one_class_asks_which(dock, tmp_path):
+    zarr.save_array(tmp_path / "target.zarr", np.zeros((4, 32, 32), np.uint8))
+    project = Project.create(tmp_path / "three", ("background", "mitochondria", "membrane"))
+    project.add_volume(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
+    run = project.folder / "runs" / "001-fake"
+    run.mkdir(parents=True)
+    (run / "checkpoint.safetensors").touch()
+    dock.session.adopt(project)
+    export, opened = dock.export, dock.session.opened
+    offered = {}
+    for what in ("mask", "probabilities", "table"):
+        export.what.setCurrentText(what)
+        box = export.class_name
+        offered[what] = [box.itemText(index) for index in range(box.count())]
+        assert box.isEnabled() == bool(offered[what])
+    classes = ["mitochondria", "membrane"]
+    assert offered == {"mask": [], "probabilities": ["all", *classes], "table": classes}
+    export.class_name.setCurrentText("membrane")
+    assert export.job(opened).class_name == "membrane"
+    export.what.setCurrentText("probabilities")
+    assert export.class_name.currentText() == "membrane"
+    export.class_name.setCurrentText("all")
+    job = export.job(opened)
+    assert (job.class_name, job.settings) == (None, {})
 
 
 def test_one_job_at_a_time(qtbot, ready):

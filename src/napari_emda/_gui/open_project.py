@@ -14,6 +14,7 @@ from napari_emda.data.box import Box
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
+from napari_emda.settings.objects import ObjectSettings
 
 L = TypeVar("L", Image, Labels, Shapes)
 CANVAS = (700.0, 700.0)
@@ -29,8 +30,12 @@ class MaskSettings:
         smallest: objects with fewer pixels in a section are left out.
     """
 
-    threshold: float = 0.5
-    smallest: int = 0
+    threshold: float = ObjectSettings.model_fields["threshold"].default
+    smallest: int = ObjectSettings.model_fields["minimum_size"].default
+
+    def for_export(self) -> dict[str, float]:
+        """The same as settings of an export."""
+        return {"threshold": self.threshold, "minimum_size": self.smallest}
 
 
 class OpenProject:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
@@ -160,6 +160,18 @@ class Drawer(QCollapsible):
         """Hide the content."""
         super().collapse(animate=False)
         self.content().hide()
+
+
+def file_filter(formats: Mapping[str, Sequence[str]]) -> str:
+    """What a file dialog offers.
+
+    >>> file_filter({"TIFF": (".tif", ".tiff"), "OME-Zarr": (".zarr",)})
+    'TIFF (*.tif *.tiff);;OME-Zarr (*.zarr)'
+    """
+    return ";;".join(
+        f"{name} ({' '.join(f'*{suffix}' for suffix in suffixes)})"
+        for name, suffixes in formats.items()
+    )
 
 
 def refill(box: QComboBox, names: list[str], *, prefer_first: bool = False) -> None:

@@ -10,7 +10,15 @@ import numpy as np
 from qtpy.QtWidgets import QComboBox, QFileDialog
 
 from napari_emda._gui.common.mouse import on_click
-from napari_emda._gui.common.widgets import Sentence, button, column, labelled, refill, row
+from napari_emda._gui.common.widgets import (
+    Sentence,
+    button,
+    column,
+    file_filter,
+    labelled,
+    refill,
+    row,
+)
 from napari_emda._gui.data.cluster_naming import ClusterNaming
 from napari_emda._gui.data.cluster_table import ClusterTable
 from napari_emda._gui.job_panel import JobStarter
@@ -24,6 +32,7 @@ from napari_emda._gui.predict.layers import (
 )
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished
+from napari_emda.io.write import VOLUME_FORMATS
 from napari_emda.project.clusters import Names, shares
 from napari_emda.project.job_files import ExportJob, Job, PredictJob, SuggestJob
 from napari_emda.settings.suggestion import QuerySettings
@@ -278,7 +287,7 @@ class NameClusters(JobStarter):
             return
         proposed = opened.project.folder.parent / f"{self.volume.currentText()}-mask.tif"
         to, _ = QFileDialog.getSaveFileName(
-            self, "Export to", str(proposed), "TIFF (*.tif);;OME-Zarr (*.zarr)"
+            self, "Export to", str(proposed), file_filter(VOLUME_FORMATS)
         )
         if to:
             self.write_mask(opened, Path(to if Path(to).suffix else f"{to}.tif"))
@@ -286,16 +295,13 @@ class NameClusters(JobStarter):
     def write_mask(self, opened: OpenProject, to: Path) -> None:
         """Write the named clusters to a file, in place of the one that may be there."""
         with self._session.telling():
-            job = ExportJob.parse(
-                {
-                    "what": "mask",
-                    "project": str(opened.project.folder),
-                    "to": str(to),
-                    "run": self.run.currentText(),
-                    "volume": self.volume.currentText(),
-                    "threshold": opened.mask.threshold,
-                    "minimum_size": opened.mask.smallest,
-                    "overwrite": to.exists(),
-                }
+            job = ExportJob(
+                project=str(opened.project.folder),
+                what="mask",
+                to=str(to),
+                run=self.run.currentText(),
+                volume=self.volume.currentText(),
+                settings=opened.mask.for_export(),
+                overwrite=to.exists(),
             )
             self._session.start(job)

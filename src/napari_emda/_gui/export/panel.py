@@ -6,20 +6,24 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLineEdit
 
-from napari_emda._gui.common.widgets import button, column, labelled, narrow, refill, row
+from napari_emda._gui.common.widgets import (
+    Sentence,
+    button,
+    column,
+    file_filter,
+    labelled,
+    narrow,
+    refill,
+    row,
+)
 from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
+from napari_emda._gui.process.catalogue import Catalogue, Export
 from napari_emda._gui.session import Session, in_short
 from napari_emda.project.job_files import ExportJob
 
-KINDS: dict[str, tuple[str, str, str]] = {
-    "mask": ("mask (class of every voxel)", ".tif", "TIFF (*.tif);;OME-Zarr (*.zarr)"),
-    "objects": ("objects (a number for each)", ".tif", "TIFF (*.tif);;OME-Zarr (*.zarr)"),
-    "probabilities": ("probabilities", ".tif", "TIFF (*.tif);;OME-Zarr (*.zarr)"),
-    "table": ("table of objects", ".csv", "CSV (*.csv)"),
-    "model": ("model", ".zip", "Model package (*.zip)"),
-}
-"""What can be exported: words, usual suffix, filter of the file dialog."""
+_READING = "Reading the list of exports …"
+_ALL_CLASSES = "all"
 
 
 class ExportPanel(JobPanel):
@@ -33,9 +37,10 @@ class ExportPanel(JobPanel):
             tip="Write the file; predicts first what is not predicted yet.",
         )
         self.what = narrow(QComboBox())
-        for kind, (words, _, _) in KINDS.items():
-            self.what.addItem(words, kind)
         self.what.setToolTip("Files carry the voxel size, so that Fiji shows them in nanometres.")
+        self.sentence = Sentence()
+        self.class_name = narrow(QComboBox())
+        self.class_name.setToolTip("The class whose objects or probability are exported.")
         self.run = QComboBox()
         self.volume = QComboBox()
         self.path = QLineEdit()
@@ -45,19 +50,27 @@ class ExportPanel(JobPanel):
         browse.setFixedWidth(28)
         fields = labelled(
             ("what", self.what),
+            ("class", self.class_name),
             ("model", self.run),
             ("volume", self.volume),
             ("file", row(None, self.path, (browse, 0))),
             ("", self.replace),
         )
-        column(self, fields, self.reason, self.start, self.strip)
-        for box in (self.what, self.run, self.volume):
+        column(self, self.sentence, fields, self.reason, self.start, self.strip)
+        self.what.currentIndexChanged.connect(lambda _: self.update_state())
+        for box in (self.run, self.volume):
             box.currentIndexChanged.connect(lambda _: self._propose())
         self.listen()
 
-    def kind(self) -> str:
-        """What is to be exported."""
-        return str(self.what.currentData())
+    @property
+    def chosen(self) -> Export | None:
+        """What is to be exported; None while the list is not read yet."""
+        catalogue = self._session.catalogue
+        return None if catalogue is None else catalogue.exports.get(self.what.currentText())
+
+    def on_catalogue(self, catalogue: Catalogue) -> None:
+        """Offer what can be exported."""
+        refill(self.what, list(catalogue.exports))
 
     def target(self) -> Path:
         """The file to write."""
@@ -66,12 +79,12 @@ class ExportPanel(JobPanel):
     def _propose(self) -> None:
         """A file name, as long as the user has typed none."""
         opened = self._session.opened
-        if opened is None or self.path.isModified():
+        chosen = self.chosen
+        if opened is None or chosen is None or self.path.isModified():
             return
-        volume_and_kind = f"{self.volume.currentText()}-{self.kind()}"
-        name = self.run.currentText() if self.kind() == "model" else volume_and_kind
-        path = opened.project.folder.parent / f"{name}{KINDS[self.kind()][1]}"
-        self.path.setText(in_short(path))
+        of_volume = f"{self.volume.currentText()}-{chosen.name}"
+        name = self.run.currentText() if chosen.name == "model" else of_volume
+        self.path.setText(in_short(opened.project.folder.parent / f"{name}{chosen.suffix}"))
 
     @property
     def no_project(self) -> str:
@@ -80,35 +93,49 @@ class ExportPanel(JobPanel):
 
     def why_not(self, opened: OpenProject) -> str:
         """Why nothing can be exported now; empty when it can."""
-        return self._session.runner.busy if opened.runs else self.no_project
+        if not opened.runs:
+            return self.no_project
+        return self._session.runner.busy if self.chosen is not None else _READING
 
     def offer(self, opened: OpenProject | None) -> None:
-        """The models and volumes that there are."""
+        """The models, volumes and classes that there are."""
         refill(self.run, opened.runs if opened is not None else [], prefer_first=True)
         refill(self.volume, opened.volumes if opened is not None else [])
+        chosen = self.chosen
+        self.sentence.show_text(chosen.summary if chosen is not None else "")
+        classes = list(opened.project.classes[1:]) if opened is not None else []
+        choosable = chosen is not None and chosen.classes != "all" and len(classes) > 1
+        if chosen is not None and chosen.classes == "all or one":
+            classes.insert(0, _ALL_CLASSES)
+        refill(self.class_name, classes if choosable else [])
+        self.class_name.setEnabled(choosable)
         self._propose()
 
     def _browse(self) -> None:
+        chosen = self.chosen
+        if chosen is None:
+            return
         path, _ = QFileDialog.getSaveFileName(
-            self, "Export to", str(self.target()), KINDS[self.kind()][2]
+            self, "Export to", str(self.target()), file_filter(chosen.formats)
         )
         if path:
-            suffix = KINDS[self.kind()][1]
-            self.path.setText(path if Path(path).suffix else path + suffix)
+            self.path.setText(path if Path(path).suffix else path + chosen.suffix)
             self.path.setModified(True)
             self.replace.setChecked(Path(path).exists())  # the file dialog has asked
 
     def job(self, opened: OpenProject) -> ExportJob:
-        """Write the file."""
-        return ExportJob.model_validate(
-            {
-                "project": str(opened.project.folder),
-                "what": self.kind(),
-                "to": str(self.target()),
-                "run": self.run.currentText(),
-                "volume": self.volume.currentText(),
-                "threshold": self._session.mask.threshold,
-                "minimum_size": self._session.mask.smallest,
-                "overwrite": self.replace.isChecked(),
-            }
+        """Write the file, with the settings of the mask on view where they are settings of it."""
+        chosen = self.chosen
+        class_name = self.class_name.currentText()
+        mask = opened.mask.for_export()
+        known = chosen.schema.get("properties", {}) if chosen is not None else {}
+        return ExportJob(
+            project=str(opened.project.folder),
+            what=self.what.currentText(),
+            to=str(self.target()),
+            run=self.run.currentText(),
+            volume=self.volume.currentText(),
+            class_name=class_name if class_name not in ("", _ALL_CLASSES) else None,
+            settings={name: value for name, value in mask.items() if name in known},
+            overwrite=self.replace.isChecked(),
         )

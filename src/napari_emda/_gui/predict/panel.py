@@ -24,6 +24,7 @@ from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished, TileDone
 from napari_emda.project import runs
 from napari_emda.project.job_files import Job, PredictJob
+from napari_emda.settings.objects import ObjectSettings
 from napari_emda.settings.prediction import PredictSettings
 
 
@@ -48,16 +49,21 @@ class PredictPanel(JobPanel):
         )
         self.form = SettingsForm(PredictSettings.model_json_schema())
         self.threshold = QDoubleSpinBox()
-        self.threshold.setRange(0.01, 0.99)
-        self.threshold.setSingleStep(0.05)
+        limits = ObjectSettings.model_json_schema()["properties"]
+        # A threshold lies between its limits, which it may not reach; the box shows two decimals.
+        self.threshold.setRange(
+            limits["threshold"]["exclusiveMinimum"] + 0.01,
+            limits["threshold"]["exclusiveMaximum"] - 0.01,
+        )
+        self.threshold.setSingleStep(limits["threshold"]["step"])
         self.threshold.setValue(session.mask.threshold)
         self.threshold.setToolTip(
             "Probability from which a voxel belongs to the mask. With several classes it is that of the most probable "
             "one against background alone; at 0.5 the most probable class wins."
         )
         self.smallest = QSpinBox()
-        self.smallest.setRange(0, 1_000_000)
-        self.smallest.setSingleStep(10)
+        self.smallest.setRange(limits["minimum_size"]["minimum"], limits["minimum_size"]["maximum"])
+        self.smallest.setSingleStep(limits["minimum_size"]["step"])
         self.smallest.setSuffix(" pixels")
         self.smallest.setToolTip(
             "Smaller objects are left out; on view they are measured in the section, in exports through all sections."

@@ -1,4 +1,4 @@
-"""What methods and strategies there are: asked of a child process, since only that one may load torch."""
+"""What methods, strategies and exports there are: asked of a child process, since only that one may load torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from napari_emda.errors import JobError
@@ -30,11 +30,28 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Export:
+    """What can be exported: as `napari_emda.export.base.Exporter` declares it."""
+
+    name: str
+    summary: str
+    schema: dict[str, Any]
+    formats: dict[str, list[str]]
+    classes: str
+
+    @property
+    def suffix(self) -> str:
+        """The usual ending of its files."""
+        return next(iter(self.formats.values()))[0]
+
+
+@dataclass(frozen=True)
 class Catalogue:
-    """All methods and strategies by name, and the device that jobs compute on."""
+    """All methods, strategies and exports by name, and the device that jobs compute on."""
 
     methods: dict[str, Choice]
     strategies: dict[str, Choice]
+    exports: dict[str, Export] = field(default_factory=dict)
     device: str = "cpu"
 
 
@@ -45,7 +62,11 @@ def parse(line: str) -> Catalogue:
         {entry["name"]: _choice(entry) for entry in values[kind]}
         for kind in ("methods", "strategies")
     )
-    return Catalogue(methods, strategies, values.get("device", "cpu"))
+    exports = {
+        entry["name"]: Export(**{f.name: entry[f.name] for f in fields(Export)})
+        for entry in values["exporters"]
+    }
+    return Catalogue(methods, strategies, exports, values.get("device", "cpu"))
 
 
 def _choice(entry: dict[str, Any]) -> Choice:
