@@ -8,7 +8,7 @@ from napari_emda.export.base import Result, exporters
 
 
 def export(
-    name,
+    what,
     probabilities,
     path,
     grid,
@@ -18,8 +18,11 @@ def export(
     volume="cell",
     **settings,
 ):
-    """The events of an export; classes are called class 1, class 2 …."""
-    cls = exporters[name]
+    """The events of an export; classes are called class 1, class 2 ….
+
+    ``what`` is a name, or an exporter's class where torch may not be loaded.
+    """
+    cls = exporters[what] if isinstance(what, str) else what
     classes = tuple(f"class {k}" for k in range(1, probabilities.shape[0] + 1))
     result = Result(
         "001-run",

@@ -10,11 +10,12 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Labels
-from napari_emda.export.results import export_mask
 from scipy import ndimage
 
 from napari_emda._gui.predict.lazy_layers import MaskOnView
 from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.export.mask import MaskExporter
+from tests.export.exporting import export
 
 SHAPE = (2, 9, 11)
 STACK = VoxelGrid((50, 4, 4))
@@ -40,7 +41,7 @@ def random_prediction(seed, classes, parts):
 def exported(stored, grid=STACK, **settings):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mask.tif"
-        for _ in export_mask(stored, path, grid, **settings):
+        for _ in export(MaskExporter, stored, path, grid, **settings):
             pass
         return tifffile.imread(path)
 
