@@ -1,21 +1,25 @@
-"""Does it matter which patches are annotated? Two protocols with a simulated annotator, on VNC and on Lucchi.
+"""Does it matter which patches are annotated? Two protocols with a simulated annotator.
 
-*pool*: that of Roels and Saeys 2019, shrunk (P3). From scratch: 20 random patches, then rounds of 20 that a strategy
-picks from a pool of random ones; the network goes on from the round before. Full supervision is the ceiling, shuffled
-scores are the negative control.
+*pool*: the protocol of Roels and Saeys 2019 at a smaller size (P3). Training starts from scratch
+with 20 random patches. In each round a strategy picks 20 more from a pool of random ones, and the
+network continues from the round before. Full supervision is the upper bound; shuffled scores are
+the negative control.
 
-*product*: from an adapted model (VNC to Lucchi and back), rounds of 5 patches by the commands' own jobs, with the
-pixels that an annotator has to paint, from the model's answer and from nothing. *known errors* asks for the patches
-with most wrong pixels, which only the labels can tell: the bound of what seeking errors can bring.
+*product*: starts from an adapted model (VNC to Lucchi and back). Rounds of 5 patches are run with
+the same jobs as the command line. It counts the pixels that an annotator has to paint, from the
+model's prediction and from nothing. *known errors* picks the patches with most wrong pixels
+according to the labels: an upper bound for strategies that look for errors.
 
-Learning happens in the upper half of the rows, scoring in the lower, 16 rows between (64 voxels before binning).
+The upper half of the rows is used for training, the lower half is scored, and 16 rows in between
+(64 voxels before binning) are left out.
 
     python benchmarks/active_learning.py pool DATA WORK --jobs 4
     python benchmarks/active_learning.py product DATA WORK --jobs 4
     python benchmarks/active_learning.py pool DATA WORK --full   # not binned, pool of 2000, 24 rounds: needs a GPU
 
-DATA holds vnc/ and lucchi/, see docs/benchmarks.md. A cell (data, strategy, seed) that WORK holds is not run again.
-With ``--write`` tables and pictures of the curves go to docs/benchmark-active-learning.md.
+DATA contains vnc/ and lucchi/, see docs/benchmarks.md. Cells (data, strategy, seed) with a result
+in WORK are not run again. With ``--write`` tables and figures go to
+docs/benchmark-active-learning.md.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ from napari_emda.settings.suggestion import QuerySettings
 
 @dataclass(frozen=True)
 class Cell:
-    """One curve: a volume or a pair of them, a strategy, a seed."""
+    """One curve: a volume or a pair of volumes, a strategy, a seed."""
 
     data: tuple[str, ...]
     strategy: str
@@ -50,12 +54,12 @@ class Cell:
 
     @property
     def slug(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return "-".join([*self.data, self.strategy.replace(" ", "_"), str(self.seed)])
 
 
 def cells(arguments: argparse.Namespace) -> list[Cell]:
-    """All that are wanted, seeds first, so that a part of a run is of use."""
+    """All cells of the protocol, seeds first, so that an incomplete run is useful."""
     if arguments.protocol == "pool":
         names, data = (
             [CEILING, "random", CONTROL, *sorted({*strategies.names()} - {"random"})],
@@ -77,7 +81,7 @@ def cells(arguments: argparse.Namespace) -> list[Cell]:
 
 
 def run(arguments: argparse.Namespace, cell: Cell) -> None:
-    """Measure a cell in this process and keep its result."""
+    """Measure a cell in this process and store its result."""
     configure_process(None if arguments.full else 1)
     folder = results(arguments) / cell.slug
     if arguments.protocol == "pool":
@@ -96,14 +100,14 @@ def run(arguments: argparse.Namespace, cell: Cell) -> None:
 
 
 def results(arguments: argparse.Namespace) -> Path:
-    """Where the results of a protocol lie."""
+    """The folder with the results of a protocol."""
     return Path(
         arguments.work / (f"{arguments.protocol}-full" if arguments.full else arguments.protocol)
     )
 
 
 def measured(arguments: argparse.Namespace, cell: Cell) -> Curve:
-    """The cell's curve, from its file or from a process of its own."""
+    """The curve of a cell, from its file or measured in a separate process."""
     path = results(arguments) / f"{cell.slug}.json"
     if not path.exists():
         command = [

@@ -40,7 +40,7 @@ CEILING, CONTROL = "full supervision", "shuffled"
 
 @dataclass(frozen=True)
 class Protocol:
-    """Sizes of the pool protocol: patches at the start, in the pool and a round; training steps; network."""
+    """Sizes of the pool protocol: patches at the start, in the pool and per round; steps; network."""
 
     bin: int = 4
     patch: int = 64
@@ -55,7 +55,7 @@ class Protocol:
 
     @property
     def guard(self) -> int:
-        """Rows between the half that is learnt from and the half that is scored."""
+        """Rows between the training half and the scored half."""
         return GUARD // self.bin
 
 
@@ -66,21 +66,21 @@ FULL = Protocol(
 
 
 class Shuffled(Entropy):
-    """Entropies of other patches: what is left when the order of the scores means nothing."""
+    """The entropies of other patches: a control in which the ranking carries no information."""
 
     def begin(self, pool: Pool) -> None:
-        """Deal the scores out by lot."""
+        """Assign the scores to patches at random."""
         pool.uncertainty = np.random.default_rng(pool.seed).permutation(pool.uncertainty)
 
 
 def strategy_of(name: str) -> Strategy:
-    """A strategy with its own defaults."""
+    """A strategy with its default settings."""
     cls = Shuffled if name == CONTROL else strategies[name]
     return cls(cls.Settings())
 
 
 def volume_of(data: Path, work: Path, name: str, factor: int) -> Volume:
-    """Image and labels in memory, binned in the plane or as they are."""
+    """Image and labels in memory, binned in the plane if wanted."""
     image, labels, (z, y, x) = FILES[name]
     if factor > 1:
         paths: tuple[Path, ...] = binned(data, work, name, factor)[:2]
@@ -105,7 +105,7 @@ class Annotator:
         self._painted = np.zeros(truth.shape, np.uint8)
 
     def paint(self, boxes: list[Box]) -> float:
-        """Annotate patches; returns their share of foreground."""
+        """Annotate patches; returns the fraction of foreground in them."""
         for box in boxes:
             self._painted[box.slices] = self.truth.read_labels(box) + 1
         self.boxes += boxes
@@ -113,7 +113,7 @@ class Annotator:
 
     @property
     def volume(self) -> Volume:
-        """What learning sees."""
+        """The volume as training sees it."""
         return replace(
             self.truth, labels=None, annotations=self._painted, annotated=tuple(self.boxes)
         )
@@ -135,7 +135,7 @@ class Learner:
         self.method: Method | None = None
 
     def learn(self, volume: Volume, steps: int, rate: float) -> Predictor:
-        """Train on what is labelled in the upper half, from the network of the round before."""
+        """Train on the labels of the upper half, from the network of the round before."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         p = self.protocol
@@ -188,7 +188,7 @@ class Learner:
 def random_patches(
     protocol: Protocol, shape: tuple[int, int, int], count: int, seed: int
 ) -> Candidates:
-    """Patches anywhere in the upper half, by lot; they may overlap, as in the paper."""
+    """Randomly placed patches in the upper half; they may overlap, as in the paper."""
     rng = np.random.default_rng(seed)
     high = np.array([shape[0], shape[1] // 2 - protocol.patch + 1, shape[2] - protocol.patch + 1])
     return Candidates(rng.integers(0, high, (count, 3)), protocol.patch, count)
@@ -248,7 +248,7 @@ def ask(
     count: int,
     seed: int,
 ) -> list[int]:
-    """What a strategy picks of the candidates that are left."""
+    """The patches that a strategy picks from the remaining candidates."""
     settings = QuerySettings(count=count, patch=left.patch, seed=seed)
     volume = learner.truth.without_labels()
     looking = examine(predictor, volume, strategy, settings, learner.folder, left, annotated)

@@ -1,4 +1,4 @@
-"""The product's own loop, by the jobs that dock and command line run; see active_learning.py."""
+"""The annotation loop with the jobs of dock and command line; see active_learning.py."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KNOWN = "known errors"
 
 
 def carried_out(job: Job) -> dict[str, Any]:
-    """The result of a job."""
+    """Run a job and return its result."""
     *_, last = execute(job)
     assert isinstance(last, Finished)
     return last.result
@@ -56,7 +56,7 @@ class Story:
         )
 
     def train(self, method: str, steps: int, start: str | None = None, **values: Any) -> str:
-        """A run; returns its name."""
+        """Train a run; returns its name."""
         given = dict(setting.split("=") for setting in P2.settings)
         wanted = {**given, "steps": steps, "seed": self.seed, "target_box": self.upper, **values}
         settings = TrainSettings.for_profile(P2.profile, **wanted)
@@ -77,7 +77,7 @@ class Story:
         return float(carried_out(job)["iou"])
 
     def annotate(self, run: str, strategy: str, number: int) -> tuple[int, int]:
-        """A round; returns the pixels to paint from the model's answer and from nothing."""
+        """Annotate a round; returns the pixels to correct, and to paint from nothing."""
         base = "entropy" if strategy == KNOWN else strategy
         query = QuerySettings(
             strategy=base, count=COUNT, patch=PATCH, box=self.upper, seed=self.seed + 1000 * number
@@ -96,7 +96,7 @@ class Story:
         return sum(region.changed for region in annotated), from_nothing
 
     def most_wrong(self, run: str, query: QuerySettings) -> list[dict[str, Any]]:
-        """Chosen as by a strategy, but by the share of pixels in which the run's prediction differs from the labels."""
+        """Choose patches by the fraction of wrongly predicted pixels."""
         stored = self.project.probabilities(run, "target")
         assert stored is not None
         wrong = class_ids(np.asarray(stored[:])) != (tifffile.imread(self.truth) > 0)
@@ -125,7 +125,7 @@ class Story:
 def story(
     data: Path, work: Path, pair: tuple[str, str], folder: Path, seed: int, *, ceiling: bool = False
 ) -> Story:
-    """A new project; for the ceiling, the source is the labelled target itself."""
+    """A new project; for full supervision, the source is the labelled target itself."""
     source, target = (pair[1], pair[1]) if ceiling else pair
     (image, labels, _), (other, truth, rows) = (
         binned(data, work, name, P2.binning) for name in (source, target)

@@ -1,4 +1,4 @@
-"""Tables and pictures of learning curves; see active_learning.py."""
+"""Tables and figures of learning curves; see active_learning.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARE = 0.95
 
 @dataclass(frozen=True)
 class Curve:
-    """What one cell has measured."""
+    """The measurements of one cell."""
 
     data: str
     strategy: str
@@ -29,12 +29,12 @@ class Curve:
 
     @property
     def iou(self) -> list[float]:
-        """At the start and after every round."""
+        """IoU at the start and after every round."""
         return list(self.result["iou"])
 
     @property
     def seconds(self) -> float:
-        """Of the whole cell."""
+        """Seconds of the whole cell."""
         return float(self.result["seconds"])
 
     @property
@@ -45,7 +45,7 @@ class Curve:
 
 
 def grouped(curves: list[Curve]) -> dict[str, dict[str, list[Curve]]]:
-    """By data, then by strategy."""
+    """Curves by data, then by strategy."""
     groups: dict[str, dict[str, list[Curve]]] = {}
     for curve in curves:
         groups.setdefault(curve.data, {}).setdefault(curve.strategy, []).append(curve)
@@ -53,7 +53,7 @@ def grouped(curves: list[Curve]) -> dict[str, dict[str, list[Curve]]]:
 
 
 def needed(curves: list[Curve], goal: float) -> float:
-    """Patches at which the mean curve of some seeds first reaches an IoU, between rounds by a line; nan for never."""
+    """Number of patches at which the mean curve reaches an IoU, interpolated; nan for never."""
     iou, patches = np.mean([curve.iou for curve in curves], axis=0), curves[0].result["patches"]
     reached = np.flatnonzero(iou >= goal)
     if not len(reached):
@@ -71,12 +71,12 @@ def spread(values: list[float]) -> str:
 
 
 def row(*cells: str) -> str:
-    """Of a Markdown table."""
+    """A row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
 def tables(protocol: str, curves: list[Curve]) -> Iterator[str]:
-    """Markdown, one table for each volume or pair: the best area under the curve first."""
+    """Markdown, one table per volume or pair, sorted by the area under the curve."""
     for data, strategies in grouped(curves).items():
         ceiling = strategies.pop(CEILING, [])
         if not strategies:
@@ -157,7 +157,7 @@ def _product_table(
 
 
 def draw(protocol: str, curves: list[Curve]) -> list[Path]:
-    """One picture for each volume or pair: mean curves, and the range over the seeds of the best and of random."""
+    """One figure per volume or pair: mean curves, and the range of the best and of random."""
     from matplotlib.figure import Figure
 
     paths = []

@@ -6,11 +6,12 @@
     python benchmarks/adaptation.py DATA WORK --protocol gpu             # native resolution, one GPU
     python benchmarks/adaptation.py DATA WORK --protocol phantom --jobs 4
 
-DATA holds vnc/ and lucchi/, see docs/benchmarks.md. Methods learn from all of the source and from the upper half of the
-target (unlabelled); scores are of the target's lower half, 64 voxels between. Target labels are read by ``score`` and
-by the choice of the best checkpoint, which nobody can make, alone. Runs that WORK holds already are not done again. The
-tables go to standard output as Markdown, with ``--write`` also to pages in docs/. What a step
-costs is read from WORK/step_cost.json (``python benchmarks/step_cost.py --write WORK/step_cost.json``).
+DATA contains vnc/ and lucchi/, see docs/benchmarks.md. Methods train on all of the source and on
+the unlabelled upper half of the target. The lower half is scored; 64 voxels in between are left
+out. Target labels are used only by ``score`` and to find the best checkpoint of a run, which is
+unknown in practice. Runs with a result in WORK are not repeated. The tables go to standard output
+as Markdown, and with ``--write`` also to pages in docs/. The cost of a step is read from
+WORK/step_cost.json (``python benchmarks/step_cost.py --write WORK/step_cost.json``).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ GUARD = 64
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a name, a method and its settings."""
+    """One row of the table: a name, a method and its settings."""
 
     name: str
     method: str
@@ -128,7 +129,7 @@ ROWS = [
 
 
 def binned(data: Path, work: Path, name: str, times: int) -> tuple[Path, Path, int]:
-    """The volume and its labels averaged in the plane, as TIFF; and its number of rows."""
+    """Bin a volume and its labels in the plane, as TIFF; returns the number of rows."""
     paths = work / "data" / f"{name}_{times}.tif", work / "data" / f"{name}_{times}_labels.tif"
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     if name not in FILES:
@@ -162,7 +163,7 @@ def _write_phantom(paths: tuple[Path, Path], name: str) -> None:
 
 
 def emda(*arguments: str | Path) -> dict[str, object]:
-    """Run a command and return what it says on its last line."""
+    """Run a command and return the JSON object of its last line."""
     command = [sys.executable, "-m", "napari_emda", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=ONE_THREAD, check=False)
     if done.returncode:
@@ -178,7 +179,7 @@ def slug_of(name: str, pair: Pair, row: Row, seed: int) -> str:
 def measure(
     data: Path, work: Path, name: str, pair: Pair, row: Row, seed: int, settings: tuple[str, ...]
 ) -> dict[str, object]:
-    """One run: its scores and seconds, from ``result.json`` when it was done before."""
+    """Scores and seconds of one run, from ``result.json`` if it exists."""
     protocol = PROTOCOLS[name]
     source, target = pair
     folder = work / "runs" / slug_of(name, pair, row, seed)
@@ -242,7 +243,7 @@ def measure(
 
 
 def _print_best(folder: str, run: str, labels: str, box: str) -> None:
-    """What is lost by what was selected, by the last and by others, against the best of the models of a run."""
+    """Print the IoU lost by each choice against the best model of a run."""
     configure_process(1)
     with Project.open(folder) as project:
         truth = open_labels(Path(labels)).array

@@ -1,4 +1,4 @@
-"""The tables of `adaptation.py` and `selection.py`, as Markdown, and how they get into docs/benchmarks.md."""
+"""Tables of `adaptation.py` and `selection.py` as Markdown, and how they are written to docs/."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _cells(
 def overview(
     results: Results, costs: Mapping[str, float], methods: Mapping[str, str]
 ) -> Iterator[str]:
-    """A line per row with its mean IoU of every pair, the best first."""
+    """A row per method with its mean IoU on every pair, the best first."""
     pairs = list(results)
     yield _line(["method", *(f"{source} → {target}" for source, target in pairs), "time of a step"])
     yield "|---" * (len(pairs) + 2) + "|"
@@ -114,7 +114,7 @@ def overview(
 
 
 def selection_table(results: Results) -> Iterator[str]:
-    """How well models were chosen without labels: regrets and rank correlations, means over the seeds."""
+    """How well models are chosen without labels: regret and rank correlation, means over seeds."""
     keys = [f"regret {way}" for way in ("last", "selected", "score", "solidity_gap")]
     keys += [f"spearman {score}" for score in ("score", "solidity_gap")]
     yield _line(
@@ -144,7 +144,7 @@ def _means(choices: Sequence[dict[str, float]], keys: Sequence[str]) -> list[str
 
 
 def write(name: str, text: str, page: Path = PAGE) -> None:
-    """Put a table between the marks ``<!-- name -->`` and ``<!-- end -->`` of a page."""
+    """Write a table between the marks ``<!-- name -->`` and ``<!-- end -->`` of a page."""
     marks = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
     before = page.read_text(encoding="utf-8")
     if not marks.search(before):

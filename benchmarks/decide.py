@@ -1,10 +1,11 @@
-"""How long *Done* takes in a large volume: from the key to the next patch ready to be painted, all on disk before.
+"""How long *Done* takes in a large volume: from the key press until the next patch can be painted.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/decide.py
 
-A volume of 50 sections of 2048 x 2048 pixels with a prediction (random squares), three earlier rounds of 20 patches. Of
-each patch of the fourth round something is painted with the mouse, then *Done* is called. Prints median and largest
-time in the viewer's thread, and the time until the canvas is drawn; fails when the median is over the limit.
+The volume has 50 sections of 2048 x 2048 pixels, a prediction (random squares), and three earlier
+rounds of 20 patches. In each patch of the fourth round something is painted with the mouse, then
+*Done* is called, which also writes everything to disk. Prints median and maximum time in the
+viewer's thread, and the time until the canvas is drawn. Fails if the median is above the limit.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def suggestions(lot: np.random.Generator) -> list[dict[str, object]]:
 
 
 def measure(folder: Path, lot: np.random.Generator) -> np.ndarray:
-    """Seconds of each *Done*, and with what is drawn after it."""
+    """Seconds of each *Done*, without and with the drawing that follows."""
     viewer = napari.Viewer()
     viewer.window.resize(1500, 900)
     dock = make_dock(viewer)

@@ -1,15 +1,17 @@
-"""Few labels, or none, and all the rest of a volume: what the rest adds to the same labels at equal optimiser steps.
+"""Few labels, or none: what the unlabelled rest of a volume adds at equal optimiser steps.
 
     python benchmarks/few_labels.py labels DATA WORK --jobs 4      # 5 to 50 % of the sections labelled
     python benchmarks/few_labels.py clusters DATA WORK --jobs 4    # no labels, then five patches
 
-DATA holds vnc/, lucchi/ and nuclei_hoechst/, see docs/benchmark-few-labels.md. Networks, patches and steps are those of
-protocol P2 of `adaptation.py`, one thread a run. Of VNC and Lucchi whole sections are labelled, in the upper half of
-their rows; the lower half is scored, 64 voxels between. Of the nuclei every second field is learnt from and the others
-are scored. What is not labelled is learnt from without labels; what is scored is seen by nobody before.
+DATA contains vnc/, lucchi/ and nuclei_hoechst/, see docs/benchmark-few-labels.md. Networks, patches
+and steps are those of protocol P2 of `adaptation.py`, with one thread per run. In VNC and Lucchi
+whole sections are labelled in the upper half of the rows; the lower half is scored, and 64 voxels
+in between are left out. Of the nuclei every second field is used for training and the others are
+scored. Unlabelled parts of the training half are used without labels; scored parts are not used.
 
-Cells (volume, share or clusters, row, seed) that WORK holds are not run again. Tables of all that it holds go to
-standard output as Markdown, with ``--write`` also to docs/benchmark-few-labels.md; what is missing is said to be.
+Cells (volume, fraction or clusters, row, seed) with a result in WORK are not run again. Tables of
+all results go to standard output as Markdown, and with ``--write`` also to
+docs/benchmark-few-labels.md; missing results are marked.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """What is measured at once: a volume, a share of labels in per cent or a number of clusters, a row, a seed."""
+    """One measurement: a volume, a percentage of labels or a number of clusters, a row, a seed."""
 
     data: str
     amount: int
@@ -70,13 +72,13 @@ class Cell:
     seed: int
 
     def path(self, results: Path) -> Path:
-        """Of its result."""
+        """The file of its result."""
         name = "-".join([self.data, str(self.amount), self.row, str(self.seed)])
         return results / (re.sub(r"[^a-z0-9-]+", "_", name) + ".json")
 
 
 def label_cells(seeds: int) -> list[Cell]:
-    """All, seeds first, so that a part of a run is of use."""
+    """All cells with labels, seeds first, so that an incomplete run is useful."""
     return [
         Cell(name, share, row.name, seed)
         for seed in range(seeds)
@@ -87,7 +89,7 @@ def label_cells(seeds: int) -> list[Cell]:
 
 
 def cluster_cells(seeds: int) -> list[Cell]:
-    """All, seeds first."""
+    """All cells with clusters, seeds first."""
     return [
         Cell(name, k, "iic", seed)
         for seed in range(seeds)
@@ -97,13 +99,13 @@ def cluster_cells(seeds: int) -> list[Cell]:
 
 
 def settings(*more: str) -> list[str]:
-    """Flags of ``train``."""
+    """The settings as options of ``train``."""
     wanted = [part for setting in (*P2.settings, *more) for part in ("--set", setting)]
     return ["--profile", P2.profile, *wanted]
 
 
 def label_cell(whole: Split, folder: Path, cell: Cell, steps: int) -> dict[str, Any]:
-    """Train a row with few labels; IoU of the models that it could be used with, where nothing was learnt."""
+    """Train a row with few labels; IoU of the models that it can use, on the scored part."""
     row = next(row for row in ROWS if row.name == cell.row)
     image, labels, sections = whole.labelled(folder, cell.amount, cell.seed)
     project = folder / "project"
@@ -143,14 +145,14 @@ def label_cell(whole: Split, folder: Path, cell: Cell, steps: int) -> dict[str, 
 
 
 def both(score: dict[str, Any]) -> float:
-    """Mean IoU of background and foreground, from the IoU of the foreground and its shares in truth and prediction."""
+    """Mean IoU of background and foreground, from the IoU of the foreground and its fractions."""
     iou, true, found = score["iou"], score["foreground_fraction"], score["predicted_fraction"]
     right = iou * (true + found) / (1 + iou)
     return float(iou + (1 - true - found + right) / (1 - right)) / 2
 
 
 def _by_losses(project: Path, run: str, steps: int) -> dict[str, str]:
-    """The steps of least loss, as the names of models; the last step is the last model."""
+    """The steps with the lowest losses, as names of models; the last step is the last model."""
     with Project.open(project) as opened:
         losses = checkpoint.read_header(checkpoint.find(opened.run(run), "last")).losses
     least = {
@@ -162,7 +164,7 @@ def _by_losses(project: Path, run: str, steps: int) -> dict[str, str]:
 
 
 def cluster_cell(whole: Split, folder: Path, cell: Cell, steps: int) -> dict[str, Any]:
-    """Clusters, and five patches after them."""
+    """Train clusters, then annotate five patches."""
     return clusters.cell(
         whole, folder, cell.amount, cell.seed, settings(*whole.data.settings), steps
     )
@@ -174,7 +176,7 @@ Measure = Callable[[Split, Path, Cell, int], dict[str, Any]]
 def measured(
     measure: Measure, data: Path, work: Path, results: Path, steps: int, cell: Cell
 ) -> None:
-    """Measure a cell unless its result is there."""
+    """Measure a cell unless its result exists."""
     path = cell.path(results)
     if path.exists():
         return

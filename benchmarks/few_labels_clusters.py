@@ -1,4 +1,4 @@
-"""What clusters are worth, and what five annotated patches are worth with and without them; see few_labels.py."""
+"""How useful clusters are, and five annotated patches with and without them; see few_labels.py."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def agreement(table: Counts, chosen: NDArray[np.int64]) -> float:
 
 
 def score(split: Split, folder: Path, run: str) -> float:
-    """IoU of what a run predicts, where nothing was learnt."""
+    """IoU of the prediction of a run, on the scored part."""
     result: Any = emda(
         "score", folder, "--run", run, "--against", split.truth, "--box", text(split.scored)
     )
@@ -99,7 +99,7 @@ def score(split: Split, folder: Path, run: str) -> float:
 def after_patches(
     split: Split, folder: Path, run: str, own: list[str], steps: int
 ) -> dict[str, float]:
-    """Five patches that begin with the names: learnt from the clusters' features, and the same ones from nothing."""
+    """Train on five patches that begin with the named clusters, with and without features."""
     regions = annotated(split, folder, run, "--strategy", STRATEGY)
     size = len(regions) * PATCH**2
     boxes = [
@@ -116,13 +116,13 @@ def after_patches(
 def random_patches(
     split: Split, folder: Path, run: str, own: list[str], steps: int, seed: int
 ) -> float:
-    """Five patches that nobody chose, learnt from nothing."""
+    """Train on five random patches from scratch."""
     annotated(split, folder, run, "--strategy", "random", "--set", f"seed={seed}")
     return finetuned(split, folder, own, steps)
 
 
 def annotated(split: Split, folder: Path, run: str, *flags: str) -> list[dict[str, Any]]:
-    """Suggest patches and fill in the truth."""
+    """Suggest patches and annotate them with the true labels."""
     box = ("--set", f"box={text(split.learnt)}")
     emda(
         "suggest",
@@ -141,7 +141,7 @@ def annotated(split: Split, folder: Path, run: str, *flags: str) -> list[dict[st
 
 
 def finetuned(split: Split, folder: Path, own: list[str], steps: int, start: str = "none") -> float:
-    """IoU after learning the annotated patches."""
+    """IoU after training on the annotated patches."""
     count = str(min(ROUND_STEPS, steps))
     run = str(
         emda("train", folder, "--method", "finetune", "--steps", count, *own, "--from", start)[

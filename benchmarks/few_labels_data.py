@@ -1,4 +1,4 @@
-"""The volumes of `few_labels.py`: what is learnt from, what is scored, and the few sections that are labelled."""
+"""The volumes of `few_labels.py`: the training part, the scored part, and the labelled sections."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class Split:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Of the command ``new``."""
+        """Options of the command ``new``."""
         return ("--independent",) if self.data.fields else ()
 
     def read(self, path: Path, box: Box) -> NDArray[np.uint8]:
-        """The part of a file in a box."""
+        """The part of a file inside a box."""
         return np.asarray(tifffile.imread(path))[box.slices]
 
     def labelled(self, folder: Path, share: int, seed: int) -> tuple[Path, Path, int]:
@@ -106,7 +106,7 @@ class Split:
 
 
 def text(box: Box) -> str:
-    """A box as settings write it."""
+    """A box in the notation of the settings."""
     return ",".join(f"{a}:{b}" for a, b in zip(box.start, box.stop, strict=True))
 
 
@@ -137,7 +137,7 @@ def split(data: Path, work: Path, name: str) -> Split:
 
 
 def write(path: Path, array: NDArray[np.uint8], entry: Data) -> None:
-    """A TIFF with the voxel size of the binned volume, whole or not at all."""
+    """Write a TIFF with the voxel size of the binned volume, atomically."""
     z, y, x = entry.spacing
     spacing = (z, y * entry.binning, x * entry.binning)
     beside = path.with_name(f"part-{path.name}")

@@ -1,4 +1,4 @@
-"""The tables of `few_labels.py`, as Markdown; what was not measured is said not to be."""
+"""The tables of `few_labels.py` as Markdown; missing results are marked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LESS, FEW = -0.01, 10
 
 
 def label_tables(results: Results) -> Iterator[str]:
-    """A table a volume: IoU by row and share of the labels, and what that is more than with the same labels alone."""
+    """A table per volume: IoU by row and fraction of labels, and the gain over the labels alone."""
     for data, entry in DATA.items():
         ious = {key[1:]: one["iou"] for key, one in results.items() if key[0] == data}
         ceiling = [one["last"] for (_, row, _), one in ious.items() if row == CEILING]
@@ -78,7 +78,7 @@ def label_tables(results: Results) -> Iterator[str]:
 def _both_classes(
     results: Mapping[tuple[int, str, int], Mapping[str, Any]], shares: Sequence[int]
 ) -> Iterator[str]:
-    """The same as the mean over both classes, which is what the study may have reported."""
+    """The same as the mean over both classes, which the study may have reported."""
     yield from ("Mean IoU of background and foreground:", "")
     yield from head(["row", "model", *(f"{share} %" for share in shares)])
     for row, model in LINES:
@@ -110,7 +110,7 @@ def _cell(
 
 
 def _verdict(results: Results) -> Iterator[str]:
-    """Where agreement costs more than 0.01, and where it pays with few labels, against both ways to do without it."""
+    """Where consistency costs more than 0.01, and where it helps with few labels."""
     for baseline in (BASELINE, WITHOUT):
         gains: dict[tuple[str, int, str], list[float]] = {}
         for (data, share, row, seed), one in results.items():
@@ -139,7 +139,7 @@ def _named(key: tuple[str, int, str], values: Sequence[float]) -> str:
 
 
 def cluster_tables(results: Results) -> Iterator[str]:
-    """What the clusters are worth, and then what five patches are worth with them and without."""
+    """How useful the clusters are, and then five patches with and without them."""
     rows: dict[tuple[str, int], list[Mapping[str, Any]]] = {
         (data, k): [] for data, entry in DATA.items() for k in entry.clusters
     }
@@ -202,7 +202,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def error(values: Sequence[float]) -> float:
-    """Standard error of the mean; of one value none is known."""
+    """Standard error of the mean; nan for a single value."""
     return stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("inf")
 
 
@@ -218,5 +218,5 @@ def head(cells: Sequence[str]) -> Iterator[str]:
 
 
 def line(cells: Sequence[str]) -> str:
-    """Of a table."""
+    """A line of a table."""
     return "| " + " | ".join(cells) + " |"

@@ -3,9 +3,10 @@
     python benchmarks/kill.py --moments 20
     xvfb-run -a python benchmarks/kill.py          # without a screen
 
-A viewer with the dock, real children and a small phantom goes through suggest, paint, decide, retrain by real keys and
-mouse. It writes a diary of each stroke and decision once that is done. At a random moment it gets SIGKILL, at every
-second one its child too, as when the power fails. Then the project is opened again and compared with the diary.
+A viewer with the dock, real child processes and a small phantom goes through suggesting, painting,
+deciding and retraining with real key presses and mouse strokes. It logs each stroke and decision
+once it is done. At a random moment the viewer gets SIGKILL, and every second time its child as
+well, as in a power failure. Then the project is opened again and compared with the log.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ SMALL = (
 
 
 def make(folder: Path, seed: int) -> None:
-    """A project with a model that was trained for a moment."""
+    """A project with a model that was trained briefly."""
     with Project.create(folder, ("background", "mitochondria")) as project:
         for domain in ("source", "target"):
             image, labels = phantom((8, 160, 160), domain, seed)
@@ -57,7 +58,7 @@ def make(folder: Path, seed: int) -> None:
 
 
 def kill_once(folder: Path, diary: Path, seed: int, seconds: float, *, child_too: bool) -> None:
-    """Run the loop for so long, then kill it."""
+    """Run the loop for some time, then kill it."""
     command = [
         sys.executable,
         "-m",

@@ -1,11 +1,12 @@
-"""What each method finds: source, target, truth and every row of `benchmarks/adaptation.py` side by side.
+"""What each method finds: source, target, truth and every row of `adaptation.py` side by side.
 
     python benchmarks/pictures.py WORK FOLDER            # after adaptation.py DATA WORK
     python benchmarks/pictures.py WORK docs/images --maps
 
-One PNG per pair, from the runs of seed 0: a section of the target's lower half, green where prediction and truth agree,
-red where only the prediction, blue where only the truth finds the structure. The pictures show the data, whose licence
-may not allow to publish them: with ``--maps`` they show the colours alone.
+One PNG per pair, from the runs of seed 0: a section of the target's lower half, green where
+prediction and truth agree, red where only the prediction and blue where only the truth is
+foreground. The pictures show the data, whose licence may forbid publication; with ``--maps`` they
+show only the colours.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How much of the bare forward pass is left when a volume is read, predicted, measured and written.
+"""What fraction of the bare forward pass remains when a volume is read, predicted and written.
 
-* *bare*: the network and its softmax on one block that lies on the device already, for as many voxels;
+* *bare*: the network and its softmax on one block in device memory, for as many voxels;
 * *predict*: from the image file's array to probabilities and uncertainty in zarr.
 
-Peak memory is that of a fresh process for one volume, and for one of twice the sections.
+Peak memory is that of a fresh process for one volume, and for one with twice the sections.
 
     python benchmarks/predict.py --profile fast
 """

@@ -1,10 +1,10 @@
-"""How fast patches are ranked, as shares of the bare forward pass over the same voxels, measured in one run.
+"""How fast patches are ranked, as fractions of the bare forward pass over the same voxels.
 
 * *entropy*: predict, write, and rank every patch position; at least 0.7 of the bare pass;
 * *bald* with ten samples: at most 10.5 times as long as entropy;
 * *core-set* over 20 000 embeddings, 100 of them annotated, 20 picks: under 5 s.
 
-Peak memory is that of a fresh process for one volume, and for one of twice the sections.
+Peak memory is that of a fresh process for one volume, and for one with twice the sections.
 
     python benchmarks/ranking.py --profile fast
 """

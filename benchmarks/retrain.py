@@ -1,4 +1,4 @@
-"""How long a round of retraining takes: 20 annotated patches of 128 x 128 pixels, profile fast, from the last model.
+"""How long a round of retraining takes: 20 annotated patches of 128 x 128 pixels, profile fast.
 
 python benchmarks/retrain.py --threads 3
 """
@@ -29,7 +29,7 @@ SHAPE, PATCHES, PATCH = (20, 512, 512), 20, 128
 
 
 def make(folder: Path) -> Project:
-    """A project with 20 annotated patches and a model that was trained for a moment."""
+    """A project with 20 annotated patches and a model that was trained briefly."""
     project = Project.create(folder, ("background", "mitochondria"))
     image, labels = phantom(SHAPE, "source", 0)
     target, truth = phantom(SHAPE, "target", 0)
@@ -50,7 +50,7 @@ def make(folder: Path) -> Project:
 
 
 def phases(events: Iterator[Event]) -> dict[str, list[float]]:
-    """Seconds that each kind of event took to come; those of a step are of training alone."""
+    """Seconds before each kind of event; those of a step are training alone."""
     took: dict[str, list[float]] = defaultdict(list)
     last = time.perf_counter()
     for event in events:

@@ -3,13 +3,13 @@
 For runs that have kept all their validated models (``--set checkpoints_kept=1000``):
 
 * Spearman correlation of each score with the IoU, over the models of a run;
-* regret: how much IoU is lost against the best of them (which nobody without labels can know) by taking the last one,
-  the one that the run kept, the one with the best score, or what other criteria choose.
+* regret: the IoU lost against the best model (unknown without labels) by choosing the last one, the
+  one that the run kept, the one with the best score, or that of another criterion.
 
     python benchmarks/selection.py LABELS BOX PROJECT...        # a box as in score, such as :,144:256,:
 
-Labels are read here alone. The table goes to standard output as Markdown; `evaluate`, `summary` and `table` can be
-used on the runs that other benchmarks leave behind.
+Only this benchmark reads the labels. The table goes to standard output as Markdown; `evaluate`,
+`summary` and `table` can be used on the runs of other benchmarks.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _iou(
 
 
 def summary(rows: Sequence[Row]) -> dict[str, float]:
-    """Of the rows of one run: IoU of the last, the best and each choice, the regrets, and the rank correlations."""
+    """IoU of the last, best and chosen models of a run, regrets, rank correlations."""
     models = [row for row in rows if row["kind"] == "step" and row["objects"] > 0]
     choices = {row["kind"]: row["iou"] for row in rows if row["kind"] != "step"}
     iou = [row["iou"] for row in models]
@@ -115,7 +115,7 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def table(summaries: dict[str, dict[str, float]]) -> str:
-    """Markdown: a line per run, and their mean."""
+    """Markdown: a row per run, and their mean."""
     ways = ("last", "selected", "score", "solidity_gap")
     columns = [
         "run",

@@ -1,9 +1,9 @@
-"""What an optimiser step of each method costs, as a multiple of a step of source_only.
+"""The cost of an optimiser step of each method, as a multiple of a step of source_only.
 
-All methods are set up at once and take turns, so that whatever else the machine does hits them alike. A method with
-stages is measured at several moments of its training, evenly spread, and the mean over them counts. *step* is the
-optimiser step on a batch that is ready; *with its batch* adds drawing and preparing the patches, which otherwise runs
-ahead in a second thread.
+All methods are set up at once and take turns, so that other work on the machine affects them
+equally. A method with stages is measured at several evenly spaced moments of its training, and the
+mean counts. *step* is the optimiser step on a prepared batch; *with its batch* adds drawing and
+preparing the patches, which normally happens ahead of time in a second thread.
 
     python benchmarks/step_cost.py                    # the fast profile on 64-pixel patches, one thread
     python benchmarks/step_cost.py mmd ynet --rounds 30
@@ -81,7 +81,7 @@ def training(name: str, settings: TrainSettings, folder: Path, compute: Compute)
 
 
 def seconds(work: Training, step: int) -> tuple[float, float]:
-    """Of drawing and preparing a batch, and of the optimiser step on it."""
+    """Seconds for drawing and preparing a batch, and for the optimiser step on it."""
     began = time.perf_counter()
     batch = work.on_device(work.batch(step), step)
     _wait(work.compute)

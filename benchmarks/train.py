@@ -1,8 +1,8 @@
-"""How much of the bare training speed is left when batches are drawn, augmented, reported and saved.
+"""What fraction of the bare training speed remains with drawing, augmenting, reporting and saving.
 
-Both loops run in this process, in turn, on the same network, method and settings:
+Both loops run in turn in this process, on the same network, method and settings:
 
-* *fixed*: optimiser steps on one batch that lies on the device already;
+* *fixed*: optimiser steps on one batch in device memory;
 * *fit*: the real loop, from sampler to checkpoint.
 
     python benchmarks/train.py --profile fast
@@ -67,7 +67,7 @@ def fixed(work: Training, steps: int) -> float:
 
 
 def whole(work: Training, warm: int) -> float:
-    """Steps per second of `fit`, from the moment ``warm`` steps are done, the last checkpoint included."""
+    """Steps per second of `fit` after ``warm`` steps, including the last checkpoint."""
     began, first = time.perf_counter(), 0
     for event in fit(work):
         if not first and getattr(event, "step", 0) >= warm:

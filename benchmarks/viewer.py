@@ -1,10 +1,10 @@
-"""How fluid the viewer stays while a child process trains: gaps of a 20 ms timer in a shown viewer.
+"""How responsive the viewer stays during training: intervals of a 20 ms timer in a visible viewer.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/viewer.py
 
-Prints median, 99th percentile and largest gap, idle and while training with the dock open, the curve live and a preview
-coming in; and how long the dock takes to open. Fails when training makes them worse than is promised (99th percentile
-under 60 ms, none over 250 ms, dock within 1.5 s).
+Prints median, 99th percentile and maximum interval, idle and during training with the dock open,
+a live curve and previews; and how long the dock takes to open. Fails if training makes them worse
+than promised (99th percentile under 60 ms, maximum 250 ms, dock within 1.5 s).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIMITS = {"p99": 60.0, "max": 250.0, "dock": 1.5}
 
 
 class Ticker:
-    """A timer that notes when it fires."""
+    """A timer that records when it fires."""
 
     def __init__(self) -> None:
         self.times: list[float] = []

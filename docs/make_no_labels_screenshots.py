@@ -1,10 +1,11 @@
-"""Photographs the story of a volume without labels: iic, naming two clusters, correcting, retraining, export.
+"""Takes the pictures of docs/no-labels.md: iic, naming two clusters, correcting, retraining, export.
 
     xvfb-run -s "-screen 0 1600x1000x24" python docs/make_no_labels_screenshots.py [IMAGE LABELS --independent]
 
-On the phantom's target alone, with real clicks; prints how long it took from the first click to the exported mask, and
-how well the masks agree with the truth. With an image and its labels (1, 2 … are the classes) the same on these,
-without pictures for the pages; the labels say where to click and how to correct, and are not shown to the plugin.
+It uses the phantom's target alone, with real clicks. It prints the time from the first click to the
+exported mask, and how well the masks agree with the truth. With an image and its labels (1, 2 … are
+the classes) it does the same with these, without pictures; the labels decide where to click and how
+to correct, and are not shown to the plugin.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class NoLabels(Story):
         self.section = len(image) // 2
 
     def begin(self) -> None:
-        """One volume, and no labels."""
+        """Make a project of one volume without labels."""
         scale = {} if self.independent else Placement(SPACING).arguments()
         self.viewer.add_image(self.image, name="target", **scale)
         data, session = self.dock.data, self.dock.session
@@ -68,7 +69,7 @@ class NoLabels(Story):
         wait(lambda: session.opened is not None, "the project is made")
 
     def cluster(self) -> None:
-        """Train without labels, and look at what was found."""
+        """Train without labels, and show the clusters."""
         panel, naming = self.dock.train, self.dock.data.naming
         self.dock.show_only("Train")
         panel.main.set_values({"profile": self.profile})
@@ -87,7 +88,7 @@ class NoLabels(Story):
         )
 
     def name(self) -> None:
-        """Click where two clusters lie: those of which most is in the structure, or one for each of two classes."""
+        """Click on the two purest clusters of the structure, or the purest of each class."""
         naming, ids = (
             self.dock.data.naming,
             class_ids(np.asarray(self.dock.data.naming.model.clusters()[:, self.section])),
@@ -110,7 +111,7 @@ class NoLabels(Story):
         self.shot("2-named")
 
     def loop(self) -> None:
-        """Correct the patches that begin with the names, retrain, export."""
+        """Correct the patches that begin with the named clusters, retrain, export."""
         naming, session = self.dock.data.naming, self.dock.session
         naming.write_mask(session.opened, Path("~/named.tif").expanduser())
         self.idle("the mask is written")
@@ -130,12 +131,12 @@ class NoLabels(Story):
         assert session.opened is not None
 
     def correct(self, region: Any) -> None:
-        """Fill in the truth at once: hundreds of small strokes are in the tutorial's story."""
+        """Paint the truth at once; the tutorial shows single strokes."""
         layer = self.dock.annotate.patches.paint.layer(region.volume)
         layer.data[region.voxels.slices] = self.truth[region.voxels.slices] + 1
 
     def shot(self, name: str) -> None:
-        """Two pictures are enough; the rest are in the tutorial."""
+        """Take only two pictures; the others are in the tutorial."""
         if self.pictures and name[0] in "23" and name[1] == "-":
             super().shot(name)
 
@@ -152,7 +153,7 @@ class NoLabels(Story):
 
 
 def tissue() -> tuple[Any, Any]:
-    """The phantom's target: image, and where mitochondria (1) and membranes of cells (2) are."""
+    """The phantom's target: image, and where mitochondria (1) and cell membranes (2) are."""
     image, truth = phantom(SHAPE, "target", 0)
     drawn = Tissue(
         np.random.default_rng([0, list(APPEARANCES).index("target")]),

@@ -1,11 +1,11 @@
-"""Runs the whole story in a viewer and photographs each state: the pictures of the documentation.
+r"""Runs the whole workflow in a viewer and takes the pictures of the documentation.
 
     python docs/make_screenshots.py                       # on the phantom
     python docs/make_screenshots.py --prefix medulla --source VNC.tif --labels VNC-MITO.tif --spacing 50 4.6 4.6 \
         --target MEDULLA.tif --target-spacing 10 10 10 --every 4 --bin 2 --target-bin 1 --steps 400
 
-Two rounds are annotated with real keys and mouse strokes. What is painted is the truth where it is known; else the
-model's answer is only tidied up, so there is no picture of the learning curve.
+It annotates two rounds with real key presses and mouse strokes. It paints the truth if it is known.
+Otherwise it only smooths the model's prediction, and takes no picture of the learning curve.
 
 Without a screen: ``xvfb-run -s "-screen 0 1600x1000x24" python docs/make_screenshots.py``.
 """
@@ -65,7 +65,7 @@ class Story:
         self.hands = Hands(self.viewer, self.dock.session)
 
     def shot(self, name: str) -> None:
-        """Photograph the window."""
+        """Take a picture of the window."""
         QTest.qWait(700)
         QApplication.processEvents()
         IMAGES.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ class Story:
         print(path.name, "-", self.dock.notices.text())
 
     def idle(self, what: str) -> None:
-        """Wait for the end of the running job."""
+        """Wait until the running job has ended."""
         wait(lambda: self.dock.session.runner.job is None, what, 900)
         QTest.qWait(200)
 
@@ -123,7 +123,7 @@ class Story:
         self.shot("4-trained")
 
     def annotate(self) -> None:
-        """Two rounds: suggest, correct, retrain; then an audit, where the truth is known."""
+        """Two rounds: suggest, correct, retrain; then an audit, if the truth is known."""
         panel = self.dock.annotate
         self.dock.show_only("Annotate")
         panel.main.set_values({"patch": 64, "count": 5})
@@ -150,7 +150,7 @@ class Story:
             self.audit()
 
     def audit(self) -> None:
-        """Measure the model on patches by lot, painted from nothing."""
+        """Measure the model on random patches, painted from nothing."""
         panel = self.dock.annotate
         panel.curve.count.setValue(8)
         panel.curve.start_job()
@@ -164,7 +164,7 @@ class Story:
         )
 
     def decide_all(self, pictures: dict[int, str] | None = None) -> None:
-        """Correct the open patches one after the other; the last one nobody can tell."""
+        """Correct the open patches one after the other; mark the last one as not sure."""
         panel, count = self.dock.annotate, 0
         while (region := panel.patches.current) is not None:
             self.correct(region)
@@ -175,7 +175,7 @@ class Story:
             self.hands.press("Shift-J" if last and region.strategy != "audit" else "K")
 
     def look_at_section(self) -> None:
-        """Bring all of the middle section on view."""
+        """Show all of the middle section."""
         volume = self.dock.session.opened.target
         z, y, x = self.dock.session.opened.shape(volume)
         look_at(
@@ -185,7 +185,7 @@ class Story:
         )
 
     def draw_own(self) -> None:
-        """A patch of the user's own, in the section on view."""
+        """Draw a patch by hand in the current section."""
         panel, volume = self.dock.annotate, self.dock.session.opened.target
         z, y, x = (n // 2 for n in self.dock.session.opened.shape(volume))
         look_at(
@@ -217,12 +217,12 @@ class Story:
         self.dock.show_only("Annotate")
 
     def scroll_to(self, part: QWidget) -> None:
-        """Bring a part of the dock on view."""
+        """Scroll to a part of the dock."""
         QTest.qWait(100)
         self.dock.findChild(QScrollArea).ensureWidgetVisible(part)
 
     def correct(self, region: Any) -> None:
-        """Paint what is wrong in a patch, stroke by stroke."""
+        """Correct a patch, stroke by stroke."""
         paint, volume = self.dock.annotate.patches.paint, region.volume
         shown = np.maximum(np.asarray(paint.draft(volume)[region.voxels.slices])[0], 1)
         if self.truth is not None:
