@@ -50,7 +50,7 @@ FILES = {
     "isbi_membranes": ("isbi2012/image.tif", "isbi2012/membranes.tif", (50.0, 4.0, 4.0)),
 }
 GUARD = 64
-"""Voxels between what adaptation may look at and what is scored."""
+"""Voxels between the part used for adaptation and the part that is scored."""
 
 
 @dataclass(frozen=True)

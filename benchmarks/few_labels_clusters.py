@@ -29,7 +29,7 @@ def cell(
 ) -> dict[str, Any]:
     """Clusters of one volume: how well their best set agrees with the structure; and then five patches, three ways.
 
-    The set is chosen by the labels of what was learnt from, as if by somebody who knows the structure; everything is
+    The set is chosen by the labels of the training part, as if by somebody who knows the structure; everything is
     scored elsewhere.
     """
     emda("new", folder / "named", "--target", split.image, "--classes", *CLASSES, *split.flags)

@@ -71,7 +71,7 @@ DATA = {
 
 @dataclass(frozen=True)
 class Split:
-    """A binned volume on disk: ``learnt`` is the part that training may look at, ``scored`` the other.
+    """A binned volume on disk: ``learnt`` is the part for training, ``scored`` the other.
 
     Depth: upper and lower half of the rows, with a guard between. Fields: every second one, moved to the front.
     """
@@ -92,7 +92,7 @@ class Split:
         return np.asarray(tifffile.imread(path))[box.slices]
 
     def labelled(self, folder: Path, share: int, seed: int) -> tuple[Path, Path, int]:
-        """Image and labels of a share of what is learnt from, as files; and how many sections these are.
+        """Image and labels of a fraction of the training part, as files; and the number of sections.
 
         They are drawn by the seed; a larger share holds all of a smaller one.
         """

@@ -49,7 +49,7 @@ def evaluate(
         labels: (z, y, x) of the target, 0 = background.
         box: where to score.
         device: where to predict.
-        every: look at so many-th of the steps alone, and at the selected ones.
+        every: evaluate only every n-th of the steps, and the selected ones.
 
     Returns:
         A row per model: ``run``, ``method``, ``kind``, ``step`` and ``iou``. The kinds are ``step`` (with the

@@ -36,7 +36,7 @@ SHAPE = (16, 192, 192)
 
 
 class NoLabels(Story):
-    """The same viewer and dock, another story.
+    """The same viewer and dock, with a volume without labels.
 
     Args:
         image, truth: (z, y, x); the truth holds 0 and the classes from 1.
