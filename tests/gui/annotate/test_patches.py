@@ -8,6 +8,7 @@ import pytest
 import zarr
 from napari.layers import Labels
 
+from napari_emda._gui.annotate.decisions import accept, put_aside, undo
 from napari_emda._gui.annotate.draft import Draft
 from napari_emda._gui.annotate.overlays import limits
 from napari_emda._gui.annotate.patches import Patches
@@ -36,7 +37,7 @@ def patches(session, predicted):
 
 
 def on_disk(patches):
-    return np.asarray(Project.open(patches._project.folder).annotations("target")[:])
+    return np.asarray(Project.open(patches.project.folder).annotations("target")[:])
 
 
 def states(patches):
@@ -106,7 +107,7 @@ def test_done_takes_the_corrected_prediction_and_fills_with_background(session, 
     layer.brush_size = 1
     layer.paint((1, 14, 14), 2)
     layer.paint((1, 3, 3), 0)
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     disk = on_disk(patches)[1, :16, :16]
     assert disk.min() == 1
     assert disk[14, 14] == 2
@@ -118,13 +119,13 @@ def test_done_takes_the_corrected_prediction_and_fills_with_background(session, 
 
 def test_only_what_i_painted(session, patches):
     patches.next()
-    patches.accept(complete=False)
+    accept(patches, complete=False)
     assert states(patches) == ["suggested"] * 3
     assert "painted nothing" in session.notices[-1][1]
     layer = session.opened.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 14, 14), 1)
-    patches.accept(complete=False)
+    accept(patches, complete=False)
     assert states(patches)[0] == "partial"
     assert on_disk(patches).sum() == 1
 
@@ -133,7 +134,7 @@ def test_skipping_keeps_own_paint_and_drops_the_prediction(session, patches):
     patches.next()
     session.opened.output("annotations", "target").paint((1, 14, 14), 1)
     mine = on_disk(patches)
-    patches.put_aside("skipped")
+    put_aside(patches, "skipped")
     assert states(patches)[0] == "skipped"
     assert np.array_equal(on_disk(patches), mine)
     assert np.array_equal(
@@ -147,9 +148,9 @@ def test_undo_brings_back_the_patch_as_it_was_painted(session, patches):
     layer.brush_size = 1
     layer.paint((1, 3, 3), 0)
     before = np.asarray(layer.data[1])
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     patches.next()
-    patches.undo()
+    undo(patches)
     assert states(patches)[0] == "suggested"
     assert patches.current.box == REGIONS[0]["box"]
     assert np.array_equal(np.asarray(layer.data[1]), before)
@@ -168,7 +169,7 @@ def test_a_decision_reads_the_section_that_comes_next_and_no_other(session, patc
         return values
 
     monkeypatch.setattr(Draft, "__getitem__", counted)
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     patches.next()
     assert read == [3]
     layer = session.opened.output("annotations", "target")
@@ -181,13 +182,13 @@ def test_rectangles_that_were_decided_on_change_their_colour(session, patches):
     layer = session.opened.output("patches", "target")
     before = layer.edge_color.copy()
     patches.next()
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     green = [int(STATES["accepted"][k : k + 2], 16) / 255 for k in (1, 3, 5)]
     assert layer.edge_color[0, :3] == pytest.approx(green, abs=1e-3)
-    patches.undo()
+    undo(patches)
     assert layer.edge_color == pytest.approx(before)
     patches.next()
-    patches.put_aside("skipped")
+    put_aside(patches, "skipped")
     assert [corners[0].tolist() for corners in layer.data] == [[1, -0.5, -0.5], [2, -0.5, 15.5]]
 
 
@@ -233,11 +234,11 @@ def test_going_round(session, patches):
         seen.append(patches.current.score)
     assert seen == [0.9, 0.8, 0.7, 0.9, 0.7]
     for _ in range(3):
-        patches.accept(complete=True)
+        accept(patches, complete=True)
         patches.next()
     assert patches.current is None
     assert "All patches of this round are decided" in session.notices[-1][1]
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     assert "No patch is on view" in session.notices[-1][1]
 
 
@@ -255,7 +256,7 @@ def test_what_was_erased_is_background_on_disk_at_once_and_stays_so(session, pat
 
 def test_a_patch_is_revised_and_the_new_is_kept_without_pressing_done_again(session, patches):
     patches.next()
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     patches.next()
     patches.back()
     layer = session.opened.output("annotations", "target")
@@ -265,19 +266,19 @@ def test_a_patch_is_revised_and_the_new_is_kept_without_pressing_done_again(sess
     patches.next()
     assert states(patches) == ["accepted", "suggested", "suggested"]
     assert (on_disk(patches)[1, 14, 14], on_disk(patches)[1, 5, 5]) == (2, 1)
-    assert patches._project.regions()[0].changed == 2
-    patches.undo()
+    assert patches.project.regions()[0].changed == 2
+    undo(patches)
     assert states(patches)[0] == "accepted"
     assert (on_disk(patches)[1, 14, 14], on_disk(patches)[1, 5, 5]) == (1, 2)
 
 
 def test_undo_takes_back_whole_decisions_across_patches(session, patches):
     patches.next()
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     patches.next()
-    patches.put_aside("skipped")
+    put_aside(patches, "skipped")
     patches.next()
-    patches.put_aside("unsure")
+    put_aside(patches, "unsure")
     assert states(patches) == ["accepted", "skipped", "unsure"]
     assert on_disk(patches).any()
     for left in (
@@ -285,22 +286,22 @@ def test_undo_takes_back_whole_decisions_across_patches(session, patches):
         ["accepted", "suggested", "suggested"],
         ["suggested"] * 3,
     ):
-        patches.undo()
+        undo(patches)
         assert states(patches) == left
     assert patches.current.box == REGIONS[0]["box"]
     assert not on_disk(patches).any()
-    patches.undo()
+    undo(patches)
     assert "no decision to undo" in session.notices[-1][1]
 
 
 def test_an_accepted_patch_that_is_put_aside_is_not_learnt_from(session, patches):
     patches.next()
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     patches.back()
-    patches.put_aside("unsure")
+    put_aside(patches, "unsure")
     assert not on_disk(patches).any()
     assert "Undo brings it back" in session.notices[-1][1]
-    patches.undo()
+    undo(patches)
     assert on_disk(patches)[1, :16, :16].all()
     assert states(patches)[0] == "accepted"
 
@@ -319,8 +320,8 @@ def test_time_changes_and_agreement_are_kept(patches, monkeypatch):
     now[0] += 4
     patches.back()
     now[0] += 2
-    patches.accept(complete=True)
-    kept = patches._project.regions()[0]
+    accept(patches, complete=True)
+    kept = patches.project.regions()[0]
     assert kept.seconds == 5 + 30 + 3 + 2
     assert kept.changed == 1
     assert kept.confusion == ((155, 0), (1, 100))
@@ -337,10 +338,10 @@ def test_a_patch_of_the_user_s_own(session, patches):
     assert patches.current.strategy == "own"
     assert patches.current.run == "001-fake"
     assert len(patches.regions) == 4
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     assert on_disk(patches)[2, 20:35, 3:16].all()
-    patches.undo()
-    patches.undo()
+    undo(patches)
+    undo(patches)
     assert len(patches.regions) == 3
     assert not on_disk(patches).any()
 
@@ -348,7 +349,7 @@ def test_a_patch_of_the_user_s_own(session, patches):
 def test_drawing_that_is_given_up_leaves_nothing_behind(session, patches):
     patches.draw_own()
     patches.next()
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     patches.draw_own()
     patches.take(REGIONS[1:], "entropy", "001-fake")
     assert [region.strategy for region in patches.regions] == ["entropy"] * 2
@@ -417,7 +418,7 @@ def test_class_and_brush_go_along_from_patch_to_patch(session, patches):
 
 def test_a_reopened_project_shows_its_annotations_and_regions(session, patches, predicted):
     patches.next()
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     folder = predicted.folder
     predicted.close()
     again = Project.open(folder, exclusive=True)
@@ -446,7 +447,7 @@ def test_a_project_opens_where_it_was(visited, decided, opens_at, session, patch
 
 def test_a_removed_annotation_layer_comes_back_with_what_was_painted(session, patches):
     patches.next()
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     session.viewer.layers.remove(session.opened.output("annotations", "target"))
     patches.leave()
     patches.next()
@@ -460,7 +461,7 @@ def test_without_a_prediction_the_patch_is_empty(session, project):
     patches.take(REGIONS, "random", "")
     patches.next()
     assert np.asarray(session.opened.output("annotations", "target").data[1]).sum() == 0
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     assert on_disk(patches)[1, :16, :16].tolist() == np.ones((16, 16)).tolist()
     assert project.regions()[0].confusion == ()
 
@@ -471,7 +472,7 @@ def test_patches_of_an_audit_begin_with_nothing_and_are_compared_all_the_same(se
     layer = session.opened.output("annotations", "target")
     assert not np.asarray(layer.data[1]).any()
     layer.data[1, 2:12, 2:7] = 2
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     kept = next(region for region in session.opened.project.regions() if region.strategy == "audit")
     assert kept.confusion == ((156, 50), (0, 50))
     assert kept.changed == 50
@@ -518,7 +519,7 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
         patches.paint.select_class(2)
         layer.brush_size = 1
         layer.paint((1, 3, 3), layer.selected_label)
-        patches.accept(complete=True)
+        accept(patches, complete=True)
         assert made.regions()[0].confusion == ((128, 0, 0), (0, 63, 0), (0, 1, 64))
         assert made.volume("target").read_labels(Box((1, 3, 3), (2, 4, 4))).item() == 2
 
@@ -546,7 +547,7 @@ def test_one_queue_goes_through_several_targets(session, two_targets):
     patches, viewer = two_targets, session.viewer
     patches.next()
     assert (viewer.layers["target"].visible, viewer.layers["second"].visible) == (True, False)
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     patches.next()
     assert patches.current.volume == "second"
     assert (viewer.layers["target"].visible, viewer.layers["second"].visible) == (False, True)
@@ -556,10 +557,10 @@ def test_one_queue_goes_through_several_targets(session, two_targets):
     ]
     assert viewer.dims.point[0] == 4 * 30
     assert viewer.scene.camera.center[1:] == pytest.approx((15.5 * 9, 15.5 * 9))
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     assert np.asarray(session.opened.project.annotations("second")[4, 8:24, 8:24]).min() == 1
-    patches.undo()
-    patches.undo()
+    undo(patches)
+    undo(patches)
     assert patches.current.volume == "target"
     assert viewer.layers["target"].visible
 
@@ -626,7 +627,7 @@ def test_a_single_image_has_patches_too(session, tmp_path, arrays):
         patches.next()
         assert session.viewer.scene.camera.center[1:] == pytest.approx((15.5 * 5, 7.5 * 5))
         session.opened.output("annotations", "target").paint((0, 10, 10), 2)
-        patches.accept(complete=True)
+        accept(patches, complete=True)
         assert np.asarray(flat.annotations("target")[0, 8:24, :16]).min() == 1
 
 
@@ -634,9 +635,9 @@ def test_decisions_are_taken_back_after_the_project_was_opened_again(session, pa
     patches.next()
     patches.paint.layer("target").paint((1, 14, 14), 2)
     painted = on_disk(patches)
-    patches.accept(complete=True)
+    accept(patches, complete=True)
     patches.next()
-    patches.put_aside("skipped")
+    put_aside(patches, "skipped")
     folder = session.opened.project.folder
     session.opened.project.close()
     session.adopt(Project.open(folder, exclusive=True))
@@ -645,11 +646,11 @@ def test_decisions_are_taken_back_after_the_project_was_opened_again(session, pa
     assert states(again) == ["accepted", "skipped", "suggested"]
     again.back()
     assert again.current.id == again.regions[1].id
-    again.undo()
+    undo(again)
     assert states(again) == ["accepted", "suggested", "suggested"]
-    again.undo()
+    undo(again)
     assert states(again) == ["suggested"] * 3
     assert np.array_equal(on_disk(again), painted)
-    again.undo()
+    undo(again)
     assert states(again) == ["suggested"] * 3
     assert "no decision to undo" in session.notices[-1][1]

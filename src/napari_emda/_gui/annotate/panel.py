@@ -10,6 +10,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QGridLayout, QToolTip, QWidget
 
 from napari_emda._gui.annotate.class_palette import ClassPalette
+from napari_emda._gui.annotate.decisions import accept, put_aside, undo
 from napari_emda._gui.annotate.import_labels import ImportBox
 from napari_emda._gui.annotate.key_filter import KeyFilter
 from napari_emda._gui.annotate.keys import KeyBindings, help_text
@@ -74,11 +75,11 @@ class AnnotatePanel(QWidget):
         actions: dict[str, Callable[[Patches], object]] = {
             "next": Patches.next,
             "back": Patches.back,
-            "done": _then_next(lambda patches: patches.accept(complete=True)),
-            "partial": _then_next(lambda patches: patches.accept(complete=False)),
-            "skip": _then_next(lambda patches: patches.put_aside("skipped")),
-            "unsure": _then_next(lambda patches: patches.put_aside("unsure")),
-            "undo": Patches.undo,
+            "done": _then_next(partial(accept, complete=True)),
+            "partial": _then_next(partial(accept, complete=False)),
+            "skip": _then_next(partial(put_aside, state="skipped")),
+            "unsure": _then_next(partial(put_aside, state="unsure")),
+            "undo": undo,
             "bare": lambda patches: patches.overlays.toggle_bare(),
             "uncertainty": Patches.toggle_uncertainty,
             "brush": lambda patches: self.tools.next_brush(),

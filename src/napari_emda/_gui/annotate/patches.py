@@ -1,4 +1,4 @@
-"""The patches and the one that is being annotated: what is decided, and how it is taken back. No Qt."""
+"""The patches and the one that is being annotated: coming to it, leaving it, drawing one. No Qt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_emda._gui.open_project import CANVAS, OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.data.box import Box
 from napari_emda.project import runs
-from napari_emda.project.regions import Region, State, latest_round
+from napari_emda.project.regions import Region, latest_round
 from napari_emda.project.undo import Decision
 
 _NO_PATCHES = "There are no patches yet: press Suggest patches."
@@ -33,6 +33,7 @@ class Patches:
         tools: the class and the brush to paint with, and what patches begin with.
 
     Attributes:
+        project: that is annotated.
         regions: the queue, in the order in which patches were suggested.
         current: the patch on view, as it was when the user came to it.
         canvas: height and width of the canvas in pixels.
@@ -44,7 +45,7 @@ class Patches:
     def __init__(self, session: Session, opened: OpenProject, tools: Tools) -> None:
         self._session = session
         self._opened = opened
-        self._project = opened.project
+        self.project = opened.project
         self.paint = Paint(opened, tools)
         self.rectangles = Rectangles(opened, self.add_own)
         self.overlays = Overlays(opened)
@@ -55,16 +56,25 @@ class Patches:
         self._before: Bytes | None = None
         self.paint.painted.connect(self.times.beat)
 
+    def say(self, text: str, kind: str = "note") -> None:
+        """Show one sentence in the dock."""
+        self._session.say(text, kind)
+
+    def decided(self) -> None:
+        """Tell what was decided; the paint is shown anew with the patch that comes next."""
+        self.reload()
+        self._session.project_changed.emit()
+
     # -- which patches there are ---------------------------------------------------------------
 
     def open(self) -> None:
         """Show the patches that the project has, and the one that was worked on, or that follows it."""
-        for volume in dict.fromkeys(region.volume for region in self._project.regions()):
+        for volume in dict.fromkeys(region.volume for region in self.project.regions()):
             self.paint.layer(volume)
         self.reload()
-        if self._project.targets():
+        if self.project.targets():
             self._show_section(self._opened.target)
-            start = index_of(self.regions, self._project.on_view)
+            start = index_of(self.regions, self.project.on_view)
             wanted = None if start is None else next_open(self.regions, start)
             if wanted is not None:
                 self.go(wanted)
@@ -76,13 +86,13 @@ class Patches:
 
     def _show_only(self, volume: str) -> None:
         """Hide the other targets; with one target the user may look at the source beside it."""
-        if len(self._project.targets()) > 1:
+        if len(self.project.targets()) > 1:
             self._opened.show_only(volume)
             self.rectangles.reveal(volume)
 
     def reload(self) -> None:
         """Read the regions from the project and draw them."""
-        regions = self._project.regions()
+        regions = self.project.regions()
         self.regions = queue_of(regions)
         self.rectangles.show(regions, latest_round(regions))
         self.changed.emit()
@@ -91,7 +101,7 @@ class Patches:
         """Record new suggestions as the next round."""
         self.leave()
         self.times.forget()
-        suggested = self._project.suggest(regions, strategy, run)
+        suggested = self.project.suggest(regions, strategy, run)
         for volume in {region.volume for region in suggested} | {self._opened.target}:
             self.paint.layer(volume)
             self._opened.remove_previews(volume)
@@ -112,7 +122,7 @@ class Patches:
         region = self._with_prediction(region)
         self.current = region
         self._opened.annotating = True
-        self._project.on_view = region.id
+        self.project.on_view = region.id
         self._before = self.paint.stored(region)
         self._show_only(region.volume)
         self.overlays.end_overview()
@@ -129,15 +139,15 @@ class Patches:
 
     def _with_prediction(self, region: Region) -> Region:
         """A patch that begins with the newest prediction, if the run that suggested it has predicted nothing."""
-        if region.annotated or self._project.predicted(region) is not None:
+        if region.annotated or self.project.predicted(region) is not None:
             return region
-        run = runs.predicted_with(self._project, region.volume)
+        run = runs.predicted_with(self.project, region.volume)
         return region.model_copy(update={"run": run or region.run})
 
     def next(self) -> None:
         """To the next patch that is open; past the last one begins anew."""
         if not self.regions:
-            self._session.say(_NO_PATCHES, "note")
+            self.say(_NO_PATCHES)
             return
         index = self._index()
         wanted = next_open(self.regions, 0 if index is None else index + 1)
@@ -147,18 +157,16 @@ class Patches:
         self.leave()
         self.paint.look_again(self.volume())
         self.changed.emit()
-        self._session.say(
-            "All patches of this round are decided: retrain, or ask for more.", "note"
-        )
+        self.say("All patches of this round are decided: retrain, or ask for more.")
 
     def back(self) -> None:
         """To the patch before, whatever was decided on it, to revise that."""
         if not self.regions:
-            self._session.say(_NO_PATCHES, "note")
+            self.say(_NO_PATCHES)
         elif self.current is not None:
             self.go(self.regions[(self._index() or 0) - 1])
         else:
-            last = self._project.decisions.last()
+            last = self.project.decisions.last()
             index = index_of(self.regions, last.before.id if last is not None else None)
             self.go(self.regions[-1 if index is None else index])
 
@@ -187,70 +195,16 @@ class Patches:
         if not region.annotated or self._before is None or np.array_equal(revised, self._before):
             return
         seconds = region.seconds + self.times.take(region.id)
-        self._project.decisions.add(Decision(region, self._before))
-        self._project.annotate(
+        self.project.decisions.add(Decision(region, self._before))
+        self.project.annotate(
             region.model_copy(update={"seconds": seconds}),
             revised,
             complete=region.state == "accepted",
         )
         self.reload()
 
-    # -- decisions -----------------------------------------------------------------------------
-
-    def accept(self, *, complete: bool) -> None:
-        """Take the current patch: all of it, or only what the user has painted. On disk when this returns."""
-        region = self._on_view()
-        if region is None:
-            return
-        painted = self.paint.stored(region)
-        if not complete and not painted.any():
-            self._session.say(
-                "You have painted nothing in this patch yet: paint, or press Done to take the "
-                "prediction as it is.",
-                "note",
-            )
-            return
-        shown = np.asarray(self.paint.draft(region.volume)[region.voxels.slices])
-        predicted = self._predicted(region)
-        self._project.annotate(
-            self._end(region),
-            shown if complete else painted,
-            complete=complete,
-            predicted=predicted,
-        )
-        self._after()
-
-    def _predicted(self, region: Region) -> Bytes:
-        """The class ids that a patch began with: what the user's decision is compared with."""
-        start = self.paint.proposal(region)
-        if start is None:
-            return np.zeros(region.voxels.shape, np.uint8)
-        return np.where(start > 0, start - 1, 0).astype(np.uint8)
-
-    def put_aside(self, state: State) -> None:
-        """Do not annotate the current patch: ``skipped``, or ``unsure`` when nobody can tell."""
-        region = self._on_view()
-        if region is None:
-            return
-        ended = self._end(region)
-        if region.annotated:
-            self.paint.restore(region, np.zeros(region.voxels.shape, np.uint8))
-            self._session.say(
-                "What was annotated in this patch is not learnt from any more; Undo brings it back."
-            )
-        self._project.record(ended.model_copy(update={"state": state}))
-        self._after()
-
-    def _on_view(self) -> Region | None:
-        if self.current is None:
-            self._session.say("No patch is on view: go to the next one first.", "note")
-        return self.current
-
-    def _end(self, region: Region) -> Region:
-        """Close the current patch and note how to take that back; returns it with the time that it took."""
-        before = self._before if region.annotated else None
-        painted = self.paint.stored(region) if before is None else before
-        self._project.decisions.add(Decision(region, painted))
+    def close(self, region: Region) -> Region:
+        """Put the current patch down for a decision; returns it with the time that it took."""
         self.times.pause(region.id)
         self.current = None
         self._opened.annotating = False
@@ -258,28 +212,11 @@ class Patches:
         seconds = region.seconds + self.times.take(region.id)
         return region.model_copy(update={"seconds": seconds})
 
-    def _after(self) -> None:
-        """Tell what was decided; the paint is shown anew with the patch that comes next."""
-        self.reload()
-        self._session.project_changed.emit()
-
-    def undo(self) -> None:
-        """Take back the last decision, in whatever patch it was, and show that patch as it was painted."""
-        decisions = self._project.decisions
-        if decisions.last() is not None:
-            self.leave()  # which may be a decision, too
-        decision = decisions.last()
-        if decision is None:
-            self._session.say("There is no decision to undo in this round.", "note")
-            return
-        self._project.record(decision.before)
-        self.paint.restore(decision.before, decision.painted)
-        decisions.drop()
-        self._after()
-        if decision.before.state == "replaced":
-            self.paint.look_again(decision.before.volume)
-        else:
-            self.go(decision.before)
+    def painted_before(self, region: Region) -> Bytes:
+        """What was painted in the current patch when it was last decided on; of an open one, what is painted now."""
+        if region.annotated and self._before is not None:
+            return self._before
+        return self.paint.stored(region)
 
     # -- a patch of the user's own -------------------------------------------------------------
 
@@ -289,24 +226,24 @@ class Patches:
         self.leave()
         self.changed.emit()
         self.rectangles.begin_drawing(volume)
-        self._session.say("Draw a rectangle around what you want to annotate.", "note")
+        self.say("Draw a rectangle around what you want to annotate.")
 
     def add_own(self, volume: str, box: Box) -> None:
         """Put a patch that the user has drawn into the queue and go there."""
         if min(box.shape[1:]) < SMALLEST:
             self.reload()
-            self._session.say(
+            self.say(
                 f"A patch needs {SMALLEST} x {SMALLEST} pixels or more: draw a larger one.", "error"
             )
             return
-        run = runs.predicted_with(self._project, volume) or ""
-        region = self._project.add_region(volume, box, run)
+        run = runs.predicted_with(self.project, volume) or ""
+        region = self.project.add_region(volume, box, run)
         self.paint.layer(volume)
         undone = region.model_copy(update={"state": "replaced"})
-        self._project.decisions.add(Decision(undone, self.paint.stored(region)))
+        self.project.decisions.add(Decision(undone, self.paint.stored(region)))
         self.reload()
         self.go(region)
-        self._session.say("Correct what is painted in your patch, then press Done.", "note")
+        self.say("Correct what is painted in your patch, then press Done.")
 
     # -- what lies over the image --------------------------------------------------------------
 
@@ -314,7 +251,7 @@ class Patches:
         """The volume that the user is working on."""
         if self.current is not None:
             return self.current.volume
-        targets = (entry.name for entry in self._project.targets())
+        targets = (entry.name for entry in self.project.targets())
         return next((name for name in targets if self._is_shown(name)), self._opened.target)
 
     def _is_shown(self, volume: str) -> bool:
@@ -326,6 +263,4 @@ class Patches:
         asked = self.current or (self.regions[-1] if self.regions else None)
         run = asked.run if asked is not None else ""
         if not self.overlays.show_uncertainty(self.volume(), run):
-            self._session.say(
-                "No uncertainty is known yet: suggest patches by entropy, or predict.", "note"
-            )
+            self.say("No uncertainty is known yet: suggest patches by entropy, or predict.")
