@@ -126,7 +126,7 @@ class Story:
         """Two rounds: suggest, correct, retrain; then an audit, if the truth is known."""
         panel = self.dock.annotate
         self.dock.show_only("Annotate")
-        panel.main.set_values({"patch": 64, "count": 5})
+        panel.suggest.main.set_values({"patch": 64, "count": 5})
         panel.suggest.start_job()
         self.idle("suggesting ends")
         self.shot("5-suggested")

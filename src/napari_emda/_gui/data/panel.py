@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
 
 from napari_emda._gui.common.adapters import array_of, refusal, spacing_of
@@ -16,25 +16,22 @@ from napari_emda._gui.data.add_target import AddTarget
 from napari_emda._gui.data.label_zero import LabelZero
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.data.name_clusters import NameClusters
+from napari_emda._gui.data.project_making import ProjectMaking
 from napari_emda._gui.data.project_setup import (
     ONE_VOLUME,
     WITHOUT_LABELS,
     Pick,
     Stoppable,
     belong,
-    check,
     class_in_name,
     in_words,
     proposed_folder,
     size_remark,
-    store,
 )
 from napari_emda._gui.session import Session, in_short
 from napari_emda.data.domain_gap import DomainGap, domain_gap
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.errors import EmdaError
-from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
 
 
@@ -45,8 +42,7 @@ class DataPanel(QWidget):
         super().__init__()
         self._session = session
         self._stop = threading.Event()
-        self._working = False
-        self._making: Project | None = None
+        self._making = ProjectMaking(session, self._stop)
         viewer = session.viewer
         self.source = LayerChoice(viewer, Image, refusal, none="none")
         self.source_size = VoxelSize()
@@ -106,10 +102,11 @@ class DataPanel(QWidget):
             size.edited.connect(self._remark)
             size.edited.connect(self._measure_domain_gap)
         self.labels.chosen.connect(self._on_labels)
+        self._making.changed.connect(self._remark)
 
     def _close(self) -> None:
         self._stop.set()
-        self._undo()
+        self._making.take_back()
         events = self._session.viewer.layers.events
         for event in (events.inserted, events.removed, events.renamed):
             event.disconnect(self.refresh)
@@ -184,11 +181,11 @@ class DataPanel(QWidget):
             remark = size_remark(ours, theirs)
         self.sizes.show_text(remark, "hint")
         missing = self._missing()
-        if self._working:
+        if self._making.working:
             self.missing.show_text("Reading the layers …", "note")
         else:
             self.missing.show_text(self._what_to_do(missing), "hint")
-        self.use.setEnabled(not missing and not self._working)
+        self.use.setEnabled(not missing and not self._making.working)
 
     def _missing(self) -> list[str]:
         """The layers that have yet to be chosen; a target alone will do."""
@@ -288,59 +285,8 @@ class DataPanel(QWidget):
         if self._session.runner.busy:
             self._session.say(self._session.runner.busy, "error")
             return
-        picks = self.picks()
-        classes = self.class_names()
         folder = Path(self.folder.text().strip()).expanduser()
-        self._set_working(True)
-        self._session.in_background(
-            lambda: check(picks, classes, self._stop),
-            lambda _: self._make(picks, classes, folder),
-            self._fail,
-        )
-
-    def _make(self, picks: list[Pick], classes: tuple[str, ...], folder: Path) -> None:
-        try:
-            project = self._making = Project.create(folder, classes)
-        except EmdaError as error:
-            self._fail(str(error))
-            return
-        self._session.in_background(
-            lambda: store(project, picks, self._stop),
-            lambda entries: self._finish(project, entries, picks),
-            self._fail,
-        )
-
-    def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
-        for entry in entries:
-            project.add(entry)
-        self._making = None
-        self._set_working(False)
-        layers: dict[str, Layer] = {
-            e.name: pick.image for e, pick in zip(entries, picks, strict=True)
-        }
-        self._session.adopt(project, layers)
-        for pick in picks:
-            if pick.labels is not None:
-                pick.labels.visible = False
-        self._session.say(f"The project is set up in {project.folder}. Next: train.", "done")
-
-    def _fail(self, text: str) -> None:
-        self._undo()
-        self._set_working(False)
-        self._session.say(text, "error")
-
-    def _undo(self) -> None:
-        """Take back a project that was begun and cannot be finished."""
-        project = self._making
-        self._making = None
-        if project is not None:
-            project.close()
-            for name in ("project.json", ".lock"):
-                (project.folder / name).unlink(missing_ok=True)
-
-    def _set_working(self, working: bool) -> None:
-        self._working = working
-        self._remark()
+        self._making.start(self.picks(), self.class_names(), folder)
 
     def choose_project(self) -> None:
         """Ask for a project folder and open it."""

@@ -1,0 +1,89 @@
+"""From layers to a project, in the background and in one piece: a mistake changes nothing on disk. No Qt."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from napari.layers import Layer
+from psygnal import Signal
+
+from napari_emda._gui.data.project_setup import Pick, check, store
+from napari_emda._gui.session import Session
+from napari_emda.errors import EmdaError
+from napari_emda.project.file import VolumeEntry
+from napari_emda.project.project import Project
+
+
+class ProjectMaking:
+    """Checks the layers, makes the project, stores what lives in memory alone, and opens it.
+
+    Args:
+        session: opens the project, and hears what there is to say.
+        stop: set when the dock goes away.
+
+    Attributes:
+        working: a project is being made.
+    """
+
+    changed = Signal()
+    """Work began or ended."""
+
+    def __init__(self, session: Session, stop: threading.Event) -> None:
+        self._session = session
+        self._stop = stop
+        self._begun: Project | None = None
+        self.working = False
+
+    def start(self, picks: list[Pick], classes: tuple[str, ...], folder: Path) -> None:
+        """Make a project of these layers in a new folder."""
+        self._set_working(True)
+        self._session.in_background(
+            lambda: check(picks, classes, self._stop),
+            lambda _: self._make(picks, classes, folder),
+            self._fail,
+        )
+
+    def take_back(self) -> None:
+        """Remove a project that was begun and cannot be finished."""
+        project = self._begun
+        self._begun = None
+        if project is not None:
+            project.close()
+            for name in ("project.json", ".lock"):
+                (project.folder / name).unlink(missing_ok=True)
+
+    def _make(self, picks: list[Pick], classes: tuple[str, ...], folder: Path) -> None:
+        try:
+            project = self._begun = Project.create(folder, classes)
+        except EmdaError as error:
+            self._fail(str(error))
+            return
+        self._session.in_background(
+            lambda: store(project, picks, self._stop),
+            lambda entries: self._finish(project, entries, picks),
+            self._fail,
+        )
+
+    def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
+        for entry in entries:
+            project.add(entry)
+        self._begun = None
+        self._set_working(False)
+        layers: dict[str, Layer] = {
+            entry.name: pick.image for entry, pick in zip(entries, picks, strict=True)
+        }
+        self._session.adopt(project, layers)
+        for pick in picks:
+            if pick.labels is not None:
+                pick.labels.visible = False
+        self._session.say(f"The project is set up in {project.folder}. Next: train.", "done")
+
+    def _fail(self, text: str) -> None:
+        self.take_back()
+        self._set_working(False)
+        self._session.say(text, "error")
+
+    def _set_working(self, working: bool) -> None:
+        self.working = working
+        self.changed.emit()
