@@ -1,4 +1,4 @@
-"""From probabilities to objects: connected components, found block by block."""
+"""Connected components of a predicted class, found block by block."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from napari_emda.errors import DataError
 from napari_emda.events import TileDone
 from napari_emda.settings.objects import ObjectSettings
 
+# Ids are stored as uint32. The limit counts components before small ones are dropped.
 MOST_OBJECTS = 2**32 - 1
-"""Objects, before small ones are dropped, that uint32 ids can tell apart."""
+# 1 Mvoxel, 4 MiB of uint32: small enough to decode for a single object, and near a cube at
+# the usual five-fold anisotropy, so that the box of an object meets few chunks.
 _CHUNK = (16, 256, 256)
 
 
@@ -40,13 +42,13 @@ def find_objects(
 ) -> Generator[TileDone, None, int]:
     """Number the connected components of a class, in memory bounded by one block and the number of components.
 
-    The result is that of ``skimage.measure.label`` on the whole volume but for the order of the ids: components are
-    found in each block, and those that touch over a block's face become one.
+    The result equals ``skimage.measure.label`` on the whole volume, except for the order of the
+    ids: components are found in each block, and those that touch across a block's face are merged.
 
     Args:
         probabilities: (C - 1, Z, Y, X) uint8, channel c being class c + 1; read lazily.
-        out: (Z, Y, X) uint32, overwritten; ids are consecutive from 1, 0 is background. Complete after the last event;
-            until then it holds the ids of blocks.
+        out: (Z, Y, X) uint32, overwritten; ids are consecutive from 1, 0 is background. It is
+            complete after the last event; until then it holds the ids of block components.
         threshold: see `ObjectSettings`, as the next two.
         minimum_size: in voxels.
         connectivity: 1, 2 or 3.
@@ -62,7 +64,8 @@ def find_objects(
 
     Raises:
         SettingsError: a setting is out of range.
-        DataError: shapes do not fit, there is no such class, or there are more components than uint32 can number.
+        DataError: the shapes differ, there is no such class, or there are more components than
+            uint32 can number.
     """
     values = {"threshold": threshold, "minimum_size": minimum_size, "connectivity": connectivity}
     settings = ObjectSettings.parse(values)
@@ -82,7 +85,7 @@ def find_objects_in(
     volume: str = "",
     sections_are_independent: bool = False,
 ) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
-    """`find_objects` with the result in a new zarr array in ``folder``; returns it and the number of objects."""
+    """`find_objects` into a new zarr array in ``folder``; returns the array and its object count."""
     shape = probabilities.shape[1:]
     chunks = tuple(max(1, min(side, n)) for side, n in zip(_CHUNK, shape, strict=True))
     objects = zarr.create_array(
@@ -102,8 +105,8 @@ def find_objects_in(
 def _check(probabilities: Array, out: Array, class_id: int) -> None:
     if tuple(out.shape) != tuple(probabilities.shape[1:]):
         raise DataError(
-            f"The object array has shape {tuple(out.shape)} and the prediction {tuple(probabilities.shape[1:])}: "
-            "make them equal."
+            f"The object array has shape {tuple(out.shape)} and the prediction "
+            f"{tuple(probabilities.shape[1:])}: make them equal."
         )
     if not 1 <= class_id <= probabilities.shape[0]:
         raise DataError(
@@ -112,7 +115,12 @@ def _check(probabilities: Array, out: Array, class_id: int) -> None:
 
 
 class _Components:
-    """The three passes of `find_objects`, and what they hand on: sizes and touching pairs of block components."""
+    """The three passes of `find_objects` and their state.
+
+    Pass 1 labels each block. Pass 2 collects the pairs of block components that touch across a
+    face. Pass 3 writes the final ids. Only sizes and pairs are kept between the passes, so memory
+    grows with the number of components and not with the volume.
+    """
 
     def __init__(
         self,
@@ -123,35 +131,43 @@ class _Components:
         volume: str,
         sections_are_independent: bool,
     ) -> None:
-        self.probabilities, self.out = probabilities, out
-        self.settings, self.class_id, self.volume = settings, class_id, volume
+        self.probabilities = probabilities
+        self.out = out
+        self.settings = settings
+        self.class_id = class_id
+        self.volume = volume
+        # Objects of independent sections are not joined along z.
         self.axes = (1, 2) if sections_are_independent else (0, 1, 2)
         self.boxes = blocks(Box.whole(out.shape), block_shape(out))
+        # Component 0 is the background; its size is never asked for.
         self.sizes = [np.zeros(1, np.int64)]
         self.count = 0
+        # The empty first entry lets a volume of one block be concatenated like any other.
         self.pairs: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
 
     def run(self) -> Generator[TileDone, None, int]:
-        yield from self._each(self._label, 0)
-        yield from self._each(self._touching, 1)
+        yield from self._pass(self._label, 0)
+        yield from self._pass(self._find_touching, 1)
         ids = self._final_ids()
-        yield from self._each(lambda box: self._renumber(box, ids), 2)
+        yield from self._pass(lambda box: self._renumber(box, ids), 2)
         return int(ids.max())
 
-    def _each(self, work: Callable[[Box], None], number: int) -> Iterator[TileDone]:
-        blocks_in_all = len(self.boxes)
-        for done, box in enumerate(self.boxes, start=1 + number * blocks_in_all):
+    def _pass(self, work: Callable[[Box], None], number: int) -> Iterator[TileDone]:
+        block_count = len(self.boxes)
+        for done, box in enumerate(self.boxes, start=1 + number * block_count):
             work(box)
-            yield TileDone(volume=self.volume, box=box.bounds, done=done, total=3 * blocks_in_all)
+            yield TileDone(volume=self.volume, box=box.bounds, done=done, total=3 * block_count)
 
     def _label(self, box: Box) -> None:
-        """Components of one block, numbered on from those of the blocks before."""
+        """Label one block; its ids continue those of the blocks before."""
         block = np.asarray(self.probabilities[(slice(None), *box.slices)])
         mask = class_ids(block, self.settings.threshold) == self.class_id
         structure = ndimage.generate_binary_structure(3, self.settings.connectivity)
+        # Without z among the axes, voxels above and below are no neighbours.
         structure[[0, 2]] &= 0 in self.axes
         labels = np.empty(box.shape, np.uint32)
         found = ndimage.label(mask, structure, output=labels)
+        # Checked before adding, because uint32 would wrap around without a word.
         if self.count + found > MOST_OBJECTS:
             raise DataError(
                 f"There are more than {MOST_OBJECTS} objects: choose a higher threshold."
@@ -161,45 +177,46 @@ class _Components:
         self.out[box.slices] = labels
         self.count += found
 
-    def _touching(self, box: Box) -> None:
-        """Pairs of components that touch over the block's lower faces.
+    def _find_touching(self, box: Box) -> None:
+        """Collect pairs of components that touch across the block's lower faces.
 
-        Two layers are read, one on each side, a voxel wider than the face for neighbours over its edges and corners.
+        Two layers are read, one on each side of a face. They reach one voxel beyond it, for
+        neighbours across its edges and corners.
         """
         for axis in self.axes:
-            if box.start[axis]:
-                layers = np.moveaxis(
-                    np.asarray(self.out[_face(box, axis).clip(self.out.shape).slices]), axis, 0
-                )
-                # the rows of a face across y or x are sections
-                self.pairs.append(
-                    _neighbours(
-                        layers[0], layers[1], self.settings.connectivity, int(0 in self.axes)
-                    )
-                )
+            if box.start[axis] == 0:
+                continue  # the face lies on the border of the volume
+            face = _face(box, axis).clip(self.out.shape)
+            layers = np.moveaxis(np.asarray(self.out[face.slices]), axis, 0)
+            # The rows of a face across y or x are sections, which may be independent.
+            rows = int(0 in self.axes)
+            pairs = _neighbours(layers[0], layers[1], self.settings.connectivity, rows)
+            self.pairs.append(pairs)
 
     def _final_ids(self) -> NDArray[np.uint32]:
-        """The id of each block component: by the whole object, consecutive in order of first block, 0 if too small."""
+        """The final id of each block component: consecutive in order of first block, 0 if too small."""
         pairs = np.concatenate(self.pairs)
-        links = np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])
+        links = (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1]))
         graph = coo_array(links, shape=(self.count + 1, self.count + 1))
-        whole = connected_components(graph, directed=False)[1]
-        sizes = np.bincount(whole, np.concatenate(self.sizes))
-        kept = sizes >= max(self.settings.minimum_size, 1)  # background is an object of size 0
+        object_of = connected_components(graph, directed=False)[1]
+        sizes = np.bincount(object_of, np.concatenate(self.sizes))
+        # The background is an object of size 0, so a minimum of one voxel drops it.
+        large_enough = sizes >= max(self.settings.minimum_size, 1)
         ids = np.zeros(len(sizes), np.uint32)
-        members, first = np.unique(whole, return_index=True)
-        in_order = members[np.argsort(first)]
-        in_order = in_order[kept[in_order]]
+        objects, first = np.unique(object_of, return_index=True)
+        in_order = objects[np.argsort(first)]
+        in_order = in_order[large_enough[in_order]]
         ids[in_order] = np.arange(1, len(in_order) + 1)
-        return ids[whole]
+        return ids[object_of]
 
     def _renumber(self, box: Box, ids: NDArray[np.uint32]) -> None:
         self.out[box.slices] = ids[np.asarray(self.out[box.slices])]
 
 
 def _face(box: Box, axis: int) -> Box:
-    """The layers on both sides of the lower face across ``axis``, one voxel wider along the other axes."""
-    start, stop = [a - 1 for a in box.start], [b + 1 for b in box.stop]
+    """The layers on both sides of the lower face across ``axis``, one voxel wider elsewhere."""
+    start = [a - 1 for a in box.start]
+    stop = [b + 1 for b in box.stop]
     stop[axis] = box.start[axis] + 1
     z0, y0, x0 = start
     z1, y1, x1 = stop
@@ -209,19 +226,30 @@ def _face(box: Box, axis: int) -> Box:
 def _neighbours(
     low: NDArray[Any], high: NDArray[Any], connectivity: int, rows: int
 ) -> NDArray[np.int64]:
-    """Pairs of ids in two layers that lie on each other and are neighbours in the sense of ``connectivity``.
+    """Pairs of ids that are neighbours across two layers.
 
-    Those in other rows count up to ``rows`` away, 0 or 1.
+    Args:
+        low: ids of the lower layer, (rows, columns).
+        high: ids of the upper layer.
+        connectivity: 1 across faces, 2 also across edges, 3 also across corners.
+        rows: how many rows apart neighbours may be, 0 or 1.
+
+    Returns:
+        n x 2, each pair once.
     """
     pairs = []
     for dy, dx in itertools.product(range(-rows, rows + 1), (-1, 0, 1)):
-        if 1 + abs(dy) + abs(dx) <= connectivity:
-            below, above = low[_shifted(dy), _shifted(dx)], high[_shifted(-dy), _shifted(-dx)]
-            both = (below > 0) & (above > 0)
-            pairs.append(np.unique(below[both].astype(np.uint64) << np.uint64(32) | above[both]))
+        if 1 + abs(dy) + abs(dx) > connectivity:
+            continue
+        below = low[_shifted(dy), _shifted(dx)]
+        above = high[_shifted(-dy), _shifted(-dx)]
+        both = (below > 0) & (above > 0)
+        # Two uint32 in one uint64: np.unique sorts numbers far faster than rows.
+        pairs.append(np.unique(below[both].astype(np.uint64) << np.uint64(32) | above[both]))
     keys = np.unique(np.concatenate(pairs))
     return np.stack([keys >> np.uint64(32), keys & np.uint64(2**32 - 1)], axis=1).astype(np.int64)
 
 
 def _shifted(by: int) -> slice:
+    """What overlaps of an axis when another array is moved along it by ``by``."""
     return slice(max(by, 0), min(by, 0) or None)

@@ -1,4 +1,7 @@
-"""A table of objects: size, surface, solidity and place in physical units, in memory bounded by the largest object."""
+"""A table of objects: size, surface, solidity and position in physical units.
+
+Memory is bounded by the largest object.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,8 @@ from napari_emda.objects.shape import solidity, surface
 Table = dict[str, NDArray[np.generic]]
 """Columns by name, a row per object; units are in the names."""
 
-_BLOCK_VOXELS = (
-    2**20
-)  # every foreground voxel of a block is listed with its position: some 100 bytes each
+# Every foreground voxel of a block is listed with its position, some 100 bytes each: 100 MiB.
+_BLOCK_VOXELS = 2**20
 
 
 def object_table(
@@ -37,12 +39,13 @@ def object_table(
         probability: (Z, Y, X) stored probabilities (uint8) of the objects' class, for their mean.
 
     Returns:
-        A row per object in order of id: ``id``; ``voxels``; ``volume`` (unit^3); ``surface`` (unit^2, see
-        `napari_emda.objects.shape.surface`); ``solidity`` (see `napari_emda.objects.shape.solidity`);
-        ``centroid z``, ``y`` and ``x`` (unit, from the centre of the volume's first voxel); the half-open
-        bounding box ``z start (voxel)`` to ``x stop (voxel)``; and ``mean probability`` if ``probability`` is
-        given. In independent sections each object lies in one, and there is ``area`` (unit^2) in place of
-        ``volume`` and ``surface``, and no ``centroid z``.
+        A row per object in order of id: ``id``; ``voxels``; ``volume`` (unit^3); ``surface``
+        (unit^2, see `napari_emda.objects.shape.surface`); ``solidity`` (see
+        `napari_emda.objects.shape.solidity`); ``centroid z``, ``y`` and ``x`` (unit, from the
+        centre of the volume's first voxel); the half-open bounding box ``z start (voxel)`` to
+        ``x stop (voxel)``; and ``mean probability`` if ``probability`` is given. An object of
+        independent sections lies in one of them: it has ``area`` (unit^2) instead of ``volume``
+        and ``surface``, and no ``centroid z``.
 
     Raises:
         DataError: ``probability`` has another shape.
@@ -64,12 +67,13 @@ def measure_objects(
 ) -> Generator[TileDone, None, Table]:
     """As `object_table`, yielding an event per block and then per object.
 
-    The objects are counted after the blocks, so that ``total`` grows once; ``done / total`` never falls.
+    The number of objects is known after the blocks, so ``total`` grows once. ``done / total`` never
+    falls.
     """
     if probability is not None and tuple(probability.shape) != tuple(objects.shape):
         raise DataError(
-            f"The probabilities have shape {tuple(probability.shape)} and the objects {tuple(objects.shape)}: "
-            "give those of the same volume."
+            f"The probabilities have shape {tuple(probability.shape)} and the objects "
+            f"{tuple(objects.shape)}: give those of the same volume."
         )
     extents = yield from _find_extents(objects, probability, volume)
     shapes = yield from _shapes(objects, extents, grid.spacing, volume)
@@ -78,7 +82,10 @@ def measure_objects(
 
 @dataclass(frozen=True)
 class _Extents:
-    """A row per object: id, sums over its voxels of (1, z, y, x, probability), and the corners of its box."""
+    """A row per object: id, sums over its voxels of (1, z, y, x, probability), corners of its box.
+
+    Sums, minima and maxima of parts add up to those of the whole, so blocks can be measured apart.
+    """
 
     ids: NDArray[np.int64]
     sums: NDArray[np.int64]
@@ -92,6 +99,7 @@ class _Extents:
         inside = np.nonzero(objects)
         positions = np.stack(inside, axis=1) + box.start
         ones = np.ones(len(positions), np.int64)
+        # Bytes are summed as integers: exact for any size of object.
         stored = 0 * ones if probability is None else probability[inside].astype(np.int64)
         sums = np.concatenate([ones[:, None], positions, stored[:, None]], axis=1)
         return cls(objects[inside].astype(np.int64), sums, positions, positions + 1).merged()
@@ -107,6 +115,7 @@ class _Extents:
         """One row per id."""
         if not len(self.ids):
             return self
+        # reduceat needs the rows of an id side by side.
         order = np.argsort(self.ids, kind="stable")
         ids, first = np.unique(self.ids[order], return_index=True)
         sums = np.add.reduceat(self.sums[order], first)
@@ -122,6 +131,7 @@ class _Extents:
 def _find_extents(
     objects: Array, probability: Array | None, volume: str
 ) -> Generator[TileDone, None, _Extents]:
+    # An empty part first, so that a volume without objects is joined like any other.
     parts = [_Extents.of_block(np.empty((0, 0, 0), np.int64), None, Box.whole((0, 0, 0)))]
     boxes = blocks(Box.whole(objects.shape), block_shape(objects, _BLOCK_VOXELS))
     for done, box in enumerate(boxes, start=1):
@@ -163,17 +173,18 @@ def _sizes(extents: _Extents, shapes: NDArray[np.float64], grid: VoxelGrid) -> T
     return sizes
 
 
-def _columns(extents: _Extents, sizes: Table, probable: bool) -> Table:
+def _columns(extents: _Extents, sizes: Table, has_probability: bool) -> Table:
     voxels = extents.sums[:, 0]
     table: Table = {"id": extents.ids, "voxels": voxels, **sizes}
     for axis, name in enumerate("zyx"):
-        table[f"{name} start (voxel)"], table[f"{name} stop (voxel)"] = (
-            extents.low[:, axis],
-            extents.high[:, axis],
-        )
-    return {**table, "mean probability": extents.sums[:, 4] / voxels / 255} if probable else table
+        table[f"{name} start (voxel)"] = extents.low[:, axis]
+        table[f"{name} stop (voxel)"] = extents.high[:, axis]
+    if has_probability:
+        table["mean probability"] = extents.sums[:, 4] / voxels / 255  # stored as bytes
+    return table
 
 
 def _ascii(unit: str) -> str:
-    """Spreadsheets take a CSV file for their own code page and garble the micro sign."""
+    """The unit in ASCII: spreadsheets read CSV in their own code page and garble the micro sign."""
+    # U+00B5 is the micro sign, U+03BC the Greek letter; files hold either.
     return unit.replace("\u00b5", "u").replace("\u03bc", "u")

@@ -13,16 +13,23 @@ from napari_emda.data.volume import Domain
 
 @dataclass(frozen=True)
 class Appearance:
-    """How one microscope and preparation renders the tissue; brightness runs from 0 (black) to 1 (white).
+    """How one microscope and preparation renders the tissue.
+
+    Brightness runs from 0 (black) to 1 (white).
 
     Attributes:
-        cytoplasm: its mean brightness; ``cell_spread`` and ``grain`` are standard deviations between and within cells.
+        cytoplasm: its mean brightness.
+        cell_spread: standard deviation of the cytoplasm's brightness between cells.
+        grain: the same within a cell.
         membrane: brightness of membranes.
-        matrix: brightness inside mitochondria, between cristae; ``crista`` that of cristae.
-        body: brightness of dark bodies; ``lumen`` that of vacuoles and vesicles.
+        matrix: brightness inside mitochondria, between cristae.
+        crista: brightness of cristae.
+        body: brightness of dark bodies.
+        lumen: brightness of vacuoles and vesicles.
         gamma, low, high: brightness b becomes grey value low + (high - low) * b ** gamma.
         blur: standard deviation of the in-plane point spread, nm.
-        noise: standard deviation of the noise in grey values, ``noise_length`` its correlation length in pixels.
+        noise: standard deviation of the noise in grey values.
+        noise_length: correlation length of the noise in pixels; 0 is white noise.
         drift: standard deviation of the mean grey value from section to section.
     """
 
@@ -43,6 +50,8 @@ class Appearance:
     drift: float
 
 
+# The two differ in contrast, sharpness and noise, and in nothing else: this is the domain gap that
+# adaptation has to overcome.
 APPEARANCES: dict[Domain, Appearance] = {
     # A transmission microscope: heavy stain, sharp, shot noise.
     "source": Appearance(
@@ -62,7 +71,8 @@ APPEARANCES: dict[Domain, Appearance] = {
         noise_length=0,
         drift=3,
     ),
-    # A scanning microscope with a focused ion beam: pale, softer, darker midtones, noise in streaks and clouds.
+    # A scanning microscope with a focused ion beam: pale, softer, darker midtones, noise in
+    # streaks and clouds.
     "target": Appearance(
         cytoplasm=0.7,
         cell_spread=0.04,
@@ -101,16 +111,15 @@ def expose(
         Grey values, (z, y, x) uint8.
     """
     _, y, x = spacing
-    grey = ndimage.gaussian_filter(brightness, (0, appearance.blur / y, appearance.blur / x))
-    grey = (
-        appearance.low
-        + (appearance.high - appearance.low) * np.clip(grey, 0, 1) ** appearance.gamma
-    )
+    # Sections are imaged one by one: nothing is blurred along z.
+    sharp = ndimage.gaussian_filter(brightness, (0, appearance.blur / y, appearance.blur / x))
+    tone = np.clip(sharp, 0, 1) ** appearance.gamma
+    grey = appearance.low + (appearance.high - appearance.low) * tone
     noise = rng.standard_normal(grey.shape, dtype=np.float32)
     if appearance.noise_length:
-        noise = ndimage.gaussian_filter(
-            noise, (0, appearance.noise_length, appearance.noise_length)
-        )
+        sigma = (0, appearance.noise_length, appearance.noise_length)
+        noise = ndimage.gaussian_filter(noise, sigma)
+        # Filtering lowers the deviation; bring it back to 1.
         noise /= max(float(noise.std()), 1e-6)
     grey += appearance.noise * noise + rng.normal(0, appearance.drift, (len(grey), 1, 1))
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)

@@ -1,7 +1,8 @@
-"""A synthetic pair of electron-microscopy volumes: the same kind of tissue, seen through two microscopes.
+"""A synthetic pair of EM volumes: the same kind of tissue, seen through two microscopes.
 
-Neurites with membranes, mitochondria with two membranes and cristae (the class to find), and what must not be taken
-for them: dark bodies without cristae, bright vacuoles, clusters of vesicles.
+It holds neurites with membranes, and mitochondria with two membranes and cristae, which are the
+class to find. It also holds what a network must not mistake for them: dark bodies without cristae,
+bright vacuoles and clusters of vesicles.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from napari_emda.errors import DataError
 from napari_emda.synthetic.microscope import APPEARANCES, expose
 from napari_emda.synthetic.tissue import Tissue
 
+# Voxel size along z, y, x in nm: anisotropic, as serial sections are.
 SPACING = (50.0, 8.0, 8.0)
-"""Default voxel size along z, y, x in nm."""
 
+# Each volume aims at a share of mitochondria in this range: somewhat above the 5.4 % of VNC, so that
+# small volumes hold enough objects to score.
 SHARE = (0.075, 0.1)
-"""Share of voxels in mitochondria: each volume aims at a number in this range."""
 
 
 def phantom(
@@ -31,7 +33,7 @@ def phantom(
 
     Args:
         shape: sections, rows, columns.
-        domain: which microscope; the anatomy of the two is drawn from one distribution, but independently.
+        domain: which microscope. The anatomy of both is drawn independently from one distribution.
         seed: the same seed gives the same volume.
         spacing: voxel size along z, y, x in nm.
 
@@ -43,10 +45,11 @@ def phantom(
     """
     if len(shape) != 3 or min(shape) < 1 or len(spacing) != 3 or not min(spacing) > 0:
         raise DataError(
-            f"A phantom of {tuple(shape)} voxels of {tuple(spacing)} nm cannot be drawn: give three positive numbers"
-            " each."
+            f"Cannot draw a phantom of {tuple(shape)} voxels of {tuple(spacing)} nm: give three "
+            "positive numbers for each."
         )
     appearance = APPEARANCES[domain]
+    # One seed gives two different volumes, as a real pair is.
     rng = np.random.default_rng([seed, list(APPEARANCES).index(domain)])
     tissue = Tissue(rng, shape, spacing, appearance)
     share = rng.uniform(*SHARE)

@@ -1,4 +1,7 @@
-"""The phantom's tissue, laid out in nanometres: structures go on from section to section at any voxel size."""
+"""The phantom's tissue, laid out in nanometres.
+
+Structures therefore continue from section to section at any voxel size.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from scipy.spatial import cKDTree
 
 from napari_emda.synthetic.microscope import Appearance
 
+# In nm. A membrane is wider than a pixel of 8 nm, and cristae lie some five pixels apart: both can
+# be seen.
 CELL_DIAMETER = 480.0
 MEMBRANE_WIDTH = 11.0
 CRISTA_PERIOD = 42.0
@@ -21,10 +26,10 @@ Boxes = tuple[slice, slice, slice]
 
 
 class Tissue:
-    """Cells with what is in them, drawn into ``brightness`` and ``labels`` one after the other.
+    """Cells and what is in them, drawn into ``brightness`` and ``labels`` one after the other.
 
     Args:
-        rng: what everything is drawn by.
+        rng: of all random choices.
         shape: sections, rows, columns.
         spacing: voxel size along z, y, x in nm.
         appearance: how bright each structure is.
@@ -41,20 +46,22 @@ class Tissue:
         spacing: tuple[float, float, float],
         appearance: Appearance,
     ) -> None:
-        self.rng, self.shape, self.appearance = rng, shape, appearance
+        self.rng = rng
+        self.shape = shape
+        self.appearance = appearance
         self.spacing = np.array(spacing)
         self.extent = self.spacing * shape
         # Cells are found on every other pixel: their borders are straight enough in between.
         self.coarse_shape = (shape[0], -(-shape[1] // 2), -(-shape[2] // 2))
-        self.cell, coarse_depth = self._cells()
-        self.coarse_depth = coarse_depth
-        self.depth = _resize(coarse_depth, shape)
+        self.cell, self.coarse_depth = self._cells()
+        self.depth = _resize(self.coarse_depth, shape)
         self.labels = np.zeros(shape, np.uint8)
         self.taken = np.zeros(shape, bool)
         self.brightness = self._cytoplasm()
 
     def _cells(self) -> tuple[NDArray[np.int32], Floats]:
         """Number of the cell at each coarse voxel, and how far inside it that voxel lies (nm)."""
+        # Seeds outside the volume, too: else cells at the border would be larger than inside.
         margin = 1.5 * CELL_DIAMETER
         # Cells run along z: they are three times as long as they are wide.
         stretch = np.array([1 / 3, 1.0, 1.0])
@@ -64,12 +71,13 @@ class Tissue:
         points = self._coarse_grid() + self._warp()
         points *= stretch
         distances, nearest = cKDTree(seeds).query(points.reshape(-1, 3), k=2, workers=1)
-        (a, b), (first, second) = nearest.T, distances.T
-        apart = np.maximum(np.linalg.norm(seeds[a] - seeds[b], axis=1), 1e-6)
+        own, other = nearest.T
+        first, second = distances.T
+        # Distance to the plane half-way between the two nearest seeds (a Voronoi face).
+        apart = np.maximum(np.linalg.norm(seeds[own] - seeds[other], axis=1), 1e-6)
         depth = (second**2 - first**2) / (2 * apart)
-        return a.astype(np.int32).reshape(self.coarse_shape), depth.astype(np.float32).reshape(
-            self.coarse_shape
-        )
+        cell = own.astype(np.int32).reshape(self.coarse_shape)
+        return cell, depth.astype(np.float32).reshape(self.coarse_shape)
 
     def _coarse_grid(self) -> Floats:
         step = self.extent / self.coarse_shape
@@ -79,6 +87,7 @@ class Tissue:
     def _warp(self) -> Floats:
         """A smooth displacement (nm) that bends the flat faces between cells."""
         knots = np.maximum(2, np.ceil(self.extent / (0.55 * CELL_DIAMETER)).astype(int) + 1)
+        # 55 nm: a tenth of a cell, so that faces are curved and no cell is torn apart.
         fields = [
             _resize(self.rng.normal(0, 55, knots), self.coarse_shape, order=3) for _ in range(3)
         ]
@@ -91,6 +100,7 @@ class Tissue:
         ).astype(np.float32)
         values = _resize(of_cell[self.cell], self.shape)
         grain = self.rng.standard_normal(self.shape, dtype=np.float32)
+        # Grains of 12 nm, wider than a pixel: they survive the microscope's blur.
         sigma = (0, *(12 / self.spacing[1:]))
         grain = ndimage.gaussian_filter(grain, sigma)
         values += grain * (appearance.grain / max(float(grain.std()), 1e-6))
@@ -98,31 +108,36 @@ class Tissue:
         return values
 
     def add_mitochondria(self, share: float) -> None:
-        """Bent rods inside single cells, until they fill ``share`` of the volume (or no room is left)."""
-        aim, filled = share * self.labels.size, 0
-        for centre in self._places(60.0):
+        """Draw bent rods inside single cells until they fill ``share`` of the volume.
+
+        It ends earlier where no room is left.
+        """
+        aim = share * self.labels.size
+        filled = 0
+        for centre in self._points(60.0):
             if filled >= aim:
                 return
             filled += self._mitochondrion(centre)
 
-    def _places(self, depth: float) -> Iterator[NDArray[np.float64]]:
-        """Random points (nm) at least ``depth`` inside a cell; at most as many as could ever be needed."""
-        room = np.flatnonzero(self.coarse_depth > depth)
-        if not room.size:
+    def _points(self, depth: float) -> Iterator[NDArray[np.float64]]:
+        """Random points (nm) at least ``depth`` inside a cell; more than are ever needed."""
+        inside = np.flatnonzero(self.coarse_depth > depth)
+        if not inside.size:
             return
         step = self.extent / self.coarse_shape
-        for index in self.rng.choice(
-            room, size=min(room.size, 40 + self.labels.size // 2000), replace=False
-        ):
+        count = min(inside.size, 40 + self.labels.size // 2000)
+        for index in self.rng.choice(inside, size=count, replace=False):
             yield (np.array(np.unravel_index(index, self.coarse_shape)) + 0.5) * step
 
     def _mitochondrion(self, centre: NDArray[np.float64]) -> int:
         """Draw one rod around ``centre``; returns its number of voxels (0 where something else is)."""
         rng = self.rng
+        # In nm: rods 150 to 220 nm thick and 240 to 760 nm long, within a cell 480 nm wide.
         radius = rng.uniform(75, 110)
         axis = _direction(rng)
         half = rng.uniform(120, 380) * axis
         bend = np.cross(axis, _direction(rng)) * rng.uniform(0, 140)
+        # The spine is a parabola; 13 balls along it overlap enough to look like a tube.
         t = np.linspace(-1, 1, 13)[:, None]
         spine = centre + t * half + (1 - t**2) * bend - 0.5 * bend
         radii = radius * (1 + 0.14 * np.sin(2.5 * t[:, 0] + rng.uniform(0, 6)))
@@ -130,11 +145,13 @@ class Tissue:
         if box is None:
             return 0
         z, y, x = self._grid(box)
-        # How far inside the rod (nm): smoothly the deepest of the balls along the spine; then inside its own cell too.
+        # How far inside the rod (nm) a voxel lies: as far as in the deepest of the balls along the
+        # spine, but also at least 16 nm away from the membrane of its cell.
         inside = np.full(np.broadcast_shapes(z.shape, y.shape, x.shape), -np.inf, np.float32)
         for (a, b, c), r in zip(spine, radii, strict=True):
             np.maximum(inside, r - np.sqrt((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2), out=inside)
         np.minimum(inside, self._depth_in_cell_of(centre, box) - 16, out=inside)
+        # 25 nm of cytoplasm between organelles, so that none touch.
         if self.taken[box][inside > -25].any():
             return 0
         mask = inside > 0
@@ -164,20 +181,23 @@ class Tissue:
         return np.clip(1.6 * np.cos(2 * np.pi * along / period) - 0.1, 0, 1).astype(np.float32)
 
     def _paint_mitochondrion(self, box: Boxes, inside: Floats, cristae: Floats) -> None:
-        appearance, values = self.appearance, self.brightness[box]
+        appearance = self.appearance
+        values = self.brightness[box]
+        # Some grain of the cytoplasm stays, else mitochondria would be found by their smoothness.
         grain = values - appearance.cytoplasm
         covered = _step(inside, 8)
         values += covered * (appearance.matrix + 0.4 * grain - values)
+        # From the inside out: cristae from 22 nm on, the gap between the two membranes at 17 nm,
+        # the outer membrane at 5 nm.
         _stain(values, appearance.crista, cristae * _step(inside - 22, 8))
-        _stain(
-            values, appearance.cytoplasm, 0.7 * np.exp(-(((inside - 17) / 5) ** 2))
-        )  # between the two membranes
+        _stain(values, appearance.cytoplasm, 0.7 * np.exp(-(((inside - 17) / 5) ** 2)))
         _stain(values, appearance.membrane, 0.9 * np.exp(-(((inside - 5) / 8) ** 2)))
 
     def add_round_bodies(self, count_share: float) -> None:
-        """Dark bodies and bright vacuoles, together about half as much volume as mitochondria."""
-        aim, filled = 0.5 * count_share * self.labels.size, 0.0
-        for i, centre in enumerate(self._places(50.0)):
+        """Draw dark bodies and bright vacuoles, half as much volume as mitochondria in all."""
+        aim = 0.5 * count_share * self.labels.size
+        filled = 0.0
+        for i, centre in enumerate(self._points(50.0)):
             if filled >= aim:
                 return
             filled += self._round_body(centre, self.rng.uniform(50, 110), dark=i % 3 != 0)
@@ -194,22 +214,22 @@ class Tissue:
         mask = inside > 0
         if self.taken[box][inside > -25].any():
             return 0
-        appearance, values = self.appearance, self.brightness[box]
+        appearance = self.appearance
+        values = self.brightness[box]
         grain = values - appearance.cytoplasm
-        fill = (
-            self.rng.normal(appearance.body, 0.05) + 0.8 * grain
-            if dark
-            else appearance.lumen + 0.5 * grain
-        )
+        fill = appearance.lumen + 0.5 * grain
+        if dark:
+            fill = self.rng.normal(appearance.body, 0.05) + 0.8 * grain
         values += _step(inside, 8) * (fill - values)
         _stain(values, appearance.membrane, 0.8 * np.exp(-(((inside - 4) / 8) ** 2)))
         self.taken[box] |= mask
         return int(mask.sum())
 
     def add_vesicles(self) -> None:
-        """Clusters of small vesicles, about one for every four cells."""
-        clusters = max(1, round(math.prod(self.extent) / (12 * CELL_DIAMETER**3) * 4))
-        for _, centre in zip(range(clusters), self._places(40.0), strict=False):
+        """Draw clusters of small vesicles, about one per cell."""
+        # A cell is three times as long as wide, see `_cells`.
+        clusters = max(1, round(math.prod(self.extent) / (3 * CELL_DIAMETER**3)))
+        for _, centre in zip(range(clusters), self._points(40.0), strict=False):
             for _ in range(int(self.rng.integers(8, 25))):
                 self._vesicle(centre + self.rng.normal(0, 70, 3), self.rng.uniform(17, 24))
 
@@ -245,7 +265,7 @@ class Tissue:
         return z[:, None, None], y[None, :, None], x[None, None, :]
 
     def _depth_in_cell_of(self, point: NDArray[np.float64], box: Boxes) -> Floats:
-        """How far inside the cell around ``point`` a box's voxels lie (nm), negative outside it."""
+        """How far inside the cell around ``point`` a box's voxels lie (nm); negative outside it."""
         at = np.minimum(
             (point / self.extent * self.coarse_shape).astype(int), np.array(self.coarse_shape) - 1
         )
@@ -257,7 +277,9 @@ class Tissue:
             -self.coarse_depth[coarse],
         )
         fine = _resize(depth, (depth.shape[0], 2 * depth.shape[1], 2 * depth.shape[2]))
-        top, left = y.start % 2, x.start % 2
+        # A box may begin in the middle of a coarse voxel.
+        top = y.start % 2
+        left = x.start % 2
         return fine[:, top : top + y.stop - y.start, left : left + x.stop - x.start]
 
 
