@@ -116,5 +116,5 @@ def test_a_demonstration_volume_is_there_at_once():
     [((0, 10, 10), (50, 8, 8)), ((10, 10), (50, 8, 8)), ((4, 10, 10), (50, 0, 8))],
 )
 def test_impossible_sizes_are_refused(shape, spacing):
-    with pytest.raises(DataError, match="give three positive numbers each"):
+    with pytest.raises(DataError, match="give three positive numbers for each"):
         phantom(shape, spacing=spacing)
