@@ -25,8 +25,9 @@ from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.methods.base import DataSummary, Method
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
@@ -169,7 +170,7 @@ class Learner:
         method = header.build(DataSummary())
         if self.method is not None:
             method.load_state_dict(self.method.state_dict())
-        training = Training(method, sampler, header, self.folder, self.compute)
+        training = Training(method, sampler, header, RunFolder(self.folder), self.compute)
         for _ in fit(training):
             pass
         self.method = training.method
@@ -177,11 +178,13 @@ class Learner:
 
     def score(self, predictor: Predictor) -> float:
         """IoU of the foreground in the lower half."""
-        for _ in predict(predictor, self.truth.without_labels(), PredictSettings(), self.folder):
+        for _ in predict(
+            predictor, self.truth.without_labels(), PredictSettings(), RunFolder(self.folder)
+        ):
             pass
         _, rows, _ = self.truth.shape
         lower = Box.parse(f":,{rows // 2 + self.protocol.guard}:,:", self.truth.shape)
-        probabilities = Prediction(self.folder, self.truth.name).probabilities
+        probabilities = StoredPrediction(RunFolder(self.folder), self.truth.name).probabilities
         return float(score_volume(probabilities, self.truth.class_ids, CLASSES, lower)["iou"])
 
 

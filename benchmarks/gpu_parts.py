@@ -21,6 +21,7 @@ import tifffile
 import torch
 import zarr
 from adaptation import FILES, GUARD
+from napari_emda.inference.stored_prediction import Prediction
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,7 +31,6 @@ from napari_emda.events import Event, Finished, Stepped
 from napari_emda.inference import predict as predicting
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predictor import Predictor
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.inference.tiles import plan, read_tile
 from napari_emda.jobs import train as train_job
 from napari_emda.jobs.execute import execute

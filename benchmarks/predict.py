@@ -30,6 +30,7 @@ from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.tiles import plan, read_tile
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
 
@@ -77,7 +78,7 @@ def bare(model: Predictor, data: Volume, settings: PredictSettings) -> float:
 def whole(model: Predictor, data: Volume, settings: PredictSettings, folder: Path) -> float:
     """Voxels per second."""
     began = time.perf_counter()
-    for _ in predict(model, data, settings, folder):
+    for _ in predict(model, data, settings, RunFolder(folder)):
         pass
     return float(np.prod(data.shape)) / (time.perf_counter() - began)
 

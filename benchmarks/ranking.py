@@ -30,6 +30,7 @@ from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.volume import Volume
 from napari_emda.inference.device import configure_process
 from napari_emda.inference.predictor import Predictor
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 
@@ -52,7 +53,7 @@ def ranked(model: Predictor, data: Volume, name: str, folder: Path) -> float:
     strategy = strategies[name](strategies[name].Settings())
     settings = QuerySettings(strategy=name, count=PICKS, patch=128)
     began = time.perf_counter()
-    for _ in suggest(model, data, strategy, settings, folder, []):
+    for _ in suggest(model, data, strategy, settings, RunFolder(folder), []):
         pass
     return time.perf_counter() - began
 

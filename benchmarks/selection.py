@@ -64,8 +64,8 @@ def evaluate(
     )
     compute = Compute.choose(device, "32")
     rows = []
-    for step in checkpoint.candidates(folder)[::-every][::-1]:
-        header, method = checkpoint.load_method(checkpoint.candidate(folder, step))
+    for step in folder.candidates()[::-every][::-1]:
+        header, method = checkpoint.load_method(folder.candidate(step))
         rows.append(
             {
                 "kind": "step",
@@ -148,7 +148,7 @@ def main() -> None:
     for folder in arguments.projects:
         with Project.open(folder) as project:
             for run in project.runs():
-                if checkpoint.candidates(project.run(run)):
+                if project.run(run).candidates():
                     rows = evaluate(project, run, labels, Box.parse(arguments.box, labels.shape))
                     summaries[f"{folder.name} {run}"] = summary(rows)
     print(table(summaries))

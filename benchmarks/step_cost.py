@@ -27,6 +27,7 @@ from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.methods.base import DataSummary, methods
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
@@ -77,7 +78,7 @@ def training(name: str, settings: TrainSettings, folder: Path, compute: Compute)
         sampler.labelled("target"),
         sampler.prior("source", 2),
     )
-    return Training(header.build(summary), sampler, header, folder, compute)
+    return Training(header.build(summary), sampler, header, RunFolder(folder), compute)
 
 
 def seconds(work: Training, step: int) -> tuple[float, float]:

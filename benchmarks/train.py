@@ -24,6 +24,7 @@ from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.methods.base import DataSummary
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
@@ -46,7 +47,7 @@ def training(method: str, settings: TrainSettings, folder: Path, compute: Comput
         pixel_size=sampler.pixel_size,
     )
     summary = DataSummary({domain: sampler.quantiles(domain) for domain in sampler.domains})
-    return Training(header.build(summary), sampler, header, folder, compute)
+    return Training(header.build(summary), sampler, header, RunFolder(folder), compute)
 
 
 def wait(compute: Compute) -> None:

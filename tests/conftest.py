@@ -17,6 +17,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.io.tiff import write_tiff
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.synthetic.phantom import phantom
 
 hypothesis.settings.register_profile("busy machine", deadline=None, max_examples=50)
@@ -161,7 +162,7 @@ def make_training():
             lambda domain: [volume for volume in volumes if volume.domain == domain],
             classes,
             job,
-            folder,
+            RunFolder(folder),
         )
         return training
 

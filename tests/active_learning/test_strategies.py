@@ -27,12 +27,13 @@ from napari_emda.events import Suggested
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor, entropy
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.inference.tiles import plan
 from napari_emda.jobs.execute import execute
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import in_domain, norms
 from napari_emda.project.job_files import SuggestJob, TrainJob
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 
@@ -427,9 +428,9 @@ def test_a_patchs_score_is_the_mean_of_its_map(spacing, tmp_path):
     settings = QuerySettings.parse(
         {"patch": 24, "count": 4, "strategy": strategy.name, "device": "cpu"}
     )
-    *_, last = suggest(predictor(unet()), target, strategy, settings, tmp_path, [])
+    *_, last = suggest(predictor(unet()), target, strategy, settings, RunFolder(tmp_path), [])
     assert isinstance(last, Suggested)
-    stored = Prediction(tmp_path, "v").uncertainty[:]
+    stored = StoredPrediction(RunFolder(tmp_path), "v").uncertainty[:]
     candidates = Candidates.of(target.shape, 24)
     means = [stored[candidates.box(i).slices].mean() / 255 for i in range(len(candidates))]
     assert last.regions[0]["score"] == pytest.approx(max(means), abs=1e-3)
@@ -450,7 +451,7 @@ def test_embeddings_are_the_bottlenecks_mean_and_maximum_of_each_patch(tmp_path)
             target,
             strategy,
             QuerySettings(patch=32, count=2),
-            tmp_path,
+            RunFolder(tmp_path),
             [Box((1, 0, 0), (2, 32, 32))],
         )
     )
@@ -466,7 +467,9 @@ def looked_at(model, strategy, target, folder, patch=24):
     """What the strategy finds in its pool: candidates, uncertainty, embeddings."""
     kept = {}
     strategy.begin = lambda pool: kept.setdefault("pool", pool)
-    list(suggest(model, target, strategy, QuerySettings(patch=patch, count=2), folder, []))
+    list(
+        suggest(model, target, strategy, QuerySettings(patch=patch, count=2), RunFolder(folder), [])
+    )
     return kept["pool"]
 
 
@@ -515,7 +518,7 @@ def test_entropy_asks_again_when_its_map_was_overwritten(tmp_path):
 
     def run(name):
         settings = QuerySettings.parse({"patch": 16, "strategy": name, "device": "cpu"})
-        *events, last = suggest(model, target, made(name), settings, tmp_path, [])
+        *events, last = suggest(model, target, made(name), settings, RunFolder(tmp_path), [])
         return len(events), last.regions
 
     first = run("entropy")

@@ -17,6 +17,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
 from napari_emda.events import Notice, Suggested
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.suggestion import QuerySettings
 
 
@@ -248,7 +249,7 @@ def suggested(tmp_path, shape=(4, 64, 64), *, excluded=(), **values):
     target = Volume("t", np.zeros(shape, np.uint8), "target", VoxelGrid((50.0, 4.0, 4.0)))
     strategy = strategies["random"](strategies["random"].Settings())
     settings = QuerySettings.parse({"strategy": "random", "patch": 16, **values})
-    *notices, last = suggest(None, target, strategy, settings, tmp_path, list(excluded))
+    *notices, last = suggest(None, target, strategy, settings, RunFolder(tmp_path), list(excluded))
     assert isinstance(last, Suggested)
     assert all(isinstance(notice, Notice) for notice in notices)
     return [region["box"] for region in last.regions], [notice.text for notice in notices]
@@ -315,7 +316,7 @@ def test_the_random_share_is_named_so(tmp_path):
 
     target = Volume("t", np.zeros((4, 64, 64), np.uint8), "target", VoxelGrid((50.0, 4.0, 4.0)))
     settings = QuerySettings(patch=16, count=10, random_share=0.3)
-    (last,) = suggest(None, target, Upper(None), settings, tmp_path, [])
+    (last,) = suggest(None, target, Upper(None), settings, RunFolder(tmp_path), [])
     assert [region["strategy"] for region in last.regions] == ["upper"] * 7 + ["random"] * 3
     scores = [region["score"] for region in last.regions]
     assert scores[:7] == sorted(scores[:7], reverse=True)
@@ -327,4 +328,4 @@ def test_a_strategy_that_asks_a_model_needs_one(tmp_path):
     with pytest.raises(
         JobError, match="asks a model and there is none: train one first, or choose random"
     ):
-        list(suggest(None, target, strategy, QuerySettings(patch=16), tmp_path, []))
+        list(suggest(None, target, strategy, QuerySettings(patch=16), RunFolder(tmp_path), []))

@@ -22,6 +22,7 @@ from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import norms
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 
@@ -69,7 +70,7 @@ def suggested(models, strategy, folder, shape, patch, *, excluded=(), **values):
         {"strategy": strategy.name, "patch": patch, "device": "cpu", **values}
     )
     *events, last = suggest(
-        models[0], target, strategy, settings, folder, list(excluded), models[1]
+        models[0], target, strategy, settings, RunFolder(folder), list(excluded), models[1]
     )
     assert isinstance(last, Suggested)
     notices = [event.text for event in events if isinstance(event, Notice)]

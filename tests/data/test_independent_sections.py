@@ -20,12 +20,13 @@ from napari_emda.data.box import Box
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Suggested
 from napari_emda.inference.predict import predict
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.io.read import open_image
 from napari_emda.methods.base import Postprocessing
 from napari_emda.objects.components import find_objects
 from napari_emda.objects.table import object_table
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
@@ -86,8 +87,8 @@ def test_predictions_are_not_averaged_with_those_of_other_images(tmp_path):
         ("stack", predictor(z_smoothing=0.2), target(image)),
         ("stack, plain", predictor(), target(image)),
     ):
-        list(predict(made, volume, PredictSettings(flips="off"), tmp_path / name))
-        stored.append(Prediction(tmp_path / name, "v").probabilities[:])
+        list(predict(made, volume, PredictSettings(flips="off"), RunFolder(tmp_path / name)))
+        stored.append(StoredPrediction(RunFolder(tmp_path / name), "v").probabilities[:])
     assert np.array_equal(stored[0], stored[1])
     assert not np.array_equal(stored[2], stored[3])
 
@@ -104,10 +105,10 @@ def test_in_another_order_every_image_gets_bitwise_the_same_answer(tmp_path):
                 predictor(z_smoothing=0.2),
                 fields(stack),
                 PredictSettings(flips="off"),
-                tmp_path / name,
+                RunFolder(tmp_path / name),
             )
         )
-        stored.append(Prediction(tmp_path / name, "v").probabilities[:])
+        stored.append(StoredPrediction(RunFolder(tmp_path / name), "v").probabilities[:])
     assert stored[0].std() > 0
     assert np.array_equal(stored[0][:, order], stored[1])
 
@@ -160,7 +161,9 @@ def test_patches_at_the_same_place_of_the_next_image_may_be_suggested(tmp_path):
 
     def closest(volume, seed):
         chosen = QuerySettings(strategy="random", patch=32, count=2, section_distance=3, seed=seed)
-        *_, last = suggest(None, volume, strategy(strategy.Settings()), chosen, tmp_path, [])
+        *_, last = suggest(
+            None, volume, strategy(strategy.Settings()), chosen, RunFolder(tmp_path), []
+        )
         assert isinstance(last, Suggested)
         a, b = (Box.parse(region["box"], volume.shape).start[0] for region in last.regions)
         return abs(a - b)

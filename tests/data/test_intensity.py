@@ -23,6 +23,7 @@ from napari_emda.inference.tiles import plan, read_tile
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ExportJob, TrainJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
@@ -230,7 +231,7 @@ def run(phantom_files, tmp_path):
 
 def test_a_run_of_an_older_version_is_used_as_it_is_and_not_continued(run):
     folder, name = run
-    path = folder / "runs" / name / checkpoint.CHECKPOINT
+    path = RunFolder.of(folder, name).checkpoint
     assert checkpoint.read_header(path).format == checkpoint.FORMAT
     rewritten(path, lambda header: header.update(format=1))
     with pytest.raises(JobError, match=f"An older version began .* --from {name}"):
@@ -247,8 +248,6 @@ def test_a_package_says_how_images_are_brought_to_their_range(run, tmp_path, mon
     list(
         execute(ExportJob(project=str(folder), run=name, what="model", to=str(tmp_path / "m.zip")))
     )
-    known = checkpoint.read_header(folder / "runs" / name / checkpoint.CHECKPOINT).statistics[
-        "target_image"
-    ]
+    known = checkpoint.read_header(RunFolder.of(folder, name).checkpoint).statistics["target_image"]
     assert seen["percentiles"] == (1, 99)
     assert (seen["mean"], seen["standard_deviation"]) == (known.mean, known.std)

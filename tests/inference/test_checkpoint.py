@@ -70,7 +70,7 @@ def test_grey_values_and_the_histograms_table_travel_along(trained):
 def test_a_file_written_over_leaves_nothing_beside(trained):
     training = trained()
     training.save(3)
-    assert [path.name for path in training.folder.iterdir()] == ["checkpoint.safetensors"]
+    assert [path.name for path in training.folder.path.iterdir()] == ["checkpoint.safetensors"]
 
 
 def one_sentence(error):

@@ -32,10 +32,11 @@ from napari_emda.inference.predictor import (
     predict_box,
     to_bytes,
 )
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.inference.tiles import plan
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import in_domain, norms
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
 
@@ -84,8 +85,8 @@ def normal(shape, seed=0):
 
 def predicted(made, target, folder, **values):
     """Predict everything; the probabilities (C - 1, z, y, x), the uncertainty and the number of tiles."""
-    events = list(predict(made, target, PredictSettings.parse(values), folder))
-    prediction = Prediction(folder, "v")
+    events = list(predict(made, target, PredictSettings.parse(values), RunFolder(folder)))
+    prediction = StoredPrediction(RunFolder(folder), "v")
     assert events[-1] == Saved(str(folder / "probabilities.zarr" / "v"), made.header.step)
     doubt = prediction.uncertainty[:] if values.get("uncertainty", True) else None
     return prediction.probabilities[:], doubt, len(events) - 1
@@ -134,11 +135,13 @@ def test_a_network_that_does_nothing_reproduces_the_image(shape, block, flips, t
 def test_sections_come_in_batches_the_last_one_partial(tmp_path):
     image = normal((30, 96, 96))
     events = list(
-        predict(predictor(Identity()), volume(image), PredictSettings(memory=0.05), tmp_path)
+        predict(
+            predictor(Identity()), volume(image), PredictSettings(memory=0.05), RunFolder(tmp_path)
+        )
     )
     section_counts = [Box.from_bounds(event.box).shape[0] for event in events[:-1]]
     assert section_counts[0] > section_counts[-1] > 1
-    probabilities = Prediction(tmp_path, "v").probabilities[:]
+    probabilities = StoredPrediction(RunFolder(tmp_path), "v").probabilities[:]
     assert np.abs(probabilities[0] - 255 * expit(image)).max() < 0.51
 
 
@@ -303,8 +306,8 @@ def test_an_answer_that_is_no_number_is_refused_and_not_kept_as_background(value
     image = normal((3, 24, 24))
     image[1, 5, 7] = value
     with pytest.raises(DataError, match="answer in section 1 of 'v' is not a number: replace NaN"):
-        list(predict(predictor(Identity()), volume(image), PredictSettings(), tmp_path))
-    assert not Prediction(tmp_path, "v").complete("1")
+        list(predict(predictor(Identity()), volume(image), PredictSettings(), RunFolder(tmp_path)))
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1")
 
 
 def test_two_classes_are_rounded():
@@ -318,11 +321,11 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
     made, target = predictor(Identity()), volume(normal((3, 150, 150)))
     whole, doubt, tiles = predicted(made, target, tmp_path / "whole", block=64)
 
-    events = predict(made, target, PredictSettings(block=64), tmp_path / "stopped")
+    events = predict(made, target, PredictSettings(block=64), RunFolder(tmp_path / "stopped"))
     first = [next(events) for _ in range(4)]
     events.close()
     boxes = [Box.from_bounds(event.box) for event in first]
-    kept = Prediction(tmp_path / "stopped", "v")
+    kept = StoredPrediction(RunFolder(tmp_path / "stopped"), "v")
     for box in boxes:  # what was announced is on disk
         assert np.array_equal(
             kept.probabilities[(slice(None), *box.slices)], whole[(slice(None), *box.slices)]
@@ -331,7 +334,7 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
 
     rest = [
         e
-        for e in predict(made, target, PredictSettings(block=64), tmp_path / "stopped")
+        for e in predict(made, target, PredictSettings(block=64), RunFolder(tmp_path / "stopped"))
         if isinstance(e, TileDone)
     ]
     assert [event.done for event in first + rest] == list(range(1, tiles + 1))
@@ -348,7 +351,7 @@ def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
     other = predictor(Identity(), step=2 if change == "step" else 1)
     if change != "step":
         values[change] = "on" if change == "flips" else False
-    assert not Prediction(tmp_path, "v").complete("2")
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("2")
     *_, tiles = predicted(other, target, tmp_path, **values)
     assert tiles > 1
     assert predicted(other, target, tmp_path, **values)[2] == 0
@@ -356,8 +359,8 @@ def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
 
 def test_without_uncertainty_it_is_complete_but_for_that(tmp_path):
     predicted(predictor(Identity()), volume(normal((1, 20, 20))), tmp_path, uncertainty=False)
-    assert Prediction(tmp_path, "v").complete("1")
-    assert not Prediction(tmp_path, "v").complete("1", uncertainty=True)
+    assert StoredPrediction(RunFolder(tmp_path), "v").complete("1")
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1", uncertainty=True)
 
 
 def test_a_crash_while_starting_anew_leaves_no_word_for_the_old_tiles(tmp_path, monkeypatch):
@@ -366,18 +369,23 @@ def test_a_crash_while_starting_anew_leaves_no_word_for_the_old_tiles(tmp_path, 
     monkeypatch.setattr(zarr, "open_group", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predicted(predictor(Identity()), target, tmp_path, flips="on")
-    assert not Prediction(tmp_path, "v").complete("1")
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1")
 
 
 @pytest.mark.parametrize("text", ["", "{", "no json\n1\n2\n"])
 def test_a_damaged_journal_means_starting_anew(text, tmp_path):
     target = volume(normal((1, 40, 40)))
     predicted(predictor(Identity()), target, tmp_path)
-    Prediction(tmp_path, "v").journal.write_text(text)
+    StoredPrediction(RunFolder(tmp_path), "v").journal.write_text(text)
     probabilities, _, tiles = predicted(predictor(Identity()), target, tmp_path)
     assert tiles == 1
     assert probabilities.any()
-    assert json.loads(Prediction(tmp_path, "v").journal.read_text().splitlines()[0])["model"] == "1"
+    assert (
+        json.loads(StoredPrediction(RunFolder(tmp_path), "v").journal.read_text().splitlines()[0])[
+            "model"
+        ]
+        == "1"
+    )
 
 
 @pytest.mark.parametrize("group", ["probabilities.zarr", "uncertainty.zarr"])
@@ -385,6 +393,6 @@ def test_what_somebody_has_deleted_is_predicted_anew(group, tmp_path):
     target, made = volume(normal((1, 40, 40))), predictor(Identity())
     before = predicted(made, target, tmp_path)
     shutil.rmtree(tmp_path / group)
-    assert not Prediction(tmp_path, "v").complete("1")
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1")
     for old, new in zip(before, predicted(made, target, tmp_path), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -95,7 +95,7 @@ def start(tmp_path):
 
 
 def saved_step(project):
-    return checkpoint.read_header(project.run(RUN) / "checkpoint.safetensors").step
+    return checkpoint.read_header(project.run(RUN).checkpoint).step
 
 
 # -- commands ----------------------------------------------------------------------------------------------------
@@ -263,6 +263,4 @@ def test_a_training_that_was_ended_resumes_to_the_same_weights(
                 torch.equal(a, b)
                 for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
             )
-        assert [checkpoint.candidates(project.run(RUN)) for project in (whole, ended)] == [
-            [steps]
-        ] * 2
+        assert [project.run(RUN).candidates() for project in (whole, ended)] == [[steps]] * 2

@@ -27,6 +27,7 @@ from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
 from napari_emda.nn.information import mutual_information
 from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.randaugment import turn
 from napari_emda.sampling.sampler import Patches
 from napari_emda.settings.prediction import PredictSettings
@@ -242,9 +243,9 @@ def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantom
     view = PreviewRequest()
     view.set("target", Box((0, 0, 0), (1, 32, 32)))
     assert not list(
-        PreviewWriter(first, {"target": unlabelled.volume("target")}, view, first.path.parent).due(
-            1
-        )
+        PreviewWriter(
+            first, {"target": unlabelled.volume("target")}, view, RunFolder(first.path.parent)
+        ).due(1)
     )
     unlabelled.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
     started = prepared(unlabelled, "finetune", start=run)
@@ -309,7 +310,7 @@ def test_names_that_cannot_be_given_are_refused_before_anything_is_done(
     assert end.value.code == 2
     assert words in capsys.readouterr().err
     assert not unlabelled.names(run)
-    assert not (unlabelled.run(run) / "probabilities.zarr").exists()
+    assert not (unlabelled.run(run).path / "probabilities.zarr").exists()
 
 
 def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelled):
@@ -318,7 +319,7 @@ def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelle
     *_, found = execute(
         PredictJob(project=str(unlabelled.folder), run=run, settings=PredictSettings(device="cpu"))
     )
-    count = len(checkpoint.read_header(unlabelled.run(run) / "checkpoint.safetensors").classes) - 1
+    count = len(checkpoint.read_header(unlabelled.run(run).checkpoint).classes) - 1
     assert f"'target' is sorted into {count} clusters with run {run}." in found.text
     query = QuerySettings(strategy="entropy", patch=32, count=3, device="cpu")
     job = SuggestJob(project=str(unlabelled.folder), run=run, settings=query)

@@ -19,6 +19,7 @@ from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.style import Generator, PatchContrast
 from napari_emda.nn.style import Translated as Behind
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
 
@@ -215,7 +216,7 @@ def test_a_pair_of_looks_is_shown_where_the_user_is(
     training = make_training([source, target], tmp_path / "run", "style_transfer", settings)
     view, volumes = PreviewRequest(), {"source": source, "target": target}
     view.set("target", Box((2, 10, 20), (3, 70, 96)))
-    events = list(PreviewWriter(training, volumes, view, tmp_path / "run").due(1))
+    events = list(PreviewWriter(training, volumes, view, RunFolder(tmp_path / "run")).due(1))
     assert [type(event) for event in events] == [Preview, Translated]
     shown = events[1]
     assert (shown.volume, shown.box) == (direction.split("_")[0], (2, 3, 10, 70, 20, 96))
@@ -246,6 +247,8 @@ def test_other_methods_show_no_translation(make_training, source, target, tmp_pa
     view = PreviewRequest()
     view.set("target", Box((0, 0, 0), (1, 96, 96)))
     events = list(
-        PreviewWriter(training, {"source": source, "target": target}, view, tmp_path / "run").due(1)
+        PreviewWriter(
+            training, {"source": source, "target": target}, view, RunFolder(tmp_path / "run")
+        ).due(1)
     )
     assert [type(event) for event in events] == [Preview]

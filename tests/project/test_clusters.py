@@ -14,7 +14,7 @@ from napari_emda.errors import JobError, SettingsError
 from napari_emda.inference.predictor import foreground_bytes
 from napari_emda.io.read import open_labels
 from napari_emda.jobs.execute import execute
-from napari_emda.project.clusters import NamedClusters, parse_names, read_names, renamed, shares
+from napari_emda.project.clusters import NamedClusters, parse_names, renamed, shares
 from napari_emda.project.job_files import ExportJob, ScoreJob
 from napari_emda.project.project import Project
 
@@ -134,7 +134,7 @@ def test_nothing_is_predicted_before_a_cluster_has_a_name(clustered):
     clustered.name_clusters(RUN, "v", {4: "vesicles"})
     reopened = Project.open(clustered.folder)
     assert np.array_equal(reopened.probabilities(RUN, "v")[1], clustered.clusters(RUN, "v")[3])
-    assert read_names(clustered.folder / "runs" / RUN) == {4: "vesicles"}
+    assert clustered.run(RUN).cluster_names() == {4: "vesicles"}
 
 
 def test_suggested_patches_begin_with_named_clusters_and_leave_annotations_alone(clustered, stored):

@@ -9,7 +9,6 @@ import pytest
 from sklearn.metrics import jaccard_score
 
 from napari_emda.events import Finished
-from napari_emda.inference import checkpoint
 from napari_emda.jobs.execute import execute
 from napari_emda.project.comparison import by_iou, by_score, counterpart, missing
 from napari_emda.project.job_files import PredictJob, ScoreJob, TrainJob
@@ -160,9 +159,9 @@ def test_another_checkpoint_is_another_prediction(project, phantom_files):
         checkpoints_kept=2,
     )
     run = project.runs()[-1]
-    journal = project.run(run) / "predicted-target.jsonl"
+    journal = project.run(run).journal("target")
     heads = set()
-    for which in ("selected", "last", *map(str, checkpoint.candidates(project.run(run)))):
+    for which in ("selected", "last", *map(str, project.run(run).candidates())):
         finish(PredictJob(project=str(project.folder), run=run, checkpoint=which))
         heads.add(json.loads(journal.read_text().splitlines()[0])["model"])
     assert len(heads) >= 2

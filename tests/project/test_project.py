@@ -372,7 +372,7 @@ def test_runs_are_numbered_and_count_once_they_have_a_model(project):
     with pytest.raises(JobError, match="no trained model yet: train one first"):
         project.run()
     for folder in (first, second):
-        (folder / "checkpoint.safetensors").touch()
+        folder.checkpoint.touch()
     (project.folder / "runs" / "notes").mkdir()
     assert project.runs() == ["001-ynet", "002-mmd"]
     assert project.run() == second
@@ -390,10 +390,10 @@ def test_runs_are_numbered_and_count_once_they_have_a_model(project):
 def with_prediction(project, values):
     """A run that has predicted the target."""
     run = project.new_run("histogram")
-    (run / "checkpoint.safetensors").touch()
-    zarr.open_group(run / "probabilities.zarr", mode="a")
+    run.checkpoint.touch()
+    zarr.open_group(run.path / "probabilities.zarr", mode="a")
     zarr.create_array(
-        run / "probabilities.zarr" / "target",
+        run.probabilities("target"),
         data=values[None].astype(np.uint8),
         chunks=(1, 1, 96, 96),
     )

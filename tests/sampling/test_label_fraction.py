@@ -122,7 +122,7 @@ def test_a_run_with_a_fraction_sees_that_much(project, phantoms, same_weights):
             method_settings={"fraction": fraction, "source_stage": 0},
         )
         list(execute(job))
-        weights.append(checkpoint.load_method(project.run() / "checkpoint.safetensors")[1])
+        weights.append(checkpoint.load_method(project.run().checkpoint)[1])
     assert not same_weights(*weights)
 
 

@@ -274,7 +274,7 @@ def test_the_targets_labels_never_reach_a_training(
                     )
                 )
             )
-            weights.append(project.run().joinpath("checkpoint.safetensors").read_bytes())
+            weights.append(project.run().checkpoint.read_bytes())
     assert weights[0] == weights[1] == weights[2]
 
 

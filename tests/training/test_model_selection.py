@@ -176,8 +176,8 @@ def crash_at(number, step, batch, index):
 
 def files(training):
     return {
-        str(path.relative_to(training.folder)): path.read_bytes()
-        for path in training.folder.rglob("*")
+        str(path.relative_to(training.folder.path)): path.read_bytes()
+        for path in training.folder.path.rglob("*")
         if path.is_file()
     }
 
@@ -208,15 +208,14 @@ def test_the_best_models_are_on_disk_and_the_one_to_use_is_made_of_them(make, me
         for name in LOSSES
         for step in least(training.header.losses, name, training.settings.steps)
     }
-    assert set(checkpoint.candidates(training.folder)) == {*ranked(history)[:3], *by_loss}
+    assert set(training.folder.candidates()) == {*ranked(history)[:3], *by_loss}
     header, model = checkpoint.load_method(checkpoint.find(training.folder))
     assert header.selected == kept
     assert header.validations == {
         step: scores for step, scores in history.items() if step <= header.step
     }
     states = [
-        checkpoint.load_method(checkpoint.candidate(training.folder, step))[1].state_dict()
-        for step in kept
+        checkpoint.load_method(training.folder.candidate(step))[1].state_dict() for step in kept
     ]
     for key, value in model.state_dict().items():
         if value.is_floating_point() and "running" not in key:
@@ -263,7 +262,7 @@ def test_models_that_find_nothing_are_never_kept(make, monkeypatch):
     monkeypatch.setattr(Validator, "scores", lambda *_: next(scores))
     training = make()
     notices = [event.text for event in fit(training) if isinstance(event, Notice)]
-    assert checkpoint.candidates(training.folder) == []
+    assert training.folder.candidates() == []
     assert checkpoint.find(training.folder) == training.path
     assert notices == [warning(row(objects=0.0))]  # once, though it stays so
 
@@ -282,7 +281,7 @@ def test_a_flat_training_stops_and_has_nothing_left_to_do(make, monkeypatch):
 def test_each_model_of_a_run_is_found_by_its_name(make):
     training = make()
     list(fit(training))
-    kept = checkpoint.candidates(training.folder)
+    kept = training.folder.candidates()
     assert (
         checkpoint.find(training.folder, "last")
         == checkpoint.find(training.folder, "5")
@@ -359,9 +358,7 @@ def test_the_least_loss_on_the_curve_is_kept_with_a_target_and_without(
         name: 2 * (1 + first + int(values[first:].argmin())) for name, values in curves.items()
     }
     assert checkpoint.read_header(checkpoint.find(training.folder)).selected == (wanted[keep],)
-    assert set(checkpoint.candidates(training.folder)) == set(
-        wanted.values()
-    )  # both, whichever is used
+    assert set(training.folder.candidates()) == set(wanted.values())  # both, whichever is used
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])

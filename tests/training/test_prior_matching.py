@@ -18,9 +18,10 @@ from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor, smoothed_along_z
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.methods.base import Postprocessing
 from napari_emda.nn.networks.unet import UNet
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
@@ -133,10 +134,12 @@ def test_blocks_are_averaged_as_the_whole_and_no_section_is_computed_for_each_ne
 ):
     image = normal(9, 90, 70)
     made = predictor(z_smoothing=0.2)
-    events = list(predict(made, target(image), PredictSettings(flips="off", **settings), tmp_path))
+    events = list(
+        predict(made, target(image), PredictSettings(flips="off", **settings), RunFolder(tmp_path))
+    )
     standard = (image - image.mean()) / image.std()
     logits = correlate1d(1.5 * (standard - 1), [0.2, 0.6, 0.2], axis=0, mode="nearest")
-    stored = Prediction(tmp_path, "v").probabilities[0].astype(float) / 255
+    stored = StoredPrediction(RunFolder(tmp_path), "v").probabilities[0].astype(float) / 255
     np.testing.assert_allclose(stored, 1 / (1 + np.exp(-logits)), atol=0.01)
     regions = {event.box[2:] for event in events if isinstance(event, TileDone)}
     assert made.network.seen <= len(regions) * (
@@ -146,14 +149,15 @@ def test_blocks_are_averaged_as_the_whole_and_no_section_is_computed_for_each_ne
 
 def test_a_prediction_that_was_stopped_goes_on_with_its_neighbours(tmp_path):
     volume, settings = target(normal(8, 64, 64)), PredictSettings(flips="off", block=32)
-    list(predict(predictor(0.2), volume, settings, tmp_path / "whole"))
-    begun = predict(predictor(0.2), volume, settings, tmp_path / "stopped")
+    list(predict(predictor(0.2), volume, settings, RunFolder(tmp_path / "whole")))
+    begun = predict(predictor(0.2), volume, settings, RunFolder(tmp_path / "stopped"))
     for _ in range(5):
         next(begun)
     begun.close()
-    list(predict(predictor(0.2), volume, settings, tmp_path / "stopped"))
+    list(predict(predictor(0.2), volume, settings, RunFolder(tmp_path / "stopped")))
     whole, stopped = (
-        Prediction(tmp_path / name, "v").probabilities[:] for name in ("whole", "stopped")
+        StoredPrediction(RunFolder(tmp_path / name), "v").probabilities[:]
+        for name in ("whole", "stopped")
     )
     assert np.array_equal(whole, stopped)
 
@@ -185,8 +189,8 @@ def test_sections_that_resemble_each_other_are_averaged_and_independent_images_a
 def test_the_target_gets_the_shares_of_the_source(tmp_path):
     volume = target(normal(8, 96, 96))
     made, _ = calibrated(volume.image, Postprocessing(prior_strength=1.0))
-    list(predict(made, volume, PredictSettings(flips="off"), tmp_path))
-    stored = Prediction(tmp_path, "v").probabilities[0]
+    list(predict(made, volume, PredictSettings(flips="off"), RunFolder(tmp_path)))
+    stored = StoredPrediction(RunFolder(tmp_path), "v").probabilities[0]
     assert (stored > 127).mean() == pytest.approx(0.1, abs=0.01)
     plain = (volume.image > 1).mean()
     assert plain == pytest.approx(0.16, abs=0.01)

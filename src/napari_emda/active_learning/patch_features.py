@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from napari_emda.data.prefetch import prefetched
 from napari_emda.data.volume import Array, Resampled, Volume
 from napari_emda.events import Event, TileDone
 from napari_emda.inference.predictor import Predictor, to_bytes
-from napari_emda.inference.stored_prediction import CHUNK
 from napari_emda.inference.tiles import Tile, finish_tile, make_tile, plan, read_tile
 from napari_emda.settings.prediction import PredictSettings
 
@@ -228,23 +226,3 @@ def _core_cells(bottleneck: Tensor, tile: Tile, stride: int) -> tuple[Tensor, Bo
     (y, x) = (a // stride for a in tile.seen.start[1:])
     box = Box((z0, first[0], first[1]), (z1, last[0], last[1]))
     return bottleneck[..., first[0] - y : last[0] - y, first[1] - x : last[1] - x], box
-
-
-def keep_uncertainty(folder: Path, volume: Volume, measure: str) -> zarr.Array[Any]:
-    """``uncertainty.zarr/<volume>`` made anew for another measure than the prediction's entropy, and named after it."""
-    zarr.open_group(folder / "uncertainty.zarr", mode="a")
-    z, y, x = volume.shape
-    return zarr.create_array(
-        folder / "uncertainty.zarr" / volume.name,
-        shape=(z, y, x),
-        dtype="uint8",
-        chunks=(1, min(CHUNK, y), min(CHUNK, x)),
-        fill_value=0,
-        overwrite=True,
-        attributes={"measure": measure},
-    )
-
-
-def measure_of(stored: zarr.Array[Any]) -> str:
-    """What a map of uncertainty was made by; empty for the entropy of a prediction."""
-    return str(stored.attrs.get("measure", ""))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from napari_emda.active_learning.candidates import Candidates, Pool
 from napari_emda.active_learning.patch_features import (
     PatchFeatures,
-    keep_uncertainty,
     means_of,
-    measure_of,
     patch_features,
     windows_of,
 )
@@ -24,7 +21,8 @@ from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Suggested
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.inference.stored_prediction import Prediction
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 
@@ -61,7 +59,7 @@ def suggest(
     volume: Volume,
     strategy: Strategy,
     settings: QuerySettings,
-    folder: Path,
+    folder: RunFolder | None,
     excluded: list[Box],
     earlier: Predictor | None = None,
     entropy: Array | None = None,
@@ -73,8 +71,8 @@ def suggest(
         volume: the target.
         strategy: what ranks.
         settings: how many, how large.
-        folder: where prediction and uncertainty are kept (see
-            `napari_emda.inference.stored_prediction.Prediction`); used again when complete.
+        folder: of the run, where prediction and uncertainty are kept (see
+            `napari_emda.project.stored_prediction.StoredPrediction`) and used again when complete.
         excluded: regions annotated or skipped already.
         earlier: the model of the round before, for strategies that ask it.
         entropy: uint8 (z, y, x), in place of that which the prediction leaves in the folder.
@@ -91,7 +89,7 @@ def suggest(
         yield Notice(_sampled(candidates))
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.needs_prediction:
-        if predictor is None:
+        if predictor is None or folder is None:
             raise JobError(
                 f"{strategy.name} asks a model and there is none: train one first, or choose random."
             )
@@ -179,7 +177,7 @@ def examine(
     volume: Volume,
     strategy: Strategy,
     settings: QuerySettings,
-    folder: Path,
+    folder: RunFolder,
     candidates: Candidates,
     excluded: list[Box],
     earlier: Predictor | None = None,
@@ -204,7 +202,7 @@ def examine(
     Returns:
         The candidates' uncertainty and embeddings, and those of the excluded boxes behind them.
     """
-    prediction = Prediction(folder, volume.name)
+    prediction = StoredPrediction(folder, volume.name)
     yield from _predicted(predictor, volume, settings, prediction, entropy=strategy.needs_entropy)
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.measures or strategy.needs_embeddings:
@@ -216,7 +214,9 @@ def examine(
             embeddings=strategy.needs_embeddings,
             seed=settings.seed,
             earlier=earlier,
-            keep=keep_uncertainty(folder, volume, strategy.name) if strategy.measures else None,
+            keep=prediction.begin_uncertainty(volume.shape, strategy.name)
+            if strategy.measures
+            else None,
         )
     if strategy.needs_entropy:
         features = replace(
@@ -232,7 +232,7 @@ def _predicted(
     predictor: Predictor,
     volume: Volume,
     settings: QuerySettings,
-    prediction: Prediction,
+    prediction: StoredPrediction,
     *,
     entropy: bool,
 ) -> Iterator[Event]:
@@ -242,14 +242,10 @@ def _predicted(
     ):  # an answer that nobody has taught would only have to be erased
         return
     model = predictor.header.model
-    overwritten = (
-        entropy
-        and prediction.complete(model, uncertainty=True)
-        and measure_of(prediction.uncertainty)
-    )
+    overwritten = entropy and prediction.complete(model, uncertainty=True) and prediction.measure
     if overwritten:
-        prediction.journal.unlink()
+        prediction.forget()
     if overwritten or not prediction.complete(model, uncertainty=entropy):
         yield from predict(
-            predictor, volume, PredictSettings(device=settings.device), prediction.folder
+            predictor, volume, PredictSettings(device=settings.device), prediction.run
         )

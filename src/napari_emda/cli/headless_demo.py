@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ExportJob, ScoreJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
@@ -121,16 +121,16 @@ class Demo:
         with curves.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["run", "step", "loss", "value"])
-            for log in sorted(self.project.folder.glob("runs/*/log.jsonl")):
-                writer.writerows(_curve(log))
+            for name in self.project.runs():
+                writer.writerows(_curve(self.project.run(name)))
         return str(mask), str(curves)
 
 
-def _curve(log: Path) -> Generator[tuple[str, int, str, float]]:
-    for event in map(json.loads, log.read_text().splitlines()):
+def _curve(run: RunFolder) -> Generator[tuple[str, int, str, float]]:
+    for event in run.log():
         if event["event"] == "stepped":
             for name, value in event["losses"].items():
-                yield log.parent.name, event["step"], name, value
+                yield run.name, event["step"], name, value
 
 
 def run_demo(folder: Path, seed: int, watch: Watch) -> tuple[dict[str, Any], list[list[str]]]:

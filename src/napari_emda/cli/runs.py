@@ -104,7 +104,7 @@ def _train_settings(
     """A profile's settings, or, when another run is continued, that run's."""
     if start is None or profile is not None:
         return TrainSettings.for_profile(str(profile or "fast"), **values)
-    before = read_job(Project.open(project).run(start) / "job.json")
+    before = Project.open(project).run(start).job()
     if not isinstance(before, TrainJob):
         raise JobError(f"'{start}' is not a training run: name one.")
     return TrainSettings.parse({**before.settings_for(method).model_dump(), **values})

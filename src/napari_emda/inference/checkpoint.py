@@ -19,6 +19,7 @@ from napari_emda.errors import JobError
 from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.network import Network, NetworkConfig
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
 from napari_emda.settings.training import TrainSettings
 
@@ -27,11 +28,6 @@ FORMAT = 3
 as one volume, with grey values standardised alike."""
 PER_IMAGE_RANGE = 2
 """From this format on, each image of a stack of independent images is brought to its own grey range."""
-CHECKPOINT = "checkpoint.safetensors"
-"""In a run's folder: the last step, with all that is needed to go on."""
-SELECTED = "selected.safetensors"
-"""In a run's folder: the model that the run is to be used with, where that is not the last step's."""
-_CANDIDATES = "candidates"
 _OPTIMISER = "optimiser."
 
 
@@ -195,29 +191,19 @@ def load_average(paths: Sequence[Path], method: Method) -> None:
 # -- the models of a run -----------------------------------------------------------------------------------------
 
 
-def candidate(run: Path, step: int) -> Path:
-    """Where the model of a validated step lies, if it is kept."""
-    return run / _CANDIDATES / f"{step}.safetensors"
-
-
-def candidates(run: Path) -> list[int]:
-    """The validated steps whose models a run has kept."""
-    return sorted(
-        int(path.stem) for path in (run / _CANDIDATES).glob("*.safetensors") if path.stem.isdigit()
-    )
-
-
-def find(run: Path, which: str = "selected") -> Path:
+def find(run: RunFolder, which: str = "selected") -> Path:
     """A model of a run: ``selected``, ``last`` or one of the steps that are kept; JobError when it is not there."""
-    last, kept = run / CHECKPOINT, candidates(run)
     if which == "selected":
-        return run / SELECTED if (run / SELECTED).exists() else last
-    if which == "last" or (
-        which.isdigit() and last.exists() and read_header(last).step == int(which)
-    ):
-        return last
-    if which.isdigit() and int(which) in kept:
-        return candidate(run, int(which))
+        return run.selected if run.selected.exists() else run.checkpoint
+    if which == "last":
+        return run.checkpoint
+    kept = run.candidates()
+    if which.isdecimal():
+        step = int(which)
+        if run.checkpoint.exists() and read_header(run.checkpoint).step == step:
+            return run.checkpoint
+        if step in kept:
+            return run.candidate(step)
     steps = ", ".join(map(str, kept))
     raise JobError(
         f"The run '{run.name}' has kept no model '{which}': choose selected, last"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from napari_emda.inference.predictor import (
     smoothed_along_z,
     to_bytes,
 )
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.inference.tiles import (
     Tile,
     check_finite,
@@ -29,13 +27,15 @@ from napari_emda.inference.tiles import (
     read_tile,
     unseen,
 )
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
 
 
 def predict(
-    predictor: Predictor, volume: Volume, settings: PredictSettings, folder: Path
+    predictor: Predictor, volume: Volume, settings: PredictSettings, run: RunFolder
 ) -> Iterator[Event]:
-    """Predict a whole volume into ``folder`` (see `Prediction`); stopped, it goes on where it was at the next call.
+    """Predict a whole volume into a run's folder; stopped, it goes on where it was at the next call.
 
     Memory is bounded by the block. Reading, computing and writing overlap. DataError where the answer is not a number.
 
@@ -46,7 +46,7 @@ def predict(
     flips, weight = _asked(predictor, volume, settings)
     tiles = plan(view, predictor.network, settings, sections=int(weight > 0))
     classes = predictor.header.classes
-    prediction = Prediction(folder, volume.name)
+    prediction = StoredPrediction(run, volume.name)
     head = {
         "model": predictor.header.model,
         "tiles": len(tiles),
@@ -63,7 +63,7 @@ def predict(
         prediction.tile_done(index)
         done.add(index)
         yield TileDone(volume.name, tiles[index].native.bounds, len(done), len(tiles))
-    yield Saved(str(folder / "probabilities.zarr" / volume.name), predictor.header.step)
+    yield Saved(str(run.probabilities(volume.name)), predictor.header.step)
 
 
 def _predict_tiles(
@@ -72,7 +72,7 @@ def _predict_tiles(
     tiles: list[Tile],
     done: set[int],
     settings: PredictSettings,
-    prediction: Prediction,
+    prediction: StoredPrediction,
 ) -> Iterator[int]:
     left = [index for index in range(len(tiles)) if index not in done]
     if not left:

@@ -14,10 +14,11 @@ from napari_emda.data.volume import Domain, Volume
 from napari_emda.inference import checkpoint
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
-from napari_emda.inference.stored_prediction import Bytes
 from napari_emda.inference.tiles import Tile, core_of, finish_tile, make_tile, read_tile
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import Bytes
 
 
 class Predictor:
@@ -37,7 +38,8 @@ class Predictor:
     @classmethod
     def load(cls, path: Path, device: str = "auto", precision: str = "auto") -> Predictor:
         """From a model's file, or from a run's folder: then the model that the run is to be used with."""
-        header, method = checkpoint.load_method(checkpoint.find(path) if path.is_dir() else path)
+        model = checkpoint.find(RunFolder(path)) if path.is_dir() else path
+        header, method = checkpoint.load_method(model)
         return cls(method.predictor, header, Compute.choose(device, precision))
 
     def domain_of(self, volume: Volume) -> Domain:

@@ -13,9 +13,10 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.project.job_files.base import ModelJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
 
 
@@ -43,12 +44,12 @@ def ensure_predicted(
     """Predict a volume with one of a run's models, unless that was done already."""
     folder = project.run(run)
     path = checkpoint.find(folder, model)
-    if not Prediction(folder, volume).complete(checkpoint.read_header(path).model):
+    if not StoredPrediction(folder, volume).complete(checkpoint.read_header(path).model):
         predictor = Predictor.load(path)
         yield from predict(predictor, project.volume(volume), PredictSettings(), folder)
 
 
-def check_predicts(folder: Path, header: Header) -> None:
+def check_predicts(folder: RunFolder, header: Header) -> None:
     """JobError when a run has learnt features alone."""
     if header.features_only:
         raise JobError(
@@ -57,7 +58,7 @@ def check_predicts(folder: Path, header: Header) -> None:
         )
 
 
-def check_clusters_named(project: Project, folder: Path, header: Header) -> None:
+def check_clusters_named(project: Project, folder: RunFolder, header: Header) -> None:
     """JobError when a run tells clusters apart and none has a name.
 
     Asked before a long prediction, not after it.
@@ -66,7 +67,7 @@ def check_clusters_named(project: Project, folder: Path, header: Header) -> None
         raise _unnamed(folder)
 
 
-def class_probabilities(project: Project, folder: Path, volume: str) -> Array:
+def class_probabilities(project: Project, folder: RunFolder, volume: str) -> Array:
     """What a run that has predicted a volume says of the project's classes.
 
     Returns:
@@ -81,7 +82,7 @@ def class_probabilities(project: Project, folder: Path, volume: str) -> Array:
     return probabilities
 
 
-def _unnamed(folder: Path) -> JobError:
+def _unnamed(folder: RunFolder) -> JobError:
     return JobError(
         f"The run '{folder.name}' has found clusters that have no names yet: name some in Data, or "
         "with name-clusters, first."

@@ -10,12 +10,12 @@ from napari_emda.export.base import Result
 from napari_emda.export.probabilities import ProbabilitiesExporter
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.io.write import claim
 from napari_emda.jobs.inputs import check_predicts, check_writable, model_of, volume_of
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import PredictJob
 from napari_emda.project.project import Project
+from napari_emda.project.stored_prediction import StoredPrediction
 
 
 def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
@@ -38,8 +38,8 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     check_writable(project)
     yield Started("predict", folder.name, str(predictor.compute), 0)
     yield from predict(predictor, volume, job.settings, folder)
-    stored = Prediction(folder, volume.name)
-    path = str(folder / "probabilities.zarr" / volume.name)
+    stored = StoredPrediction(folder, volume.name)
+    path = str(folder.probabilities(volume.name))
     if job.out is not None:
         class_ids = exporter.class_ids(classes[1:], None)
         result = Result(folder.name, model, volume, classes[1:], class_ids, stored.probabilities)

@@ -11,12 +11,13 @@ import torch
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.inference import checkpoint
-from napari_emda.inference.checkpoint import CHECKPOINT, PER_IMAGE_RANGE, Header
+from napari_emda.inference.checkpoint import PER_IMAGE_RANGE, Header
 from napari_emda.inference.device import Compute
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.network import NetworkConfig
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.base import Settings
 from napari_emda.settings.training import LOSSES, TrainSettings
@@ -28,7 +29,7 @@ _NETWORK = {"base_channels", "depth", "dropout", "attention"}
 
 
 def prepare(
-    project: Project, job: TrainJob, folder: Path | None
+    project: Project, job: TrainJob, folder: RunFolder | None
 ) -> tuple[Training, dict[str, Volume]]:
     """The training that a job asks for, and the volumes that it learns from by name.
 
@@ -48,7 +49,7 @@ def training_on(
     volumes_of: VolumesOf,
     classes: tuple[str, ...],
     job: TrainJob,
-    folder: Path | None = None,
+    folder: RunFolder | None = None,
     start: Path | None = None,
 ) -> tuple[Training, dict[str, Volume]]:
     """The training that a job asks for, on volumes from anywhere.
@@ -94,7 +95,7 @@ def training_on(
         checkpoint.start_from(start, method.network, predicted)
     compute = Compute.choose(settings.device, settings.precision)
     validator = _validator(volumes_of, classes, header)
-    training = Training(method, sampler, header, folder or Path(), compute, validator)
+    training = Training(method, sampler, header, folder or RunFolder(Path()), compute, validator)
     return training, {volume.name: volume for volume in volumes}
 
 
@@ -195,10 +196,10 @@ def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
         )
 
 
-def _check_continued(sampler: PatchSampler, folder: Path | None) -> None:
+def _check_continued(sampler: PatchSampler, folder: RunFolder | None) -> None:
     if (
         folder is None
-        or not (path := folder / CHECKPOINT).exists()
+        or not (path := folder.checkpoint).exists()
         or checkpoint.read_header(path).format >= PER_IMAGE_RANGE
     ):
         return

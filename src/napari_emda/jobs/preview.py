@@ -19,6 +19,7 @@ from napari_emda.inference.tiles import Tile, finish_tile, make_tile, read_tile
 from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import Translator
 from napari_emda.nn.normalisation import evaluating, in_domain
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.training.trainer import Training
 
 PREVIEW_SECONDS = 2.0
@@ -57,7 +58,11 @@ class PreviewWriter:
     """Predicts what the user looks at, now and then, between two steps of training."""
 
     def __init__(
-        self, training: Training, volumes: dict[str, Volume], request: PreviewRequest, folder: Path
+        self,
+        training: Training,
+        volumes: dict[str, Volume],
+        request: PreviewRequest,
+        folder: RunFolder,
     ) -> None:
         self._training, self._volumes, self._request, self._folder = (
             training,
@@ -101,7 +106,7 @@ class PreviewWriter:
         if wish is None or wish[0] not in self._volumes:
             return
         volume, box = self._volumes[wish[0]], _visible(wish[1], self._volumes[wish[0]].shape)
-        path = self._folder / "preview.npy"
+        path = self._folder.preview("preview")
         _save(path, predict_box(predictor, volume, box))
         yield Preview(step, volume.name, box.bounds, str(path), predictor.header.classes[1:])
         yield from self._translated(predictor, volume, box, step)
@@ -115,7 +120,7 @@ class PreviewWriter:
             return
         volume = next(v for v in self._volumes.values() if v.domain == translator.domain)
         box = _visible(_same_place(box, viewed, volume), volume.shape)
-        path = self._folder / "translated.npy"
+        path = self._folder.preview("translated")
         _save(path, translate_box(translator, predictor, volume, box))
         yield Translated(step, volume.name, box.bounds, str(path))
 

@@ -27,6 +27,7 @@ from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project import comparison
 from napari_emda.project.job_files import ScoreJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 
 
 def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
@@ -89,6 +90,6 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     yield Finished("done", text, result)
 
 
-def _scores(project: Project, folder: Path, truth: Volume, box: Box) -> dict[str, Any]:
+def _scores(project: Project, folder: RunFolder, truth: Volume, box: Box) -> dict[str, Any]:
     probabilities = class_probabilities(project, folder, truth.name)
     return score_volume(probabilities, truth.class_ids, project.classes, box)

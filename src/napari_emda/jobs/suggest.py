@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 from napari_emda.active_learning.block_outputs import dropout_of
@@ -18,11 +17,12 @@ from napari_emda.events import Event, Finished, Started, Suggested
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.inference.stored_prediction import Prediction
 from napari_emda.jobs.preview import PreviewRequest
-from napari_emda.project.job_files import SuggestJob, TrainJob, read_job
+from napari_emda.project.job_files import SuggestJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.regions import AUDIT
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 
@@ -43,57 +43,42 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     strategy = cls(cls.Settings.parse(job.strategy_settings))
     volumes = _targets(project, job.volume)
     asks_model = job.run is not None or (cls.needs_prediction and not job.audit)
-    folder = project.run(job.run) if asks_model else project.folder
-    predictor = (
-        Predictor.load(checkpoint.find(folder, job.checkpoint), job.settings.device)
-        if asks_model
-        else None
-    )
-    if (
-        predictor is not None
-        and predictor.header.features_only
-        and (strategy.measures or strategy.needs_entropy)
-    ):
+    folder = project.run(job.run) if asks_model else None
+    predictor = _predictor(folder, job, strategy) if folder is not None else None
+    earlier = None
+    if folder is not None and strategy.needs_earlier and not job.audit:
+        earlier = _round_before(project, folder, job.settings.device)
+    for volume in volumes if not job.audit else ():  # mistakes are told before anything begins
+        Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
+    name = "" if folder is None else folder.name
+    yield Started("suggest", name, str(predictor.compute) if predictor else "cpu", 0)
+    if folder is not None and predictor is not None and not predictor.header.features_only:
+        for volume in volumes:  # so that each patch has an answer to be corrected
+            yield from _predicted(predictor, volume, folder, job.settings)
+    if job.audit:
+        regions = _drawn(project, volumes, job.settings)
+    else:
+        models = (predictor, earlier)
+        regions = yield from _ranked(project, volumes, models, strategy, job.settings, folder)
+    yield Suggested(regions)
+    drawn_by = AUDIT if job.audit else cls.name
+    result = {"run": name or None, "strategy": drawn_by, "regions": list(regions)}
+    how = "drawn by lot" if drawn_by in (AUDIT, "random") else f"suggested by {drawn_by}"
+    many = "1 patch is" if len(regions) == 1 else f"{len(regions)} patches are"
+    yield Finished("done", f"{many} {how}.", result)
+
+
+def _predictor(folder: RunFolder, job: SuggestJob, strategy: Strategy) -> Predictor:
+    """The model that ranks; JobError when the strategy cannot use it."""
+    predictor = Predictor.load(checkpoint.find(folder, job.checkpoint), job.settings.device)
+    if predictor.header.features_only and (strategy.measures or strategy.needs_entropy):
         raise JobError(
             f"The run '{folder.name}' was trained without labels and has no uncertainty to rank by: choose core_set or "
             "k_means, which compare what patches look like."
         )
-    if predictor is not None and strategy.needs_dropout:
+    if strategy.needs_dropout:
         dropout_of(predictor.network)
-    earlier = (
-        _round_before(project, folder, job.settings.device)
-        if strategy.needs_earlier and not job.audit
-        else None
-    )
-    for volume in volumes if not job.audit else ():  # mistakes are told before anything begins
-        Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
-    yield Started(
-        "suggest",
-        folder.name if asks_model else "",
-        str(predictor.compute) if predictor else "cpu",
-        0,
-    )
-    if (
-        predictor is not None and not predictor.header.features_only
-    ):  # so that each patch has an answer to be corrected
-        for volume in volumes:
-            yield from _predicted(predictor, volume, folder, job.settings)
-    if job.audit:
-        name, regions = AUDIT, _drawn(project, volumes, job.settings)
-    else:
-        name = cls.name
-        regions = yield from _ranked(
-            project, volumes, (predictor, earlier), strategy, job.settings, folder
-        )
-    yield Suggested(regions)
-    result = {
-        "run": folder.name if asks_model else None,
-        "strategy": name,
-        "regions": list(regions),
-    }
-    how = "drawn by lot" if name in (AUDIT, "random") else f"suggested by {name}"
-    many = "1 patch is" if len(regions) == 1 else f"{len(regions)} patches are"
-    yield Finished("done", f"{many} {how}.", result)
+    return predictor
 
 
 def _ranked(
@@ -102,7 +87,7 @@ def _ranked(
     predictors: tuple[Predictor | None, Predictor | None],
     strategy: Strategy,
     settings: QuerySettings,
-    folder: Path,
+    folder: RunFolder | None,
 ) -> Generator[Event, None, Regions]:
     """The best of all volumes, by the model and, for strategies that ask it, that of the round before."""
     found, (predictor, earlier) = [], predictors
@@ -110,10 +95,8 @@ def _ranked(
     for volume in volumes:
         # a lot of its own, else targets of one size are asked at the same places
         own = settings.model_copy(update={"seed": settings.seed + places.index(volume.name)})
-        seen, uncertainty = (
-            _decided(project, volume.name),
-            _between_classes(project, folder, volume.name),
-        )
+        seen = _decided(project, volume.name)
+        uncertainty = None if folder is None else _between_classes(project, folder, volume.name)
         for event in suggest(predictor, volume, strategy, own, folder, seen, earlier, uncertainty):
             if isinstance(event, Suggested):
                 found.append(event.regions)
@@ -122,18 +105,14 @@ def _ranked(
     return _merged(found, settings.count, settings.random_count)
 
 
-def _between_classes(project: Project, folder: Path, volume: str) -> Array | None:
+def _between_classes(project: Project, folder: RunFolder, volume: str) -> Array | None:
     """Where a run is unsure between the classes that its clusters are named after; None where it has no names."""
-    return (
-        project.uncertainty(folder.name, volume)
-        if folder != project.folder and project.names(folder.name)
-        else None
-    )
+    return project.uncertainty(folder.name, volume) if project.names(folder.name) else None
 
 
-def _round_before(project: Project, folder: Path, device: str) -> Predictor:
+def _round_before(project: Project, folder: RunFolder, device: str) -> Predictor:
     """The model that a run was trained on from; JobError when there was none."""
-    job = read_job(folder / "job.json")
+    job = folder.job()
     if not isinstance(job, TrainJob) or job.start_from is None:
         raise JobError(
             f"The run '{folder.name}' was not trained on from another, with which it could be compared: retrain first, "
@@ -143,9 +122,9 @@ def _round_before(project: Project, folder: Path, device: str) -> Predictor:
 
 
 def _predicted(
-    predictor: Predictor, volume: Volume, folder: Path, settings: QuerySettings
+    predictor: Predictor, volume: Volume, folder: RunFolder, settings: QuerySettings
 ) -> Iterator[Event]:
-    if not Prediction(folder, volume.name).complete(predictor.header.model, uncertainty=True):
+    if not StoredPrediction(folder, volume.name).complete(predictor.header.model, uncertainty=True):
         yield from predict(predictor, volume, PredictSettings(device=settings.device), folder)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Stepped
@@ -15,8 +14,9 @@ from napari_emda.jobs.inputs import check_writable
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
 from napari_emda.project import comparison
-from napari_emda.project.job_files import TrainJob, read_job, write_job
+from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.training import model_selection
 from napari_emda.training.loop import fit
 from napari_emda.training.trainer import Training
@@ -33,7 +33,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     folder = None
     if job.resume is not None:
         folder = project.run(job.resume)
-        before = read_job(folder / "job.json")
+        before = folder.job()
         if not isinstance(before, TrainJob):
             raise JobError(f"'{job.resume}' is not a training run: name one.")
         job = before.model_copy(update={"project": job.project})
@@ -42,11 +42,11 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     if folder is None:
         check_writable(project)
         training.folder = folder = project.new_run(job.method)
-        write_job(job, folder / "job.json")
+        folder.write_job(job)
     yield Started("train", folder.name, str(training.compute), job.settings.steps)
     preview_writer = PreviewWriter(training, volumes, request, folder)
     last = Stepped(done, job.settings.steps, {}, 0.0)
-    with (folder / "log.jsonl").open("a", buffering=1) as log:
+    with folder.open_log() as log:
         for event in fit(training):
             log.write(event.to_json() + "\n")
             last = event if isinstance(event, Stepped) else last
@@ -59,7 +59,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
 
 
 def _outcome(
-    project: Project, training: Training, folder: Path, last: Stepped, seconds: float
+    project: Project, training: Training, folder: RunFolder, last: Stepped, seconds: float
 ) -> Finished:
     """What a training has come to: what was kept and why, whether it is any good, and whether adapting helped."""
     kept = checkpoint.read_header(checkpoint.find(folder))

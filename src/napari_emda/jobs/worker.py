@@ -20,6 +20,7 @@ from napari_emda.jobs.execute import execute
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.jobs.train import what_was_kept
 from napari_emda.project.job_files import Job, TrainJob, read_job
+from napari_emda.project.project import Project
 
 DONE, FAULT, MISTAKE, STOPPED = 0, 1, 2, 3
 
@@ -126,7 +127,7 @@ def _stopped(job: Job, run: str, step: int) -> Finished:
     text = f"Stopped{where}; what was done is kept."
     result: dict[str, Any] = {"run": run, "step": step}
     if isinstance(job, TrainJob) and step:
-        kept = checkpoint.read_header(checkpoint.find(Path(job.project) / "runs" / run))
+        kept = checkpoint.read_header(checkpoint.find(Project.open(job.project).run(run)))
         result["selected_step"] = kept.step
         text += f" To be used: {what_was_kept(kept)}." if kept.selected else ""
     return Finished("stopped", text, result)

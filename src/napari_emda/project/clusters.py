@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,36 +14,14 @@ from napari_emda.data.box import Box
 from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import Array
-from napari_emda.errors import JobError, SettingsError
-from napari_emda.io.atomic import write_text
+from napari_emda.errors import SettingsError
 
-NAMES = "names.json"
-"""In a run's folder: which of its clusters belong to which class; all others are background."""
-_SAMPLES, _SIDE = 64, 512
+_SAMPLES = 64
+"""Squares in which clusters are measured: their shares are then known to about a percent."""
+_SIDE = 512
 
 Names = Mapping[int, str]
 """Class by cluster; clusters count from 1."""
-
-
-def read_names(run: Path) -> dict[int, str]:
-    """The named clusters of a run; none where nobody has named any. JobError when the file is damaged."""
-    path = run / NAMES
-    if not path.exists():
-        return {}
-    try:
-        return {
-            int(cluster): str(name) for cluster, name in json.loads(path.read_text("utf-8")).items()
-        }
-    except (OSError, ValueError, AttributeError):
-        raise JobError(f"'{path}' is damaged: delete it and name the clusters again.") from None
-
-
-def write_names(run: Path, names: Names) -> None:
-    """Keep the names, whole or not at all."""
-    write_text(
-        run / NAMES,
-        json.dumps({str(cluster): names[cluster] for cluster in sorted(names)}, indent=2) + "\n",
-    )
 
 
 def parse_names(assignments: Sequence[str]) -> dict[str, tuple[int, ...]]:

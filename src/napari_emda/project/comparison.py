@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from napari_emda.errors import EmdaError
-from napari_emda.project.job_files import TrainJob, read_job
+from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 
 BASELINE = "source_only"
 CLEAR_SCORE = 0.04
@@ -71,11 +71,7 @@ def missing(project: Project, run: str) -> TrainJob | None:
 
 
 def _training(project: Project, run: str) -> TrainJob | None:
-    try:
-        job = read_job(project.run(run) / "job.json")
-    except EmdaError:
-        return None
-    return job if isinstance(job, TrainJob) else None
+    return RunFolder.of(project.folder, run).training()
 
 
 def _is_baseline(job: TrainJob) -> bool:

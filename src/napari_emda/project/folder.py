@@ -21,6 +21,7 @@ from napari_emda.io.checks import check_image, check_labels, check_spacing
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.project.annotations import Annotations
 from napari_emda.project.file import ProjectFile, VolumeEntry, read_project_file
+from napari_emda.project.run_folder import RUNS, RunFolder, run_number
 from napari_emda.registry import did_you_mean
 
 
@@ -255,37 +256,33 @@ class ProjectFolder:
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
-    def new_run(self, method: str) -> Path:
+    def new_run(self, method: str) -> RunFolder:
         """Make the next run's folder, ``runs/003-ynet``."""
-        runs = self.folder / "runs"
+        runs = self.folder / RUNS
         runs.mkdir(exist_ok=True)
         while True:
-            numbers = [
-                int(path.name[:3]) for path in runs.iterdir() if re.match(r"\d{3}-", path.name)
-            ]
+            numbers = [run_number(path.name) or 0 for path in runs.iterdir()]
             folder = runs / f"{max(numbers, default=0) + 1:03d}-{method}"
             try:
                 folder.mkdir()
-                return folder
+                return RunFolder(folder)
             except FileExistsError:  # another process was faster
                 continue
 
     def runs(self) -> list[str]:
         """Names of the runs that have a model, oldest first."""
-        return sorted(
-            path.parent.name for path in self.folder.glob("runs/*/checkpoint.safetensors")
-        )
+        folders = [RunFolder(path) for path in (self.folder / RUNS).glob("*")]
+        trained = [run for run in folders if run.checkpoint.is_file()]
+        return [run.name for run in sorted(trained, key=lambda run: run.order)]
 
-    def run(self, name: str | None = None) -> Path:
+    def run(self, name: str | None = None) -> RunFolder:
         """The folder of a run with a model, by default of the latest; JobError when there is none."""
         runs = self.runs()
         if not runs:
             raise JobError("The project has no trained model yet: train one first.")
-        if name is None:
-            return self.folder / "runs" / runs[-1]
-        if name not in runs:
+        if name is not None and name not in runs:
             raise JobError(f"There is no run '{name}' with a model. {did_you_mean(name, runs)}")
-        return self.folder / "runs" / name
+        return RunFolder.of(self.folder, name or runs[-1])
 
 
 def _lock(folder: Path) -> FileLock:

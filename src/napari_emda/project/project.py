@@ -24,12 +24,11 @@ from napari_emda.project.clusters import (
     NamedUncertainty,
     Names,
     check_names,
-    read_names,
-    write_names,
 )
 from napari_emda.project.folder import ProjectFolder
 from napari_emda.project.learning_curve import confusion
 from napari_emda.project.regions import IMPORTED, OWN, Region, RegionLog, State, latest_round
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.undo import DecisionLog
 
 _ON_VIEW = "on-view.txt"
@@ -79,7 +78,7 @@ class Project(ProjectFolder):
 
     def names(self, run: str) -> dict[int, str]:
         """Class by cluster of those clusters of a run that are named."""
-        return read_names(self.run(run))
+        return RunFolder.of(self.folder, run).cluster_names()
 
     def name_clusters(self, run: str, volume: str, names: Names) -> None:
         """Name clusters of a run after classes, in place of what they were named before; on disk when this returns.
@@ -99,10 +98,11 @@ class Project(ProjectFolder):
                 f"The run '{run}' has found no clusters in '{volume}': choose a run of iic, and predict."
             )
         check_names(names, clusters.shape[0], self.classes)
-        write_names(self.run(run), names)
+        self.run(run).write_cluster_names(names)
 
     def _stored(self, what: str, run: str, volume: str) -> zarr.Array[Any] | None:
-        path = self.folder / "runs" / run / f"{what}.zarr" / volume
+        folder = RunFolder.of(self.folder, run)
+        path = (folder.probabilities if what == "probabilities" else folder.uncertainty)(volume)
         try:
             return zarr.open_array(path, mode="r") if path.exists() else None
         except (OSError, ValueError, KeyError):

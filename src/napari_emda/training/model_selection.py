@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from napari_emda.inference import checkpoint
 from napari_emda.inference.checkpoint import Header
 from napari_emda.methods.base import Method
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import LOSSES, TrainSettings
 
 Scores = Mapping[str, float]
@@ -192,32 +192,30 @@ def wanted(header: Header) -> set[int]:
     }
 
 
-def keep_candidate(folder: Path, header: Header, method: Method) -> None:
+def keep_candidate(folder: RunFolder, header: Header, method: Method) -> None:
     """Write the model of a validated step when it may be one of the best."""
     if header.step in wanted(header):
-        path = checkpoint.candidate(folder, header.step)
+        path = folder.candidate(header.step)
         path.parent.mkdir(exist_ok=True)
         checkpoint.save(path, header, method)
 
 
-def forget_others(folder: Path, header: Header) -> None:
+def forget_others(folder: RunFolder, header: Header) -> None:
     """Delete the models that are not among the best any more; a checkpoint that knows it must be on disk."""
     kept = wanted(header)
-    for step in checkpoint.candidates(folder):
+    for step in folder.candidates():
         if step not in kept:
-            checkpoint.candidate(folder, step).unlink()
+            folder.candidate(step).unlink()
 
 
-def selected(folder: Path, header: Header) -> tuple[Header, Method] | None:
+def selected(folder: RunFolder, header: Header) -> tuple[Header, Method] | None:
     """The model that a run is to be used with; None when it is that of the last step."""
     steps = chosen(header.validations, header.settings, header.losses)
     if not steps:
         return None
-    paths = [checkpoint.candidate(folder, step) for step in steps]
+    paths = [folder.candidate(step) for step in steps]
     first = next((step for step in ranked(header.validations) if step in steps), steps[0])
-    header = checkpoint.read_header(checkpoint.candidate(folder, first)).model_copy(
-        update={"selected": steps}
-    )
+    header = checkpoint.read_header(folder.candidate(first)).model_copy(update={"selected": steps})
     method = header.build()
     checkpoint.load_average(paths, method)
     return header, method

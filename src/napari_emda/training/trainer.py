@@ -15,12 +15,13 @@ from torch import Tensor
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Saved, Validated
 from napari_emda.inference import checkpoint
-from napari_emda.inference.checkpoint import CHECKPOINT, SELECTED, Header
+from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
 from napari_emda.inference.predictor import Predictor
 from napari_emda.methods.base import Method, Postprocessing
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import measure_statistics, mix_statistics
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, PatchSampler
 from napari_emda.training import model_selection
@@ -59,7 +60,7 @@ class Training:
         method: Method,
         sampler: PatchSampler,
         header: Header,
-        folder: Path,
+        folder: RunFolder,
         compute: Compute,
         validator: Validator | None = None,
     ) -> None:
@@ -84,7 +85,7 @@ class Training:
     @property
     def path(self) -> Path:
         """Of the checkpoint."""
-        return self.folder / CHECKPOINT
+        return self.folder.checkpoint
 
     def resume(self) -> int:
         """Continue from the folder's checkpoint if there is one; returns the steps done."""
@@ -94,9 +95,7 @@ class Training:
         self.z_smoothing = self.header.z_smoothing
         self.tally = LossAccumulator(self.method.unlabelled_losses, self.header.pending)
         checkpoint.load(self.path, self.method, self.optimiser)
-        (self.folder / SELECTED).unlink(
-            missing_ok=True
-        )  # until the end the last model is the run's
+        self.folder.selected.unlink(missing_ok=True)  # until the end the last model is the run's
         return self.header.step
 
     # -- batches -------------------------------------------------------------------------------------------------
@@ -301,7 +300,7 @@ class Training:
         """Write the model that the run is to be used with, unless it is that of the last step."""
         made = model_selection.selected(self.folder, self.header)
         if made is None:
-            (self.folder / SELECTED).unlink(missing_ok=True)
+            self.folder.selected.unlink(missing_ok=True)
             return
         header, method = made
         method.to(self.compute.device)
@@ -311,7 +310,7 @@ class Training:
         if self.validator is not None and len(header.selected) > 1:
             scores = self.validator.scores(method.predictor, header, self.compute)
             header = header.model_copy(update={"scores": scores})
-        checkpoint.save(self.folder / SELECTED, header, method)
+        checkpoint.save(self.folder.selected, header, method)
 
 
 def measure_target(

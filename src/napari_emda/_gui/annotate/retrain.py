@@ -59,7 +59,7 @@ class RetrainBox(JobPanel):
         if opened is None or run in (None, self._proposed_for) or not self.method.count():
             return
         self._proposed_for = run
-        job = runs.train_job(opened.project, run)
+        job = opened.project.run(run).training()
         last = job.method if job is not None else ""
         self.method.setCurrentText(FINE_TUNING if self.method.findText(FINE_TUNING) >= 0 else last)
         if job is not None:

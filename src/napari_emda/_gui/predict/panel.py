@@ -120,7 +120,7 @@ class PredictPanel(JobPanel):
         """Offer the chosen run's models."""
         opened = self._session.opened
         run = self.run.currentText()
-        models = runs.checkpoints(opened.project, run) if opened is not None and run else []
+        models = opened.project.run(run).models() if opened is not None and run else []
         refill(self.checkpoint, models)
         self._name_button()
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from napari_emda.project.run_folder import RunFolder
+
 PATIENCE = 1.2
 """Seconds that a child has to save and end when the viewer closes; then it is killed."""
 _END = object()
@@ -139,13 +141,12 @@ class Child:
             return ""
         return f" ({lines[-1][:160]})" if lines else ""
 
-    def keep_log(self, run: Path) -> None:
+    def keep_log(self, run: RunFolder) -> None:
         """Append the log to the run's own, so that it outlives the viewer."""
         with contextlib.suppress(OSError):
             text = self.log.read_text(errors="replace")
-            if text and run.is_dir():
-                with (run / "job.log").open("a") as file:
-                    file.write(text)
+            if text and run.path.is_dir():
+                run.add_to_child_log(text)
 
     def clean(self) -> None:
         """Remove the temporary folder."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari_emda._gui.process.catalogue import Catalogue, Choice
 from napari_emda.project.project import Project
-from napari_emda.project.runs import annotated, labelled, train_job
+from napari_emda.project.runs import annotated, labelled
 
 UNLABELLED = "iic"
 """The method to begin with where nothing is labelled."""
@@ -12,7 +12,7 @@ UNLABELLED = "iic"
 
 def learns_classes(project: Project, run: str, catalogue: Catalogue) -> bool:
     """Whether a run was trained with labels, so that it tells the project's classes apart and no clusters."""
-    job = train_job(project, run)
+    job = project.run(run).training()
     method = catalogue.methods.get(job.method) if job is not None else None
     return method is None or method.needs_labels
 

@@ -17,6 +17,7 @@ from napari_emda._gui.process.child import Child
 from napari_emda.errors import EmdaError
 from napari_emda.events import Event, Failed, Finished, Started, from_json
 from napari_emda.project.job_files import Job, write_job
+from napari_emda.project.run_folder import RunFolder
 
 COMMAND = (sys.executable, "-m", "napari_emda", "run", "{job}", "--json")
 BEAT = 0.1
@@ -187,7 +188,7 @@ class Runner:
             f"The {job.noun} ended unexpectedly; {self._remedy(job)}", mistake=False
         )
         if self.run:
-            child.keep_log(Path(job.project) / "runs" / self.run)
+            child.keep_log(RunFolder.of(job.project, self.run))
         child.clean()
         self._child = None
         self.job = None
@@ -195,10 +196,7 @@ class Runner:
         self.ended.emit(last)
 
     def _remedy(self, job: Job) -> str:
-        if (
-            job.kind == "train"
-            and (Path(job.project) / "runs" / self.run / "checkpoint.safetensors").is_file()
-        ):
+        if job.kind == "train" and RunFolder.of(job.project, self.run).checkpoint.is_file():
             return "press Resume to go on from the last checkpoint."
         return "start it again."
 

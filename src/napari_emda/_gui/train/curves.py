@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_emda.events import Finished, Stepped, Validated
-from napari_emda.project import runs
 from napari_emda.project.job_files import TrainJob
+from napari_emda.project.run_folder import RunFolder
 
 
 class Curves(QWidget):
@@ -40,11 +39,11 @@ class Curves(QWidget):
         self.losses.clear_curves()
         self.quality.clear_curve()
         if job.resume is not None:
-            self._recall(Path(job.project) / "runs" / job.resume)
+            self._recall(RunFolder.of(job.project, job.resume))
 
-    def _recall(self, folder: Path) -> None:
-        saved = runs.saved_step(folder)
-        for entry in runs.log(folder):
+    def _recall(self, folder: RunFolder) -> None:
+        saved = folder.saved_step
+        for entry in folder.log():
             if entry.get("step", 0) > saved:  # it will come again
                 continue
             if entry.get("event") == "stepped":

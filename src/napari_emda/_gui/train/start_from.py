@@ -8,7 +8,6 @@ from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.common.widgets import labelled, refill, row
 from napari_emda._gui.session import Session
-from napari_emda.project import runs
 
 NOTHING = "nothing"
 """The entry for a new network."""
@@ -50,5 +49,5 @@ class StartFrom(QWidget):
         opened = self._session.opened
         if opened is None or self.run is None:
             return {}
-        job = runs.train_job(opened.project, self.run)
+        job = opened.project.run(self.run).training()
         return {} if job is None else job.settings.model_dump(include=NETWORK)

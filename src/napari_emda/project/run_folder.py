@@ -1,0 +1,187 @@
+"""The folder of a run: the names of its files, and what can be read and written without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from napari_emda.errors import EmdaError, JobError
+from napari_emda.io.atomic import write_text
+from napari_emda.project.job_files import Job, TrainJob, read_job, write_job
+
+RUNS = "runs"
+"""The folder of all runs in a project's."""
+_LOG_TAIL = 2**20
+"""Bytes at the end of a log that surely hold a checkpoint's line: some ten thousand lines."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``runs/003-ynet``, or any other folder for the files of one training.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, project: Path | str, name: str) -> RunFolder:
+        """The folder of a project's run by its name, whether it is there or not."""
+        return cls(Path(project) / RUNS / name)
+
+    @property
+    def name(self) -> str:
+        """``003-ynet``."""
+        return self.path.name
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """Sorts runs by number, 999 before 1000; those without a number come last, by name."""
+        number = run_number(self.name)
+        return number is None, number or 0, self.name
+
+    # -- models --------------------------------------------------------------------------------------------------
+
+    @property
+    def checkpoint(self) -> Path:
+        """The model of the last step, with all that is needed to go on."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def selected(self) -> Path:
+        """The model that the run is to be used with, where that is not the last step's."""
+        return self.path / "selected.safetensors"
+
+    def candidate(self, step: int) -> Path:
+        """The model of a validated step, if it is kept."""
+        return self.path / "candidates" / f"{step}.safetensors"
+
+    def candidates(self) -> list[int]:
+        """The validated steps whose models are kept, the first step first."""
+        kept = (self.path / "candidates").glob("*.safetensors")
+        return sorted(int(path.stem) for path in kept if path.stem.isdecimal())
+
+    def models(self) -> list[str]:
+        """What ``--checkpoint`` takes: the model to be used, the last one, and the steps kept, latest first."""
+        return ["selected", "last", *map(str, reversed(self.candidates()))]
+
+    # -- how it was trained --------------------------------------------------------------------------------------
+
+    @property
+    def job_file(self) -> Path:
+        """What was asked for, with every setting."""
+        return self.path / "job.json"
+
+    def job(self) -> Job:
+        """What was asked for; JobError when the file is gone or damaged."""
+        return read_job(self.job_file)
+
+    def training(self) -> TrainJob | None:
+        """The training that was asked for; None when the job file is gone or damaged."""
+        try:
+            job = self.job()
+        except EmdaError:
+            return None
+        return job if isinstance(job, TrainJob) else None
+
+    def write_job(self, job: Job) -> None:
+        """Keep what is asked for."""
+        write_job(job, self.job_file)
+
+    def open_log(self) -> TextIO:
+        """The log of events, to add lines to; each is handed to the system at once."""
+        return (self.path / "log.jsonl").open("a", buffering=1, encoding="utf-8")
+
+    def log(self) -> list[dict[str, Any]]:
+        """The events of the training. Lines that a crash has cut short are passed over."""
+        return self._logged(None)
+
+    def last_logged(self) -> list[dict[str, Any]]:
+        """The last events, as many as surely hold a checkpoint's."""
+        return self._logged(_LOG_TAIL)
+
+    def _logged(self, tail: int | None) -> list[dict[str, Any]]:
+        try:
+            with (self.path / "log.jsonl").open("rb") as file:
+                if tail is not None:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return []
+        return [entry for line in lines if isinstance(entry := _parsed(line), dict)]
+
+    @property
+    def saved_step(self) -> int:
+        """The step of the last checkpoint, as the log tells; 0 before the first."""
+        saved = [entry for entry in self.last_logged() if entry.get("event") == "saved"]
+        return int(saved[-1].get("step", 0)) if saved else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end, be it early because nothing better came."""
+        return any(entry.get("event") == "finished" for entry in self.last_logged())
+
+    def add_to_child_log(self, text: str) -> None:
+        """Append what the process of a job has printed to ``job.log``."""
+        with (self.path / "job.log").open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def preview(self, kind: str) -> Path:
+        """An array for the viewer that is soon replaced: ``preview`` or ``translated``."""
+        return self.path / f"{kind}.npy"
+
+    # -- predictions ---------------------------------------------------------------------------------------------
+
+    def probabilities(self, volume: str) -> Path:
+        """The zarr array of a volume's probabilities, see `project.stored_prediction.StoredPrediction`."""
+        return self.path / "probabilities.zarr" / volume
+
+    def uncertainty(self, volume: str) -> Path:
+        """The zarr array of a volume's uncertainty."""
+        return self.path / "uncertainty.zarr" / volume
+
+    def journal(self, volume: str) -> Path:
+        """Which blocks of a volume are predicted."""
+        return self.path / f"predicted-{volume}.jsonl"
+
+    # -- clusters ------------------------------------------------------------------------------------------------
+
+    @property
+    def _names_file(self) -> Path:
+        return self.path / "names.json"
+
+    def cluster_names(self) -> dict[int, str]:
+        """Class by cluster, from 1; empty where no cluster was named. JobError when the file is damaged."""
+        try:
+            values = json.loads(self._names_file.read_text("utf-8"))
+            return {int(cluster): str(name) for cluster, name in values.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError):
+            raise JobError(
+                f"'{self._names_file}' is damaged: delete it and name the clusters again."
+            ) from None
+
+    def write_cluster_names(self, names: Mapping[int, str]) -> None:
+        """Keep which clusters belong to which class; all others are background."""
+        values = {str(cluster): names[cluster] for cluster in sorted(names)}
+        write_text(self._names_file, json.dumps(values, indent=2) + "\n")
+
+
+def run_number(name: str) -> int | None:
+    """3 for ``003-ynet``; None for a name that does not begin with a number."""
+    found = re.match("([0-9]+)-", name)
+    return int(found[1]) if found else None
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
