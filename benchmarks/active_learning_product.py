@@ -21,7 +21,7 @@ from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import Job, ScoreJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.settings.suggestion import QuerySettings
-from napari_emda.settings.training import TrainSettings
+from napari_emda.settings.training import TrainSettings, split_network
 
 CLASSES = ("background", "mitochondria")
 CEILING, COUNT, ROUNDS, PATCH = "full supervision", 5, 8, 64
@@ -59,9 +59,13 @@ class Story:
         """Train a run; returns its name."""
         given = dict(setting.split("=") for setting in P2.settings)
         wanted = {**given, "steps": steps, "seed": self.seed, "target_box": self.upper, **values}
-        settings = TrainSettings.for_profile(P2.profile, **wanted)
+        of_training, of_network = split_network(wanted)
         job = TrainJob(
-            project=str(self.project.folder), method=method, settings=settings, start_from=start
+            project=str(self.project.folder),
+            method=method,
+            settings=TrainSettings.for_profile(P2.profile, **of_training),
+            network_settings=of_network,
+            start_from=start,
         )
         return str(carried_out(job)["run"])
 

@@ -30,6 +30,7 @@ from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.tiles import plan, read_tile
+from napari_emda.nn.network import networks
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
@@ -41,7 +42,11 @@ def predictor(profile: str) -> Predictor:
         method="source_only",
         settings=settings,
         classes=("background", "mitochondria"),
-        network={"classes": 2, "base_channels": settings.base_channels, "depth": settings.depth},
+        network={
+            "name": settings.network,
+            "classes": 2,
+            "settings": networks[settings.network].settings_for(settings.profile, {}).model_dump(),
+        },
         pixel_size=5.0,
     )
     return Predictor(header.build().predictor, header, Compute.choose())

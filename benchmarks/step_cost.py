@@ -27,6 +27,7 @@ from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.methods.base import DataSummary, methods
+from napari_emda.nn.network import networks
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.training import TrainSettings
@@ -53,6 +54,7 @@ def volumes(domains: tuple[str, ...], *, annotated: bool) -> list[Volume]:
 
 def training(name: str, settings: TrainSettings, folder: Path, compute: Compute) -> Training:
     cls = methods[name]
+    network = networks[settings.network]
     sampler = PatchSampler(
         volumes(cls.domains, annotated=cls.needs_annotations),
         settings.patch,
@@ -66,10 +68,9 @@ def training(name: str, settings: TrainSettings, folder: Path, compute: Compute)
         settings=settings,
         classes=("background", "mitochondria"),
         network={
+            "name": settings.network,
             "classes": 2,
-            "base_channels": settings.base_channels,
-            "depth": settings.depth,
-            **cls.architecture,
+            "settings": network.settings_for(settings.profile, cls.architecture).model_dump(),
         },
         pixel_size=sampler.pixel_size,
     )

@@ -24,6 +24,7 @@ from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.methods.base import DataSummary
+from napari_emda.nn.network import networks
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.training import TrainSettings
@@ -43,7 +44,11 @@ def training(method: str, settings: TrainSettings, folder: Path, compute: Comput
         method=method,
         settings=settings,
         classes=("background", "mitochondria"),
-        network={"classes": 2, "base_channels": settings.base_channels, "depth": settings.depth},
+        network={
+            "name": settings.network,
+            "classes": 2,
+            "settings": networks[settings.network].settings_for(settings.profile, {}).model_dump(),
+        },
         pixel_size=sampler.pixel_size,
     )
     summary = DataSummary({domain: sampler.quantiles(domain) for domain in sampler.domains})

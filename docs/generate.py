@@ -1,10 +1,10 @@
-"""Generates documentation pages from the code: methods, settings, and the table of keys.
+"""Generates documentation pages from the code: methods, networks, settings, and the table of keys.
 
     python docs/generate.py            # write the pages
     python docs/generate.py --check    # exit 1 if one of them is out of date
 
 docs/notes/<name>.md adds what does not belong into a docstring (formula, when to use it), one file
-per method or strategy.
+per method, strategy or network.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import inspect
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from napari_emda._gui.annotate.keys import KEYS
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.methods.base import methods
+from napari_emda.nn.network import networks
 from napari_emda.registry import Registry
 from napari_emda.settings.objects import ObjectSettings
 from napari_emda.settings.prediction import PredictSettings
@@ -81,16 +83,18 @@ def table(model: type[Any], leave_out: tuple[str, ...] = ()) -> str:
     return "\n".join(lines)
 
 
-def profiles() -> str:
+def profiles(
+    model: type[Any] = TrainSettings, changes: Mapping[str, Mapping[str, Any]] = PROFILES
+) -> str:
     """A table of the settings that each profile changes."""
-    keys = list(dict.fromkeys(key for values in PROFILES.values() for key in values))
-    defaults = TrainSettings().model_dump()
+    keys = list(dict.fromkeys(key for values in changes.values() for key in values))
+    defaults = model().model_dump()
     lines = [
         "| Setting | " + " | ".join(f"`{name}`" for name in PROFILES) + " |",
         "|---" * (1 + len(PROFILES)) + "|",
     ]
     for key in keys:
-        cells = " | ".join(str(values.get(key, defaults[key])) for values in PROFILES.values())
+        cells = " | ".join(str(changes.get(name, {}).get(key, defaults[key])) for name in PROFILES)
         lines.append(f"| `{key}` | {cells} |")
     return "\n".join(lines)
 
@@ -137,11 +141,26 @@ def methods_page() -> str:
     return WARNING + "\n\n".join(parts) + "\n"
 
 
+def networks_page() -> str:
+    entries = described(networks)
+    overview = ["| network | in one sentence |", "|---|---|"]
+    overview += [f"| [`{e.name}`](#{e.name}) | {docstring(e)[0]} |" for e in entries]
+    intro = (DOCS / "notes" / "_networks.md").read_text(encoding="utf-8").strip()
+    parts = ["# Networks", "\n".join(overview), intro]
+    for entry in entries:
+        parts += [section(entry), "By profile:", profiles(entry.Settings, entry.profiles)]
+    return WARNING + "\n\n".join(parts) + "\n"
+
+
 def settings_page() -> str:
     text = (DOCS / "notes" / "_settings.md").read_text(encoding="utf-8").strip()
     tables = {
         "profiles": profiles(),
         "train": table(TrainSettings),
+        "networks": "\n\n".join(
+            f"### {e.name}\n\n{profiles(e.Settings, e.profiles)}\n\n{table(e.Settings)}"
+            for e in described(networks)
+        ),
         "predict": table(PredictSettings),
         "query": table(QuerySettings),
         "objects": table(ObjectSettings, ("connectivity",)),
@@ -171,7 +190,12 @@ def tutorial_page() -> str:
     )
 
 
-PAGES = {"methods.md": methods_page, "settings.md": settings_page, "tutorial.md": tutorial_page}
+PAGES = {
+    "methods.md": methods_page,
+    "networks.md": networks_page,
+    "settings.md": settings_page,
+    "tutorial.md": tutorial_page,
+}
 
 
 def out_of_date() -> list[str]:

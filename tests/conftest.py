@@ -31,7 +31,6 @@ SMALL_TRAINING = {
     "steps": 6,
     "patch": 32,
     "batch": 2,
-    "base_channels": 8,
     "save_every": 100,
     "report_every": 1,
     "validations": 0,
@@ -148,7 +147,14 @@ def make_training():
     from napari_emda.project.job_files import TrainJob
 
     def make(
-        volumes, folder, method="source_only", method_settings=None, *, classes=CLASSES, **values
+        volumes,
+        folder,
+        method="source_only",
+        method_settings=None,
+        *,
+        classes=CLASSES,
+        network=None,
+        **values,
     ):
         settings = {**SMALL_TRAINING, **values}
         job = TrainJob(
@@ -156,6 +162,7 @@ def make_training():
             method=method,
             method_settings=method_settings or {},
             settings=settings,
+            network_settings={"base_channels": 8, **(network or {})},
         )
         folder.mkdir(parents=True, exist_ok=True)
         training, _ = training_on(

@@ -531,7 +531,7 @@ def test_entropy_asks_again_when_its_map_was_overwritten(tmp_path):
 def test_between_rounds_needs_a_run_that_was_trained_on_from_another(project):
     folder, small = (
         str(project.folder),
-        {"steps": 1, "patch": 32, "batch": 2, "base_channels": 8, "device": "cpu"},
+        {"steps": 1, "patch": 32, "batch": 2, "device": "cpu"},
     )
     settings = TrainSettings.parse({**small, "validations": 0})
     query = QuerySettings.parse(
@@ -544,7 +544,12 @@ def test_between_rounds_needs_a_run_that_was_trained_on_from_another(project):
         )
         return list(execute(job))[-1].result["regions"]
 
-    first = TrainJob(project=folder, method="source_only", settings=settings)
+    first = TrainJob(
+        project=folder,
+        method="source_only",
+        settings=settings,
+        network_settings={"base_channels": 8},
+    )
     runs = [list(execute(first))[-1].result["run"]]
     with pytest.raises(
         JobError,

@@ -212,13 +212,10 @@ def test_a_profile_can_be_set_like_any_setting(trained):
         "--device",
         "cpu",
     )
-    settings = job_of(trained, "002-auto")["settings"]
-    assert (
-        settings["profile"],
-        settings["base_channels"],
-        settings["patch"],
-        settings["steps"],
-    ) == ("test", 8, 32, 1)
+    job = job_of(trained, "002-auto")
+    settings = job["settings"]
+    assert (settings["profile"], settings["patch"], settings["steps"]) == ("test", 32, 1)
+    assert job["network_settings"]["base_channels"] == 8
 
 
 def test_a_run_is_continued_with_its_own_settings_unless_told_otherwise(trained):

@@ -98,4 +98,8 @@ def test_job_files_of_the_first_version_are_read(tmp_path):
     }
     (tmp_path / "job.json").write_text(json.dumps(before))
     job = read_job(tmp_path / "job.json")
-    assert (job.settings.base_channels, job.settings.depth, job.settings.steps) == (8, 3, 7)
+    assert job.settings.steps == 7
+    assert (job.settings.network, job.network_settings) == (
+        "unet",
+        {"base_channels": 8, "depth": 3},
+    )

@@ -154,16 +154,21 @@ def test_the_targets_labels_change_nothing(
     name, make_project, noise_file, phantoms, tmp_path, same_weights
 ):
     """Bitwise: as if they were not there, whether they are noise or not; what is annotated in the project counts."""
-    settings = TrainSettings(
-        steps=4, patch=32, base_channels=8, batch=2, device="cpu", validations=0
-    )
+    settings = TrainSettings(steps=4, patch=32, batch=2, device="cpu", validations=0)
     trained = []
     for folder, labels in (("none", None), ("noise", noise_file)):
         with make_project(tmp_path / folder, target_labels=labels) as project:
             if methods[name].needs_annotations:
                 project.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
             training, _ = prepare(
-                project, TrainJob(project=str(project.folder), method=name, settings=settings), None
+                project,
+                TrainJob(
+                    project=str(project.folder),
+                    method=name,
+                    settings=settings,
+                    network_settings={"base_channels": 8},
+                ),
+                None,
             )
         for step in (0, 3):  # the first and the last stage
             training.step(training.batch(step), step)

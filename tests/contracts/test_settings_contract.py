@@ -10,6 +10,7 @@ import pytest
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.errors import SettingsError
 from napari_emda.methods.base import methods
+from napari_emda.nn.network import networks
 from napari_emda.settings.base import Settings, distribute, parse_assignments
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
@@ -17,7 +18,7 @@ from napari_emda.settings.training import PROFILES, TrainSettings
 
 OWN = {
     f"{kind}-{name}": registry[name].Settings
-    for kind, registry in (("method", methods), ("strategy", strategies))
+    for kind, registry in (("method", methods), ("strategy", strategies), ("network", networks))
     for name in registry.names()
 }
 MODELS = {"train": TrainSettings, "predict": PredictSettings, "query": QuerySettings, **OWN}
@@ -120,9 +121,27 @@ def test_what_is_no_number_is_refused(model, key, schema):
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_no_field_of_a_method_or_strategy_hides_a_shared_one(name):
-    shared = TrainSettings if name.startswith("method") else QuerySettings
+def test_no_field_of_a_method_network_or_strategy_hides_a_shared_one(name):
+    shared = QuerySettings if name.startswith("strategy") else TrainSettings
     assert not OWN[name].model_fields.keys() & shared.model_fields.keys()
+
+
+@pytest.mark.parametrize("network", networks.names())
+def test_a_setting_given_on_the_command_line_is_the_methods_or_the_networks_never_both(network):
+    of_network = networks[network].Settings.model_fields.keys()
+    for method in methods.names():
+        assert not methods[method].Settings.model_fields.keys() & of_network, method
+
+
+@pytest.mark.parametrize("network", networks.names())
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_network_makes_of_a_profile_is_valid_and_what_is_given_wins(network, profile):
+    cls = networks[network]
+    assert cls.profiles.keys() <= PROFILES.keys()
+    of_profile = cls.profiles.get(profile, {})
+    made = cls.settings_for(profile, {})
+    assert {key: getattr(made, key) for key in of_profile} == of_profile
+    assert cls.settings_for(profile, {"dropout": 0.125}).dropout == 0.125
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -192,7 +192,7 @@ def _windows(images, height, width=None):
 
 def _header(**values):
     settings = TrainSettings.for_profile("test", patch=32)
-    classes, network = ("background", "x"), {"classes": 2, "base_channels": 8, "depth": 3}
+    classes, network = ("background", "x"), {"classes": 2, "settings": {"base_channels": 8}}
     return checkpoint.Header(
         method="source_only",
         settings=settings,

@@ -26,7 +26,7 @@ def generate():
     return module
 
 
-@pytest.mark.parametrize("name", ["methods.md", "settings.md", "tutorial.md"])
+@pytest.mark.parametrize("name", ["methods.md", "networks.md", "settings.md", "tutorial.md"])
 def test_generated_page_is_up_to_date(generate, name):
     there = (DOCS / name).read_text(encoding="utf-8")
     assert generate.PAGES[name]() == there, (
@@ -34,8 +34,8 @@ def test_generated_page_is_up_to_date(generate, name):
     )
 
 
-def test_every_method_and_strategy_has_a_note(generate):
-    for registry in (generate.methods, generate.strategies):
+def test_every_method_strategy_and_network_has_a_note(generate):
+    for registry in (generate.methods, generate.strategies, generate.networks):
         for entry in generate.described(registry):
             assert "**When to use it.**" in generate.notes(entry), (
                 f"write docs/notes/{entry.name}.md"

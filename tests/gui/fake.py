@@ -91,6 +91,28 @@ CATALOGUE = {
             "classes": "one",
         },
     ],
+    "networks": [
+        {
+            "name": "unet",
+            "summary": "The small one.",
+            "schema": {
+                "properties": {
+                    name: {
+                        "default": default,
+                        "minimum": 3,
+                        "maximum": 64,
+                        "type": "integer",
+                        "description": "Size.",
+                    }
+                    for name, default in (("base_channels", 16), ("depth", 3))
+                }
+            },
+            "profiles": {
+                "test": {"base_channels": 8},
+                "standard": {"base_channels": 32, "depth": 4},
+            },
+        },
+    ],
     "device": "cpu",
 }
 

@@ -18,7 +18,6 @@ from napari_emda._gui.train.plots import LossPlot
 from napari_emda.data.volume import IGNORE
 from napari_emda.project.job_files import ExportJob, PredictJob, TrainJob, write_job
 from napari_emda.project.project import Project
-from napari_emda.settings.training import TrainSettings
 from tests.gui.fake import fake_command, methods_command
 
 NM = {"units": ("nm",) * 3}
@@ -238,13 +237,11 @@ def test_the_forms_give_the_settings(ready):
     assert train.sentence.text() == "Borrows the target's grey values."
     assert train.settings().profile == "fast"
     train.main.set_values({"profile": "test"})
-    assert (train.settings().steps, train.settings().patch, train.settings().base_channels) == (
-        250,
-        64,
-        8,
-    )
+    assert (train.settings().steps, train.settings().patch) == (250, 64)
+    assert train.network.values() == {"base_channels": 8, "depth": 3}
     train.main.set_values({"profile": "standard"})
-    assert (train.settings().depth, train.settings().save_every) == (4, 500)
+    assert train.settings().save_every == 500
+    assert train.network.values() == {"base_channels": 32, "depth": 4}
     train.main.set_values({"profile": "fast"})
     assert train.settings() == type(train.settings()).for_profile("fast")
     train.method.setCurrentText("finetune")
@@ -780,7 +777,7 @@ def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
         job = TrainJob(
             project=str(project.folder),
             method="source_only",
-            settings=TrainSettings(base_channels=base),
+            network_settings={"base_channels": base},
         )
         write_job(job, folder / "job.json")
     ready.session.project_changed.emit()
@@ -793,16 +790,21 @@ def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
     train.main.set_values({"profile": "test"})
     train.main.set_values({"steps": 30})
     box.setCurrentText("001-source_only")
-    assert (train.settings().base_channels, train.settings().steps) == (24, 30)
-    assert not train.advanced["base_channels"].enabled
+    assert (train.network.values()["base_channels"], train.settings().steps) == (24, 30)
+    assert not train.network.form["base_channels"].enabled
+    assert not train.network.box.isEnabled()
     jobs = []
     ready.session.runner.started.connect(jobs.append)
     train.start_job()
     idle(qtbot, ready)
-    assert (jobs[0].start_from, jobs[0].settings.base_channels) == ("001-source_only", 24)
+    assert (jobs[0].start_from, jobs[0].network_settings["base_channels"]) == (
+        "001-source_only",
+        24,
+    )
     box.setCurrentText("nothing")
-    assert (train.settings().base_channels, train.settings().steps) == (8, 30)
-    assert train.advanced["base_channels"].enabled
+    assert (train.network.values()["base_channels"], train.settings().steps) == (8, 30)
+    assert train.network.form["base_channels"].enabled
+    assert train.network.box.isEnabled()
 
 
 def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):

@@ -26,7 +26,6 @@ from napari_emda.settings.training import TrainSettings
 SETTINGS = {
     "patch": 32,
     "batch": 2,
-    "base_channels": 8,
     "report_every": 1,
     "save_every": 10,
     "device": "cpu",
@@ -37,7 +36,12 @@ RUN = "001-histogram"
 
 def job(project, **values):
     settings = TrainSettings.parse({**SETTINGS, "steps": 100_000, **values})
-    return TrainJob(project=str(project.folder), method="histogram", settings=settings)
+    return TrainJob(
+        project=str(project.folder),
+        method="histogram",
+        settings=settings,
+        network_settings={"base_channels": 8},
+    )
 
 
 class Child:

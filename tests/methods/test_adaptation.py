@@ -376,7 +376,7 @@ def test_fine_tuning_without_annotations_is_refused_and_leaves_nothing(project):
     job = TrainJob(
         project=str(project.folder),
         method="finetune",
-        settings=TrainSettings(patch=32, base_channels=8),
+        settings=TrainSettings(patch=32),
     )
     with pytest.raises(JobError, match="there are none: annotate some first"):
         list(execute(job))

@@ -37,9 +37,7 @@ from napari_emda.training.loop import fit
 from tests.methods.test_uda import by_scipy
 from tests.nn.test_information import brute_force
 
-SETTINGS = TrainSettings(
-    steps=2, patch=32, base_channels=8, batch=2, device="cpu", precision="32", validations=0
-)
+SETTINGS = TrainSettings(steps=2, patch=32, batch=2, device="cpu", precision="32", validations=0)
 
 
 @pytest.fixture
@@ -51,7 +49,13 @@ def unlabelled(phantom_files, tmp_path):
 
 
 def prepared(project, method="iic", start=None, **settings):
-    job = TrainJob(project=str(project.folder), method=method, settings=SETTINGS, start_from=start)
+    job = TrainJob(
+        project=str(project.folder),
+        method=method,
+        settings=SETTINGS,
+        network_settings={"base_channels": 8},
+        start_from=start,
+    )
     folder = project.new_run(method)
     training, _ = prepare(project, job.model_copy(update={"method_settings": settings}), folder)
     training.folder = folder
@@ -100,7 +104,9 @@ def test_clusters_are_the_kinds_of_tissue_that_there_are(make_training, tissue, 
 def test_the_loss_is_that_of_a_calculation_by_hand(target, make_training, tmp_path):
     """Two views, the second turned and its clusters turned back by SciPy, both heads, a loop over pixels and shifts."""
     settings = {"clusters": 3, "finer": 2, "displacement": 1, "balance": 1.3}
-    method = make_training([target], tmp_path / "run", "iic", settings, dropout=0).method
+    method = make_training(
+        [target], tmp_path / "run", "iic", settings, network={"dropout": 0}
+    ).method
     clean, other = torch.randn(2, 2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     answers = {"clusters": [], "finer_clusters": []}
     for name, head in (
@@ -189,7 +195,12 @@ def test_one_unlabelled_volume_is_enough(unlabelled):
 @pytest.mark.parametrize("alarm", ["", "All is lost."])
 def test_what_went_wrong_is_told_apart_at_the_end(unlabelled, monkeypatch, alarm):
     monkeypatch.setattr("napari_emda.methods.iic.IIC.alarm", lambda self: alarm)
-    job = TrainJob(project=str(unlabelled.folder), method="iic", settings=SETTINGS)
+    job = TrainJob(
+        project=str(unlabelled.folder),
+        method="iic",
+        settings=SETTINGS,
+        network_settings={"base_channels": 8},
+    )
     *_, end = execute(job)
     assert end.result.get("warnings") == ([alarm] if alarm else None)
     assert end.text.endswith(f"(2). {alarm}".strip())

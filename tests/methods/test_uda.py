@@ -171,7 +171,7 @@ def test_what_is_labelled_is_learnt_with_dice_alone(source, make_training, tmp_p
         labels_zero="unannotated",
     )
     sparse.labels[1:] = 0
-    training = make_training([sparse], tmp_path / "run", "uda", dropout=0)
+    training = make_training([sparse], tmp_path / "run", "uda", network={"dropout": 0})
     batch = training.batch(0)
     loss = float(training.method.losses(batch, 0.0)["segmentation"].detach())
     labels, known = batch["source"].labels.numpy(), batch["source"].labels.numpy() != IGNORE
@@ -282,9 +282,14 @@ def test_one_volume_with_one_annotated_section_is_enough(phantom_files, phantoms
         project.add_volume(phantom_files["source", "image"], "source", name="stack")
         project.annotations("stack", create=True)[0] = sparse[0]
         settings = TrainSettings(
-            steps=2, patch=32, base_channels=8, batch=2, device="cpu", validations=0, report_every=1
+            steps=2, patch=32, batch=2, device="cpu", validations=0, report_every=1
         )
-        job = TrainJob(project=str(project.folder), method="uda", settings=settings)
+        job = TrainJob(
+            project=str(project.folder),
+            method="uda",
+            settings=settings,
+            network_settings={"base_channels": 8},
+        )
         training, volumes = prepare(project, job, tmp_path / "run")
         (tmp_path / "run").mkdir()
         assert list(volumes) == ["stack"]

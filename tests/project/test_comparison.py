@@ -15,7 +15,7 @@ from napari_emda.project.job_files import PredictJob, ScoreJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.settings.training import TrainSettings
 
-TINY = {"patch": 32, "base_channels": 8, "batch": 2, "device": "cpu", "profile": "test"}
+TINY = {"patch": 32, "batch": 2, "device": "cpu", "profile": "test"}
 
 
 def finish(job):
@@ -26,7 +26,10 @@ def finish(job):
 
 def train(folder, method, **values):
     settings = TrainSettings(**{**TINY, "steps": 2, **values})
-    return finish(TrainJob(project=str(folder), method=method, settings=settings))
+    job = TrainJob(
+        project=str(folder), method=method, settings=settings, network_settings={"base_channels": 8}
+    )
+    return finish(job)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,7 @@ def test_runs_are_compared_only_with_their_like(project):
         project=str(project.folder),
         method="histogram",
         settings=settings,
+        network_settings={"base_channels": 8},
         start_from="001-histogram",
     )
     last = finish(job)

@@ -97,6 +97,6 @@ def test_old_names_of_settings_are_read_on_the_command_line(old):
     ]
     run = emda("train", old, "--method", "auto", *small, *rest, "--device", "cpu")["run"]
     job = json.loads((old / "runs" / run / "job.json").read_text("utf-8"))
-    assert job["settings"]["base_channels"] == 8
+    assert job["network_settings"]["base_channels"] == 8
     assert job["method_settings"]["prior_strength"] == 0.5
     assert job["method_settings"]["z_smoothing"] is False

@@ -108,7 +108,6 @@ def test_a_run_with_a_fraction_sees_that_much(project, phantoms, same_weights):
     values = {
         "steps": 2,
         "patch": 32,
-        "base_channels": 8,
         "batch": 2,
         "device": "cpu",
         "validations": 0,
@@ -119,6 +118,7 @@ def test_a_run_with_a_fraction_sees_that_much(project, phantoms, same_weights):
             project=str(project.folder),
             method="finetune",
             settings=TrainSettings(**values),
+            network_settings={"base_channels": 8},
             method_settings={"fraction": fraction, "source_stage": 0},
         )
         list(execute(job))

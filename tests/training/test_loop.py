@@ -39,7 +39,8 @@ def steps(events):
 
 
 def test_the_loss_falls(make):
-    values = {"steps": 60, "batch": 4, "augmentation": "weak", "learning_rate": 3e-3, "dropout": 0}
+    values = {"steps": 60, "batch": 4, "augmentation": "weak", "learning_rate": 3e-3}
+    values["network"] = {"dropout": 0}
     losses = [
         event.losses["segmentation"] for event in steps(fit(make(method="source_only", **values)))
     ]
@@ -170,7 +171,7 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(make):
 def test_pieces_of_a_batch_add_up_to_the_gradient_of_the_whole(make):
     gradients = []
     for micro_batches in (1, 2, 4):
-        training = make(batch=4, method="source_only", dropout=0)
+        training = make(batch=4, method="source_only", network={"dropout": 0})
         training.method.eval()  # else each micro_batch is normalised by its own statistics
         training.micro_batches = micro_batches
         training.method.segmentation = lambda patches, _, net=training.method.network: (
@@ -184,7 +185,7 @@ def test_pieces_of_a_batch_add_up_to_the_gradient_of_the_whole(make):
 
 
 @pytest.mark.parametrize(
-    ("side", "remedy"), [(64, "choose patch size 64 or less"), (20, "choose a smaller base")]
+    ("side", "remedy"), [(64, "choose patch size 64 or less"), (20, "choose a smaller network")]
 )
 def test_a_patch_too_large_for_the_memory_is_refused_with_one_that_fits(side, remedy, make):
     training = make(batch=2, patch=96)
@@ -262,7 +263,6 @@ def test_the_targets_labels_never_reach_a_training(
             values = {
                 "steps": 3,
                 "patch": 32,
-                "base_channels": 8,
                 "batch": 2,
                 "target_statistics": statistics,
                 "device": "cpu",
@@ -270,7 +270,10 @@ def test_the_targets_labels_never_reach_a_training(
             list(
                 execute(
                     TrainJob(
-                        project=str(project.folder), method=method, settings=TrainSettings(**values)
+                        project=str(project.folder),
+                        method=method,
+                        settings=TrainSettings(**values),
+                        network_settings={"base_channels": 8},
                     )
                 )
             )

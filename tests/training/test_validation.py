@@ -33,9 +33,9 @@ SPACING = (50.0, 8.0, 8.0)
 
 
 class Painted(nn.Module):
-    """Classes that follow from grey values: 1 from 1.5 on, 2 from 2.5 on; the interface of a U-Net."""
+    """Classes that follow from grey values: 1 from 1.5 on, 2 from 2.5 on; what prediction asks of a network."""
 
-    base_channels, stride, halo = 8, 8, 16
+    bytes_per_pixel, stride, halo = 256, 8, 16
 
     def __init__(self, classes=2):
         super().__init__()

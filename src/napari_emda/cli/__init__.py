@@ -32,6 +32,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "name-clusters": projects.name_clusters,
     "methods": about.list_methods,
     "strategies": about.list_strategies,
+    "networks": about.list_networks,
     "formats": about.list_formats,
     "run": runs.run,
     "demo": about.demo,

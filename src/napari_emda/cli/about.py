@@ -1,4 +1,4 @@
-"""What there is: methods, strategies, their settings, and a demonstration."""
+"""What there is: methods, strategies, networks, their settings, and a demonstration."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sentence(entry: type[Any]) -> str:
 
 
 def describe(entry: type[Any]) -> dict[str, Any]:
-    """What a dock or a script must know of a method, a strategy or an export."""
+    """What a dock or a script must know of a method, a strategy, a network or an export."""
     schema = entry.Settings.model_json_schema()
     described = {"name": entry.name, "summary": sentence(entry), "schema": schema}
     for key in (
@@ -52,6 +52,7 @@ def describe(entry: type[Any]) -> dict[str, Any]:
         "needs_prediction",
         "formats",
         "classes",
+        "profiles",
     ):
         if hasattr(entry, key):
             described[key] = getattr(entry, key)
@@ -83,6 +84,7 @@ def list_methods(
     from napari_emda.export.base import exporters
     from napari_emda.inference.device import Compute
     from napari_emda.methods.base import methods
+    from napari_emda.nn.network import networks
 
     if not as_json:
         _list(methods, name, [TrainSettings])
@@ -94,6 +96,7 @@ def list_methods(
                 "methods": [describe(methods[n]) for n in names],
                 "strategies": [describe(strategies[n]) for n in strategies.names()],
                 "exporters": [describe(exporters[n]) for n in exporters.names()],
+                "networks": [describe(networks[n]) for n in networks.names()],
                 "device": str(Compute.choose()),
             }
         )
@@ -131,6 +134,20 @@ def list_formats(as_json: JsonOption = False) -> None:
     table("Images and labels are read from", ["what", "name ends in", "what it is"], rows)
     rows = [[e.name, " ".join(e.suffixes()), sentence(e)] for e in entries]
     table("What can be exported", ["what", "name ends in", "what it is"], rows)
+
+
+def list_networks(
+    name: Annotated[str | None, typer.Argument(help="One network, with its settings.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the networks that can be trained, or the settings of one."""
+    from napari_emda.nn.network import networks
+
+    if not as_json:
+        _list(networks, name, [])
+        return
+    names = [name] if name else networks.names()
+    typer.echo(json.dumps({"networks": [describe(networks[n]) for n in names]}))
 
 
 def demo(

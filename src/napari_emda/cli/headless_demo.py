@@ -12,6 +12,7 @@ from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Event
 from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.execute import execute
+from napari_emda.nn.network import networks
 from napari_emda.project.job_files import ExportJob, ScoreJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
@@ -70,8 +71,13 @@ class Demo:
             "test",
             **{"steps": steps, "seed": self.seed, "target_box": TRAINED, **LEARNING, **values},
         )
+        network = networks[settings.network].settings_for(settings.profile, {})
         job = TrainJob(
-            project=str(self.project.folder), method=method, settings=settings, start_from=start
+            project=str(self.project.folder),
+            method=method,
+            settings=settings,
+            network_settings=network.model_dump(),
+            start_from=start,
         )
         return str(self.watch(execute(job))["run"])
 

@@ -79,6 +79,7 @@ def _new_training(
 ) -> tuple[TrainJob, str]:
     """The job, and what there is to say of it."""
     from napari_emda.methods.base import methods
+    from napari_emda.nn.network import networks
 
     cls, note = methods[method], ""
     latest = Project.open(project).runs()[-1:] if cls.needs_annotations and start is None else []
@@ -86,27 +87,38 @@ def _new_training(
         (start,) = latest
         note = f"Going on from {start}; --from none starts anew."
     start = None if start == "none" else start
-    own, shared = distribute(values, cls.Settings, TrainSettings)
-    profile = shared.pop("profile", None)
+    before = None if start is None else _job_of(project, start)
+    default = TrainSettings() if before is None else before.settings
+    network = networks[str(values.get("network", default.network))]
+    of_method, of_network, shared = distribute(
+        values, cls.Settings, network.Settings, TrainSettings
+    )
+    settings = _train_settings(method, before, shared)
+    if before is not None and before.settings.network == network.name:
+        of_network = before.network_settings | of_network
     job = TrainJob(
         project=str(project),
         method=method,
-        method_settings=cls.Settings.parse(own).model_dump(),
-        settings=_train_settings(project, method, start, profile, shared),
+        method_settings=cls.Settings.parse(of_method).model_dump(),
+        settings=settings,
+        network_settings=network.settings_for(settings.profile, of_network).model_dump(),
         start_from=start,
     )
     return job, note
 
 
-def _train_settings(
-    project: Path, method: str, start: str | None, profile: str | None, values: dict[str, Any]
-) -> TrainSettings:
+def _job_of(project: Path, run: str) -> TrainJob:
+    job = Project.open(project).run(run).job()
+    if not isinstance(job, TrainJob):
+        raise JobError(f"'{run}' is not a training run: name one.")
+    return job
+
+
+def _train_settings(method: str, before: TrainJob | None, values: dict[str, Any]) -> TrainSettings:
     """A profile's settings, or, when another run is continued, that run's."""
-    if start is None or profile is not None:
+    profile = values.pop("profile", None)
+    if before is None or profile is not None:
         return TrainSettings.for_profile(str(profile or "fast"), **values)
-    before = Project.open(project).run(start).job()
-    if not isinstance(before, TrainJob):
-        raise JobError(f"'{start}' is not a training run: name one.")
     return TrainSettings.parse({**before.settings_for(method).model_dump(), **values})
 
 

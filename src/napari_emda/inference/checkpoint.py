@@ -21,7 +21,7 @@ from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.network import Network, NetworkConfig
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
-from napari_emda.settings.training import TrainSettings
+from napari_emda.settings.training import TrainSettings, split_network
 
 FORMAT = 3
 """Format 3 has other names for some settings (`_migrated`). Models of format 1 have seen stacks of independent images
@@ -133,6 +133,8 @@ def _migrated(values: dict[str, Any]) -> dict[str, Any]:
     if values["format"] >= FORMAT:
         return values
     values = with_new_names(values, {"neighbours": "z_smoothing"})
+    settings, _ = split_network(values["settings"])  # again in ``network``
+    values["settings"] = settings
     return values | {"format": FORMAT if values["format"] >= PER_IMAGE_RANGE else values["format"]}
 
 

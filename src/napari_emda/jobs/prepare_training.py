@@ -14,7 +14,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.checkpoint import PER_IMAGE_RANGE, Header
 from napari_emda.inference.device import Compute
 from napari_emda.methods.base import DataSummary, Method, methods
-from napari_emda.nn.network import NetworkConfig
+from napari_emda.nn.network import NetworkConfig, networks
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
@@ -25,7 +25,6 @@ from napari_emda.training.trainer import Training, seed_of
 from napari_emda.training.validation import Validator
 
 VolumesOf = Callable[[Domain], list[Volume]]
-_NETWORK = {"base_channels", "depth", "dropout", "attention"}
 
 
 def prepare(
@@ -123,15 +122,29 @@ def _header(
         method_settings=method_settings.model_dump(),
         settings=job.settings,
         classes=classes,
-        network=NetworkConfig(
-            classes=len(classes),
-            settings={**job.settings.model_dump(include=_NETWORK), **cls.architecture},
-        ),
+        network=_network(job, cls, len(classes)),
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
         features_only=cls.learns_features and not _labelled(sampler),
     )
+
+
+def _network(job: TrainJob, cls: type[Method], classes: int) -> NetworkConfig:
+    """What the job asks for and the method demands."""
+    name = job.settings.network
+    network = networks[name]
+    for demanded in cls.architecture.keys() - network.Settings.model_fields.keys():
+        able = [
+            other for other in networks.names() if demanded in networks[other].Settings.model_fields
+        ]
+        raise SettingsError(
+            f"{cls.name} needs a network with the setting '{demanded}', and {name} has none: choose "
+            f"the network {' or '.join(able)}."
+        )
+    values = {**job.network_settings, **cls.architecture}
+    settings = network.Settings.parse(values)
+    return NetworkConfig(name=name, classes=classes, settings=settings.model_dump())
 
 
 def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method]) -> list[Volume]:

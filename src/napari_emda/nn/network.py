@@ -101,6 +101,11 @@ class Network(nn.Module, ABC):
             settings=self.settings.model_dump(),
         )
 
+    @classmethod
+    def settings_for(cls, profile: str, values: Mapping[str, Any]) -> base.Settings:
+        """The profile's settings with ``values`` on top; SettingsError for a wrong one."""
+        return cls.Settings.parse({**cls.profiles.get(profile, {}), **values})
+
     # -- what it says of itself --------------------------------------------------------------------
 
     @property

@@ -67,7 +67,12 @@ def missing(project: Project, run: str) -> TrainJob | None:
     ):
         return None
     settings = job.settings.model_copy(update={"target_statistics": "auto"})
-    return TrainJob(project=str(project.folder), method=BASELINE, settings=settings)
+    return TrainJob(
+        project=str(project.folder),
+        method=BASELINE,
+        settings=settings,
+        network_settings=job.network_settings,
+    )
 
 
 def _training(project: Project, run: str) -> TrainJob | None:
@@ -79,7 +84,7 @@ def _is_baseline(job: TrainJob) -> bool:
 
 
 def _comparable(job: TrainJob, other: TrainJob) -> bool:
-    same = ("profile", "steps", "source_box", "target_box")
+    same = ("profile", "network", "steps", "source_box", "target_box")
     alike = all(getattr(job.settings, key) == getattr(other.settings, key) for key in same)
     return alike and _is_baseline(job) != _is_baseline(other)
 

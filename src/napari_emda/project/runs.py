@@ -59,6 +59,7 @@ def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
         method=method,
         method_settings=method_settings,
         start_from=run,
+        network_settings=before.network_settings if before is not None else {},
         settings=settings.model_copy(update={"steps": steps, "validations": fewer}),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -16,11 +17,26 @@ Profile = Literal["test", "fast", "standard"]
 LOSSES = ("supervised", "total")
 """By what of the losses a model may be kept."""
 
+_OF_THE_UNET = {
+    "base": "base_channels",
+    "base_channels": "base_channels",
+    "levels": "depth",
+    "depth": "depth",
+    "dropout": "dropout",
+    "attention": "attention",
+}
+"""Today's name by name, of the U-Net's settings that stood among those of every training while there
+was no other network."""
+
+
+def split_network(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings as files of the first version hold them: those of the training, and of its U-Net."""
+    network = {_OF_THE_UNET[key]: value for key, value in values.items() if key in _OF_THE_UNET}
+    return {key: value for key, value in values.items() if key not in _OF_THE_UNET}, network
+
 
 class TrainSettings(Settings):
     """How a network is trained, whichever the method."""
-
-    renamed: ClassVar = {"base": "base_channels", "levels": "depth"}
 
     steps: int = Field(
         1000,
@@ -56,30 +72,10 @@ class TrainSettings(Settings):
         description="Patches per domain in one step.",
         json_schema_extra=_advanced(1),
     )
-    base_channels: int = Field(
-        16,
-        ge=8,
-        le=64,
-        multiple_of=8,
-        description="Feature maps at the network's first level; deeper levels have more.",
-        json_schema_extra=_advanced(8),
-    )
-    depth: int = Field(
-        3,
-        ge=3,
-        le=5,
-        description="How often the network halves the resolution.",
-        json_schema_extra=_advanced(1),
-    )
-    dropout: float = Field(
-        0.25,
-        ge=0,
-        le=0.9,
-        description="Fraction of feature maps dropped at the two deepest levels.",
-        json_schema_extra=_advanced(0.05),
-    )
-    attention: bool = Field(
-        False, description="Attention gates on the skip connections.", json_schema_extra=_ADVANCED
+    network: str = Field(
+        "unet",
+        description="The network that is trained; its own settings depend on it.",
+        json_schema_extra=_ADVANCED,
     )
     learning_rate: float = Field(
         1e-3,
@@ -192,24 +188,21 @@ class TrainSettings(Settings):
         return cls.parse({**PROFILES[profile], **values, "profile": profile})
 
 
+# What a profile means for a network, the network says: `nn.network.Network.profiles`.
 # Strong augmentation pays in long trainings; within a thousand steps it cost 0.03 to 0.08 IoU on the phantom and on
 # VNC -> Lucchi (docs/benchmarks.md), and larger learning rates paid.
 PROFILES: dict[str, dict[str, Any]] = {
     "test": {
         "steps": 250,
         "patch": 64,
-        "base_channels": 8,
-        "depth": 3,
         "save_every": 50,
         "augmentation": "weak",
     },
     "fast": {
         "steps": 1000,
         "patch": 128,
-        "base_channels": 16,
-        "depth": 3,
         "augmentation": "weak",
         "learning_rate": 3e-3,
     },
-    "standard": {"steps": 10_000, "patch": 256, "base_channels": 32, "depth": 4, "save_every": 500},
+    "standard": {"steps": 10_000, "patch": 256, "save_every": 500},
 }

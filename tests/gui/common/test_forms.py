@@ -27,7 +27,9 @@ def schemas():
         check=True,
     )
     values = json.loads(done.stdout.splitlines()[-1])
-    return [entry["schema"] for kind in ("methods", "strategies") for entry in values[kind]]
+    return [
+        entry["schema"] for kind in ("methods", "strategies", "networks") for entry in values[kind]
+    ]
 
 
 @pytest.mark.parametrize("model", MODELS)

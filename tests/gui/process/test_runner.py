@@ -1,5 +1,6 @@
 """The child process: events in order, a last word always, a sure end."""
 
+import json
 import os
 import signal
 import sys
@@ -192,9 +193,8 @@ def test_the_catalogue_is_asked_once_and_can_be_left(tmp_path):
     import threading
 
     count = tmp_path / "count"
-    script = (
-        f"open({str(count)!r}, 'a').write('x'); print('{{\"methods\": [], \"strategies\": []}}')"
-    )
+    answer = json.dumps({"methods": [], "strategies": [], "networks": [], "exporters": []})
+    script = f"open({str(count)!r}, 'a').write('x'); print({answer!r})"
     command = (sys.executable, "-c", script)
     for _ in range(2):
         assert catalogue.fetch(threading.Event(), command).methods == {}
@@ -221,9 +221,15 @@ def test_retraining_keeps_a_model_by_losses_only_where_there_are_such_losses(pro
     run = project.folder / "runs" / "001-uda"
     run.mkdir(parents=True)
     (run / "checkpoint.safetensors").touch()
-    settings = TrainSettings(keep="supervised", base_channels=24)
+    settings = TrainSettings(keep="supervised")
     write_job(
-        TrainJob(project=str(project.folder), method="uda", settings=settings), run / "job.json"
+        TrainJob(
+            project=str(project.folder),
+            method="uda",
+            settings=settings,
+            network_settings={"base_channels": 24},
+        ),
+        run / "job.json",
     )
     again = {method: runs.retrain_job(project, method, 50) for method in ("uda", "finetune")}
     assert {each.start_from for each in again.values()} == {"001-uda"}
@@ -231,4 +237,4 @@ def test_retraining_keeps_a_model_by_losses_only_where_there_are_such_losses(pro
         "supervised",
         TrainSettings().keep,
     ]
-    assert again["finetune"].settings.base_channels == 24
+    assert again["finetune"].network_settings == {"base_channels": 24}

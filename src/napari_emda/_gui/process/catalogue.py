@@ -1,4 +1,4 @@
-"""What methods, strategies and exports there are: asked of a child process, since only that one may load torch."""
+"""What there is to choose from: asked of a child process, since only that one may load torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMAND = (sys.executable, "-m", "napari_emda", "methods", "--json")
 
 @dataclass(frozen=True)
 class Choice:
-    """A method or a strategy: its name, its sentence, the JSON schema of its settings, and what it needs."""
+    """A method, strategy or network: name, sentence, JSON schema of its settings, what it needs."""
 
     name: str
     summary: str = ""
@@ -27,6 +27,7 @@ class Choice:
     learns_features: bool = False
     needs_annotations: bool = False
     needs_prediction: bool = True
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,11 @@ class Export:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All methods, strategies and exports by name, and the device that jobs compute on."""
+    """All methods, strategies, networks and exports by name, and the device that jobs compute on."""
 
     methods: dict[str, Choice]
     strategies: dict[str, Choice]
+    networks: dict[str, Choice]
     exports: dict[str, Export] = field(default_factory=dict)
     device: str = "cpu"
 
@@ -58,15 +60,15 @@ class Catalogue:
 def parse(line: str) -> Catalogue:
     """Read the line that ``napari-emda methods --json`` ends with."""
     values = json.loads(line)
-    methods, strategies = (
-        {entry["name"]: _choice(entry) for entry in values[kind]}
-        for kind in ("methods", "strategies")
-    )
+    choices = {
+        kind: {entry["name"]: _choice(entry) for entry in values[kind]}
+        for kind in ("methods", "strategies", "networks")
+    }
     exports = {
         entry["name"]: Export(**{f.name: entry[f.name] for f in fields(Export)})
         for entry in values["exporters"]
     }
-    return Catalogue(methods, strategies, exports, values.get("device", "cpu"))
+    return Catalogue(**choices, exports=exports, device=values.get("device", "cpu"))
 
 
 def _choice(entry: dict[str, Any]) -> Choice:
@@ -78,6 +80,7 @@ def _choice(entry: dict[str, Any]) -> Choice:
         "learns_features",
         "needs_annotations",
         "needs_prediction",
+        "profiles",
     )
     return Choice(
         **{key: entry[key] for key in keys if key in entry}, domains=tuple(entry.get("domains", ()))

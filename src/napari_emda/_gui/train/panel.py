@@ -16,7 +16,8 @@ from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.session import Session, in_short, tone_of
 from napari_emda._gui.train.curves import Curves
 from napari_emda._gui.train.live_preview import show_preview, show_translation
-from napari_emda._gui.train.start_from import NETWORK, StartFrom
+from napari_emda._gui.train.network_form import NetworkForm
+from napari_emda._gui.train.start_from import StartFrom
 from napari_emda.data.box import Box
 from napari_emda.events import Failed, Finished, Preview, Started, Translated
 from napari_emda.project import runs
@@ -51,7 +52,9 @@ class TrainPanel(JobPanel):
         self.sentence = Sentence()
         schema = TrainSettings.model_json_schema()
         self.main = SettingsForm(schema, lambda field: field.name in _IN_SIGHT)
-        self.advanced = SettingsForm(schema, lambda field: field.name not in _IN_SIGHT)
+        elsewhere = (*_IN_SIGHT, "network")
+        self.advanced = SettingsForm(schema, lambda field: field.name not in elsewhere)
+        self.network = NetworkForm(session)
         self.method_box = QWidget()
         self.start_from = StartFrom(session)
         self.resume = button(
@@ -80,7 +83,7 @@ class TrainPanel(JobPanel):
         self._method_forms = QVBoxLayout(self.method_box)
         self._method_forms.setContentsMargins(0, 0, 0, 0)
         inside = QWidget()
-        column(inside, self.start_from, self.method_box, self.advanced.native)
+        column(inside, self.start_from, self.network, self.method_box, self.advanced.native)
         self.resume.hide()
         self.compare.hide()
         column(
@@ -113,6 +116,7 @@ class TrainPanel(JobPanel):
             self.method.setCurrentText(wanted[0])
         if self._session.opened is not None:
             self.on_project(self._session.opened)
+        self._on_start_from()
 
     def on_project(self, opened: OpenProject) -> None:
         """Choose what needs no labels where there are none."""
@@ -143,15 +147,16 @@ class TrainPanel(JobPanel):
 
     def _on_start_from(self) -> None:
         """The network is the profile's, or the one to start from, which cannot be changed."""
-        profile = PROFILES.get(self.main.values()["profile"], {})
-        network = self.start_from.network()
-        self.advanced.reset(NETWORK)
-        self.advanced.set_values({key: profile[key] for key in NETWORK & profile.keys()} | network)
-        self.advanced.lock(network)
+        before = self.start_from.job()
+        if before is None:
+            self.network.set_profile(self.main.values()["profile"])
+        else:
+            self.network.fix(before.settings.network, before.network_settings)
 
     def settings(self) -> TrainSettings:
         """What is set in the form."""
-        return TrainSettings.parse({**self.main.values(), **self.advanced.values()})
+        values = {**self.main.values(), **self.advanced.values(), "network": self.network.name}
+        return TrainSettings.parse(values)
 
     def method_settings(self) -> dict[str, Any]:
         """What is set for the chosen method, defaults left out."""
@@ -184,6 +189,7 @@ class TrainPanel(JobPanel):
             method=self.method.currentText(),
             settings=self.settings(),
             method_settings=self.method_settings(),
+            network_settings=self.network.values(),
             start_from=self.start_from.run,
         )
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.common.widgets import labelled, refill, row
 from napari_emda._gui.session import Session
+from napari_emda.project.job_files import TrainJob
 
 NOTHING = "nothing"
 """The entry for a new network."""
-NETWORK = {"base_channels", "depth", "dropout", "attention"}
-"""The settings that make a network, so that both trainings must agree in them."""
 
 
 class StartFrom(QWidget):
@@ -44,10 +41,9 @@ class StartFrom(QWidget):
         """The chosen run; None for a new network."""
         return self.box.currentText() if self.box.currentIndex() > 0 else None
 
-    def network(self) -> dict[str, Any]:
-        """The settings of the chosen run's network; none for a new network, and where they cannot be read."""
+    def job(self) -> TrainJob | None:
+        """The job of the chosen run; None for a new network, and where it cannot be read."""
         opened = self._session.opened
         if opened is None or self.run is None:
-            return {}
-        job = opened.project.run(self.run).training()
-        return {} if job is None else job.settings.model_dump(include=NETWORK)
+            return None
+        return opened.project.run(self.run).training()

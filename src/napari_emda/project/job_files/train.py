@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from napari_emda.project.job_files.base import Job, jobs
-from napari_emda.settings.training import LOSSES, TrainSettings
+from napari_emda.settings.training import LOSSES, TrainSettings, split_network
 
 
 @jobs.register("train")
@@ -18,6 +18,7 @@ class TrainJob(Job):
         method: its name.
         method_settings: of the method.
         settings: those of every training.
+        network_settings: of the network that ``settings`` name.
         start_from: a run whose network to start from.
         resume: a run to continue where its checkpoint stands; all other fields but ``project`` must
             be that run's.
@@ -30,8 +31,19 @@ class TrainJob(Job):
     method: str
     method_settings: dict[str, Any] = Field(default_factory=dict)
     settings: TrainSettings = TrainSettings()
+    network_settings: dict[str, Any] = Field(default_factory=dict)
     start_from: str | None = None
     resume: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_flat(cls, values: Any) -> Any:
+        """In the first version, the U-Net's settings stood among those of the training."""
+        if not isinstance(values, dict) or not isinstance(values.get("settings"), dict):
+            return values
+        settings, network = split_network(values["settings"])
+        network |= values.get("network_settings", {})
+        return {**values, "settings": settings, "network_settings": network}
 
     def settings_for(self, method: str) -> TrainSettings:
         """Settings of a training that starts from this one's run, where the user gives none.
