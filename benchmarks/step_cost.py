@@ -56,7 +56,7 @@ def training(name: str, settings: TrainSettings, folder: Path, compute: Compute)
     cls = methods[name]
     network = networks[settings.network]
     sampler = PatchSampler(
-        volumes(cls.domains, annotated=cls.needs_annotations),
+        volumes(cls.requirements.domains, annotated=cls.requirements.annotations),
         settings.patch,
         settings.batch,
         source_batches=cls.source_batches,

@@ -108,33 +108,28 @@ def section(entry: type[Any], level: str = "##") -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def needs(entry: type[Any]) -> str:
-    """What a method requires, in words."""
-    requirements = list(entry.domains)
-    if entry.needs_annotations:
-        requirements.append("annotated patches")
-    elif not requirements and not entry.needs_labels:
-        requirements.append("any volume, no labels")
-    elif not requirements:
-        labels = "with or without labels" if entry.learns_features else "with some labels"
-        requirements.append(f"a volume {labels}")
-    return " and ".join(requirements)
+def overview(entries: list[type[Any]], kind: str) -> str:
+    """All methods or strategies in one table."""
+    lines = [f"| {kind} | Summary | Requires |", "|---|---|---|"]
+    for e in entries:
+        required = e.requirements.in_words()
+        lines.append(f"| [`{e.name}`](#{e.name}) | {docstring(e)[0]} | {required} |")
+    return "\n".join(lines)
 
 
 def methods_page() -> str:
     entries = described(methods)
-    overview = ["| Method | Summary | Requires |", "|---|---|---|"]
-    overview += [f"| [`{e.name}`](#{e.name}) | {docstring(e)[0]} | {needs(e)} |" for e in entries]
     ranking = [section(entry, "###") for entry in described(strategies)]
     intro = (DOCS / "notes" / "_methods.md").read_text(encoding="utf-8").strip()
     between = (DOCS / "notes" / "_strategies.md").read_text(encoding="utf-8").strip()
     last = (DOCS / "notes" / "_references.md").read_text(encoding="utf-8").strip()
     parts = [
         "# Methods",
-        "\n".join(overview),
+        overview(entries, "Method"),
         intro,
         *(section(e) for e in entries),
         between,
+        overview(described(strategies), "Strategy"),
         *ranking,
         last,
     ]

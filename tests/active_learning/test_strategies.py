@@ -243,8 +243,8 @@ def test_rounds_compare_with_the_model_before():
     now, before, image = unet(), unet(seed=1), images(1, 20, 24)
     outputs = BlockOutputs(predictor(now), image, "target", earlier=predictor(before))
     strategy = made("disagreement", between="rounds")
-    assert strategy.needs_earlier
-    assert not made("disagreement").needs_earlier
+    assert strategy.required.earlier_run
+    assert not made("disagreement").required.earlier_run
     answers = [
         BlockOutputs(predictor(network), image, "target").probabilities for network in (now, before)
     ]

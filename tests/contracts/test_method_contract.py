@@ -41,7 +41,7 @@ def volumes(source, target, phantoms):
         if classes == 3:
             for ids in labels:
                 ids[:, :40][ids[:, :40] == 0] = 2
-        annotated = methods[name].needs_annotations if annotated is None else annotated
+        annotated = methods[name].requirements.annotations if annotated is None else annotated
         return [
             replace(source, labels=labels[0], classes=classes),
             replace(
@@ -81,8 +81,7 @@ def test_it_introduces_itself_in_a_sentence(name):
     assert first.endswith(".")
     assert len(first) < 160
     assert cls.name == name
-    assert {*cls.domains, *cls.optional_domains} <= {"source", "target"}
-    assert cls.domains or cls.optional_domains
+    assert cls.requirements.all_domains
     assert issubclass(cls.Settings, Settings)
 
 
@@ -158,7 +157,7 @@ def test_the_targets_labels_change_nothing(
     trained = []
     for folder, labels in (("none", None), ("noise", noise_file)):
         with make_project(tmp_path / folder, target_labels=labels) as project:
-            if methods[name].needs_annotations:
+            if methods[name].requirements.annotations:
                 project.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
             training, _ = prepare(
                 project,

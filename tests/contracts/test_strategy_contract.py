@@ -174,6 +174,12 @@ def test_where_all_are_alike_the_lot_decides(strategy):
     assert {chosen(strategy, given, seed=seed)[0] for seed in range(60)} == set(range(6))
 
 
+def test_it_requires_the_model_that_it_asks(strategy):
+    measures = type(strategy).uncertainty is not Strategy.uncertainty or strategy.needs_entropy
+    asks = "classes" if measures else "features" if strategy.needs_embeddings else "none"
+    assert strategy.requirements.model == asks
+
+
 def test_what_is_not_known_is_never_picked(strategy):
     measures = type(strategy).uncertainty is not Strategy.uncertainty or strategy.needs_entropy
     picks = chosen(strategy, synthetic(12, unknown=[0, 3, 11], count=12))
@@ -202,7 +208,7 @@ def test_all_can_be_asked_for(strategy):
 
 def test_its_map_lies_where_the_dock_looks_for_it(models, strategy, tmp_path):
     suggested(models, strategy, tmp_path, (2, 48, 40), 16)
-    if not strategy.needs_prediction:
+    if strategy.requirements.model == "none":
         return
     stored = zarr.open_array(tmp_path / "uncertainty.zarr" / "t", mode="r")
     measures = type(strategy).uncertainty is not Strategy.uncertainty

@@ -16,22 +16,23 @@ CATALOGUE = {
         {
             "name": "auto",
             "summary": "Borrows the target's grey values.",
-            "domains": ["source", "target"],
-            "needs_annotations": False,
+            "requirements": {"domains": ["source", "target"], "labels": "needed"},
             "schema": {"properties": {}},
         },
         {
             "name": "source_only",
             "summary": "Never looks at the target.",
-            "domains": ["source"],
-            "needs_annotations": False,
+            "requirements": {"domains": ["source"], "labels": "needed"},
             "schema": {"properties": {}},
         },
         {
             "name": "finetune",
             "summary": "Learns from your patches.",
-            "domains": ["source", "target"],
-            "needs_annotations": True,
+            "requirements": {
+                "domains": ["source", "target"],
+                "labels": "needed",
+                "annotations": True,
+            },
             "schema": {
                 "properties": {
                     "replay": {
@@ -48,9 +49,7 @@ CATALOGUE = {
         {
             "name": "iic",
             "summary": "Needs no labels.",
-            "domains": [],
-            "needs_labels": False,
-            "needs_annotations": False,
+            "requirements": {"optional_domains": ["source", "target"], "labels": "unused"},
             "schema": {"properties": {}},
         },
     ],
@@ -59,13 +58,13 @@ CATALOGUE = {
             "name": "entropy",
             "summary": "The least sure.",
             "schema": {"properties": {}},
-            "needs_prediction": True,
+            "requirements": {"model": "classes"},
         },
         {
             "name": "random",
             "summary": "By lot.",
             "schema": {"properties": {}},
-            "needs_prediction": False,
+            "requirements": {"model": "none"},
         },
     ],
     "exporters": [

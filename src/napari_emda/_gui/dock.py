@@ -121,7 +121,7 @@ class Dock(QWidget):
         if (
             isinstance(job, TrainJob)
             and catalogue is not None
-            and not catalogue.methods[job.method].needs_labels
+            and catalogue.methods[job.method].requirements.labels == "unused"
         ):
             self.drawers["Data"].expand()
             self.data.naming_drawer.expand()

@@ -12,6 +12,7 @@ from napari_emda.active_learning.block_outputs import BlockOutputs
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.registry import Registry
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 
 class Strategy(ABC):
@@ -26,14 +27,12 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
-    needs_prediction: ClassVar[bool] = True
-    """Whether it asks a model."""
+    requirements: ClassVar[Requirements] = Requirements(model="classes")
+    """Which model it asks, if any."""
     needs_entropy: ClassVar[bool] = False
     """Whether the entropy that a prediction leaves on disk is its uncertainty."""
     needs_embeddings: ClassVar[bool] = False
     """Whether it compares patches by the network's bottleneck."""
-    needs_dropout: ClassVar[bool] = False
-    """Whether it draws networks by dropout."""
 
     class Settings(base.Settings):
         """Settings of the strategy; none here."""
@@ -42,9 +41,9 @@ class Strategy(ABC):
         self.settings = settings
 
     @property
-    def needs_earlier(self) -> bool:
-        """Whether it asks the model of the round before, too."""
-        return False
+    def required(self) -> Requirements:
+        """What it needs with these settings."""
+        return self.requirements
 
     @property
     def measures(self) -> bool:
@@ -70,7 +69,7 @@ class Strategy(ABC):
 class DropoutStrategy(Strategy):
     """Base of strategies that ask networks drawn by dropout."""
 
-    needs_dropout = True
+    requirements = Requirements(model="classes", dropout=True)
 
     class Settings(base.Settings):
         """How many networks are drawn."""

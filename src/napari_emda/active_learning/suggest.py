@@ -24,6 +24,7 @@ from napari_emda.inference.predictor import Predictor
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.requirements import Available
 from napari_emda.settings.suggestion import QuerySettings
 
 
@@ -88,11 +89,9 @@ def suggest(
     if len(candidates) < candidates.total:
         yield Notice(_sampled(candidates))
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
-    if strategy.needs_prediction:
+    if strategy.required.model != "none":
         if predictor is None or folder is None:
-            raise JobError(
-                f"{strategy.name} asks a model and there is none: train one first, or choose random."
-            )
+            raise JobError(strategy.required.missing(strategy.name, Available()))
         features = yield from examine(
             predictor, volume, strategy, settings, folder, candidates, excluded, earlier, entropy
         )

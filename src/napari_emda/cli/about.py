@@ -44,16 +44,9 @@ def describe(entry: type[Any]) -> dict[str, Any]:
     """What a dock or a script must know of a method, a strategy, a network or an export."""
     schema = entry.Settings.model_json_schema()
     described = {"name": entry.name, "summary": sentence(entry), "schema": schema}
-    for key in (
-        "domains",
-        "needs_labels",
-        "learns_features",
-        "needs_annotations",
-        "needs_prediction",
-        "formats",
-        "classes",
-        "profiles",
-    ):
+    if hasattr(entry, "requirements"):
+        described["requirements"] = entry.requirements.model_dump()
+    for key in ("formats", "classes", "profiles"):
         if hasattr(entry, key):
             described[key] = getattr(entry, key)
     return described

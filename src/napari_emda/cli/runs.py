@@ -82,7 +82,9 @@ def _new_training(
     from napari_emda.nn.network import networks
 
     cls, note = methods[method], ""
-    latest = Project.open(project).runs()[-1:] if cls.needs_annotations and start is None else []
+    latest = (
+        Project.open(project).runs()[-1:] if cls.requirements.annotations and start is None else []
+    )
     if latest:  # a new round goes on from the one before unless asked not to
         (start,) = latest
         note = f"Going on from {start}; --from none starts anew."

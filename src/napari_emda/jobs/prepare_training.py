@@ -20,6 +20,7 @@ from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.base import Settings
+from napari_emda.settings.requirements import Available
 from napari_emda.settings.training import LOSSES, TrainSettings
 from napari_emda.training.trainer import Training, seed_of
 from napari_emda.training.validation import Validator
@@ -126,7 +127,7 @@ def _header(
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
-        features_only=cls.learns_features and not _labelled(sampler),
+        features_only=cls.requirements.labels == "optional" and not _labelled(sampler),
     )
 
 
@@ -149,18 +150,14 @@ def _network(job: TrainJob, cls: type[Method], classes: int) -> NetworkConfig:
 
 def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method]) -> list[Volume]:
     """The volumes a method looks at; a target never brings labels but those annotated in the project."""
-    volumes: list[Volume] = []
-    for domain in ("source", "target"):
-        found = volumes_of(domain)
-        if domain in cls.domains and not found:
-            raise JobError(
-                f"{job.method} needs a {domain} volume: add one, or choose another method."
-            )
-        learnt = domain in (*cls.domains, *cls.optional_domains)
-        if learnt or (domain == "target" and job.settings.target_statistics == "on"):
-            volumes += (
-                found if domain == "source" else [volume.without_labels() for volume in found]
-            )
+    domains: set[Domain] = set(cls.requirements.all_domains)
+    if job.settings.target_statistics == "on":
+        domains.add("target")
+    sources = volumes_of("source") if "source" in domains else []
+    targets = volumes_of("target") if "target" in domains else []
+    volumes = [*sources, *(volume.without_labels() for volume in targets)]
+    available = {volume.domain for volume in volumes}
+    cls.requirements.check(job.method, Available(domains=available))
     if not volumes:
         raise JobError("The project has no volume: add the image that is to be segmented.")
     return volumes
@@ -191,22 +188,19 @@ def _labelled(sampler: PatchSampler) -> bool:
 
 
 def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
-    if not cls.needs_labels or (cls.learns_features and not _labelled(sampler)):
-        return
-    if "source" in sampler.domains and not sampler.foreground("source"):
+    """Whether there are labels where training may look, which may be a part of the volumes."""
+    labelled = _labelled(sampler)
+    requirements = cls.requirements
+    looks_at_labels = requirements.labels == "needed" or (
+        requirements.labels == "optional" and labelled
+    )
+    if looks_at_labels and "source" in sampler.domains and not sampler.foreground("source"):
         raise DataError(
-            "The source's labels hold no foreground where training may look: add labels or enlarge the box."
+            "The source's labels hold no foreground where training may look: add labels or enlarge "
+            "the box."
         )
-    if not _labelled(sampler):
-        raise JobError(
-            f"{cls.name} learns from labels and there are none: annotate some patches first, or choose iic, which "
-            "needs none."
-        )
-    if cls.needs_annotations and not sampler.labelled("target"):
-        raise JobError(
-            f"{cls.name} learns from annotated patches of the target and there are none: annotate some first, or "
-            "choose a method that needs none, such as auto."
-        )
+    annotated = sampler.labelled("target")
+    requirements.check(cls.name, Available(labelled=labelled, annotated=annotated))
 
 
 def _check_continued(sampler: PatchSampler, folder: RunFolder | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from napari_emda.active_learning.block_outputs import dropout_of
 from napari_emda.active_learning.candidates import Candidates
 from napari_emda.active_learning.random_audit import draw, painted
 from napari_emda.active_learning.strategy import Strategy, strategies
@@ -18,12 +17,13 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.preview import PreviewRequest
-from napari_emda.project.job_files import SuggestJob, TrainJob
+from napari_emda.project.job_files import SuggestJob
 from napari_emda.project.project import Project
 from napari_emda.project.regions import AUDIT
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.requirements import Available
 from napari_emda.settings.suggestion import QuerySettings
 
 Regions = tuple[dict[str, Any], ...]
@@ -42,12 +42,12 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     cls = strategies[job.settings.strategy]
     strategy = cls(cls.Settings.parse(job.strategy_settings))
     volumes = _targets(project, job.volume)
-    asks_model = job.run is not None or (cls.needs_prediction and not job.audit)
+    required = strategy.required
+    asks_model = job.run is not None or (required.model != "none" and not job.audit)
+    if asks_model and job.run is None and not project.runs():
+        required.check(cls.name, Available())
     folder = project.run(job.run) if asks_model else None
-    predictor = _predictor(folder, job, strategy) if folder is not None else None
-    earlier = None
-    if folder is not None and strategy.needs_earlier and not job.audit:
-        earlier = _round_before(project, folder, job.settings.device)
+    predictor, earlier = (None, None) if folder is None else _models(project, folder, job, strategy)
     for volume in volumes if not job.audit else ():  # mistakes are told before anything begins
         Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
     name = "" if folder is None else folder.name
@@ -68,17 +68,29 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     yield Finished("done", f"{many} {how}.", result)
 
 
-def _predictor(folder: RunFolder, job: SuggestJob, strategy: Strategy) -> Predictor:
-    """The model that ranks; JobError when the strategy cannot use it."""
+def _models(
+    project: Project, folder: RunFolder, job: SuggestJob, strategy: Strategy
+) -> tuple[Predictor, Predictor | None]:
+    """The model that ranks and, for strategies that ask it, that of the round before.
+
+    Raises:
+        JobError: the strategy cannot use the model.
+    """
+    required = strategy.required
     predictor = Predictor.load(checkpoint.find(folder, job.checkpoint), job.settings.device)
-    if predictor.header.features_only and (strategy.measures or strategy.needs_entropy):
-        raise JobError(
-            f"The run '{folder.name}' was trained without labels and has no uncertainty to rank by: choose core_set or "
-            "k_means, which compare what patches look like."
-        )
-    if strategy.needs_dropout:
-        dropout_of(predictor.network)
-    return predictor
+    training = folder.training() if required.earlier_run and not job.audit else None
+    round_before = None if training is None else training.start_from
+    available = Available(
+        run=folder.name,
+        predicts=not predictor.header.features_only,
+        dropout=bool(predictor.network.dropout_layers),
+        earlier_run=job.audit or round_before is not None,
+    )
+    required.check(strategy.name, available)
+    if round_before is None:
+        return predictor, None
+    path = checkpoint.find(project.run(round_before))
+    return predictor, Predictor.load(path, job.settings.device)
 
 
 def _ranked(
@@ -108,17 +120,6 @@ def _ranked(
 def _between_classes(project: Project, folder: RunFolder, volume: str) -> Array | None:
     """Where a run is unsure between the classes that its clusters are named after; None where it has no names."""
     return project.uncertainty(folder.name, volume) if project.names(folder.name) else None
-
-
-def _round_before(project: Project, folder: RunFolder, device: str) -> Predictor:
-    """The model that a run was trained on from; JobError when there was none."""
-    job = folder.job()
-    if not isinstance(job, TrainJob) or job.start_from is None:
-        raise JobError(
-            f"The run '{folder.name}' was not trained on from another, with which it could be compared: retrain first, "
-            "or compare views."
-        )
-    return Predictor.load(checkpoint.find(project.run(job.start_from)), device)
 
 
 def _predicted(

@@ -1,6 +1,7 @@
 """The target's own normalisation statistics."""
 
 from napari_emda.methods.base import Method, methods
+from napari_emda.settings.requirements import Requirements
 
 
 @methods.register("adabn")
@@ -11,4 +12,4 @@ class AdaBN(Method):
     that uses the target does the same at its checkpoints (setting ``target_statistics``).
     """
 
-    domains = ("source", "target")
+    requirements = Requirements(domains=("source", "target"), labels="needed")

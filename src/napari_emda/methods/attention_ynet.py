@@ -15,6 +15,7 @@ from napari_emda.nn.reconstruction import Reconstruction, psnr
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 SHARED, SEGMENTS = "shared", "segments"
 
@@ -27,7 +28,7 @@ class AttentionYNet(Method):
     reconstruction alone with histogram-matched source patches, then segmentation alone, with the encoder kept as it is.
     """
 
-    domains = ("source", "target")
+    requirements = Requirements(domains=("source", "target"), labels="needed")
     architecture: ClassVar[dict[str, Any]] = {"attention": True}
 
     class Settings(base.Settings):

@@ -21,6 +21,7 @@ from napari_emda.registry import Registry
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 from napari_emda.settings.training import TrainSettings
 
 
@@ -115,24 +116,16 @@ class Method(nn.Module):
     """
 
     name: ClassVar[str]
-    domains: ClassVar[tuple[Domain, ...]] = ("source",)
-    """Which volumes must be there."""
-    optional_domains: ClassVar[tuple[Domain, ...]] = ()
-    """Which others are learnt from where they are there."""
+    requirements: ClassVar[Requirements] = Requirements(domains=("source",), labels="needed")
+    """Which volumes, labels and annotations must be there."""
     architecture: ClassVar[dict[str, Any]] = {}
     """What the method demands of the network, whatever the settings say."""
     source_batches: ClassVar[int] = 1
     """Batches of the source in a step."""
-    needs_labels: ClassVar[bool] = True
-    """Whether anything must be labelled at all, be it in a source or by annotations of a target."""
-    learns_features: ClassVar[bool] = False
-    """Whether it can do without: then it learns features that other trainings start from, and predicts nothing yet."""
     unlabelled_losses: ClassVar[tuple[str, ...]] = ()
     """Its losses that need no labels and are better the smaller; ``keep`` may then be ``supervised`` or ``total``."""
     criterion = staticmethod(segmentation)
     """The supervised loss: logits B x C x H x W and labels B x H x W to a scalar."""
-    needs_annotations: ClassVar[bool] = False
-    """Whether some of the target must be annotated."""
 
     class Settings(base.Settings):
         """Settings of the method; none here."""
@@ -166,7 +159,10 @@ class Method(nn.Module):
     @classmethod
     def learns_target(cls, there: Sequence[Domain]) -> bool:
         """Whether it learns from a target, given the domains that are there."""
-        return "target" in cls.domains or ("target" in cls.optional_domains and "target" in there)
+        requirements = cls.requirements
+        return "target" in requirements.domains or (
+            "target" in requirements.optional_domains and "target" in there
+        )
 
     @property
     def predictor(self) -> Network:

@@ -15,6 +15,7 @@ from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.reconstruction import Reconstruction, psnr
 from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 NETWORK, CRITICS = "network", "critics"
 
@@ -28,7 +29,7 @@ class DAMT(Method):
     space); the discriminators see source as 1 and target as 0.
     """
 
-    domains = ("source", "target")
+    requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):
         """Settings of DAMT-Net."""

@@ -14,6 +14,7 @@ from napari_emda.nn.normalisation import in_domain
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 ENCODER, REST = "encoder", "rest"
 
@@ -56,9 +57,7 @@ class Denoising(Method):
     frozen one. Where nothing is labelled patches are restored all along, and other trainings start from what is learnt.
     """
 
-    domains = ()
-    optional_domains = ("source", "target")
-    learns_features = True
+    requirements = Requirements(optional_domains=("source", "target"), labels="optional")
 
     class Settings(base.Settings):
         """Settings of denoising."""

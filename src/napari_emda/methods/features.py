@@ -9,6 +9,7 @@ from torch import Tensor
 from napari_emda.methods.base import Method
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.sampling.sampler import Batch
+from napari_emda.settings.requirements import Requirements
 
 
 class FeatureMethod(Method):
@@ -17,7 +18,7 @@ class FeatureMethod(Method):
     Roels et al. 2019, eq. 1: on the encoder alone, weights increasing with depth.
     """
 
-    domains = ("source", "target")
+    requirements = Requirements(domains=("source", "target"), labels="needed")
 
     @abstractmethod
     def align(

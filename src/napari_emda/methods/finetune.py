@@ -10,6 +10,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.methods.base import Averaging, Method, Postprocessing, methods
 from napari_emda.sampling.label_fraction import labelled_fraction
 from napari_emda.sampling.sampler import Batch
+from napari_emda.settings.requirements import Requirements
 from napari_emda.settings.training import TrainSettings
 
 
@@ -22,9 +23,9 @@ class FineTune(Method):
     source loss is replayed so that nothing is forgotten. With a ``fraction`` of the labels you see how many are needed.
     """
 
-    domains = ("target",)
-    optional_domains = ("source",)
-    needs_annotations = True
+    requirements = Requirements(
+        domains=("target",), optional_domains=("source",), labels="needed", annotations=True
+    )
 
     class Settings(Averaging):
         """Settings of fine-tuning."""

@@ -10,6 +10,7 @@ from napari_emda.nn.fourier import swap_amplitudes, swap_moments
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 _BLACK = -4.0
 """Standardised grey value below which there is as a rule nothing: amplitudes are those of what is above."""
@@ -23,7 +24,7 @@ class Fourier(Method):
     all phases stay. ``moments`` takes over mean and standard deviation alone (Huang & Belongie 2017).
     """
 
-    domains = ("source", "target")
+    requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):
         """Settings of Fourier adaptation."""

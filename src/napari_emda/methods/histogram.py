@@ -12,6 +12,7 @@ from napari_emda.nn.network import Network
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 
 @methods.register("histogram")
@@ -22,7 +23,7 @@ class Histogram(Method):
     both looks.
     """
 
-    domains = ("source", "target")
+    requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):
         """Settings of histogram matching."""

@@ -19,6 +19,7 @@ from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.randaugment import turn, turn_back
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 from napari_emda.settings.training import TrainSettings
 
 _LEAST_INFORMATION = 0.05
@@ -42,9 +43,7 @@ class IIC(Method):
     clusters of equal size are preferred and two clusters cannot find a rare structure; several that lie in it can.
     """
 
-    optional_domains = ("source", "target")
-    domains = ()
-    needs_labels = False
+    requirements = Requirements(optional_domains=("source", "target"), labels="unused")
 
     class Settings(base.Settings):
         """Settings of invariant information clustering."""

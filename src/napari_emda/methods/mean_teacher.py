@@ -15,6 +15,7 @@ from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_av
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 
 @methods.register("mean_teacher")
@@ -27,7 +28,7 @@ class MeanTeacher(Method):
     the training.
     """
 
-    domains = ("source", "target")
+    requirements = Requirements(domains=("source", "target"), labels="needed")
     unlabelled_losses = ("consistency",)
 
     class Settings(base.Settings):

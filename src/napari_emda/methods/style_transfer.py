@@ -14,6 +14,7 @@ from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.nn.style import Generator, PatchContrast, Translated
 from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 SEGMENTS, STYLE = "segments", "style"
 
@@ -27,7 +28,7 @@ class StyleTransfer(Method):
     invent structures: look at the preview. In the paper's direction the target is translated before prediction.
     """
 
-    domains = ("source", "target")
+    requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):
         """Settings of style transfer."""

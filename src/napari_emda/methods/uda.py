@@ -17,6 +17,7 @@ from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.randaugment import RandAugment, turn_back
 from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 _MOVED = 0.25
 """Share of the patches that are scaled and turned a little; the others keep the sharpness of the images to predict."""
@@ -32,8 +33,7 @@ class UDA(Method):
     and moves both copies alike afterwards; here patches are moved first, which gives the same pairs.
     """
 
-    domains = ()
-    optional_domains = ("source", "target")
+    requirements = Requirements(optional_domains=("source", "target"), labels="needed")
     source_batches = 2  # one centred on labels, one from anywhere
     unlabelled_losses = ("consistency",)
     criterion = staticmethod(dice)  # alone, as in the paper; 0 where nothing is labelled

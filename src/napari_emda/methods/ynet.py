@@ -11,6 +11,7 @@ from napari_emda.nn.normalisation import DOMAINS, in_domain
 from napari_emda.nn.reconstruction import Reconstruction, psnr
 from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 
 @methods.register("ynet")
@@ -23,7 +24,7 @@ class YNet(Method):
     follows, without reconstruction: both volumes' labels at a smaller learning rate.
     """
 
-    domains = ("source", "target")
+    requirements = Requirements(domains=("source", "target"), labels="needed")
 
     class Settings(base.Settings):
         """Settings of Y-Net."""

@@ -6,6 +6,7 @@ from napari_emda.errors import JobError
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
+from napari_emda.settings.requirements import Available
 from napari_emda.settings.training import TrainSettings
 
 FEW_VALIDATIONS = 4
@@ -79,11 +80,17 @@ def clustered_with(project: Project, volume: str) -> str | None:
     )
 
 
-def labelled(project: Project) -> bool:
-    """Whether there is anything to learn from: a source, or an accepted patch."""
-    return any(entry.domain == "source" for entry in project.entries) or annotated(project)
-
-
 def annotated(project: Project) -> bool:
     """Whether any patch was accepted."""
     return any(region.state in ("accepted", "partial") for region in project.regions())
+
+
+def available(project: Project) -> Available:
+    """What a project has that methods and strategies may need."""
+    domains = {entry.domain for entry in project.entries}
+    return Available(
+        domains=domains,
+        labelled="source" in domains or annotated(project),
+        annotated=annotated(project),
+        run=latest(project) or "",
+    )

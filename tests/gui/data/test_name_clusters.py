@@ -10,12 +10,12 @@ from napari.layers import Labels
 from qtpy.QtCore import Qt
 
 from napari_emda._gui.dock import Dock
-from napari_emda._gui.process import requirements
 from napari_emda._gui.process.catalogue import Catalogue, Choice
 from napari_emda._gui.train.live_preview import show_preview
 from napari_emda.events import Preview
 from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
+from napari_emda.settings.requirements import Requirements
 from tests.gui.fake import fake_command, methods_command
 
 
@@ -268,14 +268,9 @@ def test_what_is_predicted_is_shown_without_that_of_another_model(qtbot, dock, c
 
 
 def test_without_labels_features_can_be_learnt_to_start_from(clustered):
-    features = Choice("denoising", learns_features=True)
-    assert requirements.unmet(clustered, features) == ""
-    assert "take labels that you have already" in requirements.unmet(
-        clustered, replace(features, learns_features=False)
-    )
-    assert (
-        requirements.learns_classes(
-            clustered, "001-iic", Catalogue({"iic": Choice("iic", needs_labels=False)}, {})
-        )
-        is False
-    )
+    features = Choice("denoising", requirements=Requirements(labels="optional"))
+    assert features.missing(clustered) == ""
+    classes = replace(features, requirements=Requirements(labels="needed"))
+    assert "take labels that you have already" in classes.missing(clustered)
+    clusters = Choice("iic", requirements=Requirements(labels="unused"))
+    assert not Catalogue({"iic": clusters}, {}, {}).learns_classes(clustered, "001-iic")

@@ -85,9 +85,7 @@ class SuggestBox(JobPanel):
         strategy = session.catalogue.strategies.get(self.strategy.currentText())
         if strategy is None:
             return "Choose a strategy."
-        if strategy.needs_prediction and not opened.runs:
-            return f"{strategy.name} asks a model and there is none: train one first, or choose random."
-        return ""
+        return strategy.missing(opened.project)
 
     def job(self, opened: OpenProject) -> SuggestJob:
         """Rank the patches of the targets."""

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda._gui.common.palette import named_colour
-from napari_emda._gui.process import requirements
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import Array
@@ -51,7 +50,7 @@ class ClusterNaming:
         return [
             run
             for run in reversed(self._project.runs())
-            if not requirements.learns_classes(self._project, run, catalogue)
+            if not catalogue.learns_classes(self._project, run)
         ]
 
     def choose(self, run: str, volume: str) -> None:

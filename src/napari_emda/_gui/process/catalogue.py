@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from napari_emda.errors import JobError
+from napari_emda.project import runs
+from napari_emda.project.project import Project
+from napari_emda.settings.requirements import Requirements
 
 COMMAND = (sys.executable, "-m", "napari_emda", "methods", "--json")
 
@@ -22,12 +25,12 @@ class Choice:
     name: str
     summary: str = ""
     schema: dict[str, Any] = field(default_factory=dict)
-    domains: tuple[str, ...] = ()
-    needs_labels: bool = True
-    learns_features: bool = False
-    needs_annotations: bool = False
-    needs_prediction: bool = True
+    requirements: Requirements = field(default_factory=Requirements)
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def missing(self, project: Project) -> str:
+        """What a project lacks that this needs, in one sentence; empty when it has all."""
+        return self.requirements.missing(self.name, runs.available(project))
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,12 @@ class Catalogue:
     exports: dict[str, Export] = field(default_factory=dict)
     device: str = "cpu"
 
+    def learns_classes(self, project: Project, run: str) -> bool:
+        """Whether a run was trained with labels, so that it tells classes apart and no clusters."""
+        job = project.run(run).training()
+        method = self.methods.get(job.method) if job is not None else None
+        return method is None or method.requirements.labels != "unused"
+
 
 def parse(line: str) -> Catalogue:
     """Read the line that ``napari-emda methods --json`` ends with."""
@@ -72,19 +81,9 @@ def parse(line: str) -> Catalogue:
 
 
 def _choice(entry: dict[str, Any]) -> Choice:
-    keys = (
-        "name",
-        "summary",
-        "schema",
-        "needs_labels",
-        "learns_features",
-        "needs_annotations",
-        "needs_prediction",
-        "profiles",
-    )
-    return Choice(
-        **{key: entry[key] for key in keys if key in entry}, domains=tuple(entry.get("domains", ()))
-    )
+    requirements = Requirements.model_validate(entry.get("requirements", {}))
+    profiles = entry.get("profiles", {})
+    return Choice(entry["name"], entry["summary"], entry["schema"], requirements, profiles)
 
 
 _known: dict[tuple[str, ...], Catalogue] = {}

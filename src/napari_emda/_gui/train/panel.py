@@ -11,7 +11,6 @@ from napari_emda._gui.common.forms import SettingsForm
 from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled
 from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.process import requirements
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.session import Session, in_short, tone_of
 from napari_emda._gui.train.curves import Curves
@@ -23,6 +22,7 @@ from napari_emda.events import Failed, Finished, Preview, Started, Translated
 from napari_emda.project import runs
 from napari_emda.project.comparison import BASELINE, missing
 from napari_emda.project.job_files import Job, TrainJob
+from napari_emda.settings.requirements import UNLABELLED
 from napari_emda.settings.training import PROFILES, TrainSettings
 
 DEFAULT_METHODS = ("auto", "source_only")
@@ -120,9 +120,9 @@ class TrainPanel(JobPanel):
 
     def on_project(self, opened: OpenProject) -> None:
         """Choose what needs no labels where there are none."""
-        if not runs.labelled(opened.project):
+        if not runs.available(opened.project).labelled:
             # Leaves all as it is while the methods are not read yet.
-            self.method.setCurrentText(requirements.UNLABELLED)
+            self.method.setCurrentText(UNLABELLED)
 
     def _on_method(self, name: str) -> None:
         catalogue = self._session.catalogue
@@ -180,7 +180,7 @@ class TrainPanel(JobPanel):
         method = session.catalogue.methods.get(self.method.currentText())
         if method is None:
             return "Choose a method."
-        return requirements.unmet(opened.project, method)
+        return method.missing(opened.project)
 
     def job(self, opened: OpenProject) -> TrainJob:
         """A training with what is set."""
@@ -223,11 +223,9 @@ class TrainPanel(JobPanel):
         project = opened.project
         run = runs.latest(project)
         baseline = catalogue.methods.get(BASELINE)
-        if run is None or baseline is None or requirements.unmet(project, baseline):
+        if run is None or baseline is None or baseline.missing(project):
             return None
-        return (
-            missing(project, run) if requirements.learns_classes(project, run, catalogue) else None
-        )
+        return missing(project, run) if catalogue.learns_classes(project, run) else None
 
     def train_without_adaptation(self) -> None:
         """Train what the latest run is to be compared with."""

@@ -4,6 +4,7 @@ import numpy as np
 
 from napari_emda.active_learning.candidates import Pool, Scores, distances_to
 from napari_emda.active_learning.strategy import Strategy, strategies
+from napari_emda.settings.requirements import Requirements
 
 
 @strategies.register("core_set")
@@ -15,6 +16,7 @@ class CoreSet(Strategy):
     begins with the most typical patch.
     """
 
+    requirements = Requirements(model="features")
     needs_embeddings = True
 
     def score(self, pool: Pool) -> Scores:

@@ -9,6 +9,7 @@ from napari_emda.active_learning.block_outputs import BlockOutputs, mutual_infor
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import Strategy, strategies
 from napari_emda.settings import base
+from napari_emda.settings.requirements import Requirements
 
 
 @strategies.register("disagreement")
@@ -28,13 +29,15 @@ class Disagreement(Strategy):
         )
 
     @property
-    def needs_earlier(self) -> bool:
-        """Between rounds it does."""
-        return bool(self.settings.between == "rounds")
+    def required(self) -> Requirements:
+        """Between rounds, also the model of the round before."""
+        between_rounds = self.settings.between == "rounds"
+        return self.requirements.model_copy(update={"earlier_run": between_rounds})
 
     def uncertainty(self, outputs: BlockOutputs) -> Tensor:
         """Relative divergence at every pixel."""
-        return mutual_information(outputs.rounds() if self.needs_earlier else outputs.views())
+        between_rounds = self.required.earlier_run
+        return mutual_information(outputs.rounds() if between_rounds else outputs.views())
 
     def score(self, pool: Pool) -> Scores:
         """Mean over every patch, between 0 and 1."""

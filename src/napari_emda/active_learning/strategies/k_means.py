@@ -5,6 +5,7 @@ from sklearn.cluster import KMeans
 
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import Strategy, strategies
+from napari_emda.settings.requirements import Requirements
 
 _FITTED = 20_000
 """Clusters are found on so many patches at most, drawn by lot; all are then assigned."""
@@ -18,6 +19,7 @@ class KMeansCentres(Strategy):
     2019, section 3.4).
     """
 
+    requirements = Requirements(model="features")
     needs_embeddings = True
 
     def begin(self, pool: Pool) -> None:
