@@ -138,7 +138,7 @@ def methods_page() -> str:
 
 def networks_page() -> str:
     entries = described(networks)
-    overview = ["| network | in one sentence |", "|---|---|"]
+    overview = ["| Network | Summary |", "|---|---|"]
     overview += [f"| [`{e.name}`](#{e.name}) | {docstring(e)[0]} |" for e in entries]
     intro = (DOCS / "notes" / "_networks.md").read_text(encoding="utf-8").strip()
     parts = ["# Networks", "\n".join(overview), intro]
