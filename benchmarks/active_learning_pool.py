@@ -21,8 +21,8 @@ from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.evaluation.voxel_scores import score_volume
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.methods.base import DataSummary, Method
@@ -33,6 +33,7 @@ from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
+from napari_emda.training.state import TrainingState
 from napari_emda.training.trainer import Training
 
 CLASSES = ("background", "mitochondria")
@@ -152,9 +153,8 @@ class Learner:
         sampler = PatchSampler(
             [volume], p.patch, settings.batch, seed=self.seed, boxes={"source": upper}
         )
-        header = Header(
+        header = ModelHeader(
             method="source_only",
-            settings=settings,
             classes=CLASSES,
             network={
                 "classes": 2,
@@ -166,7 +166,9 @@ class Learner:
         method = header.build(DataSummary())
         if self.method is not None:
             method.load_state_dict(self.method.state_dict())
-        training = Training(method, sampler, header, RunFolder(self.folder), self.compute)
+        state = TrainingState(settings=settings)
+        run = RunFolder(self.folder)
+        training = Training(method, sampler, header, state, run, self.compute)
         for _ in fit(training):
             pass
         self.method = training.method

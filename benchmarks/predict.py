@@ -25,8 +25,8 @@ import zarr
 
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.tiles import plan, read_tile
@@ -38,9 +38,8 @@ from napari_emda.settings.training import TrainSettings
 
 def predictor(profile: str) -> Predictor:
     settings = TrainSettings.for_profile(profile)
-    header = Header(
+    header = ModelHeader(
         method="source_only",
-        settings=settings,
         classes=("background", "mitochondria"),
         network={
             "name": settings.network,

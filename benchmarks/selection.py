@@ -29,10 +29,12 @@ from napari_emda.data.volume import Volume
 from napari_emda.evaluation.voxel_scores import ScoreBoard
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor, predict_box
 from napari_emda.io.read import open_labels
 from napari_emda.methods.base import Method
 from napari_emda.project.project import Project
+from napari_emda.training.state import TrainingState
 
 CRITERIA = ("score", "solidity_gap", "flip_disagreement", "uncertainty")
 Row = dict[str, Any]
@@ -65,13 +67,14 @@ def evaluate(
     compute = Compute.choose(device, "32")
     rows = []
     for step in folder.candidates()[::-every][::-1]:
-        header, method = checkpoint.load_method(folder.candidate(step))
+        path = folder.candidate(step)
+        header, method = checkpoint.load_method(path)
         rows.append(
             {
                 "kind": "step",
                 "step": step,
                 "iou": _iou(method, header, target, box, compute),
-                **header.scores,
+                **TrainingState.read(path).scores,
             }
         )
     for kind in ("last", "selected"):
@@ -82,9 +85,7 @@ def evaluate(
     return [{"run": run, "method": header.method, **row} for row in rows]
 
 
-def _iou(
-    method: Method, header: checkpoint.Header, target: Volume, box: Box, compute: Compute
-) -> float:
+def _iou(method: Method, header: ModelHeader, target: Volume, box: Box, compute: Compute) -> float:
     predictor = Predictor(method.predictor, header, compute)
     board = ScoreBoard(len(header.classes))
     (z0, y0, x0), (z1, y1, x1) = box.start, box.stop

@@ -24,8 +24,8 @@ import torch
 
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn.network import networks
 from napari_emda.project.run_folder import RunFolder
@@ -33,6 +33,7 @@ from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
 from napari_emda.training.loop import Training
+from napari_emda.training.state import TrainingState
 
 BASELINE = "source_only"
 MOMENTS = 5
@@ -62,10 +63,9 @@ def training(name: str, settings: TrainSettings, folder: Path, compute: Compute)
         source_batches=cls.source_batches,
         seed=settings.seed,
     )
-    header = Header(
+    header = ModelHeader(
         method=name,
         method_settings=cls.Settings().model_dump(),
-        settings=settings,
         classes=("background", "mitochondria"),
         network={
             "name": settings.network,
@@ -79,7 +79,8 @@ def training(name: str, settings: TrainSettings, folder: Path, compute: Compute)
         sampler.labelled("target"),
         sampler.prior("source", 2),
     )
-    return Training(header.build(summary), sampler, header, RunFolder(folder), compute)
+    state = TrainingState(settings=settings)
+    return Training(header.build(summary), sampler, header, state, RunFolder(folder), compute)
 
 
 def seconds(work: Training, step: int) -> tuple[float, float]:

@@ -21,8 +21,8 @@ import torch
 
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute, configure_process
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.methods.base import DataSummary
 from napari_emda.nn.network import networks
 from napari_emda.project.run_folder import RunFolder
@@ -30,6 +30,7 @@ from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
 from napari_emda.training.loop import Training, fit
+from napari_emda.training.state import TrainingState
 
 
 def training(method: str, settings: TrainSettings, folder: Path, compute: Compute) -> Training:
@@ -40,9 +41,8 @@ def training(method: str, settings: TrainSettings, folder: Path, compute: Comput
         Volume("b", other, "target", VoxelGrid(SPACING)),
     ]
     sampler = PatchSampler(volumes, settings.patch, settings.batch, seed=settings.seed)
-    header = Header(
+    header = ModelHeader(
         method=method,
-        settings=settings,
         classes=("background", "mitochondria"),
         network={
             "name": settings.network,
@@ -52,7 +52,8 @@ def training(method: str, settings: TrainSettings, folder: Path, compute: Comput
         pixel_size=sampler.pixel_size,
     )
     summary = DataSummary({domain: sampler.quantiles(domain) for domain in sampler.domains})
-    return Training(header.build(summary), sampler, header, RunFolder(folder), compute)
+    state = TrainingState(settings=settings)
+    return Training(header.build(summary), sampler, header, state, RunFolder(folder), compute)
 
 
 def wait(compute: Compute) -> None:

@@ -24,8 +24,8 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.events import Suggested
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor, entropy
 from napari_emda.inference.tiles import plan
 from napari_emda.jobs.execute import execute
@@ -55,9 +55,8 @@ def unet(dropout=0.5, seed=0):
 
 
 def predictor(network, pixel_size=4.0):
-    header = Header(
+    header = ModelHeader(
         method="source_only",
-        settings=TrainSettings(),
         classes=("background", "a"),
         network={"classes": 2},
         pixel_size=pixel_size,

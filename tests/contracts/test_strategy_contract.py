@@ -17,14 +17,13 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import SettingsError
 from napari_emda.events import Notice, Suggested
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import norms
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.suggestion import QuerySettings
-from napari_emda.settings.training import TrainSettings
 
 NAMES = strategies.names()
 VARIANTS = [(name, {}) for name in NAMES] + [("disagreement", {"between": "rounds"})]
@@ -48,9 +47,8 @@ def model(seed):
     network = UNet(2, UNet.Settings(base_channels=8, depth=3, dropout=0.25))
     for layer in norms(network):
         layer.running_mean.normal_(0, 0.1)
-    header = Header(
+    header = ModelHeader(
         method="source_only",
-        settings=TrainSettings(),
         classes=("background", "a"),
         network={"classes": 2},
         pixel_size=4.0,

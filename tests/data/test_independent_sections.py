@@ -30,6 +30,7 @@ from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
+from napari_emda.settings.training import TrainSettings
 from napari_emda.training.prior_matching import WEIGHT, CalibrationSample, calibrate
 from napari_emda.training.validation import _tiles
 from tests.export.exporting import export
@@ -151,7 +152,7 @@ def test_validation_looks_at_one_image_at_a_time():
     image = normal(5, 64, 64)
     header = predictor().header
     for volume, sections in ((target(image), {2, 3}), (fields(image), {1})):
-        tiles = list(_tiles(volume.at(4.0), header, 5))
+        tiles = list(_tiles(volume.at(4.0), header, TrainSettings.for_profile("test"), 5))
         assert {tile.volume.shape[0] for tile in tiles} == sections
         assert {tile.volume.grid for tile in tiles} == {volume.grid}
 

@@ -18,6 +18,7 @@ from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.tiles import plan, read_tile
 from napari_emda.jobs.execute import execute
@@ -28,7 +29,7 @@ from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.validation import Validator
-from tests.inference.test_checkpoint import rewritten
+from tests.inference.test_checkpoint import as_format, rewritten
 
 SPACING = (50.0, 4.0, 4.0)
 
@@ -165,14 +166,15 @@ def test_a_patch_a_block_and_a_tile_of_a_validation_look_alike(fields):
     for patch in sampler.batch(0)["target"].image[:, 0].numpy():
         assert any((patch == window).all() for window in _windows(standard, 64))
     header = _header(statistics=sampler.statistics)
-    predictor = Predictor(
-        checkpoint.Header.build(header).predictor, header, Compute.choose("cpu", "32")
-    )
+    settings = TrainSettings.for_profile("test", patch=32)
+    predictor = Predictor(header.build().predictor, header, Compute.choose("cpu", "32"))
     tiles = plan(volume.at(4.0), predictor.network, PredictSettings(block=32))
     for tile in tiles:
         image = read_tile(volume.at(4.0), tile, predictor.statistics_of(volume))
         np.testing.assert_array_equal(image[:, 0].numpy(), standard[tile.seen.slices])
-    validator = Validator.of([replace(volume, labels=labels, domain="source")], [volume], header)
+    validator = Validator.of(
+        [replace(volume, labels=labels, domain="source")], [volume], header, settings
+    )
     for tile in validator.tiles:
         seen = tile.statistics.read(tile.volume.at(4.0), Box.whole(tile.volume.shape))
         assert any((seen[0] == window).all() for window in _windows(standard, *seen.shape[1:]))
@@ -191,11 +193,9 @@ def _windows(images, height, width=None):
 
 
 def _header(**values):
-    settings = TrainSettings.for_profile("test", patch=32)
     classes, network = ("background", "x"), {"classes": 2, "settings": {"base_channels": 8}}
-    return checkpoint.Header(
+    return ModelHeader(
         method="source_only",
-        settings=settings,
         classes=classes,
         network=network,
         pixel_size=4.0,
@@ -206,10 +206,13 @@ def _header(**values):
 def test_a_new_stack_is_measured_image_by_image_but_not_for_models_that_know_no_ranges(fields):
     volume = Volume("new", fields, "target", VoxelGrid(SPACING, sections_are_independent=True))
     assert len(_header().statistics_of(volume.at(4.0)).ranges) == 4
-    assert _header(format=1).statistics_of(volume.at(4.0)).ranges == ()
+    assert _header(range_per_section=False).statistics_of(volume.at(4.0)).ranges == ()
     assert _header().statistics_of(replace(volume, grid=VoxelGrid(SPACING)).at(4.0)).ranges == ()
     old = Statistics(3.0, 2.0, ())
-    assert _header(format=1, statistics={"new": old}).statistics_of(volume.at(4.0)) == old
+    assert (
+        _header(range_per_section=False, statistics={"new": old}).statistics_of(volume.at(4.0))
+        == old
+    )
 
 
 @pytest.fixture
@@ -232,11 +235,10 @@ def run(phantom_files, tmp_path):
 def test_a_run_of_an_older_version_is_used_as_it_is_and_not_continued(run):
     folder, name = run
     path = RunFolder.of(folder, name).checkpoint
-    assert checkpoint.read_header(path).format == checkpoint.FORMAT
-    rewritten(path, lambda header: header.update(format=1))
+    rewritten(path, lambda values: as_format(1, values))
     with pytest.raises(JobError, match=f"An older version began .* --from {name}"):
         list(execute(TrainJob(project=str(folder), method="", resume=name)))
-    assert checkpoint.load_method(path)[0].format == 1
+    assert not checkpoint.load_method(path)[0].range_per_section
 
 
 def test_a_package_says_how_images_are_brought_to_their_range(run, tmp_path, monkeypatch):

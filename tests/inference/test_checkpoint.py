@@ -17,6 +17,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.training.loop import fit
+from napari_emda.training.state import TrainingState
 
 METHODS = ("source_only", "histogram", "ynet")
 CLASSES = ("background", "mitochondria")
@@ -37,11 +38,27 @@ def trained(make_training, source, target, tmp_path):
 
 
 def rewritten(path, change):
-    """The checkpoint with its header changed by a function."""
+    """The checkpoint with what it says of itself changed by a function."""
     with safe_open(path, "pt") as file:
-        header = json.loads(file.metadata()["napari_emda"])
-    change(header)
-    save_file(load_file(path), path, {"napari_emda": json.dumps(header)})
+        values = json.loads(file.metadata()["napari_emda"])
+    change(values)
+    save_file(load_file(path), path, {"napari_emda": json.dumps(values)})
+
+
+def as_format(number, values):
+    """Change what a checkpoint says of itself to how format 1 or 2 said it: all in one, by older names."""
+    model = values.pop("model")
+    training = values.pop("training")
+    for added in ("seed", "range_per_section"):
+        del model[added]
+    model["neighbours"] = model.pop("z_smoothing")
+    network = dict(model["network"]["settings"])
+    network["base"] = network.pop("base_channels")
+    network["levels"] = network.pop("depth")
+    del training["settings"]["network"]
+    training["settings"] |= network
+    flat = {"classes": model["network"]["classes"], **network}
+    values.update(model, **training, network=flat, format=number)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -49,6 +66,7 @@ def test_a_loaded_model_predicts_as_the_saved_one(method, trained):
     training = trained(method)
     header, loaded = checkpoint.load_method(training.path)
     assert header == training.header
+    assert TrainingState.read(training.path) == training.state
     assert header.step == 3
     for domain in ("source", "target"):
         image = torch.randn(1, 1, 40, 40)
@@ -97,10 +115,27 @@ def test_a_damaged_or_foreign_file_is_refused(damage, trained, tmp_path):
         case "missing":
             path.unlink()
         case "other header":
-            rewritten(path, lambda header: header.pop("method"))
+            rewritten(path, lambda values: values["model"].pop("method"))
     with pytest.raises(JobError, match="is not a model of napari-emda, or is damaged") as error:
         checkpoint.load_method(path)
     assert str(path) in one_sentence(error)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_older_formats_say_the_same(number, trained):
+    training = trained(seed=7, validations=1)
+    rewritten(training.path, lambda values: as_format(number, values))
+    header, loaded = checkpoint.load_method(training.path)
+    same = {"range_per_section": number > 1, "network": header.network}
+    assert header == training.header.model_copy(update=same)
+    assert loaded.network.config == training.method.network.config
+    assert header.seed == 7
+    assert TrainingState.read(training.path) == training.state
+    image = torch.randn(1, 1, 40, 40)
+    predictors = [
+        Predictor(m.predictor, header, training.compute) for m in (training.method, loaded)
+    ]
+    assert torch.equal(*(p.probabilities(image, "target") for p in predictors))
 
 
 def test_a_newer_file_is_refused(trained):

@@ -22,8 +22,8 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import Saved, TileDone
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import (
     Predictor,
@@ -38,7 +38,6 @@ from napari_emda.nn.normalisation import in_domain, norms
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
-from napari_emda.settings.training import TrainSettings
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 AS_IT_IS = Statistics(0.0, 1.0, (0.0,))
@@ -54,9 +53,8 @@ class Identity(nn.Module):
 
 
 def predictor(network, *, pixel_size=4.0, classes=("background", "a"), step=1, statistics=AS_IT_IS):
-    header = Header(
+    header = ModelHeader(
         method="source_only",
-        settings=TrainSettings(),
         classes=classes,
         network={"classes": 2},
         pixel_size=pixel_size,

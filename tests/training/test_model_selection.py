@@ -27,6 +27,7 @@ from napari_emda.training.model_selection import (
     sentence,
     warning,
 )
+from napari_emda.training.state import TrainingState
 from napari_emda.training.validation import Validator
 
 GOOD = {"score": 1.0, "objects": 5.0, "foreground_ratio": 1.0}
@@ -188,6 +189,7 @@ def test_looking_does_not_change_what_is_learnt(make, same_weights):
     assert looks(fit(unwatched)) == []
     before = {key: value.clone() for key, value in watched.method.state_dict().items()}
     watched.header = unwatched.header
+    watched.state = unwatched.state
     assert len(looks(watched.validate(3))) == 1
     assert all(
         torch.equal(before[key], value) for key, value in watched.method.state_dict().items()
@@ -206,12 +208,13 @@ def test_the_best_models_are_on_disk_and_the_one_to_use_is_made_of_them(make, me
     by_loss = {
         step
         for name in LOSSES
-        for step in least(training.header.losses, name, training.settings.steps)
+        for step in least(training.state.losses, name, training.settings.steps)
     }
     assert set(training.folder.candidates()) == {*ranked(history)[:3], *by_loss}
-    header, model = checkpoint.load_method(checkpoint.find(training.folder))
+    path = checkpoint.find(training.folder)
+    header, model = checkpoint.load_method(path)
     assert header.selected == kept
-    assert header.validations == {
+    assert TrainingState.read(path).validations == {
         step: scores for step, scores in history.items() if step <= header.step
     }
     states = [
@@ -349,7 +352,7 @@ def test_the_least_loss_on_the_curve_is_kept_with_a_target_and_without(
     curves = two_step_means(fit(training))
     for name, values in curves.items():
         np.testing.assert_allclose(
-            [row[name] for row in training.header.losses.values()], values, rtol=1e-5
+            [row[name] for row in training.state.losses.values()], values, rtol=1e-5
         )
     first = (
         -(-len(curves["total"]) // 2) - 1

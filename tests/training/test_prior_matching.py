@@ -14,8 +14,8 @@ from sklearn.metrics import cohen_kappa_score
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import TileDone
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor, smoothed_along_z
 from napari_emda.methods.base import Postprocessing
@@ -24,7 +24,6 @@ from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
-from napari_emda.settings.training import TrainSettings
 from napari_emda.training.prior_matching import (
     LARGEST_OFFSET,
     WEIGHT,
@@ -57,10 +56,8 @@ class Brightness(UNet):
 
 
 def predictor(z_smoothing=0.0):
-    settings = TrainSettings.for_profile("test")
-    header = Header(
+    header = ModelHeader(
         method="auto",
-        settings=settings,
         classes=("background", "x"),
         network={"classes": 2},
         pixel_size=4.0,

@@ -17,8 +17,8 @@ from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.validation import (
     TILES,
@@ -46,10 +46,9 @@ class Painted(nn.Module):
         return 20.0 * nn.functional.one_hot(ids, self.classes).movedim(-1, 1)
 
 
-def header(classes=("background", "a"), **values):
-    return Header(
+def header(classes=("background", "a")):
+    return ModelHeader(
         method="source_only",
-        settings=TrainSettings(**values),
         classes=classes,
         network={"classes": 2},
         pixel_size=8.0,
@@ -118,7 +117,7 @@ def test_looking_is_a_tenth_of_the_work(steps, batch, patch, validations):
 
 def test_a_prediction_is_scored_as_scikit_image_measures_it(pair):
     source, target = pair
-    validator = Validator.of([source], [target], header(patch=96, batch=8))
+    validator = Validator.of([source], [target], header(), TrainSettings(patch=96, batch=8))
     scores = validator.scores(Painted(), header(), CPU)
     truth = [np.asarray(target.image[z]) > 1.5 for z in range(4)]
     found = [r for mask in truth for r in regionprops(label(mask, connectivity=2)) if r.area > 10]
@@ -142,9 +141,11 @@ def test_a_prediction_is_scored_as_scikit_image_measures_it(pair):
 def test_it_does_not_depend_on_the_order_of_sections(pair):
     source, target = pair
     flipped = replace(target, image=target.image[::-1]), replace(source, labels=source.labels[::-1])
-    settings = header(patch=96)
-    scores = Validator.of([source], [target], settings).scores(Painted(), settings, CPU)
-    others = Validator.of([flipped[1]], [flipped[0]], settings).scores(Painted(), settings, CPU)
+    settings = TrainSettings(patch=96)
+    scores, others = (
+        Validator.of([labelled], [image], header(), settings).scores(Painted(), header(), CPU)
+        for labelled, image in ((source, target), (flipped[1], flipped[0]))
+    )
     assert others == pytest.approx(scores)
 
 
@@ -155,21 +156,23 @@ def test_three_classes_are_averaged_and_the_worst_one_counts_for_the_alarm(pair)
         np.asarray(source.labels) > 0, np.where(np.arange(4)[:, None, None] < 2, 1, 2), 0
     )
     source = replace(source, labels=halved, classes=3)
-    scores = Validator.of([source], [target], header(names)).scores(Painted(3), header(names), CPU)
-    one = Validator.of([source], [target], header(names)).priors
+    validator = Validator.of([source], [target], header(names), TrainSettings())
+    scores = validator.scores(Painted(3), header(names), CPU)
+    one = validator.priors
     assert len(one) == 2 and all(one)
     assert scores["foreground_ratio"] == 0  # class 2 is nowhere predicted
     assert scores["flip_disagreement"] == 0.5  # class 1 agrees, agreeing on nothing counts as 1
     both = replace(
         target, image=np.where(np.arange(96) >= 48, 1, 0) * (target.image > 1.5) + target.image
     )
-    better = Validator.of([source], [both], header(names)).scores(Painted(3), header(names), CPU)
+    validator = Validator.of([source], [both], header(names), TrainSettings())
+    better = validator.scores(Painted(3), header(names), CPU)
     assert better["score"] < scores["score"]
 
 
 def test_the_source_box_rules_what_the_source_looks_like(pair):
     source, _ = pair
-    (prior,) = source_priors([source], header(source_box=":,0:48,:"))
+    (prior,) = source_priors([source], header(), TrainSettings(source_box=":,0:48,:"))
     assert prior.fraction == pytest.approx(np.mean(source.labels[:, :48] > 0))
 
 
@@ -177,9 +180,8 @@ def test_the_target_box_rules_where_it_looks(pair):
     source, target = pair
     blank = np.array(target.image)
     blank[:, 48:] = 0
-    validator = Validator.of(
-        [source], [replace(target, image=blank)], header(target_box=":,48:96,:", patch=32)
-    )
+    settings = TrainSettings(target_box=":,48:96,:", patch=32)
+    validator = Validator.of([source], [replace(target, image=blank)], header(), settings)
     scores = validator.scores(Painted(), header(), CPU)
     assert scores["objects"] == 0
 
@@ -188,7 +190,8 @@ def test_tiles_bring_the_sections_beside_them(pair):
     """So that whatever prediction does with neighbouring sections counts."""
     source, target = pair
     numbered = np.broadcast_to(np.arange(4.0)[:, None, None], target.shape)
-    validator = Validator.of([source], [replace(target, image=numbered)], header(patch=32))
+    target = replace(target, image=numbered)
+    validator = Validator.of([source], [target], header(), TrainSettings(patch=32))
     seen = {
         tile.section + int(tile.volume.image[0, 0, 0]): list(tile.volume.image[:, 0, 0])
         for tile in validator.tiles
@@ -198,5 +201,6 @@ def test_tiles_bring_the_sections_beside_them(pair):
 
 def test_without_a_target_or_anything_to_compare_with_it_does_not_look(pair):
     source, target = pair
-    assert Validator.of([source], [], header()) is None
-    assert Validator.of([replace(source, labels=0 * source.labels)], [target], header()) is None
+    assert Validator.of([source], [], header(), TrainSettings()) is None
+    blank = replace(source, labels=0 * source.labels)
+    assert Validator.of([blank], [target], header(), TrainSettings()) is None

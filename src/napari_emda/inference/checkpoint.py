@@ -5,99 +5,52 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_emda.data.intensity import Statistics, measure
-from napari_emda.data.volume import Domain, Resampled
 from napari_emda.errors import JobError
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.io.atomic import replacing_file
-from napari_emda.methods.base import DataSummary, Method, methods
-from napari_emda.nn.network import Network, NetworkConfig
+from napari_emda.methods.base import Method
+from napari_emda.nn.network import Network
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
-from napari_emda.settings.training import TrainSettings, split_network
+from napari_emda.settings.training import split_network
 
 FORMAT = 3
-"""Format 3 has other names for some settings (`_migrated`). Models of format 1 have seen stacks of independent images
-as one volume, with grey values standardised alike."""
-PER_IMAGE_RANGE = 2
-"""From this format on, each image of a stack of independent images is brought to its own grey range."""
+"""Format 3 tells the model from its training and has other names for some settings.
+
+Models of format 1 have seen stacks of independent images as one volume, in one grey range
+(`_migrated`).
+"""
 _OPTIMISER = "optimiser."
 
 
-class Header(BaseModel):
-    """What a checkpoint says of itself.
-
-    Attributes:
-        method, method_settings, settings: what was trained, and how.
-        classes: names of what is predicted, background first; see `methods.base.Method.predicted_classes`.
-        network: with which it is built again.
-        pixel_size, unit: at which the network works.
-        statistics: grey values by volume name.
-        prediction_domain: whose normalisation statistics to predict the target with.
-        flips: whether to average the target's prediction over flipped copies.
-        z_smoothing: weight of the sections before and after each of the target's.
-        step: optimiser steps done.
-        validations: label-free scores on the target by step, so far.
-        scores: those of this very model; empty where it was not validated.
-        losses: means of the ``supervised`` loss and of the ``total`` over the steps up to each look, since the one
-            before, by step; empty for methods that learn from labels alone.
-        pending: sums of the same since the last look.
-        selected: the validated steps of whose weights this model is made; none in a checkpoint.
-        features_only: whether nothing was labelled, so that it predicts nothing and is there to start from.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = FORMAT
-    method: str
-    method_settings: dict[str, Any] = {}
-    settings: TrainSettings
-    classes: tuple[str, ...]
-    network: NetworkConfig
-    pixel_size: float
-    unit: str = "nm"
-    statistics: dict[str, Statistics] = {}
-    prediction_domain: Domain = "source"
-    flips: bool = False
-    z_smoothing: float = 0.0
-    step: int = 0
-    validations: dict[int, dict[str, float]] = {}
-    scores: dict[str, float] = {}
-    losses: dict[int, dict[str, float]] = {}
-    pending: dict[str, float] = {}
-    selected: tuple[int, ...] = ()
-    features_only: bool = False
-
-    @property
-    def model(self) -> str:
-        """Tells the models of a run apart: ``400``, or ``selected 300 400 500``."""
-        return " ".join(["selected", *map(str, self.selected)]) if self.selected else str(self.step)
-
-    def statistics_of(self, view: Resampled) -> Statistics:
-        """Grey values of a volume at ``pixel_size``: those seen in training, else measured now, in the same way."""
-        known = self.statistics.get(view.volume.name)
-        independent = view.volume.grid.sections_are_independent
-        apart = independent and self.format >= PER_IMAGE_RANGE
-        return known or measure(view, seed=self.settings.seed, apart=apart)
-
-    def build(self, summary: DataSummary | None = None) -> Method:
-        """The method with a fresh network, by default without knowledge of data (its tables come with the weights)."""
-        cls = methods[self.method]
-        settings = cls.Settings.parse(self.method_settings)
-        return cls(settings, self.network.build(), summary or DataSummary())
+Part = TypeVar("Part", bound=BaseModel)
 
 
 def save(
-    path: Path, header: Header, method: Method, optimiser: torch.optim.Optimizer | None = None
+    path: Path,
+    header: ModelHeader,
+    method: Method,
+    *,
+    training: BaseModel,
+    optimiser: torch.optim.Optimizer | None = None,
 ) -> None:
-    """Write a checkpoint; a crash leaves the old or the new one, whole."""
+    """Write a checkpoint; a crash leaves the old or the new one, whole.
+
+    Args:
+        path: where to; an older file is replaced.
+        header: of the model.
+        method: whose tensors are kept.
+        training: what the training needs to go on, see `training.state.TrainingState`.
+        optimiser: whose moments are kept, in a file from which a training is to go on.
+    """
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in method.state_dict().items()
@@ -108,12 +61,31 @@ def save(
                 tensors[f"{_OPTIMISER}{index}.{key}"] = (
                     torch.as_tensor(value).detach().cpu().contiguous().clone()
                 )
+    parts = {
+        "format": FORMAT,
+        "model": header.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+    }
     with replacing_file(path) as partial:
-        save_file(tensors, partial, {"napari_emda": header.model_dump_json()})
+        save_file(tensors, partial, {"napari_emda": json.dumps(parts)})
 
 
-def read_header(path: Path) -> Header:
-    """The header alone; JobError when the file is no checkpoint of ours or is newer than this program."""
+def read_header(path: Path) -> ModelHeader:
+    """What is needed to use a model, without its weights; errors as of `read_part`."""
+    return read_part(path, "model", ModelHeader)
+
+
+def read_part(path: Path, name: str, kind: type[Part]) -> Part:
+    """One part of what a model's file says of itself.
+
+    Args:
+        path: of the file.
+        name: ``model`` or ``training``.
+        kind: what the part is read as.
+
+    Raises:
+        JobError: the file is no checkpoint of ours, is damaged, or newer than this program.
+    """
     try:
         with safe_open(path, "pt") as file:
             values = json.loads((file.metadata() or {})["napari_emda"])
@@ -121,7 +93,7 @@ def read_header(path: Path) -> Header:
             raise JobError(
                 f"The model '{path}' has format {values['format']}: update napari-emda to use it."
             )
-        return Header.model_validate(_migrated(values))
+        return kind.model_validate(_migrated(values)[name])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError):
         raise JobError(
             f"'{path}' is not a model of napari-emda, or is damaged: name another run."
@@ -129,13 +101,16 @@ def read_header(path: Path) -> Header:
 
 
 def _migrated(values: dict[str, Any]) -> dict[str, Any]:
-    """A header of an earlier format by today's names; format 1 stays, for it says how grey values were standardised."""
-    if values["format"] >= FORMAT:
+    """What a file of an earlier format says, in today's words."""
+    if values["format"] >= 3:
         return values
     values = with_new_names(values, {"neighbours": "z_smoothing"})
     settings, _ = split_network(values["settings"])  # again in ``network``
-    values["settings"] = settings
-    return values | {"format": FORMAT if values["format"] >= PER_IMAGE_RANGE else values["format"]}
+    model = {key: value for key, value in values.items() if key in ModelHeader.model_fields}
+    model["seed"] = settings["seed"]
+    model["range_per_section"] = values["format"] >= 2
+    training = {key: values[key] for key in values if key not in (*model, "format")}
+    return {"format": 3, "model": model, "training": training | {"settings": settings}}
 
 
 def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -213,7 +188,7 @@ def find(run: RunFolder, which: str = "selected") -> Path:
     )
 
 
-def load_method(path: Path) -> tuple[Header, Method]:
+def load_method(path: Path) -> tuple[ModelHeader, Method]:
     """The method of a checkpoint, filled."""
     header = read_header(path)
     method = header.build()

@@ -12,8 +12,8 @@ from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.inference import checkpoint
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.tiles import Tile, core_of, finish_tile, make_tile, read_tile
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
@@ -30,7 +30,7 @@ class Predictor:
         compute: device and number format; the network is moved there.
     """
 
-    def __init__(self, network: Network, header: Header, compute: Compute) -> None:
+    def __init__(self, network: Network, header: ModelHeader, compute: Compute) -> None:
         self.network = network.to(compute.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.header, self.compute = header, compute

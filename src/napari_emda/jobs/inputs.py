@@ -10,7 +10,7 @@ from napari_emda.data.volume import Array, Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event
 from napari_emda.inference import checkpoint
-from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.project.job_files.base import ModelJob
@@ -49,7 +49,7 @@ def ensure_predicted(
         yield from predict(predictor, project.volume(volume), PredictSettings(), folder)
 
 
-def check_predicts(folder: RunFolder, header: Header) -> None:
+def check_predicts(folder: RunFolder, header: ModelHeader) -> None:
     """JobError when a run has learnt features alone."""
     if header.features_only:
         raise JobError(
@@ -58,7 +58,7 @@ def check_predicts(folder: RunFolder, header: Header) -> None:
         )
 
 
-def check_clusters_named(project: Project, folder: RunFolder, header: Header) -> None:
+def check_clusters_named(project: Project, folder: RunFolder, header: ModelHeader) -> None:
     """JobError when a run tells clusters apart and none has a name.
 
     Asked before a long prediction, not after it.

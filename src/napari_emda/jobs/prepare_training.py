@@ -11,8 +11,8 @@ import torch
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.inference import checkpoint
-from napari_emda.inference.checkpoint import PER_IMAGE_RANGE, Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.network import NetworkConfig, networks
 from napari_emda.project.job_files import TrainJob
@@ -22,6 +22,7 @@ from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.base import Settings
 from napari_emda.settings.requirements import Available
 from napari_emda.settings.training import LOSSES, TrainSettings
+from napari_emda.training.state import TrainingState
 from napari_emda.training.trainer import Training, seed_of
 from napari_emda.training.validation import Validator
 
@@ -94,8 +95,10 @@ def training_on(
     if start is not None:
         checkpoint.start_from(start, method.network, predicted)
     compute = Compute.choose(settings.device, settings.precision)
-    validator = _validator(volumes_of, classes, header)
-    training = Training(method, sampler, header, folder or RunFolder(Path()), compute, validator)
+    validator = _validator(volumes_of, classes, header, settings)
+    state = TrainingState(settings=settings)
+    run = folder or RunFolder(Path())
+    training = Training(method, sampler, header, state, run, compute, validator)
     return training, {volume.name: volume for volume in volumes}
 
 
@@ -117,15 +120,15 @@ def _header(
     cls: type[Method],
     sampler: PatchSampler,
     classes: tuple[str, ...],
-) -> Header:
-    return Header(
+) -> ModelHeader:
+    return ModelHeader(
         method=job.method,
         method_settings=method_settings.model_dump(),
-        settings=job.settings,
         classes=classes,
         network=_network(job, cls, len(classes)),
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
+        seed=job.settings.seed,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
         features_only=cls.requirements.labels == "optional" and not _labelled(sampler),
     )
@@ -179,7 +182,7 @@ def _check_keep(settings: TrainSettings, cls: type[Method]) -> None:
         )
 
 
-def _predicts(header: Header, classes: tuple[str, ...]) -> bool:
+def _predicts(header: ModelHeader, classes: tuple[str, ...]) -> bool:
     return header.classes == classes and not header.features_only
 
 
@@ -207,7 +210,7 @@ def _check_continued(sampler: PatchSampler, folder: RunFolder | None) -> None:
     if (
         folder is None
         or not (path := folder.checkpoint).exists()
-        or checkpoint.read_header(path).format >= PER_IMAGE_RANGE
+        or checkpoint.read_header(path).range_per_section
     ):
         return
     if any(statistics.ranges for statistics in sampler.statistics.values()):
@@ -217,13 +220,15 @@ def _check_continued(sampler: PatchSampler, folder: RunFolder | None) -> None:
         )
 
 
-def _validator(volumes_of: VolumesOf, classes: tuple[str, ...], header: Header) -> Validator | None:
+def _validator(
+    volumes_of: VolumesOf, classes: tuple[str, ...], header: ModelHeader, settings: TrainSettings
+) -> Validator | None:
     """What looks at the target, whatever the method, so that runs can be compared; never at its labels.
 
     None where nothing is predicted that objects in a source could be compared with.
     """
     sources = volumes_of("source")
-    if not header.settings.validations or not sources or header.classes != classes:
+    if not settings.validations or not sources or header.classes != classes:
         return None
     targets = [replace(volume, labels=None, annotations=None) for volume in volumes_of("target")]
-    return Validator.of(sources, targets, header)
+    return Validator.of(sources, targets, header, settings)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Stepped
 from napari_emda.inference import checkpoint
-from napari_emda.inference.checkpoint import Header
 from napari_emda.jobs.inputs import check_writable
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
@@ -19,6 +19,7 @@ from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.training import model_selection
 from napari_emda.training.loop import fit
+from napari_emda.training.state import TrainingState
 from napari_emda.training.trainer import Training
 
 
@@ -62,7 +63,9 @@ def _outcome(
     project: Project, training: Training, folder: RunFolder, last: Stepped, seconds: float
 ) -> Finished:
     """What a training has come to: what was kept and why, whether it is any good, and whether adapting helped."""
-    kept = checkpoint.read_header(checkpoint.find(folder))
+    model = checkpoint.find(folder)
+    kept = checkpoint.read_header(model)
+    scores = TrainingState.read(model).scores
     result = {
         "run": folder.name,
         "step": last.step,
@@ -71,31 +74,29 @@ def _outcome(
         "seconds": round(seconds, 2),
         "device": str(training.compute),
     }
-    sentences = [f"Run {folder.name} is trained; kept: {what_was_kept(kept)}."]
+    sentences = [f"Run {folder.name} is trained; kept: {what_was_kept(model)}."]
     if training.flat:
         sentences.insert(0, f"Stopped at step {last.step}, since nothing better came.")
-    fallen = (
-        model_selection.warning(kept.scores)
-        if model_selection.is_out_of_bounds(kept.scores)
-        else ""
-    )
+    fallen = model_selection.warning(scores) if model_selection.is_out_of_bounds(scores) else ""
     warnings = [warning for warning in (fallen, training.method.alarm()) if warning]
     sentences += warnings
     result |= {"warnings": warnings} if warnings else {}
     if training.validator is not None:
         found = comparison.by_score(project, folder.name, partial(_score_of, project))
         runs = comparison.pair(project, folder.name)
-        result |= {"scores": kept.scores, "helped": found.helped, "source_only": runs and runs[1]}
+        result |= {"scores": scores, "helped": found.helped, "source_only": runs and runs[1]}
         sentences.append(found.text)
     return Finished("done", " ".join(sentences), result)
 
 
-def what_was_kept(kept: Header) -> str:
-    """Which model of a run is to be used, and why that."""
+def what_was_kept(model: Path) -> str:
+    """Which model of a run lies in a file that is to be used, and why that."""
+    kept = checkpoint.read_header(model)
     if not kept.selected:
         return f"the model of the last step ({kept.step})"
-    return model_selection.sentence(kept.selected, kept.settings.steps, kept.settings.keep)
+    settings = TrainingState.read(model).settings
+    return model_selection.sentence(kept.selected, settings.steps, settings.keep)
 
 
 def _score_of(project: Project, run: str) -> float | None:
-    return checkpoint.read_header(checkpoint.find(project.run(run))).scores.get("score")
+    return TrainingState.read(checkpoint.find(project.run(run))).scores.get("score")

@@ -127,7 +127,8 @@ def _stopped(job: Job, run: str, step: int) -> Finished:
     text = f"Stopped{where}; what was done is kept."
     result: dict[str, Any] = {"run": run, "step": step}
     if isinstance(job, TrainJob) and step:
-        kept = checkpoint.read_header(checkpoint.find(Project.open(job.project).run(run)))
+        model = checkpoint.find(Project.open(job.project).run(run))
+        kept = checkpoint.read_header(model)
         result["selected_step"] = kept.step
-        text += f" To be used: {what_was_kept(kept)}." if kept.selected else ""
+        text += f" To be used: {what_was_kept(model)}." if kept.selected else ""
     return Finished("stopped", text, result)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from napari_emda.inference import checkpoint
-from napari_emda.inference.checkpoint import Header
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.methods.base import Method
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import LOSSES, TrainSettings
+from napari_emda.training.state import TrainingState
 
 Scores = Mapping[str, float]
 """Label-free scores of one model by name, see `validation.Validator.scores`; or its losses, see `LossAccumulator`."""
@@ -163,59 +164,63 @@ class LossAccumulator:
         """``supervised`` and ``total``; empty where nothing was tallied."""
         return {} if self._sums is None else dict(zip(LOSSES, self._sums.tolist(), strict=True))
 
-    def noted(self, header: Header, step: int) -> Header:
-        """The header with the means since the last look; then begin anew."""
+    def noted(self, state: TrainingState, step: int) -> TrainingState:
+        """The state with the means since the last validation; then begin anew."""
         if self._sums is None:
-            return header
-        steps = step - max(header.losses, default=0)
+            return state
+        steps = step - max(state.losses, default=0)
         means = {name: value / steps for name, value in self.sums().items()}
         self._sums = None
-        return header.model_copy(update={"losses": {**header.losses, step: means}})
+        return state.model_copy(update={"losses": {**state.losses, step: means}})
 
 
 # -- the models on disk ------------------------------------------------------------------------------------------
 
 
-def wanted(header: Header) -> set[int]:
-    """The steps whose models are to be on disk: those of the best scores, and of the least losses.
+def wanted(state: TrainingState, step: int) -> set[int]:
+    """The steps whose models are to be on disk after ``step``: of best scores and least losses.
 
     Until the training is over also those that may come to be among the best.
     """
-    count = header.settings.checkpoints_kept
-    over = header.step >= header.settings.steps
+    count = state.settings.checkpoints_kept
+    steps = state.settings.steps
     scored = (
-        ranked(header.validations)[:count] if over else in_the_running(header.validations, count)
+        ranked(state.validations)[:count]
+        if step >= steps
+        else in_the_running(state.validations, count)
     )
-    return {
-        *scored,
-        *(step for name in LOSSES for step in least(header.losses, name, header.settings.steps)),
-    }
+    return {*scored, *(late for name in LOSSES for late in least(state.losses, name, steps))}
 
 
-def keep_candidate(folder: RunFolder, header: Header, method: Method) -> None:
+def keep_candidate(
+    folder: RunFolder, header: ModelHeader, state: TrainingState, method: Method
+) -> None:
     """Write the model of a validated step when it may be one of the best."""
-    if header.step in wanted(header):
+    if header.step in wanted(state, header.step):
         path = folder.candidate(header.step)
         path.parent.mkdir(exist_ok=True)
-        checkpoint.save(path, header, method)
+        checkpoint.save(path, header, method, training=state)
 
 
-def forget_others(folder: RunFolder, header: Header) -> None:
+def forget_others(folder: RunFolder, state: TrainingState, step: int) -> None:
     """Delete the models that are not among the best any more; a checkpoint that knows it must be on disk."""
-    kept = wanted(header)
-    for step in folder.candidates():
-        if step not in kept:
-            folder.candidate(step).unlink()
+    kept = wanted(state, step)
+    for candidate in folder.candidates():
+        if candidate not in kept:
+            folder.candidate(candidate).unlink()
 
 
-def selected(folder: RunFolder, header: Header) -> tuple[Header, Method] | None:
+def selected(
+    folder: RunFolder, state: TrainingState
+) -> tuple[ModelHeader, TrainingState, Method] | None:
     """The model that a run is to be used with; None when it is that of the last step."""
-    steps = chosen(header.validations, header.settings, header.losses)
+    steps = chosen(state.validations, state.settings, state.losses)
     if not steps:
         return None
     paths = [folder.candidate(step) for step in steps]
-    first = next((step for step in ranked(header.validations) if step in steps), steps[0])
-    header = checkpoint.read_header(folder.candidate(first)).model_copy(update={"selected": steps})
+    first = next((step for step in ranked(state.validations) if step in steps), steps[0])
+    best = folder.candidate(first)
+    header = checkpoint.read_header(best).model_copy(update={"selected": steps})
     method = header.build()
     checkpoint.load_average(paths, method)
-    return header, method
+    return header, TrainingState.read(best), method

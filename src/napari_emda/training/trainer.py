@@ -15,8 +15,8 @@ from torch import Tensor
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Saved, Validated
 from napari_emda.inference import checkpoint
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor
 from napari_emda.methods.base import Method, Postprocessing
 from napari_emda.nn.network import Network
@@ -27,6 +27,7 @@ from napari_emda.sampling.sampler import Batch, PatchSampler
 from napari_emda.training import model_selection
 from napari_emda.training.model_selection import LossAccumulator
 from napari_emda.training.prior_matching import CalibrationSample, calibrate
+from napari_emda.training.state import TrainingState
 from napari_emda.training.validation import Validator, validation_steps
 
 _STATISTICS_BATCHES = 20
@@ -49,7 +50,8 @@ class Training:
     Args:
         method: what is trained.
         sampler: where batches come from.
-        header: of the checkpoints; its settings rule.
+        header: of the model, as it is told in checkpoints.
+        state: of the training; its settings rule.
         folder: where the checkpoint goes.
         compute: device and number format.
         validator: looks at the target now and then; None where there is none, or nobody wants to.
@@ -59,15 +61,21 @@ class Training:
         self,
         method: Method,
         sampler: PatchSampler,
-        header: Header,
+        header: ModelHeader,
+        state: TrainingState,
         folder: RunFolder,
         compute: Compute,
         validator: Validator | None = None,
     ) -> None:
         self.method = method.to(compute.device).train()
         self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.sampler, self.header, self.folder, self.compute = sampler, header, folder, compute
-        self.settings, self.validator = header.settings, validator
+        self.sampler = sampler
+        self.header = header
+        self.state = state
+        self.settings = state.settings
+        self.folder = folder
+        self.compute = compute
+        self.validator = validator
         looks = validator is not None or method.unlabelled_losses
         self.validated_at = validation_steps(self.settings) if looks else ()
         self.tally = LossAccumulator(method.unlabelled_losses)
@@ -92,8 +100,9 @@ class Training:
         if not self.path.exists():
             return 0
         self.header = checkpoint.read_header(self.path)
+        self.state = TrainingState.read(self.path)
         self.z_smoothing = self.header.z_smoothing
-        self.tally = LossAccumulator(self.method.unlabelled_losses, self.header.pending)
+        self.tally = LossAccumulator(self.method.unlabelled_losses, self.state.pending)
         checkpoint.load(self.path, self.method, self.optimiser)
         self.folder.selected.unlink(missing_ok=True)  # until the end the last model is the run's
         return self.header.step
@@ -233,24 +242,25 @@ class Training:
             postprocessing.flips and final,
         )
 
-    def _header(self, step: int) -> Header:
+    def _header(self, step: int) -> ModelHeader:
         domain = "target" if self.measures_target() else self.header.prediction_domain
-        scores = self.header.validations.get(step, {})
-        update = {
-            "step": step,
-            "prediction_domain": domain,
-            "scores": scores,
-            "z_smoothing": self.z_smoothing,
-        }
-        return self.header.model_copy(update={**update, "pending": self.tally.sums()})
+        update = {"step": step, "prediction_domain": domain, "z_smoothing": self.z_smoothing}
+        return self.header.model_copy(update=update)
+
+    def _state(self, step: int) -> TrainingState:
+        scores = self.state.validations.get(step, {})
+        return self.state.model_copy(update={"scores": scores, "pending": self.tally.sums()})
 
     def save(self, step: int) -> Saved:
         """Write the checkpoint of a step."""
         if self.measures_target():
             self.adapt_statistics(final=step == self.settings.steps)
         self.header = self._header(step)
-        checkpoint.save(self.path, self.header, self.method, self.optimiser)
-        model_selection.forget_others(self.folder, self.header)
+        self.state = self._state(step)
+        checkpoint.save(
+            self.path, self.header, self.method, training=self.state, optimiser=self.optimiser
+        )
+        model_selection.forget_others(self.folder, self.state, step)
         return Saved(str(self.path), step)
 
     # -- knowing when to stop ------------------------------------------------------------------------------------
@@ -273,19 +283,19 @@ class Training:
         """If that is due, score the model without labels, note its losses, and keep it if it is good."""
         if not self.validation_due(step):
             return
-        before = self.header.validations
-        self.header = self.tally.noted(self.header, step)
+        before = self.state.validations
+        self.state = self.tally.noted(self.state, step)
         with _unchanged_statistics(self.method.predictor):
             if self.measures_target():
                 self._measure(self.method, _FEWER_BATCHES)
-            header = self._header(step)
+            self.header = self._header(step)
             if self.validator is not None:
-                scores = self.validator.scores(self.method.predictor, header, self.compute)
-                header = header.model_copy(
-                    update={"validations": {**before, step: scores}, "scores": scores}
-                )
-            model_selection.keep_candidate(self.folder, header, self.method)
-        self.header, now, steps = header, header.validations, self.settings.steps
+                scores = self.validator.scores(self.method.predictor, self.header, self.compute)
+                self.state = self.state.model_copy(update={"validations": {**before, step: scores}})
+            self.state = self._state(step)
+            model_selection.keep_candidate(self.folder, self.header, self.state, self.method)
+        now = self.state.validations
+        steps = self.settings.steps
         if step in now:
             yield Validated(step, now[step], next(iter(model_selection.ranked(now)), 0))
         if model_selection.collapsed(now, steps) and not model_selection.collapsed(before, steps):
@@ -294,23 +304,23 @@ class Training:
     @property
     def flat(self) -> bool:
         """Whether the training has brought nothing better for as long as the user is willing to wait."""
-        return model_selection.flat(self.header.validations, self.settings)
+        return model_selection.flat(self.state.validations, self.settings)
 
     def select(self) -> None:
         """Write the model that the run is to be used with, unless it is that of the last step."""
-        made = model_selection.selected(self.folder, self.header)
+        made = model_selection.selected(self.folder, self.state)
         if made is None:
             self.folder.selected.unlink(missing_ok=True)
             return
-        header, method = made
+        header, state, method = made
         method.to(self.compute.device)
         if self.measures_target():
             self._measure(method, final=True)
             header = header.model_copy(update={"z_smoothing": self.z_smoothing})
         if self.validator is not None and len(header.selected) > 1:
             scores = self.validator.scores(method.predictor, header, self.compute)
-            header = header.model_copy(update={"scores": scores})
-        checkpoint.save(self.folder.selected, header, method)
+            state = state.model_copy(update={"scores": scores})
+        checkpoint.save(self.folder.selected, header, method, training=state)
 
 
 def measure_target(

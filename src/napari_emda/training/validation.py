@@ -21,8 +21,8 @@ from napari_emda.evaluation.label_free import (
     solidity_gap,
     uncertainty,
 )
-from napari_emda.inference.checkpoint import Header
 from napari_emda.inference.device import Compute
+from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor, predict_box
 from napari_emda.nn.network import Network
 from napari_emda.settings.training import TrainSettings
@@ -58,14 +58,16 @@ def validation_steps(settings: TrainSettings) -> tuple[int, ...]:
     return tuple(sorted({round(settings.steps * (i + 1) / count) for i in range(count)}))
 
 
-def source_priors(volumes: Sequence[Volume], header: Header) -> tuple[Prior | None, ...]:
+def source_priors(
+    volumes: Sequence[Volume], header: ModelHeader, settings: TrainSettings
+) -> tuple[Prior | None, ...]:
     """What the objects of each foreground class look like in the source's labels, within ``source_box``."""
     views = [volume.at(header.pixel_size) for volume in volumes if volume.labels is not None]
     parts = [
         (view, part)
         for view in views
         for part in spread(
-            _box(view, header.settings.source_box), min(_SECTIONS, view.shape[0]), _SOURCE_SIDE
+            _box(view, settings.source_box), min(_SECTIONS, view.shape[0]), _SOURCE_SIDE
         )
     ]
     sections = [view.read_labels(part)[0] for view, part in parts]
@@ -124,17 +126,22 @@ class Validator:
 
     @classmethod
     def of(
-        cls, sources: Sequence[Volume], targets: Sequence[Volume], header: Header
+        cls,
+        sources: Sequence[Volume],
+        targets: Sequence[Volume],
+        header: ModelHeader,
+        settings: TrainSettings,
     ) -> Validator | None:
         """For a training; None when there is no target to look at, or nothing in the source to compare it with."""
-        priors = source_priors(sources, header)
+        priors = source_priors(sources, header, settings)
         if not targets or not any(priors):
             return None
         views = [volume.at(header.pixel_size) for volume in targets]
         count = -(-TILES // len(views))
-        return cls(tuple(tile for view in views for tile in _tiles(view, header, count)), priors)
+        tiles = tuple(tile for view in views for tile in _tiles(view, header, settings, count))
+        return cls(tiles, priors)
 
-    def scores(self, network: Network, header: Header, compute: Compute) -> dict[str, float]:
+    def scores(self, network: Network, header: ModelHeader, compute: Compute) -> dict[str, float]:
         """Label-free scores of a network.
 
         Returns:
@@ -159,10 +166,12 @@ class Validator:
         return _together(rows)
 
 
-def _tiles(view: Resampled, header: Header, count: int) -> Iterator[Tile]:
+def _tiles(
+    view: Resampled, header: ModelHeader, settings: TrainSettings, count: int
+) -> Iterator[Tile]:
     original, size, statistics = view.volume, view.pixel_size, header.statistics_of(view)
     for number, box in enumerate(
-        spread(_box(view, header.settings.target_box), count, tile_side(header.settings))
+        spread(_box(view, settings.target_box), count, tile_side(settings))
     ):
         z = box.start[0]
         beside = 0 if original.grid.sections_are_independent else 1
