@@ -141,7 +141,7 @@ class UNet(Network):
             0.25,
             ge=0,
             le=0.9,
-            description="Share of feature maps dropped at the two deepest levels.",
+            description="Fraction of feature maps dropped at the two deepest levels.",
             json_schema_extra=_advanced(0.05),
         )
         attention: bool = Field(
