@@ -39,7 +39,7 @@ class Dock(QWidget):
         methods_command: Sequence[str] = catalogue.COMMAND,
     ) -> None:
         super().__init__()
-        # napari hands plugins a proxy of the viewer, and the proxies of one layer are not the same object.
+        # napari hands plugins a proxy of the viewer, whose layers are new proxies each time.
         viewer = getattr(viewer, "__wrapped__", viewer)
         self.session = Session(viewer, command)
         self.notices = Notices()
@@ -130,7 +130,7 @@ class Dock(QWidget):
         elif job.kind == "train":
             self.drawers["Annotate"].expand()
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------
 
     def event(self, event: QEvent | None) -> bool:
         """See where the dock is put, and when it is taken away."""
@@ -152,7 +152,10 @@ class Dock(QWidget):
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """End everything when the window closes: at once when a program closes it, else when the user has agreed."""
+        """End everything when the window closes.
+
+        At once when a program closes it, and when the user has agreed to close it.
+        """
         if watched is self._window and event is not None:
             if event.type() == QEvent.Type.Close:
                 self._closing = True
@@ -163,7 +166,7 @@ class Dock(QWidget):
         return False
 
     def shut_down(self) -> None:
-        """End the child, put everything on disk, give the project back; safe to call more than once."""
+        """End the child, save everything, close the project; safe to call more than once."""
         if self.session.closed:
             return
         self._stop.set()

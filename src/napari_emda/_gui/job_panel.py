@@ -21,9 +21,10 @@ NO_PROJECT = "There is no project yet: choose your layers in Data."
 class JobStarter(QWidget):
     """The sentence that says why a job cannot start, and the button that starts it.
 
-    A panel makes its widgets, puts `reason` and `start` among them and calls `listen` at the end. It says `why_not` and
-    which `job` to start. What it offers, and what it does with the project and its jobs, it says where that is more
-    than nothing: in `offer`, `before_start` and the methods that begin with ``on_``.
+    A panel makes its widgets, puts `reason` and `start` among them and calls `listen` at the end.
+    It says `why_not` and which `job` to start. What it offers, and what it does with the project
+    and its jobs, it says where that is more than nothing: in `offer`, `before_start` and the
+    methods that begin with ``on_``.
 
     Args:
         session: of the dock.
@@ -43,7 +44,7 @@ class JobStarter(QWidget):
         self.reason = Sentence()
         self.start = button(start, tip, self.start_job)
 
-    # -- what a panel says ---------------------------------------------------------------------
+    # -- what a panel says -------------------------------------------------------------------
 
     @abstractmethod
     def why_not(self, opened: OpenProject) -> str:
@@ -79,7 +80,7 @@ class JobStarter(QWidget):
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
         """A job of this kind is over."""
 
-    # -- what all panels do --------------------------------------------------------------------
+    # -- what all panels do ------------------------------------------------------------------
 
     def listen(self) -> None:
         """Follow the project and its jobs from now on, when all widgets are there."""

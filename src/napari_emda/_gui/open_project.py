@@ -18,7 +18,7 @@ from napari_emda.settings.objects import ObjectSettings
 
 L = TypeVar("L", Image, Labels, Shapes)
 CANVAS = (700.0, 700.0)
-"""Height and width in pixels of a canvas that cannot be measured, since its viewer has no window."""
+"""Height and width in pixels of a canvas that has no window and cannot be measured."""
 
 
 @dataclass
@@ -39,10 +39,10 @@ class MaskSettings:
 
 
 class OpenProject:
-    """A project and its layers. It is made when a project opens, and whoever works on a project is given it.
+    """A project and its layers: made when a project opens, and given to all who work on it.
 
-    A layer is either an image of a volume, which may be the user's own, or an *output*: one of ours,
-    known by its role (such as ``mask``) and its volume.
+    A layer is either an image of a volume, which may be the user's own, or an *output*: one of
+    ours, known by its role (such as ``mask``) and its volume.
 
     Args:
         viewer: shows the layers.
@@ -74,7 +74,7 @@ class OpenProject:
         entries = sorted(self.project.entries, key=lambda entry: entry.domain != "target")
         return [entry.name for entry in entries]
 
-    # -- volumes -------------------------------------------------------------------------------
+    # -- volumes -----------------------------------------------------------------------------
 
     @property
     def target(self) -> str:
@@ -117,7 +117,7 @@ class OpenProject:
         return self._places.get(volume) or Placement(self.project.entry(volume).spacing)
 
     def place_to_paint(self, volume: str) -> Placement:
-        """Where a volume lies, in the unit of the world, for a layer in which the mouse paints or draws."""
+        """Where a volume lies, in the unit of the world: for layers in which the mouse paints."""
         return self.place(volume).within(self.viewer)
 
     def shape(self, volume: str) -> tuple[int, int, int]:
@@ -141,7 +141,7 @@ class OpenProject:
         return any(image is layer for image in self._images.values())
 
     def show_only(self, volume: str) -> None:
-        """Show one volume and hide the others with their outputs: they may lie at the same place."""
+        """Show one volume; hide the others with their outputs: they may lie at the same place."""
         # That volume first, so that the canvas is never empty in between.
         for name in sorted(self._images, key=lambda name: name != volume):
             self._images[name].visible = name == volume
@@ -149,7 +149,7 @@ class OpenProject:
             if name != volume:
                 layer.visible = False
 
-    # -- the section on view -------------------------------------------------------------------
+    # -- the section on view -----------------------------------------------------------------
 
     def section_on_view(self, volume: str) -> Box:
         """The part of a volume's section on view that is worth predicting."""
@@ -165,7 +165,7 @@ class OpenProject:
         section = Box((z, 0, 0), (z + 1, height, width))
         look_at(self.viewer, self.place(volume), section, canvas)
 
-    # -- outputs -------------------------------------------------------------------------------
+    # -- outputs -----------------------------------------------------------------------------
 
     def output(self, role: str, volume: str) -> Layer | None:
         """The output of that role, None when there is none."""
@@ -216,7 +216,7 @@ class OpenProject:
             self.remove_output(role, volume)
 
     def forget(self, layer: Layer) -> bool:
-        """Know no more of a layer that was removed from the viewer; returns whether it was known."""
+        """Drop a layer that was removed from the viewer; returns whether it was one of these."""
         volumes = [name for name, image in self._images.items() if image is layer]
         for name in volumes:
             del self._images[name]

@@ -21,19 +21,22 @@ LayerData = tuple[Any, dict[str, Any], str]
 PHANTOM_SHAPE = (24, 256, 256)
 
 VNC_URL = "https://raw.githubusercontent.com/unidesigner/groundtruth-drosophila-vnc/4a5f051466d24d8dc1e855ab55658bb1b1dcd6bf/"
-"""Serial-section TEM of a fly larva's ventral nerve cord (Gerhard et al. 2013, figshare 856713), CC BY-NC-SA 3.0."""
+"""Serial-section TEM of a fly larva's ventral nerve cord, CC BY-NC-SA 3.0.
+
+Gerhard et al. 2013, figshare 856713.
+"""
 
 VNC_SPACING = (50.0, 4.6, 4.6)
 
 URL_VARIABLE = "NAPARI_EMDA_VNC_URL"
-"""Environment variable that names another place to download from, e.g. a mirror inside an institute."""
+"""Environment variable with another place to download from, e.g. a mirror in an institute."""
 
 CACHE_VARIABLE = "NAPARI_EMDA_CACHE"
 """Environment variable that names another folder to keep downloads in."""
 
 
 def phantom_pair() -> list[LayerData]:
-    """The synthetic pair: source image, its mitochondria, and the target image, drawn on the spot."""
+    """The synthetic pair: source image, its mitochondria, and target image, drawn on the spot."""
     source, labels = phantom(PHANTOM_SHAPE, "source")
     target, _ = phantom(PHANTOM_SHAPE, "target")
     return [
@@ -81,7 +84,7 @@ def vnc_hashes() -> dict[str, str]:
 
 
 def download_vnc(folders: Sequence[str]) -> Path:
-    """Bring folders of the VNC data to this machine; what is there and intact is not downloaded again.
+    """Download folders of the VNC data, unless they are on this machine and intact.
 
     Args:
         folders: paths below ``VNC_URL``, such as ``stack1/raw``.
@@ -111,7 +114,8 @@ def download_vnc(folders: Sequence[str]) -> Path:
         ) from None
     except OSError as error:  # no network, no such file there, no room here
         raise DataError(
-            f"The VNC data cannot be downloaded ({error}): check the network, or set {URL_VARIABLE}."
+            f"The VNC data cannot be downloaded ({error}): check the network, or set "
+            f"{URL_VARIABLE}."
         ) from None
     return Path(store.path)
 

@@ -1,4 +1,4 @@
-"""What the panels of one dock share: viewer, open project, running job, and what the user is told."""
+"""What the panels of one dock share: viewer, project, running job, and messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def in_short(text: object) -> str:
 
 
 def tone_of(last: Finished | Failed) -> str:
-    """How the end of a job is said: as an ``error``, as a ``hint`` that not all is well, or as ``done``."""
+    """The tone of a job's end: ``error``, ``hint`` when not all is well, or ``done``."""
     if isinstance(last, Failed):
         return "error"
     return "hint" if last.result.get("warnings") or last.result.get("helped") is False else "done"
@@ -69,7 +69,7 @@ class Session:
         self.runner.ended.connect(self._on_ended)
         viewer.layers.events.removed.connect(self._on_layer_removed)
 
-    # -- what is said --------------------------------------------------------------------------
+    # -- what is said ------------------------------------------------------------------------
 
     def say(self, text: str, kind: str = "note") -> None:
         """Show one sentence in the dock; the home folder is written as ~."""
@@ -104,7 +104,7 @@ class Session:
             self.catalogue = catalogue
             self.catalogue_changed.emit(catalogue)
 
-    # -- jobs ----------------------------------------------------------------------------------
+    # -- jobs --------------------------------------------------------------------------------
 
     def start(self, job: Job) -> None:
         """Start a job, or say why not."""
@@ -117,14 +117,17 @@ class Session:
     def in_background(
         self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None]
     ) -> None:
-        """Work in a worker thread; unless the dock is gone, ``done`` or ``failed`` is called in the main thread."""
+        """Work in a worker thread.
+
+        ``done`` or ``failed`` is called in the main thread, unless the dock is gone.
+        """
         in_background(
             work,
             lambda value: None if self._closed else done(value),
             lambda text: None if self._closed else failed(text),
         )
 
-    # -- the project ---------------------------------------------------------------------------
+    # -- the project -------------------------------------------------------------------------
 
     def adopt(self, project: Project, layers: Mapping[str, Layer] | None = None) -> None:
         """Take a project, closing the one before; ``layers`` already show some of its volumes."""
@@ -153,7 +156,7 @@ class Session:
                 "the files of the project."
             )
 
-    # -- the end -------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------
 
     def close(self) -> None:
         """End the child and give the project back; safe to call more than once."""

@@ -1,4 +1,7 @@
-"""What *File > Save Selected Layers* offers: labels as a TIFF that keeps its voxel size, which napari's own drops."""
+"""What *File > Save Selected Layers* offers: labels as a TIFF that keeps its voxel size.
+
+Napari's own writer drops the voxel size.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,16 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
     Args:
         path: where to.
-        data: integers, (z, y, x) or (y, x); further axes of length one may lead; finest level first if multiscale.
+        data: integers, (z, y, x) or (y, x); further axes of length one may lead; finest level first
+            if multiscale.
         meta: the layer's ``scale`` and ``units``, as napari hands them over.
 
     Returns:
         What was written.
 
     Raises:
-        DataError: more axes, negative labels, labels beyond 32 bits, or a place that cannot be written.
+        DataError: more axes, negative labels, labels beyond 32 bits, or a place that cannot be
+            written.
     """
     finest = data[0] if meta.get("multiscale") or isinstance(data, list) else data
     shape = finest.shape
@@ -64,7 +69,8 @@ def _smallest(sections: _Sections, name: str) -> DTypeLike:
         low, high = min(low, int(section.min(initial=0))), max(high, int(section.max(initial=0)))
     if low < 0 or high > np.iinfo(np.uint32).max:
         raise DataError(
-            f"{name} cannot hold labels from {low} to {high}: renumber them between 0 and 4294967295."
+            f"{name} cannot hold labels from {low} to {high}: renumber them between 0 and "
+            "4294967295."
         )
     return np.min_scalar_type(high)
 

@@ -16,7 +16,7 @@ _MOST_KEYS = 9
 
 
 class ClassPalette(QWidget):
-    """A button per class in its colour, with its key, and one per brush; those in use are pressed down."""
+    """A button per class, in its colour, and one per brush; those in use are pressed down."""
 
     def __init__(self, tools: Tools) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""What is decided on the patch on view, and how that is taken back; on disk when a function returns. No Qt."""
+"""Decide on the patch on view, and take decisions back. No Qt.
+
+What a function does is on disk when it returns.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def put_aside(patches: Patches, state: State) -> None:
 
 
 def undo(patches: Patches) -> None:
-    """Take back the last decision, in whatever patch it was, and show that patch as it was painted."""
+    """Take back the last decision, whatever the patch, and show that patch as it was painted."""
     decisions = patches.project.decisions
     if decisions.last() is not None:
         patches.leave()  # which may be a decision, too
@@ -74,7 +77,7 @@ def _on_view(patches: Patches) -> Region | None:
 
 
 def _close(patches: Patches, region: Region) -> Region:
-    """Note how to take back what comes now, and put the patch down; returns it with the time that it took."""
+    """Note how to undo what follows, and put the patch down; returns it with the time it took."""
     patches.project.decisions.add(Decision(region, patches.painted_before(region)))
     return patches.close(region)
 

@@ -36,9 +36,9 @@ class Section:
 class Draft(Lazy3D):
     """Annotations on disk, with a proposal shown inside one box where nothing is painted.
 
-    Reading gives both. Writing goes to disk at once: a stroke over the proposal takes its place, and erasing the
-    proposal writes background, since the user says that it is wrong there. The proposal itself is never written, and
-    never changes.
+    Reading gives both. Writing goes to disk at once: a stroke over the proposal takes its place,
+    and erasing the proposal writes background, since the user says that it is wrong there. The
+    proposal itself is never written, and never changes.
 
     Args:
         stored: uint8 (z, y, x), written to.
@@ -107,7 +107,7 @@ class Draft(Lazy3D):
     def _changed(
         self, parts: tuple[NDArray[Any], ...], painted: NDArray[Any], values: Any
     ) -> NDArray[np.uint8]:
-        """What to write: the new values where they differ from what was shown, background where that is erased."""
+        """What to write: new values where they differ from what was shown, background if erased."""
         values = np.broadcast_to(np.asarray(values, np.uint8), painted.shape)
         proposal = self._proposal_at(parts)
         differ = values != np.where(painted == 0, proposal, painted)

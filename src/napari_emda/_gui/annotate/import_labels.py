@@ -49,8 +49,8 @@ class ImportBox(QWidget):
         self.label_zero = narrow(QComboBox())
         self.label_zero.addItems(list(_ZERO))
         self.label_zero.setToolTip(
-            "Whether nobody looked at what is 0, or somebody looked and it is background: everywhere, or in those "
-            "sections that hold any label. Classes count from 1."
+            "Whether nobody looked at what is 0, or somebody looked and it is background: "
+            "everywhere, or in those sections that hold any label. Classes count from 1."
         )
         self.begin = QComboBox()
         self.begin.addItems(list(_BEGIN))
@@ -59,7 +59,8 @@ class ImportBox(QWidget):
         )
         self.take = button(
             "Take as annotations",
-            "Copy the labels into the annotations wherever nothing is annotated yet; training learns from them.",
+            "Copy the labels into the annotations wherever nothing is annotated yet; training "
+            "learns from them.",
             self.import_labels,
         )
         self.hint = Sentence()
@@ -114,7 +115,8 @@ class ImportBox(QWidget):
         if volume is None or painting is None:
             voxels = " x ".join(map(str, shape))
             session.say(
-                f"No target has the {voxels} voxels of '{layer.name}': choose the labels of a target.",
+                f"No target has the {voxels} voxels of '{layer.name}': choose the labels of a "
+                "target.",
                 "error",
             )
             return

@@ -12,7 +12,7 @@ from napari_emda._gui.annotate.keys import KEYS
 
 
 class KeyFilter(QObject):
-    """Lets our keys act in a panel, whose boxes and lists would swallow them; what is typed stays with them.
+    """Lets our keys act in a panel, except where the user types; boxes and lists swallow keys.
 
     Args:
         panel: it and the widgets in it.

@@ -1,7 +1,8 @@
 """Keys of the annotation round, bound while the dock is there.
 
-Letters are those that napari leaves free. Digits choose classes where patches are painted: there they come before
-napari's digits for modes, which have letters too (E erase, P paint, F fill, L pick, Z move).
+Letters are those that napari leaves free. Digits choose classes where patches are painted: there
+they come before napari's digits for modes, which have letters too (E erase, P paint, F fill, L
+pick, Z move).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def help_text() -> str:
 
 
 class KeyBindings:
-    """Binds the keys to a viewer and to layers, and takes them away again, bringing back what was bound before.
+    """Binds the keys to a viewer and to layers, and restores what was bound before.
 
     Args:
         actions: what each name in `KEYS` does.

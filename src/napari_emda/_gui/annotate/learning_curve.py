@@ -1,4 +1,4 @@
-"""How good the model is by now: the learning curve, the audit, and whether another round will pay."""
+"""How good the model is: the learning curve, the audit, and whether another round will pay."""
 
 from __future__ import annotations
 
@@ -100,7 +100,10 @@ class CurveBox(JobStarter):
             session,
             "suggest",
             start="Audit",
-            tip="Draw patches by lot, painted from nothing: an honest estimate of how good the model is in the volume.",
+            tip=(
+                "Draw patches by lot, painted from nothing: an honest estimate of how good the "
+                "model is in the volume."
+            ),
         )
         self._patch = patch
         self.summary = Sentence()
@@ -108,8 +111,9 @@ class CurveBox(JobStarter):
         self.advice = Sentence()
         self.plot = LearningCurve()
         self.plot.setToolTip(
-            "How far the model agreed with you on patches that it had not seen, by round, with 95 % intervals. "
-            "Suggested patches are the hardest ones; an audit's are drawn by lot and stand for the volume."
+            "How far the model agreed with you on patches that it had not seen, by round, with 95 "
+            "% intervals. Suggested patches are the hardest ones; an audit's are drawn by lot and "
+            "stand for the volume."
         )
         self.count = QSpinBox()
         self.count.setRange(2, 1000)
@@ -168,10 +172,10 @@ def in_words(last: Round) -> str:
     patches = "1 patch" if last.patches == 1 else f"{last.patches} patches"
     if last.audit:
         return (
-            f"Audit of {last.run}: IoU {last.iou}, Dice {last.dice} on {patches} by lot; this stands for what is not "
-            "annotated yet."
+            f"Audit of {last.run}: IoU {last.iou}, Dice {last.dice} on {patches} by lot; this "
+            "stands for what is not annotated yet."
         )
     return (
-        f"Round {last.number}: before it saw them, {last.run} agreed with you on {patches} to IoU {last.iou}, Dice "
-        f"{last.dice}; you changed {last.changed:.1%} of the pixels."
+        f"Round {last.number}: before it saw them, {last.run} agreed with you on {patches} to IoU "
+        f"{last.iou}, Dice {last.dice}; you changed {last.changed:.1%} of the pixels."
     )

@@ -1,4 +1,4 @@
-"""What lies over the image beside the paint: the model's uncertainty, and how all of it goes away. No Qt."""
+"""The model's uncertainty over the image, and how to hide all that lies over it. No Qt."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from napari_emda.project import runs
 _LOOKED_AT = 1024
 """Pixels along a side of what is read of a section to learn how much uncertainty is usual."""
 _USUAL = 60
-"""Percentile of the uncertainty at which the overlay begins to show: most of a section is not in doubt."""
+"""Percentile of the uncertainty at which the overlay begins: most of a section is certain."""
 _MOST = 99.5
-"""Percentile from which on it is opaque: a few voxels more uncertain than all others change nothing."""
+"""Percentile from which it is opaque: a few extreme voxels change nothing."""
 _LEAST_RANGE = 40
-"""From usual to most, of 255: where the model is sure everywhere, noise must not look like uncertainty."""
+"""From usual to most, of 255: where the model is sure, noise must not look like uncertainty."""
 
 
 class Overlays:
@@ -44,12 +44,16 @@ class Overlays:
                 layer.visible = False
 
     def hide_predictions(self) -> None:
-        """Take away the masks: they would lie over the paint, in its colours, and tell an audit's answer."""
+        """Hide the masks: they lie over the paint in its colours, and would bias an audit."""
         for layer in self._opened.shown(roles(self._opened)):
             layer.visible = False
 
     def show_uncertainty(self, volume: str, run: str, *, visible: bool | None = None) -> bool:
-        """Show, hide or (None) toggle where a run, or the newest, is unsure; False when nothing is known of it."""
+        """Show, hide or (None) toggle where a run is unsure, or else the newest run.
+
+        Returns:
+            Whether the uncertainty is known.
+        """
         project = self._opened.project
         runs_to_ask = (run, runs.predicted_with(project, volume))
         found = ((run, project.uncertainty(run, volume)) for run in runs_to_ask if run)
@@ -97,7 +101,7 @@ class Overlays:
             layers.move(layers.index(layer), layers.index(image) + 1)
 
     def toggle_bare(self) -> None:
-        """Hide everything of ours that lies over the image; the second time, bring it back, tools at hand."""
+        """Hide all our layers over the image; the second time, bring them and their tools back."""
         viewer = self._opened.viewer
         hidden = [
             (layer, mode)
@@ -121,9 +125,10 @@ class Overlays:
 
 
 def limits(stored: Any) -> tuple[float, float]:
-    """Uncertainty at which the overlay begins to show and from which on it is opaque, from three sections.
+    """Uncertainty at which the overlay begins to show and from which it is opaque.
 
-    Measures differ in what is much (entropy reaches 255, the disagreement of samples hardly 60), and so do models.
+    Both are percentiles of three sections: entropy reaches 255, the disagreement of samples hardly
+    60, and models differ, too.
 
     Args:
         stored: uint8 (z, y, x).

@@ -1,4 +1,4 @@
-"""The layers to paint in: the project's annotations on disk, with what a patch begins with on top. No Qt."""
+"""The layers to paint in: annotations on disk, with the proposal of a patch on top. No Qt."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Bytes = NDArray[np.uint8]
 class Paint:
     """One annotation layer per volume.
 
-    What a patch begins with, as a rule the model's prediction, is a proposal on top of the annotations (`Draft`): it is
-    shown and can be corrected, and only *Done* brings it to disk, so that nothing is ever learnt from but what the user
-    has painted or confirmed.
+    What a patch begins with, as a rule the model's prediction, is a proposal on top of the
+    annotations (`Draft`): it is shown and can be corrected, and only *Done* brings it to disk, so
+    that nothing is ever learnt from but what the user has painted or confirmed.
 
     Args:
         opened: the project that is annotated.
@@ -41,7 +41,7 @@ class Paint:
         tools.class_chosen.connect(self._on_class)
         tools.brush_chosen.connect(self._on_brush)
 
-    # -- layers --------------------------------------------------------------------------------
+    # -- layers ------------------------------------------------------------------------------
 
     def layer(self, volume: str) -> Labels:
         """The layer to paint in; its voxels are the project's annotations on disk."""
@@ -54,7 +54,7 @@ class Paint:
         return layer
 
     def _on_stroke(self, layer: Labels) -> None:
-        """Look at the data again: napari shows what was painted, though erasing a proposal has written background."""
+        """Read the layer again: erasing a proposal writes background, and napari shows nothing."""
         layer.data.stored.forget()
         layer.refresh()
         self.painted.emit()
@@ -117,12 +117,13 @@ class Paint:
         if layer is not None:
             layer.refresh()
 
-    # -- what a patch begins with --------------------------------------------------------------
+    # -- what a patch begins with ------------------------------------------------------------
 
     def proposal(self, region: Region) -> Bytes | None:
         """What a patch begins with as paint: class + 1, 0 for background; None for nothing.
 
-        The patches of an audit begin with nothing: a prediction that the user only nods at would flatter the model.
+        The patches of an audit begin with nothing: a prediction that the user only nods at would
+        flatter the model.
         """
         start = self.tools.start
         if region.strategy == AUDIT or start == "nothing":
@@ -143,7 +144,7 @@ class Paint:
         ids = values > 0 if classes == 2 else np.where(values < classes, values, 0)
         return ids.astype(np.uint8)
 
-    # -- class and brush -----------------------------------------------------------------------
+    # -- class and brush ---------------------------------------------------------------------
 
     def select_class(self, index: int) -> None:
         """Paint with a class from now on, if there is one of that number."""
@@ -172,7 +173,10 @@ class Paint:
 
 
 def forget_history(layer: Labels) -> None:
-    """Empty the undo stack of a layer whose voxels were changed behind its back: undoing would bring old ones back."""
+    """Empty the undo stack of a layer whose voxels were changed without it.
+
+    Napari's undo would bring old voxels back.
+    """
     reset = getattr(layer, "_reset_history", None)
     if reset is not None:
         reset()

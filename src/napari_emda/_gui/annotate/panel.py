@@ -34,7 +34,7 @@ _HELP_SECONDS = 20
 
 
 class AnnotatePanel(QWidget):
-    """Suggestions, their list, the buttons and keys that go through them, the classes, the curve, and retraining.
+    """Suggestions, the keys and buttons to go through them, the learning curve, and retraining.
 
     Attributes:
         patches: of the open project, None before one is open.
@@ -69,7 +69,7 @@ class AnnotatePanel(QWidget):
         self._connect()
         self._show_patches()
 
-    # -- commands ------------------------------------------------------------------------------
+    # -- commands ----------------------------------------------------------------------------
 
     def _named_commands(self) -> dict[str, Callable[[], None]]:
         actions: dict[str, Callable[[Patches], object]] = {
@@ -114,7 +114,7 @@ class AnnotatePanel(QWidget):
     def _annotation_layer(self, volume: str) -> Labels | None:
         return self.patches.paint.layer(volume) if self.patches is not None else None
 
-    # -- buttons -------------------------------------------------------------------------------
+    # -- buttons -----------------------------------------------------------------------------
 
     def _buttons(self) -> QWidget:
         act = self.commands
@@ -164,7 +164,7 @@ class AnnotatePanel(QWidget):
         self.deciding = [done, part, *moves]
         return box
 
-    # -- the project ---------------------------------------------------------------------------
+    # -- the project -------------------------------------------------------------------------
 
     def _connect(self) -> None:
         session = self._session
@@ -207,10 +207,10 @@ class AnnotatePanel(QWidget):
         self.keys.unbind()
         self._let_go()
 
-    # -- jobs ----------------------------------------------------------------------------------
+    # -- jobs --------------------------------------------------------------------------------
 
     def _on_started(self, job: object) -> None:
-        """Leave the patch when a training starts: its preview is on view, until the next patch is chosen."""
+        """Leave the patch when a training starts, so that its preview can be seen."""
         if isinstance(job, TrainJob) and self.patches is not None:
             self.patches.leave()
             self.patches.overlays.end_overview()
@@ -229,7 +229,7 @@ class AnnotatePanel(QWidget):
             with self._session.telling():
                 self.patches.take(list(event.regions), strategy, self._session.runner.run)
 
-    # -- the list ------------------------------------------------------------------------------
+    # -- the list ----------------------------------------------------------------------------
 
     def _show_patches(self) -> None:
         opened = self._session.opened

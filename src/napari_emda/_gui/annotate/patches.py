@@ -65,10 +65,10 @@ class Patches:
         self.reload()
         self._session.project_changed.emit()
 
-    # -- which patches there are ---------------------------------------------------------------
+    # -- which patches there are -------------------------------------------------------------
 
     def open(self) -> None:
-        """Show the patches that the project has, and the one that was worked on, or that follows it."""
+        """Show the patches of the project, and go to the one that was worked on or to the next."""
         for volume in dict.fromkeys(region.volume for region in self.project.regions()):
             self.paint.layer(volume)
         self.reload()
@@ -110,14 +110,17 @@ class Patches:
             self._show_overview(suggested[0])
 
     def _show_overview(self, region: Region) -> None:
-        """The whole section of the first patch, with the model's uncertainty, before any patch is chosen."""
+        """Show the section of the first patch, with the uncertainty, until a patch is chosen."""
         self._show_section(region.volume, region.voxels.start[0])
         self.overlays.show_overview(region.volume, region.run)
 
-    # -- going from patch to patch -------------------------------------------------------------
+    # -- going from patch to patch -----------------------------------------------------------
 
     def go(self, region: Region) -> None:
-        """Leave the current patch and bring this one on view, with the prediction painted where nothing is."""
+        """Leave the current patch and bring this one on view.
+
+        The prediction is shown as paint where nothing is painted.
+        """
         self._put_down()
         region = self._with_prediction(region)
         self.current = region
@@ -138,7 +141,7 @@ class Patches:
         self.changed.emit()
 
     def _with_prediction(self, region: Region) -> Region:
-        """A patch that begins with the newest prediction, if the run that suggested it has predicted nothing."""
+        """The patch, with the newest prediction if the run that suggested it has none."""
         if region.annotated or self.project.predicted(region) is not None:
             return region
         run = runs.predicted_with(self.project, region.volume)
@@ -174,7 +177,7 @@ class Patches:
         return index_of(self.regions, self.current.id if self.current is not None else None)
 
     def leave(self) -> None:
-        """Leave the current patch: what was painted stays; of an accepted patch that was revised, the new is kept."""
+        """Leave the current patch. What was painted stays; a revised patch is kept as revised."""
         region = self.current
         self._put_down()
         if region is not None:
@@ -213,12 +216,16 @@ class Patches:
         return region.model_copy(update={"seconds": seconds})
 
     def painted_before(self, region: Region) -> Bytes:
-        """What was painted in the current patch when it was last decided on; of an open one, what is painted now."""
+        """The paint that *Undo* brings back.
+
+        Of a patch that was decided on it is what was painted when the user came to it; of an open
+        one, what is painted now.
+        """
         if region.annotated and self._before is not None:
             return self._before
         return self.paint.stored(region)
 
-    # -- a patch of the user's own -------------------------------------------------------------
+    # -- a patch of the user's own -----------------------------------------------------------
 
     def draw_own(self) -> None:
         """Let the user draw a patch in the section on view."""
@@ -245,7 +252,7 @@ class Patches:
         self.go(region)
         self.say("Correct what is painted in your patch, then press Done.")
 
-    # -- what lies over the image --------------------------------------------------------------
+    # -- what lies over the image ------------------------------------------------------------
 
     def volume(self) -> str:
         """The volume that the user is working on."""

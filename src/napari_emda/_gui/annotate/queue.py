@@ -11,7 +11,7 @@ OPEN: State = "suggested"
 
 
 def queue_of(regions: Sequence[Region]) -> list[Region]:
-    """The patches of the latest round; without labels that were imported and patches that were replaced."""
+    """The patches of the latest round, without imported labels and replaced patches."""
     latest = latest_round(regions)
     return [
         region
@@ -26,6 +26,6 @@ def index_of(queue: Sequence[Region], region: str | None) -> int | None:
 
 
 def next_open(queue: Sequence[Region], start: int) -> Region | None:
-    """The first open patch from an index on; past the last one it begins anew. None when all are decided."""
+    """The first open patch from an index on, wrapping round; None when all are decided."""
     order = [*queue[start:], *queue[:start]]
     return next((region for region in order if region.state == OPEN), None)

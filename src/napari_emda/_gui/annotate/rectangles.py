@@ -1,4 +1,4 @@
-"""The patches as rectangles in the viewer: coloured by score, to be clicked, and drawn by the user. No Qt."""
+"""The patches as rectangles: coloured by score, clicked, and drawn by the user. No Qt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_emda.project.regions import IMPORTED, Region
 SMALLEST = 8
 """Pixels along a side of a patch that the user draws: a smaller one is a slip of the hand."""
 _WIDTH = 1 / 80
-"""Of an outline, as a share of the patch's longest side: a patch fills most of the canvas when it is on view."""
+"""Of an outline, as a share of the patch's longest side, since a patch fills most of the canvas."""
 _THINNEST = 0.5
 """Pixels; a thinner outline vanishes."""
 
@@ -87,7 +87,7 @@ class Rectangles:
         if layer is not None:
             show(layer)
 
-    # -- clicks --------------------------------------------------------------------------------
+    # -- clicks ------------------------------------------------------------------------------
 
     def at(self, point: Sequence[float]) -> Region | None:
         """The patch at a point of the world, the latest on top; of volumes that are on view."""
@@ -103,7 +103,7 @@ class Rectangles:
         return None
 
     def clicks(self, chosen: Callable[[Region], None]) -> MouseCallback:
-        """A mouse callback for the viewer: a click in a rectangle chooses it, unless a layer's tool is at work."""
+        """A mouse callback: a click chooses a rectangle, unless a layer's tool is in use."""
 
         def clicked(point: Sequence[float]) -> None:
             region = self.at(point)
@@ -116,7 +116,7 @@ class Rectangles:
 
         return on_click(clicked, idle)
 
-    # -- the user's own ------------------------------------------------------------------------------------------
+    # -- the user's own ----------------------------------------------------------------------
 
     def begin_drawing(self, volume: str) -> None:
         """Let the user draw one rectangle in the section on view."""
@@ -131,7 +131,7 @@ class Rectangles:
         layer.events.data.connect(self._on_data)
 
     def _end_drawing(self) -> str:
-        """Expect no rectangle of the user's any more; returns the volume in which one was expected."""
+        """Wait for no rectangle of the user's any more; returns the volume that it was for."""
         volume = self._drawing
         self._drawing = ""
         layer = self._opened.output("patches", volume)
@@ -148,7 +148,7 @@ class Rectangles:
 
 
 def width(region: Region) -> float:
-    """Of a patch's outline, in pixels of its volume: as thick on the screen for small patches as for large ones."""
+    """Of a patch's outline, in pixels of its volume: alike on the screen for all patches."""
     return max(_THINNEST, max(region.voxels.shape) * _WIDTH)
 
 
@@ -161,7 +161,7 @@ def rectangle(box: Box) -> NDArray[np.float64]:
 
 
 def box_of(corners: NDArray[Any], shape: tuple[int, int, int]) -> Box:
-    """The voxels of one section from one corner of a drawn rectangle to the other, as far as the volume goes."""
+    """The voxels in a drawn rectangle, in one section and within the volume."""
     low = np.round(corners.min(0)).astype(int).tolist()
     high = np.round(corners.max(0)).astype(int).tolist()
     z = min(max(low[0], 0), shape[0] - 1)

@@ -16,7 +16,7 @@ from napari_emda.project.job_files import Job, TrainJob
 FINE_TUNING = "finetune"
 """The method to go on with: it learns from annotated patches."""
 ROUND_STEPS = {"standard": 1000}
-"""Optimiser steps of a round by profile: what a user waits for between two rounds, some minutes on a GPU."""
+"""Optimiser steps of a round by profile: some minutes on a GPU, as a user waits for them."""
 FEW_STEPS = 100
 """Of the other profiles: less than a minute even on one core."""
 

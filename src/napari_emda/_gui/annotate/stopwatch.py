@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 
 IDLE = 30.0
-"""Seconds without a sign of life (mouse, stroke, key) after which the user is taken to be elsewhere: longer than one
-looks at a patch before the first stroke, shorter than a phone call."""
+"""Seconds without mouse, stroke or key after which the user is taken to be elsewhere.
+
+Longer than one looks at a patch before the first stroke, shorter than a phone call.
+"""
 
 
 class Stopwatch:
@@ -67,7 +69,7 @@ class PatchTimes:
         self._seconds[patch] = self._seconds.get(patch, 0.0) + self._watch.stop()
 
     def take(self, patch: str) -> float:
-        """The seconds on a patch so far, which are counted with its decision and no more from now on."""
+        """The seconds on a patch so far; they are counted with its decision, and only once."""
         return self._seconds.pop(patch, 0.0)
 
     def forget(self) -> None:

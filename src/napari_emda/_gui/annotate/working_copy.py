@@ -1,4 +1,4 @@
-"""Annotations under the brush: held in memory while they are painted in, and on disk with every change."""
+"""Annotations under the brush: held in memory, and written to disk with every change."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MOST = 64
 class WorkingCopy:
     """A zarr array (z, y, x) that is painted in.
 
-    A dab of the brush reads a place twice and writes it, and a stroke is hundreds of dabs. What was written to is read
-    from memory from then on, and whole chunks are written, which takes a third of the time of parts. `forget` before
-    anybody else writes to the array.
+    A dab of the brush reads a place twice and writes it, and a stroke is hundreds of dabs. What was
+    written to is read from memory from then on, and whole chunks are written, which takes a third
+    of the time of parts. `forget` before anybody else writes to the array.
 
     Args:
         stored: what is on disk.

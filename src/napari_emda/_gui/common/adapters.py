@@ -21,12 +21,12 @@ from napari_emda.io.read import open_image
 
 Triple = tuple[float, float, float]
 LARGEST_VIEW = 1536
-"""Pixels along a side of the part of a section that is previewed: as many as a large screen shows."""
+"""Side in pixels of the previewed part of a section: as many as a large screen shows."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a volume's voxels lie in the world: voxel size and origin along z, y, x, in a unit of length.
+    """Where a volume's voxels lie in the world: voxel size and origin along z, y, x, and the unit.
 
     What napari keeps of a layer that is neither rotated nor sheared; every layer of ours gets it.
     """
@@ -38,7 +38,7 @@ class Placement:
 
     @classmethod
     def of(cls, layer: Layer, spacing: Triple) -> Placement:
-        """The layer's place when its voxels have ``spacing`` nm; keeps the layer's own unit where that agrees."""
+        """The layer's place if its voxels have ``spacing`` nm; keeps its unit if that agrees."""
         scale = _three(layer.scale, 1)
         translate = _three(layer.translate, 0)
         named = layer.ndim == 3 and not layer.axis_labels[0].startswith("-")
@@ -56,7 +56,7 @@ class Placement:
         return cls(spacing, origin, axes=axes)  # type: ignore[arg-type]
 
     def arguments(self, *, corner: Sequence[float] = (0, 0, 0)) -> dict[str, Any]:
-        """What to hand to every layer that shows the volume, or a piece of it that starts at a voxel."""
+        """Arguments of a layer that shows the volume, or a piece of it that starts at a voxel."""
         origin = [t + s * c for t, s, c in zip(self.translate, self.scale, corner, strict=True)]
         return {
             "scale": self.scale,
@@ -81,8 +81,8 @@ class Placement:
     def within(self, viewer: ViewerModel) -> Placement:
         """The same place in the unit of the viewer's world.
 
-        Layers to paint or draw in need that: napari shows layers of different units where they belong, but takes the
-        mouse for a point in the layer's own unit.
+        Layers to paint or draw in need that: napari shows layers of different units where they
+        belong, but takes the mouse for a point in the layer's own unit.
         """
         factor = self._factor(viewer)
         if factor == 1:
@@ -113,7 +113,7 @@ class Placement:
         return z, y, x
 
     def _factor(self, viewer: ViewerModel) -> float:
-        """World units in one of ours; napari takes the finest unit among its layers, or numbers as they are."""
+        """World units in one of ours; napari's world has the finest unit of its layers."""
         units = viewer.layers.extent.units
         world = nanometres(str(units[-1])) if units else None
         ours = nanometres(self.unit)
@@ -148,7 +148,10 @@ def spacing_of(layer: Layer) -> Triple | None:
 
 
 def refusal(layer: Layer) -> str | None:
-    """Why a layer cannot be used as a volume, as the end of a sentence that starts with its name; None when it can."""
+    """Why a layer cannot be used as a volume; None when it can.
+
+    The text ends a sentence that starts with the name of the layer.
+    """
     if isinstance(layer, Image) and layer.rgb:
         return "is a colour image: convert it to grey values"
     if layer.ndim not in (2, 3):
@@ -200,13 +203,13 @@ def check_fit(source: Layer, labels: Layer, target: Layer | None) -> None:
         swapped = None not in sizes and sizes[1] == sizes[2] != sizes[0]
     if swapped:
         raise DataError(
-            f"The labels '{labels.name}' fit the target '{target.name}', not the source '{source.name}': swap the two "
-            "images, the source is the one with labels."
+            f"The labels '{labels.name}' fit the target '{target.name}', not the source "
+            f"'{source.name}': swap the two images, the source is the one with labels."
         )
 
 
 def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[int]) -> Box:
-    """The part of the section on view that is worth predicting: all of it, or what surrounds the camera's centre."""
+    """The part of the section on view to predict: all, or what surrounds the camera's centre."""
     world = list(viewer.dims.point)
     displayed = viewer.dims.displayed[-2:]
     for axis, value in zip(displayed, viewer.scene.camera.center[-len(displayed) :], strict=True):
@@ -224,7 +227,7 @@ def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[i
 
 
 def read_anew(viewer: ViewerModel) -> None:
-    """Slice all layers again: napari heeds a layer's new unit only once the point on view moves, and is blank so far.
+    """Slice all layers again: napari is blank until the point on view moves in a layer's new unit.
 
     The last axis is on view, so that moving along it and back shows nothing else in between.
     """
@@ -243,7 +246,7 @@ def show(layer: Layer) -> None:
 
 
 def show_sections(viewer: ViewerModel) -> None:
-    """Bring whole sections on view: two-dimensional, with the last two axes displayed (transposed or not)."""
+    """Bring whole sections on view: in 2D, with the last two axes displayed, transposed or not."""
     dims = viewer.dims
     dims.ndisplay = 2
     if set(dims.displayed) != {
@@ -256,7 +259,7 @@ def show_sections(viewer: ViewerModel) -> None:
 def look_at(
     viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[float, float] = (700, 700)
 ) -> bool:
-    """Bring a box into view: its section, its centre, and a zoom at which it fills most of the canvas.
+    """Bring a box into view: its section and centre, with a zoom that fills most of the canvas.
 
     Returns:
         Whether another section came on view, so that the visible layers were read anew.

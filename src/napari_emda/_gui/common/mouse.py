@@ -13,7 +13,8 @@ def on_click(clicked: Callable[[Any], object], heed: Callable[[Any], bool]) -> M
     """A callback for a viewer's ``mouse_drag_callbacks``.
 
     Args:
-        clicked: called with the point of the world at which the left button was pressed and let go of.
+        clicked: called with the point of the world at which the left button was pressed and let go
+            of.
         heed: called with the viewer when a button is pressed; False passes the click over.
     """
 

@@ -57,7 +57,7 @@ def mask_colours(classes: Sequence[str]) -> DirectLabelColormap:
 
 
 def cluster_colour(cluster: int) -> str:
-    """The colour of a cluster, from 1: hues a golden angle apart, every third of them pale or dark."""
+    """The colour of a cluster, from 1: hues a golden angle apart, some of them pale or dark."""
     hue = cluster * _GOLDEN_ANGLE % 1
     red, green, blue = colorsys.hls_to_rgb(hue, _LIGHTNESS[cluster % 3], 0.75)
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
@@ -70,7 +70,8 @@ def cluster_colours(
 
     Args:
         count: of clusters.
-        names: class by cluster. A named one has the class's colour, and the others step back as soon as there is one.
+        names: class by cluster. A named one has the class's colour, and the others step back as
+            soon as there is one.
         classes: of the project.
     """
     named = names or {}
@@ -88,7 +89,7 @@ def named_colour(cluster: int, names: Mapping[int, str], classes: Sequence[str])
 
 
 def uncertainty_colours() -> Colormap:
-    """For uncertainty over an image: nothing to see where it is usual, amber to red, and less of the image, above."""
+    """For uncertainty over an image: transparent where it is usual, amber to red above."""
     stops = [(1, 0.75, 0.1, 0), (1, 0.6, 0.05, 0.4), (0.9, 0.1, 0.1, 0.65)]
     return Colormap(stops, name="emda-uncertainty", display_name="uncertainty")
 
@@ -96,7 +97,7 @@ def uncertainty_colours() -> Colormap:
 def score_colours(
     scores: Sequence[float], states: Sequence[str], limits: tuple[float, float] | None = None
 ) -> NDArray[np.float32]:
-    """RGBA of each region: from violet (low score) to yellow (high) while open, green or grey when decided.
+    """RGBA of each region: violet (low score) to yellow (high) while open, else green or grey.
 
     Args:
         scores: of the regions.

@@ -120,7 +120,7 @@ def labelled(*rows: tuple[str, QWidget]) -> QWidget:
 
 
 def column(parent: QWidget, *widgets: QWidget, margin: int = 2) -> None:
-    """Widgets below each other; without a margin they stand in line with those around the parent."""
+    """Widgets below each other; without a margin they line up with those around the parent."""
     layout = QVBoxLayout(parent)
     layout.setContentsMargins(margin, margin, margin, margin)
     layout.setSpacing(5)
@@ -129,7 +129,7 @@ def column(parent: QWidget, *widgets: QWidget, margin: int = 2) -> None:
 
 
 class Drawer(QCollapsible):
-    """A collapsible part that opens at once and is always as high as what is in it, wrapped text included."""
+    """A collapsible part that opens at once and is as high as its content with wrapped text."""
 
     def __init__(self, title: str, content: QWidget, *, strong: bool = False) -> None:
         super().__init__(title, expandedIcon="▾", collapsedIcon="▸")

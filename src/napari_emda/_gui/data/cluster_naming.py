@@ -1,4 +1,4 @@
-"""The clusters that a model has found without labels, and the classes that they are named after. No Qt."""
+"""The clusters that a model has found, and the classes they are named after. No Qt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Shares = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClusterRow:
-    """A cluster as a line of the table: its share of the voxels, its class, and its colour on view."""
+    """A line of the table: a cluster, its share of the voxels, its class, its colour on view."""
 
     cluster: int
     share: str
@@ -74,14 +74,14 @@ class ClusterNaming:
         z, y, x = voxel
         return int(class_ids(np.asarray(clusters[:, z : z + 1, y, x]))[0]) or None
 
-    # -- names ---------------------------------------------------------------------------------
+    # -- names -------------------------------------------------------------------------------
 
     def names(self) -> Names:
         """Class by cluster, of those that are named; JobError when their file is damaged."""
         return self._project.names(self.run) if self.run else {}
 
     def toggle(self, cluster: int, name: str) -> None:
-        """Name a cluster after a class; if that is its name already, take it away: a second click undoes the first."""
+        """Name a cluster after a class, or take that name away: a second click undoes the first."""
         names = dict(self.names())
         if names.get(cluster) == name:
             del names[cluster]
@@ -89,7 +89,7 @@ class ClusterNaming:
             names[cluster] = name
         self._project.name_clusters(self.run, self.volume, names)
 
-    # -- shares --------------------------------------------------------------------------------
+    # -- shares ------------------------------------------------------------------------------
 
     @property
     def shares(self) -> Shares | None:
@@ -104,7 +104,7 @@ class ClusterNaming:
         """The prediction has changed: measure anew."""
         self._shares.pop((run, volume), None)
 
-    # -- what is shown -------------------------------------------------------------------------
+    # -- what is shown -----------------------------------------------------------------------
 
     def rows(self, names: Names) -> list[ClusterRow]:
         """The table; empty before the clusters were found."""
@@ -121,7 +121,7 @@ class ClusterNaming:
         ]
 
     def in_words(self, names: Names) -> str:
-        """How many clusters are named after each class, and their share; empty when none is named."""
+        """How many clusters have the name of each class, and their share; empty without names."""
         sentences = []
         for name in dict.fromkeys(names.values()):
             members = [cluster for cluster, other in names.items() if other == name]

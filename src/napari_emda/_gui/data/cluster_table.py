@@ -29,7 +29,8 @@ class ClusterTable(QTableWidget):
         super().__init__(0, 3)
         self.setHorizontalHeaderLabels(["cluster", "share", "class"])
         self.setToolTip(
-            "A click names the cluster, or takes its name away. Clusters without a name are background."
+            "A click names the cluster, or takes its name away. Clusters without a name are "
+            "background."
         )
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)

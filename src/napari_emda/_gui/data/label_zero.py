@@ -41,8 +41,9 @@ class LabelZero(QWidget):
         self.box = narrow(QComboBox())
         self.box.addItems([BACKGROUND, SECTIONS, UNANNOTATED])
         self.box.setToolTip(
-            "What the value 0 stands for in the labels: background everywhere, background in the sections that hold "
-            "any label (nobody looked at the others), or not annotated (then 2 is the first class)."
+            "What the value 0 stands for in the labels: background everywhere, background in the "
+            "sections that hold any label (nobody looked at the others), or not annotated (then 2 "
+            "is the first class)."
         )
         self.hint = Sentence()
         column(self, self.box, self.hint, margin=0)
@@ -87,7 +88,7 @@ class LabelZero(QWidget):
 
 
 def empty_sections(labels: Array) -> tuple[int, int]:
-    """How many of the sections hold no label, and how many were looked at: all, or 64 spread evenly."""
+    """How many sections hold no label, and how many were read: all, or 64 spread evenly."""
     section_count = labels.shape[0]
     sections: Any = np.unique(
         np.linspace(0, section_count - 1, min(section_count, _MOST)).round().astype(int)

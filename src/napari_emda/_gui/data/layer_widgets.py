@@ -22,7 +22,7 @@ from napari_emda._gui.common.widgets import narrow, row
 
 
 class LayerChoice(QComboBox):
-    """A combo box of the viewer's layers of some kind that can be used; says why others are left out.
+    """A combo box of the viewer's layers that can be used; says why others are left out.
 
     Args:
         viewer: whose layers.
@@ -110,7 +110,7 @@ class _Length(QDoubleSpinBox):
 
 
 class VoxelSize(QWidget):
-    """Three numbers z, y, x in nanometres, 0 standing for not known; and whether sections are independent."""
+    """Three numbers z, y, x in nm, 0 if not known, and whether sections are independent."""
 
     edited = Signal()
 
@@ -131,8 +131,8 @@ class VoxelSize(QWidget):
         self.is_depth = QCheckBox("z is depth")
         self.is_depth.setChecked(True)
         self.is_depth.setToolTip(
-            "Untick it for a stack of independent images, such as fields of view: then no section says anything of the "
-            "next, and objects end with their section."
+            "Untick it for a stack of independent images, such as fields of view: then no section "
+            "says anything of the next, and objects end with their section."
         )
         self.is_depth.toggled.connect(self._boxes[0].setEnabled)
         self.is_depth.toggled.connect(lambda _: self.edited.emit())
@@ -148,7 +148,7 @@ class VoxelSize(QWidget):
         return not self.is_depth.isChecked()
 
     def value(self) -> tuple[float, float, float] | None:
-        """The voxel size; None while one of the three is missing. Independent images need none along z."""
+        """The voxel size, None while a number is missing; independent images need none along z."""
         z, y, x = (box.value() for box in self._boxes)
         if self.sections_are_independent:
             z = z or y

@@ -1,4 +1,4 @@
-"""Clusters that a model has found without labels: looked at, named after classes by clicks, and put to use."""
+"""The part of the dock in which clusters are named after classes and put to use."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from napari_emda.settings.suggestion import QuerySettings
 _PATCH = 128
 """Side in pixels of the patches that begin with the named clusters, if the volume is as large."""
 _STRATEGY = "random"
-"""Where clusters are in uncertainty says little of where the named class is missed: see the benchmark."""
+"""The uncertainty of clusters says little of where the named class is missed: see the benchmark."""
 
 
 class NameClusters(JobStarter):
-    """Model and volume, the clusters with their shares and classes, clicks in the image, and the use of names.
+    """Model and volume, the table of clusters, clicks in the image, and the use of names.
 
     Attributes:
         model: the clusters of the open project, None before one is open.
@@ -76,7 +76,8 @@ class NameClusters(JobStarter):
         self.summary = Sentence()
         self.use = button(
             "Use as labels",
-            "Suggest patches with the named clusters painted in, to be corrected and accepted in Annotate.",
+            "Suggest patches with the named clusters painted in, to be corrected and accepted in "
+            "Annotate.",
             self.use_as_labels,
         )
         self.export = button(
@@ -106,7 +107,7 @@ class NameClusters(JobStarter):
         """Name the clusters of another project from now on."""
         self.model = ClusterNaming(opened.project)
 
-    # -- what there is -------------------------------------------------------------------------
+    # -- what there is -----------------------------------------------------------------------
 
     def _runs(self) -> list[str]:
         catalogue = self._session.catalogue
@@ -128,7 +129,10 @@ class NameClusters(JobStarter):
     def why_not(self, opened: OpenProject) -> str:
         """Why there is nothing to name; empty when there is."""
         if not self._runs():
-            return "Clusters come from a training without labels: choose the method iic in Train first."
+            return (
+                "Clusters come from a training without labels: choose the method iic in Train "
+                "first."
+            )
         return self._session.runner.busy
 
     def says_why(self) -> bool:
@@ -149,7 +153,7 @@ class NameClusters(JobStarter):
             self._on_chosen()
 
     def _on_chosen(self) -> None:
-        """Bring the clusters of the list on view, where they were found already: a click names what is seen."""
+        """Show the clusters of the table, if they were found: a click names what is seen."""
         opened = self._session.opened
         model = self.model
         if opened is not None and model is not None:
@@ -169,7 +173,7 @@ class NameClusters(JobStarter):
             if mask is None or of_clusters:  # else the mask is of a better model
                 rename_classes(opened, run, volume)
 
-    # -- the table -----------------------------------------------------------------------------
+    # -- the table ---------------------------------------------------------------------------
 
     def _show_table(self) -> None:
         model = self.model
@@ -214,10 +218,10 @@ class NameClusters(JobStarter):
         if clusters is not None:
             self._session.in_background(lambda: shares(clusters), done, failed)
 
-    # -- naming --------------------------------------------------------------------------------
+    # -- naming ------------------------------------------------------------------------------
 
     def toggle(self, cluster: int) -> None:
-        """Name a cluster after the chosen class, or take that name away; on disk at once, on view, too."""
+        """Name a cluster after the chosen class, or take that name away, on disk and on view."""
         opened = self._session.opened
         model = self.model
         if opened is None or model is None or model.clusters() is None:
@@ -245,7 +249,7 @@ class NameClusters(JobStarter):
         if cluster is not None:
             self.toggle(cluster)
 
-    # -- jobs ----------------------------------------------------------------------------------
+    # -- jobs --------------------------------------------------------------------------------
 
     def before_start(self, opened: OpenProject) -> None:
         """Show what was found already."""

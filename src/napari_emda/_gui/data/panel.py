@@ -1,4 +1,4 @@
-"""The panel in which the user says which layers are source and target, and where the project lives."""
+"""The panel in which source, target and project folder are chosen."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class DataPanel(QWidget):
         for event in (events.inserted, events.removed, events.renamed):
             event.disconnect(self.refresh)
 
-    # -- choosing ------------------------------------------------------------------------------------------------
+    # -- choosing ----------------------------------------------------------------------------
 
     def refresh(self, event: Any = None) -> None:
         """Offer the layers that there are now; fill in what has only one answer."""
@@ -125,7 +125,7 @@ class DataPanel(QWidget):
         self._remark()
 
     def _guess(self) -> None:
-        """The labels' image is the source, the other one the target, as long as the user has not chosen."""
+        """Until the user chooses, the labels' image is the source and the other one the target."""
         labels = self.labels.layers()
         images = self.source.layers()
         if self.labels.layer() is None and labels and not self.labels.declined:
@@ -252,7 +252,7 @@ class DataPanel(QWidget):
             self.folder.setText(str(Path(folder) / "emda-project") if used else folder)
             self.folder.setModified(True)
 
-    # -- making and opening a project ----------------------------------------------------------------------------
+    # -- making and opening a project --------------------------------------------------------
 
     def class_names(self) -> tuple[str, ...]:
         """The typed classes."""

@@ -1,4 +1,4 @@
-"""From layers to a project, in the background and in one piece: a mistake changes nothing on disk. No Qt."""
+"""From layers to a project, in the background; a mistake changes nothing on disk. No Qt."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ from napari_emda.project.project import Project
 FACTOR = 2
 """Pixel sizes that differ by more are pointed out: a unit or a binning is easily mistaken."""
 WITHOUT_LABELS = (
-    "An older volume with labels, as the source, is what helps most. Without one, kinds of structure are found, and "
-    "you name them."
+    "An older volume with labels, as the source, is what helps most. Without one, kinds of "
+    "structure are found, and you name them."
 )
 ONE_VOLUME = (
     "Only one volume, labelled in part? Choose it as the target and no source. You can take its "
@@ -51,7 +51,7 @@ class Pick:
 
 
 class Stoppable:
-    """An array whose reading ends with a DataError once ``stop`` is set, so that no check outlives its viewer."""
+    """An array that raises a DataError once ``stop`` is set: no check outlives the viewer."""
 
     def __init__(self, array: Array, stop: threading.Event) -> None:
         self._array = array
@@ -156,7 +156,7 @@ def _labels(
 
 
 def labelled_sections(labels: Array, classes: int) -> SectionStack:
-    """Labels as they are where 0 means not annotated: k + 1 is class k, and 0 fills the sections without a label.
+    """Labels for 0 = not annotated: k + 1 is class k, and 0 fills the sections without a label.
 
     Args:
         labels: integers (z, y, x), k = class k; with two classes all above 0 are class 1.
@@ -184,7 +184,7 @@ def free_name(name: str, taken: Sequence[str]) -> str:
 
 
 def proposed_folder(layers: Sequence[Image | None]) -> Path:
-    """A new folder beside the target's or the source's file where that can be written, else in the home folder."""
+    """A new folder beside the target or the source if that is writable, else in the home folder."""
     parents = [
         Path(layer.source.path).parent
         for layer in layers
@@ -221,14 +221,15 @@ def size_remark(source: Triple | None, target: Triple | None) -> str:
     factor = max(ours, theirs) / min(ours, theirs)
     if factor > FACTOR:
         return (
-            f"The source has {ours:g} nm pixels, the target {theirs:g} nm: a factor of {factor:.2g}. Check both "
-            f"numbers; if they are right, training brings both to {max(ours, theirs):g} nm."
+            f"The source has {ours:g} nm pixels, the target {theirs:g} nm: a factor of "
+            f"{factor:.2g}. Check both numbers; if they are right, training brings both to "
+            f"{max(ours, theirs):g} nm."
         )
     return ""
 
 
 def class_in_name(labels: str, source: str) -> str:
-    """What a label layer is called beyond its image's name: 'VNC mitochondria' of 'VNC' is 'mitochondria'."""
+    """The class in the name of a label layer: 'VNC mitochondria' of 'VNC' is 'mitochondria'."""
     words = [
         word
         for word in labels.replace("_", " ").split()

@@ -35,21 +35,22 @@ def is_of(opened: OpenProject, run: str, role: str, volume: str) -> bool:
 
 
 def shown_already(opened: OpenProject, run: str, volume: str) -> bool:
-    """Whether the layers on view are those of a run; of clusters it takes more than the mask that is made of them."""
+    """Whether the layers on view are those of a run: the clusters if it has any, else the mask."""
     role = "mask" if opened.project.clusters(run, volume) is None else "clusters"
     return is_of(opened, run, role, volume)
 
 
 def _wanted(opened: OpenProject, volume: str) -> bool:
-    """Whether what lies over a volume is to be seen: not while paint is beneath it, nor over another volume."""
+    """Whether to show what lies over a volume: not over paint, nor over another volume."""
     image = opened.image(volume)
     return not opened.annotating and (image is None or image.visible)
 
 
 def show_classes(opened: OpenProject, run: str, volume: str) -> None:
-    """Show a run's probabilities (hidden at first) and the mask that follows from them; nothing for clusters alone.
+    """Show a run's probabilities (hidden at first) and its mask; nothing for clusters alone.
 
-    The mask is hidden, too, while its volume is, or a patch is annotated: it has the colours of the paint.
+    The mask is hidden, too, while its volume is, or a patch is annotated: it has the colours of the
+    paint.
     """
     project = opened.project
     stored = project.probabilities(run, volume)

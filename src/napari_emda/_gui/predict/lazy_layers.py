@@ -13,7 +13,7 @@ from napari_emda.data.volume import Array
 
 
 class Clusters(Mask):
-    """The likeliest cluster of each voxel, from 1, from probabilities (k, z, y, x) as they are on disk."""
+    """The likeliest cluster of each voxel, from 1, from stored probabilities (k, z, y, x)."""
 
     def __init__(self, probabilities: Array) -> None:
         super().__init__(probabilities)
@@ -24,8 +24,8 @@ class Clusters(Mask):
         self._last = None
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
-        # What was read last is kept: a large section of many clusters takes half a second, and is drawn again, in
-        # other colours, whenever a cluster is named.
+        # What was read last is kept: a large section of many clusters takes half a second, and is
+        # drawn again, in other colours, whenever a cluster is named.
         key = tuple((part.start, part.stop, part.step) for part in (z, y, x))
         if self._last is None or self._last[0] != key:
             self._last = key, super()._read(z, y, x)

@@ -44,8 +44,8 @@ class PredictPanel(JobPanel):
         self.volume.setToolTip("What is segmented.")
         self.checkpoint = QComboBox()
         self.checkpoint.setToolTip(
-            "Which state of the model: 'selected' is the one whose answer in the target looked best, 'last' that of "
-            "the last step; numbers are steps that were kept."
+            "Which state of the model: 'selected' is the one whose answer in the target looked "
+            "best, 'last' that of the last step; numbers are steps that were kept."
         )
         self.form = SettingsForm(PredictSettings.model_json_schema())
         self.threshold = QDoubleSpinBox()
@@ -58,15 +58,17 @@ class PredictPanel(JobPanel):
         self.threshold.setSingleStep(limits["threshold"]["step"])
         self.threshold.setValue(session.mask.threshold)
         self.threshold.setToolTip(
-            "Probability from which a voxel belongs to the mask. With several classes it is that of the most probable "
-            "one against background alone; at 0.5 the most probable class wins."
+            "Probability from which a voxel belongs to the mask. With several classes it is that "
+            "of the most probable one against background alone; at 0.5 the most probable class "
+            "wins."
         )
         self.smallest = QSpinBox()
         self.smallest.setRange(limits["minimum_size"]["minimum"], limits["minimum_size"]["maximum"])
         self.smallest.setSingleStep(limits["minimum_size"]["step"])
         self.smallest.setSuffix(" pixels")
         self.smallest.setToolTip(
-            "Smaller objects are left out; on view they are measured in the section, in exports through all sections."
+            "Smaller objects are left out; on view they are measured in the section, in exports "
+            "through all sections."
         )
         self._stopped: tuple[str | None, str | None] | None = None
         self._build()
@@ -99,7 +101,7 @@ class PredictPanel(JobPanel):
                         # The colours of two models over each other tell nothing.
                         hide(opened, volume, ("clusters",))
 
-    # -- the job -------------------------------------------------------------------------------
+    # -- the job -----------------------------------------------------------------------------
 
     def why_not(self, opened: OpenProject) -> str:
         """Why nothing can be predicted now; empty when it can."""
@@ -162,7 +164,7 @@ class PredictPanel(JobPanel):
         if job.volume is not None:
             self._show_result(opened, job.run or "", job.volume)
 
-    # -- layers --------------------------------------------------------------------------------
+    # -- layers ------------------------------------------------------------------------------
 
     def _show_block(self, opened: OpenProject, event: TileDone) -> None:
         """Draw again what lies in the block, if it is on view."""
@@ -183,7 +185,7 @@ class PredictPanel(JobPanel):
                 layer.refresh()
 
     def show_prediction(self, opened: OpenProject, run: str, volume: str) -> None:
-        """Show what a run says of a volume: clusters, classes, or both once clusters are named; and no other run."""
+        """Show what a run predicts, and no other run: clusters, classes, or both once named."""
         show_clusters(opened, run, volume)
         show_classes(opened, run, volume)
         others = [role for role in ("mask", "clusters") if not is_of(opened, run, role, volume)]

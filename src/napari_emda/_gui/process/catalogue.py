@@ -51,7 +51,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All methods, strategies, networks and exports by name, and the device that jobs compute on."""
+    """All methods, strategies, networks and exports by name, and the device of the jobs."""
 
     methods: dict[str, Choice]
     strategies: dict[str, Choice]
@@ -90,7 +90,7 @@ _known: dict[tuple[str, ...], Catalogue] = {}
 
 
 def fetch(stop: threading.Event, command: Sequence[str] = COMMAND) -> Catalogue:
-    """Ask, once per process; takes the seconds that importing torch takes, so call it from a worker thread.
+    """Ask, once per process; importing torch takes seconds, so call it from a worker thread.
 
     Raises:
         JobError: no answer, or ``stop`` was set.

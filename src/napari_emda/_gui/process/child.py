@@ -98,7 +98,10 @@ class Child:
         return lines
 
     def end(self, patience: float = PATIENCE) -> None:
-        """Hang up, which makes the child save and end; kill it when it takes too long. Returns when it is gone."""
+        """Close the pipe, so that the child saves and ends; kill it when it takes too long.
+
+        Returns when the child is gone.
+        """
         with self._lock:
             self._ended = True
             process = self._process

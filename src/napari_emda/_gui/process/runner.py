@@ -35,9 +35,10 @@ Item = Event | ChildDied
 
 
 def watch(child: Child) -> Iterator[tuple[Item, ...]]:
-    """Run a child; batches of events, the last of which is always a `Finished`, a `Failed` or `ChildDied`.
+    """Run a child: batches of events, of which the last is a `Finished`, `Failed` or `ChildDied`.
 
-    Yields at least ten times a second, with nothing in it when nothing came, so that whoever iterates can leave.
+    Yields at least ten times a second, with nothing in it when nothing came, so that whoever
+    iterates can leave.
     """
     ended = False
     try:
@@ -83,7 +84,10 @@ def _guarded(work: Callable[[], Any]) -> Outcome:
         MemoryError,
     ) as error:  # napari's worker would lose a RuntimeError
         return Outcome(
-            error=f"That did not work ({error}): see that the files can be read and the disk has room."
+            error=(
+                f"That did not work ({error}): see that the files can be read and the disk has "
+                "room."
+            )
         )
 
 
@@ -102,7 +106,9 @@ def in_background(
 
 
 class Runner:
-    """At most one job at a time, in a child process watched by a napari worker thread. Signals come in the main thread.
+    """At most one job at a time, in a child process watched by a napari worker thread.
+
+    Signals come in the main thread.
 
     Args:
         command: what to start; ``{job}`` stands for the job file.

@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 
 
 class JobStrip(QWidget):
-    """Progress of one kind of job, with the time left and the buttons that steer it; hidden while none runs.
+    """Progress of one kind of job, the time left, and buttons to steer it; hidden while none runs.
 
     Of a training it says what it is: the form above may be set to another one, as while retraining.
     """

@@ -21,7 +21,7 @@ _TRANSLATION = ("preview original look", "preview translated look")
 
 
 def show_preview(opened: OpenProject, event: Preview) -> None:
-    """Put a section's probabilities into the preview layers, one a class; nothing while somebody paints."""
+    """Put a section's probabilities into the preview layers, one a class; not while one paints."""
     values = _read(opened, event)
     if values is None:
         return
@@ -39,7 +39,7 @@ def show_preview(opened: OpenProject, event: Preview) -> None:
 
 
 def show_translation(opened: OpenProject, event: Translated) -> None:
-    """Put both into their layers, so that what was drawn or wiped out can be seen by switching between them."""
+    """Put both into layers: switching between them shows what was drawn or wiped out."""
     pair = _read(opened, event)
     if pair is None:
         return

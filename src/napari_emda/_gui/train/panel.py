@@ -28,14 +28,14 @@ from napari_emda.settings.training import PROFILES, TrainSettings
 DEFAULT_METHODS = ("auto", "source_only")
 """The method to begin with: the first of them that there is."""
 VIEW_SECONDS = 0.7
-"""Between two questions for a preview: quick enough to follow the user, slow enough not to hold up training."""
+"""Between two requests for a preview: follows the user, and does not hold up training."""
 _IN_SIGHT = ("steps", "profile")
 """The settings that are not under Advanced."""
 _READING = "Reading the list of methods …"
 
 
 class TrainPanel(JobPanel):
-    """Method and settings, start and stop, the loss curve, the live preview of the section on view."""
+    """Method and settings, start and stop, the losses, the preview of the section on view."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(
@@ -101,7 +101,7 @@ class TrainPanel(JobPanel):
             self.compare,
         )
 
-    # -- settings ------------------------------------------------------------------------------------------------
+    # -- settings ----------------------------------------------------------------------------
 
     def on_catalogue(self, catalogue: Catalogue) -> None:
         """Offer the methods, keeping the choice."""
@@ -163,7 +163,7 @@ class TrainPanel(JobPanel):
         form = self._forms.get(self.method.currentText())
         return form.changed_values() if form is not None else {}
 
-    # -- starting ------------------------------------------------------------------------------------------------
+    # -- starting ----------------------------------------------------------------------------
 
     @property
     def no_project(self) -> str:
@@ -215,7 +215,7 @@ class TrainPanel(JobPanel):
                 self._session.start(runs.resume_job(opened.project, unfinished[0]))
 
     def _without_adaptation(self) -> TrainJob | None:
-        """The training that would tell whether the latest run's adapting helped, unless there is one, or a job runs."""
+        """The baseline that is missing to tell whether adapting helped; None while a job runs."""
         opened = self._session.opened
         catalogue = self._session.catalogue
         if opened is None or catalogue is None or self._session.runner.busy:
@@ -234,7 +234,7 @@ class TrainPanel(JobPanel):
             with self._session.telling():
                 self._session.start(job)
 
-    # -- while it runs -------------------------------------------------------------------------
+    # -- while it runs -----------------------------------------------------------------------
 
     def on_started(self, job: Job) -> None:
         """Begin to draw, and to ask for previews."""

@@ -13,9 +13,9 @@ from qtpy.QtWidgets import QWidget
 COLOURS = ("#2f9be0", "#f08a24", "#3fb27f", "#d65f8f", "#a98be0", "#c9b23f", "#8c8c8c")
 """Of the losses in turn: told apart on a dark and on a light theme."""
 LARGEST = 2000
-"""Points of a curve; beyond it every second one is dropped. More than there are pixels, and quick to draw."""
+"""Points of a curve; beyond it every second one is dropped. More than a plot has pixels."""
 _AXIS = 58
-"""Pixels for the numbers on the left, so that steps lie below each other in plots below each other."""
+"""Pixels for the numbers on the left, so that the steps of both plots are in line."""
 _CLIPPED = 3
 """Scores that are so many times the best are cut off: the first looks at a network say little."""
 _MOST_LEGEND = 0.6
@@ -116,15 +116,19 @@ class LossPlot(_Plot):
 
 
 class QualityPlot(_Plot):
-    """How the target's prediction looks, without labels, and at which step it looks best; hidden until a look."""
+    """How the target's prediction looks, without labels, and which step looks best.
+
+    Hidden until the first look.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("score ↓", 110, parent)
         self._item.showLabel("bottom", False)  # the plot above says it
         self.setToolTip(
-            "How good the answer in the target looks, judged without any of its labels; lower is better. It rises when "
-            "there is far more or less foreground than in the source's labels, when the answer changes with the image "
-            "mirrored, when the network is unsure, and when objects have odd shapes. The line marks the model to keep."
+            "How good the answer in the target looks, judged without any of its labels; lower is "
+            "better. It rises when there is far more or less foreground than in the source's "
+            "labels, when the answer changes with the image mirrored, when the network is unsure, "
+            "and when objects have odd shapes. The line marks the model to keep."
         )
         self._scores: dict[int, float] = {}
         brush = pg.mkBrush(COLOURS[2])

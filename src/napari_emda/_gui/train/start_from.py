@@ -23,8 +23,8 @@ class StartFrom(QWidget):
         self._session = session
         self.box = QComboBox()
         self.box.setToolTip(
-            "The network to begin with: a new one, or what an earlier training has learnt, by whichever method and "
-            "with or without labels. Its size is that of the earlier one."
+            "The network to begin with: a new one, or what an earlier training has learnt, by "
+            "whichever method and with or without labels. Its size is that of the earlier one."
         )
         row(self, labelled(("start from", self.box)))
         session.project_opened.connect(lambda opened: self.box.setCurrentIndex(0))
