@@ -13,9 +13,9 @@ according to the labels: an upper bound for strategies that look for errors.
 The upper half of the rows is used for training, the lower half is scored, and 16 rows in between
 (64 voxels before binning) are left out.
 
-    python benchmarks/active_learning.py pool DATA WORK --jobs 4
-    python benchmarks/active_learning.py product DATA WORK --jobs 4
-    python benchmarks/active_learning.py pool DATA WORK --full   # not binned, pool of 2000, 24 rounds: needs a GPU
+    python -m benchmarks.active_learning pool DATA WORK --jobs 4
+    python -m benchmarks.active_learning product DATA WORK --jobs 4
+    python -m benchmarks.active_learning pool DATA WORK --full   # not binned, pool of 2000, 24 rounds: needs a GPU
 
 DATA contains vnc/ and lucchi/, see docs/benchmarks.md. Cells (data, strategy, seed) with a result
 in WORK are not run again. With ``--write`` tables and figures go to
@@ -34,11 +34,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from active_learning_pool import CEILING, CONTROL, FULL, SHRUNK, pool_cell, volume_of
-from active_learning_product import KNOWN, product_cell
-from active_learning_report import Curve, tables, write_page
-from adaptation import PROTOCOLS, REAL, binned
-
+from benchmarks import parser_of
+from benchmarks.active_learning_pool import CEILING, CONTROL, FULL, SHRUNK, pool_cell, volume_of
+from benchmarks.active_learning_product import KNOWN, product_cell
+from benchmarks.active_learning_report import Curve, tables, write_page
+from benchmarks.adaptation import PROTOCOLS, REAL, binned
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.inference.device import configure_process
 from napari_emda.settings.suggestion import QuerySettings
@@ -130,9 +130,7 @@ def measured(arguments: argparse.Namespace, cell: Cell) -> Curve:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("protocol", choices=["pool", "product"])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
-from adaptation import FILES, GUARD, binned
 
+from benchmarks.adaptation import FILES, GUARD, binned
+from benchmarks.common import CLASSES, training
 from napari_emda.active_learning.candidates import Candidates, Pool
 from napari_emda.active_learning.strategies.entropy import Entropy
 from napari_emda.active_learning.strategy import Strategy, strategies
@@ -22,21 +23,16 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.evaluation.voxel_scores import score_volume
 from napari_emda.inference.device import Compute
-from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.methods.base import DataSummary, Method
+from napari_emda.methods.base import Method
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
-from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
-from napari_emda.training.state import TrainingState
-from napari_emda.training.trainer import Training
 
-CLASSES = ("background", "mitochondria")
 CEILING, CONTROL = "full supervision", "shuffled"
 
 
@@ -148,31 +144,16 @@ class Learner:
             learning_rate=rate,
             augmentation="weak",
             save_every=steps,
+            source_box=f":,0:{volume.shape[1] // 2},:",
         )
-        upper = f":,0:{volume.shape[1] // 2},:"
-        sampler = PatchSampler(
-            [volume], p.patch, settings.batch, seed=self.seed, boxes={"source": upper}
-        )
-        header = ModelHeader(
-            method="source_only",
-            classes=CLASSES,
-            network={
-                "classes": 2,
-                "settings": {"base_channels": p.base_channels, "depth": p.depth},
-            },
-            pixel_size=sampler.pixel_size,
-            statistics=sampler.statistics,
-        )
-        method = header.build(DataSummary())
+        network = {"base_channels": p.base_channels, "depth": p.depth}
+        work = training("source_only", settings, [volume], self.folder, network)
         if self.method is not None:
-            method.load_state_dict(self.method.state_dict())
-        state = TrainingState(settings=settings)
-        run = RunFolder(self.folder)
-        training = Training(method, sampler, header, state, run, self.compute)
-        for _ in fit(training):
+            work.method.load_state_dict(self.method.state_dict())
+        for _ in fit(work):
             pass
-        self.method = training.method
-        return Predictor(training.method.predictor, training.header, self.compute)
+        self.method = work.method
+        return Predictor(work.method.predictor, work.header, self.compute)
 
     def score(self, predictor: Predictor) -> float:
         """IoU of the foreground in the lower half."""

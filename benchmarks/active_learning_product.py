@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from adaptation import GUARD, PROTOCOLS, binned
 
+from benchmarks.adaptation import GUARD, PROTOCOLS, binned
+from benchmarks.common import CLASSES
 from napari_emda.active_learning.candidates import Candidates
 from napari_emda.active_learning.patch_features import PatchFeatures, means_of
 from napari_emda.active_learning.strategy import strategies
@@ -23,7 +24,6 @@ from napari_emda.project.project import Project
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings, split_network
 
-CLASSES = ("background", "mitochondria")
 CEILING, COUNT, ROUNDS, PATCH = "full supervision", 5, 8, 64
 P2 = PROTOCOLS["p2"]
 METHOD, STEPS, ROUND_STEPS = "auto", P2.steps, 100

@@ -1,22 +1,21 @@
 """Source -> target x method x seed on real volumes, by the command line, at equal optimiser steps.
 
-    python benchmarks/adaptation.py DATA WORK --jobs 4                   # protocol P2, on CPUs
-    python benchmarks/adaptation.py DATA WORK --protocol p2b --jobs 4    # finer, the default against two others
-    python benchmarks/adaptation.py DATA WORK --protocol membranes       # a structure that nothing was tuned on
-    python benchmarks/adaptation.py DATA WORK --protocol gpu             # native resolution, one GPU
-    python benchmarks/adaptation.py DATA WORK --protocol phantom --jobs 4
+    python -m benchmarks.adaptation DATA WORK --jobs 4                   # protocol P2, on CPUs
+    python -m benchmarks.adaptation DATA WORK --protocol p2b --jobs 4    # finer, the default against two others
+    python -m benchmarks.adaptation DATA WORK --protocol membranes       # a structure that nothing was tuned on
+    python -m benchmarks.adaptation DATA WORK --protocol gpu             # native resolution, one GPU
+    python -m benchmarks.adaptation DATA WORK --protocol phantom --jobs 4
 
 DATA contains vnc/ and lucchi/, see docs/benchmarks.md. Methods train on all of the source and on
 the unlabelled upper half of the target. The lower half is scored; 64 voxels in between are left
 out. Target labels are used only by ``score`` and to find the best checkpoint of a run, which is
 unknown in practice. Runs with a result in WORK are not repeated. The tables go to standard output
 as Markdown, and with ``--write`` also to pages in docs/. The cost of a step is read from
-WORK/step_cost.json (``python benchmarks/step_cost.py --write WORK/step_cost.json``).
+WORK/step_cost.json (``python -m benchmarks.step_cost --write WORK/step_cost.json``).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -28,12 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import adaptation_report as report
 import numpy as np
-import selection
 import tifffile
-from adaptation_report import Pair
 
+from benchmarks import adaptation_report as report
+from benchmarks import parser_of, selection
+from benchmarks.adaptation_report import Pair
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Domain
 from napari_emda.data.voxel_grid import VoxelGrid
@@ -221,7 +220,8 @@ def measure(
     last = emda("score", folder, *checked, "--checkpoint", "last")
     command = [
         sys.executable,
-        __file__,
+        "-m",
+        "benchmarks.adaptation",
         "--best",
         str(folder),
         str(trained["run"]),
@@ -255,9 +255,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--best"]:
         _print_best(*sys.argv[2:])
         return
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--protocol", choices=list(PROTOCOLS), default="p2")

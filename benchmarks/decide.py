@@ -1,6 +1,6 @@
 """How long *Done* takes in a large volume: from the key press until the next patch can be painted.
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/decide.py
+    xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks.decide
 
 The volume has 50 sections of 2048 x 2048 pixels, a prediction (random squares), and three earlier
 rounds of 20 patches. In each patch of the fourth round something is painted with the mouse, then
@@ -10,7 +10,6 @@ viewer's thread, and the time until the canvas is drawn. Fails if the median is 
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -22,8 +21,7 @@ import zarr
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from benchmarks import parser_of
 from napari_emda._gui.dock import make_dock
 from napari_emda.project.project import Project
 from tests.viewer.hands import Hands
@@ -85,9 +83,7 @@ def measure(folder: Path, lot: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--limit", type=float, default=0.1, help="seconds that the median may take")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """Few labels, or none: what the unlabelled rest of a volume adds at equal optimiser steps.
 
-    python benchmarks/few_labels.py labels DATA WORK --jobs 4      # 5 to 50 % of the sections labelled
-    python benchmarks/few_labels.py clusters DATA WORK --jobs 4    # no labels, then five patches
+    python -m benchmarks.few_labels labels DATA WORK --jobs 4      # 5 to 50 % of the sections labelled
+    python -m benchmarks.few_labels clusters DATA WORK --jobs 4    # no labels, then five patches
 
 DATA contains vnc/, lucchi/ and nuclei_hoechst/, see docs/benchmark-few-labels.md. Networks, patches
 and steps are those of protocol P2 of `adaptation.py`, with one thread per run. In VNC and Lucchi
@@ -16,7 +16,6 @@ docs/benchmark-few-labels.md; missing results are marked.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -28,12 +27,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import adaptation_report
-import few_labels_clusters as clusters
-import few_labels_report as report
-from adaptation import PROTOCOLS, emda
-from few_labels_data import CLASSES, DATA, Split, split, text
-
+from benchmarks import adaptation_report, parser_of
+from benchmarks import few_labels_clusters as clusters
+from benchmarks import few_labels_report as report
+from benchmarks.adaptation import PROTOCOLS, emda
+from benchmarks.few_labels_data import CLASSES, DATA, Split, split, text
 from napari_emda.inference import checkpoint
 from napari_emda.project.project import Project
 from napari_emda.training import model_selection
@@ -192,9 +190,7 @@ def measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("part", choices=["labels", "clusters"])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)

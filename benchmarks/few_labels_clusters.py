@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from adaptation import emda
-from few_labels_data import CLASSES, Split, text
 from numpy.typing import NDArray
 
+from benchmarks.adaptation import emda
+from benchmarks.few_labels_data import CLASSES, Split, text
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.project.project import Project

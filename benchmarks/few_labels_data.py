@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from adaptation import GUARD
 from numpy.typing import NDArray
 
+from benchmarks.adaptation import GUARD
 from napari_emda.data.box import Box
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.io.tiff import write_tiff

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
-from few_labels_data import DATA
+from benchmarks.few_labels_data import DATA
 
 BASELINE, WITHOUT, CEILING = "supervised only", "uda without agreement", "supervised, all labels"
 Key = tuple[str, int, str, int]

@@ -1,8 +1,8 @@
 """How well a GPU is used, from a zarr on disk to a result on disk; under ten minutes on one card.
 
-    python benchmarks/gpu.py --out gpu.md                 # the phantom alone; nothing is downloaded
-    python benchmarks/gpu.py --data DATA --out gpu.md     # also VNC <-> Lucchi
-    python benchmarks/gpu.py --device cpu --tiny          # only tests that it runs
+    python -m benchmarks.gpu --out gpu.md                 # the phantom alone; nothing is downloaded
+    python -m benchmarks.gpu --data DATA --out gpu.md     # also VNC <-> Lucchi
+    python -m benchmarks.gpu --device cpu --tiny          # only tests that it runs
 
 DATA holds vnc/ and lucchi/, see docs/benchmarks.md. What is measured:
 
@@ -20,7 +20,6 @@ beside it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import shlex
@@ -35,8 +34,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import gpu_parts
-from gpu_parts import Numbers, Setting
+from benchmarks import gpu_parts, parser_of
+from benchmarks.gpu_parts import Numbers, Setting
 
 SPAN = 20.0
 """Seconds that a part without an estimate of its own is thought to take."""
@@ -433,9 +432,7 @@ class Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--data", type=Path, help="a folder with vnc/ and lucchi/")
     parser.add_argument("--steps", type=int, default=2000, help="of a run on real volumes")

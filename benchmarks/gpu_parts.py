@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import gpu_meters as meters
 import numpy as np
 import tifffile
 import torch
 import zarr
-from adaptation import FILES, GUARD
-from napari_emda.inference.stored_prediction import Prediction
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks import gpu_meters as meters
+from benchmarks.adaptation import FILES, GUARD
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Event, Finished, Stepped
@@ -39,6 +38,7 @@ from napari_emda.nn.losses import segmentation
 from napari_emda.project.job_files import PredictJob, ScoreJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.runs import retrain_job
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.sampling.sampler import Patches, PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
@@ -459,9 +459,9 @@ def _predict(
 @contextlib.contextmanager
 def _watched_prediction(clock: meters.Clock) -> Iterator[None]:
     """Count what reading and writing take in their threads, and the wait for the next block."""
-    writer = Prediction.writer
+    writer = StoredPrediction.writer
 
-    def counted(self: Prediction, **options: Any) -> Callable[..., Any]:
+    def counted(self: StoredPrediction, **options: Any) -> Callable[..., Any]:
         return clock.timed("write", writer(self, **options))
 
     read = clock.timed("read", predicting.read_tile)
@@ -469,7 +469,7 @@ def _watched_prediction(clock: meters.Clock) -> Iterator[None]:
     with (
         patch.object(predicting, "read_tile", read),
         patch.object(predicting, "prefetched", waited),
-        patch.object(Prediction, "writer", counted),
+        patch.object(StoredPrediction, "writer", counted),
     ):
         yield
 

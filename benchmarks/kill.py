@@ -1,7 +1,7 @@
 """Kills the viewer at random moments of the annotation loop and counts what is lost: nothing may be.
 
-    python benchmarks/kill.py --moments 20
-    xvfb-run -a python benchmarks/kill.py          # without a screen
+    python -m benchmarks.kill --moments 20
+    xvfb-run -a python -m benchmarks.kill          # without a screen
 
 A viewer with the dock, real child processes and a small phantom goes through suggesting, painting,
 deciding and retraining with real key presses and mouse strokes. It logs each stroke and decision
@@ -11,7 +11,6 @@ well, as in a power failure. Then the project is opened again and compared with 
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -24,8 +23,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from benchmarks import parser_of
 from napari_emda.project.project import Project
 from napari_emda.synthetic.phantom import SPACING, phantom
 from tests.viewer.loop import check
@@ -82,9 +80,7 @@ def kill_once(folder: Path, diary: Path, seed: int, seconds: float, *, child_too
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--moments", type=int, default=20)
     parser.add_argument(
         "--longest", type=float, default=40, help="seconds of the loop in which the moments lie"

@@ -1,7 +1,7 @@
 """What each method finds: source, target, truth and every row of `adaptation.py` side by side.
 
-    python benchmarks/pictures.py WORK FOLDER            # after adaptation.py DATA WORK
-    python benchmarks/pictures.py WORK docs/images --maps
+    python -m benchmarks.pictures WORK FOLDER            # after adaptation.py DATA WORK
+    python -m benchmarks.pictures WORK docs/images --maps
 
 One PNG per pair, from the runs of seed 0: a section of the target's lower half, green where
 prediction and truth agree, red where only the prediction and blue where only the truth is
@@ -11,7 +11,6 @@ show only the colours.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import tifffile
-from adaptation import GUARD, PROTOCOLS, ROWS, binned, slug_of
-from adaptation_report import Pair
 from numpy.typing import NDArray
 
+from benchmarks import parser_of
+from benchmarks.adaptation import GUARD, PROTOCOLS, ROWS, binned, slug_of
+from benchmarks.adaptation_report import Pair
 from napari_emda.data.box import Box
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor, predict_box
@@ -81,9 +81,7 @@ def panels(work: Path, name: str, pair: Pair, *, maps: bool) -> Iterator[tuple[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--protocol", choices=list(PROTOCOLS), default="p2")

@@ -6,24 +6,23 @@
 
 Peak memory is that of a fresh process for one volume, and for one with twice the sections.
 
-    python benchmarks/ranking.py --profile fast
+    python -m benchmarks.ranking --profile fast
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from predict import bare, predictor, volume
 
+from benchmarks import parser_of
+from benchmarks.common import noise_volume, peak, predictor, print_peak
+from benchmarks.predict import bare
 from napari_emda.active_learning.candidates import Candidates, Pool
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import choose, suggest
@@ -75,26 +74,8 @@ def core_set(patches: int = 20_000, dimensions: int = 256, annotated: int = 100)
     return time.perf_counter() - began
 
 
-def peak(arguments: argparse.Namespace, name: str, sections: int) -> float:
-    """Peak resident memory in MiB of a fresh process that ranks a volume."""
-    command = [
-        sys.executable,
-        __file__,
-        "--profile",
-        arguments.profile,
-        "--side",
-        str(arguments.side),
-    ]
-    command += ["--only-peak", name, "--sections", str(sections)]
-    return float(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
-    )
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--sections", type=int, default=8)
     parser.add_argument("--side", type=int, default=1024)
@@ -104,20 +85,28 @@ def main() -> None:
     parser.add_argument("--only-peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     configure_process(arguments.threads, polite=False)
-    model = predictor(arguments.profile)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = volume(folder, arguments.sections, arguments.side)
+        model = predictor(arguments.profile, folder)
+        data = noise_volume(folder, arguments.sections, arguments.side)
         if arguments.only_peak:
             ranked(model, data, arguments.only_peak, folder)
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            print_peak()
             return
         report(model, data, folder, arguments.rounds, arguments.strategies)
     for strategy in {"entropy", "bald", "core_set", "coverage"} & {
         "entropy",
         *arguments.strategies,
     }:
-        once, twice = (peak(arguments, strategy, n * arguments.sections) for n in (1, 2))
+        given = ["--profile", arguments.profile, "--side", str(arguments.side)]
+        once, twice = (
+            peak(
+                "benchmarks.ranking",
+                *given,
+                *("--only-peak", strategy, "--sections", str(n * arguments.sections)),
+            )
+            for n in (1, 2)
+        )
         print(
             f"peak memory of {strategy}: {once:.0f} MiB; of twice the sections {twice:.0f} ({twice / once - 1:+.1%})"
         )
@@ -129,7 +118,7 @@ def report(
     """Print a table: each strategy beside the bare pass, medians over rounds."""
     voxels = float(np.prod(data.shape))
     positions = len(Candidates.of(data.shape, 128))
-    ranked(model, volume(folder / "warm", 1, data.shape[1]), "entropy", folder / "warm")
+    ranked(model, noise_volume(folder / "warm", 1, data.shape[1]), "entropy", folder / "warm")
     seconds: dict[str, list[float]] = {name: [] for name in ("bare", "entropy", *chosen)}
     for number in range(rounds):
         seconds["bare"].append(voxels / bare(model, data, PredictSettings()))

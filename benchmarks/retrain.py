@@ -1,11 +1,10 @@
 """How long a round of retraining takes: 20 annotated patches of 128 x 128 pixels, profile fast.
 
-python benchmarks/retrain.py --threads 3
+python -m benchmarks.retrain --threads 3
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import parser_of
 from napari_emda._gui.annotate.retrain import FEW_STEPS, FINE_TUNING
 from napari_emda.events import Event
 from napari_emda.inference.device import configure_process
@@ -61,9 +61,7 @@ def phases(events: Iterator[Event]) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--threads", type=int, default=3)
     parser.add_argument("--steps", type=int, default=FEW_STEPS)
     options = parser.parse_args()

@@ -6,7 +6,7 @@ For runs that have kept all their validated models (``--set checkpoints_kept=100
 * regret: the IoU lost against the best model (unknown without labels) by choosing the last one, the
   one that the run kept, the one with the best score, or that of another criterion.
 
-    python benchmarks/selection.py LABELS BOX PROJECT...        # a box as in score, such as :,144:256,:
+    python -m benchmarks.selection LABELS BOX PROJECT...        # a box as in score, such as :,144:256,:
 
 Only this benchmark reads the labels. The table goes to standard output as Markdown; `evaluate`,
 `summary` and `table` can be used on the runs of other benchmarks.
@@ -14,7 +14,6 @@ Only this benchmark reads the labels. The table goes to standard output as Markd
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from benchmarks import parser_of
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.evaluation.voxel_scores import ScoreBoard
@@ -137,9 +137,7 @@ def table(summaries: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("labels", type=Path)
     parser.add_argument("box")
     parser.add_argument("projects", type=Path, nargs="+")

@@ -5,13 +5,12 @@ equally. A method with stages is measured at several evenly spaced moments of it
 mean counts. *step* is the optimiser step on a prepared batch; *with its batch* adds drawing and
 preparing the patches, which normally happens ahead of time in a second thread.
 
-    python benchmarks/step_cost.py                    # the fast profile on 64-pixel patches, one thread
-    python benchmarks/step_cost.py mmd ynet --rounds 30
+    python -m benchmarks.step_cost                    # the fast profile on 64-pixel patches, one thread
+    python -m benchmarks.step_cost mmd ynet --rounds 30
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -19,90 +18,30 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from napari_emda.data.volume import Volume
-from napari_emda.data.voxel_grid import VoxelGrid
+from benchmarks import parser_of
+from benchmarks.common import phantom_pair, training, wait
 from napari_emda.inference.device import Compute, configure_process
-from napari_emda.inference.model_header import ModelHeader
-from napari_emda.methods.base import DataSummary, methods
-from napari_emda.nn.network import networks
-from napari_emda.project.run_folder import RunFolder
-from napari_emda.sampling.sampler import PatchSampler
+from napari_emda.methods.base import methods
 from napari_emda.settings.training import TrainSettings
-from napari_emda.synthetic.phantom import SPACING, phantom
 from napari_emda.training.loop import Training
-from napari_emda.training.state import TrainingState
 
 BASELINE = "source_only"
 MOMENTS = 5
-
-
-def volumes(domains: tuple[str, ...], *, annotated: bool) -> list[Volume]:
-    image, labels = phantom((8, 256, 256), "source", 0)
-    other, truth = phantom((8, 256, 256), "target", 1)
-    source = Volume("source", image, "source", VoxelGrid(SPACING), labels=labels)
-    target = Volume(
-        "target",
-        other,
-        "target",
-        VoxelGrid(SPACING),
-        annotations=truth + np.uint8(1) if annotated else None,
-    )
-    return [source, target] if "target" in domains else [source]
-
-
-def training(name: str, settings: TrainSettings, folder: Path, compute: Compute) -> Training:
-    cls = methods[name]
-    network = networks[settings.network]
-    sampler = PatchSampler(
-        volumes(cls.requirements.domains, annotated=cls.requirements.annotations),
-        settings.patch,
-        settings.batch,
-        source_batches=cls.source_batches,
-        seed=settings.seed,
-    )
-    header = ModelHeader(
-        method=name,
-        method_settings=cls.Settings().model_dump(),
-        classes=("background", "mitochondria"),
-        network={
-            "name": settings.network,
-            "classes": 2,
-            "settings": network.settings_for(settings.profile, cls.architecture).model_dump(),
-        },
-        pixel_size=sampler.pixel_size,
-    )
-    summary = DataSummary(
-        {domain: sampler.quantiles(domain) for domain in sampler.domains},
-        sampler.labelled("target"),
-        sampler.prior("source", 2),
-    )
-    state = TrainingState(settings=settings)
-    return Training(header.build(summary), sampler, header, state, RunFolder(folder), compute)
 
 
 def seconds(work: Training, step: int) -> tuple[float, float]:
     """Seconds for drawing and preparing a batch, and for the optimiser step on it."""
     began = time.perf_counter()
     batch = work.on_device(work.batch(step), step)
-    _wait(work.compute)
+    wait(work.compute)
     ready = time.perf_counter()
     work.step(batch, step)
-    _wait(work.compute)
+    wait(work.compute)
     return ready - began, time.perf_counter() - ready
 
 
-def _wait(compute: Compute) -> None:
-    if compute.device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("methods", nargs="*", help="all by default")
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--patch", type=int, default=64)
@@ -119,7 +58,15 @@ def main() -> None:
     moments = [round((i + 0.5) / MOMENTS * settings.steps) for i in range(MOMENTS)]
     drawn, stepped = defaultdict(list), defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        works = {name: training(name, settings, Path(folder), compute) for name in names}
+        works = {
+            name: training(
+                name,
+                settings,
+                phantom_pair(256, annotated=methods[name].needs_annotations),
+                Path(folder) / name,
+            )
+            for name in names
+        }
         for number in range(-1, arguments.rounds):
             for moment in moments:
                 for name, work in works.items():

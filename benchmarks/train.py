@@ -5,60 +5,23 @@ Both loops run in turn in this process, on the same network, method and settings
 * *fixed*: optimiser steps on one batch in device memory;
 * *fit*: the real loop, from sampler to checkpoint.
 
-    python benchmarks/train.py --profile fast
+    python -m benchmarks.train --profile fast
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from napari_emda.data.volume import Volume
-from napari_emda.data.voxel_grid import VoxelGrid
+from benchmarks import parser_of
+from benchmarks.common import phantom_pair, training, wait
 from napari_emda.inference.device import Compute, configure_process
-from napari_emda.inference.model_header import ModelHeader
-from napari_emda.methods.base import DataSummary
-from napari_emda.nn.network import networks
-from napari_emda.project.run_folder import RunFolder
-from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.training import TrainSettings
-from napari_emda.synthetic.phantom import SPACING, phantom
 from napari_emda.training.loop import Training, fit
-from napari_emda.training.state import TrainingState
-
-
-def training(method: str, settings: TrainSettings, folder: Path, compute: Compute) -> Training:
-    image, labels = phantom((8, 512, 512), "source", 0)
-    other, _ = phantom((8, 512, 512), "target", 1)
-    volumes = [
-        Volume("a", image, "source", VoxelGrid(SPACING), labels=labels),
-        Volume("b", other, "target", VoxelGrid(SPACING)),
-    ]
-    sampler = PatchSampler(volumes, settings.patch, settings.batch, seed=settings.seed)
-    header = ModelHeader(
-        method=method,
-        classes=("background", "mitochondria"),
-        network={
-            "name": settings.network,
-            "classes": 2,
-            "settings": networks[settings.network].settings_for(settings.profile, {}).model_dump(),
-        },
-        pixel_size=sampler.pixel_size,
-    )
-    summary = DataSummary({domain: sampler.quantiles(domain) for domain in sampler.domains})
-    state = TrainingState(settings=settings)
-    return Training(header.build(summary), sampler, header, state, RunFolder(folder), compute)
-
-
-def wait(compute: Compute) -> None:
-    if compute.device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def fixed(work: Training, steps: int) -> float:
@@ -83,9 +46,7 @@ def whole(work: Training, warm: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--method", default="histogram")
     parser.add_argument("--steps", type=int, default=120)
@@ -104,10 +65,12 @@ def main() -> None:
     ratios = []
     for number in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            bare = fixed(
-                training(arguments.method, settings, Path(folder), compute), arguments.steps // 2
+            measured, real_one = (
+                training(arguments.method, settings, phantom_pair(512), Path(folder) / name)
+                for name in ("fixed", "fit")
             )
-            real = whole(training(arguments.method, settings, Path(folder), compute), warm=10)
+            bare = fixed(measured, arguments.steps // 2)
+            real = whole(real_one, warm=10)
         ratios.append(real / bare)
         print(
             f"round {number}: fixed batch {bare:.2f} steps/s, fit {real:.2f} steps/s, ratio {real / bare:.2f}"

@@ -1,6 +1,6 @@
 """How responsive the viewer stays during training: intervals of a 20 ms timer in a visible viewer.
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/viewer.py
+    xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks.viewer
 
 Prints median, 99th percentile and maximum interval, idle and during training with the dock open,
 a live curve and previews; and how long the dock takes to open. Fails if training makes them worse
@@ -9,7 +9,6 @@ than promised (99th percentile under 60 ms, maximum 250 ms, dock within 1.5 s).
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
+from benchmarks import parser_of
 from napari_emda._gui.common.adapters import Placement
 from napari_emda.synthetic.phantom import SPACING, phantom
 
@@ -67,9 +67,7 @@ def wait(condition: Callable[[], bool]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
     parser.add_argument("--side", type=int, default=512, help="pixels along a side of the phantom")
     seconds, side = vars(parser.parse_args()).values()

@@ -1,6 +1,6 @@
 """Takes the pictures of docs/no-labels.md: iic, naming two clusters, correcting, retraining, export.
 
-    xvfb-run -s "-screen 0 1600x1000x24" python docs/make_no_labels_screenshots.py [IMAGE LABELS --independent]
+    xvfb-run -s "-screen 0 1600x1000x24" python -m docs.make_no_labels_screenshots [IMAGE LABELS --independent]
 
 It uses the phantom's target alone, with real clicks. It prints the time from the first click to the
 exported mask, and how well the masks agree with the truth. With an image and its labels (1, 2 … are
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_screenshots import Story, wait
 from qtpy.QtTest import QTest
 from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import jaccard_score
 
+from docs.make_screenshots import Story, wait
 from napari_emda._gui.common.adapters import Placement, look_at
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids

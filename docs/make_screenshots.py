@@ -1,20 +1,19 @@
 r"""Runs the whole workflow in a viewer and takes the pictures of the documentation.
 
-    python docs/make_screenshots.py                       # on the phantom
-    python docs/make_screenshots.py --prefix medulla --source VNC.tif --labels VNC-MITO.tif --spacing 50 4.6 4.6 \
+    python -m docs.make_screenshots                       # on the phantom
+    python -m docs.make_screenshots --prefix medulla --source VNC.tif --labels VNC-MITO.tif --spacing 50 4.6 4.6 \
         --target MEDULLA.tif --target-spacing 10 10 10 --every 4 --bin 2 --target-bin 1 --steps 400
 
 It annotates two rounds with real key presses and mouse strokes. It paints the truth if it is known.
 Otherwise it only smooths the model's prediction, and takes no picture of the learning curve.
 
-Without a screen: ``xvfb-run -s "-screen 0 1600x1000x24" python docs/make_screenshots.py``.
+Without a screen: ``xvfb-run -s "-screen 0 1600x1000x24" python -m docs.make_screenshots``.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,8 +27,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
 from skimage.morphology import closing, disk, opening, remove_small_holes, remove_small_objects
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from napari_emda._gui.common.adapters import Placement, look_at
 from napari_emda._gui.dock import Dock, make_dock
