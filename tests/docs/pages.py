@@ -110,7 +110,6 @@ class Reader:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=120,
         )
         self.status = done.returncode
         assert "Traceback" not in done.stderr, f"{page}: {what}\n{done.stderr}"

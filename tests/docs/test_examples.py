@@ -16,7 +16,7 @@ from napari_emda.events import _KINDS
 from napari_emda.project.job_files import jobs
 from tests.docs.pages import DOCS, Reader, blocks, matches
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_matching_knows_what_was_not_printed():
@@ -115,7 +115,6 @@ def test_cluster_script_survives_the_time_limit(reader, environment):
             env=variables,
             capture_output=True,
             text=True,
-            timeout=200,
         )
 
     first = submit("0")

@@ -88,6 +88,6 @@ def test_architecture_has_the_layers_that_are_checked():
 def test_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("material", reason="comes with the extra docs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "tutorial" / "index.html").exists()
