@@ -81,13 +81,13 @@ def _grid(meta: dict[str, Any]) -> VoxelGrid | None:
     units = [str(unit) for unit in meta.get("units") or ()][-3:]
     if len(scale) < 2:
         return None
-    if (
-        len(scale) == 2
-    ):  # a single section: nothing tells how thick it is, and nothing depends on it
-        scale, units = [scale[0], *scale], [*units[:1], *units]
+    if len(scale) == 2:
+        # A single section: nothing tells how thick it is, and nothing depends on it.
+        scale = [scale[0], *scale]
+        units = [*units[:1], *units]
     factors = [factor for factor in map(nanometres, units) if factor is not None]
     if len(factors) != 3:
-        known = any(size != 1 for size in scale)
-        return VoxelGrid((scale[0], scale[1], scale[2]), "pixel") if known else None
+        is_set = any(size != 1 for size in scale)  # napari's default is 1
+        return VoxelGrid((scale[0], scale[1], scale[2]), "pixel") if is_set else None
     z, y, x = (float(f"{s * f:.10g}") for s, f in zip(scale, factors, strict=True))
     return VoxelGrid((z, y, x))

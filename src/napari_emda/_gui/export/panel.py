@@ -128,7 +128,7 @@ class ExportPanel(JobPanel):
         chosen = self.chosen
         class_name = self.class_name.currentText()
         mask = opened.mask.for_export()
-        known = chosen.schema.get("properties", {}) if chosen is not None else {}
+        accepted = chosen.schema.get("properties", {}) if chosen is not None else {}
         return ExportJob(
             project=str(opened.project.folder),
             what=self.what.currentText(),
@@ -136,6 +136,6 @@ class ExportPanel(JobPanel):
             run=self.run.currentText(),
             volume=self.volume.currentText(),
             class_name=class_name if class_name not in ("", _ALL_CLASSES) else None,
-            settings={name: value for name, value in mask.items() if name in known},
+            settings={name: value for name, value in mask.items() if name in accepted},
             overwrite=self.replace.isChecked(),
         )
