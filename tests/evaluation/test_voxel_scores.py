@@ -174,7 +174,7 @@ def test_only_the_box_counts():
     ("shape", "value", "classes", "message"),
     [
         ((2, 3, 4), 0, TWO, r"is 2 × 3 × 3 voxels and the labels are 2 × 3 × 4"),
-        ((2, 3, 3), 0, THREE, "is of 2 classes and 3 are named"),
+        ((2, 3, 3), 0, THREE, "has 2 classes and 3 are named"),
         ((2, 3, 3), 2, TWO, "hold class 2, but the prediction has classes 0 to 1"),
         ((2, 3, 3), IGNORE, TWO, "No voxel of the box 0:2,0:3,0:3 is annotated"),
     ],

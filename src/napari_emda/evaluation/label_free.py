@@ -1,4 +1,4 @@
-"""What the shape of objects tells of a prediction that nobody has labels for."""
+"""Scores of a prediction that need no labels: shape and amount of objects, and agreement."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from scipy import ndimage
 from napari_emda.data.volume import IGNORE
 from napari_emda.objects.shape import solidity
 
+# Components of this many pixels or fewer are noise, not objects (Franco-Barranco et al. 2022).
 SPECK = 10
-"""Objects of so many pixels or fewer are no objects (Franco-Barranco et al. 2022)."""
-_MOST = 1000
+# Enough for a mean; a bad model can find 100 000 specks, and each convex hull takes a millisecond.
+_MOST_OBJECTS = 1000
+# Floor of the solidity's standard deviation: 2-D mitochondria of VNC have 0.023. A source with a
+# handful of objects would otherwise divide by nearly nothing.
 _LEAST_SPREAD = 0.02
+# Added to both fractions so that an empty prediction has a finite logarithm: 1 voxel in 10 000.
 _LEAST_FRACTION = 1e-4
 
 
-# -- one object --------------------------------------------------------------------------------------------------
-
-
-# -- the objects of a class --------------------------------------------------------------------------------------
+# -- the objects of a class ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of one class in sections, each section by itself; objects of `SPECK` pixels or fewer are left out.
+    """Objects of one class, found in each section by itself, without those of up to `SPECK` pixels.
 
     Attributes:
         areas: pixels of each object.
@@ -52,24 +53,24 @@ class Objects:
         return float(self.solidities.mean()) if len(self.areas) else 0.0
 
     def weighted_solidity(self) -> float:
-        """Mean over the objects' pixels, so that specks do not outvote objects; 0 when there is none."""
+        """Mean weighted by area, so that specks do not outvote objects; 0 when there is none."""
         return float(np.average(self.solidities, weights=self.areas)) if len(self.areas) else 0.0
 
     def larger_than(self, pixels: int) -> Objects:
-        """Without the objects of so many pixels or fewer."""
-        kept = self.areas > pixels
-        return replace(self, areas=self.areas[kept], solidities=self.solidities[kept])
+        """Only the objects of more than ``pixels`` pixels."""
+        large = self.areas > pixels
+        return replace(self, areas=self.areas[large], solidities=self.solidities[large])
 
 
 def objects_in(sections: Iterable[NDArray[np.uint8]], class_id: int = 1) -> Objects:
     """Measure the objects of a class.
 
-    Labelled section by section (pixels that share an edge or a corner belong together): a 3-D object can fall into
-    several pieces in a section, whose common hull is large and says nothing of their shape. Of more than `_MOST`
-    objects as many are measured, evenly picked.
+    Components are labelled section by section; pixels that share an edge or a corner are connected.
+    A 3-D object can have several parts in a section, and their common hull says nothing about
+    shape. Of more than `_MOST_OBJECTS` objects, an evenly spaced selection is measured.
 
     Args:
-        sections: class ids (y, x); pixels that are IGNORE are nowhere counted.
+        sections: class ids (y, x); IGNORE pixels are not counted.
         class_id: the class.
     """
     masks: list[NDArray[np.bool_]] = []
@@ -81,22 +82,14 @@ def objects_in(sections: Iterable[NDArray[np.uint8]], class_id: int = 1) -> Obje
         foreground += int(sizes.sum())
         windows = ndimage.find_objects(labels)
         masks += [labels[windows[i]] == i + 1 for i in np.flatnonzero(sizes > SPECK)]
-    masks = [
-        masks[i]
-        for i in np.unique(
-            np.linspace(0, len(masks) - 1, min(len(masks), _MOST)).round().astype(int)
-        )
-    ]
-    areas = [np.count_nonzero(mask) for mask in masks]
-    return Objects(
-        np.array(areas, np.int64),
-        np.array([solidity(mask[None]) for mask in masks]),
-        foreground,
-        pixels,
-    )
+    selection = np.linspace(0, len(masks) - 1, min(len(masks), _MOST_OBJECTS))
+    masks = [masks[i] for i in np.unique(selection.round().astype(int))]
+    areas = np.array([np.count_nonzero(mask) for mask in masks], np.int64)
+    solidities = np.array([solidity(mask[None]) for mask in masks])
+    return Objects(areas, solidities, foreground, pixels)
 
 
-# -- how much a prediction looks like the source's labels ----------------------------------------------------------
+# -- how much a prediction looks like the source's labels ------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -108,8 +101,8 @@ class Prior:
         weighted_solidity: mean over the objects' pixels.
         spread: standard deviation of solidity over the objects.
         fraction: share of the labelled pixels that are of the class.
-        least: pixels that an object of the target should have: a quarter of the area that 1 % of the source's objects
-            fall short of, at least `SPECK`.
+        least: pixels that an object of the target should have: a quarter of the first percentile
+            of the source's areas, at least `SPECK`.
     """
 
     solidity: float
@@ -120,7 +113,7 @@ class Prior:
 
     @classmethod
     def of(cls, objects: Objects) -> Prior | None:
-        """From the source's objects; None when there is none, and so nothing to compare with."""
+        """From the source's objects; None without any, because there is nothing to compare with."""
         if not len(objects.areas):
             return None
         least = max(SPECK, math.floor(np.percentile(objects.areas, 1) / 4))
@@ -131,8 +124,8 @@ class Prior:
 def solidity_gap(objects: Objects, prior: Prior) -> float:
     """|S_t - S*| of Franco-Barranco et al. 2022, 0 at best; with no object S_t is 0.
 
-    Mean solidity of the predicted objects against that of the source's labels. The paper picks the checkpoint at which
-    it is smallest.
+    Mean solidity of the predicted objects against that of the source's labels. The paper keeps the
+    checkpoint with the smallest gap.
     """
     return abs(objects.solidity() - prior.solidity)
 
@@ -140,14 +133,15 @@ def solidity_gap(objects: Objects, prior: Prior) -> float:
 def label_free_score(
     objects: Objects, prior: Prior, disagreement: float, uncertainty: float
 ) -> float:
-    """How little a prediction looks like a good one, without labels; 0 at best, lower is better.
+    """Estimate the error of a prediction without labels; 0 at best, lower is better.
 
-    1/16 |S_t - S*| / max(sd of S*, 0.02) + 1/4 |log2 (f_t / f*)| + A + D
+    1/16 |S_t - S*| / max(sd of S*, 0.02) + 1/4 |log2 (f_t / f*)| + A + U
 
-    with S the solidity weighted by area, f the foreground fraction, A the ``disagreement`` and D the ``uncertainty``.
-    Solidity alone (the published criterion, see `solidity_gap`) is blind to objects that are missing and to wrong ones
-    that are convex; the fraction sees both, and A and D a network that is unsure. The weights were fixed on VNC ->
-    Lucchi (docs/stopping.md): the shape of objects says least, and target and source may differ in how much there is.
+    S is the solidity weighted by area, f the foreground fraction, A the ``disagreement`` and U the
+    ``uncertainty``. Solidity alone (the published criterion, see `solidity_gap`) does not notice
+    missing objects or convex false ones. The fraction notices both; A and U notice an unsure
+    network. The weights were fixed on VNC -> Lucchi (docs/stopping.md): shape says least, and the
+    target may truly hold more or less of the structure than the source.
 
     Args:
         objects: of the prediction.
@@ -169,24 +163,26 @@ def _amount(objects: Objects, prior: Prior) -> float:
 
 
 def disagreement(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """1 - IoU of two masks of one shape; 1 when both are empty, since agreeing on nothing is no merit."""
+    """1 - IoU of two masks of one shape; 1 when both are empty.
+
+    A network that finds nothing agrees with itself perfectly, and must not be rewarded for it.
+    """
     union = np.count_nonzero(mask | other)
     return 1 - np.count_nonzero(mask & other) / union if union else 1.0
 
 
 def uncertainty(probability: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
-    """1 - the IoU of a mask with the truth that its own probabilities let expect; 1 for an empty mask.
+    """1 - the IoU that a prediction's own probabilities let expect; 1 for an empty mask.
 
-    If each pixel were foreground with its ``probability``, the expected intersection would be its sum inside the mask,
-    and the expected union the mask and the sum outside.
+    If each pixel is foreground with its ``probability``, the expected intersection is the sum of
+    the probabilities inside the mask. The expected union is the mask plus the sum outside.
 
     Args:
         probability: of the class, 0 ... 1.
         mask: where the class is predicted, same shape.
     """
-    inside = float(probability[mask].sum())
-    return (
-        1 - inside / (np.count_nonzero(mask) + float(probability[~mask].sum()))
-        if mask.any()
-        else 1.0
-    )
+    if not mask.any():
+        return 1.0
+    intersection = float(probability[mask].sum())
+    union = np.count_nonzero(mask) + float(probability[~mask].sum())
+    return 1 - intersection / union

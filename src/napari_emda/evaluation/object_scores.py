@@ -1,4 +1,4 @@
-"""How well found objects agree with true ones."""
+"""Agreement of found objects with true ones: F1, precision and recall of matches."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ def score_objects(
 
     Args:
         probabilities: (C - 1, Z, Y, X) uint8, channel c being class c + 1; read lazily.
-        truth: (Z, Y, X) integers of the same shape, read lazily: class ids, whose connected components are the true
-            objects; of two classes also numbered objects, which are taken as they are when one has a number above 1.
+        truth: (Z, Y, X) integers of the same shape, read lazily. Class ids: their connected
+            components are the true objects. With two classes, values above 1 mean that objects are
+            numbered; these are taken as they are.
         classes: names of all C classes, background first.
         box: the part to compare (objects are cut at its faces); all of it if None.
-        minimum_size: found objects of fewer voxels are dropped, and true ones of connected components, too.
+        minimum_size: connected components of fewer voxels are dropped, found and true ones alike.
         volume: name for the events.
         sections_are_independent: whether objects end with their section.
 
     Returns:
-        By class, what `instance_f1` says.
+        The scores of `instance_f1`, by class.
 
     Raises:
         SettingsError: ``minimum_size`` is out of range.
@@ -50,10 +51,12 @@ def score_objects(
     settings = ObjectSettings.parse({"minimum_size": minimum_size})
     highest = _highest(truth) if len(classes) == 2 else 1
     independent = sections_are_independent
-    stages, scores = 2 * (len(classes) - 1), {}
+    stages = 2 * (len(classes) - 1)  # found and true objects of each class, for the progress
+    scores = {}
     with TemporaryDirectory(prefix="napari-emda-") as temporary:
         for k, name in enumerate(classes[1:], 1):
-            found, true = Path(temporary) / f"found {k}", Path(temporary) / f"true {k}"
+            found = Path(temporary) / f"found {k}"
+            true = Path(temporary) / f"true {k}"
             finding = find_objects_in(found, probabilities, settings, k, volume, independent)
             objects, _ = yield from stage(finding, 2 * k - 2, stages)
             true_objects: Array = _ImageByImage(truth, highest) if independent else truth
@@ -67,12 +70,16 @@ def score_objects(
 
 
 class _OfClass:
-    """A class of label ids as if it were a prediction, (1, z, y, x) uint8: 255 inside. Read where it is sliced."""
+    """Labels of one class as a sure prediction, (1, z, y, x) uint8: 255 inside. Read lazily.
+
+    It lets `find_objects` label the truth block by block as well.
+    """
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, labels: Array, class_id: int) -> None:
-        self._labels, self._class_id = labels, class_id
+        self._labels = labels
+        self._class_id = class_id
         self.shape = (1, *labels.shape)
         self.chunks = (1, *chunk_shape(labels))
 
@@ -83,12 +90,16 @@ class _OfClass:
 
 
 class _ImageByImage:
-    """Numbered objects of independent images, where numbers begin anew in every image. Read where it is sliced."""
+    """Numbered objects of independent images, where numbering restarts in each image. Read lazily.
+
+    The section's number times the highest id is added, so that ids are unique in the stack.
+    """
 
     dtype = np.dtype(np.uint32)
 
     def __init__(self, labels: Array, highest: int) -> None:
-        self._labels, self._highest = labels, highest
+        self._labels = labels
+        self._highest = highest
         self.shape = labels.shape
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint32]:
@@ -98,7 +109,7 @@ class _ImageByImage:
 
 
 def _highest(labels: Array) -> int:
-    """The largest label, 1 at least."""
+    """The largest label, but at least 1."""
     parts = blocks(Box.whole(labels.shape), block_shape(labels))
     return max(1, *(int(np.asarray(labels[part.slices]).max()) for part in parts))
 
@@ -108,7 +119,8 @@ def instance_f1(
 ) -> dict[str, float]:
     """Compare objects with true objects: two match when their IoU is above ``iou``.
 
-    From 0.5 on no object can match two others, so that no assignment has to be chosen.
+    Above 0.5 no object can match two others (Kirillov et al. 2019, Panoptic Segmentation), so no
+    assignment problem has to be solved.
 
     Args:
         objects: (Z, Y, X) integer ids below 2**32, 0 being background; read lazily.
@@ -117,8 +129,9 @@ def instance_f1(
         box: the part to compare (objects are cut at its faces); all of it if None.
 
     Returns:
-        ``f1``, ``precision``, ``recall``, ``matched_iou`` (mean IoU of the matches) and the numbers ``matched``,
-        ``objects`` and ``truth_objects``. Without any object on either side the scores are 1, on one side 0.
+        ``f1``, ``precision``, ``recall``, ``matched_iou`` (mean IoU of the matches) and the counts
+        ``matched``, ``objects`` and ``truth_objects``. Where both sides have no object, the scores
+        are 1; where one side has none, 0.
 
     Raises:
         SettingsError: ``iou`` is out of range.
@@ -130,33 +143,34 @@ def instance_f1(
         )
     if tuple(objects.shape) != tuple(truth_objects.shape):
         raise DataError(
-            f"The objects have shape {tuple(objects.shape)} and the true ones {tuple(truth_objects.shape)}: "
-            "give two images of one volume."
+            f"The objects have shape {tuple(objects.shape)} and the true ones "
+            f"{tuple(truth_objects.shape)}: give two images of one volume."
         )
     ids, true_ids, overlap = _contingency(objects, truth_objects, box or Box.whole(objects.shape))
     found, sizes = _sizes(ids, overlap)
     true, true_sizes = _sizes(true_ids, overlap)
     both = (ids > 0) & (true_ids > 0)
-    union = (
-        sizes[np.searchsorted(found, ids[both])]
-        + true_sizes[np.searchsorted(true, true_ids[both])]
-        - overlap[both]
-    )
-    overlaps = overlap[both] / union
-    return _object_scores(overlaps[overlaps > iou], int((found > 0).sum()), int((true > 0).sum()))
+    size = sizes[np.searchsorted(found, ids[both])]
+    true_size = true_sizes[np.searchsorted(true, true_ids[both])]
+    overlaps = overlap[both] / (size + true_size - overlap[both])
+    matches = overlaps[overlaps > iou]
+    return _object_scores(matches, int((found > 0).sum()), int((true > 0).sum()))
 
 
 def _contingency(
     objects: Array, truth: Array, box: Box
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-    """The pairs of ids that share a voxel, and how many they share: a sparse table, without (0, 0)."""
-    keys, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
+    """The sparse contingency table: pairs of ids that share voxels and how many, without (0, 0)."""
+    keys = np.empty(0, np.uint64)
+    counts = np.empty(0, np.int64)
     for part in blocks(box, block_shape(objects)):
-        here = np.asarray(objects[part.slices]).astype(np.uint64) << np.uint64(32)
-        here |= np.asarray(truth[part.slices]).astype(np.uint64)
-        new, number = np.unique(here[here > 0], return_counts=True)
-        keys, position = np.unique(np.concatenate([keys, new]), return_inverse=True)
-        counts = np.bincount(position, np.concatenate([counts, number]), len(keys)).astype(np.int64)
+        # Both ids in one uint64: np.unique sorts numbers far faster than rows.
+        pairs = np.asarray(objects[part.slices]).astype(np.uint64) << np.uint64(32)
+        pairs |= np.asarray(truth[part.slices]).astype(np.uint64)
+        block_keys, block_counts = np.unique(pairs[pairs > 0], return_counts=True)
+        keys, position = np.unique(np.concatenate([keys, block_keys]), return_inverse=True)
+        weights = np.concatenate([counts, block_counts])
+        counts = np.bincount(position, weights, len(keys)).astype(np.int64)
     return keys >> np.uint64(32), keys & np.uint64(2**32 - 1), counts
 
 
@@ -166,7 +180,8 @@ def _sizes(ids: NDArray[Any], overlap: NDArray[np.int64]) -> tuple[NDArray[Any],
 
 
 def _object_scores(matches: NDArray[np.float64], found: int, true: int) -> dict[str, float]:
-    matched, nothing = len(matches), not found and not true
+    matched = len(matches)
+    nothing = not found and not true
     return {
         "f1": _share(2 * matched, found + true, nothing),
         "precision": _share(matched, found, nothing),

@@ -1,14 +1,15 @@
-"""How well a prediction agrees with the truth, counted block by block; exact, and bounded in memory by the block.
+"""Agreement of a prediction with the truth, counted block by block.
 
-Probabilities are stored as uint8, round(255 p). A pair of 256-bin histograms per class (voxels of the class, other
-voxels) therefore holds everything that threshold scores and average precision need.
+The scores are exact, and memory is bounded by the block. Probabilities are stored as uint8,
+round(255 p). Two 256-bin histograms per class (voxels of the class, other voxels) therefore hold
+all that threshold scores and average precision need.
 
 Where a score has nothing to count:
 
-* neither truth nor prediction has a voxel: IoU, Dice, precision and recall are 1 (nothing to find, nothing found);
-* only one of them has: all four are 0;
-* no voxel of the class in the truth: average precision is not defined, nan (None in the tables);
-* voxels whose truth is IGNORE are nowhere counted; a section of only such voxels has no IoU.
+* neither truth nor prediction has a voxel: IoU, Dice, precision and recall are 1;
+* only one of them has voxels: all four are 0;
+* the truth has no voxel of the class: average precision is undefined, nan (None in the tables);
+* IGNORE voxels of the truth are not counted; a section with nothing else has no IoU.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class Histograms:
             valid: where to count, bool, same shape; everywhere if None.
         """
         if valid is not None:
-            probability, truth = probability[valid], truth[valid]
+            probability = probability[valid]
+            truth = truth[valid]
         positives = np.bincount(probability[truth], minlength=LEVELS)
         self.positives += positives
         self.negatives += np.bincount(probability.ravel(), minlength=LEVELS) - positives
@@ -112,18 +114,19 @@ class Histograms:
     def counts(self, threshold: float = 0.5) -> Counts:
         """Counts when everything from ``threshold`` (a fraction) up is foreground."""
         level = stored_threshold(threshold)
-        lower, upper = slice(None, level), slice(level, None)
-        values = (
-            self.positives[upper],
-            self.negatives[upper],
-            self.positives[lower],
-            self.negatives[lower],
+        return Counts(
+            true_positive=int(self.positives[level:].sum()),
+            false_positive=int(self.negatives[level:].sum()),
+            false_negative=int(self.positives[:level].sum()),
+            true_negative=int(self.negatives[:level].sum()),
         )
-        return Counts(*(int(value.sum()) for value in values))
 
     @property
     def average_precision(self) -> float:
-        """Precision averaged over the steps in recall, as ``sklearn.metrics.average_precision_score``; nan if empty."""
+        """Precision averaged over the steps in recall; nan without a voxel of the class.
+
+        The definition of ``sklearn.metrics.average_precision_score``.
+        """
         found = self.positives[::-1].cumsum()
         if not found[-1]:
             return math.nan
@@ -135,8 +138,8 @@ class Histograms:
 class ScoreBoard:
     """Agreement of probabilities with class ids, gathered block by block.
 
-    The prediction is what `napari_emda.data.probabilities.class_ids` says at a threshold of 0.5: with one foreground
-    class what reaches 0.5 (stored 128), with several the most probable class. A confusion matrix counts.
+    The prediction is `napari_emda.data.probabilities.class_ids` at a threshold of 0.5. A confusion
+    matrix per section counts its voxels.
 
     Args:
         classes: number of classes, background included.
@@ -175,13 +178,14 @@ class ScoreBoard:
         highest = int(truth.max(where=valid, initial=0))
         if highest >= self.classes:
             raise DataError(
-                f"The labels hold class {highest}, but the prediction has classes 0 to {self.classes - 1}: "
-                "give labels of the same classes."
+                f"The labels hold class {highest}, but the prediction has classes 0 to "
+                f"{self.classes - 1}: give labels of the same classes."
             )
 
     def _confusion(
         self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]
     ) -> NDArray[np.int64]:
+        # Each (truth, prediction) pair as one number, so that bincount makes the matrix.
         pairs = truth.astype(np.intp) * self.classes + predicted
         return np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
 
@@ -200,14 +204,14 @@ class ScoreBoard:
         return _class_counts(self.confusion, k)
 
     def section_iou(self, k: int = 1) -> float:
-        """IoU of class ``k`` in each section, averaged over sections with a counted voxel; nan when there is none."""
+        """Mean IoU of class ``k`` over the sections that have a counted voxel; nan without any."""
         scores = [
             _class_counts(matrix, k).iou for matrix in self._sections.values() if matrix.any()
         ]
         return float(np.mean(scores)) if scores else math.nan
 
     def scores(self, k: int = 1) -> dict[str, float | None]:
-        """All scores of class ``k`` as a table row; what is not defined is None, so that it is valid JSON."""
+        """All scores of class ``k`` as a table row; undefined ones are None: JSON has no nan."""
         counts = self.counts(k)
         return {
             "iou": counts.iou,
@@ -222,14 +226,11 @@ class ScoreBoard:
 
 
 def _class_counts(confusion: NDArray[np.int64], k: int) -> Counts:
-    right, predicted, true = (
-        int(confusion[k, k]),
-        int(confusion[:, k].sum()),
-        int(confusion[k].sum()),
-    )
-    return Counts(
-        right, predicted - right, true - right, int(confusion.sum()) - predicted - true + right
-    )
+    right = int(confusion[k, k])
+    predicted = int(confusion[:, k].sum())
+    true = int(confusion[k].sum())
+    others = int(confusion.sum()) - predicted - true + right
+    return Counts(right, predicted - right, true - right, others)
 
 
 def _defined(value: float) -> float | None:
@@ -248,14 +249,15 @@ def score_volume(
         box: the part to compare; all of it if None.
 
     Returns:
-        ``voxels`` and the scores of `ScoreBoard.scores`: those of the foreground class, or with several their mean
-        over the foreground classes where defined, and then ``classes`` with a row for each by name.
+        ``voxels`` and the scores of `ScoreBoard.scores`. With several foreground classes the scores
+        are means over the classes where they are defined, and ``classes`` has a row per class.
 
     Raises:
         DataError: shapes or classes do not fit, or no voxel can be counted.
     """
     _check_shapes(probabilities, truth, classes)
-    board, box = ScoreBoard(len(classes)), box or Box.whole(truth.shape)
+    board = ScoreBoard(len(classes))
+    box = box or Box.whole(truth.shape)
     for part in blocks(box, block_shape(probabilities)):
         predicted = np.asarray(probabilities[(slice(None), *part.slices)])
         board.add(predicted, np.asarray(truth[part.slices]).astype(np.uint8), part.start[0])
@@ -271,13 +273,13 @@ def score_volume(
 def _check_shapes(probabilities: Array, truth: Array, classes: Sequence[str]) -> None:
     if tuple(probabilities.shape[1:]) != tuple(truth.shape):
         raise DataError(
-            f"The prediction is {_by(probabilities.shape[1:])} voxels and the labels are {_by(truth.shape)}: "
-            "give labels of the predicted volume."
+            f"The prediction is {_by(probabilities.shape[1:])} voxels and the labels are "
+            f"{_by(truth.shape)}: give labels of the predicted volume."
         )
     if probabilities.shape[0] + 1 != len(classes):
         raise DataError(
-            f"The prediction is of {probabilities.shape[0] + 1} classes and {len(classes)} are named: "
-            "name each class, background first."
+            f"The prediction has {probabilities.shape[0] + 1} classes and {len(classes)} are "
+            "named: name each class, background first."
         )
 
 
