@@ -24,6 +24,7 @@ from torch import Tensor
 
 from benchmarks import gpu_meters as meters
 from benchmarks.adaptation import FILES, GUARD
+from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Event, Finished, Stepped
@@ -393,7 +394,7 @@ def prediction_rate(setting: Setting, say: Say, profile: str, averaged: bool = F
         "device_memory": meters.device_memory(device),
         "host_memory": meters.host_memory(),
     }
-    tiles = len(plan(few.at(predictor.header.pixel_size), predictor.network, settings))
+    tiles = len(plan(Resampled(few, predictor.header.pixel_size), predictor.network, settings))
 
     def once() -> None:
         _predict(predictor, few, settings, folder)
@@ -425,7 +426,7 @@ def _predictor(setting: Setting, profile: str, averaged: bool) -> Predictor:
 
 def _block(predictor: Predictor, volume: Volume, settings: PredictSettings) -> Tensor:
     """The first block that `predict` reads, on the device."""
-    view = volume.at(predictor.header.pixel_size)
+    view = Resampled(volume, predictor.header.pixel_size)
     tile = plan(view, predictor.network, settings)[0]
     return read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
 

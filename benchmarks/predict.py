@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks import parser_of
 from benchmarks.common import noise_volume, peak, predictor, print_peak, wait
+from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.inference.device import configure_process
 from napari_emda.inference.predict import predict
@@ -31,7 +32,7 @@ from napari_emda.settings.prediction import PredictSettings
 
 def bare(model: Predictor, data: Volume, settings: PredictSettings) -> float:
     """Voxels per second."""
-    view = data.at(model.header.pixel_size)
+    view = Resampled(data, model.header.pixel_size)
     tile = plan(view, model.network, settings)[0]
     image = read_tile(view, tile, model.statistics_of(data)).to(model.compute.device)
     model.probabilities(image, "source")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari_emda.active_learning.suggest import suggest
     from napari_emda.data.box import Box
     from napari_emda.data.volume import IGNORE, Volume
+    from napari_emda.data.voxel_grid import VoxelGrid
     from napari_emda.errors import DataError, EmdaError, JobError, SettingsError
     from napari_emda.inference.predict import predict
     from napari_emda.project.project import Project
@@ -26,6 +27,7 @@ _HOMES = {
     "IGNORE": "data.volume",
     "Box": "data.box",
     "Volume": "data.volume",
+    "VoxelGrid": "data.voxel_grid",
     "DataError": "errors",
     "EmdaError": "errors",
     "JobError": "errors",
@@ -51,6 +53,7 @@ __all__ = [
     "SettingsError",
     "TrainSettings",
     "Volume",
+    "VoxelGrid",
     "fit",
     "predict",
     "suggest",

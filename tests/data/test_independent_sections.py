@@ -17,6 +17,7 @@ from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import suggest
 from napari_emda.cli import main
 from napari_emda.data.box import Box
+from napari_emda.data.resampled import Resampled
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Suggested
 from napari_emda.inference.predict import predict
@@ -152,7 +153,7 @@ def test_validation_looks_at_one_image_at_a_time():
     image = normal(5, 64, 64)
     header = predictor().header
     for volume, sections in ((target(image), {2, 3}), (fields(image), {1})):
-        tiles = list(_tiles(volume.at(4.0), header, TrainSettings.for_profile("test"), 5))
+        tiles = list(_tiles(Resampled(volume, 4.0), header, TrainSettings.for_profile("test"), 5))
         assert {tile.volume.shape[0] for tile in tiles} == sections
         assert {tile.volume.grid for tile in tiles} == {volume.grid}
 

@@ -13,6 +13,7 @@ from skimage.measure import block_reduce
 from napari_emda.cli import main
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics, measure
+from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
@@ -35,9 +36,8 @@ SPACING = (50.0, 4.0, 4.0)
 
 
 def view(image, *, independent=False, pixel_size=4.0, **values):
-    return Volume(
-        "v", image, "source", VoxelGrid(SPACING, sections_are_independent=independent), **values
-    ).at(pixel_size)
+    grid = VoxelGrid(SPACING, sections_are_independent=independent)
+    return Resampled(Volume("v", image, "source", grid, **values), pixel_size)
 
 
 # -- of a volume -------------------------------------------------------------------------------------------------
@@ -162,21 +162,21 @@ def test_a_patch_a_block_and_a_tile_of_a_validation_look_alike(fields):
     labels[:, 20:40, 20:40] = 1
     volume = Volume("v", fields, "target", VoxelGrid(SPACING, sections_are_independent=True))
     sampler = PatchSampler([volume], 64, 4)
-    standard = sampler.statistics["v"].read(volume.at(4.0), Box.whole(fields.shape))
+    standard = sampler.statistics["v"].read(Resampled(volume, 4.0), Box.whole(fields.shape))
     for patch in sampler.batch(0)["target"].image[:, 0].numpy():
         assert any((patch == window).all() for window in _windows(standard, 64))
     header = _header(statistics=sampler.statistics)
     settings = TrainSettings.for_profile("test", patch=32)
     predictor = Predictor(header.build().predictor, header, Compute.choose("cpu", "32"))
-    tiles = plan(volume.at(4.0), predictor.network, PredictSettings(block=32))
+    tiles = plan(Resampled(volume, 4.0), predictor.network, PredictSettings(block=32))
     for tile in tiles:
-        image = read_tile(volume.at(4.0), tile, predictor.statistics_of(volume))
+        image = read_tile(Resampled(volume, 4.0), tile, predictor.statistics_of(volume))
         np.testing.assert_array_equal(image[:, 0].numpy(), standard[tile.seen.slices])
     validator = Validator.of(
         [replace(volume, labels=labels, domain="source")], [volume], header, settings
     )
     for tile in validator.tiles:
-        seen = tile.statistics.read(tile.volume.at(4.0), Box.whole(tile.volume.shape))
+        seen = tile.statistics.read(Resampled(tile.volume, 4.0), Box.whole(tile.volume.shape))
         assert any((seen[0] == window).all() for window in _windows(standard, *seen.shape[1:]))
     assert len({tile.volume.name for tile in validator.tiles}) == len(validator.tiles)
 
@@ -205,12 +205,15 @@ def _header(**values):
 
 def test_a_new_stack_is_measured_image_by_image_but_not_for_models_that_know_no_ranges(fields):
     volume = Volume("new", fields, "target", VoxelGrid(SPACING, sections_are_independent=True))
-    assert len(_header().statistics_of(volume.at(4.0)).ranges) == 4
-    assert _header(range_per_section=False).statistics_of(volume.at(4.0)).ranges == ()
-    assert _header().statistics_of(replace(volume, grid=VoxelGrid(SPACING)).at(4.0)).ranges == ()
+    assert len(_header().statistics_of(Resampled(volume, 4.0)).ranges) == 4
+    assert _header(range_per_section=False).statistics_of(Resampled(volume, 4.0)).ranges == ()
+    stack = replace(volume, grid=VoxelGrid(SPACING))
+    assert _header().statistics_of(Resampled(stack, 4.0)).ranges == ()
     old = Statistics(3.0, 2.0, ())
     assert (
-        _header(range_per_section=False, statistics={"new": old}).statistics_of(volume.at(4.0))
+        _header(range_per_section=False, statistics={"new": old}).statistics_of(
+            Resampled(volume, 4.0)
+        )
         == old
     )
 

@@ -14,7 +14,8 @@ from scipy import ndimage
 from skimage.transform import downscale_local_mean
 
 from napari_emda.data.box import Box
-from napari_emda.data.volume import IGNORE, Volume, common_pixel_size
+from napari_emda.data.resampled import Resampled, common_pixel_size
+from napari_emda.data.volume import IGNORE, Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 
@@ -166,13 +167,14 @@ def test_every_kind_of_array_reads_as_numpy_does(kind, pixel_size, tmp_path):
             return zarr.create_array(tmp_path / name, data=array, chunks=(1, 4, 4))
         return dask.array.from_array(array, chunks=(2, 3, 5))
 
-    plain = volume(IMAGE, labels=LABELS, annotations=LABELS, classes=3).at(pixel_size)
+    plain = Resampled(volume(IMAGE, labels=LABELS, annotations=LABELS, classes=3), pixel_size)
     other = volume(
         stored(IMAGE, "image"),
         labels=stored(LABELS, "labels"),
         annotations=stored(LABELS, "a"),
         classes=3,
-    ).at(pixel_size)
+    )
+    other = Resampled(other, pixel_size)
     box = Box((1, -2, 1), (3, 3, 8))
     np.testing.assert_array_equal(other.read(box), plain.read(box))
     np.testing.assert_array_equal(other.read_labels(box), plain.read_labels(box))
@@ -185,14 +187,14 @@ SECTION = np.random.default_rng(2).random((2, 24, 36)).astype(np.float32)
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_an_integer_factor_bins(factor):
-    view = volume(SECTION).at(4.0 * factor)
+    view = Resampled(volume(SECTION), 4.0 * factor)
     expected = downscale_local_mean(SECTION, (1, factor, factor))
     np.testing.assert_allclose(view.read(Box.whole(view.shape)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("times", "group"), [(2, 3), (3, 4), (2, 5)])
 def test_a_rational_factor_takes_the_mean_of_what_a_pixel_covers(times, group):
-    view = volume(SECTION[:, :20, :30]).at(4.0 * group / times)
+    view = Resampled(volume(SECTION[:, :20, :30]), 4.0 * group / times)
     fine = SECTION[:, :20, :30].repeat(times, 1).repeat(times, 2)
     whole = tuple(n // group * group for n in fine.shape[1:])
     expected = downscale_local_mean(fine[:, : whole[0], : whole[1]], (1, group, group))
@@ -204,7 +206,7 @@ def test_a_rational_factor_takes_the_mean_of_what_a_pixel_covers(times, group):
 
 @pytest.mark.parametrize("factor", [2, 3, 1.7])
 def test_enlarging_interpolates_linearly_between_pixel_centres(factor):
-    view = volume(SECTION).at(4.0 / factor)
+    view = Resampled(volume(SECTION), 4.0 / factor)
     axes = [(np.arange(n) + 0.5) / factor - 0.5 for n in view.shape[1:]]
     for z, section in enumerate(SECTION):
         expected = ndimage.map_coordinates(
@@ -219,9 +221,10 @@ def test_enlarging_interpolates_linearly_between_pixel_centres(factor):
     ends=st.lists(st.floats(0, 1), min_size=4, max_size=4),
 )
 def test_a_block_equals_the_crop_of_the_whole(pixel_size, sides, ends):
-    view = volume(
-        SECTION[:, : sides[0], : sides[1]], labels=SECTION[:, : sides[0], : sides[1]] > 0.7
-    ).at(pixel_size)
+    view = Resampled(
+        volume(SECTION[:, : sides[0], : sides[1]], labels=SECTION[:, : sides[0], : sides[1]] > 0.7),
+        pixel_size,
+    )
     (a, b), (c, d) = (
         sorted(int(end * (n - 1)) for end in pair)
         for pair, n in zip((ends[:2], ends[2:]), view.shape[1:], strict=True)
@@ -237,7 +240,7 @@ def test_a_block_equals_the_crop_of_the_whole(pixel_size, sides, ends):
 
 @given(pixel_size=st.floats(0.5, 50), rows=st.integers(1, 40), columns=st.integers(1, 40))
 def test_constants_stay_constant_and_the_size_fits(pixel_size, rows, columns):
-    view = volume(np.full((1, rows, columns), 117.0)).at(pixel_size)
+    view = Resampled(volume(np.full((1, rows, columns), 117.0)), pixel_size)
     np.testing.assert_allclose(view.read(Box.whole(view.shape)), 117.0, rtol=1e-5)
     for pixels, n in zip(view.shape[1:], (rows, columns), strict=True):
         # the pixel size may be off by a tenth, so that its ratio to the voxel size is whole
@@ -246,7 +249,7 @@ def test_constants_stay_constant_and_the_size_fits(pixel_size, rows, columns):
 
 
 def test_rounded_voxel_sizes_still_bin_by_an_integer():
-    view = Volume("v", SECTION, "source", VoxelGrid((50.0, 4.6, 4.6000001))).at(18.4)
+    view = Resampled(Volume("v", SECTION, "source", VoxelGrid((50.0, 4.6, 4.6000001))), 18.4)
     assert view.scale == (0.25, 0.25)
 
 
@@ -254,14 +257,14 @@ def test_rounded_voxel_sizes_still_bin_by_an_integer():
     ("voxel", "scale"), [(18.4, 1), (4.6, 0.25), (21.9, 1), (41.0, 2), (14.0, 0.7), (28.0, 1.4)]
 )
 def test_sizes_that_are_nearly_multiples_are_taken_as_such(voxel, scale):
-    view = Volume("v", SECTION, "target", VoxelGrid((50.0, voxel, voxel))).at(20)
+    view = Resampled(Volume("v", SECTION, "target", VoxelGrid((50.0, voxel, voxel))), 20)
     assert view.scale == pytest.approx((scale, scale))
 
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_a_label_is_the_class_that_covers_most(factor):
     labels = np.random.default_rng(3).integers(0, 3, (2, 12, 18)).astype(np.uint8)
-    view = volume(np.zeros(labels.shape), labels=labels, classes=3).at(4.0 * factor)
+    view = Resampled(volume(np.zeros(labels.shape), labels=labels, classes=3), 4.0 * factor)
     read = view.read_labels(Box.whole(view.shape))
     clear = 0
     for z, y, x in np.ndindex(*view.shape):
@@ -276,13 +279,13 @@ def test_a_label_is_the_class_that_covers_most(factor):
 def test_a_pixel_mostly_not_annotated_is_ignored():
     labels = np.zeros((1, 4, 4), np.uint8)
     labels[0, 0, 0] = labels[0, 2:, 2:] = 2
-    view = volume(np.zeros(labels.shape), annotations=labels).at(8.0)
+    view = Resampled(volume(np.zeros(labels.shape), annotations=labels), 8.0)
     assert view.read_labels(Box.whole(view.shape)).tolist() == [[[IGNORE, IGNORE], [IGNORE, 1]]]
 
 
 @pytest.mark.parametrize("pixel_size", [4.0, 8.0])
 def test_held_in_memory_it_reads_the_same(pixel_size):
-    lazy = volume(IMAGE, labels=LABELS, classes=3).at(pixel_size)
+    lazy = Resampled(volume(IMAGE, labels=LABELS, classes=3), pixel_size)
     held, too_large = lazy.in_memory(10**6), lazy.in_memory(10)
     box = Box((0, -3, 1), (3, 2, 6))
     assert held._image is not None
@@ -293,7 +296,7 @@ def test_held_in_memory_it_reads_the_same(pixel_size):
 
 @given(boxes(0, 23), st.sampled_from([4.0, 8.0, 12.0]))
 def test_a_box_of_voxels_becomes_the_pixels_it_covers(box, pixel_size):
-    view = volume(np.zeros((24, 24, 24))).at(pixel_size)
+    view = Resampled(volume(np.zeros((24, 24, 24))), pixel_size)
     low, high = view.box_of(box).start[1:], view.box_of(box).stop[1:]
     for a, b, c, d in zip(low, high, box.start[1:], box.stop[1:], strict=True):
         assert 0 <= a < b <= 24 * 4 / pixel_size

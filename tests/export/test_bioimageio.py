@@ -14,6 +14,7 @@ from torch import nn
 
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import PERCENTILES, measure
+from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
@@ -127,9 +128,8 @@ def test_bioimageio_predicts_other_sizes_as_we_do(tmp_path, network, example, co
 def test_bioimageio_brings_images_to_their_range_as_we_do(tmp_path, network, example, core):
     """Those of a stack of independent images, one of which was seen in training."""
     image = np.random.default_rng(1).gamma(2, 30, (1, 128, 96)).astype(np.float32)
-    view = Volume(
-        "v", image, "source", VoxelGrid((1.0, 4.6, 4.6), sections_are_independent=True)
-    ).at(4.6)
+    grid = VoxelGrid((1.0, 4.6, 4.6), sections_are_independent=True)
+    view = Resampled(Volume("v", image, "source", grid), 4.6)
     known, path = measure(view), tmp_path / "model.zip"
     standard = {"mean": known.mean, "standard_deviation": known.std, "percentiles": PERCENTILES}
     write_package(network, path, example, CARD, stride=2, halo=4, **standard)

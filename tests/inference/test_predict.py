@@ -18,6 +18,7 @@ from torch import nn
 
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
+from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
@@ -239,7 +240,7 @@ def vast(shape):
 def test_every_voxel_is_written_once(shape, block, pixel_size):
     written = np.zeros(shape, int)
     for tile in plan(
-        vast(shape).at(pixel_size), Identity(), PredictSettings(block=block, memory=0.05)
+        Resampled(vast(shape), pixel_size), Identity(), PredictSettings(block=block, memory=0.05)
     ):
         written[tile.native.slices] += 1
     assert (written == 1).all()
@@ -250,7 +251,7 @@ def test_every_voxel_is_written_once(shape, block, pixel_size):
 )
 def test_memory_is_bounded_whatever_the_volume(shape):
     network, memory = UNet(2, UNet.Settings(base_channels=8)), 0.1
-    tiles = plan(vast(shape).at(4.0), network, PredictSettings(memory=memory))
+    tiles = plan(Resampled(vast(shape), 4.0), network, PredictSettings(memory=memory))
     bytes_of_feature_maps = max(tile.seen.size for tile in tiles) * network.bytes_per_pixel
     assert bytes_of_feature_maps <= 1.2 * memory * 2**30
     largest = np.max([tile.core.shape for tile in tiles], axis=0)

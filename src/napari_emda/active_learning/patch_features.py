@@ -13,10 +13,12 @@ from torch import Tensor
 
 from napari_emda.active_learning.block_outputs import BlockOutputs
 from napari_emda.active_learning.candidates import Candidates, Embeddings, Scores
+from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
 from napari_emda.data.prefetch import prefetched
-from napari_emda.data.volume import Array, Resampled, Volume
+from napari_emda.data.resampled import Resampled
+from napari_emda.data.volume import Volume
 from napari_emda.events import Event, TileDone
 from napari_emda.inference.predictor import Predictor, to_bytes
 from napari_emda.inference.tiles import Tile, finish_tile, make_tile, plan, read_tile
@@ -146,7 +148,7 @@ def patch_features(
     Yields:
         TileDone after each block.
     """
-    view, network = volume.at(predictor.header.pixel_size), predictor.network
+    view, network = Resampled(volume, predictor.header.pixel_size), predictor.network
     tiles = _needed(view, plan(view, network, PredictSettings()), windows, predictor)
     statistics, domain = predictor.statistics_of(volume), predictor.domain_of(volume)
     pooled = WindowPooling(windows)

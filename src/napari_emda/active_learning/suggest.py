@@ -15,8 +15,9 @@ from napari_emda.active_learning.patch_features import (
     windows_of,
 )
 from napari_emda.active_learning.strategy import Strategy
+from napari_emda.data.array import Array
 from napari_emda.data.box import Box
-from napari_emda.data.volume import Array, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Suggested
 from napari_emda.inference.predict import predict

@@ -1,30 +1,26 @@
-"""Cutting a volume into blocks that follow the chunks of the file, so that memory is bounded by one block."""
+"""Cutting a volume into blocks that follow the chunks of the file: memory holds one block."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any, Protocol
 
 import numpy as np
 
+from napari_emda.data.array import Array
 from napari_emda.data.box import Box
-from napari_emda.data.volume import Array
 
 BLOCK_VOXELS = 2**22
 """Voxels that a block holds at most, unless a single chunk of the file is larger."""
 _R2 = np.array([0.7548776662466927, 0.5698402909980532])
 
 
-class WritableArray(Array, Protocol):
-    """An array whose boxes can be written: NumPy, memmap, zarr."""
-
-    def __setitem__(self, key: Any, value: Any, /) -> None: ...
-
-
 def chunk_shape(array: Array) -> tuple[int, int, int]:
-    """The (z, y, x) chunk in which an array is stored; one section of at most 512 x 512 where it does not say."""
+    """The (z, y, x) chunk in which an array is stored.
+
+    One section of at most 512 x 512 where the array does not say.
+    """
     chunks = getattr(array, "chunks", None)
     if chunks is None:
         sides: tuple[int, ...] = (1, 512, 512)
@@ -35,7 +31,7 @@ def chunk_shape(array: Array) -> tuple[int, int, int]:
 
 
 def block_shape(array: Array, voxels: int = BLOCK_VOXELS) -> tuple[int, int, int]:
-    """Whole chunks of ``array`` (its last three axes) that together hold about ``voxels`` voxels."""
+    """Whole chunks of an array's last three axes that together hold about ``voxels`` voxels."""
     block, shape = list(chunk_shape(array)), array.shape[-3:]
     for axis in (2, 1, 0):
         while block[axis] < shape[axis] and 2 * math.prod(block) <= voxels:
@@ -61,9 +57,10 @@ def _intervals(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def spread(box: Box, count: int, side: int) -> list[Box]:
-    """Rectangles in single sections, spread evenly over a box along z, y and x; fewer where they would be the same.
+    """Rectangles in single sections, spread evenly over a box along z, y and x.
 
-    Sections follow each other evenly, places in them an additive recurrence of low discrepancy (Roberts 2018, R2).
+    Fewer where some would be the same. Sections follow each other evenly, places in them an
+    additive recurrence of low discrepancy (Roberts 2018, R2).
     """
     size = [min(side, n) for n in box.shape[1:]]
     boxes = []
@@ -79,7 +76,9 @@ def spread(box: Box, count: int, side: int) -> list[Box]:
 
 
 def drawn(box: Box, count: int, side: int, seed: int = 0) -> list[Box]:
-    """Rectangles in single sections, drawn from a grid that covers a box: every pixel is as likely as the others.
+    """Rectangles in single sections, drawn from a grid that covers a box.
+
+    Every pixel is as likely as the others.
 
     Args:
         box: to cover.

@@ -22,7 +22,11 @@ class Box:
 
     @classmethod
     def parse(cls, text: str, shape: tuple[int, ...]) -> Box:
-        """Read ``z0:z1,y0:y1,x0:x1``; an empty end is the volume's. DataError when it is none or leaves the volume."""
+        """Read ``z0:z1,y0:y1,x0:x1``; an empty end is the volume's.
+
+        Raises:
+            DataError: the text is not a box, or the box leaves the volume.
+        """
         try:
             parts = [part.split(":") for part in (text or ":,:,:").split(",")]
             (a, b), (c, d), (e, f) = parts

@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, gaussian
 
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import in_range, section_range
-from napari_emda.data.volume import Resampled, Volume, common_pixel_size
+from napari_emda.data.resampled import Resampled, common_pixel_size
+from napari_emda.data.volume import Volume
 
 _WINDOWS = 8
 _SIDE = 256
@@ -93,7 +94,7 @@ def _listed(words: list[str]) -> str:
 def domain_gap(source: Volume, target: Volume) -> DomainGap:
     """Compare eight windows of each volume, at most 256 x 256 pixels of the coarser pixel size."""
     size = common_pixel_size([source, target])
-    a, b = (_Look.of(volume.at(size)) for volume in (source, target))
+    a, b = (_Look.of(Resampled(volume, size)) for volume in (source, target))
     return DomainGap(
         float(np.abs(a.quantiles - b.quantiles).mean()),
         b.sharpness / a.sharpness,

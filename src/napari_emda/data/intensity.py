@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.blocks import spread
 from napari_emda.data.box import Box
-from napari_emda.data.volume import Resampled
+from napari_emda.data.resampled import Resampled
 from napari_emda.errors import DataError
 
 QUANTILES = 513

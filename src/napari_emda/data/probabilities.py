@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.blocks import chunk_shape
 from napari_emda.data.lazy import Lazy3D
-from napari_emda.data.volume import Array
 
 LEVELS = 256
 """Values that a stored probability can take."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks, chunk_shape
 from napari_emda.data.box import Box
-from napari_emda.data.volume import Array
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import TileDone, stage
 from napari_emda.objects.components import find_objects_in

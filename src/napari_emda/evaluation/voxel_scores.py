@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import LEVELS, class_ids, stored_threshold
-from napari_emda.data.volume import IGNORE, Array
+from napari_emda.data.volume import IGNORE
 from napari_emda.errors import DataError
 
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from numpy.typing import DTypeLike
 
-from napari_emda.data.volume import Array, Volume
+from napari_emda.data.array import Array
+from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
 from napari_emda.events import Event, Saved, TileDone
 from napari_emda.io.write import claim, save_volume

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.probabilities import Mask
-from napari_emda.data.volume import Array
 from napari_emda.events import TileDone, stage
 from napari_emda.export.base import Exporter, Result, exporters, save_image
 from napari_emda.io.atomic import workspace

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import PERCENTILES
+from napari_emda.data.resampled import Resampled
 from napari_emda.events import Event
 from napari_emda.export.base import Exporter, Result, exporters
 from napari_emda.export.bioimageio import ModelCard, write_package
@@ -36,7 +37,7 @@ class ModelExporter(Exporter):
         volume = result.volume
         statistics = predictor.statistics_of(volume)
         side = 2 * network.halo + network.stride  # both are multiples of the stride
-        example = volume.at(header.pixel_size).read(Box((0, 0, 0), (1, side, side)))[0]
+        example = Resampled(volume, header.pixel_size).read(Box((0, 0, 0), (1, side, side)))[0]
         card = ModelCard(
             name=f"napari-emda {header.method} {result.run}",
             description=f"Segments {', '.join(header.classes[1:])} in sections of volume electron "

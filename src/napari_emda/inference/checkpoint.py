@@ -1,4 +1,7 @@
-"""A model and all that is needed to use or continue it, in one safetensors file; nothing is ever unpickled."""
+"""A model and all that is needed to use or continue it, in one safetensors file.
+
+Nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +131,11 @@ def _state(path: Path) -> dict[str, Tensor]:
 
 
 def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = None) -> None:
-    """Fill a method, and an optimiser, with a checkpoint's tensors; JobError when they belong to another network."""
+    """Fill a method, and an optimiser, with a checkpoint's tensors.
+
+    Raises:
+        JobError: they belong to another network.
+    """
     try:
         method.load_state_dict(_state(path))
     except RuntimeError:
@@ -142,7 +149,7 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
     for key, value in _tensors(path, _OPTIMISER).items():
         index, _, name = key.partition(".")
         like = parameters[int(index)]
-        # fused optimisers walk parameter and moments side by side in memory: they must be laid out alike
+        # fused optimisers walk parameter and moments side by side in memory: lay them out alike
         moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
         state.setdefault(int(index), {})[name] = moment
     optimiser.load_state_dict(
@@ -151,9 +158,10 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
 
 
 def load_average(paths: Sequence[Path], method: Method) -> None:
-    """Fill a method with the mean of several models' weights and statistics; what is no fraction comes from the last.
+    """Fill a method with the mean of several models' weights and statistics.
 
-    Izmailov et al. 2018: a mean of weights that lie close together generalises better than each of them.
+    What is no fraction comes from the last. Izmailov et al. 2018: a mean of weights that lie close
+    together generalises better than each of them.
     """
     states = [_state(path) for path in paths]
     mean = {
@@ -165,11 +173,15 @@ def load_average(paths: Sequence[Path], method: Method) -> None:
     method.load_state_dict(mean)
 
 
-# -- the models of a run -----------------------------------------------------------------------------------------
+# -- the models of a run ----------------------------------------------------------------------------
 
 
 def find(run: RunFolder, which: str = "selected") -> Path:
-    """A model of a run: ``selected``, ``last`` or one of the steps that are kept; JobError when it is not there."""
+    """A model of a run: ``selected``, ``last`` or one of the steps that are kept.
+
+    Raises:
+        JobError: it is not there.
+    """
     if which == "selected":
         return run.selected if run.selected.exists() else run.checkpoint
     if which == "last":
@@ -197,13 +209,16 @@ def load_method(path: Path) -> tuple[ModelHeader, Method]:
 
 
 def start_from(path: Path, network: Network, classes: Sequence[str]) -> None:
-    """Let a network begin with what another run's predictor learnt; JobError when it has another shape.
+    """Let a network begin with what another run's predictor learnt.
 
     Args:
         path: of a model.
         network: its weights and statistics are replaced.
-        classes: what it is to predict. A run that predicts others (clusters) hands on its features; the last layer,
-            which makes classes of them, is learnt anew.
+        classes: what it is to predict. A run that predicts others (clusters) hands on its
+            features; the last layer, which makes classes of them, is learnt anew.
+
+    Raises:
+        JobError: the network has another shape.
     """
     header, method = load_method(path)
     network.adopt(method.trained, classes=header.classes == tuple(classes))

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from napari_emda.data.intensity import Statistics, measure
-from napari_emda.data.volume import Domain, Resampled
+from napari_emda.data.resampled import Resampled
+from napari_emda.data.volume import Domain
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.network import NetworkConfig
 

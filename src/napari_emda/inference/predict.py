@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from napari_emda.data.prefetch import prefetched
-from napari_emda.data.volume import Resampled, Volume
+from napari_emda.data.resampled import Resampled
+from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Saved, TileDone
 from napari_emda.inference.predictor import (
     Predictor,
@@ -42,7 +43,7 @@ def predict(
     Yields:
         TileDone after each block is on disk, Saved at the end.
     """
-    view = volume.at(predictor.header.pixel_size)
+    view = Resampled(volume, predictor.header.pixel_size)
     flips, weight = _asked(predictor, volume, settings)
     tiles = plan(view, predictor.network, settings, sections=int(weight > 0))
     classes = predictor.header.classes

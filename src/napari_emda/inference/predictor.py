@@ -10,6 +10,7 @@ from torch import Tensor
 
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
+from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute
@@ -48,7 +49,7 @@ class Predictor:
 
     def statistics_of(self, volume: Volume) -> Statistics:
         """Grey values of a volume: those seen in training, else measured now."""
-        return self.header.statistics_of(volume.at(self.header.pixel_size))
+        return self.header.statistics_of(Resampled(volume, self.header.pixel_size))
 
     def z_smoothing(self, volume: Volume) -> float:
         """Weight of each neighbouring section, see `smoothed_along_z`."""
@@ -113,7 +114,7 @@ def foreground_bytes(probabilities: Tensor) -> Bytes:
 
 def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
     """Probabilities of the foreground classes in one box of one section, uint8 (C - 1, rows, columns)."""
-    view = volume.at(predictor.header.pixel_size)
+    view = Resampled(volume, predictor.header.pixel_size)
     core = view.box_of(box)
     weight = predictor.z_smoothing(volume)
     tile = make_tile(

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
-from napari_emda.data.volume import Resampled, interval_weights
+from napari_emda.data.resampled import Resampled
+from napari_emda.data.resampling_weights import interval_weights
 from napari_emda.errors import DataError
 from napari_emda.nn.network import Network
 from napari_emda.settings.prediction import PredictSettings

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_emda.data.volume import Array, LabelsZero
+from napari_emda.data.array import Array
+from napari_emda.data.volume import LabelsZero
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError
 from napari_emda.io.read import open_image, open_labels

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from napari_emda.data.array import Array
 from napari_emda.data.units import nanometres
-from napari_emda.data.volume import Array
 from napari_emda.data.voxel_grid import Spacing
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks, chunk_shape
 from napari_emda.data.box import Box
 from napari_emda.data.units import nanometres
-from napari_emda.data.volume import Array
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone

@@ -6,7 +6,8 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from napari_emda.data.volume import Array, Volume
+from napari_emda.data.array import Array
+from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event
 from napari_emda.inference import checkpoint

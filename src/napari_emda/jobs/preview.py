@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
+from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Preview, Translated
 from napari_emda.inference.predictor import Predictor, predict_box
@@ -142,7 +143,7 @@ def translate_box(
         volume: what is translated.
         box: of one section, in voxels.
     """
-    view = volume.at(predictor.header.pixel_size)
+    view = Resampled(volume, predictor.header.pixel_size)
     tile = make_tile(view, view.box_of(box), translator.reach, translator.stride)
     image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
     height, width = image.shape[-2:]

@@ -9,8 +9,9 @@ from napari_emda.active_learning.candidates import Candidates
 from napari_emda.active_learning.random_audit import draw, painted
 from napari_emda.active_learning.strategy import Strategy, strategies
 from napari_emda.active_learning.suggest import suggest
+from napari_emda.data.array import Array
 from napari_emda.data.box import Box
-from napari_emda.data.volume import Array, Volume
+from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Started, Suggested
 from napari_emda.inference import checkpoint

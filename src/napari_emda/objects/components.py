@@ -14,10 +14,10 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from napari_emda.data.blocks import WritableArray, block_shape, blocks
+from napari_emda.data.array import Array, WritableArray
+from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
-from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
 from napari_emda.settings.objects import ObjectSettings

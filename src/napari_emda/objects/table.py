@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
-from napari_emda.data.volume import Array
 from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
+from napari_emda.data.array import Array
 from napari_emda.data.blocks import chunk_shape, spread
 from napari_emda.data.box import Box
 from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.probabilities import class_ids
-from napari_emda.data.volume import Array
 from napari_emda.errors import SettingsError
 
 _SAMPLES = 64

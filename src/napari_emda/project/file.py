@@ -23,7 +23,8 @@ class _Model(BaseModel):
 class VolumeEntry(_Model):
     """One volume of a project: where it lies and what its voxels are.
 
-    Paths of files in the project or beside it are relative to its folder, so that all can be moved together.
+    Paths of files in the project or beside it are relative to its folder, so that all can be
+    moved together.
     ``spacing`` and what follows make the volume's `data.voxel_grid.VoxelGrid`.
     """
 
@@ -59,8 +60,8 @@ def read_project_file(path: Path) -> ProjectFile:
         raise JobError(f"'{path}' is damaged: restore it from a backup.") from None
     if not isinstance(version, int) or version > FORMAT:
         raise JobError(
-            f"The project '{path.parent}' has format {version}, this program knows formats up to {FORMAT}: update "
-            "napari-emda."
+            f"The project '{path.parent}' has format {version}, this program knows formats up to "
+            f"{FORMAT}: update napari-emda."
         )
     try:
         return ProjectFile.model_validate(_migrated(values))

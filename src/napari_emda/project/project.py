@@ -11,9 +11,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
-from napari_emda.data.volume import Array, LabelsZero, Volume
+from napari_emda.data.volume import LabelsZero, Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import write_text

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.box import Box
-from napari_emda.data.volume import Array, Volume
+from napari_emda.data.volume import Volume
 
 TILE = 64
 """Side in voxels of the squares of a section that are kept or left out as a whole."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics, measure
-from napari_emda.data.volume import IGNORE, Domain, Resampled, Volume, common_pixel_size
+from napari_emda.data.resampled import Resampled, common_pixel_size
+from napari_emda.data.volume import IGNORE, Domain, Volume
 from napari_emda.errors import DataError
 
 MEMORY = 2 * 2**30
@@ -149,7 +150,7 @@ class PatchSampler:
         return any(key > 0 for region in self._regions.get(domain, []) for key in region.positions)
 
     def _region(self, volume: Volume, native: Box, memory: int) -> SamplingRegion:
-        view = volume.at(self.pixel_size)
+        view = Resampled(volume, self.pixel_size)
         box = view.box_of(native)
         if min(box.shape[1:]) < self.patch:
             fits = min(box.shape[1:]) // 32 * 32

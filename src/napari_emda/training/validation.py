@@ -12,7 +12,8 @@ from napari_emda.data.blocks import spread
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.probabilities import class_ids
-from napari_emda.data.volume import Resampled, Volume
+from napari_emda.data.resampled import Resampled
+from napari_emda.data.volume import Volume
 from napari_emda.evaluation.label_free import (
     Prior,
     disagreement,
@@ -62,7 +63,9 @@ def source_priors(
     volumes: Sequence[Volume], header: ModelHeader, settings: TrainSettings
 ) -> tuple[Prior | None, ...]:
     """What the objects of each foreground class look like in the source's labels, within ``source_box``."""
-    views = [volume.at(header.pixel_size) for volume in volumes if volume.labels is not None]
+    views = [
+        Resampled(volume, header.pixel_size) for volume in volumes if volume.labels is not None
+    ]
     parts = [
         (view, part)
         for view in views
@@ -136,7 +139,7 @@ class Validator:
         priors = source_priors(sources, header, settings)
         if not targets or not any(priors):
             return None
-        views = [volume.at(header.pixel_size) for volume in targets]
+        views = [Resampled(volume, header.pixel_size) for volume in targets]
         count = -(-TILES // len(views))
         tiles = tuple(tile for view in views for tile in _tiles(view, header, settings, count))
         return cls(tiles, priors)

@@ -12,10 +12,10 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 
+from napari_emda.data.array import Array
 from napari_emda.data.box import Box
 from napari_emda.data.lazy import AxisView
 from napari_emda.data.units import nanometres
-from napari_emda.data.volume import Array
 from napari_emda.errors import DataError, EmdaError
 from napari_emda.io.read import open_image
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from napari_emda._gui.common.palette import named_colour
 from napari_emda._gui.process.catalogue import Catalogue
+from napari_emda.data.array import Array
 from napari_emda.data.probabilities import class_ids
-from napari_emda.data.volume import Array
 from napari_emda.project.clusters import Names
 from napari_emda.project.project import Project
 

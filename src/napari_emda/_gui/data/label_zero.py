@@ -15,7 +15,8 @@ from napari_emda._gui.common.widgets import Sentence, column, narrow
 from napari_emda._gui.data.layer_widgets import LayerChoice
 from napari_emda._gui.data.project_setup import Stoppable
 from napari_emda._gui.session import Session
-from napari_emda.data.volume import Array, LabelsZero
+from napari_emda.data.array import Array
+from napari_emda.data.volume import LabelsZero
 
 BACKGROUND = "0 means background"
 SECTIONS = "0 means background in labelled sections"

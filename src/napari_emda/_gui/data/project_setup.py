@@ -17,8 +17,9 @@ from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
 from napari_emda._gui.common.adapters import Triple, array_of, check_fit, path_of, refusal
+from napari_emda.data.array import Array
 from napari_emda.data.lazy import SectionStack
-from napari_emda.data.volume import Array, Domain, LabelsZero
+from napari_emda.data.volume import Domain, LabelsZero
 from napari_emda.errors import DataError
 from napari_emda.io.checks import check_image, check_labels, check_spacing
 from napari_emda.project.file import VolumeEntry

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label
 
+from napari_emda.data.array import Array
 from napari_emda.data.probabilities import Mask
-from napari_emda.data.volume import Array
 
 
 class Clusters(Mask):

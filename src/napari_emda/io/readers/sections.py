@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.lazy import SectionStack
-from napari_emda.data.volume import Array
 from napari_emda.errors import DataError
 from napari_emda.io.reader import Reader, all_readers, readers
 from napari_emda.io.units import Stored

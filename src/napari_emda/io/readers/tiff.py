@@ -17,8 +17,8 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.lazy import AxisView
-from napari_emda.data.volume import Array
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError
 from napari_emda.io.reader import Reader, readers

@@ -1,0 +1,44 @@
+"""Weights that bring one axis of an image to another pixel size."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def interval_weights(
+    start: int, stop: int, scale: float, size: int
+) -> tuple[int, NDArray[np.float32]]:
+    """Weights that bring one axis to another pixel size.
+
+    Output pixel ``i`` covers the input interval [i / scale, (i + 1) / scale). Shrinking (scale < 1)
+    takes the mean over that interval (for an integer factor: binning), enlarging interpolates
+    linearly between pixel centres. The result depends on absolute positions alone, so blocks agree
+    with the whole.
+
+    Args:
+        start: first output pixel.
+        stop: one past the last.
+        scale: output pixels per input pixel.
+        size: input pixels along the axis.
+
+    Returns:
+        The first input pixel needed and the weights, (stop - start) x (input pixels needed).
+    """
+    i = np.arange(start, stop, dtype=np.float64)
+    if scale < 1:
+        low = i / scale
+        high = np.minimum((i + 1) / scale, size)
+    else:
+        centre = np.clip((i + 0.5) / scale - 0.5, 0, size - 1)
+        low = np.floor(centre)
+        high = np.minimum(low + 2, size)
+    # 1e-9: ends that rounding has moved past a whole pixel would ask for one more
+    j = np.arange(math.floor(low[0] + 1e-9), math.ceil(high[-1] - 1e-9))
+    if scale < 1:
+        weights = np.clip(np.minimum(high[:, None], j + 1) - np.maximum(low[:, None], j), 0, 1)
+    else:
+        weights = np.clip(1 - np.abs(centre[:, None] - j), 0, 1)
+    return int(j[0]), (weights / weights.sum(1, keepdims=True)).astype(np.float32)
