@@ -101,7 +101,7 @@ class Story:
 
     def most_wrong(self, run: str, query: QuerySettings) -> list[dict[str, Any]]:
         """Choose patches by the fraction of wrongly predicted pixels."""
-        stored = self.project.probabilities(run, "target")
+        stored = self.project.predictions.of(run, "target").classes
         assert stored is not None
         wrong = class_ids(np.asarray(stored[:])) != (tifffile.imread(self.truth) > 0)
         shape = self.project.volume("target").shape

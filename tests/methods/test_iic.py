@@ -249,8 +249,7 @@ def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantom
         with pytest.raises(JobError, match="has no uncertainty to rank by: choose core_set"):
             list(execute(query))
     # nothing is painted into patches, or shown, that nobody has taught
-    assert unlabelled.probabilities(run, "target") is None
-    assert unlabelled.uncertainty(run, "target") is None
+    assert unlabelled.predictions.of(run, "target") is None
     view = PreviewRequest()
     view.set("target", Box((0, 0, 0), (1, 32, 32)))
     assert not list(
@@ -320,7 +319,7 @@ def test_names_that_cannot_be_given_are_refused_before_anything_is_done(
         )
     assert end.value.code == 2
     assert words in capsys.readouterr().err
-    assert not unlabelled.names(run)
+    assert not unlabelled.run(run).cluster_names()
     assert not (unlabelled.run(run).path / "probabilities.zarr").exists()
 
 
@@ -334,15 +333,15 @@ def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelle
     assert f"'target' is sorted into {count} clusters with run {run}." in found.text
     query = QuerySettings(strategy="entropy", patch=32, count=3, device="cpu")
     job = SuggestJob(project=str(unlabelled.folder), run=run, settings=query)
-    unlabelled.name_clusters(run, "target", {2: "mitochondria"})
+    unlabelled.predictions.name_clusters(run, "target", {2: "mitochondria"})
     *_, last = execute(job)
-    doubt = unlabelled.uncertainty(run, "target")[:] / 255
+    doubt = unlabelled.predictions.of(run, "target").uncertainty[:] / 255
     means = view_as_windows(doubt, (1, 32, 32), (1, 8, 8)).mean((3, 4, 5))
     scores = [region["score"] for region in last.result["regions"]]
     boxes = [Box.parse(region["box"], doubt.shape) for region in last.result["regions"]]
     assert scores == pytest.approx([doubt[box.slices].mean() for box in boxes])
     assert scores[0] == pytest.approx(means.max())
-    unlabelled.name_clusters(run, "target", dict.fromkeys((1, 2, 3, 4), "mitochondria"))
+    unlabelled.predictions.name_clusters(run, "target", dict.fromkeys((1, 2, 3, 4), "mitochondria"))
     *_, last = execute(job)
     assert (
         max(region["score"] for region in last.result["regions"]) < 0.02

@@ -86,16 +86,16 @@ def test_a_class_that_is_given_gets_exactly_these_clusters():
     ],
 )
 def test_names_that_mean_nothing_are_refused_and_change_nothing(names, words, clustered):
-    clustered.name_clusters(RUN, "v", {2: "vesicles"})
+    clustered.predictions.name_clusters(RUN, "v", {2: "vesicles"})
     with pytest.raises(SettingsError, match=words):
-        clustered.name_clusters(RUN, "v", names)
-    assert clustered.names(RUN) == {2: "vesicles"}
+        clustered.predictions.name_clusters(RUN, "v", names)
+    assert clustered.run(RUN).cluster_names() == {2: "vesicles"}
 
 
 def test_a_damaged_file_of_names_says_so(clustered):
     (clustered.folder / "runs" / RUN / "names.json").write_text('{"3": ')
     with pytest.raises(JobError, match="is damaged: delete it and name the clusters again"):
-        clustered.names(RUN)
+        clustered.run(RUN).cluster_names()
 
 
 def test_runs_that_predict_classes_have_no_clusters_to_name(clustered):
@@ -105,8 +105,8 @@ def test_runs_that_predict_classes_have_no_clusters_to_name(clustered):
     zarr.open_group(run / "probabilities.zarr", mode="a")
     zarr.create_array(run / "probabilities.zarr" / "v", data=np.zeros((2, 4, 20, 30), np.uint8))
     with pytest.raises(JobError, match="'002-plain' has found no clusters in 'v'"):
-        clustered.name_clusters("002-plain", "v", {1: "vesicles"})
-    assert clustered.probabilities("002-plain", "v").shape == (2, 4, 20, 30)
+        clustered.predictions.name_clusters("002-plain", "v", {1: "vesicles"})
+    assert clustered.predictions.of("002-plain", "v").classes.shape == (2, 4, 20, 30)
 
 
 # -- what follows from names -------------------------------------------------------------------------------------
@@ -129,23 +129,27 @@ def test_classes_are_sums_of_their_clusters(stored):
 
 
 def test_nothing_is_predicted_before_a_cluster_has_a_name(clustered):
-    assert clustered.probabilities(RUN, "v") is None
-    assert clustered.clusters(RUN, "v").shape[0] == 5
-    clustered.name_clusters(RUN, "v", {4: "vesicles"})
+    assert clustered.predictions.of(RUN, "v").classes is None
+    assert clustered.predictions.of(RUN, "v").clusters.shape[0] == 5
+    clustered.predictions.name_clusters(RUN, "v", {4: "vesicles"})
     reopened = Project.open(clustered.folder)
-    assert np.array_equal(reopened.probabilities(RUN, "v")[1], clustered.clusters(RUN, "v")[3])
+    assert np.array_equal(
+        reopened.predictions.of(RUN, "v").classes[1], clustered.predictions.of(RUN, "v").clusters[3]
+    )
     assert clustered.run(RUN).cluster_names() == {4: "vesicles"}
 
 
 def test_suggested_patches_begin_with_named_clusters_and_leave_annotations_alone(clustered, stored):
     painted = clustered.annotations("v", create=True)
     painted[0, :5, :5] = 1
-    clustered.name_clusters(RUN, "v", {1: "mitochondria", 2: "vesicles"})
+    clustered.predictions.name_clusters(RUN, "v", {1: "mitochondria", 2: "vesicles"})
     (region,) = clustered.suggest(
         [{"volume": "v", "box": "0:1,0:20,0:20", "score": 1.0}], "coverage", RUN
     )
     merged = np.stack([stored[0], stored[1]])
-    assert np.array_equal(clustered.predicted(region), class_ids(merged[:, 0:1, :20, :20]))
+    assert np.array_equal(
+        clustered.predictions.in_region(region), class_ids(merged[:, 0:1, :20, :20])
+    )
     assert np.count_nonzero(painted[:]) == 25
 
 
@@ -179,16 +183,18 @@ def exported(project, to, what="mask"):
 @pytest.mark.usefixtures("predicted_already")
 def test_a_mask_holds_the_clusters_numbers_until_they_have_names(clustered, stored, tmp_path):
     assert np.array_equal(exported(clustered, tmp_path / "ids.tif"), class_ids(stored))
-    clustered.name_clusters(RUN, "v", {3: "vesicles"})
+    clustered.predictions.name_clusters(RUN, "v", {3: "vesicles"})
     mask = exported(clustered, tmp_path / "mask.tif")
     assert set(np.unique(mask)) == {0, 2}
     assert np.array_equal(mask == 2, stored[2] > 127)
 
 
 def test_doubt_is_that_between_the_classes(clustered, stored):
-    assert clustered.uncertainty(RUN, "v") is None
-    clustered.name_clusters(RUN, "v", {1: "mitochondria", 4: "mitochondria", 3: "vesicles"})
-    doubt = clustered.uncertainty(RUN, "v")
+    assert clustered.predictions.of(RUN, "v").uncertainty is None
+    clustered.predictions.name_clusters(
+        RUN, "v", {1: "mitochondria", 4: "mitochondria", 3: "vesicles"}
+    )
+    doubt = clustered.predictions.of(RUN, "v").uncertainty
     assert (doubt.shape, doubt.dtype) == (stored.shape[1:], np.uint8)
     named = np.stack([stored[[0, 3]].sum(0, dtype=int), stored[2]]) / 255
     expected = entropy(np.concatenate([1 - named.sum(0, keepdims=True), named]), base=3, axis=0)
@@ -197,8 +203,8 @@ def test_doubt_is_that_between_the_classes(clustered, stored):
 
 
 def test_clusters_of_one_class_leave_nothing_to_ask(clustered):
-    clustered.name_clusters(RUN, "v", dict.fromkeys(range(1, 6), "mitochondria"))
-    assert clustered.uncertainty(RUN, "v")[:].max() < 5  # rounding
+    clustered.predictions.name_clusters(RUN, "v", dict.fromkeys(range(1, 6), "mitochondria"))
+    assert clustered.predictions.of(RUN, "v").uncertainty[:].max() < 5  # rounding
 
 
 @pytest.mark.usefixtures("predicted_already")

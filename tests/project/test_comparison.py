@@ -139,7 +139,7 @@ def test_score_tells_both_and_the_difference(project, phantoms, phantom_files):
     expected = {}
     for run in ("001-histogram", "002-source_only"):
         finish(PredictJob(project=str(project.folder), run=run))
-        predicted = project.probabilities(run, "target")[0] >= 128
+        predicted = project.predictions.of(run, "target").classes[0] >= 128
         expected[run] = jaccard_score(
             phantoms["target"][1].ravel() > 0, predicted.ravel(), zero_division=0
         )

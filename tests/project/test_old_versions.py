@@ -52,9 +52,9 @@ def test_an_old_project_shows_all_that_it_held(old):
         assert project.classes == ("background", "mitochondria")
         assert [entry.name for entry in project.entries] == ["source", "target"]
         assert [region.state for region in project.regions()] == ["accepted", "accepted"]
-        assert project.names("002-iic") == {2: "mitochondria"}
-        assert project.probabilities("001-auto", "target").shape == (1, 3, 64, 64)
-        assert project.clusters("002-iic", "target").shape == (3, 3, 64, 64)
+        assert project.run("002-iic").cluster_names() == {2: "mitochondria"}
+        assert project.predictions.of("001-auto", "target").classes.shape == (1, 3, 64, 64)
+        assert project.predictions.of("002-iic", "target").clusters.shape == (3, 3, 64, 64)
 
 
 @pytest.mark.parametrize("run", ["001-auto", "002-iic"])

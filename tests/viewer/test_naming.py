@@ -40,20 +40,23 @@ def test_clicks_name_clusters_only_while_that_is_asked_for(clustered, qtbot):
     QTest.qWait(100)
     left, middle = (2, 50, width // 6), (2, 50, width // 2)
     hands.click("new", left)
-    assert session.opened.project.names("001-iic") == {}
+    assert session.opened.project.run("001-iic").cluster_names() == {}
     qtbot.mouseClick(naming.pick, BUTTON)
     hands.click("new", left)
     hands.click("new", middle)
-    assert session.opened.project.names("001-iic") == {1: "mitochondria", 2: "mitochondria"}
+    assert session.opened.project.run("001-iic").cluster_names() == {
+        1: "mitochondria",
+        2: "mitochondria",
+    }
     mask = session.opened.output("mask", "new")
     assert np.array_equal(np.asarray(mask.data[2, 0]) > 0, np.arange(width) < 2 * width // 3)
     hands.click("new", left)
     hands.stroke(
         "new", [middle, (2, 60, width // 2), (2, 70, width // 2)]
     )  # moves the image, names nothing
-    assert session.opened.project.names("001-iic") == {2: "mitochondria"}
+    assert session.opened.project.run("001-iic").cluster_names() == {2: "mitochondria"}
     point = hands.pixel("new", middle)
     viewer.dims.ndisplay = 3
     qtbot.mouseClick(hands.canvas, BUTTON, pos=point)
-    assert session.opened.project.names("001-iic") == {2: "mitochondria"}
+    assert session.opened.project.run("001-iic").cluster_names() == {2: "mitochondria"}
     assert "go back to two dimensions" in dock.notices.text()

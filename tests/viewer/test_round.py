@@ -75,7 +75,8 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     layer = session.opened.output("annotations", "new")
     assert viewer.layers.selection.active is layer
     assert np.array_equal(
-        np.asarray(layer.data[box.slices]) == 2, session.opened.project.predicted(region) == 1
+        np.asarray(layer.data[box.slices]) == 2,
+        session.opened.project.predictions.in_region(region) == 1,
     )
     layer.data[box.slices] = np.where(truth[box.slices] > 0, 2, 0).astype(np.uint8)
     layer.brush_size = 1

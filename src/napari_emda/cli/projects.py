@@ -287,22 +287,21 @@ def name_clusters(
         claim(out.absolute(), VOLUME_SUFFIXES, overwrite)  # before anything is named
     with Project.open(project, exclusive=True) as opened:
         run, volume = opened.run(run).name, volume or opened.target().name
-        told_apart = read_header(find(opened.run(run))).classes
-        if told_apart == opened.classes:
+        header = read_header(find(opened.run(run)))
+        outputs = opened.predictions.outputs(run, header.classes)
+        if not outputs.are_clusters:
             raise JobError(
                 f"The run '{run}' predicts classes and no clusters: choose a run of iic with --run."
             )
-        names = clusters.renamed(opened.names(run), given)
-        clusters.check_names(names, len(told_apart) - 1, opened.classes)  # before a long prediction
-        if opened.clusters(run, volume) is None or not given:
+        names = clusters.renamed(outputs.cluster_names, given)
+        clusters.check_names(names, outputs.count, opened.classes)  # before a long prediction
+        if opened.predictions.of(run, volume) is None or not given:
             carry_out(PredictJob(project=str(project), run=run, volume=volume))
-        opened.name_clusters(run, volume, names)
-        found = opened.clusters(run, volume)
-    assert found is not None
+        found = opened.predictions.name_clusters(run, volume, names)
     if out is not None:
         places = {"project": str(project), "to": str(out.absolute()), "run": run, "volume": volume}
         carry_out(ExportJob.parse({"what": "mask", "overwrite": overwrite, **places}))
-    sizes = clusters.shares(found).round(4).tolist()
+    sizes = clusters.shares(found.stored).round(4).tolist()
     rows = [
         {"cluster": k, "share": share, "class": names.get(k)}
         for k, share in enumerate(sizes, start=1)

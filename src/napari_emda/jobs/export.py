@@ -9,11 +9,11 @@ from napari_emda.export.base import Result, exporters
 from napari_emda.inference import checkpoint
 from napari_emda.io.write import claim
 from napari_emda.jobs.inputs import (
-    check_clusters_named,
     check_predicts,
-    class_probabilities,
+    check_says_classes,
     ensure_predicted,
     model_of,
+    prediction_of,
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
@@ -38,21 +38,17 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     model = model_of(project, job)
     header = checkpoint.read_header(model)
     check_predicts(folder, header)
+    outputs = project.predictions.outputs(folder.name, header.classes)
     if cls.needs_names:
-        check_clusters_named(project, folder, header)
-    named = header.classes == project.classes or bool(project.names(folder.name))
-    classes = (project.classes if named else header.classes)[1:]
+        check_says_classes(folder, outputs)
+    classes = outputs.said[1:]
     class_ids = cls.class_ids(classes, job.class_name)
     exporter.check(path, [classes[k - 1] for k in class_ids])
     yield Started("export", folder.name, "cpu", 0)
     prediction = None
     if cls.needs_prediction:
         yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
-        prediction = (
-            class_probabilities(project, folder, volume.name)
-            if named
-            else project.clusters(folder.name, volume.name)
-        )
+        prediction = prediction_of(project, folder, volume.name).said
     result = Result(folder.name, model, volume, classes, class_ids, prediction)
     yield from exporter.export(result, path, overwrite=job.overwrite)
     text = f"Exported {job.what} of '{volume.name}' (run {folder.name}) to {job.to}."

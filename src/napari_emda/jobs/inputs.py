@@ -6,7 +6,6 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from napari_emda.data.array import Array
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event
@@ -15,6 +14,7 @@ from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.project.job_files.base import ModelJob
+from napari_emda.project.predictions import Outputs, Prediction
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
@@ -59,32 +59,23 @@ def check_predicts(folder: RunFolder, header: ModelHeader) -> None:
         )
 
 
-def check_clusters_named(project: Project, folder: RunFolder, header: ModelHeader) -> None:
+def check_says_classes(folder: RunFolder, outputs: Outputs) -> None:
     """JobError when a run tells clusters apart and none has a name.
 
     Asked before a long prediction, not after it.
     """
-    if header.classes != project.classes and not project.names(folder.name):
-        raise _unnamed(folder)
+    if outputs.unnamed:
+        raise JobError(
+            f"The run '{folder.name}' has found clusters that have no names yet: name some in "
+            "Data, or with name-clusters, first."
+        )
 
 
-def class_probabilities(project: Project, folder: RunFolder, volume: str) -> Array:
-    """What a run that has predicted a volume says of the project's classes.
-
-    Returns:
-        (C - 1, z, y, x) uint8, channel c being class c + 1.
-
-    Raises:
-        JobError: the run tells clusters apart and none has a name.
-    """
-    probabilities = project.probabilities(folder.name, volume)
-    if probabilities is None:
-        raise _unnamed(folder)
-    return probabilities
-
-
-def _unnamed(folder: RunFolder) -> JobError:
-    return JobError(
-        f"The run '{folder.name}' has found clusters that have no names yet: name some in Data, or "
-        "with name-clusters, first."
-    )
+def prediction_of(project: Project, folder: RunFolder, volume: str) -> Prediction:
+    """What a run says of a volume that it has predicted; JobError when somebody has deleted that."""
+    prediction = project.predictions.of(folder.name, volume)
+    if prediction is None:
+        raise JobError(
+            f"The prediction of '{volume}' by run '{folder.name}' is gone: predict it again."
+        )
+    return prediction

@@ -46,5 +46,5 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
         yield from exporter.export(result, job.out)
         path = job.out
     answer = {"run": folder.name, "volume": volume.name, "probabilities": path}
-    done = "predicted" if classes == project.classes else f"sorted into {len(classes) - 1} clusters"
-    yield Finished("done", f"'{volume.name}' is {done} with run {folder.name}.", answer)
+    outputs = project.predictions.outputs(folder.name, classes)
+    yield Finished("done", f"'{volume.name}' is {outputs.done} with run {folder.name}.", answer)

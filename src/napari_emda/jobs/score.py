@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from napari_emda.data.box import Box
-from napari_emda.data.volume import Volume
 from napari_emda.evaluation.object_scores import score_objects
 from napari_emda.evaluation.voxel_scores import score_volume
 from napari_emda.events import Event, Finished, Started
@@ -16,18 +14,17 @@ from napari_emda.inference import checkpoint
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
 from napari_emda.jobs.inputs import (
-    check_clusters_named,
     check_predicts,
-    class_probabilities,
+    check_says_classes,
     ensure_predicted,
     model_of,
+    prediction_of,
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project import comparison
 from napari_emda.project.job_files import ScoreJob
 from napari_emda.project.project import Project
-from napari_emda.project.run_folder import RunFolder
 
 
 def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
@@ -45,16 +42,18 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     box = Box.parse(job.box, volume.shape)
     header = checkpoint.read_header(model_of(project, job))
     check_predicts(folder, header)
-    check_clusters_named(project, folder, header)
+    outputs = project.predictions.outputs(folder.name, header.classes)
+    check_says_classes(folder, outputs)
     yield Started("score", folder.name, "cpu", 0)
     yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
-    scores = _scores(project, folder, truth, box)
+    probabilities = prediction_of(project, folder, volume.name).said
+    scores = score_volume(probabilities, truth.class_ids, project.classes, box)
     scores.setdefault(
         "classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}}
     )
     if job.objects:
         counted = yield from score_objects(
-            class_probabilities(project, folder, volume.name),
+            probabilities,
             labels,
             project.classes,
             box=box,
@@ -74,22 +73,14 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
         "helped": None,
     }
     text = f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
-    runs = (
-        comparison.pair(project, folder.name)
-        if project.clusters(folder.name, volume.name) is None
-        else None
-    )
+    runs = None if outputs.are_clusters else comparison.pair(project, folder.name)
     if runs is not None and runs[0] == folder.name:
         plain = runs[1]
         yield from ensure_predicted(project, plain, volume.name)
-        other = _scores(project, project.run(plain), truth, box)["iou"]
+        compared_with = prediction_of(project, project.run(plain), volume.name).said
+        other = score_volume(compared_with, truth.class_ids, project.classes, box)["iou"]
         found = comparison.by_iou(scores["iou"], other, plain)
         compared = {"run": plain, "iou": other, "difference": scores["iou"] - other}
         result |= {"source_only": compared, "helped": found.helped}
         text = f"{text} {found.text}"
     yield Finished("done", text, result)
-
-
-def _scores(project: Project, folder: RunFolder, truth: Volume, box: Box) -> dict[str, Any]:
-    probabilities = class_probabilities(project, folder, truth.name)
-    return score_volume(probabilities, truth.class_ids, project.classes, box)

@@ -120,7 +120,10 @@ def _ranked(
 
 def _between_classes(project: Project, folder: RunFolder, volume: str) -> Array | None:
     """Where a run is unsure between the classes that its clusters are named after; None where it has no names."""
-    return project.uncertainty(folder.name, volume) if project.names(folder.name) else None
+    prediction = project.predictions.of(folder.name, volume)
+    if prediction is None or not prediction.outputs.cluster_names:
+        return None
+    return prediction.uncertainty
 
 
 def _predicted(

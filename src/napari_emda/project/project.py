@@ -8,28 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
-from napari_emda.data.probabilities import class_ids
 from napari_emda.data.volume import LabelsZero, Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.errors import JobError
 from napari_emda.io.atomic import write_text
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
-from napari_emda.project.clusters import (
-    NamedClusters,
-    NamedUncertainty,
-    Names,
-    check_names,
-)
 from napari_emda.project.folder import ProjectFolder
 from napari_emda.project.learning_curve import confusion
+from napari_emda.project.predictions import Predictions
 from napari_emda.project.regions import IMPORTED, OWN, Region, RegionLog, State, latest_round
-from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.undo import DecisionLog
 
 _ON_VIEW = "on-view.txt"
@@ -44,84 +35,12 @@ class Project(ProjectFolder):
     time, here or elsewhere, until closed; the lock ends with the process that holds it.
     """
 
-    # -- predictions ---------------------------------------------------------------------------------------------
-
-    def probabilities(self, run: str, volume: str) -> Array | None:
-        """A run's prediction of a volume by the project's classes, uint8 (C - 1, z, y, x), for reading.
-
-        Of a run that tells clusters apart it follows from their names. None when nothing is predicted or named yet.
-        """
-        stored = self._stored("probabilities", run, volume)
-        if stored is None or not self._holds_clusters(stored):
-            return stored
-        names = self.names(run)
-        return NamedClusters(stored, names, self.classes) if names else None
-
-    def clusters(self, run: str, volume: str) -> Array | None:
-        """Probabilities of the clusters that a run tells apart in a volume, uint8 (k, z, y, x), for reading.
-
-        None when nothing is predicted yet, or the run predicts the project's classes.
-        """
-        stored = self._stored("probabilities", run, volume)
-        return stored if stored is not None and self._holds_clusters(stored) else None
-
-    def uncertainty(self, run: str, volume: str) -> Array | None:
-        """Where a run is unsure of a volume, uint8 (z, y, x), 255 being as unsure as can be, for reading.
-
-        It is unsure of the project's classes, once its clusters have names. None when that is not known.
-        """
-        named = self.probabilities(run, volume)
-        return (
-            NamedUncertainty(named)
-            if isinstance(named, NamedClusters)
-            else self._stored("uncertainty", run, volume)
-        )
-
-    def names(self, run: str) -> dict[int, str]:
-        """Class by cluster of those clusters of a run that are named."""
-        return RunFolder.of(self.folder, run).cluster_names()
-
-    def name_clusters(self, run: str, volume: str, names: Names) -> None:
-        """Name clusters of a run after classes, in place of what they were named before; on disk when this returns.
-
-        Args:
-            run: its prediction of the volume is on disk.
-            volume: its name.
-            names: class by cluster; clusters that are left out are background.
-
-        Raises:
-            JobError: the run tells no clusters apart.
-            SettingsError: there is no such cluster or class.
-        """
-        clusters = self.clusters(run, volume)
-        if clusters is None:
-            raise JobError(
-                f"The run '{run}' has found no clusters in '{volume}': choose a run of iic, and predict."
-            )
-        check_names(names, clusters.shape[0], self.classes)
-        self.run(run).write_cluster_names(names)
-
-    def _stored(self, what: str, run: str, volume: str) -> zarr.Array[Any] | None:
-        folder = RunFolder.of(self.folder, run)
-        path = (folder.probabilities if what == "probabilities" else folder.uncertainty)(volume)
-        try:
-            return zarr.open_array(path, mode="r") if path.exists() else None
-        except (OSError, ValueError, KeyError):
-            return None
-
-    def _holds_clusters(self, stored: zarr.Array[Any]) -> bool:
-        return stored.attrs.get("classes", list(self.classes)) != list(self.classes)
+    @property
+    def predictions(self) -> Predictions:
+        """What its runs say of its volumes."""
+        return Predictions(self.folder, self.classes)
 
     # -- annotations ---------------------------------------------------------------------------------------------
-
-    def predicted(self, region: Region) -> NDArray[np.uint8] | None:
-        """Class ids that the region's run predicted in it; None when it did not predict the volume."""
-        stored = self.probabilities(region.run, region.volume) if region.run else None
-        return (
-            None
-            if stored is None
-            else class_ids(np.asarray(stored[(slice(None), *region.voxels.slices)]))
-        )
 
     def annotate(
         self,
@@ -147,7 +66,7 @@ class Project(ProjectFolder):
             painted = np.where(painted == 0, 1, painted).astype(np.uint8)
         array[box.slices] = painted
         self._annotations.sync(region.volume, box)
-        model = self.predicted(region)
+        model = self.predictions.in_region(region)
         start = (
             predicted
             if predicted is not None

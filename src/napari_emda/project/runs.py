@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from napari_emda.errors import JobError
 from napari_emda.project.job_files import TrainJob
+from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.requirements import Available
@@ -67,17 +70,20 @@ def retrain_job(project: Project, method: str, steps: int) -> TrainJob:
 
 def predicted_with(project: Project, volume: str) -> str | None:
     """The newest run that has begun to predict the classes of a volume."""
-    return next(
-        (run for run in reversed(project.runs()) if project.probabilities(run, volume) is not None),
-        None,
-    )
+    return _newest(project, volume, lambda prediction: prediction.classes is not None)
 
 
 def clustered_with(project: Project, volume: str) -> str | None:
     """The newest run that has begun to find clusters in a volume."""
-    return next(
-        (run for run in reversed(project.runs()) if project.clusters(run, volume) is not None), None
-    )
+    return _newest(project, volume, lambda prediction: prediction.outputs.are_clusters)
+
+
+def _newest(project: Project, volume: str, wanted: Callable[[Prediction], bool]) -> str | None:
+    for run in reversed(project.runs()):
+        prediction = project.predictions.of(run, volume)
+        if prediction is not None and wanted(prediction):
+            return run
+    return None
 
 
 def annotated(project: Project) -> bool:

@@ -92,7 +92,10 @@ def test_a_row_names_a_cluster_and_takes_the_name_away(dock, clustered):
     naming.table.cellClicked.emit(1, 0)
     naming.table.cellClicked.emit(2, 0)
     assert texts(naming.table, 2) == ["", "mitochondria", "mitochondria"]
-    assert Project.open(folder).names("001-iic") == {2: "mitochondria", 3: "mitochondria"}
+    assert Project.open(folder).run("001-iic").cluster_names() == {
+        2: "mitochondria",
+        3: "mitochondria",
+    }
     mask = dock.session.opened.output("mask", "target")
     assert np.array_equal(mask.data[0, 0], [0] * 14 + [1] * 26)
     naming.name.setCurrentText("vesicles")
@@ -103,7 +106,7 @@ def test_a_row_names_a_cluster_and_takes_the_name_away(dock, clustered):
     naming.name.setCurrentText("mitochondria")
     naming.toggle(2)
     assert dock.session.opened.output("mask", "target") is None
-    assert Project.open(folder).names("001-iic") == {}
+    assert Project.open(folder).run("001-iic").cluster_names() == {}
 
 
 def test_a_named_cluster_has_the_colour_of_its_class_and_the_others_step_back(dock):

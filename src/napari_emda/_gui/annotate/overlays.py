@@ -11,6 +11,7 @@ from napari_emda._gui.common.palette import uncertainty_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import roles
 from napari_emda.project import runs
+from napari_emda.project.clusters import Names
 
 _LOOKED_AT = 1024
 """Pixels along a side of what is read of a section to learn how much uncertainty is usual."""
@@ -55,12 +56,14 @@ class Overlays:
             Whether the uncertainty is known.
         """
         project = self._opened.project
-        runs_to_ask = (run, runs.predicted_with(project, volume))
-        found = ((run, project.uncertainty(run, volume)) for run in runs_to_ask if run)
-        run, stored = next((pair for pair in found if pair[1] is not None), ("", None))
-        if stored is None:
+        for known in filter(None, (run, runs.predicted_with(project, volume))):
+            prediction = project.predictions.of(known, volume)
+            stored = None if prediction is None else prediction.uncertainty
+            if prediction is not None and stored is not None:
+                break
+        else:
             return False
-        of = (run, project.names(run))
+        of = (known, prediction.outputs.cluster_names)
         layer = self._opened.output("uncertainty", volume)
         if visible is None:
             visible = layer is None or not layer.visible
@@ -73,7 +76,7 @@ class Overlays:
             layer.refresh()
         return True
 
-    def _layer(self, volume: str, stored: Any, of: tuple[str, dict[int, str]]) -> Image:
+    def _layer(self, volume: str, stored: Any, of: tuple[str, Names]) -> Image:
         """Hidden at first.
 
         Args:

@@ -131,7 +131,7 @@ class Paint:
         if isinstance(start, Labels) and self._fits(start, region.volume):
             ids: Bytes | None = self._ids(start, region)
         else:
-            ids = self._opened.project.predicted(region)
+            ids = self._opened.project.predictions.in_region(region)
         return None if ids is None else np.where(ids > 0, ids + 1, 0).astype(np.uint8)
 
     def _fits(self, labels: Labels, volume: str) -> bool:

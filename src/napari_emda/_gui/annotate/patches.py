@@ -142,7 +142,7 @@ class Patches:
 
     def _with_prediction(self, region: Region) -> Region:
         """The patch, with the newest prediction if the run that suggested it has none."""
-        if region.annotated or self.project.predicted(region) is not None:
+        if region.annotated or self.project.predictions.in_region(region) is not None:
             return region
         run = runs.predicted_with(self.project, region.volume)
         return region.model_copy(update={"run": run or region.run})

@@ -62,7 +62,8 @@ class ClusterNaming:
         """Stored probabilities of the clusters, uint8 (k, z, y, x); None before they were found."""
         if not self.run or not self.volume:
             return None
-        return self._project.clusters(self.run, self.volume)
+        prediction = self._project.predictions.of(self.run, self.volume)
+        return None if prediction is None else prediction.clusters
 
     def cluster_at(self, voxel: tuple[int, int, int]) -> int | None:
         """The cluster of a voxel; None outside the volume, and where nothing is predicted yet."""
@@ -78,7 +79,7 @@ class ClusterNaming:
 
     def names(self) -> Names:
         """Class by cluster, of those that are named; JobError when their file is damaged."""
-        return self._project.names(self.run) if self.run else {}
+        return self._project.run(self.run).cluster_names() if self.run else {}
 
     def toggle(self, cluster: int, name: str) -> None:
         """Name a cluster after a class, or take that name away: a second click undoes the first."""
@@ -87,7 +88,7 @@ class ClusterNaming:
             del names[cluster]
         else:
             names[cluster] = name
-        self._project.name_clusters(self.run, self.volume, names)
+        self._project.predictions.name_clusters(self.run, self.volume, names)
 
     # -- shares ------------------------------------------------------------------------------
 

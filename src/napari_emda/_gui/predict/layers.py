@@ -36,7 +36,9 @@ def is_of(opened: OpenProject, run: str, role: str, volume: str) -> bool:
 
 def shown_already(opened: OpenProject, run: str, volume: str) -> bool:
     """Whether the layers on view are those of a run: the clusters if it has any, else the mask."""
-    role = "mask" if opened.project.clusters(run, volume) is None else "clusters"
+    prediction = opened.project.predictions.of(run, volume)
+    clusters = prediction is not None and prediction.outputs.are_clusters
+    role = "clusters" if clusters else "mask"
     return is_of(opened, run, role, volume)
 
 
@@ -53,7 +55,8 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
     paint.
     """
     project = opened.project
-    stored = project.probabilities(run, volume)
+    prediction = project.predictions.of(run, volume)
+    stored = None if prediction is None else prediction.classes
     if stored is None:
         return
     where = opened.place(volume).arguments()
@@ -88,15 +91,16 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
 def show_clusters(opened: OpenProject, run: str, volume: str) -> None:
     """Show the clusters that a run has found; nothing where it has found none."""
     project = opened.project
-    stored = project.clusters(run, volume)
-    if stored is None:
+    prediction = project.predictions.of(run, volume)
+    if prediction is None or not prediction.outputs.are_clusters:
         return
+    outputs = prediction.outputs
     opened.remove_previews(volume)
     layer = Labels(
-        Clusters(stored),
+        Clusters(prediction.stored),
         name=opened.called("clusters", volume),
         opacity=0.4,
-        colormap=cluster_colours(stored.shape[0], project.names(run), project.classes),
+        colormap=cluster_colours(outputs.count, outputs.cluster_names, project.classes),
         multiscale=False,
         visible=_wanted(opened, volume),
         metadata={"run": run},
@@ -110,10 +114,11 @@ def rename_classes(opened: OpenProject, run: str, volume: str) -> None:
     """Bring the layers of the classes up to date after clusters of a run were named."""
     project = opened.project
     clusters: Any = opened.output("clusters", volume)
-    if clusters is not None and is_of(opened, run, "clusters", volume):
-        count = len(clusters.colormap.color_dict) - 2  # without 0 and None, which are no clusters
-        clusters.colormap = cluster_colours(count, project.names(run), project.classes)
-    stored = project.probabilities(run, volume)
+    prediction = project.predictions.of(run, volume)
+    stored = None if prediction is None else prediction.classes
+    if prediction is not None and is_of(opened, run, "clusters", volume):
+        outputs = prediction.outputs
+        clusters.colormap = cluster_colours(outputs.count, outputs.cluster_names, project.classes)
     made_of_names = [role for role in roles(opened) if role != "clusters"]
     if stored is None:
         for role in made_of_names:

@@ -1,0 +1,184 @@
+"""What runs say of volumes: of the project's classes, or of clusters that may be named after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from napari_emda.data.array import Array
+from napari_emda.data.box import Box
+from napari_emda.data.probabilities import class_ids
+from napari_emda.errors import JobError
+from napari_emda.project.clusters import NamedClusters, NamedUncertainty, Names, check_names
+from napari_emda.project.regions import Region
+from napari_emda.project.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model tells apart: the project's classes, or clusters that it has found without labels.
+
+    Attributes:
+        names: the model's own, background first.
+        classes: of the project, background first.
+        cluster_names: class by cluster, from 1, of the clusters that somebody has named.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    cluster_names: Names = field(default_factory=dict)
+
+    @property
+    def are_clusters(self) -> bool:
+        """Whether they are clusters and no classes."""
+        return self.names != self.classes
+
+    @property
+    def count(self) -> int:
+        """Of the foreground classes, or the clusters."""
+        return len(self.names) - 1
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether nothing can be said of the project's classes: they are clusters, and none has a name."""
+        return self.are_clusters and not self.cluster_names
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What voxels are said to be, background first: the classes, or the clusters while none is named."""
+        return self.names if self.unnamed else self.classes
+
+    @property
+    def done(self) -> str:
+        """What was done to a volume that is predicted: "predicted" or "sorted into 20 clusters"."""
+        return f"sorted into {self.count} clusters" if self.are_clusters else "predicted"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run says of a volume. Arrays are read where they are sliced.
+
+    Attributes:
+        stored: probabilities as they are on disk, uint8 (outputs, z, y, x).
+        outputs: what they are the probabilities of.
+        entropy: of the outputs, uint8 (z, y, x), 255 being as unsure as can be; None where it was not kept.
+    """
+
+    stored: Array
+    outputs: Outputs
+    entropy: Array | None = None
+
+    @property
+    def classes(self) -> Array | None:
+        """Probabilities of the project's classes, uint8 (C - 1, z, y, x).
+
+        Those of clusters follow from their names. None while no cluster is named.
+        """
+        return self._named if self.outputs.are_clusters else self.stored
+
+    @property
+    def clusters(self) -> Array | None:
+        """Probabilities of the clusters, uint8 (k, z, y, x); None where classes are predicted."""
+        return self.stored if self.outputs.are_clusters else None
+
+    @property
+    def said(self) -> Array:
+        """Probabilities of what voxels are said to be, see `Outputs.said`."""
+        classes = self.classes
+        return self.stored if classes is None else classes
+
+    @property
+    def uncertainty(self) -> Array | None:
+        """Where it is unsure of the project's classes, uint8 (z, y, x); of clusters, while none is named."""
+        named = self._named
+        return self.entropy if named is None else NamedUncertainty(named)
+
+    @property
+    def _named(self) -> NamedClusters | None:
+        if not self.outputs.cluster_names or not self.outputs.are_clusters:
+            return None
+        return NamedClusters(self.stored, self.outputs.cluster_names, self.outputs.classes)
+
+    def class_ids(self, box: Box) -> NDArray[np.uint8] | None:
+        """The project's class of each voxel of a box; None while no cluster is named."""
+        classes = self.classes
+        return (
+            None if classes is None else class_ids(np.asarray(classes[(slice(None), *box.slices)]))
+        )
+
+
+class Predictions:
+    """The predictions of all runs of a project.
+
+    Args:
+        folder: of the project.
+        classes: of the project, background first.
+    """
+
+    def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._classes = classes
+
+    def of(self, run: str, volume: str) -> Prediction | None:
+        """A run's prediction of a volume, complete or not; None where nothing is predicted."""
+        folder = RunFolder.of(self._folder, run)
+        stored = _opened(folder.probabilities(volume))
+        if stored is None:
+            return None
+        names: Any = stored.attrs.get("classes", self._classes)
+        return Prediction(
+            stored, self.outputs(run, tuple(names)), _opened(folder.uncertainty(volume))
+        )
+
+    def in_region(self, region: Region) -> NDArray[np.uint8] | None:
+        """Class ids that the region's run predicted in it; None when it did not predict the volume."""
+        prediction = self.of(region.run, region.volume) if region.run else None
+        return None if prediction is None else prediction.class_ids(region.voxels)
+
+    def outputs(self, run: str, names: tuple[str, ...]) -> Outputs:
+        """What a run's model tells apart.
+
+        Args:
+            run: its name.
+            names: the model's own for its outputs, background first; its checkpoint and its predictions hold them.
+        """
+        if names == self._classes:
+            return Outputs(names, self._classes)
+        return Outputs(names, self._classes, RunFolder.of(self._folder, run).cluster_names())
+
+    def name_clusters(self, run: str, volume: str, names: Names) -> Prediction:
+        """Name clusters of a run after classes, in place of what they were named before; on disk when this returns.
+
+        Args:
+            run: its prediction of the volume is on disk.
+            volume: its name.
+            names: class by cluster; clusters that are left out are background.
+
+        Returns:
+            The prediction by the new names.
+
+        Raises:
+            JobError: the run tells no clusters apart.
+            SettingsError: there is no such cluster or class.
+        """
+        prediction = self.of(run, volume)
+        if prediction is None or not prediction.outputs.are_clusters:
+            raise JobError(
+                f"The run '{run}' has found no clusters in '{volume}': choose a run of iic, and predict."
+            )
+        check_names(names, prediction.outputs.count, self._classes)
+        RunFolder.of(self._folder, run).write_cluster_names(names)
+        outputs = replace(prediction.outputs, cluster_names=names)
+        return replace(prediction, outputs=outputs)
+
+
+def _opened(path: Path) -> zarr.Array[Any] | None:
+    try:
+        return zarr.open_array(path, mode="r") if path.exists() else None
+    except (OSError, ValueError, KeyError):
+        return None
