@@ -39,11 +39,10 @@ def test_project_folder_can_be_read_without_us(reader):
     reader.follow("project-folder.md")
 
 
-def test_adding_a_method(reader, environment):
-    """The example, installed as pip would leave it, is a method like any other."""
-    (toml,) = [
-        block.text for block in blocks("adding-a-method.md") if block.title == "pyproject.toml"
-    ]
+@pytest.mark.parametrize("page", ["adding-a-method.md", "adding-a-network.md"])
+def test_adding_one(page, reader, environment):
+    """The example, installed as pip would leave it, is a method or network like any other."""
+    (toml,) = [block.text for block in blocks(page) if block.title == "pyproject.toml"]
     project = tomllib.loads(toml)["project"]
     info = reader.folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()
@@ -57,7 +56,7 @@ def test_adding_a_method(reader, environment):
     ]
     (info / "entry_points.txt").write_text("\n".join(lines))
     paths = os.pathsep.join(filter(None, [str(reader.folder), environment.get("PYTHONPATH")]))
-    Reader(reader.folder, {**environment, "PYTHONPATH": paths}).follow("adding-a-method.md")
+    Reader(reader.folder, {**environment, "PYTHONPATH": paths}).follow(page)
 
 
 def test_events_and_job_kinds_are_all_documented():

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score, log_loss
 
 from napari_emda.data.volume import IGNORE
-from napari_emda.nn.losses import cross_entropy, dice, segmentation
+from napari_emda.nn.losses import cross_entropy, deep_supervision, dice, segmentation
 
 CLASSES = 3
 
@@ -108,3 +108,29 @@ def test_half_precision_logits_are_summed_in_single_precision():
     exact = float(segmentation(logits, labels))
     assert float(segmentation(logits.bfloat16(), labels)) == pytest.approx(exact, rel=1e-3)
     assert np.isfinite(exact)
+
+
+def test_coarser_resolutions_count_half_as_much_and_all_count_one():
+    """Against labels picked by hand, with a criterion of which the mean is known."""
+    labels = torch.arange(64).view(1, 8, 8) % 3
+    seen = []
+
+    def criterion(logits, ids):
+        seen.append(ids.numpy())
+        return logits.mean()
+
+    logits = [
+        torch.full((1, 3, side, side), value) for side, value in ((8, 4.0), (4, 2.0), (2, 8.0))
+    ]
+    loss = deep_supervision(criterion, logits, labels)
+    assert float(loss) == pytest.approx((4 * 4 + 2 * 2 + 1 * 8) / 7)
+    numbers = np.arange(64).reshape(8, 8) % 3
+    for ids, pick in zip(seen, (range(8), (1, 3, 5, 7), (2, 6)), strict=True):
+        np.testing.assert_array_equal(ids[0], numbers[np.ix_(list(pick), list(pick))])
+
+
+def test_one_resolution_is_the_loss_itself():
+    logits, labels = torch.randn(2, 2, 8, 8), torch.randint(0, 2, (2, 8, 8))
+    assert torch.equal(
+        deep_supervision(segmentation, [logits], labels), segmentation(logits, labels)
+    )

@@ -20,8 +20,8 @@ _LIVE_MAPS = 8
 """So many times the feature maps of the first level lie in memory at once, at most.
 
 In the decoder's last block: those that the encoder keeps (f_0, and 1/2 + 1/4 + ... for the coarser
-ones: 2), the skip and the upsampled map side by side (2), the upsampled map by itself (1), and what
-a convolution and its normalisation read and write (2); and one for the libraries' own buffers."""
+ones: 2), the skip and the upsampled map side by side (2), and what a convolution and its
+normalisation read and write (2); and two for the libraries' own buffers."""
 _FLOAT32 = 4
 """Bytes."""
 

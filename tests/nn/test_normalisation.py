@@ -1,0 +1,150 @@
+"""Statistics of each domain: who moves them, how they are measured and mixed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_emda.nn.networks.unet import UNet
+from napari_emda.nn.normalisation import (
+    DomainBatchNorm2d,
+    evaluating,
+    in_domain,
+    measure_statistics,
+    mix_statistics,
+    norms,
+)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def network(**values):
+    """A small network whose statistics are not those of a fresh one."""
+    made = UNet(2, UNet.Settings(**{"base_channels": 8, "dropout": 0.0, **values}))
+    for layer in norms(made):
+        layer.running_mean.normal_(0, 0.1)
+        layer.running_var.uniform_(0.5, 2)
+    return made.eval()
+
+
+def buffers(net, index):
+    return [
+        b.clone()
+        for layer in norms(net)
+        for b in (layer.running_mean[index], layer.running_var[index])
+    ]
+
+
+def equal(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(("domain", "own", "other"), [("source", 0, 1), ("target", 1, 0)])
+def test_a_pass_moves_its_own_domains_statistics_only(domain, own, other):
+    net = network().train()
+    before = buffers(net, own), buffers(net, other)
+    with in_domain(net, domain):
+        net(torch.randn(2, 1, 32, 32))
+    assert not equal(buffers(net, own), before[0])
+    assert equal(buffers(net, other), before[1])
+    assert all(layer.domain == 0 for layer in norms(net))
+
+
+def test_in_training_it_normalises_as_torch_does():
+    ours, reference = DomainBatchNorm2d(3).train(), nn.BatchNorm2d(3).train()
+    for _ in range(3):
+        x = torch.randn(4, 3, 5, 6) * 3 + 1
+        torch.testing.assert_close(ours(x), reference(x))
+    torch.testing.assert_close(ours.running_mean[0], reference.running_mean)
+    torch.testing.assert_close(ours.eval()(x), reference.eval()(x))
+
+
+def one_layer():
+    return nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), DomainBatchNorm2d(4))
+
+
+def activations(net, x):
+    """Of the convolution, channels first, by NumPy alone."""
+    windows = np.lib.stride_tricks.sliding_window_view(x[:, 0].numpy(), (3, 3), (1, 2))
+    return np.einsum("byxij,kij->kbyx", windows, net[0].weight.detach()[:, 0].numpy())
+
+
+def test_measured_statistics_are_those_of_the_activations():
+    net, batches = one_layer(), [torch.randn(6, 1, 20, 20) * (i + 1) + i for i in range(3)]
+    weights, source = [p.clone() for p in net.parameters()], buffers(net, 0)
+    measure_statistics(net, iter(batches), "target")
+    values = [activations(net, x).reshape(4, -1) for x in batches]
+    np.testing.assert_allclose(
+        net[1].running_mean[1], np.mean([v.mean(1) for v in values], 0), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        net[1].running_var[1], np.mean([v.var(1, ddof=1) for v in values], 0), rtol=1e-4
+    )
+    assert equal(buffers(net, 0), source)
+    assert equal(net.parameters(), weights)
+
+
+def test_own_statistics_make_the_first_layer_blind_to_gain_and_offset():
+    net, x = one_layer(), torch.randn(8, 1, 24, 24)
+    measure_statistics(net, iter([x]), "source")
+    measure_statistics(net, iter([3 * x + 5]), "target")
+    net.eval()
+    with torch.no_grad():
+        with in_domain(net, "source"):
+            source = net(x)
+        with in_domain(net, "target"):
+            target = net(3 * x + 5)
+            assert not torch.allclose(source, net(x), atol=0.1)
+    torch.testing.assert_close(source, target, atol=1e-3, rtol=1e-3)
+
+
+def test_measuring_restores_modes_and_leaves_dropout_off():
+    net = UNet(2, UNet.Settings(base_channels=8, dropout=0.9)).train()
+    x = torch.randn(4, 1, 32, 32)
+    measure_statistics(net, iter([x]), "target")
+    once = buffers(net, 1)
+    measure_statistics(net, iter([x]), "target")
+    assert equal(buffers(net, 1), once)
+    assert all(module.training for module in net.modules())
+    assert {layer.momentum for layer in norms(net)} == {0.1}
+
+
+def test_evaluating_restores_every_layers_mode_also_after_an_error():
+    net = network().train()
+    net.head.eval()
+    with pytest.raises(ValueError, match="stop"), evaluating(net):
+        assert not any(module.training for module in net.modules())
+        assert not torch.is_grad_enabled()
+        raise ValueError("stop")
+    assert not net.head.training
+    assert net.encoder.training
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_mixed_statistics_lie_on_the_line_between_those_of_source_and_target(share):
+    net = one_layer()
+    measure_statistics(net, iter([torch.randn(6, 1, 20, 20)]), "source")
+    measure_statistics(net, iter([4 * torch.randn(6, 1, 20, 20) + 3]), "target")
+    source, target = ([b.numpy().copy() for b in buffers(net, i)] for i in (0, 1))
+    mix_statistics(net, share)
+    for mixed, a, b in zip(buffers(net, 1), source, target, strict=True):
+        np.testing.assert_allclose(
+            mixed, np.average([a, b], axis=0, weights=[1 - share, share]), rtol=1e-5, atol=1e-6
+        )
+    assert equal(buffers(net, 0), map(torch.from_numpy, source))
+
+
+def test_networks_without_such_layers_are_left_alone():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4))
+    before = [p.clone() for p in net.parameters()]
+    measure_statistics(net, iter([]), "target")
+    mix_statistics(net, 0.5)
+    with in_domain(net, "target"):
+        net(torch.randn(1, 1, 8, 8))
+    assert equal(net.parameters(), before)
