@@ -31,7 +31,8 @@ from napari_emda.events import Event, Finished, Stepped
 from napari_emda.inference import predict as predicting
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predictor import Predictor
-from napari_emda.inference.tiles import plan, read_tile
+from napari_emda.inference.tiles import BlockReader, plan, read_tile
+from napari_emda.io.read import open_image
 from napari_emda.jobs import train as train_job
 from napari_emda.jobs.execute import execute
 from napari_emda.jobs.prepare_training import prepare
@@ -362,7 +363,7 @@ def prediction_rate(setting: Setting, say: Say, profile: str, averaged: bool = F
     size = setting.size
     predictor = _predictor(setting, profile, averaged)
     device = predictor.compute.device
-    image = zarr.open_array(setting.work / "predicted.zarr", mode="r")
+    image = open_image(setting.work / "predicted.zarr").array
     # Under the name of a volume that training has seen: its grey values need not be measured again.
     volume = Volume("target", image, "target", VoxelGrid(SPACING))
     few = Volume("target", np.asarray(image[:2]), "target", VoxelGrid(SPACING))
@@ -379,6 +380,7 @@ def prediction_rate(setting: Setting, say: Say, profile: str, averaged: bool = F
     folder = setting.work / "predictions" / f"{profile}-{averaged}"
     _predict(predictor, few, settings, folder)
     meters.forget_device_memory(device)
+    threads = predicting.io_threads(device)
     clock, seconds, times = meters.Clock(), 0.0, 0
     with _watched_prediction(clock), meters.Busy(device) as busy:
         while seconds < size.seconds:
@@ -389,8 +391,9 @@ def prediction_rate(setting: Setting, say: Say, profile: str, averaged: bool = F
         "times": times,
         "busy": busy.share,
         "wait": clock.seconds["wait"] / seconds,
-        "read": times * voxels / clock.seconds["read"],
-        "write": times * voxels / clock.seconds["write"],
+        # of all threads together, if the lock of Python did not hold them up
+        "read": threads * times * voxels / clock.seconds["read"],
+        "write": threads * times * voxels / clock.seconds["write"],
         "device_memory": meters.device_memory(device),
         "host_memory": meters.host_memory(),
     }
@@ -465,10 +468,10 @@ def _watched_prediction(clock: meters.Clock) -> Iterator[None]:
     def counted(self: StoredPrediction, **options: Any) -> Callable[..., Any]:
         return clock.timed("write", writer(self, **options))
 
-    read = clock.timed("read", predicting.read_tile)
+    read = clock.timed("read", BlockReader.read)
     waited = clock.waited_for("wait", predicting.prefetched)
     with (
-        patch.object(predicting, "read_tile", read),
+        patch.object(BlockReader, "read", read),
         patch.object(predicting, "prefetched", waited),
         patch.object(StoredPrediction, "writer", counted),
     ):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import Saved, TileDone
+from napari_emda.inference import predict as predicting
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
@@ -33,7 +37,7 @@ from napari_emda.inference.predictor import (
     predict_box,
     to_bytes,
 )
-from napari_emda.inference.tiles import plan
+from napari_emda.inference.tiles import BlockReader, plan
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import in_domain, norms
 from napari_emda.project.run_folder import RunFolder
@@ -311,6 +315,78 @@ def test_an_answer_that_is_no_number_is_refused_and_not_kept_as_background(value
 
 def test_two_classes_are_rounded():
     assert to_bytes(torch.tensor([0.0, 0.25, 1.0])).tolist() == [0, 64, 255]
+
+
+# -- many threads, and a device that standardises by itself --------------------------------------------------------
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Read, write and standardise as beside a GPU, though the processor computes."""
+    monkeypatch.setattr(predicting, "io_threads", lambda device: 3)
+    monkeypatch.setattr(predicting, "BlockReader", partial(BlockReader, on_device=True))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("ranges", [(), tuple((10.0 * z, 200.0 + z) for z in range(9))])
+@pytest.mark.parametrize("pixel_size", [4.0, 6.0])
+def test_as_on_a_gpu_the_prediction_is_that_of_the_processor(
+    dtype, ranges, pixel_size, tmp_path, request
+):
+    image = np.random.default_rng(1).integers(0, 255, (9, 100, 120)).astype(dtype)
+    target = Volume("v", image, "target", VoxelGrid((50.0, 4.0, 4.0)))
+    statistics = Statistics(0.4 if ranges else 120.0, 0.3 if ranges else 60.0, (), ranges=ranges)
+    made = predictor(unet(), pixel_size=pixel_size, statistics=statistics)
+    one, doubt, tiles = predicted(made, target, tmp_path / "one", block=64)
+    request.getfixturevalue("as_on_a_gpu")
+    many, doubts, _ = predicted(made, target, tmp_path / "many", block=64)
+    assert tiles > 20
+    assert np.abs(one.astype(int) - many).max() <= 1
+    assert np.abs(doubt.astype(int) - doubts).max() <= 2
+    assert (one != many).mean() < 1e-3
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_by_many_threads_a_tile_is_announced_in_order_and_only_when_it_is_on_disk(tmp_path):
+    made, target = predictor(Identity()), volume(normal((6, 150, 150)))
+    whole, _, tiles = predicted(made, target, tmp_path / "whole", block=64)
+    kept, boxes = StoredPrediction(RunFolder(tmp_path / "stopped"), "v"), []
+    while len(boxes) < tiles:
+        with contextlib.closing(
+            predict(made, target, PredictSettings(block=64), RunFolder(tmp_path / "stopped"))
+        ) as events:
+            for event in itertools.islice(events, 5):
+                if isinstance(event, TileDone):
+                    boxes.append(Box.from_bounds(event.box))
+                    where = (slice(None), *boxes[-1].slices)
+                    assert np.array_equal(kept.probabilities[where], whole[where])
+    assert len(set(boxes)) == len(boxes) == tiles
+    journal = [int(line) for line in kept.journal.read_text().splitlines()[1:]]
+    assert journal == list(range(tiles))
+    assert np.array_equal(kept.probabilities[:], whole)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_tile_that_cannot_be_written_is_not_announced(tmp_path, monkeypatch):
+    def writer(self, *, uncertainty):
+        def write(box, values, uncertainty):
+            if box.start[0] == 3:
+                raise OSError("the disk is full")
+
+        return write
+
+    monkeypatch.setattr(StoredPrediction, "writer", writer)
+    with pytest.raises(OSError, match="full"):
+        list(
+            predict(
+                predictor(Identity()),
+                volume(normal((6, 40, 40))),
+                PredictSettings(block=64),
+                RunFolder(tmp_path),
+            )
+        )
+    journal = StoredPrediction(RunFolder(tmp_path), "v").journal.read_text().splitlines()[1:]
+    assert journal == ["0", "1", "2"]
 
 
 # -- stopped and continued ---------------------------------------------------------------------------------------

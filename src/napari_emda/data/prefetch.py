@@ -1,4 +1,4 @@
-"""Batches drawn ahead in a thread, while the device computes."""
+"""What is read or drawn ahead in threads, while the device computes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ def prefetched(
     stop: int,
     *,
     ahead: int = 3,
+    threads: int = 1,
     on_start: Callable[[], None] | None = None,
 ) -> Generator[T]:
-    """``make(start), make(start + 1) ...`` with the next ones made in a thread while the caller works.
+    """``make(start), make(start + 1) ...`` with the next ones made in threads while the caller works.
 
     Args:
-        make: called in order, in one thread.
+        make: called in order; by several threads at once where there are several.
         start: its first argument.
         stop: one past its last.
-        ahead: how many results may wait.
-        on_start: called in the thread before anything else.
+        ahead: how many results may wait or be in the making.
+        threads: that call it; the results keep their order.
+        on_start: called in each thread before anything else.
     """
-    with ThreadPoolExecutor(1, "prefetch", on_start or (lambda: None)) as pool:
+    with ThreadPoolExecutor(threads, "prefetch", on_start or (lambda: None)) as pool:
         waiting: deque[Future[T]] = deque()
         try:
             for step in range(start, stop):

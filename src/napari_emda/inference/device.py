@@ -9,13 +9,19 @@ import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_emda.errors import SettingsError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_SWITCH_INTERVAL = 5e-4
+"""Seconds that a thread may keep Python's lock from the others: every launch of a kernel gives it
+away, and with Python's 5 ms would wait so long to get it back from a thread that reads or draws."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,13 @@ def _has_bf16(device: str) -> bool:
     return False
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def configure_process(threads: int | None = None, *, polite: bool = True) -> None:
     """Set up this process for a long job; call it once, before the first tensor.
 
@@ -80,14 +93,13 @@ def configure_process(threads: int | None = None, *, polite: bool = True) -> Non
         threads: of torch; by default one core fewer than this process may use.
         polite: whether to lower the priority.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = available_cores()
     given = os.environ.get("OMP_NUM_THREADS")
     torch.set_num_threads(
         threads or (int(given) if given and given.isdigit() else max(1, cores - 1))
     )
     torch.backends.cudnn.benchmark = True
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     if polite:
         with contextlib.suppress(psutil.Error, OSError):
             psutil.Process().nice(
@@ -98,3 +110,33 @@ def configure_process(threads: int | None = None, *, polite: bool = True) -> Non
             libc = ctypes.CDLL("libc.so.6")
             libc.mallopt(_M_MMAP_MAX, 0)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor from the host on a device; on its way to CUDA nobody waits for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+class ToHost:
+    """A tensor on its way from the device to the host; nobody waits before it is needed.
+
+    Args:
+        tensor: on any device.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._tensor = tensor
+        if tensor.device.type == "cuda":
+            self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._tensor.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.Event(blocking=True)  # a thread that waits takes no core
+            self._event.record()
+
+    def wait(self) -> NDArray[Any]:
+        """The values, once they have arrived; may be called in another thread."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._tensor.cpu().numpy()

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from napari_emda.data.prefetch import prefetched
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
+from napari_emda.errors import DataError
 from napari_emda.events import Event, Saved, TileDone
-from napari_emda.inference.predictor import (
-    Predictor,
-    entropy,
-    foreground_bytes,
-    smoothed_along_z,
-    to_bytes,
-)
+from napari_emda.inference.device import available_cores
+from napari_emda.inference.predictor import PackedAnswer, Predictor, smoothed_along_z
 from napari_emda.inference.tiles import (
+    BlockReader,
     Tile,
-    check_finite,
     core_of,
     finish_tile,
     plan,
-    read_tile,
     unseen,
 )
+from napari_emda.nn.normalisation import in_evaluation_mode
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
+
+_MOST_THREADS = 4
+"""That read, and as many that write: on a GPU they fall behind the network otherwise."""
 
 
 def predict(
@@ -38,7 +40,9 @@ def predict(
 ) -> Iterator[Event]:
     """Predict a whole volume into a run's folder; stopped, it goes on where it was at the next call.
 
-    Memory is bounded by the block. Reading, computing and writing overlap. DataError where the answer is not a number.
+    Reading, computing and writing overlap. Memory is bounded by the block: besides the one that is computed, one more
+    than there are reading threads wait to be computed, and as many as there are writing threads to be written (see
+    `io_threads`). DataError where the answer is not a number.
 
     Yields:
         TileDone after each block is on disk, Saved at the end.
@@ -78,35 +82,75 @@ def _predict_tiles(
     left = [index for index in range(len(tiles)) if index not in done]
     if not left:
         return
+    threads = io_threads(predictor.compute.device)
+    write = _writer(view, prediction, uncertainty=settings.uncertainty)
+    sections = _sections(predictor, view, [tiles[index] for index in left], settings, threads)
+    with contextlib.closing(sections), ThreadPoolExecutor(threads, "write") as writers:
+        waiting: deque[tuple[int, Future[None]]] = deque()
+        for index, probabilities in zip(left, sections, strict=True):
+            result = finish_tile(view, tiles[index], core_of(tiles[index], probabilities))
+            answer = PackedAnswer(result, uncertainty=settings.uncertainty)
+            while len(waiting) == threads:
+                yield _written(waiting)
+            waiting.append((index, writers.submit(write, tiles[index], answer)))
+        while waiting:
+            yield _written(waiting)
+
+
+def io_threads(device: torch.device) -> int:
+    """How many threads read, and how many write: one where the processor computes, up to four beside a GPU."""
+    return 1 if device.type == "cpu" else max(1, min(_MOST_THREADS, available_cores() // 2))
+
+
+def _sections(
+    predictor: Predictor,
+    view: Resampled,
+    tiles: list[Tile],
+    settings: PredictSettings,
+    threads: int,
+) -> Generator[Tensor]:
+    """Of each tile the probabilities of all sections it sees; those that the tile before it saw are kept from it."""
     statistics, domain = predictor.statistics_of(view.volume), predictor.domain_of(view.volume)
     flips, weight = _asked(predictor, view.volume, settings)
-    write = prediction.writer(uncertainty=settings.uncertainty)
-    fresh = unseen([tiles[index] for index in left])
-    images = prefetched(lambda i: read_tile(view, fresh[i], statistics), 0, len(left), ahead=2)
-    sections = torch.zeros(0)
-    with ThreadPoolExecutor(1, "write") as writer:
-        waiting: tuple[int, Future[None]] | None = None
-        try:
-            for index, image in zip(left, images, strict=True):
-                new = predictor.probabilities(
-                    image.to(predictor.compute.device), domain, flips=flips
-                )
-                known = tiles[index].seen.shape[0] - len(new)
-                sections = torch.cat([sections[len(sections) - known :], new]) if known else new
-                result = core_of(tiles[index], smoothed_along_z(sections, weight))
-                result = finish_tile(view, tiles[index], result)
-                check_finite(view, tiles[index], result)
-                values = np.moveaxis(foreground_bytes(result), 0, 1)
-                uncertainty = to_bytes(entropy(result)) if settings.uncertainty else None
-                if waiting is not None:
-                    waiting[1].result()
-                    yield waiting[0]
-                waiting = index, writer.submit(write, tiles[index].native, values, uncertainty)
-            if waiting is not None:
-                waiting[1].result()
-                yield waiting[0]
-        finally:
-            images.close()
+    fresh = unseen(tiles)
+    reader = BlockReader(view, statistics, predictor.compute.device)
+    blocks = prefetched(
+        lambda i: reader.read(fresh[i]), 0, len(fresh), ahead=threads + 1, threads=threads
+    )
+    seen = torch.zeros(0)
+    with contextlib.closing(blocks), in_evaluation_mode(predictor.network):
+        for tile, block, stored in zip(tiles, fresh, blocks, strict=True):
+            image = reader.on_device(stored, block)
+            new = predictor.probabilities(image, domain, flips=flips)
+            known = tile.seen.shape[0] - len(new)
+            seen = torch.cat([seen[len(seen) - known :], new]) if known else new
+            yield smoothed_along_z(seen, weight)
+
+
+def _writer(
+    view: Resampled, prediction: StoredPrediction, *, uncertainty: bool
+) -> Callable[[Tile, PackedAnswer], None]:
+    """A function, called in the writing threads, that waits for an answer and puts it on disk."""
+    write = prediction.writer(uncertainty=uncertainty)
+
+    def unpack_and_write(tile: Tile, answer: PackedAnswer) -> None:
+        finite, foreground, doubt = answer.unpack()
+        if not finite.all():  # kept as a byte it would be a sure background
+            section = tile.native.start[0] + int(np.argmin(finite))
+            raise DataError(
+                f"The model's answer in section {section} of '{view.volume.name}' is not a number: "
+                "replace NaN and infinite values of the image there, or use another model."
+            )
+        write(tile.native, np.moveaxis(foreground, 0, 1), doubt)
+
+    return unpack_and_write
+
+
+def _written(waiting: deque[tuple[int, Future[None]]]) -> int:
+    """The oldest tile, once it is on disk."""
+    index, future = waiting.popleft()
+    future.result()
+    return index
 
 
 def _asked(predictor: Predictor, volume: Volume, settings: PredictSettings) -> tuple[bool, float]:

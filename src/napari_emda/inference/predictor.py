@@ -13,7 +13,7 @@ from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.inference import checkpoint
-from napari_emda.inference.device import Compute
+from napari_emda.inference.device import Compute, ToHost
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.tiles import Tile, core_of, finish_tile, make_tile, read_tile
 from napari_emda.nn.network import Network
@@ -67,12 +67,11 @@ class Predictor:
         with evaluating(self.network), in_domain(self.network, domain), self.compute.autocast():
             if not flips:
                 return self.network(image).float().softmax(1)[..., :height, :width]
-            total = torch.zeros(())
-            for axes in ((), (-1,), (-2,), (-1, -2)):
-                total = self.network(image.flip(axes)).float().softmax(1).flip(axes) + total.to(
-                    image.device
-                )
-            return (total / 4)[..., :height, :width]
+            each_way: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
+            answers = (
+                self.network(image.flip(axes)).float().softmax(1).flip(axes) for axes in each_way
+            )
+            return (sum(answers, start=next(answers)) / 4)[..., :height, :width]
 
 
 def smoothed_along_z(probabilities: Tensor, weight: float) -> Tensor:
@@ -97,19 +96,63 @@ def entropy(probabilities: Tensor) -> Tensor:
     return torch.special.entr(probabilities).sum(1) / float(np.log(probabilities.shape[1]))
 
 
+def as_bytes(values: Tensor) -> Tensor:
+    """0 ... 1 as 0 ... 255, uint8, on the same device."""
+    return (values * 255).round_().to(torch.uint8)
+
+
 def to_bytes(values: Tensor) -> Bytes:
     """0 ... 1 as 0 ... 255."""
-    return (values * 255).round_().to(torch.uint8).cpu().numpy()
+    return as_bytes(values).cpu().numpy()
 
 
-def foreground_bytes(probabilities: Tensor) -> Bytes:
+def foreground_as_bytes(probabilities: Tensor) -> Tensor:
     """Probabilities B x C x H x W of the classes 1 ... C - 1 as bytes that never add up to more than 255.
 
     Running sums are rounded, not the classes one by one: what is left to 255 is the background's share.
+
+    Returns:
+        B x (C - 1) x H x W uint8, on the same device.
     """
     sums = (probabilities[:, 1:].cumsum(1) * 255).round_().clamp_(max=255)
     sums[:, 1:] -= sums[:, :-1].clone()
-    return sums.to(torch.uint8).cpu().numpy()
+    return sums.to(torch.uint8)
+
+
+def foreground_bytes(probabilities: Tensor) -> Bytes:
+    """As `foreground_as_bytes`, on the host."""
+    return foreground_as_bytes(probabilities).cpu().numpy()
+
+
+class PackedAnswer:
+    """What is written of a tile, on its way to the host: one copy, for which the network need not wait.
+
+    Args:
+        probabilities: B x C x H x W, on any device.
+        uncertainty: whether the entropy is wanted.
+    """
+
+    def __init__(self, probabilities: Tensor, *, uncertainty: bool) -> None:
+        finite = probabilities.sum((1, 2, 3)).isfinite().to(torch.uint8)
+        parts = [finite, foreground_as_bytes(probabilities)]
+        if uncertainty:
+            parts.append(as_bytes(entropy(probabilities)))
+        self._shapes = [part.shape for part in parts]
+        self._bytes = ToHost(torch.cat([part.flatten() for part in parts]))
+
+    def unpack(self) -> tuple[Bytes, Bytes, Bytes | None]:
+        """Wait for it, perhaps in another thread.
+
+        Returns:
+            Whether each section's answer is a number, B; the foreground's bytes, B x (C - 1) x H x W; the entropy's
+            bytes, B x H x W, or None.
+        """
+        ends = np.cumsum([shape.numel() for shape in self._shapes])[:-1]
+        pieces = np.split(self._bytes.wait(), ends)
+        finite, foreground, *uncertainty = (
+            piece.reshape(shape) for piece, shape in zip(pieces, self._shapes, strict=True)
+        )
+        return finite, foreground, uncertainty[0] if uncertainty else None
 
 
 def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:

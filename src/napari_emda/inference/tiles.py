@@ -14,7 +14,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.resampling_weights import interval_weights
-from napari_emda.errors import DataError
+from napari_emda.inference.device import to_device
 from napari_emda.nn.network import Network
 from napari_emda.settings.prediction import PredictSettings
 
@@ -116,6 +116,56 @@ def read_tile(view: Resampled, tile: Tile, statistics: Statistics) -> Tensor:
     return torch.from_numpy(statistics.read(view, tile.seen)).unsqueeze(1)
 
 
+class BlockReader:
+    """Reads tiles in threads, and brings them standardised to the device.
+
+    A GPU standardises by itself: a quarter of the bytes goes there from a volume of bytes, and the processor, which has
+    to keep up with it, has nothing to compute.
+
+    Args:
+        view: the volume at the network's pixel size.
+        statistics: of its grey values.
+        device: of the network.
+        on_device: whether it standardises; by default where it is not the processor.
+    """
+
+    def __init__(
+        self,
+        view: Resampled,
+        statistics: Statistics,
+        device: torch.device,
+        *,
+        on_device: bool | None = None,
+    ) -> None:
+        self._view, self._statistics, self._device = view, statistics, device
+        self._on_device = device.type != "cpu" if on_device is None else on_device
+
+    def read(self, tile: Tile) -> Tensor:
+        """What `on_device` takes of a tile; several threads may read at once."""
+        if not self._on_device:
+            return read_tile(self._view, tile, self._statistics)
+        image = self._view.volume.image
+        if self._view.scale == (1, 1) and image.dtype == np.uint8:
+            values = np.array(image[tile.seen.slices])
+        else:
+            values = self._view.read(tile.seen)
+        stored = torch.from_numpy(values).unsqueeze(1)
+        return stored.pin_memory() if self._device.type == "cuda" else stored
+
+    def on_device(self, stored: Tensor, tile: Tile) -> Tensor:
+        """The standardised image, B x 1 x H x W float32, of what was read of a tile."""
+        image = to_device(stored, self._device)
+        if not self._on_device:
+            return image
+        image = image.float()
+        if self._statistics.ranges:
+            first, stop = tile.seen.start[0], tile.seen.stop[0]
+            ranges = torch.tensor(self._statistics.ranges[first:stop]).view(-1, 2, 1, 1, 1)
+            low, high = to_device(ranges, self._device).unbind(1)
+            image = (image - low) / (high - low)
+        return (image - self._statistics.mean) / self._statistics.std
+
+
 def finish_tile(view: Resampled, tile: Tile, probabilities: Tensor) -> Tensor:
     """Cut the core out, at the volume's own pixel size: B x C x (native rows) x (native columns)."""
     if view.scale == (1, 1):
@@ -123,20 +173,9 @@ def finish_tile(view: Resampled, tile: Tile, probabilities: Tensor) -> Tensor:
         (_, sy, sx) = tile.seen.start
         return probabilities[..., y0 - sy : y1 - sy, x0 - sx : x1 - sx]
     for axis in (0, 1):
-        weights = _enlarging(view, tile, axis).to(probabilities.device)
+        weights = to_device(_enlarging(view, tile, axis), probabilities.device)
         probabilities = weights @ probabilities if axis == 0 else probabilities @ weights.T
     return probabilities
-
-
-def check_finite(view: Resampled, tile: Tile, probabilities: Tensor) -> None:
-    """DataError when an answer, B x C x H x W, is not a number: kept as a byte it would be a sure background."""
-    if torch.isfinite(probabilities.sum()):
-        return
-    section = int((~torch.isfinite(probabilities)).flatten(1).any(1).nonzero()[0])
-    raise DataError(
-        f"The model's answer in section {tile.native.start[0] + section} of '{view.volume.name}' is not a number: "
-        "replace NaN and infinite values of the image there, or use another model."
-    )
 
 
 def _enlarging(view: Resampled, tile: Tile, axis: int) -> Tensor:

@@ -73,16 +73,23 @@ def in_domain(module: nn.Module, domain: Domain) -> Iterator[None]:
 
 
 @contextmanager
+def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Within it no submodule is in training mode; afterwards those are that were."""
+    training = [layer for layer in module.modules() if layer.training]
+    for layer in training:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in training:
+            layer.training = True
+
+
+@contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; every submodule's own mode is restored afterwards."""
-    modes = {layer: layer.training for layer in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for layer, mode in modes.items():
-            layer.training = mode
+    with in_evaluation_mode(module), torch.no_grad():
+        yield
 
 
 def measure_statistics(module: nn.Module, batches: Iterator[Tensor], domain: Domain) -> None:

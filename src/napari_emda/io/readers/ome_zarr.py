@@ -12,6 +12,7 @@ from zarr.errors import BaseZarrError
 
 from napari_emda.data.lazy import AxisView
 from napari_emda.errors import DataError
+from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.reader import Reader, readers
 from napari_emda.io.units import Stored, calibrated
 
@@ -135,4 +136,4 @@ def _volume(array: zarr.Array[Any], path: Path, names: list[str] | None = None) 
         raise DataError(
             f"{path.name} has the shape {array.shape}, but a volume has z, y and x: save one channel of one time point."
         )
-    return AxisView(array, sections)
+    return AxisView(ChunkFiles(array), sections)
