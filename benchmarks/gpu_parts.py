@@ -39,6 +39,7 @@ from napari_emda.jobs.prepare_training import prepare
 from napari_emda.nn.losses import segmentation
 from napari_emda.project.job_files import PredictJob, ScoreJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.runs import retrain_job
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.sampling.sampler import Patches, PatchSampler
@@ -245,8 +246,8 @@ def training_rate(
     job = TrainJob(project=str(setting.work / "rates"), method=method, settings=settings)
     with _nothing_in_memory() if lazy else contextlib.nullcontext():
         training, _ = prepare(Project.open(job.project), job, None)
-    training.folder = setting.work / "runs" / f"{method}-{profile}-{lazy}"
-    training.folder.mkdir(parents=True)
+    training.folder = RunFolder(setting.work / "runs" / f"{method}-{profile}-{lazy}")
+    training.folder.path.mkdir(parents=True)
     device = training.compute.device
     drawn = training.batch(0)
     batch = training.on_device(drawn, 0)
@@ -455,7 +456,7 @@ def _predict(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     began = time.perf_counter()
-    for _ in predicting.predict(predictor, volume, settings, folder):
+    for _ in predicting.predict(predictor, volume, settings, RunFolder(folder)):
         pass
     return time.perf_counter() - began
 

@@ -16,6 +16,10 @@ from napari_emda.data.resampling_weights import interval_weights
 from napari_emda.data.volume import IGNORE, Volume
 
 
+Held = tuple[NDArray[Any], NDArray[np.uint8] | None]
+"""Image and class ids (if any) in memory, (z, y, x)."""
+
+
 @dataclass(frozen=True)
 class Resampled:
     """A volume seen at another in-plane pixel size; sections stay as they are.
@@ -62,6 +66,11 @@ class Resampled:
             if labels is not None:
                 labels[z] = self.read_labels(section)[0]
         return replace(self, _image=image, _labels=labels)
+
+    @property
+    def held(self) -> Held | None:
+        """Image and labels where they are in memory; None where they are read from the disk."""
+        return None if self._image is None else (self._image, self._labels)
 
     @property
     def labelled(self) -> bool:

@@ -19,6 +19,8 @@ from torch import Tensor
 from napari_emda.errors import SettingsError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_MOST_IO_THREADS = 4
+"""That read, and as many that write: with one of each a GPU has to wait."""
 _SWITCH_INTERVAL = 5e-4
 """Seconds that a thread may keep Python's lock from the others: every launch of a kernel gives it
 away, and with Python's 5 ms would wait so long to get it back from a thread that reads or draws."""
@@ -81,6 +83,11 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def io_threads(device: torch.device) -> int:
+    """How many threads read, and how many write: one where the processor computes, up to four beside a GPU."""
+    return 1 if device.type == "cpu" else max(1, min(_MOST_IO_THREADS, available_cores() // 2))
 
 
 def configure_process(threads: int | None = None, *, polite: bool = True) -> None:

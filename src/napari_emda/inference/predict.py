@@ -16,7 +16,7 @@ from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
 from napari_emda.events import Event, Saved, TileDone
-from napari_emda.inference.device import available_cores
+from napari_emda.inference.device import io_threads
 from napari_emda.inference.predictor import PackedAnswer, Predictor, smoothed_along_z
 from napari_emda.inference.tiles import (
     BlockReader,
@@ -30,9 +30,6 @@ from napari_emda.nn.normalisation import in_evaluation_mode
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
-
-_MOST_THREADS = 4
-"""That read, and as many that write: on a GPU they fall behind the network otherwise."""
 
 
 def predict(
@@ -95,11 +92,6 @@ def _predict_tiles(
             waiting.append((index, writers.submit(write, tiles[index], answer)))
         while waiting:
             yield _written(waiting)
-
-
-def io_threads(device: torch.device) -> int:
-    """How many threads read, and how many write: one where the processor computes, up to four beside a GPU."""
-    return 1 if device.type == "cpu" else max(1, min(_MOST_THREADS, available_cores() // 2))
 
 
 def _sections(

@@ -16,6 +16,7 @@ from napari_emda.data.resampled import Resampled
 from napari_emda.data.resampling_weights import interval_weights
 from napari_emda.inference.device import to_device
 from napari_emda.nn.network import Network
+from napari_emda.sampling.device_volumes import standardised
 from napari_emda.settings.prediction import PredictSettings
 
 
@@ -157,13 +158,11 @@ class BlockReader:
         image = to_device(stored, self._device)
         if not self._on_device:
             return image
-        image = image.float()
+        ranges = None
         if self._statistics.ranges:
             first, stop = tile.seen.start[0], tile.seen.stop[0]
-            ranges = torch.tensor(self._statistics.ranges[first:stop]).view(-1, 2, 1, 1, 1)
-            low, high = to_device(ranges, self._device).unbind(1)
-            image = (image - low) / (high - low)
-        return (image - self._statistics.mean) / self._statistics.std
+            ranges = to_device(torch.tensor(self._statistics.ranges[first:stop]), self._device)
+        return standardised(image, self._statistics, ranges)
 
 
 def finish_tile(view: Resampled, tile: Tile, probabilities: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
+from napari_emda.data.volume import Domain
 from napari_emda.methods.base import Averaging, Postprocessing, methods
 from napari_emda.methods.histogram import Histogram
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch
 
 
 @methods.register("auto")
@@ -62,11 +62,9 @@ class Auto(Histogram):
             self.settings.flips, self.settings.z_smoothing, self.settings.prior_strength, statistics
         )
 
-    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """As histogram matching; a target that nobody annotated takes no part in a step."""
-        if not self.summary.annotated:
-            batch = {domain: patches for domain, patches in batch.items() if domain == "source"}
-        return super().prepare(batch, augment, progress)
+    def draws(self, domain: Domain) -> bool:
+        """A target that nobody annotated takes no part in a step."""
+        return domain == "source" or self.summary.annotated
 
     def unmatched(self, image: Tensor, augment: Augmentation) -> Tensor:
         """Other brightness and contrast: what the network learns must not hang on grey values alone."""

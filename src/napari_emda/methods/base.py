@@ -184,6 +184,10 @@ class Method(nn.Module):
         """The network from which another run may start."""
         return self.predictor
 
+    def draws(self, domain: Domain) -> bool:
+        """Whether patches of a domain that is there are drawn in a step; all that is there, here."""
+        return True
+
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
         """Augment a batch. Runs ahead of the losses, perhaps in another thread: draw from ``augment`` alone."""
         return {domain: augment(patches) for domain, patches in batch.items()}

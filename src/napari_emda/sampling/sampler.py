@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +36,10 @@ class Patches:
     clean: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Patches:
-        """The same batch with every tensor changed alike."""
-        return Patches(change(self.image), change(self.labels), change(self.clean))
+        """The same batch with every tensor changed alike; one that is both image and clean image only once."""
+        image = change(self.image)
+        clean = image if self.clean is self.image else change(self.clean)
+        return Patches(image, change(self.labels), clean)
 
 
 Batch = dict[Domain, Patches]
@@ -60,6 +62,19 @@ class SamplingRegion:
     box: Box
     positions: dict[int, NDArray[np.int32]]
     counts: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a patch lies.
+
+    Attributes:
+        region: index of the volume among those of the domain.
+        box: one section thick, in the pixels of the region's view.
+    """
+
+    region: int
+    box: Box
 
 
 class PatchSampler:
@@ -166,26 +181,46 @@ class PatchSampler:
             view, measure(view, box, self.seed), box, *_label_positions(view, box, self.seed)
         )
 
-    def batch(self, step: int) -> Batch:
-        """The patches of a step, on the CPU."""
-        return {domain: self._patches(domain, step) for domain in self._regions}
+    @property
+    def in_memory(self) -> bool:
+        """Whether all volumes are held in memory."""
+        return all(region.view.held for regions in self._regions.values() for region in regions)
+
+    def batch(self, step: int, domains: Iterable[Domain] | None = None) -> Batch:
+        """The patches of a step, on the CPU; each domain's are the same whichever others are wanted."""
+        wanted = self.domains if domains is None else domains
+        return {domain: self._patches(domain, self.places(domain, step)) for domain in wanted}
 
     def anywhere(self, domain: Domain, index: int) -> Patches:
         """A batch of one domain that pays no heed to labels; the ``index``-th of its own series."""
-        return self._patches(domain, index, balanced=False)
+        return self._patches(domain, self.places(domain, index, balanced=False))
 
-    def _patches(self, domain: Domain, step: int, *, balanced: bool = True) -> Patches:
+    def places(self, domain: Domain, step: int, *, balanced: bool = True) -> list[Place]:
+        """Where the patches of a step lie.
+
+        Args:
+            domain: whose.
+            step: of the training.
+            balanced: whether half of them are centred on labels.
+        """
         rng = np.random.default_rng([self.seed, self.rank, step, domain == "target", balanced])
         regions = self._regions[domain]
         weights = np.array([region.box.size for region in regions], dtype=float)
         size = self.sizes[domain]
-        images = np.empty((size, 1, self.patch, self.patch), np.float32)
-        labels = np.empty((size, self.patch, self.patch), np.int64)
+        places = []
         for i in range(size):
-            region = regions[rng.choice(len(regions), p=weights / weights.sum())]
-            box = self._box(region, rng, labelled=balanced and i < (size + 1) // 2)
-            images[i] = region.statistics.read(region.view, box)
-            labels[i] = region.view.read_labels(box)[0]
+            index = int(rng.choice(len(regions), p=weights / weights.sum()))
+            labelled = balanced and i < (size + 1) // 2
+            places.append(Place(index, self._box(regions[index], rng, labelled=labelled)))
+        return places
+
+    def _patches(self, domain: Domain, places: list[Place]) -> Patches:
+        images = np.empty((len(places), 1, self.patch, self.patch), np.float32)
+        labels = np.empty((len(places), self.patch, self.patch), np.int64)
+        for i, place in enumerate(places):
+            region = self._regions[domain][place.region]
+            images[i] = region.statistics.read(region.view, place.box)
+            labels[i] = region.view.read_labels(place.box)[0]
         image = torch.from_numpy(images)
         return Patches(image, torch.from_numpy(labels), image)
 

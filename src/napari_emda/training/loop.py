@@ -69,7 +69,15 @@ def fit(training: Training) -> Iterator[Event]:
     meter = _Meter()
     threads = torch.get_num_threads()
     end = done if training.flat else settings.steps
-    batches = prefetched(training.batch, done, end, on_start=lambda: torch.set_num_threads(1))
+    drawing = training.drawing_threads
+    batches = prefetched(
+        training.batch,
+        done,
+        end,
+        ahead=drawing + 2,
+        threads=drawing,
+        on_start=lambda: torch.set_num_threads(1),
+    )
     try:
         for step, batch in enumerate(batches, done):
             if step == done:

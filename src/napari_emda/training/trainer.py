@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Saved, Validated
 from napari_emda.inference import checkpoint
-from napari_emda.inference.device import Compute
+from napari_emda.inference.device import Compute, io_threads, to_device
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor
 from napari_emda.methods.base import Method, Postprocessing
@@ -23,7 +24,8 @@ from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import measure_statistics, mix_statistics
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch, PatchSampler
+from napari_emda.sampling.device_volumes import DeviceVolumes, Drawn
+from napari_emda.sampling.sampler import Batch, Patches, PatchSampler
 from napari_emda.training import model_selection
 from napari_emda.training.model_selection import LossAccumulator
 from napari_emda.training.prior_matching import CalibrationSample, calibrate
@@ -82,6 +84,7 @@ class Training:
         self.micro_batches = 1
         self.z_smoothing = header.z_smoothing
         self.measured = self.alarmed = False
+        self.device_volumes = DeviceVolumes.that_fit(sampler, compute.device)
         groups = method.parameter_groups()
         self.optimiser = torch.optim.AdamW(
             [{"params": parameters, "role": role} for role, parameters in groups.items()],
@@ -109,14 +112,25 @@ class Training:
 
     # -- batches -------------------------------------------------------------------------------------------------
 
-    def batch(self, step: int) -> Batch:
-        """Runs ahead in a thread: draws a batch and, where the processor is the device, augments it there."""
-        batch = self.sampler.batch(step)
+    def batch(self, step: int) -> Batch | Drawn:
+        """Runs ahead in threads: draws a batch and, where the processor is the device, augments it there.
+
+        Of volumes that lie on a GPU it draws the places alone.
+        """
+        domains = [domain for domain in self.sampler.domains if self.method.draws(domain)]
+        if self.device_volumes is not None:
+            return self.device_volumes.draw(step, domains)
+        batch = self.sampler.batch(step, domains)
         if self.compute.device.type == "cpu":
             return self._prepared(batch, step)
-        if self.compute.device.type == "cuda":
-            return {domain: patches.map(Tensor.pin_memory) for domain, patches in batch.items()}
-        return batch
+        return {
+            domain: _on_its_way(patches, self.compute.device) for domain, patches in batch.items()
+        }
+
+    @property
+    def drawing_threads(self) -> int:
+        """That draw batches: several where a GPU would wait for one that reads."""
+        return 1 if self.device_volumes is not None else io_threads(self.compute.device)
 
     def _prepared(self, batch: Batch, step: int) -> Batch:
         seed = seed_of(self.settings.seed, self.sampler.rank, step, 1)
@@ -125,16 +139,21 @@ class Training:
             batch = self.method.prepare(batch, augment, step / self.settings.steps)
         return {domain: patches.map(_channels_last) for domain, patches in batch.items()}
 
-    def on_device(self, batch: Batch, step: int) -> Batch:
-        """The batch as the method sees it."""
-        if self.compute.device.type == "cpu":
-            return batch
+    def on_device(self, drawn: Batch | Drawn, step: int) -> Batch:
+        """The batch as the method sees it, from what `batch` has drawn."""
         device = self.compute.device
-        moved: Batch = {
-            d: patches.map(lambda t: t.to(device, non_blocking=True))
-            for d, patches in batch.items()
+        if self.device_volumes is not None:
+            return self._prepared(self.device_volumes.batch(cast(Drawn, drawn)), step)
+        batch = cast(Batch, drawn)
+        if device.type == "cpu":
+            return batch
+        moved = {
+            domain: patches.map(partial(to_device, device=device))
+            for domain, patches in batch.items()
         }
-        return self._prepared(moved, step)
+        return self._prepared(
+            {d: replace(p, labels=p.labels.long()) for d, p in moved.items()}, step
+        )
 
     # -- one step ------------------------------------------------------------------------------------------------
 
@@ -220,7 +239,8 @@ class Training:
         self, method: Method, batches: int = _STATISTICS_BATCHES, *, final: bool = False
     ) -> None:
         postprocessing = method.postprocessing
-        measure_target(method.predictor, self.sampler, self.compute, batches)
+        drawing = self.device_volumes or self.sampler
+        measure_target(method.predictor, drawing, self.compute, batches)
         mix_statistics(method.predictor, postprocessing.target_statistics_weight)
         if postprocessing.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
@@ -324,14 +344,16 @@ class Training:
 
 
 def measure_target(
-    network: Network, sampler: PatchSampler, compute: Compute, batches: int = _STATISTICS_BATCHES
+    network: Network,
+    sampler: PatchSampler | DeviceVolumes,
+    compute: Compute,
+    batches: int = _STATISTICS_BATCHES,
 ) -> None:
     """Set a network's normalisation statistics of the target to those of batches from anywhere in it (AdaBN)."""
-    images = (sampler.anywhere("target", index).image for index in range(batches))
+    drawn = (sampler.anywhere("target", index).image for index in range(batches))
+    images = (_channels_last(to_device(image, compute.device)) for image in drawn)
     with compute.autocast():
-        measure_statistics(
-            network, (_channels_last(image.to(compute.device)) for image in images), "target"
-        )
+        measure_statistics(network, images, "target")
 
 
 @contextlib.contextmanager
@@ -343,6 +365,12 @@ def _unchanged_statistics(network: torch.nn.Module) -> Iterator[None]:
     finally:
         for buffer, value in before:
             buffer.copy_(value)
+
+
+def _on_its_way(patches: Patches, device: torch.device) -> Patches:
+    """As it is sent to a device: class ids as bytes, in memory from which CUDA copies while others compute."""
+    small = replace(patches, labels=patches.labels.to(torch.uint8))
+    return small.map(Tensor.pin_memory) if device.type == "cuda" else small
 
 
 def _part(index: int, count: int, patches: Any) -> Any:

@@ -1,0 +1,157 @@
+"""Volumes that lie on a GPU: a batch is cut out there, and only its places are sent.
+
+Reading patches one by one, standardising them and copying them to the GPU takes longer than a step of
+a small network. The places are those that the sampler draws, so that the batches are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_emda.data.intensity import Statistics
+from napari_emda.data.resampled import Held
+from napari_emda.data.volume import IGNORE, Domain
+from napari_emda.sampling.sampler import Batch, Patches, PatchSampler, Place, SamplingRegion
+
+FREE_SHARE = 0.5
+"""Of the free memory of a GPU that volumes may take; the network needs the rest."""
+_INDEXED = ("uint8", "int8", "int16", "int32", "float16", "float32")
+"""What torch indexes on every device; other grey values become float32, as they do for the network."""
+
+
+@dataclass(frozen=True)
+class Corners:
+    """Where the patches of one domain begin.
+
+    Attributes:
+        table: 4 x B int64 on the host: z, y and x, patches of one volume after each other, and the
+            column in which the i-th patch of the batch is found.
+        counts: how many are from each volume.
+    """
+
+    table: Tensor
+    counts: tuple[int, ...]
+
+
+Drawn = dict[Domain, Corners]
+
+
+def standardised(image: Tensor, statistics: Statistics, ranges: Tensor | None) -> Tensor:
+    """As `Statistics.standardise`, on any device.
+
+    Args:
+        image: B x 1 x H x W.
+        statistics: of its grey values.
+        ranges: of each section, B x 2, where the statistics have any.
+    """
+    image = image.float()
+    if ranges is not None:
+        low, high = ranges.view(-1, 2, 1, 1, 1).unbind(1)
+        image = (image - low) / (high - low)
+    return (image - statistics.mean) / statistics.std
+
+
+class _HeldRegion:
+    """Image, labels and ranges of a region's volume on the device."""
+
+    def __init__(self, region: SamplingRegion, device: torch.device) -> None:
+        image, labels = cast(Held, region.view.held)
+        if image.dtype.name not in _INDEXED:
+            image = image.astype(np.float32)
+        self.statistics = region.statistics
+        self.image = torch.from_numpy(image).to(device)
+        self.labels = None if labels is None else torch.from_numpy(labels).to(device)
+        ranges = self.statistics.ranges
+        self.ranges = torch.tensor(ranges, device=device) if ranges else None
+
+    def patches(self, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Image B x 1 x H x W, standardised, and labels B x H x W int64 at indices that broadcast to B x H x W."""
+        image = self.image[z, y, x].unsqueeze(1)
+        ranges = None if self.ranges is None else self.ranges[z.flatten()]
+        if self.labels is None:
+            labels = torch.full_like(image[:, 0], IGNORE, dtype=torch.int64)
+        else:
+            labels = self.labels[z, y, x].long()
+        return standardised(image, self.statistics, ranges), labels
+
+
+class DeviceVolumes:
+    """The volumes of a sampler on a device, and the batches that are cut out there.
+
+    Args:
+        sampler: draws the places; all its volumes are held in memory.
+        device: where the batches are wanted.
+    """
+
+    def __init__(self, sampler: PatchSampler, device: torch.device) -> None:
+        self._sampler, self._device = sampler, device
+        self._regions: dict[Domain, list[_HeldRegion]] = {
+            domain: [_HeldRegion(region, device) for region in sampler.regions(domain)]
+            for domain in sampler.domains
+        }
+        self._side = torch.arange(sampler.patch, device=device)
+
+    @classmethod
+    def that_fit(cls, sampler: PatchSampler, device: torch.device) -> DeviceVolumes | None:
+        """On a CUDA device whose memory has room; None elsewhere, or where volumes are read from the disk."""
+        if device.type != "cuda" or not sampler.in_memory:
+            return None
+        free, _ = torch.cuda.mem_get_info(device)
+        return cls(sampler, device) if needed_bytes(sampler) <= FREE_SHARE * free else None
+
+    def draw(self, step: int, domains: Iterable[Domain]) -> Drawn:
+        """Where the patches of a step begin, on the host; runs ahead in a thread."""
+        return {domain: self._corners(self._sampler.places(domain, step)) for domain in domains}
+
+    def batch(self, drawn: Drawn) -> Batch:
+        """The patches that begin there, as `PatchSampler.batch` gives them."""
+        return {domain: self._patches(domain, corners) for domain, corners in drawn.items()}
+
+    def anywhere(self, domain: Domain, index: int) -> Patches:
+        """As `PatchSampler.anywhere`."""
+        places = self._sampler.places(domain, index, balanced=False)
+        return self._patches(domain, self._corners(places))
+
+    def _corners(self, places: list[Place]) -> Corners:
+        volumes = np.array([place.region for place in places])
+        order = np.argsort(volumes, kind="stable")
+        starts = np.array([place.box.start for place in places], np.int64)[order]
+        table = torch.from_numpy(np.vstack([starts.T, np.argsort(order, kind="stable")]))
+        counts = tuple(np.bincount(volumes).tolist())
+        return Corners(table.pin_memory() if self._device.type == "cuda" else table, counts)
+
+    def _patches(self, domain: Domain, corners: Corners) -> Patches:
+        table = corners.table.to(self._device, non_blocking=True)
+        z, y, x, column = table.view(4, -1, 1, 1)
+        rows = y + self._side.view(-1, 1)
+        columns = x + self._side
+        images, labels = [], []
+        begin = 0
+        for region, count in zip(self._regions[domain], corners.counts, strict=False):
+            part = slice(begin, begin + count)
+            if count:
+                image, ids = region.patches(z[part], rows[part], columns[part])
+                images.append(image)
+                labels.append(ids)
+            begin += count
+        if len(images) == 1:
+            return Patches(images[0], labels[0], images[0])
+        image = torch.cat(images)[column.flatten()]
+        return Patches(image, torch.cat(labels)[column.flatten()], image)
+
+
+def needed_bytes(sampler: PatchSampler) -> int:
+    """What `DeviceVolumes` takes of a device's memory."""
+    total = 0
+    for domain in sampler.domains:
+        for region in sampler.regions(domain):
+            image, labels = cast(Held, region.view.held)
+            itemsize = image.itemsize if image.dtype.name in _INDEXED else 4
+            total += image.size * itemsize + (0 if labels is None else labels.size)
+    return total

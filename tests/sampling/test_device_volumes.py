@@ -1,0 +1,110 @@
+"""Batches cut out on a device: the same as those that are read patch by patch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.sampling.device_volumes import DeviceVolumes, needed_bytes
+from napari_emda.sampling.sampler import PatchSampler
+from napari_emda.training.loop import fit
+
+CPU = torch.device("cpu")
+
+
+def volume(name, domain, dtype="uint8", *, labelled=True, spacing=(50.0, 8.0, 8.0), apart=False):
+    rng = np.random.default_rng(len(name))
+    image = rng.integers(0, 200, (5, 70, 90)).astype(dtype)
+    labels = rng.integers(0, 2, image.shape).astype(np.uint8) if labelled else None
+    return Volume(name, image, domain, VoxelGrid(spacing, "nm", apart), labels)
+
+
+def same(ours, expected):
+    assert list(ours) == list(expected)
+    for domain, patches in expected.items():
+        torch.testing.assert_close(ours[domain].image, patches.image, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(ours[domain].clean, patches.clean, rtol=1e-6, atol=1e-6)
+        assert torch.equal(ours[domain].labels, patches.labels)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_batch_is_that_of_the_sampler(dtype, apart):
+    volumes = [
+        volume("a", "source", dtype, apart=apart),
+        volume("t", "target", labelled=False, apart=apart),
+    ]
+    sampler = PatchSampler(volumes, 32, 5, source_batches=2)
+    cut = DeviceVolumes(sampler, CPU)
+    for step in range(3):
+        same(cut.batch(cut.draw(step, sampler.domains)), sampler.batch(step))
+    same({"target": cut.anywhere("target", 2)}, {"target": sampler.anywhere("target", 2)})
+
+
+def test_patches_of_several_volumes_keep_their_order():
+    volumes = [
+        volume("a", "source"),
+        volume("bb", "source", "float32"),
+        volume("ccc", "source", "uint16", labelled=False, spacing=(50.0, 4.0, 4.0)),
+    ]
+    sampler = PatchSampler(volumes, 32, 12)
+    cut = DeviceVolumes(sampler, CPU)
+    drawn = cut.draw(1, sampler.domains)
+    assert sum(count > 0 for count in drawn["source"].counts) == 3
+    same(cut.batch(drawn), sampler.batch(1))
+
+
+def test_a_domain_that_is_not_wanted_is_not_drawn_and_changes_no_other():
+    sampler = PatchSampler([volume("a", "source"), volume("t", "target")], 32, 5)
+    cut = DeviceVolumes(sampler, CPU)
+    expected = {"source": sampler.batch(4)["source"]}
+    same(sampler.batch(4, ["source"]), expected)
+    same(cut.batch(cut.draw(4, ["source"])), expected)
+
+
+def test_what_is_held_is_what_is_counted():
+    sampler = PatchSampler([volume("a", "source"), volume("t", "target", "float64")], 32, 2)
+    assert needed_bytes(sampler) == 5 * 70 * 90 * (1 + 1 + 4 + 1)
+
+
+def test_only_a_gpu_holds_volumes_and_only_those_that_are_in_memory():
+    sampler = PatchSampler([volume("a", "source")], 32, 2)
+    assert sampler.in_memory
+    assert DeviceVolumes.that_fit(sampler, CPU) is None
+    lazy = PatchSampler([volume("a", "source")], 32, 2, memory=0)
+    assert not lazy.in_memory
+    assert DeviceVolumes.that_fit(lazy, torch.device("cuda")) is None
+
+
+@pytest.mark.parametrize(("free", "fits"), [(0.5, False), (1.9, False), (2.1, True)])
+def test_half_of_the_free_memory_is_left_to_the_network(free, fits, monkeypatch):
+    sampler = PatchSampler([volume("a", "source")], 32, 2)
+    memory = (int(free * needed_bytes(sampler)), 10**12)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: memory)
+    monkeypatch.setattr(DeviceVolumes, "__init__", lambda self, sampler, device: None)
+    assert (DeviceVolumes.that_fit(sampler, torch.device("cuda")) is not None) == fits
+
+
+@pytest.mark.parametrize("method", ["auto", "mean_teacher", "adabn", "uda"])
+def test_a_training_with_volumes_on_the_device_learns_the_same(
+    method, make_training, source, target, tmp_path
+):
+    weights = []
+    for held in (False, True):
+        training = make_training(
+            [source, replace(target, labels=None)],
+            tmp_path / f"{held}",
+            method=method,
+            steps=3,
+            augmentation="strong",
+        )
+        if held:
+            training.device_volumes = DeviceVolumes(training.sampler, CPU)
+        list(fit(training))
+        weights.append(torch.cat([p.ravel() for p in training.method.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-5)
