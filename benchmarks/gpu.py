@@ -49,7 +49,7 @@ SLOW = 20.0
 """Steps a second where none were measured."""
 FORK = "forkserver"
 SPAWN = "spawn"
-PRELOADED = ["torch._dynamo", "scipy.stats", "kornia", "napari_emda.jobs.execute"]
+PRELOADED = ["torch._dynamo", "scipy.stats", "napari_emda.jobs.execute"]
 """What takes long to import; torch's optimisers import torch._dynamo."""
 TABLES = {
     "training": (

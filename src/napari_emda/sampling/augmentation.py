@@ -7,16 +7,14 @@ whichever thread it runs. Nothing inverts the polarity of the image: in EM dark 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from kornia.filters import gaussian_blur2d
-from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
 from napari_emda.data.volume import IGNORE
 from napari_emda.sampling.sampler import Patches
+from napari_emda.sampling.warping import blurred, sampled, similarity_grid
 
 Strength = Literal["none", "weak", "strong"]
 
@@ -77,7 +75,7 @@ class Augmentation:
         chosen = self.coin(n)
         scale = torch.where(chosen, self.uniform(n, math.log(0.75), math.log(4 / 3)).exp(), 1.0)
         angle = torch.where(chosen, self.uniform(n, -math.pi / 4, math.pi / 4), 0.0)
-        return _moved(image, labels, similarity(scale, angle, image.shape[-2:]))
+        return _moved(image, labels, scale, angle)
 
     def jittered(self, patches: Patches, share: float = 1.0) -> Patches:
         """Flip every second patch left to right; scale a share of them by 0.95 to 1.05 and turn it up to 15 degrees.
@@ -90,7 +88,7 @@ class Augmentation:
         image = torch.where(chosen.view(-1, 1, 1, 1), image.flip(-1), image)
         labels = torch.where(chosen.view(-1, 1, 1), labels.flip(-1), labels)
         scale, angle = self.uniform(n, 0.95, 1.05), self.uniform(n, -math.pi / 12, math.pi / 12)
-        turned, classes = _moved(image, labels, similarity(scale, angle, image.shape[-2:]))
+        turned, classes = _moved(image, labels, scale, angle)
         chosen = self.coin(n, share)
         image = torch.where(chosen.view(-1, 1, 1, 1), turned, image)
         return Patches(image, torch.where(chosen.view(-1, 1, 1), classes, labels), image)
@@ -138,29 +136,17 @@ class Augmentation:
     def _worsened(self, image: Tensor) -> Tensor:
         n = len(image)
         sigma = torch.where(self.coin(n), self.uniform(n, 0.3, 1.5), 1e-2)
-        image = gaussian_blur2d(image, (7, 7), sigma.view(-1, 1).expand(-1, 2))
+        image = blurred(image, sigma, radius=3)
         level = torch.where(self.coin(n), self.uniform(n, 0, 0.4), 0.0)
         noise = torch.randn(image.shape, generator=self.generator, device=image.device)
         return image + noise * level.view(-1, 1, 1, 1)
 
 
-def similarity(scale: Tensor, angle: Tensor, size: Sequence[int]) -> Tensor:
-    """Matrices B x 2 x 3 that scale and turn (radians) about the centre of patches of ``size`` (height, width)."""
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    cy, cx = (size[0] - 1) / 2, (size[1] - 1) / 2
-    row_x = torch.stack([cos, -sin, cx - cos * cx + sin * cy], dim=1)
-    row_y = torch.stack([sin, cos, cy - sin * cx - cos * cy], dim=1)
-    return torch.stack([row_x, row_y], dim=1)
-
-
-def _moved(image: Tensor, labels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    size = (image.shape[-2], image.shape[-1])
-    moved = warp_affine(
-        image, matrix, size, mode="bilinear", padding_mode="reflection", align_corners=True
-    )
+def _moved(image: Tensor, labels: Tensor, scale: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    """Scaled and turned (radians) about the centre: images B x 1 x H x W and class ids B x H x W."""
+    height, width = image.shape[-2:]
+    grid = similarity_grid(scale, angle, (height, width))
+    moved = sampled(image, grid, padding="reflection")
     # +1, so that the zeros from outside can be told from class 0
-    ids = warp_affine(
-        (labels + 1).unsqueeze(1).float(), matrix, size, mode="nearest", align_corners=True
-    )
-    ids = ids.squeeze(1).round().long() - 1
+    ids = sampled((labels + 1).unsqueeze(1).float(), grid, mode="nearest").squeeze(1).long() - 1
     return moved, torch.where(ids < 0, IGNORE, ids)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from kornia.filters import gaussian_blur2d
-from kornia.geometry.transform import warp_affine
 from torch import Tensor
 
-from napari_emda.sampling.augmentation import Augmentation, similarity
+from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.warping import blurred, sampled, similarity_grid
 
 _RANGE = 2.5
 """Standardised grey values between -2.5 and 2.5 stand for the 0 to 255 of an image."""
@@ -48,7 +48,7 @@ def _brightness(x: Tensor, m: Tensor) -> Tensor:
 
 
 def _sharpness(x: Tensor, m: Tensor) -> Tensor:
-    return x + 0.9 * m * (x - gaussian_blur2d(x, (5, 5), (1.0, 1.0)))
+    return x + 0.9 * m * (x - blurred(x, torch.ones_like(x[:, 0, 0, 0]), radius=2))
 
 
 def _invert(x: Tensor, m: Tensor) -> Tensor:
@@ -111,13 +111,11 @@ class RandAugment:
         return image, angle
 
 
-def turn(maps: Tensor, angle: Tensor, padding: str = "zeros") -> Tensor:
+def turn(maps: Tensor, angle: Tensor, padding: Literal["zeros", "reflection"] = "zeros") -> Tensor:
     """B x C x H x W turned about the centre by an angle (radians) each, bilinear."""
-    size = (maps.shape[-2], maps.shape[-1])
-    matrix = similarity(torch.ones_like(angle), angle, size).to(maps.dtype)
-    return warp_affine(
-        maps, matrix, size, mode="bilinear", padding_mode=padding, align_corners=True
-    )
+    height, width = maps.shape[-2:]
+    grid = similarity_grid(torch.ones_like(angle), angle, (height, width))
+    return sampled(maps, grid, padding=padding)
 
 
 def turn_back(maps: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
