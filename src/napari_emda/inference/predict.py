@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from napari_emda.errors import DataError
 from napari_emda.events import Event, Saved, TileDone
 from napari_emda.inference.device import io_threads
 from napari_emda.inference.predictor import PackedAnswer, Predictor, smoothed_along_z
+from napari_emda.inference.recorded import Recorded
 from napari_emda.inference.tiles import (
     BlockReader,
     Tile,
@@ -109,11 +111,15 @@ def _sections(
     blocks = prefetched(
         lambda i: reader.read(fresh[i]), 0, len(fresh), ahead=threads + 1, threads=threads
     )
+    answer = Recorded(
+        partial(predictor.probabilities, domain=domain, flips=flips),
+        enabled=predictor.compute.device.type == "cuda",
+    )
     seen = torch.zeros(0)
     with contextlib.closing(blocks), in_evaluation_mode(predictor.network):
         for tile, block, stored in zip(tiles, fresh, blocks, strict=True):
             image = reader.on_device(stored, block)
-            new = predictor.probabilities(image, domain, flips=flips)
+            new = answer(image)
             known = tile.seen.shape[0] - len(new)
             seen = torch.cat([seen[len(seen) - known :], new]) if known else new
             yield smoothed_along_z(seen, weight)
