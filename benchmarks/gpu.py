@@ -37,12 +37,13 @@ from typing import Any
 from benchmarks import gpu_parts, parser_of
 from benchmarks.gpu_parts import Numbers, Setting
 
-SPAN = 20.0
+SPAN = 15.0
 """Seconds that a part without an estimate of its own is thought to take."""
-AROUND = 40.0
-"""Seconds of a whole run that do not grow with its steps: calibrating, predicting, scoring ..."""
-RESERVE = 1.3
-"""A whole run takes so many times what its steps alone would: looks at the target, checkpoints."""
+AROUND = 25.0
+"""Seconds of a whole run that are not its steps, until one was measured: looks at the target,
+checkpoints, predicting, scoring ..."""
+RESERVE = 1.1
+"""A whole run takes so many times what its steps alone would at the rate that was measured."""
 BEGINNING = 120.0
 """Seconds for making the data, however few minutes there are."""
 SLOW = 20.0
@@ -68,7 +69,8 @@ TABLES = {
         "Prediction, from zarr to zarr",
         "profile | block | bare, Mvoxel/s | bare, 4 blocks at once "
         "| `predict`, Mvoxel/s | share | GPU busy | waiting for a block "
-        "| reading / writing alone, Mvoxel/s | synchronisations a block "
+        "| reading / writing in their threads, Mvoxel/s | blocks replayed from a recording "
+        "| synchronisations a block "
         "| GPU memory, GiB | host memory, GiB",
     ),
     "whole": (
@@ -246,6 +248,7 @@ def prediction_row(numbers: Numbers) -> list[str]:
         percent(numbers["busy"]),
         percent(numbers["wait"]),
         f"{number(numbers['read'] / 1e6)} / {number(numbers['write'] / 1e6)}",
+        percent(numbers["replayed"]),
         number(sum(numbers["synchronisations"].values()) if numbers["kernels"] else None),
         *memory(numbers),
     ]
@@ -275,8 +278,10 @@ def parts(setting: Setting, steps: int) -> list[Part]:
         """As long as so many steps take at the rate that was measured, and what comes on top."""
 
         def estimate(known: dict[str, Numbers]) -> float:
-            rate = known.get(f"{method}, {profile}", {}).get("fit", SLOW)
-            return AROUND + RESERVE * count / float(rate)
+            rate = float(known.get(f"{method}, {profile}", {}).get("fit", SLOW))
+            phases = [row["phases"] for row in known.values() if row.get("table") == "whole"]
+            around = max((sum(p.values()) - p["steps"] for p in phases), default=AROUND)
+            return float(around + RESERVE * count / rate)
 
         return estimate
 

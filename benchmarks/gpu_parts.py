@@ -31,12 +31,14 @@ from napari_emda.events import Event, Finished, Stepped
 from napari_emda.inference import predict as predicting
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predictor import Predictor
+from napari_emda.inference.recorded import Recorded
 from napari_emda.inference.tiles import BlockReader, plan, read_tile
 from napari_emda.io.read import open_image
 from napari_emda.jobs import train as train_job
 from napari_emda.jobs.execute import execute
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.nn.losses import segmentation
+from napari_emda.nn.network import networks
 from napari_emda.project.job_files import PredictJob, ScoreJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
@@ -68,6 +70,7 @@ class Size:
         trained: sections and side of the volumes from which training speed is measured.
         predicted: the same of the volume that is predicted.
         settings: of every training, on top of the profile's.
+        network: settings of the network, likewise.
         seconds: to measure for, at least.
         warm: steps before a measurement.
         inside: steps that the profiler looks at.
@@ -81,10 +84,11 @@ class Size:
     trained: tuple[int, int] = (8, 1024)
     predicted: tuple[int, int] = (64, 2048)
     settings: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 3.0
-    warm: int = 30
-    inside: int = 30
-    few: int = 100
+    network: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 1.5
+    warm: int = 20
+    inside: int = 20
+    few: int = 60
     steps: int = 1000
     round: tuple[int, int, int] = (100, 20, 128)
 
@@ -96,11 +100,10 @@ TINY = Size(
     settings={
         "patch": 32,
         "batch": 2,
-        "base_channels": 8,
-        "depth": 3,
         "save_every": 4,
         "report_every": 1,
     },
+    network={"base_channels": 8, "depth": 3},
     seconds=0.1,
     warm=2,
     inside=2,
@@ -130,10 +133,17 @@ class Setting:
     data: Path | None
     whole_source: bool
 
-    def training(self, profile: str, **values: Any) -> TrainSettings:
-        """The profile's settings with those of the size and ``values`` on top."""
+    def job(self, project: Path, method: str, profile: str, **values: Any) -> TrainJob:
+        """A training by the profile's settings, with those of the size and ``values`` on top."""
         shared = {"seed": self.seed, "device": self.device}
-        return TrainSettings.for_profile(profile, **{**shared, **self.size.settings, **values})
+        settings = TrainSettings.for_profile(profile, **{**shared, **self.size.settings, **values})
+        network = networks[settings.network].settings_for(profile, self.size.network)
+        return TrainJob(
+            project=str(project),
+            method=method,
+            settings=settings,
+            network_settings=network.model_dump(),
+        )
 
 
 # -- the machine and the data --------------------------------------------------------------------
@@ -242,8 +252,8 @@ def training_rate(
     configure_process(polite=False)
     size = setting.size
     # Looks at the target are left out: they belong to a run of a certain length, see `whole_run`.
-    settings = setting.training(profile, steps=1_000_000, validations=0)
-    job = TrainJob(project=str(setting.work / "rates"), method=method, settings=settings)
+    job = setting.job(setting.work / "rates", method, profile, steps=1_000_000, validations=0)
+    settings = job.settings
     with _nothing_in_memory() if lazy else contextlib.nullcontext():
         training, _ = prepare(Project.open(job.project), job, None)
     training.folder = RunFolder(setting.work / "runs" / f"{method}-{profile}-{lazy}")
@@ -392,6 +402,7 @@ def prediction_rate(setting: Setting, say: Say, profile: str, averaged: bool = F
         "times": times,
         "busy": busy.share,
         "wait": clock.seconds["wait"] / seconds,
+        "replayed": clock.calls["replay"] / max(1, clock.calls["read"]),
         # of all threads together, if the lock of Python did not hold them up
         "read": threads * times * voxels / clock.seconds["read"],
         "write": threads * times * voxels / clock.seconds["write"],
@@ -412,9 +423,8 @@ def prediction_rate(setting: Setting, say: Say, profile: str, averaged: bool = F
 
 def _predictor(setting: Setting, profile: str, averaged: bool) -> Predictor:
     """A model that was trained for a moment: the answers of an untrained one hardly compress."""
-    settings = setting.training(profile, validations=0)
     method = "auto" if averaged else "source_only"
-    job = TrainJob(project=str(setting.work / "rates"), method=method, settings=settings)
+    job = setting.job(setting.work / "rates", method, profile, validations=0)
     training, _ = prepare(Project.open(job.project), job, None)
     end = time.perf_counter() + 5 * setting.size.seconds
     for step in range(setting.size.few):
@@ -470,9 +480,11 @@ def _watched_prediction(clock: meters.Clock) -> Iterator[None]:
         return clock.timed("write", writer(self, **options))
 
     read = clock.timed("read", BlockReader.read)
+    replayed = clock.timed("replay", Recorded._replayed)
     waited = clock.waited_for("wait", predicting.prefetched)
     with (
         patch.object(BlockReader, "read", read),
+        patch.object(Recorded, "_replayed", staticmethod(replayed)),
         patch.object(predicting, "prefetched", waited),
         patch.object(StoredPrediction, "writer", counted),
     ):
@@ -497,8 +509,7 @@ def real_run(
     boxes = {"target_box": upper}
     if not setting.whole_source:
         boxes["source_box"], _ = _halves(files / f"{source}.zarr", GUARD)
-    settings = setting.training("standard", **{"steps": steps, **boxes})
-    job = TrainJob(project=str(folder), method=method, settings=settings)
+    job = setting.job(folder, method, "standard", **{"steps": steps, **boxes})
     return _whole_run(setting, say, job, files / f"{target}_labels.zarr", lower)
 
 
@@ -508,8 +519,7 @@ def phantom_run(setting: Setting, say: Say) -> Numbers:
     with Project.create(folder, CLASSES) as project:
         _add(project, files, "source", "target", SPACING, SPACING)
     upper, lower = _halves(files / "target.zarr", PHANTOM_GUARD)
-    settings = setting.training("fast", steps=setting.size.steps, target_box=upper)
-    job = TrainJob(project=str(folder), method="auto", settings=settings)
+    job = setting.job(folder, "auto", "fast", steps=setting.size.steps, target_box=upper)
     return _whole_run(setting, say, job, files / "target_labels.zarr", lower)
 
 
