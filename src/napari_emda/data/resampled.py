@@ -15,7 +15,6 @@ from napari_emda.data.edges import mirrored, padded
 from napari_emda.data.resampling_weights import interval_weights
 from napari_emda.data.volume import IGNORE, Volume
 
-
 Held = tuple[NDArray[Any], NDArray[np.uint8] | None]
 """Image and class ids (if any) in memory, (z, y, x)."""
 
