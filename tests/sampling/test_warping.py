@@ -49,6 +49,17 @@ def test_patches_are_turned_and_scaled_about_their_centre(size):
     assert torch.allclose(mirrored[0], given[0], atol=1e-4)
 
 
+def test_places_are_exact_in_mixed_precision():
+    scale, angle = parameters()
+    grid = similarity_grid(scale, angle, (40, 40))
+    given = images((40, 40))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(similarity_grid(scale, angle, (40, 40)), grid)
+        half = sampled(given.bfloat16(), grid)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half, sampled(given.bfloat16().float(), grid).bfloat16())
+
+
 @pytest.mark.parametrize("size", SIDES)
 def test_class_ids_go_where_the_image_goes(size):
     ids = torch.from_numpy(np.random.default_rng(1).integers(1, 4, (4, 1, *size))).float()

@@ -23,14 +23,14 @@ def similarity_grid(scale: Tensor, angle: Tensor, size: tuple[int, int]) -> Tens
         B x H x W x 2 for `torch.nn.functional.grid_sample` with ``align_corners``.
     """
     height, width = size
-    cos = angle.cos() / scale
-    sin = angle.sin() / scale
+    y = torch.linspace(-1, 1, height, device=scale.device).view(-1, 1)
+    x = torch.linspace(-1, 1, width, device=scale.device)
+    cos = (angle.cos() / scale).view(-1, 1, 1)
+    sin = (angle.sin() / scale).view(-1, 1, 1)
     # In the coordinates of grid_sample both sides go from -1 to 1, however long they are.
     aspect = max(height - 1, 1) / max(width - 1, 1)
-    zero = torch.zeros_like(cos)
-    rows = [cos, sin * aspect, zero, -sin / aspect, cos, zero]
-    matrices = torch.stack(rows, dim=1).view(-1, 2, 3)
-    return F.affine_grid(matrices, [len(matrices), 1, height, width], align_corners=True)
+    # Not by affine_grid: it multiplies matrices, which autocast does in bfloat16.
+    return torch.stack([cos * x + sin * aspect * y, cos * y - sin / aspect * x], dim=-1)
 
 
 def sampled(
@@ -39,8 +39,8 @@ def sampled(
     mode: Literal["bilinear", "nearest"] = "bilinear",
     padding: Literal["zeros", "reflection"] = "zeros",
 ) -> Tensor:
-    """Maps B x C x H x W at the places of a grid; beyond the edge zeros or mirror images."""
-    return F.grid_sample(maps, grid.to(maps.dtype), mode, padding, align_corners=True)
+    """Maps B x C x H x W at the places of a grid, in float32; beyond the edge zeros or mirror images."""
+    return F.grid_sample(maps.float(), grid, mode, padding, align_corners=True).to(maps.dtype)
 
 
 def blurred(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
