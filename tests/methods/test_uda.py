@@ -19,6 +19,7 @@ from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import norms
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.randaugment import RandAugment
 from napari_emda.sampling.sampler import Patches
@@ -290,7 +291,7 @@ def test_one_volume_with_one_annotated_section_is_enough(phantom_files, phantoms
             settings=settings,
             network_settings={"base_channels": 8},
         )
-        training, volumes = prepare(project, job, tmp_path / "run")
+        training, volumes = prepare(project, job, RunFolder(tmp_path / "run"))
         (tmp_path / "run").mkdir()
         assert list(volumes) == ["stack"]
         list(fit(training))
