@@ -62,7 +62,7 @@ def test_statistics_of_a_large_volume_are_sampled_from_everywhere(noise):
     assert known.std == pytest.approx(image.std(), rel=0.05)
 
 
-@pytest.mark.parametrize(("share", "padded"), [(0.4, True), (0.005, False)])
+@pytest.mark.parametrize(("share", "padded"), [(0.4, True), (0.05, True), (0.005, False)])
 def test_zeros_are_padding_when_there_are_many(share, padded, noise):
     image = noise.normal(100, 10, (1, 200, 200)).astype(np.float32)
     image.ravel()[: int(share * image.size)] = 0

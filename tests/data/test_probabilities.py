@@ -1,5 +1,6 @@
 """From stored probabilities to classes, against the definition in exact fractions, voxel by voxel."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -80,3 +81,12 @@ def test_a_mask_follows_its_threshold():
     assert mask[...].all()
     mask.threshold = 0.51
     assert not mask[1].any()
+
+
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_a_level_that_is_just_the_threshold_reaches_it(percent):
+    """By exact fractions: 0.2 of 255 is 51, though 0.2 * 255 is a little more in floating point."""
+    lowest = math.ceil(Fraction(percent, 100) * 255)
+    assert stored_threshold(percent / 100) == lowest
+    ids = class_ids(np.arange(256, dtype=np.uint8)[None], percent / 100)
+    assert np.flatnonzero(ids)[0] == lowest

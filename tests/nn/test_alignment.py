@@ -312,6 +312,23 @@ def test_a_levels_weight_acts_on_that_level_alone(name, module, level, monkeypat
     np.testing.assert_allclose(gradients(build(name)), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "module"), [("mmd", mmd_method), ("coral", coral_method), ("dann", dann_method)]
+)
+def test_levels_teach_the_encoder_with_the_weights_of_the_paper(name, module, monkeypatch):
+    """Roels et al. 2019, section 3: 1 at the deepest level, 0.3 and 0.1 above it, the first is left alone."""
+    weighted = gradients(build(name))
+    monkeypatch.setattr(module, "level_weights", lambda levels: [0.0] + [1.0] * levels)
+    alike = gradients(build(name))
+    assert weighted[0] == 0
+    np.testing.assert_allclose(weighted[1:] / alike[1:], [0.1, 0.3, 1], rtol=1e-3)
+
+
+def test_deeper_encoders_have_smaller_weights_above():
+    assert level_weights(4) == [0, 0.05, 0.1, 0.3, 1]
+    assert level_weights(5) == [0, 0.02, 0.05, 0.1, 0.3, 1]
+
+
 @pytest.mark.parametrize("name", ["mmd", "coral"])
 def test_distances_fade_in_over_the_first_fifth(name):
     method = build(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm
@@ -126,6 +128,20 @@ def test_the_interval_is_that_of_scipy(size, close, score, noise):
     ).confidence_interval
     found = estimate(counts, score)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=close)
+
+
+def test_the_interval_of_five_patches_is_as_wide_as_hesterberg_says(noise):
+    """Over 100 samples, against all 5^5 ways to draw five again."""
+    tail = norm.sf(student.ppf(0.975, 4) * (5 / 4) ** 0.5)
+    ways = np.array(list(itertools.product(range(5), repeat=5)))
+    found, expected = [], []
+    for _ in range(100):
+        counts = np.array(list(patches(noise, 5)))
+        interval = estimate(counts, iou)
+        found.append(interval.high - interval.low)
+        scores = [jaccard_from(drawn) for drawn in counts[ways].sum(1)]
+        expected.append(np.diff(np.quantile(scores, (tail, 1 - tail))))
+    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.04)
 
 
 def test_one_patch_tells_nothing_of_the_interval(noise):

@@ -417,6 +417,7 @@ def test_an_accepted_patch_keeps_how_far_the_model_agreed(project, phantoms, noi
     np.testing.assert_array_equal(
         part.confusion, confusion_matrix(truth[0, :4].ravel(), predicted[0, :4].ravel())
     )
+    assert part.changed == (truth[0, :4] != predicted[0, :4]).sum()
     assert Project.open(project.folder).regions() == [part]
 
 

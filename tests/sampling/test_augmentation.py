@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from scipy.stats import spearmanr
+from scipy.stats import kstest, spearmanr
 
 from napari_emda.data.volume import IGNORE
 from napari_emda.sampling.augmentation import Augmentation
@@ -151,6 +151,15 @@ def test_greys_keep_their_order():
         assert spearmanr(before.ravel(), after.ravel()).statistic > 0.3
         different += not np.array_equal(before, after)
     assert 16 < different < 48
+
+
+def test_gain_and_offset_are_evenly_spread():
+    """Of two greys beyond the reach of gamma, the mean tells the offset and the difference the gain."""
+    far = torch.tensor([[-1000.0, 1000.0]]).repeat(400, 1)[:, None, None]
+    low, high = Augmentation("strong", 0).contrast(far, share=1)[:, 0, 0].double().numpy().T
+    assert kstest((low + high) / 2, "uniform", args=(-0.5, 1)).pvalue > 0.01
+    gain = np.log((high - low) / 2000)
+    assert kstest(gain, "uniform", args=(np.log(0.6), np.log(1.6 / 0.6))).pvalue > 0.01
 
 
 def test_strong_changes_the_greys_of_the_image_but_not_of_the_clean_one():

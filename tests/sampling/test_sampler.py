@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import binomtest, chisquare
 from skimage.transform import downscale_local_mean
 
 from napari_emda.data.box import Box
@@ -75,6 +75,33 @@ def test_the_global_random_numbers_are_left_alone(source):
 
 
 # -- where patches lie -------------------------------------------------------------------------------------------
+
+
+def test_volumes_give_patches_in_proportion_to_their_size():
+    """One volume brightens along x, the other, four times as large, darkens."""
+    rising, falling = positions((2, 64, 64)), -positions((8, 64, 64))
+    volumes = [
+        Volume(name, image, "target", VoxelGrid(SPACING))
+        for name, image in (("rising", rising), ("falling", falling))
+    ]
+    sampler = PatchSampler(volumes, 32, 50)
+    images = torch.cat([sampler.batch(step)["target"].image for step in range(8)])
+    large = int((images[:, 0, 0, 0] > images[:, 0, 0, 1]).sum())
+    assert binomtest(large, len(images), 0.8).pvalue > 0.01
+
+
+def test_labelled_pixels_lie_anywhere_in_the_middle_of_their_patches():
+    """The patch has a half of its own side to move in around the one labelled pixel, and uses it evenly."""
+    labels = np.zeros((1, 96, 96), np.uint8)
+    labels[0, 48, 48] = 1
+    sampler = PatchSampler([placed((1, 96, 96), labels=labels)], 32, 20)
+    batches = [sampler.batch(step)["source"].labels[:10].numpy() for step in range(30)]
+    found = np.argwhere(np.concatenate(batches) == 1)
+    assert len(found) == 300
+    for along in found[:, 1:].T:
+        assert along.min() >= 16 - 8
+        assert along.max() <= 16 + 8
+        assert chisquare(np.bincount(along - 8, minlength=17)).pvalue > 0.01
 
 
 def test_every_position_can_be_drawn_also_the_last():

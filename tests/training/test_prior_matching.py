@@ -183,6 +183,18 @@ def test_sections_that_resemble_each_other_are_averaged_and_independent_images_a
     assert calibrated(section, Postprocessing())[1] == 0
 
 
+@pytest.mark.parametrize(("kept", "share"), [(0.95, 1), (0.55, 1), (0.3, 0.7), (0.06, 0)])
+def test_the_weight_of_neighbours_grows_until_sections_agree_to_two_fifths(kept, share):
+    """Each pixel is that of the section before with a probability, so that Cohen's kappa is about that."""
+    rng = np.random.default_rng(0)
+    image = normal(60, 64, 64)
+    for z in range(1, len(image)):
+        same = rng.random(image.shape[1:]) < kept
+        image[z] = np.where(same, image[z - 1], image[z])
+    _, weight = calibrated(image, Postprocessing(z_smoothing=True))
+    assert weight == pytest.approx(share * WEIGHT, rel=0.15)
+
+
 def test_the_target_gets_the_shares_of_the_source(tmp_path):
     volume = target(normal(8, 96, 96))
     made, _ = calibrated(volume.image, Postprocessing(prior_strength=1.0))

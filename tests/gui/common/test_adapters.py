@@ -132,6 +132,71 @@ def test_a_large_section_is_previewed_around_the_camera():
     assert box.start == (0, 5000 - 768, 0)
 
 
+def test_a_large_section_is_previewed_up_to_its_last_pixel():
+    viewer = ViewerModel()
+    place = Placement((1, 1, 1))
+    viewer.add_image(np.zeros((2, 8, 8)), **place.arguments())
+    viewer.scene.camera.center = (0, 9_999, 9_500)
+    box = section_on_view(viewer, place, (2, 10_000, 10_000))
+    assert box.shape == (1, 1536, 1536)
+    assert box.stop[1:] == (10_000, 10_000)
+
+
+def test_beyond_the_last_section_the_last_one_is_previewed():
+    viewer = ViewerModel()
+    place = Placement((1, 1, 1))
+    viewer.add_image(np.zeros((20, 8, 8)), **place.arguments())
+    viewer.dims.set_point(0, 19)
+    assert section_on_view(viewer, place, (5, 8, 8)).start[0] == 4
+    viewer.dims.set_point(0, 0)
+    further = Placement((1, 1, 1), translate=(10, 0, 0))
+    assert section_on_view(viewer, further, (5, 8, 8)).start[0] == 0
+
+
+@pytest.mark.parametrize(("start", "stop", "seen"), [(3, 4, 3), (2, 6, 3), (2, 5, 3)])
+def test_of_several_sections_the_first_of_the_middle_ones_is_looked_at(start, stop, seen):
+    viewer = ViewerModel()
+    place = Placement((50, 4.6, 4.6))
+    viewer.add_image(IMAGE, **place.arguments())
+    look_at(viewer, place, Box((start, 10, 8), (stop, 26, 24)))
+    assert viewer.dims.current_step[0] == seen
+
+
+@pytest.mark.parametrize("ours", ["nm", "um"])
+@pytest.mark.parametrize("finest", ["nm", "um"])
+def test_points_of_a_volume_lie_where_napari_draws_them(ours, finest):
+    """World coordinates are those of the layer times its unit, in the finest unit of all layers."""
+    size = {"nm": 1, "um": 1000}
+    viewer = ViewerModel()
+    arguments = {
+        "scale": [n / size[ours] for n in (50, 4.6, 4.6)],
+        "translate": [n / size[ours] for n in (100, 46, 0)],
+        "units": (ours,) * 3,
+    }
+    layer = viewer.add_image(IMAGE, **arguments)
+    viewer.add_image(IMAGE[:1, :2, :2], units=(finest,) * 3)
+    place = Placement.of(layer, (50, 4.6, 4.6))
+    np.testing.assert_allclose(place.scale, arguments["scale"])
+    np.testing.assert_allclose(place.translate, arguments["translate"])
+    world = min(size[ours], size[finest])
+    point = np.array([100 + 7 * 50, 46 + 39 * 4.6, 29 * 4.6]) / world
+    np.testing.assert_allclose(place.to_world(viewer, (7, 39, 29)), point)
+    np.testing.assert_allclose(place.to_index(viewer, point), (7, 39, 29))
+    if world == size[ours]:  # where both layers have it, napari itself can tell
+        np.testing.assert_allclose(layer.data_to_world((7, 39, 29)), point)
+
+
+@pytest.mark.parametrize("section", [0, 4])
+def test_a_layer_with_another_section_is_not_that_of_the_file(section, tmp_path):
+    path = tmp_path / "image.tif"
+    write_tiff(path, IMAGE, IMAGE.shape, IMAGE.dtype, VoxelGrid((50, 4.6, 4.6)))
+    layer = from_file(path)
+    changed = IMAGE.copy()
+    changed[section, 3, 5] = 1
+    layer.data = changed
+    assert path_of(layer) is None
+
+
 def test_a_typed_voxel_size_is_given_to_the_layer():
     layer = Image(IMAGE, translate=(2, 10, 10))
     place = Placement.of(layer, (50, 4.6, 4.6))
