@@ -153,7 +153,7 @@ def make_training():
         method_settings=None,
         *,
         classes=CLASSES,
-        network=None,
+        network_settings=None,
         **values,
     ):
         settings = {**SMALL_TRAINING, **values}
@@ -162,7 +162,7 @@ def make_training():
             method=method,
             method_settings=method_settings or {},
             settings=settings,
-            network_settings={"base_channels": 8, **(network or {})},
+            network_settings={"base_channels": 8, **(network_settings or {})},
         )
         folder.mkdir(parents=True, exist_ok=True)
         training, _ = training_on(

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.errors import SettingsError
 from napari_emda.events import Stepped
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
 from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.methods.base import methods
-from napari_emda.nn.network import Network
+from napari_emda.nn.network import Network, networks
 from napari_emda.project.job_files import TrainJob
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
@@ -208,3 +209,24 @@ def test_what_predicts_is_a_network_that_another_run_can_start_from(
         torch.testing.assert_close(new_p, old_p, rtol=0, atol=0.01)
     else:
         assert torch.equal(new_p, old_p)
+
+
+@pytest.mark.parametrize("network", [other for other in networks.names() if other != "unet"])
+def test_it_trains_other_networks_at_all_their_resolutions(
+    name, network, volumes, make_training, tmp_path
+):
+    def training():
+        return make_training(volumes(name), tmp_path / "run", name, network=network)
+
+    cls = methods[name]
+    if not cls.architecture.keys() <= networks[network].Settings.model_fields.keys():
+        with pytest.raises(SettingsError, match=f"{name} needs a network with the setting"):
+            training()
+        return
+    method = training().method
+    batch = training().batch(0)
+    sum(method.losses(batch, 0.999).values()).backward()
+    assert method.network.config.name == network
+    if cls.requirements.labels != "unused":
+        heads = [method.network.head, *method.network.auxiliary_heads]
+        assert all(head.weight.grad.abs().sum() > 0 for head in heads)

@@ -148,7 +148,7 @@ def test_a_newer_file_is_refused(trained):
 
 def test_another_network_is_refused(trained, make_training, source, tmp_path):
     path = trained().path
-    other = make_training([source], tmp_path / "other", network={"base_channels": 16})
+    other = make_training([source], tmp_path / "other", network_settings={"base_channels": 16})
     with pytest.raises(JobError, match="holds another network") as error:
         checkpoint.load(path, other.method)
     one_sentence(error)

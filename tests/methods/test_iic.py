@@ -105,7 +105,7 @@ def test_the_loss_is_that_of_a_calculation_by_hand(target, make_training, tmp_pa
     """Two views, the second turned and its clusters turned back by SciPy, both heads, a loop over pixels and shifts."""
     settings = {"clusters": 3, "finer": 2, "displacement": 1, "balance": 1.3}
     method = make_training(
-        [target], tmp_path / "run", "iic", settings, network={"dropout": 0}
+        [target], tmp_path / "run", "iic", settings, network_settings={"dropout": 0}
     ).method
     clean, other = torch.randn(2, 2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     answers = {"clusters": [], "finer_clusters": []}

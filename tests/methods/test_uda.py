@@ -172,7 +172,7 @@ def test_what_is_labelled_is_learnt_with_dice_alone(source, make_training, tmp_p
         labels_zero="unannotated",
     )
     sparse.labels[1:] = 0
-    training = make_training([sparse], tmp_path / "run", "uda", network={"dropout": 0})
+    training = make_training([sparse], tmp_path / "run", "uda", network_settings={"dropout": 0})
     batch = training.batch(0)
     loss = float(training.method.losses(batch, 0.0)["segmentation"].detach())
     labels, known = batch["source"].labels.numpy(), batch["source"].labels.numpy() != IGNORE

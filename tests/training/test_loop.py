@@ -40,7 +40,7 @@ def steps(events):
 
 def test_the_loss_falls(make):
     values = {"steps": 60, "batch": 4, "augmentation": "weak", "learning_rate": 3e-3}
-    values["network"] = {"dropout": 0}
+    values["network_settings"] = {"dropout": 0}
     losses = [
         event.losses["segmentation"] for event in steps(fit(make(method="source_only", **values)))
     ]
@@ -171,7 +171,7 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(make):
 def test_pieces_of_a_batch_add_up_to_the_gradient_of_the_whole(make):
     gradients = []
     for micro_batches in (1, 2, 4):
-        training = make(batch=4, method="source_only", network={"dropout": 0})
+        training = make(batch=4, method="source_only", network_settings={"dropout": 0})
         training.method.eval()  # else each micro_batch is normalised by its own statistics
         training.micro_batches = micro_batches
         training.method.segmentation = lambda patches, _, net=training.method.network: (

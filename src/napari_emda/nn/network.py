@@ -81,6 +81,8 @@ class Network(nn.Module, ABC):
     """The maps f_0 ... f_L to features at full resolution."""
     head: nn.Conv2d
     """Features to logits, pixel by pixel."""
+    auxiliary_heads: nn.ModuleList
+    """Heads of the coarser maps among `features`; none in most networks."""
     offset: Tensor
     """Added to the logits in evaluation, one number a class: `training.prior_matching` sets it."""
 
@@ -89,6 +91,7 @@ class Network(nn.Module, ABC):
         self.classes = classes
         self.channels = channels
         self.settings: Any = self.Settings() if settings is None else settings
+        self.auxiliary_heads = nn.ModuleList()
         self.register_buffer("offset", torch.zeros(classes))
 
     @property
@@ -172,7 +175,8 @@ class Network(nn.Module, ABC):
 
     def classify(self, features: list[Tensor]) -> list[Tensor]:
         """`features` to logits, each B x classes x its height x its width, without `offset`."""
-        return [self.head(features[0])]
+        heads = [self.head, *self.auxiliary_heads]
+        return [head(x) for head, x in zip(heads, features, strict=False)]
 
     def decode(self, maps: list[Tensor]) -> Tensor:
         """Encoder maps to logits B x classes x H x W; in evaluation with `offset`."""
