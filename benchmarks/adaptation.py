@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -262,12 +262,15 @@ def main() -> None:
     parser.add_argument(
         "--rows", nargs="*", default=[], help="names of rows; all of the protocol's where absent"
     )
+    parser.add_argument("--steps", type=int, help="of the optimiser; the protocol's where absent")
     parser.add_argument("--set", action="append", default=[], help="of every run, as in `train`")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/")
     arguments = parser.parse_args()
     protocol = PROTOCOLS[arguments.protocol]
+    if arguments.steps:
+        PROTOCOLS[arguments.protocol] = protocol = replace(protocol, steps=arguments.steps)
     for name in {name for pair in protocol.pairs for name in pair}:
         binned(arguments.data, arguments.work, name, protocol.binning)
     rows = [row for row in ROWS if row.name in (arguments.rows or protocol.rows or [row.name])]
