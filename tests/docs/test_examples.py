@@ -39,9 +39,10 @@ def test_project_folder_can_be_read_without_us(reader):
     reader.follow("project-folder.md")
 
 
-@pytest.mark.parametrize("page", ["adding-a-method.md", "adding-a-network.md"])
-def test_adding_one(page, reader, environment):
-    """The example, installed as pip would leave it, is a method or network like any other."""
+@pytest.mark.parametrize("what", ["a-method", "a-network", "a-strategy", "an-exporter", "a-reader"])
+def test_adding(what, reader, environment):
+    """The example, installed as pip would leave it, is one like any other."""
+    page = f"adding-{what}.md"
     (toml,) = [block.text for block in blocks(page) if block.title == "pyproject.toml"]
     project = tomllib.loads(toml)["project"]
     info = reader.folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
