@@ -57,7 +57,7 @@ class MaskExporter(Exporter):
 
 
 class _FilteredMask(Mask):
-    """The mask with those objects alone that were large enough; all of it where none were looked for.
+    """The mask with those objects alone that were large enough; all of it if none were looked for.
 
     Args:
         probabilities: (C - 1, Z, Y, X) uint8.

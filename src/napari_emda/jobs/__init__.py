@@ -1,1 +1,1 @@
-"""Carries jobs out, one module for each kind: the same in a thread, a child process or on a cluster."""
+"""Carries jobs out, one module for each kind: in a thread, a child process or on a cluster."""

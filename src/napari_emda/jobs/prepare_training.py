@@ -1,4 +1,4 @@
-"""From a job to a training: everything that can be found wrong is found here, before a run's folder is made."""
+"""From a job to a training: what is wrong is found here, before a run's folder is made."""
 
 from __future__ import annotations
 

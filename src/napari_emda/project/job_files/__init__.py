@@ -1,4 +1,7 @@
-"""Jobs as files: what the dock starts, a cluster node runs and a run's folder keeps. One file for each kind of job."""
+"""Jobs as files: what the dock starts, a cluster node runs and a run's folder keeps.
+
+One module for each kind of job.
+"""
 
 from napari_emda.project.job_files.base import Job, jobs, read_job, write_job
 from napari_emda.project.job_files.export import ExportJob

@@ -10,7 +10,12 @@ from napari_emda.settings.prediction import PredictSettings
 
 @jobs.register("predict")
 class PredictJob(ModelJob):
-    """Segment a volume with a run's model into the run's folder, and to ``out`` where it is given."""
+    """Segment a volume into the folder of the run whose model is used.
+
+    Attributes:
+        out: a file for the probabilities besides.
+        settings: of the prediction.
+    """
 
     noun: ClassVar[str] = "prediction"
     work: ClassVar[str] = "napari_emda.jobs.predict"
