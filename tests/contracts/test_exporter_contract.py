@@ -82,7 +82,7 @@ def test_what_is_there_is_replaced_only_where_asked(name, suffix, probabilities,
     with pytest.raises(DataError, match="exists already"):
         list(export(name, probabilities, path, VoxelGrid(SPACING)))
     assert content(path) == before
-    other = np.asarray(probabilities)[..., ::-1, :]
+    other = 255 - np.asarray(probabilities)
     list(export(name, other, path, VoxelGrid(SPACING), overwrite=True))
     assert content(path) != before
 
@@ -98,7 +98,7 @@ def test_it_is_there_whole_or_not_at_all(
     if existing:
         list(export(name, probabilities, path, VoxelGrid(SPACING)))
     before = content(path) if existing else {}
-    other = np.asarray(probabilities)[..., ::-1, :]
+    other = 255 - np.asarray(probabilities)
     count = len(list(export(name, other, tmp_path / f"b{suffix}", VoxelGrid(SPACING)))) - 1
     files = sorted(tmp_path.iterdir())
     for stop in {1, 2, count // 2, count - 1}:

@@ -134,9 +134,10 @@ def test_a_reader_of_another_package_is_one_file(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "_entries", dict(readers._entries))
     np.save(tmp_path / "a.npy", VOLUME)
     np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "a.npy").array[:]), VOLUME)
-    (tmp_path / "a.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match=r"a\.npy cannot be read as NPY"):
-        open_image(tmp_path / "a.npy")
+    for damaged in (b"", b"no array"):
+        (tmp_path / "a.npy").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"a\.npy cannot be read as NPY"):
+            open_image(tmp_path / "a.npy")
     (tmp_path / "many").mkdir()
     for number, section in enumerate(VOLUME):
         np.save(tmp_path / "many" / f"{number}.npy", section)

@@ -47,7 +47,7 @@ def open_labels(path: Path | str) -> Stored:
 
 
 # What libraries raise on files that are damaged, where a reader has no sentence of its own for it.
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError)
+_UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError)
 
 
 def _open(path: Path) -> Stored:
