@@ -17,7 +17,7 @@ from benchmarks.common import CLASSES, training
 from napari_emda.active_learning.candidates import Candidates, Pool
 from napari_emda.active_learning.strategies.entropy import Entropy
 from napari_emda.active_learning.strategy import Strategy, strategies
-from napari_emda.active_learning.suggest import choose, examine, pool_of
+from napari_emda.active_learning.suggest import candidate_features, choose, pool_of
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
@@ -233,7 +233,9 @@ def ask(
     """The patches that a strategy picks from the remaining candidates."""
     settings = QuerySettings(count=count, patch=left.patch, seed=seed)
     volume = learner.truth.without_labels()
-    looking = examine(predictor, volume, strategy, settings, learner.folder, left, annotated)
+    looking = candidate_features(
+        predictor, volume, strategy, settings, learner.folder, left, annotated
+    )
     while True:
         try:
             next(looking)

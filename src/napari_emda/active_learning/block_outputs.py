@@ -1,4 +1,4 @@
-"""What a network says of a block of a volume, and how much its answers differ."""
+"""What a network predicts for one block of a volume, and how much several predictions differ."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from napari_emda.inference.predictor import Predictor, entropy
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
 
-_VIEWS = ((), (-1,), (-2,), (-1, -2))
+# Axes to flip. Quarter turns are left out: a block need not be square, and the four flips are
+# what prediction averages, too.
+_FLIPS = ((), (-1,), (-2,), (-1, -2))
 
 
 class BlockOutputs:
-    """What a network says of one block; each part is computed when it is asked for.
+    """The outputs of a network for one block; each is computed when it is asked for.
 
     Args:
         predictor: the model.
-        image: standardised, B x 1 x H x W, on the model's device.
+        image: standardised, B x 1 x H x W, of any size, on the model's device.
         domain: whose normalisation statistics to use.
         seed: of dropout.
-        earlier: the model of the round before, where there is one.
+        earlier: the model of the round before, if there is one.
     """
 
     def __init__(
@@ -38,19 +40,23 @@ class BlockOutputs:
         seed: Sequence[int] = (0,),
         earlier: Predictor | None = None,
     ) -> None:
-        self._predictor, self._domain, self._seed, self._earlier = predictor, domain, seed, earlier
+        self._predictor = predictor
+        self._domain = domain
+        self._seed = seed
+        self._earlier = earlier
         self._shape = image.shape[-2:]
-        stride = predictor.network.stride
-        below, right = (-n % stride for n in self._shape)
-        image = (
-            torch.nn.functional.pad(image, (0, right, 0, below), mode="replicate")
-            if below or right
-            else image
-        )
+        # The encoder halves the sides: blocks at the volume's far edges are made multiples of the
+        # stride, and the outputs cut back.
+        below, right = (-n % predictor.network.stride for n in self._shape)
+        if below or right:
+            image = nn.functional.pad(image, (0, right, 0, below), mode="replicate")
+        # The memory layout of the network's weights, see `Predictor`.
         self._image = image.contiguous(memory_format=torch.channels_last)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
+        # Entered anew for every forward pass, and never held across a `yield`: the caller of a
+        # half-used generator would otherwise find the network in another mode.
         network = self._predictor.network
         with (
             evaluating(network),
@@ -59,15 +65,21 @@ class BlockOutputs:
         ):
             yield
 
-    def _answer(self, maps: list[Tensor]) -> Tensor:
+    def _decoded(self, maps: list[Tensor]) -> Tensor:
+        """Class probabilities of the encoder's maps, B x C x H x W."""
+        return self._softmax(self._predictor.network.decode(maps))
+
+    def _softmax(self, logits: Tensor) -> Tensor:
         height, width = self._shape
-        return self._predictor.network.decode(maps).float().softmax(1)[..., :height, :width]
+        # Before the softmax, because just below 1 bfloat16 has steps of 0.004: all sure pixels
+        # would be equally sure.
+        return logits.float().softmax(1)[..., :height, :width]
 
     @cached_property
     def probabilities(self) -> Tensor:
         """Class probabilities, B x C x H x W."""
         with self._evaluating():
-            return self._answer(self._predictor.network.encode(self._image))
+            return self._decoded(self._predictor.network.encode(self._image))
 
     @cached_property
     def bottleneck(self) -> Tensor:
@@ -76,35 +88,38 @@ class BlockOutputs:
             return self._predictor.network.encode(self._image)[-1].float()
 
     def dropout(self, samples: int) -> Iterator[Tensor]:
-        """Probabilities of so many networks drawn by dropout, one after the other (Gal and Ghahramani 2016).
+        """Yield class probabilities, B x C x H x W, of networks drawn by dropout.
 
-        Batch normalisation stays in evaluation. What comes before the first dropout is computed once.
+        Gal and Ghahramani 2016. Batch normalisation stays in evaluation mode.
+
+        Args:
+            samples: number of networks.
 
         Raises:
             JobError: the network has no dropout.
         """
         network = self._predictor.network
-        layers = dropout_of(network)
+        layers = _dropout_layers(network)
+        # The maps before the first dropout are the same in all samples.
         with self._evaluating():
-            maps = network.encode(self._image)[: network.reusable]
+            shared = network.encode(self._image)[: network.reusable]
         for sample in range(samples):
             with self._evaluating(), _seeded(self._image.device, *self._seed, sample):
                 for layer in layers:
                     layer.train()
-                answer = self._answer(network.encode(self._image, maps))
-            yield answer
+                probabilities = self._decoded(network.encode(self._image, shared))
+            yield probabilities
 
     def views(self) -> Iterator[Tensor]:
-        """Probabilities of the block and its three flips, flipped back."""
+        """Yield probabilities of the block and its three flips, flipped back."""
         yield self.probabilities
-        height, width = self._shape
-        for axes in _VIEWS[1:]:
+        for axes in _FLIPS[1:]:
             with self._evaluating():
                 logits = self._predictor.network(self._image.flip(axes)).flip(axes)
-            yield logits.float().softmax(1)[..., :height, :width]
+            yield self._softmax(logits)
 
     def rounds(self) -> Iterator[Tensor]:
-        """Probabilities of this model and of that of the round before."""
+        """Yield probabilities of this model and of that of the round before."""
         assert self._earlier is not None
         yield self.probabilities
         height, width = self._shape
@@ -113,40 +128,43 @@ class BlockOutputs:
 
 @contextmanager
 def _seeded(device: torch.device, *seed: int) -> Iterator[None]:
-    """Torch draws as after this seed, and goes on as if nothing had been drawn."""
+    """Torch draws as after this seed, and afterwards as if nothing had been drawn."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        # SeedSequence makes unrelated seeds of neighbouring positions and sample numbers. One
+        # bit less than 64 keeps the seed positive as a signed integer.
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
         yield
 
 
-def dropout_of(network: Network) -> list[nn.Module]:
-    """The layers that drop something; JobError when there are none."""
+def _dropout_layers(network: Network) -> list[nn.Module]:
     layers = network.dropout_layers
     if not layers:
         raise JobError(
-            "The model was trained without dropout, which this strategy needs: choose another, or train with dropout "
-            "above 0."
+            "The model was trained without dropout, which this strategy needs: choose another, or "
+            "train with dropout above 0."
         )
     return layers
 
 
-def mutual_information(answers: Iterable[Tensor]) -> Tensor:
-    """Entropy of the mean of several answers, less the mean of their entropies, as a share of log C.
+def mutual_information(predictions: Iterable[Tensor]) -> Tensor:
+    """Compute H[mean p] - mean H[p] of several predictions, as a share of log C.
 
-    With answers drawn by dropout this is BALD (Houlsby et al. 2011); with any others, their Jensen-Shannon divergence.
+    For predictions drawn by dropout this is BALD (Houlsby et al. 2011); for any others, their
+    Jensen-Shannon divergence.
 
     Args:
-        answers: class probabilities, B x C x H x W each; at least one.
+        predictions: class probabilities, B x C x H x W each; at least one. They are taken one by
+            one, so that only their sum is kept in memory.
 
     Returns:
         B x H x W between 0 (all agree) and 1.
     """
-    total = uncertainty = torch.zeros(())
+    total = torch.zeros(())
+    entropies = torch.zeros(())
     count = 0
-    for answer in answers:
-        total, uncertainty, count = (
-            total.to(answer.device) + answer,
-            uncertainty.to(answer.device) + entropy(answer),
-            count + 1,
-        )
-    return (entropy(total / count) - uncertainty / count).clamp_(min=0)
+    for probabilities in predictions:
+        total = total.to(probabilities.device) + probabilities
+        entropies = entropies.to(probabilities.device) + entropy(probabilities)
+        count += 1
+    # Never below 0 in exact arithmetic; rounding can take it there where all agree.
+    return (entropy(total / count) - entropies / count).clamp_(min=0)

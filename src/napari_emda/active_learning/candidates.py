@@ -1,4 +1,4 @@
-"""Which patches can be suggested, and the greedy choice among them."""
+"""The patches that may be suggested, and the greedy choice among them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from napari_emda.errors import DataError
 
 Scores = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
-FINER = 4
-"""Candidates lie on a grid of a quarter of the patch."""
+
+# Candidates lie on a grid of a quarter of the patch, so the best place is at most an eighth of a
+# patch away along y and x. Half the step would mean four times as many candidates.
+STEPS_PER_PATCH = 4
+# Rows of embeddings that are compared at a time: 32 MiB at 1024 channels, where the differences of
+# all candidates would take as much memory again as the embeddings.
 _ROWS = 8192
 
 
@@ -44,35 +48,40 @@ class Candidates:
         limit: int = 10**6,
         seed: int = 0,
     ) -> Candidates:
-        """All patches of a box on the grid, or, of more than ``limit``, those of every k-th section.
+        """List all patches of a box that lie on the grid, or those of every k-th section.
+
+        Sections are skipped where all of them would hold more than ``limit`` patches.
 
         Args:
-            shape: voxels of the volume.
+            shape: voxels of the volume along z, y, x.
             patch: side in voxels.
-            box: part to choose from, z0:z1,y0:y1,x0:x1; empty is all.
-            limit: most candidates. A single section with more than that is thinned by lot.
-            seed: of the first section, so that other rounds look at other sections.
+            box: part to choose from, z0:z1,y0:y1,x0:x1; empty means all.
+            limit: maximum number of candidates. If a single section has more, a random selection
+                of its patches is taken.
+            seed: of the first section, so that other rounds choose from other sections.
 
         Raises:
-            DataError: the volume or the box is smaller than a patch, or the box does not lie in the volume.
+            DataError: the volume or the box is smaller than a patch, or the box does not lie in
+                the volume.
         """
-        within = Box.parse(box, shape)
-        for what, sides in (("target", shape[1:]), ("box", within.shape[1:])):
+        region = Box.parse(box, shape)
+        for name, sides in (("target", shape[1:]), ("box", region.shape[1:])):
             if min(sides) < patch:
                 raise DataError(
-                    f"The {what} is {sides[0]} x {sides[1]} pixels, smaller than one {patch}-pixel patch: choose patch "
-                    f"size {min(sides)} or less."
+                    f"The {name} is {sides[0]} x {sides[1]} pixels, smaller than one {patch}-pixel "
+                    f"patch: choose patch size {min(sides)} or less."
                 )
-        rows, columns = (
-            _places(a, b, patch) for a, b in zip(within.start[1:], within.stop[1:], strict=True)
-        )
-        rng, area = np.random.default_rng(seed), len(rows) * len(columns)
-        total = within.shape[0] * area
-        every = min(-(-total // limit), within.shape[0])
-        sections = np.arange(within.start[0] + rng.integers(every), within.stop[0], every)
-        starts = np.stack(np.meshgrid(sections, rows, columns, indexing="ij"), axis=-1).reshape(
-            -1, 3
-        )
+        _, y0, x0 = region.start
+        _, y1, x1 = region.stop
+        rows = _starts_along(y0, y1, patch)
+        columns = _starts_along(x0, x1, patch)
+        rng = np.random.default_rng(seed)
+        total = region.shape[0] * len(rows) * len(columns)
+        # Rounded up, so that the limit holds; never so far that no section is left.
+        step = min(-(-total // limit), region.shape[0])
+        sections = np.arange(region.start[0] + rng.integers(step), region.stop[0], step)
+        grid = np.meshgrid(sections, rows, columns, indexing="ij")
+        starts = np.stack(grid, axis=-1).reshape(-1, 3)
         if len(starts) > limit:
             starts = starts[np.sort(rng.choice(len(starts), limit, replace=False))]
         return cls(starts, patch, total)
@@ -86,33 +95,47 @@ class Candidates:
         return Box((z, y, x), (z + 1, y + self.patch, x + self.patch))
 
     def near(self, box: Box, sections: int = 0) -> NDArray[np.bool_]:
-        """Which candidates overlap a box in the plane and lie within so many sections of it."""
+        """Tell which candidates overlap a box in the plane and lie near its sections.
+
+        Args:
+            box: in voxels.
+            sections: how many sections away a candidate may be; with -1 none is near a box of
+                one section.
+        """
         (z0, *low), (z1, *high) = box.start, box.stop
-        z, plane = self.starts[:, 0], self.starts[:, 1:]
-        overlap = (plane < high) & (plane + self.patch > low)
+        z = self.starts[:, 0]
+        corners = self.starts[:, 1:]
+        overlap = (corners < high) & (corners + self.patch > low)
         return (z >= z0 - sections) & (z < z1 + sections) & overlap.all(1)
 
 
-def _places(start: int, stop: int, patch: int) -> NDArray[np.int64]:
-    """First voxels along one axis; the last patch ends with the box."""
-    return np.unique(
-        np.append(np.arange(start, stop - patch, max(1, patch // FINER)), stop - patch)
-    )
+def _starts_along(start: int, stop: int, patch: int) -> NDArray[np.int64]:
+    """First voxels along one axis; the last patch ends with the box, so that its rim is covered."""
+    step = max(1, patch // STEPS_PER_PATCH)
+    last = stop - patch
+    return np.unique(np.append(np.arange(start, last, step), last))
 
 
 class Pool:
-    """What a strategy may know when it scores, and what was picked so far.
+    """What a strategy may use to score the candidates, and what has been picked.
 
     Args:
         candidates: the n patches.
         count: how many are wanted.
-        sections: picks at the same place in the plane keep more than so many sections between them; with -1 they may
-            overlap.
-        seed: of the lot that decides between equal scores.
-        uncertainty: mean over each patch of the strategy's uncertainty (n); NaN where it is not known.
-        embeddings: a description of each patch (n x D), where the strategy asks for it; NaN excludes its patch.
-        annotated: descriptions of what is annotated or skipped (m x D); those with NaN are left out.
-        excluded: boxes that must not be asked for again; they exclude their own sections only.
+        sections: picks at the same place in the plane keep more than this many sections between
+            them; with -1 they may overlap.
+        seed: of the random numbers that decide between equal scores.
+        uncertainty: mean over each patch of the strategy's uncertainty (n); NaN where it is
+            unknown.
+        embeddings: a vector for each patch (n x D), if the strategy asks for it; a NaN excludes
+            its patch.
+        annotated: vectors of annotated or skipped patches (m x D); those with a NaN are left out.
+        excluded: boxes that must not be suggested again; only their own sections are excluded.
+
+    Attributes:
+        open: which candidates may still be picked (n).
+        picks: indices of the picked candidates, in order.
+        tie_breaker: a uniform random number for each candidate (n).
     """
 
     def __init__(
@@ -127,80 +150,94 @@ class Pool:
         annotated: Embeddings | None = None,
         excluded: Sequence[Box] = (),
     ) -> None:
-        self.candidates, self.count, self.sections, self.seed = candidates, count, sections, seed
-        self.uncertainty = np.full(len(candidates), np.nan) if uncertainty is None else uncertainty
-        self.annotated = (
-            np.empty((0, 0), np.float32) if annotated is None else annotated[_finite(annotated)]
-        )
+        self.candidates = candidates
+        self.count = count
+        self.sections = sections
+        self.seed = seed
+        if uncertainty is None:
+            uncertainty = np.full(len(candidates), np.nan)
+        self.uncertainty = uncertainty
+        if annotated is None:
+            annotated = np.empty((0, 0), np.float32)
+        self.annotated = annotated[_finite_rows(annotated)]
+        # Without it argmax would take the upper left corner of the first section among equals.
         self.tie_breaker = np.random.default_rng(seed).random(len(candidates))
         self.picks: list[int] = []
-        self._embeddings, self.open = embeddings, np.ones(len(candidates), bool)
-        if embeddings is not None and not (known := _finite(embeddings)).all():
-            # clustering and distances take no NaN, not even of patches that are never picked
-            self._embeddings, self.open = np.where(known[:, None], embeddings, 0), known
+        self.open = np.ones(len(candidates), bool)
+        self._embeddings = embeddings
+        if embeddings is not None:
+            finite = _finite_rows(embeddings)
+            if not finite.all():
+                # Clustering and distances take no NaN, not even of patches that are never picked.
+                self._embeddings = np.where(finite[:, None], embeddings, 0)
+                self.open = finite
         for box in excluded:
             self.open &= ~candidates.near(box)
 
     @property
     def embeddings(self) -> Embeddings:
-        """Description of each candidate, n x D float32."""
+        """A vector for each candidate, n x D float32."""
         assert self._embeddings is not None, "the strategy does not ask for embeddings"
         return self._embeddings
 
     @cached_property
     def distances(self) -> Scores:
-        """Euclidean distance of each candidate to the nearest that is annotated or picked, n float64; inf for none."""
+        """Euclidean distance of each candidate to the nearest annotated or picked patch, n float64.
+
+        Infinite while there is none.
+        """
         if not len(self.annotated):
             return np.full(len(self.candidates), np.inf)
+        # This works in chunks: all n x m distances at once may not fit into memory.
         return pairwise_distances_argmin_min(self.embeddings, self.annotated)[1].astype(np.float64)
 
     @property
-    def compared(self) -> bool:
-        """Whether anything is annotated or picked, so that `distances` are finite."""
+    def has_reference(self) -> bool:
+        """Whether any patch is annotated or picked, so that `distances` are finite."""
         return bool(self.picks) or len(self.annotated) > 0
 
     def best(self, scores: Scores) -> int | None:
-        """The open candidate of the highest score, by lot among equals; None when none is left.
+        """The open candidate with the highest score; None if none is left.
 
-        NaN and infinity are never best.
+        Among equals a random one. NaN and infinity are never best.
         """
-        left = np.where(self.open & np.isfinite(scores), scores, -np.inf)
-        highest = left.max(initial=-np.inf)
+        # The maximum of an array with a NaN is NaN, so unusable scores become -inf first.
+        usable = np.where(self.open & np.isfinite(scores), scores, -np.inf)
+        highest = usable.max(initial=-np.inf)
         if highest == -np.inf:
             return None
-        equals = np.flatnonzero(left == highest)
+        equals = np.flatnonzero(usable == highest)
         return int(equals[self.tie_breaker[equals].argmax()])
 
     def take(self, index: int) -> None:
-        """Pick a candidate and close those that are in its way."""
+        """Pick a candidate and close all that are too near to it."""
         self.picks.append(index)
         self.open[index] = False
         self.open &= ~self.candidates.near(self.candidates.box(index), self.sections)
         if self._embeddings is not None:
-            np.minimum(
-                self.distances,
-                distances_to(self.embeddings, self.embeddings[index]),
-                out=self.distances,
-            )
+            # Greedy k-centre in O(n) a pick: only the newest pick can be nearer than before.
+            distances = distances_to(self.embeddings, self.embeddings[index])
+            np.minimum(self.distances, distances, out=self.distances)
 
     def shortlist(self, scores: Scores, count: int) -> NDArray[np.int64]:
-        """Indices of the ``count`` best open candidates that are not in each other's way, best first."""
-        rest = Pool(self.candidates, count, sections=self.sections, seed=self.seed)
-        rest.open = self.open.copy()
-        while len(rest.picks) < count and (index := rest.best(scores)) is not None:
-            rest.take(index)
-        return np.array(rest.picks, np.int64)
+        """Indices of the ``count`` best open candidates that may be picked together, best first."""
+        trial = Pool(self.candidates, count, sections=self.sections, seed=self.seed)
+        trial.open = self.open.copy()
+        while len(trial.picks) < count and (index := trial.best(scores)) is not None:
+            trial.take(index)
+        return np.array(trial.picks, np.int64)
 
 
-def _finite(embeddings: Embeddings) -> NDArray[np.bool_]:
-    """Which rows hold numbers only."""
-    pieces = np.split(embeddings, range(_ROWS, len(embeddings), _ROWS))
-    return np.concatenate([np.isfinite(piece).all(1) for piece in pieces])
+def _finite_rows(embeddings: Embeddings) -> NDArray[np.bool_]:
+    return np.concatenate([np.isfinite(chunk).all(1) for chunk in _chunks(embeddings)])
 
 
 def distances_to(embeddings: Embeddings, point: Embeddings) -> Scores:
     """Euclidean distance of each row (n x D) to one point (D), n float64."""
-    pieces = np.split(embeddings, range(_ROWS, len(embeddings), _ROWS))
-    return np.concatenate([np.linalg.norm(piece - point, axis=1) for piece in pieces]).astype(
-        np.float64
-    )
+    distances = [np.linalg.norm(chunk - point, axis=1) for chunk in _chunks(embeddings)]
+    return np.concatenate(distances).astype(np.float64)
+
+
+def _chunks(embeddings: Embeddings) -> list[Embeddings]:
+    """The rows, `_ROWS` at a time, as views."""
+    return np.split(embeddings, range(_ROWS, len(embeddings), _ROWS))

@@ -1,4 +1,4 @@
-"""What a network says of a volume, block by block, gathered over patches."""
+"""Uncertainty and embeddings of patches, pooled from a network's outputs block by block."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ from napari_emda.data.volume import Volume
 from napari_emda.events import Event, TileDone
 from napari_emda.inference.predictor import Predictor, to_bytes
 from napari_emda.inference.tiles import Tile, finish_tile, make_tile, plan, read_tile
+from napari_emda.nn.network import Network
 from napari_emda.settings.prediction import PredictSettings
+
+# A pixel centre that lies on the border of a window must fall on the same side whatever the
+# rounding of the scale.
+_ROUNDING = 1e-9
 
 
 class WindowPooling:
-    """Means (and maxima) of maps over windows in sections, gathered from the blocks of the maps.
+    """Means (and maxima) of maps over windows, gathered from blocks of the maps.
 
     Args:
-        bounds: first section, one past the last, then the same of rows and columns: n x 6 integers.
+        bounds: of the windows, n x 6 integers: first section and one past the last, then the same
+            of rows and columns.
         channels: of the maps, D.
         maxima: whether to keep these too.
     """
@@ -39,11 +45,12 @@ class WindowPooling:
     ) -> None:
         self._bounds = bounds
         self._counts = np.zeros(len(bounds), np.int64)
-        # float32 and side by side, since there may be a hundred thousand windows of a thousand channels
-        self._gathered = np.zeros(
-            (len(bounds), channels * (1 + maxima)), np.float32 if maxima else np.float64
-        )
-        self._sums, self._maxima = self._gathered[:, :channels], self._gathered[:, channels:]
+        # With maxima, maps are embeddings: a hundred thousand windows of a thousand channels are
+        # 0.4 GB in float32. Means and maxima lie side by side, so that `embeddings` copies nothing.
+        dtype = np.float32 if maxima else np.float64
+        self._pooled = np.zeros((len(bounds), channels * (1 + maxima)), dtype)
+        self._sums = self._pooled[:, :channels]
+        self._maxima = self._pooled[:, channels:]
         self._maxima[:] = -np.inf
 
     def add(self, values: NDArray[np.float32], z: int, y: int, x: int) -> None:
@@ -51,30 +58,30 @@ class WindowPooling:
         _, height, width = values.shape
         (hit,) = np.nonzero((self._bounds[:, 0] <= z) & (z < self._bounds[:, 1]))
         inside = np.clip(self._bounds[hit, 2:] - (y, y, x, x), 0, (height, height, width, width))
-        some = (inside[:, 1] > inside[:, 0]) & (inside[:, 3] > inside[:, 2])
-        hit, (a, b, c, d) = hit[some], inside[some].T
-        integral = np.pad(values.cumsum(1, dtype=np.float64).cumsum(2), ((0, 0), (1, 0), (1, 0)))
-        self._sums[hit] += (
-            integral[:, b, d] - integral[:, a, d] - integral[:, b, c] + integral[:, a, c]
-        ).T
-        self._counts[hit] += (b - a) * (d - c)
+        overlap = (inside[:, 1] > inside[:, 0]) & (inside[:, 3] > inside[:, 2])
+        hit = hit[overlap]
+        inside = inside[overlap]
+        y0, y1, x0, x1 = inside.T
+        # Summed-area table: the sum over any rectangle from its four corners, however many
+        # windows overlap. In float64, because differences of long sums lose digits.
+        table = np.pad(values.cumsum(1, dtype=np.float64).cumsum(2), ((0, 0), (1, 0), (1, 0)))
+        sums = table[:, y1, x1] - table[:, y0, x1] - table[:, y1, x0] + table[:, y0, x0]
+        self._sums[hit] += sums.T
+        self._counts[hit] += (y1 - y0) * (x1 - x0)
         if self._maxima.size:
-            self._maximise(self._maxima, values, hit, np.stack([a, b, c, d], axis=1))
+            self._add_maxima(values, hit, inside)
 
-    @staticmethod
-    def _maximise(
-        maxima: Embeddings,
-        values: NDArray[np.float32],
-        hit: NDArray[np.int64],
-        inside: NDArray[np.int64],
+    def _add_maxima(
+        self, values: NDArray[np.float32], hit: NDArray[np.int64], inside: NDArray[np.int64]
     ) -> None:
-        """Over rows first, which many windows share, then over columns."""
-        bands, band = np.unique(inside[:, :2], axis=0, return_inverse=True)
-        for number, (a, b) in enumerate(bands):
-            columns = values[:, a:b].max(1)
-            for row in np.flatnonzero(band == number):
-                c, d = inside[row, 2:]
-                np.maximum(maxima[hit[row]], columns[:, c:d].max(1), out=maxima[hit[row]])
+        """Take maxima over rows first, which many windows share, then over columns."""
+        bands, band_of = np.unique(inside[:, :2], axis=0, return_inverse=True)
+        for band, (y0, y1) in enumerate(bands):
+            columns = values[:, y0:y1].max(1)
+            for row in np.flatnonzero(band_of == band):
+                x0, x1 = inside[row, 2:]
+                window = self._maxima[hit[row]]
+                np.maximum(window, columns[:, x0:x1].max(1), out=window)
 
     @property
     def means(self) -> Scores:
@@ -83,39 +90,48 @@ class WindowPooling:
             return self._sums / self._counts[:, None]
 
     def embeddings(self) -> Embeddings:
-        """Mean and maximum over each window as one vector of length 1, n x 2 D float32; ends the gathering."""
+        """Mean and maximum over each window as one vector of length 1, n x 2 D float32.
+
+        Roels & Saeys 2019 do not say how they pool the bottleneck. The maximum keeps what is small
+        in a window and vanishes in the mean. No block can be added afterwards, because the sums
+        are divided in place.
+        """
         self._sums /= np.maximum(self._counts, 1)[:, None]
-        self._gathered /= np.maximum(np.linalg.norm(self._gathered, axis=1, keepdims=True), 1e-12)
-        return self._gathered
+        lengths = np.linalg.norm(self._pooled, axis=1, keepdims=True)
+        # A window without any activation keeps its zeros.
+        self._pooled /= np.maximum(lengths, 1e-12)
+        return self._pooled
 
 
 def windows_of(candidates: Candidates, boxes: list[Box]) -> NDArray[np.int64]:
     """Bounds of the candidates and then of some boxes, n x 6."""
     sides = np.array((1, candidates.patch, candidates.patch))
-    own = np.stack([candidates.starts, candidates.starts + sides], axis=2).reshape(-1, 6)
-    return np.concatenate([own, np.array([box.bounds for box in boxes], np.int64).reshape(-1, 6)])
+    bounds = np.stack([candidates.starts, candidates.starts + sides], axis=2).reshape(-1, 6)
+    box_bounds = np.array([box.bounds for box in boxes], np.int64).reshape(-1, 6)
+    return np.concatenate([bounds, box_bounds])
 
 
 def means_of(stored: Array, candidates: Candidates) -> Scores:
     """Mean of a uint8 (z, y, x) array over each candidate, 255 as 1; read block by block."""
     windows = WindowPooling(windows_of(candidates, []))
-    wanted = set(candidates.starts[:, 0].tolist())
+    sections = set(candidates.starts[:, 0].tolist())
     for block in blocks(Box.whole(stored.shape), block_shape(stored)):
-        if wanted.isdisjoint(range(block.start[0], block.stop[0])):
+        # Of a large volume, candidates lie in few sections: blocks without any are not read.
+        if sections.isdisjoint(range(block.start[0], block.stop[0])):
             continue
         for z, section in enumerate(np.asarray(stored[block.slices]), block.start[0]):
-            if z in wanted:
+            if z in sections:
                 windows.add(section[None].astype(np.float32), z, *block.start[1:])
     return windows.means[:, 0] / 255
 
 
 @dataclass(frozen=True)
 class PatchFeatures:
-    """What a patch_features gathered: of the candidates, then of the boxes.
+    """What a strategy compares: of the n candidates, then of m annotated or skipped boxes.
 
     Attributes:
         uncertainty: mean over each window, n + m; NaN where it was not measured.
-        embeddings: (n + m) x 2 D; None when they were not asked for.
+        embeddings: (n + m) x 2 D; None if they were not asked for.
     """
 
     uncertainty: Scores
@@ -138,8 +154,8 @@ def patch_features(
     Args:
         predictor: the model.
         volume: its image is read block by block, with a halo.
-        windows: bounds in voxels, n x 6, as of `windows_of`.
-        uncertainty: of a block, B x H x W between 0 and 1, or None.
+        windows: bounds in voxels, n x 6, from `windows_of`.
+        uncertainty: computes that of a block, B x H x W between 0 and 1, or None.
         embeddings: whether to describe the windows by the network's bottleneck.
         seed: of dropout.
         earlier: the model of the round before.
@@ -148,28 +164,34 @@ def patch_features(
     Yields:
         TileDone after each block.
     """
-    view, network = Resampled(volume, predictor.header.pixel_size), predictor.network
-    tiles = _needed(view, plan(view, network, PredictSettings()), windows, predictor)
-    statistics, domain = predictor.statistics_of(volume), predictor.domain_of(volume)
-    pooled = WindowPooling(windows)
+    view = Resampled(volume, predictor.header.pixel_size)
+    network = predictor.network
+    tiles = _tiles_with_windows(view, plan(view, network, PredictSettings()), windows, network)
+    statistics = predictor.statistics_of(volume)
+    domain = predictor.domain_of(volume)
+    pooled_uncertainty = WindowPooling(windows)
     cells = _cells(view, windows, network.stride) if embeddings else windows[:0]
-    described = WindowPooling(cells, network.widths[-1], maxima=True)
+    pooled_bottleneck = WindowPooling(cells, network.widths[-1], maxima=True)
+    # ahead=2: the next block is read while one is computed.
     images = prefetched(lambda i: read_tile(view, tiles[i], statistics), 0, len(tiles), ahead=2)
     try:
         for number, (tile, image) in enumerate(zip(tiles, images, strict=True), 1):
             on_device = image.to(predictor.compute.device)
+            # Seeded by its place, a block gets the same samples whichever blocks are computed.
             outputs = BlockOutputs(predictor, on_device, domain, (seed, *tile.core.start), earlier)
             if (values := uncertainty(outputs)) is not None:
                 values = finish_tile(view, tile, values.unsqueeze(1))
-                _add(pooled, values, tile.native)
+                _add(pooled_uncertainty, values, tile.native)
                 if keep is not None:
                     keep[tile.native.slices] = to_bytes(values[:, 0])
             if embeddings:
-                _add(described, *_core_cells(outputs.bottleneck, tile, network.stride))
+                _add(pooled_bottleneck, *_core_cells(outputs.bottleneck, tile, network.stride))
             yield TileDone(volume.name, tile.native.bounds, number, len(tiles))
     finally:
         images.close()
-    return PatchFeatures(pooled.means[:, 0], described.embeddings() if embeddings else None)
+    return PatchFeatures(
+        pooled_uncertainty.means[:, 0], pooled_bottleneck.embeddings() if embeddings else None
+    )
 
 
 def _add(windows: WindowPooling, maps: Tensor, box: Box) -> None:
@@ -177,54 +199,61 @@ def _add(windows: WindowPooling, maps: Tensor, box: Box) -> None:
         windows.add(values, z, *box.start[1:])
 
 
-def _needed(
-    view: Resampled, tiles: list[Tile], windows: NDArray[np.int64], predictor: Predictor
+def _tiles_with_windows(
+    view: Resampled, tiles: list[Tile], windows: NDArray[np.int64], network: Network
 ) -> list[Tile]:
-    """The tiles that hold a part of a window; where not all of their sections do, one for each section that does."""
-    network, kept = predictor.network, []
+    """The tiles that overlap a window.
+
+    A tile only some of whose sections do is replaced by one tile for each such section.
+    """
+    needed: list[Tile] = []
     for tile in tiles:
         z0, z1, y0, y1, x0, x1 = tile.native.bounds
-        plane = (
+        overlap = (
             (windows[:, 2] < y1)
             & (windows[:, 3] > y0)
             & (windows[:, 4] < x1)
             & (windows[:, 5] > x0)
         )
-        spans = np.unique(windows[plane, :2], axis=0)
+        # Windows of one section share their span: few are left to compare with every section.
+        spans = np.unique(windows[overlap, :2], axis=0)
         sections = [z for z in range(z0, z1) if ((spans[:, 0] <= z) & (z < spans[:, 1])).any()]
         if len(sections) == z1 - z0:
-            kept.append(tile)
+            needed.append(tile)
             continue
         (_, *low), (_, *high) = tile.core.start, tile.core.stop
-        kept += [
-            make_tile(
-                view,
-                Box((z, low[0], low[1]), (z + 1, high[0], high[1])),
-                network.halo,
-                network.stride,
-            )
-            for z in sections
-        ]
-    return kept
+        for z in sections:
+            core = Box((z, low[0], low[1]), (z + 1, high[0], high[1]))
+            needed.append(make_tile(view, core, network.halo, network.stride))
+    return needed
 
 
 def _cells(view: Resampled, windows: NDArray[np.int64], stride: int) -> NDArray[np.int64]:
-    """Windows of voxels as windows of bottleneck cells: those whose centres lie inside, at least one a side."""
+    """Windows of voxels as windows of bottleneck cells.
+
+    A window holds the cells whose centres lie in it, and at least one along each axis.
+    """
     cells = windows.copy()
     for axis in (0, 1):
-        low, high = 2 + 2 * axis, 3 + 2 * axis
-        scale, size = view.scale[axis] / stride, -(-view.shape[1 + axis] // stride)
-        cells[:, low] = np.minimum(np.ceil(windows[:, low] * scale - 0.5 - 1e-9), size - 1)
-        cells[:, high] = np.clip(
-            np.ceil(windows[:, high] * scale - 0.5 - 1e-9), cells[:, low] + 1, size
-        )
+        low = 2 + 2 * axis
+        high = low + 1
+        # Cell i has its centre at voxel (i + 0.5) / scale.
+        scale = view.scale[axis] / stride
+        count = -(-view.shape[1 + axis] // stride)
+        first = np.ceil(windows[:, low] * scale - 0.5 - _ROUNDING)
+        stop = np.ceil(windows[:, high] * scale - 0.5 - _ROUNDING)
+        cells[:, low] = np.minimum(first, count - 1)
+        cells[:, high] = np.clip(stop, cells[:, low] + 1, count)
     return cells
 
 
 def _core_cells(bottleneck: Tensor, tile: Tile, stride: int) -> tuple[Tensor, Box]:
     """The cells of a tile's core, and where they lie among those of the volume."""
-    (z0, *low), (z1, *high) = tile.core.start, tile.core.stop
-    first, last = [a // stride for a in low], [-(-b // stride) for b in high]
-    (y, x) = (a // stride for a in tile.seen.start[1:])
-    box = Box((z0, first[0], first[1]), (z1, last[0], last[1]))
-    return bottleneck[..., first[0] - y : last[0] - y, first[1] - x : last[1] - x], box
+    # Tiles start on the grid of the stride, so cores and what the network sees begin with a cell.
+    z0, y0, x0 = tile.core.start
+    z1, y1, x1 = tile.core.stop
+    first = (y0 // stride, x0 // stride)
+    stop = (-(-y1 // stride), -(-x1 // stride))
+    top, left = (a // stride for a in tile.seen.start[1:])
+    box = Box((z0, *first), (z1, *stop))
+    return bottleneck[..., first[0] - top : stop[0] - top, first[1] - left : stop[1] - left], box

@@ -1,4 +1,4 @@
-"""Patches drawn by lot, to measure a model without favour."""
+"""Randomly drawn patches for an audit: an unbiased estimate of a model's quality."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from napari_emda.errors import DataError
 def _free_tiles(
     shape: tuple[int, int, int], patch: int, annotated: Sequence[Box]
 ) -> NDArray[np.int64]:
-    """Section, row and column (n x 3) of the tiles that hold no annotation; the tiles cover a volume once."""
+    """Section, row and column (n x 3) of the tiles that hold no annotation."""
     rows, columns = (-(-n // patch) for n in shape[1:])
     free = np.ones((shape[0], rows, columns), bool)
     for box in annotated:
         (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
+        # A tile that a box only touches is taken as well: an audit patch is free of annotations.
         free[z0:z1, y0 // patch : -(-y1 // patch), x0 // patch : -(-x1 // patch)] = False
     return np.argwhere(free)
 
 
 def painted(volume: Volume, patch: int) -> list[Box]:
-    """The tiles of a volume in which anything is annotated, however it came there."""
+    """The tiles of a volume in which any voxel is annotated, whatever wrote the annotation."""
     tiles: set[tuple[int, ...]] = set()
-    for chunk in volume.annotated:
+    for box in volume.annotated:
         assert volume.annotations is not None
-        voxels = np.argwhere(np.asarray(volume.annotations[chunk.slices])) + chunk.start
+        voxels = np.argwhere(np.asarray(volume.annotations[box.slices])) + box.start
         tiles.update(map(tuple, np.unique(voxels // (1, patch, patch), axis=0).tolist()))
     return [
-        Box((z, y * patch, x * patch), (z + 1, (y + 1) * patch, (x + 1) * patch))
-        for z, y, x in sorted(tiles)
+        Box((z, row * patch, column * patch), (z + 1, (row + 1) * patch, (column + 1) * patch))
+        for z, row, column in sorted(tiles)
     ]
 
 
@@ -45,40 +46,43 @@ def draw(
     count: int,
     seed: int,
 ) -> list[tuple[str, Box]]:
-    """Patches of all volumes by lot, without replacement, from those that hold no annotation.
+    """Draw patches of all volumes at random, without replacement, from those without annotations.
 
-    They are drawn from tiles that cover each volume once, so every voxel outside of tiles with annotations has the same
-    chance to be looked at. What is measured on them therefore estimates the score on the rest of the volumes without
-    favouring easy or hard places.
+    They are drawn from tiles that cover each volume once, so every voxel outside annotated tiles is
+    equally likely to be drawn. A score on them therefore estimates the score on the rest of the
+    volumes without bias towards easy or hard places.
 
     Args:
         shapes: voxels of each volume along z, y, x.
-        annotated: boxes that were annotated, per volume.
+        annotated: annotated boxes of each volume.
         patch: side of a tile in voxels; tiles at the far edges of a volume may be smaller.
-        count: how many to draw; fewer come when fewer are left.
-        seed: of the lot.
+        count: how many to draw; all that are left if there are fewer.
+        seed: of the draw.
 
     Returns:
         Volume and box of each, in the order of volumes and sections.
 
     Raises:
-        DataError: nothing is left to draw.
+        DataError: every tile holds annotations.
     """
-    pools = {
-        name: _free_tiles(shape, patch, annotated.get(name, ())) for name, shape in shapes.items()
-    }
-    total = sum(map(len, pools.values()))
+    names = list(shapes)
+    tiles = [_free_tiles(shapes[name], patch, annotated.get(name, ())) for name in names]
+    counts = [len(free) for free in tiles]
+    total = sum(counts)
     if not total:
         raise DataError(
             "Every patch holds annotations already: choose a smaller patch for the audit."
         )
-    lot = np.sort(np.random.default_rng(seed).choice(total, min(count, total), replace=False))
-    drawn, first = [], 0
-    for name, pool in pools.items():
-        for z, row, column in pool[
-            lot[(lot >= first) & (lot < first + len(pool))] - first
-        ].tolist():
-            y, x = row * patch, column * patch
-            drawn.append((name, Box((z, y, x), (z + 1, y + patch, x + patch)).clip(shapes[name])))
-        first += len(pool)
+    chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+    chosen = np.sort(chosen)
+    # Arrays and not a list of boxes: a large volume has millions of tiles, of which few are drawn.
+    volume_of = np.repeat(np.arange(len(names)), counts)[chosen].tolist()
+    drawn = []
+    for number, (z, row, column) in zip(
+        volume_of, np.concatenate(tiles)[chosen].tolist(), strict=True
+    ):
+        y = row * patch
+        x = column * patch
+        name = names[number]
+        drawn.append((name, Box((z, y, x), (z + 1, y + patch, x + patch)).clip(shapes[name])))
     return drawn

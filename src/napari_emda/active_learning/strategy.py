@@ -1,4 +1,4 @@
-"""What a strategy is: one score for each candidate patch."""
+"""The interface of a strategy: one score for each candidate patch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from napari_emda.settings.requirements import Requirements
 
 
 class Strategy(ABC):
-    """Base of all strategies: its settings plus `score`. The docstring's first line is its sentence in the dock.
+    """Base of all strategies: settings and `score`.
 
-    What it needs it declares, and finds it in the `Pool`: one that measures uncertainty pixel by pixel says how in
-    `uncertainty` (or takes the prediction's entropy, ``needs_entropy``), one that compares patches sets
-    ``needs_embeddings``.
+    The first line of the docstring describes the strategy in the dock. A strategy declares what it
+    needs and finds it in the `Pool`. One that measures uncertainty pixel by pixel overrides
+    `uncertainty`, or takes the entropy of the prediction (``needs_entropy``). One that compares
+    patches sets ``needs_embeddings``.
 
     Args:
         settings: of the class's own ``Settings``.
@@ -30,7 +31,7 @@ class Strategy(ABC):
     requirements: ClassVar[Requirements] = Requirements(model="classes")
     """Which model it asks, if any."""
     needs_entropy: ClassVar[bool] = False
-    """Whether the entropy that a prediction leaves on disk is its uncertainty."""
+    """Whether it ranks by the entropy that a prediction leaves on disk."""
     needs_embeddings: ClassVar[bool] = False
     """Whether it compares patches by the network's bottleneck."""
 
@@ -47,38 +48,48 @@ class Strategy(ABC):
 
     @property
     def measures(self) -> bool:
-        """Whether it measures an `uncertainty` of its own."""
+        """Whether it overrides `uncertainty`, so that the network must be run once more."""
         return type(self).uncertainty is not Strategy.uncertainty
 
     def uncertainty(self, outputs: BlockOutputs) -> Tensor | None:
-        """Uncertainty of every pixel of a block, B x H x W between 0 and 1; None for a strategy without."""
+        """Measure the uncertainty of every pixel of a block.
+
+        Returns:
+            B x H x W between 0 and 1; None for a strategy without.
+        """
         return None
 
     def begin(self, pool: Pool) -> None:
-        """Called once, before the first score."""
+        """Prepare before the first score, for example by clustering the candidates."""
         return
 
     @abstractmethod
     def score(self, pool: Pool) -> Scores:
-        """One finite score a candidate (n), the higher the sooner; NaN is never picked.
+        """Score every candidate; the highest is picked first.
 
-        Called before every pick, so that a score may depend on ``pool.picks`` and ``pool.distances``.
+        Called before every pick, so that a score may depend on ``pool.picks`` and
+        ``pool.distances``.
+
+        Returns:
+            n finite numbers; a candidate with NaN is never picked.
         """
 
 
 class DropoutStrategy(Strategy):
-    """Base of strategies that ask networks drawn by dropout."""
+    """Base of strategies that compare networks drawn by dropout."""
 
     requirements = Requirements(model="classes", dropout=True)
 
     class Settings(base.Settings):
         """How many networks are drawn."""
 
+        # Roels & Saeys 2019 do not state T. Ten take eight times as long as `entropy`
+        # (docs/benchmark-active-learning.md); with fewer, chance decides more of the ranking.
         samples: int = Field(
             10,
             ge=2,
             le=100,
-            description="Predictions with dropout; time grows with them.",
+            description="Number of predictions with dropout; time grows with it.",
             json_schema_extra={"step": 1},
         )
 

@@ -1,4 +1,4 @@
-"""The best patches of one volume, by one strategy."""
+"""Suggest the best patches of one volume by one strategy."""
 
 from __future__ import annotations
 
@@ -28,32 +28,38 @@ from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.requirements import Available
 from napari_emda.settings.suggestion import QuerySettings
 
+Picks = list[tuple[int, float]]
+"""Index and score of each picked candidate."""
 
-def choose(strategy: Strategy, pool: Pool, random_count: int = 0) -> list[tuple[int, float]]:
-    """Pick candidates one after the other, best first; those ``random_count`` come last.
 
-    Those by lot are drawn first, from all that may be asked for, so that what is measured on them does not depend on
-    the strategy's picks.
+def choose(strategy: Strategy, pool: Pool, random_count: int = 0) -> Picks:
+    """Pick candidates one after the other, best first, then ``random_count`` random ones.
+
+    The random ones are drawn first, from all that may be suggested. A score that is measured on
+    them therefore does not depend on the strategy's picks.
 
     Returns:
-        Index and score of each pick; fewer than ``pool.count`` when no more are left.
+        Index and score of each pick; fewer than ``pool.count`` if no more are left.
     """
     if not pool.open.any():
         return []
     strategy.begin(pool)
-    drawn: list[tuple[int, float]] = []
-    chosen: list[tuple[int, float]] = []
+    random_picks: Picks = []
+    ranked_picks: Picks = []
     while len(pool.picks) < pool.count:
         scores = strategy.score(pool)
-        lottery = len(drawn) < random_count
-        index = pool.best(
-            np.where(np.isfinite(scores), pool.tie_breaker, np.nan) if lottery else scores
-        )
+        if len(random_picks) < random_count:
+            # Candidates without a score are left out of the draw as well.
+            index = pool.best(np.where(np.isfinite(scores), pool.tie_breaker, np.nan))
+            picks = random_picks
+        else:
+            index = pool.best(scores)
+            picks = ranked_picks
         if index is None:
             break
-        (drawn if lottery else chosen).append((index, float(scores[index])))
+        picks.append((index, float(scores[index])))
         pool.take(index)
-    return chosen + drawn
+    return ranked_picks + random_picks
 
 
 def suggest(
@@ -66,67 +72,77 @@ def suggest(
     earlier: Predictor | None = None,
     entropy: Array | None = None,
 ) -> Iterator[Event]:
-    """Rank every patch of a volume and suggest the best that do not overlap.
+    """Rank all patches of a volume and suggest the best that do not overlap.
 
     Args:
-        predictor: needed by strategies that ask a model.
+        predictor: the model, for strategies that ask one.
         volume: the target.
-        strategy: what ranks.
-        settings: how many, how large.
-        folder: of the run, where prediction and uncertainty are kept (see
-            `napari_emda.project.stored_prediction.StoredPrediction`) and used again when complete.
-        excluded: regions annotated or skipped already.
+        strategy: ranks the patches.
+        settings: how many patches, and how large.
+        folder: of the run. Prediction and uncertainty are stored in it, and used again if they are
+            complete (see `napari_emda.project.stored_prediction.StoredPrediction`).
+        excluded: annotated or skipped regions.
         earlier: the model of the round before, for strategies that ask it.
         entropy: uint8 (z, y, x), in place of that which the prediction leaves in the folder.
 
     Yields:
-        TileDone while predicting, Notice when not all positions are looked at or fewer patches are found than asked
-        for, Suggested at the end: ``volume``, ``box``, ``score`` and ``strategy`` (what drew it) of each region, and
-        ``lot`` of those that were drawn by lot: a uniform number, the highest of all that could be drawn.
+        TileDone while predicting; Notice if candidates are sampled, or if fewer patches are left
+        than wanted; Suggested at the end. Each suggested region has ``volume``, ``box``, ``score``
+        and ``strategy`` (by which it was picked). A random one also has ``tie_breaker``, a uniform
+        number that is the highest of all patches that could be drawn.
+
+    Raises:
+        DataError: the volume or the box is smaller than a patch.
+        JobError: the strategy asks a model and there is none.
     """
     candidates = Candidates.of(
         volume.shape, settings.patch, box=settings.box, limit=settings.positions, seed=settings.seed
     )
     if len(candidates) < candidates.total:
-        yield Notice(_sampled(candidates))
+        yield Notice(
+            f"The volume has {candidates.total} patch positions. Only {len(candidates)} of them are "
+            "ranked, in evenly spaced sections: raise 'positions' to rank more, or choose a box."
+        )
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.required.model != "none":
         if predictor is None or folder is None:
             raise JobError(strategy.required.missing(strategy.name, Available()))
-        features = yield from examine(
+        features = yield from candidate_features(
             predictor, volume, strategy, settings, folder, candidates, excluded, earlier, entropy
         )
+    # In a stack of independent images, the same place of the next section is another scene.
     independent = volume.grid.sections_are_independent
     sections = 0 if independent else settings.section_distance
-    pool, picks = _picked(strategy, candidates, features, settings, excluded, sections)
+    pool, picks = _relaxed_choice(strategy, candidates, features, settings, excluded, sections)
     if len(picks) < settings.count:
         yield Notice(
-            f"Only {len(picks)} patches of {settings.patch} pixels are left that were not annotated or skipped, "
-            f"{settings.count} were asked for: choose a smaller patch for more."
+            f"Only {len(picks)} of the {settings.count} patches were found: no other patch of "
+            f"{settings.patch} pixels is free of annotated or skipped regions. Choose a smaller "
+            "patch for more."
         )
-    ranked = max(0, len(picks) - settings.random_count)
+    random_from = max(0, len(picks) - settings.random_count)
     yield Suggested(
         tuple(
             {"volume": volume.name, "box": str(candidates.box(index)), "score": score}
             | (
                 {"strategy": strategy.name}
-                if place < ranked
+                if rank < random_from
                 else {"strategy": "random", "tie_breaker": float(pool.tie_breaker[index])}
             )
-            for place, (index, score) in enumerate(picks)
+            for rank, (index, score) in enumerate(picks)
         )
     )
 
 
-def _picked(
+def _relaxed_choice(
     strategy: Strategy,
     candidates: Candidates,
     features: PatchFeatures,
     settings: QuerySettings,
     excluded: Sequence[Box],
     sections: int,
-) -> tuple[Pool, list[tuple[int, float]]]:
-    """What is drawn from, and what was; where so many sections apart too few are found, half as many."""
+) -> tuple[Pool, Picks]:
+    """Choose with ``sections`` between picks; halve the distance until enough picks are found."""
     while True:
         pool = pool_of(
             candidates,
@@ -142,13 +158,6 @@ def _picked(
         sections //= 2
 
 
-def _sampled(candidates: Candidates) -> str:
-    return (
-        f"The volume has {candidates.total} patch positions; {len(candidates)} of them, in evenly spaced sections, are "
-        "looked at: raise 'positions' to look at more, or choose a box."
-    )
-
-
 def pool_of(
     candidates: Candidates,
     features: PatchFeatures,
@@ -158,21 +167,23 @@ def pool_of(
     seed: int,
     excluded: Sequence[Box] = (),
 ) -> Pool:
-    """The pool of candidates with what was found out about them; arguments as of `Pool`."""
-    n, embeddings = len(candidates), features.embeddings
+    """The pool of candidates with their features; for the arguments see `Pool`."""
+    n = len(candidates)
+    embeddings = features.embeddings
     return Pool(
         candidates,
         count,
         sections=sections,
         seed=seed,
         uncertainty=features.uncertainty[:n],
+        # The vectors behind those of the candidates are those of the excluded boxes.
         embeddings=None if embeddings is None else embeddings[:n],
         annotated=None if embeddings is None else embeddings[n:],
         excluded=excluded,
     )
 
 
-def examine(
+def candidate_features(
     predictor: Predictor,
     volume: Volume,
     strategy: Strategy,
@@ -183,29 +194,36 @@ def examine(
     earlier: Predictor | None = None,
     entropy: Array | None = None,
 ) -> Generator[Event, None, PatchFeatures]:
-    """Predict a volume, from which patches are painted in; then find out what else the strategy asks for.
+    """Predict a volume and compute the features of patches that a strategy needs.
+
+    The prediction is made for every strategy that asks a model, because annotating begins with it.
 
     Args:
         predictor: the model.
         volume: the target.
-        strategy: what ranks.
+        strategy: ranks the patches.
         settings: seed and device.
-        folder: where prediction and uncertainty are kept.
+        folder: of the run, for prediction and uncertainty.
         candidates: what may be picked.
-        excluded: regions annotated or skipped already.
+        excluded: annotated or skipped regions.
         earlier: the model of the round before, for strategies that ask it.
         entropy: see `suggest`.
 
     Yields:
-        TileDone after each block; nothing is computed that the folder holds already.
+        TileDone after each block; nothing is predicted that the folder holds already.
 
     Returns:
-        The candidates' uncertainty and embeddings, and those of the excluded boxes behind them.
+        Uncertainty and embeddings of the candidates, then of the excluded boxes.
     """
     prediction = StoredPrediction(folder, volume.name)
-    yield from _predicted(predictor, volume, settings, prediction, entropy=strategy.needs_entropy)
+    yield from _predict_once(
+        predictor, volume, settings, prediction, entropy=strategy.needs_entropy
+    )
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.measures or strategy.needs_embeddings:
+        keep = None
+        if strategy.measures:
+            keep = prediction.begin_uncertainty(volume.shape, strategy.name)
         features = yield from patch_features(
             predictor,
             volume,
@@ -214,21 +232,15 @@ def examine(
             embeddings=strategy.needs_embeddings,
             seed=settings.seed,
             earlier=earlier,
-            keep=prediction.begin_uncertainty(volume.shape, strategy.name)
-            if strategy.measures
-            else None,
+            keep=keep,
         )
     if strategy.needs_entropy:
-        features = replace(
-            features,
-            uncertainty=means_of(
-                prediction.uncertainty if entropy is None else entropy, candidates
-            ),
-        )
+        stored = prediction.uncertainty if entropy is None else entropy
+        features = replace(features, uncertainty=means_of(stored, candidates))
     return features
 
 
-def _predicted(
+def _predict_once(
     predictor: Predictor,
     volume: Volume,
     settings: QuerySettings,
@@ -236,12 +248,12 @@ def _predicted(
     *,
     entropy: bool,
 ) -> Iterator[Event]:
-    """Predict unless that was done already, and (if asked) its entropy is not overwritten by another measure."""
-    if (
-        predictor.header.features_only
-    ):  # an answer that nobody has taught would only have to be erased
+    """Predict, unless the folder holds this model's prediction (and its entropy, if needed)."""
+    # Heads that saw no label predict noise, which would have to be erased from every patch.
+    if predictor.header.features_only:
         return
     model = predictor.header.model
+    # Another strategy's uncertainty takes the place of the entropy; `measure` is its name.
     overwritten = entropy and prediction.complete(model, uncertainty=True) and prediction.measure
     if overwritten:
         prediction.forget()

@@ -1,1 +1,1 @@
-"""Query strategies, one file each; each registers itself with `napari_emda.active_learning.strategy.strategies`."""
+"""Query strategies, one file each, in the registry `active_learning.strategy.strategies`."""

@@ -1,4 +1,4 @@
-"""Patches that cover all there is to see."""
+"""Pick patches that cover the target: greedy k-centre."""
 
 import numpy as np
 
@@ -11,16 +11,18 @@ from napari_emda.settings.requirements import Requirements
 class CoreSet(Strategy):
     """Suggests the patches that differ most from everything annotated so far.
 
-    Greedy k-centre in the space of the network's bottleneck, from what is annotated or skipped (Sener and Savarese
-    2018): no patch is farther from the chosen ones than twice the least that is possible. With nothing annotated it
-    begins with the most typical patch.
+    Greedy k-centre in the space of the network's bottleneck, starting from the annotated and
+    skipped patches (Sener and Savarese 2018). The largest distance of a patch to the nearest chosen
+    one is at most twice the optimum. With nothing annotated, the most typical patch comes first.
     """
 
     requirements = Requirements(model="features")
     needs_embeddings = True
 
     def score(self, pool: Pool) -> Scores:
-        """Distance to the nearest patch that is annotated or picked."""
-        if pool.compared:
+        """Distance to the nearest annotated or picked patch."""
+        if pool.has_reference:
             return pool.distances
+        # Without a reference all distances are infinite. The patch nearest to the mean of all is
+        # a better start than an outlier.
         return -distances_to(pool.embeddings, pool.embeddings.mean(0, dtype=np.float32))

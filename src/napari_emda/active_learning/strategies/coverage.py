@@ -1,4 +1,4 @@
-"""Uncertain patches that stand for much else that is uncertain."""
+"""Pick uncertain patches that represent many other uncertain ones."""
 
 import numpy as np
 from pydantic import Field
@@ -8,18 +8,22 @@ from napari_emda.active_learning.candidates import Embeddings, Pool, Scores
 from napari_emda.active_learning.strategy import Strategy, strategies
 from napari_emda.settings import base
 
+# Patches by which the target is represented, drawn at random. Time and memory grow with listed
+# patches x references: 16 MB for a short list of 1000.
 _REFERENCES = 2000
-"""What is uncertain is represented by so many patches at most, drawn by lot."""
+# References between which the median distance is measured: 125 000 pairs are plenty for a median.
+_MEDIAN_SAMPLE = 500
 
 
 @strategies.register("coverage")
 class Coverage(Strategy):
     """Suggests uncertain patches that are typical of many other uncertain patches.
 
-    Of the patches of the highest entropy, several for each that is wanted, those that greedy maximisation of a
-    facility-location function chooses: each patch of the target counts with its uncertainty, as far as the most similar
-    patch that is annotated or picked is like it. Unlike the farthest-first choice of `core_set` and `hybrid` it does
-    not fall for outliers: they stand for nothing but themselves.
+    The patches with the highest entropy make a short list, several for each patch that is wanted.
+    Among them, greedy maximisation of a facility-location function chooses: every patch of the
+    target counts with its uncertainty, times its similarity to the most similar annotated or picked
+    patch. Unlike the farthest-first choice of `core_set` and `hybrid`, it does not prefer outliers,
+    because they represent nothing but themselves.
     """
 
     needs_entropy = True
@@ -28,6 +32,7 @@ class Coverage(Strategy):
     class Settings(base.Settings):
         """Settings of coverage."""
 
+        # At 1 the short list is the answer, as in `entropy`; a long one admits surer patches.
         shortlist: int = Field(
             3,
             ge=1,
@@ -36,6 +41,8 @@ class Coverage(Strategy):
             "considers uncertainty alone.",
             json_schema_extra={"step": 1},
         )
+        # Far below, a patch represents itself alone, and only uncertainty counts; far above, the
+        # first pick represents everything, and the rest of the choice is arbitrary.
         reach: float = Field(
             0.5,
             ge=0.05,
@@ -46,32 +53,37 @@ class Coverage(Strategy):
         )
 
     def begin(self, pool: Pool) -> None:
-        """Compare the most uncertain patches, and what is annotated, with a sample of all."""
-        known = np.flatnonzero(~np.isnan(pool.uncertainty))
-        references = known[np.argsort(pool.tie_breaker[known])[:_REFERENCES]]
-        self._weights, self._points = pool.uncertainty[references], pool.embeddings[references]
-        self._width = self.settings.reach * max(
-            float(np.median(pairwise_distances(self._points[:500]))), 1e-6
-        )
+        """Compare the short list and the annotated patches with a sample of all patches."""
+        measured = np.flatnonzero(~np.isnan(pool.uncertainty))
+        references = measured[np.argsort(pool.tie_breaker[measured])[:_REFERENCES]]
+        self._weights = pool.uncertainty[references]
+        self._references = pool.embeddings[references]
+        median = np.median(pairwise_distances(self._references[:_MEDIAN_SAMPLE]))
+        # Where all patches are equal the median is 0, and the kernel would divide by it.
+        self._width = self.settings.reach * max(float(median), 1e-6)
         self._listed = pool.shortlist(pool.uncertainty, self.settings.shortlist * pool.count)
-        self._likeness = self._like(pool.embeddings[self._listed])
+        self._listed_similarity = self._similarity(pool.embeddings[self._listed])
+        # Similarity of each reference to the most similar annotated or picked patch.
         self._covered = np.zeros(len(references))
         if len(pool.annotated):
-            self._covered = self._like(pool.annotated).max(0)
-        self._counted = 0
+            self._covered = self._similarity(pool.annotated).max(0)
+        self._picks_covered = 0
 
     def score(self, pool: Pool) -> Scores:
-        """Uncertainty that the patch would newly stand for; below 0 (by uncertainty) for what is not listed."""
-        for index in pool.picks[self._counted :]:
-            self._covered = np.maximum(
-                self._covered, self._like(pool.embeddings[index : index + 1])[0]
-            )
-        self._counted = len(pool.picks)
+        """Uncertainty that the patch would newly represent; below 0 off the short list."""
+        for index in pool.picks[self._picks_covered :]:
+            similarity = self._similarity(pool.embeddings[index : index + 1])[0]
+            self._covered = np.maximum(self._covered, similarity)
+        self._picks_covered = len(pool.picks)
+        # Uncertainty is at most 1: these scores come last, and in its order. They are needed where
+        # random picks leave too few patches of the list.
         scores = pool.uncertainty - 1
-        scores[self._listed] = np.maximum(self._likeness - self._covered, 0) @ self._weights
+        # Gain of the facility-location function sum_r u_r max_j s_rj, for every listed patch.
+        gains = np.maximum(self._listed_similarity - self._covered, 0) @ self._weights
+        scores[self._listed] = gains
         return scores
 
-    def _like(self, points: Embeddings) -> Scores:
-        """Gaussian kernel exp(-d^2 / (2 width^2)) of each row (n x D) with each reference (m x D), n x m."""
-        distances = pairwise_distances(points, self._points).astype(np.float64)
+    def _similarity(self, points: Embeddings) -> Scores:
+        """Gaussian kernel exp(-d^2 / (2 width^2)) of points (n x D) with the references, n x m."""
+        distances = pairwise_distances(points, self._references).astype(np.float64)
         return np.exp(-np.square(distances) / (2 * self._width**2))

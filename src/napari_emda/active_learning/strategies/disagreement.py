@@ -1,4 +1,4 @@
-"""The patches about which views of the image, or rounds of the model, disagree most."""
+"""Rank patches by the disagreement of mirrored views, or of two rounds of the model."""
 
 from typing import Literal
 
@@ -16,7 +16,8 @@ from napari_emda.settings.requirements import Requirements
 class Disagreement(Strategy):
     """Suggests patches whose prediction changes when mirrored, or since the last round.
 
-    Jensen-Shannon divergence of the predictions, mean over a patch, as a share of log C. It needs no dropout.
+    Jensen-Shannon divergence of the predictions, as a share of log C, mean over a patch. It needs
+    no dropout.
     """
 
     class Settings(base.Settings):
@@ -25,17 +26,17 @@ class Disagreement(Strategy):
         between: Literal["views", "rounds"] = Field(
             "views",
             description="What is compared: 'views' are the image and its mirror images; 'rounds' "
-            "are this model and the one that its training started from.",
+            "are this model and the one from which its training started.",
         )
 
     @property
     def required(self) -> Requirements:
-        """Between rounds, also the model of the round before."""
+        """In addition the model of the round before, if rounds are compared."""
         between_rounds = self.settings.between == "rounds"
         return self.requirements.model_copy(update={"earlier_run": between_rounds})
 
     def uncertainty(self, outputs: BlockOutputs) -> Tensor:
-        """Relative divergence at every pixel."""
+        """Relative divergence of every pixel."""
         between_rounds = self.required.earlier_run
         return mutual_information(outputs.rounds() if between_rounds else outputs.views())
 

@@ -1,4 +1,4 @@
-"""The most uncertain patches."""
+"""Rank patches by the entropy of the prediction."""
 
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import Strategy, strategies
@@ -8,9 +8,11 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 class Entropy(Strategy):
     """Suggests the patches with the highest mean uncertainty.
 
-    Mean entropy of the class probabilities over a patch, as a share of log C (Roels & Saeys 2019, eq. 1).
+    Entropy of the class probabilities, as a share of log C, mean over a patch (Roels & Saeys 2019,
+    eq. 1).
     """
 
+    # The prediction stores its entropy, so that ranking costs no further pass of the network.
     needs_entropy = True
 
     def score(self, pool: Pool) -> Scores:

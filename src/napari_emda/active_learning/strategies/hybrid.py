@@ -1,4 +1,4 @@
-"""Uncertain patches that differ from each other and from what is annotated."""
+"""Pick patches by mutual information and by distance to each other."""
 
 import numpy as np
 from pydantic import Field
@@ -13,8 +13,9 @@ from napari_emda.active_learning.strategy import DropoutStrategy, strategies
 class Hybrid(DropoutStrategy):
     """Suggests uncertain patches that differ from each other and from what is annotated.
 
-    Of the patches with the highest mutual information (as `bald`), several for each that is wanted, those that greedy
-    k-centre chooses (as `core_set`): the combination that Roels & Saeys 2019 leave to future work.
+    The patches with the highest mutual information (as in `bald`) make a short list, several for
+    each patch that is wanted. Greedy k-centre (as in `core_set`) chooses among them. Roels & Saeys
+    2019 leave this combination to future work.
     """
 
     needs_embeddings = True
@@ -22,6 +23,8 @@ class Hybrid(DropoutStrategy):
     class Settings(DropoutStrategy.Settings):
         """Settings of the hybrid."""
 
+        # At 1 the short list is the answer; the longer it is, the more the choice is that of
+        # `core_set`, which is no better than `random` (docs/benchmark-active-learning.md).
         shortlist: int = Field(
             5,
             ge=1,
@@ -36,12 +39,14 @@ class Hybrid(DropoutStrategy):
         return mutual_information(outputs.dropout(self.settings.samples))
 
     def begin(self, pool: Pool) -> None:
-        """Put the most uncertain on the short list."""
+        """Put the most uncertain patches on the short list."""
         self._listed = pool.shortlist(pool.uncertainty, self.settings.shortlist * pool.count)
 
     def score(self, pool: Pool) -> Scores:
-        """Distance to the nearest that is annotated or picked; below 0 (by uncertainty) for what is not listed."""
+        """Distance to the nearest annotated or picked patch; below 0 off the short list."""
+        # Uncertainty is at most 1: these scores come last, and in its order. They are needed where
+        # random picks leave too few patches of the list.
         scores = pool.uncertainty - 1
-        listed = pool.distances if pool.compared else pool.uncertainty
-        scores[self._listed] = listed[self._listed]
+        listed_scores = pool.distances if pool.has_reference else pool.uncertainty
+        scores[self._listed] = listed_scores[self._listed]
         return np.where(np.isnan(pool.uncertainty), np.nan, scores)

@@ -1,4 +1,4 @@
-"""The patches whose likeliest class is least likely."""
+"""Rank patches by the probability of the predicted class."""
 
 from torch import Tensor
 
@@ -11,8 +11,8 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 class LeastConfidence(Strategy):
     """Suggests the patches with the lowest confidence in the predicted class.
 
-    One minus the probability of the likeliest class, mean over a patch (Roels & Saeys 2019, eq. 2), as a share of its
-    maximum 1 - 1 / C.
+    One minus the probability of the most probable class (Roels & Saeys 2019, eq. 2), as a share of
+    its maximum 1 - 1 / C, mean over a patch.
     """
 
     def uncertainty(self, outputs: BlockOutputs) -> Tensor:
@@ -25,5 +25,12 @@ class LeastConfidence(Strategy):
 
 
 def lack_of_confidence(probabilities: Tensor) -> Tensor:
-    """(1 - max_c p_c) / (1 - 1 / C) of B x C x H x W probabilities, B x H x W between 0 and 1."""
+    """Compute (1 - max_c p_c) / (1 - 1 / C).
+
+    Args:
+        probabilities: B x C x H x W.
+
+    Returns:
+        B x H x W between 0 (sure) and 1 (all classes equally probable).
+    """
     return (1 - probabilities.amax(1)) / (1 - 1 / probabilities.shape[1])

@@ -1,4 +1,4 @@
-"""The baseline: patches drawn by lot."""
+"""The baseline: randomly drawn patches."""
 
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import Strategy, strategies
@@ -12,5 +12,5 @@ class Random(Strategy):
     requirements = Requirements(model="none")
 
     def score(self, pool: Pool) -> Scores:
-        """Independent uniform numbers."""
+        """Independent uniform numbers, one for each patch."""
         return pool.tie_breaker
