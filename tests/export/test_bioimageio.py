@@ -32,6 +32,7 @@ CARD = ModelCard(
     description="Segments mitochondria in sections of serial-section TEM.",
     classes=("background", "mitochondrion (all)"),
     grid=VoxelGrid((50.0, 4.6, 4.6)),
+    tags=("unet",),
     authors=("Ada Lovelace",),
 )
 
@@ -161,6 +162,7 @@ def test_the_package_says_what_it_is(tmp_path, network, example, spec):
     assert str(model.license) == "BSD-3-Clause"
     assert [author.name for author in model.authors] == ["Ada Lovelace"]
     assert "arXiv.1810.09734" in str(model.cite[0].doi)
+    assert {"electron microscopy", "unet"} <= set(model.tags)
     y, x = model.inputs[0].axes[2:]
     assert (y.scale, x.scale) == pytest.approx((4.6, 4.6), rel=1e-10)
     assert (x.unit, x.size.min, x.size.step) == ("nanometer", 10, 2)

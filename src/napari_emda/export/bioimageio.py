@@ -31,6 +31,7 @@ CITATIONS = (
     ),
 )
 """Whom to cite for any model of this package, as (text, DOI)."""
+_TAGS = ("electron microscopy", "segmentation", "2d", "pytorch", "napari-emda")
 _EPS = 1e-6
 """Added to what the format divides by."""
 
@@ -44,6 +45,7 @@ class ModelCard:
         description: one sentence on what it segments, in which images.
         classes: names of all classes, background first.
         grid: on which the network works; it sees sections, so that y and x are stated.
+        tags: under which others find it, beside those of every model of this package.
         authors: names.
         citations: (text, DOI or None) each.
         licence: SPDX identifier.
@@ -54,6 +56,7 @@ class ModelCard:
     description: str
     classes: tuple[str, ...]
     grid: VoxelGrid
+    tags: tuple[str, ...] = ()
     authors: tuple[str, ...] = ()
     citations: tuple[tuple[str, str | None], ...] = CITATIONS
     licence: str = "BSD-3-Clause"
@@ -284,7 +287,7 @@ def _description(
         "authors": [spec.Author(name=name) for name in card.authors],
         "cite": [spec.CiteEntry(text=text, doi=doi) for text, doi in card.citations],
         "license": card.licence,
-        "tags": ["electron microscopy", "segmentation", "unet", "2d", "pytorch", "napari-emda"],
+        "tags": [*_TAGS, *card.tags],
         "documentation": file("README.md"),
         "inputs": [image],
         "outputs": [probabilities],

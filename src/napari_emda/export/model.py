@@ -44,6 +44,7 @@ class ModelExporter(Exporter):
             "microscopy.",
             classes=header.classes,
             grid=replace(volume.grid.with_pixel_size(header.pixel_size), unit=header.unit),
+            tags=(header.network.name.replace("_", "-"),),
         )
         write_package(
             WithSoftmax(network, predictor.domain_of(volume)),
