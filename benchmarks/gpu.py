@@ -305,6 +305,15 @@ def parts(setting: Setting, steps: int) -> list[Part]:
             lambda known: SPAN,
         )
     )
+    rows.append(
+        Part(
+            "auto, standard, steps recorded",
+            "training",
+            "training_rate",
+            {"method": "auto", "profile": "standard", "record": True},
+            lambda known: SPAN,
+        )
+    )
     for profile, averaged in (("fast", False), ("standard", False), ("standard", True)):
         name = f"{profile}, averaged over flips and sections" if averaged else profile
         arguments = {"profile": profile, "averaged": averaged}

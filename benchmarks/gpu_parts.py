@@ -51,6 +51,7 @@ from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
 from napari_emda.training import loop
 from napari_emda.training.prior_matching import WEIGHT
+from napari_emda.training.recorded_gradients import record_steps
 from napari_emda.training.trainer import Training
 
 CLASSES = ("background", "mitochondria")
@@ -238,7 +239,12 @@ def _add(
 
 
 def training_rate(
-    setting: Setting, say: Say, method: str, profile: str, lazy: bool = False
+    setting: Setting,
+    say: Say,
+    method: str,
+    profile: str,
+    lazy: bool = False,
+    record: bool = False,
 ) -> Numbers:
     """Steps per second of `fit` from a zarr on disk, and of the bare step on one batch.
 
@@ -248,6 +254,7 @@ def training_rate(
         method: by name.
         profile: by name.
         lazy: whether each patch is read from the disk, as of volumes that do not fit the memory.
+        record: whether steps are recorded as a CUDA graph, which the product does not do.
     """
     configure_process(polite=False)
     size = setting.size
@@ -256,7 +263,7 @@ def training_rate(
     settings = job.settings
     with _nothing_in_memory() if lazy else contextlib.nullcontext():
         training, _ = prepare(Project.open(job.project), job, None)
-    training.folder = RunFolder(setting.work / "runs" / f"{method}-{profile}-{lazy}")
+    training.folder = RunFolder(setting.work / "runs" / f"{method}-{profile}-{lazy}-{record}")
     training.folder.path.mkdir(parents=True)
     device = training.compute.device
     drawn = training.batch(0)
@@ -275,7 +282,11 @@ def training_rate(
             lambda: training.on_device(drawn, 0), device, size.seconds / 4
         )
     meters.forget_device_memory(device)
-    return numbers | _fitted(training, size, numbers["bare"])
+    if record and device.type == "cuda":
+        record_steps(training)
+    numbers |= _fitted(training, size, numbers["bare"])
+    numbers["recorded"] = training.recorded is not None and training.recorded.recorded
+    return numbers
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ SHAPE = (3, 192, 64)
 TRAINED = [
     f"{method}, {profile}" for profile in ("fast", "standard") for method in ("source_only", "auto")
 ]
-TRAINED.append("auto, standard, each patch read from the disk")
+TRAINED += ["auto, standard, each patch read from the disk", "auto, standard, steps recorded"]
 PREDICTED = ["fast", "standard", "standard, averaged over flips and sections"]
 REAL = ["vnc → lucchi, auto", "vnc → lucchi, source_only", "lucchi → vnc, auto"]
 PHANTOM = ["phantom, auto", "phantom, a round: 3 patches of 32², finetune"]
@@ -109,7 +109,7 @@ def test_what_does_not_fit_the_minutes_or_has_no_data_is_named(gpu, tmp_path, mo
 
     monkeypatch.setattr(gpu, "carry_out", carry_out)
     monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
-    command = ["gpu.py", "--minutes", "8.5", "--out", str(tmp_path / "gpu.md")]
+    command = ["gpu.py", "--minutes", "9.5", "--out", str(tmp_path / "gpu.md")]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as ended:
         gpu.main()
@@ -121,7 +121,7 @@ def test_what_does_not_fit_the_minutes_or_has_no_data_is_named(gpu, tmp_path, mo
     whole = found["Whole runs"]
     for name in REAL:
         assert whole[name][0] == "skipped: no folder of real volumes was given (--data)"
-    # 1000 steps at 4 a second and what comes on top; half a minute is left after eight parts
+    # 1000 steps at 4 a second and what comes on top; half a minute is left after nine parts
     first, second = (whole[name][0] for name in whole if name.startswith("phantom"))
     assert first == "skipped: needs about 5.0 min, 0.5 min are left"
     assert second == "skipped: goes on from 'phantom, auto'"

@@ -29,6 +29,7 @@ from napari_emda.sampling.sampler import Batch, Patches, PatchSampler
 from napari_emda.training import model_selection
 from napari_emda.training.model_selection import LossAccumulator
 from napari_emda.training.prior_matching import CalibrationSample, calibrate
+from napari_emda.training.recorded_gradients import RecordedGradients
 from napari_emda.training.state import TrainingState
 from napari_emda.training.validation import Validator, validation_steps
 
@@ -82,6 +83,7 @@ class Training:
         self.validated_at = validation_steps(self.settings) if looks else ()
         self.tally = LossAccumulator(method.unlabelled_losses)
         self.micro_batches = 1
+        self.recorded: RecordedGradients | None = None
         self.z_smoothing = header.z_smoothing
         self.measured = self.alarmed = False
         self.device_volumes = DeviceVolumes.that_fit(sampler, compute.device)
@@ -165,8 +167,11 @@ class Training:
             group["lr"] = self.settings.learning_rate * self.method.learning_rate(
                 progress, group["role"]
             )
-        self.optimiser.zero_grad()
-        losses = self._backward(batch, progress)
+        if self.recorded is None or self.micro_batches > 1:
+            self.optimiser.zero_grad()
+            losses = self._backward(batch, progress)
+        else:
+            losses = self.recorded(batch)
         torch.nn.utils.clip_grad_norm_(self.method.parameters(), 1.0)
         self.optimiser.step()
         self.method.after_step(step)
