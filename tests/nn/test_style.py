@@ -22,6 +22,7 @@ from napari_emda.nn.style import Translated as Behind
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
+from tests.contracts.test_network_contract import PeakOfMaps
 
 STYLE, SEGMENTS = "style", "segments"
 
@@ -86,6 +87,26 @@ def test_behind_the_generator_the_network_sees_the_translation():
         assert torch.equal(behind(x), network(generator(x)))
     assert behind.halo >= network.halo + generator.reach
     assert behind.halo % behind.stride == 0
+
+
+def test_behind_the_generator_it_is_a_network_like_any_other():
+    """So that patches can be suggested, and blocks of a volume fit the memory."""
+    generator = awake(Generator(width=16, blocks=2)).eval()
+    network = UNet(2, UNet.Settings(base_channels=8)).eval()
+    behind = Behind(generator, network).eval()
+    image = torch.randn(2, 1, 64, 64).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        network.offset.copy_(torch.tensor([0.0, 2.0]))
+        maps = behind.encode(image)
+        assert tuple(m.shape[1] for m in maps) == behind.widths
+        assert torch.equal(behind.decode(maps), behind(image))
+        assert torch.equal(behind(image), network(generator(image)))
+        shared = behind.encode(torch.full_like(image, torch.nan), maps[: behind.reusable])
+        assert all(map(torch.equal, shared, maps))
+        with PeakOfMaps() as measured:
+            behind(image)
+    assert measured.peak <= behind.bytes_per_pixel * image.numel()
+    assert behind.dropout_layers == network.dropout_layers
 
 
 # -- its losses --------------------------------------------------------------------------------------------------
