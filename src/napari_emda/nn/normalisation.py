@@ -74,15 +74,22 @@ def in_domain(module: nn.Module, domain: Domain) -> Iterator[None]:
 
 @contextmanager
 def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Within it no submodule is in training mode; afterwards those are that were."""
-    training = [layer for layer in module.modules() if layer.training]
-    for layer in training:
-        layer.training = False
+    """Put every submodule into evaluation mode; afterwards each is in its own mode again.
+
+    This includes layers whose mode is changed within, such as dropout that draws samples.
+    """
+    modes = [(layer, layer.training) for layer in module.modules()]
+    # Compared before it is set: the attributes of modules are slow to set, this runs for every
+    # block, and most layers are in the wanted mode already.
+    for layer, training in modes:
+        if training:
+            layer.training = False
     try:
         yield
     finally:
-        for layer in training:
-            layer.training = True
+        for layer, training in modes:
+            if layer.training != training:
+                layer.training = training
 
 
 @contextmanager
