@@ -1,4 +1,4 @@
-"""Exports stored probabilities as the job does, without a project and a model."""
+"""Export stored probabilities as the job does, without a project and a model."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from napari_emda.export.base import Result, exporters
 
 
 def export(
-    what,
+    exporter,
     probabilities,
     path,
     grid,
@@ -20,9 +20,10 @@ def export(
 ):
     """The events of an export; classes are called class 1, class 2 ….
 
-    ``what`` is a name, or an exporter's class where torch may not be loaded.
+    Args:
+        exporter: a name; or an exporter's class in tests that must not load torch.
     """
-    cls = exporters[what] if isinstance(what, str) else what
+    cls = exporters[exporter] if isinstance(exporter, str) else exporter
     classes = tuple(f"class {k}" for k in range(1, probabilities.shape[0] + 1))
     result = Result(
         "001-run",

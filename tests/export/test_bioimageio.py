@@ -1,4 +1,4 @@
-"""Model packages as bioimageio.core sees them."""
+"""Model packages, checked with bioimageio.spec and bioimageio.core."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Small(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.down, self.up = nn.Conv2d(1, 4, 3, padding=1), nn.ConvTranspose2d(4, 2, 2, stride=2)
+        self.down = nn.Conv2d(1, 4, 3, padding=1)
+        self.up = nn.ConvTranspose2d(4, 2, 2, stride=2)
 
     def forward(self, x):
         return self.up(nn.functional.max_pool2d(self.down(x).relu(), 2)).softmax(1)
@@ -77,7 +78,7 @@ def core(spec):
     return pytest.importorskip("bioimageio.core", reason="bioimageio.core is not installed")
 
 
-def test_the_package_holds_what_the_network_makes_of_the_example(tmp_path, network, example, spec):
+def test_the_package_holds_the_network_output_for_the_example(tmp_path, network, example, spec):
     path = tmp_path / "model.zip"
     write_package(network, path, example, CARD, stride=2, mean=120.0, standard_deviation=40.0)
     summary = spec.load_description(path).validation_summary
@@ -95,7 +96,7 @@ def test_the_package_holds_what_the_network_makes_of_the_example(tmp_path, netwo
 
 
 @pytest.mark.parametrize(
-    "standard",
+    "standardisation",
     [
         {"mean": 120.0, "standard_deviation": 40.0},
         {},
@@ -103,9 +104,9 @@ def test_the_package_holds_what_the_network_makes_of_the_example(tmp_path, netwo
     ],
     ids=["stored", "per image", "in its range"],
 )
-def test_bioimageio_runs_the_package_as_we_do(tmp_path, network, example, core, standard):
+def test_bioimageio_runs_the_package_as_we_do(tmp_path, network, example, core, standardisation):
     path = tmp_path / "model.zip"
-    write_package(network, path, example, CARD, stride=2, halo=4, **standard)
+    write_package(network, path, example, CARD, stride=2, halo=4, **standardisation)
     assert list(tmp_path.iterdir()) == [path]
     summary = core.test_model(path)
     assert summary.status == "passed", summary.format()
@@ -122,24 +123,37 @@ def test_bioimageio_predicts_other_sizes_as_we_do(tmp_path, network, example, co
     result = core.predict(model=str(path), inputs=sample).members["probabilities"].data.to_numpy()
     with torch.no_grad():
         expected = network(torch.from_numpy((image - 120) / 40)[None, None]).numpy()
-    inside = (..., slice(4, -4), slice(4, -4))  # it pads the image by the halo before it predicts
+    # bioimageio pads the image by the halo before it predicts.
+    inside = (..., slice(4, -4), slice(4, -4))
     np.testing.assert_allclose(result[inside], expected[inside], atol=1e-5)
 
 
 def test_bioimageio_brings_images_to_their_range_as_we_do(tmp_path, network, example, core):
-    """Those of a stack of independent images, one of which was seen in training."""
+    """Images of a stack of independent sections are scaled by their own percentiles."""
     image = np.random.default_rng(1).gamma(2, 30, (1, 128, 96)).astype(np.float32)
     grid = VoxelGrid((1.0, 4.6, 4.6), sections_are_independent=True)
     view = Resampled(Volume("v", image, "source", grid), 4.6)
-    known, path = measure(view), tmp_path / "model.zip"
-    standard = {"mean": known.mean, "standard_deviation": known.std, "percentiles": PERCENTILES}
-    write_package(network, path, example, CARD, stride=2, halo=4, **standard)
+    statistics = measure(view)
+    path = tmp_path / "model.zip"
+    write_package(
+        network,
+        path,
+        example,
+        CARD,
+        stride=2,
+        halo=4,
+        mean=statistics.mean,
+        standard_deviation=statistics.std,
+        percentiles=PERCENTILES,
+    )
     tensor = core.Tensor(image[None], ("batch", "channel", "y", "x"))
     sample = core.Sample(members={"image": tensor}, stat={}, id="sample")
     result = core.predict(model=str(path), inputs=sample).members["probabilities"].data.to_numpy()
+    standardised = statistics.read(view, Box.whole(image.shape))
     with torch.no_grad():
-        expected = network(torch.from_numpy(known.read(view, Box.whole(image.shape)))[None]).numpy()
-    inside = (..., slice(4, -4), slice(4, -4))  # it measures the image, too, with what it pads
+        expected = network(torch.from_numpy(standardised)[None]).numpy()
+    # bioimageio pads the image by the halo and measures the padding as well.
+    inside = (..., slice(4, -4), slice(4, -4))
     np.testing.assert_allclose(result[inside], expected[inside], atol=5e-3)
 
 
@@ -148,8 +162,17 @@ def test_our_network_passes(tmp_path, core):
     unet = UNet(2, UNet.Settings(base_channels=8, depth=3, attention=True))
     network = nn.Sequential(unet, nn.Softmax(1)).eval()
     example = np.random.default_rng(2).normal(120, 40, (unet.stride + 2 * unet.halo,) * 2)
-    path, sides = tmp_path / "model.zip", {"stride": unet.stride, "halo": unet.halo}
-    write_package(network, path, example, CARD, **sides, mean=120, standard_deviation=40)
+    path = tmp_path / "model.zip"
+    write_package(
+        network,
+        path,
+        example,
+        CARD,
+        stride=unet.stride,
+        halo=unet.halo,
+        mean=120,
+        standard_deviation=40,
+    )
     summary = core.test_model(path)
     assert summary.status == "passed", summary.format()
 
@@ -181,7 +204,7 @@ def test_a_missing_extra_says_how_to_get_it(tmp_path, network, example, monkeypa
 
 
 @pytest.mark.usefixtures("spec")
-def test_what_cannot_be_packed(tmp_path, network, example):
+def test_invalid_examples_and_cards_are_refused(tmp_path, network, example):
     path = tmp_path / "model.zip"
     with pytest.raises(
         DataError,

@@ -1,4 +1,4 @@
-"""Exports read back by other libraries than the ones that wrote them, or at least without our code."""
+"""Exports, read back by libraries other than those that wrote them, or at least not by our code."""
 
 from __future__ import annotations
 
@@ -59,9 +59,13 @@ def saved(events, path):
 def imagej_calibration(path):
     """Voxel size and unit as ImageJ takes them from the tags."""
     with tifffile.TiffFile(path) as file:
-        tags, metadata = file.pages[0].tags, file.imagej_metadata
-        (py, ly), (px, lx) = tags["YResolution"].value, tags["XResolution"].value
-        return (metadata["spacing"], ly / py, lx / px), metadata["unit"]
+        tags = file.pages[0].tags
+        metadata = file.imagej_metadata
+    sides = []
+    for name in ("YResolution", "XResolution"):
+        pixels, length = tags[name].value
+        sides.append(length / pixels)
+    return (metadata["spacing"], *sides), metadata["unit"]
 
 
 def ome_calibration(path):
@@ -142,12 +146,13 @@ def test_objects_open_in_fiji(tmp_path, probabilities):
     path = saved(
         export_objects(probabilities, tmp_path / "o.tif", VoxelGrid(SPACING)), tmp_path / "o.tif"
     )
-    objects, expected = tifffile.imread(path), label(probabilities[0] >= 128, connectivity=1)
+    objects = tifffile.imread(path)
+    expected = label(probabilities[0] >= 128, connectivity=1)
     assert objects.dtype == np.uint16
     assert objects.max() == expected.max() > 5
-    assert (
-        len(np.unique(np.stack([objects, expected]).reshape(2, -1), axis=1).T) == expected.max() + 1
-    )
+    # As many pairs of ids as objects (and background): the two differ in their numbering only.
+    pairs = np.unique(np.stack([objects, expected]).reshape(2, -1), axis=1).T
+    assert len(pairs) == expected.max() + 1
     assert imagej_calibration(path)[1] == "nm"
 
 
@@ -235,7 +240,7 @@ EXPORTS = {
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_what_exists_is_not_replaced_unless_asked(tmp_path, probabilities, name):
+def test_an_existing_file_is_replaced_only_when_asked(tmp_path, probabilities, name):
     path = tmp_path / name
     list(EXPORTS[name](probabilities, path, VoxelGrid(SPACING)))
     with pytest.raises(
@@ -271,11 +276,11 @@ def test_a_stopped_export_leaves_the_older_file(tmp_path, probabilities):
         np.testing.assert_array_equal(open_labels(path).array[...], before)
 
 
-def test_folders_that_are_not_ours_are_never_replaced(tmp_path, probabilities):
+def test_a_folder_that_is_no_zarr_image_is_never_replaced(tmp_path, probabilities):
     precious = tmp_path / "holiday.zarr"
     precious.mkdir()
     (precious / "photo.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match="is a folder and no zarr image"):
+    with pytest.raises(DataError, match="is a folder and not a zarr image"):
         next(export_mask(probabilities, precious, VoxelGrid(SPACING), overwrite=True))
     assert (precious / "photo.jpg").exists()
 
@@ -283,11 +288,11 @@ def test_folders_that_are_not_ours_are_never_replaced(tmp_path, probabilities):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mask.png", r"let its name end in \.tif, \.tiff or \.zarr"),
+        ("mask.png", r"the name must end in \.tif, \.tiff or \.zarr"),
         ("none/mask.tif", "does not exist: create it"),
     ],
 )
-def test_where_nothing_can_be_saved(tmp_path, probabilities, name, message):
+def test_a_path_that_cannot_be_written_is_refused(tmp_path, probabilities, name, message):
     with pytest.raises(DataError, match=message):
         next(export_mask(probabilities, tmp_path / name, VoxelGrid(SPACING)))
     assert list(tmp_path.iterdir()) == []
@@ -315,19 +320,18 @@ def test_bad_choices_change_nothing(tmp_path, probabilities, two_classes):
 
 
 def test_objects_and_table_of_the_class_that_is_chosen(tmp_path, two_classes):
-    background = 255 - two_classes.sum(0, keepdims=True, dtype=int)
-    ranked = np.concatenate([two_classes, background]).argmax(0)  # on a tie background is last
+    ids = most_probable(two_classes)
     for k in (1, 2):
-        expected = label(ranked == k - 1, connectivity=1)
+        expected = label(ids == k, connectivity=1)
         chosen = {"chosen": f"class {k}"}
         list(export_objects(two_classes, tmp_path / f"{k}.tif", VoxelGrid(SPACING), **chosen))
-        found = tifffile.imread(tmp_path / f"{k}.tif")
-        np.testing.assert_array_equal(found > 0, expected > 0)
-        assert found.max() == expected.max()
+        objects = tifffile.imread(tmp_path / f"{k}.tif")
+        np.testing.assert_array_equal(objects > 0, expected > 0)
+        assert objects.max() == expected.max()
         list(export_table(two_classes, tmp_path / f"{k}.csv", VoxelGrid(SPACING), **chosen))
         with (tmp_path / f"{k}.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        sizes = np.bincount(found.ravel())[1:]
+        sizes = np.bincount(objects.ravel())[1:]
         assert [float(row["volume (nm^3)"]) for row in rows] == pytest.approx(
             list(sizes * np.prod(SPACING))
         )
@@ -347,23 +351,22 @@ def test_a_full_disk_is_one_sentence(tmp_path, probabilities, monkeypatch):
 
 @pytest.mark.parametrize("name", [*EXPORTS, "filtered.tif"])
 def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
-    """Of 32 more sections memory holds no more than 8, which may be on their way into the file at any moment.
+    """Of 32 more sections memory holds at most 8, which may be on their way into the file.
 
     Blocks are made small, so that both volumes have many of them.
     """
-    small = {"napari_emda.objects.components", "napari_emda.io.write"}
-    for module in small:
+    for module in ("napari_emda.objects.components", "napari_emda.io.write"):
         monkeypatch.setattr(f"{module}.block_shape", lambda array, voxels=0: (16, 128, 128))
     monkeypatch.setattr("napari_emda.objects.table._BLOCK_VOXELS", 2**16)
     monkeypatch.setattr("napari_emda.io.tiff._WAITING", 1)
     export = EXPORTS.get(name, export_mask)
     choices = {"minimum_size": 100} if name == "filtered.tif" else {}
 
-    def peak(sections: int, to: str) -> int:
+    def peak(sections: int, prefix: str) -> int:
         section = np.zeros((1, 1, 512, 512), np.uint8)
         section[0, 0, 40:90, 40:200] = 200
         stored = zarr.create_array(
-            tmp_path / f"{to}.store",
+            tmp_path / f"{prefix}.store",
             shape=(1, sections, 512, 512),
             chunks=section.shape,
             dtype="u1",
@@ -371,15 +374,14 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
         for z in range(0, sections, 2):
             stored[:, z] = section[:, 0]
         tracemalloc.start()
-        with zarr.config.set(
-            {"async.concurrency": 1}
-        ):  # else what is decoded at a time depends on the moment
-            for _ in export(stored, tmp_path / f"{to}{name}", VoxelGrid(SPACING), **choices):
+        # Without this, the number of chunks that are decoded at a time depends on the moment.
+        with zarr.config.set({"async.concurrency": 1}):
+            for _ in export(stored, tmp_path / f"{prefix}{name}", VoxelGrid(SPACING), **choices):
                 pass
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
 
-    peak(16, "warm")
-    voxel = 4 if "objects" in name else 1  # bytes
-    assert peak(64, "large") - peak(32, "small") < 8 * 512 * 512 * voxel
+    peak(16, "warm")  # what is imported and cached once
+    voxel_bytes = 4 if "objects" in name else 1
+    assert peak(64, "large") - peak(32, "small") < 8 * 512 * 512 * voxel_bytes

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, attacked by exceptions and kills at every rename."""
+"""Files and folders are written whole or not at all: exceptions and kills at every rename."""
 
 import subprocess
 import sys
@@ -9,8 +9,8 @@ import pytest
 
 from napari_emda.io.atomic import replacing_file, replacing_folder, write_text
 
+# Of a folder that replaces another: old aside, new in place, old into the workspace.
 RENAMES = 3
-"""Of a folder that replaces another: old aside, new in place, old out of sight."""
 
 
 def make_folder(path, content):
@@ -60,7 +60,7 @@ def test_names_as_long_as_the_file_system_allows_are_written(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_what_is_written_has_the_mode_of_any_new_file(tmp_path):
+def test_a_written_file_has_the_mode_of_any_new_file(tmp_path):
     write_text(tmp_path / "a", "new")
     (tmp_path / "b").touch()
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
@@ -98,7 +98,8 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from napari_emda.io.atomic import replacing_folder
-count, replace = 0, Path.replace
+count = 0
+replace = Path.replace
 def killed(self, target):
     global count
     count += 1
@@ -118,9 +119,9 @@ os._exit(0)
 def test_a_kill_before_any_rename_leaves_a_whole_folder_that_is_found(tmp_path, at):
     make_folder(tmp_path / "mask.zarr", "old")
     command = [sys.executable, "-c", KILLED, str(tmp_path / "mask.zarr"), str(at)]
-    done = subprocess.run(command, check=False)
-    assert done.returncode == (9 if at <= RENAMES else 0)
-    found = visible(tmp_path)
-    assert found
-    for name in found:
+    process = subprocess.run(command, check=False)
+    assert process.returncode == (9 if at <= RENAMES else 0)
+    names = visible(tmp_path)
+    assert names
+    for name in names:
         assert content_of(tmp_path / name) == ({"old"} if "old" in name or at == 1 else {"new"})

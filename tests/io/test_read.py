@@ -1,4 +1,4 @@
-"""Files in and out, checked with readers and writers that are not ours."""
+"""Files are read and written as other libraries write and read them."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def volume() -> np.ndarray:
 
 
 def write_multiscale(path, arrays, axes, scales, version="0.5", unit="nanometer", extra=None):
-    """OME-Zarr as the specification words it, by hand."""
+    """Write OME-Zarr by hand, as the specification describes it."""
     group = zarr.open_group(path, mode="w", zarr_format=3 if version == "0.5" else 2)
-    for i, array in enumerate(arrays):
-        group.create_array(str(i), data=array, chunks=array.shape)
-    kind = {"t": "time", "c": "channel"}
+    for level, array in enumerate(arrays):
+        group.create_array(str(level), data=array, chunks=array.shape)
+    axis_types = {"t": "time", "c": "channel"}
     multiscale = {
         "axes": [
             {
-                "name": a,
-                "type": kind.get(a, "space"),
-                **({"unit": unit} if unit and a in "zyx" else {}),
+                "name": axis,
+                "type": axis_types.get(axis, "space"),
+                **({"unit": unit} if unit and axis in "zyx" else {}),
             }
-            for a in axes
+            for axis in axes
         ],
         "datasets": [
-            {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": s}]}
-            for i, s in enumerate(scales)
+            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+            for level, scale in enumerate(scales)
         ],
         **(extra or {}),
     }
@@ -172,7 +172,7 @@ def test_big_volumes_become_bigtiff(tmp_path, monkeypatch, volume):
 @pytest.mark.parametrize(
     ("spacing", "unit"), [(None, None), (VNC, None), (VNC, "\u00b5m"), ((1.0, 1.0, 1.0), "nm")]
 )
-def test_what_is_not_known_stays_unknown(tmp_path, volume, dtype, spacing, unit):
+def test_an_unknown_voxel_size_stays_unknown(tmp_path, volume, dtype, spacing, unit):
     grid = None if spacing is None else VoxelGrid(spacing, unit or "pixel")
     write_tiff(tmp_path / "a.tif", volume, volume.shape, dtype, grid)
     stored = open_image(tmp_path / "a.tif")
@@ -184,7 +184,7 @@ def test_what_is_not_known_stays_unknown(tmp_path, volume, dtype, spacing, unit)
 
 
 def test_sections_do_not_pile_up_before_they_are_compressed(tmp_path, monkeypatch, noise):
-    """Noise takes far longer to compress than to hand over: without a limit all of the 32 MiB would wait."""
+    """Noise takes far longer to compress than to copy: without a limit all 32 MiB would wait."""
     monkeypatch.setattr("napari_emda.io.tiff._WAITING", 2**21)
     section = noise.integers(0, 256, (1024, 1024), dtype=np.uint8)
     tracemalloc.start()
@@ -253,7 +253,7 @@ def test_uncompressed_tiff_is_mapped_not_read(tmp_path, byteorder):
         {"ome": True, "metadata": {"axes": "ZYX"}, "compression": "zlib"},
     ],
 )
-def test_the_ways_a_stack_is_stored_all_open(tmp_path, volume, options):
+def test_stacks_open_however_they_are_stored(tmp_path, volume, options):
     tifffile.imwrite(tmp_path / "a.tif", volume, **options)
     stored = open_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(np.asarray(stored.array), volume)
@@ -333,7 +333,7 @@ def test_a_truncated_tiff_is_named_as_such(tmp_path, volume, kind, share):
         ),
     ],
 )
-def test_what_is_no_volume_is_refused(tmp_path, shape, options, message):
+def test_a_tiff_that_is_no_volume_is_refused(tmp_path, shape, options, message):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8), **options)
     with pytest.raises(DataError, match=message):
         open_image(tmp_path / "a.tif")
@@ -350,7 +350,7 @@ def test_pages_of_different_shape_are_refused(tmp_path):
 def test_float_labels_and_complex_images_are_refused(tmp_path, volume):
     tifffile.imwrite(tmp_path / "a.tif", volume.astype(np.float32))
     open_image(tmp_path / "a.tif")
-    with pytest.raises(DataError, match=r"labels a\.tif are float32, but labels are whole numbers"):
+    with pytest.raises(DataError, match=r"labels a\.tif are float32, but labels are integers"):
         open_labels(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "c.tif", volume.astype(np.complex64))
     with pytest.raises(DataError, match="complex64"):
@@ -460,7 +460,7 @@ def test_tiff_and_png_sections_of_16_bit(tmp_path):
 
 
 @pytest.mark.parametrize("high", [255, 1])
-def test_one_bit_sections_mean_what_their_neighbours_mean(tmp_path, high):
+def test_one_bit_sections_get_the_values_of_eight_bit_neighbours(tmp_path, high):
     mask = np.zeros((4, 6, 8), bool)
     mask[:, 2:4, 1:5] = True
     for z, section in enumerate(mask):
@@ -567,7 +567,7 @@ def test_units_agree_with_pint():
         assert nanometres(unit) == pytest.approx(registry(unit).to("nm").magnitude), unit
 
 
-def test_spacing_is_believed_only_when_whole():
+def test_a_spacing_needs_a_size_and_a_unit_for_every_axis():
     assert calibrated((0.05, 5.0, 5.0), ("um", "nm", "nm")) == ((50, 5, 5), "nm")
     assert calibrated((50.0, 5.0, 5.0), ("pixel", "nm", "nm")) == (None, None)
     for bad in (0.0, -1.0, float("nan"), float("inf"), None):
@@ -588,9 +588,11 @@ HAVE_REAL = pytest.mark.skipif(
 def test_real_volumes_read_as_tifffile_reads_them(name):
     if not (REAL / name).exists():
         pytest.skip(f"{name} is not among the real volumes of this machine")
-    stored, expected = open_image(REAL / name), tifffile.imread(REAL / name)
-    whole = np.ascontiguousarray(stored.array)
-    assert hashlib.sha256(whole).digest() == hashlib.sha256(np.ascontiguousarray(expected)).digest()
+    stored = open_image(REAL / name)
+    expected = tifffile.imread(REAL / name)
+    # Hashes, because a failing comparison of such arrays would print them.
+    checksum = hashlib.sha256(np.ascontiguousarray(stored.array)).digest()
+    assert checksum == hashlib.sha256(np.ascontiguousarray(expected)).digest()
     np.testing.assert_array_equal(
         stored.array[3:5, 100:164, 90:154], expected[3:5, 100:164, 90:154]
     )

@@ -22,7 +22,7 @@ from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import JobError
 from napari_emda.io.checks import check_labels, values_notices
 from napari_emda.io.read import open_labels
-from napari_emda.io.write import VOLUME_SUFFIXES, claim
+from napari_emda.io.write import VOLUME_SUFFIXES, check_destination
 from napari_emda.project import clusters
 from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob
 from napari_emda.project.learning_curve import Round, advice, rounds
@@ -284,7 +284,7 @@ def name_clusters(
 
     given = clusters.parse_names(named or [])
     if out is not None:
-        claim(out.absolute(), VOLUME_SUFFIXES, overwrite)  # before anything is named
+        check_destination(out.absolute(), VOLUME_SUFFIXES, overwrite)  # before anything is named
     with Project.open(project, exclusive=True) as opened:
         run, volume = opened.run(run).name, volume or opened.target().name
         header = read_header(find(opened.run(run)))

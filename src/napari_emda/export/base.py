@@ -14,21 +14,21 @@ from napari_emda.data.array import Array
 from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
 from napari_emda.events import Event, Saved, TileDone
-from napari_emda.io.write import claim, save_volume
+from napari_emda.io.write import check_destination, save_volume
 from napari_emda.registry import Registry, did_you_mean
 from napari_emda.settings import base
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run's model and what it makes of a volume.
+    """A run's model and its prediction of a volume.
 
     Attributes:
         run: its name.
-        model: the checkpoint of the model.
+        model: file of the model's checkpoint.
         volume: what was predicted; its voxel size goes into the file.
-        classes: names of all classes but the background; of a run that tells clusters apart and
-            has no names for them, those of the clusters.
+        classes: names of all classes but the background; of a run that predicts unnamed clusters,
+            the names of the clusters.
         class_ids: the classes that are exported, from 1.
         prediction: (C - 1, z, y, x) uint8, channel c being class c + 1, read lazily; None for
             exporters that need none.
@@ -44,6 +44,7 @@ class Result:
     @property
     def probabilities(self) -> Array:
         """The prediction, for exporters that need one."""
+        # The job predicts before an exporter with `needs_prediction` is called.
         assert self.prediction is not None
         return self.prediction
 
@@ -61,14 +62,14 @@ class Exporter(ABC):
     formats: ClassVar[Mapping[str, tuple[str, ...]]]
     """Endings of the files by format, the usual one first: ``{"TIFF": (".tif", ".tiff")}``."""
     classes: ClassVar[Literal["all", "one", "all or one"]] = "all"
-    """How many classes go into a file; but for "all", the user may choose one."""
+    """How many classes go into a file. Unless it is "all", the user may choose one."""
     needs_prediction: ClassVar[bool] = True
     """Whether the volume must be predicted."""
     needs_names: ClassVar[bool] = True
-    """Whether clusters must have been named after classes."""
+    """Whether predicted clusters must have class names."""
 
     class Settings(base.Settings):
-        """Settings of the exporter; none here."""
+        """Settings of the exporter; none by default."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -84,10 +85,10 @@ class Exporter(ABC):
 
         Args:
             names: of all classes but the background.
-            chosen: the one that the user asks for; None for the only one, or for all.
+            chosen: the class that the user wants; None for the only one, or for all.
 
         Raises:
-            SettingsError: there is no such class, none can be chosen, or one must be.
+            SettingsError: there is no such class, the exporter takes no choice, or needs one.
         """
         if chosen is None:
             if cls.classes == "one" and len(names) > 1:
@@ -95,6 +96,7 @@ class Exporter(ABC):
                     f"'{cls.name}' takes one class, and there are {len(names)}: choose the class "
                     f"{' or '.join(names)}."
                 )
+            # Ids count from 1: 0 is the background, which has no name here.
             return tuple(range(1, len(names) + 1))
         if cls.classes == "all":
             raise SettingsError(f"'{cls.name}' takes all classes at once: choose no class.")
@@ -103,11 +105,11 @@ class Exporter(ABC):
         return (names.index(chosen) + 1,)
 
     def check(self, path: Path, classes: Sequence[str]) -> None:
-        """Refuse what cannot be exported before a long prediction, not after it.
+        """Raise an error for what cannot be exported, before a long prediction starts.
 
         Args:
-            path: where to; its ending is one of the exporter's.
-            classes: names of those that are exported.
+            path: where to write; its ending is one of the exporter's.
+            classes: names of the exported classes.
 
         Raises:
             DataError: one sentence with the remedy.
@@ -120,7 +122,7 @@ class Exporter(ABC):
 
         Args:
             result: what is exported.
-            path: where to; what is there may be replaced.
+            path: where to write; an existing file may be replaced.
 
         Yields:
             `TileDone` events whose share ``done / total`` never falls.
@@ -133,16 +135,17 @@ class Exporter(ABC):
 
         Args:
             result: what is exported.
-            path: where to.
+            path: where to write.
             overwrite: replace an existing file.
 
         Yields:
             The events of `write`, and `Saved` at the end.
 
         Raises:
-            DataError: the path has another ending, cannot be written or is taken.
+            DataError: the path has another ending, cannot be written, or exists already.
         """
-        path = claim(path, self.suffixes(), overwrite)
+        # Before `write`, which may take hours: a wrong ending or a missing folder shows at once.
+        path = check_destination(path, self.suffixes(), overwrite)
         self.check(path, [result.classes[k - 1] for k in result.class_ids])
         yield from self.write(result, path)
         yield Saved(path=str(path))
@@ -155,6 +158,7 @@ def save_image(
     yield from save_volume(channels, path, dtype, volume.grid, volume.name)
 
 
+# The third name is the entry point group by which other packages add exporters.
 exporters: Registry[type[Exporter]] = Registry(
     "export", "napari_emda.export", "napari_emda.exporters", Exporter
 )

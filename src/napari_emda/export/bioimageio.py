@@ -1,4 +1,4 @@
-"""A trained network as a bioimage.io package: one zip that deepImageJ, ilastik and bioimageio.core run."""
+"""Save a network as a bioimage.io package, which deepImageJ, ilastik and bioimageio.core run."""
 
 from __future__ import annotations
 
@@ -24,32 +24,36 @@ from napari_emda.io.write import UNITS
 if TYPE_CHECKING:
     from torch import nn
 
+# Whom to cite for any model of this package, as (text, DOI).
 CITATIONS = (
     (
         "Roels et al. (2019): Domain adaptive segmentation in volume electron microscopy imaging",
         "10.48550/arXiv.1810.09734",
     ),
 )
-"""Whom to cite for any model of this package, as (text, DOI)."""
+
+# What users search for; the export adds the name of the network.
 _TAGS = ("electron microscopy", "segmentation", "2d", "pytorch", "napari-emda")
+
+# Added to what the format divides by, so that a constant image is not divided by 0. The default of
+# the format; negligible beside the standard deviation of an image.
 _EPS = 1e-6
-"""Added to what the format divides by."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model package says of the model.
+    """What a model package states about the model.
 
     Attributes:
         name: a title, 5 to 128 characters: letters, digits, spaces and ``_-()``.
         description: one sentence on what it segments, in which images.
         classes: names of all classes, background first.
-        grid: on which the network works; it sees sections, so that y and x are stated.
-        tags: under which others find it, beside those of every model of this package.
+        grid: on which the network works. Only y and x are stated, because it sees single sections.
+        tags: under which others find the model, besides those of every model of this package.
         authors: names.
-        citations: (text, DOI or None) each.
+        citations: pairs of text and DOI, or None for no DOI.
         licence: SPDX identifier.
-        documentation: Markdown; None for a short text from the rest.
+        documentation: Markdown; None for a short text made from the other attributes.
     """
 
     name: str
@@ -77,51 +81,58 @@ def write_package(
 ) -> None:
     """Save a network as a bioimage.io model package (format 0.5, weights as TorchScript).
 
-    The package holds a test image and what the network makes of it, so that any program can check that it runs the
-    model as it should.
+    The package holds a test image and the network's output for it, so that any program can check
+    that it runs the model correctly.
 
     Args:
-        network: B x 1 x H x W standardised grey values (float32) to B x C x H x W class probabilities; on the CPU, in
-            evaluation mode.
-        path: ends in .zip; what is there is replaced.
-        example: (H, W) grey values as they come, both sides multiples of ``stride`` and at least ``2 halo + stride``.
-        card: what the package says of the model.
-        stride: sides of an input are multiples of this.
-        halo: pixels at the rim of a tile that lack context; a multiple of ``stride`` is not needed.
-        mean: of the grey values, by which they are standardised; None standardises each image by its own.
+        network: B x 1 x H x W standardised grey values (float32) to B x C x H x W class
+            probabilities; on the CPU, in evaluation mode.
+        path: ends in .zip; an existing file is replaced.
+        example: (H, W) grey values as stored, both sides multiples of ``stride`` and at least
+            ``2 halo + stride``.
+        card: what the package states about the model.
+        stride: sides of an input are multiples of this, in pixels.
+        halo: pixels at the rim of a tile that lack context; need not be a multiple of ``stride``.
+        mean: of the grey values, by which they are standardised; None standardises each image by
+            its own mean and standard deviation.
         standard_deviation: as ``mean``.
-        percentiles: two of each image that become 0 and 1 before it is standardised; None leaves grey values as they
-            come.
+        percentiles: low and high percentile of each image that become 0 and 1 before it is
+            standardised; None leaves the grey values as they are.
 
     Raises:
-        SettingsError: the extra ``bioimageio`` is not installed, or the card says what the format does not allow.
-        DataError: the example has sides that the network does not take.
+        SettingsError: the extra ``bioimageio`` is not installed, or the card states what the format
+            does not allow.
+        DataError: the network does not take an example of these sides.
     """
     spec = _spec()
-    smallest = -(-(2 * halo + stride) // stride) * stride
-    if example.ndim != 2 or any(side % stride or side < smallest for side in example.shape):
+    # The smallest multiple of the stride that leaves one stride of pixels with full context.
+    smallest_side = -(-(2 * halo + stride) // stride) * stride
+    if example.ndim != 2 or any(side % stride or side < smallest_side for side in example.shape):
         raise DataError(
-            f"The example image is {' × '.join(map(str, example.shape))} pixels: give one section whose sides are "
-            f"multiples of {stride} and at least {smallest}."
+            f"The example image is {' × '.join(map(str, example.shape))} pixels: give one section "
+            f"whose sides are multiples of {stride} and at least {smallest_side}."
         )
-    standard = (
+    moments = (
         None
         if mean is None or standard_deviation is None
         else (float(mean), float(standard_deviation))
     )
-    looks = _Preprocessing(spec, standard, percentiles)
+    preprocessing = _Preprocessing(spec, moments, percentiles)
     with workspace(path) as folder, replacing_file(path) as package:
-        _write_weights_and_tests(network, example, looks, folder)
-        axes = _Axes(spec, card, smallest, stride, halo)
-        _save(spec, card, axes, looks, folder, package)
+        _write_weights_and_tests(network, example, preprocessing, folder)
+        axes = _Axes(spec, card, smallest_side, stride, halo)
+        _save(spec, card, axes, preprocessing, folder, package)
 
 
 def _spec() -> Any:
+    """The classes that describe a model in format 0.5."""
+    # An optional dependency: imported when a model is exported, and by nobody else.
     try:
         from bioimageio.spec.model import v0_5
     except ImportError:
         raise SettingsError(
-            'Model packages need bioimageio.spec, which is not installed: pip install "napari-emda[bioimageio]".'
+            "Model packages need bioimageio.spec, which is not installed: "
+            'pip install "napari-emda[bioimageio]".'
         ) from None
     return v0_5
 
@@ -129,59 +140,72 @@ def _spec() -> Any:
 def _write_weights_and_tests(
     network: nn.Module, example: NDArray[Any], preprocessing: _Preprocessing, folder: Path
 ) -> None:
-    """weights.pt, input.npy (as it comes) and output.npy."""
+    """Write weights.pt, input.npy (grey values as stored) and output.npy."""
     import torch
 
     image = example.astype(np.float32)[None, None]
     standardised = torch.from_numpy(preprocessing(image))
     with torch.no_grad(), warnings.catch_warnings():
-        # torch calls TorchScript deprecated, but it is what the programs that run such packages can load.
+        # torch calls TorchScript deprecated, but the programs that run such packages load it.
         warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
         traced = torch.jit.trace(network, standardised)
         torch.jit.save(traced, str(folder / "weights.pt"))
+        # Of the traced network, not of ours: it is the one that other programs run.
         np.save(folder / "output.npy", traced(standardised).numpy())
     np.save(folder / "input.npy", image)
 
 
 @dataclass(frozen=True)
 class _Preprocessing:
-    """What is done to grey values before the network sees them, and the same in the words of the format."""
+    """How grey values are prepared for the network: as a function, and as the format describes it.
+
+    Both must do the same in the same order; bioimageio.core checks it with the test image.
+
+    Attributes:
+        spec: the format's classes.
+        moments: mean and standard deviation to standardise by; None for those of each image.
+        percentiles: that become 0 and 1 first; None to leave the grey values as they are.
+    """
 
     spec: Any
-    standard: tuple[float, float] | None
+    moments: tuple[float, float] | None
     percentiles: tuple[float, float] | None
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """The standardised image, 1 x 1 x H x W."""
         if self.percentiles:
+            # float32 throughout: the test image must come out the same in other programs.
             low, high = np.percentile(image, self.percentiles).astype(np.float32)
             image = (image - low) / (high - low + np.float32(_EPS))
-        mean, deviation = self.standard or (image.mean(), image.std() + _EPS)
+        # With fixed moments the format adds no epsilon.
+        mean, deviation = self.moments or (image.mean(), image.std() + _EPS)
         return (image - np.float32(mean)) / np.float32(deviation)
 
     def described(self) -> list[Any]:
-        """Steps, in order."""
-        spec, steps = self.spec, []
-        each = {"axes": [spec.AxisId(name) for name in ("channel", "y", "x")], "eps": _EPS}
+        """The steps in order, as the format describes them."""
+        spec = self.spec
+        steps = []
+        # Without the batch axis: each image is measured by itself.
+        per_image = {"axes": [spec.AxisId(name) for name in ("channel", "y", "x")], "eps": _EPS}
         if self.percentiles:
             low, high = self.percentiles
-            kwargs = spec.ScaleRangeKwargs(min_percentile=low, max_percentile=high, **each)
+            kwargs = spec.ScaleRangeKwargs(min_percentile=low, max_percentile=high, **per_image)
             steps.append(spec.ScaleRangeDescr(kwargs=kwargs))
-        if self.standard is None:
-            kwargs = spec.ZeroMeanUnitVarianceKwargs(**each)
+        if self.moments is None:
+            kwargs = spec.ZeroMeanUnitVarianceKwargs(**per_image)
             return [*steps, spec.ZeroMeanUnitVarianceDescr(kwargs=kwargs)]
-        mean, deviation = self.standard
+        mean, deviation = self.moments
         kwargs = spec.FixedZeroMeanUnitVarianceKwargs(mean=mean, std=deviation)
         return [*steps, spec.FixedZeroMeanUnitVarianceDescr(kwargs=kwargs)]
 
 
 @dataclass(frozen=True)
 class _Axes:
-    """The axes of input and output, in the words of the format."""
+    """The axes of input and output, as the format describes them."""
 
     spec: Any
     card: ModelCard
-    smallest: int
+    smallest_side: int
     stride: int
     halo: int
 
@@ -190,11 +214,12 @@ class _Axes:
         return {
             "id": self.spec.AxisId(name),
             "scale": _divisible(size),
+            # None for pixel sizes that are no lengths: the format leaves the unit out.
             "unit": UNITS.get(nanometres(self.card.grid.unit) or 0),
         }
 
     def inputs(self) -> list[Any]:
-        size = self.spec.ParameterizedSize(min=self.smallest, step=self.stride)
+        size = self.spec.ParameterizedSize(min=self.smallest_side, step=self.stride)
         space = [self.spec.SpaceInputAxis(**self._space(name), size=size) for name in "yx"]
         return [self.spec.BatchAxis(), self._channels(["grey"]), *space]
 
@@ -203,6 +228,7 @@ class _Axes:
         return [self.spec.BatchAxis(), self._channels(list(self.card.classes)), *space]
 
     def _channels(self, names: Sequence[str]) -> Any:
+        # The format takes identifiers only; the README of the package has the names as they are.
         identifiers = [
             "".join(c if c.isalnum() and c.isascii() else "_" for c in name) for name in names
         ]
@@ -211,18 +237,22 @@ class _Axes:
         )
 
     def _output(self, name: str) -> Any:
+        # As large as the input: the network resamples nothing.
         size = self.spec.SizeReference(
             tensor_id=self.spec.TensorId("image"), axis_id=self.spec.AxisId(name)
         )
+        # The format has no halo of 0: that is an axis of another type.
         if not self.halo:
             return self.spec.SpaceOutputAxis(**self._space(name), size=size)
         return self.spec.SpaceOutputAxisWithHalo(**self._space(name), size=size, halo=self.halo)
 
 
 def _divisible(size: float) -> float:
-    """The closest number of 36 bits: the format checks that n * size / size is n, which 120 and 4.6 for one fail.
+    """Round a pixel size to 36 significant bits, so that the format accepts it.
 
-    Products with up to 17 bits, sides below 131 072, are then exact.
+    The format compares sizes through their physical length: n * size / size must be n, which fails
+    for 120 pixels of 4.6 nm. A double has 53 bits. With 36 of them in the size, products with sides
+    of up to 17 bits (below 131 072 pixels) are exact. The relative error is at most 2^-36.
     """
     mantissa, exponent = math.frexp(size)
     return math.ldexp(round(mantissa * 2**36), exponent - 36)
@@ -243,16 +273,19 @@ def _save(
     try:
         model = spec.ModelDescr(**_description(spec, card, axes, preprocessing, folder))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "description"
+        # pydantic lists all faults; the first one fits into a sentence.
+        fault = error.errors()[0]
+        location = ".".join(map(str, fault["loc"])) or "description"
         raise SettingsError(
-            f"The model's {place} is not allowed in a package: {first['msg']}."
+            f"The model's {location} is not allowed in a package: {fault['msg']}."
         ) from None
-    with redirect_stdout(io.StringIO()):  # progress bars, which would break a stream of JSON lines
+    # The library prints progress bars, which would break the stream of JSON lines of a job.
+    with redirect_stdout(io.StringIO()):
         save_bioimageio_package(model, output_path=package)
+    # The library leaves the packed files open, and Windows cannot remove open files: collecting the
+    # model closes them, before the workspace is deleted.
     del model
     with warnings.catch_warnings():
-        # The library leaves the packed files open, and Windows cannot remove open files.
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
@@ -260,6 +293,15 @@ def _save(
 def _description(
     spec: Any, card: ModelCard, axes: _Axes, preprocessing: _Preprocessing, folder: Path
 ) -> dict[str, Any]:
+    """The arguments of the format's model description.
+
+    Args:
+        spec: the format's classes.
+        card: what the package states about the model.
+        axes: of input and output.
+        preprocessing: of the grey values.
+        folder: holds README.md, weights.pt, input.npy and output.npy.
+    """
     import torch
 
     def file(name: str) -> Any:
@@ -267,18 +309,19 @@ def _description(
 
     image = spec.InputTensorDescr(
         id=spec.TensorId("image"),
-        description="A section, grey values as they come.",
+        description="Grey values of a section, as stored.",
         axes=axes.inputs(),
         test_tensor=file("input.npy"),
         preprocessing=preprocessing.described(),
     )
     probabilities = spec.OutputTensorDescr(
         id=spec.TensorId("probabilities"),
-        description="Of each class.",
+        description="Probability of each class.",
         axes=axes.outputs(),
         test_tensor=file("output.npy"),
         data=spec.IntervalOrRatioDataDescr(type="float32", range=(0.0, 1.0)),
     )
+    # "2.8.0+cu128" names a build; the format takes the version only.
     version = torch.__version__.partition("+")[0]
     weights = spec.TorchscriptWeightsDescr(source=folder / "weights.pt", pytorch_version=version)
     return {
@@ -300,8 +343,11 @@ def _documentation(card: ModelCard) -> str:
     unit = card.grid.unit
     classes = "\n".join(f"- channel {k}: {name}" for k, name in enumerate(card.classes))
     return (
-        f"# {card.name}\n\n{card.description}\n\n## Input\n\nSections of an electron-microscopy volume with pixels of "
-        f"{y:g} × {x:g} {unit} (y × x).\n\n## Output\n\nClass probabilities:\n\n{classes}\n\n## Validation\n\n"
-        "Compare the prediction with labels of a few sections of your own volume before using it.\n\n"
-        "Trained with napari-emda.\n"
+        f"# {card.name}\n\n{card.description}\n\n"
+        "## Input\n\nSections of an electron-microscopy volume with pixels of "
+        f"{y:g} × {x:g} {unit} (y × x).\n\n"
+        f"## Output\n\nClass probabilities:\n\n{classes}\n\n"
+        # bioimageio.spec warns about packages whose README has no section of this name.
+        "## Validation\n\nCompare the prediction with labels of a few sections of your own volume "
+        "before using it.\n\nTrained with napari-emda.\n"
     )

@@ -27,22 +27,27 @@ class MaskExporter(Exporter):
     """
 
     formats: ClassVar = VOLUME_FORMATS
-    # Of clusters without names it holds their numbers, so that the user sees what to name.
+    # Without names, the mask holds cluster numbers, so that the user can see what to name.
     needs_names: ClassVar = False
 
     class Settings(ObjectSettings):
         """What counts as foreground and as an object."""
 
     def write(self, result: Result, path: Path) -> Iterator[TileDone]:
-        """One pass over the volume for each class whose small objects are dropped, and one more."""
+        """Write the mask in one pass, after one per class if small objects are dropped.
+
+        Each pass counts as an equal share of the progress.
+        """
         probabilities = result.probabilities
         volume = result.volume
-        filtered = probabilities.shape[0] if self.settings.minimum_size > 1 else 0
-        stages = filtered + 1
+        # Every object has at least one voxel, so a minimum of 0 or 1 drops nothing.
+        filtered_classes = probabilities.shape[0] if self.settings.minimum_size > 1 else 0
+        stages = filtered_classes + 1
         with workspace(path) as folder:
-            objects = []
-            for class_id in range(1, filtered + 1):
-                finding = find_objects_in(
+            # On disk, beside the result: the ids of a whole volume need not fit into memory.
+            objects_by_class = []
+            for class_id in range(1, filtered_classes + 1):
+                search = find_objects_in(
                     folder,
                     probabilities,
                     self.settings,
@@ -50,27 +55,33 @@ class MaskExporter(Exporter):
                     volume.name,
                     volume.grid.sections_are_independent,
                 )
-                objects.append((yield from stage(finding, class_id - 1, stages))[0])
-            mask = _FilteredMask(probabilities, self.settings.threshold, objects)
+                objects, _ = yield from stage(search, class_id - 1, stages)
+                objects_by_class.append(objects)
+            # Computed block by block as it is written: memory never holds the whole mask.
+            mask = _FilteredMask(probabilities, self.settings.threshold, objects_by_class)
             saving = save_image([mask], path, np.uint8, volume)
-            yield from stage(saving, filtered, stages)
+            yield from stage(saving, filtered_classes, stages)
 
 
 class _FilteredMask(Mask):
-    """The mask with those objects alone that were large enough; all of it if none were looked for.
+    """The mask without small objects.
 
     Args:
         probabilities: (C - 1, Z, Y, X) uint8.
         threshold: see `napari_emda.data.probabilities.class_ids`.
-        kept: the numbered objects of each class that are kept, or nothing.
+        objects_by_class: for each class from 1, its objects (Z, Y, X) without small ones, 0 being
+            background; empty to keep all objects.
     """
 
-    def __init__(self, probabilities: Array, threshold: float, kept: Sequence[Array]) -> None:
+    def __init__(
+        self, probabilities: Array, threshold: float, objects_by_class: Sequence[Array]
+    ) -> None:
         super().__init__(probabilities, threshold)
-        self._kept = kept
+        self._objects_by_class = objects_by_class
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
         ids = super()._read(z, y, x)
-        for k, objects in enumerate(self._kept, start=1):
-            ids[(ids == k) & (np.asarray(objects[z, y, x]) == 0)] = 0
+        for class_id, objects in enumerate(self._objects_by_class, start=1):
+            # A voxel of the class that belongs to none of its objects was part of a small one.
+            ids[(ids == class_id) & (np.asarray(objects[z, y, x]) == 0)] = 0
         return ids

@@ -1,4 +1,4 @@
-"""The model as a package for other programs."""
+"""The model, as a package for other programs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from napari_emda.nn.network import WithSoftmax
 class ModelExporter(Exporter):
     """The model as a bioimage.io package, for deepImageJ, ilastik and bioimageio.core.
 
-    Grey values are standardised by what was measured of the volume, or image by image where the
-    model was trained so.
+    Grey values are standardised by the mean and standard deviation of the volume, or image by image
+    if the model was trained so.
     """
 
     formats: ClassVar = {"Model package": (".zip",)}
@@ -30,19 +30,24 @@ class ModelExporter(Exporter):
     needs_names: ClassVar = False
 
     def write(self, result: Result, path: Path) -> Iterator[Event]:
-        """The network is traced on the smallest piece of the volume that it takes."""
+        """Trace the network on the smallest part of the volume that it takes, and package it."""
+        # TorchScript keeps the device and the precision of the tracing, and other programs may have
+        # no GPU.
         predictor = Predictor.load(result.model, "cpu", "32")
         header = predictor.header
         network = predictor.network.eval()
         volume = result.volume
         statistics = predictor.statistics_of(volume)
-        side = 2 * network.halo + network.stride  # both are multiples of the stride
+        # The smallest test image: one stride of pixels with full context around it. The halo is a
+        # multiple of the stride, so this side is one as well.
+        side = 2 * network.halo + network.stride
         example = Resampled(volume, header.pixel_size).read(Box((0, 0, 0), (1, side, side)))[0]
         card = ModelCard(
             name=f"napari-emda {header.method} {result.run}",
             description=f"Segments {', '.join(header.classes[1:])} in sections of volume electron "
             "microscopy.",
             classes=header.classes,
+            # The network works at its own pixel size, whatever that of the volume is.
             grid=replace(volume.grid.with_pixel_size(header.pixel_size), unit=header.unit),
             tags=(header.network.name.replace("_", "-"),),
         )
@@ -57,4 +62,5 @@ class ModelExporter(Exporter):
             standard_deviation=statistics.std,
             percentiles=PERCENTILES if statistics.ranges else None,
         )
+        # A generator without events: the export takes seconds, and there is no share to report.
         yield from ()

@@ -18,10 +18,10 @@ from napari_emda.settings.objects import ObjectSettings
 
 @exporters.register("objects")
 class ObjectsExporter(Exporter):
-    """The objects of one class, each with a number of its own; 0 is background.
+    """The objects of one class, numbered from 1; 0 is background.
 
-    They are those that `napari_emda.objects.components.find_objects` finds, numbered from 1. A zarr
-    image is uint32. A TIFF is uint16 up to 65 535 objects, because ImageJ's format knows no uint32.
+    `napari_emda.objects.components.find_objects` defines what an object is. A zarr image is uint32.
+    A TIFF is uint16 up to 65 535 objects, because ImageJ's format has no uint32.
     """
 
     formats: ClassVar = VOLUME_FORMATS
@@ -31,11 +31,12 @@ class ObjectsExporter(Exporter):
         """What counts as foreground and as an object."""
 
     def write(self, result: Result, path: Path) -> Iterator[TileDone]:
-        """Two passes over the volume: the objects are found, then saved."""
+        """Find the objects, then save them: two passes over the volume."""
         volume = result.volume
         (class_id,) = result.class_ids
         with workspace(path) as folder:
-            finding = find_objects_in(
+            # On disk, beside the result: the ids of a whole volume need not fit into memory.
+            search = find_objects_in(
                 folder,
                 result.probabilities,
                 self.settings,
@@ -43,7 +44,8 @@ class ObjectsExporter(Exporter):
                 volume.name,
                 volume.grid.sections_are_independent,
             )
-            objects, count = yield from stage(finding, 0, 2)
+            objects, count = yield from stage(search, 0, 2)
+            # The smallest type that holds all ids, so that ImageJ can open the file where possible.
             dtype = np.uint32 if path.suffix == ".zarr" or count >= 2**16 else np.uint16
             saving = save_image([objects], path, dtype, volume)
             yield from stage(saving, 1, 2)

@@ -1,4 +1,4 @@
-"""Probabilities as an image."""
+"""The probabilities of classes as an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_emda.io.write import VOLUME_FORMATS
 class ProbabilitiesExporter(Exporter):
     """The probability of every class, or of one; 255 is certain.
 
-    uint8. Several classes take OME-Zarr (axes c, z, y, x).
+    uint8. Several classes need OME-Zarr (axes c, z, y, x).
     """
 
     formats: ClassVar = VOLUME_FORMATS
@@ -27,7 +27,8 @@ class ProbabilitiesExporter(Exporter):
     needs_names: ClassVar = False
 
     def check(self, path: Path, classes: Sequence[str]) -> None:
-        """A TIFF takes one class."""
+        """Raise DataError for several classes in a TIFF."""
+        # `write_tiff` writes three axes, z, y, x, and no channels.
         if len(classes) > 1 and path.suffix.lower() != ".zarr":
             raise DataError(
                 f"A TIFF takes the probability of one class, and there are {len(classes)}: choose "
@@ -35,6 +36,7 @@ class ProbabilitiesExporter(Exporter):
             )
 
     def write(self, result: Result, path: Path) -> Iterator[TileDone]:
-        """As they are stored."""
+        """Write the probabilities as they are stored, uint8."""
+        # Lazy views of single classes: memory holds a block of one of them at a time.
         channels = [ClassProbability(result.probabilities, k) for k in result.class_ids]
         yield from save_image(channels, path, np.uint8, result.volume)

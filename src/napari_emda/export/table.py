@@ -20,8 +20,9 @@ from napari_emda.settings.objects import ObjectSettings
 class TableExporter(Exporter):
     """A table of the objects of one class: volume, surface, solidity, position and more.
 
-    What `napari_emda.objects.table.object_table` measures: a row per object, with the units in the
-    names of the columns. The ids are those of the export ``objects`` with the same settings.
+    One row per object, with the units in the names of the columns
+    (`napari_emda.objects.table.object_table`). The ids are those of the export ``objects`` with the
+    same settings.
     """
 
     formats: ClassVar = {"CSV": (".csv",)}
@@ -31,11 +32,12 @@ class TableExporter(Exporter):
         """What counts as foreground and as an object."""
 
     def write(self, result: Result, path: Path) -> Iterator[TileDone]:
-        """Two passes over the volume: the objects are found, then measured."""
+        """Find the objects, then measure them: two passes over the volume."""
         volume = result.volume
         (class_id,) = result.class_ids
         with workspace(path) as folder:
-            finding = find_objects_in(
+            # On disk, beside the result: the ids of a whole volume need not fit into memory.
+            search = find_objects_in(
                 folder,
                 result.probabilities,
                 self.settings,
@@ -43,22 +45,24 @@ class TableExporter(Exporter):
                 volume.name,
                 volume.grid.sections_are_independent,
             )
-            objects, _ = yield from stage(finding, 0, 2)
-            measuring = measure_objects(
+            objects, _ = yield from stage(search, 0, 2)
+            measurement = measure_objects(
                 objects,
                 volume.grid,
                 ClassProbability(result.probabilities, class_id),
                 volume.name,
             )
-            table = yield from stage(measuring, 1, 2)
+            table = yield from stage(measurement, 1, 2)
             with replacing_file(path) as partial:
                 _write_csv(table, partial)
 
 
 def _write_csv(table: Table, path: Path) -> None:
+    # csv ends lines itself; without `newline=""` Windows would add empty rows.
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(table)
+        # Nine digits tell all float32 values apart; more would only be noise in a spreadsheet.
         columns = [
             [f"{value:.9g}" if column.dtype.kind == "f" else value for value in column.tolist()]
             for column in table.values()

@@ -1,4 +1,4 @@
-"""Images and labels from files of any format that a reader knows."""
+"""Images and labels from files of any format that has a reader."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from napari_emda.errors import DataError
 from napari_emda.io.reader import reader_of
 from napari_emda.io.units import Stored
 
+# What libraries raise on damaged files for which a reader has no message of its own.
+_UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError)
+
 
 def open_image(path: Path | str) -> Stored:
     """Open grey values without reading them.
@@ -18,36 +21,34 @@ def open_image(path: Path | str) -> Stored:
         path: a file or folder that one of `napari_emda.io.reader.readers` takes.
 
     Returns:
-        The (z, y, x) array of its own real dtype (a single image is one section), voxel size and unit where stated.
+        The (z, y, x) array in the file's dtype (a single image is one section), and voxel size and
+        unit if the file states them.
 
     Raises:
-        DataError: nothing there, an unknown kind of file, damaged, coloured, or not a volume.
+        DataError: no such file, an unknown format, a damaged file, a colour image, or no volume.
     """
     stored = _open(Path(path))
     if np.dtype(stored.array.dtype).kind not in "buif":
         raise DataError(
-            f"{Path(path).name} holds {stored.array.dtype}, which are no grey values: save real numbers."
+            f"{Path(path).name} holds {stored.array.dtype} values, which are no grey values: save "
+            "it as real numbers."
         )
     return stored
 
 
 def open_labels(path: Path | str) -> Stored:
-    """Open labels without reading them: as :func:`open_image`, but integers or booleans only.
+    """Open labels without reading them: as `open_image`, but integers or booleans only.
 
     Raises:
-        DataError: as :func:`open_image`, or values that are not whole numbers.
+        DataError: as `open_image`, or values that are not integers.
     """
     stored = _open(Path(path))
     if np.dtype(stored.array.dtype).kind not in "bui":
         raise DataError(
-            f"The labels {Path(path).name} are {stored.array.dtype}, but labels are whole numbers: save them as"
-            " 8-, 16- or 32-bit integers."
+            f"The labels {Path(path).name} are {stored.array.dtype}, but labels are integers: save "
+            "them with 8, 16 or 32 bits."
         )
     return stored
-
-
-# What libraries raise on files that are damaged, where a reader has no sentence of its own for it.
-_UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError)
 
 
 def _open(path: Path) -> Stored:
@@ -55,6 +56,7 @@ def _open(path: Path) -> Stored:
     try:
         return reader.open(path)
     except _UNREADABLE as error:
+        # Without the library's traceback: the message is for the user, who cannot act on it.
         raise DataError(
             f"{path.name} cannot be read as {reader.formats[0]} ({error}): save or copy it again."
         ) from None

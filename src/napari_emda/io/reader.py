@@ -26,7 +26,7 @@ class Reader(ABC):
 
     @classmethod
     def takes(cls, path: Path) -> bool:
-        """Whether a path that exists is for this reader; by default, a file with one of its endings.
+        """Whether this reader opens an existing path; by default, a file with one of its endings.
 
         May look into the file or folder, but must be quick: all readers are asked.
         """
@@ -41,14 +41,15 @@ class Reader(ABC):
             path: one that the reader takes.
 
         Returns:
-            The (z, y, x) array of its own dtype, read where it is sliced (a single image is one
-            section), and the voxel size where it is stated.
+            The (z, y, x) array in the file's dtype, read where it is sliced (a single image is one
+            section), and the voxel size if it is stated.
 
         Raises:
-            DataError: damaged, coloured, or not a volume: one sentence with the remedy.
+            DataError: damaged, in colour, or not a volume: one sentence with the remedy.
         """
 
 
+# The third name is the entry point group by which other packages add readers.
 readers: Registry[type[Reader]] = Registry(
     "reader", "napari_emda.io.readers", "napari_emda.readers", Reader
 )
@@ -56,6 +57,7 @@ readers: Registry[type[Reader]] = Registry(
 
 def all_readers() -> list[type[Reader]]:
     """All readers, in the order in which they are asked."""
+    # The sort is stable: readers of the same rank stay in the alphabetical order of their names.
     return sorted((readers[name] for name in readers.names()), key=lambda reader: -reader.rank)
 
 
@@ -63,7 +65,7 @@ def reader_of(path: Path) -> type[Reader]:
     """The reader that takes a path.
 
     Raises:
-        DataError: nothing is there, or no reader takes it; lists what can be read.
+        DataError: the path does not exist, or no reader takes it; the message lists all formats.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist: check the name, or mount the disk it is on.")
@@ -72,4 +74,4 @@ def reader_of(path: Path) -> type[Reader]:
             return reader
     formats = [name for reader in all_readers() for name in reader.formats]
     choices = f"{', '.join(formats[:-1])} or {formats[-1]}"
-    raise DataError(f"{path.name} is of a kind that cannot be opened: choose {choices}.")
+    raise DataError(f"{path.name} has a format that cannot be opened: choose {choices}.")

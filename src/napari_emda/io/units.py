@@ -1,4 +1,4 @@
-"""What a file gives: an array, and the voxel size if the file states one."""
+"""What a reader returns: an array, and the voxel size if the file states one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Stored:
 
     Attributes:
         array: (z, y, x), read where it is sliced.
-        spacing: voxel size along z, y, x; None where the file does not state all three.
-        unit: of ``spacing``: ``nm``, or None where the file gives none or one that is not a length.
+        spacing: voxel size along z, y, x; None unless the file states all three.
+        unit: of ``spacing``: ``nm``, or None if the file states none or one that is not a length.
     """
 
     array: Array
@@ -34,22 +34,33 @@ class Stored:
 def calibrated(
     sizes: Sequence[float | None], units: Sequence[str | None]
 ) -> tuple[Spacing, str | None] | tuple[None, None]:
-    """The spacing and unit to believe, from what a file says for z, y and x.
+    """The spacing and unit to use, from what a file states for z, y and x.
 
-    Lengths come back in ``nm``. Three numbers without a unit of length keep their ratio and get no unit. A size that
-    is missing, not finite or not positive makes all of them unknown: none is ever invented.
+    Lengths are converted to ``nm``. Three numbers without a unit of length keep their ratio and get
+    no unit. If a size is missing, not finite or not positive, all of them are unknown.
+
+    Args:
+        sizes: of a voxel along z, y, x.
+        units: of the sizes, as the file spells them.
+
+    Returns:
+        The spacing (z, y, x), and ``nm`` or None; (None, None) if the voxel size is unknown.
     """
-    known = [size for size in sizes if size is not None and math.isfinite(size) and size > 0]
-    if len(known) != 3:
+    # A missing size is never replaced by 1 or by the size of another axis: a wrong voxel size is
+    # worse than none, because the user is asked for a missing one and never sees a wrong one.
+    usable = [size for size in sizes if size is not None and math.isfinite(size) and size > 0]
+    if len(usable) != 3:
         return None, None
     factors = [factor for factor in map(nanometres, units) if factor is not None]
-    # Ten significant digits hide the rational numbers in which TIFF stores a resolution: 4.6, not 4.600000000000001.
+    # TIFF stores a resolution as a rational number, so that 4.6 comes back as 4.600000000000001.
+    # Ten significant digits hide that, and are finer than any microscope is calibrated.
     if len(factors) == 3:
         z, y, x = (
-            float(f"{size * factor:.10g}") for size, factor in zip(known, factors, strict=True)
+            float(f"{size * factor:.10g}") for size, factor in zip(usable, factors, strict=True)
         )
         return (z, y, x), "nm"
+    # Lengths for some axes and not for others cannot be compared, not even as a ratio.
     if any(nanometres(unit) is not None for unit in units):
         return None, None
-    z, y, x = (float(f"{size:.10g}") for size in known)
+    z, y, x = (float(f"{size:.10g}") for size in usable)
     return (z, y, x), None

@@ -1,4 +1,7 @@
-"""Arrays into TIFF or OME-Zarr files piece by piece, with progress; under its name a file is complete or absent."""
+"""Save arrays as TIFF or OME-Zarr block by block, with progress.
+
+A file appears under its name when it is complete, or not at all.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,19 @@ from napari_emda.io.readers.ome_zarr import MARKERS
 from napari_emda.io.tiff import write_tiff
 
 VOLUME_FORMATS = {"TIFF": (".tif", ".tiff"), "OME-Zarr": (".zarr",)}
-"""Endings of the images that can be written, the usual one first."""
+"""Endings of the images that can be written, by format; the usual one first."""
 VOLUME_SUFFIXES = tuple(suffix for suffixes in VOLUME_FORMATS.values() for suffix in suffixes)
-CHUNK = (16, 256, 256)
-"""Chunk of the OME-Zarr volumes: a MiB of uint8, quick to browse in every direction."""
 
+# Chunk of the OME-Zarr volumes: 1 MiB of uint8. Chunks of one section would make the xz and yz
+# views of a viewer slow (a chunk per row), cubes of this size would decode 100 sections for one.
+CHUNK = (16, 256, 256)
+
+# Bytes of sections that are read at once from a chunked array. A chunk spans several sections and
+# is decoded as a whole, so reading section by section would decode it several times. 64 MiB hold 16
+# sections of 2048² uint8.
 _SLAB_BYTES = 2**26
+
+# The lengths that OME-Zarr has names for (NGFF 0.5, "axes" metadata), by their nanometres.
 UNITS = {
     1e-3: "picometer",
     0.1: "angstrom",
@@ -41,37 +51,37 @@ UNITS = {
 }
 
 
-def claim(path: Path | str, suffixes: Sequence[str], overwrite: bool) -> Path:
+def check_destination(path: Path | str, suffixes: Sequence[str], overwrite: bool) -> Path:
     """Check, before any work is done, that a result can be written to ``path``.
 
     Args:
-        path: where to.
-        suffixes: endings of the kinds of file that can be written.
+        path: where to write.
+        suffixes: endings of the formats that can be written.
         overwrite: whether an existing file (or zarr folder) may be replaced.
 
     Returns:
         The path.
 
     Raises:
-        DataError: another ending, no such folder, a folder that cannot be written, or something that is there already
-            and may not be replaced.
+        DataError: another ending, no such folder, a folder that cannot be written, or an existing
+            file that may not be replaced.
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
-        raise DataError(
-            f"'{path.name}' is no file that this can be saved as: let its name end in {_or(suffixes)}."
-        )
+        raise DataError(f"Cannot save '{path.name}': the name must end in {_or(suffixes)}.")
     if not path.parent.is_dir():
         raise DataError(f"The folder '{path.parent}' does not exist: create it, or choose another.")
     if not os.access(path.parent, os.W_OK):
         raise DataError(f"The folder '{path.parent}' cannot be written: choose another.")
     if path.exists() and not overwrite:
         raise DataError(f"'{path}' exists already: choose another name, or allow to overwrite it.")
+    # Replacing a folder deletes all that is in it: never one with the user's other files.
     if path.is_dir() and not (
         path.suffix == ".zarr" and any((path / name).exists() for name in MARKERS)
     ):
         raise DataError(
-            f"'{path}' is a folder and no zarr image, so it is not overwritten: choose another name."
+            f"'{path}' is a folder and not a zarr image, so it is not overwritten: choose another "
+            "name."
         )
     return path
 
@@ -87,17 +97,19 @@ def save_volume(
     grid: VoxelGrid,
     volume: str = "",
 ) -> Generator[TileDone, None, None]:
-    """Save (z, y, x) arrays, read piece by piece: one to a TIFF, one or several to an OME-Zarr image.
+    """Save one (z, y, x) array as TIFF, or one or several as an OME-Zarr image.
+
+    The arrays are read block by block; memory holds a block or a few sections.
 
     Args:
         channels: arrays of one shape; several become the axis c of the image.
-        path: a claimed path, ending in .tif, .tiff or .zarr.
-        dtype: what is written.
+        path: a checked path (see `check_destination`), ending in .tif, .tiff or .zarr.
+        dtype: of the file; values are cast.
         grid: of the voxels; where sections are independent, their distance is left out.
         volume: name for the events.
 
     Yields:
-        An event per section (TIFF) or block (zarr). Stopping removes what was begun.
+        An event per section (TIFF) or block (zarr). If stopped, it removes the partial file.
 
     Raises:
         DataError: the disk is full or cannot be written.
@@ -119,42 +131,48 @@ def _save_tiff(
     volume: str,
 ) -> Generator[TileDone, None, None]:
     (array,) = channels
-    z, y, x = array.shape
+    depth, height, width = array.shape
     consumed = _consumed(
-        lambda sections: write_tiff(path, sections, (z, y, x), dtype, grid),
+        lambda sections: write_tiff(path, sections, (depth, height, width), dtype, grid),
         _sections(array),
     )
     for done in consumed:
-        yield TileDone(volume=volume, box=(done - 1, done, 0, y, 0, x), done=done, total=z)
+        box = (done - 1, done, 0, height, 0, width)
+        yield TileDone(volume=volume, box=box, done=done, total=depth)
 
 
 def _sections(array: Array) -> Iterator[NDArray[Any]]:
-    """One section after the other; as many at once as lie in one chunk of the file, while that is little memory."""
+    """Yield section by section, but read as many at once as a chunk spans, up to `_SLAB_BYTES`."""
     section_bytes = array.shape[1] * array.shape[2] * np.dtype(array.dtype).itemsize
     thickness = max(1, min(chunk_shape(array)[0], _SLAB_BYTES // max(section_bytes, 1)))
     for z in range(0, array.shape[0], thickness):
+        # In a function of its own, so that no local variable keeps the slab while the next is read.
         yield from _copies(np.asarray(array[z : z + thickness]))
 
 
 def _copies(slab: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Each section by itself: a view of the last one would keep the slab while the next is read."""
+    """Yield a copy of each section: a view would keep the whole slab while it waits."""
     for section in slab:
         yield section.copy()
 
 
 class _Stopped(Exception):
-    """Ends a writer whose reader has gone."""
+    """Ends the writing thread when the user has stopped the export."""
 
 
 def _consumed(write: Callable[[Iterable[Any]], None], items: Iterable[Any]) -> Iterator[int]:
-    """Yield after each item, while ``write`` consumes them all in one call in a thread.
+    """Yield the count after each item, while ``write`` takes them all in one call in a thread.
 
-    Turns a writer that pulls into a generator that can report and be stopped; computing the next section and
+    tifffile's writer takes an iterator and returns only at the end of the file. The thread turns it
+    into a generator that reports progress and can be stopped. Computing the next section and
     compressing the last one overlap.
     """
+    # One item: enough for the overlap, and a second one would only take memory.
     waiting: Queue[Any] = Queue(maxsize=1)
     with ThreadPoolExecutor(1, "napari-emda-write") as pool:
         writing = pool.submit(write, _received(waiting))
+        # Exceptions serve as end marks. `_Stopped` remains if the loop is left early, by an error
+        # or by closing this generator: the writer must then fail and so remove its partial file.
         end: Exception = _Stopped()
         try:
             for count, item in enumerate(items, start=1):
@@ -168,11 +186,14 @@ def _consumed(write: Callable[[Iterable[Any]], None], items: Iterable[Any]) -> I
 
 
 def _hand_over(waiting: Queue[Any], item: Any, writing: Future[None]) -> None:
+    """Put an item into the queue; raise the writer's error if it has failed meanwhile."""
     while True:
         try:
+            # Without a timeout this would wait forever for a writer that has failed. A tenth of a
+            # second is short for the user and rare enough to cost nothing.
             return waiting.put(item, timeout=0.1)
         except Full:
-            if writing.done():  # it failed: nobody will take the item
+            if writing.done():
                 return writing.result()
 
 
@@ -190,21 +211,20 @@ def _save_zarr(
     grid: VoxelGrid,
     volume: str,
 ) -> Generator[TileDone, None, None]:
-    shape, several = channels[0].shape, len(channels) > 1
+    shape = channels[0].shape
+    has_channels = len(channels) > 1
     with replacing_folder(path) as partial:
-        axes = (len(channels), *shape) if several else shape
-        image = _create_image(
-            partial,
-            axes,
-            dtype,
-            _ome_attributes("czyx"[-len(axes) :], grid, path.stem),
-        )
+        image_shape = (len(channels), *shape) if has_channels else shape
+        axes = "czyx"[-len(image_shape) :]
+        image = _create_image(partial, image_shape, dtype, _ome_attributes(axes, grid, path.stem))
+        # Whole chunks, so that none is read back to be completed.
         boxes = blocks(Box.whole(shape), block_shape(image))
         for done, box in enumerate(boxes, start=1):
             for channel, array in enumerate(channels):
-                at = (channel, *box.slices) if several else box.slices
-                image[at] = np.asarray(array[box.slices]).astype(dtype, copy=False)
-            if done < len(boxes):  # the last one is told when the file has its name
+                index = (channel, *box.slices) if has_channels else box.slices
+                image[index] = np.asarray(array[box.slices]).astype(dtype, copy=False)
+            # The last event says "complete", so it waits until the image has its name.
+            if done < len(boxes):
                 yield TileDone(volume=volume, box=box.bounds, done=done, total=len(boxes))
     yield TileDone(volume=volume, box=boxes[-1].bounds, done=len(boxes), total=len(boxes))
 
@@ -212,11 +232,11 @@ def _save_zarr(
 def _create_image(
     folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], attributes: dict[str, Any]
 ) -> zarr.Array[Any]:
-    """An empty OME-Zarr 0.5 image of one level."""
+    """Create an empty OME-Zarr 0.5 image of one level."""
     group = zarr.create_group(folder, attributes={"ome": attributes}, overwrite=True, zarr_format=3)
-    chunks = tuple(
-        max(1, min(side, n)) for side, n in zip((1, *CHUNK)[-len(shape) :], shape, strict=True)
-    )
+    sides = (1, *CHUNK)[-len(shape) :]
+    # Not larger than the image, and zarr takes no chunk of side 0, which an empty image would get.
+    chunks = tuple(max(1, min(side, n)) for side, n in zip(sides, shape, strict=True))
     names = list("czyx"[-len(shape) :])
     return group.create_array(
         "0", shape=shape, dtype=dtype, chunks=chunks, fill_value=0, dimension_names=names
@@ -224,17 +244,21 @@ def _create_image(
 
 
 def _ome_attributes(axes: str, grid: VoxelGrid, name: str) -> dict[str, Any]:
-    # Importing these models takes longer than writing a small file: only those who need them pay.
+    # Imported here, because importing these models takes longer than writing a small file.
     from ome_zarr_models.v05.axes import Axis
     from ome_zarr_models.v05.image import ImageAttrs
     from ome_zarr_models.v05.multiscales import Dataset, Multiscale
 
+    # Lengths without a name in OME-Zarr, such as inches, are stated in nm.
     if nanometres(grid.unit) not in UNITS:
         grid = grid.in_nanometres()
-    length = UNITS.get(nanometres(grid.unit) or 0)
+    # None for voxel sizes in pixels: OME-Zarr leaves the unit out.
+    unit = UNITS.get(nanometres(grid.unit) or 0)
     spaces = [
-        Axis(name=axis, type="space", unit=length if axis in grid.axes else None) for axis in "zyx"
+        Axis(name=axis, type="space", unit=unit if axis in grid.axes else None) for axis in "zyx"
     ]
+    # OME-Zarr requires a scale for every axis. 1 without a unit states no distance, which is what
+    # independent sections have.
     sides = [
         float(side) if axis in grid.axes else 1.0
         for axis, side in zip("zyx", grid.spacing, strict=True)

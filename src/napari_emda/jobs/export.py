@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from napari_emda.events import Event, Finished, Started
 from napari_emda.export.base import Result, exporters
 from napari_emda.inference import checkpoint
-from napari_emda.io.write import claim
+from napari_emda.io.write import check_destination
 from napari_emda.jobs.inputs import (
     check_predicts,
     check_says_classes,
@@ -34,7 +34,7 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     project = Project.open(job.project)
     folder = project.run(job.run)
     volume = volume_of(project, job)
-    path = claim(job.to, cls.suffixes(), job.overwrite)
+    path = check_destination(job.to, cls.suffixes(), job.overwrite)
     model = model_of(project, job)
     header = checkpoint.read_header(model)
     check_predicts(folder, header)

@@ -17,12 +17,14 @@ from napari_emda.io.reader import Reader, readers
 from napari_emda.io.units import Stored
 
 # Opened by their own classes, because PIL.Image.open refuses sections beyond 179 megapixels as
-# "bombs".
+# "decompression bombs", and montages of electron microscopes are larger than that.
 PICTURES: dict[str, type[Any]] = {
     ".png": PngImageFile,
     ".jpg": JpegImageFile,
     ".jpeg": JpegImageFile,
 }
+# Pillow's names of its grey pixel formats, and what np.asarray makes of them. All others have
+# colours, a palette or transparency.
 _GREY_MODES = {
     "1": "bool",
     "L": "uint8",
@@ -31,13 +33,13 @@ _GREY_MODES = {
     "I": "int32",
     "F": "float32",
 }
-# SyntaxError is PIL's word for "not this format".
+# What Pillow raises on damaged files; SyntaxError means "not this format".
 _UNREADABLE = (OSError, ValueError, SyntaxError)
 
 
 @readers.register("pictures")
 class Pictures(Reader):
-    """PNG and JPEG pictures in grey values, as volumes of one section; they state no voxel size."""
+    """PNG and JPEG images in grey values, as volumes of one section; they state no voxel size."""
 
     formats: ClassVar = ("PNG", "JPEG")
     suffixes: ClassVar = tuple(PICTURES)
@@ -45,7 +47,7 @@ class Pictures(Reader):
 
     @classmethod
     def open(cls, path: Path) -> Stored:
-        """Shape and type come from the header; the picture is decoded when it is sliced."""
+        """Read shape and dtype from the header; the picture is decoded when it is sliced."""
         with _picture(path) as picture:
             shape = (1, picture.height, picture.width)
             dtype = np.dtype(_GREY_MODES[picture.mode])
@@ -67,6 +69,7 @@ def _picture(path: Path) -> Image:
         raise DataError(f"{path.name} cannot be read ({error}): save or copy it again.") from None
     if picture.mode not in _GREY_MODES:
         mode = picture.mode
+        # Nobody else will: the caller gets an exception instead of the picture.
         picture.close()
         raise DataError(f"{path.name} is a colour image ({mode}): convert it to grey values.")
     return picture

@@ -34,32 +34,34 @@ class Sections(Reader):
         """Open a folder; its sections are decoded when they are asked for.
 
         Some programs store a section with only two values as 1-bit: next to 8-bit sections its "on"
-        becomes their "on" (255, or 1 where they hold nothing above 1). Folders state no voxel size.
+        becomes their "on" (255, or 1 if they hold nothing above 1). Folders state no voxel size.
 
         Args:
             path: an existing folder; hidden files, and files that no reader takes for a section,
-                are passed over.
+                are ignored.
 
         Raises:
             DataError: no section in it, a colour or damaged one, or sections of different shape or
-                type.
+                dtype.
         """
         files = _section_files(path)
+        # All headers, not the first one only: otherwise a file of another shape would be found only
+        # when training reads it.
         headers = [_header(file) for file in files]
-        first = headers[0][0]
+        section_shape = headers[0][0]
         for file, (shape, _) in zip(files, headers, strict=True):
-            if shape != first:
+            if shape != section_shape:
                 raise DataError(
-                    f"{file.name} is {shape} but {files[0].name} is {first}, and a volume has "
-                    "sections of one shape: crop or pad them to the same size."
+                    f"{file.name} is {shape} but {files[0].name} is {section_shape}, and a volume "
+                    "has sections of one shape: crop or pad them to the same size."
                 )
-        dtype, on = _common_type(path, files, [dtype for _, dtype in headers])
+        dtype, on_value = _common_dtype(path, files, [dtype for _, dtype in headers])
 
         def read(z: int) -> NDArray[Any]:
             values = _decode(files[z])
-            return values.astype(dtype) * dtype.type(on) if values.dtype != dtype else values
+            return values.astype(dtype) * dtype.type(on_value) if values.dtype != dtype else values
 
-        return Stored(SectionStack(read, (len(files), *first), dtype))
+        return Stored(SectionStack(read, (len(files), *section_shape), dtype))
 
 
 def _section_files(folder: Path) -> list[Path]:
@@ -67,6 +69,7 @@ def _section_files(folder: Path) -> list[Path]:
     suffixes = tuple(
         suffix for reader in all_readers() if reader.sections for suffix in reader.suffixes
     )
+    # Hidden files include the "._name.png" that macOS leaves on foreign disks, which are no images.
     files = [
         file
         for file in folder.iterdir()
@@ -80,36 +83,42 @@ def _section_files(folder: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
+    """A key that sorts numbers in names by their value: s2.png before s10.png."""
+    # Every part is an (int, str) pair, because Python does not compare numbers with strings. -1
+    # sorts text before numbers.
     parts = re.split(r"(\d+)", path.name.lower())
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
-def _common_type(
-    folder: Path, files: list[Path], types: list[np.dtype[Any]]
+def _common_dtype(
+    folder: Path, files: list[Path], dtypes: list[np.dtype[Any]]
 ) -> tuple[np.dtype[Any], int]:
-    """The type of all sections, and what the "on" of 1-bit sections becomes in it."""
-    kinds = set(types)
-    on = 1
-    if kinds == {np.dtype(bool), np.dtype(np.uint8)}:
-        kinds = {np.dtype(np.uint8)}
-        grey = (file for file, dtype in zip(files, types, strict=True) if dtype.kind != "b")
-        on = 255 if any(_decode(file).max(initial=0) > 1 for file in grey) else 1
-    if len(kinds) > 1:
-        names = " and ".join(sorted(kind.name for kind in kinds))
+    """The dtype of all sections, and the value in it that "on" in 1-bit sections becomes."""
+    distinct = set(dtypes)
+    on_value = 1
+    # As in the masks of the VNC data set: a program saved those with two values as 1-bit. Left at
+    # 1 among sections of 0 and 255, they would be nearly black, and lost to a threshold of 127.
+    if distinct == {np.dtype(bool), np.dtype(np.uint8)}:
+        distinct = {np.dtype(np.uint8)}
+        # A generator, so that decoding stops at the first section with a value above 1.
+        grey = (file for file, dtype in zip(files, dtypes, strict=True) if dtype.kind != "b")
+        on_value = 255 if any(_decode(file).max(initial=0) > 1 for file in grey) else 1
+    if len(distinct) > 1:
+        names = " and ".join(sorted(dtype.name for dtype in distinct))
         raise DataError(
             f"The folder {folder.name} mixes sections of {names}: save all of them as one type."
         )
-    return kinds.pop(), on
+    return distinct.pop(), on_value
 
 
-def _opened(file: Path) -> Array:
+def _open_section(file: Path) -> Array:
     reader = next(reader for reader in all_readers() if reader.sections and reader.takes(file))
     return reader.open(file).array
 
 
 def _header(file: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
-    """Shape and type of a section, without decoding it."""
-    array = _opened(file)
+    """Shape and dtype of a section, without decoding it."""
+    array = _open_section(file)
     if array.shape[0] > 1:
         raise DataError(
             f"{file.name} holds {array.shape[0]} sections, but in a folder each file is one: "
@@ -119,4 +128,4 @@ def _header(file: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
 
 
 def _decode(file: Path) -> NDArray[Any]:
-    return np.asarray(_opened(file)[0])
+    return np.asarray(_open_section(file)[0])
