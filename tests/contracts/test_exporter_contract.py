@@ -120,7 +120,10 @@ def test_another_ending_is_refused_before_anything_is_opened(name, tmp_path):
         run = project.folder / "runs" / "001-none"
         run.mkdir(parents=True)
         (run / "checkpoint.safetensors").write_bytes(b"no model")
-    for to, message in (("a.docx", "name end in"), ("none/a.tif", "name end in|does not exist")):
+    for to, message in (
+        ("a.docx", "name must end in"),
+        ("none/a.tif", "name must end in|does not exist"),
+    ):
         job = ExportJob(
             project=str(project.folder), what=name, to=str(tmp_path / to), run="001-none"
         )

@@ -86,7 +86,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _free_name(path: Path) -> Path:
-    """``mask-old.zarr`` for ``mask.zarr``; ``mask-old-2.zarr`` if a crash left that one, and so on."""
+    """``mask-old.zarr`` for ``mask.zarr``; ``mask-old-2.zarr`` if a crash left that one."""
     free = path.with_name(f"{path.stem}-old{path.suffix}")
     count = 2
     while free.exists():

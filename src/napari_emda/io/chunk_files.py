@@ -1,9 +1,9 @@
-"""Chunk files of a zarr array on a local disk, read and written in the calling thread.
+"""Read and write the chunk files of a zarr array on a local disk in the calling thread.
 
-zarr hands every chunk from thread to thread, which holds Python's lock for about half a millisecond.
-Several threads that read at once are then hardly faster than one, and a GPU waits for them. Here
-almost all of the time is spent in the file system and in the codec, both of which let other threads
-run. The files are those that zarr writes.
+zarr hands every chunk from thread to thread, which holds Python's lock for about half a
+millisecond. Several threads that read at once are then hardly faster than one, and a GPU waits for
+them. Here almost all of the time is spent in the file system and in the codec, both of which
+release the lock. The files are those that zarr writes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Span = tuple[int, int]
 
 
 class ChunkFiles:
-    """A zarr array that is sliced as before; plain chunks are handled without zarr's own threads.
+    """A zarr array whose plain chunks are read and written without zarr's own threads.
 
-    Whatever is not plain (another store, sharding, filters, a step) is left to zarr.
+    Anything else (another store, sharding, filters, slices with a step) is left to zarr.
 
     Args:
-        array: opened for reading, or for writing where boxes are written.
+        array: opened for reading, or for reading and writing if `write` is used.
     """
 
     def __init__(self, array: zarr.Array[Any]) -> None:
@@ -42,8 +42,10 @@ class ChunkFiles:
         self.dtype = array.dtype
         self.chunks = array.chunks
         self._codec = _codec_of(array)
-        self._fill = 0 if array.fill_value is None else array.fill_value
-        # Chunks that two boxes share are read, changed and written again: one thread at a time.
+        # Format 2 allows None, "undefined": any value is right.
+        self._fill_value = 0 if array.fill_value is None else array.fill_value
+        # Two boxes may share a chunk, which is read, changed and written again: by one thread at a
+        # time.
         self._lock = threading.Lock()
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
@@ -51,11 +53,12 @@ class ChunkFiles:
         if self._codec is None or spans is None:
             return np.asarray(self.array[key])
         values = np.empty([stop - start for start, stop in spans], self.dtype)
-        for place in self._places(spans):
-            inside, there = self._overlap(place, spans)
-            values[there] = self._chunk(place)[inside]
-        kept = [0 if isinstance(part, int) else slice(None) for part in key]
-        return values[tuple(kept)]
+        for index in self._chunk_indices(spans):
+            in_chunk, in_box = self._overlap(index, spans)
+            values[in_box] = self._read_chunk(index)[in_chunk]
+        # An integer drops its axis, as in NumPy.
+        axes = [0 if isinstance(part, int) else slice(None) for part in key]
+        return values[tuple(axes)]
 
     def write(self, key: tuple[slice, ...], values: NDArray[Any]) -> None:
         """Write a box; different boxes may be written by several threads at once.
@@ -69,14 +72,15 @@ class ChunkFiles:
             with self._lock:
                 self.array[key] = values
             return
-        for place in self._places(spans):
-            _, there = self._overlap(place, spans)
-            part = values[there]
-            if part.shape == self._held(place):
-                self._write_chunk(place, part)
+        for index in self._chunk_indices(spans):
+            _, in_box = self._overlap(index, spans)
+            part = values[in_box]
+            # A chunk that is written completely needs no lock: no other box touches it.
+            if part.shape == self._shape_in_array(index):
+                self._write_chunk(index, part)
                 continue
-            starts = [a + p.start for (a, _), p in zip(spans, there, strict=True)]
-            box = tuple(slice(a, a + n) for a, n in zip(starts, part.shape, strict=True))
+            starts = [low + side.start for (low, _), side in zip(spans, in_box, strict=True)]
+            box = tuple(slice(low, low + n) for low, n in zip(starts, part.shape, strict=True))
             with self._lock:
                 self.array[box] = part
 
@@ -95,7 +99,7 @@ class ChunkFiles:
                 return None
         return spans
 
-    def _places(self, spans: list[Span]) -> Iterator[tuple[int, ...]]:
+    def _chunk_indices(self, spans: list[Span]) -> Iterator[tuple[int, ...]]:
         """Indices of the chunks that a box touches."""
         ranges = [
             range(start // n, -(-stop // n)) if stop > start else range(0)
@@ -104,65 +108,71 @@ class ChunkFiles:
         return itertools.product(*ranges)
 
     def _overlap(
-        self, place: tuple[int, ...], spans: list[Span]
+        self, index: tuple[int, ...], spans: list[Span]
     ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Where a chunk and a box meet: as slices of the chunk, and of the box."""
-        inside, there = [], []
-        for index, (start, stop), n in zip(place, spans, self.chunks, strict=True):
-            low = max(start, index * n)
-            high = min(stop, (index + 1) * n)
-            inside.append(slice(low - index * n, high - index * n))
-            there.append(slice(low - start, high - start))
-        return tuple(inside), tuple(there)
+        """The intersection of a chunk and a box, as slices of the chunk and of the box."""
+        in_chunk = []
+        in_box = []
+        for i, (start, stop), n in zip(index, spans, self.chunks, strict=True):
+            low = max(start, i * n)
+            high = min(stop, (i + 1) * n)
+            in_chunk.append(slice(low - i * n, high - i * n))
+            in_box.append(slice(low - start, high - start))
+        return tuple(in_chunk), tuple(in_box)
 
-    def _held(self, place: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the part of a chunk that lies in the array; those at its end may reach beyond."""
+    def _shape_in_array(self, index: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of a chunk without what reaches beyond the end of the array."""
         return tuple(
-            min(n, size - index * n)
-            for index, n, size in zip(place, self.chunks, self.shape, strict=True)
+            min(n, size - i * n) for i, n, size in zip(index, self.chunks, self.shape, strict=True)
         )
 
-    def _file(self, place: tuple[int, ...]) -> Path:
-        key = self.array.metadata.encode_chunk_key(place)
+    def _file(self, index: tuple[int, ...]) -> Path:
+        key = self.array.metadata.encode_chunk_key(index)
         return Path(self.array.store.root) / self.array.path / key  # type: ignore[attr-defined]
 
-    def _chunk(self, place: tuple[int, ...]) -> NDArray[Any]:
+    def _read_chunk(self, index: tuple[int, ...]) -> NDArray[Any]:
         try:
-            stored = self._file(place).read_bytes()
+            encoded = self._file(index).read_bytes()
         except FileNotFoundError:
-            return np.full(self.chunks, self._fill, self.dtype)
-        return np.frombuffer(self._codec.decode(stored), self.dtype).reshape(self.chunks)
+            # zarr writes no file for a chunk that holds the fill value only.
+            return np.full(self.chunks, self._fill_value, self.dtype)
+        return np.frombuffer(self._codec.decode(encoded), self.dtype).reshape(self.chunks)
 
-    def _write_chunk(self, place: tuple[int, ...], values: NDArray[Any]) -> None:
-        file = self._file(place)
-        if (values == self._fill).all():  # as in zarr, what is not there is empty
+    def _write_chunk(self, index: tuple[int, ...], values: NDArray[Any]) -> None:
+        file = self._file(index)
+        if (values == self._fill_value).all():
             file.unlink(missing_ok=True)
             return
+        # zarr stores the chunks at the end of an array whole, filled up.
         if values.shape != self.chunks:
-            missing = [(0, n - held) for n, held in zip(self.chunks, values.shape, strict=True)]
-            values = np.pad(values, missing, constant_values=self._fill)
+            padding = [(0, n - size) for n, size in zip(self.chunks, values.shape, strict=True)]
+            values = np.pad(values, padding, constant_values=self._fill_value)
         file.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed, so that a reader never sees half a chunk. Not synced: predictions can be computed
+        # again.
         with replacing_file(file, durable=False) as partial:
             partial.write_bytes(self._codec.encode(np.ascontiguousarray(values)))
 
 
 def _codec_of(array: zarr.Array[Any]) -> Any:
-    """What compresses a chunk, as numcodecs has it; None where chunks are not plain."""
+    """The codec of numcodecs that compresses a chunk; None if chunks are not plain."""
     if not isinstance(array.store, LocalStore) or array.dtype.kind not in "uifb":
         return None
+    # Little-endian numbers on a little-endian machine need no conversion.
     if array.dtype.newbyteorder("=") != array.dtype or sys.byteorder != "little":
         return None
     if array.metadata.zarr_format == 2:
         metadata = array.metadata
         return metadata.compressor if metadata.order == "C" and not metadata.filters else None
     match array.metadata.codecs:
-        case (BytesCodec() as stored, ZstdCodec(level=level, checksum=checksum)):
+        case (BytesCodec() as numbers, ZstdCodec(level=level, checksum=checksum)):
             codec: Any = Zstd(level=level, checksum=checksum)
-        case (BytesCodec() as stored, BloscCodec()):
+        # The header of a Blosc or gzip chunk states how it was compressed: decoding needs no more.
+        case (BytesCodec() as numbers, BloscCodec()):
             codec = Blosc()
-        case (BytesCodec() as stored, GzipCodec()):
+        case (BytesCodec() as numbers, GzipCodec()):
             codec = GZip()
         case _:
             return None
-    is_little = array.dtype.itemsize == 1 or stored.endian is Endian.little
+    is_little = array.dtype.itemsize == 1 or numbers.endian is Endian.little
     return codec if is_little else None
