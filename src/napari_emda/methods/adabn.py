@@ -8,8 +8,9 @@ from napari_emda.settings.requirements import Requirements
 class AdaBN(Method):
     """Trains on the source, then takes the normalisation from the target: free, rarely harmful.
 
-    Li et al. 2017: means and variances of batch normalisation come from unlabelled target patches. Every other method
-    that uses the target does the same at its checkpoints (setting ``target_statistics``).
+    Li et al. 2017: the means and variances of batch normalisation are measured on unlabelled
+    target patches. Every other method that uses the target does the same at its checkpoints
+    (setting ``target_statistics``).
     """
 
     requirements = Requirements(domains=("source", "target"), labels="needed")

@@ -24,8 +24,9 @@ SHARED, SEGMENTS = "shared", "segments"
 class AttentionYNet(Method):
     """Reconstructs both volumes before it segments: three stages, with attention gates.
 
-    Franco-Barranco et al. 2022 (Attention Y-Net): mostly reconstruction with a little segmentation, then
-    reconstruction alone with histogram-matched source patches, then segmentation alone, with the encoder kept as it is.
+    Franco-Barranco et al. 2022 (Attention Y-Net): first mostly reconstruction with a little
+    segmentation, then reconstruction alone with histogram-matched source patches, then
+    segmentation alone with a frozen encoder.
     """
 
     requirements = Requirements(domains=("source", "target"), labels="needed")

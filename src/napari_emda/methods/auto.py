@@ -15,11 +15,11 @@ from napari_emda.sampling.augmentation import Augmentation
 class Auto(Histogram):
     """Combines what worked best on real data: the first choice for any target.
 
-    Two batches of the source a step, every second patch with the target's grey values (`histogram`) and every fourth
-    with another contrast; normalisation statistics half-way between the source's and the target's own (`adabn`);
-    decisions calibrated so that the target's class shares come near the source's
-    (`napari_emda.training.prior_matching`); predictions averaged over flips and, as far as they agree, over
-    neighbouring sections.
+    Each step uses two batches of the source. Every second patch gets the target's grey values
+    (`histogram`), and every fourth another contrast. The normalisation statistics lie half-way
+    between the source's and the target's (`adabn`). Predictions are calibrated so that the
+    target's class proportions come near the source's (`napari_emda.training.prior_matching`),
+    and averaged over flips and, as far as these agree, over neighbouring sections.
     """
 
     source_batches = 2

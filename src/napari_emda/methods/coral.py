@@ -20,8 +20,9 @@ from napari_emda.settings import base
 class Coral(FeatureMethod):
     """Aligns the means and covariances of the two volumes' features (CORAL).
 
-    Roels et al. 2019, eq. 1 with the distance of Sun & Saenko 2016 (eq. 1) between channel covariances of 512 sampled
-    positions a level, plus that of the means, to which CORAL is blind.
+    Roels et al. 2019, eq. 1 with the distance of Sun & Saenko 2016 (eq. 1) between the channel
+    covariances of 512 sampled positions per level, plus the distance of the means, which CORAL
+    ignores.
     """
 
     unlabelled_losses = ("coral",)

@@ -24,9 +24,10 @@ NETWORK, CRITICS = "network", "critics"
 class DAMT(Method):
     """Aligns the volumes by reconstruction and two discriminators: strong on a GPU, slow otherwise.
 
-    DAMT-Net (Peng et al. 2020, as used by Franco-Barranco et al. 2022): segmentation of the source, reconstruction of
-    both, and adversarial losses of the target's softmax map (label space) and of its last decoder features (feature
-    space); the discriminators see source as 1 and target as 0.
+    DAMT-Net (Peng et al. 2020, as used by Franco-Barranco et al. 2022): segmentation of the
+    source, reconstruction of both volumes, and adversarial losses on the target's softmax map
+    (label space) and on its last decoder features (feature space). The discriminators see
+    source as 1 and target as 0.
     """
 
     requirements = Requirements(domains=("source", "target"), labels="needed")

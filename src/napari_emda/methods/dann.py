@@ -19,8 +19,9 @@ from napari_emda.settings import base
 class DANN(FeatureMethod):
     """Learns features that look alike in both volumes, by an adversarial loss: can be unstable.
 
-    Roels et al. 2019, eq. 1 with a classifier of the domain at each encoder level behind a gradient reversal (Ganin &
-    Lempitsky 2015). The curve ``domain_accuracy`` is useful between 0.5 and 0.7; near 1 nothing is aligned.
+    Roels et al. 2019, eq. 1 with a domain classifier at each encoder level behind a gradient
+    reversal (Ganin & Lempitsky 2015). The curve ``domain_accuracy`` should lie between 0.5 and
+    0.7; near 1 nothing is aligned.
     """
 
     class Settings(base.Settings):

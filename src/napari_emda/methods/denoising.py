@@ -52,9 +52,10 @@ def corrupt(
 class Denoising(Method):
     """Pre-trains by restoring noisy, blurred patches, then segments: helps when labels are few.
 
-    Self-supervised pre-training (Franco-Barranco et al. 2022, section 3): mean squared error of restoring corrupted
-    patches of source and target; then the segmentation loss on what is labelled, with a slower encoder instead of a
-    frozen one. Where nothing is labelled patches are restored all along, and other trainings start from what is learnt.
+    Self-supervised pre-training (Franco-Barranco et al. 2022, section 3): mean squared error of
+    restoring degraded patches of source and target. Then the segmentation loss on all labels,
+    with a slower encoder instead of a frozen one. If nothing is labelled, the whole training
+    restores patches, and other trainings can start from its features.
     """
 
     requirements = Requirements(optional_domains=("source", "target"), labels="optional")

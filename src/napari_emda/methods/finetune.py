@@ -18,9 +18,10 @@ from napari_emda.settings.training import TrainSettings
 class FineTune(Method):
     """Learns from your annotated target patches and the source: for retraining after annotation.
 
-    Roels et al. 2019 (section 3): first the source, then the target's labels at a smaller learning rate. Started from
-    another run (``--from``) the first stage is skipped; without a source the target is learnt all along. A share of
-    source loss is replayed so that nothing is forgotten. With a ``fraction`` of the labels you see how many are needed.
+    Roels et al. 2019 (section 3): first the source, then the target's labels at a smaller
+    learning rate. If training starts from another run (``--from``), the first stage is skipped;
+    without a source, all steps train on the target. A weighted source loss is replayed so that
+    nothing is forgotten. Training with a ``fraction`` of the labels shows how many are needed.
     """
 
     requirements = Requirements(

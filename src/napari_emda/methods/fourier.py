@@ -20,8 +20,9 @@ _BLACK = -4.0
 class Fourier(Method):
     """Gives source patches the shading and contrast of single target patches: fast.
 
-    Fourier domain adaptation (Yang & Soatto 2020): the amplitudes of the lowest frequencies come from a target patch,
-    all phases stay. ``moments`` takes over mean and standard deviation alone (Huang & Belongie 2017).
+    Fourier domain adaptation (Yang & Soatto 2020): the amplitudes of the lowest frequencies
+    come from a target patch, all phases stay. ``moments`` copies only mean and standard
+    deviation (Huang & Belongie 2017).
     """
 
     requirements = Requirements(domains=("source", "target"), labels="needed")

@@ -19,8 +19,8 @@ from napari_emda.settings.requirements import Requirements
 class Histogram(Method):
     """Gives source patches the grey values of the target: fast, for different brightness.
 
-    Pooled histogram matching (Franco-Barranco et al. 2022, section 3) with a probability, so that the network learns
-    both looks.
+    Pooled histogram matching (Franco-Barranco et al. 2022, section 3), applied with a
+    probability, so that the network learns both appearances.
     """
 
     requirements = Requirements(domains=("source", "target"), labels="needed")

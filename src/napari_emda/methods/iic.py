@@ -36,11 +36,12 @@ _SHARPNESS = 4
 class IIC(Method):
     """Needs no labels: finds clusters of pixels that you name and correct. Only a start.
 
-    Invariant information clustering (Ji, Henriques & Vedaldi 2019, section 3.3). A patch and its copy, changed in
-    contrast and turned by any angle, must get clusters that tell as much of each other as possible: the mutual
-    information of the two answers at a pixel, and at pixels a little apart, is maximised. A second, finer clustering
-    is learnt beside it and steadies the features. Information is at most the entropy of the clusters' shares, so that
-    clusters of equal size are preferred and two clusters cannot find a rare structure; several that lie in it can.
+    Invariant information clustering (Ji, Henriques & Vedaldi 2019, section 3.3). A patch and
+    its copy, changed in contrast and rotated by any angle, must get clusters with maximal
+    mutual information, at the same pixel and at pixels a little apart. A second clustering with
+    more clusters is trained at the same time and stabilises the features. Mutual information is
+    at most the entropy of the cluster proportions. So clusters of equal size are preferred, and
+    two clusters cannot find a rare structure; with many clusters, some can.
     """
 
     requirements = Requirements(optional_domains=("source", "target"), labels="unused")

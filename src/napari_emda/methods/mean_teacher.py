@@ -22,10 +22,10 @@ from napari_emda.settings.requirements import Requirements
 class MeanTeacher(Method):
     """Learns from its own confident predictions on the target, made by an averaged teacher.
 
-    Tarvainen & Valpola 2017 with the confident pseudo-labels of FixMatch (Sohn et al. 2020): the teacher sees the
-    clean target patch, the student the same with contrast, blur and noise changed. Pseudo-labels are aligned with the
-    class shares of the source, so that a rare class does not fade; their weight rises between a quarter and half of
-    the training.
+    Tarvainen & Valpola 2017 with the confident pseudo-labels of FixMatch (Sohn et al. 2020):
+    the teacher sees the clean target patch, the student the same patch with contrast, blur and
+    noise changed. Pseudo-labels are aligned with the class proportions of the source, so that a
+    rare class does not vanish. Their weight rises between a quarter and half of the training.
     """
 
     requirements = Requirements(domains=("source", "target"), labels="needed")

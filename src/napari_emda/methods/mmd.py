@@ -14,8 +14,8 @@ from napari_emda.settings import base
 class MMD(FeatureMethod):
     """Aligns the distributions of the two volumes' features by a kernel distance (MMD).
 
-    Roels et al. 2019, eq. 1 with the squared MMD of Gretton et al. 2012 between 512 sampled positions a level: five
-    Gaussian kernels around the median distance, unbiased.
+    Roels et al. 2019, eq. 1 with the squared MMD of Gretton et al. 2012 between 512 sampled
+    positions per level: five Gaussian kernels around the median distance, unbiased.
     """
 
     unlabelled_losses = ("mmd",)

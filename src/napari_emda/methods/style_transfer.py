@@ -23,9 +23,10 @@ SEGMENTS, STYLE = "segments", "style"
 class StyleTransfer(Method):
     """Translates the source to the appearance of the target, with texture: slow, powerful.
 
-    CUT (Park et al. 2020), as used by Franco-Barranco et al. 2022: a generator against a discriminator of patches
-    (least squares), held to the content by PatchNCE on five maps and by PatchNCE of the identity. The generator may
-    invent structures: look at the preview. In the paper's direction the target is translated before prediction.
+    CUT (Park et al. 2020), as used by Franco-Barranco et al. 2022: a generator against a patch
+    discriminator (least squares). PatchNCE on five feature maps, and PatchNCE of the identity,
+    keep the content. The generator may invent structures, so check the preview. In the
+    direction of the paper, the target is translated before prediction.
     """
 
     requirements = Requirements(domains=("source", "target"), labels="needed")

@@ -27,10 +27,12 @@ _MOVED = 0.25
 class UDA(Method):
     """Learns from few labels and much unlabelled data, by consistency under strong augmentation.
 
-    Unsupervised data augmentation (Xie et al. 2020) for segmentation: Dice on what is labelled, agreement of the
-    answers to a patch and to its changed copy on the unlabelled target, or on the same volume where there is no
-    target. The answer to a turned copy is turned back before the two are compared. The paper changes strongly first
-    and moves both copies alike afterwards; here patches are moved first, which gives the same pairs.
+    Unsupervised data augmentation (Xie et al. 2020) for segmentation: Dice loss on the labelled
+    pixels, and a consistency loss between the predictions of a patch and of its augmented copy.
+    Unlabelled patches come from the target, or from the same volume if there is no target. The
+    prediction of a rotated copy is rotated back before the comparison. The paper augments first
+    and applies the same geometric transformation to both copies afterwards; here patches are
+    transformed first, which gives the same pairs.
     """
 
     requirements = Requirements(optional_domains=("source", "target"), labels="needed")

@@ -18,10 +18,12 @@ from napari_emda.settings.requirements import Requirements
 class YNet(Method):
     """Also learns to reconstruct the unlabelled target, so that its features fit both volumes.
 
-    Roels et al. 2019, eq. 2: segmentation loss on the source plus the mean squared error of reconstructing source and
-    target from the bottleneck (a decoder without skips, else the task is trivial). The input is the augmented patch,
-    the goal the clean one, and the weight falls along a cosine. Where some of the target is annotated, a second stage
-    follows, without reconstruction: both volumes' labels at a smaller learning rate.
+    Roels et al. 2019, eq. 2: segmentation loss on the source plus the mean squared error of
+    reconstructing source and target from the bottleneck (a decoder without skip connections,
+    otherwise the task is trivial). The input is the augmented patch, the target of the
+    reconstruction the clean one, and the weight falls along a cosine. If some of the target is
+    annotated, a second stage without reconstruction follows: the labels of both volumes at a
+    smaller learning rate.
     """
 
     requirements = Requirements(domains=("source", "target"), labels="needed")

@@ -11,8 +11,9 @@ from napari_emda.active_learning.strategy import DropoutStrategy, strategies
 class Bald(DropoutStrategy):
     """Suggests patches where variants of the model disagree, though each is confident.
 
-    Mutual information of label and weights, H[mean p] - mean H[p] over T predictions with dropout,
-    as a share of log C, mean over a patch (Houlsby et al. 2011; Gal, Islam and Ghahramani 2017).
+    Mutual information of label and weights, H[mean p] - mean H[p] over T predictions with
+    dropout, mean over a patch, as a fraction of log C (Houlsby et al. 2011; Gal, Islam and
+    Ghahramani 2017).
     """
 
     def uncertainty(self, outputs: BlockOutputs) -> Tensor:

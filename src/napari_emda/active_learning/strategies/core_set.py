@@ -11,9 +11,10 @@ from napari_emda.settings.requirements import Requirements
 class CoreSet(Strategy):
     """Suggests the patches that differ most from everything annotated so far.
 
-    Greedy k-centre in the space of the network's bottleneck, starting from the annotated and
-    skipped patches (Sener and Savarese 2018). The largest distance of a patch to the nearest chosen
-    one is at most twice the optimum. With nothing annotated, the most typical patch comes first.
+    Greedy k-centre in the space of the network's bottleneck features, starting from what is
+    annotated or skipped (Sener and Savarese 2018). No patch is farther from the chosen ones
+    than twice the possible minimum. If nothing is annotated, it starts with the most typical
+    patch.
     """
 
     requirements = Requirements(model="features")

@@ -19,11 +19,11 @@ _MEDIAN_SAMPLE = 500
 class Coverage(Strategy):
     """Suggests uncertain patches that are typical of many other uncertain patches.
 
-    The patches with the highest entropy make a short list, several for each patch that is wanted.
-    Among them, greedy maximisation of a facility-location function chooses: every patch of the
-    target counts with its uncertainty, times its similarity to the most similar annotated or picked
-    patch. Unlike the farthest-first choice of `core_set` and `hybrid`, it does not prefer outliers,
-    because they represent nothing but themselves.
+    From the patches with the highest entropy, several per suggested patch, it picks those that
+    maximise a facility-location function greedily. Each patch of the target counts with its
+    uncertainty, multiplied by its similarity to the most similar annotated or picked patch.
+    Unlike the farthest-first choice of `core_set` and `hybrid`, it does not prefer outliers,
+    because these resemble no other patch.
     """
 
     needs_entropy = True

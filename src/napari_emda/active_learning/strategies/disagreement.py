@@ -16,8 +16,8 @@ from napari_emda.settings.requirements import Requirements
 class Disagreement(Strategy):
     """Suggests patches whose prediction changes when mirrored, or since the last round.
 
-    Jensen-Shannon divergence of the predictions, as a share of log C, mean over a patch. It needs
-    no dropout.
+    Jensen-Shannon divergence of the predictions, mean over a patch, as a fraction of log C. It
+    needs no dropout.
     """
 
     class Settings(base.Settings):

@@ -8,8 +8,8 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 class Entropy(Strategy):
     """Suggests the patches with the highest mean uncertainty.
 
-    Entropy of the class probabilities, as a share of log C, mean over a patch (Roels & Saeys 2019,
-    eq. 1).
+    Mean entropy of the class probabilities over a patch, as a fraction of log C (Roels & Saeys
+    2019, eq. 1).
     """
 
     # The prediction stores its entropy, so that ranking costs no further pass of the network.

@@ -13,9 +13,9 @@ from napari_emda.active_learning.strategy import DropoutStrategy, strategies
 class Hybrid(DropoutStrategy):
     """Suggests uncertain patches that differ from each other and from what is annotated.
 
-    The patches with the highest mutual information (as in `bald`) make a short list, several for
-    each patch that is wanted. Greedy k-centre (as in `core_set`) chooses among them. Roels & Saeys
-    2019 leave this combination to future work.
+    From the patches with the highest mutual information (as in `bald`), several per suggested
+    patch, it picks by greedy k-centre (as in `core_set`): the combination that Roels & Saeys
+    2019 suggest as future work.
     """
 
     needs_embeddings = True

@@ -18,8 +18,8 @@ _FARTHEST = 2.0
 class KMeansCentres(Strategy):
     """Groups all patches into clusters and suggests the most typical patch of each.
 
-    k-means in the space of the network's bottleneck; from each cluster the patch nearest to its
-    centroid (Roels & Saeys 2019, section 3.4).
+    k-means in the space of the network's bottleneck features; from each cluster the patch
+    nearest to its centroid (Roels & Saeys 2019, section 3.4).
     """
 
     requirements = Requirements(model="features")

@@ -11,8 +11,8 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 class LeastConfidence(Strategy):
     """Suggests the patches with the lowest confidence in the predicted class.
 
-    One minus the probability of the most probable class (Roels & Saeys 2019, eq. 2), as a share of
-    its maximum 1 - 1 / C, mean over a patch.
+    One minus the probability of the most probable class, mean over a patch (Roels & Saeys 2019,
+    eq. 2), as a fraction of its maximum 1 - 1 / C.
     """
 
     def uncertainty(self, outputs: BlockOutputs) -> Tensor:

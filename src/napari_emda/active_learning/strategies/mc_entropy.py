@@ -12,8 +12,8 @@ from napari_emda.inference.predictor import entropy
 class MonteCarloEntropy(DropoutStrategy):
     """Suggests the patches where variants of the model, averaged, are least certain.
 
-    Entropy of the mean of T predictions with dropout, as a share of log C, mean over a patch. Roels
-    & Saeys 2019 (eq. 3) call this BALD; elsewhere that name means mutual information (see `bald`).
+    Entropy of the mean of T predictions with dropout, mean over a patch, as a fraction of log
+    C. Roels & Saeys 2019 (eq. 3) call this BALD; see `bald` for the usual meaning of that name.
     """
 
     def uncertainty(self, outputs: BlockOutputs) -> Tensor:
