@@ -90,9 +90,9 @@ class Story:
             SuggestJob(project=str(self.project.folder), run=run, volume="target", settings=query)
         )
         regions = self.most_wrong(run, query) if strategy == KNOWN else found["regions"]
-        self.project.suggest(regions, strategy, run)
-        annotated = self.project.annotate_from(self.truth, "target")
-        painted = self.project.annotations("target")
+        self.project.regions.suggest(regions, strategy, run)
+        annotated = self.project.annotations.take(self.truth, "target")
+        painted = self.project.annotations.open("target")
         assert painted is not None
         from_nothing = sum(
             int((np.asarray(painted[region.voxels.slices]) > 1).sum()) for region in annotated
@@ -104,11 +104,11 @@ class Story:
         stored = self.project.predictions.of(run, "target").classes
         assert stored is not None
         wrong = class_ids(np.asarray(stored[:])) != (tifffile.imread(self.truth) > 0)
-        shape = self.project.volume("target").shape
+        shape = self.project.volumes.open("target").shape
         candidates = Candidates.of(
             shape, query.patch, box=query.box, limit=query.positions, seed=query.seed
         )
-        seen = [region.voxels for region in self.project.regions() if region.decided]
+        seen = [region.voxels for region in self.project.regions.all() if region.decided]
         findings = PatchFeatures(means_of(255 * wrong.astype(np.uint8), candidates), None)
         pool = pool_of(
             candidates,
@@ -136,8 +136,8 @@ def story(
     )
     shutil.rmtree(folder, ignore_errors=True)
     project = Project.create(folder, CLASSES)
-    project.add_volume(image, "source", labels=labels, name="source")
-    project.add_volume(other, "target", name="target")
+    project.volumes.add(image, "source", labels=labels, name="source")
+    project.volumes.add(other, "target", name="target")
     return Story(project, truth, rows, seed)
 
 

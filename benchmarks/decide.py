@@ -36,7 +36,9 @@ def make(folder: Path, lot: np.random.Generator) -> None:
     """A project with a prediction and three rounds of annotated patches."""
     with Project.create(folder, ("background", "mitochondria")) as project:
         image = lot.integers(0, 256, SHAPE).astype(np.uint8)
-        project.add_volume(project.store("target", image), "target", name="target", spacing=SPACING)
+        project.volumes.add(
+            project.volumes.store("target", image), "target", name="target", spacing=SPACING
+        )
         run = project.folder / "runs" / RUN
         run.mkdir(parents=True)
         (run / "checkpoint.safetensors").touch()
@@ -45,8 +47,8 @@ def make(folder: Path, lot: np.random.Generator) -> None:
         stored = zarr.create_array(path, shape=(1, *SHAPE), dtype="uint8", chunks=(1, 1, 256, 256))
         stored[:] = np.broadcast_to(squares, stored.shape)
         for _ in range(3):
-            for region in project.suggest(suggestions(lot), "entropy", RUN):
-                project.annotate(region)
+            for region in project.regions.suggest(suggestions(lot), "entropy", RUN):
+                project.annotations.accept(region)
 
 
 def suggestions(lot: np.random.Generator) -> list[dict[str, object]]:

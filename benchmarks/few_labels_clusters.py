@@ -64,7 +64,7 @@ def cell(
 def counts(folder: Path, run: str, clusters: int, split: Split, box: Box) -> Counts:
     """Pixels of a box by cluster, and by whether they are the structure."""
     with Project.open(folder) as project:
-        stored = project.predictions.of(run, project.target().name).clusters
+        stored = project.predictions.of(run, project.volumes.target().name).clusters
         assert stored is not None
         ids = class_ids(np.asarray(stored[(slice(None), *box.slices)])) - 1
     truth = split.read(split.truth, box) > 0

@@ -42,7 +42,6 @@ from napari_emda.nn.network import networks
 from napari_emda.project.job_files import PredictJob, ScoreJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
-from napari_emda.project.runs import retrain_job
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.sampling.sampler import Patches, PatchSampler
 from napari_emda.settings.prediction import PredictSettings
@@ -229,10 +228,10 @@ def _add(
     target_spacing: tuple[float, float, float],
 ) -> None:
     labels = folder / f"{source}_labels.zarr"
-    project.add_volume(
+    project.volumes.add(
         folder / f"{source}.zarr", "source", labels=labels, name="source", spacing=spacing
     )
-    project.add_volume(folder / f"{target}.zarr", "target", name="target", spacing=target_spacing)
+    project.volumes.add(folder / f"{target}.zarr", "target", name="target", spacing=target_spacing)
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -548,9 +547,9 @@ def annotation_round(setting: Setting, say: Say) -> Numbers:
     found = _finish(execute(SuggestJob(project=str(folder), settings=query)))
     suggesting = time.perf_counter() - began
     with Project.open(folder, exclusive=True) as project:
-        project.suggest(found["regions"], found["strategy"], found["run"])
-        taken = project.annotate_from(truth, "target")
-        job = retrain_job(project, "finetune", steps)
+        project.regions.suggest(found["regions"], found["strategy"], found["run"])
+        taken = project.annotations.take(truth, "target")
+        job = project.runs.retrain_job("finetune", steps)
     numbers = _whole_run(setting, say, job, truth, lower)
     numbers["phases"] = {"suggest": suggesting, **numbers["phases"]}
     numbers["minutes"] += suggesting / 60

@@ -48,9 +48,9 @@ def make(folder: Path, seed: int) -> None:
     with Project.create(folder, ("background", "mitochondria")) as project:
         for domain in ("source", "target"):
             image, labels = phantom((8, 160, 160), domain, seed)
-            stored = project.store(domain, image)
-            mask = project.store(f"{domain}-labels", labels) if domain == "source" else None
-            project.add_volume(stored, domain, labels=mask, name=domain, spacing=SPACING)
+            stored = project.volumes.store(domain, image)
+            mask = project.volumes.store(f"{domain}-labels", labels) if domain == "source" else None
+            project.volumes.add(stored, domain, labels=mask, name=domain, spacing=SPACING)
     command = [sys.executable, "-m", "napari_emda", "train", str(folder), "--steps", "40", *SMALL]
     subprocess.run(command, check=True, capture_output=True)
 

@@ -73,7 +73,7 @@ def panels(work: Path, name: str, pair: Pair, *, maps: bool) -> Iterator[tuple[s
             continue
         result = json.loads((folder / "result.json").read_text())
         with Project.open(folder) as project:
-            volume = project.volume(project.target().name)
+            volume = project.volumes.open(project.volumes.target().name)
             predictor = Predictor.load(checkpoint.find(project.run(result["run"])), "cpu")
             box = Box((z, top, 0), (z + 1, *volume.shape[1:]))
             found = predict_box(predictor, volume, box)[0] > 127

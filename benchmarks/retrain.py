@@ -21,7 +21,7 @@ from napari_emda.inference.device import configure_process
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
-from napari_emda.project.runs import FEW_VALIDATIONS, retrain_job
+from napari_emda.project.runs import FEW_VALIDATIONS
 from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
 
@@ -33,19 +33,25 @@ def make(folder: Path) -> Project:
     project = Project.create(folder, ("background", "mitochondria"))
     image, labels = phantom(SHAPE, "source", 0)
     target, truth = phantom(SHAPE, "target", 0)
-    mask = project.store("labels", labels)
-    project.add_volume(
-        project.store("source", image), "source", labels=mask, name="source", spacing=SPACING
+    mask = project.volumes.store("labels", labels)
+    project.volumes.add(
+        project.volumes.store("source", image),
+        "source",
+        labels=mask,
+        name="source",
+        spacing=SPACING,
     )
-    project.add_volume(project.store("target", target), "target", name="target", spacing=SPACING)
+    project.volumes.add(
+        project.volumes.store("target", target), "target", name="target", spacing=SPACING
+    )
     settings = TrainSettings.for_profile("fast", steps=2, device="cpu", validations=0)
     list(execute(TrainJob(project=str(folder), method="histogram", settings=settings)))
     lot = np.random.default_rng(0).integers(0, SHAPE[1] - PATCH, (PATCHES, 2)).tolist()
     boxes = [f"{z}:{z + 1},{y}:{y + PATCH},{x}:{x + PATCH}" for z, (y, x) in enumerate(lot)]
-    for region in project.suggest(
+    for region in project.regions.suggest(
         [{"volume": "target", "box": box} for box in boxes], "random", ""
     ):
-        project.annotate(region, truth[region.voxels.slices] + 1)
+        project.annotations.accept(region, truth[region.voxels.slices] + 1)
     return project
 
 
@@ -67,7 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     configure_process(options.threads, polite=False)
     with tempfile.TemporaryDirectory() as temporary, make(Path(temporary) / "project") as project:
-        job = retrain_job(project, FINE_TUNING, options.steps)
+        job = project.runs.retrain_job(FINE_TUNING, options.steps)
         settings = job.settings.model_copy(
             update={"report_every": 1, "validations": FEW_VALIDATIONS}
         )

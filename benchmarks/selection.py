@@ -59,7 +59,7 @@ def evaluate(
     """
     folder = project.run(run)
     target = replace(
-        project.volume(project.target().name),
+        project.volumes.open(project.volumes.target().name),
         labels=labels,
         labels_zero="background",
         annotations=None,
@@ -146,7 +146,7 @@ def main() -> None:
     summaries = {}
     for folder in arguments.projects:
         with Project.open(folder) as project:
-            for run in project.runs():
+            for run in project.runs.names():
                 if project.run(run).candidates():
                     rows = evaluate(project, run, labels, Box.parse(arguments.box, labels.shape))
                     summaries[f"{folder.name} {run}"] = summary(rows)

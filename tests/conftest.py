@@ -116,13 +116,13 @@ def make_project(phantom_files):
 
     def make(folder, *, target_labels=None):
         project = Project.create(folder, CLASSES)
-        project.add_volume(
+        project.volumes.add(
             phantom_files["source", "image"],
             "source",
             labels=phantom_files["source", "labels"],
             name="source",
         )
-        project.add_volume(
+        project.volumes.add(
             phantom_files["target", "image"], "target", labels=target_labels, name="target"
         )
         return project

@@ -181,8 +181,8 @@ def trained_once(phantom_files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "project"
     with Project.create(folder, ("background", "mitochondria")) as project:
         files = phantom_files["source", "image"], phantom_files["source", "labels"]
-        project.add_volume(files[0], "source", labels=files[1], name="source")
-        project.add_volume(phantom_files["target", "image"], "target", name="target")
+        project.volumes.add(files[0], "source", labels=files[1], name="source")
+        project.volumes.add(phantom_files["target", "image"], "target", name="target")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
         answer("train", folder, "--method", "histogram", "--steps", 2, *SMALL)
@@ -268,7 +268,7 @@ def test_a_strategy_can_be_set_like_any_setting(trained):
         "suggest", trained, "--patch", 32, "--set", "strategy=random", "--set", "seed=5"
     )
     assert result["strategy"] == "random"
-    assert {region.strategy for region in Project.open(trained).regions()} == {"random"}
+    assert {region.strategy for region in Project.open(trained).regions.all()} == {"random"}
 
 
 def test_an_audit_is_drawn_by_lot_and_measures_the_model(trained, phantom_files):
@@ -289,7 +289,7 @@ def test_a_whole_label_image_is_taken_as_annotations(trained, phantom_files, pha
         "--zero",
         "unannotated",
     )
-    stored = np.asarray(Project.open(trained).annotations("target")[:])
+    stored = np.asarray(Project.open(trained).annotations.open("target")[:])
     np.testing.assert_array_equal(stored, np.where(phantoms["target"][1] > 0, 2, 0))
 
 
@@ -307,7 +307,7 @@ def test_labelled_sections_are_taken_whole_when_that_is_said(trained, phantoms, 
         "--zero",
         "sections",
     )
-    stored = np.asarray(Project.open(trained).annotations("target")[:])
+    stored = np.asarray(Project.open(trained).annotations.open("target")[:])
     np.testing.assert_array_equal(stored[:2], np.where(few[:2] > 0, 2, 1))
     assert not stored[2:].any()
 

@@ -116,7 +116,7 @@ def test_another_ending_is_refused_before_anything_is_opened(name, tmp_path):
     """Before a long prediction: not even the model is looked for."""
     zarr.save_array(tmp_path / "image.zarr", np.zeros((2, 8, 8), np.uint8))
     with Project.create(tmp_path / "p", ("none", "some")) as project:
-        project.add_volume(tmp_path / "image.zarr", "target", spacing=SPACING)
+        project.volumes.add(tmp_path / "image.zarr", "target", spacing=SPACING)
         run = project.folder / "runs" / "001-none"
         run.mkdir(parents=True)
         (run / "checkpoint.safetensors").write_bytes(b"no model")

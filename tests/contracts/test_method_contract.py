@@ -159,7 +159,7 @@ def test_the_targets_labels_change_nothing(
     for folder, labels in (("none", None), ("noise", noise_file)):
         with make_project(tmp_path / folder, target_labels=labels) as project:
             if methods[name].requirements.annotations:
-                project.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
+                project.annotations.require("target")[0] = phantoms["target"][1][0] + 1
             training, _ = prepare(
                 project,
                 TrainJob(

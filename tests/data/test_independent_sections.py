@@ -74,7 +74,7 @@ def test_the_command_line_says_so_and_the_project_keeps_it(
             ]
         )
     assert end.value.code == 0
-    volumes = Project.open(tmp_path / "p").volumes()
+    volumes = Project.open(tmp_path / "p").volumes.open_all()
     assert [volume.grid.sections_are_independent for volume in volumes] == independent
 
 

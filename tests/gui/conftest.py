@@ -35,9 +35,9 @@ def project(tmp_path, arrays):
     image, labels = arrays
     made = Project.create(tmp_path / "project", ("background", "mitochondria"))
     for name, domain in (("source", "source"), ("target", "target")):
-        path = made.store(name, image)
-        mask = made.store(f"{name}-labels", labels) if domain == "source" else None
-        made.add_volume(path, domain, labels=mask, name=name, spacing=SPACING)
+        path = made.volumes.store(name, image)
+        mask = made.volumes.store(f"{name}-labels", labels) if domain == "source" else None
+        made.volumes.add(path, domain, labels=mask, name=name, spacing=SPACING)
     yield made
     made.close()
 
@@ -60,7 +60,9 @@ def predicted(project):
 def clustered(tmp_path, arrays):
     """A project with an unlabelled volume alone and a model that has found three clusters: stripes along x."""
     made = Project.create(tmp_path / "clustered", ("background", "mitochondria", "vesicles"))
-    made.add_volume(made.store("target", arrays[0]), "target", name="target", spacing=SPACING)
+    made.volumes.add(
+        made.volumes.store("target", arrays[0]), "target", name="target", spacing=SPACING
+    )
     clusters_of(made, "target")
     yield made
     made.close()

@@ -130,7 +130,7 @@ def clusters_of(project, volume):
     run.mkdir(parents=True)
     (run / "checkpoint.safetensors").touch()
     write_job(TrainJob(project=str(project.folder), method="iic"), run / "job.json")
-    shape = project.volume(volume).shape
+    shape = project.volumes.open(volume).shape
     values = np.zeros((3, *shape), np.uint8)
     for k, columns in enumerate(np.array_split(np.arange(shape[2]), 3)):
         values[k][..., columns] = 240

@@ -94,7 +94,7 @@ def test_layers_are_guessed_and_become_a_project(qtbot, dock, arrays, tmp_path):
     data.folder.setText(str(tmp_path / "new-project"))
     data.use_layers()
     qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
-    assert [entry.name for entry in dock.session.opened.project.entries] == ["old", "new"]
+    assert [entry.name for entry in dock.session.opened.project.volumes.entries] == ["old", "new"]
     assert "Next: train" in dock.notices.text()
     assert len(dock.session.viewer.layers) == 3
 
@@ -125,9 +125,9 @@ def test_a_stack_of_independent_images_is_kept_as_one(qtbot, dock, arrays, tmp_p
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
     qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
-    (entry,) = dock.session.opened.project.entries
+    (entry,) = dock.session.opened.project.volumes.entries
     assert entry.sections_are_independent
-    assert Project.open(tmp_path / "p").volume("fields").grid.sections_are_independent
+    assert Project.open(tmp_path / "p").volumes.open("fields").grid.sections_are_independent
     size.is_depth.setChecked(True)
     dock.session.viewer.layers.clear()
     dock.session.adopt(Project.open(tmp_path / "p"))
@@ -186,7 +186,7 @@ def test_a_folder_that_is_not_empty_is_refused(qtbot, dock, arrays, tmp_path):
 
 def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, predicted):
     folder = predicted.folder
-    predicted.suggest(
+    predicted.regions.suggest(
         [{"volume": "target", "box": "1:2,0:16,0:16", "score": 0.9}], "entropy", "001-fake"
     )
     predicted.close()
@@ -208,8 +208,8 @@ def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, pr
 
 
 def test_no_prediction_lies_over_another_volume(qtbot, dock, predicted, arrays):
-    predicted.add_volume(
-        predicted.store("more", arrays[0][:3]), "target", name="more", spacing=(30, 9, 9)
+    predicted.volumes.add(
+        predicted.volumes.store("more", arrays[0][:3]), "target", name="more", spacing=(30, 9, 9)
     )
     values = np.full((1, 3, *arrays[0].shape[1:]), 200, np.uint8)
     zarr.create_array(
@@ -545,7 +545,7 @@ def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
 def test_an_export_of_one_class_asks_which(dock, tmp_path):
     zarr.save_array(tmp_path / "target.zarr", np.zeros((4, 32, 32), np.uint8))
     project = Project.create(tmp_path / "three", ("background", "mitochondria", "membrane"))
-    project.add_volume(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
+    project.volumes.add(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
     run = project.folder / "runs" / "001-fake"
     run.mkdir(parents=True)
     (run / "checkpoint.safetensors").touch()
@@ -655,7 +655,7 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     assert imports.label_zero.currentText() == "0 not annotated, 1 the first class"
     imports.take.click()
     qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
-    stored = np.asarray(predicted.annotations("target")[:])
+    stored = np.asarray(predicted.annotations.open("target")[:])
     assert np.array_equal(stored, np.where(arrays[1] > 0, 2, 0))
     assert dock.annotate.retrain.start.isEnabled()
     assert dock.session.opened.output("annotations", "target").mode == "paint"
@@ -670,7 +670,7 @@ def test_a_few_labelled_sections_are_taken_whole(qtbot, dock, predicted, arrays)
     imports.take.click()
     qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
     assert "2 of 5 sections hold some" in dock.notices.text()
-    stored = np.asarray(predicted.annotations("target")[:])
+    stored = np.asarray(predicted.annotations.open("target")[:])
     assert np.array_equal(stored[:2], 1 + few[:2])
     assert not stored[2:].any()
 
@@ -694,7 +694,7 @@ def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_ope
     data.folder.setText(str(tmp_path / "p"))
     data.use_layers()
     qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
-    ids = dock.session.opened.project.volume("old").class_ids
+    ids = dock.session.opened.project.volumes.open("old").class_ids
     assert np.array_equal(ids[0:2, 0:48, 0:40], few[:2])
     assert (ids[2:5, 0:48, 0:40] == IGNORE).all()
 
@@ -707,7 +707,7 @@ def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_pat
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
     qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
-    ids = dock.session.opened.project.volume("old").class_ids
+    ids = dock.session.opened.project.volumes.open("old").class_ids
     assert np.array_equal(ids[0:5, 0:24, 0:40], arrays[1][:, :24])
     assert (ids[0:5, 24:48, 0:40] == IGNORE).all()
 
@@ -816,9 +816,9 @@ def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):
     another.image.choose(dock.session.viewer.layers["more"])
     assert another.spacing.value() == (30, 9, 9)
     another.add.click()
-    qtbot.waitUntil(lambda: len(predicted.targets()) == 2, timeout=5000)
-    assert predicted.entry("more").spacing == (30, 9, 9)
+    qtbot.waitUntil(lambda: len(predicted.volumes.targets()) == 2, timeout=5000)
+    assert predicted.volumes.entry("more").spacing == (30, 9, 9)
     assert dock.predict.volume.findText("more") >= 0
     assert not another.image.layers()
     assert "is a target of the project now" in dock.notices.text()
-    assert Project.open(predicted.folder).volume("more").shape == (3, 48, 40)
+    assert Project.open(predicted.folder).volumes.open("more").shape == (3, 48, 40)

@@ -32,7 +32,7 @@ def project(tmp_path, values, monkeypatch):
     """A project with a run whose prediction is there, and a model that nobody may load."""
     zarr.save_array(tmp_path / "target.zarr", np.zeros(values.shape[1:], np.uint8))
     with Project.create(tmp_path / "p", CLASSES) as project:
-        project.add_volume(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
+        project.volumes.add(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
         run = project.folder / "runs" / RUN
         run.mkdir(parents=True)
         (run / "checkpoint.safetensors").write_bytes(b"")

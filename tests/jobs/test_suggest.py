@@ -16,8 +16,8 @@ from napari_emda.settings.suggestion import QuerySettings
 
 @pytest.fixture
 def two_targets(project, phantoms):
-    path = project.store("second", phantoms["target"][0][:2, :64])
-    project.add_volume(path, "target", name="second", spacing=(50, 8, 8))
+    path = project.volumes.store("second", phantoms["target"][0][:2, :64])
+    project.volumes.add(path, "target", name="second", spacing=(50, 8, 8))
     return project
 
 
@@ -52,8 +52,11 @@ def test_those_by_lot_come_last_and_every_position_is_as_likely_whatever_its_tar
 
 
 def test_targets_of_one_size_are_not_asked_at_the_same_places(project, phantoms):
-    project.add_volume(
-        project.store("twin", phantoms["target"][0]), "target", name="twin", spacing=(50, 8, 8)
+    project.volumes.add(
+        project.volumes.store("twin", phantoms["target"][0]),
+        "target",
+        name="twin",
+        spacing=(50, 8, 8),
     )
     boxes = {
         name: {region["box"] for region in ask(project, volume=name)} for name in ("target", "twin")
@@ -77,9 +80,9 @@ def test_one_target_can_be_asked_for(two_targets):
 
 def test_what_was_decided_is_neither_suggested_nor_drawn_again(two_targets):
     for state in ("accepted", "skipped", "unsure"):
-        for region in two_targets.suggest(ask(two_targets, count=5), "random", ""):
-            two_targets.record(region.model_copy(update={"state": state}))
-    decided = [(r.volume, r.voxels) for r in Project.open(two_targets.folder).regions()]
+        for region in two_targets.regions.suggest(ask(two_targets, count=5), "random", ""):
+            two_targets.regions.record(region.model_copy(update={"state": state}))
+    decided = [(r.volume, r.voxels) for r in Project.open(two_targets.folder).regions.all()]
     assert len(decided) == 15
     for regions in (ask(two_targets), ask(two_targets, audit=True)):
         shapes = {"target": (4, 96, 96), "second": (2, 64, 96)}
@@ -95,14 +98,14 @@ def test_what_was_decided_is_neither_suggested_nor_drawn_again(two_targets):
 def test_another_round_draws_another_lot(two_targets):
     first = ask(two_targets, audit=True)
     assert first == ask(two_targets, audit=True)
-    two_targets.suggest(first, "audit", "")
+    two_targets.regions.suggest(first, "audit", "")
     assert first != ask(two_targets, audit=True)
 
 
 def test_an_audit_draws_no_patch_that_training_has_seen_a_voxel_of(project, phantoms):
     labels = phantoms["target"][1].copy()
     labels[:, 40:] = 0  # imported where somebody looked; the rest is open
-    project.import_labels(labels, "target")
+    project.annotations.import_labels(labels, "target")
     drawn = [
         Box.parse(region["box"], labels.shape) for region in ask(project, audit=True, count=1000)
     ]
@@ -113,5 +116,5 @@ def test_an_audit_draws_no_patch_that_training_has_seen_a_voxel_of(project, phan
 
 
 def test_imported_labels_that_leave_voxels_open_do_not_end_the_questions(project, phantoms):
-    project.import_labels(phantoms["target"][1], "target")
+    project.annotations.import_labels(phantoms["target"][1], "target")
     assert len(ask(project)) == 12

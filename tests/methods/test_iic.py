@@ -44,7 +44,7 @@ SETTINGS = TrainSettings(steps=2, patch=32, batch=2, device="cpu", precision="32
 def unlabelled(phantom_files, tmp_path):
     """A project whose only volume is an unlabelled target."""
     with Project.create(tmp_path / "unlabelled", ("background", "mitochondria")) as project:
-        project.add_volume(phantom_files["target", "image"], "target", name="target")
+        project.volumes.add(phantom_files["target", "image"], "target", name="target")
         yield project
 
 
@@ -56,7 +56,7 @@ def prepared(project, method="iic", start=None, **settings):
         network_settings={"base_channels": 8},
         start_from=start,
     )
-    folder = project.new_run(method)
+    folder = project.runs.new(method)
     training, _ = prepare(project, job.model_copy(update={"method_settings": settings}), folder)
     training.folder = folder
     return training
@@ -215,8 +215,8 @@ def test_methods_that_learn_from_labels_say_that_there_are_none(method, unlabell
 @pytest.mark.parametrize("method", ["finetune", "uda"])
 def test_annotations_alone_are_enough_for_methods_that_take_them(method, unlabelled, phantoms):
     list(fit(prepared(unlabelled)))
-    unlabelled.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
-    training = prepared(unlabelled, method, start=unlabelled.runs()[0])
+    unlabelled.annotations.require("target")[0] = phantoms["target"][1][0] + 1
+    training = prepared(unlabelled, method, start=unlabelled.runs.names()[0])
     list(fit(training))
     assert checkpoint.read_header(training.path).classes == ("background", "mitochondria")
 
@@ -229,7 +229,7 @@ def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantom
     assert any(
         isinstance(event, Notice) and "Nothing is labelled" in event.text for event in events
     )
-    (run,) = unlabelled.runs()
+    (run,) = unlabelled.runs.names()
     kept = {"project": str(unlabelled.folder), "run": run}
     for job in (
         PredictJob(**kept),
@@ -254,10 +254,10 @@ def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantom
     view.set("target", Box((0, 0, 0), (1, 32, 32)))
     assert not list(
         PreviewWriter(
-            first, {"target": unlabelled.volume("target")}, view, RunFolder(first.path.parent)
+            first, {"target": unlabelled.volumes.open("target")}, view, RunFolder(first.path.parent)
         ).due(1)
     )
-    unlabelled.annotations("target", create=True)[0] = phantoms["target"][1][0] + 1
+    unlabelled.annotations.require("target")[0] = phantoms["target"][1][0] + 1
     started = prepared(unlabelled, "finetune", start=run)
     assert (
         not started.method.summary.continued
@@ -273,7 +273,10 @@ def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantom
 def test_other_methods_start_from_its_features_with_a_last_layer_of_their_own(method, project):
     first = prepared(project)
     list(fit(first))
-    fresh, started = prepared(project, method), prepared(project, method, start=project.runs()[0])
+    fresh, started = (
+        prepared(project, method),
+        prepared(project, method, start=project.runs.names()[0]),
+    )
     for key, value in started.method.network.state_dict().items():
         like = fresh.method.network if key.startswith(("head.", "offset")) else first.method.network
         assert torch.equal(value, like.state_dict()[key]), key
@@ -284,7 +287,7 @@ def test_other_methods_start_from_its_features_with_a_last_layer_of_their_own(me
 
 def test_more_clusters_start_from_the_features_of_fewer_and_equals_go_on(unlabelled):
     list(fit(prepared(unlabelled, clusters=3)))
-    more, on = (prepared(unlabelled, start=unlabelled.runs()[0], clusters=k) for k in (5, 3))
+    more, on = (prepared(unlabelled, start=unlabelled.runs.names()[0], clusters=k) for k in (5, 3))
     image = torch.randn(1, 1, 32, 32)
     for training, k in ((more, 5), (on, 3)):
         predictor = Predictor(training.method.predictor, training.header, training.compute)
@@ -306,7 +309,7 @@ def test_names_that_cannot_be_given_are_refused_before_anything_is_done(
     arguments, words, unlabelled, tmp_path, capsys
 ):
     list(fit(prepared(unlabelled, clusters=4)))
-    (run,) = unlabelled.runs()
+    (run,) = unlabelled.runs.names()
     unlabelled.close()
     (tmp_path / "there.tif").touch()
     with pytest.raises(SystemExit) as end:
@@ -325,7 +328,7 @@ def test_names_that_cannot_be_given_are_refused_before_anything_is_done(
 
 def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelled):
     list(fit(prepared(unlabelled, clusters=4)))
-    (run,) = unlabelled.runs()
+    (run,) = unlabelled.runs.names()
     *_, found = execute(
         PredictJob(project=str(unlabelled.folder), run=run, settings=PredictSettings(device="cpu"))
     )

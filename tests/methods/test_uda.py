@@ -260,11 +260,11 @@ def test_sparse_labels_of_many_classes_are_taken_and_others_refused(
 
     def stack(*classes):
         with Project.create(tmp_path / str(len(classes)), classes) as project:
-            path, image = project.store("labels", labels), phantom_files["source", "image"]
-            project.add_volume(
+            path, image = project.volumes.store("labels", labels), phantom_files["source", "image"]
+            project.volumes.add(
                 image, "source", labels=path, labels_zero="unannotated", name="stack"
             )
-            return project.volume("stack")
+            return project.volumes.open("stack")
 
     ids = stack("background", "a", "b").class_ids[:, :, :]
     assert np.array_equal(ids[0] + 1, labels[0])
@@ -280,8 +280,8 @@ def test_one_volume_with_one_annotated_section_is_enough(phantom_files, phantoms
         labels = phantoms["source"][1]
         sparse = np.zeros_like(labels)
         sparse[0] = labels[0] + 1
-        project.add_volume(phantom_files["source", "image"], "source", name="stack")
-        project.annotations("stack", create=True)[0] = sparse[0]
+        project.volumes.add(phantom_files["source", "image"], "source", name="stack")
+        project.annotations.require("stack")[0] = sparse[0]
         settings = TrainSettings(
             steps=2, patch=32, batch=2, device="cpu", validations=0, report_every=1
         )

@@ -37,7 +37,9 @@ def clustered(stored, tmp_path):
     """A project whose run has found the clusters in its volume."""
     with Project.create(tmp_path / "project", CLASSES) as project:
         image = np.random.default_rng(1).integers(0, 255, stored.shape[1:]).astype(np.uint8)
-        project.add_volume(project.store("v", image), "target", name="v", spacing=(50, 8, 8))
+        project.volumes.add(
+            project.volumes.store("v", image), "target", name="v", spacing=(50, 8, 8)
+        )
         run = project.folder / "runs" / RUN
         run.mkdir(parents=True)
         (run / "checkpoint.safetensors").touch()
@@ -140,10 +142,10 @@ def test_nothing_is_predicted_before_a_cluster_has_a_name(clustered):
 
 
 def test_suggested_patches_begin_with_named_clusters_and_leave_annotations_alone(clustered, stored):
-    painted = clustered.annotations("v", create=True)
+    painted = clustered.annotations.require("v")
     painted[0, :5, :5] = 1
     clustered.predictions.name_clusters(RUN, "v", {1: "mitochondria", 2: "vesicles"})
-    (region,) = clustered.suggest(
+    (region,) = clustered.regions.suggest(
         [{"volume": "v", "box": "0:1,0:20,0:20", "score": 1.0}], "coverage", RUN
     )
     merged = np.stack([stored[0], stored[1]])
@@ -221,7 +223,7 @@ def test_objects_and_scores_need_names_before_anything_is_predicted(
     ):
         exported(clustered, tmp_path / "objects.tif", "objects")
     assert not (tmp_path / "objects.tif").exists()
-    truth = clustered.store("truth", np.eye(4, 20, dtype=np.uint8)[..., None].repeat(30, 2))
+    truth = clustered.volumes.store("truth", np.eye(4, 20, dtype=np.uint8)[..., None].repeat(30, 2))
     score = ScoreJob(project=str(clustered.folder), against=str(truth), run=RUN, volume="v")
     with pytest.raises(JobError, match="clusters that have no names yet"):
         list(execute(score))

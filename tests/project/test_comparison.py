@@ -38,8 +38,8 @@ def trained(tmp_path_factory, phantom_files):
     folder = tmp_path_factory.mktemp("verdict") / "project"
     with Project.create(folder, ("background", "mitochondria")) as made:
         labels = phantom_files["source", "labels"]
-        made.add_volume(phantom_files["source", "image"], "source", labels=labels, name="source")
-        made.add_volume(phantom_files["target", "image"], "target", name="target")
+        made.volumes.add(phantom_files["source", "image"], "source", labels=labels, name="source")
+        made.volumes.add(phantom_files["target", "image"], "target", name="target")
     return folder, train(folder, "histogram"), train(folder, "source_only")
 
 
@@ -162,7 +162,7 @@ def test_another_checkpoint_is_another_prediction(project, phantom_files):
         keep="average",
         checkpoints_kept=2,
     )
-    run = project.runs()[-1]
+    run = project.runs.names()[-1]
     journal = project.run(run).journal("target")
     heads = set()
     for which in ("selected", "last", *map(str, project.run(run).candidates())):

@@ -24,7 +24,7 @@ from napari_emda.project.learning_curve import (
     rounds,
     summary,
 )
-from napari_emda.project.regions import Region
+from napari_emda.project.region import Region
 
 
 def pair(noise, classes, size=400):

@@ -50,8 +50,8 @@ def probabilities(folder, run):
 def test_an_old_project_shows_all_that_it_held(old):
     with Project.open(old) as project:
         assert project.classes == ("background", "mitochondria")
-        assert [entry.name for entry in project.entries] == ["source", "target"]
-        assert [region.state for region in project.regions()] == ["accepted", "accepted"]
+        assert [entry.name for entry in project.volumes.entries] == ["source", "target"]
+        assert [region.state for region in project.regions.all()] == ["accepted", "accepted"]
         assert project.run("002-iic").cluster_names() == {2: "mitochondria"}
         assert project.predictions.of("001-auto", "target").classes.shape == (1, 3, 64, 64)
         assert project.predictions.of("002-iic", "target").clusters.shape == (3, 3, 64, 64)

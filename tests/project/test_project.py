@@ -18,16 +18,16 @@ from napari_emda.data.box import Box
 from napari_emda.data.volume import IGNORE
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
-from napari_emda.project import folder as project_folder
+from napari_emda.project import project as project_module
 from napari_emda.project.project import Project
-from napari_emda.project.regions import Region
+from napari_emda.project.region import Region
 from napari_emda.sampling.sampler import PatchSampler
 
 BOX = Box((1, 10, 20), (2, 26, 36))
 
 
 def region(project, box=BOX, **values):
-    (made,) = project.suggest(
+    (made,) = project.regions.suggest(
         [{"volume": "target", "box": str(box), "score": 0.5}], "entropy", "001-a", **values
     )
     return made
@@ -47,13 +47,13 @@ def test_what_was_made_is_there_when_opened_again(project, phantoms):
     project.close()
     again = Project.open(project.folder)
     assert again.classes == ("background", "mitochondria")
-    assert again.entries == project.entries
-    source, target = again.volume("source"), again.volume("target")
+    assert again.volumes.entries == project.volumes.entries
+    source, target = again.volumes.open("source"), again.volumes.open("target")
     np.testing.assert_array_equal(source.image[:], phantoms["source"][0])
     np.testing.assert_array_equal(source.class_ids[:, :, :], phantoms["source"][1])
     assert (source.grid, source.domain) == (VoxelGrid((50.0, 8.0, 8.0), "nm"), "source")
     assert (target.labels, target.domain) == (None, "target")
-    assert again.target().name == "target"
+    assert again.volumes.target().name == "target"
 
 
 def test_it_is_readable_without_us(project):
@@ -156,15 +156,15 @@ def test_a_project_of_format_1_opens_and_is_rewritten_only_when_it_changes(tmp_p
     path.parent.mkdir()
     path.write_text(FORMAT_1)
     with Project.open(path.parent, exclusive=True) as project:
-        assert [entry.grid for entry in project.entries] == [
+        assert [entry.grid for entry in project.volumes.entries] == [
             VoxelGrid((50, 8, 8)),
             VoxelGrid((6, 6, 4), sections_are_independent=True),
             VoxelGrid((5, 5, 5)),
         ]
-        assert project.entry("older").labels_zero == "unannotated"
+        assert project.volumes.entry("older").labels_zero == "unannotated"
         assert path.read_text() == FORMAT_1
-        before = project.entries
-        project.add_volume(phantom_files["target", "image"], "target", name="new")
+        before = project.volumes.entries
+        project.volumes.add(phantom_files["target", "image"], "target", name="new")
     written = json.loads(path.read_text())
     assert written["format"] == 2
     assert [volume["sections_are_independent"] for volume in written["volumes"]] == [
@@ -173,7 +173,7 @@ def test_a_project_of_format_1_opens_and_is_rewritten_only_when_it_changes(tmp_p
         False,
         False,
     ]
-    assert Project.open(path.parent).entries[:3] == before
+    assert Project.open(path.parent).volumes.entries[:3] == before
 
 
 def test_a_newer_project_is_refused(project):
@@ -189,7 +189,7 @@ def test_a_read_only_project_is_refused_for_writing_alone(project):
     project.folder.chmod(0o555)
     try:
         refused(project.folder, "cannot be written .*copy it", exclusive=True)
-        assert Project.open(project.folder).entries
+        assert Project.open(project.folder).volumes.entries
     finally:
         project.folder.chmod(0o755)
 
@@ -201,7 +201,7 @@ def test_a_lock_that_cannot_be_written_is_explained(project, monkeypatch):
     def acquire(*_, **__):
         raise PermissionError(30, "Read-only file system")
 
-    monkeypatch.setattr(project_folder.FileLock, "acquire", acquire)
+    monkeypatch.setattr(project_module.FileLock, "acquire", acquire)
     refused(
         project.folder,
         r"cannot be written \(Read-only file system\): copy it to a folder that can",
@@ -213,7 +213,7 @@ def test_a_write_that_fails_leaves_the_old_file(project, monkeypatch):
     before = (project.folder / "project.json").read_bytes()
     monkeypatch.setattr(os, "fsync", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        project.add(project.entries[0].model_copy(update={"name": "third"}))
+        project.volumes.add_entry(project.volumes.entries[0].model_copy(update={"name": "third"}))
     assert (project.folder / "project.json").read_bytes() == before
 
 
@@ -222,11 +222,11 @@ def test_a_write_that_fails_leaves_the_old_file(project, monkeypatch):
 
 def test_names_are_made_unique_and_fit_for_files(project, phantom_files):
     names = [
-        project.add_volume(phantom_files["target", "image"], "target", name=name).name
+        project.volumes.add(phantom_files["target", "image"], "target", name=name).name
         for name in ("target", "target", "../../etc", "Zellkern Ä.tif", "///")
     ]
     assert names == ["target_2", "target_3", "etc", "Zellkern_Ä.tif", "volume"]
-    assert Project.open(project.folder).entries == project.entries
+    assert Project.open(project.folder).volumes.entries == project.volumes.entries
 
 
 def test_a_volume_that_cannot_be_used_changes_nothing(project, phantom_files, tmp_path):
@@ -237,22 +237,22 @@ def test_a_volume_that_cannot_be_used_changes_nothing(project, phantom_files, tm
         (phantom_files["target", "image"], tmp_path / "gone.tif"),
     ):
         with pytest.raises(DataError):
-            project.add_volume(image, "source", labels=labels)
+            project.volumes.add(image, "source", labels=labels)
     assert (project.folder / "project.json").read_bytes() == before
 
 
 def test_a_deleted_file_is_named(project, phantom_files, tmp_path):
     copy = tmp_path / "copy.tif"
     copy.write_bytes(phantom_files["target", "image"].read_bytes())
-    project.add_volume(copy, "target", name="moved")
+    project.volumes.add(copy, "target", name="moved")
     copy.unlink()
     with pytest.raises(DataError, match=r"copy\.tif does not exist"):
-        project.volume("moved")
+        project.volumes.open("moved")
 
 
 def test_an_unknown_volume_gets_a_suggestion(project):
     with pytest.raises(JobError, match=r"There is no volume 'tagret'\. Did you mean 'target'\?"):
-        project.volume("tagret")
+        project.volumes.open("tagret")
 
 
 def test_without_a_target_it_says_what_to_add(tmp_path):
@@ -260,17 +260,17 @@ def test_without_a_target_it_says_what_to_add(tmp_path):
         Project.create(tmp_path / "p") as empty,
         pytest.raises(JobError, match="no target volume: add the image"),
     ):
-        empty.target()
+        empty.volumes.target()
 
 
 def test_an_array_that_lived_in_memory_is_kept_in_the_project(project, noise, tmp_path):
     array = noise.integers(0, 255, (3, 40, 50)).astype(np.uint8)
-    path = project.store("layer", array)
-    entry = project.add_volume(path, "target", name="layer", spacing=(30, 5, 5))
+    path = project.volumes.store("layer", array)
+    entry = project.volumes.add(path, "target", name="layer", spacing=(30, 5, 5))
     assert entry.image.startswith("volumes/layer-")
     project.close()
     moved = project.folder.rename(tmp_path / "moved")
-    np.testing.assert_array_equal(Project.open(moved).volume("layer").image[:], array)
+    np.testing.assert_array_equal(Project.open(moved).volumes.open("layer").image[:], array)
 
 
 # -- annotations and regions -------------------------------------------------------------------------------------
@@ -278,10 +278,10 @@ def test_an_array_that_lived_in_memory_is_kept_in_the_project(project, noise, tm
 
 def test_a_complete_patch_is_background_where_nothing_was_painted(project):
     made = region(project)
-    array = project.annotations("target", create=True)
+    array = project.annotations.require("target")
     array[1, 12:15, 22:25] = 2
-    assert project.annotate(made).state == "accepted"
-    ids = Project.open(project.folder).volume("target").read_labels(Box.whole((4, 96, 96)))
+    assert project.annotations.accept(made).state == "accepted"
+    ids = Project.open(project.folder).volumes.open("target").read_labels(Box.whole((4, 96, 96)))
     assert (ids == 1).sum() == 9
     assert (ids == 0).sum() == 16 * 16 - 9
     inside = ids[BOX.slices]
@@ -292,30 +292,30 @@ def test_a_complete_patch_is_background_where_nothing_was_painted(project):
 def test_a_partial_patch_stays_unknown_where_nothing_was_painted(project):
     painted = np.zeros(BOX.shape, int)
     painted[0, 2, 3:5] = 2, 1
-    assert project.annotate(region(project), painted, complete=False).state == "partial"
-    ids = project.volume("target").read_labels(BOX)
+    assert project.annotations.accept(region(project), painted, complete=False).state == "partial"
+    ids = project.volumes.open("target").read_labels(BOX)
     assert ids[0, 2, 3:5].tolist() == [1, 0]
     assert (ids == IGNORE).sum() == ids.size - 2
 
 
 def test_regions_are_taken_from_a_label_image(project, phantom_files, phantoms):
     region(project)
-    (taken,) = project.annotate_from(phantom_files["target", "labels"], "target")
+    (taken,) = project.annotations.take(phantom_files["target", "labels"], "target")
     assert (taken.state, taken.voxels) == ("accepted", BOX)
     np.testing.assert_array_equal(
-        project.volume("target").read_labels(BOX), phantoms["target"][1][BOX.slices]
+        project.volumes.open("target").read_labels(BOX), phantoms["target"][1][BOX.slices]
     )
-    assert project.annotate_from(phantom_files["target", "labels"], "target") == []
+    assert project.annotations.take(phantom_files["target", "labels"], "target") == []
 
 
 def test_regions_remember_their_latest_state_in_their_first_order(project):
-    regions = project.suggest(
+    regions = project.regions.suggest(
         [{"volume": "target", "box": f"{z}:{z + 1},0:8,0:8", "score": z} for z in range(3)],
         "random",
         "",
     )
-    project.record(regions[1].model_copy(update={"state": "skipped"}))
-    again = Project.open(project.folder).regions()
+    project.regions.record(regions[1].model_copy(update={"state": "skipped"}))
+    again = Project.open(project.folder).regions.all()
     assert [r.id for r in again] == [r.id for r in regions]
     assert [r.state for r in again] == ["suggested", "skipped", "suggested"]
     assert len((project.folder / "regions.jsonl").read_text().splitlines()) == 4
@@ -323,10 +323,10 @@ def test_regions_remember_their_latest_state_in_their_first_order(project):
 
 def test_rounds_count_and_replace_what_is_still_open(project):
     first = region(project)
-    assert (first.round, project.round) == (1, 1)
+    assert (first.round, project.regions.round) == (1, 1)
     second = region(project)
-    assert (second.round, project.round) == (2, 2)
-    assert [r.state for r in project.regions()] == ["replaced", "suggested"]
+    assert (second.round, project.regions.round) == (2, 2)
+    assert [r.state for r in project.regions.all()] == ["replaced", "suggested"]
 
 
 @pytest.mark.parametrize(
@@ -336,16 +336,16 @@ def test_a_torn_last_line_costs_that_line_alone(torn, project):
     first = region(project)
     with (project.folder / "regions.jsonl").open("ab") as file:
         file.write(torn)
-    assert [r.id for r in project.regions()] == [first.id]
-    project.record(Region(id="next", volume="target", box=str(BOX)))
-    assert [r.id for r in project.regions()] == [first.id, "next"]
+    assert [r.id for r in project.regions.all()] == [first.id]
+    project.regions.record(Region(id="next", volume="target", box=str(BOX)))
+    assert [r.id for r in project.regions.all()] == [first.id, "next"]
 
 
 @pytest.mark.parametrize("pixel_size", [8.0, 16.0, 11.0])
 def test_annotations_are_found_without_searching_the_whole_volume(pixel_size, project, noise):
     for box in (BOX, Box((3, 0, 0), (4, 31, 17)), Box((1, 60, 70), (2, 96, 96))):
-        project.annotate(region(project, box), noise.integers(1, 3, box.shape))
-    quick = project.volume("target")
+        project.annotations.accept(region(project, box), noise.integers(1, 3, box.shape))
+    quick = project.volumes.open("target")
     assert sum(box.size for box in quick.annotated) > 0
     samplers = [
         PatchSampler([volume], 32, 4, pixel_size=pixel_size)
@@ -357,7 +357,7 @@ def test_annotations_are_found_without_searching_the_whole_volume(pixel_size, pr
 
 
 def test_annotations_are_eight_bit_and_readable_without_us(project):
-    project.annotate(region(project), np.full(BOX.shape, 2))
+    project.annotations.accept(region(project), np.full(BOX.shape, 2))
     array = zarr.open_array(project.folder / "annotations" / "target.zarr", mode="r")
     assert (array.dtype, array.shape) == (np.uint8, (4, 96, 96))
     assert array[:].sum() == 2 * BOX.size
@@ -367,17 +367,17 @@ def test_annotations_are_eight_bit_and_readable_without_us(project):
 
 
 def test_runs_are_numbered_and_count_once_they_have_a_model(project):
-    first, second = project.new_run("ynet"), project.new_run("mmd")
+    first, second = project.runs.new("ynet"), project.runs.new("mmd")
     assert [first.name, second.name] == ["001-ynet", "002-mmd"]
     with pytest.raises(JobError, match="no trained model yet: train one first"):
         project.run()
     for folder in (first, second):
         folder.checkpoint.touch()
     (project.folder / "runs" / "notes").mkdir()
-    assert project.runs() == ["001-ynet", "002-mmd"]
+    assert project.runs.names() == ["001-ynet", "002-mmd"]
     assert project.run() == second
     assert project.run("001-ynet") == first
-    assert project.new_run("ynet").name == "003-ynet"
+    assert project.runs.new("ynet").name == "003-ynet"
     with pytest.raises(
         JobError, match=r"no run '001-ynt' with a model\. Did you mean '001-ynet'\?"
     ):
@@ -389,7 +389,7 @@ def test_runs_are_numbered_and_count_once_they_have_a_model(project):
 
 def with_prediction(project, values):
     """A run that has predicted the target."""
-    run = project.new_run("histogram")
+    run = project.runs.new("histogram")
     run.checkpoint.touch()
     zarr.open_group(run.path / "probabilities.zarr", mode="a")
     zarr.create_array(
@@ -404,8 +404,10 @@ def test_an_accepted_patch_keeps_how_far_the_model_agreed(project, phantoms, noi
     truth = phantoms["target"][1][BOX.slices]
     guess = np.where(noise.random((4, 96, 96)) < 0.2, 255, 0)
     run = with_prediction(project, guess)
-    (made,) = project.suggest([{"volume": "target", "box": str(BOX), "score": 1}], "entropy", run)
-    done = project.annotate(made, truth + 1)
+    (made,) = project.regions.suggest(
+        [{"volume": "target", "box": str(BOX), "score": 1}], "entropy", run
+    )
+    done = project.annotations.accept(made, truth + 1)
     predicted = guess[BOX.slices] > 127
     np.testing.assert_array_equal(
         done.confusion, confusion_matrix(truth.ravel(), predicted.ravel())
@@ -413,16 +415,16 @@ def test_an_accepted_patch_keeps_how_far_the_model_agreed(project, phantoms, noi
     assert done.changed == (truth != predicted).sum()
     painted = np.zeros(BOX.shape, np.uint8)
     painted[0, :4] = truth[0, :4] + 1
-    part = project.annotate(made, painted, complete=False)
+    part = project.annotations.accept(made, painted, complete=False)
     np.testing.assert_array_equal(
         part.confusion, confusion_matrix(truth[0, :4].ravel(), predicted[0, :4].ravel())
     )
     assert part.changed == (truth[0, :4] != predicted[0, :4]).sum()
-    assert Project.open(project.folder).regions() == [part]
+    assert Project.open(project.folder).regions.all() == [part]
 
 
 def test_without_a_prediction_nothing_is_said_of_the_model(project, phantoms):
-    done = project.annotate(region(project), phantoms["target"][1][BOX.slices] + 1)
+    done = project.annotations.accept(region(project), phantoms["target"][1][BOX.slices] + 1)
     assert done.confusion == ()
     assert done.changed == phantoms["target"][1][BOX.slices].sum()
 
@@ -437,7 +439,7 @@ def test_what_is_accepted_is_on_the_disk_itself_before_it_is_recorded(project, m
     )
     made = region(project)
     synced.clear()
-    project.annotate(made, np.full(BOX.shape, 2))
+    project.annotations.accept(made, np.full(BOX.shape, 2))
     array = project.folder / "annotations" / "target.zarr"
     chunk = array / "c" / "1" / "0" / "0"
     folders = [*chunk.parents[:3], array, array.parent]
@@ -449,9 +451,9 @@ def test_what_is_accepted_is_on_the_disk_itself_before_it_is_recorded(project, m
 @pytest.mark.parametrize("zero", ["background", "unannotated"])
 def test_labels_are_imported_where_nothing_is_annotated(zero, project, phantoms):
     truth = phantoms["target"][1]
-    project.annotate(region(project), np.full(BOX.shape, 2))
-    imported = project.import_labels(truth * 7, "target", zero)
-    ids = project.volume("target").read_labels(Box.whole(truth.shape))
+    project.annotations.accept(region(project), np.full(BOX.shape, 2))
+    imported = project.annotations.import_labels(truth * 7, "target", zero)
+    ids = project.volumes.open("target").read_labels(Box.whole(truth.shape))
     assert (ids[BOX.slices] == 1).all()
     inside = np.zeros(truth.shape, bool)
     inside[BOX.slices] = True
@@ -460,15 +462,15 @@ def test_labels_are_imported_where_nothing_is_annotated(zero, project, phantoms)
     )
     assert (imported.strategy, imported.decided) == ("imported", zero == "background")
     with pytest.raises(DataError, match="same shape"):
-        project.import_labels(truth[1:], "target")
+        project.annotations.import_labels(truth[1:], "target")
 
 
 def test_in_labelled_sections_zero_can_mean_background(project, phantoms):
     few = phantoms["target"][1].copy()
     few[2:] = 0
     assert few[:2].any((1, 2)).all()
-    imported = project.import_labels(few, "target", whole_sections=True)
-    ids = project.volume("target").read_labels(Box.whole(few.shape))
+    imported = project.annotations.import_labels(few, "target", whole_sections=True)
+    ids = project.volumes.open("target").read_labels(Box.whole(few.shape))
     assert np.array_equal(ids[:2], few[:2] > 0)
     assert (ids[2:] == IGNORE).all()
     assert imported.state == "partial"

@@ -30,14 +30,14 @@ def test_runs_are_ordered_by_number_however_many_digits_it_has(project):
     names = [f"{number:03d}-{random.choice(['auto', 'uda'])}" for number in NUMBERS]
     for name in random.sample(names, len(names)):
         trained(project, name)
-    assert project.runs() == names
+    assert project.runs.names() == names
     assert project.run().name == names[-1]
 
 
 def test_runs_without_a_number_come_last(project):
     for name in ("best", "1000-auto", "999-auto", "another"):
         trained(project, name)
-    assert project.runs() == ["999-auto", "1000-auto", "another", "best"]
+    assert project.runs.names() == ["999-auto", "1000-auto", "another", "best"]
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_runs_without_a_number_come_last(project):
 def test_a_new_run_has_the_next_number(project, there, expected):
     for name in there:
         RunFolder.of(project.folder, name).path.mkdir(parents=True)
-    assert project.new_run("uda").name == expected
+    assert project.runs.new("uda").name == expected
 
 
 def test_a_folder_without_a_model_is_no_run_yet(project):
-    run = project.new_run("auto")
-    assert project.runs() == []
+    run = project.runs.new("auto")
+    assert project.runs.names() == []
     run.checkpoint.touch()
-    assert project.runs() == [run.name]
+    assert project.runs.names() == [run.name]
     assert project.run(run.name) == run
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from napari_emda.data.box import Box
 from napari_emda.project.project import Project
-from napari_emda.project.regions import Region
+from napari_emda.project.region import Region
 from napari_emda.project.undo import Decision, DecisionLog
 
 
@@ -50,10 +50,14 @@ def test_a_line_that_was_cut_short_is_passed_over(tmp_path, decisions):
 def test_a_new_round_and_an_import_are_where_undoing_ends(tmp_path, decisions):
     with Project.create(tmp_path / "project", ("background", "mitochondria")) as project:
         image = np.zeros((3, 24, 24), np.uint8)
-        project.add_volume(project.store("t", image), "target", name="t", spacing=(50, 5, 5))
-        project.decisions.add(decisions[0])
-        project.suggest([{"volume": "t", "box": str(Box((0, 0, 0), (1, 8, 8)))}], "random", "")
-        assert project.decisions.last() is None
-        project.decisions.add(decisions[0])
-        project.import_labels(np.eye(24, dtype=np.uint8)[None].repeat(3, 0), "t")
-        assert project.decisions.last() is None
+        project.volumes.add(
+            project.volumes.store("t", image), "target", name="t", spacing=(50, 5, 5)
+        )
+        project.regions.decisions.add(decisions[0])
+        project.regions.suggest(
+            [{"volume": "t", "box": str(Box((0, 0, 0), (1, 8, 8)))}], "random", ""
+        )
+        assert project.regions.decisions.last() is None
+        project.regions.decisions.add(decisions[0])
+        project.annotations.import_labels(np.eye(24, dtype=np.uint8)[None].repeat(3, 0), "t")
+        assert project.regions.decisions.last() is None

@@ -104,7 +104,7 @@ def test_finetune_learns_from_the_fraction_asked_for_and_leaves_the_source_alone
 
 
 def test_a_run_with_a_fraction_sees_that_much(project, phantoms, same_weights):
-    project.annotations("target", create=True)[:] = phantoms["target"][1] + 1
+    project.annotations.require("target")[:] = phantoms["target"][1] + 1
     values = {
         "steps": 2,
         "patch": 32,

@@ -87,7 +87,7 @@ def unlabelled(tmp_path):
         tmp_path / "target.zarr", np.random.default_rng(0).integers(0, 255, (2, 160, 160), np.uint8)
     )
     with Project.create(tmp_path / "p", ("background", "mitochondria")) as project:
-        project.add_volume(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
+        project.volumes.add(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
     return tmp_path / "p"
 
 

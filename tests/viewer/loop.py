@@ -97,8 +97,10 @@ def check(folder, diary):
     decisions = [json.loads(line) for line in lines if line.endswith("}")]
     lost = []
     with Project.open(folder, exclusive=True) as project:
-        states = {region.id: region for region in project.regions()}
-        stored = {entry.name: project.annotations(entry.name) for entry in project.targets()}
+        states = {region.id: region for region in project.regions.all()}
+        stored = {
+            entry.name: project.annotations.open(entry.name) for entry in project.volumes.targets()
+        }
         expected, begun = {}, {}
         for decision in decisions:
             if decision["kind"] == "queue":

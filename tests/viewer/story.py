@@ -67,7 +67,7 @@ def fake_model(project, volume="new"):
     run = project.folder / "runs" / "001-fake"
     run.mkdir(parents=True)
     (run / "checkpoint.safetensors").touch()
-    values = np.zeros((1, *project.volume(volume).shape), np.uint8)
+    values = np.zeros((1, *project.volumes.open(volume).shape), np.uint8)
     values[:, :, 4:14, 4:14] = 250
     zarr.open_group(run / "probabilities.zarr", mode="a")
     zarr.create_array(

@@ -22,7 +22,9 @@ def clustered(make_napari_viewer, tmp_path, qtbot):
     viewer.window.add_dock_widget(dock, name="napari-emda")
     project = Project.create(tmp_path / "project", ("background", "mitochondria"))
     image, _ = phantom(story.SHAPE, "target", 0, story.SPACING)
-    project.add_volume(project.store("new", image), "target", name="new", spacing=story.SPACING)
+    project.volumes.add(
+        project.volumes.store("new", image), "target", name="new", spacing=story.SPACING
+    )
     clusters_of(project, "new")
     qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=20_000)
     dock.session.adopt(project)

@@ -135,6 +135,6 @@ print(dock.session.runner.process_id, flush=True)
     viewer.wait(10)
     viewer.stdout.close()
     if how == "kill":
-        assert Project.open(tmp_path / "project").runs() == ["001-histogram"]
+        assert Project.open(tmp_path / "project").runs.names() == ["001-histogram"]
     else:
         assert (tmp_path / "project/runs/001-fake/saved-on-hang-up").exists()

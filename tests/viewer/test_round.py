@@ -82,7 +82,7 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     layer.brush_size = 1
     layer.paint((box.start[0], *box.start[1:]), 1)
     dock.annotate.commands["done"]()
-    disk = Project.open(session.opened.project.folder).annotations("new")
+    disk = Project.open(session.opened.project.folder).annotations.open("new")
     assert np.array_equal(np.asarray(disk[box.slices]), truth[box.slices] + 1)
     # retrain from the last run
     dock.annotate.commands["skip"]()
@@ -229,7 +229,7 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
     hands = Hands(viewer, dock.session)
 
     def disk(*voxel):
-        return int(np.asarray(Project.open(project.folder).annotations("new")[voxel]))
+        return int(np.asarray(Project.open(project.folder).annotations.open("new")[voxel]))
 
     hands.press("N")
     assert patches.current.box == boxes[0]
@@ -253,7 +253,7 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
     hands.press("Shift-J")
     hands.press("U")
     hands.press("U")
-    assert [region.state for region in project.regions()] == ["suggested"] * 2
+    assert [region.state for region in project.regions.all()] == ["suggested"] * 2
     assert (disk(2, 20, 20), disk(2, 10, 10)) == (2, 0)
     hands.press("Z")  # napari's own: put the brush away
     hands.press("W")

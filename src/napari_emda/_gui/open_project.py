@@ -66,12 +66,12 @@ class OpenProject:
     @property
     def runs(self) -> list[str]:
         """The runs with a model, the newest first."""
-        return list(reversed(self.project.runs()))
+        return list(reversed(self.project.runs.names()))
 
     @property
     def volumes(self) -> list[str]:
         """The names of the volumes, the targets first."""
-        entries = sorted(self.project.entries, key=lambda entry: entry.domain != "target")
+        entries = sorted(self.project.volumes.entries, key=lambda entry: entry.domain != "target")
         return [entry.name for entry in entries]
 
     # -- volumes -----------------------------------------------------------------------------
@@ -79,12 +79,12 @@ class OpenProject:
     @property
     def target(self) -> str:
         """The name of the volume that is to be segmented; JobError when there is none."""
-        return self.project.target().name
+        return self.project.volumes.target().name
 
     def show_volume(self, entry: VolumeEntry, layer: Layer | None = None) -> None:
         """Show a volume of the project; ``layer`` shows it already."""
         # A source may lie where the target lies, and would cover it.
-        hidden = entry.domain == "source" and len(self.project.entries) > 1
+        hidden = entry.domain == "source" and len(self.project.volumes.entries) > 1
         if layer is not None:
             layer.visible = layer.visible and not hidden
             self._places[entry.name] = Placement.of(layer, entry.spacing)
@@ -114,7 +114,7 @@ class OpenProject:
 
     def place(self, volume: str) -> Placement:
         """Where a volume lies in the world."""
-        return self._places.get(volume) or Placement(self.project.entry(volume).spacing)
+        return self._places.get(volume) or Placement(self.project.volumes.entry(volume).spacing)
 
     def place_to_paint(self, volume: str) -> Placement:
         """Where a volume lies, in the unit of the world: for layers in which the mouse paints."""
@@ -123,7 +123,7 @@ class OpenProject:
     def shape(self, volume: str) -> tuple[int, int, int]:
         """Voxels of a volume along z, y, x."""
         if volume not in self._shapes:
-            self._shapes[volume] = self.project.volume(volume).shape
+            self._shapes[volume] = self.project.volumes.open(volume).shape
         return self._shapes[volume]
 
     def image(self, volume: str) -> Layer | None:
@@ -134,7 +134,7 @@ class OpenProject:
         """The volume that a layer shows; None for other layers."""
         shown = (name for name, image in self._images.items() if image is layer)
         name = next(shown, None)
-        return None if name is None else self.project.entry(name)
+        return None if name is None else self.project.volumes.entry(name)
 
     def is_volume(self, layer: Layer) -> bool:
         """Whether a layer shows a volume of the project."""
@@ -184,7 +184,7 @@ class OpenProject:
 
     def called(self, what: str, volume: str) -> str:
         """A name for an output: with the volume's where there are several targets."""
-        return f"{what} {volume}" if len(self.project.targets()) > 1 else what
+        return f"{what} {volume}" if len(self.project.volumes.targets()) > 1 else what
 
     def is_output(self, layer: Layer) -> bool:
         """Whether a layer is one of ours rather than the user's."""

@@ -135,7 +135,7 @@ class Session:
             self.opened.remove_outputs()
             self.opened.project.close()
         self.opened = opened = OpenProject(self.viewer, project, self.mask)
-        for entry in project.entries:
+        for entry in project.volumes.entries:
             with self.telling():
                 opened.show_volume(entry, (layers or {}).get(entry.name))
         self.project_opened.emit(opened)

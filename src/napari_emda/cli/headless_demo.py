@@ -44,10 +44,10 @@ def make_project(folder: Path, seed: int) -> tuple[Project, Path]:
                 paths[domain, kind], iter(array), array.shape, array.dtype, VoxelGrid(SPACING)
             )
     project = Project.create(folder, CLASSES)
-    project.add_volume(
+    project.volumes.add(
         paths["source", "image"], "source", labels=paths["source", "labels"], name="source"
     )
-    project.add_volume(paths["target", "image"], "target", name="target")
+    project.volumes.add(paths["target", "image"], "target", name="target")
     return project, paths["target", "labels"]
 
 
@@ -97,10 +97,10 @@ class Demo:
     def supervised(self) -> float:
         """The ceiling: as many steps, on all labels of the target's upper half, in a project of its own."""
         folder = self.project.folder
-        image = folder / self.project.entry("target").image
+        image = folder / self.project.volumes.entry("target").image
         with Project.create(folder.with_name(folder.name + "-supervised"), CLASSES) as ceiling:
-            ceiling.add_volume(image, "source", labels=self.truth, name="labelled")
-            ceiling.add_volume(image, "target", name="target")
+            ceiling.volumes.add(image, "source", labels=self.truth, name="labelled")
+            ceiling.volumes.add(image, "target", name="target")
             demo = Demo(ceiling, self.truth, self.seed, self.watch)
             run = demo.train("source_only", STEPS + ROUNDS * ROUND_STEPS, source_box=TRAINED)
             iou = demo.score("supervised on the whole upper half", run)
@@ -115,8 +115,8 @@ class Demo:
         result = self.watch(
             execute(SuggestJob(project=str(self.project.folder), run=run, settings=query))
         )
-        self.project.suggest(result["regions"], "entropy", run)
-        self.project.annotate_from(self.truth, "target")
+        self.project.regions.suggest(result["regions"], "entropy", run)
+        self.project.annotations.take(self.truth, "target")
 
     def export(self, run: str) -> tuple[str, str]:
         """The mask as TIFF and all loss curves as one CSV, in the project's folder; returns their paths."""
@@ -127,7 +127,7 @@ class Demo:
         with curves.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["run", "step", "loss", "value"])
-            for name in self.project.runs():
+            for name in self.project.runs.names():
                 writer.writerows(_curve(self.project.run(name)))
         return str(mask), str(curves)
 

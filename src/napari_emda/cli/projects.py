@@ -27,7 +27,7 @@ from napari_emda.project import clusters
 from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob
 from napari_emda.project.learning_curve import Round, advice, rounds
 from napari_emda.project.project import Project
-from napari_emda.project.regions import Region
+from napari_emda.project.region import Region
 from napari_emda.settings.base import distribute, parse_assignments
 from napari_emda.settings.suggestion import QuerySettings
 
@@ -105,7 +105,7 @@ def create(
         entries = []
         if source is not None:
             entries.append(
-                project.add_volume(
+                project.volumes.add(
                     source[0],
                     "source",
                     labels=source[1],
@@ -115,7 +115,7 @@ def create(
             )
         if target is not None:
             entries.append(
-                project.add_volume(
+                project.volumes.add(
                     target,
                     "target",
                     spacing=target_spacing,
@@ -163,7 +163,7 @@ def suggest(
             strategy_settings=own,
         )
         result = carry_out(job)
-        opened.suggest(result["regions"], result["strategy"], result["run"] or "")
+        opened.regions.suggest(result["regions"], result["strategy"], result["run"] or "")
     rows = [[r["volume"], r["box"], f"{r['score']:.3f}"] for r in result["regions"]]
     answer(
         result,
@@ -203,18 +203,18 @@ def annotate(
                 f"'{value}' is not known here: choose {', '.join(allowed[:-1])} or {allowed[-1]}."
             )
     with Project.open(project, exclusive=True) as opened:
-        name, classes = volume or opened.target().name, opened.classes
+        name, classes = volume or opened.volumes.target().name, opened.classes
         if regions == "all":
             meaning: LabelsZero = "background" if zero == "background" else "unannotated"
             sections = zero == "sections"
             taken = [
-                opened.import_labels(
+                opened.annotations.import_labels(
                     open_labels(labels).array, name, meaning, whole_sections=sections
                 )
             ]
         else:
-            taken = opened.annotate_from(labels, name)
-        known = opened.regions()
+            taken = opened.annotations.take(labels, name)
+        known = opened.regions.all()
     if not taken:
         raise JobError(
             f"No patch of '{name}' is open for annotation: {_where_patches_are_open(known)}."
@@ -286,7 +286,7 @@ def name_clusters(
     if out is not None:
         check_destination(out.absolute(), VOLUME_SUFFIXES, overwrite)  # before anything is named
     with Project.open(project, exclusive=True) as opened:
-        run, volume = opened.run(run).name, volume or opened.target().name
+        run, volume = opened.run(run).name, volume or opened.volumes.target().name
         header = read_header(find(opened.run(run)))
         outputs = opened.predictions.outputs(run, header.classes)
         if not outputs.are_clusters:

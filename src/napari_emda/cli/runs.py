@@ -82,12 +82,10 @@ def _new_training(
     from napari_emda.nn.network import networks
 
     cls, note = methods[method], ""
-    latest = (
-        Project.open(project).runs()[-1:] if cls.requirements.annotations and start is None else []
-    )
-    if latest:  # a new round goes on from the one before unless asked not to
-        (start,) = latest
-        note = f"Going on from {start}; --from none starts anew."
+    if cls.requirements.annotations and start is None:
+        # A new round goes on from the one before unless asked not to.
+        start = Project.open(project).runs.latest()
+        note = "" if start is None else f"Going on from {start}; --from none starts anew."
     start = None if start == "none" else start
     before = None if start is None else _job_of(project, start)
     default = TrainSettings() if before is None else before.settings

@@ -36,7 +36,7 @@ def model_of(project: Project, job: ModelJob) -> Path:
 
 def volume_of(project: Project, job: ModelJob) -> Volume:
     """The volume that a job asks for, by default the first target; JobError when there is none."""
-    return project.volume(job.volume or project.target().name)
+    return project.volumes.open(job.volume or project.volumes.target().name)
 
 
 def ensure_predicted(
@@ -47,7 +47,7 @@ def ensure_predicted(
     path = checkpoint.find(folder, model)
     if not StoredPrediction(folder, volume).complete(checkpoint.read_header(path).model):
         predictor = Predictor.load(path)
-        yield from predict(predictor, project.volume(volume), PredictSettings(), folder)
+        yield from predict(predictor, project.volumes.open(volume), PredictSettings(), folder)
 
 
 def check_predicts(folder: RunFolder, header: ModelHeader) -> None:

@@ -43,7 +43,7 @@ def prepare(
         EmdaError: the job does not fit the project.
     """
     start = None if job.start_from is None else checkpoint.find(project.run(job.start_from))
-    return training_on(project.volumes, project.classes, job, folder, start)
+    return training_on(project.volumes.open_all, project.classes, job, folder, start)
 
 
 def training_on(

@@ -20,7 +20,7 @@ from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import SuggestJob
 from napari_emda.project.project import Project
-from napari_emda.project.regions import AUDIT
+from napari_emda.project.region import AUDIT
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
@@ -45,7 +45,7 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     volumes = _targets(project, job.volume)
     required = strategy.required
     asks_model = job.run is not None or (required.model != "none" and not job.audit)
-    if asks_model and job.run is None and not project.runs():
+    if asks_model and job.run is None and not project.runs.names():
         required.check(cls.name, Available())
     folder = project.run(job.run) if asks_model else None
     predictor, earlier = (None, None) if folder is None else _models(project, folder, job, strategy)
@@ -104,7 +104,7 @@ def _ranked(
 ) -> Generator[Event, None, Regions]:
     """The best of all volumes, by the model and, for strategies that ask it, that of the round before."""
     found, (predictor, earlier) = [], predictors
-    places = [entry.name for entry in project.targets()]
+    places = [entry.name for entry in project.volumes.targets()]
     for volume in volumes:
         # a lot of its own, else targets of one size are asked at the same places
         own = settings.model_copy(update={"seed": settings.seed + places.index(volume.name)})
@@ -135,19 +135,19 @@ def _predicted(
 
 def _targets(project: Project, volume: str | None) -> list[Volume]:
     """The target asked for, or all; JobError when there is none."""
-    first = project.target()
+    first = project.volumes.target()
     if not volume:
-        return project.volumes("target")
-    if project.entry(volume).domain != "target":
+        return project.volumes.open_all("target")
+    if project.volumes.entry(volume).domain != "target":
         raise JobError(
             f"'{volume}' is a source, whose labels are known: choose a target, such as '{first.name}'."
         )
-    return [project.volume(volume)]
+    return [project.volumes.open(volume)]
 
 
 def _decided(project: Project, volume: str) -> list[Box]:
     """What the user has seen to already."""
-    return [r.voxels for r in project.regions() if r.volume == volume and r.decided]
+    return [r.voxels for r in project.regions.all() if r.volume == volume and r.decided]
 
 
 def _drawn(project: Project, volumes: list[Volume], settings: QuerySettings) -> Regions:
@@ -159,7 +159,7 @@ def _drawn(project: Project, volumes: list[Volume], settings: QuerySettings) -> 
         annotated,
         patch=settings.patch,
         count=settings.count,
-        seed=settings.seed + project.round,
+        seed=settings.seed + project.regions.round,
     )
     return tuple({"volume": name, "box": str(box), "score": 0.0} for name, box in lot)
 

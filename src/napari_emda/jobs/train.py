@@ -42,7 +42,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     done = 0 if folder is None else checkpoint.read_header(checkpoint.find(folder, "last")).step
     if folder is None:
         check_writable(project)
-        training.folder = folder = project.new_run(job.method)
+        training.folder = folder = project.runs.new(job.method)
         folder.write_job(job)
     yield Started("train", folder.name, str(training.compute), job.settings.steps)
     preview_writer = PreviewWriter(training, volumes, request, folder)

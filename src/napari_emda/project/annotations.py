@@ -1,78 +1,168 @@
-"""What is painted in the volumes of a project, on disk as it is painted."""
+"""The annotations of a project: what is painted in its volumes, region by region or from a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
+from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
 from napari_emda.data.box import Box
-from napari_emda.io.atomic import sync
+from napari_emda.data.volume import LabelsZero, Volume
+from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.io.checks import check_labels
+from napari_emda.io.read import open_labels
+from napari_emda.project.annotation_arrays import AnnotationArrays
+from napari_emda.project.learning_curve import confusion
+from napari_emda.project.predictions import Predictions
+from napari_emda.project.region import IMPORTED, Region, State
+from napari_emda.project.regions import Regions, new_id
+from napari_emda.project.volumes import Volumes
 
-CHUNK = 256
-"""Side of a chunk: a stroke rewrites the chunks that it touches, each whole or not at all."""
+# Labels are read voxel by voxel here: their size does not matter.
+_NO_SIZE = VoxelGrid((1, 1, 1), "pixel")
 
 
 class Annotations:
-    """One uint8 (z, y, x) array per volume: 0 = not annotated, k = class k - 1.
+    """What the user has painted, or imported; it is on disk after every call.
 
     Args:
-        folder: ``annotations/`` of the project.
+        arrays: one per volume.
+        classes: of the project, background first.
+        volumes: of the project.
+        regions: where accepted regions are recorded.
+        predictions: what accepted regions are compared with.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        arrays: AnnotationArrays,
+        classes: tuple[str, ...],
+        volumes: Volumes,
+        regions: Regions,
+        predictions: Predictions,
+    ) -> None:
+        self._arrays = arrays
+        self._classes = classes
+        self._volumes = volumes
+        self._regions = regions
+        self._predictions = predictions
 
-    def open(self, name: str) -> zarr.Array[Any] | None:
-        """The annotations of a volume for reading; None when there are none yet."""
-        path = self._path(name)
-        return zarr.open_array(path, mode="r") if path.exists() else None
+    def open(self, volume: str) -> zarr.Array[Any] | None:
+        """Annotations of a volume for reading; None when there are none yet.
 
-    def create(self, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
-        """The annotations of a volume of this shape for writing, made when there are none yet."""
-        path = self._path(name)
-        if path.exists():
-            return zarr.open_array(path, mode="r+")
-        chunks = (1, min(CHUNK, shape[1]), min(CHUNK, shape[2]))
-        return zarr.create_array(path, shape=shape, dtype="uint8", chunks=chunks, fill_value=0)
+        Returns:
+            uint8 (z, y, x), 0 = not annotated, k = class k - 1.
+        """
+        return self._arrays.open(volume)
 
-    def painted(self, name: str) -> tuple[Box, ...]:
-        """The chunks that were ever painted in: those that have a file."""
-        array = self.open(name)
-        if array is None:
-            return ()
-        boxes = []
-        for path in self._path(name).glob("c/*/*/*"):
-            if not path.name.isdigit():
-                continue  # being written, or left so by a crash
-            corner = [int(part) * n for part, n in zip(path.parts[-3:], array.chunks, strict=True)]
-            stop = [a + n for a, n in zip(corner, array.chunks, strict=True)]
-            boxes.append(Box(tuple(corner), tuple(stop)).clip(array.shape))  # type: ignore[arg-type]
-        return tuple(boxes)
+    def require(self, volume: str) -> zarr.Array[Any]:
+        """Annotations of a volume for writing, see `open`; made when there are none yet."""
+        return self._arrays.require(volume, self._volumes.shape(volume))
 
-    def sync(self, name: str, box: Box) -> None:
-        """Put what was painted in a box on the disk itself: the chunks under it, and their names."""
-        array = self.open(name)
-        assert array is not None
-        folders: set[Path] = set()
-        for path in self._files(name, box, array.chunks):
-            sync(path)
-            folders.update(
-                path.parents[:6]
-            )  # a first chunk has made all of them, up to the project's own
-        for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-            sync(folder)
+    def accept(
+        self,
+        region: Region,
+        values: NDArray[Any] | None = None,
+        *,
+        complete: bool = True,
+        predicted: NDArray[np.uint8] | None = None,
+    ) -> Region:
+        """Accept a region, on disk when this returns, with how far the model agreed.
 
-    def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.zarr"
+        Args:
+            region: what was annotated.
+            values: class ids + 1 (0 = not annotated) of the region's shape to write; by default
+                what was painted.
+            complete: what is not painted becomes background; else it stays not annotated.
+            predicted: what the user started from where that was not the prediction, as class ids.
+        """
+        array = self.require(region.volume)
+        box = region.voxels
+        painted = np.asarray(array[box.slices] if values is None else values).astype(np.uint8)
+        if complete:
+            painted = np.where(painted == 0, 1, painted).astype(np.uint8)
+        array[box.slices] = painted
+        self._arrays.sync(region.volume, box)
+        model = self._predictions.in_region(region)
+        start = predicted if predicted is not None else model
+        if start is None:
+            start = np.zeros_like(painted)  # an empty patch reads as background
+        outcome = {
+            "state": "accepted" if complete else "partial",
+            "changed": int(((painted > 0) & (painted != start + 1)).sum()),
+            "confusion": () if model is None else confusion(model, painted, len(self._classes)),
+        }
+        return self._regions.record(region.model_copy(update=outcome))
 
-    def _files(self, name: str, box: Box, chunks: tuple[int, ...]) -> Iterator[Path]:
-        ranges = [
-            range(a // c, -(-b // c)) for a, b, c in zip(box.start, box.stop, chunks, strict=True)
+    def take(self, labels: str | Path, volume: str, state: State = "suggested") -> list[Region]:
+        """Accept all regions of a volume in a state, as a label image says.
+
+        Args:
+            labels: the image's path, of the volume's shape; 0 = background, k = class k.
+            volume: its name.
+            state: of the regions.
+        """
+        given = self._checked(open_labels(Path(labels)).array, volume)
+        regions = [
+            region
+            for region in self._regions.all()
+            if region.state == state and region.volume == volume
         ]
-        for z in ranges[0]:
-            for y in ranges[1]:
-                for x in ranges[2]:
-                    yield self._path(name) / "c" / str(z) / str(y) / str(x)
+        # Taking back an earlier decision would wipe what is taken now.
+        self._regions.decisions.clear()
+        return [self.accept(region, given.read_labels(region.voxels) + 1) for region in regions]
+
+    def import_labels(
+        self,
+        labels: Array,
+        volume: str,
+        labels_zero: LabelsZero = "unannotated",
+        *,
+        whole_sections: bool = False,
+    ) -> Region:
+        """Take labels as annotations wherever nothing is annotated yet; on disk when this returns.
+
+        Args:
+            labels: integers (z, y, x) of the volume's shape, k = class k; with two classes all
+                above 0 are class 1.
+            volume: its name.
+            labels_zero: whether 0 means background or that nobody looked.
+            whole_sections: 0 is background in the sections that hold a label, and nobody looked at
+                the others.
+
+        Raises:
+            DataError: labels that cannot be used.
+        """
+        given = self._checked(labels, volume)
+        # Taking back an earlier decision would wipe what is imported now.
+        self._regions.decisions.clear()
+        array = self.require(volume)
+        for z in range(given.shape[0]):
+            ids = given.read_labels(Box((z, 0, 0), (z + 1, *given.shape[1:])))[0]
+            looked = labels_zero == "background" or (whole_sections and ids.any())
+            taken = ids + 1 if looked else np.where(ids > 0, ids + 1, 0)
+            if taken.any():
+                painted = np.asarray(array[z])
+                array[z] = np.where(painted == 0, taken, painted).astype(np.uint8)
+        box = Box.whole(given.shape)
+        self._arrays.sync(volume, box)
+        return self._regions.record(
+            Region(
+                id=new_id(),
+                volume=volume,
+                box=str(box),
+                state="accepted" if labels_zero == "background" else "partial",
+                strategy=IMPORTED,
+                round=self._regions.round,
+            )
+        )
+
+    def _checked(self, labels: Array, volume: str) -> Volume:
+        """Labels to be read as class ids; DataError when they do not fit the volume."""
+        classes = len(self._classes)
+        check_labels(volume, labels, self._volumes.shape(volume), classes)
+        return Volume("labels", labels, "target", _NO_SIZE, labels=labels, classes=classes)

@@ -35,7 +35,7 @@ def counterpart(project: Project, run: str) -> str | None:
     job = _training(project, run)
     if job is None or job.start_from is not None:
         return None
-    for name in reversed(project.runs()):
+    for name in reversed(project.runs.names()):
         other = _training(project, name)
         if other is not None and other.start_from is None and _comparable(job, other):
             return name

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from napari_emda.data.volume import Domain, LabelsZero
 from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import JobError
+from napari_emda.io.atomic import write_text
 
 FORMAT = 2
 """Format 2 says ``sections_are_independent`` where format 1 said ``depth``, the opposite."""
@@ -68,6 +69,11 @@ def read_project_file(path: Path) -> ProjectFile:
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise JobError(f"'{path}' is damaged at '{place}': restore it from a backup.") from None
+
+
+def write_project_file(folder: Path, file: ProjectFile) -> None:
+    """Write it into a project's folder, whole or not at all."""
+    write_text(folder / "project.json", file.model_dump_json(indent=2) + "\n")
 
 
 def _migrated(values: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from napari_emda.project.regions import ANNOTATED, IMPORTED, RANDOMLY_DRAWN, Confusion, Region
+from napari_emda.project.region import ANNOTATED, IMPORTED, RANDOMLY_DRAWN, Confusion, Region
 
 RESAMPLES = 2000
 LEAST = 3

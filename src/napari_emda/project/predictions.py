@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import JobError
 from napari_emda.project.clusters import NamedClusters, NamedUncertainty, Names, check_names
-from napari_emda.project.regions import Region
+from napari_emda.project.region import Region
 from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.runs import Runs
 
 
 @dataclass(frozen=True)
@@ -118,11 +120,13 @@ class Predictions:
     Args:
         folder: of the project.
         classes: of the project, background first.
+        runs: of the project.
     """
 
-    def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, classes: tuple[str, ...], runs: Runs) -> None:
         self._folder = folder
         self._classes = classes
+        self._runs = runs
 
     def of(self, run: str, volume: str) -> Prediction | None:
         """A run's prediction of a volume, complete or not; None where nothing is predicted."""
@@ -134,6 +138,21 @@ class Predictions:
         return Prediction(
             stored, self.outputs(run, tuple(names)), _opened(folder.uncertainty(volume))
         )
+
+    def newest_run(self, volume: str) -> str | None:
+        """The newest run that has begun to predict the classes of a volume."""
+        return self._newest(volume, lambda prediction: prediction.classes is not None)
+
+    def newest_clustering(self, volume: str) -> str | None:
+        """The newest run that has begun to find clusters in a volume."""
+        return self._newest(volume, lambda prediction: prediction.outputs.are_clusters)
+
+    def _newest(self, volume: str, wanted: Callable[[Prediction], bool]) -> str | None:
+        for run in reversed(self._runs.names()):
+            prediction = self.of(run, volume)
+            if prediction is not None and wanted(prediction):
+                return run
+        return None
 
     def in_region(self, region: Region) -> NDArray[np.uint8] | None:
         """Class ids that the region's run predicted in it; None when it did not predict the volume."""

@@ -1,95 +1,38 @@
-"""Regions: patches that were suggested, drawn or annotated, and the file that remembers their states."""
+"""The regions of a project, in a file that is only ever added to."""
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from napari_emda.data.box import Box
-from napari_emda.io.atomic import append_line
-
-State = Literal["suggested", "accepted", "partial", "skipped", "unsure", "replaced"]
-"""``unsure``: the user looked and could not tell; ``replaced``: nobody decided on it before the next suggestions came,
-or it was taken back; it may be suggested again."""
-Confusion = tuple[tuple[int, ...], ...]
-"""Voxels by annotated class (rows) and predicted class (columns), background first."""
-
-AUDIT, OWN, IMPORTED = "audit", "own", "imported"
-"""Where regions come from that no strategy has suggested: drawn by lot to measure the model, by the user, by a file."""
-RANDOMLY_DRAWN = (AUDIT, "random")
-ANNOTATED: tuple[State, ...] = ("accepted", "partial")
+from napari_emda.io.atomic import append_line, write_text
+from napari_emda.project.region import OWN, Region
+from napari_emda.project.undo import DecisionLog
 
 
-class Region(BaseModel):
-    """A patch of a volume.
+class Regions:
+    """Regions that were suggested, drawn or annotated, round by round.
 
-    Attributes:
-        id: unique in its project.
-        volume: its name.
-        box: z0:z1,y0:y1,x0:x1 in voxels.
-        state: what the user decided.
-        score: of the strategy, the higher the sooner.
-        strategy: what suggested it, or `AUDIT`, `OWN`, `IMPORTED`.
-        run: the run whose model was asked, and whose prediction is compared with what the user drew.
-        round: counts from 1.
-        time: of the last change, in seconds since 1970.
-        seconds: how long the user worked on it.
-        changed: voxels in which the user's answer differs from the model's (from background, where there was none).
-        confusion: the user's answer against the model's before it saw the patch; empty without a prediction.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    volume: str
-    box: str
-    state: State = "suggested"
-    score: float = 0.0
-    strategy: str = ""
-    run: str = ""
-    round: int = 0
-    time: float = 0.0
-    seconds: float = 0.0
-    changed: int = 0
-    confusion: Confusion = ()
-
-    @property
-    def voxels(self) -> Box:
-        """The box as numbers."""
-        bounds = [int(v) for part in self.box.split(",") for v in part.split(":")]
-        return Box.from_bounds(bounds)
-
-    @property
-    def decided(self) -> bool:
-        """Whether all of it was seen to; of imported labels that leave voxels open it is not known which were."""
-        open_states = (
-            "suggested",
-            "replaced",
-            *(("partial",) if self.strategy == IMPORTED else ()),
-        )
-        return self.state not in open_states
-
-    @property
-    def annotated(self) -> bool:
-        """Whether it holds annotations that training learns from."""
-        return self.state in ANNOTATED
-
-
-class RegionLog:
-    """``regions.jsonl``: one line per change of a region, only ever added to; the last line of a region counts.
+    ``regions.jsonl`` holds one line per change of a region; the last line of a region counts.
 
     Args:
-        path: of the file; made with the first line.
+        folder: of the project.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "regions.jsonl"
+        self._on_view_path = folder / "on-view.txt"
+        self.decisions = DecisionLog(folder / "undo.jsonl")
+        """The decisions of the latest round that can be taken back."""
 
-    def read(self) -> list[Region]:
+    def all(self) -> list[Region]:
         """All regions in their latest state, in the order in which they were first suggested."""
         text = self._path.read_text("utf-8", "replace") if self._path.exists() else ""
         latest: dict[str, Region] = {}
@@ -101,13 +44,82 @@ class RegionLog:
             latest[region.id] = region
         return list(latest.values())
 
-    def add(self, region: Region) -> Region:
+    def record(self, region: Region) -> Region:
         """Append a region's new state, on disk when this returns."""
         region = region.model_copy(update={"time": time.time()})
         append_line(self._path, region.model_dump_json())
         return region
 
+    def suggest(self, suggestions: list[dict[str, Any]], strategy: str, run: str) -> list[Region]:
+        """Record suggestions as the next round; they replace those that are still open.
+
+        Args:
+            suggestions: ``volume``, ``box`` and ``score`` of each.
+            strategy: what suggested those that do not name their own.
+            run: whose model was asked; empty for none.
+        """
+        # The decisions of an earlier round cannot be taken back once its patches are replaced.
+        self.decisions.clear()
+        regions = self.all()
+        for region in regions:
+            if region.state == "suggested":
+                self.record(region.model_copy(update={"state": "replaced"}))
+        number = latest_round(regions) + 1
+        return [
+            self.record(
+                Region.model_validate(
+                    {
+                        "strategy": strategy,
+                        "run": run,
+                        **suggestion,
+                        "id": new_id(),
+                        "round": number,
+                    }
+                )
+            )
+            for suggestion in suggestions
+        ]
+
+    def add(self, volume: str, box: Box, run: str = "") -> Region:
+        """Record a patch of the user's own in the latest round (the first when there is none)."""
+        return self.record(
+            Region(
+                id=new_id(),
+                volume=volume,
+                box=str(box),
+                strategy=OWN,
+                run=run,
+                round=max(1, self.round),
+            )
+        )
+
+    @property
+    def round(self) -> int:
+        """Number of the latest round, 0 before the first."""
+        return latest_round(self.all())
+
+    def any_annotated(self) -> bool:
+        """Whether any patch was accepted, in full or in part."""
+        return any(region.annotated for region in self.all())
+
+    @property
+    def on_view(self) -> str:
+        """Id of the patch that was worked on last, to open the project there; empty for none."""
+        path = self._on_view_path
+        return path.read_text("utf-8", "replace") if path.is_file() else ""
+
+    @on_view.setter
+    def on_view(self, region: str) -> None:
+        # Nothing depends on it: a failure is no reason to stop, nor the disk one to wait for.
+        with suppress(OSError):
+            write_text(self._on_view_path, region, durable=False)
+
 
 def latest_round(regions: Sequence[Region]) -> int:
     """Number of the latest round, 0 before the first."""
     return max((region.round for region in regions), default=0)
+
+
+def new_id() -> str:
+    """An id for a region that no other has."""
+    return uuid.uuid4().hex[:12]

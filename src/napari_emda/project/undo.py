@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.io.atomic import append_line
-from napari_emda.project.regions import Region
+from napari_emda.project.region import Region
 
 
 @dataclass(frozen=True)

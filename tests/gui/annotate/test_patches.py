@@ -37,7 +37,7 @@ def patches(session, predicted):
 
 
 def on_disk(patches):
-    return np.asarray(Project.open(patches.project.folder).annotations("target")[:])
+    return np.asarray(Project.open(patches.project.folder).annotations.open("target")[:])
 
 
 def states(patches):
@@ -266,7 +266,7 @@ def test_a_patch_is_revised_and_the_new_is_kept_without_pressing_done_again(sess
     patches.next()
     assert states(patches) == ["accepted", "suggested", "suggested"]
     assert (on_disk(patches)[1, 14, 14], on_disk(patches)[1, 5, 5]) == (2, 1)
-    assert patches.project.regions()[0].changed == 2
+    assert patches.project.regions.all()[0].changed == 2
     undo(patches)
     assert states(patches)[0] == "accepted"
     assert (on_disk(patches)[1, 14, 14], on_disk(patches)[1, 5, 5]) == (1, 2)
@@ -321,7 +321,7 @@ def test_time_changes_and_agreement_are_kept(patches, monkeypatch):
     patches.back()
     now[0] += 2
     accept(patches, complete=True)
-    kept = patches.project.regions()[0]
+    kept = patches.project.regions.all()[0]
     assert kept.seconds == 5 + 30 + 3 + 2
     assert kept.changed == 1
     assert kept.confusion == ((155, 0), (1, 100))
@@ -436,7 +436,7 @@ def test_a_project_opens_where_it_was(visited, decided, opens_at, session, patch
     for _ in range(visited):
         patches.next()
     for index in decided:
-        predicted.record(patches.regions[index].model_copy(update={"state": "skipped"}))
+        predicted.regions.record(patches.regions[index].model_copy(update={"state": "skipped"}))
     predicted.close()
     session.adopt(Project.open(predicted.folder, exclusive=True))
     again = Patches(session, session.opened, Tools())
@@ -463,7 +463,7 @@ def test_without_a_prediction_the_patch_is_empty(session, project):
     assert np.asarray(session.opened.output("annotations", "target").data[1]).sum() == 0
     accept(patches, complete=True)
     assert on_disk(patches)[1, :16, :16].tolist() == np.ones((16, 16)).tolist()
-    assert project.regions()[0].confusion == ()
+    assert project.regions.all()[0].confusion == ()
 
 
 def test_patches_of_an_audit_begin_with_nothing_and_are_compared_all_the_same(session, patches):
@@ -473,7 +473,9 @@ def test_patches_of_an_audit_begin_with_nothing_and_are_compared_all_the_same(se
     assert not np.asarray(layer.data[1]).any()
     layer.data[1, 2:12, 2:7] = 2
     accept(patches, complete=True)
-    kept = next(region for region in session.opened.project.regions() if region.strategy == "audit")
+    kept = next(
+        region for region in session.opened.project.regions.all() if region.strategy == "audit"
+    )
     assert kept.confusion == ((156, 50), (0, 50))
     assert kept.changed == 50
 
@@ -495,15 +497,17 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
     with Project.create(tmp_path / "three", ("background", "mitochondria", "membranes")) as made:
         labels = labels.copy()
         labels[:, 30:34] = 2
-        made.add_volume(
-            made.store("s", image),
+        made.volumes.add(
+            made.volumes.store("s", image),
             "source",
-            labels=made.store("l", labels),
+            labels=made.volumes.store("l", labels),
             name="source",
             spacing=(50, 4.6, 4.6),
         )
-        made.add_volume(made.store("t", image), "target", name="target", spacing=(50, 4.6, 4.6))
-        run = made.new_run("histogram")
+        made.volumes.add(
+            made.volumes.store("t", image), "target", name="target", spacing=(50, 4.6, 4.6)
+        )
+        run = made.runs.new("histogram")
         run.checkpoint.touch()
         values = np.zeros((2, *image.shape), np.uint8)
         values[0, :, 2:6], values[1, :, 8:12] = 200, 220
@@ -520,8 +524,8 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
         layer.brush_size = 1
         layer.paint((1, 3, 3), layer.selected_label)
         accept(patches, complete=True)
-        assert made.regions()[0].confusion == ((128, 0, 0), (0, 63, 0), (0, 1, 64))
-        assert made.volume("target").read_labels(Box((1, 3, 3), (2, 4, 4))).item() == 2
+        assert made.regions.all()[0].confusion == ((128, 0, 0), (0, 63, 0), (0, 1, 64))
+        assert made.volumes.open("target").read_labels(Box((1, 3, 3), (2, 4, 4))).item() == 2
 
 
 # -- several targets ---------------------------------------------------------------------------------------------
@@ -529,8 +533,11 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
 
 @pytest.fixture
 def two_targets(session, predicted, arrays):
-    predicted.add_volume(
-        predicted.store("second", arrays[0][:, :32]), "target", name="second", spacing=(30, 9, 9)
+    predicted.volumes.add(
+        predicted.volumes.store("second", arrays[0][:, :32]),
+        "target",
+        name="second",
+        spacing=(30, 9, 9),
     )
     session.adopt(predicted)
     made = Patches(session, session.opened, Tools())
@@ -558,7 +565,7 @@ def test_one_queue_goes_through_several_targets(session, two_targets):
     assert viewer.dims.point[0] == 4 * 30
     assert viewer.scene.camera.center[1:] == pytest.approx((15.5 * 9, 15.5 * 9))
     accept(patches, complete=True)
-    assert np.asarray(session.opened.project.annotations("second")[4, 8:24, 8:24]).min() == 1
+    assert np.asarray(session.opened.project.annotations.open("second")[4, 8:24, 8:24]).min() == 1
     undo(patches)
     undo(patches)
     assert patches.current.volume == "target"
@@ -610,9 +617,11 @@ def test_the_patch_fills_the_canvas_also_where_pixels_are_oblong(session, predic
 def test_a_single_image_has_patches_too(session, tmp_path, arrays):
     image, labels = arrays
     with Project.create(tmp_path / "flat") as flat:
-        path, mask = flat.store("a", image), flat.store("a-labels", labels)
-        flat.add_volume(path, "source", labels=mask, name="source", spacing=(5, 5, 5))
-        flat.add_volume(flat.store("b", image[:1]), "target", name="target", spacing=(5, 5, 5))
+        path, mask = flat.volumes.store("a", image), flat.volumes.store("a-labels", labels)
+        flat.volumes.add(path, "source", labels=mask, name="source", spacing=(5, 5, 5))
+        flat.volumes.add(
+            flat.volumes.store("b", image[:1]), "target", name="target", spacing=(5, 5, 5)
+        )
         session.adopt(
             flat,
             {
@@ -628,7 +637,7 @@ def test_a_single_image_has_patches_too(session, tmp_path, arrays):
         assert session.viewer.scene.camera.center[1:] == pytest.approx((15.5 * 5, 7.5 * 5))
         session.opened.output("annotations", "target").paint((0, 10, 10), 2)
         accept(patches, complete=True)
-        assert np.asarray(flat.annotations("target")[0, 8:24, :16]).min() == 1
+        assert np.asarray(flat.annotations.open("target")[0, 8:24, :16]).min() == 1
 
 
 def test_decisions_are_taken_back_after_the_project_was_opened_again(session, patches):

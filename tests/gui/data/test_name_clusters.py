@@ -50,9 +50,9 @@ def test_a_volume_alone_becomes_a_project_for_a_training_without_labels(
     data.folder.setText(str(tmp_path / "alone"))
     data.use_layers()
     qtbot.waitUntil(lambda: empty.session.opened is not None, timeout=10_000)
-    assert [(entry.name, entry.domain) for entry in empty.session.opened.project.entries] == [
-        ("only", "target")
-    ]
+    assert [
+        (entry.name, entry.domain) for entry in empty.session.opened.project.volumes.entries
+    ] == [("only", "target")]
     assert empty.train.method.currentText() == "iic"
     assert empty.train.start.isEnabled()
     empty.train.method.setCurrentText("source_only")
@@ -185,12 +185,15 @@ def test_named_clusters_start_the_annotation_loop(qtbot, dock, clustered):
     assert dock.drawers["Annotate"].isExpanded()
     assert not dock.drawers["Data"].isExpanded()  # which would push it out of sight
     assert "by lot" in dock.annotate.list.item(0).text()
-    region = clustered.regions()[0]
+    region = clustered.regions.all()[0]
     assert region.state == "suggested"
     proposal = dock.annotate.patches.paint.proposal(region.model_copy(update={"run": "001-iic"}))
     box = region.voxels
     assert np.array_equal(proposal > 0, np.broadcast_to(middle_third()[box.slices[2]], box.shape))
-    assert clustered.annotations("target") is None or not clustered.annotations("target")[:].any()
+    assert (
+        clustered.annotations.open("target") is None
+        or not clustered.annotations.open("target")[:].any()
+    )
 
 
 def middle_third():

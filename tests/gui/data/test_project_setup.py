@@ -106,8 +106,8 @@ def test_good_layers_become_volumes(tmp_path):
     check(chosen, CLASSES, threading.Event())
     with Project.create(tmp_path / "project", CLASSES) as project:
         for entry in store(project, chosen, threading.Event()):
-            project.add(entry)
-        source, target = project.volumes()
+            project.volumes.add_entry(entry)
+        source, target = project.volumes.open_all()
         assert (source.name, target.name) == ("src", "tgt")
         assert source.grid == VoxelGrid(SPACING)
         assert np.array_equal(np.asarray(source.image[:]), chosen[0].image.data)

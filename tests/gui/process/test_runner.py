@@ -14,7 +14,6 @@ from napari_emda._gui.process.child import Child
 from napari_emda._gui.process.runner import ChildDied, Runner, watch
 from napari_emda.errors import JobError
 from napari_emda.events import Failed, Finished, Started, Stepped
-from napari_emda.project import runs
 from napari_emda.project.job_files import TrainJob, write_job
 from napari_emda.settings.training import TrainSettings
 from tests.gui.fake import fake_command
@@ -231,7 +230,7 @@ def test_retraining_keeps_a_model_by_losses_only_where_there_are_such_losses(pro
         ),
         run / "job.json",
     )
-    again = {method: runs.retrain_job(project, method, 50) for method in ("uda", "finetune")}
+    again = {method: project.runs.retrain_job(method, 50) for method in ("uda", "finetune")}
     assert {each.start_from for each in again.values()} == {"001-uda"}
     assert [again[method].settings.keep for method in ("uda", "finetune")] == [
         "supervised",

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_emda._gui.annotate.paint import Bytes
 from napari_emda._gui.annotate.patches import Patches
-from napari_emda.project.regions import Region, State
+from napari_emda.project.region import Region, State
 from napari_emda.project.undo import Decision
 
 
@@ -27,7 +27,7 @@ def accept(patches: Patches, *, complete: bool) -> None:
         return
     shown = np.asarray(patches.paint.draft(region.volume)[region.voxels.slices])
     predicted = _predicted(patches, region)
-    patches.project.annotate(
+    patches.project.annotations.accept(
         _close(patches, region),
         shown if complete else painted,
         complete=complete,
@@ -47,20 +47,20 @@ def put_aside(patches: Patches, state: State) -> None:
         patches.say(
             "What was annotated in this patch is not learnt from any more; Undo brings it back."
         )
-    patches.project.record(closed.model_copy(update={"state": state}))
+    patches.project.regions.record(closed.model_copy(update={"state": state}))
     patches.decided()
 
 
 def undo(patches: Patches) -> None:
     """Take back the last decision, whatever the patch, and show that patch as it was painted."""
-    decisions = patches.project.decisions
+    decisions = patches.project.regions.decisions
     if decisions.last() is not None:
         patches.leave()  # which may be a decision, too
     decision = decisions.last()
     if decision is None:
         patches.say("There is no decision to undo in this round.")
         return
-    patches.project.record(decision.before)
+    patches.project.regions.record(decision.before)
     patches.paint.restore(decision.before, decision.painted)
     decisions.drop()
     patches.decided()
@@ -78,7 +78,7 @@ def _on_view(patches: Patches) -> Region | None:
 
 def _close(patches: Patches, region: Region) -> Region:
     """Note how to undo what follows, and put the patch down; returns it with the time it took."""
-    patches.project.decisions.add(Decision(region, patches.painted_before(region)))
+    patches.project.regions.decisions.add(Decision(region, patches.painted_before(region)))
     return patches.close(region)
 
 

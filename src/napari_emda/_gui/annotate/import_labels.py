@@ -109,7 +109,9 @@ class ImportBox(QWidget):
             session.say("Choose a layer of labels first.", "error")
             return
         shape = tuple(array_of(layer).shape)
-        fitting = (e.name for e in opened.project.targets() if opened.shape(e.name) == shape)
+        fitting = (
+            e.name for e in opened.project.volumes.targets() if opened.shape(e.name) == shape
+        )
         volume = next(fitting, None)
         painting = self._annotations(volume) if volume is not None else None
         if volume is None or painting is None:
@@ -137,7 +139,7 @@ class ImportBox(QWidget):
         def take() -> int:
             labels = array_of(layer)
             whole_sections = meaning == SECTIONS
-            opened.project.import_labels(
+            opened.project.annotations.import_labels(
                 labels, volume, _ZERO[meaning], whole_sections=whole_sections
             )
             return sum(bool(np.asarray(labels[z]).any()) for z in range(labels.shape[0]))

@@ -13,7 +13,6 @@ from napari_emda._gui.common.widgets import Sentence, column, row
 from napari_emda._gui.job_panel import JobStarter
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
-from napari_emda.project import runs
 from napari_emda.project.job_files import SuggestJob
 from napari_emda.project.learning_curve import Estimate, Round, advice, rounds, summary
 from napari_emda.settings.suggestion import QuerySettings
@@ -150,7 +149,7 @@ class CurveBox(JobStarter):
         """Draw patches; the model answers first, unseen by the user."""
         return SuggestJob(
             project=str(opened.project.folder),
-            run=runs.latest(opened.project),
+            run=opened.project.runs.latest(),
             audit=True,
             settings=QuerySettings.parse({"count": self.count.value(), "patch": self._patch()}),
         )
@@ -158,7 +157,7 @@ class CurveBox(JobStarter):
     def show_project(self) -> None:
         """Draw how far the annotation of the project is."""
         opened = self._session.opened
-        regions = opened.project.regions() if opened is not None else []
+        regions = opened.project.regions.all() if opened is not None else []
         done = rounds(regions)
         self.summary.show_text(summary(regions))
         self.plot.setVisible(bool(done))

@@ -10,7 +10,6 @@ from napari.layers import Image, Layer
 from napari_emda._gui.common.palette import uncertainty_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import roles
-from napari_emda.project import runs
 from napari_emda.project.clusters import Names
 
 _LOOKED_AT = 1024
@@ -56,7 +55,7 @@ class Overlays:
             Whether the uncertainty is known.
         """
         project = self._opened.project
-        for known in filter(None, (run, runs.predicted_with(project, volume))):
+        for known in filter(None, (run, project.predictions.newest_run(volume))):
             prediction = project.predictions.of(known, volume)
             stored = None if prediction is None else prediction.uncertainty
             if prediction is not None and stored is not None:

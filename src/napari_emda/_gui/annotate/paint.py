@@ -13,7 +13,7 @@ from napari_emda._gui.annotate.working_copy import WorkingCopy
 from napari_emda._gui.common.adapters import array_of, show
 from napari_emda._gui.common.palette import annotation_colours
 from napari_emda._gui.open_project import OpenProject
-from napari_emda.project.regions import AUDIT, Region
+from napari_emda.project.region import AUDIT, Region
 
 Bytes = NDArray[np.uint8]
 
@@ -60,8 +60,7 @@ class Paint:
         self.painted.emit()
 
     def _new_layer(self, volume: str) -> Labels:
-        stored = self._opened.project.annotations(volume, create=True)
-        assert stored is not None  # it was created
+        stored = self._opened.project.annotations.require(volume)
         layer = Labels(
             Draft(WorkingCopy(stored)),
             name=self._opened.called("annotations", volume),
@@ -167,7 +166,7 @@ class Paint:
 
     def _layers(self) -> list[Labels]:
         """The annotation layers that there are."""
-        volumes = (entry.name for entry in self._opened.project.entries)
+        volumes = (entry.name for entry in self._opened.project.volumes.entries)
         layers = (self._opened.output("annotations", volume) for volume in volumes)
         return [layer for layer in layers if isinstance(layer, Labels)]
 

@@ -27,7 +27,7 @@ from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.events import Suggested
 from napari_emda.project.job_files import SuggestJob, TrainJob
-from napari_emda.project.regions import AUDIT, Region
+from napari_emda.project.region import AUDIT, Region
 
 _HELP_SECONDS = 20
 """Long enough to read the table of keys."""
@@ -235,7 +235,7 @@ class AnnotatePanel(QWidget):
         opened = self._session.opened
         regions = self.patches.regions if self.patches is not None else []
         current = self.patches.current if self.patches is not None else None
-        several = opened is not None and len(opened.project.targets()) > 1
+        several = opened is not None and len(opened.project.volumes.targets()) > 1
         self.status.show_text(progress(regions))
         self.list.show_regions(regions, current, with_volume=several)
         for decide in self.deciding:

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem
 from napari_emda._gui.annotate.thumbnails import thumbnail
 from napari_emda._gui.common.palette import STATES
 from napari_emda._gui.session import Session
-from napari_emda.project.regions import AUDIT, OWN, RANDOMLY_DRAWN, Region, State
+from napari_emda.project.region import AUDIT, OWN, RANDOMLY_DRAWN, Region, State
 
 _ICON = 44
 """Pixels along a side of a picture: large enough to tell a membrane, and four of them fit."""

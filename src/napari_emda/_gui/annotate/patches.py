@@ -17,8 +17,8 @@ from napari_emda._gui.common.adapters import look_at
 from napari_emda._gui.open_project import CANVAS, OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.data.box import Box
-from napari_emda.project import runs
-from napari_emda.project.regions import Region, latest_round
+from napari_emda.project.region import Region
+from napari_emda.project.regions import latest_round
 from napari_emda.project.undo import Decision
 
 _NO_PATCHES = "There are no patches yet: press Suggest patches."
@@ -69,12 +69,12 @@ class Patches:
 
     def open(self) -> None:
         """Show the patches of the project, and go to the one that was worked on or to the next."""
-        for volume in dict.fromkeys(region.volume for region in self.project.regions()):
+        for volume in dict.fromkeys(region.volume for region in self.project.regions.all()):
             self.paint.layer(volume)
         self.reload()
-        if self.project.targets():
+        if self.project.volumes.targets():
             self._show_section(self._opened.target)
-            start = index_of(self.regions, self.project.on_view)
+            start = index_of(self.regions, self.project.regions.on_view)
             wanted = None if start is None else next_open(self.regions, start)
             if wanted is not None:
                 self.go(wanted)
@@ -86,13 +86,13 @@ class Patches:
 
     def _show_only(self, volume: str) -> None:
         """Hide the other targets; with one target the user may look at the source beside it."""
-        if len(self.project.targets()) > 1:
+        if len(self.project.volumes.targets()) > 1:
             self._opened.show_only(volume)
             self.rectangles.reveal(volume)
 
     def reload(self) -> None:
         """Read the regions from the project and draw them."""
-        regions = self.project.regions()
+        regions = self.project.regions.all()
         self.regions = queue_of(regions)
         self.rectangles.show(regions, latest_round(regions))
         self.changed.emit()
@@ -101,7 +101,7 @@ class Patches:
         """Record new suggestions as the next round."""
         self.leave()
         self.times.forget()
-        suggested = self.project.suggest(regions, strategy, run)
+        suggested = self.project.regions.suggest(regions, strategy, run)
         for volume in {region.volume for region in suggested} | {self._opened.target}:
             self.paint.layer(volume)
             self._opened.remove_previews(volume)
@@ -125,7 +125,7 @@ class Patches:
         region = self._with_prediction(region)
         self.current = region
         self._opened.annotating = True
-        self.project.on_view = region.id
+        self.project.regions.on_view = region.id
         self._before = self.paint.stored(region)
         self._show_only(region.volume)
         self.overlays.end_overview()
@@ -144,7 +144,7 @@ class Patches:
         """The patch, with the newest prediction if the run that suggested it has none."""
         if region.annotated or self.project.predictions.in_region(region) is not None:
             return region
-        run = runs.predicted_with(self.project, region.volume)
+        run = self.project.predictions.newest_run(region.volume)
         return region.model_copy(update={"run": run or region.run})
 
     def next(self) -> None:
@@ -169,7 +169,7 @@ class Patches:
         elif self.current is not None:
             self.go(self.regions[(self._index() or 0) - 1])
         else:
-            last = self.project.decisions.last()
+            last = self.project.regions.decisions.last()
             index = index_of(self.regions, last.before.id if last is not None else None)
             self.go(self.regions[-1 if index is None else index])
 
@@ -198,8 +198,8 @@ class Patches:
         if not region.annotated or self._before is None or np.array_equal(revised, self._before):
             return
         seconds = region.seconds + self.times.take(region.id)
-        self.project.decisions.add(Decision(region, self._before))
-        self.project.annotate(
+        self.project.regions.decisions.add(Decision(region, self._before))
+        self.project.annotations.accept(
             region.model_copy(update={"seconds": seconds}),
             revised,
             complete=region.state == "accepted",
@@ -243,11 +243,11 @@ class Patches:
                 f"A patch needs {SMALLEST} x {SMALLEST} pixels or more: draw a larger one.", "error"
             )
             return
-        run = runs.predicted_with(self.project, volume) or ""
-        region = self.project.add_region(volume, box, run)
+        run = self.project.predictions.newest_run(volume) or ""
+        region = self.project.regions.add(volume, box, run)
         self.paint.layer(volume)
         undone = region.model_copy(update={"state": "replaced"})
-        self.project.decisions.add(Decision(undone, self.paint.stored(region)))
+        self.project.regions.decisions.add(Decision(undone, self.paint.stored(region)))
         self.reload()
         self.go(region)
         self.say("Correct what is painted in your patch, then press Done.")
@@ -258,7 +258,7 @@ class Patches:
         """The volume that the user is working on."""
         if self.current is not None:
             return self.current.volume
-        targets = (entry.name for entry in self.project.targets())
+        targets = (entry.name for entry in self.project.volumes.targets())
         return next((name for name in targets if self._is_shown(name)), self._opened.target)
 
     def _is_shown(self, volume: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from napari_emda.project.regions import IMPORTED, Region, State, latest_round
+from napari_emda.project.region import IMPORTED, Region, State
+from napari_emda.project.regions import latest_round
 
 OPEN: State = "suggested"
 """Of patches on which nothing is decided yet."""

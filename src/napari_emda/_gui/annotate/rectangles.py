@@ -14,7 +14,7 @@ from napari_emda._gui.common.mouse import MouseCallback, on_click
 from napari_emda._gui.common.palette import score_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda.data.box import Box
-from napari_emda.project.regions import IMPORTED, Region
+from napari_emda.project.region import IMPORTED, Region
 
 SMALLEST = 8
 """Pixels along a side of a patch that the user draws: a smaller one is a slip of the hand."""

@@ -10,7 +10,6 @@ from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished
-from napari_emda.project import runs
 from napari_emda.project.job_files import Job, TrainJob
 
 FINE_TUNING = "finetune"
@@ -55,7 +54,7 @@ class RetrainBox(JobPanel):
 
     def offer(self, opened: OpenProject | None) -> None:
         """Method and steps to start from, once per run: the user may choose others."""
-        run = runs.latest(opened.project) if opened is not None else None
+        run = opened.project.runs.latest() if opened is not None else None
         if opened is None or run in (None, self._proposed_for) or not self.method.count():
             return
         self._proposed_for = run
@@ -77,13 +76,13 @@ class RetrainBox(JobPanel):
             return self.no_project
         if self._session.runner.busy:
             return self._session.runner.busy
-        if not runs.annotated(opened.project):
+        if not opened.project.regions.any_annotated():
             return "Retraining learns from your patches: press Done on one first."
         return ""
 
     def job(self, opened: OpenProject) -> TrainJob:
         """Train on from the latest run's network."""
-        return runs.retrain_job(opened.project, self.method.currentText(), self.steps.value())
+        return opened.project.runs.retrain_job(self.method.currentText(), self.steps.value())
 
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
         """Propose anew: a run that was resumed has the same name as before."""

@@ -10,7 +10,6 @@ from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.session import Session
-from napari_emda.project import runs
 from napari_emda.project.job_files import SuggestJob
 from napari_emda.settings.suggestion import QuerySettings
 
@@ -93,6 +92,6 @@ class SuggestBox(JobPanel):
         settings = {**self.main.values(), **self.advanced.values(), **strategy}
         return SuggestJob(
             project=str(opened.project.folder),
-            run=runs.latest(opened.project),
+            run=opened.project.runs.latest(),
             settings=QuerySettings.parse(settings),
         )

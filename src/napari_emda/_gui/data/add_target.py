@@ -84,7 +84,7 @@ class AddTarget(QWidget):
             return store(project, [pick], self._stop)
 
         def done(entries: list[VolumeEntry]) -> None:
-            opened.show_volume(project.add(entries[0]), layer)
+            opened.show_volume(project.volumes.add_entry(entries[0]), layer)
             session.project_changed.emit()
             session.say(
                 f"'{entries[0].name}' is a target of the project now: suggest patches or predict.",

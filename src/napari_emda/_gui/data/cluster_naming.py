@@ -49,7 +49,7 @@ class ClusterNaming:
         """The runs that tell clusters apart, the newest first."""
         return [
             run
-            for run in reversed(self._project.runs())
+            for run in reversed(self._project.runs.names())
             if not catalogue.learns_classes(self._project, run)
         ]
 

@@ -67,7 +67,7 @@ class ProjectMaking:
 
     def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
         for entry in entries:
-            project.add(entry)
+            project.volumes.add_entry(entry)
         self._begun = None
         self._set_working(False)
         layers: dict[str, Layer] = {

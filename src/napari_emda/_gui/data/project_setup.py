@@ -124,12 +124,12 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
     entries: list[VolumeEntry] = []
     with _removed_on_failure(project):
         for pick in picks:
-            taken = [entry.name for entry in (*project.entries, *entries)]
+            taken = [entry.name for entry in (*project.volumes.entries, *entries)]
             name = free_name(pick.image.name, taken)
             image = path_of(pick.image) or _stored(project, name, array_of(pick.image), stop)
             labels, zero = _labels(project, name, pick, stop)
             entries.append(
-                project.checked(
+                project.volumes.checked(
                     image,
                     pick.domain,
                     labels=labels,
@@ -175,7 +175,7 @@ def labelled_sections(labels: Array, classes: int) -> SectionStack:
 
 def _stored(project: Project, name: str, array: Array, stop: threading.Event) -> Path:
     voxels: Any = Stoppable(array, stop)
-    return project.store(name, voxels)
+    return project.volumes.store(name, voxels)
 
 
 def free_name(name: str, taken: Sequence[str]) -> str:
@@ -203,10 +203,10 @@ def proposed_folder(layers: Sequence[Image | None]) -> Path:
 def in_words(project: Project) -> str:
     """What a project holds."""
     volumes = [
-        ", ".join(e.name for e in project.entries if e.domain == domain)
+        ", ".join(e.name for e in project.volumes.entries if e.domain == domain)
         for domain in ("source", "target")
     ]
-    count = len(project.runs())
+    count = len(project.runs.names())
     trained = f"{count} model{'' if count == 1 else 's'} trained"
     return f"Project {project.folder.name}: {' → '.join(filter(None, volumes))}; {trained}."
 

@@ -22,7 +22,6 @@ from napari_emda._gui.predict.layers import (
 from napari_emda._gui.predict.lazy_layers import Clusters
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished, TileDone
-from napari_emda.project import runs
 from napari_emda.project.job_files import Job, PredictJob
 from napari_emda.settings.objects import ObjectSettings
 from napari_emda.settings.prediction import PredictSettings
@@ -88,10 +87,10 @@ class PredictPanel(JobPanel):
     def on_project(self, opened: OpenProject) -> None:
         """Show the newest prediction of each volume of the project."""
         project = opened.project
-        for entry in project.entries:
+        for entry in project.volumes.entries:
             volume = entry.name
-            clustering = runs.clustered_with(project, volume)
-            predicting = runs.predicted_with(project, volume)
+            clustering = project.predictions.newest_clustering(volume)
+            predicting = project.predictions.newest_run(volume)
             with self._session.telling():
                 if clustering is not None:
                     show_clusters(opened, clustering, volume)
@@ -207,7 +206,7 @@ class PredictPanel(JobPanel):
         opened = self._session.opened
         if opened is None:
             return
-        for entry in opened.project.entries:
+        for entry in opened.project.volumes.entries:
             layer: Any = opened.output("mask", entry.name)
             if layer is not None:
                 layer.data.threshold = mask.threshold

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from napari_emda.errors import JobError
-from napari_emda.project import runs
 from napari_emda.project.project import Project
 from napari_emda.settings.requirements import Requirements
 
@@ -30,7 +29,7 @@ class Choice:
 
     def missing(self, project: Project) -> str:
         """What a project lacks that this needs, in one sentence; empty when it has all."""
-        return self.requirements.missing(self.name, runs.available(project))
+        return self.requirements.missing(self.name, project.available)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from napari_emda._gui.common.widgets import Sentence, button, column, row
 from napari_emda._gui.process.runner import Runner
 from napari_emda.events import Started, Stepped, TileDone
 from napari_emda.project.job_files import TrainJob
-from napari_emda.project.runs import in_words
 
 _LONGEST_IN_MINUTES = 90 * 60
 """Seconds; a longer time is read more easily in hours."""
@@ -57,7 +56,7 @@ class JobStrip(QWidget):
     def _on_started(self, job: object) -> None:
         if self._mine():
             self._first = None
-            self.what.show_text(in_words(job) if isinstance(job, TrainJob) else "")
+            self.what.show_text(job.in_words() if isinstance(job, TrainJob) else "")
             self.bar.setRange(0, 1)
             self.bar.setValue(0)
             self.bar.setFormat("Getting ready …")

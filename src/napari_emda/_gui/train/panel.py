@@ -19,7 +19,6 @@ from napari_emda._gui.train.network_form import NetworkForm
 from napari_emda._gui.train.start_from import StartFrom
 from napari_emda.data.box import Box
 from napari_emda.events import Failed, Finished, Preview, Started, Translated
-from napari_emda.project import runs
 from napari_emda.project.comparison import BASELINE, missing
 from napari_emda.project.job_files import Job, TrainJob
 from napari_emda.settings.requirements import UNLABELLED
@@ -120,7 +119,7 @@ class TrainPanel(JobPanel):
 
     def on_project(self, opened: OpenProject) -> None:
         """Choose what needs no labels where there are none."""
-        if not runs.available(opened.project).labelled:
+        if not opened.project.available.labelled:
             # Leaves all as it is while the methods are not read yet.
             self.method.setCurrentText(UNLABELLED)
 
@@ -199,7 +198,7 @@ class TrainPanel(JobPanel):
         self.start.setVisible(not self.running)
         opened = self._session.opened
         idle = opened if not self._session.runner.busy else None
-        unfinished = runs.unfinished(idle.project) if idle is not None else None
+        unfinished = idle.project.runs.unfinished() if idle is not None else None
         self.resume.setVisible(unfinished is not None)
         if unfinished is not None:
             run, step, steps = unfinished
@@ -209,10 +208,10 @@ class TrainPanel(JobPanel):
     def resume_training(self) -> None:
         """Go on with the run that was cut short."""
         opened = self._session.opened
-        unfinished = runs.unfinished(opened.project) if opened is not None else None
+        unfinished = opened.project.runs.unfinished() if opened is not None else None
         if opened is not None and unfinished is not None:
             with self._session.telling():
-                self._session.start(runs.resume_job(opened.project, unfinished[0]))
+                self._session.start(opened.project.runs.resume_job(unfinished[0]))
 
     def _without_adaptation(self) -> TrainJob | None:
         """The baseline that is missing to tell whether adapting helped; None while a job runs."""
@@ -221,7 +220,7 @@ class TrainPanel(JobPanel):
         if opened is None or catalogue is None or self._session.runner.busy:
             return None
         project = opened.project
-        run = runs.latest(project)
+        run = project.runs.latest()
         baseline = catalogue.methods.get(BASELINE)
         if run is None or baseline is None or baseline.missing(project):
             return None

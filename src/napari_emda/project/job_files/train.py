@@ -54,3 +54,8 @@ class TrainJob(Job):
         if method == self.method or self.settings.keep not in LOSSES:
             return self.settings
         return self.settings.model_copy(update={"keep": TrainSettings().keep})
+
+    def in_words(self) -> str:
+        """What the training is: method, steps, profile and start."""
+        start = f", going on from {self.start_from}" if self.start_from is not None else ""
+        return f"{self.method}, {self.settings.steps} steps, profile {self.settings.profile}{start}"

@@ -1,0 +1,211 @@
+"""The volumes of a project: which there are, and how they are opened."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from napari_emda.data.volume import Domain, LabelsZero, Volume
+from napari_emda.data.voxel_grid import Spacing
+from napari_emda.errors import DataError, JobError
+from napari_emda.io.checks import check_image, check_labels, check_spacing
+from napari_emda.io.read import open_image, open_labels
+from napari_emda.project.annotation_arrays import AnnotationArrays
+from napari_emda.project.file import ProjectFile, VolumeEntry, write_project_file
+from napari_emda.registry import did_you_mean
+
+
+class Volumes:
+    """The volumes of a project; what is added is on disk after every call.
+
+    Args:
+        folder: of the project.
+        file: what its ``project.json`` holds.
+        annotations: what is painted in the volumes.
+    """
+
+    def __init__(self, folder: Path, file: ProjectFile, annotations: AnnotationArrays) -> None:
+        self._folder = folder
+        self._file = file
+        self._annotations = annotations
+
+    # -- what is known without opening them --------------------------------------------------------
+
+    @property
+    def entries(self) -> tuple[VolumeEntry, ...]:
+        """What is known of the volumes, without opening them."""
+        return self._file.volumes
+
+    def entry(self, name: str) -> VolumeEntry:
+        """What is known of a volume; JobError when there is none of that name."""
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise JobError(
+            f"There is no volume '{name}'. {did_you_mean(name, [e.name for e in self.entries])}"
+        )
+
+    def targets(self) -> list[VolumeEntry]:
+        """The volumes that are to be segmented."""
+        return [entry for entry in self.entries if entry.domain == "target"]
+
+    def target(self) -> VolumeEntry:
+        """The first target; JobError when there is none."""
+        targets = self.targets()
+        if not targets:
+            raise JobError(
+                "The project has no target volume: add the image that is to be segmented."
+            )
+        return targets[0]
+
+    # -- opening -----------------------------------------------------------------------------------
+
+    def open(self, name: str) -> Volume:
+        """A volume with its labels and annotations, opened lazily.
+
+        Raises:
+            JobError: there is none of that name.
+            DataError: a file is gone or was changed.
+        """
+        entry = self.entry(name)
+        image = open_image(self._path(entry.image)).array
+        labels = None if entry.labels is None else open_labels(self._path(entry.labels)).array
+        if labels is not None and tuple(labels.shape) != tuple(image.shape):
+            raise DataError(
+                f"The labels of '{name}' no longer have the shape of the image: put the old file "
+                "back."
+            )
+        return Volume(
+            name=name,
+            image=image,
+            domain=entry.domain,
+            grid=entry.grid,
+            labels=labels,
+            labels_zero=entry.labels_zero,
+            annotations=self._annotations.open(name),
+            annotated=self._annotations.painted(name),
+            classes=len(self._file.classes),
+        )
+
+    def open_all(self, domain: Domain | None = None) -> list[Volume]:
+        """All volumes, or those of a domain, see `open`."""
+        return [self.open(entry.name) for entry in self.entries if domain in (None, entry.domain)]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape (z, y, x) of a volume, see `open`."""
+        return open_image(self._path(self.entry(name).image)).array.shape
+
+    # -- adding ------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        image: str | Path,
+        domain: Domain,
+        *,
+        labels: str | Path | None = None,
+        name: str | None = None,
+        spacing: Spacing | None = None,
+        labels_zero: LabelsZero = "background",
+        sections_are_independent: bool = False,
+    ) -> VolumeEntry:
+        """Check a volume and add it; nothing changes when the check fails.
+
+        Args:
+            image: TIFF, zarr or a folder of sections.
+            labels: the same kinds, or None.
+            domain: ``source`` or ``target``.
+            name: by default the image's file name.
+            spacing: voxel size z, y, x in nm; by default what the image's file says.
+            labels_zero: what 0 means in ``labels``.
+            sections_are_independent: see `data.voxel_grid.VoxelGrid`.
+
+        Raises:
+            DataError: see `napari_emda.io.checks`.
+        """
+        return self.add_entry(
+            self.checked(
+                image,
+                domain,
+                labels=labels,
+                name=name,
+                spacing=spacing,
+                labels_zero=labels_zero,
+                sections_are_independent=sections_are_independent,
+            )
+        )
+
+    def checked(
+        self,
+        image: str | Path,
+        domain: Domain,
+        *,
+        labels: str | Path | None = None,
+        name: str | None = None,
+        spacing: Spacing | None = None,
+        labels_zero: LabelsZero = "background",
+        sections_are_independent: bool = False,
+    ) -> VolumeEntry:
+        """The entry that `add` would add, without adding it."""
+        stored = open_image(Path(image))
+        name = self._free_name(name or Path(image).name.split(".")[0])
+        spacing = check_spacing(name, spacing or stored.nanometres)
+        check_image(name, stored.array)
+        if labels is not None:
+            label_array = open_labels(Path(labels)).array
+            classes = len(self._file.classes)
+            check_labels(name, label_array, stored.array.shape, classes, labels_zero)
+        return VolumeEntry(
+            name=name,
+            domain=domain,
+            image=self._relative(image),
+            spacing=spacing,
+            labels_zero=labels_zero,
+            sections_are_independent=sections_are_independent,
+            labels=None if labels is None else self._relative(labels),
+        )
+
+    def add_entry(self, entry: VolumeEntry) -> VolumeEntry:
+        """Add an entry that `checked` has made."""
+        self._file = self._file.model_copy(update={"volumes": (*self.entries, entry)})
+        write_project_file(self._folder, self._file)
+        return entry
+
+    def store(self, name: str, array: NDArray[Any]) -> Path:
+        """Keep an array that lived in memory alone under ``volumes/``; returns its path."""
+        # The random suffix keeps arrays apart that are stored but not (yet) added.
+        path = self._folder / "volumes" / f"{self._free_name(name)}-{uuid.uuid4().hex[:6]}.zarr"
+        # One section per chunk as in the viewer; up to 1024 pixels so that a patch reads little.
+        chunks = (1, min(array.shape[1], 1024), min(array.shape[2], 1024))
+        stored = zarr.create_array(path, shape=array.shape, dtype=array.dtype, chunks=chunks)
+        for z in range(array.shape[0]):
+            stored[z] = np.asarray(array[z])
+        return path
+
+    # -- names and paths ---------------------------------------------------------------------------
+
+    def _free_name(self, name: str) -> str:
+        """The name, safe for files, with a number behind it when it is taken."""
+        name = re.sub(r"[^\w.-]+", "_", name).strip("._") or "volume"
+        taken = {entry.name for entry in self.entries}
+        free = name
+        count = 2
+        while free in taken:
+            free = f"{name}_{count}"
+            count += 1
+        return free
+
+    def _relative(self, path: str | Path) -> str:
+        path = Path(path).expanduser().absolute()
+        if path.is_relative_to(self._folder.parent):  # beside the project: the two move together
+            return Path(os.path.relpath(path, self._folder)).as_posix()
+        return str(path)
+
+    def _path(self, path: str) -> Path:
+        return Path(os.path.normpath(self._folder / path))
