@@ -113,8 +113,15 @@ def distribute(values: Mapping[str, Any], *models: type[Settings]) -> list[dict[
     ]
 
 
-_ADVANCED: dict[str, Any] = {"advanced": True}
+ADVANCED: dict[str, Any] = {"advanced": True}
+"""What a field says in the JSON schema to stand under *Advanced* in the form."""
 
 
-def _advanced(step: float, unit: str = "") -> dict[str, Any]:
-    return {"advanced": True, "step": step, **({"unit": unit} if unit else {})}
+def advanced(step: float, unit: str = "") -> dict[str, Any]:
+    """The same for a number.
+
+    Args:
+        step: of its spin box.
+        unit: shown beside its name.
+    """
+    return {**ADVANCED, "step": step, **({"unit": unit} if unit else {})}

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from napari_emda.settings.base import _ADVANCED, Settings, _advanced
+from napari_emda.settings.base import ADVANCED, Settings, advanced
 
 
 class PredictSettings(Settings):
@@ -26,7 +26,7 @@ class PredictSettings(Settings):
         True,
         description="Average each section's prediction with those of its neighbours, if the "
         "method asks for it.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
     block: int = Field(
         0,
@@ -34,18 +34,18 @@ class PredictSettings(Settings):
         le=8192,
         description="Side of a block, in pixels of the network's pixel size; 0 uses the largest "
         "that fits into the memory budget.",
-        json_schema_extra=_advanced(64, "pixels"),
+        json_schema_extra=advanced(64, "pixels"),
     )
     memory: float = Field(
         1.0,
         ge=0.05,
         le=64,
         description="Memory for the feature maps of one block, in GiB.",
-        json_schema_extra=_advanced(0.25, "GiB"),
+        json_schema_extra=advanced(0.25, "GiB"),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where to compute.", json_schema_extra=_ADVANCED
+        "auto", description="Where to compute.", json_schema_extra=ADVANCED
     )
     precision: Literal["auto", "32", "bf16"] = Field(
-        "auto", description="Number format.", json_schema_extra=_ADVANCED
+        "auto", description="Number format.", json_schema_extra=ADVANCED
     )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from napari_emda.settings.base import _ADVANCED, Settings, _advanced
+from napari_emda.settings.base import ADVANCED, Settings, advanced
 
 
 class QuerySettings(Settings):
@@ -27,14 +27,14 @@ class QuerySettings(Settings):
         "",
         description="Part of the target to choose from: z0:z1,y0:y1,x0:x1 in voxels; empty means "
         "all of it.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
     section_distance: int = Field(
         3,
         ge=0,
         le=1000,
         description="Minimum number of sections between suggestions at the same place.",
-        json_schema_extra=_advanced(1),
+        json_schema_extra=advanced(1),
     )
     random_share: float = Field(
         0,
@@ -42,7 +42,7 @@ class QuerySettings(Settings):
         le=1,
         description="Fraction of the patches that are drawn at random instead, for an unbiased "
         "estimate of the model's quality.",
-        json_schema_extra=_advanced(0.1),
+        json_schema_extra=advanced(0.1),
     )
     positions: int = Field(
         120_000,
@@ -50,17 +50,17 @@ class QuerySettings(Settings):
         le=10_000_000,
         description="Maximum number of candidate patches; larger volumes are sampled in evenly "
         "spaced sections.",
-        json_schema_extra=_advanced(10_000),
+        json_schema_extra=advanced(10_000),
     )
     seed: int = Field(
         0,
         ge=0,
         le=2**31 - 1,
         description="Seed of all random choices.",
-        json_schema_extra=_advanced(1),
+        json_schema_extra=advanced(1),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where to compute.", json_schema_extra=_ADVANCED
+        "auto", description="Where to compute.", json_schema_extra=ADVANCED
     )
 
     @property

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from napari_emda.errors import SettingsError
 from napari_emda.registry import did_you_mean
-from napari_emda.settings.base import _ADVANCED, Settings, _advanced
+from napari_emda.settings.base import ADVANCED, Settings, advanced
 
 Profile = Literal["test", "fast", "standard"]
 
@@ -55,7 +55,7 @@ class TrainSettings(Settings):
         ge=0,
         le=2**31 - 1,
         description="Seed of all random choices; runs with the same seed draw the same patches.",
-        json_schema_extra=_advanced(1),
+        json_schema_extra=advanced(1),
     )
     patch: int = Field(
         128,
@@ -63,35 +63,35 @@ class TrainSettings(Settings):
         le=1024,
         multiple_of=32,
         description="Side of a training patch, in pixels of the common pixel size.",
-        json_schema_extra=_advanced(32, "pixels"),
+        json_schema_extra=advanced(32, "pixels"),
     )
     batch: int = Field(
         8,
         ge=1,
         le=256,
         description="Patches per domain in one step.",
-        json_schema_extra=_advanced(1),
+        json_schema_extra=advanced(1),
     )
     network: str = Field(
         "unet",
         description="The network that is trained; its own settings depend on it.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
     learning_rate: float = Field(
         1e-3,
         ge=1e-6,
         le=0.1,
         description="Learning rate of AdamW; it falls along a cosine to a hundredth of this.",
-        json_schema_extra=_advanced(1e-4),
+        json_schema_extra=advanced(1e-4),
     )
     weight_decay: float = Field(
-        1e-4, ge=0, le=0.1, description="Weight decay of AdamW.", json_schema_extra=_advanced(1e-4)
+        1e-4, ge=0, le=0.1, description="Weight decay of AdamW.", json_schema_extra=advanced(1e-4)
     )
     augmentation: Literal["none", "weak", "strong"] = Field(
         "strong",
         description="'weak': flips and quarter turns; 'strong': also scale, rotation, contrast, "
         "gamma, blur and noise.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
     pixel_size: float = Field(
         0,
@@ -99,25 +99,25 @@ class TrainSettings(Settings):
         le=1e6,
         description="In-plane pixel size at which the network works, in the volumes' unit (nm); 0 "
         "uses that of the coarsest volume.",
-        json_schema_extra=_advanced(1, "nm"),
+        json_schema_extra=advanced(1, "nm"),
     )
     source_box: str = Field(
         "",
         description="Part of the source to train on: z0:z1,y0:y1,x0:x1 in voxels; empty means all "
         "of it.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
     target_box: str = Field(
         "",
         description="Part of the target to adapt to: z0:z1,y0:y1,x0:x1 in voxels; empty means all "
         "of it.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
     target_statistics: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Measure the network's normalisation statistics on the target at every "
         "checkpoint (AdaBN); 'auto' does so for methods that use the target.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
     validations: int = Field(
         20,
@@ -126,7 +126,7 @@ class TrainSettings(Settings):
         description="Number of validations without labels on the target, from which the model to "
         "keep is chosen. Short trainings validate less often, so that it takes at most a tenth of "
         "the time. 0 turns validation off.",
-        json_schema_extra=_advanced(5),
+        json_schema_extra=advanced(5),
     )
     keep: Literal["last", "best", "average", "supervised", "total"] = Field(
         "average",
@@ -134,7 +134,7 @@ class TrainSettings(Settings):
         "with the best label-free score in the last third of the steps, 'average' the mean of the "
         "best three there. For methods that also learn from unlabelled data, 'supervised' and "
         "'total' choose the model with the lowest supervised or total loss in the second half.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
     checkpoints_kept: int = Field(
         3,
@@ -142,7 +142,7 @@ class TrainSettings(Settings):
         le=1000,
         description="How many of the best models are kept in the run's folder; choose one with "
         "--checkpoint.",
-        json_schema_extra=_advanced(1),
+        json_schema_extra=advanced(1),
     )
     stop_when_flat: int = Field(
         0,
@@ -151,31 +151,31 @@ class TrainSettings(Settings):
         description="Stop after this many validations without improvement in the second half of "
         "the training; 0 never stops early. Use keep=average with it, because the learning rate "
         "is still high at that point.",
-        json_schema_extra=_advanced(1),
+        json_schema_extra=advanced(1),
     )
     save_every: int = Field(
         200,
         ge=1,
         le=100_000,
         description="Steps between checkpoints; a crash loses at most this many.",
-        json_schema_extra=_advanced(50),
+        json_schema_extra=advanced(50),
     )
     report_every: int = Field(
         10,
         ge=1,
         le=1000,
         description="Steps between points of the loss curve.",
-        json_schema_extra=_advanced(5),
+        json_schema_extra=advanced(5),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto",
         description="Where to compute; 'auto' uses a GPU if there is one.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
         description="Number format; 'auto' uses bfloat16 where the processor supports it.",
-        json_schema_extra=_ADVANCED,
+        json_schema_extra=ADVANCED,
     )
 
     @classmethod

@@ -14,7 +14,7 @@ from napari_emda.nn.layers import Doubling, initialise
 from napari_emda.nn.network import Network, networks
 from napari_emda.nn.normalisation import DomainBatchNorm2d
 from napari_emda.settings import base
-from napari_emda.settings.base import _ADVANCED, _advanced
+from napari_emda.settings.base import ADVANCED, advanced
 
 _LIVE_MAPS = 8
 """So many times the feature maps of the first level lie in memory at once, at most.
@@ -128,26 +128,26 @@ class UNet(Network):
             le=64,
             multiple_of=8,
             description="Feature maps of the first level, doubled at each further one.",
-            json_schema_extra=_advanced(8),
+            json_schema_extra=advanced(8),
         )
         depth: int = Field(
             3,
             ge=3,
             le=5,
             description="How often the network halves the resolution.",
-            json_schema_extra=_advanced(1),
+            json_schema_extra=advanced(1),
         )
         dropout: float = Field(
             0.25,
             ge=0,
             le=0.9,
             description="Fraction of feature maps dropped at the two deepest levels.",
-            json_schema_extra=_advanced(0.05),
+            json_schema_extra=advanced(0.05),
         )
         attention: bool = Field(
             False,
             description="Attention gates on the skip connections.",
-            json_schema_extra=_ADVANCED,
+            json_schema_extra=ADVANCED,
         )
 
     profiles: ClassVar = {
