@@ -1,4 +1,4 @@
-"""Names, and what is said when one is misspelt."""
+"""Registries: names, entry points, and what happens to a misspelt name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from napari_emda.registry import Registry, did_you_mean
 def shapes(monkeypatch):
     """A registry over an empty package, without entry points."""
     monkeypatch.setattr(registry, "entry_points", lambda group: [])
-    return Registry("shape", "importlib.resources", "nobody.shapes")
+    return Registry("shape", "importlib.resources", "no.such.group")
 
 
-def test_what_is_registered_is_found_and_knows_its_name(shapes):
+def test_a_registered_class_is_found_and_has_its_name(shapes):
     @shapes.register("square")
     class Square:
         pass
@@ -29,7 +29,7 @@ def test_what_is_registered_is_found_and_knows_its_name(shapes):
     assert shapes.names() == ["disc", "square"]
 
 
-def test_two_things_of_one_name_are_refused_but_a_reload_is_not(shapes):
+def test_a_second_class_of_one_name_is_refused_but_a_reload_is_not(shapes):
     shapes.register("a")(type("A", (), {}))
     shapes.register("a")(type("A", (), {}))
     with pytest.raises(SettingsError, match="Another shape is called 'a' already: rename one"):
@@ -37,7 +37,7 @@ def test_two_things_of_one_name_are_refused_but_a_reload_is_not(shapes):
 
 
 @pytest.mark.parametrize("name", ["squar", "SQUARE", "squares"])
-def test_a_misspelt_name_gets_the_closest_one(shapes, name):
+def test_a_misspelt_name_suggests_the_closest_one(shapes, name):
     shapes.register("square")(type("Square", (), {}))
     shapes.register("disc")(type("Disc", (), {}))
     with pytest.raises(
@@ -46,18 +46,18 @@ def test_a_misspelt_name_gets_the_closest_one(shapes, name):
         shapes[name]
 
 
-def test_a_strange_name_gets_all_of_them(shapes):
+def test_a_name_unlike_all_others_lists_them(shapes):
     shapes.register("square")(type("Square", (), {}))
     shapes.register("disc")(type("Disc", (), {}))
-    with pytest.raises(SettingsError, match=r"Known are: disc, square\."):
+    with pytest.raises(SettingsError, match=r"Choose one of: disc, square\."):
         shapes["xyz"]
 
 
-def test_a_hyphen_is_as_good_as_an_underscore():
+def test_a_hyphen_counts_as_an_underscore():
     assert did_you_mean("source-only", ["source_only", "ynet"]) == "Did you mean 'source_only'?"
 
 
-def test_another_package_cannot_take_a_name_with_a_class_that_is_called_alike(shapes):
+def test_a_class_of_the_same_name_in_another_package_is_refused(shapes):
     shapes.register("a")(type("A", (), {"__module__": "ours"}))
     with pytest.raises(SettingsError, match="rename one"):
         shapes.register("a")(type("A", (), {"__module__": "theirs"}))
@@ -81,17 +81,18 @@ def unfinished(others):
 
 
 class Figure(ABC):
-    """What all of a registry derive from."""
+    """The base class of a registry."""
 
     @abstractmethod
     def area(self):
-        """To be written."""
+        """Every figure has one."""
 
 
 @pytest.mark.parametrize("broken", [fails, alien, function, unfinished])
-def test_what_is_broken_is_told_and_takes_nothing_else_along(broken, monkeypatch):
+def test_a_broken_entry_point_warns_and_the_others_are_loaded(broken, monkeypatch):
     class Entry:
-        name, value = "broken", "theirs"
+        name = "broken"
+        value = "other_package"
 
         def __init__(self, load):
             self._load = load
@@ -104,11 +105,11 @@ def test_what_is_broken_is_told_and_takes_nothing_else_along(broken, monkeypatch
 
     monkeypatch.setattr(registry, "entry_points", lambda group: [Entry(broken), Entry(sound)])
     others = Registry("shape", "importlib.resources", "other.shapes", Figure)
-    with pytest.warns(UserWarning, match="The shape 'broken' of theirs cannot be loaded"):
+    with pytest.warns(UserWarning, match="The shape 'broken' of other_package cannot be loaded"):
         assert others.names() == ["disc"]
 
 
-def test_other_packages_add_theirs_through_an_entry_point(monkeypatch):
+def test_other_packages_add_classes_by_entry_points(monkeypatch):
     class Entry:
         def load(self):
             others.register("hexagon")(type("Hexagon", (), {}))
@@ -121,6 +122,6 @@ def test_other_packages_add_theirs_through_an_entry_point(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [SettingsError, DataError, JobError])
-def test_no_error_of_ours_is_one_that_napari_swallows(error):
+def test_napari_swallows_none_of_our_errors(error):
     assert issubclass(error, EmdaError)
     assert not issubclass(error, RuntimeError)

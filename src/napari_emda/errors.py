@@ -1,11 +1,11 @@
-"""What can go wrong by the user's hand; every message is one sentence: what, the limit, the remedy.
+"""Errors that a user can correct; a message is one sentence: what is wrong, the limit, the remedy.
 
-None of these derives from ``RuntimeError``: napari's generator workers swallow that one.
+None of them derives from ``RuntimeError``, because napari's generator workers swallow that one.
 """
 
 
 class EmdaError(Exception):
-    """A mistake that the caller can mend; the command line answers it with exit status 2."""
+    """Invalid input; the command line exits with status 2."""
 
 
 class SettingsError(EmdaError):

@@ -1,6 +1,7 @@
-"""What long work says while it runs: small frozen events, each one JSON line.
+"""Events of long work: small and frozen, each one JSON line.
 
-``fit``, ``predict`` and ``suggest`` yield them; at each yield files and objects are consistent.
+``fit``, ``predict`` and ``suggest`` yield them. At each yield, files and objects are consistent, so
+that the caller may stop there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from napari_emda.errors import JobError
 
+# Filled by `Event.__init_subclass__`, read by `from_json`.
 _KINDS: dict[str, type[Event]] = {}
 Result = TypeVar("Result")
 
@@ -34,7 +36,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """A job begins: what it does, on which device, in how many steps or blocks (0: not known)."""
+    """A job begins: what it does, on which device, in how many steps or blocks (0: unknown)."""
 
     what: str
     run: str
@@ -44,7 +46,10 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Stepped(Event):
-    """Training went on; ``losses`` are means since the last such event, ``rate`` is steps per second."""
+    """Training made progress.
+
+    ``losses`` are means since the last such event, ``rate`` is steps per second.
+    """
 
     step: int
     steps: int
@@ -54,7 +59,10 @@ class Stepped(Event):
 
 @dataclass(frozen=True)
 class Validated(Event):
-    """Label-free quality of the target's prediction at a step; ``best`` is the best step so far, 0 without any."""
+    """Label-free scores of the target's prediction.
+
+    ``best`` is the best step so far, 0 if there is none.
+    """
 
     step: int
     scores: dict[str, float]
@@ -63,9 +71,9 @@ class Validated(Event):
 
 @dataclass(frozen=True)
 class Preview(Event):
-    """A predicted piece of a section lies in ``path`` (.npy, uint8, C-1 x H x W); ``box`` in target voxels.
+    """A predicted part of a section is in ``path`` (.npy, uint8, C - 1 x H x W).
 
-    ``classes`` are the names of the C - 1 classes.
+    ``box`` is in voxels of the target, ``classes`` are the names of the C - 1 classes.
     """
 
     step: int
@@ -77,9 +85,10 @@ class Preview(Event):
 
 @dataclass(frozen=True)
 class Translated(Event):
-    """A piece of a section and its translation to the other volume's look lie in ``path``; ``box`` in its voxels.
+    """A part of a section and its translation to the other volume's style are in ``path``.
 
-    .npy, uint8, 2 x H x W: from three standard deviations below a volume's mean to three above it.
+    .npy, uint8, 2 x H x W, from three standard deviations below a volume's mean to three above it;
+    ``box`` is in voxels of the volume.
     """
 
     step: int
@@ -108,7 +117,7 @@ class TileDone(Event):
 
 @dataclass(frozen=True)
 class Suggested(Event):
-    """The regions to annotate next, best first; each has ``volume``, ``box`` (text) and ``score``."""
+    """Regions to annotate next, best first; each has ``volume``, ``box`` (text) and ``score``."""
 
     regions: tuple[dict[str, Any], ...]
 
@@ -122,7 +131,10 @@ class Notice(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """The end: ``status`` is ``done`` or ``stopped``, ``text`` one sentence, ``result`` machine-readable."""
+    """The end of a job.
+
+    ``status`` is ``done`` or ``stopped``, ``text`` is one sentence, ``result`` is for programs.
+    """
 
     status: str
     text: str
@@ -131,22 +143,26 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """The end by an error: ``mistake`` tells whether the user can mend it."""
+    """The end by an error; ``mistake`` is true if the user can correct it."""
 
     text: str
     mistake: bool
 
 
 def from_json(line: str) -> Event:
-    """The event of a line written by `Event.to_json`; JobError when it is none."""
+    """Read a line written by `Event.to_json`.
+
+    Raises:
+        JobError: the line is not an event.
+    """
     try:
         values = json.loads(line)
         kind = _KINDS[values.pop("event")]
-        names = {f.name: f for f in dataclasses.fields(kind)}
+        # JSON has no tuples, which frozen events hold in place of lists.
         return kind(
             **{
-                key: tuple(v) if isinstance(v, list) and key in names else v
-                for key, v in values.items()
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -156,14 +172,25 @@ def from_json(line: str) -> Event:
 
 
 def stage(
-    events: Generator[TileDone, None, Result], index: int, of: int
+    events: Generator[TileDone, None, Result], index: int, count: int
 ) -> Generator[TileDone, None, Result]:
-    """The events of one of several stages, each counted as an equal share of the whole; returns what that returns."""
+    """Pass on the events of one of several stages, as progress of the whole.
+
+    Each stage counts as an equal share, however long it takes.
+
+    Args:
+        events: of the stage.
+        index: of the stage, from 0.
+        count: number of stages.
+
+    Returns:
+        What the stage returns.
+    """
     try:
         while True:
             event = next(events)
             yield dataclasses.replace(
-                event, done=index * event.total + event.done, total=of * event.total
+                event, done=index * event.total + event.done, total=count * event.total
             )
     except StopIteration as end:
         result: Result = end.value

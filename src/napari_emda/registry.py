@@ -1,4 +1,4 @@
-"""Names for methods and strategies: a decorator fills a registry, entry points extend it."""
+"""Classes by name: methods, strategies, networks. A decorator registers, entry points extend."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Any, Generic, TypeVar
 from napari_emda.errors import SettingsError
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The closest known name as ``Did you mean 'x'?``, else the list of all."""
-    names = sorted(known)
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The closest choice as ``Did you mean 'x'?``, or the list of all."""
+    names = sorted(choices)
+    # Names in the program have underscores; on the command line people write hyphens.
     close = difflib.get_close_matches(name.replace("-", "_").lower(), names, n=1)
-    return f"Did you mean '{close[0]}'?" if close else f"Known are: {', '.join(names)}."
+    return f"Did you mean '{close[0]}'?" if close else f"Choose one of: {', '.join(names)}."
 
 
 T = TypeVar("T", bound=type[Any])
@@ -28,27 +29,35 @@ class Registry(Generic[T]):
     """Maps names to classes.
 
     Args:
-        kind: what is registered, as said in error messages (``"method"``).
-        package: the package whose modules register themselves when imported.
-        group: the entry-point group through which other packages add theirs.
-        base: the class that all of them derive from.
+        kind: what is registered, for error messages (``"method"``).
+        package: whose modules register their classes when they are imported.
+        group: entry points by which other packages add classes.
+        base: class from which all of them derive.
     """
 
     def __init__(self, kind: str, package: str, group: str, base: type = object) -> None:
-        self._kind, self._package, self._group, self._base = kind, package, group, base
+        self._kind = kind
+        self._package = package
+        self._group = group
+        self._base = base
         self._entries: dict[str, T] = {}
         self._complete = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A class decorator: ``@methods.register("ynet")``.
+        """Register a class: ``@methods.register("ynet")``.
 
         Raises:
-            SettingsError: the name is taken, or the class is none that can be used.
+            SettingsError: the name is taken, or the class cannot be used.
         """
 
         def add(entry: T) -> T:
-            known = self._entries.get(name, entry)
-            if (known.__module__, known.__qualname__) != (entry.__module__, entry.__qualname__):
+            registered = self._entries.get(name, entry)
+            # A module that is reloaded registers its class again: same place, another object.
+            same_place = (registered.__module__, registered.__qualname__) == (
+                entry.__module__,
+                entry.__qualname__,
+            )
+            if not same_place:
                 raise SettingsError(
                     f"Another {self._kind} is called '{name}' already: rename one of them."
                 )
@@ -59,8 +68,8 @@ class Registry(Generic[T]):
             )
             if not usable:
                 raise SettingsError(
-                    f"The {self._kind} '{name}' is not a class that derives from {self._base.__name__} and has all its "
-                    "methods: write one."
+                    f"The {self._kind} '{name}' cannot be used: write a class that derives from "
+                    f"{self._base.__name__} and has all its methods."
                 )
             self._entries[name] = entry
             entry.name = name
@@ -69,6 +78,7 @@ class Registry(Generic[T]):
         return add
 
     def _load(self) -> None:
+        # On first use and not at import: methods import the registry that lists them.
         if self._complete:
             return
         package = importlib.import_module(self._package)
@@ -77,7 +87,8 @@ class Registry(Generic[T]):
         for entry in entry_points(group=self._group):
             try:
                 entry.load()
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - another package's fault must not take ours along
+            # A broken package must not take the other methods along; SystemExit is no Exception.
+            except (Exception, SystemExit) as error:  # noqa: BLE001
                 warnings.warn(
                     f"The {self._kind} '{entry.name}' of {entry.value} cannot be loaded: {error}",
                     stacklevel=2,
@@ -90,7 +101,11 @@ class Registry(Generic[T]):
         return sorted(self._entries)
 
     def __getitem__(self, name: str) -> T:
-        """The class of that name; SettingsError with the closest name when there is none."""
+        """The class of that name.
+
+        Raises:
+            SettingsError: there is none; names the closest one.
+        """
         self._load()
         if name not in self._entries:
             raise SettingsError(

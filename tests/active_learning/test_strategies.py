@@ -568,7 +568,7 @@ def test_between_rounds_needs_a_run_that_was_trained_on_from_another(project):
     runs = [list(execute(first))[-1].result["run"]]
     with pytest.raises(
         JobError,
-        match="was not trained on from another, with which it could be compared: retrain first",
+        match="did not start from another run, with which it could be compared: retrain first",
     ):
         suggested(runs[0])
     runs.append(list(execute(first.model_copy(update={"start_from": runs[0]})))[-1].result["run"])

@@ -327,6 +327,6 @@ def test_a_strategy_that_asks_a_model_needs_one(tmp_path):
     target = Volume("t", np.zeros((2, 64, 64), np.uint8), "target", VoxelGrid((50.0, 4.0, 4.0)))
     strategy = strategies["entropy"](strategies["entropy"].Settings())
     with pytest.raises(
-        JobError, match="asks a model and there is none: train one first, or choose random"
+        JobError, match="needs a model and there is none: train one first, or choose random"
     ):
         list(suggest(None, target, strategy, QuerySettings(patch=16), RunFolder(tmp_path), []))

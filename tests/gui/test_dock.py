@@ -496,7 +496,7 @@ def test_keys_act_on_the_viewer(dock, predicted):
 def test_suggesting_without_a_model(ready):
     assert (
         ready.annotate.suggest.reason.text()
-        == "entropy asks a model and there is none: train one first, or choose random."
+        == "entropy needs a model and there is none: train one first, or choose random."
     )
     ready.annotate.suggest.strategy.setCurrentText("random")
     assert ready.annotate.suggest.start.isEnabled()

@@ -1,4 +1,4 @@
-"""What is missing, said once: the same words in the dock, on the command line and in a job."""
+"""What is missing: the same sentence in the dock, on the command line and in a job."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ UNSURE = Requirements(model="classes", dropout=True, earlier_run=True)
         (Requirements(domains=("target",)), Available(domains=("source",)), "a needs a target"),
         (LABELS, Available(labelled=False), "a learns from labels and there are none"),
         (Requirements(annotations=True), Available(annotated=False), "learns from annotated"),
-        (Requirements(model="features"), Available(), "a asks a model and there is none"),
+        (Requirements(model="features"), Available(), "a needs a model and there is none"),
         (UNSURE, Available(run="r", predicts=False), "'r' was trained without labels"),
         (UNSURE, Available(run="r", dropout=False), "'r' was trained without dropout, which a"),
-        (UNSURE, Available(run="r", earlier_run=False), "'r' was not trained on from another"),
+        (UNSURE, Available(run="r", earlier_run=False), "'r' did not start from another run"),
         (UNSURE, Available(run="r"), ""),
         (Requirements(labels="optional"), Available(labelled=False), ""),
         (Requirements(labels="unused"), Available(labelled=False), ""),
@@ -40,7 +40,7 @@ UNSURE = Requirements(model="classes", dropout=True, earlier_run=True)
         (Requirements(model="features"), Available(run="r", predicts=False, dropout=False), ""),
     ],
 )
-def test_what_is_missing_is_said_in_one_sentence(requirements, available, sentence):
+def test_missing_requirements_are_one_sentence_with_a_remedy(requirements, available, sentence):
     missing = requirements.missing("a", available)
     if not sentence:
         assert missing == ""
@@ -54,7 +54,7 @@ def test_what_is_missing_is_said_in_one_sentence(requirements, available, senten
     assert str(refused.value) == missing
 
 
-def test_requirements_travel_as_json():
+def test_requirements_survive_json():
     for entry in (*map(methods.__getitem__, methods.names()), strategies["bald"]):
         text = json.dumps(entry.requirements.model_dump())
         assert Requirements.model_validate(json.loads(text)) == entry.requirements
@@ -82,7 +82,7 @@ def test_requirements_in_words(requirements, words):
 
 @pytest.fixture
 def unlabelled(tmp_path):
-    """A project of a target alone, without a run."""
+    """A project with a target only, without a run."""
     zarr.save_array(
         tmp_path / "target.zarr", np.random.default_rng(0).integers(0, 255, (2, 160, 160), np.uint8)
     )
@@ -92,8 +92,8 @@ def unlabelled(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def known():
-    """The dock's list, read from what the command line prints."""
+def dock_catalogue():
+    """The dock's list of methods and strategies, read from the output of the command line."""
     import contextlib
     import io
 
@@ -103,19 +103,19 @@ def known():
     return catalogue.parse(printed.getvalue().splitlines()[-1])
 
 
-def test_the_dock_knows_what_is_declared(known):
+def test_the_dock_has_the_declared_requirements(dock_catalogue):
     for name in methods.names():
-        assert known.methods[name].requirements == methods[name].requirements
+        assert dock_catalogue.methods[name].requirements == methods[name].requirements
     for name in strategies.names():
-        assert known.strategies[name].requirements == strategies[name].requirements
+        assert dock_catalogue.strategies[name].requirements == strategies[name].requirements
 
 
-def test_dock_and_command_line_and_job_say_the_same_of_methods(unlabelled, known, capsys):
-    said = {}
+def test_dock_command_line_and_job_refuse_a_method_alike(unlabelled, dock_catalogue, capsys):
     with Project.open(unlabelled) as project:
-        for name in methods.names():
-            said[name] = known.methods[name].missing(project)
-    refused = {name: sentence for name, sentence in said.items() if sentence}
+        sentences = {
+            name: dock_catalogue.methods[name].missing(project) for name in methods.names()
+        }
+    refused = {name: sentence for name, sentence in sentences.items() if sentence}
     assert {"ynet", "uda", "finetune"} <= set(refused)
     assert not {"iic", "denoising"} & set(refused)
     for name, sentence in refused.items():
@@ -128,10 +128,10 @@ def test_dock_and_command_line_and_job_say_the_same_of_methods(unlabelled, known
     assert capsys.readouterr().err.splitlines()[-1] == refused["uda"]
 
 
-def test_dock_and_job_say_the_same_of_strategies(unlabelled, known):
+def test_dock_and_job_refuse_a_strategy_alike(unlabelled, dock_catalogue):
     for name in strategies.names():
         with Project.open(unlabelled) as project:
-            sentence = known.strategies[name].missing(project)
+            sentence = dock_catalogue.strategies[name].missing(project)
         assert bool(sentence) == (name != "random")
         if sentence:
             settings = QuerySettings(strategy=name, patch=32)

@@ -1,4 +1,4 @@
-"""What all settings share: limits, old names, `--set KEY=VALUE`, and errors in one sentence."""
+"""Base of all settings: limits, old names, `--set KEY=VALUE`, and errors in one sentence."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from napari_emda.registry import did_you_mean
 
 
 class Settings(BaseModel):
-    """Base of all settings: flat, frozen, unknown keys forbidden, every number bounded.
+    """Flat, frozen settings: unknown keys are forbidden, and every number has limits.
 
-    A field's description is its tooltip and its line in the documentation; ``json_schema_extra={"advanced": True}``
-    puts it under *Advanced* in the form, ``"step"`` is the step of its spin box, ``"unit"`` is shown beside its name.
+    A field's description is its tooltip and its line in the documentation. In
+    ``json_schema_extra``, ``"advanced"`` puts it under *Advanced* in the form, ``"step"`` is the
+    step of its spin box, and ``"unit"`` is shown beside its name.
     """
 
+    # extra="forbid": a misspelt key must not silently leave the default in place.
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """New name by old name, for each setting of this class that was renamed: old files and scripts still work."""
+    """New name by old name of this class's settings, so that old files and scripts still work."""
 
     @classmethod
     def new_names(cls) -> dict[str, str]:
-        """``renamed`` of this class and of all that it derives from."""
+        """``renamed`` of this class and of its base classes."""
         return {
             old: new for base in cls.__mro__ for old, new in vars(base).get("renamed", {}).items()
         }
@@ -40,15 +42,20 @@ class Settings(BaseModel):
         if not isinstance(values, dict):
             return values
         values = with_new_names(values, cls.new_names())
-        text = {key for key, field in cls.model_fields.items() if _is_text(field.annotation)}
+        text_keys = {key for key, field in cls.model_fields.items() if _is_text(field.annotation)}
+        # type() and not isinstance(): True is an int, but 'True' would be no sensible text.
         return {
-            key: str(v) if key in text and type(v) in (int, float) else v
-            for key, v in values.items()
+            key: str(value) if key in text_keys and type(value) in (int, float) else value
+            for key, value in values.items()
         }
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Validate; a mistake becomes one SettingsError sentence with the limit and the remedy."""
+        """Validate values.
+
+        Raises:
+            SettingsError: one sentence with the mistake, the limit and the remedy.
+        """
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -56,7 +63,7 @@ class Settings(BaseModel):
 
 
 def with_new_names(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
-    """The values by today's names.
+    """Bring values to today's names.
 
     Args:
         values: by old or new names; where both are given, the new one counts.
@@ -67,12 +74,12 @@ def with_new_names(values: Mapping[str, Any], renamed: Mapping[str, str]) -> dic
 
 
 def _is_text(annotation: Any) -> bool:
-    return annotation is str or (
-        get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str)
-    )
+    is_choice = get_origin(annotation) is Literal
+    return annotation is str or (is_choice and isinstance(get_args(annotation)[0], str))
 
 
 def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    # Only the first mistake: several in one sentence are hard to read in the dock's one line.
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or model.__name__
     if first["type"] == "extra_forbidden":
@@ -84,7 +91,14 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """``["steps=20", "method_name=x"]`` as a dict; values are JSON where they parse as JSON, else text."""
+    """Read ``["steps=20", "network=unet"]`` as a dict.
+
+    Args:
+        assignments: values are JSON, or text if they are no JSON, so that text needs no quotes.
+
+    Raises:
+        SettingsError: an entry is not KEY=VALUE.
+    """
     values: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -100,13 +114,17 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def distribute(values: Mapping[str, Any], *models: type[Settings]) -> list[dict[str, Any]]:
-    """Sort flat settings to the models that declare them, one dict per model; the unknown is a SettingsError."""
+    """Split flat settings into one dict for each model that declares them.
+
+    Raises:
+        SettingsError: no model declares a setting.
+    """
     for model in models:
         values = with_new_names(values, model.new_names())
-    known = {key for model in models for key in model.model_fields}
+    declared = {key for model in models for key in model.model_fields}
     for key in values:
-        if key not in known:
-            raise SettingsError(f"There is no setting '{key}'. {did_you_mean(key, known)}")
+        if key not in declared:
+            raise SettingsError(f"There is no setting '{key}'. {did_you_mean(key, declared)}")
     return [
         {key: value for key, value in values.items() if key in model.model_fields}
         for model in models
@@ -114,11 +132,14 @@ def distribute(values: Mapping[str, Any], *models: type[Settings]) -> list[dict[
 
 
 ADVANCED: dict[str, Any] = {"advanced": True}
-"""What a field says in the JSON schema to stand under *Advanced* in the form."""
+"""``json_schema_extra`` of a setting without a number, under *Advanced*."""
+
+# Largest whole number of a setting: the spin boxes of Qt hold signed 32-bit integers.
+MOST_INT32 = 2**31 - 1
 
 
 def advanced(step: float, unit: str = "") -> dict[str, Any]:
-    """The same for a number.
+    """``json_schema_extra`` of a number under *Advanced*.
 
     Args:
         step: of its spin box.

@@ -1,4 +1,4 @@
-"""How a volume is segmented."""
+"""How a volume is predicted, block by block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_emda.settings.base import ADVANCED, Settings, advanced
 
 
 class PredictSettings(Settings):
-    """How a volume is segmented in blocks."""
+    """How a volume is predicted, block by block."""
 
     renamed: ClassVar = {"neighbours": "z_smoothing"}
 
@@ -28,6 +28,7 @@ class PredictSettings(Settings):
         "method asks for it.",
         json_schema_extra=ADVANCED,
     )
+    # At 32 base channels, 8192 x 8192 pixels take 64 GiB, the largest value of `memory`.
     block: int = Field(
         0,
         ge=0,

@@ -1,4 +1,4 @@
-"""What a method or a strategy needs before it can begin, and the sentence that says what is missing.
+"""What a method or strategy needs before it can start, and the sentence about what is missing.
 
 One model makes the check of a job, the sentence in the dock and the column in the documentation.
 Methods and strategies declare it in modules that load torch; the dock gets it as JSON.
@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict
 
 from napari_emda.errors import JobError
 
-# As in `napari_emda.data.volume`: settings know no data.
+# Also in `napari_emda.data.volume`; declared twice because settings do not import data.
 Domain = Literal["source", "target"]
 UNLABELLED = "iic"
-"""The method to begin with where nothing is labelled."""
+"""The method to start with if nothing is labelled."""
 
 _LABELS = {
     "needed": "a volume with some labels",
@@ -29,16 +29,16 @@ _MODELS = {"none": "no model", "features": "a model", "classes": "a model that p
 
 @dataclass(frozen=True)
 class Available:
-    """What there is. What cannot be known yet counts as there.
+    """What a project offers. Whatever cannot be known yet counts as available.
 
     Attributes:
         domains: of the volumes.
-        labelled: whether anything is, in a source or by annotations of a target.
-        annotated: whether any of a target is.
-        run: whose model is used; empty where there is none.
-        predicts: whether that model predicts classes or clusters, and has not learnt features alone.
+        labelled: whether there are labels, in a source or as annotations of a target.
+        annotated: whether a target has annotations.
+        run: the run whose model is used; empty if there is none.
+        predicts: whether that model predicts classes or clusters, and not only features.
         dropout: whether it was trained with dropout.
-        earlier_run: whether it was trained on from another run.
+        earlier_run: whether its training started from another run.
     """
 
     domains: Collection[Domain] = ("source", "target")
@@ -51,19 +51,19 @@ class Available:
 
 
 class Requirements(BaseModel):
-    """What must be there.
+    """What a method or strategy needs.
 
     Attributes:
-        domains: volumes that must be there.
-        optional_domains: volumes that are learnt from where they are there.
-        labels: ``needed`` anywhere, be it in a source or by annotations of a target; ``optional``
-            for a method that can do without, and then learns features that other trainings start
-            from and predicts nothing yet; ``unused`` for one that never looks at them.
-        annotations: whether some of the target must be annotated.
-        model: whether a trained model is asked: ``none``, for its ``features``, or for what it says
-            of ``classes``.
+        domains: volumes that are needed.
+        optional_domains: volumes that are used if there are any.
+        labels: ``needed``, in a source or as annotations of a target; ``optional`` for a method
+            that can do without, and then only learns features from which other trainings start;
+            ``unused`` for one that never reads them.
+        annotations: whether the target must have annotations.
+        model: what is used of a trained model: ``none``, its ``features``, or the ``classes`` that
+            it predicts.
         dropout: whether that model must have been trained with dropout.
-        earlier_run: whether it must have been trained on from another run.
+        earlier_run: whether its training must have started from another run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,16 +78,20 @@ class Requirements(BaseModel):
 
     @property
     def all_domains(self) -> tuple[Domain, ...]:
-        """The volumes that are learnt from where they are there."""
+        """Needed and optional volumes."""
         return (*self.domains, *self.optional_domains)
 
     def missing(self, name: str, available: Available) -> str:
-        """What is missing, in one sentence with the remedy; empty when all is there.
+        """Say what is missing, in one sentence with the remedy.
 
         Args:
             name: of the method or strategy.
-            available: what there is.
+            available: what the project offers.
+
+        Returns:
+            The sentence; empty if nothing is missing.
         """
+        # One sentence only, data before model: whoever has no labels need not read of dropout.
         return self._missing_data(name, available) or self._missing_model(name, available)
 
     def _missing_data(self, name: str, available: Available) -> str:
@@ -96,8 +100,8 @@ class Requirements(BaseModel):
                 return f"{name} needs a {domain} volume: add one, or choose another method."
         if self.labels == "needed" and not available.labelled:
             return (
-                f"{name} learns from labels and there are none: annotate some patches, take labels "
-                f"that you have already, or choose {UNLABELLED}, which needs none."
+                f"{name} learns from labels and there are none: annotate some patches, import "
+                f"existing labels, or choose {UNLABELLED}, which needs none."
             )
         if self.annotations and not available.annotated:
             return (
@@ -108,32 +112,36 @@ class Requirements(BaseModel):
 
     def _missing_model(self, name: str, available: Available) -> str:
         if self.model != "none" and not available.run:
-            return f"{name} asks a model and there is none: train one first, or choose random."
+            return f"{name} needs a model and there is none: train one first, or choose random."
         if self.model == "classes" and not available.predicts:
             return (
                 f"The run '{available.run}' was trained without labels and has no uncertainty to "
-                "rank by: choose core_set or k_means, which compare what patches look like."
+                "rank by: choose core_set or k_means, which compare the appearance of patches."
             )
         if self.dropout and not available.dropout:
             return (
-                f"The run '{available.run}' was trained without dropout, which {name} needs: choose "
-                "another strategy, or train with dropout above 0."
+                f"The run '{available.run}' was trained without dropout, which {name} needs: "
+                "choose another strategy, or train with dropout above 0."
             )
         if self.earlier_run and not available.earlier_run:
             return (
-                f"The run '{available.run}' was not trained on from another, with which it could be "
+                f"The run '{available.run}' did not start from another run, with which it could be "
                 "compared: retrain first, or compare views."
             )
         return ""
 
     def check(self, name: str, available: Available) -> None:
-        """JobError with what is missing, if anything is."""
+        """Check that nothing is missing.
+
+        Raises:
+            JobError: the sentence of `missing`.
+        """
         sentence = self.missing(name, available)
         if sentence:
             raise JobError(sentence)
 
     def in_words(self) -> str:
-        """What is needed, for the documentation: ``source and target``."""
+        """What is needed, for the documentation, such as ``source and target``."""
         needed: list[str] = list(self.domains)
         if self.annotations:
             needed.append("annotated patches")

@@ -1,4 +1,4 @@
-"""Which patches are suggested for annotation."""
+"""Which patches to suggest for annotation."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from napari_emda.settings.base import ADVANCED, Settings, advanced
+from napari_emda.settings.base import ADVANCED, MOST_INT32, Settings, advanced
 
 
 class QuerySettings(Settings):
     """Which patches to suggest for annotation."""
 
     strategy: str = Field("entropy", description="How candidate patches are ranked.")
+    # As in docs/benchmark-active-learning.md. With many more, most are ranked by a model that has
+    # not seen the annotations of the first.
     count: int = Field(
         5, ge=1, le=1000, description="How many patches to suggest.", json_schema_extra={"step": 1}
     )
@@ -29,6 +31,8 @@ class QuerySettings(Settings):
         "all of it.",
         json_schema_extra=ADVANCED,
     )
+    # Neighbouring sections look alike, and a second patch at the same place adds little. Ten
+    # sections were no better than three (docs/benchmark-active-learning.md).
     section_distance: int = Field(
         3,
         ge=0,
@@ -44,6 +48,7 @@ class QuerySettings(Settings):
         "estimate of the model's quality.",
         json_schema_extra=advanced(0.1),
     )
+    # At 512 bottleneck channels the embeddings of this many patches take half a gigabyte.
     positions: int = Field(
         120_000,
         ge=100,
@@ -55,7 +60,7 @@ class QuerySettings(Settings):
     seed: int = Field(
         0,
         ge=0,
-        le=2**31 - 1,
+        le=MOST_INT32,
         description="Seed of all random choices.",
         json_schema_extra=advanced(1),
     )
@@ -65,5 +70,6 @@ class QuerySettings(Settings):
 
     @property
     def random_count(self) -> int:
-        """How many of the patches are drawn by lot: at least one where a share is asked for."""
+        """How many patches are drawn at random; at least one if ``random_share`` is above 0."""
+        # A share of 0.1 of five patches would round to none.
         return max(round(self.random_share * self.count), int(self.random_share > 0))

@@ -277,6 +277,6 @@ def test_without_labels_features_can_be_learnt_to_start_from(clustered):
     features = Choice("denoising", requirements=Requirements(labels="optional"))
     assert features.missing(clustered) == ""
     classes = replace(features, requirements=Requirements(labels="needed"))
-    assert "take labels that you have already" in classes.missing(clustered)
+    assert "import existing labels" in classes.missing(clustered)
     clusters = Choice("iic", requirements=Requirements(labels="unused"))
     assert not Catalogue({"iic": clusters}, {}, {}).learns_classes(clustered, "001-iic")
