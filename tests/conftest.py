@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 
@@ -70,6 +71,20 @@ def pytest_unconfigure(config):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(config.stash[EXIT_STATUS])
+
+
+@pytest.fixture(autouse=True)
+def nothing_by_time(request, monkeypatch):
+    """In this process, trainings report and save by steps alone, however slow the machine is.
+
+    Viewers never load torch, and children keep their clock.
+    """
+    if request.path.is_relative_to(request.config.rootpath / "tests" / "gui"):
+        return
+    if request.path.is_relative_to(request.config.rootpath / "tests" / "viewer"):
+        return
+    for name in ("_REPORT_SECONDS", "_SAVE_SECONDS"):
+        monkeypatch.setattr(f"napari_emda.training.loop.{name}", math.inf)
 
 
 @pytest.fixture(scope="session")

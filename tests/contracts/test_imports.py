@@ -34,11 +34,13 @@ def loaded(statement, names):
     ).split()
 
 
-def test_importing_the_package_is_quick_and_brings_nothing():
-    """Under 0.2 s of the processor's time, the interpreter's start included; the clock would measure the neighbours."""
-    code = "import time, napari_emda; print(time.process_time())"
-    assert min(float(fresh(code)) for _ in range(3)) < 0.2
-    assert loaded("import napari_emda", (*HEAVY, "numpy", "pydantic", "zarr")) == []
+def test_importing_the_package_brings_nothing_but_the_standard_library():
+    """That makes it quick; seconds would measure what else the machine does."""
+    code = (
+        "import sys; before = {*sys.modules}; import napari_emda; print(*{*sys.modules} - before)"
+    )
+    packages = {module.split(".")[0] for module in fresh(code).split()}
+    assert packages <= {"napari_emda", *sys.stdlib_module_names}
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ def example(seed: int = 0, shape: tuple[int, ...] = (5, 40, 30), channels: int =
     """Probabilities that say something about the truth, a fifth of which is not annotated."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, channels + 1, shape).astype(np.uint8)
-    scores = random.random((channels + 1, *shape)) + (
-        np.arange(channels + 1)[:, None, None, None] == truth
-    )
+    right = np.arange(channels + 1)[:, None, None, None] == truth
+    scores = random.random((channels + 1, *shape)) + 0.4 * right
+    scores[1:] *= 1.2  # more is found than there is, so that precision and recall differ
     probabilities = np.floor(255 * scores[1:] / scores.sum(0)).astype(np.uint8)
     truth[random.random(shape) < 0.2] = IGNORE
     return probabilities, truth
@@ -91,9 +91,10 @@ def test_several_classes_compete():
     result = score_volume(probabilities, truth, THREE)
     y = truth[truth != IGNORE]
     everything = np.concatenate(
-        [255 - probabilities.sum(0, keepdims=True, dtype=int), probabilities]
+        [probabilities, 255 - probabilities.sum(0, keepdims=True, dtype=int)]
     )
-    predicted = everything.argmax(0)[truth != IGNORE]
+    most = everything.argmax(0)  # of equal ones the first: a structure before background
+    predicted = np.where(most == 2, 0, most + 1)[truth != IGNORE]
     ious = jaccard_score(y, predicted, average=None)
     assert [result["classes"][name]["iou"] for name in THREE[1:]] == pytest.approx(ious[1:])
     dices = f1_score(y, predicted, average=None)

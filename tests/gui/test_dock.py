@@ -33,7 +33,7 @@ def make(qtbot):
         dock = Dock(ViewerModel(), fake_command(behaviour), methods_command())
         docks.append(dock)
         qtbot.addWidget(dock)
-        qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=10_000)
+        qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=240_000)
         return dock
 
     yield factory
@@ -61,7 +61,7 @@ def add_layers(dock, arrays, **options):
 
 
 def idle(qtbot, dock):
-    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=240_000)
 
 
 def keep_running(dock, steps=20_000):
@@ -90,10 +90,10 @@ def test_layers_are_guessed_and_become_a_project(qtbot, dock, arrays, tmp_path):
     )
     assert data.source_size.value() == pytest.approx((50, 4.6, 4.6))
     assert data.class_names() == ("background", "mitochondria")
-    qtbot.waitUntil(lambda: data.domain_gap.text().startswith("Domain gap"), timeout=5000)
+    qtbot.waitUntil(lambda: data.domain_gap.text().startswith("Domain gap"), timeout=240_000)
     data.folder.setText(str(tmp_path / "new-project"))
     data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
     assert [entry.name for entry in dock.session.opened.project.volumes.entries] == ["old", "new"]
     assert "Next: train" in dock.notices.text()
     assert len(dock.session.viewer.layers) == 3
@@ -107,12 +107,12 @@ def test_a_layer_without_voxel_size_is_pointed_out_and_gets_the_typed_one(
     assert "voxel size of the target is not known" in data.sizes.text()
     data.folder.setText(str(tmp_path / "p"))
     data.use_layers()
-    qtbot.waitUntil(lambda: "missing" in dock.notices.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "missing" in dock.notices.text(), timeout=240_000)
     assert not (tmp_path / "p").exists()
     data.target_size.set_value((30, 10, 10))
     assert "a factor of 2.2" in data.sizes.text()
     data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
     assert dock.session.viewer.layers["new"].scale.tolist() == [30, 10, 10]
 
 
@@ -124,7 +124,7 @@ def test_a_stack_of_independent_images_is_kept_as_one(qtbot, dock, arrays, tmp_p
     assert size.value() == pytest.approx((4.6, 4.6, 4.6))
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
     (entry,) = dock.session.opened.project.volumes.entries
     assert entry.sections_are_independent
     assert Project.open(tmp_path / "p").volumes.open("fields").grid.sections_are_independent
@@ -180,7 +180,7 @@ def test_a_folder_that_is_not_empty_is_refused(qtbot, dock, arrays, tmp_path):
     (tmp_path / "full" / "thesis.doc").touch()
     dock.data.folder.setText(str(tmp_path / "full"))
     dock.data.use_layers()
-    qtbot.waitUntil(lambda: "not empty" in dock.notices.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "not empty" in dock.notices.text(), timeout=240_000)
     assert dock.data.use.isEnabled()
 
 
@@ -257,7 +257,7 @@ def test_training_shows_progress_curve_and_preview(qtbot, ready):
     assert "A training is running" in ready.annotate.suggest.reason.text()
     assert ready.train.start.isHidden()
     qtbot.waitUntil(
-        lambda: ready.session.opened.output("preview 0", "target") is not None, timeout=10_000
+        lambda: ready.session.opened.output("preview 0", "target") is not None, timeout=240_000
     )
     assert "left" in ready.train.strip.bar.format()
     layer = ready.session.opened.output("preview 0", "target")
@@ -318,24 +318,25 @@ def test_the_preview_follows_the_section_on_view(qtbot, ready):
     keep_running(ready)
     viewer = ready.session.viewer
     qtbot.waitUntil(
-        lambda: ready.session.opened.output("preview 0", "target") is not None, timeout=10_000
+        lambda: ready.session.opened.output("preview 0", "target") is not None, timeout=240_000
     )
     viewer.dims.set_point(0, 4 * 50)
     qtbot.waitUntil(
-        lambda: ready.session.opened.output("preview 0", "target").translate[0] == 200, timeout=5000
+        lambda: ready.session.opened.output("preview 0", "target").translate[0] == 200,
+        timeout=240_000,
     )
 
 
 def test_pause_resume_stop(qtbot, ready):
     keep_running(ready)
     strip = ready.train.strip
-    qtbot.waitUntil(lambda: strip.bar.value() > 20, timeout=10_000)
+    qtbot.waitUntil(lambda: strip.bar.value() > 20, timeout=240_000)
     strip.pause.click()
     assert strip.bar.format() == "Paused"
-    qtbot.waitUntil(lambda: ready.notices.text() == "got pause", timeout=5000)
+    qtbot.waitUntil(lambda: ready.notices.text() == "got pause", timeout=240_000)
     assert strip.pause.text() == "Resume"
     strip.pause.click()
-    qtbot.waitUntil(lambda: ready.notices.text() == "got resume", timeout=5000)
+    qtbot.waitUntil(lambda: ready.notices.text() == "got resume", timeout=240_000)
     strip.stop.click()
     idle(qtbot, ready)
     assert ready.notices.text().startswith("Stopped at step")
@@ -345,7 +346,7 @@ def test_pause_resume_stop(qtbot, ready):
 @posix
 def test_a_killed_child_is_one_sentence_and_resume_goes_on(qtbot, ready):
     keep_running(ready, 5000)
-    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 50, timeout=10_000)
+    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 50, timeout=240_000)
     os.kill(ready.session.runner.process_id, signal.SIGKILL)
     idle(qtbot, ready)
     assert "press Resume to go on from the last checkpoint" in ready.notices.text()
@@ -367,13 +368,13 @@ def test_a_mistake_is_a_notice(qtbot, make, project):
 
 def test_a_layer_removed_while_its_job_runs(qtbot, ready):
     keep_running(ready)
-    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=10_000)
+    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=240_000)
     ready.session.viewer.layers.remove("target")
     assert "The layer 'target' was removed; the training goes on" in ready.notices.text()
     assert ready.session.viewer.layers["source"].visible
     assert ready.session.opened.output("preview 0", "target") is None
     value = ready.train.strip.bar.value()
-    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > value + 50, timeout=10_000)
+    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > value + 50, timeout=240_000)
 
 
 # -- annotate, predict, export -----------------------------------------------------------------------------------
@@ -461,7 +462,7 @@ def test_no_preview_hides_the_paint(qtbot, dock, predicted):
     idle(qtbot, dock)
     keep_running(dock)
     qtbot.waitUntil(
-        lambda: dock.session.opened.output("preview 0", "target") is not None, timeout=10_000
+        lambda: dock.session.opened.output("preview 0", "target") is not None, timeout=240_000
     )
     dock.annotate.commands["next"]()
     assert dock.session.opened.output("preview 0", "target") is None
@@ -469,7 +470,7 @@ def test_no_preview_hides_the_paint(qtbot, dock, predicted):
     assert dock.session.opened.output("preview 0", "target") is None
     dock.annotate.patches.leave()
     qtbot.waitUntil(
-        lambda: dock.session.opened.output("preview 0", "target") is not None, timeout=10_000
+        lambda: dock.session.opened.output("preview 0", "target") is not None, timeout=240_000
     )
 
 
@@ -578,7 +579,7 @@ def test_one_job_at_a_time(qtbot, ready):
 
 def test_shutting_down_ends_the_child_and_gives_the_project_back(qtbot, ready, project):
     keep_running(ready)
-    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=10_000)
+    qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=240_000)
     pid, folder = ready.session.runner.process_id, project.folder
     ready.shut_down()
     ready.shut_down()
@@ -654,7 +655,9 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     dock.annotate.patches.paint.layer("target").mode = "paint"
     assert imports.label_zero.currentText() == "0 not annotated, 1 the first class"
     imports.take.click()
-    qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
+    qtbot.waitUntil(
+        lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=240_000
+    )
     stored = np.asarray(predicted.annotations.open("target")[:])
     assert np.array_equal(stored, np.where(arrays[1] > 0, 2, 0))
     assert dock.annotate.retrain.start.isEnabled()
@@ -668,7 +671,9 @@ def test_a_few_labelled_sections_are_taken_whole(qtbot, dock, predicted, arrays)
     imports.labels.choose(dock.session.viewer.add_labels(few, name="few"))
     imports.label_zero.setCurrentText("0 means background in labelled sections")
     imports.take.click()
-    qtbot.waitUntil(lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=5000)
+    qtbot.waitUntil(
+        lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=240_000
+    )
     assert "2 of 5 sections hold some" in dock.notices.text()
     stored = np.asarray(predicted.annotations.open("target")[:])
     assert np.array_equal(stored[:2], 1 + few[:2])
@@ -688,12 +693,12 @@ def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_ope
     few[2:] = 0
     add_layers(dock, (image, few))
     zero, data = dock.data.label_zero, dock.data
-    qtbot.waitUntil(lambda: "3 of 5 sections hold no label" in zero.hint.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "3 of 5 sections hold no label" in zero.hint.text(), timeout=240_000)
     zero.box.setCurrentText("0 means background in labelled sections")
     assert not zero.hint.text()
     data.folder.setText(str(tmp_path / "p"))
     data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
     ids = dock.session.opened.project.volumes.open("old").class_ids
     assert np.array_equal(ids[0:2, 0:48, 0:40], few[:2])
     assert (ids[2:5, 0:48, 0:40] == IGNORE).all()
@@ -706,7 +711,7 @@ def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_pat
     dock.data.label_zero.box.setCurrentText("0 not annotated, 1 background")
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
     ids = dock.session.opened.project.volumes.open("old").class_ids
     assert np.array_equal(ids[0:5, 0:24, 0:40], arrays[1][:, :24])
     assert (ids[0:5, 24:48, 0:40] == IGNORE).all()
@@ -748,7 +753,7 @@ def test_an_image_stays_in_sight_when_its_voxels_get_a_size_in_nanometres(
     dock.data.target_size.set_value((1, 1, 1))
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
-    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
     assert str(shown.units[0]) == "nanometer"
     assert np.array_equal(shown.thumbnail[..., :3], before)
 
@@ -816,7 +821,7 @@ def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):
     another.image.choose(dock.session.viewer.layers["more"])
     assert another.spacing.value() == (30, 9, 9)
     another.add.click()
-    qtbot.waitUntil(lambda: len(predicted.volumes.targets()) == 2, timeout=5000)
+    qtbot.waitUntil(lambda: len(predicted.volumes.targets()) == 2, timeout=240_000)
     assert predicted.volumes.entry("more").spacing == (30, 9, 9)
     assert dock.predict.volume.findText("more") >= 0
     assert not another.image.layers()

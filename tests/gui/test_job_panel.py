@@ -81,7 +81,7 @@ def test_a_job_of_the_panel_is_followed_from_start_to_end(qtbot, session, panel,
     assert panel.seen == ["before", "predict"]
     assert panel.running and not panel.start.isEnabled()
     assert panel.reason.text() == ""  # that it runs is what the strip says
-    qtbot.waitUntil(lambda: session.runner.job is None, timeout=20_000)
+    qtbot.waitUntil(lambda: session.runner.job is None, timeout=240_000)
     assert set(panel.seen[2:-1]) == {"event"}
     assert panel.seen[-1] is Finished
     assert not panel.running and panel.start.isEnabled()
@@ -93,7 +93,7 @@ def test_jobs_of_other_panels_only_stand_in_the_way(qtbot, session, panel, predi
     session.start(SuggestJob(project=str(predicted.folder), run="001-fake"))
     assert not panel.running and not panel.start.isEnabled()
     assert panel.reason.text() == session.runner.busy
-    qtbot.waitUntil(lambda: session.runner.job is None, timeout=20_000)
+    qtbot.waitUntil(lambda: session.runner.job is None, timeout=240_000)
     assert panel.seen == [] and panel.start.isEnabled()
 
 

@@ -287,3 +287,17 @@ def test_annotations_of_the_target_do_reach_a_training(
     annotated = replace(target, annotations=phantoms["target"][1] + np.uint8(1))
     training = make_training([source, annotated], tmp_path / "a", "histogram", steps=1)
     assert "target_segmentation" in steps(fit(training))[0].losses
+
+
+@pytest.mark.parametrize(("report", "save"), [(-1, math.inf), (math.inf, -1)])
+def test_slow_steps_are_reported_and_saved_more_often_than_asked_for(
+    report, save, make, monkeypatch
+):
+    """After a step that took longer than so many seconds; every one does after less than none."""
+    monkeypatch.setattr(train, "_REPORT_SECONDS", report)
+    monkeypatch.setattr(train, "_SAVE_SECONDS", save)
+    events = list(fit(make(steps=4, report_every=4, save_every=4)))
+    reported = [event.step for event in events if isinstance(event, Stepped)]
+    saved = [event.step for event in events if isinstance(event, Saved)]
+    assert reported == ([1, 2, 3, 4] if report < 0 else [4])
+    assert saved == ([1, 2, 3, 4] if save < 0 else [4])

@@ -381,6 +381,11 @@ def test_tallied_losses_survive_a_stop(stop, make_training, source, tmp_path):
     assert files(whole) == files(resumed)
 
 
+def test_of_equal_losses_the_later_step_is_kept():
+    losses = {step: {"total": loss} for step, loss in ((2, 0.1), (4, 0.5), (6, 0.2), (8, 0.2))}
+    assert least(losses, "total", 8) == (8,)
+
+
 def test_without_an_unlabelled_loss_one_cannot_keep_by_it(make_project, tmp_path):
     with make_project(tmp_path / "project") as project:
         job = TrainJob(

@@ -26,7 +26,7 @@ def clustered(make_napari_viewer, tmp_path, qtbot):
         project.volumes.store("new", image), "target", name="new", spacing=story.SPACING
     )
     clusters_of(project, "new")
-    qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=240_000)
     dock.session.adopt(project)
     yield viewer, dock
     dock.shut_down()

@@ -23,7 +23,7 @@ from tests.gui.fake import fake_command, methods_command
 def empty(qtbot):
     dock = Dock(ViewerModel(), fake_command(), methods_command())
     qtbot.addWidget(dock)
-    qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=240_000)
     yield dock
     dock.shut_down()
 
@@ -49,7 +49,7 @@ def test_a_volume_alone_becomes_a_project_for_a_training_without_labels(
     assert "you name them" in data.missing.text()
     data.folder.setText(str(tmp_path / "alone"))
     data.use_layers()
-    qtbot.waitUntil(lambda: empty.session.opened is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: empty.session.opened is not None, timeout=240_000)
     assert [
         (entry.name, entry.domain) for entry in empty.session.opened.project.volumes.entries
     ] == [("only", "target")]
@@ -81,7 +81,7 @@ def test_clusters_are_shown_with_their_shares(qtbot, dock):
     assert np.array_equal(np.unique(layer.data[1]), [1, 2, 3])
     assert dock.data.labels.layers() == []  # ours are not offered as labels of a source
     assert dock.session.opened.output("mask", "target") is None
-    qtbot.waitUntil(lambda: texts(naming.table, 1) == ["35.0%", "32.5%", "32.5%"], timeout=5000)
+    qtbot.waitUntil(lambda: texts(naming.table, 1) == ["35.0%", "32.5%", "32.5%"], timeout=240_000)
     assert texts(naming.table, 2) == ["", "", ""]
     assert not naming.use.isEnabled()
     assert "No cluster has a name yet" in naming.summary.text()
@@ -179,7 +179,7 @@ def test_named_clusters_start_the_annotation_loop(qtbot, dock, clustered):
     jobs = []
     dock.session.runner.started.connect(jobs.append)
     naming.use_as_labels()
-    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=240_000)
     assert isinstance(jobs[0], SuggestJob)
     assert (jobs[0].run, jobs[0].volume, jobs[0].settings.patch) == ("001-iic", "target", 40)
     assert dock.drawers["Annotate"].isExpanded()
@@ -205,9 +205,9 @@ def test_other_things_to_do_with_clusters_are_jobs(qtbot, dock, tmp_path):
     dock.session.runner.started.connect(jobs.append)
     naming.toggle(1)
     naming.start_job()
-    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=240_000)
     naming.write_mask(dock.session.opened, tmp_path / "mask.tif")
-    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=240_000)
     predicted, exported = jobs
     assert isinstance(predicted, PredictJob)
     assert isinstance(exported, ExportJob)
@@ -267,7 +267,7 @@ def test_what_is_predicted_is_shown_without_that_of_another_model(qtbot, dock, c
     (clustered.folder / "runs" / "002-iic" / "names.json").unlink()
     for run, masked in (("002-iic", False), ("001-iic", True)):
         dock.session.start(PredictJob(project=str(clustered.folder), run=run, volume="target"))
-        qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=20_000)
+        qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=240_000)
         assert dock.session.opened.output("clusters", "target").metadata == {"run": run}
         mask = dock.session.opened.output("mask", "target")
         assert (mask is not None and mask.visible) is masked
