@@ -86,6 +86,23 @@ def test_histograms_hold_everything(probability, truth, valid):
         assert counts.dice == pytest.approx(2 * counts.iou / (1 + counts.iou))
 
 
+def test_a_section_without_annotations_has_no_score():
+    probabilities, truth = example()
+    scored = score_volume(probabilities, truth, TWO)
+    blank = np.full_like(truth[:1], IGNORE)
+    more = score_volume(
+        np.concatenate([probabilities, probabilities[:, :1]], axis=1),
+        np.concatenate([truth, blank]),
+        TWO,
+    )
+    assert more == scored
+    ious = [
+        jaccard_score(y[y != IGNORE], p[y != IGNORE] >= 128)
+        for y, p in zip(truth, probabilities[0], strict=True)
+    ]
+    assert scored["section_iou"] == pytest.approx(np.mean(ious))
+
+
 def test_several_classes_compete():
     probabilities, truth = example(2, channels=2)
     result = score_volume(probabilities, truth, THREE)

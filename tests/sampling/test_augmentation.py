@@ -162,6 +162,20 @@ def test_gain_and_offset_are_evenly_spread():
     assert kstest(gain, "uniform", args=(np.log(0.6), np.log(1.6 / 0.6))).pvalue > 0.01
 
 
+def test_gamma_bends_the_range_of_eight_deviations():
+    """f(v) = 8 ((v + 4) / 8)^gamma - 4 of v = gain x + offset; far greys tell gain and offset, x = 0 gamma."""
+    greys = torch.tensor([[-1000.0, 1000.0, 0.0, 1.0, -1.0]]).repeat(200, 1)[:, None, None]
+    made = Augmentation("strong", 1).contrast(greys, share=1)[:, 0, 0].double().numpy().T
+    offset, gain = (made[0] + made[1]) / 2, (made[1] - made[0]) / 2000
+    gamma = np.log((made[2] + 4) / 8) / np.log((offset + 4) / 8)
+    assert 0.59 < gamma.min() < 0.7
+    assert 1.5 < gamma.max() < 1.71
+    assert np.mean(np.abs(gamma - 1) < 1e-2) > 0.3  # of half of the patches it is left alone
+    for grey, found in ((1, made[3]), (-1, made[4])):
+        expected = 8 * ((gain * grey + offset + 4) / 8) ** gamma - 4
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
 def test_strong_changes_the_greys_of_the_image_but_not_of_the_clean_one():
     drawn = Augmentation("strong", 4)(random_patches())
     moved = Augmentation("strong", 4).geometric(random_patches())

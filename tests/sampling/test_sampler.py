@@ -104,6 +104,16 @@ def test_labelled_pixels_lie_anywhere_in_the_middle_of_their_patches():
         assert chisquare(np.bincount(along - 8, minlength=17)).pvalue > 0.01
 
 
+def test_source_and_target_are_looked_at_in_different_places():
+    shape = (4, 64, 64)
+    sampler = PatchSampler([placed(shape), placed(shape, "target")], 32, 4)
+    corners = [
+        np.stack([axis[:, 0, 0] for axis in where(sampler, patches, domain, shape)])
+        for domain, patches in sampler.batch(0).items()
+    ]
+    assert not (corners[0] == corners[1]).all(0).any()
+
+
 def test_every_position_can_be_drawn_also_the_last():
     shape = (2, 33, 34)
     sampler = PatchSampler([placed(shape)], 32, 64)

@@ -301,3 +301,32 @@ def test_slow_steps_are_reported_and_saved_more_often_than_asked_for(
     saved = [event.step for event in events if isinstance(event, Saved)]
     assert reported == ([1, 2, 3, 4] if report < 0 else [4])
     assert saved == ([1, 2, 3, 4] if save < 0 else [4])
+
+
+# -- one step ----------------------------------------------------------------------------------------------------
+
+
+def test_gradients_are_clipped_to_a_norm_of_one(make):
+    training = make()
+    losses = training.method.losses
+    training.method.losses = lambda *given: {
+        name: 1e4 * loss for name, loss in losses(*given).items()
+    }
+    training.step(training.batch(0), 0)
+    gradients = [p.grad for p in training.method.parameters() if p.grad is not None]
+    assert float(sum(g.square().sum() for g in gradients)) ** 0.5 == pytest.approx(1, rel=1e-3)
+
+
+def test_every_step_drops_other_channels_and_always_the_same(make):
+    def losses(folder, step):
+        training = make(folder, network_settings={"dropout": 0.5})
+        return float(training.step(training.batch(0), step)["segmentation"])
+
+    assert losses("a", 1) == losses("b", 1) != losses("c", 2)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (5, 0.505), (10, 0.01)])
+def test_steps_get_smaller_along_half_a_cosine(step, factor, make):
+    training = make(method="source_only", steps=10, learning_rate=1e-2)
+    training.step(training.batch(0), step)
+    assert training.optimiser.param_groups[0]["lr"] == pytest.approx(factor * 1e-2)
