@@ -1,4 +1,4 @@
-"""The domain gap: what it measures is what was done to an image, and its words fit the volumes that we know."""
+"""The domain gap finds the changes made to an image, and its sentence fits known volumes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def volume(image, spacing=SPACING):
 
 @pytest.fixture(scope="module")
 def scene():
-    """A smooth random scene, 8 x 128 x 128: every section is seen whole."""
+    """A smooth random image, 8 x 128 x 128, of which every section is read as a whole."""
     scene = gaussian_filter(np.random.default_rng(0).normal(size=(8, 128, 128)), (0, 3, 3))
     return (scene / scene.std()).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def looks():
+def phantom_images():
     """Sections of the phantom's two domains, 8 x 256 x 256."""
     return {domain: phantom((8, 256, 256), domain, seed=3)[0] for domain in ("source", "target")}
 
 
-def test_a_volume_does_not_differ_from_itself_nor_by_gain_and_offset(scene):
+def test_gain_and_offset_make_no_gap(scene):
     for other in (scene, 40 * scene + 500):
         gap = domain_gap(volume(scene), volume(other))
         assert (gap.greys, gap.texture) == pytest.approx((0, 0), abs=1e-3)
@@ -45,7 +45,7 @@ def test_a_volume_does_not_differ_from_itself_nor_by_gain_and_offset(scene):
         assert gap.in_words().startswith("Domain gap: small – the two look alike: ")
 
 
-def test_independent_images_do_not_differ_by_the_exposure_of_each(scene):
+def test_exposures_of_independent_images_make_no_gap(scene):
     gains = np.geomspace(0.2, 5, len(scene))[:, None, None]
     same, other = (
         replace(volume(image), grid=VoxelGrid(SPACING, sections_are_independent=True))
@@ -57,43 +57,44 @@ def test_independent_images_do_not_differ_by_the_exposure_of_each(scene):
     assert domain_gap(volume(scene), volume(other.image)).greys > 0.14
 
 
-def test_greys_are_the_distance_of_wasserstein(scene):
+def test_greys_equal_scipys_wasserstein_distance(scene):
     other = np.exp(scene)
-    standardised = [((a - a.mean()) / a.std()).ravel() for a in (scene, other)]
-    found = domain_gap(volume(scene), volume(other)).greys
-    assert found == pytest.approx(
-        wasserstein_distance(*standardised), rel=0.1
-    )  # its extreme half percents are cut
+    standardised = [((image - image.mean()) / image.std()).ravel() for image in (scene, other)]
+    expected = wasserstein_distance(*standardised)
+    # The gap leaves out half a percent of the grey values at both ends.
+    assert domain_gap(volume(scene), volume(other)).greys == pytest.approx(expected, rel=0.1)
 
 
-def test_noise_is_that_which_was_added(scene):
+def test_noise_equals_the_added_noise(scene):
     noise = np.random.default_rng(1).normal(size=scene.shape)
-    quiet, loud = scene + 0.1 * noise, scene + 0.4 * noise
-    gap = domain_gap(volume(quiet), volume(loud))
-    assert gap.noise == pytest.approx((0.4 / loud.std()) / (0.1 / quiet.std()), rel=0.05)
+    quiet = scene + 0.1 * noise
+    noisy = scene + 0.4 * noise
+    gap = domain_gap(volume(quiet), volume(noisy))
+    assert gap.noise == pytest.approx((0.4 / noisy.std()) / (0.1 / quiet.std()), rel=0.05)
     assert "noisier" in gap.in_words()
-    assert "less noisy" in domain_gap(volume(loud), volume(quiet)).in_words()
+    assert "less noisy" in domain_gap(volume(noisy), volume(quiet)).in_words()
 
 
-def test_what_is_blurred_is_less_sharp(scene):
+def test_a_blurred_image_is_less_sharp(scene):
     gap = domain_gap(volume(scene), volume(gaussian_filter(scene, (0, 4, 4))))
     assert gap.sharpness < 0.8
     assert "the target is less sharp" in gap.in_words()
 
 
-def test_the_distance_of_textures_is_that_of_frechet(noise):
-    x, y = noise.normal(size=(500, 3)), noise.normal(size=(400, 3)) @ noise.normal(size=(3, 3)) + 1
+def test_frechet_distance_equals_its_definition(noise):
+    x = noise.normal(size=(500, 3))
+    y = noise.normal(size=(400, 3)) @ noise.normal(size=(3, 3)) + 1
     scale = np.vstack([x, y]).std(0)
-    a, b = np.cov((x / scale).T), np.cov((y / scale).T)
-    squared = np.sum((x.mean(0) / scale - y.mean(0) / scale) ** 2) + np.trace(
-        a + b - 2 * sqrtm(a @ b).real
-    )
+    cov_x = np.cov((x / scale).T)
+    cov_y = np.cov((y / scale).T)
+    means = np.sum((x.mean(0) / scale - y.mean(0) / scale) ** 2)
+    squared = means + np.trace(cov_x + cov_y - 2 * sqrtm(cov_x @ cov_y).real)
     assert frechet_distance(x, y) == pytest.approx(np.sqrt(squared / 3), rel=1e-6)
     assert frechet_distance(y, x) == pytest.approx(frechet_distance(x, y), rel=1e-6)
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
 
 
-def test_both_are_seen_at_the_coarser_pixel_size(scene):
+def test_volumes_are_compared_at_the_coarser_pixel_size(scene):
     fine = np.kron(scene, np.ones((1, 2, 2), np.float32))
     gap = domain_gap(volume(scene, (50, 10, 10)), volume(fine, (50, 5, 5)))
     assert gap.pixel == 0.5
@@ -101,58 +102,57 @@ def test_both_are_seen_at_the_coarser_pixel_size(scene):
     assert gap.sharpness == pytest.approx(1, rel=0.15)
 
 
-def test_halves_of_one_volume_look_alike_and_the_phantoms_domains_do_not(looks):
-    source, target = looks["source"], looks["target"]
+def test_halves_of_one_volume_look_alike_and_the_phantoms_domains_do_not(phantom_images):
+    source = phantom_images["source"]
+    target = phantom_images["target"]
     halves = domain_gap(volume(source[:, :128]), volume(source[:, 128:]))
     assert halves.in_words().startswith("Domain gap: small")
-    apart = domain_gap(volume(source), volume(target))
-    assert apart.in_words().startswith(("Domain gap: moderate", "Domain gap: large"))
+    domains = domain_gap(volume(source), volume(target))
+    assert domains.in_words().startswith(("Domain gap: moderate", "Domain gap: large"))
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the real volumes VNC and Lucchi")
 def test_halves_of_real_volumes_look_alike_and_the_volumes_do_not():
     vnc = tifffile.imread(DATA / "vnc" / "image.tif", key=range(0, 20, 4))
     lucchi = tifffile.imread(DATA / "lucchi" / "image_every4.tif", key=range(0, 42, 8))
-    for image, spacing in ((vnc, (50, 4.6, 4.6)), (lucchi, (20, 5, 5))):
+    vnc_spacing = (50, 4.6, 4.6)
+    lucchi_spacing = (20, 5, 5)
+    for image, spacing in ((vnc, vnc_spacing), (lucchi, lucchi_spacing)):
         for axis in (1, 2):
             first, second = np.array_split(image, 2, axis)
             gap = domain_gap(volume(first, spacing), volume(second, spacing))
             assert gap.in_words().startswith("Domain gap: small"), gap
-    for a, b in (
-        ((vnc, (50, 4.6, 4.6)), (lucchi, (20, 5, 5))),
-        ((lucchi, (20, 5, 5)), (vnc, (50, 4.6, 4.6))),
-    ):
-        assert domain_gap(volume(*a), volume(*b)).in_words().startswith("Domain gap: large")
+    pair = [volume(vnc, vnc_spacing), volume(lucchi, lucchi_spacing)]
+    for source, target in (pair, pair[::-1]):
+        assert domain_gap(source, target).in_words().startswith("Domain gap: large")
 
 
-class Counted:
-    """An endless-looking array that counts what is read of it."""
+class CountingArray:
+    """An array of any size that counts the voxels read of it."""
 
     def __init__(self, shape):
-        self.shape, self.dtype, self.read = shape, np.dtype(np.uint8), 0
+        self.shape = shape
+        self.dtype = np.dtype(np.uint8)
+        self.read = 0
 
     def __getitem__(self, key):
-        piece = (
-            np.random.default_rng(0)
-            .integers(0, 255, [s.stop - s.start for s in key])
-            .astype(np.uint8)
-        )
-        self.read += piece.size
-        return piece
+        shape = [axis.stop - axis.start for axis in key]
+        values = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+        self.read += values.size
+        return values
 
 
 @pytest.mark.parametrize("spacing", [(50, 10, 10), (50, 0.1, 0.1)])
-def test_little_is_read_however_large_the_volumes(spacing):
-    large, small = (
-        Counted((5000, 100_000, 100_000)),
-        volume(np.random.default_rng(0).random((3, 99, 80)), (50, 10, 10)),
-    )
-    domain_gap(replace(small, image=large, grid=VoxelGrid(spacing)), small)
-    assert large.read <= 8 * 2049**2
+def test_few_voxels_of_a_large_volume_are_read(spacing):
+    image = CountingArray((5000, 100_000, 100_000))
+    small = volume(np.random.default_rng(0).random((3, 99, 80)), (50, 10, 10))
+    domain_gap(replace(small, image=image, grid=VoxelGrid(spacing)), small)
+    assert image.read <= 8 * 2049**2
 
 
-def test_padding_blank_and_broken_voxels_and_tiny_volumes_do_no_harm(scene):
-    padded, broken = np.pad(scene, ((0, 0), (0, 128), (0, 128))), scene.copy()
+def test_padding_blank_and_broken_voxels_and_tiny_volumes_give_finite_numbers(scene):
+    padded = np.pad(scene, ((0, 0), (0, 128), (0, 128)))
+    broken = scene.copy()
     broken[0, :4] = np.nan
     for image in (padded, broken, np.zeros((2, 40, 40)), np.zeros((1, 1, 1)), scene[:1, :3, :3]):
         gap = domain_gap(volume(scene), volume(image))
@@ -167,14 +167,17 @@ def test_padding_blank_and_broken_voxels_and_tiny_volumes_do_no_harm(scene):
         ((0.2, 1, 1, 0, 1), "moderate – grey values differ: "),
         ((0, 1, 1, 0.4, 1), "moderate – texture differs: "),
         ((0, 0.5, 1, 0, 1), "moderate – the target is less sharp (factor 2.0): "),
-        ((0, 1, 2, 0, 3), "large – the target is noisier (factor 2.0) and coarser (factor 3.0): "),
+        (
+            (0, 1, 2, 0, 3),
+            "large – the target is noisier (factor 2.0) and coarser (factor 3.0): ",
+        ),
         (
             (0.2, 2, 1, 1, 1),
             "large – the target is sharper (factor 2.0), and grey values and texture differ: ",
         ),
     ],
 )
-def test_what_differs_is_told(values, words):
+def test_the_sentence_names_what_differs(values, words):
     gap = DomainGap(*values)
     assert gap.in_words().startswith(f"Domain gap: {words}")
     assert f"noise {gap.noise:.2f}" in gap.in_numbers()

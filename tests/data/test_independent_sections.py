@@ -1,4 +1,4 @@
-"""Stacks of independent images, in which no section says anything of the next."""
+"""Stacks of independent images, in which neighbouring sections are unrelated."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fields(image):
     return replace(volume, grid=replace(volume.grid, sections_are_independent=True))
 
 
-# -- kept in the project -----------------------------------------------------------------------------------------
+# -- in the project ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def fields(image):
         (["--target-independent"], [False, True]),
     ],
 )
-def test_the_command_line_says_so_and_the_project_keeps_it(
+def test_flags_of_the_command_line_are_kept_in_the_project(
     flags, independent, phantom_files, tmp_path
 ):
     source = [str(phantom_files["source", kind]) for kind in ("image", "labels")]
@@ -78,30 +78,31 @@ def test_the_command_line_says_so_and_the_project_keeps_it(
     assert [volume.grid.sections_are_independent for volume in volumes] == independent
 
 
-# -- sections say nothing of each other ---------------------------------------------------------------------------
+# -- sections are unrelated -----------------------------------------------------------------------
 
 
-def test_predictions_are_not_averaged_with_those_of_other_images(tmp_path):
-    image, stored = normal(5, 64, 64), []
-    for name, made, volume in (
+def test_predictions_are_not_averaged_with_those_of_other_sections(tmp_path):
+    image = normal(5, 64, 64)
+    stored = []
+    for name, model, volume in (
         ("fields", predictor(z_smoothing=0.2), fields(image)),
         ("plain", predictor(), fields(image)),
         ("stack", predictor(z_smoothing=0.2), target(image)),
         ("stack, plain", predictor(), target(image)),
     ):
-        list(predict(made, volume, PredictSettings(flips="off"), RunFolder(tmp_path / name)))
+        list(predict(model, volume, PredictSettings(flips="off"), RunFolder(tmp_path / name)))
         stored.append(StoredPrediction(RunFolder(tmp_path / name), "v").probabilities[:])
     assert np.array_equal(stored[0], stored[1])
     assert not np.array_equal(stored[2], stored[3])
 
 
-def test_in_another_order_every_image_gets_bitwise_the_same_answer(tmp_path):
-    image, order = normal(5, 64, 64), [3, 0, 4, 2, 1]
-    image = (
-        image * np.linspace(0.5, 2, 5)[:, None, None] + np.arange(5)[:, None, None]
-    )  # each has its own exposure
+def test_the_order_of_images_does_not_change_their_predictions_by_a_bit(tmp_path):
+    order = [3, 0, 4, 2, 1]
+    gains = np.linspace(0.5, 2, 5)[:, None, None]
+    offsets = np.arange(5)[:, None, None]
+    image = gains * normal(5, 64, 64) + offsets
     stored = []
-    for name, stack in (("as they are", image), ("shuffled", image[order])):
+    for name, stack in (("in order", image), ("shuffled", image[order])):
         list(
             predict(
                 predictor(z_smoothing=0.2),
@@ -115,41 +116,26 @@ def test_in_another_order_every_image_gets_bitwise_the_same_answer(tmp_path):
     assert np.array_equal(stored[0][:, order], stored[1])
 
 
-def test_calibration_averages_nothing_even_where_images_are_alike():
+def z_smoothing_of(volumes):
+    """The weight of neighbouring sections that calibration finds."""
+    regions = PatchSampler(volumes, 32, 1).regions("target")
+    sample = CalibrationSample(8, 32, flips=False)
+    return calibrate(predictor(), regions, (), Postprocessing(z_smoothing=True), sample)
+
+
+def test_calibration_smooths_stacks_but_not_independent_images():
     alike = np.repeat(normal(1, 96, 96), 8, axis=0)
     for volume, weight in ((target(alike), WEIGHT), (fields(alike), 0)):
-        regions = PatchSampler([volume], 32, 1).regions("target")
-        made = predictor()
-        assert (
-            calibrate(
-                made,
-                regions,
-                (),
-                Postprocessing(z_smoothing=True),
-                CalibrationSample(8, 32, flips=False),
-            )
-            == weight
-        )
+        assert z_smoothing_of([volume]) == weight
 
 
-def test_independent_images_beside_a_stack_neither_hinder_its_averaging_nor_take_part():
+def test_independent_images_beside_a_stack_do_not_prevent_its_smoothing():
     alike = np.repeat(normal(1, 96, 96), 8, axis=0)
     pair = [target(alike), replace(fields(normal(8, 96, 96)), name="fields")]
-    regions = PatchSampler(pair, 32, 1).regions("target")
-    made = predictor()
-    assert (
-        calibrate(
-            made,
-            regions,
-            (),
-            Postprocessing(z_smoothing=True),
-            CalibrationSample(8, 32, flips=False),
-        )
-        == WEIGHT
-    )
+    assert z_smoothing_of(pair) == WEIGHT
 
 
-def test_validation_looks_at_one_image_at_a_time():
+def test_validation_predicts_one_independent_image_at_a_time():
     image = normal(5, 64, 64)
     header = predictor().header
     for volume, sections in ((target(image), {2, 3}), (fields(image), {1})):
@@ -158,27 +144,26 @@ def test_validation_looks_at_one_image_at_a_time():
         assert {tile.volume.grid for tile in tiles} == {volume.grid}
 
 
-def test_patches_at_the_same_place_of_the_next_image_may_be_suggested(tmp_path):
-    strategy, image = strategies["random"], np.zeros((8, 32, 32), np.uint8)
+def test_patches_of_independent_images_may_be_suggested_at_the_same_place(tmp_path):
+    cls = strategies["random"]
+    image = np.zeros((8, 32, 32), np.uint8)
 
-    def closest(volume, seed):
-        chosen = QuerySettings(strategy="random", patch=32, count=2, section_distance=3, seed=seed)
-        *_, last = suggest(
-            None, volume, strategy(strategy.Settings()), chosen, RunFolder(tmp_path), []
-        )
+    def distance(volume, seed):
+        query = QuerySettings(strategy="random", patch=32, count=2, section_distance=3, seed=seed)
+        *_, last = suggest(None, volume, cls(cls.Settings()), query, RunFolder(tmp_path), [])
         assert isinstance(last, Suggested)
-        a, b = (Box.parse(region["box"], volume.shape).start[0] for region in last.regions)
-        return abs(a - b)
+        first, second = (Box.parse(region["box"], volume.shape) for region in last.regions)
+        return abs(first.start[0] - second.start[0])
 
-    assert min(closest(target(image), seed) for seed in range(10)) > 3
-    assert min(closest(fields(image), seed) for seed in range(10)) == 1
+    assert min(distance(target(image), seed) for seed in range(10)) > 3
+    assert min(distance(fields(image), seed) for seed in range(10)) == 1
 
 
-# -- objects end with their section -------------------------------------------------------------------------------
+# -- objects end with their section ----------------------------------------------------------------
 
 
 class Chunked(np.ndarray):
-    """Says how it would be stored."""
+    """An array with the chunks of a stored one."""
 
     chunks: tuple[int, int, int]
 
@@ -198,10 +183,14 @@ def objects_of(mask, connectivity, chunks=(2, 2, 2)):
 
 
 def section_by_section(mask, connectivity):
-    ids = [label(section, connectivity=min(connectivity, 2)) for section in mask]
-    firsts = np.cumsum([0, *(each.max() for each in ids)])
+    """Objects of scikit-image in each section, numbered through."""
+    labels = [label(section, connectivity=min(connectivity, 2)) for section in mask]
+    offsets = np.cumsum([0, *(section.max() for section in labels)])
     return np.stack(
-        [np.where(each > 0, each + first, 0) for each, first in zip(ids, firsts, strict=False)]
+        [
+            np.where(section > 0, section + offset, 0)
+            for section, offset in zip(labels, offsets, strict=False)
+        ]
     )
 
 
@@ -210,13 +199,15 @@ def section_by_section(mask, connectivity):
     mask=arrays(bool, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=6)),
     connectivity=st.sampled_from([1, 2, 3]),
 )
-def test_objects_are_those_of_scikit_image_in_each_section(mask, connectivity):
-    found, expected = objects_of(mask, connectivity), section_by_section(mask, connectivity)
-    pairs = {*zip(found.ravel().tolist(), expected.ravel().tolist(), strict=True)}
+def test_objects_equal_scikit_images_in_each_section(mask, connectivity):
+    objects = objects_of(mask, connectivity)
+    expected = section_by_section(mask, connectivity)
+    # Equal but for the numbers: each id goes with one other id.
+    pairs = {*zip(objects.ravel().tolist(), expected.ravel().tolist(), strict=True)}
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
-def test_tables_hold_areas():
+def test_tables_have_areas_instead_of_volumes():
     mask = np.zeros((3, 12, 12), bool)
     mask[:, 2:6, 3:9] = True
     mask[1, 8:10, 8:10] = True
@@ -231,7 +222,7 @@ def test_tables_hold_areas():
     assert "centroid y (nm)" in table
 
 
-# -- exports state no size along z --------------------------------------------------------------------------------
+# -- exports have no size along z ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -241,7 +232,7 @@ def stored():
     return values
 
 
-def test_a_tiff_has_sizes_in_the_plane_alone(stored, tmp_path):
+def test_a_tiff_has_sizes_in_the_plane_only(stored, tmp_path):
     list(
         export(
             "objects", stored, tmp_path / "o.tif", VoxelGrid(SPACING, sections_are_independent=True)

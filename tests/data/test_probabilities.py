@@ -1,4 +1,4 @@
-"""From stored probabilities to classes, against the definition in exact fractions, voxel by voxel."""
+"""Classes of stored probabilities, against the definition in exact fractions."""
 
 import math
 from fractions import Fraction
@@ -14,7 +14,7 @@ THRESHOLDS = st.integers(1, 999).map(lambda n: Fraction(n, 1000))
 
 
 def class_by_definition(shares, threshold):
-    """The most probable structure where its share of itself and background reaches the threshold."""
+    """The most probable class, if its share of itself and background reaches the threshold."""
     best = max(shares)
     background = 255 - sum(shares)
     reached = best > 0 and Fraction(best, best + background) >= threshold
@@ -23,7 +23,7 @@ def class_by_definition(shares, threshold):
 
 @st.composite
 def stored_shares(draw):
-    """What 1 to 4 foreground classes have of 255, with many ties among small numbers."""
+    """Stored probabilities of 1 to 4 foreground classes, with many ties."""
     unit = draw(st.sampled_from([1, 17, 51]))
     cuts = draw(st.lists(st.integers(0, 255 // unit), min_size=1, max_size=4).map(sorted))
     return [unit * (high - low) for low, high in zip([0, *cuts], cuts, strict=False)]
@@ -32,14 +32,14 @@ def stored_shares(draw):
 @given(shares=stored_shares(), threshold=THRESHOLDS)
 @settings(max_examples=300, deadline=None)
 def test_the_most_probable_class_is_compared_with_background_alone(shares, threshold):
-    found = class_ids(np.array(shares, np.uint8)[:, None], float(threshold))
-    assert found.dtype == np.uint8
-    assert found.tolist() == [class_by_definition(shares, threshold)]
+    ids = class_ids(np.array(shares, np.uint8)[:, None], float(threshold))
+    assert ids.dtype == np.uint8
+    assert ids.tolist() == [class_by_definition(shares, threshold)]
 
 
 @given(shares=stored_shares(), thresholds=st.lists(THRESHOLDS, min_size=2, max_size=2).map(sorted))
 @settings(max_examples=100, deadline=None)
-def test_a_higher_threshold_only_takes_voxels_away(shares, thresholds):
+def test_a_higher_threshold_only_removes_voxels(shares, thresholds):
     stored = np.array(shares, np.uint8)[:, None]
     low, high = (class_ids(stored, float(threshold))[0] for threshold in thresholds)
     assert high in (0, low)
@@ -53,12 +53,13 @@ def test_with_one_foreground_class_every_level_is_compared_with_the_threshold():
         assert stored_threshold(thousandths / 1000) == reached.argmax()
 
 
-def test_at_one_half_the_most_probable_of_all_classes_wins_and_a_structure_on_a_tie():
-    random = np.random.default_rng(0)
-    every = random.multinomial(15, [0.3, 0.3, 0.2, 0.2], (4, 40, 30)).astype(np.uint8) * 17
-    channels = np.moveaxis(every, -1, 0)
-    structures_first = np.concatenate([channels[1:], channels[:1]])
-    expected = (structures_first.argmax(0) + 1) % 4
+def test_at_one_half_the_most_probable_class_wins_and_foreground_on_a_tie():
+    rng = np.random.default_rng(0)
+    shares = rng.multinomial(15, [0.3, 0.3, 0.2, 0.2], (4, 40, 30)).astype(np.uint8) * 17
+    channels = np.moveaxis(shares, -1, 0)
+    # argmax takes the first of equals: background comes last.
+    foreground_first = np.concatenate([channels[1:], channels[:1]])
+    expected = (foreground_first.argmax(0) + 1) % 4
     assert (np.sort(channels, 0)[-1] == np.sort(channels, 0)[-2]).mean() > 0.1
     assert np.array_equal(class_ids(channels[1:]), expected)
 
@@ -70,7 +71,7 @@ def test_the_prediction_that_was_shown_and_exported_differently():
 
 
 @pytest.mark.parametrize("threshold", [1e-12, 0.001])
-def test_what_has_no_probability_is_background_whatever_the_threshold(threshold):
+def test_a_probability_of_zero_is_background_at_any_threshold(threshold):
     assert class_ids(np.zeros((2, 3), np.uint8), threshold).tolist() == [0, 0, 0]
     assert class_ids(np.zeros((1, 3), np.uint8), threshold).tolist() == [0, 0, 0]
 

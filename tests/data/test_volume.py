@@ -39,11 +39,11 @@ def voxels(box):
     return set(itertools.product(*(range(a, b) for a, b in zip(box.start, box.stop, strict=True))))
 
 
-# -- boxes -------------------------------------------------------------------------------------------------------
+# -- boxes -----------------------------------------------------------------------------------------
 
 
 @given(boxes())
-def test_a_box_survives_its_text_and_its_bounds(box):
+def test_a_box_survives_text_and_bounds(box):
     assert Box.parse(str(box), (10, 10, 10)) == box
     assert Box.from_bounds(box.bounds) == box
     assert Box.from_bounds(list(box.bounds)) == box
@@ -55,8 +55,8 @@ def test_clipping_keeps_the_voxels_inside(box, shape):
 
 
 @given(boxes(), boxes())
-def test_boxes_overlap_when_they_share_a_voxel(one, other):
-    assert one.overlaps(other) == other.overlaps(one) == bool(voxels(one) & voxels(other))
+def test_boxes_overlap_if_they_share_a_voxel(box, other):
+    assert box.overlaps(other) == other.overlaps(box) == bool(voxels(box) & voxels(other))
 
 
 @given(boxes())
@@ -65,7 +65,7 @@ def test_size_shape_and_slices_agree_with_numpy(box):
     assert (box.shape, box.size) == (part.shape, part.size)
 
 
-def test_missing_ends_are_those_of_the_volume():
+def test_missing_ends_of_a_box_are_those_of_the_volume():
     assert Box.parse("", (3, 4, 5)) == Box.whole((3, 4, 5))
     assert Box.parse(":,2:, :3", (3, 4, 5)) == Box((0, 2, 0), (3, 4, 3))
 
@@ -73,7 +73,7 @@ def test_missing_ends_are_those_of_the_volume():
 @pytest.mark.parametrize(
     "text", ["1:2", "0:1,0:1", "a:b,0:1,0:1", "0:1:2,0:1,0:1", "0,0,0", "0:1,0:1,0:1,0:1"]
 )
-def test_what_is_no_box_is_refused(text):
+def test_text_that_is_no_box_is_refused(text):
     with pytest.raises(DataError, match="is not a box: write"):
         Box.parse(text, (3, 4, 5))
 
@@ -86,7 +86,7 @@ def test_a_box_outside_the_volume_is_refused_with_the_limit(text):
         Box.parse(text, (3, 4, 5))
 
 
-# -- reading -----------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 IMAGE = np.random.default_rng(0).integers(0, 60000, (4, 7, 9)).astype(np.uint16)
 LABELS = np.random.default_rng(1).integers(0, 3, (4, 7, 9)).astype(np.uint8)
@@ -103,10 +103,9 @@ def boxes_touching(draw, shape, beyond):
 @given(boxes_touching(IMAGE.shape, 12))
 def test_reads_are_mirrored_outside(box):
     whole = np.pad(IMAGE, 12, mode="symmetric").astype(np.float32)
+    expected = whole[tuple(slice(axis.start + 12, axis.stop + 12) for axis in box.slices)]
     read = volume(IMAGE).read(box)
-    np.testing.assert_array_equal(
-        read, whole[tuple(slice(s.start + 12, s.stop + 12) for s in box.slices)]
-    )
+    np.testing.assert_array_equal(read, expected)
     assert read.dtype == np.float32
 
 
@@ -145,14 +144,15 @@ def row(values):
     ],
 )
 def test_label_conventions(values, expected):
-    made = volume(np.zeros((1, 1, 4)), **values)
-    assert made.read_labels(Box.whole((1, 1, 4))).ravel().tolist() == expected
-    assert made.class_ids[:, :, 1:].ravel().tolist() == expected[1:]
+    labelled = volume(np.zeros((1, 1, 4)), **values)
+    assert labelled.read_labels(Box.whole((1, 1, 4))).ravel().tolist() == expected
+    assert labelled.class_ids[:, :, 1:].ravel().tolist() == expected[1:]
 
 
 def test_without_labels_annotations_stay():
-    made = volume(np.zeros((1, 1, 2)), labels=row([1, 1]), annotations=row([0, 1])).without_labels()
-    assert made.read_labels(Box.whole((1, 1, 2))).ravel().tolist() == [IGNORE, 0]
+    labelled = volume(np.zeros((1, 1, 2)), labels=row([1, 1]), annotations=row([0, 1]))
+    class_ids = labelled.without_labels().read_labels(Box.whole((1, 1, 2)))
+    assert class_ids.ravel().tolist() == [IGNORE, 0]
 
 
 @pytest.mark.parametrize("kind", ["memmap", "zarr", "dask"])
@@ -180,20 +180,20 @@ def test_every_kind_of_array_reads_as_numpy_does(kind, pixel_size, tmp_path):
     np.testing.assert_array_equal(other.read_labels(box), plain.read_labels(box))
 
 
-# -- other pixel sizes -------------------------------------------------------------------------------------------
+# -- other pixel sizes -----------------------------------------------------------------------------
 
 SECTION = np.random.default_rng(2).random((2, 24, 36)).astype(np.float32)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_an_integer_factor_bins(factor):
+def test_an_integer_factor_equals_binning(factor):
     view = Resampled(volume(SECTION), 4.0 * factor)
     expected = downscale_local_mean(SECTION, (1, factor, factor))
     np.testing.assert_allclose(view.read(Box.whole(view.shape)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("times", "group"), [(2, 3), (3, 4), (2, 5)])
-def test_a_rational_factor_takes_the_mean_of_what_a_pixel_covers(times, group):
+def test_a_rational_factor_takes_the_mean_over_the_area_of_a_pixel(times, group):
     view = Resampled(volume(SECTION[:, :20, :30]), 4.0 * group / times)
     fine = SECTION[:, :20, :30].repeat(times, 1).repeat(times, 2)
     whole = tuple(n // group * group for n in fine.shape[1:])
@@ -221,21 +221,14 @@ def test_enlarging_interpolates_linearly_between_pixel_centres(factor):
     ends=st.lists(st.floats(0, 1), min_size=4, max_size=4),
 )
 def test_a_block_equals_the_crop_of_the_whole(pixel_size, sides, ends):
-    view = Resampled(
-        volume(SECTION[:, : sides[0], : sides[1]], labels=SECTION[:, : sides[0], : sides[1]] > 0.7),
-        pixel_size,
-    )
-    (a, b), (c, d) = (
-        sorted(int(end * (n - 1)) for end in pair)
-        for pair, n in zip((ends[:2], ends[2:]), view.shape[1:], strict=True)
-    )
-    box = Box((0, a, c), (2, b + 1, d + 1))
-    np.testing.assert_allclose(
-        view.read(box), view.read(Box.whole(view.shape))[box.slices], atol=1e-5
-    )
-    np.testing.assert_array_equal(
-        view.read_labels(box), view.read_labels(Box.whole(view.shape))[box.slices]
-    )
+    image = SECTION[:, : sides[0], : sides[1]]
+    view = Resampled(volume(image, labels=image > 0.7), pixel_size)
+    whole = Box.whole(view.shape)
+    y0, y1 = sorted(int(end * (view.shape[1] - 1)) for end in ends[:2])
+    x0, x1 = sorted(int(end * (view.shape[2] - 1)) for end in ends[2:])
+    box = Box((0, y0, x0), (2, y1 + 1, x1 + 1))
+    np.testing.assert_allclose(view.read(box), view.read(whole)[box.slices], atol=1e-5)
+    np.testing.assert_array_equal(view.read_labels(box), view.read_labels(whole)[box.slices])
 
 
 @given(pixel_size=st.floats(0.5, 50), rows=st.integers(1, 40), columns=st.integers(1, 40))
@@ -243,7 +236,7 @@ def test_constants_stay_constant_and_the_size_fits(pixel_size, rows, columns):
     view = Resampled(volume(np.full((1, rows, columns), 117.0)), pixel_size)
     np.testing.assert_allclose(view.read(Box.whole(view.shape)), 117.0, rtol=1e-5)
     for pixels, n in zip(view.shape[1:], (rows, columns), strict=True):
-        # the pixel size may be off by a tenth, so that its ratio to the voxel size is whole
+        # The pixel size may be off by a tenth, so that its ratio to the voxel size is whole.
         assert pixels == 1 or (pixels - 1) * pixel_size < n * 4.0 * 1.112
         assert pixels * pixel_size > n * 4.0 * 0.899
 
@@ -256,7 +249,7 @@ def test_rounded_voxel_sizes_still_bin_by_an_integer():
 @pytest.mark.parametrize(
     ("voxel", "scale"), [(18.4, 1), (4.6, 0.25), (21.9, 1), (41.0, 2), (14.0, 0.7), (28.0, 1.4)]
 )
-def test_sizes_that_are_nearly_multiples_are_taken_as_such(voxel, scale):
+def test_pixel_sizes_that_are_nearly_multiples_count_as_multiples(voxel, scale):
     view = Resampled(Volume("v", SECTION, "target", VoxelGrid((50.0, voxel, voxel))), 20)
     assert view.scale == pytest.approx((scale, scale))
 
@@ -266,14 +259,14 @@ def test_a_label_is_the_class_that_covers_most(factor):
     labels = np.random.default_rng(3).integers(0, 3, (2, 12, 18)).astype(np.uint8)
     view = Resampled(volume(np.zeros(labels.shape), labels=labels, classes=3), 4.0 * factor)
     read = view.read_labels(Box.whole(view.shape))
-    clear = 0
+    checked = 0
     for z, y, x in np.ndindex(*view.shape):
         block = labels[z, y * factor : (y + 1) * factor, x * factor : (x + 1) * factor]
         first, second = np.sort(np.bincount(block.ravel(), minlength=3))[:-3:-1]
         if first > second:
             assert read[z, y, x] == np.bincount(block.ravel()).argmax()
-            clear += 1
-    assert clear > 20
+            checked += 1
+    assert checked > 20
 
 
 def test_a_pixel_mostly_not_annotated_is_ignored():
@@ -284,24 +277,27 @@ def test_a_pixel_mostly_not_annotated_is_ignored():
 
 
 @pytest.mark.parametrize("pixel_size", [4.0, 8.0])
-def test_held_in_memory_it_reads_the_same(pixel_size):
+def test_a_volume_in_memory_reads_the_same(pixel_size):
     lazy = Resampled(volume(IMAGE, labels=LABELS, classes=3), pixel_size)
-    held, too_large = lazy.in_memory(10**6), lazy.in_memory(10)
+    in_memory = lazy.in_memory(10**6)
+    too_large = lazy.in_memory(10)
     box = Box((0, -3, 1), (3, 2, 6))
-    assert held._image is not None
-    assert too_large._image is None
-    np.testing.assert_array_equal(held.read(box), lazy.read(box))
-    np.testing.assert_array_equal(held.read_labels(box), lazy.read_labels(box))
+    assert in_memory.held is not None
+    assert too_large.held is None
+    np.testing.assert_array_equal(in_memory.read(box), lazy.read(box))
+    np.testing.assert_array_equal(in_memory.read_labels(box), lazy.read_labels(box))
 
 
 @given(boxes(0, 23), st.sampled_from([4.0, 8.0, 12.0]))
 def test_a_box_of_voxels_becomes_the_pixels_it_covers(box, pixel_size):
     view = Resampled(volume(np.zeros((24, 24, 24))), pixel_size)
-    low, high = view.box_of(box).start[1:], view.box_of(box).stop[1:]
-    for a, b, c, d in zip(low, high, box.start[1:], box.stop[1:], strict=True):
-        assert 0 <= a < b <= 24 * 4 / pixel_size
-        assert abs(a * pixel_size - c * 4) <= pixel_size
-        assert abs(b * pixel_size - d * 4) <= pixel_size
+    pixels = view.box_of(box)
+    for axis in (1, 2):
+        start = pixels.start[axis]
+        stop = pixels.stop[axis]
+        assert 0 <= start < stop <= 24 * 4 / pixel_size
+        assert abs(start * pixel_size - box.start[axis] * 4) <= pixel_size
+        assert abs(stop * pixel_size - box.stop[axis] * 4) <= pixel_size
 
 
 def test_the_common_pixel_size_is_the_coarsest():

@@ -30,13 +30,13 @@ def test_lengths_become_nanometres(unit, factor):
     assert (grid.unit, grid.sections_are_independent) == ("nm", True)
 
 
-def test_what_is_no_length_stays():
+def test_a_unit_that_is_no_length_stays():
     grid = VoxelGrid((6.0, 1.0, 1.0), "pixel")
     assert grid.in_nanometres() == grid
 
 
 @pytest.mark.parametrize("size", [4.0, 7.3, 8.0, 8.7, 12.0, 1.9, 1.5])
-def test_scales_are_exact_ratios_or_whole_ones_within_a_tenth(size):
+def test_scales_are_exact_or_whole_if_within_a_tenth(size):
     exact = 4.0 / size
     scale, other = VoxelGrid((50.0, 4.0, 4.0)).scale_to(size)
     assert scale == other

@@ -102,7 +102,8 @@ class Candidates:
             sections: how many sections away a candidate may be; with -1 none is near a box of
                 one section.
         """
-        (z0, *low), (z1, *high) = box.start, box.stop
+        z0, *low = box.start
+        z1, *high = box.stop
         z = self.starts[:, 0]
         corners = self.starts[:, 1:]
         overlap = (corners < high) & (corners + self.patch > low)

@@ -221,9 +221,10 @@ def _tiles_with_windows(
         if len(sections) == z1 - z0:
             needed.append(tile)
             continue
-        (_, *low), (_, *high) = tile.core.start, tile.core.stop
+        _, top, left = tile.core.start
+        _, bottom, right = tile.core.stop
         for z in sections:
-            core = Box((z, low[0], low[1]), (z + 1, high[0], high[1]))
+            core = Box((z, top, left), (z + 1, bottom, right))
             needed.append(make_tile(view, core, network.halo, network.stride))
     return needed
 

@@ -19,7 +19,7 @@ def _free_tiles(
     rows, columns = (-(-n // patch) for n in shape[1:])
     free = np.ones((shape[0], rows, columns), bool)
     for box in annotated:
-        (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
+        z0, z1, y0, y1, x0, x1 = box.bounds
         # A tile that a box only touches is taken as well: an audit patch is free of annotations.
         free[z0:z1, y0 // patch : -(-y1 // patch), x0 // patch : -(-x1 // patch)] = False
     return np.argwhere(free)

@@ -100,8 +100,8 @@ def suggest(
     )
     if len(candidates) < candidates.total:
         yield Notice(
-            f"The volume has {candidates.total} patch positions. Only {len(candidates)} of them are "
-            "ranked, in evenly spaced sections: raise 'positions' to rank more, or choose a box."
+            f"The volume has {candidates.total} patch positions. Only {len(candidates)} of them "
+            "are ranked, in evenly spaced sections: raise 'positions' to rank more, or choose a box."
         )
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.required.model != "none":

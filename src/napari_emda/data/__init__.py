@@ -1,1 +1,1 @@
-"""Volumes, boxes, grey values and stored probabilities, without learning, files or Qt."""
+"""Volumes, boxes, grey values and stored probabilities; no learning, no files, no Qt."""

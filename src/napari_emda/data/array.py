@@ -1,4 +1,4 @@
-"""What is sliced like an array, wherever its entries lie."""
+"""Protocols of arrays, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Array(Protocol):
 
     @property
     def dtype(self) -> Any:
-        """Of the entries."""
+        """Type of the entries."""
         ...
 
     def __getitem__(self, key: Any, /) -> Any: ...

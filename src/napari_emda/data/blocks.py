@@ -1,4 +1,4 @@
-"""Cutting a volume into blocks that follow the chunks of the file: memory holds one block."""
+"""Cut a volume into blocks that follow the chunks of the file: memory holds one block."""
 
 from __future__ import annotations
 
@@ -11,28 +11,35 @@ import numpy as np
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
 
+# Voxels that a block holds at most, unless a single chunk of the file is larger: 16 MiB in float32.
+# Smaller blocks have more faces and more Python calls per voxel; larger ones only take memory.
 BLOCK_VOXELS = 2**22
-"""Voxels that a block holds at most, unless a single chunk of the file is larger."""
-_R2 = np.array([0.7548776662466927, 0.5698402909980532])
+# 1/g and 1/g^2 of the plastic number g = 1.3247..., which solves g^3 = g + 1. Multiples of them,
+# modulo 1, fill a square more evenly than random numbers (Roberts 2018, sequence R2).
+R2_STEPS = (0.7548776662466927, 0.5698402909980532)
 
 
 def chunk_shape(array: Array) -> tuple[int, int, int]:
     """The (z, y, x) chunk in which an array is stored.
 
-    One section of at most 512 x 512 where the array does not say.
+    An array without chunks counts as stored in single sections of 512 x 512 pixels.
     """
     chunks = getattr(array, "chunks", None)
     if chunks is None:
         sides: tuple[int, ...] = (1, 512, 512)
-    else:  # dask lists every chunk along an axis, zarr gives one side per axis
+    else:
+        # Dask lists every chunk along an axis, zarr gives one side per axis.
         sides = tuple(max(side) if isinstance(side, tuple) else side for side in chunks[-3:])
+    # An empty axis still needs a positive step, hence `or 1`.
     z, y, x = (min(side, n) or 1 for side, n in zip(sides, array.shape[-3:], strict=True))
     return z, y, x
 
 
 def block_shape(array: Array, voxels: int = BLOCK_VOXELS) -> tuple[int, int, int]:
-    """Whole chunks of an array's last three axes that together hold about ``voxels`` voxels."""
-    block, shape = list(chunk_shape(array)), array.shape[-3:]
+    """A (z, y, x) block of whole chunks with about ``voxels`` voxels."""
+    block = list(chunk_shape(array))
+    shape = array.shape[-3:]
+    # First along x and y: most work goes section by section, and wants whole ones.
     for axis in (2, 1, 0):
         while block[axis] < shape[axis] and 2 * math.prod(block) <= voxels:
             block[axis] *= 2
@@ -41,49 +48,56 @@ def block_shape(array: Array, voxels: int = BLOCK_VOXELS) -> tuple[int, int, int
 
 
 def blocks(box: Box, size: tuple[int, int, int]) -> list[Box]:
-    """Boxes of at most ``size`` voxels a side that cover ``box`` once each, in (z, y, x) order.
+    """Boxes of at most ``size`` voxels a side that cover ``box`` once, in (z, y, x) order.
 
     They lie on the grid of the whole array, so that a box in its middle still reads whole chunks.
     """
-    axes = [list(_intervals(a, b, n)) for a, b, n in zip(box.start, box.stop, size, strict=True)]
+    axes = [
+        list(_intervals(start, stop, step))
+        for start, stop, step in zip(box.start, box.stop, size, strict=True)
+    ]
     return [
         Box((z0, y0, x0), (z1, y1, x1)) for (z0, z1), (y0, y1), (x0, x1) in itertools.product(*axes)
     ]
 
 
-def _intervals(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
-    for low in range(start - start % size, stop, size):
-        yield max(low, start), min(low + size, stop)
+def _intervals(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
+    for low in range(start - start % step, stop, step):
+        yield max(low, start), min(low + step, stop)
 
 
 def spread(box: Box, count: int, side: int) -> list[Box]:
     """Rectangles in single sections, spread evenly over a box along z, y and x.
 
-    Fewer where some would be the same. Sections follow each other evenly, places in them an
-    additive recurrence of low discrepancy (Roberts 2018, R2).
+    Sections are evenly spaced; the places in them follow the sequence R2.
+
+    Args:
+        box: to spread them over.
+        count: number of rectangles; fewer are returned if some would be the same.
+        side: of a rectangle, in voxels; less along an axis on which the box is smaller.
     """
-    size = [min(side, n) for n in box.shape[1:]]
+    sections, *extent = box.shape
+    z0, y0, x0 = box.start
+    height, width = (min(side, n) for n in extent)
     boxes = []
     for i in range(count):
-        z = box.start[0] + int((i + 0.5) * box.shape[0] / count)
-        shares = (0.5 + (i + 1) * _R2) % 1
-        y, x = (
-            a + round(float(share) * (n - s))
-            for a, share, n, s in zip(box.start[1:], shares, box.shape[1:], size, strict=True)
-        )
-        boxes.append(Box((z, y, x), (z + 1, y + size[0], x + size[1])))
+        z = z0 + int((i + 0.5) * sections / count)
+        row_share, column_share = ((0.5 + (i + 1) * step) % 1 for step in R2_STEPS)
+        y = y0 + round(row_share * (extent[0] - height))
+        x = x0 + round(column_share * (extent[1] - width))
+        boxes.append(Box((z, y, x), (z + 1, y + height, x + width)))
     return list(dict.fromkeys(boxes))
 
 
 def drawn(box: Box, count: int, side: int, seed: int = 0) -> list[Box]:
-    """Rectangles in single sections, drawn from a grid that covers a box.
+    """Squares in single sections, drawn at random from a grid that covers a box once.
 
-    Every pixel is as likely as the others.
+    Every pixel is equally likely to be drawn.
 
     Args:
         box: to cover.
-        count: squares to draw, without repetition; all where there are no more.
-        side: of a square; those at the far ends are smaller where it does not fit.
+        count: squares to draw, without repetition; all if there are fewer.
+        side: of a square; squares at the far ends are cut off by the box.
         seed: of the draw.
     """
     _, y1, x1 = box.stop

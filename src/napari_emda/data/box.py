@@ -27,14 +27,17 @@ class Box:
         Raises:
             DataError: the text is not a box, or the box leaves the volume.
         """
+        # One handler for all mistakes: wrong number of axes or ends, and text that is no number.
         try:
-            parts = [part.split(":") for part in (text or ":,:,:").split(",")]
-            (a, b), (c, d), (e, f) = parts
-            start = tuple(int(v) if v.strip() else 0 for v in (a, c, e))
-            stop = tuple(int(v) if v.strip() else n for v, n in zip((b, d, f), shape, strict=True))
+            axes = [axis.split(":") for axis in (text or ":,:,:").split(",")]
+            (z0, z1), (y0, y1), (x0, x1) = axes
+            start = tuple(int(end) if end.strip() else 0 for end in (z0, y0, x0))
+            stop = tuple(
+                int(end) if end.strip() else n for end, n in zip((z1, y1, x1), shape, strict=True)
+            )
         except ValueError:
             raise DataError(f"'{text}' is not a box: write z0:z1,y0:y1,x0:x1 in voxels.") from None
-        if any(not 0 <= a < b <= n for a, b, n in zip(start, stop, shape, strict=True)):
+        if any(not 0 <= low < high <= n for low, high, n in zip(start, stop, shape, strict=True)):
             whole = cls.whole(shape)
             raise DataError(
                 f"The box {text} does not lie in the volume: choose one inside {whole}."
@@ -50,13 +53,14 @@ class Box:
     @property
     def bounds(self) -> tuple[int, int, int, int, int, int]:
         """z0, z1, y0, y1, x0, x1."""
-        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
+        z0, y0, x0 = self.start
+        z1, y1, x1 = self.stop
         return z0, z1, y0, y1, x0, x1
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along z, y, x."""
-        (z0, y0, x0), (z1, y1, x1) = self.start, self.stop
+        z0, z1, y0, y1, x0, x1 = self.bounds
         return z1 - z0, y1 - y0, x1 - x0
 
     @property

@@ -1,6 +1,7 @@
-"""How far apart two volumes look, before anything is trained.
+"""How much two volumes differ in appearance, before anything is trained.
 
-NumPy and SciPy alone, on a few windows of each volume: it runs in the viewer's process, in under a second.
+It only uses NumPy and SciPy and a few windows of each volume, because it runs in the viewer's
+process. There it takes less than a second.
 """
 
 from __future__ import annotations
@@ -12,33 +13,48 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, gaussian_laplace
 
+from napari_emda.data.blocks import R2_STEPS
 from napari_emda.data.box import Box
-from napari_emda.data.intensity import in_range, section_range
+from napari_emda.data.intensity import in_range, is_padded, section_range
 from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.volume import Volume
 
+# Windows of each volume and their side in pixels: half a million pixels, which are filtered in less
+# than a second.
 _WINDOWS = 8
 _SIDE = 256
+# Side of a window in voxels. A volume with very fine voxels would otherwise be read in large parts
+# to fill a window of the coarser pixel size.
 _MOST_VOXELS = 2048
-"""Side of a window in voxels, however fine they are."""
-_STEPS = (0.7548776662, 0.5698402910)
-"""Additive recurrence of the plastic number: windows are spread evenly over rows and columns."""
+# Standard deviations of the Gaussian filters, in pixels.
 _SCALES = (1.0, 2.0, 4.0)
-_GREYS, _SHARPNESS, _NOISE, _TEXTURE, _PIXEL = 0.14, 1.25, 1.5, 0.3, 2.0
-"""From where on a difference counts: above what halves of one volume differ by (VNC, Lucchi, medulla), and below what
-VNC and Lucchi do."""
+
+# Limits above which a difference counts. They lie above the differences between halves of one
+# volume (VNC, Lucchi, medulla) and below those between VNC and Lucchi. The first and the fourth are
+# distances, the others ratios.
+_GREYS = 0.14
+_SHARPNESS = 1.25
+_NOISE = 1.5
+_TEXTURE = 0.3
+_PIXEL = 2.0
+
+# Blank and tiny images: keeps ratios finite.
+_LEAST = 1e-6
 
 
 @dataclass(frozen=True)
 class DomainGap:
-    """Differences between two volumes at their common pixel size; ratios are target over source, 1 where equal.
+    """Differences between two volumes at their common pixel size.
+
+    Ratios are target over source, 1 if both are equal.
 
     Attributes:
-        greys: distance of the standardised grey values (Wasserstein-1), in standard deviations.
+        greys: Wasserstein-1 distance of the standardised grey values, in standard deviations.
         sharpness: ratio of the strength of edges of one pixel, relative to those of four pixels.
-        noise: ratio of the differences between neighbouring pixels that no edge explains, relative to the contrast.
-        texture: Frechet distance of the responses to Gaussian derivatives of one, two and four pixels, in standard
-            deviations of a response.
+        noise: ratio of the differences between neighbouring pixels that no edge explains, relative
+            to the contrast.
+        texture: Frechet distance of the responses to Gaussian derivatives of one, two and four
+            pixels, in standard deviations of a response.
         pixel: ratio of the in-plane pixel sizes.
     """
 
@@ -49,34 +65,39 @@ class DomainGap:
     pixel: float
 
     def in_words(self) -> str:
-        """One sentence: how far apart, what differs, and what follows."""
-        comparisons = [
+        """One sentence: how large the gap is, what differs, and what to do."""
+        ratios = [
             *_compared(self.sharpness, _SHARPNESS, "sharper", "less sharp"),
             *_compared(self.noise, _NOISE, "noisier", "less noisy"),
             *_compared(self.pixel, _PIXEL, "coarser", "finer"),
         ]
-        others = [
-            *(["grey values"] if self.greys > _GREYS else []),
-            *(["texture"] if self.texture > _TEXTURE else []),
-        ]
-        clauses = [f"the target is {_listed(comparisons)}"] if comparisons else []
-        clauses += (
-            [f"{_listed(others)} differ{'s' if others == ['texture'] else ''}"] if others else []
-        )
-        size, advice = {
-            0: ("small", "a model of the source may do well as it is"),
-            1: ("moderate", "adaptation should help"),
-        }.get(
-            len(comparisons) + len(others), ("large", "adapt, and expect to annotate some patches")
-        )
+        distances = []
+        if self.greys > _GREYS:
+            distances.append("grey values")
+        if self.texture > _TEXTURE:
+            distances.append("texture")
+        clauses = []
+        if ratios:
+            clauses.append(f"the target is {_joined(ratios)}")
+        if distances:
+            verb = "differs" if distances == ["texture"] else "differ"
+            clauses.append(f"{_joined(distances)} {verb}")
+        level = min(len(ratios) + len(distances), 2)
+        size = ("small", "moderate", "large")[level]
+        advice = (
+            "a model of the source may do well as it is",
+            "adaptation should help",
+            "adapt, and expect to annotate some patches",
+        )[level]
         return f"Domain gap: {size} – {', and '.join(clauses) or 'the two look alike'}: {advice}."
 
     def in_numbers(self) -> str:
-        """All that was measured, for a tooltip."""
+        """All measurements and their limits, for a tooltip."""
         return (
-            f"Target over source: sharpness {self.sharpness:.2f}, noise {self.noise:.2f}, pixel size {self.pixel:.2f}. "
-            f"Grey values differ by {self.greys:.2f}, texture by {self.texture:.2f} of their spread. What counts: "
-            f"from a factor of {_SHARPNESS:g} (sharpness), {_NOISE:g} (noise) or {_PIXEL:g} (pixel size), and from "
+            f"Target over source: sharpness {self.sharpness:.2f}, noise {self.noise:.2f}, pixel "
+            f"size {self.pixel:.2f}. Grey values differ by {self.greys:.2f}, texture by "
+            f"{self.texture:.2f} of their standard deviation. A difference counts from a factor of "
+            f"{_SHARPNESS:g} (sharpness), {_NOISE:g} (noise) or {_PIXEL:g} (pixel size), and from "
             f"{_GREYS:g} (grey values) or {_TEXTURE:g} (texture)."
         )
 
@@ -86,7 +107,7 @@ def _compared(ratio: float, limit: float, more: str, less: str) -> list[str]:
     return [f"{more if ratio > 1 else less} (factor {factor:.1f})"] if factor > limit else []
 
 
-def _listed(words: list[str]) -> str:
+def _joined(words: list[str]) -> str:
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -94,19 +115,28 @@ def _listed(words: list[str]) -> str:
 def domain_gap(source: Volume, target: Volume) -> DomainGap:
     """Compare eight windows of each volume, at most 256 x 256 pixels of the coarser pixel size."""
     size = common_pixel_size([source, target])
-    a, b = (_Look.of(Resampled(volume, size)) for volume in (source, target))
+    of_source = _Appearance.of(Resampled(source, size))
+    of_target = _Appearance.of(Resampled(target, size))
     return DomainGap(
-        float(np.abs(a.quantiles - b.quantiles).mean()),
-        b.sharpness / a.sharpness,
-        b.noise / a.noise,
-        frechet_distance(a.responses, b.responses),
-        target.grid.pixel_size / source.grid.pixel_size,
+        # Wasserstein-1 in one dimension is the mean distance of equal quantiles.
+        greys=float(np.abs(of_source.quantiles - of_target.quantiles).mean()),
+        sharpness=of_target.sharpness / of_source.sharpness,
+        noise=of_target.noise / of_source.noise,
+        texture=frechet_distance(of_source.responses, of_target.responses),
+        pixel=target.grid.pixel_size / source.grid.pixel_size,
     )
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What is compared of one volume: quantiles, sharpness, noise, and rows of filter responses."""
+class _Appearance:
+    """What is compared of one volume.
+
+    Attributes:
+        quantiles: of the standardised grey values.
+        sharpness: strength of fine edges relative to coarse ones.
+        noise: standard deviation of the noise, relative to that of the grey values.
+        responses: of the filters, pixels x filters.
+    """
 
     quantiles: NDArray[np.float64]
     sharpness: float
@@ -114,74 +144,95 @@ class _Look:
     responses: NDArray[np.float64]
 
     @classmethod
-    def of(cls, view: Resampled) -> _Look:
+    def of(cls, view: Resampled) -> _Appearance:
         windows = _windows(view)
-        content = windows[
-            windows != 0
-        ]  # zeros of a volume are padding where there are many, as in training
-        fields = view.volume.grid.sections_are_independent
-        padded = not fields and 0 < content.size < 0.99 * windows.size
-        content = content if padded else windows
-        windows = (windows - content.mean()) / max(float(content.std()), 1e-6)
+        content = windows
+        # As in training: padding would dominate all measurements.
+        if not view.volume.grid.sections_are_independent and is_padded(windows):
+            content = windows[windows != 0]
+        mean = content.mean()
+        deviation = max(float(content.std()), _LEAST)
+        # Half a percent at both ends is left out: saturated pixels say nothing about the tissue.
+        quantiles = (np.quantile(content, np.linspace(0.005, 0.995, 199)) - mean) / deviation
+        windows = (windows - mean) / deviation
         edges = np.stack(
             [[gaussian_gradient_magnitude(w, sigma) for w in windows] for sigma in _SCALES]
         )
         blobs = np.stack([[gaussian_laplace(w, sigma) for w in windows] for sigma in _SCALES])
         smooth = gaussian_filter(windows, (0, 2, 2))[None]
         fine, _, coarse = np.sqrt((edges**2).mean((1, 2, 3)))
-        # neighbours are alike: every fourth pixel tells as much
+        # The distance takes responses as normal. Gradients are never negative; the logarithm brings
+        # them closer to that, and 0.02 keeps it finite. Neighbouring pixels are alike, so every
+        # fourth along rows and columns is enough.
         responses = np.concatenate([np.log(edges + 0.02), blobs, smooth])[..., ::4, ::4]
-        levels = np.linspace(0.005, 0.995, 199)
-        quantiles = (np.quantile(content, levels) - content.mean()) / max(
-            float(content.std()), 1e-6
-        )
-        sharpness = max(float(fine), 1e-6) / max(float(coarse), 1e-6)
         return cls(
             quantiles,
-            sharpness,
+            max(float(fine), _LEAST) / max(float(coarse), _LEAST),
             _noise(windows),
             responses.reshape(len(responses), -1).T.astype(np.float64),
         )
 
 
 def _noise(windows: NDArray[np.float32]) -> float:
-    """Standard deviation of what is left when what varies along rows or columns alone is taken away."""
+    """Standard deviation of white noise, from mixed second differences (n x side x side)."""
+    # A difference needs two pixels; 1 means that the noise is not compared.
     if min(windows.shape[1:]) < 2:
         return 1.0
-    left = np.diff(np.diff(windows, axis=1), axis=2)
-    return max(float(np.abs(left).mean()) * math.sqrt(math.pi / 2) / 2, 1e-3)
+    # Differences along rows and then columns remove all edges that run along one of them. Each is a
+    # sum of four pixels, so its deviation is twice that of the noise; sqrt(pi / 2) turns a mean
+    # absolute value into a standard deviation.
+    differences = np.diff(np.diff(windows, axis=1), axis=2)
+    noise = float(np.abs(differences).mean()) * math.sqrt(math.pi / 2) / 2
+    # A thousandth of the contrast: less cannot be seen, and the ratio of two noises stays finite.
+    return max(noise, 1e-3)
 
 
 def _windows(view: Resampled) -> NDArray[np.float32]:
-    """Pieces of sections from all over the volume, n x side x side; independent images each in their own range."""
+    """Windows from all over the volume, n x side x side.
+
+    Independent images are scaled to their own range each.
+    """
     sections, *extent = view.shape
     side = min(_SIDE, *extent, max(1, int(_MOST_VOXELS * min(view.scale))))
-    found = []
+    windows = []
     for i in range(_WINDOWS):
         z = round((sections - 1) * i / (_WINDOWS - 1))
         y, x = (
             int((n - side + 1) * ((0.5 + i * step) % 1))
-            for n, step in zip(extent, _STEPS, strict=True)
+            for n, step in zip(extent, R2_STEPS, strict=True)
         )
-        window = view.read(Box((z, y, x), (z + 1, y + side, x + side))).astype(
-            np.float32, copy=True
-        )
+        window = view.read(Box((z, y, x), (z + 1, y + side, x + side)))
+        window = window.astype(np.float32, copy=True)
         if view.volume.grid.sections_are_independent:
             in_range(window, (section_range(view, z),))
-        found.append(window[0])
-    return np.nan_to_num(np.stack(found), nan=0.0, posinf=0.0, neginf=0.0)
+        windows.append(window[0])
+    # Broken voxels become 0 like padding; a single NaN would spoil every measurement.
+    return np.nan_to_num(np.stack(windows), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def frechet_distance(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Distance of two samples taken as normal distributions, per column, in standard deviations of both together.
+    """Compute the Frechet distance of two samples, taken as normal distributions.
 
-    Square root of (|mean(x) - mean(y)|^2 + trace(X + Y - 2 (X Y)^1/2)) / columns, X and Y the covariances of the
-    columns divided by their common standard deviation (Dowson & Landau 1982, eq. 4).
+    sqrt((|mean(x) - mean(y)|^2 + trace(X + Y - 2 (X Y)^1/2)) / columns), where X and Y are the
+    covariances (Dowson & Landau 1982, eq. 4). All columns are divided by the common standard
+    deviation of both samples.
+
+    Args:
+        x: rows x columns.
+        y: rows x columns; the number of rows may differ.
+
+    Returns:
+        Distance per column, in standard deviations.
     """
+    # Columns that are constant in both samples add nothing.
     scale = np.maximum(np.concatenate([x, y]).std(0), 1e-9)
-    x, y = x / scale, y / scale
-    a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    # the trace of the root of a product of covariances is the sum of the roots of its eigenvalues, none below 0
-    root = np.sqrt(np.linalg.eigvals(a @ b).real.clip(0)).sum()
-    squared = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * root
+    x = x / scale
+    y = y / scale
+    covariance_x = np.cov(x, rowvar=False)
+    covariance_y = np.cov(y, rowvar=False)
+    # The trace of the root is the sum of the roots of the eigenvalues. In exact arithmetic those of
+    # a product of two covariances are real and never below 0.
+    eigenvalues = np.linalg.eigvals(covariance_x @ covariance_y).real.clip(0)
+    trace = np.trace(covariance_x) + np.trace(covariance_y) - 2 * np.sqrt(eigenvalues).sum()
+    squared = ((x.mean(0) - y.mean(0)) ** 2).sum() + trace
     return math.sqrt(max(float(squared), 0.0) / x.shape[1])

@@ -1,4 +1,4 @@
-"""What lies beyond the edges of a volume: its image mirrored, and no labels."""
+"""Reading beyond the edges of a volume: its image is mirrored, its labels are padded."""
 
 from __future__ import annotations
 
@@ -11,24 +11,35 @@ from napari_emda.data.box import Box
 
 
 def mirrored(box: Box, shape: tuple[int, ...]) -> tuple[Box, tuple[NDArray[np.int64], ...]]:
-    """Where the voxels of a box lie that may reach beyond an array, whose edges are mirrors.
+    """Mirror a box at the edges of an array, as ``np.pad(mode="symmetric")`` does.
+
+    Args:
+        box: may reach any distance beyond the array.
+        shape: of the array.
 
     Returns:
-        What to read of the array, and the index of each voxel of the box in that.
+        The box to read of the array, and an index that makes the values of ``box`` of those read.
     """
-    places = []
+    positions = []
     for start, stop, size in zip(box.start, box.stop, shape, strict=True):
-        # mirrored at both edges, edge voxels twice, a line repeats itself after 2 * size voxels
-        place = np.arange(start, stop) % (2 * size)
-        places.append(np.minimum(place, 2 * size - 1 - place))
-    low = tuple(int(place.min()) for place in places)
-    high = tuple(int(place.max()) + 1 for place in places)
-    index = np.ix_(*(place - first for place, first in zip(places, low, strict=True)))
+        # With mirrors at both edges, a line repeats itself after 2 * size voxels.
+        position = np.arange(start, stop) % (2 * size)
+        positions.append(np.minimum(position, 2 * size - 1 - position))
+    low = tuple(int(position.min()) for position in positions)
+    high = tuple(int(position.max()) + 1 for position in positions)
+    index = np.ix_(*(position - first for position, first in zip(positions, low, strict=True)))
     return Box(low, high), index  # type: ignore[arg-type]
 
 
 def padded(values: NDArray[Any], inside: Box, box: Box, fill: int) -> NDArray[Any]:
-    """The values of a box, of which ``values`` are those ``inside`` the array."""
+    """Pad values to a box.
+
+    Args:
+        values: of the part of the box inside the array.
+        inside: that part.
+        box: may reach beyond the array.
+        fill: value outside the array.
+    """
     if inside == box:
         return values
     widths = [

@@ -1,4 +1,4 @@
-"""Grey values: what is measured of a volume, and how its images are standardised for a network."""
+"""Grey values: their statistics, and how images are standardised for a network."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ from napari_emda.data.box import Box
 from napari_emda.data.resampled import Resampled
 from napari_emda.errors import DataError
 
+# Stored quantiles of the grey values: 512 equal steps, twice the levels of an 8-bit image.
 QUANTILES = 513
+# Percentiles of an independent image that become 0 and 1, as in Cellpose (Stringer et al. 2021).
+# Minimum and maximum would depend on single bright pixels.
 PERCENTILES = (1.0, 99.0)
-"""Of an independent image, that become 0 and 1 before all images are standardised alike."""
+# Pixels from which statistics are measured, however large the volume: 8 MB of float32.
 _SAMPLED_PIXELS = 2_000_000
-_WINDOWS, _WINDOW = 4, 1024
-"""Of an independent image that is larger than one, from which its percentiles are taken."""
+# Side of the windows that are sampled from a volume: large enough that a chunk on disk is not read
+# for a few pixels, small enough that windows lie in up to 30 sections.
+_SAMPLE_SIDE = 256
+# The percentiles of a large independent image are measured in this many windows of this side.
+_RANGE_WINDOWS = 4
+_RANGE_SIDE = 1024
+# From this share on, exact zeros are padding. A detector that reaches 0 has a few of them, too.
+_PADDED_SHARE = 0.01
 
 Range = tuple[float, float]
+"""Grey values that become 0 and 1."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Grey values of a volume at the common pixel size: ``mean`` and ``std``, and 513 ``quantiles`` standardised.
+    """Statistics of a volume's grey values at the common pixel size.
 
-    Of a stack of independent images, whose exposures differ, every image is first brought to its own range: its 1st
-    percentile becomes 0, its 99th 1, as in Cellpose (Stringer et al. 2021). Mean, std and quantiles are then those of
-    the images so changed.
+    Independent images differ in exposure, so each is first scaled to its own range: its 1st
+    percentile becomes 0, its 99th becomes 1 (as in Cellpose, Stringer et al. 2021). Mean, standard
+    deviation and quantiles are then those of the scaled images.
 
     Attributes:
-        mean, std: subtracted, and divided by.
-        quantiles: standardised grey values at equal levels from 0 to 1.
-        padded: exact zeros are padding, of which mean, std and quantiles know nothing.
-        ranges: 1st and 99th percentile of each section; empty where the sections are one volume's.
+        mean: subtracted.
+        std: divided by.
+        quantiles: standardised grey values at `QUANTILES` equal levels from 0 to 1.
+        padded: exact zeros are padding, which mean, std and quantiles leave out.
+        ranges: 1st and 99th percentile of each section; empty for a stack of one volume.
     """
 
     mean: float
@@ -48,7 +59,12 @@ class Statistics:
         return self.standardise(view.read(box).astype(np.float32, copy=True), box.start[0])
 
     def standardise(self, image: NDArray[np.float32], first: int = 0) -> NDArray[np.float32]:
-        """(image - mean) / std of sections (z, y, x), of which ``first`` is the first, in place."""
+        """Compute (image - mean) / std in place.
+
+        Args:
+            image: sections (z, y, x).
+            first: index of the first of them, for its range.
+        """
         if self.ranges:
             in_range(image, self.ranges[first : first + len(image)])
         image -= np.float32(self.mean)
@@ -61,7 +77,7 @@ class Statistics:
 
 
 def in_range(image: NDArray[np.float32], ranges: tuple[Range, ...]) -> None:
-    """Bring each of the sections (z, y, x) from its range to 0 to 1, in place."""
+    """Scale each of the sections (z, y, x) from its range to 0 ... 1, in place."""
     low, high = np.array(ranges, np.float32).T[..., None, None]
     image -= low
     image /= high - low
@@ -70,15 +86,16 @@ def in_range(image: NDArray[np.float32], ranges: tuple[Range, ...]) -> None:
 def measure(
     view: Resampled, box: Box | None = None, seed: int = 0, *, apart: bool | None = None
 ) -> Statistics:
-    """Mean, standard deviation and quantiles of a volume's grey values, from at most two million pixels.
+    """Measure the grey values of a volume, from at most two million pixels.
 
-    Exact zeros of a volume count as padding, and are left out, when they make up more than one pixel in a hundred.
+    Exact zeros of a volume count as padding, and are left out, if they are more than one pixel in a
+    hundred.
 
     Args:
         view: the volume at the pixel size of the network.
-        box: the part to measure; ranges of independent images are those of whole images, and of all.
-        seed: of the places.
-        apart: whether every section has a range of its own; by default where sections are independent.
+        box: the part to measure; ranges of independent images are always those of all whole images.
+        seed: of the places that are sampled.
+        apart: whether every section has a range of its own; by default if sections are independent.
 
     Raises:
         DataError: there is one grey value only.
@@ -87,50 +104,57 @@ def measure(
         apart = view.volume.grid.sections_are_independent
     ranges = tuple(section_range(view, z) for z in range(view.shape[0])) if apart else ()
     values = _sampled(view, box or Box.whole(view.shape), ranges, seed)
-    content = values[values != 0]
-    padded = not apart and 0 < content.size < 0.99 * values.size
-    if padded:
-        values = content
-    mean, std = float(values.mean()), float(values.std())
+    if padded := not apart and is_padded(values):
+        values = values[values != 0]
+    mean = float(values.mean())
+    std = float(values.std())
+    # Written this way round to refuse NaN, too.
     if not std > 0:
         raise DataError(
-            f"The image of '{view.volume.name}' has one grey value only: choose another layer or file."
+            f"The image of '{view.volume.name}' has one grey value only: choose another layer or "
+            "file."
         )
     quantiles = (np.quantile(values, np.linspace(0, 1, QUANTILES)) - mean) / std
     return Statistics(mean, std, tuple(quantiles.tolist()), padded, ranges)
 
 
+def is_padded(values: NDArray[np.float32]) -> bool:
+    """Whether so many grey values are exactly 0 that they are padding, though not all."""
+    content = int(np.count_nonzero(values))
+    return 0 < content < (1 - _PADDED_SHARE) * values.size
+
+
 def section_range(view: Resampled, z: int) -> Range:
-    """1st and 99th percentile of a section; its extremes where these are one (a dark field with few, small things)."""
+    """1st and 99th percentile of a section; minimum and maximum if they are equal."""
     section = Box((z, 0, 0), (z + 1, *view.shape[1:]))
-    values = np.concatenate(
-        [view.read(window).ravel() for window in spread(section, _WINDOWS, _WINDOW)]
-    )
+    windows = spread(section, _RANGE_WINDOWS, _RANGE_SIDE)
+    values = np.concatenate([view.read(window).ravel() for window in windows])
     low, high = np.percentile(values, PERCENTILES)
+    # In a dark field with few small objects, both percentiles are the background.
     if low == high:
-        low, high = values.min(), values.max()
+        low = values.min()
+        high = values.max()
+    # A blank image has no range; any width keeps it finite.
     return float(low), float(high) if high > low else float(low) + 1.0
 
 
 def _sampled(
     view: Resampled, box: Box, ranges: tuple[Range, ...], seed: int
 ) -> NDArray[np.float32]:
-    """Grey values from windows in evenly spaced sections, each in its range where there are any."""
+    """Grey values from random windows in evenly spaced sections, scaled to ``ranges`` if any."""
     rng = np.random.default_rng(seed)
-    window = tuple(min(256, n) for n in box.shape[1:])
-    count = max(
-        1, min(256, box.size // (window[0] * window[1]), _SAMPLED_PIXELS // (window[0] * window[1]))
-    )
-    pieces = []
-    for z in np.linspace(box.start[0], box.stop[0] - 1, count).round().astype(int).tolist():
-        y, x = (
-            int(rng.integers(a, b - n + 1))
-            for a, b, n in zip(box.start[1:], box.stop[1:], window, strict=True)
-        )
-        piece = view.read(Box((z, y, x), (z + 1, y + window[0], x + window[1]))).astype(
-            np.float32, copy=True
-        )
+    z0, y0, x0 = box.start
+    z1, y1, x1 = box.stop
+    height, width = (min(_SAMPLE_SIDE, n) for n in box.shape[1:])
+    # At most 256 windows, because small ones would otherwise be read by the thousand.
+    count = max(1, min(256, min(box.size, _SAMPLED_PIXELS) // (height * width)))
+    samples = []
+    for z in np.linspace(z0, z1 - 1, count).round().astype(int).tolist():
+        y = int(rng.integers(y0, y1 - height + 1))
+        x = int(rng.integers(x0, x1 - width + 1))
+        window = view.read(Box((z, y, x), (z + 1, y + height, x + width)))
+        window = window.astype(np.float32, copy=True)
         if ranges:
-            in_range(piece, ranges[z : z + 1])
-        pieces.append(piece.ravel())
-    return np.concatenate(pieces)
+            in_range(window, ranges[z : z + 1])
+        samples.append(window.ravel())
+    return np.concatenate(samples)

@@ -1,4 +1,4 @@
-"""Three-dimensional looks at stored data: sliced like NumPy arrays, read only where they are sliced."""
+"""Stored data as (z, y, x) arrays that are read only where they are sliced."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+# Decoded sections that a `SectionStack` keeps, so that patches of one section decode it once:
+# sixteen of 4096 x 4096 uint8.
 CACHE_BYTES = 256 * 2**20
-"""Decoded sections that a :class:`SectionStack` keeps, so that patches of one section decode it once."""
 
 Slices = tuple[slice, slice, slice]
 
@@ -48,15 +49,15 @@ class Lazy3D(ABC):
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        parts = _expand(key)
-        forward: list[slice] = []
-        after: list[int | slice] = []
-        for part, length in zip(parts, self.shape, strict=True):
-            read, then = _normalise(part, length)
-            forward.append(read)
-            after.append(then)
-        z, y, x = forward
-        return self._read(z, y, x)[tuple(after)]
+        # Readers see forward slices only; integers and negative steps are applied to the result.
+        to_read: list[slice] = []
+        to_apply: list[int | slice] = []
+        for index, length in zip(_expand(key), self.shape, strict=True):
+            forward, remaining = _normalise(index, length)
+            to_read.append(forward)
+            to_apply.append(remaining)
+        z, y, x = to_read
+        return self._read(z, y, x)[tuple(to_apply)]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype=dtype)
@@ -67,37 +68,39 @@ class Lazy3D(ABC):
 
 def _expand(key: Any) -> tuple[Any, Any, Any]:
     """Complete an index to exactly one entry per axis."""
-    parts = list(key) if isinstance(key, tuple) else [key]
-    holes = [i for i, part in enumerate(parts) if part is Ellipsis]
-    if len(holes) > 1 or len(parts) - len(holes) > 3:
+    indices = list(key) if isinstance(key, tuple) else [key]
+    ellipses = [i for i, index in enumerate(indices) if index is Ellipsis]
+    count = len(indices) - len(ellipses)
+    if len(ellipses) > 1 or count > 3:
         raise IndexError("Too many indices: the array has the three axes z, y and x.")
-    at = holes[0] if holes else len(parts)
-    given = len(parts) - len(holes)
-    z, y, x = parts[:at] + [slice(None)] * (3 - given) + parts[at + len(holes) :]
+    position = ellipses[0] if ellipses else len(indices)
+    missing = [slice(None)] * (3 - count)
+    z, y, x = indices[:position] + missing + indices[position + len(ellipses) :]
     return z, y, x
 
 
-def _normalise(part: Any, length: int) -> tuple[slice, int | slice]:
-    """An index as a forward slice to read, and what is left to apply to the result."""
-    if not isinstance(part, slice):
-        i = part.__index__()
+def _normalise(index: Any, length: int) -> tuple[slice, int | slice]:
+    """A forward slice to read, and the index to apply to what was read."""
+    if not isinstance(index, slice):
+        i = index.__index__()
         if not -length <= i < length:
             raise IndexError(f"Index {i} is outside an axis of length {length}.")
         return slice(i % length, i % length + 1, 1), 0
-    steps = range(*part.indices(length))
-    if not steps:
+    positions = range(*index.indices(length))
+    if not positions:
         return slice(0, 0, 1), slice(None)
-    if steps.step > 0:
-        return slice(steps.start, steps.stop, steps.step), slice(None)
-    return slice(steps[-1], steps[0] + 1, -steps.step), slice(None, None, -1)
+    if positions.step > 0:
+        return slice(positions.start, positions.stop, positions.step), slice(None)
+    # Backwards: the same positions are read forwards, and reversed.
+    return slice(positions[-1], positions[0] + 1, -positions.step), slice(None, None, -1)
 
 
 class AxisView(Lazy3D):
     """A stored array of any number of axes, seen as (z, y, x).
 
     Args:
-        array: what is sliced; its last two axes are y and x.
-        sections: the axis that is z; None for a single section. All other axes have length one.
+        array: any array; its last two axes are y and x.
+        sections: index of the axis z; None for a single section. All other axes have length one.
     """
 
     def __init__(self, array: Any, sections: int | None) -> None:
@@ -107,7 +110,7 @@ class AxisView(Lazy3D):
         self._sections = sections
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
-        # A single section keeps its missing z axis for NumPy to add; asking for no section must read nothing.
+        # Without a z axis, [None][z] adds one; for an empty slice it leaves no section.
         index: list[int | slice] = [0] * (len(self.array.shape) - 2)
         if self._sections is not None:
             index[self._sections] = z
@@ -116,13 +119,13 @@ class AxisView(Lazy3D):
 
 
 class SectionStack(Lazy3D):
-    """Sections that are decoded one by one when they are asked for; the last ones stay in memory.
+    """Sections that are decoded one by one when needed; the most recent ones stay in memory.
 
     Args:
         read: decodes section z to a (y, x) array of the stack's dtype.
         shape: sections, rows, columns.
         dtype: of every section.
-        cache_bytes: how much of what was decoded to keep.
+        cache_bytes: memory for decoded sections; one is always kept.
     """
 
     def __init__(
@@ -134,28 +137,29 @@ class SectionStack(Lazy3D):
     ) -> None:
         super().__init__(shape, dtype)
         self._decode = read
-        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        # In the order of last use: the first is dropped first.
+        self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
         section_bytes = max(1, self.nbytes // max(1, len(self)))
         self._capacity = max(1, cache_bytes // section_bytes)
 
     def _section(self, z: int) -> NDArray[Any]:
         with self._lock:
-            if z in self._kept:
-                self._kept.move_to_end(z)
-                return self._kept[z]
-        # Decoded outside the lock: two threads may decode one section twice, but never wait for each other.
+            if z in self._cache:
+                self._cache.move_to_end(z)
+                return self._cache[z]
+        # Decoded outside the lock: two threads may decode one section twice, but never wait for
+        # each other.
         values = self._decode(z)
         with self._lock:
-            self._kept[z] = values
-            while len(self._kept) > self._capacity:
-                self._kept.popitem(last=False)
+            self._cache[z] = values
+            while len(self._cache) > self._capacity:
+                self._cache.popitem(last=False)
         return values
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
-        chosen = range(z.start, z.stop, z.step)
-        rows, columns = (len(range(s.start, s.stop, s.step)) for s in (y, x))
-        out = np.empty((len(chosen), rows, columns), self.dtype)
-        for i, section in enumerate(chosen):
-            out[i] = self._section(section)[y, x]
-        return out
+        sections, rows, columns = (range(s.start, s.stop, s.step) for s in (z, y, x))
+        values = np.empty((len(sections), len(rows), len(columns)), self.dtype)
+        for i, section in enumerate(sections):
+            values[i] = self._section(section)[y, x]
+        return values

@@ -1,4 +1,4 @@
-"""What is read or drawn ahead in threads, while the device computes."""
+"""Read or draw ahead in threads, while the device computes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def prefetched(
     threads: int = 1,
     on_start: Callable[[], None] | None = None,
 ) -> Generator[T]:
-    """``make(start), make(start + 1) ...`` with the next ones made in threads while the caller works.
+    """Yield ``make(start), make(start + 1) ...``, computed ahead in threads while the caller works.
 
     Args:
-        make: called in order; by several threads at once where there are several.
+        make: called in order, by all threads at once.
         start: its first argument.
         stop: one past its last.
-        ahead: how many results may wait or be in the making.
-        threads: that call it; the results keep their order.
+        ahead: maximum number of results that wait or are being computed; bounds the memory.
+        threads: number of threads; the results keep their order.
         on_start: called in each thread before anything else.
     """
     with ThreadPoolExecutor(threads, "prefetch", on_start or (lambda: None)) as pool:
@@ -37,5 +37,6 @@ def prefetched(
                     waiting.append(pool.submit(make, step + len(waiting)))
                 yield waiting.popleft().result()
         finally:
+            # A caller that stops early must not wait for results that nobody will use.
             for future in waiting:
                 future.cancel()

@@ -1,8 +1,8 @@
-"""Probabilities as they are stored, and what follows from them: class ids, masks, the probability of one class.
+"""Stored probabilities, and what follows from them: class ids, masks, single classes.
 
-A prediction is stored as uint8 (C - 1, z, y, x): 255 times the probability of the classes 1 ... C - 1. Background,
-class 0, has what is left to 255. Everything that turns probabilities into classes does so here, so that the mask on
-view is the mask that is exported and the one that is scored.
+A prediction is stored as uint8 (C - 1, z, y, x): 255 times the probability of the classes
+1 ... C - 1. The rest to 255 is that of the background, class 0. All code that turns probabilities
+into classes is here, so that the mask in the viewer is the one that is exported and scored.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from napari_emda.data.blocks import chunk_shape
 from napari_emda.data.lazy import Lazy3D
 
 LEVELS = 256
-"""Values that a stored probability can take."""
+"""Number of values that a stored probability can have."""
 CERTAIN = LEVELS - 1
-"""What a probability of 1 is stored as."""
+"""The stored value of a probability of 1."""
+# 0.2 * 255 is a little more than 51 in floating point, and would be rounded up to 52.
 _ROUNDING = 1e-9
-"""0.2 * 255 is a little more than 51 in floating point: so much above an integer still counts as that integer."""
 
 
 def stored_threshold(fraction: float) -> int:
-    """The lowest stored probability that reaches a fraction: 128 for 0.5. 0 never reaches one."""
+    """The lowest stored probability that reaches a fraction, such as 128 for 0.5; at least 1."""
     return int(_lowest_shares(fraction)[CERTAIN])
 
 
 def _lowest_shares(fraction: float) -> NDArray[np.uint8]:
-    """For each whole from 0 to 255, the lowest part of it that reaches a fraction; at least 1."""
+    """For each total from 0 to 255, the lowest part of it that reaches a fraction; at least 1."""
     shares = np.ceil(fraction * np.arange(LEVELS) - _ROUNDING)
     return np.maximum(shares, 1).astype(np.uint8)
 
@@ -38,10 +38,11 @@ def _lowest_shares(fraction: float) -> NDArray[np.uint8]:
 def class_ids(probabilities: NDArray[np.uint8], threshold: float = 0.5) -> NDArray[np.uint8]:
     """The class of each voxel, 0 being background.
 
-    The most probable foreground class k (the lower id on a tie) is compared with background alone: a voxel is of class
-    k where p_k / (p_k + p_0) reaches the threshold, and background elsewhere. With one foreground class that is
-    p_1 ≥ threshold. At 0.5 it is the most probable of all classes. A higher threshold takes voxels from every class,
-    and never moves one from one foreground class to another.
+    The most probable foreground class k (the lower id on a tie) is compared with the background
+    alone: a voxel is of class k if p_k / (p_k + p_0) reaches the threshold, and background
+    otherwise. With one foreground class that is p_1 ≥ threshold. At 0.5 the most probable of all
+    classes wins. A higher threshold takes voxels from every class, and never moves a voxel from one
+    foreground class to another.
 
     Args:
         probabilities: (C - 1, ...) uint8, stored probabilities of the classes 1 to C - 1.
@@ -52,22 +53,25 @@ def class_ids(probabilities: NDArray[np.uint8], threshold: float = 0.5) -> NDArr
     """
     best = probabilities[0].copy()
     ids = np.ones(probabilities.shape[1:], np.uint8)
-    for index in range(1, len(probabilities)):  # argmax along a first axis takes twice as long
+    # Channel by channel, because argmax along the first axis takes twice as long.
+    for index in range(1, len(probabilities)):
         np.copyto(ids, index + 1, where=probabilities[index] > best)
         np.maximum(best, probabilities[index], out=best)
     if len(probabilities) == 1:
         return np.where(best >= stored_threshold(threshold), ids, np.uint8(0))
+    # Ours never add up to more than 255, but arrays of other programs may.
     background = np.maximum(CERTAIN - probabilities.sum(axis=0, dtype=np.int32), 0)
+    # A table of 256 entries instead of a division for every voxel.
     lowest = _lowest_shares(threshold)[best + background]
     return np.where(best >= lowest, ids, np.uint8(0))
 
 
 class _OfProbabilities(Lazy3D):
-    """A uint8 (z, y, x) volume that follows from stored probabilities, computed where it is sliced.
+    """A uint8 (z, y, x) volume that is computed from stored probabilities where it is sliced.
 
     Attributes:
-        probabilities: uint8 (C - 1, z, y, x); others of the same shape may take their place.
-        chunks: in which they are stored.
+        probabilities: uint8 (C - 1, z, y, x); may be replaced by others of the same shape.
+        chunks: (z, y, x) chunks in which they are stored.
     """
 
     def __init__(self, probabilities: Array) -> None:
@@ -97,7 +101,7 @@ class Mask(_OfProbabilities):
     """The class of each voxel by `class_ids`.
 
     Attributes:
-        threshold: may be changed; what is sliced next follows it.
+        threshold: may be changed; the next slice follows it.
     """
 
     def __init__(self, probabilities: Array, threshold: float = 0.5) -> None:

@@ -18,15 +18,18 @@ from napari_emda.data.volume import IGNORE, Volume
 Held = tuple[NDArray[Any], NDArray[np.uint8] | None]
 """Image and class ids (if any) in memory, (z, y, x)."""
 
+# A hair above a whole number of pixels is rounding, and needs no further row for it.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Resampled:
-    """A volume seen at another in-plane pixel size; sections stay as they are.
+    """A volume at another in-plane pixel size; sections stay as they are.
 
-    Boxes are in its own pixels.
+    All boxes are in pixels of this size.
 
     Args:
-        volume: what is seen.
+        volume: the volume, at its own pixel size.
         pixel_size: side of the square pixels, in the volume's unit.
     """
 
@@ -37,23 +40,20 @@ class Resampled:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Pixels per voxel along y and x, near whole numbers or their inverses exactly these."""
+        """Pixels per voxel along y and x, see `VoxelGrid.scale_to`."""
         return self.volume.grid.scale_to(self.pixel_size)
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
         """Sections, rows and columns at this pixel size."""
         z, y, x = self.volume.shape
-        # a hair more than a whole number is one of floating point: no further row for that
-        return (
-            z,
-            max(1, math.ceil(y * self.scale[0] - 1e-6)),
-            max(1, math.ceil(x * self.scale[1] - 1e-6)),
-        )
+        rows = max(1, math.ceil(y * self.scale[0] - _ROUNDING))
+        columns = max(1, math.ceil(x * self.scale[1] - _ROUNDING))
+        return z, rows, columns
 
     def in_memory(self, limit: int) -> Resampled:
-        """A copy with image and labels in memory; this one if they take more than ``limit`` bytes."""
-        # at its own pixel size a volume keeps its type, as a rule a quarter of float32
+        """A copy in memory, or this one if image and labels take more than ``limit`` bytes."""
+        # At its own pixel size a volume keeps its type, as a rule a quarter of float32.
         dtype = np.dtype(self.volume.image.dtype) if self.scale == (1, 1) else np.dtype(np.float32)
         if math.prod(self.shape) * (dtype.itemsize + self.labelled) > limit:
             return self
@@ -68,7 +68,7 @@ class Resampled:
 
     @property
     def held(self) -> Held | None:
-        """Image and labels where they are in memory; None where they are read from the disk."""
+        """Image and labels if they are in memory; None if they are read from disk."""
         return None if self._image is None else (self._image, self._labels)
 
     @property
@@ -77,7 +77,8 @@ class Resampled:
         return self.volume.labels is not None or self.volume.annotations is not None
 
     def _weights(self, inside: Box) -> tuple[Box, NDArray[np.float32], NDArray[np.float32]]:
-        (z0, y0, x0), (z1, y1, x1) = inside.start, inside.stop
+        """The voxels to read, and the weights that make rows and columns of pixels of them."""
+        z0, z1, y0, y1, x0, x1 = inside.bounds
         top, rows = interval_weights(y0, y1, self.scale[0], self.volume.shape[1])
         left, columns = interval_weights(x0, x1, self.scale[1], self.volume.shape[2])
         native = Box((z0, top, left), (z1, top + rows.shape[1], left + columns.shape[1]))
@@ -86,6 +87,7 @@ class Resampled:
     def _section(self, inside: Box) -> NDArray[np.float32]:
         if self.scale == (1, 1):
             return self.volume.read(inside)
+        # Two matrix products, because the weights of rows and columns are separate.
         native, rows, columns = self._weights(inside)
         return np.matmul(np.matmul(rows, self.volume.read(native)), columns.T)
 
@@ -100,9 +102,9 @@ class Resampled:
         return values if inside == box else values[index]
 
     def read_labels(self, box: Box) -> NDArray[np.uint8]:
-        """Class ids of a box: of each pixel the class that covers most of it.
+        """Class ids of a box: the class that covers most of each pixel.
 
-        IGNORE outside the volume, and where most of a pixel is IGNORE.
+        IGNORE outside the volume, and if most of a pixel is IGNORE.
         """
         inside = box.clip(self.shape)
         if not self.labelled:
@@ -113,27 +115,31 @@ class Resampled:
             return self.volume.read_labels(box)
         native, rows, columns = self._weights(inside)
         labels = self.volume.read_labels(native)
+        # One matrix product per class in the box, of which there are few.
         ids = np.unique(labels)
         shares = [
-            np.matmul(np.matmul(rows, (labels == k).astype(np.float32)), columns.T) for k in ids
+            np.matmul(np.matmul(rows, (labels == class_id).astype(np.float32)), columns.T)
+            for class_id in ids
         ]
         return padded(ids[np.argmax(shares, axis=0)].astype(np.uint8), inside, box, IGNORE)
 
     def box_of(self, native: Box) -> Box:
-        """The pixels whose centres lie in a box of voxels (at least one a side)."""
-        (z0, *low), (z1, *high) = native.start, native.stop
-        start = [
-            min(round(a * s), n - 1)
-            for a, s, n in zip(low, self.scale, self.shape[1:], strict=True)
-        ]
-        stop = [max(a + 1, round(b * s)) for a, b, s in zip(start, high, self.scale, strict=True)]
-        return Box((z0, start[0], start[1]), (z1, stop[0], stop[1])).clip(self.shape)
+        """The pixels whose centres lie in a box of voxels, and at least one along each axis."""
+        z0, y0, x0 = native.start
+        z1, y1, x1 = native.stop
+        _, height, width = self.shape
+        row_scale, column_scale = self.scale
+        top = min(round(y0 * row_scale), height - 1)
+        left = min(round(x0 * column_scale), width - 1)
+        bottom = max(top + 1, round(y1 * row_scale))
+        right = max(left + 1, round(x1 * column_scale))
+        return Box((z0, top, left), (z1, bottom, right)).clip(self.shape)
 
 
 def common_pixel_size(volumes: list[Volume]) -> float:
     """The coarsest in-plane pixel size among volumes, in their unit.
 
-    None is enlarged, and none loses more than it must. In-plane sizes of one volume that differ
-    (y against x) count with the finer one.
+    No volume is enlarged then, and none loses more detail than necessary. Of a volume whose pixels
+    are not square, the shorter side counts.
     """
     return max(volume.grid.pixel_size for volume in volumes)

@@ -14,8 +14,8 @@ def interval_weights(
     """Weights that bring one axis to another pixel size.
 
     Output pixel ``i`` covers the input interval [i / scale, (i + 1) / scale). Shrinking (scale < 1)
-    takes the mean over that interval (for an integer factor: binning), enlarging interpolates
-    linearly between pixel centres. The result depends on absolute positions alone, so blocks agree
+    takes the mean over that interval (binning, if the factor is an integer), enlarging interpolates
+    linearly between pixel centres. The weights depend only on absolute positions, so a block agrees
     with the whole.
 
     Args:
@@ -35,7 +35,7 @@ def interval_weights(
         centre = np.clip((i + 0.5) / scale - 0.5, 0, size - 1)
         low = np.floor(centre)
         high = np.minimum(low + 2, size)
-    # 1e-9: ends that rounding has moved past a whole pixel would ask for one more
+    # 1e-9: without it, ends that rounding has moved past a whole pixel would need one more.
     j = np.arange(math.floor(low[0] + 1e-9), math.ceil(high[-1] - 1e-9))
     if scale < 1:
         weights = np.clip(np.minimum(high[:, None], j + 1) - np.maximum(low[:, None], j), 0, 1)

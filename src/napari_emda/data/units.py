@@ -1,7 +1,8 @@
-"""Units of length, however a file spells them."""
+"""Units of length in all their spellings."""
 
 from __future__ import annotations
 
+# Nanometres in one unit, by the names that TIFF, OME and ImageJ use.
 _NANOMETRES = {
     "pm": 1e-3,
     "picometer": 1e-3,
@@ -32,9 +33,12 @@ def nanometres(unit: str | None) -> float | None:
     >>> nanometres("micron"), nanometres("\u00b5m"), nanometres("pixel")
     (1000.0, 1000.0, None)
     """
+    # "Micron" and "NM" occur. "Mm" is then read as mm, but no image has megametres.
     name = (unit or "").strip().lower()
     for spelling, plain in _SPELLINGS.items():
         name = name.replace(spelling, plain)
-    return _NANOMETRES.get(
-        name, _NANOMETRES.get(name.removesuffix("s"), _NANOMETRES.get(name.removesuffix("es")))
-    )
+    # "microns" and "inches", but "s" is no unit itself.
+    for singular in (name, name.removesuffix("s"), name.removesuffix("es")):
+        if singular in _NANOMETRES:
+            return _NANOMETRES[singular]
+    return None

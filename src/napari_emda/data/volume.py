@@ -14,9 +14,9 @@ from napari_emda.data.edges import mirrored, padded
 from napari_emda.data.voxel_grid import VoxelGrid
 
 IGNORE = 255
-"""Class id of a voxel at which nobody looked; every loss and score skips it.
+"""Class id of an unlabelled voxel; every loss and score skips it.
 
-In tensors only, never on disk.
+In memory only, never on disk.
 """
 
 Domain = Literal["source", "target"]
@@ -25,20 +25,20 @@ LabelsZero = Literal["background", "unannotated"]
 
 @dataclass(frozen=True)
 class Volume:
-    """An image, perhaps with labels, and what is known of its voxels.
+    """An image with its voxel grid, and its labels if it has any.
 
     Attributes:
         name: unique in its project.
         image: grey values, (z, y, x), any real dtype, read lazily.
         domain: ``source`` (labelled) or ``target``.
-        grid: voxel size, its unit, and whether the sections are images of their own.
+        grid: voxel size, its unit, and whether the sections are independent images.
         labels: integer labels of the same shape, or None.
         labels_zero: what 0 means in ``labels``: background, or not annotated (then k stands for
             class k - 1).
         annotations: uint8 of the same shape, 0 = not annotated, k = class k - 1; wins over
             ``labels``.
-        annotated: boxes outside which ``annotations`` hold nothing, so that nobody searches a
-            large volume for them.
+        annotated: boxes outside which ``annotations`` are 0, so that a large volume need not be
+            searched for them.
         classes: number of classes; with two, every label that is not 0 is class 1.
     """
 
@@ -65,26 +65,27 @@ class Volume:
         return values if inside == box else values[index]
 
     def read_labels(self, box: Box) -> NDArray[np.uint8]:
-        """Class ids of a box, IGNORE where nothing is annotated and outside the volume."""
+        """Class ids of a box, uint8; IGNORE where nothing is labelled and outside the volume."""
         inside = box.clip(self.shape)
         values = np.full(inside.shape, IGNORE, np.uint8)
         if self.labels is not None:
             values = self._class_ids(np.asarray(self.labels[inside.slices]))
         if self.annotations is not None:
-            painted = np.asarray(self.annotations[inside.slices])
-            values = np.where(painted > 0, painted - 1, values).astype(np.uint8)
+            annotations = np.asarray(self.annotations[inside.slices])
+            values = np.where(annotations > 0, annotations - 1, values).astype(np.uint8)
         return padded(values, inside, box, IGNORE)
 
     def _class_ids(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         if self.labels_zero == "unannotated":
             return np.where(labels > 0, labels - 1, IGNORE).astype(np.uint8)
+        # With two classes, labels may also be the ids of objects, above 255.
         return (labels > 0).astype(np.uint8) if self.classes == 2 else labels.astype(np.uint8)
 
     @property
     def label_boxes(self) -> tuple[Box, ...]:
         """Disjoint boxes outside which nothing is labelled.
 
-        They hold everything, what was annotated, or nothing.
+        All sections of a labelled volume, the annotated boxes, or none.
         """
         if self.labels is not None or (self.annotations is not None and not self.annotated):
             return tuple(Box((z, 0, 0), (z + 1, *self.shape[1:])) for z in range(self.shape[0]))
@@ -96,13 +97,13 @@ class Volume:
         return ClassIds(self)
 
     def without_labels(self) -> Volume:
-        """The same volume as an unlabelled one; what is annotated in the project stays."""
+        """The volume without its labels; annotations of the project stay."""
         return replace(self, labels=None)
 
 
 @dataclass(frozen=True)
 class ClassIds:
-    """Class ids of a volume, sliced like an array; IGNORE where nothing is annotated."""
+    """Class ids of a volume, sliced like an array; IGNORE where nothing is labelled."""
 
     volume: Volume
     dtype: ClassVar[np.dtype[np.uint8]] = np.dtype(np.uint8)
@@ -113,5 +114,6 @@ class ClassIds:
         return self.volume.shape
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
-        bounds = [part.indices(n)[:2] for part, n in zip(key, self.shape, strict=True)]
-        return self.volume.read_labels(Box.from_bounds([v for pair in bounds for v in pair]))
+        ends = [axis.indices(n)[:2] for axis, n in zip(key, self.shape, strict=True)]
+        (z0, z1), (y0, y1), (x0, x1) = ends
+        return self.volume.read_labels(Box((z0, y0, x0), (z1, y1, x1)))

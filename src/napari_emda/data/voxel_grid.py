@@ -10,11 +10,9 @@ from napari_emda.data.units import nanometres
 Spacing = tuple[float, float, float]
 """Size of a voxel along z, y, x."""
 
+# Relative difference up to which two pixel sizes count as whole multiples of each other. Objects
+# vary more in size than that.
 _TOLERANCE = 0.1
-"""Share by which two pixel sizes may differ and still count as whole multiples of each other.
-
-Objects differ in size by more than that anyway.
-"""
 
 
 @dataclass(frozen=True)
@@ -23,9 +21,9 @@ class VoxelGrid:
 
     Attributes:
         spacing: voxel size along z, y, x, in ``unit``.
-        unit: of ``spacing``, as a rule ``nm``; ``pixel`` where nobody knows it.
-        sections_are_independent: whether the sections are images of their own, such as fields of
-            view. Then no section says anything of the next, and the size along z means nothing.
+        unit: of ``spacing``, as a rule ``nm``; ``pixel`` if it is unknown.
+        sections_are_independent: whether the sections are independent images, such as fields of
+            view. Neighbouring sections are then unrelated, and the size along z has no meaning.
     """
 
     spacing: Spacing
@@ -34,7 +32,7 @@ class VoxelGrid:
 
     @property
     def axes(self) -> str:
-        """The axes along which voxels adjoin and sizes have a meaning: ``zyx`` or ``yx``."""
+        """The axes along which voxels are neighbours and have a size: ``zyx`` or ``yx``."""
         return "yx" if self.sections_are_independent else "zyx"
 
     @property
@@ -55,8 +53,8 @@ class VoxelGrid:
     def scale_to(self, pixel_size: float) -> tuple[float, float]:
         """Pixels of another size per voxel, along y and x.
 
-        Scales near a whole number, or near one over it, are taken as exactly that. Averaging over
-        whole pixels blurs all alike. At a scale of 0.92 the blur comes and goes every twelve
+        Scales near a whole number or its inverse are rounded to it. Averaging over whole pixels
+        blurs every pixel equally. At a scale of 0.92 the blur would come and go every twelve
         pixels, a texture that no network has seen.
         """
         _, y, x = self.spacing
@@ -76,7 +74,7 @@ class VoxelGrid:
 
 
 def _snap(scale: float) -> float:
-    """A whole number, or one over it, where the scale is near enough to that."""
+    """The nearest whole number or its inverse, if the scale is near enough; else the scale."""
     ratio = scale if scale >= 1 else 1 / scale
     whole = max(1, round(ratio))
     if abs(ratio - whole) <= _TOLERANCE * whole:
