@@ -195,6 +195,7 @@ def patch_features(
 
 
 def _add(windows: WindowPooling, maps: Tensor, box: Box) -> None:
+    # One section an entry of the batch; windows are summed on the CPU, in float64.
     for z, values in enumerate(maps.cpu().numpy(), box.start[0]):
         windows.add(values, z, *box.start[1:])
 

@@ -101,7 +101,8 @@ def suggest(
     if len(candidates) < candidates.total:
         yield Notice(
             f"The volume has {candidates.total} patch positions. Only {len(candidates)} of them "
-            "are ranked, in evenly spaced sections: raise 'positions' to rank more, or choose a box."
+            "are ranked, in evenly spaced sections: raise 'positions' to rank more, or choose a "
+            "box."
         )
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.required.model != "none":
@@ -120,6 +121,7 @@ def suggest(
             f"{settings.patch} pixels is free of annotated or skipped regions. Choose a smaller "
             "patch for more."
         )
+    # `choose` puts the random picks last.
     random_from = max(0, len(picks) - settings.random_count)
     yield Suggested(
         tuple(
@@ -143,6 +145,8 @@ def _relaxed_choice(
     sections: int,
 ) -> tuple[Pool, Picks]:
     """Choose with ``sections`` between picks; halve the distance until enough picks are found."""
+    # A shorter distance is better than fewer patches: at 0 only patches of one section exclude each
+    # other. A fresh pool each time, because picking closes candidates.
     while True:
         pool = pool_of(
             candidates,
