@@ -1,4 +1,4 @@
-"""Named clusters: what is kept, what follows from it, and what is refused."""
+"""Named clusters: the stored names, the class probabilities that follow, and errors."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ RUN = "001-iic"
 
 @pytest.fixture(scope="module")
 def stored():
-    """Probabilities of five clusters and of class 0, which nothing has, as a prediction stores them."""
+    """Stored probabilities of five clusters; the background has probability 0 everywhere."""
     import torch
 
-    drawn = np.random.default_rng(0).dirichlet(np.ones(5), (4, 20, 30))
-    probabilities = np.concatenate([np.zeros((4, 1, 20, 30)), np.moveaxis(drawn, -1, 1)], axis=1)
+    clusters = np.random.default_rng(0).dirichlet(np.ones(5), (4, 20, 30))
+    background = np.zeros((4, 1, 20, 30))
+    probabilities = np.concatenate([background, np.moveaxis(clusters, -1, 1)], axis=1)
     return np.moveaxis(foreground_bytes(torch.as_tensor(probabilities)), 0, 1)
 
 
 @pytest.fixture
 def clustered(stored, tmp_path):
-    """A project whose run has found the clusters in its volume."""
+    """A project with a run that has found clusters in the volume ``v``."""
     with Project.create(tmp_path / "project", CLASSES) as project:
         image = np.random.default_rng(1).integers(0, 255, stored.shape[1:]).astype(np.uint8)
         project.volumes.add(
@@ -51,7 +52,7 @@ def clustered(stored, tmp_path):
         yield project
 
 
-# -- names -------------------------------------------------------------------------------------------------------
+# -- names ---------------------------------------------------------------------------------------
 
 
 def test_names_are_read_from_assignments():
@@ -63,15 +64,15 @@ def test_names_are_read_from_assignments():
     for wrong in ("mitochondria", "=3", "mitochondria=three"):
         with pytest.raises(SettingsError, match="is not CLASS=CLUSTERS: write for example"):
             parse_names([wrong])
-    for wrong, words in (
+    for ambiguous, words in (
         (["a=1", "a=2"], "'a' is given twice"),
         (["a=1,2", "b=3,2"], "Cluster 2 is given to 'a'"),
     ):
         with pytest.raises(SettingsError, match=words):
-            parse_names(wrong)
+            parse_names(ambiguous)
 
 
-def test_a_class_that_is_given_gets_exactly_these_clusters():
+def test_an_assigned_class_gets_exactly_these_clusters():
     before = {1: "mitochondria", 2: "mitochondria", 3: "vesicles"}
     assert renamed(before, {"mitochondria": (2, 3)}) == {2: "mitochondria", 3: "mitochondria"}
     assert renamed(before, {"mitochondria": ()}) == {3: "vesicles"}
@@ -87,14 +88,14 @@ def test_a_class_that_is_given_gets_exactly_these_clusters():
         ({0: "vesicles"}, "no cluster 0"),
     ],
 )
-def test_names_that_mean_nothing_are_refused_and_change_nothing(names, words, clustered):
+def test_invalid_names_are_refused_and_change_nothing(names, words, clustered):
     clustered.predictions.name_clusters(RUN, "v", {2: "vesicles"})
     with pytest.raises(SettingsError, match=words):
         clustered.predictions.name_clusters(RUN, "v", names)
     assert clustered.run(RUN).cluster_names() == {2: "vesicles"}
 
 
-def test_a_damaged_file_of_names_says_so(clustered):
+def test_a_damaged_file_of_names_is_reported(clustered):
     (clustered.folder / "runs" / RUN / "names.json").write_text('{"3": ')
     with pytest.raises(JobError, match="is damaged: delete it and name the clusters again"):
         clustered.run(RUN).cluster_names()
@@ -111,7 +112,7 @@ def test_runs_that_predict_classes_have_no_clusters_to_name(clustered):
     assert clustered.predictions.of("002-plain", "v").classes.shape == (2, 4, 20, 30)
 
 
-# -- what follows from names -------------------------------------------------------------------------------------
+# -- what follows from names ---------------------------------------------------------------------
 
 
 def test_classes_are_sums_of_their_clusters(stored):
@@ -130,7 +131,7 @@ def test_classes_are_sums_of_their_clusters(stored):
     assert not NamedClusters(stored, {1: "vesicles"}, CLASSES)[0].any()
 
 
-def test_nothing_is_predicted_before_a_cluster_has_a_name(clustered):
+def test_no_class_is_predicted_before_a_cluster_has_a_name(clustered):
     assert clustered.predictions.of(RUN, "v").classes is None
     assert clustered.predictions.of(RUN, "v").clusters.shape[0] == 5
     clustered.predictions.name_clusters(RUN, "v", {4: "vesicles"})
@@ -141,7 +142,7 @@ def test_nothing_is_predicted_before_a_cluster_has_a_name(clustered):
     assert clustered.run(RUN).cluster_names() == {4: "vesicles"}
 
 
-def test_suggested_patches_begin_with_named_clusters_and_leave_annotations_alone(clustered, stored):
+def test_named_clusters_are_the_proposal_for_a_patch_and_change_no_annotation(clustered, stored):
     painted = clustered.annotations.require("v")
     painted[0, :5, :5] = 1
     clustered.predictions.name_clusters(RUN, "v", {1: "mitochondria", 2: "vesicles"})
@@ -157,16 +158,16 @@ def test_suggested_patches_begin_with_named_clusters_and_leave_annotations_alone
 
 def test_shares_are_those_of_the_likeliest_clusters(stored):
     counts = np.bincount(stored.argmax(0).ravel(), minlength=5)
-    np.testing.assert_allclose(
-        shares(stored), counts / counts.sum(), atol=0.002
-    )  # ties with what is left to 255
+    # Rounded to 255 levels, a few voxels have two most probable clusters.
+    np.testing.assert_allclose(shares(stored), counts / counts.sum(), atol=0.002)
 
 
-# -- jobs --------------------------------------------------------------------------------------------------------
+# -- jobs ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def predicted_already(monkeypatch):
+    """Jobs find their prediction complete, and a model of five clusters."""
     header = SimpleNamespace(
         classes=("none", *(f"cluster {k}" for k in range(1, 6))), features_only=False
     )
@@ -176,14 +177,13 @@ def predicted_already(monkeypatch):
 
 
 def exported(project, to, what="mask"):
-    list(
-        execute(ExportJob(project=str(project.folder), what=what, to=str(to), run=RUN, volume="v"))
-    )
+    job = ExportJob(project=str(project.folder), what=what, to=str(to), run=RUN, volume="v")
+    list(execute(job))
     return np.asarray(open_labels(to).array[:])
 
 
 @pytest.mark.usefixtures("predicted_already")
-def test_a_mask_holds_the_clusters_numbers_until_they_have_names(clustered, stored, tmp_path):
+def test_without_names_a_mask_holds_cluster_numbers(clustered, stored, tmp_path):
     assert np.array_equal(exported(clustered, tmp_path / "ids.tif"), class_ids(stored))
     clustered.predictions.name_clusters(RUN, "v", {3: "vesicles"})
     mask = exported(clustered, tmp_path / "mask.tif")
@@ -191,22 +191,23 @@ def test_a_mask_holds_the_clusters_numbers_until_they_have_names(clustered, stor
     assert np.array_equal(mask == 2, stored[2] > 127)
 
 
-def test_doubt_is_that_between_the_classes(clustered, stored):
+def test_uncertainty_is_the_entropy_of_the_classes(clustered, stored):
     assert clustered.predictions.of(RUN, "v").uncertainty is None
     clustered.predictions.name_clusters(
         RUN, "v", {1: "mitochondria", 4: "mitochondria", 3: "vesicles"}
     )
-    doubt = clustered.predictions.of(RUN, "v").uncertainty
-    assert (doubt.shape, doubt.dtype) == (stored.shape[1:], np.uint8)
+    uncertainty = clustered.predictions.of(RUN, "v").uncertainty
+    assert (uncertainty.shape, uncertainty.dtype) == (stored.shape[1:], np.uint8)
     named = np.stack([stored[[0, 3]].sum(0, dtype=int), stored[2]]) / 255
     expected = entropy(np.concatenate([1 - named.sum(0, keepdims=True), named]), base=3, axis=0)
-    np.testing.assert_allclose(doubt[:] / 255, expected, atol=0.5 / 255 + 1e-6)
-    np.testing.assert_array_equal(doubt[1:3, 4:9, ::2], doubt[:][1:3, 4:9, ::2])
+    np.testing.assert_allclose(uncertainty[:] / 255, expected, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_array_equal(uncertainty[1:3, 4:9, ::2], uncertainty[:][1:3, 4:9, ::2])
 
 
-def test_clusters_of_one_class_leave_nothing_to_ask(clustered):
+def test_there_is_no_uncertainty_between_clusters_of_one_class(clustered):
     clustered.predictions.name_clusters(RUN, "v", dict.fromkeys(range(1, 6), "mitochondria"))
-    assert clustered.predictions.of(RUN, "v").uncertainty[:].max() < 5  # rounding
+    # Not 0: the stored probabilities of five clusters are rounded one by one.
+    assert clustered.predictions.of(RUN, "v").uncertainty[:].max() < 5
 
 
 @pytest.mark.usefixtures("predicted_already")

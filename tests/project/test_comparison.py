@@ -1,4 +1,4 @@
-"""Did adapting help: the right run to compare with, and the right word on it."""
+"""Whether adapting helped: the run to compare with, and the sentence about it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ TINY = {"patch": 32, "batch": 2, "device": "cpu", "profile": "test"}
 
 
 def finish(job):
+    """Run a job; returns its last event."""
     *_, last = execute(job)
     assert isinstance(last, Finished)
     return last
@@ -34,24 +35,25 @@ def train(folder, method, **values):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, phantom_files):
-    """A project with a run that adapts and one that does not, and what their trainings said."""
-    folder = tmp_path_factory.mktemp("verdict") / "project"
-    with Project.create(folder, ("background", "mitochondria")) as made:
+    """The folder of a project with a run that adapts and one that does not, and their events."""
+    folder = tmp_path_factory.mktemp("comparison") / "project"
+    with Project.create(folder, ("background", "mitochondria")) as created:
         labels = phantom_files["source", "labels"]
-        made.volumes.add(phantom_files["source", "image"], "source", labels=labels, name="source")
-        made.volumes.add(phantom_files["target", "image"], "target", name="target")
+        image = phantom_files["source", "image"]
+        created.volumes.add(image, "source", labels=labels, name="source")
+        created.volumes.add(phantom_files["target", "image"], "target", name="target")
     return folder, train(folder, "histogram"), train(folder, "source_only")
 
 
 @pytest.fixture
 def project(trained, tmp_path):
-    """A copy of it, open."""
+    """A copy of the trained project, open."""
     shutil.copytree(trained[0], tmp_path / "project")
     with Project.open(tmp_path / "project") as opened:
         yield opened
 
 
-def test_a_training_says_what_was_kept_and_how_to_compare(trained):
+def test_a_training_reports_the_kept_model_and_the_comparison(trained):
     _, adapted, plain = trained
     assert adapted.text.startswith("Run 001-histogram is trained; kept: ")
     assert "not known: train source_only with the same profile and steps" in adapted.text
@@ -66,7 +68,7 @@ def test_a_training_says_what_was_kept_and_how_to_compare(trained):
     }
 
 
-def test_runs_are_compared_only_with_their_like(project):
+def test_runs_are_compared_only_if_they_were_trained_alike(project):
     assert counterpart(project, "001-histogram") == "002-source_only"
     assert counterpart(project, "002-source_only") == "001-histogram"
     train(project.folder, "source_only", steps=1)
@@ -99,19 +101,20 @@ def test_runs_are_compared_only_with_their_like(project):
 def test_the_lower_score_is_the_better_one(project, score, other, helped, words):
     scores = {"001-histogram": score, "002-source_only": other}
     for run in scores:
-        found = by_score(project, run, scores.get)
-        assert found.helped is helped
-        assert words in found.text
-    assert (helped is not False) or "Use run 002-source_only, or try another method." in found.text
+        comparison = by_score(project, run, scores.get)
+        assert comparison.helped is helped
+        assert words in comparison.text
+        remedy = "Use run 002-source_only, or try another method."
+        assert (remedy in comparison.text) == (helped is False)
 
 
-def test_a_run_that_never_looked_cannot_be_compared_with(project):
-    found = by_score(project, "001-histogram", {"001-histogram": 0.5}.get)
-    assert found.helped is None
-    assert "never looked at the target" in found.text
+def test_a_run_without_validations_cannot_be_compared(project):
+    comparison = by_score(project, "001-histogram", {"001-histogram": 0.5}.get)
+    assert comparison.helped is None
+    assert "was not validated on the target" in comparison.text
 
 
-def test_what_is_missing_is_the_same_training_without_adaptation(project):
+def test_the_missing_run_is_the_same_training_without_adaptation(project):
     assert missing(project, "001-histogram") is missing(project, "002-source_only") is None
     shutil.rmtree(project.folder / "runs" / "002-source_only")
     job = missing(project, "001-histogram")
@@ -128,12 +131,12 @@ def test_what_is_missing_is_the_same_training_without_adaptation(project):
     ],
 )
 def test_with_labels_the_higher_iou_is_the_better_one(iou, other, helped, words):
-    found = by_iou(iou, other, "002-source_only")
-    assert found.helped is helped
-    assert words in found.text
+    comparison = by_iou(iou, other, "002-source_only")
+    assert comparison.helped is helped
+    assert words in comparison.text
 
 
-def test_score_tells_both_and_the_difference(project, phantoms, phantom_files):
+def test_the_score_job_reports_both_ious_and_the_difference(project, phantoms, phantom_files):
     truth = phantom_files["target", "labels"]
     last = finish(ScoreJob(project=str(project.folder), against=str(truth), run="001-histogram"))
     expected = {}
@@ -164,8 +167,8 @@ def test_another_checkpoint_is_another_prediction(project, phantom_files):
     )
     run = project.runs.names()[-1]
     journal = project.run(run).journal("target")
-    heads = set()
-    for which in ("selected", "last", *map(str, project.run(run).candidates())):
-        finish(PredictJob(project=str(project.folder), run=run, checkpoint=which))
-        heads.add(json.loads(journal.read_text().splitlines()[0])["model"])
-    assert len(heads) >= 2
+    models = set()
+    for checkpoint in project.run(run).models():
+        finish(PredictJob(project=str(project.folder), run=run, checkpoint=checkpoint))
+        models.add(json.loads(journal.read_text().splitlines()[0])["model"])
+    assert len(models) >= 2

@@ -1,4 +1,4 @@
-"""Jobs as files and events as lines: what goes out comes back the same."""
+"""Job files and lines of events: reading gives what was written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ JOBS = [
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.kind)
-def test_a_job_survives_its_file(job, tmp_path):
+def test_a_job_file_is_read_as_it_was_written(job, tmp_path):
     write_job(job, tmp_path / "job.json")
     assert read_job(tmp_path / "job.json") == job
     assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
@@ -65,11 +65,12 @@ def test_a_job_survives_its_file(job, tmp_path):
         ('{"kind": "predict", "project": "p", "color": 1}', "color"),
     ],
 )
-def test_what_is_no_job_is_refused_with_the_place(text, place, tmp_path):
+def test_an_invalid_job_file_is_refused_with_the_place(text, place, tmp_path):
     (tmp_path / "job.json").write_text(text)
     with pytest.raises(
         JobError,
-        match=rf"is not a job: '{place}' is (missing|wrong).*compare it with the job\.json of a run\.",
+        match=rf"is not a job: '{place}' is (missing|wrong).*"
+        r"compare it with the job\.json of a run\.",
     ):
         read_job(tmp_path / "job.json")
 
@@ -78,10 +79,10 @@ def test_what_is_no_job_is_refused_with_the_place(text, place, tmp_path):
     ("what", "settings"), [("mask", {"threshold": 0.3, "minimum_size": 9}), ("probabilities", {})]
 )
 def test_an_export_of_the_first_version_is_read(what, settings, tmp_path):
-    """Its settings stood beside the others, whether the export used them or not."""
-    before = {"kind": "export", "project": "p", "what": what, "to": "m.zarr"}
-    before |= {"threshold": 0.3, "minimum_size": 9, "overwrite": True}
-    (tmp_path / "job.json").write_text(json.dumps(before))
+    """Its settings were fields of the job, whether the export used them or not."""
+    old = {"kind": "export", "project": "p", "what": what, "to": "m.zarr"}
+    old |= {"threshold": 0.3, "minimum_size": 9, "overwrite": True}
+    (tmp_path / "job.json").write_text(json.dumps(old))
     job = read_job(tmp_path / "job.json")
     assert job == ExportJob(project="p", what=what, to="m.zarr", settings=settings, overwrite=True)
 
@@ -91,11 +92,9 @@ def test_a_missing_job_file_is_named(tmp_path):
         read_job(tmp_path / "job.json")
 
 
-words, numbers, boxes = (
-    st.text(max_size=9),
-    st.integers(0, 10**6),
-    st.tuples(*[st.integers(0, 99)] * 6),
-)
+words = st.text(max_size=9)
+numbers = st.integers(0, 10**6)
+boxes = st.tuples(*[st.integers(0, 99)] * 6)
 losses = st.dictionaries(words, st.floats(allow_nan=False, allow_infinity=False), max_size=3)
 regions = st.lists(
     st.fixed_dictionaries({"volume": words, "box": words, "score": st.floats(0, 1)}), max_size=3
@@ -120,7 +119,7 @@ EVENTS = {
 @pytest.mark.parametrize("kind", events.Event.__subclasses__())
 @settings(max_examples=20)
 @given(data=st.data())
-def test_an_event_survives_its_line(kind, data):
+def test_an_event_is_read_as_it_was_written(kind, data):
     event = kind(*data.draw(EVENTS[kind]))
     line = event.to_json()
     assert "\n" not in line
@@ -140,6 +139,6 @@ def test_an_event_survives_its_line(kind, data):
         json.dumps({"event": "notice", "text": "a", "more": 1}),
     ],
 )
-def test_what_is_no_event_is_refused(line):
+def test_an_invalid_line_is_refused(line):
     with pytest.raises(JobError, match="Not an event"):
         from_json(line)

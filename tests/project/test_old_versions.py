@@ -1,7 +1,7 @@
-"""A project folder made by the first version still opens, predicts the same and goes on.
+"""A project folder of the first version still opens, predicts the same and can be trained on.
 
-``tests/stored/version_0_project.zip`` was made by the last version with project format 1 and checkpoint
-format 2, on the phantom (3 x 64 x 64 voxels), one thread, float32:
+``tests/stored/version_0_project.zip`` was made by the last version with project format 1 and
+checkpoint format 2, on the phantom (3 x 64 x 64 voxels), one thread, float32:
 
 * run 001-auto: six steps; predicted, two patches suggested by entropy and annotated from the truth;
 * run 002-iic: three steps of three clusters, predicted, cluster 2 named mitochondria;
@@ -38,16 +38,17 @@ def old(tmp_path):
 
 
 def emda(*arguments):
-    done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout.splitlines()[-1])
+    """Run a command; returns its JSON answer."""
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def probabilities(folder, run):
     return np.asarray(zarr.open_array(folder / "runs" / run / "probabilities.zarr" / "target")[:])
 
 
-def test_an_old_project_shows_all_that_it_held(old):
+def test_an_old_project_opens_with_all_its_contents(old):
     with Project.open(old) as project:
         assert project.classes == ("background", "mitochondria")
         assert [entry.name for entry in project.volumes.entries] == ["source", "target"]
@@ -65,37 +66,30 @@ def test_an_old_prediction_is_still_complete_and_a_new_one_is_the_same(old, run)
     assert files == {path: path.stat().st_mtime_ns for path in files}, "predicted again"
     shutil.rmtree(old / "runs" / run / "probabilities.zarr")
     emda("predict", old, "--run", run, "--set", "precision=32", "--set", "device=cpu")
-    # other processors round otherwise in the last bit of float32; on disk that is one of 255 steps
+    # Other processors round the last bit of float32 differently: on disk, at most 1 of 255.
     assert np.abs(probabilities(old, run).astype(int) - before).max() <= 1
 
 
-def test_an_old_training_goes_on_where_it_was_stopped(old):
+def test_an_old_training_continues_where_it_was_stopped(old):
     result = emda("train", old, "--resume", "003-auto")
     assert result["step"] == 6
     with (
-        safe_open(old / "runs" / "003-auto" / "checkpoint.safetensors", "np") as found,
+        safe_open(old / "runs" / "003-auto" / "checkpoint.safetensors", "np") as continued,
         safe_open(old.parent / "expected.safetensors", "np") as expected,
     ):
         names = list(expected.keys())
         assert len(names) > 50
         for name in names:
-            got = found.get_tensor(name)
-            np.testing.assert_allclose(got, expected.get_tensor(name), rtol=1e-3, atol=1e-4)
+            tensor = continued.get_tensor(name)
+            np.testing.assert_allclose(tensor, expected.get_tensor(name), rtol=1e-3, atol=1e-4)
 
 
 def test_old_names_of_settings_are_read_on_the_command_line(old):
-    small = ["--profile", "test", "--steps", 1, "--set", "base=8", "--set", "levels=3"]
-    rest = [
-        "--set",
-        "patch=32",
-        "--set",
-        "batch=2",
-        "--set",
-        "shares=0.5",
-        "--set",
-        "neighbours=false",
-    ]
-    run = emda("train", old, "--method", "auto", *small, *rest, "--device", "cpu")["run"]
+    old_names = ["base=8", "levels=3", "shares=0.5", "neighbours=false"]
+    assignments = [*old_names, "patch=32", "batch=2"]
+    settings = [argument for assignment in assignments for argument in ("--set", assignment)]
+    small = ["--profile", "test", "--steps", 1, "--device", "cpu"]
+    run = emda("train", old, "--method", "auto", *small, *settings)["run"]
     job = json.loads((old / "runs" / run / "job.json").read_text("utf-8"))
     assert job["network_settings"]["base_channels"] == 8
     assert job["method_settings"]["prior_strength"] == 0.5

@@ -1,4 +1,4 @@
-"""The project folder: what was done is on disk, in readable files, whatever happens."""
+"""The project folder: everything is on disk, in readable files, after a crash as well."""
 
 from __future__ import annotations
 
@@ -27,28 +27,31 @@ BOX = Box((1, 10, 20), (2, 26, 36))
 
 
 def region(project, box=BOX, **values):
-    (made,) = project.regions.suggest(
+    """A region that has just been suggested."""
+    (suggested,) = project.regions.suggest(
         [{"volume": "target", "box": str(box), "score": 0.5}], "entropy", "001-a", **values
     )
-    return made
+    return suggested
 
 
 def refused(folder, match, **values):
+    """Check that a project does not open, with one sentence."""
     with pytest.raises(JobError, match=match) as error:
         Project.open(folder, **values)
     assert "\n" not in str(error.value)
     assert str(error.value).endswith(".")
 
 
-# -- the folder --------------------------------------------------------------------------------------------------
+# -- the folder ----------------------------------------------------------------------------------
 
 
-def test_what_was_made_is_there_when_opened_again(project, phantoms):
+def test_a_project_that_is_opened_again_has_the_same_contents(project, phantoms):
     project.close()
     again = Project.open(project.folder)
     assert again.classes == ("background", "mitochondria")
     assert again.volumes.entries == project.volumes.entries
-    source, target = again.volumes.open("source"), again.volumes.open("target")
+    source = again.volumes.open("source")
+    target = again.volumes.open("target")
     np.testing.assert_array_equal(source.image[:], phantoms["source"][0])
     np.testing.assert_array_equal(source.class_ids[:, :, :], phantoms["source"][1])
     assert (source.grid, source.domain) == (VoxelGrid((50.0, 8.0, 8.0), "nm"), "source")
@@ -56,13 +59,13 @@ def test_what_was_made_is_there_when_opened_again(project, phantoms):
     assert again.volumes.target().name == "target"
 
 
-def test_it_is_readable_without_us(project):
+def test_the_project_file_is_plain_json(project):
     values = json.loads((project.folder / "project.json").read_text())
     assert values["format"] == 2
     assert [volume["name"] for volume in values["volumes"]] == ["source", "target"]
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("chapter 1")
     with pytest.raises(JobError, match="exists and is not empty: choose a new folder"):
         Project.create(tmp_path)
@@ -88,12 +91,16 @@ def test_it_opens_exclusively_once(project):
 
 
 def test_it_opens_exclusively_once_in_all_processes(project):
-    code = "import sys; from napari_emda.project.project import Project; Project.open(sys.argv[1], exclusive=True)"
+    code = (
+        "import sys; from napari_emda.project.project import Project; "
+        "Project.open(sys.argv[1], exclusive=True)"
+    )
     command = [sys.executable, "-c", code, str(project.folder)]
     locked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "is open elsewhere" in locked.stderr
     project.close()
-    subprocess.run(command, check=True, timeout=60)  # and the lock ends with that process
+    # The lock ends with the process that holds it.
+    subprocess.run(command, check=True, timeout=60)
     Project.open(project.folder, exclusive=True).close()
 
 
@@ -104,7 +111,7 @@ def test_a_project_that_cannot_be_read_is_not_locked(project):
     refused(project.folder, "is damaged", exclusive=True)
 
 
-def test_what_is_no_project_is_refused(tmp_path):
+def test_a_folder_without_a_project_is_refused(tmp_path):
     refused(tmp_path, "is not a project .* make one with 'napari-emda new'")
     refused(tmp_path / "nowhere", "is not a project")
 
@@ -127,7 +134,7 @@ def test_a_damaged_project_is_refused(text, project):
     refused(project.folder, r"project\.json' is damaged|has format")
 
 
-def test_a_damaged_place_is_named(project):
+def test_the_damaged_place_is_named(project):
     path = project.folder / "project.json"
     values = json.loads(path.read_text())
     values["volumes"][1]["spacing"] = [1, 2]
@@ -148,7 +155,7 @@ FORMAT_1 = """{
   ]
 }
 """
-"""As written by the versions before; the oldest knew no ``depth``."""
+"""As earlier versions wrote it; the oldest had no ``depth``."""
 
 
 def test_a_project_of_format_1_opens_and_is_rewritten_only_when_it_changes(tmp_path, phantom_files):
@@ -183,7 +190,7 @@ def test_a_newer_project_is_refused(project):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_project_is_refused_for_writing_alone(project):
+def test_a_read_only_project_opens_only_for_reading(project):
     project.close()
     (project.folder / ".lock").unlink(missing_ok=True)
     project.folder.chmod(0o555)
@@ -195,7 +202,7 @@ def test_a_read_only_project_is_refused_for_writing_alone(project):
 
 
 def test_a_lock_that_cannot_be_written_is_explained(project, monkeypatch):
-    """The same for root: the file system itself says no."""
+    """As for root, who may write everywhere except on a read-only file system."""
     project.close()
 
     def acquire(*_, **__):
@@ -217,10 +224,10 @@ def test_a_write_that_fails_leaves_the_old_file(project, monkeypatch):
     assert (project.folder / "project.json").read_bytes() == before
 
 
-# -- volumes -----------------------------------------------------------------------------------------------------
+# -- volumes -------------------------------------------------------------------------------------
 
 
-def test_names_are_made_unique_and_fit_for_files(project, phantom_files):
+def test_names_are_made_unique_and_valid_for_files(project, phantom_files):
     names = [
         project.volumes.add(phantom_files["target", "image"], "target", name=name).name
         for name in ("target", "target", "../../etc", "Zellkern Ä.tif", "///")
@@ -229,7 +236,7 @@ def test_names_are_made_unique_and_fit_for_files(project, phantom_files):
     assert Project.open(project.folder).volumes.entries == project.volumes.entries
 
 
-def test_a_volume_that_cannot_be_used_changes_nothing(project, phantom_files, tmp_path):
+def test_an_invalid_volume_changes_nothing(project, phantom_files, tmp_path):
     before = (project.folder / "project.json").read_bytes()
     np.save(tmp_path / "a.npy", np.zeros(3))
     for image, labels in (
@@ -255,7 +262,7 @@ def test_an_unknown_volume_gets_a_suggestion(project):
         project.volumes.open("tagret")
 
 
-def test_without_a_target_it_says_what_to_add(tmp_path):
+def test_a_project_without_a_target_asks_for_one(tmp_path):
     with (
         Project.create(tmp_path / "p") as empty,
         pytest.raises(JobError, match="no target volume: add the image"),
@@ -263,7 +270,7 @@ def test_without_a_target_it_says_what_to_add(tmp_path):
         empty.volumes.target()
 
 
-def test_an_array_that_lived_in_memory_is_kept_in_the_project(project, noise, tmp_path):
+def test_an_array_in_memory_is_stored_in_the_project(project, noise, tmp_path):
     array = noise.integers(0, 255, (3, 40, 50)).astype(np.uint8)
     path = project.volumes.store("layer", array)
     entry = project.volumes.add(path, "target", name="layer", spacing=(30, 5, 5))
@@ -273,14 +280,14 @@ def test_an_array_that_lived_in_memory_is_kept_in_the_project(project, noise, tm
     np.testing.assert_array_equal(Project.open(moved).volumes.open("layer").image[:], array)
 
 
-# -- annotations and regions -------------------------------------------------------------------------------------
+# -- annotations and regions ---------------------------------------------------------------------
 
 
-def test_a_complete_patch_is_background_where_nothing_was_painted(project):
-    made = region(project)
+def test_a_complete_patch_is_background_where_nothing_is_painted(project):
+    suggested = region(project)
     array = project.annotations.require("target")
     array[1, 12:15, 22:25] = 2
-    assert project.annotations.accept(made).state == "accepted"
+    assert project.annotations.accept(suggested).state == "accepted"
     ids = Project.open(project.folder).volumes.open("target").read_labels(Box.whole((4, 96, 96)))
     assert (ids == 1).sum() == 9
     assert (ids == 0).sum() == 16 * 16 - 9
@@ -289,7 +296,7 @@ def test_a_complete_patch_is_background_where_nothing_was_painted(project):
     assert (ids == IGNORE).sum() == ids.size - inside.size
 
 
-def test_a_partial_patch_stays_unknown_where_nothing_was_painted(project):
+def test_a_partial_patch_is_not_annotated_where_nothing_is_painted(project):
     painted = np.zeros(BOX.shape, int)
     painted[0, 2, 3:5] = 2, 1
     assert project.annotations.accept(region(project), painted, complete=False).state == "partial"
@@ -308,7 +315,7 @@ def test_regions_are_taken_from_a_label_image(project, phantom_files, phantoms):
     assert project.annotations.take(phantom_files["target", "labels"], "target") == []
 
 
-def test_regions_remember_their_latest_state_in_their_first_order(project):
+def test_regions_have_their_latest_state_in_their_first_order(project):
     regions = project.regions.suggest(
         [{"volume": "target", "box": f"{z}:{z + 1},0:8,0:8", "score": z} for z in range(3)],
         "random",
@@ -321,7 +328,7 @@ def test_regions_remember_their_latest_state_in_their_first_order(project):
     assert len((project.folder / "regions.jsonl").read_text().splitlines()) == 4
 
 
-def test_rounds_count_and_replace_what_is_still_open(project):
+def test_a_new_round_replaces_regions_without_a_decision(project):
     first = region(project)
     assert (first.round, project.regions.round) == (1, 1)
     second = region(project)
@@ -330,12 +337,12 @@ def test_rounds_count_and_replace_what_is_still_open(project):
 
 
 @pytest.mark.parametrize(
-    "torn", [b'{"id": "x", "vol', b"\n\n", '{"id": "Ä'.encode()[:-1], b"\x00" * 20]
+    "incomplete", [b'{"id": "x", "vol', b"\n\n", '{"id": "Ä'.encode()[:-1], b"\x00" * 20]
 )
-def test_a_torn_last_line_costs_that_line_alone(torn, project):
+def test_an_incomplete_last_line_loses_only_itself(incomplete, project):
     first = region(project)
     with (project.folder / "regions.jsonl").open("ab") as file:
-        file.write(torn)
+        file.write(incomplete)
     assert [r.id for r in project.regions.all()] == [first.id]
     project.regions.record(Region(id="next", volume="target", box=str(BOX)))
     assert [r.id for r in project.regions.all()] == [first.id, "next"]
@@ -352,22 +359,24 @@ def test_annotations_are_found_without_searching_the_whole_volume(pixel_size, pr
         for volume in (quick, replace(quick, annotated=()))
     ]
     assert samplers[0].prior("target", 2) == samplers[1].prior("target", 2)
-    found = [sampler.batch(0)["target"].labels[:2] != IGNORE for sampler in samplers]
-    assert all(patch.any() for labels in found for patch in labels)
+    for sampler in samplers:
+        labels = sampler.batch(0)["target"].labels[:2]
+        assert all((patch != IGNORE).any() for patch in labels)
 
 
-def test_annotations_are_eight_bit_and_readable_without_us(project):
+def test_annotations_are_a_plain_zarr_array_of_uint8(project):
     project.annotations.accept(region(project), np.full(BOX.shape, 2))
     array = zarr.open_array(project.folder / "annotations" / "target.zarr", mode="r")
     assert (array.dtype, array.shape) == (np.uint8, (4, 96, 96))
     assert array[:].sum() == 2 * BOX.size
 
 
-# -- runs --------------------------------------------------------------------------------------------------------
+# -- runs ----------------------------------------------------------------------------------------
 
 
-def test_runs_are_numbered_and_count_once_they_have_a_model(project):
-    first, second = project.runs.new("ynet"), project.runs.new("mmd")
+def test_runs_are_numbered_and_listed_once_they_have_a_model(project):
+    first = project.runs.new("ynet")
+    second = project.runs.new("mmd")
     assert [first.name, second.name] == ["001-ynet", "002-mmd"]
     with pytest.raises(JobError, match="no trained model yet: train one first"):
         project.run()
@@ -384,11 +393,11 @@ def test_runs_are_numbered_and_count_once_they_have_a_model(project):
         project.run("001-ynt")
 
 
-# -- how far the model agreed ------------------------------------------------------------------------------------
+# -- how far the model agreed --------------------------------------------------------------------
 
 
 def with_prediction(project, values):
-    """A run that has predicted the target."""
+    """The name of a new run that has predicted the target."""
     run = project.runs.new("histogram")
     run.checkpoint.touch()
     zarr.open_group(run.path / "probabilities.zarr", mode="a")
@@ -400,46 +409,47 @@ def with_prediction(project, values):
     return run.name
 
 
-def test_an_accepted_patch_keeps_how_far_the_model_agreed(project, phantoms, noise):
+def test_an_accepted_patch_records_how_far_the_model_agreed(project, phantoms, noise):
     truth = phantoms["target"][1][BOX.slices]
     guess = np.where(noise.random((4, 96, 96)) < 0.2, 255, 0)
     run = with_prediction(project, guess)
-    (made,) = project.regions.suggest(
+    (suggested,) = project.regions.suggest(
         [{"volume": "target", "box": str(BOX), "score": 1}], "entropy", run
     )
-    done = project.annotations.accept(made, truth + 1)
+    complete = project.annotations.accept(suggested, truth + 1)
     predicted = guess[BOX.slices] > 127
     np.testing.assert_array_equal(
-        done.confusion, confusion_matrix(truth.ravel(), predicted.ravel())
+        complete.confusion, confusion_matrix(truth.ravel(), predicted.ravel())
     )
-    assert done.changed == (truth != predicted).sum()
+    assert complete.changed == (truth != predicted).sum()
     painted = np.zeros(BOX.shape, np.uint8)
     painted[0, :4] = truth[0, :4] + 1
-    part = project.annotations.accept(made, painted, complete=False)
+    partial = project.annotations.accept(suggested, painted, complete=False)
     np.testing.assert_array_equal(
-        part.confusion, confusion_matrix(truth[0, :4].ravel(), predicted[0, :4].ravel())
+        partial.confusion, confusion_matrix(truth[0, :4].ravel(), predicted[0, :4].ravel())
     )
-    assert part.changed == (truth[0, :4] != predicted[0, :4]).sum()
-    assert Project.open(project.folder).regions.all() == [part]
+    assert partial.changed == (truth[0, :4] != predicted[0, :4]).sum()
+    assert Project.open(project.folder).regions.all() == [partial]
 
 
-def test_without_a_prediction_nothing_is_said_of_the_model(project, phantoms):
-    done = project.annotations.accept(region(project), phantoms["target"][1][BOX.slices] + 1)
-    assert done.confusion == ()
-    assert done.changed == phantoms["target"][1][BOX.slices].sum()
+def test_without_a_prediction_the_annotation_is_compared_with_background(project, phantoms):
+    truth = phantoms["target"][1][BOX.slices]
+    accepted = project.annotations.accept(region(project), truth + 1)
+    assert accepted.confusion == ()
+    assert accepted.changed == truth.sum()
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self/fd").exists(), reason="only Linux tells the name of an open file"
+    not Path("/proc/self/fd").exists(), reason="only Linux gives the name of an open file"
 )
-def test_what_is_accepted_is_on_the_disk_itself_before_it_is_recorded(project, monkeypatch):
+def test_annotations_are_synced_to_disk_before_they_are_recorded(project, monkeypatch):
     synced = []
     monkeypatch.setattr(
         os, "fsync", lambda number: synced.append(os.path.realpath(f"/proc/self/fd/{number}"))
     )
-    made = region(project)
+    suggested = region(project)
     synced.clear()
-    project.annotations.accept(made, np.full(BOX.shape, 2))
+    project.annotations.accept(suggested, np.full(BOX.shape, 2))
     array = project.folder / "annotations" / "target.zarr"
     chunk = array / "c" / "1" / "0" / "0"
     folders = [*chunk.parents[:3], array, array.parent]
@@ -465,12 +475,12 @@ def test_labels_are_imported_where_nothing_is_annotated(zero, project, phantoms)
         project.annotations.import_labels(truth[1:], "target")
 
 
-def test_in_labelled_sections_zero_can_mean_background(project, phantoms):
-    few = phantoms["target"][1].copy()
-    few[2:] = 0
-    assert few[:2].any((1, 2)).all()
-    imported = project.annotations.import_labels(few, "target", whole_sections=True)
-    ids = project.volumes.open("target").read_labels(Box.whole(few.shape))
-    assert np.array_equal(ids[:2], few[:2] > 0)
+def test_zero_can_mean_background_in_labelled_sections(project, phantoms):
+    labels = phantoms["target"][1].copy()
+    labels[2:] = 0
+    assert labels[:2].any((1, 2)).all()
+    imported = project.annotations.import_labels(labels, "target", whole_sections=True)
+    ids = project.volumes.open("target").read_labels(Box.whole(labels.shape))
+    assert np.array_equal(ids[:2], labels[:2] > 0)
     assert (ids[2:] == IGNORE).all()
     assert imported.state == "partial"

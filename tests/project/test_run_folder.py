@@ -20,13 +20,14 @@ def project(tmp_path):
 
 
 def trained(project, name):
+    """The folder of a run that has a model."""
     run = RunFolder.of(project.folder, name)
     run.path.mkdir(parents=True)
     run.checkpoint.touch()
     return run
 
 
-def test_runs_are_ordered_by_number_however_many_digits_it_has(project):
+def test_runs_are_ordered_by_number_whatever_its_digits(project):
     names = [f"{number:03d}-{random.choice(['auto', 'uda'])}" for number in NUMBERS]
     for name in random.sample(names, len(names)):
         trained(project, name)
@@ -41,7 +42,7 @@ def test_runs_without_a_number_come_last(project):
 
 
 @pytest.mark.parametrize(
-    ("there", "expected"),
+    ("existing", "expected"),
     [
         ([], "001-uda"),
         (["001-auto"], "002-uda"),
@@ -51,8 +52,8 @@ def test_runs_without_a_number_come_last(project):
         (["best", ".DS_Store", "7-auto"], "008-uda"),
     ],
 )
-def test_a_new_run_has_the_next_number(project, there, expected):
-    for name in there:
+def test_a_new_run_has_the_next_number(project, existing, expected):
+    for name in existing:
         RunFolder.of(project.folder, name).path.mkdir(parents=True)
     assert project.runs.new("uda").name == expected
 
@@ -71,12 +72,12 @@ def test_models_are_offered_with_the_latest_step_first(tmp_path):
     for step in (900, 50, 1000):
         run.candidate(step).parent.mkdir(exist_ok=True)
         run.candidate(step).touch()
-    (run.candidate(1).parent / ".300-1a2b.safetensors").touch()  # left half-written by a crash
+    (run.candidate(1).parent / ".300-1a2b.safetensors").touch()  # incomplete, left by a crash
     assert run.candidates() == [50, 900, 1000]
     assert run.models() == ["selected", "last", "1000", "900", "50"]
 
 
-def test_the_log_tells_where_a_training_stands(tmp_path):
+def test_the_state_of_a_training_is_read_from_the_log(tmp_path):
     run = RunFolder(tmp_path)
     assert (run.log(), run.saved_step, run.finished) == ([], 0, False)
     with run.open_log() as log:
@@ -99,7 +100,7 @@ def test_the_end_of_a_long_log_is_enough(tmp_path):
     assert len(run.log()) == 2
 
 
-def test_what_a_run_was_to_do_comes_back(tmp_path):
+def test_the_job_of_a_run_is_read_as_it_was_written(tmp_path):
     run = RunFolder(tmp_path)
     assert run.training() is None
     with pytest.raises(JobError, match="cannot be read"):
@@ -110,7 +111,7 @@ def test_what_a_run_was_to_do_comes_back(tmp_path):
     assert run.training() is None
 
 
-def test_names_of_clusters_come_back(tmp_path):
+def test_cluster_names_are_read_as_they_were_written(tmp_path):
     run = RunFolder(tmp_path)
     assert run.cluster_names() == {}
     run.write_cluster_names({10: "mitochondria", 2: "ER"})

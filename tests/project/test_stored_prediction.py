@@ -1,4 +1,4 @@
-"""The journal vouches for tiles that are on disk, and for no others."""
+"""The journal of a prediction lists the tiles that are on disk, and no others."""
 
 import json
 
@@ -9,7 +9,7 @@ from napari_emda.data.box import Box
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 
-HEAD = {"model": "400", "tiles": 12, "uncertainty": True, "z_smoothing": 0.1}
+HEADER = {"model": "400", "tiles": 12, "uncertainty": True, "z_smoothing": 0.1}
 SHAPE = (2, 3, 40, 50)
 CLASSES = ("background", "mitochondria", "ER")
 
@@ -19,11 +19,11 @@ def prediction(tmp_path):
     return StoredPrediction(RunFolder(tmp_path), "target")
 
 
-def begin(prediction, head=HEAD):
-    return prediction.begin(head, SHAPE, classes=CLASSES, uncertainty=True)
+def begin(prediction, header=HEADER):
+    return prediction.begin(header, SHAPE, classes=CLASSES, uncertainty=True)
 
 
-def test_what_was_done_is_done(prediction):
+def test_tiles_that_are_done_are_not_predicted_again(prediction):
     assert begin(prediction) == set()
     box = Box((1, 0, 0), (2, 40, 50))
     values = np.random.default_rng(0).integers(0, 127, (2, *box.shape)).astype(np.uint8)
@@ -39,18 +39,18 @@ def test_what_was_done_is_done(prediction):
     assert begin(prediction) == set(range(12))
 
 
-def test_a_torn_line_does_not_run_into_the_next(prediction):
+def test_the_next_line_does_not_continue_an_incomplete_one(prediction):
     begin(prediction)
     prediction.tile_done(3)
     with prediction.journal.open("a") as file:
-        file.write("1")  # the crash came before "0\n"
+        file.write("1")  # a crash, before "0\n" of tile 10
     assert begin(prediction) == {3}
     prediction.tile_done(1)
     assert begin(prediction) == {1, 3}
 
 
 @pytest.mark.parametrize("line", ["12", "99999999999999999999", "-1", "1.0", "one", "²"])
-def test_tiles_that_there_are_not_do_not_count(prediction, line):
+def test_lines_that_are_no_tile_are_not_counted(prediction, line):
     begin(prediction)
     for index in range(11):
         prediction.tile_done(index)
@@ -60,25 +60,25 @@ def test_tiles_that_there_are_not_do_not_count(prediction, line):
 
 
 @pytest.mark.parametrize(
-    "head", ["", "5", "[]", "null", "{}", '{"model": "400"}', '{"model": "400", "tiles": null}']
+    "header", ["", "5", "[]", "null", "{}", '{"model": "400"}', '{"model": "400", "tiles": null}']
 )
-def test_a_journal_without_a_head_vouches_for_nothing(prediction, head):
+def test_a_journal_with_an_invalid_header_lists_nothing(prediction, header):
     begin(prediction)
-    prediction.journal.write_text(head + "\n" + "\n".join(map(str, range(12))) + "\n")
+    prediction.journal.write_text(header + "\n" + "\n".join(map(str, range(12))) + "\n")
     assert not prediction.complete("400")
     assert begin(prediction) == set()
 
 
-def test_the_journal_of_the_version_before_still_counts(prediction):
+def test_a_journal_of_the_first_version_is_read(prediction):
     begin(prediction)
-    head = {key: value for key, value in HEAD.items() if key != "z_smoothing"}
-    lines = [json.dumps({**head, "neighbours": 0.1}), *map(str, range(12))]
+    header = {key: value for key, value in HEADER.items() if key != "z_smoothing"}
+    lines = [json.dumps({**header, "neighbours": 0.1}), *map(str, range(12))]
     prediction.journal.write_text("\n".join(lines) + "\n")
     assert prediction.complete("400", uncertainty=True)
     assert begin(prediction) == set(range(12))
 
 
-def test_an_array_that_was_deleted_is_not_vouched_for(prediction, tmp_path):
+def test_a_prediction_with_a_deleted_array_is_not_complete(prediction, tmp_path):
     begin(prediction)
     for index in range(12):
         prediction.tile_done(index)

@@ -1,4 +1,4 @@
-"""Decisions that can be taken back, through crashes."""
+"""Decisions can be taken back, after a crash as well."""
 
 import numpy as np
 import pytest
@@ -14,40 +14,41 @@ def decisions(noise):
     boxes = ("0:1,0:8,0:8", "2:3,4:20,0:10", "1:2,0:3,5:9")
     regions = [Region(id=f"{k}", volume="t", box=box, score=0.1 * k) for k, box in enumerate(boxes)]
     return [
-        Decision(each, noise.integers(0, 3, each.voxels.shape).astype(np.uint8)) for each in regions
+        Decision(region, noise.integers(0, 3, region.voxels.shape).astype(np.uint8))
+        for region in regions
     ]
 
 
-def same(found, decision):
-    return found.before == decision.before and np.array_equal(found.painted, decision.painted)
+def equal(decision, other):
+    return decision.before == other.before and np.array_equal(decision.painted, other.painted)
 
 
-def test_deeds_come_back_the_latest_first(tmp_path, decisions):
+def test_the_latest_decision_is_taken_back_first(tmp_path, decisions):
     path = tmp_path / "undo.jsonl"
     assert DecisionLog(path).last() is None
     for decision in decisions:
         DecisionLog(path).add(decision)
     for decision in reversed(decisions):
-        assert same(DecisionLog(path).last(), decision)
+        assert equal(DecisionLog(path).last(), decision)
         DecisionLog(path).drop()
     assert DecisionLog(path).last() is None
 
 
-def test_a_line_that_was_cut_short_is_passed_over(tmp_path, decisions):
+def test_an_incomplete_line_is_skipped(tmp_path, decisions):
     path = tmp_path / "undo.jsonl"
     log = DecisionLog(path)
     log.add(decisions[0])
     log.add(decisions[1])
     path.write_bytes(path.read_bytes()[:-40])
-    assert same(log.last(), decisions[0])
+    assert equal(log.last(), decisions[0])
     log.add(decisions[2])
     log.drop()
-    assert same(log.last(), decisions[0])
+    assert equal(log.last(), decisions[0])
     log.drop()
     assert log.last() is None
 
 
-def test_a_new_round_and_an_import_are_where_undoing_ends(tmp_path, decisions):
+def test_decisions_before_a_new_round_or_an_import_are_forgotten(tmp_path, decisions):
     with Project.create(tmp_path / "project", ("background", "mitochondria")) as project:
         image = np.zeros((3, 24, 24), np.uint8)
         project.volumes.add(

@@ -41,14 +41,14 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     outputs = project.predictions.outputs(folder.name, header.classes)
     if cls.needs_names:
         check_says_classes(folder, outputs)
-    classes = outputs.said[1:]
+    classes = outputs.reported[1:]
     class_ids = cls.class_ids(classes, job.class_name)
     exporter.check(path, [classes[k - 1] for k in class_ids])
     yield Started("export", folder.name, "cpu", 0)
     prediction = None
     if cls.needs_prediction:
         yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
-        prediction = prediction_of(project, folder, volume.name).said
+        prediction = prediction_of(project, folder, volume.name).reported
     result = Result(folder.name, model, volume, classes, class_ids, prediction)
     yield from exporter.export(result, path, overwrite=job.overwrite)
     text = f"Exported {job.what} of '{volume.name}' (run {folder.name}) to {job.to}."

@@ -47,4 +47,4 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
         path = job.out
     answer = {"run": folder.name, "volume": volume.name, "probabilities": path}
     outputs = project.predictions.outputs(folder.name, classes)
-    yield Finished("done", f"'{volume.name}' is {outputs.done} with run {folder.name}.", answer)
+    yield Finished("done", f"'{volume.name}' is {outputs.verb} with run {folder.name}.", answer)

@@ -46,7 +46,7 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     check_says_classes(folder, outputs)
     yield Started("score", folder.name, "cpu", 0)
     yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
-    probabilities = prediction_of(project, folder, volume.name).said
+    probabilities = prediction_of(project, folder, volume.name).reported
     scores = score_volume(probabilities, truth.class_ids, project.classes, box)
     scores.setdefault(
         "classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}}
@@ -77,7 +77,7 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     if runs is not None and runs[0] == folder.name:
         plain = runs[1]
         yield from ensure_predicted(project, plain, volume.name)
-        compared_with = prediction_of(project, project.run(plain), volume.name).said
+        compared_with = prediction_of(project, project.run(plain), volume.name).reported
         other = score_volume(compared_with, truth.class_ids, project.classes, box)["iou"]
         found = comparison.by_iou(scores["iou"], other, plain)
         compared = {"run": plain, "iou": other, "difference": scores["iou"] - other}

@@ -1,7 +1,9 @@
-"""What is painted in the volumes of a project, on disk as it is painted."""
+"""The arrays that hold the annotations, one per volume; painting writes to them at once."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import zarr
 from napari_emda.data.box import Box
 from napari_emda.io.atomic import sync
 
+# Side of a chunk in pixels. A stroke rewrites every chunk that it touches, and accepting a patch
+# syncs them to disk one by one: larger chunks make each stroke slower, smaller ones make more files
+# to sync. 256 x 256 voxels are 64 KiB before compression.
 CHUNK = 256
-"""Side of a chunk: a stroke rewrites the chunks that it touches, each whole or not at all."""
 
 
 class AnnotationArrays:
@@ -39,29 +43,34 @@ class AnnotationArrays:
         return zarr.create_array(path, shape=shape, dtype="uint8", chunks=chunks, fill_value=0)
 
     def painted(self, name: str) -> tuple[Box, ...]:
-        """The chunks that were ever painted in: those that have a file."""
+        """The chunks of a volume in which anything was ever painted."""
         array = self.open(name)
         if array is None:
             return ()
+        # The files tell where a volume was annotated, without reading all of it: zarr stores no
+        # chunk that is empty. A chunk's file is named c/<z>/<y>/<x>.
         boxes = []
+        depth, height, width = array.chunks
         for path in self._path(name).glob("c/*/*/*"):
             if not path.name.isdigit():
-                continue  # being written, or left so by a crash
-            corner = [int(part) * n for part, n in zip(path.parts[-3:], array.chunks, strict=True)]
-            stop = [a + n for a, n in zip(corner, array.chunks, strict=True)]
-            boxes.append(Box(tuple(corner), tuple(stop)).clip(array.shape))  # type: ignore[arg-type]
+                continue  # a chunk that is being written, or was when the program crashed
+            z, y, x = (int(index) for index in path.parts[-3:])
+            start = (z * depth, y * height, x * width)
+            stop = (start[0] + depth, start[1] + height, start[2] + width)
+            boxes.append(Box(start, stop).clip(array.shape))
         return tuple(boxes)
 
     def sync(self, name: str, box: Box) -> None:
-        """Put what was painted in a box on the disk itself: the chunks under it, and their names."""
+        """Wait until the annotations in a box are on the disk, safe from a power failure."""
         array = self.open(name)
         assert array is not None
         folders: set[Path] = set()
         for path in self._files(name, box, array.chunks):
             sync(path)
-            folders.update(
-                path.parents[:6]
-            )  # a first chunk has made all of them, up to the project's own
+            # A new file is lost if the entry in its folder is. The first chunk creates y, z, c,
+            # the array and annotations/; the sixth parent, the project's folder, holds the last.
+            folders.update(path.parents[:6])
+        # Innermost first: an entry must not reach the disk before the folder that it names.
         for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
             sync(folder)
 
@@ -69,10 +78,10 @@ class AnnotationArrays:
         return self._folder / f"{name}.zarr"
 
     def _files(self, name: str, box: Box, chunks: tuple[int, ...]) -> Iterator[Path]:
-        ranges = [
-            range(a // c, -(-b // c)) for a, b, c in zip(box.start, box.stop, chunks, strict=True)
+        """The files of the chunks that a box meets, whether they exist or not."""
+        indices = [
+            range(start // side, math.ceil(stop / side))
+            for start, stop, side in zip(box.start, box.stop, chunks, strict=True)
         ]
-        for z in ranges[0]:
-            for y in ranges[1]:
-                for x in ranges[2]:
-                    yield self._path(name) / "c" / str(z) / str(y) / str(x)
+        for z, y, x in itertools.product(*indices):
+            yield self._path(name) / "c" / str(z) / str(y) / str(x)

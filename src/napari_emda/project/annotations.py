@@ -1,4 +1,4 @@
-"""The annotations of a project: what is painted in its volumes, region by region or from a file."""
+"""The annotations of a project: accepted region by region, or read from a label image."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from napari_emda.project.region import IMPORTED, Region, State
 from napari_emda.project.regions import Regions, new_id
 from napari_emda.project.volumes import Volumes
 
-# Labels are read voxel by voxel here: their size does not matter.
+# Labels are read voxel by voxel here; the voxel size does not matter.
 _NO_SIZE = VoxelGrid((1, 1, 1), "pixel")
 
 
 class Annotations:
-    """What the user has painted, or imported; it is on disk after every call.
+    """What the user painted or imported; it is on disk after every call.
 
     Args:
-        arrays: one per volume.
+        arrays: the arrays of the volumes.
         classes: of the project, background first.
         volumes: of the project.
         regions: where accepted regions are recorded.
@@ -52,7 +52,7 @@ class Annotations:
         self._predictions = predictions
 
     def open(self, volume: str) -> zarr.Array[Any] | None:
-        """Annotations of a volume for reading; None when there are none yet.
+        """Annotations of a volume for reading; None if there are none yet.
 
         Returns:
             uint8 (z, y, x), 0 = not annotated, k = class k - 1.
@@ -60,7 +60,7 @@ class Annotations:
         return self._arrays.open(volume)
 
     def require(self, volume: str) -> zarr.Array[Any]:
-        """Annotations of a volume for writing, see `open`; made when there are none yet."""
+        """Annotations of a volume for writing, see `open`; created if there are none yet."""
         return self._arrays.require(volume, self._volumes.shape(volume))
 
     def accept(
@@ -71,26 +71,32 @@ class Annotations:
         complete: bool = True,
         predicted: NDArray[np.uint8] | None = None,
     ) -> Region:
-        """Accept a region, on disk when this returns, with how far the model agreed.
+        """Accept a region, and record how far the model agreed; on disk when this returns.
 
         Args:
-            region: what was annotated.
+            region: the region that was annotated.
             values: class ids + 1 (0 = not annotated) of the region's shape to write; by default
-                what was painted.
-            complete: what is not painted becomes background; else it stays not annotated.
-            predicted: what the user started from where that was not the prediction, as class ids.
+                what is painted there.
+            complete: voxels that are not painted become background; otherwise they stay not
+                annotated.
+            predicted: class ids that the user started from, if not those of the prediction.
+
+        Returns:
+            The region in its new state.
         """
         array = self.require(region.volume)
         box = region.voxels
         painted = np.asarray(array[box.slices] if values is None else values).astype(np.uint8)
         if complete:
             painted = np.where(painted == 0, 1, painted).astype(np.uint8)
+        # The annotations reach the disk before the record of them: a region that is recorded as
+        # accepted never lacks voxels, whenever the power fails.
         array[box.slices] = painted
         self._arrays.sync(region.volume, box)
         model = self._predictions.in_region(region)
         start = predicted if predicted is not None else model
         if start is None:
-            start = np.zeros_like(painted)  # an empty patch reads as background
+            start = np.zeros_like(painted)  # the user started from background
         outcome = {
             "state": "accepted" if complete else "partial",
             "changed": int(((painted > 0) & (painted != start + 1)).sum()),
@@ -99,14 +105,17 @@ class Annotations:
         return self._regions.record(region.model_copy(update=outcome))
 
     def take(self, labels: str | Path, volume: str, state: State = "suggested") -> list[Region]:
-        """Accept all regions of a volume in a state, as a label image says.
+        """Accept all regions of a volume in a state, with the annotations of a label image.
 
         Args:
-            labels: the image's path, of the volume's shape; 0 = background, k = class k.
-            volume: its name.
+            labels: path of an image of the volume's shape; 0 = background, k = class k.
+            volume: name of the volume.
             state: of the regions.
+
+        Raises:
+            DataError: the labels cannot be used.
         """
-        given = self._checked(open_labels(Path(labels)).array, volume)
+        label_volume = self._checked(open_labels(Path(labels)).array, volume)
         regions = [
             region
             for region in self._regions.all()
@@ -114,7 +123,9 @@ class Annotations:
         ]
         # Taking back an earlier decision would wipe what is taken now.
         self._regions.decisions.clear()
-        return [self.accept(region, given.read_labels(region.voxels) + 1) for region in regions]
+        return [
+            self.accept(region, label_volume.read_labels(region.voxels) + 1) for region in regions
+        ]
 
     def import_labels(
         self,
@@ -127,28 +138,34 @@ class Annotations:
         """Take labels as annotations wherever nothing is annotated yet; on disk when this returns.
 
         Args:
-            labels: integers (z, y, x) of the volume's shape, k = class k; with two classes all
-                above 0 are class 1.
-            volume: its name.
-            labels_zero: whether 0 means background or that nobody looked.
-            whole_sections: 0 is background in the sections that hold a label, and nobody looked at
-                the others.
+            labels: integers (z, y, x) of the volume's shape, k = class k; in a project of two
+                classes, all values above 0 are class 1.
+            volume: name of the volume.
+            labels_zero: whether 0 means background or not annotated.
+            whole_sections: 0 means background in the sections that contain a label, and not
+                annotated in the others.
+
+        Returns:
+            A region that spans the volume.
 
         Raises:
-            DataError: labels that cannot be used.
+            DataError: the labels cannot be used.
         """
-        given = self._checked(labels, volume)
+        label_volume = self._checked(labels, volume)
         # Taking back an earlier decision would wipe what is imported now.
         self._regions.decisions.clear()
         array = self.require(volume)
-        for z in range(given.shape[0]):
-            ids = given.read_labels(Box((z, 0, 0), (z + 1, *given.shape[1:])))[0]
-            looked = labels_zero == "background" or (whole_sections and ids.any())
-            taken = ids + 1 if looked else np.where(ids > 0, ids + 1, 0)
-            if taken.any():
+        # Section by section, because labels may be larger than memory.
+        for z in range(label_volume.shape[0]):
+            section = Box((z, 0, 0), (z + 1, *label_volume.shape[1:]))
+            ids = label_volume.read_labels(section)[0]
+            zero_is_background = labels_zero == "background" or (whole_sections and ids.any())
+            imported = ids + 1 if zero_is_background else np.where(ids > 0, ids + 1, 0)
+            # Writing a section without labels would only cost time.
+            if imported.any():
                 painted = np.asarray(array[z])
-                array[z] = np.where(painted == 0, taken, painted).astype(np.uint8)
-        box = Box.whole(given.shape)
+                array[z] = np.where(painted == 0, imported, painted).astype(np.uint8)
+        box = Box.whole(label_volume.shape)
         self._arrays.sync(volume, box)
         return self._regions.record(
             Region(
@@ -162,7 +179,7 @@ class Annotations:
         )
 
     def _checked(self, labels: Array, volume: str) -> Volume:
-        """Labels to be read as class ids; DataError when they do not fit the volume."""
+        """Labels to be read as class ids; DataError if they do not fit the volume."""
         classes = len(self._classes)
         check_labels(volume, labels, self._volumes.shape(volume), classes)
         return Volume("labels", labels, "target", _NO_SIZE, labels=labels, classes=classes)

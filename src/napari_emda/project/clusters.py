@@ -1,4 +1,4 @@
-"""Clusters that a run without labels has found: how large they are, and the classes that they are named after."""
+"""Clusters that a run found without labels: their sizes, and the classes they are named after."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from napari_emda.data.array import Array
 from napari_emda.data.blocks import chunk_shape, spread
 from napari_emda.data.box import Box
 from napari_emda.data.lazy import Lazy3D
-from napari_emda.data.probabilities import class_ids
+from napari_emda.data.probabilities import CERTAIN, class_ids
 from napari_emda.errors import SettingsError
 
+# Clusters are measured in this many rectangles. 64 rectangles of 512 x 512 are 17 Mvoxel, read in
+# a moment, and give the shares of the clusters to about a percent.
 _SAMPLES = 64
-"""Squares in which clusters are measured: their shares are then known to about a percent."""
+# Pixels. The side of a stored chunk (`project.stored_prediction.CHUNK`), so that a rectangle
+# decodes at most four chunks of each cluster.
 _SIDE = 512
 
 Names = Mapping[int, str]
@@ -25,9 +28,14 @@ Names = Mapping[int, str]
 
 
 def parse_names(assignments: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """``["mitochondria=3,5"]`` as clusters by class; SettingsError when one cannot be read, or names anything twice."""
-    named: dict[str, tuple[int, ...]] = {}
+    """Read ``["mitochondria=3,5"]`` as clusters by class.
+
+    Raises:
+        SettingsError: an assignment cannot be read, or a class or a cluster occurs twice.
+    """
+    clusters_of: dict[str, tuple[int, ...]] = {}
     for assignment in assignments:
+        # From the right, because the name of a class may contain "=".
         name, equals, numbers = assignment.rpartition("=")
         name = name.strip()
         try:
@@ -38,37 +46,45 @@ def parse_names(assignments: Sequence[str]) -> dict[str, tuple[int, ...]]:
             raise SettingsError(
                 f"'{assignment}' is not CLASS=CLUSTERS: write for example --class mitochondria=3,5."
             )
-        if name in named:
+        if name in clusters_of:
             raise SettingsError(
-                f"The class '{name}' is given twice: write all of its clusters at once, as {name}=3,5."
+                f"The class '{name}' is given twice: write all of its clusters at once, as "
+                f"{name}=3,5."
             )
-        for other, members in named.items():
-            if both := sorted({*members} & {*clusters}):
+        for other_name, other_clusters in clusters_of.items():
+            shared = sorted({*other_clusters} & {*clusters})
+            if shared:
                 raise SettingsError(
-                    f"Cluster {both[0]} is given to '{other}' and to '{name}': choose one of them."
+                    f"Cluster {shared[0]} is given to '{other_name}' and to '{name}': choose one "
+                    "of them."
                 )
-        named[name] = clusters
-    return named
+        clusters_of[name] = clusters
+    return clusters_of
 
 
-def renamed(names: Names, given: Mapping[str, Sequence[int]]) -> dict[int, str]:
-    """The names after each class that is given got exactly these clusters; other classes keep theirs."""
-    kept = {cluster: name for cluster, name in names.items() if name not in given}
-    return kept | {cluster: name for name, clusters in given.items() for cluster in clusters}
+def renamed(names: Names, assigned: Mapping[str, Sequence[int]]) -> dict[int, str]:
+    """Names after each assigned class got exactly these clusters; other classes keep theirs."""
+    unchanged = {cluster: name for cluster, name in names.items() if name not in assigned}
+    changed = {cluster: name for name, clusters in assigned.items() for cluster in clusters}
+    return unchanged | changed
 
 
 def check_names(names: Names, count: int, classes: Sequence[str]) -> None:
-    """SettingsError when there is no such cluster or class.
+    """Check that the clusters and classes of names exist.
 
     Args:
         names: to be checked.
         count: of clusters.
         classes: of the project, background first.
+
+    Raises:
+        SettingsError: there is no such cluster or class.
     """
     for cluster, name in names.items():
         if name not in classes[1:]:
             raise SettingsError(
-                f"The project has no class '{name}' to name clusters after: use {_listed(classes[1:])}."
+                f"The project has no class '{name}' to name clusters after: use "
+                f"{_listed(classes[1:])}."
             )
         if not 1 <= cluster <= count:
             raise SettingsError(
@@ -77,16 +93,23 @@ def check_names(names: Names, count: int, classes: Sequence[str]) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
+    """``a, b or c``."""
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def shares(clusters: Array) -> NDArray[np.float64]:
-    """Share of the voxels in each cluster, (k,), from up to 64 squares of 512 voxels spread over the volume.
+    """Estimate the share of the voxels in each cluster.
+
+    Up to 64 rectangles of 512 x 512 voxels, spread evenly over the volume, are read.
 
     Args:
         clusters: stored probabilities, (k, z, y, x) uint8.
+
+    Returns:
+        Shape (k,); the sum is below 1 where the background is most probable in some voxels.
     """
     counts = np.zeros(clusters.shape[0] + 1)
+    # More rectangles than sections would lie on top of each other in thin volumes.
     for box in spread(Box.whole(clusters.shape[1:]), min(_SAMPLES, clusters.shape[1]), _SIDE):
         ids = class_ids(np.asarray(clusters[(slice(None), *box.slices)]))
         counts += np.bincount(ids.ravel(), minlength=len(counts))
@@ -94,47 +117,55 @@ def shares(clusters: Array) -> NDArray[np.float64]:
 
 
 class NamedClusters:
-    """Class probabilities: sums of those of the clusters named after each class. Read where it is sliced.
+    """Class probabilities: the sum over the clusters named after each class; read where sliced.
 
     Args:
         clusters: stored probabilities, (k, z, y, x) uint8; two or more.
         names: class by cluster.
         classes: of the project, background first.
+
+    Attributes:
+        shape: (C - 1, z, y, x).
+        chunks: those of ``clusters``.
     """
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, clusters: Array, names: Names, classes: Sequence[str]) -> None:
         self._clusters = clusters
-        self._members = [
-            [k - 1 for k, name in sorted(names.items()) if name == own] for own in classes[1:]
+        self._channels_of_class = [
+            [cluster - 1 for cluster, name in sorted(names.items()) if name == class_name]
+            for class_name in classes[1:]
         ]
-        self.shape = (len(self._members), *clusters.shape[1:])
+        self.shape = (len(self._channels_of_class), *clusters.shape[1:])
         self.chunks = getattr(clusters, "chunks", None)
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        """Slice like NumPy: the first entry (an integer or slice) says which classes."""
-        which, *place = key if isinstance(key, tuple) else (key,)
-        if isinstance(which, slice):
-            return np.stack(
-                [self._sum(index, place) for index in range(*which.indices(len(self._members)))]
-            )
-        return self._sum(which, place)
+        """Slice like NumPy; the first entry, an integer or a slice, selects classes."""
+        selected, *position = key if isinstance(key, tuple) else (key,)
+        if isinstance(selected, slice):
+            indices = range(*selected.indices(len(self._channels_of_class)))
+            return np.stack([self._sum(index, position) for index in indices])
+        return self._sum(selected, position)
 
-    def _sum(self, index: int, place: Sequence[Any]) -> NDArray[np.uint8]:
-        members = self._members[index]
-        if not members:
-            return np.zeros_like(np.asarray(self._clusters[(0, *place)]))
-        # stored probabilities of all clusters add up to 255 at most
+    def _sum(self, index: int, position: Sequence[Any]) -> NDArray[np.uint8]:
+        channels = self._channels_of_class[index]
+        if not channels:
+            # A class without clusters still has a channel, of the same shape as the others.
+            return np.zeros_like(np.asarray(self._clusters[(0, *position)]))
+        # uint8 cannot overflow: the stored probabilities of all clusters add up to 255 at most.
         return np.sum(
-            [np.asarray(self._clusters[(k, *place)]) for k in members], axis=0, dtype=np.uint8
+            [np.asarray(self._clusters[(channel, *position)]) for channel in channels],
+            axis=0,
+            dtype=np.uint8,
         )
 
 
 class NamedUncertainty(Lazy3D):
-    """Entropy of class probabilities as a share of its maximum log C, (z, y, x) uint8. Read where it is sliced.
+    """Entropy of class probabilities as a share of its maximum log C; read where sliced.
 
-    Between clusters that are named alike there is no uncertainty, however alike they are.
+    uint8 (z, y, x), 255 being the maximum. It is computed from the sums over clusters, not from
+    the clusters: which of two clusters of one class a voxel is in makes no difference.
 
     Args:
         named: probabilities of the classes.
@@ -147,8 +178,9 @@ class NamedUncertainty(Lazy3D):
         self._named = named
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
-        foreground = self._named[:, z, y, x] / np.float32(255)
-        uncertainty = entr(foreground).sum(0) + entr(1 - foreground.sum(0))
-        return np.asarray(
-            np.rint(255 * np.clip(uncertainty / np.log(1 + len(foreground)), 0, 1)), np.uint8
-        )
+        foreground = self._named[:, z, y, x] / np.float32(CERTAIN)
+        # H = - sum over classes of p log p; entr(p) is -p log p, and 0 for p = 0. The background is
+        # not stored: it has what the others leave to 1.
+        entropy = entr(foreground).sum(0) + entr(1 - foreground.sum(0))
+        share = np.clip(entropy / np.log(1 + len(foreground)), 0, 1)
+        return np.asarray(np.rint(CERTAIN * share), np.uint8)

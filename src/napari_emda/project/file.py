@@ -13,8 +13,9 @@ from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import write_text
 
+# Format 2 has ``sections_are_independent`` instead of ``depth``, its opposite. With a change that
+# this version could not read, raise the number and extend `_migrated`.
 FORMAT = 2
-"""Format 2 says ``sections_are_independent`` where format 1 said ``depth``, the opposite."""
 
 
 class _Model(BaseModel):
@@ -22,11 +23,18 @@ class _Model(BaseModel):
 
 
 class VolumeEntry(_Model):
-    """One volume of a project: where it lies and what its voxels are.
+    """A volume of a project: its files, and the meaning of its voxels.
 
-    Paths of files in the project or beside it are relative to its folder, so that all can be
-    moved together.
-    ``spacing`` and what follows make the volume's `data.voxel_grid.VoxelGrid`.
+    Attributes:
+        name: unique in the project.
+        domain: ``source`` or ``target``.
+        image: path. If the file is in the project or beside it, the path is relative to the
+            project's folder, so that both can be moved together.
+        labels: path, as of the image; None for no labels.
+        labels_zero: the meaning of 0 in the labels.
+        spacing: voxel size z, y, x in ``unit``.
+        unit: see `data.voxel_grid.VoxelGrid`.
+        sections_are_independent: see `data.voxel_grid.VoxelGrid`.
     """
 
     name: str
@@ -40,12 +48,12 @@ class VolumeEntry(_Model):
 
     @property
     def grid(self) -> VoxelGrid:
-        """Of the volume's voxels."""
+        """The grid of the volume's voxels."""
         return VoxelGrid(self.spacing, self.unit, self.sections_are_independent)
 
 
 class ProjectFile(_Model):
-    """What ``project.json`` holds."""
+    """The contents of ``project.json``."""
 
     format: int = FORMAT
     classes: tuple[str, ...]
@@ -53,7 +61,11 @@ class ProjectFile(_Model):
 
 
 def read_project_file(path: Path) -> ProjectFile:
-    """Read it; JobError when it is damaged or newer than this program."""
+    """Read ``project.json``.
+
+    Raises:
+        JobError: it is damaged, or newer than this program.
+    """
     try:
         values = json.loads(path.read_text("utf-8"))
         version = values["format"]
@@ -67,24 +79,26 @@ def read_project_file(path: Path) -> ProjectFile:
     try:
         return ProjectFile.model_validate(_migrated(values))
     except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        # The first of the errors: one sentence is what the user can act on.
+        place = ".".join(str(key) for key in error.errors()[0]["loc"])
         raise JobError(f"'{path}' is damaged at '{place}': restore it from a backup.") from None
 
 
 def write_project_file(folder: Path, file: ProjectFile) -> None:
-    """Write it into a project's folder, whole or not at all."""
+    """Write ``project.json`` in a project's folder, whole or not at all."""
     write_text(folder / "project.json", file.model_dump_json(indent=2) + "\n")
 
 
 def _migrated(values: dict[str, Any]) -> dict[str, Any]:
-    """What a file of an earlier format says, in the words of today's.
+    """Contents of an earlier format in today's format.
 
-    Only what is held in memory changes: the file gets the new format when the project is changed.
+    The file keeps its format until the project is changed: reading a project never writes.
     """
     if values["format"] >= 2:
         return values
     volumes = values.get("volumes", [])
     for volume in volumes:
-        if isinstance(volume, dict):  # what is damaged is found, and named, by the model
+        # The model reports what is damaged, by its place in the file.
+        if isinstance(volume, dict):
             volume["sections_are_independent"] = not volume.pop("depth", True)
     return values | {"format": 2, "volumes": volumes}

@@ -1,4 +1,4 @@
-"""What runs say of volumes: of the project's classes, or of clusters that may be named after them."""
+"""Predictions of runs: of the project's classes, or of clusters that can be named after them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from napari_emda.project.runs import Runs
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model tells apart: the project's classes, or clusters that it has found without labels.
+    """The meaning of a model's outputs: the project's classes, or clusters found without labels.
 
     Attributes:
-        names: the model's own, background first.
+        names: of the outputs as the model knows them, background first.
         classes: of the project, background first.
-        cluster_names: class by cluster, from 1, of the clusters that somebody has named.
+        cluster_names: class by cluster, from 1, of the clusters that have a name.
     """
 
     names: tuple[str, ...]
@@ -37,38 +37,41 @@ class Outputs:
 
     @property
     def are_clusters(self) -> bool:
-        """Whether they are clusters and no classes."""
+        """Whether the outputs are clusters instead of classes."""
         return self.names != self.classes
 
     @property
     def count(self) -> int:
-        """Of the foreground classes, or the clusters."""
+        """Number of foreground classes, or of clusters."""
         return len(self.names) - 1
 
     @property
     def unnamed(self) -> bool:
-        """Whether nothing can be said of the project's classes: they are clusters, and none has a name."""
+        """Whether the outputs are clusters and none has a name: no class can be predicted."""
         return self.are_clusters and not self.cluster_names
 
     @property
-    def said(self) -> tuple[str, ...]:
-        """What voxels are said to be, background first: the classes, or the clusters while none is named."""
+    def reported(self) -> tuple[str, ...]:
+        """Names of what is shown and exported, background first.
+
+        These are the classes; clusters as long as none of them has a name.
+        """
         return self.names if self.unnamed else self.classes
 
     @property
-    def done(self) -> str:
-        """What was done to a volume that is predicted: "predicted" or "sorted into 20 clusters"."""
+    def verb(self) -> str:
+        """What a prediction has done to a volume: "predicted" or "sorted into 20 clusters"."""
         return f"sorted into {self.count} clusters" if self.are_clusters else "predicted"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run says of a volume. Arrays are read where they are sliced.
+    """A run's prediction of a volume. Arrays are read where they are sliced.
 
     Attributes:
         stored: probabilities as they are on disk, uint8 (outputs, z, y, x).
-        outputs: what they are the probabilities of.
-        entropy: of the outputs, uint8 (z, y, x), 255 being as unsure as can be; None where it was not kept.
+        outputs: the meaning of the channels.
+        entropy: of the outputs, uint8 (z, y, x), 255 being the maximum; None if it was not stored.
     """
 
     stored: Array
@@ -79,24 +82,27 @@ class Prediction:
     def classes(self) -> Array | None:
         """Probabilities of the project's classes, uint8 (C - 1, z, y, x).
 
-        Those of clusters follow from their names. None while no cluster is named.
+        With clusters, they follow from the names; None as long as no cluster has one.
         """
         return self._named if self.outputs.are_clusters else self.stored
 
     @property
     def clusters(self) -> Array | None:
-        """Probabilities of the clusters, uint8 (k, z, y, x); None where classes are predicted."""
+        """Probabilities of the clusters, uint8 (k, z, y, x); None if classes are predicted."""
         return self.stored if self.outputs.are_clusters else None
 
     @property
-    def said(self) -> Array:
-        """Probabilities of what voxels are said to be, see `Outputs.said`."""
+    def reported(self) -> Array:
+        """Probabilities of what is shown and exported, see `Outputs.reported`."""
         classes = self.classes
         return self.stored if classes is None else classes
 
     @property
     def uncertainty(self) -> Array | None:
-        """Where it is unsure of the project's classes, uint8 (z, y, x); of clusters, while none is named."""
+        """Uncertainty about the project's classes, uint8 (z, y, x).
+
+        Uncertainty about the clusters as long as none has a name; None if it was not stored.
+        """
         named = self._named
         return self.entropy if named is None else NamedUncertainty(named)
 
@@ -107,11 +113,11 @@ class Prediction:
         return NamedClusters(self.stored, self.outputs.cluster_names, self.outputs.classes)
 
     def class_ids(self, box: Box) -> NDArray[np.uint8] | None:
-        """The project's class of each voxel of a box; None while no cluster is named."""
+        """The project's class of each voxel of a box; None as long as no cluster has a name."""
         classes = self.classes
-        return (
-            None if classes is None else class_ids(np.asarray(classes[(slice(None), *box.slices)]))
-        )
+        if classes is None:
+            return None
+        return class_ids(np.asarray(classes[(slice(None), *box.slices)]))
 
 
 class Predictions:
@@ -129,15 +135,15 @@ class Predictions:
         self._runs = runs
 
     def of(self, run: str, volume: str) -> Prediction | None:
-        """A run's prediction of a volume, complete or not; None where nothing is predicted."""
+        """A run's prediction of a volume, complete or not; None if there is none."""
         folder = RunFolder.of(self._folder, run)
         stored = _opened(folder.probabilities(volume))
         if stored is None:
             return None
+        # The first version did not store the names.
         names: Any = stored.attrs.get("classes", self._classes)
-        return Prediction(
-            stored, self.outputs(run, tuple(names)), _opened(folder.uncertainty(volume))
-        )
+        outputs = self.outputs(run, tuple(names))
+        return Prediction(stored, outputs, _opened(folder.uncertainty(volume)))
 
     def newest_run(self, volume: str) -> str | None:
         """The newest run that has begun to predict the classes of a volume."""
@@ -155,40 +161,42 @@ class Predictions:
         return None
 
     def in_region(self, region: Region) -> NDArray[np.uint8] | None:
-        """Class ids that the region's run predicted in it; None when it did not predict the volume."""
+        """Class ids that a region's run predicted in it; None if it did not predict the volume."""
         prediction = self.of(region.run, region.volume) if region.run else None
         return None if prediction is None else prediction.class_ids(region.voxels)
 
     def outputs(self, run: str, names: tuple[str, ...]) -> Outputs:
-        """What a run's model tells apart.
+        """The meaning of a run's outputs.
 
         Args:
             run: its name.
-            names: the model's own for its outputs, background first; its checkpoint and its predictions hold them.
+            names: of the outputs, background first, as its checkpoint and its predictions have
+                them.
         """
         if names == self._classes:
             return Outputs(names, self._classes)
         return Outputs(names, self._classes, RunFolder.of(self._folder, run).cluster_names())
 
     def name_clusters(self, run: str, volume: str, names: Names) -> Prediction:
-        """Name clusters of a run after classes, in place of what they were named before; on disk when this returns.
+        """Name clusters of a run after classes, instead of the earlier names; written at once.
 
         Args:
-            run: its prediction of the volume is on disk.
-            volume: its name.
-            names: class by cluster; clusters that are left out are background.
+            run: one whose prediction of the volume is on disk.
+            volume: name of the volume.
+            names: class by cluster; all other clusters are background.
 
         Returns:
-            The prediction by the new names.
+            The prediction with the new names.
 
         Raises:
-            JobError: the run tells no clusters apart.
+            JobError: the run has found no clusters in this volume.
             SettingsError: there is no such cluster or class.
         """
         prediction = self.of(run, volume)
         if prediction is None or not prediction.outputs.are_clusters:
             raise JobError(
-                f"The run '{run}' has found no clusters in '{volume}': choose a run of iic, and predict."
+                f"The run '{run}' has found no clusters in '{volume}': choose a run of iic, and "
+                "predict."
             )
         check_names(names, prediction.outputs.count, self._classes)
         RunFolder.of(self._folder, run).write_cluster_names(names)
@@ -200,4 +208,5 @@ def _opened(path: Path) -> zarr.Array[Any] | None:
     try:
         return zarr.open_array(path, mode="r") if path.exists() else None
     except (OSError, ValueError, KeyError):
+        # Another process has just begun to write the array, or a crash left it incomplete.
         return None

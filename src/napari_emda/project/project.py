@@ -23,18 +23,18 @@ from napari_emda.settings.requirements import Available
 class Project:
     """A project's folder, and what is in it. All is on disk after every call.
 
-    Open it with `create` or `open`, best in a ``with`` block. Opened ``exclusive``, it cannot be
-    opened so a second time, here or elsewhere, until closed; the lock ends with the process that
-    holds it.
+    Open it with `create` or `open`, best in a ``with`` block. While it is open with ``exclusive``,
+    it cannot be opened with ``exclusive`` again, by this process or another one. The lock ends with
+    the process that holds it.
 
     Attributes:
-        folder: where it lies.
+        folder: path of the folder.
         classes: names of the classes, background first.
         volumes: images with their labels.
         runs: trainings with their models.
         regions: patches that were suggested, drawn or annotated.
-        predictions: what the runs say of the volumes.
-        annotations: what is painted in the volumes.
+        predictions: of the runs, for the volumes.
+        annotations: what was painted in the volumes.
     """
 
     def __init__(self, folder: Path, file: ProjectFile, lock: FileLock | None) -> None:
@@ -72,6 +72,7 @@ class Project:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = ProjectFile(classes=classes)
+            # Before the file: from then on the folder can be opened.
             project = cls(folder, file, _lock(folder))
             write_project_file(folder, file)
         except OSError as error:
@@ -86,7 +87,7 @@ class Project:
         """Open a project folder.
 
         Raises:
-            JobError: it is none, is newer than this program, or is open elsewhere.
+            JobError: it is not a project, is newer than this program, or is open elsewhere.
         """
         folder = Path(folder).expanduser().absolute()
         path = folder / "project.json"
@@ -99,12 +100,13 @@ class Project:
         try:
             return cls(folder, read_project_file(path), lock)
         except BaseException:
+            # Also when the user interrupts: a project that did not open must not stay locked.
             if lock is not None:
                 lock.release()
             raise
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -116,7 +118,7 @@ class Project:
         self.close()
 
     def run(self, name: str | None = None) -> RunFolder:
-        """The folder of a run with a model, by default of the latest; JobError when there is none."""
+        """The folder of a run with a model, by default the latest; JobError if there is none."""
         runs = self.runs.names()
         if not runs:
             raise JobError("The project has no trained model yet: train one first.")
@@ -126,7 +128,7 @@ class Project:
 
     @property
     def available(self) -> Available:
-        """What it has that methods and strategies may need."""
+        """What the project has that methods and strategies may need."""
         domains = {entry.domain for entry in self.volumes.entries}
         annotated = self.regions.any_annotated()
         return Available(
@@ -138,7 +140,7 @@ class Project:
 
 
 def _lock(folder: Path) -> FileLock:
-    # Without a time-out: whoever holds the lock keeps it for as long as a window is open.
+    # Waiting is pointless: another window keeps the lock until it is closed.
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

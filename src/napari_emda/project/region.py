@@ -1,4 +1,4 @@
-"""A region: a patch that was suggested, drawn or annotated, and what was decided on it."""
+"""A region: a patch that was suggested, drawn or annotated, and the decision on it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,26 @@ from pydantic import BaseModel, ConfigDict
 from napari_emda.data.box import Box
 
 State = Literal["suggested", "accepted", "partial", "skipped", "unsure", "replaced"]
-"""``unsure``: the user looked and could not tell; ``replaced``: nobody decided on it before the next suggestions came,
-or it was taken back; it may be suggested again."""
+"""What the user decided.
+
+``accepted``: all of it is annotated; ``partial``: the painted voxels alone; ``unsure``: the user
+could not decide; ``replaced``: there was no decision before the next suggestions, or it was taken
+back; such a patch may be suggested again.
+"""
 Confusion = tuple[tuple[int, ...], ...]
 """Voxels by annotated class (rows) and predicted class (columns), background first."""
 
-AUDIT, OWN, IMPORTED = "audit", "own", "imported"
-"""Where regions come from that no strategy has suggested: drawn by lot to measure the model, by the user, by a file."""
+# Origins of regions that no strategy has suggested; they stand in the field `Region.strategy`.
+AUDIT = "audit"
+"""Drawn at random, to measure the model."""
+OWN = "own"
+"""Drawn by the user."""
+IMPORTED = "imported"
+"""Read from a label image."""
+# On these, a score is an unbiased estimate of the score on the whole volume.
 RANDOMLY_DRAWN = (AUDIT, "random")
 ANNOTATED: tuple[State, ...] = ("accepted", "partial")
+"""States of regions that training learns from."""
 
 
 class Region(BaseModel):
@@ -25,17 +36,19 @@ class Region(BaseModel):
 
     Attributes:
         id: unique in its project.
-        volume: its name.
+        volume: name of the volume.
         box: z0:z1,y0:y1,x0:x1 in voxels.
         state: what the user decided.
-        score: of the strategy, the higher the sooner.
-        strategy: what suggested it, or `AUDIT`, `OWN`, `IMPORTED`.
-        run: the run whose model was asked, and whose prediction is compared with what the user drew.
+        score: by the strategy; the highest comes first.
+        strategy: the strategy that suggested it, or `AUDIT`, `OWN`, `IMPORTED`.
+        run: the run that was asked, and whose prediction is compared with the annotation.
         round: counts from 1.
         time: of the last change, in seconds since 1970.
         seconds: how long the user worked on it.
-        changed: voxels in which the user's answer differs from the model's (from background, where there was none).
-        confusion: the user's answer against the model's before it saw the patch; empty without a prediction.
+        changed: voxels in which the annotation differs from the prediction (from background if
+            there was none).
+        confusion: the annotation against the prediction of ``run``, which had not been trained on
+            it; empty without a prediction.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,20 +69,19 @@ class Region(BaseModel):
     @property
     def voxels(self) -> Box:
         """The box as numbers."""
-        bounds = [int(v) for part in self.box.split(",") for v in part.split(":")]
+        bounds = [int(bound) for axis in self.box.split(",") for bound in axis.split(":")]
         return Box.from_bounds(bounds)
 
     @property
     def decided(self) -> bool:
-        """Whether all of it was seen to; of imported labels that leave voxels open it is not known which were."""
-        open_states = (
-            "suggested",
-            "replaced",
-            *(("partial",) if self.strategy == IMPORTED else ()),
-        )
-        return self.state not in open_states
+        """Whether the user has seen all of it, so that it need not be suggested again."""
+        # Partial imported labels span the whole volume: nobody knows which of the voxels that are
+        # not labelled were looked at.
+        if self.strategy == IMPORTED and self.state == "partial":
+            return False
+        return self.state not in ("suggested", "replaced")
 
     @property
     def annotated(self) -> bool:
-        """Whether it holds annotations that training learns from."""
+        """Whether training learns from it."""
         return self.state in ANNOTATED

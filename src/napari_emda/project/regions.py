@@ -1,4 +1,4 @@
-"""The regions of a project, in a file that is only ever added to."""
+"""The regions of a project, in a file to which lines are only ever appended."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Regions:
             try:
                 region = Region.model_validate_json(line)
             except ValidationError:
-                continue  # the last line of a computer that lost power while it was written
+                continue  # the computer lost power while the line was written
             latest[region.id] = region
         return list(latest.values())
 
@@ -54,11 +54,11 @@ class Regions:
         """Record suggestions as the next round; they replace those that are still open.
 
         Args:
-            suggestions: ``volume``, ``box`` and ``score`` of each.
-            strategy: what suggested those that do not name their own.
-            run: whose model was asked; empty for none.
+            suggestions: ``volume``, ``box`` and ``score`` of each; possibly ``strategy``.
+            strategy: that of the suggestions that do not name one.
+            run: the run whose model was asked; empty for none.
         """
-        # The decisions of an earlier round cannot be taken back once its patches are replaced.
+        # Taking back a decision of an earlier round would reopen a patch between those of this one.
         self.decisions.clear()
         regions = self.all()
         for region in regions:
@@ -81,7 +81,7 @@ class Regions:
         ]
 
     def add(self, volume: str, box: Box, run: str = "") -> Region:
-        """Record a patch of the user's own in the latest round (the first when there is none)."""
+        """Record a patch that the user drew, in the latest round (the first if there is none)."""
         return self.record(
             Region(
                 id=new_id(),
@@ -110,7 +110,8 @@ class Regions:
 
     @on_view.setter
     def on_view(self, region: str) -> None:
-        # Nothing depends on it: a failure is no reason to stop, nor the disk one to wait for.
+        # Losing it costs the user one click, so an error must not interrupt the annotation, and a
+        # sync to disk with every patch is not worth its time.
         with suppress(OSError):
             write_text(self._on_view_path, region, durable=False)
 
@@ -121,5 +122,6 @@ def latest_round(regions: Sequence[Region]) -> int:
 
 
 def new_id() -> str:
-    """An id for a region that no other has."""
+    """A unique id for a region."""
+    # 48 random bits: two of 10 000 regions of a project agree with a probability of 2e-7.
     return uuid.uuid4().hex[:12]

@@ -1,4 +1,4 @@
-"""The folder of a run: the names of its files, and what can be read and written without torch."""
+"""The folder of a run: the names of its files, and what needs no torch to read and write."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from napari_emda.io.atomic import write_text
 from napari_emda.project.job_files import Job, TrainJob, read_job, write_job
 
 RUNS = "runs"
-"""The folder of all runs in a project's."""
+"""The folder of all runs, in the project's."""
+# Bytes at the end of a log that are read for the latest checkpoint: some ten thousand lines, many
+# more than there are between two checkpoints. A whole log of a long training takes seconds.
 _LOG_TAIL = 2**20
-"""Bytes at the end of a log that surely hold a checkpoint's line: some ten thousand lines."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RunFolder:
 
     @classmethod
     def of(cls, project: Path | str, name: str) -> RunFolder:
-        """The folder of a project's run by its name, whether it is there or not."""
+        """The folder of a run by its name, whether it exists or not."""
         return cls(Path(project) / RUNS / name)
 
     @property
@@ -42,48 +43,49 @@ class RunFolder:
 
     @property
     def order(self) -> tuple[bool, int, str]:
-        """Sorts runs by number, 999 before 1000; those without a number come last, by name."""
+        """Sort key: by number, 999 before 1000; runs without a number come last, by name."""
         number = run_number(self.name)
         return number is None, number or 0, self.name
 
-    # -- models --------------------------------------------------------------------------------------------------
+    # -- models -----------------------------------------------------------------------------------
 
     @property
     def checkpoint(self) -> Path:
-        """The model of the last step, with all that is needed to go on."""
+        """The model of the last step, with everything needed to continue the training."""
         return self.path / "checkpoint.safetensors"
 
     @property
     def selected(self) -> Path:
-        """The model that the run is to be used with, where that is not the last step's."""
+        """The model that the run uses, if it is another one than that of the last step."""
         return self.path / "selected.safetensors"
 
     def candidate(self, step: int) -> Path:
-        """The model of a validated step, if it is kept."""
+        """The model of a validated step; the best ones are kept."""
         return self.path / "candidates" / f"{step}.safetensors"
 
     def candidates(self) -> list[int]:
-        """The validated steps whose models are kept, the first step first."""
-        kept = (self.path / "candidates").glob("*.safetensors")
-        return sorted(int(path.stem) for path in kept if path.stem.isdecimal())
+        """The validated steps whose models are kept, in ascending order."""
+        paths = (self.path / "candidates").glob("*.safetensors")
+        # A file that a crash left incomplete has another name.
+        return sorted(int(path.stem) for path in paths if path.stem.isdecimal())
 
     def models(self) -> list[str]:
-        """What ``--checkpoint`` takes: the model to be used, the last one, and the steps kept, latest first."""
+        """Values of ``--checkpoint``: the model used, the last one, kept steps (latest first)."""
         return ["selected", "last", *map(str, reversed(self.candidates()))]
 
-    # -- how it was trained --------------------------------------------------------------------------------------
+    # -- how it was trained -----------------------------------------------------------------------
 
     @property
     def job_file(self) -> Path:
-        """What was asked for, with every setting."""
+        """The job that made the run, with every setting."""
         return self.path / "job.json"
 
     def job(self) -> Job:
-        """What was asked for; JobError when the file is gone or damaged."""
+        """The job that made the run; JobError when the file is gone or damaged."""
         return read_job(self.job_file)
 
     def training(self) -> TrainJob | None:
-        """The training that was asked for; None when the job file is gone or damaged."""
+        """The training that made the run; None when the job file is gone or damaged."""
         try:
             job = self.job()
         except EmdaError:
@@ -91,19 +93,20 @@ class RunFolder:
         return job if isinstance(job, TrainJob) else None
 
     def write_job(self, job: Job) -> None:
-        """Keep what is asked for."""
+        """Store the job that makes the run."""
         write_job(job, self.job_file)
 
     def open_log(self) -> TextIO:
-        """The log of events, to add lines to; each is handed to the system at once."""
+        """The log of events, opened for appending lines."""
+        # Buffered by line: the viewer reads the loss curve while the training writes it.
         return (self.path / "log.jsonl").open("a", buffering=1, encoding="utf-8")
 
     def log(self) -> list[dict[str, Any]]:
-        """The events of the training. Lines that a crash has cut short are passed over."""
+        """The events of the training; incomplete lines, left by a crash, are skipped."""
         return self._logged(None)
 
     def last_logged(self) -> list[dict[str, Any]]:
-        """The last events, as many as surely hold a checkpoint's."""
+        """The last events, back to the latest checkpoint at least."""
         return self._logged(_LOG_TAIL)
 
     def _logged(self, tail: int | None) -> list[dict[str, Any]]:
@@ -111,6 +114,7 @@ class RunFolder:
             with (self.path / "log.jsonl").open("rb") as file:
                 if tail is not None:
                     file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
+                # The tail may begin within a character; the line it belongs to is skipped anyway.
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError:
             return []
@@ -118,28 +122,29 @@ class RunFolder:
 
     @property
     def saved_step(self) -> int:
-        """The step of the last checkpoint, as the log tells; 0 before the first."""
+        """The step of the last checkpoint; 0 before the first."""
+        # From the log, because the viewer's process never opens a checkpoint.
         saved = [entry for entry in self.last_logged() if entry.get("event") == "saved"]
         return int(saved[-1].get("step", 0)) if saved else 0
 
     @property
     def finished(self) -> bool:
-        """Whether the training came to its end, be it early because nothing better came."""
+        """Whether the training came to its end, at the last step or by stopping early."""
         return any(entry.get("event") == "finished" for entry in self.last_logged())
 
     def add_to_child_log(self, text: str) -> None:
-        """Append what the process of a job has printed to ``job.log``."""
+        """Append what the process of a job printed to ``job.log``."""
         with (self.path / "job.log").open("a", encoding="utf-8") as file:
             file.write(text)
 
     def preview(self, kind: str) -> Path:
-        """An array for the viewer that is soon replaced: ``preview`` or ``translated``."""
+        """An array that the viewer shows until the next one: ``preview`` or ``translated``."""
         return self.path / f"{kind}.npy"
 
-    # -- predictions ---------------------------------------------------------------------------------------------
+    # -- predictions ------------------------------------------------------------------------------
 
     def probabilities(self, volume: str) -> Path:
-        """The zarr array of a volume's probabilities, see `project.stored_prediction.StoredPrediction`."""
+        """The zarr array of a volume's probabilities, see `project.stored_prediction`."""
         return self.path / "probabilities.zarr" / volume
 
     def uncertainty(self, volume: str) -> Path:
@@ -147,17 +152,21 @@ class RunFolder:
         return self.path / "uncertainty.zarr" / volume
 
     def journal(self, volume: str) -> Path:
-        """Which blocks of a volume are predicted."""
+        """The list of a volume's blocks that are predicted."""
         return self.path / f"predicted-{volume}.jsonl"
 
-    # -- clusters ------------------------------------------------------------------------------------------------
+    # -- clusters ---------------------------------------------------------------------------------
 
     @property
     def _names_file(self) -> Path:
         return self.path / "names.json"
 
     def cluster_names(self) -> dict[int, str]:
-        """Class by cluster, from 1; empty where no cluster was named. JobError when the file is damaged."""
+        """Class by cluster, from 1; empty if no cluster has a name.
+
+        Raises:
+            JobError: the file is damaged.
+        """
         try:
             values = json.loads(self._names_file.read_text("utf-8"))
             return {int(cluster): str(name) for cluster, name in values.items()}
@@ -169,15 +178,16 @@ class RunFolder:
             ) from None
 
     def write_cluster_names(self, names: Mapping[int, str]) -> None:
-        """Keep which clusters belong to which class; all others are background."""
+        """Store the class of each named cluster; all others are background."""
+        # Keys of JSON objects are strings.
         values = {str(cluster): names[cluster] for cluster in sorted(names)}
         write_text(self._names_file, json.dumps(values, indent=2) + "\n")
 
 
 def run_number(name: str) -> int | None:
     """3 for ``003-ynet``; None for a name that does not begin with a number."""
-    found = re.match("([0-9]+)-", name)
-    return int(found[1]) if found else None
+    match = re.match("([0-9]+)-", name)
+    return int(match[1]) if match else None
 
 
 def _parsed(line: str) -> Any:

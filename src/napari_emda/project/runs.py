@@ -7,10 +7,10 @@ from pathlib import Path
 from napari_emda.errors import JobError
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.run_folder import RUNS, RunFolder, run_number
-from napari_emda.settings.training import TrainSettings
 
+# Validations of a retraining. Four of them take as long as 25 training steps, the 20 of a training
+# would take longer than the 100 steps of a retraining (docs/benchmarks.md), and the user waits.
 FEW_VALIDATIONS = 4
-"""Of a retraining: looking at the target takes about as long as three steps, and somebody waits."""
 
 
 class Runs:
@@ -44,14 +44,14 @@ class Runs:
             try:
                 folder.mkdir()
                 return RunFolder(folder)
-            except FileExistsError:  # another process was faster
-                continue
+            except FileExistsError:
+                continue  # another process has just made this folder
 
     def unfinished(self) -> tuple[str, int, int] | None:
-        """The newest run if it was cut short.
+        """The newest run if it was interrupted.
 
         Returns:
-            Its name, the step of its checkpoint, the steps it was to have.
+            Its name, the step of its checkpoint, and the steps that were asked for.
         """
         run = self.latest()
         if run is None:
@@ -62,13 +62,15 @@ class Runs:
             return None
         step = folder.saved_step
         steps = job.settings.steps
+        # A training that stopped early is finished, although steps are left.
         return (run, step, steps) if 0 < step < steps and not folder.finished else None
 
     def resume_job(self, run: str) -> TrainJob:
-        """The job that goes on with a run; JobError when its job file is gone."""
+        """The job that continues a run; JobError when its job file is gone."""
         job = RunFolder.of(self._folder, run).training()
         if job is None:
             raise JobError(f"The run '{run}' has lost its job file: start a new training from it.")
+        # The project may have been moved since the job file was written.
         return job.model_copy(update={"resume": run, "project": str(self._folder)})
 
     def retrain_job(self, method: str, steps: int) -> TrainJob:
@@ -80,17 +82,18 @@ class Runs:
         run = self.latest()
         if run is None:
             raise JobError("There is no model to start from: train one first.")
-        before = RunFolder.of(self._folder, run).training()
-        settings = before.settings_for(method) if before is not None else TrainSettings()
-        fewer = min(settings.validations, FEW_VALIDATIONS)
-        method_settings = (
-            before.method_settings if before is not None and before.method == method else {}
-        )
+        previous = RunFolder.of(self._folder, run).training()
+        if previous is None:
+            # The job file is lost, but the network can still be trained, with default settings.
+            previous = TrainJob(project=str(self._folder), method=method)
+        settings = previous.settings_for(method)
+        validations = min(settings.validations, FEW_VALIDATIONS)
         return TrainJob(
             project=str(self._folder),
             method=method,
-            method_settings=method_settings,
+            # Another method has other settings.
+            method_settings=previous.method_settings if previous.method == method else {},
             start_from=run,
-            network_settings=before.network_settings if before is not None else {},
-            settings=settings.model_copy(update={"steps": steps, "validations": fewer}),
+            network_settings=previous.network_settings,
+            settings=settings.model_copy(update={"steps": steps, "validations": validations}),
         )

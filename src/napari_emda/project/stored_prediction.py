@@ -1,4 +1,4 @@
-"""A volume's prediction on disk, block by block, and which blocks of it are done."""
+"""A volume's prediction on disk, tile by tile, with a journal of the tiles that are done."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
 
+# Side of a chunk in pixels. A section of 2048 x 2048 is 16 chunks: few to decode for the viewer,
+# and few files in a volume of many sections. Smaller chunks make more files, larger ones decode
+# more than is on view.
 CHUNK = 512
-"""Side of a chunk in pixels: a section on view decodes few of them, and a volume is not too many files."""
+# Level 1 writes twice as fast as zarr's default; the files grow by a tenth.
 _COMPRESSION = ZstdCodec(level=1)
-"""Level 1 writes twice as fast as zarr's own choice; the files grow by a tenth."""
 
 Bytes = NDArray[np.uint8]
 
 
 class StoredPrediction:
-    """A volume's probabilities and uncertainty on disk, and which tiles of them are done.
+    """A volume's probabilities and uncertainty on disk, and the tiles of them that are done.
 
-    ``probabilities.zarr/<volume>``: uint8 (C - 1, z, y, x), 255 times the probability of classes 1 ... C - 1, the names
-    of all C being its attribute ``classes``;
-    ``uncertainty.zarr/<volume>``: uint8 (z, y, x), 255 times the entropy over log C, or another measure, which its
-    attribute ``measure`` then names; ``predicted-<volume>.jsonl``: the tiles done.
+    - ``probabilities.zarr/<volume>``: uint8 (C - 1, z, y, x), 255 times the probability of classes
+      1 to C - 1. The attribute ``classes`` holds the names of all C.
+    - ``uncertainty.zarr/<volume>``: uint8 (z, y, x), 255 times the entropy over log C, or another
+      measure, which the attribute ``measure`` then names.
+    - ``predicted-<volume>.jsonl``: the journal. Its first line, the header, holds everything that
+      the tiles depend on; every other line is the index of a tile that is done.
 
     Args:
-        run: whose model predicts.
-        volume: its name.
+        run: the run whose model predicts.
+        volume: name of the volume.
     """
 
     def __init__(self, run: RunFolder, volume: str) -> None:
@@ -44,7 +48,7 @@ class StoredPrediction:
         self.volume = volume
         self.journal = run.journal(volume)
 
-    # -- reading -------------------------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------
 
     @property
     def probabilities(self) -> zarr.Array[Any]:
@@ -58,100 +62,123 @@ class StoredPrediction:
 
     @property
     def measure(self) -> str:
-        """What the uncertainty was measured by; empty for the entropy of the prediction."""
+        """The measure of the uncertainty; empty for the entropy of the prediction."""
         return str(self.uncertainty.attrs.get("measure", ""))
 
     def complete(self, model: str, *, uncertainty: bool = False) -> bool:
-        """Whether every tile was predicted with this model of the run (and, if asked, its uncertainty kept)."""
-        head, done = self._read()
-        if not head or head.get("model") != model:
+        """Whether all tiles are predicted.
+
+        Args:
+            model: with this model of the run.
+            uncertainty: whether the uncertainty must be stored as well.
+        """
+        header, done = self._read()
+        if not header or header.get("model") != model:
             return False
-        return len(done) >= int(head["tiles"]) and (bool(head["uncertainty"]) or not uncertainty)
+        has_all_tiles = len(done) >= int(header["tiles"])
+        return has_all_tiles and (bool(header["uncertainty"]) or not uncertainty)
 
     def _read(self) -> tuple[dict[str, Any], set[int]]:
-        """What the journal says of model and plan, and the tiles done; nothing where it cannot be trusted."""
+        """The journal's header, and the tiles done; both empty if the journal cannot be trusted."""
         text = self.journal.read_text() if self.journal.exists() else ""
-        # A line without its end was being written in a crash.
+        # A last line without its end was being written when the program crashed: "1" may be the
+        # beginning of "10".
         lines = text[: text.rfind("\n") + 1].splitlines()
         try:
-            head = json.loads(lines[0]) if lines else {}
-            head = with_new_names(head, {"neighbours": "z_smoothing"})
-            tiles = range(int(head["tiles"]))
-            kept = bool(head["uncertainty"])
+            header = json.loads(lines[0]) if lines else {}
+            # Its name in the first version.
+            header = with_new_names(header, {"neighbours": "z_smoothing"})
+            tiles = range(int(header["tiles"]))
+            has_uncertainty = bool(header["uncertainty"])
         except (ValueError, TypeError, KeyError, AttributeError):
             return {}, set()
-        arrays = [self.run.probabilities(self.volume), self.run.uncertainty(self.volume)]
-        if not all((array / "zarr.json").exists() for array in arrays[: 1 + kept]):
-            return {}, set()  # somebody has made room
-        return head, {int(line) for line in lines[1:] if line.isdecimal() and int(line) in tiles}
+        arrays = [self.run.probabilities(self.volume)]
+        if has_uncertainty:
+            arrays.append(self.run.uncertainty(self.volume))
+        # The user may have deleted an array to make room.
+        if not all((array / "zarr.json").exists() for array in arrays):
+            return {}, set()
+        return header, {int(line) for line in lines[1:] if line.isdecimal() and int(line) in tiles}
 
-    # -- writing -------------------------------------------------------------------------------------------------
+    # -- writing ----------------------------------------------------------------------------------
 
     def begin(
         self,
-        head: dict[str, Any],
+        header: dict[str, Any],
         shape: tuple[int, ...],
         *,
         classes: Sequence[str],
         uncertainty: bool,
     ) -> set[int]:
-        """Continue what was begun with the same model and plan, or start anew; returns the tiles done.
+        """Continue a prediction with the same header, or start a new one.
 
         Args:
-            head: what the journal says of model and plan.
+            header: everything that the tiles depend on: model, number of tiles, settings.
             shape: of the probabilities, (C - 1, z, y, x).
             classes: names of the C classes.
-            uncertainty: whether that is kept, too.
+            uncertainty: whether the uncertainty is stored as well.
+
+        Returns:
+            Indices of the tiles that are done.
         """
-        known, done = self._read()
-        if known == head:
-            self._write_journal(head, done)  # a torn last line would run into the next one
+        stored_header, done = self._read()
+        if stored_header == header:
+            # The next line would continue an incomplete last one, so the journal is written anew.
+            self._write_journal(header, done)
             return done
-        self.journal.unlink(missing_ok=True)  # first: it must never vouch for tiles that are wiped
+        # Before the arrays: a journal must never list tiles that are wiped.
+        self.journal.unlink(missing_ok=True)
         _create(self.run.probabilities(self.volume), shape, {"classes": list(classes)})
         if uncertainty:
             _create(self.run.uncertainty(self.volume), shape[1:])
-        self._write_journal(head, set())
+        self._write_journal(header, set())
         return set()
 
-    def _write_journal(self, head: dict[str, Any], done: set[int]) -> None:
-        lines = [json.dumps(head), *map(str, sorted(done))]
+    def _write_journal(self, header: dict[str, Any], done: set[int]) -> None:
+        lines = [json.dumps(header), *map(str, sorted(done))]
         write_text(self.journal, "\n".join(lines) + "\n")
 
     def begin_uncertainty(self, shape: tuple[int, ...], measure: str) -> zarr.Array[Any]:
-        """Make the map of uncertainty anew for another measure than the prediction's entropy, and name it after it."""
+        """Create the uncertainty array anew, for another measure than the prediction's entropy."""
         return _create(self.run.uncertainty(self.volume), shape, {"measure": measure})
 
     def writer(self, *, uncertainty: bool) -> Callable[[Box, Bytes, Bytes | None], None]:
-        """A function that puts the probabilities and the uncertainty of a box of voxels on disk.
+        """A function that writes the probabilities and the uncertainty of a box of voxels.
 
-        Several threads may call it at once, each with a box of its own.
+        Several threads may call it at the same time, each with another box.
         """
-        paths = (self.run.probabilities(self.volume), self.run.uncertainty(self.volume))
-        opened = [ChunkFiles(zarr.open_array(path, mode="r+")) for path in paths[: 1 + uncertainty]]
+        # Opened once, because opening an array reads its metadata from disk.
+        paths = [self.run.probabilities(self.volume)]
+        if uncertainty:
+            paths.append(self.run.uncertainty(self.volume))
+        probability_files, *uncertainty_files = (
+            ChunkFiles(zarr.open_array(path, mode="r+")) for path in paths
+        )
 
-        def write(box: Box, values: Bytes, uncertainty: Bytes | None) -> None:
-            opened[0].write((slice(0, len(values)), *box.slices), values)
+        def write(box: Box, probabilities: Bytes, uncertainty: Bytes | None) -> None:
+            probability_files.write((slice(0, len(probabilities)), *box.slices), probabilities)
             if uncertainty is not None:
-                opened[1].write(box.slices, uncertainty)
+                uncertainty_files[0].write(box.slices, uncertainty)
 
         return write
 
     def tile_done(self, index: int) -> None:
-        """Note that a tile is on disk."""
+        """Note that a tile is done; call it after the tile is on disk."""
         with self.journal.open("a") as file:
             file.write(f"{index}\n")
 
     def forget(self) -> None:
-        """Have all tiles predicted anew next time."""
+        """Let the next prediction start anew."""
         self.journal.unlink(missing_ok=True)
 
 
 def _create(
     path: Path, shape: tuple[int, ...], attributes: dict[str, Any] | None = None
 ) -> zarr.Array[Any]:
+    # The volumes of a run are the arrays of one group, which any reader of zarr can list.
     zarr.open_group(path.parent, mode="a")
-    chunks = (1,) * (len(shape) - 2) + tuple(min(CHUNK, n) for n in shape[-2:])
+    # One class and one section per chunk, as the viewer shows them.
+    chunks = (1,) * (len(shape) - 2) + tuple(min(CHUNK, side) for side in shape[-2:])
     return zarr.create_array(
         path,
         shape=shape,

@@ -1,4 +1,4 @@
-"""What the user decided on patches, as far as it can be taken back: on disk, so that it can be tomorrow, too."""
+"""Decisions on patches, stored on disk, so that Undo works after a restart as well."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from napari_emda.project.region import Region
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision, by what was there before.
+    """What there was before a decision on a region.
 
     Attributes:
-        before: the region as it was.
-        painted: what was painted in it, uint8 of its shape, as in the annotations.
+        before: the region.
+        painted: its annotations, uint8 of its shape, 0 = not annotated, k = class k - 1.
     """
 
     before: Region
     painted: NDArray[np.uint8]
 
     def to_json(self) -> str:
-        """One line; what was painted as base64 of its deflated bytes."""
+        """One line; the annotations as base64 of their deflated bytes."""
+        # Annotations hold few values in large areas: deflated, a patch of 128 x 128 voxels takes a
+        # few hundred bytes instead of 16 KiB.
         packed = base64.b64encode(zlib.compress(self.painted.astype(np.uint8).tobytes())).decode()
         return json.dumps({"before": self.before.model_dump(), "painted": packed})
 
@@ -41,22 +43,22 @@ class Decision:
             before = Region.model_validate(entry["before"])
             values = np.frombuffer(zlib.decompress(base64.b64decode(entry["painted"])), np.uint8)
         except (KeyError, TypeError, zlib.error) as error:
-            raise ValueError(f"No decision: {error}") from error
+            raise ValueError(f"Not a decision: {error}") from error
         return cls(before, values.reshape(before.voxels.shape))
 
 
 class DecisionLog:
-    """``undo.jsonl``: the decisions of a round, the latest last; each is taken off the end when it is taken back.
+    """``undo.jsonl``: the decisions of a round, the latest last; Undo removes the last line.
 
     Args:
-        path: of the file; made with the first line.
+        path: of the file; the first decision creates it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def last(self) -> Decision | None:
-        """The latest decision; None when there is none. Lines that a crash has cut short are passed over."""
+        """The latest decision; None if there is none. Incomplete lines are skipped."""
         for line in reversed(self._lines()):
             try:
                 return Decision.from_json(line)
@@ -65,12 +67,17 @@ class DecisionLog:
         return None
 
     def add(self, decision: Decision) -> None:
-        """Append a decision, on disk when this returns; do so before carrying it out."""
+        """Append a decision, on disk when this returns.
+
+        Call it before the decision is carried out: after a crash in between, Undo restores what is
+        still there.
+        """
         append_line(self._path, decision.to_json())
 
     def drop(self) -> None:
-        """Forget the latest decision, once it is taken back."""
+        """Forget the latest decision, after it was taken back."""
         lines = self._lines()
+        # Incomplete lines behind it go as well.
         while lines:
             line = lines.pop()
             try:
@@ -81,7 +88,7 @@ class DecisionLog:
         self._cut(sum(len(line) for line in lines))
 
     def clear(self) -> None:
-        """Forget all: what lies behind a new round, or an import, is not taken back."""
+        """Forget all decisions: they cannot be taken back across a new round or an import."""
         self._cut(0)
 
     def _lines(self) -> list[bytes]:
@@ -89,6 +96,8 @@ class DecisionLog:
 
     def _cut(self, size: int) -> None:
         if self._path.exists():
+            # In place, without a copy: a crash before this line leaves a decision that Undo can
+            # take back once more, to the same state.
             with self._path.open("rb+") as file:
                 file.truncate(size)
                 os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""The volumes of a project: which there are, and how they are opened."""
+"""The volumes of a project: their entries, opening and adding."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Volumes:
 
     Args:
         folder: of the project.
-        file: what its ``project.json`` holds.
-        annotations: what is painted in the volumes.
+        file: contents of its ``project.json``.
+        annotations: one array per volume.
     """
 
     def __init__(self, folder: Path, file: ProjectFile, annotations: AnnotationArrays) -> None:
@@ -36,15 +36,15 @@ class Volumes:
         self._file = file
         self._annotations = annotations
 
-    # -- what is known without opening them --------------------------------------------------------
+    # -- entries ----------------------------------------------------------------------------------
 
     @property
     def entries(self) -> tuple[VolumeEntry, ...]:
-        """What is known of the volumes, without opening them."""
+        """The entries of ``project.json``; no volume is opened."""
         return self._file.volumes
 
     def entry(self, name: str) -> VolumeEntry:
-        """What is known of a volume; JobError when there is none of that name."""
+        """The entry of a volume; JobError if there is no volume of that name."""
         for entry in self.entries:
             if entry.name == name:
                 return entry
@@ -53,11 +53,11 @@ class Volumes:
         )
 
     def targets(self) -> list[VolumeEntry]:
-        """The volumes that are to be segmented."""
+        """The entries of the volumes to be segmented."""
         return [entry for entry in self.entries if entry.domain == "target"]
 
     def target(self) -> VolumeEntry:
-        """The first target; JobError when there is none."""
+        """The entry of the first target; JobError if there is none."""
         targets = self.targets()
         if not targets:
             raise JobError(
@@ -65,14 +65,14 @@ class Volumes:
             )
         return targets[0]
 
-    # -- opening -----------------------------------------------------------------------------------
+    # -- opening ----------------------------------------------------------------------------------
 
     def open(self, name: str) -> Volume:
-        """A volume with its labels and annotations, opened lazily.
+        """A volume with its labels and annotations; voxels are read when they are sliced.
 
         Raises:
-            JobError: there is none of that name.
-            DataError: a file is gone or was changed.
+            JobError: there is no volume of that name.
+            DataError: a file is missing or was changed.
         """
         entry = self.entry(name)
         image = open_image(self._path(entry.image)).array
@@ -102,7 +102,7 @@ class Volumes:
         """Shape (z, y, x) of a volume, see `open`."""
         return open_image(self._path(self.entry(name).image)).array.shape
 
-    # -- adding ------------------------------------------------------------------------------------
+    # -- adding -----------------------------------------------------------------------------------
 
     def add(
         self,
@@ -178,20 +178,23 @@ class Volumes:
         return entry
 
     def store(self, name: str, array: NDArray[Any]) -> Path:
-        """Keep an array that lived in memory alone under ``volumes/``; returns its path."""
-        # The random suffix keeps arrays apart that are stored but not (yet) added.
+        """Write an array that exists in memory alone to ``volumes/``; returns its path."""
+        # The random part keeps arrays apart that are stored under one name before they are added.
         path = self._folder / "volumes" / f"{self._free_name(name)}-{uuid.uuid4().hex[:6]}.zarr"
-        # One section per chunk as in the viewer; up to 1024 pixels so that a patch reads little.
+        # Viewer and network read single sections. 1024 x 1024 voxels are 1 MiB of uint8: a patch
+        # decodes four chunks at most, and a large volume is not too many files.
         chunks = (1, min(array.shape[1], 1024), min(array.shape[2], 1024))
         stored = zarr.create_array(path, shape=array.shape, dtype=array.dtype, chunks=chunks)
+        # Section by section: a layer's data may be lazy, and larger than memory.
         for z in range(array.shape[0]):
             stored[z] = np.asarray(array[z])
         return path
 
-    # -- names and paths ---------------------------------------------------------------------------
+    # -- names and paths --------------------------------------------------------------------------
 
     def _free_name(self, name: str) -> str:
-        """The name, safe for files, with a number behind it when it is taken."""
+        """The name without characters that a file cannot have; with a number if it is taken."""
+        # A leading dot would make a hidden file, and ".." another folder.
         name = re.sub(r"[^\w.-]+", "_", name).strip("._") or "volume"
         taken = {entry.name for entry in self.entries}
         free = name
@@ -202,10 +205,15 @@ class Volumes:
         return free
 
     def _relative(self, path: str | Path) -> str:
+        """The path as ``project.json`` stores it."""
         path = Path(path).expanduser().absolute()
-        if path.is_relative_to(self._folder.parent):  # beside the project: the two move together
+        # In the folder that contains the project: project and image can be moved together. The
+        # stored path has slashes, so that it is valid on every system.
+        if path.is_relative_to(self._folder.parent):
             return Path(os.path.relpath(path, self._folder)).as_posix()
         return str(path)
 
     def _path(self, path: str) -> Path:
+        """The absolute path of a file in ``project.json``."""
+        # Without "..", so that error messages show the path as the user knows it.
         return Path(os.path.normpath(self._folder / path))

@@ -1,4 +1,4 @@
-"""What a job is, the registry of all kinds of job, and their files."""
+"""The base class of jobs, the registry of all kinds of job, and job files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from napari_emda.settings.base import Settings
 
 
 class Job(Settings):
-    """Base of all kinds of job: what to do to a project, with nothing that needs torch.
+    """Base of all kinds of job: the fields that describe what to do with a project.
 
-    A kind is registered by its name, which is also its ``kind`` in the file. The work itself is
-    imported when it begins, so that the viewer's process can make a job without loading torch.
+    A kind is registered by its name, which is also its ``kind`` in the file. The module that does
+    the work is named, not imported, so that the viewer can create a job without loading torch.
 
     Attributes:
         project: its folder.
@@ -30,6 +30,7 @@ class Job(Settings):
     noun: ClassVar[str]
     work: ClassVar[str]
 
+    # Files of another format are refused: a cluster node may run another version than the dock.
     format: Literal[1] = 1
     kind: str
     project: str
@@ -44,10 +45,10 @@ class ModelJob(Job):
     """Base of jobs that use a trained model.
 
     Attributes:
-        run: whose model is used; by default the latest.
-        checkpoint: which of its models: ``selected`` (the one to be used), ``last``, or one of the
-            steps that it has kept.
-        volume: by default the first target.
+        run: the run whose model is used; by default the latest.
+        checkpoint: which of its models: ``selected`` (the one that the run uses), ``last``, or a
+            step whose model is kept.
+        volume: name of the volume; by default the first target.
     """
 
     run: str | None = None
@@ -56,24 +57,25 @@ class ModelJob(Job):
 
 
 def read_job(path: str | Path) -> Job:
-    """Read a job file; JobError when it is none."""
+    """Read a job file; JobError if it cannot be read or is not one."""
     try:
         text = Path(path).read_bytes()
     except OSError as error:
         raise JobError(
             f"The job file '{path}' cannot be read ({error.strerror}): name an existing one."
         ) from None
-    kind = _kind(text, path)
+    job_class = _class_of(text, path)
     try:
-        return kind.model_validate_json(text)
+        return job_class.model_validate_json(text)
     except ValidationError as error:
+        # The first of the errors: one sentence is what the user can act on.
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "its text"
+        place = ".".join(str(key) for key in first["loc"]) or "its text"
         problem = "is missing" if first["type"] == "missing" else f"is wrong ({first['msg']})"
         raise _not_a_job(path, place, problem) from None
 
 
-def _kind(text: bytes, path: str | Path) -> type[Job]:
+def _class_of(text: bytes, path: str | Path) -> type[Job]:
     """The class of the job in a file."""
     try:
         values = json.loads(text)

@@ -8,19 +8,20 @@ from pydantic import Field, model_validator
 
 from napari_emda.project.job_files.base import ModelJob, jobs
 
+# In the first version, these were fields of every export job.
 _OBJECT_SETTINGS = ("threshold", "minimum_size")
 
 
 @jobs.register("export")
 class ExportJob(ModelJob):
-    """Write a result to a file of the user's choice; predicts first what is not predicted yet.
+    """Write a result to a file; what is not predicted yet is predicted first.
 
     Attributes:
         what: name of the exporter.
-        to: the file.
-        class_name: the class, for exporters that take one of several.
+        to: path of the file.
+        class_name: the class, for exporters that write one of several.
         settings: of the exporter.
-        overwrite: replace an existing file.
+        overwrite: whether an existing file may be replaced.
     """
 
     noun: ClassVar[str] = "export"
@@ -36,12 +37,13 @@ class ExportJob(ModelJob):
     @model_validator(mode="before")
     @classmethod
     def _read_old(cls, values: Any) -> Any:
-        """Job files of the first version had two settings beside the others, used or not."""
+        """Read a job file of the first version, see `_OBJECT_SETTINGS`."""
         if not isinstance(values, dict):
             return values
         old = {key: values[key] for key in _OBJECT_SETTINGS if key in values}
         if not old:
             return values
         rest = {key: value for key, value in values.items() if key not in old}
-        used = old if values.get("what") not in ("probabilities", "model") else {}
+        # They were written for these two exports as well, which have no such settings.
+        used = {} if values.get("what") in ("probabilities", "model") else old
         return {**rest, "settings": {**used, **values.get("settings", {})}}

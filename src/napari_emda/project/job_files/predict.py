@@ -10,10 +10,10 @@ from napari_emda.settings.prediction import PredictSettings
 
 @jobs.register("predict")
 class PredictJob(ModelJob):
-    """Segment a volume into the folder of the run whose model is used.
+    """Predict a volume; the result is stored in the folder of the run whose model is used.
 
     Attributes:
-        out: a file for the probabilities besides.
+        out: path of a file for the probabilities, in addition.
         settings: of the prediction.
     """
 

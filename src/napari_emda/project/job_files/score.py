@@ -10,13 +10,13 @@ from napari_emda.settings.objects import MinimumSize
 
 @jobs.register("score")
 class ScoreJob(ModelJob):
-    """Compare a prediction with true labels; predicts first what is not predicted yet.
+    """Compare a prediction with true labels; what is not predicted yet is predicted first.
 
     Attributes:
-        against: the label image, 0 being background.
-        box: the part that is compared, z0:z1,y0:y1,x0:x1 in voxels; empty is all.
-        objects: also count the objects that are found.
-        minimum_size: smaller objects are not counted, in voxels.
+        against: path of the label image, 0 = background.
+        box: the box that is compared, z0:z1,y0:y1,x0:x1 in voxels; empty for the whole volume.
+        objects: whether objects are compared as well as voxels.
+        minimum_size: in voxels; smaller objects are not counted.
     """
 
     noun: ClassVar[str] = "scoring"

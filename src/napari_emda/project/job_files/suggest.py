@@ -12,14 +12,14 @@ from napari_emda.settings.suggestion import QuerySettings
 
 @jobs.register("suggest")
 class SuggestJob(ModelJob):
-    """Rank the patches of the targets; whoever runs the job records what is suggested.
+    """Rank the patches of the targets. The caller records the result in the project.
 
     Attributes:
-        run: whose model is asked; where it is given, its prediction is made even for strategies
-            that need none.
-        volume: one target; by default all.
-        audit: draw patches randomly to measure the model, instead of ranking them.
-        settings: how many patches, and how large.
+        run: the run whose model is asked. If it is given, its prediction is made even for
+            strategies that need no model.
+        volume: name of a target; by default all targets.
+        audit: draw patches at random to measure the model, instead of ranking them.
+        settings: number and size of the patches, and all else that every strategy has.
         strategy_settings: of the strategy.
     """
 

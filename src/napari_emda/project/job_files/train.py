@@ -12,16 +12,16 @@ from napari_emda.settings.training import LOSSES, TrainSettings, split_network
 
 @jobs.register("train")
 class TrainJob(Job):
-    """Train a method; the run's folder is made once everything was found in order.
+    """Train a method. The run's folder is created after all checks have passed.
 
     Attributes:
         method: its name.
         method_settings: of the method.
-        settings: those of every training.
+        settings: of every training.
         network_settings: of the network that ``settings`` name.
-        start_from: a run whose network to start from.
-        resume: a run to continue where its checkpoint stands; all other fields but ``project`` must
-            be that run's.
+        start_from: a run whose network the training starts from.
+        resume: a run to continue from its checkpoint; all other fields but ``project`` must be
+            those of that run.
     """
 
     noun: ClassVar[str] = "training"
@@ -38,7 +38,7 @@ class TrainJob(Job):
     @model_validator(mode="before")
     @classmethod
     def _read_flat(cls, values: Any) -> Any:
-        """In the first version, the U-Net's settings stood among those of the training."""
+        """Read a job file of the first version, with the network's settings in ``settings``."""
         if not isinstance(values, dict) or not isinstance(values.get("settings"), dict):
             return values
         settings, network = split_network(values["settings"])
@@ -46,16 +46,17 @@ class TrainJob(Job):
         return {**values, "settings": settings, "network_settings": network}
 
     def settings_for(self, method: str) -> TrainSettings:
-        """Settings of a training that starts from this one's run, where the user gives none.
+        """Default settings of a training that starts from the run of this one.
 
-        By which loss a model is kept is not handed on to another method, which may have no such
-        losses.
+        Args:
+            method: of the new training.
         """
+        # Another method may not have the loss by which this one chose the model to keep.
         if method == self.method or self.settings.keep not in LOSSES:
             return self.settings
         return self.settings.model_copy(update={"keep": TrainSettings().keep})
 
     def in_words(self) -> str:
-        """What the training is: method, steps, profile and start."""
+        """Method, steps, profile and start, for the user."""
         start = f", going on from {self.start_from}" if self.start_from is not None else ""
         return f"{self.method}, {self.settings.steps} steps, profile {self.settings.profile}{start}"
