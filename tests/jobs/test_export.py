@@ -77,7 +77,7 @@ def test_the_probability_of_a_class_is_a_tiff(project, values, tmp_path):
         ("table", "a.csv", {}, SettingsError, "choose the class mitochondria or membrane"),
         ("table", "a.csv", {"class_name": "membran"}, SettingsError, "mean 'membrane'"),
         ("mask", "a.tif", {"class_name": "membrane"}, SettingsError, "all classes at once"),
-        ("mask", "a.csv", {}, DataError, "name end in"),
+        ("mask", "a.csv", {}, DataError, "name must end in"),
         ("mask", "a.tif", {"settings": {"threshold": 2}}, SettingsError, "threshold = 2"),
         ("mask", "a.tif", {"settings": {"size": 2}}, SettingsError, "no setting 'size'"),
         ("probabilities", "a.tif", {}, DataError, "takes the probability of one class"),
