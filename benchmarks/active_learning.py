@@ -15,7 +15,7 @@ The upper half of the rows is used for training, the lower half is scored, and 1
 
     python -m benchmarks.active_learning pool DATA WORK --jobs 4
     python -m benchmarks.active_learning product DATA WORK --jobs 4
-    python -m benchmarks.active_learning pool DATA WORK --full   # not binned, pool of 2000, 24 rounds: needs a GPU
+    python -m benchmarks.active_learning pool DATA WORK --full   # full resolution; needs a GPU
 
 DATA contains vnc/ and lucchi/, see docs/benchmarks.md. Cells (data, strategy, seed) with a result
 in WORK are not run again. With ``--write`` tables and figures go to

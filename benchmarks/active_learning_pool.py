@@ -1,4 +1,4 @@
-"""The protocol of Roels and Saeys 2019: a strategy picks from a pool of random patches; see active_learning.py."""
+"""The protocol of Roels and Saeys 2019: a strategy picks from a pool of random patches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CEILING, CONTROL = "full supervision", "shuffled"
 
 @dataclass(frozen=True)
 class Protocol:
-    """Sizes of the pool protocol: patches at the start, in the pool and per round; steps; network."""
+    """Sizes of the pool protocol: patches at the start, in the pool, per round; steps; network."""
 
     bin: int = 4
     patch: int = 64
@@ -179,7 +179,10 @@ def random_patches(
 def pool_cell(
     protocol: Protocol, truth: Volume, name: str, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """One curve: IoU after every round, and what was asked for. Start, pool and network depend on the seed alone."""
+    """One curve: IoU after each round and the patches asked for.
+
+    Start, pool and network depend on the seed alone.
+    """
     torch.manual_seed(seed)
     learner, began = Learner(protocol, truth, seed, folder), time.perf_counter()
     if name == CEILING:

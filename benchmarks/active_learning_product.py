@@ -28,7 +28,7 @@ CEILING, COUNT, ROUNDS, PATCH = "full supervision", 5, 8, 64
 P2 = PROTOCOLS["p2"]
 METHOD, STEPS, ROUND_STEPS = "auto", P2.steps, 100
 KNOWN = "known errors"
-"""The patches with most wrong pixels by the true labels: a bound for strategies that look for errors."""
+"""The patches with most wrong pixels: a bound for all strategies that seek errors."""
 
 
 def carried_out(job: Job) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def carried_out(job: Job) -> dict[str, Any]:
 
 
 class Story:
-    """A project with a source and a target; the target's upper half is for training, the lower scored.
+    """A project with source and target: the target's upper half trains, the lower is scored.
 
     Args:
         project: with both volumes.

@@ -1,9 +1,9 @@
 """Source -> target x method x seed on real volumes, by the command line, at equal optimiser steps.
 
     python -m benchmarks.adaptation DATA WORK --jobs 4                   # protocol P2, on CPUs
-    python -m benchmarks.adaptation DATA WORK --protocol p2b --jobs 4    # finer, the default against two others
-    python -m benchmarks.adaptation DATA WORK --protocol membranes       # a structure that nothing was tuned on
-    python -m benchmarks.adaptation DATA WORK --protocol gpu             # native resolution, one GPU
+    python -m benchmarks.adaptation DATA WORK --protocol p2b --jobs 4    # finer pixels
+    python -m benchmarks.adaptation DATA WORK --protocol membranes       # not tuned on
+    python -m benchmarks.adaptation DATA WORK --protocol gpu             # native, one GPU
     python -m benchmarks.adaptation DATA WORK --protocol phantom --jobs 4
 
 DATA contains vnc/ and lucchi/, see docs/benchmarks.md. Methods train on all of the source and on

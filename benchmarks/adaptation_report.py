@@ -37,7 +37,8 @@ def tables(
 
     Args:
         results: what was measured.
-        costs: of a step of each method, as a multiple of a step of ``source_only``; where unknown the cell is empty.
+        costs: of a step of each method, as a multiple of a step of ``source_only``; where unknown
+            the cell is empty.
         methods: of each row.
     """
     for (source, target), rows in results.items():
@@ -149,7 +150,8 @@ def write(name: str, text: str, page: Path = PAGE) -> None:
     before = page.read_text(encoding="utf-8")
     if not marks.search(before):
         raise SystemExit(
-            f"{page.name} has no place for '{name}': add the marks <!-- {name} --> and <!-- end -->."
+            f"{page.name} has no place for '{name}': "
+            f"add the marks <!-- {name} --> and <!-- end -->."
         )
     page.write_text(
         marks.sub(lambda found: f"{found[1]}\n{text.strip()}\n\n{found[2]}", before),

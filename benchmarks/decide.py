@@ -95,7 +95,8 @@ def main() -> None:
         make(folder, lot)
         decided, drawn = measure(folder, lot).T
     print(
-        f"Done: median {np.median(decided):.3f} s, largest {decided.max():.3f} s; drawn after {np.median(drawn):.3f} s"
+        f"Done: median {np.median(decided):.3f} s, largest {decided.max():.3f} s; "
+        f"drawn after {np.median(drawn):.3f} s"
     )
     sys.exit(bool(np.median(decided) > options.limit))
 

@@ -1,6 +1,6 @@
 """Few labels, or none: what the unlabelled rest of a volume adds at equal optimiser steps.
 
-    python -m benchmarks.few_labels labels DATA WORK --jobs 4      # 5 to 50 % of the sections labelled
+    python -m benchmarks.few_labels labels DATA WORK --jobs 4      # 5 to 50 % labelled
     python -m benchmarks.few_labels clusters DATA WORK --jobs 4    # no labels, then five patches
 
 DATA contains vnc/, lucchi/ and nuclei_hoechst/, see docs/benchmark-few-labels.md. Networks, patches

@@ -19,7 +19,7 @@ from napari_emda.project.project import Project
 PATCHES, PATCH = 5, 64
 ROUND_STEPS = 300
 STRATEGY = "coverage"
-"""Of the first patches; that it is no better than lots is why *Use as labels* in the dock draws lots."""
+"""Ranks the first patches. It is no better than random, so *Use as labels* draws at random."""
 Counts = NDArray[np.int64]
 """Pixels outside and inside of the structure, by cluster: k x 2."""
 
@@ -27,10 +27,10 @@ Counts = NDArray[np.int64]
 def cell(
     split: Split, folder: Path, clusters: int, seed: int, flags: list[str], steps: int
 ) -> dict[str, Any]:
-    """Clusters of one volume: how well their best set agrees with the structure; and then five patches, three ways.
+    """Clusters of one volume: agreement of their best set, then five patches chosen three ways.
 
-    The set is chosen by the labels of the training part, as if by somebody who knows the structure; everything is
-    scored elsewhere.
+    The set is chosen by the labels of the training part, as if by somebody who knows the structure;
+    everything is scored elsewhere.
     """
     emda("new", folder / "named", "--target", split.image, "--classes", *CLASSES, *split.flags)
     own = [*flags, "--seed", str(seed), "--set", f"target_box={text(split.learnt)}"]

@@ -55,7 +55,8 @@ DATA = {
         (5, 10, 25, 50),
         (8, 24),
     ),
-    # Chosen on fields set aside among those that are learnt from: strong augmentation was worth 0.013 with two labelled
+    # Chosen on fields set aside among those that are learnt from: strong augmentation was worth
+    # 0.013 with two labelled
     "nuclei": Data(
         "nuclei_hoechst/image.tif",
         "nuclei_hoechst/nuclei.tif",
@@ -73,7 +74,8 @@ DATA = {
 class Split:
     """A binned volume on disk: ``learnt`` is the part for training, ``scored`` the other.
 
-    Depth: upper and lower half of the rows, with a guard between. Fields: every second one, moved to the front.
+    Depth: upper and lower half of the rows, with a guard between. Fields: every second one, moved
+    to the front.
     """
 
     data: Data
@@ -92,7 +94,7 @@ class Split:
         return np.asarray(tifffile.imread(path))[box.slices]
 
     def labelled(self, folder: Path, share: int, seed: int) -> tuple[Path, Path, int]:
-        """Image and labels of a fraction of the training part, as files; and the number of sections.
+        """Image and labels of a fraction of the training part as files, and the section count.
 
         They are drawn by the seed; a larger share holds all of a smaller one.
         """

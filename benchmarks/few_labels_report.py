@@ -26,7 +26,8 @@ LINES = (
     (WITHOUT, "last"),
     *((row, model) for row in ("uda, kl", "uda, iid", "mean_teacher") for model in MODELS),
 )
-# Supplement of the comparative study, tables S1 and S2: FluoHoechst at 10, 25 and 50 % of the labels
+# Supplement of the comparative study, tables S1 and S2: FluoHoechst at 10, 25 and 50 % of the
+# labels
 STUDY = {
     ("uda, kl", "supervised"): (0.9273, 0.9427, 0.9377),
     ("uda, kl", "total"): (0.9273, 0.9043, 0.8930),
@@ -36,7 +37,7 @@ STUDY = {
 LESS, FEW = -0.01, 10
 
 
-# -- few labels --------------------------------------------------------------------------------------------------
+# -- few labels ------------------------------------------------------------------------------------
 
 
 def label_tables(results: Results) -> Iterator[str]:
@@ -135,7 +136,7 @@ def _named(key: tuple[str, int, str], values: Sequence[float]) -> str:
     return f"{data}, {share} %, {row.removeprefix('uda, ')}: {gain(values)}"
 
 
-# -- no labels ---------------------------------------------------------------------------------------------------
+# -- no labels -------------------------------------------------------------------------------------
 
 
 def cluster_tables(results: Results) -> Iterator[str]:
@@ -191,7 +192,7 @@ def _over(done: Sequence[Mapping[str, Any]], key: str) -> str:
     return spread([float(one[key]) for one in done])
 
 
-# -- Markdown ----------------------------------------------------------------------------------------------------
+# -- Markdown --------------------------------------------------------------------------------------
 
 
 def spread(values: Sequence[float]) -> str:

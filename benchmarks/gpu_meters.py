@@ -204,7 +204,8 @@ def kernels(run: Callable[[], object], device: torch.device) -> dict[str, float]
     if device.type != "cuda":
         return {}
     try:
-        # All events of the one cycle are wanted; without `acc_events` torch warns that it has but one
+        # All events of the one cycle are wanted; without `acc_events` torch warns that it has but
+        # one
         with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as record:
             wait(device)
             began = time.perf_counter()

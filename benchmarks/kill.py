@@ -1,4 +1,4 @@
-"""Kills the viewer at random moments of the annotation loop and counts what is lost: nothing may be.
+"""Kills the viewer at random moments of the annotation loop and counts what is lost.
 
     python -m benchmarks.kill --moments 20
     xvfb-run -a python -m benchmarks.kill          # without a screen
@@ -100,7 +100,10 @@ def main() -> None:
             last = decisions[-1]["kind"] if decisions else "nothing"
             kinds.update(decision["kind"] for decision in decisions)
             failures += bool(lost)
-            told = f"after {seconds:4.1f} s, {len(decisions):3d} decisions, the last: {last}; lost: {lost}"
+            told = (
+                f"after {seconds:4.1f} s, {len(decisions):3d} decisions, "
+                f"the last: {last}; lost: {lost}"
+            )
             print(f"{moment + 1:2d}: {told}", flush=True)
     done = f"{kinds['stroke']} strokes, {kinds['decided']} decisions"
     print(f"{options.moments} kills, {done}; {failures} kills lost something.")

@@ -34,7 +34,10 @@ Image = NDArray[Any]
 
 
 def overlaid(grey: Image | None, found: Image, true: Image) -> Image:
-    """RGB: green where both, red where only ``found``, blue where only ``true``; on white without an image."""
+    """RGB: green where both, red where only ``found``, blue where only ``true``.
+
+    The background is white where there is no image.
+    """
     low, high = (0, 1) if grey is None else np.percentile(grey, (1, 99))
     grey = np.ones(found.shape) if grey is None else grey
     shown = np.repeat(np.clip((grey - low) / (high - low), 0, 1)[..., None], 3, axis=2)

@@ -78,7 +78,8 @@ def main() -> None:
             a, b = bare(model, data, settings), whole(model, data, settings, folder / str(number))
             ratios.append(b / a)
             print(
-                f"round {number}: bare {a / 1e6:.2f} Mvoxel/s, predict {b / 1e6:.2f} Mvoxel/s, ratio {b / a:.2f}"
+                f"round {number}: bare {a / 1e6:.2f} Mvoxel/s, "
+                f"predict {b / 1e6:.2f} Mvoxel/s, ratio {b / a:.2f}"
             )
     print(f"{arguments.profile}, {model.compute}: ratio median {statistics.median(ratios):.2f}")
     given = ["--profile", arguments.profile, "--side", str(arguments.side)]
@@ -87,7 +88,8 @@ def main() -> None:
         for n in (1, 2)
     )
     print(
-        f"peak memory {once:.0f} MiB; volume of twice the size {twice:.0f} MiB ({100 * (twice / once - 1):+.1f} %)"
+        f"peak memory {once:.0f} MiB; volume of twice the size {twice:.0f} MiB "
+        f"({100 * (twice / once - 1):+.1f} %)"
     )
 
 

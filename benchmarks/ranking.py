@@ -108,7 +108,8 @@ def main() -> None:
             for n in (1, 2)
         )
         print(
-            f"peak memory of {strategy}: {once:.0f} MiB; of twice the sections {twice:.0f} ({twice / once - 1:+.1%})"
+            f"peak memory of {strategy}: {once:.0f} MiB; "
+            f"of twice the sections {twice:.0f} ({twice / once - 1:+.1%})"
         )
 
 

@@ -80,11 +80,13 @@ def main() -> None:
         took = phases(execute(job.model_copy(update={"settings": settings})))
     total, step = sum(map(sum, took.values())), statistics.median(took["Stepped"])
     print(
-        f"{options.steps} steps, {options.threads} threads: {total:.0f} s, or {total / step:.0f} steps of {step:.2f} s"
+        f"{options.steps} steps, {options.threads} threads: {total:.0f} s, "
+        f"or {total / step:.0f} steps of {step:.2f} s"
     )
     for name, seconds in took.items():
         print(
-            f"{name:10s} {len(seconds):4d} times, {sum(seconds):6.1f} s, {sum(seconds) / step:6.1f} steps"
+            f"{name:10s} {len(seconds):4d} times, {sum(seconds):6.1f} s, "
+            f"{sum(seconds) / step:6.1f} steps"
         )
 
 

@@ -6,7 +6,7 @@ For runs that have kept all their validated models (``--set checkpoints_kept=100
 * regret: the IoU lost against the best model (unknown without labels) by choosing the last one, the
   one that the run kept, the one with the best score, or that of another criterion.
 
-    python -m benchmarks.selection LABELS BOX PROJECT...        # a box as in score, such as :,144:256,:
+    python -m benchmarks.selection LABELS BOX PROJECT...  # BOX such as :,144:256,:
 
 Only this benchmark reads the labels. The table goes to standard output as Markdown; `evaluate`,
 `summary` and `table` can be used on the runs of other benchmarks.
@@ -54,8 +54,8 @@ def evaluate(
         every: evaluate only every n-th of the steps, and the selected ones.
 
     Returns:
-        A row per model: ``run``, ``method``, ``kind``, ``step`` and ``iou``. The kinds are ``step`` (with the
-        label-free scores), ``last`` and ``selected``.
+        A row per model: ``run``, ``method``, ``kind``, ``step`` and ``iou``. The kinds are ``step``
+        (with the label-free scores), ``last`` and ``selected``.
     """
     folder = project.run(run)
     target = replace(

@@ -5,7 +5,7 @@ equally. A method with stages is measured at several evenly spaced moments of it
 mean counts. *step* is the optimiser step on a prepared batch; *with its batch* adds drawing and
 preparing the patches, which normally happens ahead of time in a second thread.
 
-    python -m benchmarks.step_cost                    # the fast profile on 64-pixel patches, one thread
+    python -m benchmarks.step_cost  # profile fast, 64-pixel patches, one thread
     python -m benchmarks.step_cost mmd ynet --rounds 30
 """
 
@@ -90,7 +90,8 @@ def main() -> None:
     for name in names:
         whole = (step[name] + batch[name]) / (step[BASELINE] + batch[BASELINE])
         print(
-            f"| `{name}` | {1000 * step[name]:.1f} | {step[name] / step[BASELINE]:.2f} | {whole:.2f} |"
+            f"| `{name}` | {1000 * step[name]:.1f} | {step[name] / step[BASELINE]:.2f} | "
+            f"{whole:.2f} |"
         )
     if arguments.write is not None:
         arguments.write.write_text(

@@ -73,10 +73,12 @@ def main() -> None:
             real = whole(real_one, warm=10)
         ratios.append(real / bare)
         print(
-            f"round {number}: fixed batch {bare:.2f} steps/s, fit {real:.2f} steps/s, ratio {real / bare:.2f}"
+            f"round {number}: fixed batch {bare:.2f} steps/s, fit {real:.2f} steps/s, "
+            f"ratio {real / bare:.2f}"
         )
     print(
-        f"{arguments.method}, {arguments.profile}, {settings.augmentation} augmentation, {compute}: "
+        f"{arguments.method}, {arguments.profile}, "
+        f"{settings.augmentation} augmentation, {compute}: "
         f"ratio median {statistics.median(ratios):.2f} of {np.round(ratios, 2).tolist()}"
     )
 

@@ -55,7 +55,8 @@ class Ticker:
 def report(name: str, gaps: np.ndarray) -> tuple[float, float]:
     p99, largest = float(np.percentile(gaps, 99)), float(gaps.max())
     print(
-        f"{name:28s} median {np.median(gaps):5.1f}   p99 {p99:5.1f}   max {largest:6.1f} ms   ({len(gaps)} ticks)",
+        f"{name:28s} median {np.median(gaps):5.1f}   p99 {p99:5.1f}   max {largest:6.1f} ms   "
+        f"({len(gaps)} ticks)",
         flush=True,
     )
     return p99, largest

@@ -1,6 +1,7 @@
-"""Takes the pictures of docs/no-labels.md: iic, naming two clusters, correcting, retraining, export.
+"""Take the pictures of docs/no-labels.md: clusters, names, corrections, retraining, export.
 
-    xvfb-run -s "-screen 0 1600x1000x24" python -m docs.make_no_labels_screenshots [IMAGE LABELS --independent]
+    xvfb-run -s "-screen 0 1600x1000x24" python -m docs.make_no_labels_screenshots \
+        [IMAGE LABELS --independent]
 
 It uses the phantom's target alone, with real clicks. It prints the time from the first click to the
 exported mask, and how well the masks agree with the truth. With an image and its labels (1, 2 … are

@@ -1,7 +1,8 @@
 r"""Runs the whole workflow in a viewer and takes the pictures of the documentation.
 
     python -m docs.make_screenshots                       # on the phantom
-    python -m docs.make_screenshots --prefix medulla --source VNC.tif --labels VNC-MITO.tif --spacing 50 4.6 4.6 \
+    python -m docs.make_screenshots --prefix medulla --source VNC.tif --labels VNC-MITO.tif \
+        --spacing 50 4.6 4.6 \
         --target MEDULLA.tif --target-spacing 10 10 10 --every 4 --bin 2 --target-bin 1 --steps 400
 
 It annotates two rounds with real key presses and mouse strokes. It paints the truth if it is known.

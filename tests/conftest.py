@@ -1,4 +1,4 @@
-"""What all tests share: one thread, the phantom as arrays, files and projects, and small trainings."""
+"""What all tests share: one thread, the phantom as arrays and files, and small trainings."""
 
 from __future__ import annotations
 
@@ -61,9 +61,10 @@ def pytest_sessionfinish(session, exitstatus):
 def pytest_unconfigure(config):
     """Where Qt was used, end without taking the interpreter apart.
 
-    Dozens of viewers and docks have lived in this one process, as they never do in life, and Python frees what is left
-    of them in any order: now and then PyQt then follows a freed pointer, after the last test has passed. That a viewer
-    with a dock ends cleanly is a test of its own (tests/viewer/test_processes.py).
+    Dozens of viewers and docks have lived in this one process, as they never do in life, and Python
+    frees what is left of them in any order: now and then PyQt then follows a freed pointer, after
+    the last test has passed. That a viewer with a dock ends cleanly is a test of its own
+    (tests/viewer/test_processes.py).
     """
     if "PyQt6.QtWidgets" in sys.modules and EXIT_STATUS in config.stash:
         if "pytest_xvfb" in sys.modules:
@@ -154,7 +155,9 @@ def project(make_project, tmp_path):
 
 @pytest.fixture
 def make_training():
-    """A function that prepares a training on volumes as a job does: the smallest network, 32-pixel patches, on the CPU.
+    """A function that prepares a training on volumes as a job does.
+
+    It takes the smallest network and 32-pixel patches, on the CPU.
 
     Nobody looks at the target meanwhile unless ``validations`` are asked for.
     """

@@ -9,7 +9,10 @@ import sys
 
 
 def missing(packages: list[str]) -> list[str]:
-    """The packages that neither are installed nor provided by another one (libglib2.0-0 by libglib2.0-0t64)."""
+    """The packages that are neither installed nor provided by another one.
+
+    On newer systems libglib2.0-0t64, for example, provides libglib2.0-0.
+    """
     command = [
         "dpkg-query",
         "--show",
@@ -31,5 +34,6 @@ if __name__ == "__main__":
     absent = missing(sys.argv[1:]) if shutil.which("dpkg-query") else []
     if absent:
         sys.exit(
-            f"Debian packages are missing for tests with a viewer: {' '.join(absent)}; `make apt` installs them."
+            f"Debian packages are missing for tests with a viewer: {' '.join(absent)}; "
+            "`make apt` installs them."
         )

@@ -1,8 +1,8 @@
 """Reads and runs the examples of the documentation's pages.
 
-A fenced block of ``python`` is run; ``console`` is run command by command (``$``) and what is printed is compared with
-the lines below, where … stands for anything; a block with a ``title`` is written to a file of that name. Other blocks
-are for reading only.
+A fenced block of ``python`` is run; ``console`` is run command by command (``$``) and what is
+printed is compared with the lines below, where … stands for anything; a block with a ``title`` is
+written to a file of that name. Other blocks are for reading only.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class Reader:
             return self._run([sys.executable, "-m", "napari_emda", *arguments], page, command)
         out, err = io.StringIO(), io.StringIO()
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        # in this process, which has loaded torch already: a process for each command would take a minute more
+        # in this process, which has loaded torch already: a process for each command would take a
+        # minute more
         with (
             contextlib.chdir(self.folder),
             contextlib.redirect_stdout(out),
@@ -117,9 +118,12 @@ class Reader:
 
 
 def matches(expected: str, printed: str) -> bool:
-    """Whether the lines were printed, in this order; … is anything, and spaces at a line's end do not count.
+    """Whether the lines were printed in this order; … stands for anything.
 
-    What a command says on the way is on standard error and comes first; lines of it that are not shown are passed over.
+    Spaces at the end of a line do not count.
+
+    What a command says on the way is on standard error and comes first; lines of it that are not
+    shown are passed over.
     """
     pattern = r"(?:.*\n)*?"
     for line in expected.strip().splitlines():

@@ -79,7 +79,8 @@ from pathlib import Path
 
 child = subprocess.Popen([{python!r}, "-m", "napari_emda", *sys.argv[2:]])
 first = not Path("requeued").exists()
-while first and child.poll() is None and not glob.glob("project/runs/*-ynet/checkpoint.safetensors"):
+pattern = "project/runs/*-ynet/checkpoint.safetensors"
+while first and child.poll() is None and not glob.glob(pattern):
     time.sleep(0.05)
 if first:
     child.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Generated pages are up to date, links lead somewhere, and what the pages list is what there is."""
+"""Generated pages are up to date, links resolve, and the pages list what there is."""
 
 from __future__ import annotations
 

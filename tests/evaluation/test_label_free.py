@@ -88,7 +88,7 @@ def test_an_empty_mask_has_no_solidity():
 
 
 def test_a_box_has_its_surface():
-    """Marching cubes rounds the edges off: the deviation is that of the edges, and shrinks as the box grows."""
+    """Marching cubes rounds edges off: the deviation shrinks as the box grows."""
     z, y, x = np.array((40, 60, 80)) * (50, 4.6, 4.6)
     expected = 2 * (z * y + y * x + z * x)
     assert surface(np.ones((40, 60, 80), bool), (50, 4.6, 4.6)) == pytest.approx(expected, rel=0.02)
@@ -111,7 +111,7 @@ def test_one_voxel_has_the_surface_of_an_octahedron():
     assert surface(np.ones((1, 1, 1), bool), (1, 1, 1)) == pytest.approx(8 * math.sqrt(3) / 4 / 2)
 
 
-# -- the objects of a class --------------------------------------------------------------------------------------
+# -- the objects of a class ------------------------------------------------------------------------
 
 
 def plane(radius: float, hole: float = 0, side: int = 100) -> np.ndarray:
@@ -149,7 +149,10 @@ def shape(name: str) -> np.ndarray:
     ids=["disc 10", "disc 20", "disc 40", "square", "line", "L", "annulus"],
 )
 def test_solidity_of_plane_shapes(section, expected, tolerance):
-    """Discrete values, which hang on how a circle is drawn; on paper a disc has 1, the L 6/7, the annulus 3/4."""
+    """Discrete values, which depend on how a circle is drawn.
+
+    The continuous shapes have 1 (disc), 6/7 (L) and 3/4 (annulus).
+    """
     found = objects_in([section])
     assert found.solidity() == pytest.approx(expected, abs=tolerance)
     assert found.solidity() == pytest.approx(regionprops(section)[0].solidity)
@@ -229,7 +232,7 @@ def test_mitochondria_of_the_nerve_cord_are_nearly_convex():
     assert found.fraction == pytest.approx(0.0539, abs=2e-4)
 
 
-# -- scores without labels ---------------------------------------------------------------------------------------
+# -- scores without labels -------------------------------------------------------------------------
 
 
 def test_what_looks_like_the_source_scores_best():

@@ -73,7 +73,7 @@ def test_objects_that_cannot_be_compared():
         instance_f1(squares(), np.zeros((1, 2, 2), np.uint32))
 
 
-# -- of a prediction ---------------------------------------------------------------------------------------------
+# -- of a prediction -------------------------------------------------------------------------------
 
 
 def scored(probabilities, truth, classes=("background", "mitochondria"), **kept):

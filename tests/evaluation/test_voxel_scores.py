@@ -132,7 +132,7 @@ def test_the_confusion_matrix_is_that_of_scikit_learn():
 
 
 def test_volume_and_mean_section_iou_differ():
-    """A section of 1 voxel that is missed weighs as much as one of 1000 that is found, or a thousandth of it."""
+    """A missed section of 1 voxel weighs as much as one of 1000, or a thousandth of it."""
     truth = np.zeros((2, 40, 40), np.uint8)
     truth[0].flat[0], truth[1].flat[:1000] = 1, 1
     probabilities = np.zeros((1, 2, 40, 40), np.uint8)

@@ -58,7 +58,7 @@ def predicted(project):
 
 @pytest.fixture
 def clustered(tmp_path, arrays):
-    """A project with an unlabelled volume alone and a model that has found three clusters: stripes along x."""
+    """A project with one unlabelled volume and a model of three clusters: stripes along x."""
     made = Project.create(tmp_path / "clustered", ("background", "mitochondria", "vesicles"))
     made.volumes.add(
         made.volumes.store("target", arrays[0]), "target", name="target", spacing=SPACING

@@ -69,7 +69,7 @@ def keep_running(dock, steps=20_000):
     dock.train.start_job()
 
 
-# -- data --------------------------------------------------------------------------------------------------------
+# -- data ------------------------------------------------------------------------------------------
 
 
 def test_what_is_missing_is_said(dock):
@@ -228,7 +228,7 @@ def test_no_prediction_lies_over_another_volume(qtbot, dock, predicted, arrays):
     assert dock.session.viewer.scene.camera.center[1:] == pytest.approx((23.5 * 9, 19.5 * 9))
 
 
-# -- train -------------------------------------------------------------------------------------------------------
+# -- train -----------------------------------------------------------------------------------------
 
 
 def test_the_forms_give_the_settings(ready):
@@ -377,7 +377,7 @@ def test_a_layer_removed_while_its_job_runs(qtbot, ready):
     qtbot.waitUntil(lambda: ready.train.strip.bar.value() > value + 50, timeout=240_000)
 
 
-# -- annotate, predict, export -----------------------------------------------------------------------------------
+# -- annotate, predict, export ---------------------------------------------------------------------
 
 
 def test_keys_act_where_the_focus_is_and_digits_in_a_box_are_typed(qtbot, dock, predicted):
@@ -588,7 +588,7 @@ def test_shutting_down_ends_the_child_and_gives_the_project_back(qtbot, ready, p
     Project.open(folder, exclusive=True).close()
 
 
-# -- the annotation round ----------------------------------------------------------------------------------------
+# -- the annotation round --------------------------------------------------------------------------
 
 
 def test_the_curve_shows_how_far_the_model_agreed_before_it_saw_the_patches(qtbot, dock, predicted):

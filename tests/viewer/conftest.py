@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_torch():
-    """As in life: a viewer's process never holds torch (run these tests apart from those of the core)."""
+    """A viewer's process never holds torch, so run these tests apart from the others."""
     assert "torch" not in sys.modules
     yield
     assert "torch" not in sys.modules

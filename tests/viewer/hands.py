@@ -64,7 +64,7 @@ class Hands:
         QTest.qWait(1)
 
     def _move(self, point, held):
-        """Deliver a movement at once: QTest's own goes through the display and may come after the button."""
+        """Deliver a movement at once: QTest's may arrive after the button."""
         where, none = QPointF(point), Qt.KeyboardModifier.NoModifier
         event = QMouseEvent(
             QEvent.Type.MouseMove,

@@ -1,4 +1,4 @@
-"""The annotation loop by hand, with a diary of what was done: made to be killed at any moment, then checked.
+"""The annotation loop by hand, with a diary: it can be killed at any moment and then checked.
 
 python -m tests.viewer.loop PROJECT DIARY SEED real|fake
 """
@@ -60,7 +60,7 @@ class Annotator:
         self.idle()
 
     def stroke(self, region):
-        """A line that changes what is shown; the diary has the voxels and what they must be from then on."""
+        """A stroke; the diary gets the voxels and the value that they must have from then on."""
         (z, y0, x0), (_, y1, x1) = region.voxels.start, region.voxels.stop
         y, left = int(self.lot.integers(y0, y1)), int(self.lot.integers(x0, x1 - 6))
         value = int(self.lot.integers(1, 3))
@@ -92,7 +92,7 @@ class Annotator:
 
 
 def check(folder, diary):
-    """What is lost of what the diary says; an empty list when all is there. Opens the project as the dock does."""
+    """What the diary holds and the project does not. Opens the project as the dock does."""
     lines = Path(diary).read_text().splitlines() if Path(diary).exists() else []
     decisions = [json.loads(line) for line in lines if line.endswith("}")]
     lost = []

@@ -19,7 +19,7 @@ NM = {"scale": SPACING, "units": ("nm",) * 3}
 
 @functools.cache
 def known_methods():
-    """A command that tells the real methods at once: asking a child for them takes seconds each time."""
+    """A command that prints the real methods at once: a child takes seconds each time."""
     told = subprocess.run(catalogue.COMMAND, capture_output=True, text=True, check=True).stdout
     return (sys.executable, "-c", f"print({told!r})")
 
@@ -27,7 +27,8 @@ def known_methods():
 def start(viewer, seed=0, *, fake=False):
     """Show the phantom and the dock; returns the dock and the target's truth.
 
-    A ``fake`` dock starts children that only say what a real one would, for what has nothing to do with training.
+    A ``fake`` dock starts children that only say what a real one would, for what has nothing to do
+    with training.
     """
     source, labels = phantom(SHAPE, "source", seed, SPACING)
     target, truth = phantom(SHAPE, "target", seed, SPACING)

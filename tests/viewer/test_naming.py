@@ -16,7 +16,7 @@ from tests.viewer.hands import BUTTON, Hands
 
 @pytest.fixture
 def clustered(make_napari_viewer, tmp_path, qtbot):
-    """A viewer whose dock has a project with one unlabelled volume, in which three clusters were found."""
+    """A viewer with a project of one unlabelled volume, in which three clusters were found."""
     viewer = make_napari_viewer(show=True)
     dock = Dock(viewer, fake_command(), methods_command())
     viewer.window.add_dock_widget(dock, name="napari-emda")

@@ -1,4 +1,4 @@
-"""What takes a process of its own: a fresh interpreter, a killed viewer, quitting the application."""
+"""What needs its own process: a fresh interpreter, a killed viewer, quitting the application."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGKILL")
 
 @pytest.fixture
 def start():
-    """A function that starts Python with these arguments; it and its children are ended after the test."""
+    """A function that starts Python; the process and its children are ended after the test."""
     started = []
 
     def begin(*arguments):
@@ -61,7 +61,7 @@ def start():
 
 
 def wait_until_gone(pid):
-    """Until a process that is not ours to wait for has ended, whether or not anybody asked for its status."""
+    """Wait until a process that is not our child has ended, also as a zombie."""
     with contextlib.suppress(psutil.NoSuchProcess):
         while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.02)
@@ -74,7 +74,8 @@ def test_the_viewer_s_process_never_loads_torch():
         "    importlib.import_module(module.name)\n"
         "import napari_emda.project.project, napari_emda.project.job_files\n"
         "import napari_emda.settings.base, napari_emda.events\n"
-        "sys.exit([name for name in ('torch', 'kornia', 'lightning_fabric') if name in sys.modules] or 0)"
+        "heavy = ('torch', 'kornia', 'lightning_fabric')\n"
+        "sys.exit([name for name in heavy if name in sys.modules] or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

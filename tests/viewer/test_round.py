@@ -120,7 +120,8 @@ def test_a_killed_child_is_one_sentence_and_resume_ends_as_if_nothing_had_happen
     wait(lambda: (run / "checkpoint.safetensors").exists() and dock.train.strip.bar.value() >= 20)
     os.kill(dock.session.runner.process_id, signal.SIGKILL)
     assert told(dock) == (
-        "The training was ended from outside (SIGKILL, as the system does when memory runs out); press Resume to go "
+        "The training was ended from outside (SIGKILL, as the system does when memory runs out); "
+        "press Resume to go "
         "on from the last checkpoint."
     )
     assert "Resume 001-histogram at step" in dock.train.resume.text()
@@ -224,7 +225,7 @@ def test_a_removed_layer_is_one_sentence_and_the_training_goes_on(docked, told, 
 
 @fake_children
 def test_keys_and_mouse_on_the_canvas(docked, wait):
-    """The whole round by hand: keys, strokes, clicks and a drawn rectangle, with what is on disk after each."""
+    """The whole round by hand: keys, strokes, clicks, a drawn rectangle; the disk after each."""
     viewer, dock, _ = docked
     project, patches = dock.session.opened.project, dock.annotate.patches
     story.fake_model(project)

@@ -1,4 +1,4 @@
-"""The annotation round, without a window: what is painted, what is on disk, where the camera goes."""
+"""The annotation round without a window: the paint, the disk, the camera."""
 
 import json
 from types import SimpleNamespace
@@ -193,7 +193,7 @@ def test_rectangles_that_were_decided_on_change_their_colour(session, patches):
 
 
 def test_no_mask_lies_over_the_paint(session, patches):
-    """It would have the paint's colours, so that erasing does not show, and tell the answer to an audit."""
+    """It has the paint's colours, would hide what was erased, and give an audit away."""
     show_classes(session.opened, "001-fake", "target")
     mask = session.opened.output("mask", "target")
     assert mask.visible
@@ -528,7 +528,7 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
         assert made.volumes.open("target").read_labels(Box((1, 3, 3), (2, 4, 4))).item() == 2
 
 
-# -- several targets ---------------------------------------------------------------------------------------------
+# -- several targets -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -572,7 +572,7 @@ def test_one_queue_goes_through_several_targets(session, two_targets):
     assert viewer.layers["target"].visible
 
 
-# -- where the camera goes ---------------------------------------------------------------------------------------
+# -- where the camera goes -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

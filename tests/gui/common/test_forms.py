@@ -1,4 +1,4 @@
-"""A form returns what it was given: settings have one declaration, and the form does not change it."""
+"""A form returns what it was given; it never changes a setting by itself."""
 
 import json
 import subprocess

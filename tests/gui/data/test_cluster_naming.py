@@ -1,4 +1,4 @@
-"""The model of naming clusters, without any widget: what is counted, what a click does, what is on disk."""
+"""The model of naming clusters, without widgets: shares, clicks, and the names on disk."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Naming clusters: by rows and by clicks, what it changes on view and on disk, and what names are good for."""
+"""Naming clusters by rows and by clicks: what changes on view and on disk."""
 
 import shutil
 from dataclasses import replace
@@ -141,7 +141,8 @@ def test_the_clusters_of_the_list_are_those_on_view(dock, clustered):
     folder = clustered.folder / "runs"
     shutil.copytree(folder / "001-iic", folder / "002-iic")
     (folder / "002-iic" / "names.json").unlink()
-    dock.session.project_changed.emit()  # a command line has trained another, which is at the top now
+    # A command line has trained another run, which is at the top now.
+    dock.session.project_changed.emit()
     naming = dock.data.naming
     assert dock.session.opened.output("clusters", "target").metadata == {"run": "002-iic"}
     assert dock.session.opened.output("mask", "target") is None

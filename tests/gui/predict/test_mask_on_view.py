@@ -22,7 +22,7 @@ STACK = VoxelGrid((50, 4, 4))
 
 
 def mask_by_definition(stored, thousandths):
-    """In whole numbers: p_k / (p_k + p_0) >= threshold for the most probable structure k, else background."""
+    """In integers: the most probable structure k where p_k / (p_k + p_0) >= threshold."""
     values = stored.astype(np.int64)
     background = 255 - values.sum(0)
     best = values.max(0)
@@ -31,7 +31,7 @@ def mask_by_definition(stored, thousandths):
 
 
 def random_prediction(seed, classes, parts):
-    """Shares of all classes that add up to 255, as the foreground classes' channels; few parts make many ties."""
+    """Foreground channels of shares that add up to 255; few distinct shares make many ties."""
     random = np.random.default_rng(seed)
     shares = random.dirichlet(np.full(classes, 0.7), SHAPE)
     counts = random.multinomial(parts, shares) * (255 // parts)
