@@ -91,3 +91,15 @@ def test_a_level_that_is_just_the_threshold_reaches_it(percent):
     assert stored_threshold(percent / 100) == lowest
     ids = class_ids(np.arange(256, dtype=np.uint8)[None], percent / 100)
     assert np.flatnonzero(ids)[0] == lowest
+
+
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_beside_other_classes_too_a_level_that_is_just_the_threshold_reaches_it(percent):
+    """0.55 of 220 is 121, though 0.55 * 220 is a little more in floating point."""
+    for whole in range(128, 256):  # of the class and of background; the rest is the other class's
+        lowest = math.ceil(Fraction(percent, 100) * whole)
+        other = 255 - whole
+        if other < lowest:
+            assert class_ids(np.array([[lowest], [other]], np.uint8), percent / 100) == 1
+        if other < lowest - 1:
+            assert class_ids(np.array([[lowest - 1], [other]], np.uint8), percent / 100) == 0
