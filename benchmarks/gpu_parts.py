@@ -32,7 +32,8 @@ from napari_emda.inference import predict as predicting
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.recorded import Recorded
-from napari_emda.inference.tiles import BlockReader, plan, read_tile
+from napari_emda.inference.tiles import BlockReader, read_tile
+from napari_emda.inference.tiling import plan
 from napari_emda.io.read import open_image
 from napari_emda.jobs import train as train_job
 from napari_emda.jobs.execute import execute

@@ -25,7 +25,8 @@ from napari_emda.data.volume import Volume
 from napari_emda.inference.device import configure_process
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.inference.tiles import plan, read_tile
+from napari_emda.inference.tiles import read_tile
+from napari_emda.inference.tiling import plan
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.prediction import PredictSettings
 

@@ -27,7 +27,7 @@ from napari_emda.events import Suggested
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor, entropy
-from napari_emda.inference.tiles import plan
+from napari_emda.inference.tiling import plan
 from napari_emda.jobs.execute import execute
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import in_domain, norms
@@ -502,9 +502,10 @@ def test_embeddings_hold_the_cells_whose_centres_lie_in_the_patch(binning, tmp_p
         np.testing.assert_allclose(pool.embeddings[index], expected, atol=1e-4)
 
 
-def test_features_do_not_depend_on_the_block_size(monkeypatch, tmp_path):
+@pytest.mark.parametrize("pixel_size", [4.0, 3.1, 5.7])
+def test_features_do_not_depend_on_the_block_size(pixel_size, monkeypatch, tmp_path):
     model = predictor(unet())
-    target = volume((3, 90, 75))
+    target = volume((3, 90, 75), (50.0, 16 / pixel_size, 16 / pixel_size))
 
     def plan_small_blocks(view, network, settings):
         return plan(view, network, settings.model_copy(update={"block": 32}))

@@ -21,7 +21,8 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor
-from napari_emda.inference.tiles import plan, read_tile
+from napari_emda.inference.tiles import read_tile
+from napari_emda.inference.tiling import plan
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ExportJob, TrainJob
 from napari_emda.project.project import Project

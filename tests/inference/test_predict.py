@@ -21,7 +21,6 @@ from torch import nn
 
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
-from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
@@ -37,7 +36,7 @@ from napari_emda.inference.predictor import (
     predict_box,
     to_bytes,
 )
-from napari_emda.inference.tiles import BlockReader, plan
+from napari_emda.inference.tiles import BlockReader
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import in_domain, norms
 from napari_emda.project.run_folder import RunFolder
@@ -206,6 +205,20 @@ def test_a_coarser_network_sees_bins_and_its_answer_is_interpolated(block, tmp_p
     assert np.abs(probabilities[0, 0] - 255 * expected).max() < 0.6
 
 
+@pytest.mark.parametrize("pixel_size", [2.5, 4.0, 6.0, 9.3])
+def test_at_any_pixel_size_blocks_agree_with_the_whole(pixel_size, tmp_path):
+    target = volume(normal((1, 530, 610)))
+    model = predictor(unet(), pixel_size=pixel_size)
+    whole, whole_uncertainty, _ = predicted(model, target, tmp_path / "whole", block=8192)
+    for block in (round(512 * 4 / pixel_size + 1), 100):
+        probabilities, uncertainty, tiles = predicted(
+            model, target, tmp_path / str(block), block=block
+        )
+        assert tiles >= 4
+        assert np.abs(probabilities.astype(int) - whole).max() <= 1
+        assert np.abs(uncertainty.astype(int) - whole_uncertainty).max() <= 2
+
+
 def test_a_box_on_view_is_predicted_as_in_the_whole_volume(tmp_path):
     target = volume(normal((2, 150, 170)))
     for pixel_size in (4.0, 8.0):
@@ -219,47 +232,7 @@ def test_a_box_on_view_is_predicted_as_in_the_whole_volume(tmp_path):
             seen = predict_box(made, target, box)
             inner = probabilities[(slice(None), *box.slices)][:, 0].astype(int)
             assert seen.shape == inner.shape
-            margin = (
-                0 if pixel_size == 4.0 else 2
-            )  # there the box's rim lacks the neighbours to interpolate with
-            height, width = (n - margin for n in seen.shape[1:])
-            crop = (slice(None), slice(margin, max(height, 1)), slice(margin, max(width, 1)))
-            assert np.abs(seen[crop].astype(int) - inner[crop]).max(initial=0) <= 1
-
-
-# -- the plan ----------------------------------------------------------------------------------------------------
-
-
-def vast(shape):
-    """A volume of any size that takes no memory."""
-    return Volume("v", np.broadcast_to(np.float32(0), shape), "target", VoxelGrid((50.0, 4.0, 4.0)))
-
-
-@settings(max_examples=40)
-@given(
-    shape=st.tuples(st.integers(1, 5), st.integers(1, 300), st.integers(1, 300)),
-    block=st.sampled_from([0, 32, 100]),
-    pixel_size=st.sampled_from([2.5, 4.0, 8.0, 9.3]),
-)
-def test_every_voxel_is_written_once(shape, block, pixel_size):
-    written = np.zeros(shape, int)
-    for tile in plan(
-        Resampled(vast(shape), pixel_size), Identity(), PredictSettings(block=block, memory=0.05)
-    ):
-        written[tile.native.slices] += 1
-    assert (written == 1).all()
-
-
-@pytest.mark.parametrize(
-    "shape", [(400, 300, 300), (8000, 300, 300), (2, 9000, 7000), (1, 100, 200_000)]
-)
-def test_memory_is_bounded_whatever_the_volume(shape):
-    network, memory = UNet(2, UNet.Settings(base_channels=8)), 0.1
-    tiles = plan(Resampled(vast(shape), 4.0), network, PredictSettings(memory=memory))
-    bytes_of_feature_maps = max(tile.seen.size for tile in tiles) * network.bytes_per_pixel
-    assert bytes_of_feature_maps <= 1.2 * memory * 2**30
-    largest = np.max([tile.core.shape for tile in tiles], axis=0)
-    assert len(tiles) <= 4 * np.prod(np.ceil(np.array(shape) / largest)) + 4
+            assert np.abs(seen.astype(int) - inner).max() <= 1
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------
@@ -430,6 +403,47 @@ def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
     *_, tiles = predicted(other, target, tmp_path, **values)
     assert tiles > 1
     assert predicted(other, target, tmp_path, **values)[2] == 0
+
+
+def _cut_otherwise(prediction, *, lines):
+    """Write the journal as a version did that cut the volume into two tiles, not by the chunk."""
+    head = json.loads(prediction.journal.read_text().splitlines()[0])
+    del head["chunk"]
+    journal = [json.dumps({**head, "tiles": 2}), *lines]
+    prediction.journal.write_text("\n".join(journal) + "\n")
+
+
+def test_what_another_plan_has_begun_is_predicted_anew(tmp_path):
+    target = volume(normal((1, 150, 150)))
+    model = predictor(Identity())
+    whole, _, tiles = predicted(model, target, tmp_path, block=64)
+    prediction = StoredPrediction(RunFolder(tmp_path), "v")
+    _cut_otherwise(prediction, lines=["0"])
+    events = predict(model, target, PredictSettings(block=64), RunFolder(tmp_path))
+    first = next(events)
+    events.close()
+    # The tiles of the other plan are gone: nothing is there but the first tile of this one.
+    assert first.done == 1
+    rows, columns = Box.from_bounds(first.box).slices[1:]
+    stored = prediction.probabilities[0, 0]
+    assert np.array_equal(stored[rows, columns], whole[0, 0, rows, columns])
+    stored[rows, columns] = 0
+    assert not stored.any()
+    probabilities, _, left = predicted(model, target, tmp_path, block=64)
+    assert left == tiles - 1
+    assert np.array_equal(probabilities, whole)
+
+
+def test_what_another_plan_has_completed_stays_complete(tmp_path):
+    target = volume(normal((1, 150, 150)))
+    model = predictor(Identity())
+    whole, *_ = predicted(model, target, tmp_path, block=64)
+    prediction = StoredPrediction(RunFolder(tmp_path), "v")
+    _cut_otherwise(prediction, lines=["0", "1"])
+    probabilities, _, tiles = predicted(model, target, tmp_path, block=64)
+    assert tiles == 0
+    assert np.array_equal(probabilities, whole)
+    assert prediction.complete("1", uncertainty=True)
 
 
 def test_without_uncertainty_it_is_complete_but_for_that(tmp_path):

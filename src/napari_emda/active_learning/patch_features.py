@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, TileDone
 from napari_emda.inference.predictor import Predictor, to_bytes
-from napari_emda.inference.tiles import Tile, finish_tile, make_tile, plan, read_tile
-from napari_emda.nn.network import Network
+from napari_emda.inference.tiles import Tile, finish_tile, read_tile
+from napari_emda.inference.tiling import plan
 from napari_emda.settings.prediction import PredictSettings
 
 # A pixel centre that lies on the border of a window must fall on the same side whatever the
@@ -166,7 +167,7 @@ def patch_features(
     """
     view = Resampled(volume, predictor.header.pixel_size)
     network = predictor.network
-    tiles = _tiles_with_windows(view, plan(view, network, PredictSettings()), windows, network)
+    tiles = _tiles_with_windows(plan(view, network, PredictSettings()), windows)
     statistics = predictor.statistics_of(volume)
     domain = predictor.domain_of(volume)
     pooled_uncertainty = WindowPooling(windows)
@@ -178,14 +179,19 @@ def patch_features(
         for number, (tile, image) in enumerate(zip(tiles, images, strict=True), 1):
             on_device = image.to(predictor.compute.device)
             # Seeded by its place, a block gets the same samples whichever blocks are computed.
-            outputs = BlockOutputs(predictor, on_device, domain, (seed, *tile.core.start), earlier)
+            outputs = BlockOutputs(
+                predictor, on_device, domain, (seed, *tile.native.start), earlier
+            )
             if (values := uncertainty(outputs)) is not None:
                 values = finish_tile(view, tile, values.unsqueeze(1))
                 _add(pooled_uncertainty, values, tile.native)
                 if keep is not None:
                     keep[tile.native.slices] = to_bytes(values[:, 0])
             if embeddings:
-                _add(pooled_bottleneck, *_core_cells(outputs.bottleneck, tile, network.stride))
+                _add(
+                    pooled_bottleneck,
+                    *_cells_of_tile(view, outputs.bottleneck, tile, network.stride),
+                )
             yield TileDone(volume.name, tile.native.bounds, number, len(tiles))
     finally:
         images.close()
@@ -200,9 +206,7 @@ def _add(windows: WindowPooling, maps: Tensor, box: Box) -> None:
         windows.add(values, z, *box.start[1:])
 
 
-def _tiles_with_windows(
-    view: Resampled, tiles: list[Tile], windows: NDArray[np.int64], network: Network
-) -> list[Tile]:
+def _tiles_with_windows(tiles: list[Tile], windows: NDArray[np.int64]) -> list[Tile]:
     """The tiles that overlap a window.
 
     A tile only some of whose sections do is replaced by one tile for each such section.
@@ -222,11 +226,7 @@ def _tiles_with_windows(
         if len(sections) == z1 - z0:
             needed.append(tile)
             continue
-        _, top, left = tile.core.start
-        _, bottom, right = tile.core.stop
-        for z in sections:
-            core = Box((z, top, left), (z + 1, bottom, right))
-            needed.append(make_tile(view, core, network.halo, network.stride))
+        needed += [tile.of_section(z) for z in sections]
     return needed
 
 
@@ -249,13 +249,31 @@ def _cells(view: Resampled, windows: NDArray[np.int64], stride: int) -> NDArray[
     return cells
 
 
-def _core_cells(bottleneck: Tensor, tile: Tile, stride: int) -> tuple[Tensor, Box]:
-    """The cells of a tile's core, and where they lie among those of the volume."""
-    # Tiles start on the grid of the stride, so cores and what the network sees begin with a cell.
-    z0, y0, x0 = tile.core.start
-    z1, y1, x1 = tile.core.stop
-    first = (y0 // stride, x0 // stride)
-    stop = (-(-y1 // stride), -(-x1 // stride))
-    top, left = (a // stride for a in tile.seen.start[1:])
-    box = Box((z0, *first), (z1, *stop))
-    return bottleneck[..., first[0] - top : stop[0] - top, first[1] - left : stop[1] - left], box
+def _cells_of_tile(
+    view: Resampled, bottleneck: Tensor, tile: Tile, stride: int
+) -> tuple[Tensor, Box]:
+    """The cells whose centres lie in a tile's voxels, and where they lie among those of the volume.
+
+    Each cell of the volume belongs to one tile.
+    """
+    starts = []
+    stops = []
+    for axis in (1, 2):
+        scale = view.scale[axis - 1] / stride
+        start, stop = (
+            ceil(box_end[axis] * scale - 0.5 - _ROUNDING)
+            for box_end in (tile.native.start, tile.native.stop)
+        )
+        # The centre of the last cell may lie beyond the volume.
+        if tile.native.stop[axis] == view.volume.shape[axis]:
+            stop = -(-view.shape[axis] // stride)
+        starts.append(start)
+        stops.append(stop)
+    box = Box(
+        (tile.native.start[0], starts[0], starts[1]), (tile.native.stop[0], stops[0], stops[1])
+    )
+    # What the network sees begins with a cell.
+    top, left = (pixel // stride for pixel in tile.seen.start[1:])
+    rows = slice(starts[0] - top, stops[0] - top)
+    columns = slice(starts[1] - left, stops[1] - left)
+    return bottleneck[..., rows, columns], box

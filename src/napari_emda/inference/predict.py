@@ -23,14 +23,14 @@ from napari_emda.inference.recorded import Recorded
 from napari_emda.inference.tiles import (
     BlockReader,
     Tile,
-    core_of,
     finish_tile,
-    plan,
     unseen,
+    without_neighbours,
 )
+from napari_emda.inference.tiling import plan
 from napari_emda.nn.normalisation import in_evaluation_mode
 from napari_emda.project.run_folder import RunFolder
-from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.project.stored_prediction import CHUNK, StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
 
 
@@ -54,7 +54,8 @@ def predict(
     head = {
         "model": predictor.header.model,
         "tiles": len(tiles),
-        "first": list(tiles[0].core.bounds),
+        "first": list(tiles[0].native.bounds),
+        "chunk": CHUNK,
         "flips": flips,
         "z_smoothing": weight,
         "uncertainty": settings.uncertainty,
@@ -87,7 +88,9 @@ def _predict_tiles(
     with contextlib.closing(sections), ThreadPoolExecutor(threads, "write") as writers:
         waiting: deque[tuple[int, Future[None]]] = deque()
         for index, probabilities in zip(left, sections, strict=True):
-            result = finish_tile(view, tiles[index], core_of(tiles[index], probabilities))
+            result = finish_tile(
+                view, tiles[index], without_neighbours(tiles[index], probabilities)
+            )
             answer = PackedAnswer(result, uncertainty=settings.uncertainty)
             while len(waiting) == threads:
                 yield _written(waiting)

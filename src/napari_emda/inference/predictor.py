@@ -15,7 +15,7 @@ from napari_emda.data.volume import Domain, Volume
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute, ToHost
 from napari_emda.inference.model_header import ModelHeader
-from napari_emda.inference.tiles import Tile, core_of, finish_tile, make_tile, read_tile
+from napari_emda.inference.tiles import finish_tile, make_tile, read_tile, without_neighbours
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.project.run_folder import RunFolder
@@ -158,14 +158,12 @@ class PackedAnswer:
 def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
     """Probabilities of the foreground classes in one box of one section, uint8 (C - 1, rows, columns)."""
     view = Resampled(volume, predictor.header.pixel_size)
-    core = view.box_of(box)
     weight = predictor.z_smoothing(volume)
     tile = make_tile(
-        view, core, predictor.network.halo, predictor.network.stride, sections=int(weight > 0)
+        view, box, predictor.network.halo, predictor.network.stride, sections=int(weight > 0)
     )
-    tile = Tile(core, tile.seen, box)
     image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
     probabilities = smoothed_along_z(
         predictor.probabilities(image, predictor.domain_of(volume)), weight
     )
-    return foreground_bytes(finish_tile(view, tile, core_of(tile, probabilities)))[0]
+    return foreground_bytes(finish_tile(view, tile, without_neighbours(tile, probabilities)))[0]

@@ -16,8 +16,8 @@ from torch import Tensor
 
 _WARM = 3
 """Calls with a shape before it is recorded: a volume of few blocks is done before that pays."""
-_SHAPES = 4
-"""Recorded at most; blocks at the ends of a volume are smaller in one or both directions."""
+_SHAPES = 9
+"""Recorded at most: the first, inner and last blocks along both axes, see `tiling.plan`."""
 _TOLERANCE = 0.02
 """By which the first answer of a record may differ from that of the function; bfloat16 has 8 bits."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.resampling_weights import interval_weights
 from napari_emda.inference.device import to_device
-from napari_emda.nn.network import Network
 from napari_emda.sampling.device_volumes import standardised
-from napari_emda.settings.prediction import PredictSettings
+
+Span = tuple[int, int]
+"""First voxel or pixel along an axis, and one past the last."""
 
 
 @dataclass(frozen=True)
@@ -25,91 +26,58 @@ class Tile:
     """A block to predict.
 
     Attributes:
-        core: what is kept, in working pixels.
-        seen: what the network sees, in working pixels.
         native: the voxels that are written.
+        seen: what the network sees, in working pixels.
     """
 
-    core: Box
-    seen: Box
     native: Box
+    seen: Box
+
+    def of_section(self, z: int) -> Tile:
+        """The tile of one section at the same place, which sees that section alone."""
+        native, seen = (
+            Box((z, *box.start[1:]), (z + 1, *box.stop[1:])) for box in (self.native, self.seen)
+        )
+        return Tile(native, seen)
 
 
-def _native_range(start: int, stop: int, scale: float, size: int, end: int) -> tuple[int, int]:
-    """Voxels whose centres lie in the working pixels start ... stop; the last block takes what is left."""
-    first = 0 if start == 0 else int(np.ceil(start / scale - 0.5 - 1e-9))
-    last = size if stop >= end else int(np.ceil(stop / scale - 0.5 - 1e-9))
-    return min(first, size), min(last, size)
+def seen_span(native: Span, scale: float, size: int, halo: int, stride: int) -> Span:
+    """Working pixels that the network must see along an axis to predict a span of voxels.
+
+    Args:
+        native: the voxels.
+        scale: working pixels per voxel.
+        size: of the volume along the axis, in working pixels.
+        halo: pixels that the network sees around those that are kept.
+        stride: of the network's grid of poolings, on which the span begins.
+    """
+    first, stop = native[0] * scale, native[1] * scale
+    if scale != 1:
+        # At the edges, voxels are interpolated from the working pixels on both sides of them (see
+        # `interval_weights`): half a pixel before and at most a whole one after.
+        first -= 0.5
+        stop += 1
+    low = (math.floor(first) - halo) // stride * stride
+    high = -(-(math.ceil(stop) + halo) // stride) * stride
+    return max(0, low), min(size, high)
 
 
-def make_tile(view: Resampled, core: Box, halo: int, stride: int, sections: int = 0) -> Tile:
-    """The tile of a core: its halo ends at the volume, and starts where the network's grid of poolings does.
+def make_tile(view: Resampled, native: Box, halo: int, stride: int, sections: int = 0) -> Tile:
+    """The tile that predicts a box of voxels.
 
     Args:
         view: the volume at the network's pixel size.
-        core: what is kept.
-        halo: pixels seen around it.
-        stride: of the network's grid.
-        sections: seen before and after it.
+        native: the voxels.
+        halo: pixels that the network sees around those that are kept.
+        stride: of the network's grid of poolings.
+        sections: seen before and after the box.
     """
-    (z0, *low), (z1, *high) = core.start, core.stop
-    seen_low = [max(0, (a - halo) // stride * stride) for a in low]
-    seen_high = [min(n, b + halo) for b, n in zip(high, view.shape[1:], strict=True)]
-    native = [
-        _native_range(a, b, scale, size, end)
-        for a, b, scale, size, end in zip(
-            low, high, view.scale, view.volume.shape[1:], view.shape[1:], strict=True
-        )
-    ]
-    return Tile(
-        core,
-        Box(
-            (max(0, z0 - sections), seen_low[0], seen_low[1]),
-            (min(view.shape[0], z1 + sections), seen_high[0], seen_high[1]),
-        ),
-        Box((z0, native[0][0], native[1][0]), (z1, native[0][1], native[1][1])),
-    )
-
-
-def plan(
-    view: Resampled, network: Network, settings: PredictSettings, sections: int = 0
-) -> list[Tile]:
-    """Tiles that cover a volume once: whole sections, several at once, where the memory allows.
-
-    Tiles of the same place follow each other along z, so that what one sees of the next's sections is computed once.
-
-    Args:
-        view: the volume at the network's pixel size.
-        network: sets halo and memory.
-        settings: the memory, or the side of a block.
-        sections: seen before and after each tile.
-    """
-    pixels = int(settings.memory * 2**30 / network.bytes_per_pixel)
-    side = settings.block or max(network.stride, int(pixels**0.5))
-    sections_in_all, *sizes = view.shape
-    cuts = []
-    for size in sizes:
-        parts = (
-            1
-            if size <= side
-            else ceil(size / max(side - 2 * network.halo, side // 2, network.stride))
-        )
-        step = ceil(size / parts / network.stride) * network.stride
-        cuts.append([(a, min(a + step, size)) for a in range(0, size, step)])
-    area = min(side, sizes[0]) * min(side, sizes[1])
-    thick = max(1, min(sections_in_all, pixels // area)) if not settings.block else 1
-    return [
-        make_tile(
-            view,
-            Box((z, y0, x0), (min(z + thick, sections_in_all), y1, x1)),
-            network.halo,
-            network.stride,
-            sections,
-        )
-        for y0, y1 in cuts[0]
-        for x0, x1 in cuts[1]
-        for z in range(0, sections_in_all, thick)
-    ]
+    z0, z1, y0, y1, x0, x1 = native.bounds
+    top, bottom = seen_span((y0, y1), view.scale[0], view.shape[1], halo, stride)
+    left, right = seen_span((x0, x1), view.scale[1], view.shape[2], halo, stride)
+    first = max(0, z0 - sections)
+    stop = min(view.shape[0], z1 + sections)
+    return Tile(native, Box((first, top, left), (stop, bottom, right)))
 
 
 def read_tile(view: Resampled, tile: Tile, statistics: Statistics) -> Tensor:
@@ -166,7 +134,7 @@ class BlockReader:
 
 
 def finish_tile(view: Resampled, tile: Tile, probabilities: Tensor) -> Tensor:
-    """Cut the core out, at the volume's own pixel size: B x C x (native rows) x (native columns)."""
+    """Cut out what is written, at the volume's own pixel size: B x C x (native rows) x (native columns)."""
     if view.scale == (1, 1):
         (_, y0, x0), (_, y1, x1) = tile.native.start, tile.native.stop
         (_, sy, sx) = tile.seen.start
@@ -190,10 +158,10 @@ def _enlarging(view: Resampled, tile: Tile, axis: int) -> Tensor:
     return torch.from_numpy(full / full.sum(1, keepdims=True))
 
 
-def core_of(tile: Tile, sections: Tensor) -> Tensor:
-    """Of all sections seen, those that are kept."""
-    first = tile.core.start[0] - tile.seen.start[0]
-    return sections[first : first + tile.core.shape[0]]
+def without_neighbours(tile: Tile, sections: Tensor) -> Tensor:
+    """Of all sections that a tile sees, those that are written."""
+    first = tile.native.start[0] - tile.seen.start[0]
+    return sections[first : first + tile.native.shape[0]]
 
 
 def unseen(tiles: list[Tile]) -> list[Tile]:

@@ -16,7 +16,7 @@ from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Preview, Translated
 from napari_emda.inference.predictor import Predictor, predict_box
-from napari_emda.inference.tiles import Tile, finish_tile, make_tile, read_tile
+from napari_emda.inference.tiles import finish_tile, make_tile, read_tile
 from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import Translator
 from napari_emda.nn.normalisation import evaluating, in_domain
@@ -144,14 +144,14 @@ def translate_box(
         box: of one section, in voxels.
     """
     view = Resampled(volume, predictor.header.pixel_size)
-    tile = make_tile(view, view.box_of(box), translator.reach, translator.stride)
+    tile = make_tile(view, box, translator.reach, translator.stride)
     image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
     height, width = image.shape[-2:]
     ends = (0, -width % translator.stride, 0, -height % translator.stride)
     padded = torch.nn.functional.pad(image, ends, mode="replicate")
     with evaluating(translator.network), in_domain(translator.network, translator.domain):
         changed = translator.network(padded).float()[..., :height, :width]
-    pair = finish_tile(view, Tile(tile.core, tile.seen, box), torch.cat([image, changed], dim=1))[0]
+    pair = finish_tile(view, tile, torch.cat([image, changed], dim=1))[0]
     return ((pair + 3) / 6 * 255).clamp(0, 255).round().byte().cpu().numpy()
 
 

@@ -25,6 +25,10 @@ CHUNK = 512
 # Level 1 writes twice as fast as zarr's default; the files grow by a tenth.
 _COMPRESSION = ZstdCodec(level=1)
 
+# What the header says of how the volume is cut into tiles. Headers without "chunk" are of versions
+# whose tiles did not end at the chunks: none of them may be continued with today's tiles.
+_PLAN = ("tiles", "first", "chunk")
+
 Bytes = NDArray[np.uint8]
 
 
@@ -112,6 +116,9 @@ class StoredPrediction:
     ) -> set[int]:
         """Continue a prediction with the same header, or start a new one.
 
+        If the stored prediction is complete and the new header differs only in how the volume is
+        cut into tiles, the prediction stays complete: probabilities do not depend on the tiles.
+
         Args:
             header: everything that the tiles depend on: model, number of tiles, settings.
             shape: of the probabilities, (C - 1, z, y, x).
@@ -122,6 +129,10 @@ class StoredPrediction:
             Indices of the tiles that are done.
         """
         stored_header, done = self._read()
+        complete = bool(stored_header) and len(done) == int(stored_header["tiles"])
+        if complete and _without_plan(stored_header) == _without_plan(header):
+            stored_header = header
+            done = set(range(header["tiles"]))
         if stored_header == header:
             # The next line would continue an incomplete last one, so the journal is written anew.
             self._write_journal(header, done)
@@ -170,6 +181,11 @@ class StoredPrediction:
     def forget(self) -> None:
         """Let the next prediction start anew."""
         self.journal.unlink(missing_ok=True)
+
+
+def _without_plan(header: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a header on which the probabilities depend."""
+    return {key: value for key, value in header.items() if key not in _PLAN}
 
 
 def _create(

@@ -33,8 +33,9 @@ class PredictSettings(Settings):
         0,
         ge=0,
         le=8192,
-        description="Side of a block, in pixels of the network's pixel size; 0 uses the largest "
-        "that fits into the memory budget.",
+        description="Side of a block without the margin that the network sees around it, in "
+        "pixels of the network's pixel size. Blocks of 512 voxels or more end where the chunks of "
+        "the stored prediction do. 0 chooses the fastest blocks that fit into the memory budget.",
         json_schema_extra=advanced(64, "pixels"),
     )
     memory: float = Field(
