@@ -33,13 +33,13 @@ def arrays():
 @pytest.fixture
 def project(tmp_path, arrays):
     image, labels = arrays
-    made = Project.create(tmp_path / "project", ("background", "mitochondria"))
+    new_project = Project.create(tmp_path / "project", ("background", "mitochondria"))
     for name, domain in (("source", "source"), ("target", "target")):
-        path = made.volumes.store(name, image)
-        mask = made.volumes.store(f"{name}-labels", labels) if domain == "source" else None
-        made.volumes.add(path, domain, labels=mask, name=name, spacing=SPACING)
-    yield made
-    made.close()
+        path = new_project.volumes.store(name, image)
+        mask = new_project.volumes.store(f"{name}-labels", labels) if domain == "source" else None
+        new_project.volumes.add(path, domain, labels=mask, name=name, spacing=SPACING)
+    yield new_project
+    new_project.close()
 
 
 @pytest.fixture
@@ -58,20 +58,20 @@ def predicted(project):
 
 @pytest.fixture
 def clustered(tmp_path, arrays):
-    """A project with one unlabelled volume and a model of three clusters: stripes along x."""
-    made = Project.create(tmp_path / "clustered", ("background", "mitochondria", "vesicles"))
-    made.volumes.add(
-        made.volumes.store("target", arrays[0]), "target", name="target", spacing=SPACING
+    """A project with one unlabelled volume, and a model that has found three clusters (stripes)."""
+    project = Project.create(tmp_path / "clustered", ("background", "mitochondria", "vesicles"))
+    project.volumes.add(
+        project.volumes.store("target", arrays[0]), "target", name="target", spacing=SPACING
     )
-    clusters_of(made, "target")
-    yield made
-    made.close()
+    clusters_of(project, "target")
+    yield project
+    project.close()
 
 
 @pytest.fixture
 def session(qapp):
-    made = Session(ViewerModel(), fake_command())
-    made.notices = []
-    made.said.connect(lambda text, kind: made.notices.append((kind, text)))
-    yield made
-    made.close()
+    new_session = Session(ViewerModel(), fake_command())
+    new_session.notices = []
+    new_session.said.connect(lambda text, kind: new_session.notices.append((kind, text)))
+    yield new_session
+    new_session.close()

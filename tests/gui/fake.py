@@ -136,5 +136,6 @@ def clusters_of(project, volume):
         values[k][..., columns] = 240
     zarr.open_group(run / "probabilities.zarr", mode="a")
     names = ["none", "cluster 1", "cluster 2", "cluster 3"]
-    path, chunks = run / "probabilities.zarr" / volume, (1, 1, *shape[1:])
+    path = run / "probabilities.zarr" / volume
+    chunks = (1, 1, *shape[1:])
     zarr.create_array(path, data=values, chunks=chunks, attributes={"classes": names})

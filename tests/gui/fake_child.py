@@ -124,7 +124,8 @@ def suggest(job):
 
 
 def main():
-    behaviour, job = sys.argv[1], read_job(sys.argv[2])
+    behaviour = sys.argv[1]
+    job = read_job(sys.argv[2])
     commands = Commands()
     sys.stdout.write("a library's greeting, not an event\n")
     if behaviour == "deaf":  # neither listens nor ends

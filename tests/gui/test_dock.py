@@ -72,10 +72,10 @@ def keep_running(dock, steps=20_000):
 # -- data ------------------------------------------------------------------------------------------
 
 
-def test_what_is_missing_is_said(dock):
+def test_missing_layers_are_named(dock):
     assert not dock.data.use.isEnabled()
     assert "Still needed: a target image" in dock.data.missing.text()
-    assert "Without one, kinds of structure are found" in dock.data.missing.text()
+    assert "Without one, a model finds clusters" in dock.data.missing.text()
     assert not dock.train.start.isEnabled()
     assert "no project yet" in dock.train.reason.text()
 
@@ -344,7 +344,7 @@ def test_pause_resume_stop(qtbot, ready):
 
 
 @posix
-def test_a_killed_child_is_one_sentence_and_resume_goes_on(qtbot, ready):
+def test_a_killed_child_is_one_sentence_and_resume_continues(qtbot, ready):
     keep_running(ready, 5000)
     qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 50, timeout=240_000)
     os.kill(ready.session.runner.process_id, signal.SIGKILL)
@@ -370,7 +370,7 @@ def test_a_layer_removed_while_its_job_runs(qtbot, ready):
     keep_running(ready)
     qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=240_000)
     ready.session.viewer.layers.remove("target")
-    assert "The layer 'target' was removed; the training goes on" in ready.notices.text()
+    assert "The layer 'target' was removed. The training continues" in ready.notices.text()
     assert ready.session.viewer.layers["source"].visible
     assert ready.session.opened.output("preview 0", "target") is None
     value = ready.train.strip.bar.value()
@@ -451,7 +451,7 @@ def test_a_note_goes_with_the_next_thing_that_is_done_and_news_stay(qtbot, dock,
     dock.annotate.commands["next"]()
     assert dock.notices.text() == news != ""
     dock.annotate.commands["partial"]()
-    assert "painted nothing" in dock.notices.text()
+    assert "not painted anything" in dock.notices.text()
     dock.annotate.commands["next"]()
     assert dock.notices.text() == ""
 
@@ -551,7 +551,8 @@ def test_an_export_of_one_class_asks_which(dock, tmp_path):
     run.mkdir(parents=True)
     (run / "checkpoint.safetensors").touch()
     dock.session.adopt(project)
-    export, opened = dock.export, dock.session.opened
+    export = dock.export
+    opened = dock.session.opened
     offered = {}
     for what in ("mask", "probabilities", "table"):
         export.what.setCurrentText(what)
@@ -580,7 +581,8 @@ def test_one_job_at_a_time(qtbot, ready):
 def test_shutting_down_ends_the_child_and_gives_the_project_back(qtbot, ready, project):
     keep_running(ready)
     qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=240_000)
-    pid, folder = ready.session.runner.process_id, project.folder
+    pid = ready.session.runner.process_id
+    folder = project.folder
     ready.shut_down()
     ready.shut_down()
     assert not psutil.pid_exists(pid)
@@ -605,7 +607,10 @@ def test_the_curve_shows_how_far_the_model_agreed_before_it_saw_the_patches(qtbo
     (point,) = annotate.curve.plot.points["IoU"]
     assert point[0] == 1
     assert point[1].value == pytest.approx((50 + 16) / (100 + 16))
-    assert "001-fake agreed with you on 2 patches to IoU 0.57" in annotate.curve.last.text()
+    assert (
+        "001-fake agreed with you on 2 patches that it had not seen, IoU 0.57"
+        in annotate.curve.last.text()
+    )
     assert annotate.curve.summary.text().startswith("2 patches, ")
     assert annotate.curve.summary.text().endswith(" 9.8% of their pixels changed.")
 
@@ -619,7 +624,7 @@ def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicte
     job = dock.session.runner.job
     assert (job.audit, job.run, job.settings.count, job.settings.patch) == (True, "001-fake", 2, 16)
     idle(qtbot, dock)
-    assert annotate.list.item(0).text() == "section 1 · by lot · to do"
+    assert annotate.list.item(0).text() == "section 1 · random · to do"
     annotate.commands["next"]()
     assert not np.asarray(dock.session.opened.output("annotations", "target").data[1]).any()
     annotate.commands["done"]()
@@ -643,7 +648,8 @@ def test_classes_and_brushes_are_buttons_with_keys(dock, predicted):
 
 def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     dock.session.adopt(predicted)
-    viewer, imports = dock.session.viewer, dock.annotate.imports
+    viewer = dock.session.viewer
+    imports = dock.annotate.imports
     viewer.add_labels(arrays[1][:, :10], name="too small")
     imports.labels.choose(viewer.layers["too small"])
     imports.import_labels()
@@ -656,7 +662,7 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     assert imports.label_zero.currentText() == "0 not annotated, 1 the first class"
     imports.take.click()
     qtbot.waitUntil(
-        lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=240_000
+        lambda: "was imported as annotations of 'target'" in dock.notices.text(), timeout=240_000
     )
     stored = np.asarray(predicted.annotations.open("target")[:])
     assert np.array_equal(stored, np.where(arrays[1] > 0, 2, 0))
@@ -666,15 +672,16 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
 
 def test_a_few_labelled_sections_are_taken_whole(qtbot, dock, predicted, arrays):
     dock.session.adopt(predicted)
-    imports, few = dock.annotate.imports, arrays[1].copy()
+    imports = dock.annotate.imports
+    few = arrays[1].copy()
     few[2:] = 0
     imports.labels.choose(dock.session.viewer.add_labels(few, name="few"))
     imports.label_zero.setCurrentText("0 means background in labelled sections")
     imports.take.click()
     qtbot.waitUntil(
-        lambda: "are annotations of 'target' now" in dock.notices.text(), timeout=240_000
+        lambda: "was imported as annotations of 'target'" in dock.notices.text(), timeout=240_000
     )
-    assert "2 of 5 sections hold some" in dock.notices.text()
+    assert "2 of 5 sections hold labels" in dock.notices.text()
     stored = np.asarray(predicted.annotations.open("target")[:])
     assert np.array_equal(stored[:2], 1 + few[:2])
     assert not stored[2:].any()
@@ -689,10 +696,12 @@ def test_a_volume_labelled_in_part_is_shown_its_way(dock, arrays):
 def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_open(
     qtbot, dock, arrays, tmp_path
 ):
-    image, few = arrays[0], arrays[1].copy()
+    image = arrays[0]
+    few = arrays[1].copy()
     few[2:] = 0
     add_layers(dock, (image, few))
-    zero, data = dock.data.label_zero, dock.data
+    zero = dock.data.label_zero
+    data = dock.data
     qtbot.waitUntil(lambda: "3 of 5 sections hold no label" in zero.hint.text(), timeout=240_000)
     zero.box.setCurrentText("0 means background in labelled sections")
     assert not zero.hint.text()
@@ -705,7 +714,8 @@ def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_ope
 
 
 def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_path):
-    image, labels = arrays[0], 1 + arrays[1]
+    image = arrays[0]
+    labels = 1 + arrays[1]
     labels[:, 24:] = 0
     add_layers(dock, (image, labels))
     dock.data.label_zero.box.setCurrentText("0 not annotated, 1 background")
@@ -774,7 +784,8 @@ def test_no_curve_runs_through_the_names_of_the_losses(qtbot):
 
 
 def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
-    train, project = ready.train, ready.session.opened.project
+    train = ready.train
+    project = ready.session.opened.project
     for name, base in (("001-source_only", 24), ("002-iic", 16)):
         folder = project.folder / "runs" / name
         folder.mkdir(parents=True)
@@ -825,5 +836,5 @@ def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):
     assert predicted.volumes.entry("more").spacing == (30, 9, 9)
     assert dock.predict.volume.findText("more") >= 0
     assert not another.image.layers()
-    assert "is a target of the project now" in dock.notices.text()
+    assert "was added to the project" in dock.notices.text()
     assert Project.open(predicted.folder).volumes.open("more").shape == (3, 48, 40)

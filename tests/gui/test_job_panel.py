@@ -62,7 +62,7 @@ def test_without_a_project_the_panel_says_so_and_starts_nothing(session, panel):
     assert session.runner.job is None and panel.seen == []
 
 
-def test_the_reason_comes_and_goes_with_what_is_missing(session, panel, predicted, catalogue):
+def test_the_reason_comes_and_goes_with_the_obstacle(session, panel, predicted, catalogue):
     session.adopt(predicted)
     session.set_catalogue(catalogue)
     assert panel.seen == ["project", "catalogue"]

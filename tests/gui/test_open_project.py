@@ -57,13 +57,13 @@ def test_an_output_takes_the_place_of_the_one_with_its_role(session, opened):
     assert session.is_output(second) and not opened.is_volume(second)
 
 
-def test_an_output_is_known_as_ours_before_the_viewer_tells_of_it(session, opened):
-    known = []
+def test_an_output_is_registered_before_the_viewer_emits_its_event(session, opened):
+    registered = []
     session.viewer.layers.events.inserted.connect(
-        lambda event: known.append(session.is_output(event.value))
+        lambda event: registered.append(session.is_output(event.value))
     )
     opened.add_output("mask", "target", picture())
-    assert known == [True]
+    assert registered == [True]
 
 
 def test_a_removed_output_is_forgotten_and_a_removed_volume_takes_its_previews_along(
@@ -77,10 +77,10 @@ def test_a_removed_output_is_forgotten_and_a_removed_volume_takes_its_previews_a
     session.viewer.layers.remove("target")
     assert opened.image("target") is None
     assert "preview" not in session.viewer.layers
-    assert session.viewer.layers["source"].visible  # an empty canvas helps nobody
+    assert session.viewer.layers["source"].visible  # the canvas must not be empty
 
 
-def test_only_what_is_ours_and_visible_is_shown(opened):
+def test_shown_lists_visible_outputs_only(opened):
     mask = opened.add_output("mask", "target", picture())
     labels = Labels(np.zeros((5, 48, 40), np.uint8), visible=False)
     opened.add_output("clusters", "target", labels)
@@ -101,7 +101,7 @@ def test_a_whole_section_comes_on_view(session, opened):
     assert opened.section_on_view("target").bounds == (3, 4, 0, 48, 0, 40)
 
 
-def test_volumes_and_runs_are_offered_as_one_looks_for_them(opened):
+def test_targets_and_newest_runs_come_first(opened):
     assert opened.volumes == ["target", "source"]
     assert opened.runs == []
     for run in ("001-a", "002-b"):

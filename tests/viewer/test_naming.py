@@ -61,4 +61,4 @@ def test_clicks_name_clusters_only_while_that_is_asked_for(clustered, qtbot):
     viewer.dims.ndisplay = 3
     qtbot.mouseClick(hands.canvas, BUTTON, pos=point)
     assert session.opened.project.run("001-iic").cluster_names() == {2: "mitochondria"}
-    assert "go back to two dimensions" in dock.notices.text()
+    assert "switch back to 2D" in dock.notices.text()

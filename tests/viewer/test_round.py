@@ -219,7 +219,7 @@ def test_a_removed_layer_is_one_sentence_and_the_training_goes_on(docked, told, 
     story.train(dock, 100)
     wait(lambda: dock.train.strip.bar.value() >= 10)
     viewer.layers.remove("new")
-    assert "the training goes on" in dock.notices.text()
+    assert "The training continues" in dock.notices.text()
     assert "Run 001-fake is trained" in told(dock)
 
 

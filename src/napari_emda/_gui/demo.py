@@ -8,17 +8,18 @@ from napari_emda._gui.common.adapters import Placement
 from napari_emda._gui.dock import Dock, make_dock
 from napari_emda.synthetic.phantom import SPACING, phantom
 
+# Voxels along z, y, x: enough to train on, and drawn in a moment.
 SHAPE = (24, 256, 256)
 
 
 def show_demo(viewer: napari.Viewer, seed: int = 0) -> Dock:
     """Add the phantom's layers and the dock to a viewer."""
-    where = Placement(SPACING).arguments()
+    placement = Placement(SPACING).arguments()
     source, labels = phantom(SHAPE, "source", seed)
     target, _ = phantom(SHAPE, "target", seed)
-    viewer.add_image(source, name="phantom source", **where)
-    viewer.add_labels(labels, name="phantom source mitochondria", **where)
-    viewer.add_image(target, name="phantom target", **where)
+    viewer.add_image(source, name="phantom source", **placement)
+    viewer.add_labels(labels, name="phantom source mitochondria", **placement)
+    viewer.add_image(target, name="phantom target", **placement)
     dock = make_dock(viewer)
     viewer.window.add_dock_widget(dock, name="napari-emda", area="right")
     return dock

@@ -1,4 +1,4 @@
-"""The panels in one dock, one project per viewer."""
+"""The dock: five panels, and one project per viewer."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Dock(QWidget):
 
     Args:
         viewer: whose layers are used.
-        command: what jobs are started with; ``{job}`` stands for the job file.
-        methods_command: what tells the methods and strategies.
+        command: starts a job; ``{job}`` stands for the job file.
+        methods_command: lists the methods, strategies and exports.
     """
 
     def __init__(
@@ -39,7 +39,8 @@ class Dock(QWidget):
         methods_command: Sequence[str] = catalogue.COMMAND,
     ) -> None:
         super().__init__()
-        # napari hands plugins a proxy of the viewer, whose layers are new proxies each time.
+        # napari passes plugins a proxy of the viewer, whose layers are new proxies at each access:
+        # comparing layers by identity, as the panels do, needs the viewer itself.
         viewer = getattr(viewer, "__wrapped__", viewer)
         self.session = Session(viewer, command)
         self.notices = Notices()
@@ -69,6 +70,7 @@ class Dock(QWidget):
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.shut_down)
+        # Last, because the answer fills lists of the panels.
         self._fetch(methods_command)
 
     def _build(self) -> None:
@@ -81,6 +83,7 @@ class Dock(QWidget):
         layout.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
+        # Texts wrap and lists shrink, so that nothing is wider than the dock.
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setWidget(inside)
@@ -88,11 +91,12 @@ class Dock(QWidget):
         outer.setContentsMargins(2, 2, 2, 2)
         outer.addWidget(self.notices)
         outer.addWidget(scroll, 1)
+        # Pixels; in a narrower dock rows of buttons and voxel sizes would be cut off.
         self.setMinimumWidth(400)
         self.show_only("Data")
 
     def show_only(self, name: str) -> None:
-        """Open one part and close the others."""
+        """Open one panel and close the others."""
         for title, drawer in self.drawers.items():
             if title == name:
                 drawer.expand()
@@ -100,7 +104,7 @@ class Dock(QWidget):
                 drawer.collapse()
 
     def _place(self) -> str:
-        """The part in which the user of a project was: Annotate while patches are open."""
+        """The panel to start with: Annotate while patches are open, otherwise Train."""
         patches = self.annotate.patches
         annotating = patches is not None and next_open(patches.regions, 0) is not None
         return "Annotate" if annotating else "Train"
@@ -113,11 +117,12 @@ class Dock(QWidget):
         )
 
     def _on_ended(self, last: object) -> None:
-        """Lead on to the next part."""
+        """Open the panel of the next step of the work."""
         job = self.session.runner.last_job
         catalogue = self.session.catalogue
         if not isinstance(last, Finished) or job is None:
             return
+        # After a training without labels, clusters have to be named before anything else.
         if (
             isinstance(job, TrainJob)
             and catalogue is not None
@@ -126,15 +131,17 @@ class Dock(QWidget):
             self.drawers["Data"].expand()
             self.data.naming_drawer.expand()
         elif job.kind == "suggest" and not self.drawers["Annotate"].isExpanded():
-            self.show_only("Annotate")  # below the list of clusters it would be out of sight
+            # Only this one: below the list of clusters it would be out of sight.
+            self.show_only("Annotate")
         elif job.kind == "train":
             self.drawers["Annotate"].expand()
 
     # -- the end -----------------------------------------------------------------------------
 
     def event(self, event: QEvent | None) -> bool:
-        """See where the dock is put, and when it is taken away."""
+        """Notice when the dock is put into a window, and when it is removed from it."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
+            # Without a parent after it had one: napari has closed the dock widget.
             if self.parent() is None and self._docked:
                 self.shut_down()
             self._docked = self.parent() is not None
@@ -143,7 +150,7 @@ class Dock(QWidget):
         return bool(super().event(event))
 
     def _watch_window(self) -> None:
-        """Look at the events of the main window: a dock is not told when that closes."""
+        """Filter the events of the main window: Qt sends a dock none when the window closes."""
         window = self.window()
         if window is not self and window is not self._window and window is not None:
             if self._window is not None:
@@ -152,12 +159,11 @@ class Dock(QWidget):
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """End everything when the window closes.
-
-        At once when a program closes it, and when the user has agreed to close it.
-        """
+        """Shut down when the main window closes."""
         if watched is self._window and event is not None:
             if event.type() == QEvent.Type.Close:
+                # napari may ask the user first, who may cancel: a close by the user is certain only
+                # when the window is hidden. A program's is certain at once.
                 self._closing = True
                 if not event.spontaneous():
                     self.shut_down()
@@ -166,14 +172,14 @@ class Dock(QWidget):
         return False
 
     def shut_down(self) -> None:
-        """End the child, save everything, close the project; safe to call more than once."""
+        """End the child process, save everything, close the project; may be called repeatedly."""
         if self.session.closed:
             return
         self._stop.set()
         self.session.close()
         if self._window is not None:
             self._window.removeEventFilter(self)
-            self._window = None  # a reference would keep the whole window in memory
+            self._window = None  # a reference would keep the closed window in memory
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.disconnect(self.shut_down)

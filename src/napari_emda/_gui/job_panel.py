@@ -19,12 +19,11 @@ NO_PROJECT = "There is no project yet: choose your layers in Data."
 
 
 class JobStarter(QWidget):
-    """The sentence that says why a job cannot start, and the button that starts it.
+    """A button that starts a job, and a sentence that says why the job cannot start.
 
-    A panel makes its widgets, puts `reason` and `start` among them and calls `listen` at the end.
-    It says `why_not` and which `job` to start. What it offers, and what it does with the project
-    and its jobs, it says where that is more than nothing: in `offer`, `before_start` and the
-    methods that begin with ``on_``.
+    A subclass creates its widgets, places `reason` and `start` among them and calls `listen` at the
+    end of its ``__init__``. It must define `why_not` and `job`. It may override `offer` (fill lists
+    and fields), `before_start`, and the methods that begin with ``on_``.
 
     Args:
         session: of the dock.
@@ -44,29 +43,29 @@ class JobStarter(QWidget):
         self.reason = Sentence()
         self.start = button(start, tip, self.start_job)
 
-    # -- what a panel says -------------------------------------------------------------------
+    # -- defined by each panel -------------------------------------------------------------------
 
     @abstractmethod
     def why_not(self, opened: OpenProject) -> str:
-        """Why the job cannot start now, in one sentence; empty when it can."""
+        """Why the job cannot start now, in one sentence; empty if it can."""
 
     @abstractmethod
     def job(self, opened: OpenProject) -> Job:
-        """What to start; an EmdaError is shown to the user."""
+        """The job to start; an EmdaError is shown to the user."""
 
     @property
     def no_project(self) -> str:
-        """Why there is nothing to be done before a project is open."""
+        """Why the job cannot start while no project is open."""
         return NO_PROJECT
 
     def offer(self, opened: OpenProject | None) -> None:
-        """Bring lists and fields up to date with what there is."""
+        """Update lists and fields for the current project, runs and annotations."""
 
     def before_start(self, opened: OpenProject) -> None:
-        """Bring on view what the job is about."""
+        """Show what the job works on."""
 
     def on_catalogue(self, catalogue: Catalogue) -> None:
-        """Methods and strategies were read."""
+        """The methods and strategies were read."""
 
     def on_project(self, opened: OpenProject) -> None:
         """A project was opened."""
@@ -75,15 +74,15 @@ class JobStarter(QWidget):
         """A job of this kind began."""
 
     def on_event(self, opened: OpenProject, event: Any) -> None:
-        """A job of this kind says something."""
+        """A job of this kind sent an event."""
 
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
-        """A job of this kind is over."""
+        """A job of this kind ended."""
 
-    # -- what all panels do ------------------------------------------------------------------
+    # -- common to all panels ------------------------------------------------------------------
 
     def listen(self) -> None:
-        """Follow the project and its jobs from now on, when all widgets are there."""
+        """Connect to the session and update; call it when all widgets exist."""
         session = self._session
         session.catalogue_changed.connect(self._on_catalogue)
         session.project_opened.connect(self.on_project)
@@ -95,21 +94,22 @@ class JobStarter(QWidget):
 
     @property
     def running(self) -> bool:
-        """Whether a job of this kind runs."""
+        """Whether a job of this kind is running."""
         job = self._session.runner.job
         return job is not None and job.kind == self._kind
 
     def obstacle(self) -> str:
-        """Why the job cannot start now, be it that there is no project; empty when it can."""
+        """Why the job cannot start now, including that no project is open; empty if it can."""
         opened = self._session.opened
         return self.no_project if opened is None else self.why_not(opened)
 
     def says_why(self) -> bool:
-        """Whether the reason is to be seen: it would be that the job runs already."""
+        """Whether to show the reason."""
+        # While the job runs, the reason would be "it is running", which the strip shows better.
         return not self.running
 
     def update_state(self) -> None:
-        """Offer what there is, and grey out what cannot be done, with the reason above it."""
+        """Update the lists; disable the button if the job cannot start, and show the reason."""
         self.offer(self._session.opened)
         obstacle = self.obstacle()
         self.reason.show_text(obstacle if self.says_why() else "", "hint")
@@ -117,12 +117,13 @@ class JobStarter(QWidget):
 
     def start_job(self) -> None:
         """Start the job in the background, or say why not."""
+        # Checked again: the button's state may be older than what has happened since.
         opened = self._session.opened
         obstacle = self.obstacle()
         if opened is None or obstacle:
             self._session.say(obstacle, "error")
             return
-        with self._session.telling():
+        with self._session.showing_errors():
             self.before_start(opened)
             self._session.start(self.job(opened))
 
@@ -136,12 +137,14 @@ class JobStarter(QWidget):
             self.on_started(job)
 
     def _on_event(self, event: Any) -> None:
-        if isinstance(event, Started):  # the run's folder is there now
+        # With its start a run gets a folder, and so appears in the lists of runs.
+        if isinstance(event, Started):
             self.update_state()
         if self._session.opened is not None and self.running:
             self.on_event(self._session.opened, event)
 
     def _on_ended(self, last: Finished | Failed) -> None:
+        # The runner has no current job any more when it says that one has ended.
         opened = self._session.opened
         job = self._session.runner.last_job
         if opened is not None and job is not None and job.kind == self._kind:
@@ -157,11 +160,11 @@ class JobPanel(JobStarter):
         kind: of the jobs, such as ``train``.
         start: the text of the button.
         tip: its tooltip.
-        stop: what the button says that stops the job.
+        stop: the text of the button that stops the job.
         pause: whether the job can be paused.
 
     Attributes:
-        strip: the progress of the jobs of this kind, whoever has started them.
+        strip: the progress of all jobs of this kind, whichever panel has started them.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import TypeVar
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Shapes
 
-from napari_emda._gui.common.adapters import Placement, look_at, read_anew, section_on_view
+from napari_emda._gui.common.adapters import Placement, look_at, reslice, section_on_view
 from napari_emda.data.box import Box
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.project.file import VolumeEntry
@@ -17,16 +17,16 @@ from napari_emda.project.project import Project
 from napari_emda.settings.objects import ObjectSettings
 
 L = TypeVar("L", Image, Labels, Shapes)
+# Height and width in pixels of a canvas that has no window and cannot be measured.
 CANVAS = (700.0, 700.0)
-"""Height and width in pixels of a canvas that has no window and cannot be measured."""
 
 
 @dataclass
 class MaskSettings:
-    """What a mask is made with, on view and in exported files. It outlives a project.
+    """Settings of masks, in layers and in exported files; kept when another project opens.
 
     Attributes:
-        threshold: probability from which on a voxel belongs to a class.
+        threshold: lowest probability at which a voxel belongs to a class.
         smallest: objects with fewer pixels in a section are left out.
     """
 
@@ -34,23 +34,23 @@ class MaskSettings:
     smallest: int = ObjectSettings.model_fields["minimum_size"].default
 
     def for_export(self) -> dict[str, float]:
-        """The same as settings of an export."""
+        """The settings under the names that exports have for them."""
         return {"threshold": self.threshold, "minimum_size": self.smallest}
 
 
 class OpenProject:
-    """A project and its layers: made when a project opens, and given to all who work on it.
+    """An open project and the layers that show it; all panels share this object.
 
-    A layer is either an image of a volume, which may be the user's own, or an *output*: one of
-    ours, known by its role (such as ``mask``) and its volume.
+    A layer is either an image of a volume, which may be the user's own, or an *output*: a layer of
+    the dock, identified by its role (such as ``mask``) and its volume.
 
     Args:
         viewer: shows the layers.
         project: the dock closes it.
-        mask: shared with all projects of one dock.
+        mask: shared by all projects of a dock.
 
     Attributes:
-        annotating: a patch is on view, so nothing may lie over the paint.
+        annotating: whether a patch is on view, so that no layer may cover the paint.
     """
 
     def __init__(self, viewer: ViewerModel, project: Project, mask: MaskSettings) -> None:
@@ -65,7 +65,7 @@ class OpenProject:
 
     @property
     def runs(self) -> list[str]:
-        """The runs with a model, the newest first."""
+        """The runs with a model, newest first."""
         return list(reversed(self.project.runs.names()))
 
     @property
@@ -78,24 +78,31 @@ class OpenProject:
 
     @property
     def target(self) -> str:
-        """The name of the volume that is to be segmented; JobError when there is none."""
+        """The name of the first target; JobError if the project has none."""
         return self.project.volumes.target().name
 
     def show_volume(self, entry: VolumeEntry, layer: Layer | None = None) -> None:
-        """Show a volume of the project; ``layer`` shows it already."""
-        # A source may lie where the target lies, and would cover it.
+        """Show a volume of the project.
+
+        Args:
+            entry: the volume.
+            layer: of the user, if it shows the volume already.
+        """
+        # A source often has the same position as the target and would cover it.
         hidden = entry.domain == "source" and len(self.project.volumes.entries) > 1
         if layer is not None:
             layer.visible = layer.visible and not hidden
             self._places[entry.name] = Placement.of(layer, entry.spacing)
+            # The user may have typed another voxel size than the layer has.
             self._places[entry.name].apply(layer)
-            read_anew(self.viewer)
+            reslice(self.viewer)
             self._images[entry.name] = layer
             return
         place = self._places[entry.name] = Placement(entry.spacing, unit=entry.unit)
         image = Image(
             open_image(self.project.folder / entry.image).array,
             name=entry.name,
+            # Stated, because napari would guess it from the shape.
             multiscale=False,
             visible=not hidden,
             **place.arguments(),
@@ -109,25 +116,27 @@ class OpenProject:
                 visible=False,
                 **place.arguments(),
             )
+            # The source labels are the user's file: painting belongs in the annotations.
             labels.editable = False
             self.viewer.add_layer(labels)
 
     def place(self, volume: str) -> Placement:
-        """Where a volume lies in the world."""
+        """The placement of a volume in the world."""
         return self._places.get(volume) or Placement(self.project.volumes.entry(volume).spacing)
 
     def place_to_paint(self, volume: str) -> Placement:
-        """Where a volume lies, in the unit of the world: for layers in which the mouse paints."""
+        """The placement in the unit of the world, which layers need in which the mouse paints."""
         return self.place(volume).within(self.viewer)
 
     def shape(self, volume: str) -> tuple[int, int, int]:
         """Voxels of a volume along z, y, x."""
+        # Kept: opening a volume reads its file, and the shape is asked for often.
         if volume not in self._shapes:
             self._shapes[volume] = self.project.volumes.open(volume).shape
         return self._shapes[volume]
 
     def image(self, volume: str) -> Layer | None:
-        """The layer that shows a volume, None when it was removed."""
+        """The layer that shows a volume; None if it was removed."""
         return self._images.get(volume)
 
     def entry_of(self, layer: Layer | None) -> VolumeEntry | None:
@@ -141,7 +150,7 @@ class OpenProject:
         return any(image is layer for image in self._images.values())
 
     def show_only(self, volume: str) -> None:
-        """Show one volume; hide the others with their outputs: they may lie at the same place."""
+        """Show one volume; hide the others with their outputs, which may lie at the same place."""
         # That volume first, so that the canvas is never empty in between.
         for name in sorted(self._images, key=lambda name: name != volume):
             self._images[name].visible = name == volume
@@ -152,13 +161,13 @@ class OpenProject:
     # -- the section on view -----------------------------------------------------------------
 
     def section_on_view(self, volume: str) -> Box:
-        """The part of a volume's section on view that is worth predicting."""
+        """The visible part of a volume's current section (see `adapters.section_on_view`)."""
         return section_on_view(self.viewer, self.place(volume), self.shape(volume))
 
     def show_section(
         self, volume: str, z: int | None = None, canvas: tuple[float, float] = CANVAS
     ) -> None:
-        """Bring a whole section of a volume on view, by default the one at which the viewer is."""
+        """Bring a whole section of a volume into view, by default the current one."""
         if z is None:
             z = self.section_on_view(volume).start[0]
         _, height, width = self.shape(volume)
@@ -168,14 +177,15 @@ class OpenProject:
     # -- outputs -----------------------------------------------------------------------------
 
     def output(self, role: str, volume: str) -> Layer | None:
-        """The output of that role, None when there is none."""
+        """The output of that role; None if there is none."""
         return self._outputs.get((role, volume))
 
     def add_output(self, role: str, volume: str, layer: L) -> L:
-        """Show a layer of ours, in place of the one that had its role."""
+        """Show an output, in place of the one that had its role."""
         self.remove_output(role, volume)
+        # napari selects every layer that is added, which would take the brush from the user's hand.
         active = self.viewer.layers.selection.active
-        # Known as ours before the viewer tells anybody of it: our layers are not offered as inputs.
+        # Registered before it is added, so that panels that list layers at that event leave it out.
         self._outputs[role, volume] = layer
         self.viewer.add_layer(layer)
         if active is not None:
@@ -183,15 +193,15 @@ class OpenProject:
         return layer
 
     def called(self, what: str, volume: str) -> str:
-        """A name for an output: with the volume's where there are several targets."""
+        """A layer name for an output, with the volume's name if there are several targets."""
         return f"{what} {volume}" if len(self.project.volumes.targets()) > 1 else what
 
     def is_output(self, layer: Layer) -> bool:
-        """Whether a layer is one of ours rather than the user's."""
+        """Whether a layer is an output of the dock rather than the user's."""
         return any(output is layer for output in self._outputs.values())
 
     def shown(self, roles: Sequence[str] | None = None) -> list[Layer]:
-        """The visible outputs, all or those of some roles."""
+        """The visible outputs, all or those with certain roles."""
         return [
             layer
             for (role, _), layer in self._outputs.items()
@@ -199,31 +209,31 @@ class OpenProject:
         ]
 
     def remove_output(self, role: str, volume: str) -> None:
-        """Take an output away, if it is there."""
+        """Remove an output, if it exists."""
         layer = self._outputs.pop((role, volume), None)
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
     def remove_previews(self, volume: str) -> None:
-        """Take the previews of a volume away."""
+        """Remove the previews of a volume."""
         for role, name in list(self._outputs):
             if name == volume and role.startswith("preview"):
                 self.remove_output(role, name)
 
     def remove_outputs(self) -> None:
-        """Take all outputs away: what they show is on disk, and none is the user's own layer."""
+        """Remove all outputs; nothing is lost, because what they show is on disk."""
         for role, volume in list(self._outputs):
             self.remove_output(role, volume)
 
     def forget(self, layer: Layer) -> bool:
-        """Drop a layer that was removed from the viewer; returns whether it was one of these."""
+        """Forget a layer that was removed from the viewer; returns whether it was one of these."""
         volumes = [name for name, image in self._images.items() if image is layer]
         for name in volumes:
             del self._images[name]
             self.remove_previews(name)
         if volumes:
-            # An empty canvas helps nobody, and Mesa's drivers crash when the last image that was
-            # shown is removed.
+            # The user should not face an empty canvas, and Mesa's drivers crash when the last
+            # visible image is removed.
             for image in self._images.values():
                 image.visible = True
         roles = [key for key, output in self._outputs.items() if output is layer]

@@ -1,4 +1,4 @@
-"""What *File > Open Sample > napari-emda* offers: the phantom at once, real volumes by download."""
+"""Samples of *File > Open Sample > napari-emda*: the phantom, and real volumes by download."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ from napari_emda.synthetic.phantom import SPACING, phantom
 
 LayerData = tuple[Any, dict[str, Any], str]
 
+# Voxels along z, y, x: enough to train on, and drawn in a moment.
 PHANTOM_SHAPE = (24, 256, 256)
 
-VNC_URL = "https://raw.githubusercontent.com/unidesigner/groundtruth-drosophila-vnc/4a5f051466d24d8dc1e855ab55658bb1b1dcd6bf/"
-"""Serial-section TEM of a fly larva's ventral nerve cord, CC BY-NC-SA 3.0.
+# Serial-section TEM of a fly larva's ventral nerve cord, CC BY-NC-SA 3.0.
+# Gerhard et al. 2013, figshare 856713.
+VNC_URL = (
+    "https://raw.githubusercontent.com/unidesigner/groundtruth-drosophila-vnc/"
+    "4a5f051466d24d8dc1e855ab55658bb1b1dcd6bf/"
+)
 
-Gerhard et al. 2013, figshare 856713.
-"""
-
+# nm along z, y, x, as the data set states it.
 VNC_SPACING = (50.0, 4.6, 4.6)
 
+# Environment variable with another place to download from, e.g. a mirror in an institute.
 URL_VARIABLE = "NAPARI_EMDA_VNC_URL"
-"""Environment variable with another place to download from, e.g. a mirror in an institute."""
 
+# Environment variable that names another folder to keep downloads in.
 CACHE_VARIABLE = "NAPARI_EMDA_CACHE"
-"""Environment variable that names another folder to keep downloads in."""
 
 
 def phantom_pair() -> list[LayerData]:
-    """The synthetic pair: source image, its mitochondria, and target image, drawn on the spot."""
+    """The synthetic pair, computed when it is opened: source, its mitochondria, and target."""
     source, labels = phantom(PHANTOM_SHAPE, "source")
     target, _ = phantom(PHANTOM_SHAPE, "target")
     return [
@@ -50,11 +53,11 @@ def vnc() -> list[LayerData]:
     """A stack of the fly's nerve cord with its mitochondria (20 x 1024 x 1024).
 
     Raises:
-        DataError: the download failed, or is not what it should be.
+        DataError: the download failed, or a file differs from the published one.
     """
     folder = download_vnc(("stack1/raw", "stack1/mitochondria"))
     image = np.asarray(open_image(folder / "stack1" / "raw").array)
-    # The masks are drawn with soft edges: half covered counts as covered.
+    # The masks have soft edges: a pixel that is covered by half or more belongs to them.
     mitochondria = np.asarray(open_labels(folder / "stack1" / "mitochondria").array) > 127
     return [
         _layer(image, "VNC", VNC_SPACING, "image"),
@@ -66,7 +69,7 @@ def vnc_unlabelled() -> list[LayerData]:
     """Another stack of the fly's nerve cord, without labels (20 x 1024 x 1024).
 
     Raises:
-        DataError: the download failed, or is not what it should be.
+        DataError: the download failed, or a file differs from the published one.
     """
     folder = download_vnc(("stack2/raw",))
     return [
@@ -84,16 +87,16 @@ def vnc_hashes() -> dict[str, str]:
 
 
 def download_vnc(folders: Sequence[str]) -> Path:
-    """Download folders of the VNC data, unless they are on this machine and intact.
+    """Download folders of the VNC data, unless they are on this machine already and intact.
 
     Args:
         folders: paths below ``VNC_URL``, such as ``stack1/raw``.
 
     Returns:
-        The folder in which they lie.
+        The folder that holds them.
 
     Raises:
-        DataError: the server cannot be reached, or a file is not what it should be.
+        DataError: the server cannot be reached, or a file differs from the published one.
     """
     hashes = vnc_hashes()
     store = pooch.create(
@@ -101,18 +104,23 @@ def download_vnc(folders: Sequence[str]) -> Path:
         base_url=os.environ.get(URL_VARIABLE, VNC_URL),
         registry={path: hashes[path] for path in hashes if path.rpartition("/")[0] in folders},
         env=CACHE_VARIABLE,
+        # Two more tries per file: a single failure among many small files is common.
         retry_if_failed=2,
     )
     try:
-        for folder in folders:  # pooch stumbles when two threads make the same one
+        # Created here, because pooch fails when two threads create the same folder.
+        for folder in folders:
             (Path(store.path) / folder).mkdir(parents=True, exist_ok=True)
+        # Small files: the time is spent waiting for the server, so several are fetched at once.
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(store.fetch, store.registry))
-    except ValueError as error:  # pooch: the hash does not match
+    except ValueError as error:
+        # pooch raises it if a hash does not match.
         raise DataError(
             f"A downloaded file is damaged or has changed ({error}): try again later."
         ) from None
-    except OSError as error:  # no network, no such file there, no room here
+    except OSError as error:
+        # No network, no such file on the server, or no space on the disk.
         raise DataError(
             f"The VNC data cannot be downloaded ({error}): check the network, or set "
             f"{URL_VARIABLE}."

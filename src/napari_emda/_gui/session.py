@@ -1,4 +1,4 @@
-"""What the panels of one dock share: viewer, project, running job, and messages."""
+"""State that the panels of a dock share: viewer, project, running job, and messages."""
 
 from __future__ import annotations
 
@@ -22,41 +22,44 @@ from napari_emda.project.project import Project
 
 
 def in_short(text: object) -> str:
-    """A path, or a sentence with paths in it, with ~ for the home folder."""
+    """Write the home folder as ~, in a path or in a sentence that contains paths."""
     return str(text).replace(str(Path.home()) + os.sep, "~" + os.sep)
 
 
 def tone_of(last: Finished | Failed) -> str:
-    """The tone of a job's end: ``error``, ``hint`` when not all is well, or ``done``."""
+    """The tone of a job's end: ``error``, ``hint`` if there are warnings, or ``done``."""
     if isinstance(last, Failed):
         return "error"
+    # `helped` is False if adaptation was worse than none; it is missing if nothing was compared.
     return "hint" if last.result.get("warnings") or last.result.get("helped") is False else "done"
 
 
 class Session:
-    """What the panels of one dock share. Only the main thread uses it.
+    """State that the panels of a dock share. Use it in the main thread only.
 
     Args:
         viewer: shows the layers.
-        command: what jobs are started with; ``{job}`` stands for the job file.
+        command: starts a job; ``{job}`` stands for the job file.
 
     Attributes:
-        opened: the project and its layers, None while none is open; there is one per viewer.
-        mask: what masks are made with.
+        opened: the project and its layers, None while no project is open; there is one per viewer.
+        catalogue: methods, strategies, networks and exports; None until they are read.
+        runner: of the jobs.
+        mask: settings of masks.
     """
 
     said = Signal(str, str)
-    """Something to show in the dock: the text, and ``note``, ``hint``, ``done`` or ``error``."""
+    """A text to show in the dock, and its tone: ``note``, ``hint``, ``done`` or ``error``."""
     moved_on = Signal()
-    """The user does the next thing: a note on the last one is of no more use."""
+    """The user has gone on to another action: a note about the last one is out of date."""
     project_opened = Signal(OpenProject)
     """A project was opened; comes before `project_changed`."""
     project_changed = Signal()
-    """Another project, or another set of volumes, runs or annotations."""
+    """The project, or its volumes, runs or annotations have changed."""
     catalogue_changed = Signal(Catalogue)
-    """Methods and strategies were read."""
+    """The methods and strategies were read."""
     closing = Signal()
-    """The dock goes away: put everything on disk."""
+    """The dock is being closed: write everything to disk."""
 
     def __init__(self, viewer: ViewerModel, command: Sequence[str] = COMMAND) -> None:
         self.viewer = viewer
@@ -69,24 +72,24 @@ class Session:
         self.runner.ended.connect(self._on_ended)
         viewer.layers.events.removed.connect(self._on_layer_removed)
 
-    # -- what is said ------------------------------------------------------------------------
+    # -- messages ------------------------------------------------------------------------
 
     def say(self, text: str, kind: str = "note") -> None:
         """Show one sentence in the dock; the home folder is written as ~."""
         self.said.emit(in_short(text), kind)
 
     @contextlib.contextmanager
-    def telling(self) -> Iterator[None]:
-        """Within it, a mistake is shown in the dock."""
+    def showing_errors(self) -> Iterator[None]:
+        """Show an EmdaError or OSError of the block in the dock instead of raising it."""
         try:
             yield
         except EmdaError as error:
             self.say(str(error), "error")
         except OSError as error:
-            what = f"'{error.filename}' " if error.filename else ""
+            file = f"'{error.filename}'" if error.filename else "A file"
             self.say(
-                f"The disk refused: {what}({error.strerror}); free some space or choose another "
-                "folder.",
+                f"{file} cannot be read or written ({error.strerror}): free some space or choose "
+                "another folder.",
                 "error",
             )
 
@@ -99,7 +102,8 @@ class Session:
         self.project_changed.emit()
 
     def set_catalogue(self, catalogue: Catalogue) -> None:
-        """Take the methods and strategies."""
+        """Keep the methods and strategies and tell the panels."""
+        # The answer of a worker thread may come after the dock was closed.
         if not self._closed:
             self.catalogue = catalogue
             self.catalogue_changed.emit(catalogue)
@@ -107,19 +111,20 @@ class Session:
     # -- jobs --------------------------------------------------------------------------------
 
     def start(self, job: Job) -> None:
-        """Start a job, or say why not."""
+        """Start a job, or show why it cannot start."""
         if self.runner.busy:
             self.say(self.runner.busy, "error")
             return
-        with self.telling():
+        with self.showing_errors():
             self.runner.start(job)
 
     def in_background(
         self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None]
     ) -> None:
-        """Work in a worker thread.
+        """Call ``work`` in a worker thread.
 
-        ``done`` or ``failed`` is called in the main thread, unless the dock is gone.
+        Then ``done`` (with the result) or ``failed`` (with a sentence) is called in the main
+        thread, unless the dock was closed meanwhile.
         """
         in_background(
             work,
@@ -130,19 +135,25 @@ class Session:
     # -- the project -------------------------------------------------------------------------
 
     def adopt(self, project: Project, layers: Mapping[str, Layer] | None = None) -> None:
-        """Take a project, closing the one before; ``layers`` already show some of its volumes."""
+        """Make a project the open one, and close the previous one.
+
+        Args:
+            project: to show.
+            layers: of the user, by the volumes that they show already.
+        """
         if self.opened is not None and self.opened.project is not project:
             self.opened.remove_outputs()
             self.opened.project.close()
         self.opened = opened = OpenProject(self.viewer, project, self.mask)
+        # Volume by volume: a project whose file was moved still opens with its other volumes.
         for entry in project.volumes.entries:
-            with self.telling():
+            with self.showing_errors():
                 opened.show_volume(entry, (layers or {}).get(entry.name))
         self.project_opened.emit(opened)
         self.project_changed.emit()
 
     def is_output(self, layer: Layer) -> bool:
-        """Whether a layer is one of ours rather than the user's."""
+        """Whether a layer is an output of the dock rather than the user's."""
         return self.opened is not None and self.opened.is_output(layer)
 
     def _on_layer_removed(self, event: Any) -> None:
@@ -152,19 +163,19 @@ class Session:
         job = self.runner.job
         if job is not None:
             self.say(
-                f"The layer '{layer.name}' was removed; the {job.noun} goes on, since it works on "
+                f"The layer '{layer.name}' was removed. The {job.noun} continues, because it reads "
                 "the files of the project."
             )
 
     # -- the end -----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the child and give the project back; safe to call more than once."""
+        """End the child process and close the project; may be called repeatedly."""
         if self._closed:
             return
         self.closing.emit()
         self._closed = True
-        # The viewer's layers may be gone already when its window closes.
+        # The viewer's layers may have been destroyed already when its window closes.
         with contextlib.suppress(ValueError, RuntimeError):
             self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
         self.runner.close()
@@ -174,5 +185,5 @@ class Session:
 
     @property
     def closed(self) -> bool:
-        """Whether the dock is gone."""
+        """Whether the dock was closed."""
         return self._closed

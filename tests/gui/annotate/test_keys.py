@@ -31,7 +31,8 @@ def test_the_help_names_every_key():
 
 
 def test_keys_are_bound_once_and_unbound():
-    viewer, pressed = ViewerModel(), []
+    viewer = ViewerModel()
+    pressed = []
     viewer.bind_key("N", lambda viewer: pressed.append("before"))
     keys = KeyBindings({name: lambda name=name: pressed.append(name) for name, _ in KEYS.values()})
     keys.bind(viewer)

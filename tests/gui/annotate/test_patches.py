@@ -30,10 +30,10 @@ REGIONS = [
 @pytest.fixture
 def patches(session, predicted):
     session.adopt(predicted)
-    made = Patches(session, session.opened, Tools())
-    made.open()
-    made.take(REGIONS, "entropy", "001-fake")
-    return made
+    new_patches = Patches(session, session.opened, Tools())
+    new_patches.open()
+    new_patches.take(REGIONS, "entropy", "001-fake")
+    return new_patches
 
 
 def on_disk(patches):
@@ -60,7 +60,7 @@ def test_suggestions_are_drawn_as_rectangles_over_the_uncertainty(session, patch
     assert session.viewer.scene.camera.center[1:] == pytest.approx((23.5 * 4.6, 19.5 * 4.6))
 
 
-def test_the_overlay_hides_neither_paint_nor_rectangles_nor_what_is_as_usual(session, patches):
+def test_the_overlay_covers_neither_paint_nor_rectangles_nor_usual_values(session, patches):
     layers = session.viewer.layers
     overlay = session.opened.output("uncertainty", "target")
     above = [session.opened.output(role, "target") for role in ("annotations", "patches")]
@@ -77,7 +77,7 @@ def test_the_overlay_hides_neither_paint_nor_rectangles_nor_what_is_as_usual(ses
 
 
 @pytest.mark.parametrize("values", [0, 255, (0, 3), (250, 255)])
-def test_where_the_model_is_equally_sure_everywhere_noise_does_not_look_like_doubt(values, noise):
+def test_noise_of_a_certain_model_does_not_look_like_uncertainty(values, noise):
     stored = (
         noise.integers(*values, (4, 30, 30), np.uint8)
         if isinstance(values, tuple)
@@ -117,11 +117,11 @@ def test_done_takes_the_corrected_prediction_and_fills_with_background(session, 
     assert patches.current is None
 
 
-def test_only_what_i_painted(session, patches):
+def test_done_with_only_what_i_painted(session, patches):
     patches.next()
     accept(patches, complete=False)
     assert states(patches) == ["suggested"] * 3
-    assert "painted nothing" in session.notices[-1][1]
+    assert "not painted anything" in session.notices[-1][1]
     layer = session.opened.output("annotations", "target")
     layer.brush_size = 1
     layer.paint((1, 14, 14), 1)
@@ -206,7 +206,8 @@ def test_no_mask_lies_over_the_paint(session, patches):
 
 @pytest.mark.parametrize("later", [True, False])
 def test_the_mouse_paints_where_it_is_beside_layers_of_another_unit(later, session, project):
-    viewer, image = session.viewer, np.zeros((5, 48, 40), np.uint8)
+    viewer = session.viewer
+    image = np.zeros((5, 48, 40), np.uint8)
     fine = {"scale": (50, 4.6, 4.6), "units": ("nm",) * 3}
     coarse = {"scale": (0.05, 0.0046, 0.0046), "units": ("um",) * 3, "translate": (0.1, 0, 0)}
     layers = {name: viewer.add_image(image, **coarse) for name in ("target", "source")}
@@ -223,7 +224,7 @@ def test_the_mouse_paints_where_it_is_beside_layers_of_another_unit(later, sessi
     assert here == pytest.approx((150, 5 * 4.6, 7 * 4.6))
     assert paint.world_to_data(here) == pytest.approx((1, 5, 7))
     assert spacing_of(paint) == pytest.approx((50, 4.6, 4.6))
-    patches.draw_own()
+    patches.draw_patch()
     assert squares.world_to_data(here) == pytest.approx((1, 5, 7))
 
 
@@ -242,7 +243,7 @@ def test_going_round(session, patches):
     assert "No patch is on view" in session.notices[-1][1]
 
 
-def test_what_was_erased_is_background_on_disk_at_once_and_stays_so(session, patches):
+def test_erased_proposals_are_background_on_disk_at_once(session, patches):
     patches.next()
     layer = session.opened.output("annotations", "target")
     layer.brush_size = 1
@@ -294,13 +295,13 @@ def test_undo_takes_back_whole_decisions_across_patches(session, patches):
     assert "no decision to undo" in session.notices[-1][1]
 
 
-def test_an_accepted_patch_that_is_put_aside_is_not_learnt_from(session, patches):
+def test_skipping_an_accepted_patch_removes_its_annotations(session, patches):
     patches.next()
     accept(patches, complete=True)
     patches.back()
     put_aside(patches, "unsure")
     assert not on_disk(patches).any()
-    assert "Undo brings it back" in session.notices[-1][1]
+    assert "Undo restores them" in session.notices[-1][1]
     undo(patches)
     assert on_disk(patches)[1, :16, :16].all()
     assert states(patches)[0] == "accepted"
@@ -328,7 +329,7 @@ def test_time_changes_and_agreement_are_kept(patches, monkeypatch):
 
 
 def test_a_patch_of_the_user_s_own(session, patches):
-    patches.draw_own()
+    patches.draw_patch()
     layer = session.opened.output("patches", "target")
     assert layer.mode == "add_rectangle"
     layer.add_rectangles(
@@ -347,18 +348,18 @@ def test_a_patch_of_the_user_s_own(session, patches):
 
 
 def test_drawing_that_is_given_up_leaves_nothing_behind(session, patches):
-    patches.draw_own()
+    patches.draw_patch()
     patches.next()
     accept(patches, complete=True)
-    patches.draw_own()
+    patches.draw_patch()
     patches.take(REGIONS[1:], "entropy", "001-fake")
     assert [region.strategy for region in patches.regions] == ["entropy"] * 2
     assert session.opened.output("patches", "target").mode == "pan_zoom"
 
 
-def test_too_small_a_patch_of_one_s_own_is_refused(session, patches):
-    patches.add_own("target", Box((0, 0, 0), (1, 7, 30)))
-    assert "needs 8 x 8 pixels" in session.notices[-1][1]
+def test_a_drawn_patch_that_is_too_small_is_refused(session, patches):
+    patches.add_drawn("target", Box((0, 0, 0), (1, 7, 30)))
+    assert "at least 8 x 8 pixels" in session.notices[-1][1]
     assert len(patches.regions) == 3
 
 
@@ -445,7 +446,7 @@ def test_a_project_opens_where_it_was(visited, decided, opens_at, session, patch
     assert session.opened.annotating == (opens_at is not None)
 
 
-def test_a_removed_annotation_layer_comes_back_with_what_was_painted(session, patches):
+def test_a_removed_annotation_layer_comes_back_with_its_paint(session, patches):
     patches.next()
     accept(patches, complete=True)
     session.viewer.layers.remove(session.opened.output("annotations", "target"))
@@ -494,26 +495,27 @@ def test_patches_may_begin_with_nothing_or_with_other_labels(start, session, pat
 
 def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, arrays):
     image, labels = arrays
-    with Project.create(tmp_path / "three", ("background", "mitochondria", "membranes")) as made:
+    with Project.create(tmp_path / "three", ("background", "mitochondria", "membranes")) as project:
         labels = labels.copy()
         labels[:, 30:34] = 2
-        made.volumes.add(
-            made.volumes.store("s", image),
+        project.volumes.add(
+            project.volumes.store("s", image),
             "source",
-            labels=made.volumes.store("l", labels),
+            labels=project.volumes.store("l", labels),
             name="source",
             spacing=(50, 4.6, 4.6),
         )
-        made.volumes.add(
-            made.volumes.store("t", image), "target", name="target", spacing=(50, 4.6, 4.6)
+        project.volumes.add(
+            project.volumes.store("t", image), "target", name="target", spacing=(50, 4.6, 4.6)
         )
-        run = made.runs.new("histogram")
+        run = project.runs.new("histogram")
         run.checkpoint.touch()
         values = np.zeros((2, *image.shape), np.uint8)
-        values[0, :, 2:6], values[1, :, 8:12] = 200, 220
+        values[0, :, 2:6] = 200
+        values[1, :, 8:12] = 220
         zarr.open_group(run.path / "probabilities.zarr", mode="a")
         zarr.create_array(run.probabilities("target"), data=values)
-        session.adopt(made)
+        session.adopt(project)
         patches = Patches(session, session.opened, Tools())
         patches.open()
         patches.take(REGIONS[:1], "entropy", run.name)
@@ -524,8 +526,8 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
         layer.brush_size = 1
         layer.paint((1, 3, 3), layer.selected_label)
         accept(patches, complete=True)
-        assert made.regions.all()[0].confusion == ((128, 0, 0), (0, 63, 0), (0, 1, 64))
-        assert made.volumes.open("target").read_labels(Box((1, 3, 3), (2, 4, 4))).item() == 2
+        assert project.regions.all()[0].confusion == ((128, 0, 0), (0, 63, 0), (0, 1, 64))
+        assert project.volumes.open("target").read_labels(Box((1, 3, 3), (2, 4, 4))).item() == 2
 
 
 # -- several targets -------------------------------------------------------------------------------
@@ -540,18 +542,19 @@ def two_targets(session, predicted, arrays):
         spacing=(30, 9, 9),
     )
     session.adopt(predicted)
-    made = Patches(session, session.opened, Tools())
-    made.open()
-    made.take(
+    new_patches = Patches(session, session.opened, Tools())
+    new_patches.open()
+    new_patches.take(
         [REGIONS[0], {"volume": "second", "box": "4:5,8:24,8:24", "score": 0.85}, REGIONS[1]],
         "entropy",
         "001-fake",
     )
-    return made
+    return new_patches
 
 
 def test_one_queue_goes_through_several_targets(session, two_targets):
-    patches, viewer = two_targets, session.viewer
+    patches = two_targets
+    viewer = session.viewer
     patches.next()
     assert (viewer.layers["target"].visible, viewer.layers["second"].visible) == (True, False)
     accept(patches, complete=True)
@@ -617,7 +620,8 @@ def test_the_patch_fills_the_canvas_also_where_pixels_are_oblong(session, predic
 def test_a_single_image_has_patches_too(session, tmp_path, arrays):
     image, labels = arrays
     with Project.create(tmp_path / "flat") as flat:
-        path, mask = flat.volumes.store("a", image), flat.volumes.store("a-labels", labels)
+        path = flat.volumes.store("a", image)
+        mask = flat.volumes.store("a-labels", labels)
         flat.volumes.add(path, "source", labels=mask, name="source", spacing=(5, 5, 5))
         flat.volumes.add(
             flat.volumes.store("b", image[:1]), "target", name="target", spacing=(5, 5, 5)

@@ -18,7 +18,8 @@ def stored(tmp_path):
 
 
 def test_it_reads_and_writes_as_an_array_does_and_all_is_on_disk_at_once(stored, noise):
-    copy, expected = WorkingCopy(stored), np.zeros(SHAPE, np.uint8)
+    copy = WorkingCopy(stored)
+    expected = np.zeros(SHAPE, np.uint8)
     for _ in range(60):
         start = [int(noise.integers(0, n)) for n in SHAPE]
         key = tuple(
@@ -36,7 +37,7 @@ def test_it_reads_and_writes_as_an_array_does_and_all_is_on_disk_at_once(stored,
     assert np.array_equal(stored[:], expected)
 
 
-def test_what_others_have_written_is_seen_after_forgetting(stored):
+def test_writes_of_others_are_read_after_forget(stored):
     copy = WorkingCopy(stored)
     copy[0:1, 0:2, 0:2] = 1
     stored[0, 5, 5] = 3
@@ -46,7 +47,8 @@ def test_what_others_have_written_is_seen_after_forgetting(stored):
 
 
 def test_only_the_first_dab_of_a_stroke_reads_from_disk(stored, monkeypatch):
-    draft, reads = Draft(WorkingCopy(stored)), []
+    draft = Draft(WorkingCopy(stored))
+    reads = []
     plain = zarr.Array.__getitem__
     monkeypatch.setattr(
         zarr.Array, "__getitem__", lambda self, key: reads.append(key) or plain(self, key)

@@ -87,11 +87,13 @@ def test_layers_that_do_not_fit_say_why(layer, words):
 
 def test_swapped_source_and_target_are_seen_by_shape_and_by_voxel_size():
     nm = {"units": ("nm",) * 3}
-    source, target = Image(IMAGE, name="a"), Image(IMAGE[:4], name="b")
+    source = Image(IMAGE, name="a")
+    target = Image(IMAGE[:4], name="b")
     with pytest.raises(DataError, match="swap the two images"):
         check_fit(source, Labels(IMAGE[:4]), target)
     check_fit(source, Labels(IMAGE), target)
-    fine, coarse = Image(IMAGE, scale=(50, 4, 4), **nm), Image(IMAGE, scale=(20, 5, 5), **nm)
+    fine = Image(IMAGE, scale=(50, 4, 4), **nm)
+    coarse = Image(IMAGE, scale=(20, 5, 5), **nm)
     with pytest.raises(DataError, match="swap the two images"):
         check_fit(fine, Labels(IMAGE, scale=(20, 5, 5), **nm), coarse)
     check_fit(fine, Labels(IMAGE, scale=(50, 4, 4), **nm), coarse)
@@ -154,7 +156,7 @@ def test_beyond_the_last_section_the_last_one_is_previewed():
 
 
 @pytest.mark.parametrize(("start", "stop", "seen"), [(3, 4, 3), (2, 6, 3), (2, 5, 3)])
-def test_of_several_sections_the_first_of_the_middle_ones_is_looked_at(start, stop, seen):
+def test_of_several_sections_the_first_of_the_middle_ones_is_shown(start, stop, seen):
     viewer = ViewerModel()
     place = Placement((50, 4.6, 4.6))
     viewer.add_image(IMAGE, **place.arguments())

@@ -90,7 +90,7 @@ def test_small_numbers_survive(qapp, default, step):
         ({"type": "string"}, "default"),
     ],
 )
-def test_what_a_form_cannot_show_is_refused(entry, words):
+def test_settings_that_a_form_cannot_show_are_refused(entry, words):
     with pytest.raises(SettingsError, match=words):
         fields({"properties": {"thing": entry}})
 

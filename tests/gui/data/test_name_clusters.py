@@ -88,7 +88,8 @@ def test_clusters_are_shown_with_their_shares(qtbot, dock):
 
 
 def test_a_row_names_a_cluster_and_takes_the_name_away(dock, clustered):
-    naming, folder = dock.data.naming, clustered.folder
+    naming = dock.data.naming
+    folder = clustered.folder
     naming.table.cellClicked.emit(1, 0)
     naming.table.cellClicked.emit(2, 0)
     assert texts(naming.table, 2) == ["", "mitochondria", "mitochondria"]
@@ -110,26 +111,25 @@ def test_a_row_names_a_cluster_and_takes_the_name_away(dock, clustered):
 
 
 def test_a_named_cluster_has_the_colour_of_its_class_and_the_others_step_back(dock):
-    naming, layer = dock.data.naming, dock.session.opened.output("clusters", "target")
-    own = dict(layer.colormap.color_dict)
-    assert all(own[k][3] == 1 for k in (1, 2, 3))
+    naming = dock.data.naming
+    layer = dock.session.opened.output("clusters", "target")
+    before = dict(layer.colormap.color_dict)
+    assert all(before[k][3] == 1 for k in (1, 2, 3))
     naming.toggle(1)
     naming.name.setCurrentText("vesicles")
     naming.toggle(2)
-    mask, colours = (
-        dock.session.opened.output("mask", "target").colormap.color_dict,
-        layer.colormap.color_dict,
-    )
+    mask = dock.session.opened.output("mask", "target").colormap.color_dict
+    colours = layer.colormap.color_dict
     assert np.allclose(colours[1], mask[1])
     assert np.allclose(colours[2], mask[2])
-    assert np.allclose(colours[3][:3], own[3][:3])
+    assert np.allclose(colours[3][:3], before[3][:3])
     assert colours[3][3] < 0.6
     swatch = naming.table.item(0, 0).data(Qt.ItemDataRole.DecorationRole).toImage().pixelColor(5, 5)
     assert np.allclose(swatch.getRgbF()[:3], mask[1][:3], atol=0.01)
     naming.toggle(2)
     naming.name.setCurrentText("mitochondria")
     naming.toggle(1)
-    assert all(np.allclose(layer.colormap.color_dict[k], own[k]) for k in own)
+    assert all(np.allclose(layer.colormap.color_dict[k], before[k]) for k in before)
 
 
 def test_the_clusters_of_the_list_are_those_on_view(dock, clustered):
@@ -185,7 +185,7 @@ def test_named_clusters_start_the_annotation_loop(qtbot, dock, clustered):
     assert (jobs[0].run, jobs[0].volume, jobs[0].settings.patch) == ("001-iic", "target", 40)
     assert dock.drawers["Annotate"].isExpanded()
     assert not dock.drawers["Data"].isExpanded()  # which would push it out of sight
-    assert "by lot" in dock.annotate.list.item(0).text()
+    assert "random" in dock.annotate.list.item(0).text()
     region = clustered.regions.all()[0]
     assert region.state == "suggested"
     proposal = dock.annotate.patches.paint.proposal(region.model_copy(update={"run": "001-iic"}))
@@ -202,7 +202,8 @@ def middle_third():
 
 
 def test_other_things_to_do_with_clusters_are_jobs(qtbot, dock, tmp_path):
-    naming, jobs = dock.data.naming, []
+    naming = dock.data.naming
+    jobs = []
     dock.session.runner.started.connect(jobs.append)
     naming.toggle(1)
     naming.start_job()
@@ -262,7 +263,7 @@ def test_a_project_opens_with_the_newest_clusters_and_the_mask_of_the_newest_cla
     assert (clusters.visible, mask.visible) == (False, True)
 
 
-def test_what_is_predicted_is_shown_without_that_of_another_model(qtbot, dock, clustered):
+def test_a_prediction_is_shown_without_that_of_another_model(qtbot, dock, clustered):
     dock.data.naming.toggle(1)
     shutil.copytree(clustered.folder / "runs" / "001-iic", clustered.folder / "runs" / "002-iic")
     (clustered.folder / "runs" / "002-iic" / "names.json").unlink()

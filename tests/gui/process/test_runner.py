@@ -39,7 +39,7 @@ def events(one):
     return [event for batch in watch(one) for event in batch]
 
 
-def test_events_come_in_order_and_what_else_is_printed_is_passed_over(tmp_path):
+def test_events_come_in_order_and_other_output_is_ignored(tmp_path):
     seen = events(child(tmp_path))
     assert isinstance(seen[0], Started)
     assert [event.step for event in seen if isinstance(event, Stepped)] == list(range(10, 101, 10))
@@ -109,13 +109,14 @@ def test_a_child_that_is_ended_before_it_was_started_never_starts(tmp_path):
 
 @pytest.fixture
 def runner(qapp):
-    made = Runner(fake_command())
-    yield made
-    made.close()
+    new_runner = Runner(fake_command())
+    yield new_runner
+    new_runner.close()
 
 
 def run(qtbot, runner, a_job, during=None):
-    seen, last = [], []
+    seen = []
+    last = []
     runner.happened.connect(seen.append)
     runner.ended.connect(last.append)
     runner.start(a_job)
@@ -155,7 +156,7 @@ def test_pause_resume_and_stop(qtbot, runner, tmp_path):
 
 
 @posix
-def test_a_kill_is_told_in_one_sentence_with_the_remedy(qtbot, runner, tmp_path):
+def test_a_kill_is_reported_in_one_sentence_with_the_remedy(qtbot, runner, tmp_path):
     def during(seen):
         if sum(isinstance(event, Stepped) for event in seen) > 3 and runner.process_id:
             os.kill(runner.process_id, signal.SIGKILL)
@@ -168,13 +169,13 @@ def test_a_kill_is_told_in_one_sentence_with_the_remedy(qtbot, runner, tmp_path)
     assert last.text.endswith("press Resume to go on from the last checkpoint.")
 
 
-def test_what_a_run_says_on_its_error_stream_is_kept_in_its_folder(qtbot, tmp_path):
+def test_the_error_stream_of_a_run_is_kept_in_its_folder(qtbot, tmp_path):
     runner = Runner(fake_command("crash"))
     run(qtbot, runner, job(tmp_path))
     assert "imagination" in (tmp_path / "project/runs/001-fake/job.log").read_text()
 
 
-def test_a_mistake_is_told_as_it_is(qtbot, tmp_path):
+def test_an_error_of_the_user_is_reported_unchanged(qtbot, tmp_path):
     _, last = run(qtbot, Runner(fake_command("mistake")), job(tmp_path))
     assert last.mistake
     assert last.text.startswith("The target is 96 x 80 pixels")

@@ -29,7 +29,7 @@ def shown(session, project, tmp_path):
     return show
 
 
-def test_both_looks_lie_where_they_were_taken(shown):
+def test_original_and_translation_lie_at_the_place_of_the_section(shown):
     pair, layers = shown()
     for values, layer in zip(pair, layers, strict=True):
         np.testing.assert_array_equal(layer.data[0], values)

@@ -19,20 +19,20 @@ def size(name, default):
 
 @pytest.fixture
 def form(session, qtbot):
-    """Of two networks."""
+    """A form of two networks."""
     networks = {
         "unet": catalogue.Choice(
             "unet", schema=size("base_channels", 16), profiles={"test": {"base_channels": 8}}
         ),
         "deep": catalogue.Choice("deep", schema=size("layers", 50), profiles={}),
     }
-    made = NetworkForm(session)
-    qtbot.addWidget(made)
+    new_form = NetworkForm(session)
+    qtbot.addWidget(new_form)
     session.set_catalogue(replace(catalogue.parse(json.dumps(CATALOGUE)), networks=networks))
-    return made
+    return new_form
 
 
-def test_while_nothing_is_known_the_default_is_meant(session, qtbot):
+def test_before_the_list_is_read_the_network_is_the_default(session, qtbot):
     form = NetworkForm(session)
     qtbot.addWidget(form)
     assert (form.name, form.values()) == ("unet", {})

@@ -1,1 +1,1 @@
-"""The third panel: patches are suggested, corrected by hand, and learnt from."""
+"""The third panel: patches are suggested, corrected by hand, and used for training."""

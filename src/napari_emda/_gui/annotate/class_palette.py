@@ -1,4 +1,4 @@
-"""What to paint with: the classes with their colours, and sizes of the brush."""
+"""Buttons for the classes, in their colours, and for the sizes of the brush."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from napari_emda._gui.annotate.tools import BRUSHES, Tools
 from napari_emda._gui.common.palette import class_colour
 from napari_emda._gui.common.widgets import button, column, row
 
+# Classes that have a digit, from 1 on, as their key.
 _MOST_KEYS = 9
-"""The digits from 1 on are keys of classes."""
 
 
 class ClassPalette(QWidget):
-    """A button per class, in its colour, and one per brush; those in use are pressed down."""
+    """A button per class, in its colour, and one per brush; those in use are checked."""
 
     def __init__(self, tools: Tools) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ClassPalette(QWidget):
         return brush
 
     def show_classes(self, names: Sequence[str]) -> None:
-        """Offer these classes."""
+        """Show a button for each of these classes."""
         for old in self.classes:
             old.deleteLater()
         self.classes = []
@@ -55,6 +55,7 @@ class ClassPalette(QWidget):
                 partial(self._tools.select_class, index),
             )
             choice.setCheckable(True)
+            # A bar at the side: a coloured button would make its text unreadable in some themes.
             choice.setStyleSheet(f"border-left: 10px solid {class_colour(index)};")
             self._grid.addWidget(choice, index // 2, index % 2)
             self.classes.append(choice)

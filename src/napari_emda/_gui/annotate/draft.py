@@ -1,4 +1,4 @@
-"""What a patch begins with before it is painted: the prediction, worked out where it is sliced."""
+"""Annotations with a proposal, such as the prediction, where nothing is painted yet."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from napari_emda.data.lazy import Lazy3D
 
 
 class Section:
-    """One section of an array, read when somebody looks at its values.
+    """One section of an array, read only when its values are needed.
 
-    Napari asks for the first section at every dab of the brush, only to see its dtype.
+    napari asks for the first section at every dab of the brush, only for its dtype.
     """
 
     ndim = 2
@@ -34,14 +34,14 @@ class Section:
 
 
 class Draft(Lazy3D):
-    """Annotations on disk, with a proposal shown inside one box where nothing is painted.
+    """Annotations on disk, with a proposal inside one box where nothing is painted.
 
-    Reading gives both. Writing goes to disk at once: a stroke over the proposal takes its place,
-    and erasing the proposal writes background, since the user says that it is wrong there. The
-    proposal itself is never written, and never changes.
+    Reading returns both. Writing goes to disk at once: a stroke over the proposal replaces it, and
+    erasing the proposal writes background, because the user says that it is wrong there. The
+    proposal itself is never written and never changes.
 
     Args:
-        stored: uint8 (z, y, x), written to.
+        stored: uint8 (z, y, x), written to; 0 is not annotated, k + 1 is class k.
     """
 
     def __init__(self, stored: Any) -> None:
@@ -51,7 +51,7 @@ class Draft(Lazy3D):
         self._proposal: NDArray[np.uint8] | None = None
 
     def set_proposal(self, box: Box, proposal: NDArray[np.uint8] | None) -> None:
-        """Show a proposal of the box's shape (0 = none) from now on."""
+        """Show a proposal, uint8 of the box's shape (0 = nothing); None removes it."""
         self._box = box if proposal is not None else None
         self._proposal = proposal
 
@@ -63,6 +63,7 @@ class Draft(Lazy3D):
         local = []
         for part, start, stop in zip(parts, self._box.start, self._box.stop, strict=True):
             inside = inside & (part >= start) & (part < stop)
+            # Clipped, because indices outside the box are looked up as well, and masked below.
             local.append(np.clip(part - start, 0, stop - start - 1))
         return np.where(inside, self._proposal[tuple(local)], 0).astype(np.uint8)
 
@@ -71,12 +72,13 @@ class Draft(Lazy3D):
         if self._box is not None:
             ranges = [range(part.start, part.stop, part.step or 1) for part in (z, y, x)]
             bounds = zip(ranges, self._box.start, self._box.stop, strict=True)
-            # Which of the voxels that are asked for lie in the box; with a step not all do.
+            # The part of the requested voxels that lies in the box; by bisection, because a slice
+            # with a step skips voxels.
             near = tuple(
-                slice(bisect_left(asked, start), bisect_left(asked, stop))
-                for asked, start, stop in bounds
+                slice(bisect_left(requested, start), bisect_left(requested, stop))
+                for requested, start, stop in bounds
             )
-            parts = _grid(*(asked[part] for asked, part in zip(ranges, near, strict=True)))
+            parts = _grid(*(indices[part] for indices, part in zip(ranges, near, strict=True)))
             shown[near] = self._merged(shown[near], parts)
         return shown
 
@@ -84,6 +86,7 @@ class Draft(Lazy3D):
         return np.where(painted == 0, self._proposal_at(parts), painted).astype(np.uint8)
 
     def __getitem__(self, key: Any) -> Any:
+        # A plain integer is napari asking for a dtype (see `Section`).
         if isinstance(key, int | np.integer):
             return Section(self, int(key))
         if not _is_fancy(key):
@@ -92,6 +95,7 @@ class Draft(Lazy3D):
         return self._merged(np.asarray(self.stored[parts]), parts)
 
     def __setitem__(self, key: Any, values: Any) -> None:
+        # napari writes with index arrays or with slices, depending on the tool.
         if _is_fancy(key):
             parts = _points(key, self.shape)
             before = np.asarray(self.stored[parts])
@@ -107,10 +111,13 @@ class Draft(Lazy3D):
     def _changed(
         self, parts: tuple[NDArray[Any], ...], painted: NDArray[Any], values: Any
     ) -> NDArray[np.uint8]:
-        """What to write: new values where they differ from what was shown, background if erased."""
+        """What to write: new values where they differ from what was shown; background if erased."""
         values = np.broadcast_to(np.asarray(values, np.uint8), painted.shape)
         proposal = self._proposal_at(parts)
+        # A value that equals what was shown changes nothing: there the proposal stays a proposal,
+        # so that nothing is stored that the user has not painted.
         differ = values != np.where(painted == 0, proposal, painted)
+        # Erased proposal: 1 is background (0 would show the proposal again).
         written = np.where((values == 0) & (np.asarray(proposal) > 0), 1, values)
         return np.where(differ, written, painted).astype(np.uint8)
 

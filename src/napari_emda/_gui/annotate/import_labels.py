@@ -1,4 +1,4 @@
-"""Labels that the user has already: as annotations, or as what patches begin with."""
+"""Existing labels, to import as annotations or to begin patches with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from napari_emda._gui.data.layer_widgets import LayerChoice
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 
-_BEGIN = {"the model's answer": "prediction", "nothing": "nothing", "the labels above": "labels"}
+# What patches can begin with: entries of the list, and values of `Tools.start`.
+_BEGIN = {"the prediction": "prediction", "nothing": "nothing", "the labels above": "labels"}
 _UNANNOTATED = "0 not annotated, 1 the first class"
 _ZERO: dict[str, Any] = {
     _UNANNOTATED: "unannotated",
@@ -27,12 +28,12 @@ _ZERO: dict[str, Any] = {
 
 
 class ImportBox(QWidget):
-    """A layer of labels, the button that takes it, and what patches begin with.
+    """A labels layer, the button that imports it, and what patches begin with.
 
     Args:
         session: of the dock.
-        tools: what patches begin with is set here.
-        annotations: gives the layer of a volume's annotations, None while no project is open.
+        tools: gets what patches begin with.
+        annotations: returns the annotation layer of a volume; None while no project is open.
     """
 
     def __init__(
@@ -43,24 +44,20 @@ class ImportBox(QWidget):
         self._tools = tools
         self._annotations = annotations
         self.labels = LayerChoice(session.viewer, Labels, refusal)
-        self.labels.setToolTip(
-            "Labels of a target: its own, of another program, or drawn in napari."
-        )
+        self.labels.setToolTip("Labels of a target, from another program or drawn in napari.")
         self.label_zero = narrow(QComboBox())
         self.label_zero.addItems(list(_ZERO))
         self.label_zero.setToolTip(
-            "Whether nobody looked at what is 0, or somebody looked and it is background: "
-            "everywhere, or in those sections that hold any label. Classes count from 1."
+            "What the value 0 means in the labels: not annotated, background everywhere, or "
+            "background in those sections that hold any label. Classes count from 1."
         )
         self.begin = QComboBox()
         self.begin.addItems(list(_BEGIN))
-        self.begin.setToolTip(
-            "What is painted in a patch when you come to it, ready to be corrected."
-        )
+        self.begin.setToolTip("What a patch shows at first, for you to correct.")
         self.take = button(
-            "Take as annotations",
-            "Copy the labels into the annotations wherever nothing is annotated yet; training "
-            "learns from them.",
+            "Import as annotations",
+            "Copy the labels into the annotations where nothing is annotated yet; trainings use "
+            "them.",
             self.import_labels,
         )
         self.hint = Sentence()
@@ -85,7 +82,7 @@ class ImportBox(QWidget):
             event.disconnect(self.refresh)
 
     def refresh(self, event: Any = None) -> None:
-        """Offer the labels that there are now, but for our own."""
+        """List the current labels layers, without those of the dock."""
         self.labels.refresh(lambda layer: not self._session.is_output(layer))
         self.take.setEnabled(self._session.opened is not None and bool(self.labels.layers()))
 
@@ -97,7 +94,7 @@ class ImportBox(QWidget):
         else:
             self._tools.start = chosen
         missing = chosen == "labels" and layer is None
-        text = "Choose the labels that patches are to begin with." if missing else ""
+        text = "Choose the labels with which patches begin." if missing else ""
         self.hint.show_text(text, "hint")
 
     def import_labels(self) -> None:
@@ -109,6 +106,7 @@ class ImportBox(QWidget):
             session.say("Choose a layer of labels first.", "error")
             return
         shape = tuple(array_of(layer).shape)
+        # Labels do not state which target they belong to: the first one of the same shape.
         fitting = (
             e.name for e in opened.project.volumes.targets() if opened.shape(e.name) == shape
         )
@@ -126,7 +124,7 @@ class ImportBox(QWidget):
         self._copy(opened, layer, volume, painting)
 
     def _copy(self, opened: OpenProject, layer: Labels, volume: str, painting: Labels) -> None:
-        """Copy in the background; nobody paints where the labels are just being written."""
+        """Copy in the background; painting is disabled while the labels are written."""
         session = self._session
         meaning = self.label_zero.currentText()
         mode = painting.mode
@@ -134,9 +132,10 @@ class ImportBox(QWidget):
 
         def paint_again() -> None:
             painting.editable = True
-            painting.mode = mode  # napari takes the tools of what cannot be edited away
+            painting.mode = mode  # napari resets the mode of a layer that cannot be edited
 
         def take() -> int:
+            # In the worker thread: a stored volume may take minutes.
             labels = array_of(layer)
             whole_sections = meaning == SECTIONS
             opened.project.annotations.import_labels(
@@ -147,10 +146,9 @@ class ImportBox(QWidget):
         def done(labelled: int) -> None:
             paint_again()
             painting.refresh()
-            sections = f"{labelled} of {opened.shape(volume)[0]} sections hold some"
+            sections = f"{labelled} of {opened.shape(volume)[0]} sections hold labels"
             session.say(
-                f"The labels of '{layer.name}' are annotations of '{volume}' now: {sections}.",
-                "done",
+                f"'{layer.name}' was imported as annotations of '{volume}': {sections}.", "done"
             )
             session.project_changed.emit()
 

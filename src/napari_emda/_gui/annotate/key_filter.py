@@ -1,4 +1,4 @@
-"""Keys of the annotation round while a part of the dock has the focus."""
+"""Keys of the annotation round while a widget of the dock has the focus."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from napari_emda._gui.annotate.keys import KEYS
 
 
 class KeyFilter(QObject):
-    """Lets our keys act in a panel, except where the user types; boxes and lists swallow keys.
+    """Makes the keys act in a panel as well, except where the user types.
 
     Args:
-        panel: it and the widgets in it.
+        panel: whose widgets are filtered, and its own keys.
         actions: what each name in `KEYS` does.
     """
 
@@ -24,13 +24,15 @@ class KeyFilter(QObject):
         self._actions = {
             _pressed(key): actions[name] for key, (name, _) in KEYS.items() if name in actions
         }
+        # Every widget: combo boxes and lists use letters to select entries, and would swallow keys.
         for widget in (panel, *panel.findChildren(QWidget)):
             widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Act on a key of ours, unless it is text for the widget."""
+        """Act on a key of the round, unless it is text for the widget."""
         if not isinstance(event, QKeyEvent) or event.type() != QEvent.Type.KeyPress:
             return False
+        # In a spin box letters mean nothing, so only digits are left to it.
         typed = isinstance(watched, QLineEdit) or (
             isinstance(watched, QAbstractSpinBox) and event.text().isdigit()
         )
@@ -42,7 +44,7 @@ class KeyFilter(QObject):
 
 
 def _pressed(key: str) -> tuple[Qt.Key, Qt.KeyboardModifier]:
-    """What Qt tells of a key as the help writes it, such as Shift-N."""
+    """Qt's key and modifier of a key as the help writes it, such as Shift-N."""
     *held, letter = key.split("-")
     shift = (
         Qt.KeyboardModifier.ShiftModifier if held == ["Shift"] else Qt.KeyboardModifier.NoModifier

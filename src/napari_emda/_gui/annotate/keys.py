@@ -1,8 +1,8 @@
-"""Keys of the annotation round, bound while the dock is there.
+"""Keys of the annotation round, bound while the dock is open.
 
-Letters are those that napari leaves free. Digits choose classes where patches are painted: there
-they come before napari's digits for modes, which have letters too (E erase, P paint, F fill, L
-pick, Z move).
+The letters are those that napari leaves free. Digits choose classes: on annotation layers they
+replace napari's digits for modes, which have letters as well (E erase, P paint, F fill, L pick, Z
+move).
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.utils.key_bindings import coerce_keybinding
 
+# By key: the name of its action, and what it does.
 KEYS: dict[str, tuple[str, str]] = {
-    "N": ("next", "next patch that is open"),
-    "Shift-N": ("back", "back to the patch before, to revise it"),
-    "K": ("done", "done: the patch is right now, what is unpainted is background"),
+    "N": ("next", "next open patch"),
+    "Shift-N": ("back", "back to the previous patch, to revise it"),
+    "K": ("done", "done: the patch is correct, unpainted pixels are background"),
     "Shift-K": ("partial", "done, only what I painted"),
     "J": ("skip", "skip this patch"),
-    "Shift-J": ("unsure", "not sure: nobody can tell"),
+    "Shift-J": ("unsure", "not sure: impossible to decide"),
     "U": ("undo", "undo the last decision"),
-    "H": ("bare", "the bare image, and back"),
+    "H": ("bare", "show only the image, and back"),
     "Shift-H": ("uncertainty", "hide or show the uncertainty"),
     "Q": ("brush", "next brush size"),
-    "W": ("own", "draw a patch of your own"),
+    "W": ("draw", "draw a patch yourself"),
     **{f"{k}": (f"class {k}", f"paint with class {k}") for k in range(1, 10)},
 }
-"""Key to the name of its action and what it does."""
 
 
 def help_text() -> str:
-    """The keys as a table in HTML."""
+    """The keys as an HTML table."""
     rows = [(key, text) for key, (name, text) in KEYS.items() if not name.startswith("class")]
     rows.append(("1 … 9", "paint with that class"))
     cells = "".join(
         f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in rows
     )
-    return f"<table>{cells}</table><p>They act on the canvas and in this part of the dock.</p>"
+    return f"<table>{cells}</table><p>They act on the canvas and in this panel.</p>"
 
 
 class KeyBindings:
@@ -56,6 +56,7 @@ class KeyBindings:
         """Bind all keys on a viewer or a layer, once."""
         if any(bound is owner for bound, _, _ in self._before):
             return
+        # What was bound before, by the user or by another plugin, comes back in `unbind`.
         for key, (name, _) in KEYS.items():
             action = self._actions.get(name)
             if action is not None:
@@ -63,7 +64,7 @@ class KeyBindings:
                 owner.bind_key(key, _press(action), overwrite=True)
 
     def unbind(self) -> None:
-        """Take all of them away."""
+        """Restore what was bound before."""
         for owner, key, before in self._before:
             owner.bind_key(key, before, overwrite=True)
         self._before = []

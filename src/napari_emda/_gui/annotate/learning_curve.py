@@ -1,4 +1,4 @@
-"""How good the model is: the learning curve, the audit, and whether another round will pay."""
+"""Quality of the model: learning curve, audit, and whether another round is worthwhile."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from napari_emda.project.job_files import SuggestJob
 from napari_emda.project.learning_curve import Estimate, Round, advice, rounds, summary
 from napari_emda.settings.suggestion import QuerySettings
 
+# Patches of an audit by default. The interval shrinks with the root of their number: four times as
+# many halve it.
 _PATCHES = 20
-"""Of an audit: as many as a round of suggestions has by default."""
+# Colour and symbol: the symbols distinguish the curves in grey as well.
 _STYLES = {"IoU": ("#2f9be0", "o"), "Dice": ("#3fb27f", "t"), "audit, IoU": ("#f08a24", "s")}
-"""Colour and symbol, so that the curves are told apart in grey, too."""
+# Shifts to the right, in rounds, so that the intervals of one round do not cover each other.
 _SHIFTS = {"IoU": 0.0, "Dice": 0.06, "audit, IoU": 0.12}
-"""To the right, in rounds, so that the intervals of one round do not cover each other."""
 
 
 class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
-    """Agreement of the model with the user per round, with 95 % intervals."""
+    """Agreement of the model with the user by round, with 95 % intervals."""
 
     def __init__(self) -> None:
         super().__init__(background=None)
@@ -40,7 +41,8 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
         item.layout.setContentsMargins(0, 2, 4, 8)
         item.showGrid(x=False, y=True, alpha=0.2)
         item.setMouseEnabled(x=False, y=False)
-        item.setYRange(0, 1.3, padding=0.02)  # room for the legend
+        # Scores end at 1; the legend is above them.
+        item.setYRange(0, 1.3, padding=0.02)
         item.getAxis("left").setTicks([[(k / 5, f"{k / 5:g}") for k in range(6)]])
         item.addLegend(offset=(-1, 1), labelTextSize="8pt", colCount=3)
         self.points: dict[str, list[tuple[int, Estimate]]] = {}
@@ -53,6 +55,7 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
             "Dice": [(r.number, r.dice) for r in suggested],
             "audit, IoU": [(r.number, r.iou) for r in done if r.audit],
         }
+        # A round has few points: drawing everything again is quick.
         self.clear()
         for name, points in self.points.items():
             if points:
@@ -73,6 +76,7 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
                 x=x, y=values, top=high - values, bottom=values - low, beam=0.05, pen=colour
             )
         )
+        # Audits are single measurements, not a curve.
         line: Any = None if name.startswith("audit") else pg.mkPen(colour, width=2)
         self.plot(
             x,
@@ -87,11 +91,11 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
 
 
 class CurveBox(JobStarter):
-    """What was annotated so far, the learning curve, what it means, and the audit.
+    """Annotations so far, the learning curve, advice, and the audit.
 
     Args:
-        session: whose project.
-        patch: tells the side of a patch.
+        session: of the dock.
+        patch: returns the side of a patch in pixels.
     """
 
     def __init__(self, session: Session, patch: Callable[[], int]) -> None:
@@ -100,8 +104,8 @@ class CurveBox(JobStarter):
             "suggest",
             start="Audit",
             tip=(
-                "Draw patches by lot, painted from nothing: an honest estimate of how good the "
-                "model is in the volume."
+                "Draw random patches and annotate them from scratch: an unbiased estimate of the "
+                "model's quality in the volume."
             ),
         )
         self._patch = patch
@@ -110,17 +114,16 @@ class CurveBox(JobStarter):
         self.advice = Sentence()
         self.plot = LearningCurve()
         self.plot.setToolTip(
-            "How far the model agreed with you on patches that it had not seen, by round, with 95 "
-            "% intervals. Suggested patches are the hardest ones; an audit's are drawn by lot and "
-            "stand for the volume."
+            "Agreement of the model with you on patches that it had not seen, by round, with "
+            "95 % intervals. Suggested patches are the hardest ones; those of an audit are random "
+            "and represent the volume."
         )
         self.count = QSpinBox()
+        # A single patch has no interval.
         self.count.setRange(2, 1000)
         self.count.setValue(_PATCHES)
         self.count.setSuffix(" patches")
-        self.count.setToolTip(
-            "How many patches to draw by lot; the interval gets narrower with more."
-        )
+        self.count.setToolTip("Number of random patches; more of them make the interval narrower.")
         column(
             self,
             self.summary,
@@ -134,19 +137,19 @@ class CurveBox(JobStarter):
 
     @property
     def no_project(self) -> str:
-        """What is missing, be it that no project is open."""
+        """The reason without a project, and without a model."""
         return "An audit measures a model: train one first."
 
     def why_not(self, opened: OpenProject) -> str:
-        """Why no audit can start now; empty when it can."""
+        """Why no audit can start now; empty if it can."""
         return self._session.runner.busy if opened.runs else self.no_project
 
     def says_why(self) -> bool:
-        """Not while anything runs: the panel above says so already."""
+        """Not while a job runs, which the panel above shows already."""
         return self._session.opened is not None and not self._session.runner.busy
 
     def job(self, opened: OpenProject) -> SuggestJob:
-        """Draw patches; the model answers first, unseen by the user."""
+        """An audit: the model predicts random patches, and the user does not see the prediction."""
         return SuggestJob(
             project=str(opened.project.folder),
             run=opened.project.runs.latest(),
@@ -155,7 +158,7 @@ class CurveBox(JobStarter):
         )
 
     def show_project(self) -> None:
-        """Draw how far the annotation of the project is."""
+        """Show the annotations of the project and the learning curve."""
         opened = self._session.opened
         regions = opened.project.regions.all() if opened is not None else []
         done = rounds(regions)
@@ -167,14 +170,14 @@ class CurveBox(JobStarter):
 
 
 def in_words(last: Round) -> str:
-    """How good the model was in a round."""
+    """The quality of the model in a round, as a sentence."""
     patches = "1 patch" if last.patches == 1 else f"{last.patches} patches"
     if last.audit:
         return (
-            f"Audit of {last.run}: IoU {last.iou}, Dice {last.dice} on {patches} by lot; this "
-            "stands for what is not annotated yet."
+            f"Audit of {last.run}: IoU {last.iou}, Dice {last.dice} on {patches} drawn at random; "
+            "this estimates the quality in what is not annotated yet."
         )
     return (
-        f"Round {last.number}: before it saw them, {last.run} agreed with you on {patches} to IoU "
+        f"Round {last.number}: {last.run} agreed with you on {patches} that it had not seen, IoU "
         f"{last.iou}, Dice {last.dice}; you changed {last.changed:.1%} of the pixels."
     )

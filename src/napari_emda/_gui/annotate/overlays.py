@@ -1,4 +1,4 @@
-"""The model's uncertainty over the image, and how to hide all that lies over it. No Qt."""
+"""The uncertainty of the model as an overlay, and hiding all overlays. No Qt."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import roles
 from napari_emda.project.clusters import Names
 
-_LOOKED_AT = 1024
-"""Pixels along a side of what is read of a section to learn how much uncertainty is usual."""
+# Side in pixels of the part of a section that is read to find the usual uncertainty: enough pixels
+# for percentiles, and quick to read.
+_SAMPLED_SIDE = 1024
+# Percentile of the uncertainty at which the overlay begins: the model is certain in most of a
+# section, and that part stays clear.
 _USUAL = 60
-"""Percentile of the uncertainty at which the overlay begins: most of a section is certain."""
+# Percentile at which it is opaque: not the maximum, which a few extreme voxels determine.
 _MOST = 99.5
-"""Percentile from which it is opaque: a few extreme voxels change nothing."""
+# Least difference between the two, of 255: where the model is certain everywhere, the difference is
+# noise, which must not look like uncertainty.
 _LEAST_RANGE = 40
-"""From usual to most, of 255: where the model is sure, noise must not look like uncertainty."""
 
 
 class Overlays:
-    """The uncertainty of the volumes, and what is hidden while the bare image is on view."""
+    """The uncertainty layers of the volumes, and the layers that the user has hidden."""
 
     def __init__(self, opened: OpenProject) -> None:
         self._opened = opened
@@ -31,12 +34,12 @@ class Overlays:
         self._overview: str | None = None
 
     def show_overview(self, volume: str, run: str) -> None:
-        """Show the uncertainty beneath new suggestions, until the first patch is chosen."""
+        """Show the uncertainty below new suggestions, until the first patch is chosen."""
         if self.show_uncertainty(volume, run, visible=True):
             self._overview = volume
 
     def end_overview(self) -> None:
-        """Take away what would hide the paint."""
+        """Hide the uncertainty of the overview, which would cover the paint."""
         if self._overview is not None:
             layer = self._opened.output("uncertainty", self._overview)
             self._overview = None
@@ -44,44 +47,52 @@ class Overlays:
                 layer.visible = False
 
     def hide_predictions(self) -> None:
-        """Hide the masks: they lie over the paint in its colours, and would bias an audit."""
+        """Hide the masks, which cover the paint in its colours and would bias an audit."""
         for layer in self._opened.shown(roles(self._opened)):
             layer.visible = False
 
     def show_uncertainty(self, volume: str, run: str, *, visible: bool | None = None) -> bool:
-        """Show, hide or (None) toggle where a run is unsure, or else the newest run.
+        """Show, hide or toggle the uncertainty of a volume.
+
+        Args:
+            volume: name of the volume.
+            run: whose uncertainty is shown; that of the newest prediction if it has none.
+            visible: None toggles it.
 
         Returns:
-            Whether the uncertainty is known.
+            Whether there is an uncertainty to show.
         """
         project = self._opened.project
-        for known in filter(None, (run, project.predictions.newest_run(volume))):
-            prediction = project.predictions.of(known, volume)
+        for candidate in filter(None, (run, project.predictions.newest_run(volume))):
+            prediction = project.predictions.of(candidate, volume)
             stored = None if prediction is None else prediction.uncertainty
             if prediction is not None and stored is not None:
                 break
         else:
             return False
-        of = (known, prediction.outputs.cluster_names)
+        # Names of clusters change what counts as uncertain: a layer belongs to a run and its names.
+        origin = (candidate, prediction.outputs.cluster_names)
         layer = self._opened.output("uncertainty", volume)
         if visible is None:
             visible = layer is None or not layer.visible
-        if layer is None or layer.metadata.get("of") != of:
-            layer = self._opened.add_output("uncertainty", volume, self._layer(volume, stored, of))
+        if layer is None or layer.metadata.get("origin") != origin:
+            new_layer = self._layer(volume, stored, origin)
+            layer = self._opened.add_output("uncertainty", volume, new_layer)
         self._beneath_the_rest(layer, volume)
         layer.visible = visible
         if visible:
-            layer.contrast_limits = limits(stored)  # another strategy may have measured anew
+            # Another strategy may have written another uncertainty since.
+            layer.contrast_limits = limits(stored)
             layer.refresh()
         return True
 
-    def _layer(self, volume: str, stored: Any, of: tuple[str, Names]) -> Image:
-        """Hidden at first.
+    def _layer(self, volume: str, stored: Any, origin: tuple[str, Names]) -> Image:
+        """A new layer, hidden at first.
 
         Args:
-            volume: that it lies over.
+            volume: that it covers.
             stored: its uncertainty, uint8 (z, y, x).
-            of: the run, and the classes that its clusters are named after.
+            origin: the run, and the class names of its clusters.
         """
         return Image(
             stored,
@@ -91,19 +102,19 @@ class Overlays:
             contrast_limits=(0, 255),
             multiscale=False,
             visible=False,
-            metadata={"of": of},
+            metadata={"origin": origin},
             **self._opened.place(volume).arguments(),
         )
 
     def _beneath_the_rest(self, layer: Layer, volume: str) -> None:
-        """Right above the image: paint and rectangles stay in sight."""
+        """Move a layer right above the image, below paint and rectangles."""
         layers = self._opened.viewer.layers
         image = self._opened.image(volume)
         if image is not None and layers.index(layer) > layers.index(image) + 1:
             layers.move(layers.index(layer), layers.index(image) + 1)
 
     def toggle_bare(self) -> None:
-        """Hide all our layers over the image; the second time, bring them and their tools back."""
+        """Hide all layers of the dock; the second time, restore them and their tools."""
         viewer = self._opened.viewer
         hidden = [
             (layer, mode)
@@ -114,29 +125,30 @@ class Overlays:
         if hidden:
             for layer, mode in hidden:
                 layer.visible = True
+                # napari resets the tool of a layer that is hidden.
                 if mode:
-                    layer.mode = mode  # napari takes the tools of a hidden layer away
+                    layer.mode = mode
             return
         self._hidden = [(layer, str(getattr(layer, "mode", ""))) for layer in self._opened.shown()]
         for layer, _ in self._hidden:
             layer.visible = False
 
     def forget_hidden(self) -> None:
-        """Another patch was chosen, and shows what it needs."""
+        """Forget what was hidden, because another patch is on view."""
         self._hidden = []
 
 
 def limits(stored: Any) -> tuple[float, float]:
-    """Uncertainty at which the overlay begins to show and from which it is opaque.
+    """The uncertainty at which the overlay begins and at which it is opaque.
 
-    Both are percentiles of three sections: entropy reaches 255, the disagreement of samples hardly
-    60, and models differ, too.
+    Both are percentiles of three sections, because the range differs: entropy reaches 255, the
+    disagreement of samples hardly 60, and models differ as well.
 
     Args:
-        stored: uint8 (z, y, x).
+        stored: the uncertainty, uint8 (z, y, x).
     """
     section_count, *sides = stored.shape
-    middle = tuple(slice(max(0, (n - _LOOKED_AT) // 2), (n + _LOOKED_AT) // 2) for n in sides)
+    middle = tuple(slice(max(0, (n - _SAMPLED_SIDE) // 2), (n + _SAMPLED_SIDE) // 2) for n in sides)
     sections = sorted({section_count * quarter // 4 for quarter in (1, 2, 3)})
     values = np.concatenate([np.asarray(stored[z, *middle]).ravel() for z in sections])
     low, high = np.percentile(values, (_USUAL, _MOST))

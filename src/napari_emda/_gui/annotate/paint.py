@@ -1,4 +1,4 @@
-"""The layers to paint in: annotations on disk, with the proposal of a patch on top. No Qt."""
+"""The layers to paint in: annotations on disk, with the proposal for a patch. No Qt."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Bytes = NDArray[np.uint8]
 class Paint:
     """One annotation layer per volume.
 
-    What a patch begins with, as a rule the model's prediction, is a proposal on top of the
-    annotations (`Draft`): it is shown and can be corrected, and only *Done* brings it to disk, so
-    that nothing is ever learnt from but what the user has painted or confirmed.
+    A patch begins with a proposal, usually the model's prediction (`Draft`). The user sees and
+    corrects it, and only *Done* writes it to disk. So trainings use nothing but what the user has
+    painted or confirmed.
 
     Args:
         opened: the project that is annotated.
@@ -31,9 +31,9 @@ class Paint:
     """
 
     layer_added = Signal(object)
-    """A layer was made."""
+    """A layer was created."""
     painted = Signal()
-    """A stroke is over; it is on disk."""
+    """A stroke has ended; it is on disk."""
 
     def __init__(self, opened: OpenProject, tools: Tools) -> None:
         self._opened = opened
@@ -54,7 +54,8 @@ class Paint:
         return layer
 
     def _on_stroke(self, layer: Labels) -> None:
-        """Read the layer again: erasing a proposal writes background, and napari shows nothing."""
+        """Read the layer again after a stroke."""
+        # Where a proposal was erased, the disk has background, but napari still shows nothing.
         layer.data.stored.forget()
         layer.refresh()
         self.painted.emit()
@@ -73,27 +74,30 @@ class Paint:
         return layer
 
     def draft(self, volume: str) -> Draft:
-        """What the layer shows."""
+        """The data of the annotation layer."""
         draft = self.layer(volume).data
         assert isinstance(draft, Draft)
         return draft
 
     def stored(self, region: Region) -> Bytes:
-        """What is painted in a patch, as it is on disk."""
+        """The paint in a patch, as it is on disk."""
         return np.asarray(self.draft(region.volume).stored[region.voxels.slices])
 
     def restore(self, region: Region, painted: Bytes) -> None:
-        """Write back what was painted in a patch before."""
+        """Write earlier paint of a patch back to disk."""
         self.draft(region.volume).stored[region.voxels.slices] = painted
 
     def begin(self, region: Region) -> None:
-        """Make a patch ready to be painted in; `look_again` shows it."""
+        """Prepare a patch for painting; call `refresh` to show it."""
         layer = self.layer(region.volume)
         draft = self.draft(region.volume)
         self._opened.place_to_paint(region.volume).apply(layer)
+        # The project may have written to the annotations meanwhile.
         draft.stored.forget()
+        # A patch that was decided on shows the decision.
         if not region.annotated:
             draft.set_proposal(region.voxels, self.proposal(region))
+        # The brush acts on the selected layer, and napari resets the mode of a hidden one.
         self._opened.viewer.layers.selection.active = layer
         show(layer)
         layer.mode = "paint"
@@ -101,17 +105,17 @@ class Paint:
         forget_history(layer)
 
     def end(self, region: Region) -> None:
-        """Take away what the patch began with; what was painted stays. `look_again` shows it."""
+        """Remove the proposal of a patch; its paint stays. Call `refresh` to show it."""
         layer = self._opened.output("annotations", region.volume)
         if isinstance(layer, Labels):
             self.tools.brush = int(layer.brush_size)  # napari's own controls may have set it
             draft = self.draft(region.volume)
-            draft.stored.forget()  # what is decided now is written by the project
+            draft.stored.forget()  # the project writes the decision, behind the working copy
             draft.set_proposal(region.voxels, None)
             forget_history(layer)
 
-    def look_again(self, volume: str) -> None:
-        """Show the annotations of a volume as they are now."""
+    def refresh(self, volume: str) -> None:
+        """Redraw the annotations of a volume."""
         layer = self._opened.output("annotations", volume)
         if layer is not None:
             layer.refresh()
@@ -119,10 +123,10 @@ class Paint:
     # -- what a patch begins with ------------------------------------------------------------
 
     def proposal(self, region: Region) -> Bytes | None:
-        """What a patch begins with as paint: class + 1, 0 for background; None for nothing.
+        """What a patch begins with, as paint: class id + 1, 0 for background; None for nothing.
 
-        The patches of an audit begin with nothing: a prediction that the user only nods at would
-        flatter the model.
+        The patches of an audit begin with nothing: users tend to accept a prediction, and the model
+        would be judged too favourably.
         """
         start = self.tools.start
         if region.strategy == AUDIT or start == "nothing":
@@ -131,13 +135,14 @@ class Paint:
             ids: Bytes | None = self._ids(start, region)
         else:
             ids = self._opened.project.predictions.in_region(region)
+        # Background is proposed as "nothing": unpainted counts as background when the user is done.
         return None if ids is None else np.where(ids > 0, ids + 1, 0).astype(np.uint8)
 
     def _fits(self, labels: Labels, volume: str) -> bool:
         return tuple(array_of(labels).shape) == self._opened.shape(volume)
 
     def _ids(self, labels: Labels, region: Region) -> Bytes:
-        """The class ids of labels in a patch; with two classes every label is of the foreground."""
+        """The class ids of labels in a patch; with two classes every label is foreground."""
         values = np.asarray(array_of(labels)[region.voxels.slices])
         classes = len(self._opened.project.classes)
         ids = values > 0 if classes == 2 else np.where(values < classes, values, 0)
@@ -146,7 +151,7 @@ class Paint:
     # -- class and brush ---------------------------------------------------------------------
 
     def select_class(self, index: int) -> None:
-        """Paint with a class from now on, if there is one of that number."""
+        """Choose the class to paint with, if there is one of that number."""
         if 0 <= index < len(self._opened.project.classes):
             self.tools.select_class(index)
 
@@ -157,6 +162,7 @@ class Paint:
     def _on_class(self, index: int) -> None:
         for layer in self._layers():
             layer.selected_label = index + 1
+            # Choosing a class means that the user wants to paint, not erase or move.
             layer.mode = "paint"
 
     def _on_brush(self, size: int) -> None:
@@ -165,17 +171,18 @@ class Paint:
             layer.mode = "paint"
 
     def _layers(self) -> list[Labels]:
-        """The annotation layers that there are."""
+        """The existing annotation layers."""
         volumes = (entry.name for entry in self._opened.project.volumes.entries)
         layers = (self._opened.output("annotations", volume) for volume in volumes)
         return [layer for layer in layers if isinstance(layer, Labels)]
 
 
 def forget_history(layer: Labels) -> None:
-    """Empty the undo stack of a layer whose voxels were changed without it.
+    """Empty the undo stack of a layer whose voxels were changed behind its back.
 
-    Napari's undo would bring old voxels back.
+    napari's undo would write outdated voxels.
     """
+    # Private in napari: without it, Ctrl-Z keeps its old history, which is no reason to fail.
     reset = getattr(layer, "_reset_history", None)
     if reset is not None:
         reset()

@@ -1,4 +1,4 @@
-"""The panel in which patches are suggested, corrected one after the other, and learnt from."""
+"""The panel to get patches suggested, correct them one by one, and retrain."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from napari_emda.events import Suggested
 from napari_emda.project.job_files import SuggestJob, TrainJob
 from napari_emda.project.region import AUDIT, Region
 
+# Seconds that the table of keys stays: long enough to read it.
 _HELP_SECONDS = 20
-"""Long enough to read the table of keys."""
 
 
 class AnnotatePanel(QWidget):
-    """Suggestions, the keys and buttons to go through them, the learning curve, and retraining.
+    """Suggestions, keys and buttons to go through them, the learning curve, and retraining.
 
     Attributes:
-        patches: of the open project, None before one is open.
+        patches: of the open project; None before one is open.
     """
 
     def __init__(self, session: Session) -> None:
@@ -65,6 +65,7 @@ class AnnotatePanel(QWidget):
             self.curve,
             self.retrain,
         )
+        # After all widgets exist: the filter is installed on each of them.
         self._key_filter = KeyFilter(self, self.commands)
         self._connect()
         self._show_patches()
@@ -83,21 +84,22 @@ class AnnotatePanel(QWidget):
             "bare": lambda patches: patches.overlays.toggle_bare(),
             "uncertainty": Patches.toggle_uncertainty,
             "brush": lambda patches: self.tools.next_brush(),
-            "own": Patches.draw_own,
+            "draw": Patches.draw_patch,
             **{f"class {k}": partial(_select_class, index=k - 1) for k in range(1, 10)},
         }
         return {name: partial(self._act, action) for name, action in actions.items()}
 
     def _act(self, action: Callable[[Patches], object]) -> None:
-        """Do what a key or a button asks for, or say why not."""
+        """Carry out the command of a key or a button, or show why it cannot be done."""
         session = self._session
         if self.patches is None:
             session.say(NO_PROJECT, "note")
             return
         session.moved_on.emit()
+        # A command is a sign of work on the patch. The canvas may have been resized since the last.
         self.patches.times.beat()
         self._measure_canvas(self.patches)
-        with session.telling():
+        with session.showing_errors():
             action(self.patches)
 
     def _measure_canvas(self, patches: Patches) -> None:
@@ -108,6 +110,7 @@ class AnnotatePanel(QWidget):
 
     def _on_rectangle(self, region: Region) -> None:
         current = self.patches.current if self.patches is not None else None
+        # A click into the current patch is meant for the paint.
         if current is None or current.id != region.id:
             self._go(region)
 
@@ -119,34 +122,28 @@ class AnnotatePanel(QWidget):
     def _buttons(self) -> QWidget:
         act = self.commands
         done = button(
-            "Done", "Take the patch as fully annotated; unpainted is background (K).", act["done"]
+            "Done", "Accept the whole patch; unpainted pixels are background (K).", act["done"]
         )
         part = button(
             "Done, only what I painted",
-            "Take your paint alone; the rest stays open (Shift-K).",
+            "Accept only your paint; the rest stays unannotated (Shift-K).",
             act["partial"],
         )
         moves = [
-            button("Back", "To the patch before, to revise it (Shift-N).", act["back"]),
-            button("Next", "To the next patch that is open (N).", act["next"]),
+            button("Back", "Back to the previous patch, to revise it (Shift-N).", act["back"]),
+            button("Next", "Go to the next open patch (N).", act["next"]),
             button("Skip", "Put this patch aside (J).", act["skip"]),
             button(
                 "Not sure",
-                "Put aside what nobody can tell; it is not asked again (Shift-J).",
+                "Put aside a patch that cannot be decided; it is not suggested again (Shift-J).",
                 act["unsure"],
             ),
-            button(
-                "Undo", "Take back the last decision, in whatever patch it was (U).", act["undo"]
-            ),
+            button("Undo", "Undo the last decision, on whichever patch (U).", act["undo"]),
         ]
-        draw = button(
-            "Draw a patch", "Draw a rectangle of your own in the section on view (W).", act["own"]
-        )
-        bare = button(
-            "Bare image", "Hide all that lies over the image, and bring it back (H).", act["bare"]
-        )
+        draw = button("Draw a patch", "Draw a rectangle in the current section (W).", act["draw"])
+        bare = button("Bare image", "Hide or show all layers over the image (H).", act["bare"])
         uncertainty = button(
-            "Uncertainty", "Where the model is unsure, as an overlay (Shift-H).", act["uncertainty"]
+            "Uncertainty", "Show or hide the model's uncertainty (Shift-H).", act["uncertainty"]
         )
         self.help = button("?", "Show the keys.", self._show_help)
         self.help.setFixedWidth(28)
@@ -175,13 +172,14 @@ class AnnotatePanel(QWidget):
         session.runner.happened.connect(self._on_event)
 
     def _on_project(self, opened: OpenProject) -> None:
-        """Work on the patches of another project from now on."""
+        """Use the patches of the opened project."""
         self._let_go()
         self.list.forget_icons()
         patches = self.patches = Patches(self._session, opened, self.tools)
         patches.changed.connect(self._show_patches)
         patches.paint.layer_added.connect(self.keys.bind)
         viewer = self._session.viewer
+        # Clicks choose patches; any move of the mouse counts as work on the current one.
         self._mouse = [
             (viewer.mouse_drag_callbacks, patches.rectangles.clicks(self._on_rectangle)),
             (viewer.mouse_move_callbacks, lambda viewer, event: patches.times.beat()),
@@ -189,20 +187,20 @@ class AnnotatePanel(QWidget):
         for callbacks, callback in self._mouse:
             callbacks.append(callback)
         self._measure_canvas(patches)
-        with self._session.telling():
+        with self._session.showing_errors():
             patches.open()
         self.classes.show_classes(opened.project.classes)
         self.keys.bind(viewer)
 
     def _let_go(self) -> None:
-        """Heed the mouse no more."""
+        """Disconnect from the mouse."""
         for callbacks, callback in self._mouse:
             callbacks.remove(callback)
         self._mouse = []
 
     def _close(self) -> None:
         if self.patches is not None:
-            with self._session.telling():
+            with self._session.showing_errors():
                 self.patches.leave()
         self.keys.unbind()
         self._let_go()
@@ -210,7 +208,7 @@ class AnnotatePanel(QWidget):
     # -- jobs --------------------------------------------------------------------------------
 
     def _on_started(self, job: object) -> None:
-        """Leave the patch when a training starts, so that its preview can be seen."""
+        """Leave the patch when a training starts, so that its previews can be shown."""
         if isinstance(job, TrainJob) and self.patches is not None:
             self.patches.leave()
             self.patches.overlays.end_overview()
@@ -226,7 +224,7 @@ class AnnotatePanel(QWidget):
             self.list.forget_icons()
             strategy = AUDIT if job.audit else job.settings.strategy
             self._measure_canvas(self.patches)
-            with self._session.telling():
+            with self._session.showing_errors():
                 self.patches.take(list(event.regions), strategy, self._session.runner.run)
 
     # -- the list ----------------------------------------------------------------------------
@@ -235,6 +233,7 @@ class AnnotatePanel(QWidget):
         opened = self._session.opened
         regions = self.patches.regions if self.patches is not None else []
         current = self.patches.current if self.patches is not None else None
+        # With a single target, its name would only repeat.
         several = opened is not None and len(opened.project.volumes.targets()) > 1
         self.status.show_text(progress(regions))
         self.list.show_regions(regions, current, with_volume=several)
@@ -247,11 +246,12 @@ class AnnotatePanel(QWidget):
 
 
 def _then_next(decide: Callable[[Patches], object]) -> Callable[[Patches], None]:
-    """Decide on a patch and go on to the next."""
+    """A command that decides on the current patch and then goes to the next."""
 
     def act(patches: Patches) -> None:
         before = patches.current
         decide(patches)
+        # A decision that was refused leaves the patch on view.
         if patches.current is None and before is not None:
             patches.next()
 

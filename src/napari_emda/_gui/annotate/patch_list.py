@@ -1,4 +1,4 @@
-"""The patches as a list: picture, section, score, state."""
+"""The patches as a list: thumbnail, section, score, state."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from napari_emda._gui.common.palette import STATES
 from napari_emda._gui.session import Session
 from napari_emda.project.region import AUDIT, OWN, RANDOMLY_DRAWN, Region, State
 
+# Side of a thumbnail in pixels: large enough to recognise membranes, and four of them fit.
 _ICON = 44
-"""Pixels along a side of a picture: large enough to tell a membrane, and four of them fit."""
+# Visible patches; with more the list scrolls.
 _VISIBLE = 4
-"""Patches; the list scrolls beyond them."""
+# Pixels between two thumbnails.
 _SPACE = 4
-"""Pixels between two pictures."""
+# How the list names the states.
 _WORDS: dict[State, str] = {
     "suggested": "to do",
     "accepted": "done",
@@ -33,7 +34,7 @@ class PatchList(QListWidget):
     """The patches of a round; a click goes to one.
 
     Args:
-        session: whose images the pictures show.
+        session: of the dock.
         go: called with the patch that was clicked.
     """
 
@@ -41,21 +42,22 @@ class PatchList(QListWidget):
         super().__init__()
         self._session = session
         self._regions: list[Region] = []
+        # By id of the patch. The list is filled at every decision, and an icon reads the volume.
         self._icons: dict[str, Any] = {}
         self.setIconSize(QSize(_ICON, _ICON))
         self.setFixedHeight(_VISIBLE * (_ICON + _SPACE))
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.setToolTip("A click goes to the patch.")
+        self.setToolTip("Click a patch to go to it.")
         self.itemClicked.connect(lambda item: go(self._regions[self.row(item)]))
 
     def forget_icons(self) -> None:
-        """Make the pictures anew the next time."""
+        """Draw the thumbnails again the next time."""
         self._icons.clear()
 
     def show_regions(
         self, regions: Sequence[Region], current: Region | None, *, with_volume: bool
     ) -> None:
-        """Show these patches; with the name of their volume where there are several."""
+        """Show these patches, if wanted with the names of their volumes."""
         self._regions = list(regions)
         with QSignalBlocker(self):
             self.clear()
@@ -78,21 +80,21 @@ class PatchList(QListWidget):
 
 
 def describe(region: Region, *, with_volume: bool = False) -> str:
-    """A patch as a line of the list."""
-    whose = {**dict.fromkeys(RANDOMLY_DRAWN, "by lot"), OWN: "your own"}.get(
-        region.strategy, f"score {region.score:.2f}"
-    )
-    where = f"{region.volume} · " if with_volume else ""
-    return f"{where}section {region.voxels.start[0]} · {whose} · {_WORDS[region.state]}"
+    """The text of a patch in the list."""
+    # Random and drawn patches have no score.
+    origins = {**dict.fromkeys(RANDOMLY_DRAWN, "random"), OWN: "drawn by you"}
+    origin = origins.get(region.strategy, f"score {region.score:.2f}")
+    volume = f"{region.volume} · " if with_volume else ""
+    return f"{volume}section {region.voxels.start[0]} · {origin} · {_WORDS[region.state]}"
 
 
 def progress(regions: Sequence[Region]) -> str:
-    """How far a round of annotation is."""
+    """Progress of a round of annotation, as a sentence."""
     if not regions:
         return ""
     decided = sum(region.state != "suggested" for region in regions)
     audit = all(region.strategy == AUDIT for region in regions)
-    then = "see the score below, or retrain" if audit else "retrain, or ask for more"
-    rest = f"all done: {then}" if decided == len(regions) else "Next (N) goes to one that is left"
-    what = "Audit" if audit else f"Round {regions[0].round}"
-    return f"{what}: {decided} of {len(regions)} patches decided – {rest}."
+    then = "see the score below, or retrain" if audit else "retrain, or suggest more"
+    advice = f"all done: {then}" if decided == len(regions) else "Next (N) goes to an open one"
+    title = "Audit" if audit else f"Round {regions[0].round}"
+    return f"{title}: {decided} of {len(regions)} patches decided – {advice}."

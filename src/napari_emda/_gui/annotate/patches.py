@@ -1,4 +1,4 @@
-"""The patches and the one that is being annotated: coming to it, leaving it, drawing one. No Qt."""
+"""The patches of a round and the current one: going to a patch, leaving it, drawing one. No Qt."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _NO_PATCHES = "There are no patches yet: press Suggest patches."
 
 
 class Patches:
-    """The patches of the latest round, of all volumes of a project, one of which may be on view.
+    """The patches of the latest round, in all volumes of a project; one of them may be on view.
 
     Args:
-        session: hears what there is to say, and that patches were decided.
+        session: shows messages and is notified of decisions.
         opened: the project that is annotated.
-        tools: the class and the brush to paint with, and what patches begin with.
+        tools: class and brush to paint with, and what patches begin with.
 
     Attributes:
         project: that is annotated.
         regions: the queue, in the order in which patches were suggested.
-        current: the patch on view, as it was when the user came to it.
+        current: the patch on view, as it was when the user came to it; None if there is none.
         canvas: height and width of the canvas in pixels.
     """
 
     changed = Signal()
-    """Regions, their states or the current one."""
+    """The regions, their states or the current one have changed."""
 
     def __init__(self, session: Session, opened: OpenProject, tools: Tools) -> None:
         self._session = session
         self._opened = opened
         self.project = opened.project
         self.paint = Paint(opened, tools)
-        self.rectangles = Rectangles(opened, self.add_own)
+        self.rectangles = Rectangles(opened, self.add_drawn)
         self.overlays = Overlays(opened)
         self.times = PatchTimes()
         self.regions: list[Region] = []
@@ -61,14 +61,14 @@ class Patches:
         self._session.say(text, kind)
 
     def decided(self) -> None:
-        """Tell what was decided; the paint is shown anew with the patch that comes next."""
+        """Notify of a decision. The paint is redrawn with the patch that comes next."""
         self.reload()
         self._session.project_changed.emit()
 
-    # -- which patches there are -------------------------------------------------------------
+    # -- the queue -------------------------------------------------------------
 
     def open(self) -> None:
-        """Show the patches of the project, and go to the one that was worked on or to the next."""
+        """Show the patches of the project; go to the last one on view, or to the next open one."""
         for volume in dict.fromkeys(region.volume for region in self.project.regions.all()):
             self.paint.layer(volume)
         self.reload()
@@ -80,12 +80,12 @@ class Patches:
                 self.go(wanted)
 
     def _show_section(self, volume: str, z: int | None = None) -> None:
-        """A whole section: the source, which is hidden now, may have filled the canvas."""
+        """Show a whole section of one volume."""
         self._show_only(volume)
         self._opened.show_section(volume, z, self.canvas)
 
     def _show_only(self, volume: str) -> None:
-        """Hide the other targets; with one target the user may look at the source beside it."""
+        """Hide the other targets; with a single target the source may stay visible beside it."""
         if len(self.project.volumes.targets()) > 1:
             self._opened.show_only(volume)
             self.rectangles.reveal(volume)
@@ -98,7 +98,8 @@ class Patches:
         self.changed.emit()
 
     def take(self, regions: list[dict[str, Any]], strategy: str, run: str) -> None:
-        """Record new suggestions as the next round."""
+        """Record suggestions as a new round."""
+        # Before the regions change, because leaving may record a revision.
         self.leave()
         self.times.forget()
         suggested = self.project.regions.suggest(regions, strategy, run)
@@ -110,22 +111,24 @@ class Patches:
             self._show_overview(suggested[0])
 
     def _show_overview(self, region: Region) -> None:
-        """Show the section of the first patch, with the uncertainty, until a patch is chosen."""
+        """Show the section of the first patch with the uncertainty, until a patch is chosen."""
         self._show_section(region.volume, region.voxels.start[0])
         self.overlays.show_overview(region.volume, region.run)
 
     # -- going from patch to patch -----------------------------------------------------------
 
     def go(self, region: Region) -> None:
-        """Leave the current patch and bring this one on view.
+        """Leave the current patch and go to this one.
 
-        The prediction is shown as paint where nothing is painted.
+        Where nothing is painted, the prediction is shown as paint.
         """
         self._put_down()
         region = self._with_prediction(region)
         self.current = region
         self._opened.annotating = True
+        # On disk, so that the project opens at this patch the next time.
         self.project.regions.on_view = region.id
+        # For undo, and to find out whether the user has revised a patch that was decided.
         self._before = self.paint.stored(region)
         self._show_only(region.volume)
         self.overlays.end_overview()
@@ -135,20 +138,21 @@ class Patches:
         self.rectangles.reveal(region.volume)
         self.paint.begin(region)
         place = self._opened.place(region.volume)
+        # Moving to another section redraws the layers; otherwise the new proposal is not shown yet.
         if not look_at(self._opened.viewer, place, region.voxels, self.canvas):
-            self.paint.look_again(region.volume)
+            self.paint.refresh(region.volume)
         self.times.start()
         self.changed.emit()
 
     def _with_prediction(self, region: Region) -> Region:
-        """The patch, with the newest prediction if the run that suggested it has none."""
+        """The patch, with the run of the newest prediction if its own run has none."""
         if region.annotated or self.project.predictions.in_region(region) is not None:
             return region
         run = self.project.predictions.newest_run(region.volume)
         return region.model_copy(update={"run": run or region.run})
 
     def next(self) -> None:
-        """To the next patch that is open; past the last one begins anew."""
+        """Go to the next open patch; after the last one, to the first open one."""
         if not self.regions:
             self.say(_NO_PATCHES)
             return
@@ -158,17 +162,18 @@ class Patches:
             self.go(wanted)
             return
         self.leave()
-        self.paint.look_again(self.volume())
+        self.paint.refresh(self.volume())
         self.changed.emit()
-        self.say("All patches of this round are decided: retrain, or ask for more.")
+        self.say("All patches of this round are decided: retrain, or suggest more.")
 
     def back(self) -> None:
-        """To the patch before, whatever was decided on it, to revise that."""
+        """Go to the previous patch, decided or not, to revise it."""
         if not self.regions:
             self.say(_NO_PATCHES)
         elif self.current is not None:
             self.go(self.regions[(self._index() or 0) - 1])
         else:
+            # No patch is on view, as after the end of a round: the one decided on last.
             last = self.project.regions.decisions.last()
             index = index_of(self.regions, last.before.id if last is not None else None)
             self.go(self.regions[-1 if index is None else index])
@@ -177,26 +182,29 @@ class Patches:
         return index_of(self.regions, self.current.id if self.current is not None else None)
 
     def leave(self) -> None:
-        """Leave the current patch. What was painted stays; a revised patch is kept as revised."""
+        """Leave the current patch. Its paint stays; changes of a decided patch are recorded."""
         region = self.current
         self._put_down()
         if region is not None:
-            self.paint.look_again(region.volume)
+            self.paint.refresh(region.volume)
 
     def _put_down(self) -> None:
-        """Leave the current patch; the layers still show it as it was."""
+        """Leave the current patch without redrawing the layers."""
         region = self.current
         self.current = None
         self._opened.annotating = False
         if region is None:
             return
+        # The patch is not decided: its seconds count when the user comes back and decides.
         self.times.pause(region.id)
         if self._opened.output("annotations", region.volume) is None:
-            return  # the user removed the layer; what was painted is on disk
+            # The user has removed the layer; the paint is on disk.
+            return
         revised = self.paint.stored(region)
         self.paint.end(region)
         if not region.annotated or self._before is None or np.array_equal(revised, self._before):
             return
+        # A decided patch was changed: that is a new decision, which can be undone.
         seconds = region.seconds + self.times.take(region.id)
         self.project.regions.decisions.add(Decision(region, self._before))
         self.project.annotations.accept(
@@ -207,7 +215,7 @@ class Patches:
         self.reload()
 
     def close(self, region: Region) -> Region:
-        """Put the current patch down for a decision; returns it with the time that it took."""
+        """Close the current patch for a decision; returns it with the seconds that it took."""
         self.times.pause(region.id)
         self.current = None
         self._opened.annotating = False
@@ -216,48 +224,50 @@ class Patches:
         return region.model_copy(update={"seconds": seconds})
 
     def painted_before(self, region: Region) -> Bytes:
-        """The paint that *Undo* brings back.
+        """The paint that *Undo* restores.
 
-        Of a patch that was decided on it is what was painted when the user came to it; of an open
-        one, what is painted now.
+        For a decided patch it is the paint when the user came to it; for an open patch, the current
+        paint.
         """
         if region.annotated and self._before is not None:
             return self._before
         return self.paint.stored(region)
 
-    # -- a patch of the user's own -----------------------------------------------------------
+    # -- drawing a patch -----------------------------------------------------------
 
-    def draw_own(self) -> None:
-        """Let the user draw a patch in the section on view."""
+    def draw_patch(self) -> None:
+        """Let the user draw a patch in the current section."""
         volume = self.volume()
         self.leave()
         self.changed.emit()
         self.rectangles.begin_drawing(volume)
-        self.say("Draw a rectangle around what you want to annotate.")
+        self.say("Draw a rectangle around the part that you want to annotate.")
 
-    def add_own(self, volume: str, box: Box) -> None:
-        """Put a patch that the user has drawn into the queue and go there."""
+    def add_drawn(self, volume: str, box: Box) -> None:
+        """Add a patch that the user has drawn to the queue, and go to it."""
         if min(box.shape[1:]) < SMALLEST:
             self.reload()
             self.say(
-                f"A patch needs {SMALLEST} x {SMALLEST} pixels or more: draw a larger one.", "error"
+                f"A patch has at least {SMALLEST} x {SMALLEST} pixels: draw a larger one.", "error"
             )
             return
         run = self.project.predictions.newest_run(volume) or ""
         region = self.project.regions.add(volume, box, run)
         self.paint.layer(volume)
+        # Undoing takes the patch out of the queue again.
         undone = region.model_copy(update={"state": "replaced"})
         self.project.regions.decisions.add(Decision(undone, self.paint.stored(region)))
         self.reload()
         self.go(region)
-        self.say("Correct what is painted in your patch, then press Done.")
+        self.say("Correct the paint in your patch, then press Done.")
 
-    # -- what lies over the image ------------------------------------------------------------
+    # -- the uncertainty ------------------------------------------------------------
 
     def volume(self) -> str:
         """The volume that the user is working on."""
         if self.current is not None:
             return self.current.volume
+        # Without a patch, the target that is visible.
         targets = (entry.name for entry in self.project.volumes.targets())
         return next((name for name in targets if self._is_shown(name)), self._opened.target)
 
@@ -266,8 +276,8 @@ class Patches:
         return image is not None and image.visible
 
     def toggle_uncertainty(self) -> None:
-        """Show or hide where the model is unsure."""
-        asked = self.current or (self.regions[-1] if self.regions else None)
-        run = asked.run if asked is not None else ""
+        """Show or hide the uncertainty of the model."""
+        region = self.current or (self.regions[-1] if self.regions else None)
+        run = region.run if region is not None else ""
         if not self.overlays.show_uncertainty(self.volume(), run):
-            self.say("No uncertainty is known yet: suggest patches by entropy, or predict.")
+            self.say("There is no uncertainty yet: suggest patches by entropy, or predict.")

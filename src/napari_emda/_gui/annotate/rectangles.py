@@ -1,4 +1,4 @@
-"""The patches as rectangles: coloured by score, clicked, and drawn by the user. No Qt."""
+"""Rectangles around the patches: coloured by score, clicked, and drawn by the user. No Qt."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from napari_emda._gui.open_project import OpenProject
 from napari_emda.data.box import Box
 from napari_emda.project.region import IMPORTED, Region
 
+# Least side in pixels of a patch that the user draws; a smaller one was drawn by mistake.
 SMALLEST = 8
-"""Pixels along a side of a patch that the user draws: a smaller one is a slip of the hand."""
+# Width of an outline as a share of the patch's longest side. A patch fills most of the canvas when
+# it is annotated, so the outline is as wide on the screen for small patches and large ones.
 _WIDTH = 1 / 80
-"""Of an outline, as a share of the patch's longest side, since a patch fills most of the canvas."""
+# Least width of an outline in pixels of the volume; a thinner one is not visible.
 _THINNEST = 0.5
-"""Pixels; a thinner outline vanishes."""
 
 
 class Rectangles:
     """One layer of rectangles per volume.
 
     Args:
-        opened: the project whose patches they are.
+        opened: the project with the patches.
         drawn: called with the volume and box of a rectangle that the user has drawn.
     """
 
@@ -39,8 +40,9 @@ class Rectangles:
         self._drawing = ""
 
     def show(self, regions: Sequence[Region], latest: int) -> None:
-        """Show the patches of all rounds; scores are coloured within the latest round."""
-        self._end_drawing()  # a rectangle of ours must not be taken for one of the user's
+        """Show the patches of all rounds; the colours span the scores of the latest round."""
+        # Rectangles that are added below must not be taken for one that the user has drawn.
+        self._end_drawing()
         hidden = ("skipped", "unsure", "replaced")
         self._shown = [r for r in regions if r.state not in hidden and r.strategy != IMPORTED]
         scores = [r.score for r in self._shown if r.round == latest and r.state == "suggested"]
@@ -55,7 +57,8 @@ class Rectangles:
         scores = [min(max(region.score, limits[0]), limits[1]) for region in regions]
         colours = score_colours(scores, [region.state for region in regions], limits)
         if len(corners) == len(layer.data) and all(map(np.array_equal, corners, layer.data)):
-            layer.edge_color = colours  # drawing them anew takes ten times as long
+            # Recolouring takes a tenth of the time of drawing them again.
+            layer.edge_color = colours
         else:
             layer.data = []
             if corners:
@@ -110,16 +113,17 @@ class Rectangles:
             if region is not None:
                 chosen(region)
 
+        # A click while a tool is active belongs to the tool.
         def idle(viewer: Any) -> bool:
             active = viewer.layers.selection.active
             return active is None or str(getattr(active, "mode", "pan_zoom")) == "pan_zoom"
 
         return on_click(clicked, idle)
 
-    # -- the user's own ----------------------------------------------------------------------
+    # -- drawing ----------------------------------------------------------------------
 
     def begin_drawing(self, volume: str) -> None:
-        """Let the user draw one rectangle in the section on view."""
+        """Let the user draw one rectangle in the current section."""
         show_sections(self._opened.viewer)
         layer = self._layer(volume)
         self._opened.place_to_paint(volume).apply(layer)
@@ -131,7 +135,7 @@ class Rectangles:
         layer.events.data.connect(self._on_data)
 
     def _end_drawing(self) -> str:
-        """Wait for no rectangle of the user's any more; returns the volume that it was for."""
+        """Stop waiting for a rectangle of the user; returns the volume that it was for."""
         volume = self._drawing
         self._drawing = ""
         layer = self._opened.output("patches", volume)
@@ -140,6 +144,7 @@ class Rectangles:
         return volume
 
     def _on_data(self, event: Any) -> None:
+        # napari emits this event for every step of the drawing; "added" is the last one.
         if str(event.action) != "added":
             return
         volume = self._end_drawing()
@@ -148,15 +153,15 @@ class Rectangles:
 
 
 def width(region: Region) -> float:
-    """Of a patch's outline, in pixels of its volume: alike on the screen for all patches."""
+    """Width of a patch's outline, in pixels of its volume."""
     return max(_THINNEST, max(region.voxels.shape) * _WIDTH)
 
 
 def rectangle(box: Box) -> NDArray[np.float64]:
-    """The outline of a patch in voxel coordinates: its four corners in its first section."""
+    """The four corners of a patch in its first section, in voxel coordinates (z, y, x)."""
     z0, _, y0, y1, x0, x1 = box.bounds
     corners = [[z0, y0, x0], [z0, y0, x1], [z0, y1, x1], [z0, y1, x0]]
-    # A voxel reaches from half a voxel before its index to half a voxel behind it.
+    # Voxel i extends from i - 0.5 to i + 0.5.
     return np.array(corners) - (0, 0.5, 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Training on from the last model with the new annotations."""
+"""Retraining of the last model with the new annotations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished
 from napari_emda.project.job_files import Job, TrainJob
 
+# The method that is proposed, because it learns from annotated patches.
 FINE_TUNING = "finetune"
-"""The method to go on with: it learns from annotated patches."""
+# Optimiser steps of a round by profile: some minutes on a GPU, because the user waits for it.
 ROUND_STEPS = {"standard": 1000}
-"""Optimiser steps of a round by profile: some minutes on a GPU, as a user waits for them."""
+# Optimiser steps with the other profiles: less than a minute even on one core.
 FEW_STEPS = 100
-"""Of the other profiles: less than a minute even on one core."""
 
 
 class RetrainBox(JobPanel):
@@ -28,20 +28,20 @@ class RetrainBox(JobPanel):
             session,
             "train",
             start="Retrain",
-            tip="Train on from the last model, with your patches.",
+            tip="Continue training the last model, with your patches.",
             stop="Stop and keep",
             pause=True,
         )
         self._proposed_for: str | None = None
         self.method = QComboBox()
         self.method.setToolTip(
-            "How to go on; fine-tuning learns from your patches, keeping the source in mind."
+            "The method of retraining; fine-tuning learns from your patches and from the source."
         )
         self.steps = QSpinBox()
         self.steps.setRange(1, 1_000_000)
         self.steps.setSingleStep(50)
         self.steps.setValue(FEW_STEPS)
-        self.steps.setToolTip("Optimiser steps.")
+        self.steps.setToolTip("Number of optimiser steps.")
         fields = labelled(("retrain with", self.method), ("steps", self.steps))
         column(self, fields, self.reason, self.start, self.strip)
         self.listen()
@@ -53,7 +53,7 @@ class RetrainBox(JobPanel):
         self._proposed_for = None
 
     def offer(self, opened: OpenProject | None) -> None:
-        """Method and steps to start from, once per run: the user may choose others."""
+        """Propose method and steps, once per run, so that the user's choice stays."""
         run = opened.project.runs.latest() if opened is not None else None
         if opened is None or run in (None, self._proposed_for) or not self.method.count():
             return
@@ -62,16 +62,17 @@ class RetrainBox(JobPanel):
         last = job.method if job is not None else ""
         self.method.setCurrentText(FINE_TUNING if self.method.findText(FINE_TUNING) >= 0 else last)
         if job is not None:
+            # The first retraining is short; later ones repeat the steps of the one before.
             few = min(job.settings.steps, ROUND_STEPS.get(job.settings.profile, FEW_STEPS))
             self.steps.setValue(few if job.start_from is None else job.settings.steps)
 
     @property
     def no_project(self) -> str:
-        """What is missing, be it that no project is open."""
+        """The reason without a project, and without a model."""
         return "Retraining starts from a model: train one first."
 
     def why_not(self, opened: OpenProject) -> str:
-        """Why retraining cannot start now; empty when it can."""
+        """Why retraining cannot start now; empty if it can."""
         if not opened.runs:
             return self.no_project
         if self._session.runner.busy:
@@ -81,10 +82,10 @@ class RetrainBox(JobPanel):
         return ""
 
     def job(self, opened: OpenProject) -> TrainJob:
-        """Train on from the latest run's network."""
+        """A training that starts from the latest run's network."""
         return opened.project.runs.retrain_job(self.method.currentText(), self.steps.value())
 
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
-        """Propose anew: a run that was resumed has the same name as before."""
+        """Propose again: a resumed run keeps its name, so `offer` would not notice it."""
         if isinstance(last, Finished):
             self._proposed_for = None

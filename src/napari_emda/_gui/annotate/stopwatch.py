@@ -1,19 +1,17 @@
-"""How long somebody works: time goes on with every sign of life and stops when there is none."""
+"""Working time: it counts while mouse or keyboard are used and stops when they are idle."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+# Seconds without mouse, stroke or key after which the user is assumed to be away.
+# Longer than users study a patch before the first stroke, shorter than a phone call.
 IDLE = 30.0
-"""Seconds without mouse, stroke or key after which the user is taken to be elsewhere.
-
-Longer than one looks at a patch before the first stroke, shorter than a phone call.
-"""
 
 
 class Stopwatch:
-    """Seconds of work on one thing.
+    """Seconds of work on one patch.
 
     Args:
         clock: seconds since some moment.
@@ -30,14 +28,15 @@ class Stopwatch:
         self._last = self._clock()
 
     def beat(self) -> None:
-        """A sign of life."""
+        """Note that the user is active."""
         if self._last is not None:
             now = self._clock()
+            # A longer pause counts as `IDLE`: the user may have been thinking for that long.
             self._seconds += min(now - self._last, IDLE)
             self._last = now
 
     def stop(self) -> float:
-        """End; returns the seconds since `start`, 0 when there was none."""
+        """Stop; returns the seconds of work since `start`, 0 if it was not started."""
         self.beat()
         seconds = self._seconds
         self._last = None
@@ -61,7 +60,7 @@ class PatchTimes:
         self._watch.start()
 
     def beat(self) -> None:
-        """A sign of life."""
+        """Note that the user is active."""
         self._watch.beat()
 
     def pause(self, patch: str) -> None:
@@ -69,9 +68,9 @@ class PatchTimes:
         self._seconds[patch] = self._seconds.get(patch, 0.0) + self._watch.stop()
 
     def take(self, patch: str) -> float:
-        """The seconds on a patch so far; they are counted with its decision, and only once."""
+        """Return and clear the seconds on a patch, so that each is counted with one decision."""
         return self._seconds.pop(patch, 0.0)
 
     def forget(self) -> None:
-        """Other patches are worked on from now on."""
+        """Clear all times, because there are new patches."""
         self._seconds.clear()

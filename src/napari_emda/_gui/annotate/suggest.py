@@ -1,4 +1,4 @@
-"""Having patches suggested: by which strategy, how many, how large."""
+"""The form to get patches suggested: strategy, number and size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from napari_emda._gui.session import Session
 from napari_emda.project.job_files import SuggestJob
 from napari_emda.settings.suggestion import QuerySettings
 
-_IN_SIGHT = ("count", "patch")
-"""The settings that are not under Advanced."""
+# The settings that are shown outside Advanced.
+_BASIC = ("count", "patch")
+# Shown until the child process has listed the strategies, which takes seconds.
 _READING = "Reading the list of strategies …"
 
 
@@ -23,7 +24,7 @@ class SuggestBox(JobPanel):
 
     Args:
         session: of the dock.
-        imports: the part with which labels are taken that the user has already.
+        imports: the widget that imports existing labels.
     """
 
     def __init__(self, session: Session, imports: QWidget) -> None:
@@ -31,23 +32,22 @@ class SuggestBox(JobPanel):
             session,
             "suggest",
             start="Suggest patches",
-            tip="Rank all targets and show the best patches.",
+            tip="Rank the patches of all targets and show the best ones.",
         )
         self.strategy = QComboBox()
-        self.strategy.setToolTip("How patches are chosen.")
+        self.strategy.setToolTip("The strategy by which patches are chosen.")
         self.sentence = Sentence()
         schema = QuerySettings.model_json_schema()
-        self.main = SettingsForm(schema, lambda field: field.name in _IN_SIGHT)
-        self.advanced = SettingsForm(
-            schema, lambda field: field.name not in (*_IN_SIGHT, "strategy")
-        )
+        self.main = SettingsForm(schema, lambda field: field.name in _BASIC)
+        self.advanced = SettingsForm(schema, lambda field: field.name not in (*_BASIC, "strategy"))
+        # Without a margin, because the box is part of a panel that has one.
         column(
             self,
             labelled(("strategy", self.strategy)),
             self.sentence,
             self.main.native,
             Drawer("Advanced", self.advanced.native),
-            Drawer("Labels that you have already", imports),
+            Drawer("Use existing labels", imports),
             self.reason,
             self.start,
             self.strip,
@@ -57,7 +57,7 @@ class SuggestBox(JobPanel):
         self.listen()
 
     def on_catalogue(self, catalogue: Catalogue) -> None:
-        """Offer the strategies, the usual one first."""
+        """List the strategies and choose the default."""
         self.strategy.clear()
         self.strategy.addItems(list(catalogue.strategies))
         self.strategy.setCurrentText(str(QuerySettings.model_fields["strategy"].default))
@@ -71,11 +71,11 @@ class SuggestBox(JobPanel):
 
     @property
     def no_project(self) -> str:
-        """The strategies are on their way, too, when the dock opens."""
+        """The reason without a project; until the strategies are read, that they are being read."""
         return super().no_project if self._session.catalogue is not None else _READING
 
     def why_not(self, opened: OpenProject) -> str:
-        """Why no patches can be suggested now; empty when they can."""
+        """Why no patches can be suggested now; empty if they can."""
         session = self._session
         if session.catalogue is None:
             return _READING
@@ -87,7 +87,7 @@ class SuggestBox(JobPanel):
         return strategy.missing(opened.project)
 
     def job(self, opened: OpenProject) -> SuggestJob:
-        """Rank the patches of the targets."""
+        """A ranking of the patches of all targets."""
         strategy = {"strategy": self.strategy.currentText()}
         settings = {**self.main.values(), **self.advanced.values(), **strategy}
         return SuggestJob(

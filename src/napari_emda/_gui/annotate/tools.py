@@ -1,16 +1,16 @@
-"""What to paint with, and what patches begin with. It stays when another project opens. No Qt."""
+"""Class and brush to paint with, kept when another project opens. No Qt."""
 
 from __future__ import annotations
 
 from napari.layers import Labels
 from psygnal import Signal
 
+# Diameters in pixels: for single pixels, membranes and vesicles, mitochondria, and whole cells.
 BRUSHES = (1, 5, 15, 40)
-"""Diameters in pixels: single pixels, membranes and vesicles, mitochondria, whole cells."""
 
 
 class Tools:
-    """The class and the brush in use.
+    """The class and the brush in use, and what patches begin with.
 
     Attributes:
         class_index: of the class to paint with, 0 being the background.
@@ -29,16 +29,16 @@ class Tools:
         self.start: str | Labels = "prediction"
 
     def select_class(self, index: int) -> None:
-        """Paint with a class from now on."""
+        """Choose the class to paint with."""
         self.class_index = index
         self.class_chosen.emit(index)
 
     def select_brush(self, size: int) -> None:
-        """Paint with a brush of so many pixels from now on."""
+        """Choose the diameter of the brush in pixels."""
         self.brush = size
         self.brush_chosen.emit(size)
 
     def next_brush(self) -> None:
-        """The next larger of the presets; after the largest the smallest."""
+        """Choose the next larger brush; after the largest, the smallest."""
         larger = (size for size in BRUSHES if size > self.brush)
         self.select_brush(next(larger, BRUSHES[0]))

@@ -1,4 +1,4 @@
-"""Annotations under the brush: held in memory, and written to disk with every change."""
+"""Annotations under the brush: kept in memory, and written to disk at every change."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
 
-_MOST = 64
-"""Chunks that are held; more than a brush can touch."""
+# Chunks that are kept in memory: more than the largest brush touches.
+_MOST_CHUNKS = 64
 
 
 class WorkingCopy:
     """A zarr array (z, y, x) that is painted in.
 
-    A dab of the brush reads a place twice and writes it, and a stroke is hundreds of dabs. What was
-    written to is read from memory from then on, and whole chunks are written, which takes a third
-    of the time of parts. `forget` before anybody else writes to the array.
+    A dab of the brush reads a place twice and writes it once, and a stroke has hundreds of dabs.
+    Chunks that were written to are read from memory from then on. They are written whole, which
+    takes a third of the time of writing parts. Call `forget` when others write to the array.
 
     Args:
-        stored: what is on disk.
+        stored: the array on disk.
     """
 
     def __init__(self, stored: zarr.Array[Any]) -> None:
@@ -39,6 +39,7 @@ class WorkingCopy:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         box = _box(key, self.shape)
         indices = [] if box is None or not self._held else self._chunks(box)
+        # Disk and memory agree, so a box that is not completely in memory is read from disk.
         if box is None or not indices or any(index not in self._held for index in indices):
             return np.asarray(self._stored[key])
         out = np.empty(box.shape, self.dtype)
@@ -51,16 +52,19 @@ class WorkingCopy:
     def __setitem__(self, key: Any, values: Any) -> None:
         box = _box(key, self.shape)
         indices = [] if box is None else self._chunks(box)
-        if box is None or len(indices) > _MOST:
+        # A fill or an import: too large to keep.
+        if box is None or len(indices) > _MOST_CHUNKS:
             self.forget()
             self._stored[key] = values
             return
-        if len(self._held) > _MOST:
+        # All at once rather than the oldest: a brush that has moved on does not come back soon.
+        if len(self._held) > _MOST_CHUNKS:
             self.forget()
         values = np.broadcast_to(np.asarray(values, self.dtype), box.shape)
         for index in indices:
             part = self._part(index)
             common = part.clip_to(box)
+            # A chunk is read once, when it is first painted in.
             if index not in self._held:
                 self._held[index] = np.array(self._stored[part.slices])
             self._held[index][_within(common, part)] = values[_within(common, box)]
@@ -68,26 +72,23 @@ class WorkingCopy:
 
     def _chunks(self, box: Box) -> list[tuple[int, ...]]:
         """Indices of the chunks that a box touches."""
-        sides = self._stored.chunks
-        return list(
-            product(
-                *(
-                    range(a // n, -(-b // n))
-                    for a, b, n in zip(box.start, box.stop, sides, strict=True)
-                )
-            )
+        ranges = (
+            range(start // side, -(-stop // side))
+            for start, stop, side in zip(box.start, box.stop, self._stored.chunks, strict=True)
         )
+        return list(product(*ranges))
 
     def _part(self, index: tuple[int, ...]) -> Box:
         """The voxels of a chunk."""
-        (z, y, x), (dz, dy, dx) = index, self._stored.chunks
-        return Box((z * dz, y * dy, x * dx), ((z + 1) * dz, (y + 1) * dy, (x + 1) * dx)).clip(
-            self.shape
-        )
+        z, y, x = index
+        dz, dy, dx = self._stored.chunks
+        chunk = Box((z * dz, y * dy, x * dx), ((z + 1) * dz, (y + 1) * dy, (x + 1) * dx))
+        # The last chunk along an axis may reach beyond the array.
+        return chunk.clip(self.shape)
 
 
 def _box(key: Any, shape: tuple[int, ...]) -> Box | None:
-    """What three plain slices select; None for any other index."""
+    """The box that three plain slices select; None for any other index."""
     if (
         not isinstance(key, tuple)
         or len(key) != 3
@@ -101,7 +102,7 @@ def _box(key: Any, shape: tuple[int, ...]) -> Box | None:
 
 
 def _within(part: Box, whole: Box) -> tuple[slice, ...]:
-    """The slices of a box that lies inside another, counted from the corner of that."""
+    """The slices of a box inside another one, counted from the corner of the other."""
     return tuple(
         slice(a - o, b - o) for a, b, o in zip(part.start, part.stop, whole.start, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Layers and volumes: the only place that knows napari's scale, units and world coordinates."""
+"""Layers and volumes: the only module that uses napari's scale, units and world coordinates."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from napari_emda.errors import DataError, EmdaError
 from napari_emda.io.read import open_image
 
 Triple = tuple[float, float, float]
+# Side in pixels of the previewed part of a section. A large screen shows about as many, and a
+# larger part would take longer to predict.
 LARGEST_VIEW = 1536
-"""Side in pixels of the previewed part of a section: as many as a large screen shows."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a volume's voxels lie in the world: voxel size and origin along z, y, x, and the unit.
+    """The position of a volume in the world: voxel size and origin along z, y, x, and their unit.
 
-    What napari keeps of a layer that is neither rotated nor sheared; every layer of ours gets it.
+    This is all that napari stores of a layer that is neither rotated nor sheared. All layers of a
+    volume get the same placement.
     """
 
     scale: Triple
@@ -38,9 +40,15 @@ class Placement:
 
     @classmethod
     def of(cls, layer: Layer, spacing: Triple) -> Placement:
-        """The layer's place if its voxels have ``spacing`` nm; keeps its unit if that agrees."""
+        """The placement of a layer whose voxels have a given size.
+
+        Args:
+            layer: of the user.
+            spacing: voxel size (z, y, x) in nm; keeps the layer's unit if it states the same size.
+        """
         scale = _three(layer.scale, 1)
         translate = _three(layer.translate, 0)
+        # napari calls unnamed axes -3, -2, -1.
         named = layer.ndim == 3 and not layer.axis_labels[0].startswith("-")
         axes = tuple(layer.axis_labels) if named else ("z", "y", "x")
         given = spacing_of(layer)
@@ -50,13 +58,15 @@ class Placement:
             unit = str(layer.units[-1])
             factor = nanometres(unit) or 1
             return cls((spacing[0] / factor, scale[1], scale[2]), translate, unit, axes)
+        # The layer has another voxel size: its first voxel keeps its distance from the origin,
+        # counted in voxels, so that layers that lay on top of each other still do.
         origin = tuple(
             float(f"{t / s * n:.10g}") for t, s, n in zip(translate, scale, spacing, strict=True)
         )
         return cls(spacing, origin, axes=axes)  # type: ignore[arg-type]
 
     def arguments(self, *, corner: Sequence[float] = (0, 0, 0)) -> dict[str, Any]:
-        """Arguments of a layer that shows the volume, or a piece of it that starts at a voxel."""
+        """Arguments of a layer that shows the volume, or a part of it that starts at ``corner``."""
         origin = [t + s * c for t, s, c in zip(self.translate, self.scale, corner, strict=True)]
         return {
             "scale": self.scale,
@@ -66,23 +76,24 @@ class Placement:
         }
 
     def apply(self, layer: Layer) -> None:
-        """Give a layer this voxel size, if it has another."""
+        """Set a layer's unit, axis labels, scale and position, where they differ."""
         arguments = {key: value[-layer.ndim :] for key, value in self.arguments().items()}
         if {nanometres(str(unit)) for unit in layer.units} != {nanometres(self.unit)}:
             try:
                 layer.units = arguments["units"]
             except ValueError:  # pragma: no cover - a viewer whose units the user has fixed
                 return
+        # Every assignment makes napari slice the layer again, so only differences are assigned.
         layer.axis_labels = arguments["axis_labels"]
         for key in ("scale", "translate"):
             if not np.allclose(getattr(layer, key), arguments[key]):
                 setattr(layer, key, arguments[key])
 
     def within(self, viewer: ViewerModel) -> Placement:
-        """The same place in the unit of the viewer's world.
+        """The same placement in the unit of the viewer's world.
 
-        Layers to paint or draw in need that: napari shows layers of different units where they
-        belong, but takes the mouse for a point in the layer's own unit.
+        Layers to paint or draw in need it: napari shows layers of different units at the right
+        place, but interprets the mouse position in the unit of the layer.
         """
         factor = self._factor(viewer)
         if factor == 1:
@@ -113,23 +124,25 @@ class Placement:
         return z, y, x
 
     def _factor(self, viewer: ViewerModel) -> float:
-        """World units in one of ours; napari's world has the finest unit of its layers."""
+        """World units per unit of this placement."""
+        # napari's world has the finest unit of its layers.
         units = viewer.layers.extent.units
-        world = nanometres(str(units[-1])) if units else None
-        ours = nanometres(self.unit)
-        return ours / world if ours and world else 1.0
+        world_unit = nanometres(str(units[-1])) if units else None
+        own_unit = nanometres(self.unit)
+        # 1 for pixels, and for a viewer without layers.
+        return own_unit / world_unit if own_unit and world_unit else 1.0
 
 
 def _three(values: Sequence[float], fill: float) -> Triple:
-    """The last three entries, filled up in front."""
+    """The last three entries, with ``fill`` in front if there are fewer."""
     z, y, x = ([fill] * 3 + [float(value) for value in values])[-3:]
     return z, y, x
 
 
 def spacing_of(layer: Layer) -> Triple | None:
-    """Voxel size in nm (z, y, x) as the layer or its file states it, None where neither does.
+    """Voxel size in nm (z, y, x) as the layer or its file states it; None if neither does.
 
-    A single image has no thickness: it takes that of its rows.
+    A single image has no thickness: its row height is used along z.
     """
     factors = [nanometres(str(unit)) for unit in layer.units]
     if all(factor is not None for factor in factors):
@@ -139,6 +152,7 @@ def spacing_of(layer: Layer) -> Triple | None:
             if f is not None
         ]
         return _three(sizes, sizes[0])
+    # napari's own TIFF reader drops the voxel size, so the file may state what the layer does not.
     path = path_of(layer)
     try:
         stored = open_image(path) if path is not None else None
@@ -148,14 +162,15 @@ def spacing_of(layer: Layer) -> Triple | None:
 
 
 def refusal(layer: Layer) -> str | None:
-    """Why a layer cannot be used as a volume; None when it can.
+    """Why a layer cannot be used as a volume; None if it can.
 
-    The text ends a sentence that starts with the name of the layer.
+    The text completes a sentence that begins with the name of the layer.
     """
     if isinstance(layer, Image) and layer.rgb:
         return "is a colour image: convert it to grey values"
     if layer.ndim not in (2, 3):
         return f"has {layer.ndim} axes: use grey values with axes z, y, x"
+    # All computations use voxel indices and a scale, so a rotated layer would be shown wrongly.
     linear = np.asarray(layer.affine.linear_matrix)
     if not (
         np.allclose(layer.rotate, np.eye(layer.ndim))
@@ -167,13 +182,13 @@ def refusal(layer: Layer) -> str | None:
 
 
 def array_of(layer: Image | Labels) -> Array:
-    """The layer's voxels on three axes, at the finest level."""
+    """The voxels of a layer as (z, y, x), at the finest level."""
     data: Any = layer.data[0] if layer.multiscale else layer.data
     return AxisView(data, None) if len(data.shape) == 2 else data
 
 
 def path_of(layer: Layer) -> Path | None:
-    """The file that a layer shows unchanged; None for layers that live in memory alone."""
+    """The file that a layer shows unchanged; None for layers that exist in memory only."""
     if layer.source.path is None:
         return None
     path = Path(layer.source.path)
@@ -184,6 +199,8 @@ def path_of(layer: Layer) -> Path | None:
             shown.dtype
         ):
             return None
+        # The layer may have been edited since it was opened. Comparing two sections is quick even
+        # on a network drive, and finds what changes whole volumes, such as a filter.
         same = all(
             np.array_equal(stored[z], np.asarray(shown[z])) for z in {0, stored.shape[0] // 2}
         )
@@ -193,12 +210,13 @@ def path_of(layer: Layer) -> Path | None:
 
 
 def check_fit(source: Layer, labels: Layer, target: Layer | None) -> None:
-    """DataError when the labels belong to the target rather than to the source."""
+    """Raise DataError if the labels belong to the target rather than to the source."""
     if target is None or target is source:
         return
     shapes = [tuple(array_of(layer).shape) for layer in (source, labels, target)]
     swapped = shapes[1] == shapes[2] != shapes[0]
     if shapes[0] == shapes[1] == shapes[2]:
+        # Three volumes of one shape: only the voxel size can tell which two belong together.
         sizes = [spacing_of(layer) for layer in (source, labels, target)]
         swapped = None not in sizes and sizes[1] == sizes[2] != sizes[0]
     if swapped:
@@ -209,7 +227,8 @@ def check_fit(source: Layer, labels: Layer, target: Layer | None) -> None:
 
 
 def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[int]) -> Box:
-    """The part of the section on view to predict: all, or what surrounds the camera's centre."""
+    """The part of the current section to predict: at most `LARGEST_VIEW` around the centre."""
+    # The sliced axes have the position of the sliders, the displayed ones that of the camera.
     world = list(viewer.dims.point)
     displayed = viewer.dims.displayed[-2:]
     for axis, value in zip(displayed, viewer.scene.camera.center[-len(displayed) :], strict=True):
@@ -220,17 +239,17 @@ def section_on_view(viewer: ViewerModel, placement: Placement, shape: Sequence[i
     start = [z]
     stop = [z + 1]
     for middle, size in zip(centre[1:], shape[1:], strict=True):
+        # Shifted rather than cut at the edge of the volume, so that the part keeps its size.
         low = min(max(round(middle) - LARGEST_VIEW // 2, 0), max(0, size - LARGEST_VIEW))
         start.append(low)
         stop.append(min(size, low + LARGEST_VIEW))
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
-def read_anew(viewer: ViewerModel) -> None:
-    """Slice all layers again: napari is blank until the point on view moves in a layer's new unit.
-
-    The last axis is on view, so that moving along it and back shows nothing else in between.
-    """
+def reslice(viewer: ViewerModel) -> None:
+    """Slice all layers again, which napari fails to do when a layer gets another unit."""
+    # Until the current point moves the canvas stays blank. The last axis is displayed, so moving
+    # the point along it and back shows nothing else in between.
     dims = viewer.dims
     before = dims.point[-1]
     low, high, _ = dims.range[-1]
@@ -240,42 +259,48 @@ def read_anew(viewer: ViewerModel) -> None:
 
 
 def show(layer: Layer) -> None:
-    """Make a layer visible; one that is visible already would be read anew."""
+    """Make a layer visible."""
+    # Setting it on a visible layer would read its data again.
     if not layer.visible:
         layer.visible = True
 
 
 def show_sections(viewer: ViewerModel) -> None:
-    """Bring whole sections on view: in 2D, with the last two axes displayed, transposed or not."""
+    """Show whole sections: in 2D, with the last two axes displayed, transposed or not."""
     dims = viewer.dims
     dims.ndisplay = 2
-    if set(dims.displayed) != {
-        dims.ndim - 2,
-        dims.ndim - 1,
-    }:  # the axes were rolled: a section would be a line
+    # If the user has rolled the axes, a section would appear as a line.
+    if set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:
         dims.order = tuple(range(dims.ndim))
 
 
 def look_at(
     viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[float, float] = (700, 700)
 ) -> bool:
-    """Bring a box into view: its section and centre, with a zoom that fills most of the canvas.
+    """Bring a box into view: its first section and its centre, nearly filling the canvas.
+
+    Args:
+        viewer: whose camera is moved.
+        placement: of the volume.
+        box: in voxels of the volume.
+        canvas: height and width in pixels.
 
     Returns:
-        Whether another section came on view, so that the visible layers were read anew.
+        Whether the section changed, so that the visible layers were read again.
     """
     before = viewer.dims.point
     show_sections(viewer)
+    # The centre of voxel i is at i, so the centre of voxels a to b - 1 is at (a + b - 1) / 2.
     middle = [(a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True)]
     world = placement.to_world(viewer, [math.floor(middle[0]), middle[1], middle[2]])
     if viewer.dims.ndim > 2:
         viewer.dims.set_point(viewer.dims.ndim - 3, world[0])
     low = placement.to_world(viewer, box.start)
     high = placement.to_world(viewer, box.stop)
-    axes = [
-        axis - viewer.dims.ndim for axis in viewer.dims.displayed
-    ]  # -2 is y and -1 is x, in the order on view
+    # -2 is y and -1 is x, in the order in which they are displayed.
+    axes = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
     viewer.scene.camera.center = (0, *(world[axis] for axis in axes))
+    # 0.7 of the canvas leaves some surroundings, which one needs to judge what a structure is.
     viewer.scene.camera.zoom = 0.7 * min(
         side / abs(high[axis] - low[axis]) for side, axis in zip(canvas, axes, strict=True)
     )

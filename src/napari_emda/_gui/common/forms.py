@@ -1,4 +1,4 @@
-"""A settings model, given as JSON schema, as a magicgui form."""
+"""A magicgui form from the JSON schema of a settings model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from magicgui.widgets.bases import ValueWidget
 
 from napari_emda.errors import SettingsError
 
+# The types of JSON schema that have a widget.
 _TYPES = {"integer": int, "number": float, "string": str, "boolean": bool}
 
 
 @dataclass(frozen=True)
 class Field:
-    """One setting: everything that its widget shows."""
+    """One setting, with all that its widget shows."""
 
     name: str
     kind: type
@@ -32,24 +33,25 @@ class Field:
 
     @property
     def label(self) -> str:
-        """The name in words, with the unit."""
+        """The name with spaces, and the unit."""
         return self.name.replace("_", " ") + (f" ({self.unit})" if self.unit else "")
 
     @property
     def decimals(self) -> int:
-        """Digits behind the point that show the default and every step exactly."""
+        """Decimal places that show the default and every step exactly."""
         numbers = [n for n in (self.default, self.step, self.minimum) if n]
         return max([1, *(_digits(float(n)) for n in numbers)])
 
 
 def _digits(number: float) -> int:
-    """Decimal places of a number as it is written."""
+    """Decimal places of a number in decimal notation."""
+    # Twelve places, because str() would write 1e-05, and more would show rounding errors.
     text = f"{number:.12f}".rstrip("0")
     return len(text.partition(".")[2])
 
 
 def fields(schema: Mapping[str, Any]) -> list[Field]:
-    """The settings of a model, in its order; SettingsError for what a form cannot show."""
+    """The settings of a model, in its order; SettingsError if a form cannot show one."""
     return [_field(name, entry) for name, entry in schema.get("properties", {}).items()]
 
 
@@ -64,8 +66,10 @@ def _field(name: str, entry: Mapping[str, Any]) -> Field:
     high = entry.get("maximum", entry.get("exclusiveMaximum"))
     if kind in (int, float) and (low is None or high is None):
         raise SettingsError(f"The setting '{name}' has no limits: give it a minimum and a maximum.")
+    # Without a step, the power of ten of the default: 0.001 is changed in steps of 0.001.
     if kind is float and not step:
         step = 10.0 ** math.floor(math.log10(entry["default"] or high))
+    # A spin box includes its limits; one step inside is the nearest value that the user can choose.
     if kind is float and "exclusiveMinimum" in entry:
         low += step
     if kind is float and "exclusiveMaximum" in entry:
@@ -99,8 +103,9 @@ def make_widget(field: Field) -> ValueWidget[Any]:
         name=field.name, label=field.label, widget_type=kind, options=options
     )
     if kind == "FloatSpinBox":
+        # Qt rounds limits to its decimals, two by default: they are set again with enough of them.
         widget.native.setDecimals(field.decimals)
-        widget.min = field.minimum  # both were rounded to two digits
+        widget.min = field.minimum
         widget.max = field.maximum
     widget.value = field.default
     result: ValueWidget[Any] = widget
@@ -108,7 +113,7 @@ def make_widget(field: Field) -> ValueWidget[Any]:
 
 
 class SettingsForm(Container[ValueWidget[Any]]):
-    """The settings of a model below each other.
+    """The settings of a model, one per row.
 
     Args:
         schema: JSON schema of the model.
@@ -125,11 +130,11 @@ class SettingsForm(Container[ValueWidget[Any]]):
         self.margins = (0, 0, 0, 0)
 
     def values(self) -> dict[str, Any]:
-        """What is set."""
+        """All settings with their current values."""
         return {name: field.kind(self[name].value) for name, field in self.fields.items()}
 
     def changed_values(self) -> dict[str, Any]:
-        """What is set to something else than the default."""
+        """The settings whose values differ from the defaults."""
         return {
             name: value
             for name, value in self.values().items()
@@ -137,18 +142,18 @@ class SettingsForm(Container[ValueWidget[Any]]):
         }
 
     def set_values(self, values: Mapping[str, Any]) -> None:
-        """Set some; names that the form does not have are passed over."""
+        """Set some values; names that the form does not have are ignored."""
         for name, value in values.items():
             if name in self.fields:
                 self[name].value = value
 
     def lock(self, names: Iterable[str]) -> None:
-        """Grey out these settings, and no others."""
+        """Disable these settings and enable all others."""
         for name in self.fields:
             self[name].enabled = name not in set(names)
 
     def reset(self, names: Iterable[str] | None = None) -> None:
-        """Back to the defaults."""
+        """Set these settings, by default all, to their defaults."""
         self.set_values(
             {
                 name: self.fields[name].default

@@ -1,4 +1,4 @@
-"""Clicks on the canvas, told from drags."""
+"""Clicks on the canvas, as opposed to drags."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 MouseCallback = Callable[[Any, Any], Iterator[None]]
+# vispy numbers mouse buttons from 1.
 _LEFT = 1
 
 
@@ -13,12 +14,13 @@ def on_click(clicked: Callable[[Any], object], heed: Callable[[Any], bool]) -> M
     """A callback for a viewer's ``mouse_drag_callbacks``.
 
     Args:
-        clicked: called with the point of the world at which the left button was pressed and let go
-            of.
-        heed: called with the viewer when a button is pressed; False passes the click over.
+        clicked: called with the point of the world at which the left button was pressed and
+            released.
+        heed: called with the viewer when a button is pressed; False ignores the click.
     """
 
     def on_press(viewer: Any, event: Any) -> Iterator[None]:
+        # Asked before the first `yield`: until the release, other callbacks may change the mode.
         wanted = heed(viewer)
         yield
         moved = False

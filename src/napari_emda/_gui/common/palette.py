@@ -10,6 +10,8 @@ import numpy as np
 from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
+# By class. The background is grey; the others are saturated and bright, so that they stand out from
+# the grey values of a micrograph.
 _CLASSES = (
     "#7f8c9a",
     "#ff4fa3",
@@ -21,18 +23,20 @@ _CLASSES = (
     "#4f8df7",
     "#d9d9d9",
 )
-"""By class. The background is grey; the others stand out from the grey values of a micrograph."""
+# The golden ratio as a fraction of a turn: however many hues there are, the next one falls into the
+# largest gap between them.
 _GOLDEN_ANGLE = 0.618034
-"""Of a turn: however many hues there are, the next one lies in the largest gap between them."""
+# Used in turn, so that clusters of similar hue differ in lightness.
 _LIGHTNESS = (0.55, 0.72, 0.4)
-"""In turn, so that clusters of neighbouring hues differ in lightness."""
+# Opacity of clusters that have no name (45 %), as the last two digits of a colour.
 _FAINT = "73"
-"""Opacity in hexadecimal, as the end of a colour."""
+# Of patches: green for annotated ones, grey for those that were put aside.
 STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#a6a6a6", "unsure": "#a6a6a6"}
 
 
 def class_colour(index: int) -> str:
     """The colour of a class; class 0, the background, is grey."""
+    # With more classes than colours they repeat, without the grey of the background.
     return (
         _CLASSES[index]
         if index < len(_CLASSES)
@@ -41,7 +45,7 @@ def class_colour(index: int) -> str:
 
 
 def annotation_colours(classes: Sequence[str]) -> DirectLabelColormap:
-    """For layers in which 0 is not annotated and k is class k - 1."""
+    """Colours of layers in which 0 is not annotated and k is class k - 1."""
     colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
     return DirectLabelColormap(
         color_dict=colours | {k + 1: class_colour(k) for k in range(len(classes))}
@@ -49,7 +53,7 @@ def annotation_colours(classes: Sequence[str]) -> DirectLabelColormap:
 
 
 def mask_colours(classes: Sequence[str]) -> DirectLabelColormap:
-    """For layers in which k is class k."""
+    """Colours of layers in which k is class k."""
     colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}
     return DirectLabelColormap(
         color_dict=colours | {k: class_colour(k) for k in range(1, len(classes))}
@@ -57,7 +61,7 @@ def mask_colours(classes: Sequence[str]) -> DirectLabelColormap:
 
 
 def cluster_colour(cluster: int) -> str:
-    """The colour of a cluster, from 1: hues a golden angle apart, some of them pale or dark."""
+    """The colour of a cluster, from 1: hues a golden angle apart, in three lightnesses."""
     hue = cluster * _GOLDEN_ANGLE % 1
     red, green, blue = colorsys.hls_to_rgb(hue, _LIGHTNESS[cluster % 3], 0.75)
     return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
@@ -66,12 +70,12 @@ def cluster_colour(cluster: int) -> str:
 def cluster_colours(
     count: int, names: Mapping[int, str] | None = None, classes: Sequence[str] = ()
 ) -> DirectLabelColormap:
-    """For layers in which k is cluster k.
+    """Colours of layers in which k is cluster k.
 
     Args:
         count: of clusters.
-        names: class by cluster. A named one has the class's colour, and the others step back as
-            soon as there is one.
+        names: class by cluster. A named cluster has the colour of its class; as soon as there is
+            one, the others become fainter.
         classes: of the project.
     """
     named = names or {}
@@ -83,13 +87,13 @@ def cluster_colours(
 
 
 def named_colour(cluster: int, names: Mapping[int, str], classes: Sequence[str]) -> str:
-    """The colour of a cluster, or of the class that it is named after."""
+    """The colour of a cluster's class, or of the cluster if it has no name."""
     name = names.get(cluster)
     return class_colour(classes.index(name)) if name in classes else cluster_colour(cluster)
 
 
 def uncertainty_colours() -> Colormap:
-    """For uncertainty over an image: transparent where it is usual, amber to red above."""
+    """Colours of uncertainty over an image: transparent up to a usual value, then amber to red."""
     stops = [(1, 0.75, 0.1, 0), (1, 0.6, 0.05, 0.4), (0.9, 0.1, 0.1, 0.65)]
     return Colormap(stops, name="emda-uncertainty", display_name="uncertainty")
 
@@ -106,7 +110,9 @@ def score_colours(
     """
     values = np.asarray(scores, float)
     low, high = limits or (values.min(initial=np.inf), values.max(initial=-np.inf))
+    # With a single score there is no scale: it gets the colour of the highest.
     share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.ones(len(values))
+    # Without the first third of the colour map, whose dark blue vanishes over a micrograph.
     colours = ensure_colormap("plasma").map(0.35 + 0.6 * share)
     for index, state in enumerate(states):
         if state in STATES:

@@ -1,4 +1,4 @@
-"""Small widgets that several panels are made of."""
+"""Small widgets that several panels use."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-_NO_LIMIT = 16_777_215  # Qt's QWIDGETSIZE_MAX
+# Qt's QWIDGETSIZE_MAX, which qtpy does not export: the height is not limited.
+_NO_LIMIT = 16_777_215
+# Colours of messages by tone, readable on napari's dark and light themes.
 TONES = {"note": "#4b8fd6", "done": "#3f9e6b", "error": "#d9534f", "hint": "#c9922f"}
-"""Colours of what is said."""
 
 
 class Sentence(QLabel):
-    """Wrapped text of a tone: note, done, error or hint; takes no room when it is empty."""
+    """Wrapped text with a tone (note, done, error or hint); hidden when empty."""
 
     def __init__(self, text: str = "", tone: str = "") -> None:
         super().__init__()
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        # Texts contain names of files and layers, which must not be taken for HTML.
         self.setTextFormat(Qt.TextFormat.PlainText)
+        # A long word, such as a path, must not widen the dock.
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self.show_text(text, tone)
 
@@ -43,12 +46,13 @@ class Sentence(QLabel):
         self.setText(text)
         if not text:
             self.hide()
-        elif self.parent() is not None:  # without a parent it would open as a window
+        elif self.parent() is not None:
+            # Without a parent it would open as a window.
             self.show()
 
 
 class Notices(QFrame):
-    """The latest thing the dock has to say, at its top; a click on the cross takes it away."""
+    """The latest message, at the top of the dock, with a cross to dismiss it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,43 +64,45 @@ class Notices(QFrame):
         self.hide()
 
     def show_text(self, text: str, tone: str) -> None:
-        """Show a sentence until the next one comes."""
+        """Show a message until the next one."""
         self._tone = tone
         self._text.show_text(text, tone)
         self.setVisible(bool(text))
 
     def clear(self) -> None:
-        """Take the sentence away."""
+        """Remove the message."""
         self.show_text("", "")
 
     def clear_note(self) -> None:
-        """Take the sentence away if it was no more than a note."""
+        """Remove the message if it is a note."""
         if self._tone == "note":
             self.clear()
 
     def text(self) -> str:
-        """What is shown."""
+        """The message."""
         return self._text.text()
 
 
 def button(text: str, tip: str, action: Callable[[], object]) -> QPushButton:
-    """A button that never takes the keyboard from the canvas."""
+    """A button that does not take the keyboard focus from the canvas."""
+    # The keys of the annotation round act on the canvas, also after a click in the dock.
     new = QPushButton(text)
     new.setToolTip(tip)
     new.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    # Qt passes whether the button is checked, which actions do not take.
     new.clicked.connect(lambda: action())
     return new
 
 
 def narrow(box: QComboBox) -> QComboBox:
-    """A combo box that is no wider than the dock, however long its entries are."""
+    """Make a combo box no wider than the dock, however long its entries are."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(12)
     return box
 
 
 def row(parent: QWidget | None, *items: QWidget | tuple[QWidget, int]) -> QWidget:
-    """Widgets beside each other, each with stretch 1 unless given."""
+    """Place widgets side by side, each with stretch 1 unless given."""
     holder = parent or QWidget()
     layout = QHBoxLayout(holder)
     layout.setContentsMargins(0, 0, 0, 0)
@@ -108,7 +114,7 @@ def row(parent: QWidget | None, *items: QWidget | tuple[QWidget, int]) -> QWidge
 
 
 def labelled(*rows: tuple[str, QWidget]) -> QWidget:
-    """Widgets below each other, with their names in front."""
+    """Place widgets below each other, with labels in front."""
     holder = QWidget()
     form = QFormLayout(holder)
     form.setContentsMargins(0, 0, 0, 0)
@@ -120,7 +126,7 @@ def labelled(*rows: tuple[str, QWidget]) -> QWidget:
 
 
 def column(parent: QWidget, *widgets: QWidget, margin: int = 2) -> None:
-    """Widgets below each other; without a margin they line up with those around the parent."""
+    """Place widgets below each other; margin 0 aligns them with the parent's neighbours."""
     layout = QVBoxLayout(parent)
     layout.setContentsMargins(margin, margin, margin, margin)
     layout.setSpacing(5)
@@ -129,7 +135,7 @@ def column(parent: QWidget, *widgets: QWidget, margin: int = 2) -> None:
 
 
 class Drawer(QCollapsible):
-    """A collapsible part that opens at once and is as high as its content with wrapped text."""
+    """A collapsible part without animation, as high as its content with wrapped text."""
 
     def __init__(self, title: str, content: QWidget, *, strong: bool = False) -> None:
         super().__init__(title, expandedIcon="▾", collapsedIcon="▸")
@@ -145,13 +151,13 @@ class Drawer(QCollapsible):
         )
         self.toggleButton().setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.addWidget(content)
-        content.removeEventFilter(
-            self
-        )  # which would fix the height at a hint that knows nothing of wrapped text
+        # superqt's filter fixes the height at the size hint, which is wrong for wrapped text.
+        content.removeEventFilter(self)
         self.collapse()
 
     def expand(self, animate: bool = False) -> None:
         """Show the content."""
+        # superqt sets the maximum height to the size hint, which is wrong for wrapped text.
         super().expand(animate=False)
         self.content().setMaximumHeight(_NO_LIMIT)
         self.content().show()
@@ -163,7 +169,7 @@ class Drawer(QCollapsible):
 
 
 def file_filter(formats: Mapping[str, Sequence[str]]) -> str:
-    """What a file dialog offers.
+    """The filter string of a file dialog.
 
     >>> file_filter({"TIFF": (".tif", ".tiff"), "OME-Zarr": (".zarr",)})
     'TIFF (*.tif *.tiff);;OME-Zarr (*.zarr)'
@@ -175,7 +181,14 @@ def file_filter(formats: Mapping[str, Sequence[str]]) -> str:
 
 
 def refill(box: QComboBox, names: list[str], *, prefer_first: bool = False) -> None:
-    """Offer these names, keeping the choice while nothing new has come to the top."""
+    """Fill a combo box, keeping the choice.
+
+    Args:
+        box: to fill.
+        names: of the entries.
+        prefer_first: choose the first name if the list has changed, as the newest run.
+    """
+    # Called at every change of the project: an unchanged list must not close an open menu.
     if names == [box.itemText(index) for index in range(box.count())]:
         return
     before = box.currentText()

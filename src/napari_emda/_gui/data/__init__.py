@@ -1,1 +1,1 @@
-"""The first panel: source, target and classes; and names for clusters."""
+"""The first panel: choose source, target and classes; name clusters."""

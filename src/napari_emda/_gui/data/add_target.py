@@ -1,4 +1,4 @@
-"""Another target for a project that is open."""
+"""Adds another target to the open project."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AddTarget(QWidget):
         self._session = session
         self._stop = threading.Event()
         self.image = LayerChoice(session.viewer, Image, refusal)
-        self.image.setToolTip("One more volume that the same model is to segment.")
+        self.image.setToolTip("Another volume to segment with the same model.")
         self.spacing = VoxelSize()
         self.add = button(
             "Add this target", "Check the layer and add it to the project.", self.add_target
@@ -38,11 +38,12 @@ class AddTarget(QWidget):
         )
         self.image.chosen.connect(self._on_image)
         session.project_changed.connect(self.refresh)
+        # A check that runs when the viewer closes ends at its next section.
         session.closing.connect(self._stop.set)
         self.refresh()
 
     def refresh(self, event: Any = None) -> None:
-        """Offer the images that are not in the project yet."""
+        """List the images that are not in the project yet."""
         opened = self._session.opened
         self.image.refresh(
             lambda layer: opened is None or not (opened.is_output(layer) or opened.is_volume(layer))
@@ -60,7 +61,7 @@ class AddTarget(QWidget):
         self.spacing.set_value(None if layer is None else spacing_of(layer))
 
     def add_target(self) -> None:
-        """Check the layer in the background, then add it; a mistake changes nothing on disk."""
+        """Check the layer in the background, then add it; an error leaves the disk unchanged."""
         session = self._session
         opened = session.opened
         layer = self.image.layer()
@@ -77,8 +78,10 @@ class AddTarget(QWidget):
             self.spacing.value(),
             sections_are_independent=self.spacing.sections_are_independent,
         )
+        # Until the work is done, a second click would add the volume twice.
         self.add.setEnabled(False)
 
+        # In a worker thread, because checking reads the whole volume.
         def work() -> list[VolumeEntry]:
             check_pick(pick, len(project.classes), self._stop)
             return store(project, [pick], self._stop)
@@ -87,11 +90,12 @@ class AddTarget(QWidget):
             opened.show_volume(project.volumes.add_entry(entries[0]), layer)
             session.project_changed.emit()
             session.say(
-                f"'{entries[0].name}' is a target of the project now: suggest patches or predict.",
+                f"'{entries[0].name}' was added to the project: suggest patches or predict.",
                 "done",
             )
 
         def failed(text: str) -> None:
+            # Enables the button again.
             self.refresh()
             session.say(text, "error")
 

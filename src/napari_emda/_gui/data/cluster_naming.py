@@ -1,4 +1,4 @@
-"""The clusters that a model has found, and the classes they are named after. No Qt."""
+"""The clusters that a model has found, and their class names. No Qt."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from napari_emda.data.probabilities import class_ids
 from napari_emda.project.clusters import Names
 from napari_emda.project.project import Project
 
+# Share of the voxels in each cluster; cluster k is at index k - 1.
 Shares = NDArray[np.float64]
-"""Of the voxels, by cluster - 1."""
 
 
 @dataclass(frozen=True)
 class ClusterRow:
-    """A line of the table: a cluster, its share of the voxels, its class, its colour on view."""
+    """A row of the table: a cluster, its share of the voxels, its class, and its colour."""
 
     cluster: int
     share: str
@@ -29,14 +29,14 @@ class ClusterRow:
 
 
 class ClusterNaming:
-    """The clusters of one run in one volume at a time. Names are on disk after every call.
+    """The clusters of one run in one volume at a time; every change of a name is saved at once.
 
     Args:
-        project: the clusters are named after its classes.
+        project: gives the class names.
 
     Attributes:
-        run: whose clusters they are.
-        volume: in which they are looked at; names hold in all volumes.
+        run: that has found the clusters; empty before one is chosen.
+        volume: in which they are shown; names apply to all volumes.
     """
 
     def __init__(self, project: Project) -> None:
@@ -46,7 +46,7 @@ class ClusterNaming:
         self.volume = ""
 
     def runs(self, catalogue: Catalogue) -> list[str]:
-        """The runs that tell clusters apart, the newest first."""
+        """The runs that predict clusters, newest first."""
         return [
             run
             for run in reversed(self._project.runs.names())
@@ -54,66 +54,69 @@ class ClusterNaming:
         ]
 
     def choose(self, run: str, volume: str) -> None:
-        """Look at the clusters of another run, or in another volume."""
+        """Choose the run and the volume."""
         self.run = run
         self.volume = volume
 
     def clusters(self) -> Array | None:
-        """Stored probabilities of the clusters, uint8 (k, z, y, x); None before they were found."""
+        """Stored probabilities of the clusters, uint8 (k, z, y, x); None before a prediction."""
         if not self.run or not self.volume:
             return None
         prediction = self._project.predictions.of(self.run, self.volume)
         return None if prediction is None else prediction.clusters
 
     def cluster_at(self, voxel: tuple[int, int, int]) -> int | None:
-        """The cluster of a voxel; None outside the volume, and where nothing is predicted yet."""
+        """The cluster of a voxel; None outside the volume and where nothing is predicted yet."""
         clusters = self.clusters()
         if clusters is None:
             return None
         if not all(0 <= i < n for i, n in zip(voxel, clusters.shape[1:], strict=True)):
             return None
         z, y, x = voxel
+        # 0 stands for a voxel without a prediction.
         return int(class_ids(np.asarray(clusters[:, z : z + 1, y, x]))[0]) or None
 
     # -- names -------------------------------------------------------------------------------
 
     def names(self) -> Names:
-        """Class by cluster, of those that are named; JobError when their file is damaged."""
+        """Class by cluster, of the named clusters; JobError if their file is damaged."""
         return self._project.run(self.run).cluster_names() if self.run else {}
 
     def toggle(self, cluster: int, name: str) -> None:
-        """Name a cluster after a class, or take that name away: a second click undoes the first."""
+        """Give a cluster a class name, or remove that name: a second click undoes the first."""
         names = dict(self.names())
         if names.get(cluster) == name:
             del names[cluster]
         else:
             names[cluster] = name
+        # On disk at once: naming is work that must not be lost.
         self._project.predictions.name_clusters(self.run, self.volume, names)
 
     # -- shares ------------------------------------------------------------------------------
 
     @property
     def shares(self) -> Shares | None:
-        """Share of the voxels in each cluster; None before it was measured."""
+        """Share of the voxels in each cluster; None before it is measured."""
         return self._shares.get((self.run, self.volume))
 
     def keep_shares(self, run: str, volume: str, measured: Shares) -> None:
-        """Show what was measured from now on."""
+        """Keep the measured shares of a run in a volume."""
         self._shares[run, volume] = measured
 
     def forget_shares(self, run: str, volume: str) -> None:
-        """The prediction has changed: measure anew."""
+        """Forget the shares, because the prediction has changed."""
         self._shares.pop((run, volume), None)
 
-    # -- what is shown -----------------------------------------------------------------------
+    # -- the table -----------------------------------------------------------------------
 
     def rows(self, names: Names) -> list[ClusterRow]:
-        """The table; empty before the clusters were found."""
+        """The rows of the table; none before a prediction."""
         clusters = self.clusters()
         measured = self.shares
         return [
             ClusterRow(
                 cluster,
+                # Measuring reads the whole volume in the background; until then, an ellipsis.
                 "…" if measured is None else f"{measured[cluster - 1]:.1%}",
                 names.get(cluster, ""),
                 named_colour(cluster, names, self._project.classes),
@@ -122,8 +125,9 @@ class ClusterNaming:
         ]
 
     def in_words(self, names: Names) -> str:
-        """How many clusters have the name of each class, and their share; empty without names."""
+        """Number and share of the clusters of each class, as a sentence; empty without names."""
         sentences = []
+        # A dictionary keeps the order in which the classes were named.
         for name in dict.fromkeys(names.values()):
             members = [cluster for cluster, other in names.items() if other == name]
             clusters = "1 cluster" if len(members) == 1 else f"{len(members)} clusters"

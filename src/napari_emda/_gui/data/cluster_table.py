@@ -10,16 +10,16 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 
 from napari_emda._gui.data.cluster_naming import ClusterRow
 
+# Rows at most; with more the table scrolls, so that the rest of the dock stays in reach.
 _VISIBLE = 10
-"""Rows at most; beyond them the table scrolls."""
+# Pixels for the frame above and below the rows.
 _FRAME = 4
-"""Pixels above and below the rows."""
+# Pixels along a side of the square in the cluster's colour.
 _SWATCH = 16
-"""Pixels along a side of the square in the cluster's colour."""
 
 
 class ClusterTable(QTableWidget):
-    """Cluster with its colour, share, class.
+    """One row per cluster: its colour, share and class.
 
     Args:
         clicked: called with the cluster whose row was clicked.
@@ -29,9 +29,10 @@ class ClusterTable(QTableWidget):
         super().__init__(0, 3)
         self.setHorizontalHeaderLabels(["cluster", "share", "class"])
         self.setToolTip(
-            "A click names the cluster, or takes its name away. Clusters without a name are "
+            "Click a cluster to name it or to remove its name. Clusters without a name are "
             "background."
         )
+        # The keyboard stays with the canvas.
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -40,7 +41,7 @@ class ClusterTable(QTableWidget):
         self.cellClicked.connect(lambda line, _: clicked(line + 1))
 
     def show_rows(self, rows: Sequence[ClusterRow]) -> None:
-        """Show these clusters; without any the table is not to be seen."""
+        """Show these clusters; hide the table if there are none."""
         self.setRowCount(len(rows))
         self.setVisible(bool(rows))
         height = (1 + min(len(rows), _VISIBLE)) * self.rowHeight(0)  # with the header
@@ -51,12 +52,12 @@ class ClusterTable(QTableWidget):
             swatch.fill(QColor(row.colour))
             cluster.setData(Qt.ItemDataRole.DecorationRole, swatch)
             items = (cluster, QTableWidgetItem(row.share), QTableWidgetItem(row.name))
-            for at, item in enumerate(items):
-                self.setItem(line, at, item)
+            for position, item in enumerate(items):
+                self.setItem(line, position, item)
 
 
 def _header(orientation: Qt.Orientation, *, hidden: bool = False) -> QHeaderView:
-    """A header as a table has it, over columns of the same width."""
+    """A header over columns of the same width."""
     header = QHeaderView(orientation)
     header.setSectionsClickable(True)
     header.setHighlightSections(True)

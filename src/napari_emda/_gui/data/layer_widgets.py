@@ -1,4 +1,4 @@
-"""Which layer, and how large its voxels are."""
+"""Choice of a layer, and of its voxel size."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from napari_emda._gui.common.widgets import narrow, row
 
 
 class LayerChoice(QComboBox):
-    """A combo box of the viewer's layers that can be used; says why others are left out.
+    """A combo box of the viewer's layers that can be used.
 
     Args:
-        viewer: whose layers.
+        viewer: whose layers are listed.
         kind: the type of layer.
-        refusal: why a layer cannot be used, None when it can.
-        none: what stands for no layer, where one may do without.
+        refusal: why a layer cannot be used, None if it can.
+        none: the entry for no layer; empty if a layer is required.
+
+    Attributes:
+        left_out: why layers of the right type are not listed, by their names.
     """
 
     chosen = Signal()
@@ -44,6 +47,7 @@ class LayerChoice(QComboBox):
         self._viewer = viewer
         self._kind = kind
         self._refusal = refusal
+        # Entries before the layers.
         self._first = [none] if none else []
         self.setPlaceholderText(none)
         self._layers: list[Layer] = []
@@ -64,45 +68,49 @@ class LayerChoice(QComboBox):
             layer.name: why for layer in fitting if (why := self._refusal(layer)) is not None
         }
         self._layers = [layer for layer in fitting if layer.name not in self.left_out]
+        # Blocked, because clearing and refilling would report choices that the user has not made.
         with QSignalBlocker(self):
             self.clear()
             self.addItems([*self._first, *(layer.name for layer in self._layers)])
             self.choose(before)
+            # "No layer" is a choice of its own and must survive a new layer.
             if declined:
                 self.setCurrentIndex(0)
+        # Emitted once, and only if another layer is chosen now.
         if self.layer() is not before:
             self.chosen.emit()
 
     def layer(self) -> Layer | None:
-        """The chosen layer."""
+        """The chosen layer; None if none is chosen."""
         index = self.currentIndex() - len(self._first)
         return self._layers[index] if 0 <= index < len(self._layers) else None
 
     def layers(self) -> list[Layer]:
-        """All that are offered."""
+        """The listed layers."""
         return list(self._layers)
 
     def choose(self, layer: Layer | None) -> None:
-        """Choose one of them; None leaves it open."""
+        """Choose a layer; None chooses nothing."""
         self.setCurrentIndex(
             self._layers.index(layer) + len(self._first) if layer in self._layers else -1
         )
 
     @property
     def declined(self) -> bool:
-        """Whether the user has chosen to do without."""
+        """Whether the user has chosen the entry for no layer."""
         return bool(self._first) and self.currentIndex() == 0
 
 
 class _Length(QDoubleSpinBox):
-    """A number without idle zeros behind the point."""
+    """A number without trailing zeros."""
 
     def textFromValue(self, value: float) -> str:
-        """How a number is written."""
+        """Format a number; 0 stands for an unknown size."""
         return f"{value:.10g}" if value else "?"
 
     def valueFromText(self, text: str | None) -> float:
-        """The number that was typed."""
+        """Parse what was typed."""
+        # Some locales have a decimal comma; the prefix is "z ", "y " or "x ".
         try:
             return float((text or "").removeprefix(self.prefix()).strip().replace(",", "."))
         except ValueError:
@@ -110,7 +118,7 @@ class _Length(QDoubleSpinBox):
 
 
 class VoxelSize(QWidget):
-    """Three numbers z, y, x in nm, 0 if not known, and whether sections are independent."""
+    """Three numbers z, y, x in nm, 0 if unknown, and whether sections are independent."""
 
     edited = Signal()
 
@@ -119,11 +127,13 @@ class VoxelSize(QWidget):
         self._boxes = []
         for axis in "zyx":
             box = _Length()
+            # From 0.001 nm to 1 mm: what microscopes resolve, with a wide margin.
             box.setRange(0, 1e6)
             box.setDecimals(3)
             box.setPrefix(f"{axis} ")
             box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
             box.setToolTip(f"Size of a voxel along {axis}, in nanometres.")
+            # napari's theme makes spin boxes wider than three of them fit.
             box.setStyleSheet("min-width: 50px;")
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             box.valueChanged.connect(lambda _: self.edited.emit())
@@ -131,8 +141,8 @@ class VoxelSize(QWidget):
         self.is_depth = QCheckBox("z is depth")
         self.is_depth.setChecked(True)
         self.is_depth.setToolTip(
-            "Untick it for a stack of independent images, such as fields of view: then no section "
-            "says anything of the next, and objects end with their section."
+            "Untick it for a stack of independent images, such as fields of view: neighbouring "
+            "sections are then not compared, and objects end with their section."
         )
         self.is_depth.toggled.connect(self._boxes[0].setEnabled)
         self.is_depth.toggled.connect(lambda _: self.edited.emit())
@@ -144,12 +154,13 @@ class VoxelSize(QWidget):
 
     @property
     def sections_are_independent(self) -> bool:
-        """Whether the sections are images of their own."""
+        """Whether the sections are independent images."""
         return not self.is_depth.isChecked()
 
     def value(self) -> tuple[float, float, float] | None:
-        """The voxel size, None while a number is missing; independent images need none along z."""
+        """The voxel size (z, y, x) in nm; None while a number is missing."""
         z, y, x = (box.value() for box in self._boxes)
+        # Independent images have no distance; a number is stored all the same.
         if self.sections_are_independent:
             z = z or y
         return (z, y, x) if z and y and x else None
@@ -157,6 +168,7 @@ class VoxelSize(QWidget):
     def set_value(self, spacing: tuple[float, float, float] | None) -> None:
         """Show a voxel size."""
         for box, size in zip(self._boxes, spacing or (0, 0, 0), strict=True):
+            # One signal for the three numbers, not one each.
             with QSignalBlocker(box):
                 box.setValue(size)
         self.edited.emit()

@@ -1,4 +1,4 @@
-"""The part of the dock in which clusters are named after classes and put to use."""
+"""The part of the dock that gives clusters class names and uses them."""
 
 from __future__ import annotations
 
@@ -37,14 +37,16 @@ from napari_emda.project.clusters import Names, shares
 from napari_emda.project.job_files import ExportJob, Job, PredictJob, SuggestJob
 from napari_emda.settings.suggestion import QuerySettings
 
+# Side in pixels of the patches that begin with the named clusters, as suggested patches have by
+# default; less in a smaller volume.
 _PATCH = 128
-"""Side in pixels of the patches that begin with the named clusters, if the volume is as large."""
+# Random patches: the uncertainty of clusters says little about where the named class is missed (see
+# docs/benchmark-few-labels.md).
 _STRATEGY = "random"
-"""The uncertainty of clusters says little of where the named class is missed: see the benchmark."""
 
 
 class NameClusters(JobStarter):
-    """Model and volume, the table of clusters, clicks in the image, and the use of names.
+    """Model and volume, the table of clusters, clicks in the image, and what names are used for.
 
     Attributes:
         model: the clusters of the open project, None before one is open.
@@ -60,15 +62,15 @@ class NameClusters(JobStarter):
         self.model: ClusterNaming | None = None
         self.run = QComboBox()
         self.run.setToolTip(
-            "A model that was trained without labels (method iic); the newest is at the top."
+            "A model that was trained without labels (method iic); the newest comes first."
         )
         self.volume = QComboBox()
-        self.volume.setToolTip("Where its clusters are looked at; their names hold in all volumes.")
+        self.volume.setToolTip("The volume to show; cluster names apply to all volumes.")
         self.name = QComboBox()
-        self.name.setToolTip("The class that clusters get when you click them.")
+        self.name.setToolTip("The class that you give to the clusters that you click.")
         self.pick = button(
             "Pick in the image",
-            "Each click in the image names the cluster there, or takes the name away.",
+            "Each click in the image names the cluster there, or removes its name.",
             lambda: None,
         )
         self.pick.setCheckable(True)
@@ -76,12 +78,12 @@ class NameClusters(JobStarter):
         self.summary = Sentence()
         self.use = button(
             "Use as labels",
-            "Suggest patches with the named clusters painted in, to be corrected and accepted in "
+            "Suggest patches in which the named clusters are painted, to correct and accept in "
             "Annotate.",
             self.use_as_labels,
         )
         self.export = button(
-            "Export the mask …", "Write the named clusters to a file as classes.", self.export_mask
+            "Export the mask …", "Write the named clusters to a file, as classes.", self.export_mask
         )
         column(
             self,
@@ -95,6 +97,7 @@ class NameClusters(JobStarter):
         )
         for box in (self.run, self.volume):
             box.currentTextChanged.connect(lambda _: self._on_chosen())
+        # On the viewer, not on a layer: the click counts whichever layer is selected.
         self._clicks = on_click(self._on_click, lambda viewer: self._picking())
         session.viewer.mouse_drag_callbacks.append(self._clicks)
         session.closing.connect(self._close)
@@ -104,10 +107,10 @@ class NameClusters(JobStarter):
         self._session.viewer.mouse_drag_callbacks.remove(self._clicks)
 
     def on_project(self, opened: OpenProject) -> None:
-        """Name the clusters of another project from now on."""
+        """Use the clusters of the opened project."""
         self.model = ClusterNaming(opened.project)
 
-    # -- what there is -----------------------------------------------------------------------
+    # -- choices -----------------------------------------------------------------------
 
     def _runs(self) -> list[str]:
         catalogue = self._session.catalogue
@@ -117,17 +120,17 @@ class NameClusters(JobStarter):
         return self.run.currentText(), self.volume.currentText()
 
     def _names(self, model: ClusterNaming) -> Names:
-        with self._session.telling():
+        with self._session.showing_errors():
             return model.names()
         return {}
 
     @property
     def no_project(self) -> str:
-        """The layers are chosen in the same part of the dock."""
+        """The reason without a project: layers are chosen above, in the same panel."""
         return "There is no project yet: choose your layers above."
 
     def why_not(self, opened: OpenProject) -> str:
-        """Why there is nothing to name; empty when there is."""
+        """Why there are no clusters to show; empty if there are."""
         if not self._runs():
             return (
                 "Clusters come from a training without labels: choose the method iic in Train "
@@ -136,24 +139,25 @@ class NameClusters(JobStarter):
         return self._session.runner.busy
 
     def says_why(self) -> bool:
-        """Not while anything runs: its own part of the dock shows that."""
+        """Not while a job runs, which its own panel shows."""
         return self._session.runner.job is None
 
     def offer(self, opened: OpenProject | None) -> None:
-        """The runs, volumes and classes that there are, and the clusters."""
+        """List runs, volumes and classes, and update the table."""
         before = self._chosen()
         refill(self.run, self._runs(), prefer_first=True)
         refill(self.volume, opened.volumes if opened is not None else [])
         refill(self.name, list(opened.project.classes[1:]) if opened is not None else [])
         if self.model is not None:
             self.model.choose(*self._chosen())
+        # Unchanged choices leave the layers alone, which the user may have hidden.
         if before == self._chosen():
             self._show_table()
         else:
             self._on_chosen()
 
     def _on_chosen(self) -> None:
-        """Show the clusters of the table, if they were found: a click names what is seen."""
+        """Show the chosen clusters, so that the user sees what a click names."""
         opened = self._session.opened
         model = self.model
         if opened is not None and model is not None:
@@ -168,9 +172,10 @@ class NameClusters(JobStarter):
             return
         mask = opened.output("mask", volume)
         of_clusters = any(is_of(opened, other, "mask", volume) for other in self._runs())
-        with self._session.telling():
+        with self._session.showing_errors():
             show_clusters(opened, run, volume)
-            if mask is None or of_clusters:  # else the mask is of a better model
+            # A mask of a run with labels is of a better model, and stays.
+            if mask is None or of_clusters:
                 rename_classes(opened, run, volume)
 
     # -- the table ---------------------------------------------------------------------------
@@ -181,20 +186,21 @@ class NameClusters(JobStarter):
         rows = model.rows(names) if model is not None else []
         self.table.show_rows(rows)
         self._say_what_is_named(model.in_words(names) if model is not None else "", bool(rows))
+        # Not while a job runs: measuring would compete with it for the disk and the processor.
         if model is not None and rows and model.shares is None and not self._session.runner.busy:
             self._measure(model)
 
     def _say_what_is_named(self, named: str, found: bool) -> None:
-        """Sum up, or say what to do next.
+        """Summarise the names, or say what to do next.
 
         Args:
-            named: what is named, in words; empty when nothing is.
-            found: the clusters are there to be named.
+            named: summary of the named clusters; empty if none is.
+            found: whether the clusters are predicted.
         """
         if found:
             next_step = "No cluster has a name yet: click those that belong to the class."
         elif self._runs():
-            next_step = "Press Show clusters to find them in the whole volume."
+            next_step = "Press Show clusters to predict them in the whole volume."
         else:
             next_step = ""
         self.summary.show_text(named or next_step, "" if named else "hint")
@@ -209,6 +215,7 @@ class NameClusters(JobStarter):
 
         def done(measured: Any) -> None:
             model.keep_shares(run, volume, measured)
+            # The user may have opened or chosen something else meanwhile.
             if model is self.model and (run, volume) == (model.run, model.volume):
                 self._show_table()
 
@@ -221,12 +228,12 @@ class NameClusters(JobStarter):
     # -- naming ------------------------------------------------------------------------------
 
     def toggle(self, cluster: int) -> None:
-        """Name a cluster after the chosen class, or take that name away, on disk and on view."""
+        """Give a cluster the chosen class, or remove its name, on disk and in the layers."""
         opened = self._session.opened
         model = self.model
         if opened is None or model is None or model.clusters() is None:
             return
-        with self._session.telling():
+        with self._session.showing_errors():
             model.toggle(cluster, self.name.currentText())
             rename_classes(opened, model.run, model.volume)
         self._show_table()
@@ -236,13 +243,14 @@ class NameClusters(JobStarter):
         return self.pick.isChecked() and self.pick.isEnabled()
 
     def _on_click(self, point: Sequence[float]) -> None:
-        """Name what is under a click in the image."""
+        """Name the cluster under a click in the image."""
         opened = self._session.opened
         if opened is None or self.model is None:
             return
         if opened.viewer.dims.ndisplay == 3:
-            self._session.say("Clusters are picked in a section: go back to two dimensions first.")
+            self._session.say("Clusters can only be picked in sections: switch back to 2D first.")
             return
+        # Integer indices are the centres of voxels, so rounding gives the voxel under the mouse.
         place = opened.place(self.model.volume)
         z, y, x = np.round(place.to_index(opened.viewer, point)).astype(int).tolist()
         cluster = self.model.cluster_at((z, y, x))
@@ -252,11 +260,11 @@ class NameClusters(JobStarter):
     # -- jobs --------------------------------------------------------------------------------
 
     def before_start(self, opened: OpenProject) -> None:
-        """Show what was found already."""
+        """Show the blocks that are predicted already."""
         self._on_chosen()
 
     def job(self, opened: OpenProject) -> PredictJob:
-        """Find the clusters in the volume, unless that was done."""
+        """The prediction of the volume; blocks that are predicted already are kept."""
         return PredictJob(
             project=str(opened.project.folder),
             run=self.run.currentText(),
@@ -264,19 +272,20 @@ class NameClusters(JobStarter):
         )
 
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
-        """Measure the clusters anew."""
+        """Measure the shares of the clusters again."""
         if self.model is not None and isinstance(job, PredictJob):
             self.model.forget_shares(job.run or "", job.volume or "")
 
     def use_as_labels(self) -> None:
-        """Have patches suggested that begin with the named clusters."""
+        """Suggest patches that begin with the named clusters."""
         opened = self._session.opened
         if opened is None:
             return
         run, volume = self._chosen()
         self.pick.setChecked(False)
-        hide(opened, volume, ("clusters", "mask"))  # which would lie over what is painted
-        with self._session.telling():
+        # They would cover the paint.
+        hide(opened, volume, ("clusters", "mask"))
+        with self._session.showing_errors():
             side = min(_PATCH, *opened.shape(volume)[1:])
             settings = QuerySettings.parse({"strategy": _STRATEGY, "patch": side})
             folder = str(opened.project.folder)
@@ -285,7 +294,7 @@ class NameClusters(JobStarter):
             )
 
     def export_mask(self) -> None:
-        """Ask for a file, and write the named clusters to it."""
+        """Ask for a file and write the named clusters to it."""
         opened = self._session.opened
         if opened is None:
             return
@@ -297,8 +306,8 @@ class NameClusters(JobStarter):
             self.write_mask(opened, Path(to if Path(to).suffix else f"{to}.tif"))
 
     def write_mask(self, opened: OpenProject, to: Path) -> None:
-        """Write the named clusters to a file, in place of the one that may be there."""
-        with self._session.telling():
+        """Write the named clusters to a file, replacing an existing one."""
+        with self._session.showing_errors():
             job = ExportJob(
                 project=str(opened.project.folder),
                 what="mask",
@@ -306,6 +315,7 @@ class NameClusters(JobStarter):
                 run=self.run.currentText(),
                 volume=self.volume.currentText(),
                 settings=opened.mask.for_export(),
+                # The file dialog has asked whether to replace it.
                 overwrite=to.exists(),
             )
             self._session.start(job)

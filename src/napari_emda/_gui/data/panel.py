@@ -1,4 +1,4 @@
-"""The panel in which source, target and project folder are chosen."""
+"""The panel to choose source, target and project folder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from napari_emda.project.project import Project
 
 
 class DataPanel(QWidget):
-    """Source image and labels, target image, voxel sizes, classes, project folder."""
+    """Source image and labels, target image, voxel sizes, classes and project folder."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -54,16 +54,16 @@ class DataPanel(QWidget):
         self.classes.setToolTip("Names of the classes, background first, separated by commas.")
         self.folder = QLineEdit()
         self.folder.setToolTip(
-            "The project: a new folder for everything that is made. Your files stay where they are."
+            "A new folder for models, annotations and predictions. Your files stay where they are."
         )
         self.left_out = Sentence()
         self.sizes = Sentence()
         self.domain_gap = Sentence()
         self.missing = Sentence()
         self.use = button(
-            "Use these layers", "Check the layers and make the project.", self.use_layers
+            "Use these layers", "Check the layers and create the project.", self.use_layers
         )
-        self.open = button("Open a project …", "Go on with a project folder.", self.choose_project)
+        self.open = button("Open a project …", "Open a project folder.", self.choose_project)
         self.current = Sentence()
         self.another = AddTarget(session)
         self.naming = NameClusters(session)
@@ -105,6 +105,7 @@ class DataPanel(QWidget):
         self._making.changed.connect(self._remark)
 
     def _close(self) -> None:
+        # First, so that running checks end and a project that is being created can be removed.
         self._stop.set()
         self._making.take_back()
         events = self._session.viewer.layers.events
@@ -114,9 +115,10 @@ class DataPanel(QWidget):
     # -- choosing ----------------------------------------------------------------------------
 
     def refresh(self, event: Any = None) -> None:
-        """Offer the layers that there are now; fill in what has only one answer."""
+        """List the current layers, and choose those that are obvious."""
         for choice in (self.source, self.labels, self.target):
             choice.refresh(lambda layer: not self._session.is_output(layer))
+        # Users look for a layer that is missing from the list: say why.
         left_out = {**self.source.left_out, **self.labels.left_out}
         sentences = (f"'{name}' is not offered: it {why}." for name, why in left_out.items())
         self.left_out.show_text(" ".join(sentences), "hint")
@@ -125,7 +127,7 @@ class DataPanel(QWidget):
         self._remark()
 
     def _guess(self) -> None:
-        """Until the user chooses, the labels' image is the source and the other one the target."""
+        """Choose the labels' image as source and another image as target, unless the user has."""
         labels = self.labels.layers()
         images = self.source.layers()
         if self.labels.layer() is None and labels and not self.labels.declined:
@@ -140,6 +142,7 @@ class DataPanel(QWidget):
             self.source.choose(
                 next((image for image in images if belong(image, chosen)), images[0])
             )
+        # Only if the user has not chosen a target that still makes sense.
         others = [image for image in images if image is not self.source.layer()]
         if self.target.layer() in (None, self.source.layer()):
             self.target.choose(others[0] if others else None)
@@ -150,15 +153,17 @@ class DataPanel(QWidget):
         self._propose_folder()
 
     def _propose_folder(self) -> None:
+        # A folder that the user has typed or chosen stays.
         if not self.folder.isModified():
             self.folder.setText(
                 in_short(proposed_folder([self._image(self.target), self._image(self.source)]))
             )
 
     def _on_labels(self) -> None:
-        """Name the class as the labels are named, as long as the user has typed nothing."""
+        """Take the class name from that of the labels, unless the user has typed one."""
         labels = self.labels.layer()
         source = self.source.layer()
+        # A guess that saves typing: sample labels are called "phantom source mitochondria".
         if labels is not None and not self.classes.isModified():
             name = class_in_name(labels.name, source.name if source is not None else "")
             self.classes.setText(f"background, {name}")
@@ -170,17 +175,18 @@ class DataPanel(QWidget):
         return layer if isinstance(layer, Image) else None
 
     def _remark(self) -> None:
-        """Say what is odd about the voxel sizes, and what is missing."""
+        """Point out unusual voxel sizes and missing layers."""
         source = self.source.layer()
         target = self.target.layer()
         remark = ""
         if target is not None:
             theirs = self.target_size.value()
-            # Without a source there is nothing to compare with: only a missing size is said.
+            # Without a source there is nothing to compare with: only a missing size is reported.
             ours = self.source_size.value() if source is not None else theirs or (1, 1, 1)
             remark = size_remark(ours, theirs)
         self.sizes.show_text(remark, "hint")
         missing = self._missing()
+        # Reading large volumes takes minutes: show that something happens.
         if self._making.working:
             self.missing.show_text("Reading the layers …", "note")
         else:
@@ -188,7 +194,7 @@ class DataPanel(QWidget):
         self.use.setEnabled(not missing and not self._making.working)
 
     def _missing(self) -> list[str]:
-        """The layers that have yet to be chosen; a target alone will do."""
+        """The layers that still have to be chosen; a target alone is enough."""
         source = self.source.layer()
         labels = self.labels.layer()
         needed = {"a target image": self.target.layer()}
@@ -198,6 +204,7 @@ class DataPanel(QWidget):
 
     def _what_to_do(self, missing: list[str]) -> str:
         sentences = []
+        # What is missing comes first, then advice for the two cases in which users get stuck.
         if missing:
             sentences.append(f"Still needed: {', '.join(missing)}.")
             sentences.append("Open them in napari, or try File > Open Sample.")
@@ -214,11 +221,12 @@ class DataPanel(QWidget):
         self.domain_gap.show_text("")
         if source is None or target is None or source is target or self._stop.is_set():
             return
+        # The result comes seconds later, when the user may have chosen other layers.
         chosen = self._chosen()
         sizes = (self.source_size.value(), self.target_size.value())
 
         def volume(layer: Image, domain: Domain, widget: VoxelSize) -> Volume:
-            # one size says nothing without the other
+            # Without both sizes, pixels are compared with pixels.
             spacing = widget.value() if None not in sizes else None
             grid = VoxelGrid(
                 spacing or (1.0, 1.0, 1.0),
@@ -235,10 +243,11 @@ class DataPanel(QWidget):
             volume(source, "source", self.source_size),
             volume(target, "target", self.target_size),
         )
+        # A hint only: if it cannot be measured, nothing is shown, and the checks will say why.
         self._session.in_background(lambda: domain_gap(*pair), show, lambda text: None)
 
     def _chosen(self) -> tuple[Any, ...]:
-        """What a comparison of the two images depends on."""
+        """All choices that the domain gap depends on."""
         sizes = (self.source_size, self.target_size)
         grids = ((size.value(), size.sections_are_independent) for size in sizes)
         return self.source.layer(), self.target.layer(), *grids
@@ -248,18 +257,19 @@ class DataPanel(QWidget):
             self, "Folder for the project", str(Path(self.folder.text()).expanduser().parent)
         )
         if folder:
+            # A project needs an empty folder: inside another one, it gets a folder of its own.
             used = any(Path(folder).iterdir())
             self.folder.setText(str(Path(folder) / "emda-project") if used else folder)
             self.folder.setModified(True)
 
-    # -- making and opening a project --------------------------------------------------------
+    # -- creating and opening a project --------------------------------------------------------
 
     def class_names(self) -> tuple[str, ...]:
         """The typed classes."""
         return tuple(name.strip() for name in self.classes.text().split(","))
 
     def picks(self) -> list[Pick]:
-        """The volumes as they are chosen."""
+        """The chosen volumes, the source first."""
         source = self.source.layer()
         labels = self.labels.layer()
         target = self.target.layer()
@@ -281,7 +291,8 @@ class DataPanel(QWidget):
         return picks
 
     def use_layers(self) -> None:
-        """Check everything, then make the project; a mistake changes nothing on disk."""
+        """Check everything, then create the project; an error leaves the disk unchanged."""
+        # A running job writes into the project that would be closed.
         if self._session.runner.busy:
             self._session.say(self._session.runner.busy, "error")
             return
@@ -299,12 +310,13 @@ class DataPanel(QWidget):
         if self._session.runner.busy:
             self._session.say(self._session.runner.busy, "error")
             return
-        with self._session.telling():
+        with self._session.showing_errors():
             opened = self._session.opened
             if opened is not None and opened.project.folder == folder:
                 return
+            # Exclusively: two viewers that write to a project would overwrite each other's work.
             self._session.adopt(Project.open(folder, exclusive=True))
-            self._session.say(f"The project {folder} is open.", "done")
+            self._session.say(f"The project {folder} was opened.", "done")
 
     def _show_project(self) -> None:
         self._remark()
@@ -314,6 +326,7 @@ class DataPanel(QWidget):
         self.current.show_text(in_words(opened.project), "done")
         if not self.classes.isModified():
             self.classes.setText(", ".join(opened.project.classes))
+        # A project may have been opened from its folder: show what it says of the sections.
         for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
             if (entry := opened.entry_of(choice.layer())) is not None:
                 size.is_depth.setChecked(not entry.sections_are_independent)

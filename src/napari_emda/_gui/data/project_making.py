@@ -1,4 +1,4 @@
-"""From layers to a project, in the background; a mistake changes nothing on disk. No Qt."""
+"""Creates a project from layers in the background; an error leaves no files behind. No Qt."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from napari_emda.project.project import Project
 
 
 class ProjectMaking:
-    """Checks the layers, makes the project, stores what lives in memory alone, and opens it.
+    """Checks layers, creates a project, stores layers that exist in memory only, and opens it.
 
     Args:
-        session: opens the project, and hears what there is to say.
-        stop: set when the dock goes away.
+        session: opens the project and shows messages.
+        stop: set when the dock is closed.
 
     Attributes:
-        working: a project is being made.
+        working: whether a project is being created.
     """
 
     changed = Signal()
-    """Work began or ended."""
+    """Creating a project began or ended."""
 
     def __init__(self, session: Session, stop: threading.Event) -> None:
         self._session = session
@@ -36,7 +36,8 @@ class ProjectMaking:
         self.working = False
 
     def start(self, picks: list[Pick], classes: tuple[str, ...], folder: Path) -> None:
-        """Make a project of these layers in a new folder."""
+        """Create a project of these layers in a new folder."""
+        # First all checks, in a worker thread because they read the volumes; then the first file.
         self._set_working(True)
         self._session.in_background(
             lambda: check(picks, classes, self._stop),
@@ -45,11 +46,12 @@ class ProjectMaking:
         )
 
     def take_back(self) -> None:
-        """Remove a project that was begun and cannot be finished."""
+        """Remove a project whose creation has failed or was interrupted."""
         project = self._begun
         self._begun = None
         if project is not None:
             project.close()
+            # Only the two files that `Project.create` writes: the folder may hold the user's files.
             for name in ("project.json", ".lock"):
                 (project.folder / name).unlink(missing_ok=True)
 
@@ -66,6 +68,7 @@ class ProjectMaking:
         )
 
     def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
+        # In the main thread, because the project is used there only.
         for entry in entries:
             project.volumes.add_entry(entry)
         self._begun = None
@@ -76,8 +79,9 @@ class ProjectMaking:
         self._session.adopt(project, layers)
         for pick in picks:
             if pick.labels is not None:
+                # They would cover the image; the network learns from them all the same.
                 pick.labels.visible = False
-        self._session.say(f"The project is set up in {project.folder}. Next: train.", "done")
+        self._session.say(f"The project was created in {project.folder}. Next: train.", "done")
 
     def _fail(self, text: str) -> None:
         self.take_back()

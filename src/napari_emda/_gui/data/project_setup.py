@@ -1,4 +1,4 @@
-"""From the layers that the user chose to a project: checks first, then files. No Qt."""
+"""From chosen layers to the volumes of a project: checks first, then files. No Qt."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from napari_emda.io.checks import check_image, check_labels, check_spacing
 from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
 
+# Pixel sizes that differ by more than this factor are pointed out: a wrong unit or a forgotten
+# binning is a common mistake.
 FACTOR = 2
-"""Pixel sizes that differ by more are pointed out: a unit or a binning is easily mistaken."""
 WITHOUT_LABELS = (
-    "An older volume with labels, as the source, is what helps most. Without one, kinds of "
-    "structure are found, and you name them."
+    "An older volume with labels, as the source, helps most. Without one, a model finds clusters "
+    "of similar structures, and you name them."
 )
 ONE_VOLUME = (
     "Only one volume, labelled in part? Choose it as the target and no source. You can take its "
@@ -48,11 +49,11 @@ class Pick:
     labels_zero: LabelsZero = "background"
     sections_are_independent: bool = False
     labelled_sections_only: bool = False
-    """0 is background in the sections that hold a label, and nobody looked at the others."""
+    """Whether sections without a label are unlabelled; in all others 0 is background."""
 
 
 class Stoppable:
-    """An array that raises a DataError once ``stop`` is set: no check outlives the viewer."""
+    """An array that raises DataError once ``stop`` is set, so that no check outlives the viewer."""
 
     def __init__(self, array: Array, stop: threading.Event) -> None:
         self._array = array
@@ -67,17 +68,19 @@ class Stoppable:
 
 
 def check(picks: Sequence[Pick], classes: Sequence[str], stop: threading.Event) -> None:
-    """DataError for the first thing that cannot be used; reads the layers, writes nothing."""
+    """Raise DataError for the first layer or name that cannot be used; writes nothing."""
     if len(classes) < 2 or len(set(classes)) != len(classes) or not all(classes):
         raise DataError(
             "The classes need at least two different names, the background first: type for example "
             "'background, mitochondria'."
         )
+    # Before the volumes are read, which takes longest.
     images = [pick.image for pick in picks]
     if len(set(map(id, images))) < len(images):
         raise DataError(
             f"'{images[0].name}' is both source and target: choose two different images."
         )
+    # The source comes first; a target may be alone.
     source = picks[0]
     target = picks[1] if len(picks) > 1 else None
     if source.labels is not None:
@@ -87,21 +90,22 @@ def check(picks: Sequence[Pick], classes: Sequence[str], stop: threading.Event) 
 
 
 def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
-    """DataError when a volume cannot be used as it was chosen."""
+    """Raise DataError if a volume cannot be used as it was chosen."""
     for layer in (pick.image, pick.labels):
         if layer is not None and (why := refusal(layer)):
             raise DataError(f"'{layer.name}' {why}.")
     name = pick.image.name
     if pick.spacing is None:
         independent = pick.sections_are_independent
-        what = "two numbers above 0, y x" if independent else "three numbers above 0, z y x"
-        raise DataError(f"The voxel size of '{name}' is missing: type {what} in nm.")
+        numbers = "two numbers above 0, y x" if independent else "three numbers above 0, z y x"
+        raise DataError(f"The voxel size of '{name}' is missing: type {numbers} in nm.")
     check_spacing(name, pick.spacing)
     array = array_of(pick.image)
     if pick.labels is not None:
         check_labels(
             name, Stoppable(array_of(pick.labels), stop), array.shape, classes, pick.labels_zero
         )
+    # Last, because float images are read completely.
     check_image(name, Stoppable(array, stop))
 
 
@@ -112,6 +116,7 @@ def _removed_on_failure(project: Project) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        # Only what was written here: the project may hold volumes already.
         for path in set(folder.glob("*")) - before:
             shutil.rmtree(path, ignore_errors=True)
         if not before:
@@ -120,12 +125,22 @@ def _removed_on_failure(project: Project) -> Iterator[None]:
 
 
 def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> list[VolumeEntry]:
-    """Entries for the project; what lived in memory alone is written into its folder."""
+    """Write layers that exist in memory only into the project; return the entries of all volumes.
+
+    Args:
+        project: gets the files, but not yet the entries.
+        picks: the volumes.
+        stop: set to stop; nothing stays behind then.
+
+    Raises:
+        DataError: a volume cannot be used, or ``stop`` was set.
+    """
     entries: list[VolumeEntry] = []
     with _removed_on_failure(project):
         for pick in picks:
             taken = [entry.name for entry in (*project.volumes.entries, *entries)]
             name = free_name(pick.image.name, taken)
+            # Files are referenced, not copied: they may be as large as the disk.
             image = path_of(pick.image) or _stored(project, name, array_of(pick.image), stop)
             labels, zero = _labels(project, name, pick, stop)
             entries.append(
@@ -145,10 +160,11 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
 def _labels(
     project: Project, name: str, pick: Pick, stop: threading.Event
 ) -> tuple[Path | None, LabelsZero]:
-    """The file with the labels of a volume, None without labels, and what 0 means in it."""
+    """The file with the labels of a volume, None without labels, and the meaning of 0 in it."""
     if pick.labels is None:
         return None, pick.labels_zero
     array = array_of(pick.labels)
+    # This meaning of 0 exists in no file, so the labels are rewritten.
     if pick.labelled_sections_only:
         annotated: Any = labelled_sections(array, len(project.classes))
         return _stored(project, f"{name}-labels", annotated, stop), "unannotated"
@@ -157,11 +173,14 @@ def _labels(
 
 
 def labelled_sections(labels: Array, classes: int) -> SectionStack:
-    """Labels for 0 = not annotated: k + 1 is class k, and 0 fills the sections without a label.
+    """Labels in which 0 means not annotated: k + 1 is class k, and empty sections stay 0.
 
     Args:
-        labels: integers (z, y, x), k = class k; with two classes all above 0 are class 1.
-        classes: how many there are, with the background.
+        labels: integers (z, y, x), k being class k; with two classes all above 0 are class 1.
+        classes: number of classes, background included.
+
+    Returns:
+        uint8 (z, y, x), computed where it is sliced.
     """
 
     def read(z: int) -> NDArray[np.uint8]:
@@ -170,6 +189,7 @@ def labelled_sections(labels: Array, classes: int) -> SectionStack:
         return ids + np.uint8(1) if ids.any() else ids
 
     z, y, x = labels.shape
+    # Every section is read once, to be written to a file: there is nothing to cache.
     return SectionStack(read, (z, y, x), np.uint8, cache_bytes=0)
 
 
@@ -179,13 +199,13 @@ def _stored(project: Project, name: str, array: Array, stop: threading.Event) ->
 
 
 def free_name(name: str, taken: Sequence[str]) -> str:
-    """A layer's name, with a number when it is taken."""
+    """A layer's name, with a number if it is taken."""
     numbered = (f"{name} {number}" for number in itertools.count(2))
     return next(free for free in itertools.chain([name], numbered) if free not in taken)
 
 
 def proposed_folder(layers: Sequence[Image | None]) -> Path:
-    """A new folder beside the target or the source if that is writable, else in the home folder."""
+    """A new folder beside target or source if that is writable, otherwise in the home folder."""
     parents = [
         Path(layer.source.path).parent
         for layer in layers
@@ -194,6 +214,7 @@ def proposed_folder(layers: Sequence[Image | None]) -> Path:
     parent = next(
         (p for p in parents if p.is_dir() and os.access(p, os.W_OK)), Path.home() / "napari-emda"
     )
+    # Numbered: a volume may be used in several projects.
     count = 1
     while (parent / f"emda-project-{count}").exists():
         count += 1
@@ -201,7 +222,7 @@ def proposed_folder(layers: Sequence[Image | None]) -> Path:
 
 
 def in_words(project: Project) -> str:
-    """What a project holds."""
+    """Volumes and number of models of a project, as a sentence."""
     volumes = [
         ", ".join(e.name for e in project.volumes.entries if e.domain == domain)
         for domain in ("source", "target")
@@ -212,25 +233,37 @@ def in_words(project: Project) -> str:
 
 
 def size_remark(source: Triple | None, target: Triple | None) -> str:
-    """What is to be said about the two voxel sizes; empty when all is well."""
+    """A remark on unknown or very different voxel sizes; empty if there is none.
+
+    Args:
+        source: voxel size (z, y, x) in nm; None if unknown.
+        target: likewise.
+    """
     sizes = {"the source": source, "the target": target}
     missing = [name for name, size in sizes.items() if size is None]
     if source is None or target is None:
         return f"The voxel size of {' and '.join(missing)} is not known: type it, in nm."
-    ours = min(source[1:])
-    theirs = min(target[1:])
-    factor = max(ours, theirs) / min(ours, theirs)
+    # Networks see sections, so only the pixel size matters, and of y and x the smaller one.
+    source_pixel = min(source[1:])
+    target_pixel = min(target[1:])
+    coarser = max(source_pixel, target_pixel)
+    factor = coarser / min(source_pixel, target_pixel)
     if factor > FACTOR:
         return (
-            f"The source has {ours:g} nm pixels, the target {theirs:g} nm: a factor of "
-            f"{factor:.2g}. Check both numbers; if they are right, training brings both to "
-            f"{max(ours, theirs):g} nm."
+            f"The source has {source_pixel:g} nm pixels, the target {target_pixel:g} nm: a factor "
+            f"of {factor:.2g}. Check both numbers; if they are right, training resamples both to "
+            f"{coarser:g} nm."
         )
     return ""
 
 
 def class_in_name(labels: str, source: str) -> str:
-    """The class in the name of a label layer: 'VNC mitochondria' of 'VNC' is 'mitochondria'."""
+    """The class name in the name of a labels layer.
+
+    >>> class_in_name("VNC mitochondria", "VNC")
+    'mitochondria'
+    """
+    # "VNC mitochondria" beside "VNC": what the image's name contains says nothing about the class.
     words = [
         word
         for word in labels.replace("_", " ").split()
@@ -245,7 +278,7 @@ def class_in_name(labels: str, source: str) -> str:
 
 
 def belong(image: Layer, labels: Layer) -> bool:
-    """Whether the labels may be those of the image: a guess to start from."""
+    """Whether labels may belong to an image, judged by their shapes."""
     shapes = [
         tuple(array_of(layer).shape)
         for layer in (image, labels)

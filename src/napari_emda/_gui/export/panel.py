@@ -22,19 +22,21 @@ from napari_emda._gui.process.catalogue import Catalogue, Export
 from napari_emda._gui.session import Session, in_short
 from napari_emda.project.job_files import ExportJob
 
+# Shown until the child process has listed the exports, which takes seconds.
 _READING = "Reading the list of exports …"
+# The entry for all classes.
 _ALL_CLASSES = "all"
 
 
 class ExportPanel(JobPanel):
-    """What, from which model, where to."""
+    """Kind of result, model and volume, and the file to write."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(
             session,
             "export",
             start="Export",
-            tip="Write the file; predicts first what is not predicted yet.",
+            tip="Write the file; a volume that is not predicted yet is predicted first.",
         )
         self.what = narrow(QComboBox())
         self.what.setToolTip("Files carry the voxel size, so that Fiji shows them in nanometres.")
@@ -58,18 +60,19 @@ class ExportPanel(JobPanel):
         )
         column(self, self.sentence, fields, self.reason, self.start, self.strip)
         self.what.currentIndexChanged.connect(lambda _: self.update_state())
+        # The proposed file name contains the model or the volume.
         for box in (self.run, self.volume):
             box.currentIndexChanged.connect(lambda _: self._propose())
         self.listen()
 
     @property
     def chosen(self) -> Export | None:
-        """What is to be exported; None while the list is not read yet."""
+        """The chosen export; None until the list is read."""
         catalogue = self._session.catalogue
         return None if catalogue is None else catalogue.exports.get(self.what.currentText())
 
     def on_catalogue(self, catalogue: Catalogue) -> None:
-        """Offer what can be exported."""
+        """List the exports."""
         refill(self.what, list(catalogue.exports))
 
     def target(self) -> Path:
@@ -77,33 +80,36 @@ class ExportPanel(JobPanel):
         return Path(self.path.text().strip()).expanduser()
 
     def _propose(self) -> None:
-        """A file name, as long as the user has typed none."""
+        """Propose a file name, unless the user has typed one."""
         opened = self._session.opened
         chosen = self.chosen
         if opened is None or chosen is None or self.path.isModified():
             return
+        # A model belongs to no volume, so its run names it.
         of_volume = f"{self.volume.currentText()}-{chosen.name}"
         name = self.run.currentText() if chosen.name == "model" else of_volume
         self.path.setText(in_short(opened.project.folder.parent / f"{name}{chosen.suffix}"))
 
     @property
     def no_project(self) -> str:
-        """What is missing, be it that no project is open."""
+        """The reason without a project, and without a model."""
         return "Exporting needs a model: train one first."
 
     def why_not(self, opened: OpenProject) -> str:
-        """Why nothing can be exported now; empty when it can."""
+        """Why nothing can be exported now; empty if it can."""
         if not opened.runs:
             return self.no_project
         return self._session.runner.busy if self.chosen is not None else _READING
 
     def offer(self, opened: OpenProject | None) -> None:
-        """The models, volumes and classes that there are."""
+        """List models, volumes and classes."""
+        # The newest model is what users want to export, so a new one is chosen.
         refill(self.run, opened.runs if opened is not None else [], prefer_first=True)
         refill(self.volume, opened.volumes if opened is not None else [])
         chosen = self.chosen
         self.sentence.show_text(chosen.summary if chosen is not None else "")
         classes = list(opened.project.classes[1:]) if opened is not None else []
+        # With a single class there is nothing to choose.
         choosable = chosen is not None and chosen.classes != "all" and len(classes) > 1
         if chosen is not None and chosen.classes == "all or one":
             classes.insert(0, _ALL_CLASSES)
@@ -121,13 +127,15 @@ class ExportPanel(JobPanel):
         if path:
             self.path.setText(path if Path(path).suffix else path + chosen.suffix)
             self.path.setModified(True)
-            self.replace.setChecked(Path(path).exists())  # the file dialog has asked
+            # The file dialog has asked whether to replace an existing file.
+            self.replace.setChecked(Path(path).exists())
 
     def job(self, opened: OpenProject) -> ExportJob:
-        """Write the file, with the settings of the mask on view where they are settings of it."""
+        """The export, with the settings of the mask that the user sees."""
         chosen = self.chosen
         class_name = self.class_name.currentText()
         mask = opened.mask.for_export()
+        # Exporters without a threshold, such as the model, take none of them.
         accepted = chosen.schema.get("properties", {}) if chosen is not None else {}
         return ExportJob(
             project=str(opened.project.folder),

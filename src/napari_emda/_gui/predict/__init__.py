@@ -1,1 +1,1 @@
-"""The fourth panel: a volume is segmented and the mask is shown."""
+"""The fourth panel: segment a volume and show the mask."""

@@ -1,4 +1,4 @@
-"""The layers in which a prediction is shown: classes with their mask, or clusters. No Qt."""
+"""The layers that show a prediction: classes with their mask, or clusters. No Qt."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from napari_emda.data.probabilities import ClassProbability
 
 
 def roles(opened: OpenProject) -> list[str]:
-    """Of the layers that a prediction is shown in."""
+    """The roles of the layers that show a prediction."""
     classes = range(1, len(opened.project.classes))
     return ["mask", "clusters", *(f"probability {k}" for k in classes)]
 
 
 def hide(opened: OpenProject, volume: str, among: Iterable[str]) -> None:
-    """Hide what is shown of a volume in some roles."""
+    """Hide the layers of a volume that have one of these roles."""
     for role in among:
         layer = opened.output(role, volume)
         if layer is not None:
@@ -29,13 +29,13 @@ def hide(opened: OpenProject, volume: str, among: Iterable[str]) -> None:
 
 
 def is_of(opened: OpenProject, run: str, role: str, volume: str) -> bool:
-    """Whether the layer of that role shows what this run predicted."""
+    """Whether the layer of that role shows the prediction of this run."""
     layer = opened.output(role, volume)
     return layer is not None and layer.metadata.get("run") == run
 
 
 def shown_already(opened: OpenProject, run: str, volume: str) -> bool:
-    """Whether the layers on view are those of a run: the clusters if it has any, else the mask."""
+    """Whether the layers show a run's prediction: its clusters if it has any, else its mask."""
     prediction = opened.project.predictions.of(run, volume)
     clusters = prediction is not None and prediction.outputs.are_clusters
     role = "clusters" if clusters else "mask"
@@ -43,23 +43,23 @@ def shown_already(opened: OpenProject, run: str, volume: str) -> bool:
 
 
 def _wanted(opened: OpenProject, volume: str) -> bool:
-    """Whether to show what lies over a volume: not over paint, nor over another volume."""
+    """Whether a layer over a volume may be visible: not over paint, nor over another volume."""
     image = opened.image(volume)
     return not opened.annotating and (image is None or image.visible)
 
 
 def show_classes(opened: OpenProject, run: str, volume: str) -> None:
-    """Show a run's probabilities (hidden at first) and its mask; nothing for clusters alone.
+    """Show a run's mask, and its probabilities as hidden layers; nothing for unnamed clusters.
 
-    The mask is hidden, too, while its volume is, or a patch is annotated: it has the colours of the
-    paint.
+    The mask is hidden as well while its volume is hidden or a patch is annotated, because it has
+    the colours of the paint.
     """
     project = opened.project
     prediction = project.predictions.of(run, volume)
     stored = None if prediction is None else prediction.classes
     if stored is None:
         return
-    where = opened.place(volume).arguments()
+    placement = opened.place(volume).arguments()
     for index, name in enumerate(project.classes[1:]):
         opened.remove_output(f"preview {index}", volume)
         probability = Image(
@@ -67,11 +67,12 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
             name=opened.called(f"probability of {name}", volume),
             colormap=Colormap(["black", class_colour(index + 1)], name=f"emda-{name}"),
             visible=False,
+            # Black adds nothing, so the image stays visible below and classes mix.
             blending="additive",
             contrast_limits=(0, 255),
             multiscale=False,
             metadata={"run": run},
-            **where,
+            **placement,
         )
         opened.add_output(f"probability {index + 1}", volume, probability)
     mask = Labels(
@@ -82,19 +83,21 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
         multiscale=False,
         visible=_wanted(opened, volume),
         metadata={"run": run},
-        **where,
+        **placement,
     )
+    # It is computed from probabilities: paint would be lost.
     mask.editable = False
     opened.add_output("mask", volume, mask)
 
 
 def show_clusters(opened: OpenProject, run: str, volume: str) -> None:
-    """Show the clusters that a run has found; nothing where it has found none."""
+    """Show the clusters that a run has found; nothing if it predicts classes."""
     project = opened.project
     prediction = project.predictions.of(run, volume)
     if prediction is None or not prediction.outputs.are_clusters:
         return
     outputs = prediction.outputs
+    # Previews are of the section at which the training ended, and would lie over the clusters.
     opened.remove_previews(volume)
     layer = Labels(
         Clusters(prediction.stored),
@@ -106,12 +109,13 @@ def show_clusters(opened: OpenProject, run: str, volume: str) -> None:
         metadata={"run": run},
         **opened.place(volume).arguments(),
     )
+    # It is computed from probabilities: paint would be lost.
     layer.editable = False
     opened.add_output("clusters", volume, layer)
 
 
 def rename_classes(opened: OpenProject, run: str, volume: str) -> None:
-    """Bring the layers of the classes up to date after clusters of a run were named."""
+    """Update the layers of the classes after clusters of a run were named."""
     project = opened.project
     clusters: Any = opened.output("clusters", volume)
     prediction = project.predictions.of(run, volume)
@@ -119,14 +123,16 @@ def rename_classes(opened: OpenProject, run: str, volume: str) -> None:
     if prediction is not None and is_of(opened, run, "clusters", volume):
         outputs = prediction.outputs
         clusters.colormap = cluster_colours(outputs.count, outputs.cluster_names, project.classes)
-    made_of_names = [role for role in roles(opened) if role != "clusters"]
+    # All other layers show classes, which exist only as far as clusters have names.
+    class_roles = [role for role in roles(opened) if role != "clusters"]
     if stored is None:
-        for role in made_of_names:
+        for role in class_roles:
             opened.remove_output(role, volume)
-    elif not all(is_of(opened, run, role, volume) for role in made_of_names):
+    elif not all(is_of(opened, run, role, volume) for role in class_roles):
         show_classes(opened, run, volume)
     else:
-        for role in made_of_names:
+        for role in class_roles:
             layer: Any = opened.output(role, volume)
+            # Replaced inside the layer: a new layer would blink and lose the user's settings.
             layer.data.probabilities = stored
             layer.refresh()

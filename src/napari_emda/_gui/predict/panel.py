@@ -1,4 +1,4 @@
-"""The panel that segments a whole volume in the background and shows the mask."""
+"""The panel that segments a whole volume in the background and shows its mask."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from napari_emda.settings.prediction import PredictSettings
 
 
 class PredictPanel(JobPanel):
-    """Run and volume, start and stop, threshold and smallest object of the mask."""
+    """Model and volume, start and stop, and the settings of the mask."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(
@@ -38,18 +38,18 @@ class PredictPanel(JobPanel):
             tip="Segment the whole volume in the background, block by block.",
         )
         self.run = QComboBox()
-        self.run.setToolTip("The trained model; the newest is at the top.")
+        self.run.setToolTip("The trained model; the newest comes first.")
         self.volume = QComboBox()
-        self.volume.setToolTip("What is segmented.")
+        self.volume.setToolTip("The volume to segment.")
         self.checkpoint = QComboBox()
         self.checkpoint.setToolTip(
-            "Which state of the model: 'selected' is the one whose answer in the target looked "
-            "best, 'last' that of the last step; numbers are steps that were kept."
+            "The state of the model: 'selected' has the best label-free score in the target, "
+            "'last' is that of the last step; numbers are steps that were kept."
         )
         self.form = SettingsForm(PredictSettings.model_json_schema())
         self.threshold = QDoubleSpinBox()
         limits = ObjectSettings.model_json_schema()["properties"]
-        # A threshold lies between its limits, which it may not reach; the box shows two decimals.
+        # The limits themselves are excluded; the box shows two decimals.
         self.threshold.setRange(
             limits["threshold"]["exclusiveMinimum"] + 0.01,
             limits["threshold"]["exclusiveMaximum"] - 0.01,
@@ -57,22 +57,23 @@ class PredictPanel(JobPanel):
         self.threshold.setSingleStep(limits["threshold"]["step"])
         self.threshold.setValue(session.mask.threshold)
         self.threshold.setToolTip(
-            "Probability from which a voxel belongs to the mask. With several classes it is that "
-            "of the most probable one against background alone; at 0.5 the most probable class "
-            "wins."
+            "Lowest probability at which a voxel belongs to the mask. With several classes, the "
+            "most probable one is compared with the background alone; at 0.5 the most probable "
+            "class wins."
         )
         self.smallest = QSpinBox()
         self.smallest.setRange(limits["minimum_size"]["minimum"], limits["minimum_size"]["maximum"])
         self.smallest.setSingleStep(limits["minimum_size"]["step"])
         self.smallest.setSuffix(" pixels")
         self.smallest.setToolTip(
-            "Smaller objects are left out; on view they are measured in the section, in exports "
-            "through all sections."
+            "Smaller objects are left out. In the viewer they are measured in single sections, in "
+            "exports through all sections."
         )
         self._stopped: tuple[str | None, str | None] | None = None
         self._build()
         self.run.currentTextChanged.connect(lambda _: self._on_run())
         self.volume.currentTextChanged.connect(lambda _: self._name_button())
+        # The mask is computed where it is shown, so it can follow the boxes at once.
         for box in (self.threshold, self.smallest):
             box.valueChanged.connect(lambda _: self._on_mask_changed())
         self.listen()
@@ -87,38 +88,39 @@ class PredictPanel(JobPanel):
     def on_project(self, opened: OpenProject) -> None:
         """Show the newest prediction of each volume of the project."""
         project = opened.project
+        # Volume by volume: a damaged prediction is reported and the others are shown.
         for entry in project.volumes.entries:
             volume = entry.name
             clustering = project.predictions.newest_clustering(volume)
             predicting = project.predictions.newest_run(volume)
-            with self._session.telling():
+            with self._session.showing_errors():
                 if clustering is not None:
                     show_clusters(opened, clustering, volume)
                 if predicting is not None:
                     show_classes(opened, predicting, volume)
                     if predicting != clustering:
-                        # The colours of two models over each other tell nothing.
+                        # The colours of two models on top of each other would be meaningless.
                         hide(opened, volume, ("clusters",))
 
     # -- the job -----------------------------------------------------------------------------
 
     def why_not(self, opened: OpenProject) -> str:
-        """Why nothing can be predicted now; empty when it can."""
+        """Why nothing can be predicted now; empty if it can."""
         return self._session.runner.busy if opened.runs else self.no_project
 
     @property
     def no_project(self) -> str:
-        """What is missing, be it that no project is open."""
+        """The reason without a project, and without a model."""
         return "Predicting needs a model: train one first."
 
     def offer(self, opened: OpenProject | None) -> None:
-        """The runs and volumes that there are."""
+        """List runs and volumes."""
         refill(self.run, opened.runs if opened is not None else [], prefer_first=True)
         refill(self.volume, opened.volumes if opened is not None else [])
         self._on_run()
 
     def _on_run(self) -> None:
-        """Offer the chosen run's models."""
+        """List the checkpoints of the chosen run."""
         opened = self._session.opened
         run = self.run.currentText()
         models = opened.project.run(run).models() if opened is not None and run else []
@@ -126,20 +128,22 @@ class PredictPanel(JobPanel):
         self._name_button()
 
     def _name_button(self) -> None:
+        # A stopped prediction continues: its finished blocks are kept on disk.
         begun = self._stopped == (self.run.currentText(), self.volume.currentText())
         self.start.setText("Continue" if begun else "Predict")
 
     def before_start(self, opened: OpenProject) -> None:
-        """Show the volume whose prediction is about to appear, unless a patch is on view."""
+        """Show the volume that will be predicted, unless a patch is on view."""
         volume = self.volume.currentText()
         image = opened.image(volume)
+        # A visible volume is where the user is looking: the view is left alone.
         if opened.annotating or image is None or image.visible:
             return
         opened.show_only(volume)
         opened.show_section(volume)
 
     def job(self, opened: OpenProject) -> PredictJob:
-        """Segment the chosen volume; blocks that are done already are not done again."""
+        """The prediction of the chosen volume; finished blocks are not predicted again."""
         return PredictJob(
             project=str(opened.project.folder),
             run=self.run.currentText(),
@@ -149,13 +153,13 @@ class PredictPanel(JobPanel):
         )
 
     def on_event(self, opened: OpenProject, event: Any) -> None:
-        """Show what is predicted as it comes."""
+        """Show each predicted block."""
         if isinstance(event, TileDone):
-            with self._session.telling():
+            with self._session.showing_errors():
                 self._show_block(opened, event)
 
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
-        """Show what is on disk now, also when all of it had been there before."""
+        """Show the prediction on disk, also if all of it was there before."""
         if not isinstance(job, PredictJob):
             return
         done = isinstance(last, Finished) and last.status == "done"
@@ -166,7 +170,7 @@ class PredictPanel(JobPanel):
     # -- layers ------------------------------------------------------------------------------
 
     def _show_block(self, opened: OpenProject, event: TileDone) -> None:
-        """Draw again what lies in the block, if it is on view."""
+        """Redraw the layers if the block contains the current section."""
         run = self._session.runner.run
         if not shown_already(opened, run, event.volume):
             self.show_prediction(opened, run, event.volume)
@@ -180,11 +184,12 @@ class PredictPanel(JobPanel):
             layer: Any = opened.output(role, volume)
             if layer is not None and isinstance(layer.data, Clusters):
                 layer.data.forget()
+            # A hidden layer is read when it is shown.
             if layer is not None and layer.visible:
                 layer.refresh()
 
     def show_prediction(self, opened: OpenProject, run: str, volume: str) -> None:
-        """Show what a run predicts, and no other run: clusters, classes, or both once named."""
+        """Show one run's prediction and hide others: clusters, classes, or both once named."""
         show_clusters(opened, run, volume)
         show_classes(opened, run, volume)
         others = [role for role in ("mask", "clusters") if not is_of(opened, run, role, volume)]
@@ -196,7 +201,7 @@ class PredictPanel(JobPanel):
             if not opened.annotating and is_of(opened, run, "mask", volume):
                 self._reveal(opened, volume)
         else:
-            with self._session.telling():
+            with self._session.showing_errors():
                 self.show_prediction(opened, run, volume)
 
     def _on_mask_changed(self) -> None:
@@ -209,13 +214,14 @@ class PredictPanel(JobPanel):
         for entry in opened.project.volumes.entries:
             layer: Any = opened.output("mask", entry.name)
             if layer is not None:
+                # The mask is computed where it is sliced: only the current section is read.
                 layer.data.threshold = mask.threshold
                 layer.data.smallest = mask.smallest
                 layer.refresh()
                 self._reveal(opened, entry.name)
 
     def _reveal(self, opened: OpenProject, volume: str) -> None:
-        """Show the mask of a volume that is on view; coming to a patch has hidden it."""
+        """Show the mask of a visible volume, which going to a patch may have hidden."""
         mask = opened.output("mask", volume)
         image = opened.image(volume)
         if mask is not None and image is not None and image.visible:

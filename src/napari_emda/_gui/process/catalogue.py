@@ -1,4 +1,7 @@
-"""What there is to choose from: asked of a child process, since only that one may load torch."""
+"""The available methods, strategies, networks and exports.
+
+A child process lists them, because importing them loads torch, which the viewer must not.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ from napari_emda.errors import JobError
 from napari_emda.project.project import Project
 from napari_emda.settings.requirements import Requirements
 
+# The interpreter of the viewer, so that the child finds the same packages.
 COMMAND = (sys.executable, "-m", "napari_emda", "methods", "--json")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A method, strategy or network: name, sentence, JSON schema of its settings, what it needs."""
+    """A method, strategy or network: name, summary, JSON schema of its settings, requirements."""
 
     name: str
     summary: str = ""
@@ -28,13 +32,13 @@ class Choice:
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def missing(self, project: Project) -> str:
-        """What a project lacks that this needs, in one sentence; empty when it has all."""
+        """What a project lacks for it, in one sentence; empty if it has everything."""
         return self.requirements.missing(self.name, project.available)
 
 
 @dataclass(frozen=True)
 class Export:
-    """What can be exported: as `napari_emda.export.base.Exporter` declares it."""
+    """An exporter, as `napari_emda.export.base.Exporter` declares it."""
 
     name: str
     summary: str
@@ -59,14 +63,14 @@ class Catalogue:
     device: str = "cpu"
 
     def learns_classes(self, project: Project, run: str) -> bool:
-        """Whether a run was trained with labels, so that it tells classes apart and no clusters."""
+        """Whether a run was trained with labels, so that it predicts classes and not clusters."""
         job = project.run(run).training()
         method = self.methods.get(job.method) if job is not None else None
         return method is None or method.requirements.labels != "unused"
 
 
 def parse(line: str) -> Catalogue:
-    """Read the line that ``napari-emda methods --json`` ends with."""
+    """Parse the last line of ``napari-emda methods --json``."""
     values = json.loads(line)
     choices = {
         kind: {entry["name"]: _choice(entry) for entry in values[kind]}
@@ -85,23 +89,30 @@ def _choice(entry: dict[str, Any]) -> Choice:
     return Choice(entry["name"], entry["summary"], entry["schema"], requirements, profiles)
 
 
-_known: dict[tuple[str, ...], Catalogue] = {}
+# By command, for the whole viewer process: a second dock opens without a wait.
+_fetched: dict[tuple[str, ...], Catalogue] = {}
 
 
 def fetch(stop: threading.Event, command: Sequence[str] = COMMAND) -> Catalogue:
-    """Ask, once per process; importing torch takes seconds, so call it from a worker thread.
+    """The catalogue, from a child process the first time.
+
+    Importing torch takes seconds there, so call it from a worker thread.
+
+    Args:
+        stop: set to give up waiting.
+        command: prints the catalogue as JSON.
 
     Raises:
-        JobError: no answer, or ``stop`` was set.
+        JobError: there was no answer, or ``stop`` was set.
     """
     key = tuple(command)
-    if key not in _known:
-        _known[key] = _answer(key, stop)
-    return _known[key]
+    if key not in _fetched:
+        _fetched[key] = _answer(key, stop)
+    return _fetched[key]
 
 
 def _answer(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
-    why = "it gave no answer"
+    reason = "it gave no answer"
     try:
         with subprocess.Popen(
             command,
@@ -112,6 +123,8 @@ def _answer(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
             encoding="utf-8",
             errors="replace",
         ) as process:
+            # Wait in short steps, so that closing the viewer does not wait for torch. After the
+            # kill, `communicate` returns what was printed so far.
             while True:
                 try:
                     output, errors = process.communicate(timeout=0.1)
@@ -119,10 +132,12 @@ def _answer(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
                 except subprocess.TimeoutExpired:
                     if stop.is_set():
                         process.kill()
-        why = errors.strip().splitlines()[-1][:160] if errors.strip() else why
+        # The last line of a traceback is the error; the rest would fill the dock.
+        reason = errors.strip().splitlines()[-1][:160] if errors.strip() else reason
+        # Libraries may print warnings first; the answer is the last line.
         return parse(output.strip().splitlines()[-1])
     except (OSError, IndexError, ValueError, KeyError, TypeError) as error:
-        why = str(error) if isinstance(error, OSError) else why
+        reason = str(error) if isinstance(error, OSError) else reason
         raise JobError(
-            f"The methods could not be read ({why}): check the installation of torch."
+            f"The methods could not be read ({reason}): check the installation of torch."
         ) from None

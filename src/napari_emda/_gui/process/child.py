@@ -1,4 +1,4 @@
-"""A job in a process of its own: lines out, lines in, and a sure end."""
+"""A job in a child process: lines out, lines in, and a certain end."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from typing import IO, Any
 
 from napari_emda.project.run_folder import RunFolder
 
+# Seconds that a child has to save and exit when the viewer closes, before it is terminated. Longer,
+# closing the viewer would seem to hang; shorter, a training would lose its last steps.
 PATIENCE = 1.2
-"""Seconds that a child has to save and end when the viewer closes; then it is killed."""
+# Follows the last line of a child in the queue.
 _END = object()
-"""Put behind the last line that a child has said."""
 
 
 class Child:
-    """A job in a process of its own.
+    """A job in a child process.
 
     Args:
-        command: what to start; ``{job}`` stands for the job file.
-        folder: for the job file and the log, removed by `clean`.
+        command: to start.
+        folder: holds the job file and the log; `clean` removes it.
     """
 
     def __init__(self, command: Sequence[str], folder: Path) -> None:
@@ -35,13 +36,15 @@ class Child:
         self.log = folder / "job.log"
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
+        # Commands that come before the worker thread has started the process.
         self._unsent: list[str] = []
         self._ended = False
         self._lines: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def launch(self) -> None:
-        """Start the process and the thread that reads it. Called from the worker thread."""
+        """Start the process and the thread that reads it; called in the worker thread."""
         with self.log.open("w") as log, self._lock:
+            # The viewer may have closed before the worker thread came this far.
             if self._ended:
                 self._lines.put(_END)
                 return
@@ -55,8 +58,10 @@ class Child:
                 errors="replace",
                 bufsize=1,
             )
+            # "attend" makes the child end when its standard input closes, that is, with the viewer.
             for line in [json.dumps({"command": "attend"}) + "\n", *self._unsent]:
                 _write(self._process, line)
+        # A daemon, because it may wait for a line of the child when Python wants to exit.
         threading.Thread(
             target=self._read, args=(self._process,), daemon=True, name="napari-emda child"
         ).start()
@@ -66,13 +71,14 @@ class Child:
             for line in process.stdout or ():
                 self._lines.put(line)
         process.wait()
+        # Locked, so that no command is written to a pipe while it is closed.
         with self._lock:
             _close(process.stdout)
             _close(process.stdin)
         self._lines.put(_END)
 
     def say(self, command: str, **values: Any) -> None:
-        """Send a command; before the process is up it is kept for later."""
+        """Send a command; before the process has started, it is kept and sent later."""
         line = json.dumps({"command": command, **values}) + "\n"
         with self._lock:
             if self._process is None:
@@ -81,7 +87,7 @@ class Child:
                 _write(self._process, line)
 
     def take(self, seconds: float) -> list[str] | None:
-        """The lines that came, waiting at most ``seconds``; None at the end."""
+        """The lines that have come, after waiting at most ``seconds``; None at the end."""
         try:
             first = self._lines.get(timeout=seconds)
         except queue.Empty:
@@ -92,15 +98,16 @@ class Child:
         while not self._lines.empty():
             line = self._lines.get()
             if line is _END:
+                # Put back: these lines first, the end at the next call.
                 self._lines.put(_END)
                 break
             lines.append(line)
         return lines
 
     def end(self, patience: float = PATIENCE) -> None:
-        """Close the pipe, so that the child saves and ends; kill it when it takes too long.
+        """Close the pipe, so that the child saves and exits; kill it if that takes too long.
 
-        Returns when the child is gone.
+        Returns when the process has ended.
         """
         with self._lock:
             self._ended = True
@@ -108,6 +115,7 @@ class Child:
             if process is None or process.poll() is not None:
                 return
             _close(process.stdin)
+        # Every step is harder than the last one, and only `kill` cannot be ignored.
         for stop, seconds in ((None, patience), (process.terminate, 0.3), (process.kill, None)):
             if stop is not None:
                 stop()
@@ -117,7 +125,7 @@ class Child:
 
     @property
     def process_id(self) -> int | None:
-        """Of the running process."""
+        """The id of the running process; None if none is running."""
         return (
             self._process.pid
             if self._process is not None and self._process.poll() is None
@@ -125,8 +133,9 @@ class Child:
         )
 
     def exit_reason(self) -> str:
-        """How the process ended, as a half sentence."""
+        """How the process ended, as the end of a sentence."""
         code = self._process.poll() if self._process is not None else None
+        # On POSIX a negative code is the signal that ended the process.
         if code is not None and code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
             hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
@@ -145,7 +154,7 @@ class Child:
         return f" ({lines[-1][:160]})" if lines else ""
 
     def keep_log(self, run: RunFolder) -> None:
-        """Append the log to the run's own, so that it outlives the viewer."""
+        """Append the log to that of the run, where it can be read after the viewer is closed."""
         with contextlib.suppress(OSError):
             text = self.log.read_text(errors="replace")
             if text and run.path.is_dir():
@@ -157,15 +166,15 @@ class Child:
 
 
 def _write(process: subprocess.Popen[str], line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # it has ended: the reader will tell
+    # An error means that the process has ended, which the reading thread reports.
+    with contextlib.suppress(OSError, ValueError):
         if process.stdin is not None:
             process.stdin.write(line)
             process.stdin.flush()
 
 
 def _close(pipe: IO[str] | None) -> None:
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # the other end is gone, with a line half written
+    # Closing flushes: an error means that the process has ended and left a line unread.
+    with contextlib.suppress(OSError, ValueError):
         if pipe is not None:
             pipe.close()

@@ -19,14 +19,16 @@ from napari_emda.events import Event, Failed, Finished, Started, from_json
 from napari_emda.project.job_files import Job, write_job
 from napari_emda.project.run_folder import RunFolder
 
+# The interpreter of the viewer, so that the child finds the same packages.
 COMMAND = (sys.executable, "-m", "napari_emda", "run", "{job}", "--json")
+# Seconds between deliveries to the viewer. Events that come faster arrive together: ten updates a
+# second look continuous, and drawing a plot for each of hundreds would block the viewer.
 BEAT = 0.1
-"""Seconds between deliveries to the viewer: events that come faster arrive together."""
 
 
 @dataclass(frozen=True)
 class ChildDied:
-    """A child is gone without a last word; ``reason`` is a half sentence."""
+    """A child ended without a last event; ``reason`` is the end of a sentence."""
 
     reason: str
 
@@ -35,10 +37,10 @@ Item = Event | ChildDied
 
 
 def watch(child: Child) -> Iterator[tuple[Item, ...]]:
-    """Run a child: batches of events, of which the last is a `Finished`, `Failed` or `ChildDied`.
+    """Run a child and yield batches of its events; the last one is Finished, Failed or ChildDied.
 
-    Yields at least ten times a second, with nothing in it when nothing came, so that whoever
-    iterates can leave.
+    Yields about ten times a second, an empty batch if nothing came, so that the iterating thread
+    can be stopped.
     """
     ended = False
     try:
@@ -48,8 +50,10 @@ def watch(child: Child) -> Iterator[tuple[Item, ...]]:
             events = tuple(event for line in lines if (event := _event(line)) is not None)
             ended = ended or any(isinstance(event, Finished | Failed) for event in events)
             yield events
+            # Lets events gather; without lines, `take` has waited already.
             time.sleep(max(0.0, BEAT - (time.monotonic() - started)) if lines else 0)
-    except (OSError, RuntimeError) as error:  # a RuntimeError would be lost in napari's worker
+    except (OSError, RuntimeError) as error:
+        # Caught here, because napari's worker swallows a RuntimeError.
         yield (ChildDied(f"could not be started ({error})"),)
         return
     if not ended:
@@ -57,7 +61,7 @@ def watch(child: Child) -> Iterator[tuple[Item, ...]]:
 
 
 def _event(line: str) -> Event | None:
-    """What a line says; None for what other libraries print."""
+    """The event in a line; None for lines that other libraries print."""
     try:
         return from_json(line)
     except EmdaError:
@@ -66,7 +70,7 @@ def _event(line: str) -> Event | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What background work came to: a value, or a sentence that says why there is none."""
+    """The result of background work: a value, or a sentence that says why there is none."""
 
     value: Any = None
     error: str = ""
@@ -77,16 +81,12 @@ def _guarded(work: Callable[[], Any]) -> Outcome:
         return Outcome(work())
     except EmdaError as error:
         return Outcome(error=str(error))
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        MemoryError,
-    ) as error:  # napari's worker would lose a RuntimeError
+    except (OSError, RuntimeError, ValueError, MemoryError) as error:
+        # Caught here, because napari's worker swallows a RuntimeError.
         return Outcome(
             error=(
-                f"That did not work ({error}): see that the files can be read and the disk has "
-                "room."
+                f"That did not work ({error}): check that the files can be read and that the disk "
+                "has space."
             )
         )
 
@@ -94,7 +94,7 @@ def _guarded(work: Callable[[], Any]) -> Outcome:
 def in_background(
     work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[str], None]
 ) -> None:
-    """Work in a napari worker thread; ``done`` or ``failed`` is called in the main thread."""
+    """Call ``work`` in a worker thread, then ``done`` or ``failed`` in the main thread."""
 
     def deliver(outcome: Outcome) -> None:
         if outcome.error:
@@ -108,10 +108,16 @@ def in_background(
 class Runner:
     """At most one job at a time, in a child process watched by a napari worker thread.
 
-    Signals come in the main thread.
+    Signals are emitted in the main thread.
 
     Args:
-        command: what to start; ``{job}`` stands for the job file.
+        command: starts a job; ``{job}`` stands for the job file.
+
+    Attributes:
+        job: that is running; None if none is.
+        last_job: that ended last.
+        run: name of the run that the job works on; empty until the job has started.
+        paused: whether the job is paused.
     """
 
     started = Signal(object)
@@ -119,7 +125,7 @@ class Runner:
     happened = Signal(object)
     """An event arrived."""
     ended = Signal(object)
-    """A job is over: its last event, `Finished` or `Failed`."""
+    """A job ended: its last event, `Finished` or `Failed`."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._command = tuple(command)
@@ -132,18 +138,18 @@ class Runner:
 
     @property
     def busy(self) -> str:
-        """Why no other job can start now, in one sentence; empty when one can."""
+        """Why no other job can start now, in one sentence; empty if one can."""
         if self.job is None:
             return ""
         return f"A {self.job.noun} is running: wait for its end or stop it."
 
     @property
     def process_id(self) -> int | None:
-        """Of the running child."""
+        """The id of the running child process; None if none is running."""
         return self._child.process_id if self._child is not None else None
 
     def start(self, job: Job) -> None:
-        """Start a job; the caller has seen that none is running."""
+        """Start a job; the caller must have checked `busy`."""
         assert self.job is None
         folder = Path(tempfile.mkdtemp(prefix="napari-emda-"))
         write_job(job, folder / "job.json")
@@ -155,6 +161,7 @@ class Runner:
         self.paused = False
         self._last = None
         self._child = child
+        # The callbacks carry their child, so that what a closed one still delivers is ignored.
         create_worker(
             watch,
             child,
@@ -178,6 +185,7 @@ class Runner:
                 return
             if isinstance(event, Started):
                 self.run = event.run
+            # Kept until the worker has finished: only then another job may start.
             if isinstance(event, ChildDied):
                 text = f"The {self.job.noun} {event.reason}; {self._remedy(self.job)}"
                 self._last = Failed(text, mistake=False)
@@ -193,6 +201,7 @@ class Runner:
         last = self._last or Failed(
             f"The {job.noun} ended unexpectedly; {self._remedy(job)}", mistake=False
         )
+        # The temporary folder is removed; what Python has printed may explain a crash later.
         if self.run:
             child.keep_log(RunFolder.of(job.project, self.run))
         child.clean()
@@ -207,7 +216,8 @@ class Runner:
         return "start it again."
 
     def close(self) -> None:
-        """End the child now, saving what it has; nothing is emitted any more."""
+        """End the child now, saving its state; no signal is emitted any more."""
+        # Forgotten first: what its worker thread still delivers is then ignored.
         child = self._child
         self._child = None
         self.job = None

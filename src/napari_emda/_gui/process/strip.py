@@ -1,4 +1,4 @@
-"""Progress of a job with the buttons that steer it."""
+"""Progress of a job, with buttons to pause and stop it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from napari_emda._gui.process.runner import Runner
 from napari_emda.events import Started, Stepped, TileDone
 from napari_emda.project.job_files import TrainJob
 
+# Seconds up to which a time is given in minutes; longer ones are easier to read in hours.
 _LONGEST_IN_MINUTES = 90 * 60
-"""Seconds; a longer time is read more easily in hours."""
 
 
 def duration(seconds: float) -> str:
@@ -25,9 +25,10 @@ def duration(seconds: float) -> str:
 
 
 class JobStrip(QWidget):
-    """Progress of one kind of job, the time left, and buttons to steer it; hidden while none runs.
+    """Progress and remaining time of one kind of job, and its buttons; hidden while none runs.
 
-    Of a training it says what it is: the form above may be set to another one, as while retraining.
+    For a training it also shows its method and settings, because the form above may have been set
+    to others since.
     """
 
     def __init__(self, runner: Runner, kind: str, *, stop: str, pause: bool = False) -> None:
@@ -38,11 +39,11 @@ class JobStrip(QWidget):
         self.what = Sentence()
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
-        self.pause = button("Pause", "Hold the job, keeping its memory.", self._pause)
+        self.pause = button("Pause", "Pause the job; it keeps its memory.", self._pause)
         if not pause:
             self.pause.hide()
         self.stop = button(
-            stop, "End the job after what it is doing; what it has is kept.", self._stop
+            stop, "End the job after its current step; its results are kept.", self._stop
         )
         column(self, self.what, self.bar, row(None, self.pause, self.stop))
         self.hide()
@@ -50,13 +51,14 @@ class JobStrip(QWidget):
         runner.happened.connect(self._on_event)
         runner.ended.connect(self._on_ended)
 
-    def _mine(self) -> bool:
+    def _is_shown_job(self) -> bool:
         return self._runner.job is not None and self._runner.job.kind == self._kind
 
     def _on_started(self, job: object) -> None:
-        if self._mine():
+        if self._is_shown_job():
             self._first = None
             self.what.show_text(job.in_words() if isinstance(job, TrainJob) else "")
+            # Not (0, 0), with which Qt draws a busy bar without text.
             self.bar.setRange(0, 1)
             self.bar.setValue(0)
             self.bar.setFormat("Getting ready …")
@@ -65,7 +67,7 @@ class JobStrip(QWidget):
             self.show()
 
     def _on_event(self, event: object) -> None:
-        if not self._mine():
+        if not self._is_shown_job():
             return
         self.pause.setText("Resume" if self._runner.paused else "Pause")
         if isinstance(event, Started):
@@ -73,11 +75,13 @@ class JobStrip(QWidget):
         elif isinstance(event, Stepped):
             left = (event.steps - event.step) / event.rate if event.rate else None
             self._advance(event.step, event.steps, left, "steps")
+        # A prediction continues with what is on disk, so its speed is measured here.
         elif isinstance(event, TileDone):
             self._advance(event.done, event.total, self._time_left(event), "blocks")
 
     def _time_left(self, event: TileDone) -> float | None:
-        """Seconds, from the blocks of this job: those that were there before took no time."""
+        """Remaining seconds, from the speed of this job; None before it is known."""
+        # A continued prediction begins with blocks that are done already and took no time.
         now = time.monotonic()
         if self._first is None:
             self._first = (event.done, now)
@@ -101,10 +105,10 @@ class JobStrip(QWidget):
     def _pause(self) -> None:
         self._runner.say("resume" if self._runner.paused else "pause")
         self.pause.setText("Resume" if self._runner.paused else "Pause")
-        self.bar.setFormat("Paused" if self._runner.paused else "Going on …")
+        self.bar.setFormat("Paused" if self._runner.paused else "Resuming …")
 
     def _stop(self) -> None:
         self._runner.say("stop")
-        self.bar.setFormat("Stopping and keeping what there is …")
+        self.bar.setFormat("Stopping; results are kept …")
         for control in (self.pause, self.stop):
             control.setEnabled(False)

@@ -1,1 +1,1 @@
-"""The second panel: a method is trained and its curves and previews are shown."""
+"""The second panel: train a method, and show its curves and previews."""

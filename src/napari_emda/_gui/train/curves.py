@@ -1,4 +1,4 @@
-"""Reads the log of a training into its curves."""
+"""The curves of a training, from its events and from its log."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from napari_emda.project.run_folder import RunFolder
 
 
 class Curves(QWidget):
-    """Empty until a training starts: what draws takes a while to load.
+    """Plots of a training; empty until one starts.
 
     Attributes:
-        losses: the plot of the losses, None before the first training.
-        quality: the plot of the label-free score, likewise.
+        losses: the plot of the losses; None before the first training.
+        quality: the plot of the label-free score; None before the first training.
     """
 
     def __init__(self) -> None:
@@ -27,9 +27,10 @@ class Curves(QWidget):
         self._layout.setContentsMargins(0, 0, 0, 0)
 
     def begin(self, job: TrainJob) -> None:
-        """Start anew, or with what a resumed run has logged."""
+        """Clear the plots; for a resumed run, draw what it has logged."""
         if self.losses is None:
-            from napari_emda._gui.train.plots import LossPlot, QualityPlot  # pyqtgraph
+            # Imported here, because pyqtgraph takes a while to load, and the dock opens at once.
+            from napari_emda._gui.train.plots import LossPlot, QualityPlot
 
             self.losses = LossPlot()
             self.quality = QualityPlot()
@@ -44,7 +45,8 @@ class Curves(QWidget):
     def _recall(self, folder: RunFolder) -> None:
         saved = folder.saved_step
         for entry in folder.log():
-            if entry.get("step", 0) > saved:  # it will come again
+            # Steps after the checkpoint are trained, and reported, again.
+            if entry.get("step", 0) > saved:
                 continue
             if entry.get("event") == "stepped":
                 self.losses.add(entry["step"], entry["losses"])
@@ -52,7 +54,7 @@ class Curves(QWidget):
                 self._show_quality(Validated(entry["step"], entry["scores"], entry.get("best", 0)))
 
     def take(self, event: object) -> None:
-        """Draw what an event tells."""
+        """Draw the numbers of an event."""
         if self.losses is None:
             return
         if isinstance(event, Stepped):

@@ -1,4 +1,4 @@
-"""The layers in which a training shows what it makes of the section on view."""
+"""The layers in which a running training shows its prediction of the current section."""
 
 from __future__ import annotations
 
@@ -16,74 +16,77 @@ from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.events import Preview, Translated
 
+# Roles and names of the two layers of a section that a method translates into the other domain.
 _TRANSLATION = ("preview original look", "preview translated look")
-"""Roles, and names, of the two layers of a translated section."""
 
 
 def show_preview(opened: OpenProject, event: Preview) -> None:
-    """Put a section's probabilities into the preview layers, one a class; not while one paints."""
+    """Show a section's probabilities, one layer per class; not while a patch is annotated."""
     values = _read(opened, event)
     if values is None:
         return
     volume = event.volume
     if all(opened.output(role, volume) is None for role in ("preview clusters", "preview 0")):
-        # What is shown is of an earlier model, and would mix with this one's.
+        # The layers of an earlier model would mix with the preview of this one.
         hide(opened, volume, roles(opened))
-    where = _where(opened, event)
+    placement = _placement(opened, event)
     classes = opened.project.classes[1:]
+    # A method without labels predicts clusters, whose number and names differ from the classes.
     if event.classes and event.classes != classes:
-        _show_clusters(opened, volume, class_ids(values)[None], len(event.classes), where)
+        _show_clusters(opened, volume, class_ids(values)[None], len(event.classes), placement)
         return
     for index, name in enumerate(classes):
-        _show_class(opened, volume, index, name, values[index][None], where)
+        _show_class(opened, volume, index, name, values[index][None], placement)
 
 
 def show_translation(opened: OpenProject, event: Translated) -> None:
-    """Put both into layers: switching between them shows what was drawn or wiped out."""
+    """Show a section and its translation: switching between them shows what has changed."""
     pair = _read(opened, event)
     if pair is None:
         return
-    where = _where(opened, event)
+    placement = _placement(opened, event)
     for name, values in zip(_TRANSLATION, pair[:, None], strict=True):
         layer = opened.output(name, event.volume)
         if layer is None:
-            # Hidden at first: it would cover what the user looks at.
-            hidden = Image(values, name=name, contrast_limits=(0, 255), visible=False, **where)
+            # Hidden at first, because it would cover the image and the preview.
+            hidden = Image(values, name=name, contrast_limits=(0, 255), visible=False, **placement)
             opened.add_output(name, event.volume, hidden)
         else:
-            _replace(layer, values, where)
+            _replace(layer, values, placement)
 
 
 def _read(opened: OpenProject, event: Preview | Translated) -> NDArray[Any] | None:
-    """The arrays of a preview, (n, y, x); None when they cannot be shown now."""
+    """The arrays of a preview, (n, y, x); None if they cannot be shown now."""
     if opened.annotating or opened.image(event.volume) is None:
         return None
     try:
         values = np.load(event.path, allow_pickle=False)
-    except (OSError, ValueError):  # replaced or removed meanwhile: the next one comes soon
+    except (OSError, ValueError):
+        # Replaced or removed meanwhile: the next preview comes soon.
         return None
     return values if values.ndim == 3 else None
 
 
-def _where(opened: OpenProject, event: Preview | Translated) -> dict[str, Any]:
+def _placement(opened: OpenProject, event: Preview | Translated) -> dict[str, Any]:
     box = Box.from_bounds(event.box)
     return opened.place(event.volume).arguments(corner=box.start)
 
 
-def _replace(layer: Any, values: NDArray[Any], where: dict[str, Any]) -> None:
+def _replace(layer: Any, values: NDArray[Any], placement: dict[str, Any]) -> None:
+    # The view may have moved, so the part may lie elsewhere in the section.
     layer.data = values
-    layer.translate = where["translate"]
+    layer.translate = placement["translate"]
 
 
 def _show_clusters(
-    opened: OpenProject, volume: str, ids: NDArray[np.uint8], count: int, where: dict[str, Any]
+    opened: OpenProject, volume: str, ids: NDArray[np.uint8], count: int, placement: dict[str, Any]
 ) -> None:
     layer = opened.output("preview clusters", volume)
     if layer is not None:
-        _replace(layer, ids, where)
+        _replace(layer, ids, placement)
         return
     clusters = Labels(
-        ids, name="preview of clusters", colormap=cluster_colours(count), opacity=0.4, **where
+        ids, name="preview of clusters", colormap=cluster_colours(count), opacity=0.4, **placement
     )
     clusters.editable = False
     opened.add_output("preview clusters", volume, clusters)
@@ -95,19 +98,20 @@ def _show_class(
     index: int,
     name: str,
     values: NDArray[Any],
-    where: dict[str, Any],
+    placement: dict[str, Any],
 ) -> None:
     layer = opened.output(f"preview {index}", volume)
     if layer is not None:
-        _replace(layer, values, where)
+        _replace(layer, values, placement)
         return
     probability = Image(
         values,
         name=f"preview {name}",
         colormap=Colormap(["black", class_colour(index + 1)], name=f"emda-{name}"),
+        # Black adds nothing, so the image stays visible below and classes mix.
         blending="additive",
         opacity=0.55,
         contrast_limits=(0, 255),
-        **where,
+        **placement,
     )
     opened.add_output(f"preview {index}", volume, probability)

@@ -1,4 +1,4 @@
-"""Which network is trained, and its settings."""
+"""The choice of the network to train, and its settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_emda.settings.training import TrainSettings
 
 
 class NetworkForm(QWidget):
-    """A combo box of networks, and below it the form of the chosen one."""
+    """A combo box of networks, and the form of the chosen one below it."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class NetworkForm(QWidget):
 
     @property
     def name(self) -> str:
-        """The chosen network; the default while nothing is known of networks."""
+        """The chosen network; the default until the list is read."""
         return self.box.currentText() or TrainSettings().network
 
     @property
     def form(self) -> SettingsForm | None:
-        """Of the chosen network."""
+        """The form of the chosen network; None until the list is read."""
         return self.forms.get(self.name)
 
     def values(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class NetworkForm(QWidget):
         return {} if self.form is None else self.form.values()
 
     def set_profile(self, profile: str) -> None:
-        """A new network, with the settings that it has in a profile."""
+        """Train a new network, with the settings of a profile."""
         self._profile = profile
         self.box.setEnabled(True)
         for name, form in self.forms.items():
@@ -57,7 +57,7 @@ class NetworkForm(QWidget):
             form.lock(())
 
     def fix(self, name: str, values: Mapping[str, Any]) -> None:
-        """The network of another run, which cannot be changed."""
+        """Continue the network of another run, whose settings cannot be changed."""
         self.box.setCurrentText(name)
         self.box.setEnabled(False)
         if self.form is not None:
@@ -80,5 +80,6 @@ class NetworkForm(QWidget):
 
     def _show_form(self, name: str) -> None:
         self.setToolTip(self._choices[name].summary if name in self._choices else "")
+        # Forms of other networks are hidden, not deleted, and keep what the user has set.
         for other, form in self.forms.items():
             form.native.setVisible(other == name and bool(form.fields))

@@ -1,4 +1,4 @@
-"""The second panel: choose a method, train it in the background, see it improve."""
+"""The second panel: choose a method, train it in the background, watch it improve."""
 
 from __future__ import annotations
 
@@ -24,46 +24,48 @@ from napari_emda.project.job_files import Job, TrainJob
 from napari_emda.settings.requirements import UNLABELLED
 from napari_emda.settings.training import PROFILES, TrainSettings
 
+# The initial choice: the first of them that is installed.
 DEFAULT_METHODS = ("auto", "source_only")
-"""The method to begin with: the first of them that there is."""
+# Seconds between two requests for a preview: often enough to follow the user through sections,
+# seldom enough not to slow down the training.
 VIEW_SECONDS = 0.7
-"""Between two requests for a preview: follows the user, and does not hold up training."""
-_IN_SIGHT = ("steps", "profile")
-"""The settings that are not under Advanced."""
+# The settings that are shown outside Advanced.
+_BASIC = ("steps", "profile")
+# Shown until the child process has listed the methods, which takes seconds.
 _READING = "Reading the list of methods …"
 
 
 class TrainPanel(JobPanel):
-    """Method and settings, start and stop, the losses, the preview of the section on view."""
+    """Method and settings, start and stop, losses, and previews of the current section."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(
             session,
             "train",
             start="Start",
-            tip="Train in the background; you can go on looking around.",
+            tip="Train in the background; the viewer stays usable.",
             stop="Stop and keep",
             pause=True,
         )
         self._forms: dict[str, SettingsForm] = {}
         self.method = QComboBox()
-        self.method.setToolTip("How the network is taught.")
+        self.method.setToolTip("The method by which the network learns.")
         self.sentence = Sentence()
         schema = TrainSettings.model_json_schema()
-        self.main = SettingsForm(schema, lambda field: field.name in _IN_SIGHT)
-        elsewhere = (*_IN_SIGHT, "network")
+        self.main = SettingsForm(schema, lambda field: field.name in _BASIC)
+        elsewhere = (*_BASIC, "network")
         self.advanced = SettingsForm(schema, lambda field: field.name not in elsewhere)
         self.network = NetworkForm(session)
         self.method_box = QWidget()
         self.start_from = StartFrom(session)
         self.resume = button(
-            "Resume", "Go on with the last training from its last checkpoint.", self.resume_training
+            "Resume", "Continue the last training from its last checkpoint.", self.resume_training
         )
         self.curves = Curves()
         self.outcome = Sentence()
         self.compare = button(
             "Compare with no adaptation",
-            "Train the same without looking at the target, to see whether adapting helped.",
+            "Train the same without using the target, to see whether adaptation helped.",
             self.train_without_adaptation,
         )
         self._asked: Box | None = None
@@ -75,6 +77,7 @@ class TrainPanel(JobPanel):
         self.method.currentTextChanged.connect(self._on_method)
         self.main["profile"].changed.connect(self._on_profile)
         self.start_from.box.currentTextChanged.connect(lambda _: self._on_start_from())
+        # The default profile: sets the forms, which are still at the plain defaults.
         self._on_profile("fast")
         self.listen()
 
@@ -103,7 +106,7 @@ class TrainPanel(JobPanel):
     # -- settings ----------------------------------------------------------------------------
 
     def on_catalogue(self, catalogue: Catalogue) -> None:
-        """Offer the methods, keeping the choice."""
+        """List the methods, keeping the choice."""
         before = self.method.currentText()
         self.method.clear()
         for name, method in catalogue.methods.items():
@@ -118,9 +121,9 @@ class TrainPanel(JobPanel):
         self._on_start_from()
 
     def on_project(self, opened: OpenProject) -> None:
-        """Choose what needs no labels where there are none."""
+        """Choose the method that needs no labels if the project has none."""
         if not opened.project.available.labelled:
-            # Leaves all as it is while the methods are not read yet.
+            # Does nothing until the methods are read; `on_catalogue` then calls this again.
             self.method.setCurrentText(UNLABELLED)
 
     def _on_method(self, name: str) -> None:
@@ -138,6 +141,7 @@ class TrainPanel(JobPanel):
         self.update_state()
 
     def _on_profile(self, profile: str) -> None:
+        # What the last profile has set and this one does not must go back to its default.
         governed = {key for values in PROFILES.values() for key in values}
         for form in (self.main, self.advanced):
             form.reset(governed)
@@ -145,7 +149,7 @@ class TrainPanel(JobPanel):
         self._on_start_from()
 
     def _on_start_from(self) -> None:
-        """The network is the profile's, or the one to start from, which cannot be changed."""
+        """Use the network of the profile, or the fixed one of the run to start from."""
         before = self.start_from.job()
         if before is None:
             self.network.set_profile(self.main.values()["profile"])
@@ -153,12 +157,12 @@ class TrainPanel(JobPanel):
             self.network.fix(before.settings.network, before.network_settings)
 
     def settings(self) -> TrainSettings:
-        """What is set in the form."""
+        """The training settings in the forms."""
         values = {**self.main.values(), **self.advanced.values(), "network": self.network.name}
         return TrainSettings.parse(values)
 
     def method_settings(self) -> dict[str, Any]:
-        """What is set for the chosen method, defaults left out."""
+        """The settings of the chosen method that differ from its defaults."""
         form = self._forms.get(self.method.currentText())
         return form.changed_values() if form is not None else {}
 
@@ -166,11 +170,11 @@ class TrainPanel(JobPanel):
 
     @property
     def no_project(self) -> str:
-        """The methods are on their way, too, when the dock opens."""
+        """The reason without a project; until the methods are read, that they are being read."""
         return super().no_project if self._session.catalogue is not None else _READING
 
     def why_not(self, opened: OpenProject) -> str:
-        """Why no training can start now, in one sentence; empty when it can."""
+        """Why no training can start now, in one sentence; empty if it can."""
         session = self._session
         if session.catalogue is None:
             return _READING
@@ -182,7 +186,7 @@ class TrainPanel(JobPanel):
         return method.missing(opened.project)
 
     def job(self, opened: OpenProject) -> TrainJob:
-        """A training with what is set."""
+        """A training with the settings in the forms."""
         return TrainJob(
             project=str(opened.project.folder),
             method=self.method.currentText(),
@@ -193,7 +197,7 @@ class TrainPanel(JobPanel):
         )
 
     def update_state(self) -> None:
-        """Offer to resume, or to compare, too, where there is something to."""
+        """Update the state, and offer to resume or to compare if that is possible."""
         super().update_state()
         self.start.setVisible(not self.running)
         opened = self._session.opened
@@ -206,15 +210,15 @@ class TrainPanel(JobPanel):
         self.compare.setVisible(unfinished is None and self._without_adaptation() is not None)
 
     def resume_training(self) -> None:
-        """Go on with the run that was cut short."""
+        """Continue the run that was interrupted."""
         opened = self._session.opened
         unfinished = opened.project.runs.unfinished() if opened is not None else None
         if opened is not None and unfinished is not None:
-            with self._session.telling():
+            with self._session.showing_errors():
                 self._session.start(opened.project.runs.resume_job(unfinished[0]))
 
     def _without_adaptation(self) -> TrainJob | None:
-        """The baseline that is missing to tell whether adapting helped; None while a job runs."""
+        """The missing baseline that would show whether adaptation helped; None while a job runs."""
         opened = self._session.opened
         catalogue = self._session.catalogue
         if opened is None or catalogue is None or self._session.runner.busy:
@@ -227,16 +231,16 @@ class TrainPanel(JobPanel):
         return missing(project, run) if catalogue.learns_classes(project, run) else None
 
     def train_without_adaptation(self) -> None:
-        """Train what the latest run is to be compared with."""
+        """Train the baseline of the latest run."""
         job = self._without_adaptation()
         if job is not None:
-            with self._session.telling():
+            with self._session.showing_errors():
                 self._session.start(job)
 
     # -- while it runs -----------------------------------------------------------------------
 
     def on_started(self, job: Job) -> None:
-        """Begin to draw, and to ask for previews."""
+        """Start drawing curves and requesting previews."""
         if isinstance(job, TrainJob):
             self.outcome.show_text("")
             self.curves.begin(job)
@@ -247,13 +251,14 @@ class TrainPanel(JobPanel):
         self._timer.stop()
 
     def _ask_preview(self) -> None:
-        """Tell the child what is on view, when that has changed."""
+        """Request a preview of the current section, if the view has changed."""
         session = self._session
         opened = session.opened
         if opened is None or session.runner.paused or opened.annotating:
-            self._asked = None  # a preview would hide the paint
+            # A preview would cover the paint. Forgotten, so that one is requested right afterwards.
+            self._asked = None
             return
-        with session.telling():
+        with session.showing_errors():
             target = opened.target
             box = opened.section_on_view(target)
             if box != self._asked:
@@ -261,8 +266,9 @@ class TrainPanel(JobPanel):
                 self._asked = box
 
     def on_event(self, opened: OpenProject, event: Any) -> None:
-        """Draw the losses, and what the network makes of the section on view."""
+        """Draw the losses and the previews."""
         self.curves.take(event)
+        # A request before the start may have been lost: ask again.
         if isinstance(event, Started):
             self._asked = None
         elif isinstance(event, Preview):
@@ -271,7 +277,7 @@ class TrainPanel(JobPanel):
             show_translation(opened, event)
 
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
-        """Say what has come out."""
+        """Show the outcome, and stop requesting previews."""
         self._timer.stop()
         self.outcome.show_text(in_short(last.text), tone_of(last))
         self.curves.end(last)

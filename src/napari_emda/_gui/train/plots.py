@@ -1,4 +1,4 @@
-"""Plots the losses of a training and how its answer in the target looks."""
+"""Plots of the losses of a training and of its label-free score in the target."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import pyqtgraph as pg
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
+# Of the losses, in turn; distinguishable on napari's dark and light themes.
 COLOURS = ("#2f9be0", "#f08a24", "#3fb27f", "#d65f8f", "#a98be0", "#c9b23f", "#8c8c8c")
-"""Of the losses in turn: told apart on a dark and on a light theme."""
+# Points of a curve; beyond it every second one is dropped. More than the plot has pixels across, so
+# nothing is lost to the eye, and drawing stays quick in long trainings.
 LARGEST = 2000
-"""Points of a curve; beyond it every second one is dropped. More than a plot has pixels."""
+# Pixels for the numbers on the left: the same in both plots, so that their steps are aligned.
 _AXIS = 58
-"""Pixels for the numbers on the left, so that the steps of both plots are in line."""
+# Scores above this multiple of the best are cut off: those of the first steps are so large that
+# later differences could not be seen.
 _CLIPPED = 3
-"""Scores that are so many times the best are cut off: the first looks at a network say little."""
+# Largest share of the plot's height for the legend: with many losses the curves keep the rest.
 _MOST_LEGEND = 0.6
-"""Of the plot's height at most is left to the names."""
 
 
 class Curve:
-    """The points of one loss, thinned out when they become many."""
+    """The points of one loss, at most `LARGEST`."""
 
     def __init__(self) -> None:
         self.x: list[float] = []
@@ -38,6 +40,7 @@ class Curve:
             return
         self.x.append(x)
         self.y.append(y)
+        # Halve the points and record half as often from now on: evenly spaced, in bounded memory.
         if len(self.x) > LARGEST:
             self.x = self.x[::2]
             self.y = self.y[::2]
@@ -58,9 +61,11 @@ class _Plot(pg.PlotWidget):  # type: ignore[misc]
         self._item.setLabel("left", label)
         self._item.layout.setContentsMargins(0, 2, 4, 8)
         for side in ("left", "bottom"):
+            # Otherwise 5000 steps become "step (x1e+03)".
             self._item.getAxis(side).enableAutoSIPrefix(False)
         self._item.getAxis("left").setWidth(_AXIS)
         self._item.showGrid(x=False, y=True, alpha=0.2)
+        # The wheel must scroll the dock.
         self._item.setMouseEnabled(x=False, y=False)
 
 
@@ -78,18 +83,18 @@ class LossPlot(_Plot):
 
     @property
     def curves(self) -> Mapping[str, Curve]:
-        """The points by name."""
+        """The points of each loss, by name."""
         return self._curves
 
     def clear_curves(self) -> None:
-        """Start anew."""
+        """Remove all points."""
         for line in self._lines.values():
             self.removeItem(line)
         self._curves = {}
         self._lines = {}
 
     def add(self, step: int, losses: Mapping[str, float]) -> None:
-        """Append one point per loss."""
+        """Append a point to each loss."""
         for name, value in losses.items():
             if name not in self._curves:
                 self._curves[name] = Curve()
@@ -101,34 +106,36 @@ class LossPlot(_Plot):
         self._leave_room_for_legend()
 
     def _leave_room_for_legend(self) -> None:
-        """Above the curves, so that no line runs through a name."""
+        """Place the legend above the curves, so that no line runs through a name."""
         values = [y for curve in self._curves.values() for y in curve.y if math.isfinite(y)]
         height = self.getViewBox().height()
         if not values or height <= 0:
             return
         low = min(values)
         high = max(values)
+        # 5 % above and below; constant losses get a range of their own size.
         margin = 0.05 * ((high - low) or abs(high) or 1)
         legend = min(_MOST_LEGEND, (self._legend.boundingRect().height() + 2) / height)
-        # The curves get the rest of the height: legend / (1 - legend) of theirs is the legend's.
+        # The curves get the share 1 - legend of the height, so in units of the loss the legend
+        # takes legend / (1 - legend) of their range.
         above = legend / (1 - legend) * (high - low + 2 * margin)
         self.setYRange(low - margin, high + margin + above, padding=0)
 
 
 class QualityPlot(_Plot):
-    """How the target's prediction looks, without labels, and which step looks best.
+    """The label-free score of the target's prediction, and the step with the best one.
 
-    Hidden until the first look.
+    Hidden until the first score.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("score ↓", 110, parent)
-        self._item.showLabel("bottom", False)  # the plot above says it
+        self._item.showLabel("bottom", False)  # the plot above has the same axis and a label
         self.setToolTip(
-            "How good the answer in the target looks, judged without any of its labels; lower is "
-            "better. It rises when there is far more or less foreground than in the source's "
-            "labels, when the answer changes with the image mirrored, when the network is unsure, "
-            "and when objects have odd shapes. The line marks the model to keep."
+            "Quality of the prediction in the target, estimated without its labels; lower is "
+            "better. The score rises with far more or less foreground than in the source's labels, "
+            "with a prediction that changes when the image is mirrored, with uncertainty, and with "
+            "oddly shaped objects. The line marks the model to keep."
         )
         self._scores: dict[int, float] = {}
         brush = pg.mkBrush(COLOURS[2])
@@ -147,22 +154,23 @@ class QualityPlot(_Plot):
 
     @property
     def scores(self) -> Mapping[int, float]:
-        """The points."""
+        """The scores by step."""
         return self._scores
 
     @property
     def kept(self) -> int:
-        """The step that is marked; 0 when none is."""
+        """The marked step; 0 if none is."""
         return int(self._kept.value()) if self._kept.isVisible() else 0
 
     def clear_curve(self) -> None:
-        """Start anew."""
+        """Remove all points."""
         self._scores = {}
         self._kept.hide()
         self.hide()
 
     def add(self, step: int, score: float) -> None:
         """Append a point; the axis shows the scores near the best."""
+        # A dictionary, because a resumed training repeats steps.
         self._scores[step] = score
         x = sorted(self._scores)
         y = [self._scores[key] for key in x]
@@ -174,7 +182,7 @@ class QualityPlot(_Plot):
         self.show()
 
     def mark(self, step: int, text: str) -> None:
-        """Mark a step; 0 takes the mark away."""
+        """Mark a step; 0 removes the mark."""
         self._kept.setVisible(step > 0)
         self._kept.setValue(step)
         self._kept.label.setFormat(text)

@@ -1,4 +1,4 @@
-"""Which run's network a training begins with."""
+"""The choice of the network to start a training from."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from napari_emda._gui.common.widgets import labelled, refill, row
 from napari_emda._gui.session import Session
 from napari_emda.project.job_files import TrainJob
 
+# The entry for a new, untrained network.
 NOTHING = "nothing"
-"""The entry for a new network."""
 
 
 class StartFrom(QWidget):
-    """The runs of the project, the newest first; at the top, to learn from nothing.
-
-    The choice is emitted by the combo box, `box`.
-    """
+    """A combo box, `box`, of the project's runs, newest first, after an entry for a new network."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
         self.box = QComboBox()
         self.box.setToolTip(
-            "The network to begin with: a new one, or what an earlier training has learnt, by "
-            "whichever method and with or without labels. Its size is that of the earlier one."
+            "The network to start from: a new one, or that of an earlier training, by any method, "
+            "with or without labels. It then has the settings of the earlier one."
         )
         row(self, labelled(("start from", self.box)))
         session.project_opened.connect(lambda opened: self.box.setCurrentIndex(0))
@@ -32,7 +29,7 @@ class StartFrom(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Offer the runs that there are now, keeping the choice."""
+        """List the current runs, keeping the choice."""
         opened = self._session.opened
         refill(self.box, [NOTHING, *(opened.runs if opened is not None else ())])
 
@@ -42,7 +39,7 @@ class StartFrom(QWidget):
         return self.box.currentText() if self.box.currentIndex() > 0 else None
 
     def job(self) -> TrainJob | None:
-        """The job of the chosen run; None for a new network, and where it cannot be read."""
+        """The job of the chosen run; None for a new network, or if it cannot be read."""
         opened = self._session.opened
         if opened is None or self.run is None:
             return None
