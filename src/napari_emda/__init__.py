@@ -1,6 +1,7 @@
 """Interactive, domain-adaptive segmentation of volume electron microscopy.
 
-Importing the package loads neither torch nor Qt; public names come on first use.
+Importing the package loads neither torch nor Qt. The modules of the public names are imported when
+a name is first used.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+# Public names and their modules. Importing them all at once would load torch, which takes seconds,
+# also for a command that only prints its help.
+_MODULES = {
     "IGNORE": "data.volume",
     "Box": "data.box",
     "Volume": "data.volume",
@@ -61,6 +64,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

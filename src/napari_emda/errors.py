@@ -1,7 +1,21 @@
-"""Errors that a user can correct; a message is one sentence: what is wrong, the limit, the remedy.
+"""Errors that a user can correct, and the status with which a command exits.
 
-None of them derives from ``RuntimeError``, because napari's generator workers swallow that one.
+An error's message is one sentence: what is wrong, the limit, the remedy. None of the errors derives
+from ``RuntimeError``, because napari's generator workers swallow that one.
 """
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit status of every command. Scripts on a cluster rely on these numbers."""
+
+    DONE = 0
+    # Python itself exits with 1 after an uncaught exception, and click with 2 after bad arguments.
+    INTERNAL_ERROR = 1
+    INVALID_INPUT = 2
+    # Stopped on request, with the work so far kept: a job script queues itself again on this one.
+    STOPPED = 3
 
 
 class EmdaError(Exception):

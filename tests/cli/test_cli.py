@@ -1,4 +1,4 @@
-"""The command line as scripts see it: exit codes, one line for a mistake, JSON on the last line, nothing changed."""
+"""The command line as scripts see it: exit codes, one line for invalid input, JSON at the end."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ RUN = "001-histogram"
 
 
 @pytest.fixture(autouse=True)
-def stay_as_we_are(monkeypatch):
-    """Neither lower this process's priority nor keep the handlers of its signals."""
+def keep_this_process(monkeypatch):
+    """Neither lower this process's priority nor leave signal handlers behind."""
     monkeypatch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
@@ -47,14 +47,15 @@ def stay_as_we_are(monkeypatch):
 
 def call(*arguments):
     """Run a command; its exit status, standard output and standard error."""
-    out, err = io.StringIO(), io.StringIO()
+    out = io.StringIO()
+    err = io.StringIO()
     with (
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as left,
+        pytest.raises(SystemExit) as exited,
     ):
         cli.main([str(argument) for argument in arguments])
-    return left.value.code, out.getvalue(), err.getvalue()
+    return exited.value.code, out.getvalue(), err.getvalue()
 
 
 def answer(*arguments):
@@ -75,7 +76,7 @@ def listing(folder):
 
 @pytest.fixture
 def refused(tmp_path):
-    """A function that checks that a command is the caller's mistake, said in one line, and changes nothing."""
+    """Checks that a command is refused as invalid input, in one line, and changes nothing."""
 
     def check(arguments, *parts, folder=None):
         folder = folder or tmp_path
@@ -98,12 +99,13 @@ def image(path, array, spacing=(50, 8, 8)):
     return path
 
 
-# -- the whole story ---------------------------------------------------------------------------------------------
+# -- the whole workflow ----------------------------------------------------------------------------
 
 
-def test_the_whole_story(phantom_files, tmp_path):
-    project, truth = tmp_path / "project", phantom_files["target", "labels"]
-    made = answer(
+def test_the_whole_workflow(phantom_files, tmp_path):
+    project = tmp_path / "project"
+    truth = phantom_files["target", "labels"]
+    created = answer(
         "new",
         project,
         "--source",
@@ -115,8 +117,8 @@ def test_the_whole_story(phantom_files, tmp_path):
         "background",
         "mitochondria",
     )
-    assert made["classes"] == ["background", "mitochondria"]
-    assert [(v["domain"], v["spacing"]) for v in made["volumes"]] == [
+    assert created["classes"] == ["background", "mitochondria"]
+    assert [(v["domain"], v["spacing"]) for v in created["volumes"]] == [
         ("source", [50, 8, 8]),
         ("target", [50, 8, 8]),
     ]
@@ -129,13 +131,13 @@ def test_the_whole_story(phantom_files, tmp_path):
     assert len(suggested["regions"]) == 3
     assert all(set(region) >= {"volume", "box", "score"} for region in suggested["regions"])
 
-    told = answer("annotate", project, "--from", truth, "--regions", "suggested")
-    annotated = told["annotated"]
-    assert [(r["number"], r["audit"], r["run"], r["patches"]) for r in told["rounds"]] == [
+    agreement = answer("annotate", project, "--from", truth, "--regions", "suggested")
+    annotated = agreement["annotated"]
+    assert [(r["number"], r["audit"], r["run"], r["patches"]) for r in agreement["rounds"]] == [
         (1, False, RUN, 3)
     ]
     assert all(
-        0 <= told["rounds"][0][k]["low"] <= told["rounds"][0][k]["high"] <= 1
+        0 <= agreement["rounds"][0][k]["low"] <= agreement["rounds"][0][k]["high"] <= 1
         for k in ("iou", "dice")
     )
     assert [region["box"] for region in annotated] == [
@@ -167,13 +169,14 @@ def test_the_whole_story(phantom_files, tmp_path):
     mask = tifffile.imread(tmp_path / "mask.tif")
     assert mask.shape == (4, 96, 96)
     np.testing.assert_array_equal(mask > 0, probabilities.reshape(mask.shape) >= 128)
-    inside = (mask > 0)[:, 48:], tifffile.imread(truth)[:, 48:] > 0
+    predicted_half = (mask > 0)[:, 48:]
+    true_half = tifffile.imread(truth)[:, 48:] > 0
     assert score["iou"] == pytest.approx(
-        (inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum()
+        (predicted_half & true_half).sum() / (predicted_half | true_half).sum()
     )
 
 
-# -- one trained project for the rest ----------------------------------------------------------------------------
+# -- one trained project for the rest --------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -218,14 +221,15 @@ def test_a_profile_can_be_set_like_any_setting(trained):
     assert job["network_settings"]["base_channels"] == 8
 
 
-def test_a_run_is_continued_with_its_own_settings_unless_told_otherwise(trained):
+def test_a_run_starts_from_another_with_its_settings_unless_others_are_given(trained):
     answer("train", trained, "--from", RUN, "--steps", 1, "--set", "learning_rate=0.0001")
-    before, after = job_of(trained)["settings"], job_of(trained, "002-auto")["settings"]
+    before = job_of(trained)["settings"]
+    after = job_of(trained, "002-auto")["settings"]
     assert after == {**before, "steps": 1, "learning_rate": 0.0001}
     assert job_of(trained, "002-auto")["start_from"] == RUN
 
 
-def test_by_which_loss_a_model_is_kept_is_not_handed_on_to_a_method_without(trained):
+def test_keeping_by_a_loss_is_not_passed_on_to_a_method_without_that_loss(trained):
     answer("train", trained, "--method", "uda", "--keep", "supervised", "--steps", 1, *SMALL)
     for method, kept in (("uda", "supervised"), ("source_only", "average")):
         run = answer("train", trained, "--method", method, "--from", "002-uda", "--steps", 1)["run"]
@@ -233,10 +237,10 @@ def test_by_which_loss_a_model_is_kept_is_not_handed_on_to_a_method_without(trai
     status, _, err = call(
         "train", trained, "--method", "source_only", "--from", "002-uda", "--keep", "total"
     )
-    assert (status, "source_only does not" in err) == (2, True)
+    assert (status, "source_only has none" in err) == (2, True)
 
 
-def test_a_new_round_starts_from_nothing_only_when_asked(trained, phantom_files):
+def test_a_new_round_starts_from_scratch_only_when_asked(trained, phantom_files):
     answer("annotate", trained, "--from", phantom_files["target", "labels"], "--regions", "all")
     answer("train", trained, "--method", "finetune", "--from", "none", "--steps", 1, *SMALL)
     assert job_of(trained, "002-finetune")["start_from"] is None
@@ -252,7 +256,7 @@ def test_a_new_round_starts_from_nothing_only_when_asked(trained, phantom_files)
         "--device",
         "cpu",
     )
-    assert "Going on from 002-finetune; --from none starts anew.\n" in err
+    assert "Starting from 002-finetune; to start from scratch, use --from none.\n" in err
     assert job_of(trained, "003-finetune")["start_from"] == "002-finetune"
 
 
@@ -271,11 +275,11 @@ def test_a_strategy_can_be_set_like_any_setting(trained):
     assert {region.strategy for region in Project.open(trained).regions.all()} == {"random"}
 
 
-def test_an_audit_is_drawn_by_lot_and_measures_the_model(trained, phantom_files):
+def test_an_audit_is_drawn_at_random_and_measures_the_model(trained, phantom_files):
     drawn = answer("suggest", trained, "--audit", "--count", "3", "--patch", "32")
     assert (drawn["strategy"], drawn["run"], len(drawn["regions"])) == ("audit", RUN, 3)
-    told = answer("annotate", trained, "--from", phantom_files["target", "labels"])
-    assert [(r["audit"], r["patches"]) for r in told["rounds"]] == [(True, 3)]
+    agreement = answer("annotate", trained, "--from", phantom_files["target", "labels"])
+    assert [(r["audit"], r["patches"]) for r in agreement["rounds"]] == [(True, 3)]
 
 
 def test_a_whole_label_image_is_taken_as_annotations(trained, phantom_files, phantoms):
@@ -293,7 +297,7 @@ def test_a_whole_label_image_is_taken_as_annotations(trained, phantom_files, pha
     np.testing.assert_array_equal(stored, np.where(phantoms["target"][1] > 0, 2, 0))
 
 
-def test_labelled_sections_are_taken_whole_when_that_is_said(trained, phantoms, tmp_path):
+def test_labelled_sections_are_taken_whole_with_zero_sections(trained, phantoms, tmp_path):
     few = phantoms["target"][1].copy()
     few[2:] = 0
     tifffile.imwrite(tmp_path / "few.tif", few, photometric="minisblack")
@@ -312,7 +316,7 @@ def test_labelled_sections_are_taken_whole_when_that_is_said(trained, phantoms, 
     assert not stored[2:].any()
 
 
-def test_labels_of_many_values_are_taken_for_objects_and_that_is_said(trained, phantom_files):
+def test_labels_of_many_values_are_taken_for_objects_with_a_notice(trained, phantom_files):
     status, _, err = call(
         "annotate", trained, "--from", phantom_files["target", "image"], "--regions", "all"
     )
@@ -359,7 +363,7 @@ def test_names_are_listed_and_described(command):
             assert key in out
 
 
-def test_tables_and_progress_are_for_people(trained, phantom_files):
+def test_tables_are_printed_and_progress_goes_to_standard_error(trained, phantom_files):
     status, out, err = call("score", trained, "--against", phantom_files["target", "labels"])
     assert status == 0
     assert "IoU" in out
@@ -367,14 +371,14 @@ def test_tables_and_progress_are_for_people(trained, phantom_files):
     assert "score 001-histogram on" in err
 
 
-def test_without_a_command_it_helps():
+def test_without_a_command_the_help_is_printed():
     status, out, _ = call()
     assert status == 0
     assert "train" in out
     assert "suggest" in out
 
 
-def test_a_command_that_is_not_known_is_told_with_the_likely_one():
+def test_an_unknown_command_is_refused_with_the_closest_one():
     status, _, err = call("trian", "p")
     assert (status, err) == (
         2,
@@ -382,8 +386,8 @@ def test_a_command_that_is_not_known_is_told_with_the_likely_one():
     )
 
 
-def test_spread_lists_the_names_of_classes():
-    assert cli.spread(["new", "P", "--classes", "a", "b", "c", "--json"], "--classes") == [
+def test_a_list_of_classes_repeats_the_option():
+    assert cli.repeat_option(["new", "P", "--classes", "a", "b", "c", "--json"], "--classes") == [
         "new",
         "P",
         "--classes",
@@ -398,22 +402,22 @@ def test_spread_lists_the_names_of_classes():
 
 def test_three_classes_are_three_names(phantom_files, tmp_path):
     files = phantom_files["source", "image"], phantom_files["source", "labels"]
-    made = answer(
+    created = answer(
         "new", tmp_path / "p", "--source", *files, "--classes", "a", "b", "c", "--spacing", 50, 8, 8
     )
-    assert made["classes"] == ["a", "b", "c"]
+    assert created["classes"] == ["a", "b", "c"]
 
 
-# -- mistakes: making a project ----------------------------------------------------------------------------------
+# -- invalid input: making a project ---------------------------------------------------------------
 
 GREY = np.random.default_rng(0).integers(1, 255, (3, 40, 48)).astype(np.uint8)
 IDS = (GREY > 128).astype(np.uint8)
 
 
 def changed(array, index, value, dtype=np.float32):
-    other = array.astype(dtype)
-    other[index] = value
-    return other
+    copy = array.astype(dtype)
+    copy[index] = value
+    return copy
 
 
 NEW = {
@@ -542,7 +546,7 @@ def test_classes_need_two_names(classes, refused, source_files, tmp_path):
     )
 
 
-# -- mistakes: using one -----------------------------------------------------------------------------------------
+# -- invalid input: using a project ----------------------------------------------------------------
 
 TRAIN = {
     "a target smaller than a patch": (
@@ -603,7 +607,7 @@ TRAIN = {
 
 
 @pytest.mark.parametrize("case", TRAIN)
-def test_a_training_that_cannot_be_is_refused(case, refused, trained, phantoms):
+def test_an_impossible_training_is_refused(case, refused, trained, phantoms):
     arguments, parts = TRAIN[case]
     if case == "a box without foreground":
         empty = np.argwhere(
@@ -687,7 +691,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_what_cannot_be_done_is_refused(case, refused, trained, phantom_files, tmp_path):
+def test_an_impossible_command_is_refused(case, refused, trained, phantom_files, tmp_path):
     arguments, parts = OTHERS[case]
     files = {
         "labels": phantom_files["target", "labels"],
@@ -717,7 +721,7 @@ def command(request, phantom_files):
     return lambda project: [part.format(project, labels=labels) for part in COMMANDS[request.param]]
 
 
-def test_a_folder_that_is_no_project_is_refused(command, refused, tmp_path):
+def test_a_folder_without_a_project_is_refused(command, refused, tmp_path):
     refused(command(tmp_path), "is not a project", "napari-emda new")
 
 
@@ -733,49 +737,49 @@ def test_a_deleted_source_file_is_named(command, refused, trained):
     refused(command(trained), "_image_gone.tif does not exist")
 
 
-@pytest.mark.parametrize("verb", ["suggest", "annotate"])
-def test_a_project_open_elsewhere_is_refused(verb, refused, trained, phantom_files):
+@pytest.mark.parametrize("name", ["suggest", "annotate"])
+def test_a_project_open_elsewhere_is_refused(name, refused, trained, phantom_files):
     arguments = [
-        part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]
+        part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[name]
     ]
     with Project.open(trained, exclusive=True):
         refused(arguments, "is open elsewhere: close it there first")
 
 
-@pytest.mark.parametrize("verb", ["train", "predict"])
-def test_a_read_only_project_is_refused(verb, refused, trained, monkeypatch):
-    """As root may write everywhere, the system's answer is given for it."""
+@pytest.mark.parametrize("name", ["train", "predict"])
+def test_a_read_only_project_is_refused(name, refused, trained, monkeypatch):
+    """The system's answer is replaced, because root may write everywhere."""
     monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
-    refused([part.format(trained) for part in COMMANDS[verb]], "is read-only", "copy it")
+    refused([part.format(trained) for part in COMMANDS[name]], "is read-only", "copy it")
 
 
-@pytest.mark.parametrize("verb", ["predict", "suggest", "score", "export"])
-def test_without_a_model_it_says_to_train_one(verb, refused, trained, phantom_files):
+@pytest.mark.parametrize("name", ["predict", "suggest", "score", "export"])
+def test_without_a_model_the_error_says_to_train_one(name, refused, trained, phantom_files):
     shutil.rmtree(trained / "runs")
     arguments = [
-        part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]
+        part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[name]
     ]
     refused(arguments, "train one first")
 
 
-@pytest.mark.parametrize("verb", ["predict", "suggest", "score", "export"])
-def test_a_damaged_model_is_refused(verb, refused, trained, phantom_files):
+@pytest.mark.parametrize("name", ["predict", "suggest", "score", "export"])
+def test_a_damaged_model_is_refused(name, refused, trained, phantom_files):
     for path in trained.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:3000])
     arguments = [
-        part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[verb]
+        part.format(trained, labels=phantom_files["target", "labels"]) for part in COMMANDS[name]
     ]
     refused(arguments, "is not a model of napari-emda, or is damaged")
 
 
 @pytest.mark.parametrize("arguments", ["trian", "train", "train p --stepz 3", "train p --steps x"])
-def test_what_it_does_not_understand_is_one_line(arguments):
+def test_invalid_arguments_are_one_line(arguments):
     status, _, err = call(*arguments.split())
     assert (status, err.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize(("text", "part"), [(None, "cannot be read"), ("{}", "is not a job")])
-def test_a_job_file_that_is_none_is_refused(text, part, refused, tmp_path):
+def test_an_invalid_job_file_is_refused(text, part, refused, tmp_path):
     if text is not None:
         (tmp_path / "job.json").write_text(text)
     refused(["run", tmp_path / "job.json"], part)

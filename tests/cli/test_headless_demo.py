@@ -1,4 +1,4 @@
-"""The demo's story, with hardly any training in it."""
+"""The demo's workflow, with hardly any training."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ def short(monkeypatch):
     monkeypatch.setattr(demo, "PATCHES", 2)
 
 
-def test_the_story_ends_with_numbers_a_mask_and_curves(short, tmp_path):
+def test_the_demo_ends_with_scores_a_mask_and_curves(short, tmp_path):
     result, rows = demo.run_demo(tmp_path / "demo", 0, watch)
     assert [row[0] for row in rows][:3] == [
         "source only",

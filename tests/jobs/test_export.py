@@ -1,4 +1,4 @@
-"""The job of exporting: which class, and what is refused before anything is predicted."""
+"""The export job: which class, and what is refused before anything is predicted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUN = "001-source_only"
 
 @pytest.fixture
 def values():
-    """Of two classes, (2, 3, 20, 30), in which no voxel is undecided."""
+    """Probabilities of two classes, (2, 3, 20, 30), in which every voxel has a clear class."""
     rng = np.random.default_rng(0)
     likely = rng.integers(0, 3, (3, 20, 30))
     return np.stack([np.where(likely == k, 200, 10) for k in (1, 2)]).astype(np.uint8)
@@ -29,7 +29,7 @@ def values():
 
 @pytest.fixture
 def project(tmp_path, values, monkeypatch):
-    """A project with a run whose prediction is there, and a model that nobody may load."""
+    """A project with a run that has a prediction, and a model that cannot be loaded."""
     zarr.save_array(tmp_path / "target.zarr", np.zeros(values.shape[1:], np.uint8))
     with Project.create(tmp_path / "p", CLASSES) as project:
         project.volumes.add(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
@@ -54,16 +54,16 @@ def export(project, what, to, **fields):
     return list(execute(job))
 
 
-def test_objects_of_the_class_that_is_named(project, values, tmp_path):
+def test_objects_of_the_named_class_are_exported(project, values, tmp_path):
     for k, name in enumerate(CLASSES[1:]):
         export(project, "objects", tmp_path / f"{name}.tif", class_name=name)
         expected = label(values[k] == 200, connectivity=1)
-        found = tifffile.imread(tmp_path / f"{name}.tif")
-        np.testing.assert_array_equal(found > 0, expected > 0)
-        assert found.max() == expected.max()
+        exported = tifffile.imread(tmp_path / f"{name}.tif")
+        np.testing.assert_array_equal(exported > 0, expected > 0)
+        assert exported.max() == expected.max()
 
 
-def test_the_probability_of_a_class_is_a_tiff(project, values, tmp_path):
+def test_the_probability_of_a_class_is_exported_as_tiff(project, values, tmp_path):
     export(project, "probabilities", tmp_path / "p.tif", class_name="membrane")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "p.tif"), values[1])
     export(project, "probabilities", tmp_path / "p.zarr")
@@ -84,7 +84,7 @@ def test_the_probability_of_a_class_is_a_tiff(project, values, tmp_path):
         ("masks", "a.tif", {}, SettingsError, "no export 'masks'. Did you mean 'mask'"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_before_anything_is_predicted(
+def test_an_impossible_export_is_refused_before_anything_is_predicted(
     what, to, fields, error, message, project, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""The job of suggesting: one queue for several targets, and lots for an audit."""
+"""The suggestion job: one queue for several targets, and random patches for an audit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def two_targets(project, phantoms):
 
 
 def ask(project, *, volume=None, audit=False, **settings):
-    """What is suggested, without a model."""
+    """The patches that are suggested without a model."""
     query = QuerySettings.parse({"strategy": "random", "patch": 16, "count": 12, **settings})
     job = SuggestJob(project=str(project.folder), volume=volume, audit=audit, settings=query)
     events = list(execute(job))
@@ -34,12 +34,14 @@ def ask(project, *, volume=None, audit=False, **settings):
 def test_the_best_of_all_targets_come_in_one_queue(two_targets):
     regions = ask(two_targets)
     assert {region["volume"] for region in regions} == {"target", "second"}
-    each = {name: ask(two_targets, volume=name) for name in ("target", "second")}
-    best = sorted(each["target"] + each["second"], key=lambda region: -region["score"])[:12]
+    by_target = {name: ask(two_targets, volume=name) for name in ("target", "second")}
+    best = sorted(by_target["target"] + by_target["second"], key=lambda region: -region["score"])[
+        :12
+    ]
     assert regions == best
 
 
-def test_those_by_lot_come_last_and_every_position_is_as_likely_whatever_its_target(two_targets):
+def test_random_patches_come_last_and_all_positions_of_all_targets_are_equally_likely(two_targets):
     """4 x 21 x 21 positions in one target, 2 x 13 x 21 in the other."""
     drawn = []
     for seed in range(150):
@@ -51,7 +53,7 @@ def test_those_by_lot_come_last_and_every_position_is_as_likely_whatever_its_tar
     assert abs(drawn.count("second") - 300 * share) < 4 * (300 * share * (1 - share)) ** 0.5
 
 
-def test_targets_of_one_size_are_not_asked_at_the_same_places(project, phantoms):
+def test_targets_of_one_size_get_random_patches_at_other_places(project, phantoms):
     project.volumes.add(
         project.volumes.store("twin", phantoms["target"][0]),
         "target",
@@ -64,21 +66,21 @@ def test_targets_of_one_size_are_not_asked_at_the_same_places(project, phantoms)
     assert not boxes["target"] & boxes["twin"]
 
 
-def test_a_source_is_never_asked_about(project):
+def test_suggestions_in_a_source_are_refused(project):
     with pytest.raises(
         JobError,
-        match="'source' is a source, whose labels are known: choose a target, such as 'target'",
+        match="'source' is a source and has labels already: choose a target, such as 'target'",
     ):
         ask(project, volume="source")
 
 
-def test_one_target_can_be_asked_for(two_targets):
+def test_patches_of_one_target_can_be_suggested(two_targets):
     assert {region["volume"] for region in ask(two_targets, volume="second", count=4)} == {"second"}
     with pytest.raises(JobError, match="Did you mean 'second'"):
         ask(two_targets, volume="secnd")
 
 
-def test_what_was_decided_is_neither_suggested_nor_drawn_again(two_targets):
+def test_decided_patches_are_neither_suggested_nor_drawn_again(two_targets):
     for state in ("accepted", "skipped", "unsure"):
         for region in two_targets.regions.suggest(ask(two_targets, count=5), "random", ""):
             two_targets.regions.record(region.model_copy(update={"state": state}))
@@ -91,20 +93,22 @@ def test_what_was_decided_is_neither_suggested_nor_drawn_again(two_targets):
             for region in regions
         ]
         assert not any(
-            name == other and box.overlaps(known) for name, box in new for other, known in decided
+            name == decided_name and box.overlaps(decided_box)
+            for name, box in new
+            for decided_name, decided_box in decided
         )
 
 
-def test_another_round_draws_another_lot(two_targets):
+def test_another_round_draws_other_patches(two_targets):
     first = ask(two_targets, audit=True)
     assert first == ask(two_targets, audit=True)
     two_targets.regions.suggest(first, "audit", "")
     assert first != ask(two_targets, audit=True)
 
 
-def test_an_audit_draws_no_patch_that_training_has_seen_a_voxel_of(project, phantoms):
+def test_an_audit_draws_no_patch_with_an_annotated_voxel(project, phantoms):
     labels = phantoms["target"][1].copy()
-    labels[:, 40:] = 0  # imported where somebody looked; the rest is open
+    labels[:, 40:] = 0  # of imported labels, 0 is unannotated
     project.annotations.import_labels(labels, "target")
     drawn = [
         Box.parse(region["box"], labels.shape) for region in ask(project, audit=True, count=1000)
@@ -115,6 +119,6 @@ def test_an_audit_draws_no_patch_that_training_has_seen_a_voxel_of(project, phan
     ]
 
 
-def test_imported_labels_that_leave_voxels_open_do_not_end_the_questions(project, phantoms):
+def test_patches_are_suggested_where_imported_labels_leave_voxels_unannotated(project, phantoms):
     project.annotations.import_labels(phantoms["target"][1], "target")
     assert len(ask(project)) == 12

@@ -1,4 +1,4 @@
-"""A job in a child process: every line out is an event, commands come in, and nothing is lost when it ends."""
+"""A job in a child process: it writes events, reads commands, and keeps its work when it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from napari_emda.errors import JobError
 from napari_emda.events import Failed, Finished, Preview, Saved, Started, Stepped, from_json
 from napari_emda.inference import checkpoint
-from napari_emda.jobs import worker as child
+from napari_emda.jobs import worker
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import TrainJob, write_job
 from napari_emda.settings.training import TrainSettings
@@ -47,8 +47,8 @@ def job(project, **values):
 class Child:
     """``napari-emda run JOB --json`` as the dock starts it; its lines are read in a thread."""
 
-    def __init__(self, asked, folder):
-        write_job(asked, folder / "job.json")
+    def __init__(self, job, folder):
+        write_job(job, folder / "job.json")
         command = [sys.executable, "-m", "napari_emda", "run", str(folder / "job.json"), "--json"]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         self.process = subprocess.Popen(command, text=True, bufsize=1, **pipes)
@@ -57,9 +57,8 @@ class Child:
 
     def _read(self):
         for line in self.process.stdout:
-            self.events.put(
-                from_json(line)
-            )  # a line that is no event ends the thread, and the test in time
+            # Any other line raises here, and the test fails when it waits for an event.
+            self.events.put(from_json(line))
         self.events.put(None)
 
     def send(self, command, **values):
@@ -78,7 +77,7 @@ class Child:
         return list(iter(lambda: self.events.get(timeout=timeout), None))
 
     def fall_silent(self):
-        """Wait until nothing has come for a while, which it does without end where no pause is made."""
+        """Wait until no event has come for a while; without a pause this never ends."""
         with pytest.raises(queue.Empty):
             while True:
                 self.events.get(timeout=3)
@@ -89,18 +88,19 @@ class Child:
 
 @pytest.fixture
 def start(tmp_path):
-    """A function that starts a child; what is left of it at the end is killed."""
+    """A function that starts a child process, which is killed at the end of the test."""
     children = []
 
-    def started(asked):
-        children.append(Child(asked, tmp_path))
+    def started(job):
+        children.append(Child(job, tmp_path))
         return children[-1]
 
     yield started
-    for one in children:
-        one.process.kill()
-        one.process.wait()
-        for pipe in (one.process.stdin, one.process.stdout, one.process.stderr):
+    for child in children:
+        process = child.process
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
 
 
@@ -108,10 +108,10 @@ def saved_step(project):
     return checkpoint.read_header(project.run(RUN).checkpoint).step
 
 
-# -- commands ----------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
-def test_it_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_gone(start, project):
+def test_a_job_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_gone(start, project):
     running = start(job(project))
     running.process.stdin.write(
         "rubbish\n[1]\n{}\n" + json.dumps({"command": "preview", "box": [1]}) + "\n"
@@ -132,7 +132,7 @@ def test_it_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_gone(
 
     running.until(Stepped)
     running.send("pause")
-    running.process.stdin.close()  # also while paused
+    running.process.stdin.close()  # the viewer is gone, while the job is paused
     *_, last = running.rest()
     assert last.status == "stopped"
     assert last.result == {
@@ -141,44 +141,47 @@ def test_it_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_gone(
         "selected_step": saved_step(project),
     }
     assert f"Stopped at step {saved_step(project)}" in last.text
-    assert running.ended() == child.STOPPED
+    assert running.ended() == 3
     assert running.process.stderr.read().count("not a command") == 4
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A function that runs a job in this process, with these lines coming in; its exit status and events."""
-    monkeypatch.setattr(child, "configure_process", lambda: None)
+def run_here(tmp_path, monkeypatch):
+    """A function that runs a job in this process with these input lines.
+
+    It returns the exit status and the events.
+    """
+    monkeypatch.setattr(worker, "configure_process", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
-    def run(asked, lines=""):
+    def run(job, lines=""):
         monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
         monkeypatch.setattr(sys, "stdout", out := io.StringIO())
-        write_job(asked, tmp_path / "job.json")
-        status = child.run(tmp_path / "job.json")
+        write_job(job, tmp_path / "job.json")
+        status = worker.run(tmp_path / "job.json")
         return status, [from_json(line) for line in out.getvalue().splitlines()]
 
     return run
 
 
-def test_it_goes_on_when_nobody_said_to_attend(here, project):
-    status, events = here(job(project, steps=3))
-    assert status == child.DONE
+def test_the_end_of_input_does_not_stop_a_job_without_attend(run_here, project):
+    status, events = run_here(job(project, steps=3))
+    assert status == 0
     assert (events[-1].status, events[-1].result["step"]) == ("done", 3)
 
 
 @pytest.mark.parametrize("commands", [["stop"], ["pause", "stop"], ["attend"]])
-def test_it_stops_when_told_to_or_when_nobody_attends_any_more(commands, here, project):
+def test_a_job_stops_by_command_or_at_the_end_of_attended_input(commands, run_here, project):
     lines = "".join(json.dumps({"command": command}) + "\n" for command in commands)
-    status, events = here(job(project), lines)
-    assert status == child.STOPPED
+    status, events = run_here(job(project), lines)
+    assert status == 3
     assert events[-1].status == "stopped"
     assert sum(isinstance(event, Stepped) for event in events) < 100
 
 
-def test_a_mistake_is_one_event_and_its_own_status(here, project):
-    status, (failed,) = here(job(project, patch=128))
-    assert status == child.MISTAKE
+def test_invalid_input_is_one_event_with_its_exit_code(run_here, project):
+    status, (failed,) = run_here(job(project, patch=128))
+    assert status == 2
     assert isinstance(failed, Failed)
     assert failed.mistake
     assert "choose patch size 96 or less" in failed.text.lower()
@@ -188,43 +191,43 @@ def test_a_mistake_is_one_event_and_its_own_status(here, project):
 @pytest.mark.parametrize(
     ("error", "status", "mistake"),
     [
-        (JobError("No."), child.MISTAKE, True),
-        (ValueError("oops"), child.FAULT, False),
-        (RuntimeError("CUDA error"), child.FAULT, False),
-        (MemoryError(), child.FAULT, False),
+        (JobError("No."), 2, True),
+        (ValueError("oops"), 1, False),
+        (RuntimeError("CUDA error"), 1, False),
+        (MemoryError(), 1, False),
     ],
 )
-def test_whatever_goes_wrong_is_said(error, status, mistake, here, project, monkeypatch, capsys):
+def test_every_error_is_an_event(error, status, mistake, run_here, project, monkeypatch, capsys):
     def failing(*_):
         yield Started("train", "r", "cpu", 1)
         raise error
 
-    monkeypatch.setattr(child, "execute", failing)
-    left, (first, last) = here(job(project))
-    assert left == status
+    monkeypatch.setattr(worker, "execute", failing)
+    exit_code, (first, last) = run_here(job(project))
+    assert exit_code == status
     assert isinstance(first, Started)
     assert last.mistake == mistake
     assert ("report it" in last.text) != mistake
     assert ("Traceback" in capsys.readouterr().err) != mistake
 
 
-def test_what_a_library_prints_does_not_reach_the_events(here, project, monkeypatch):
+def test_what_a_library_prints_is_not_among_the_events(run_here, project, monkeypatch):
     def talkative(*_):
         sys.stdout.write("Downloading weights ...\n")
         yield Finished("done", "Done.")
 
-    monkeypatch.setattr(child, "execute", talkative)
-    assert here(job(project)) == (child.DONE, [Finished("done", "Done.")])
+    monkeypatch.setattr(worker, "execute", talkative)
+    assert run_here(job(project)) == (0, [Finished("done", "Done.")])
 
 
-# -- signals -----------------------------------------------------------------------------------------------------
+# -- signals ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_training_that_was_ended_resumes_to_the_same_weights(
     how, make_project, same_weights, tmp_path
 ):
-    """Also from another process: bitwise as undisturbed."""
+    """The weights are bitwise those of an undisturbed training, also from another process."""
     steps = 30
     torch.set_num_threads(1)
     with make_project(tmp_path / "whole") as whole:
@@ -256,16 +259,20 @@ def test_a_training_that_was_ended_resumes_to_the_same_weights(
         assert 10 <= step < steps
         if how == signal.SIGTERM:
             assert running.returncode == 3
-            assert "Stopped as asked; what was done is kept." in err
+            assert "Stopped on request; the work so far is kept." in err
             assert json.loads(log.read_text().splitlines()[-1])["step"] == step
         events = list(execute(TrainJob(project=str(ended.folder), method="", resume=RUN)))
         assert next(e for e in events if isinstance(e, Stepped)).step == step + 1
         assert any(isinstance(event, Saved) and event.step == steps for event in events)
         for which in ("last", "selected"):
             models = [checkpoint.find(project.run(RUN), which) for project in (whole, ended)]
-            (_, one), (_, other) = map(checkpoint.load_method, models)
+            (_, whole_method), (_, ended_method) = map(checkpoint.load_method, models)
             assert all(
                 torch.equal(a, b)
-                for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+                for a, b in zip(
+                    whole_method.state_dict().values(),
+                    ended_method.state_dict().values(),
+                    strict=True,
+                )
             )
         assert [project.run(RUN).candidates() for project in (whole, ended)] == [[steps]] * 2

@@ -392,13 +392,11 @@ def test_without_an_unlabelled_loss_one_cannot_keep_by_it(make_project, tmp_path
             project=str(project.folder), method="source_only", settings=TrainSettings(keep="total")
         )
         with pytest.raises(
-            SettingsError, match=r"source_only does not: choose last, best or average, or .*uda"
+            SettingsError, match=r"source_only has none: choose last, best or average, or .*uda"
         ):
             prepare(project, job, None)
         blind = TrainSettings(keep="total", validations=0)
-        with pytest.raises(
-            SettingsError, match="validations=0 no model is looked at: ask for 1 or more"
-        ):
+        with pytest.raises(SettingsError, match="validations=0 makes none: choose 1 or more"):
             prepare(project, job.model_copy(update={"method": "uda", "settings": blind}), None)
 
 

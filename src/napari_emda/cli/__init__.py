@@ -1,4 +1,4 @@
-"""The command line: every verb of the story, without a screen."""
+"""The command line: every step of the workflow, without a screen."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import typer
 
 from napari_emda.cli import about, projects, runs
 from napari_emda.cli.progress import Stopped
-from napari_emda.errors import EmdaError
-
-DONE, FAULT, MISTAKE, STOPPED = 0, 1, 2, 3
+from napari_emda.errors import EmdaError, ExitCode
 
 app = typer.Typer(
-    help="Adapt, annotate, retrain and segment volume EM. 'napari-emda demo' shows it all.",
+    help="Adapt, annotate, retrain and segment volume EM. 'napari-emda demo' shows the workflow.",
     add_completion=False,
     no_args_is_help=True,
+    # Plain help texts: rich would draw boxes around them.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-VERBS: dict[str, Callable[..., None]] = {
+# In the order of the workflow; ``--help`` lists them in this order.
+COMMANDS: dict[str, Callable[..., None]] = {
     "new": projects.new,
     "train": runs.train,
     "predict": runs.predict,
@@ -37,46 +37,51 @@ VERBS: dict[str, Callable[..., None]] = {
     "run": runs.run,
     "demo": about.demo,
 }
-"""In the order of the story, as ``--help`` lists them."""
-for name, verb in VERBS.items():
-    app.command(name)(verb)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 
-def spread(arguments: list[str], option: str) -> list[str]:
-    """``--classes a b c`` as ``--classes a --classes b --classes c``, which is what click understands."""
-    spread_out: list[str] = []
-    inside = fresh = False
+def repeat_option(arguments: list[str], option: str) -> list[str]:
+    """Write ``--classes a b c`` as ``--classes a --classes b --classes c``.
+
+    Click takes a fixed number of values after an option. For a list, the option is repeated.
+    """
+    repeated: list[str] = []
+    in_list = False
     for argument in arguments:
         if argument.startswith("-"):
-            inside = fresh = argument == option
-        elif inside and not fresh:
-            spread_out.append(option)
-        else:
-            fresh = False
-        spread_out.append(argument)
-    return spread_out
+            in_list = argument == option
+        elif in_list and repeated[-1] != option:
+            repeated.append(option)
+        repeated.append(argument)
+    return repeated
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command; exit 0 done, 2 the caller's mistake (one line), 3 stopped on request, 1 our fault."""
+    """Run a command and exit with an `ExitCode`; invalid input is one line on standard error."""
     command = typer.main.get_command(app)
-    arguments = spread(sys.argv[1:] if arguments is None else arguments, "--classes")
+    arguments = repeat_option(sys.argv[1:] if arguments is None else arguments, "--classes")
     try:
+        # Not standalone: click would print a usage text of several lines for invalid arguments.
         status = command.main(arguments, prog_name="napari-emda", standalone_mode=False)
     except EmdaError as error:
-        _leave(str(error))
+        _exit_invalid(str(error))
     except (Stopped, typer.Abort, KeyboardInterrupt):
-        sys.exit(STOPPED)
+        sys.exit(ExitCode.STOPPED)
     except typer.TyperException as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
+        # Raised when there are no arguments; its text is the help. Typer does not export the class.
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(text)
-            sys.exit(DONE)
-        verb = f"{arguments[0]} " if arguments and arguments[0] in VERBS else ""
-        _leave(f"{text}{'' if text.endswith(('.', '?')) else '.'} See 'napari-emda {verb}--help'.")
-    sys.exit(status if isinstance(status, int) else DONE)
+            sys.exit(ExitCode.DONE)
+        command_name = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
+        stop = "" if text.endswith((".", "?")) else "."
+        _exit_invalid(f"{text}{stop} See 'napari-emda {command_name}--help'.")
+    # Typer returns the code of `typer.Exit`, and else what the command returns: None.
+    sys.exit(status if isinstance(status, int) else ExitCode.DONE)
 
 
-def _leave(text: str) -> NoReturn:
+def _exit_invalid(text: str) -> NoReturn:
+    """Exit with a message on one line, which scripts can read from the end of a log."""
     sys.stderr.write(" ".join(text.split()) + "\n")
-    sys.exit(MISTAKE)
+    sys.exit(ExitCode.INVALID_INPUT)

@@ -1,4 +1,4 @@
-"""What there is: methods, strategies, networks, their settings, and a demonstration."""
+"""Commands that list methods, strategies, networks and formats, and the demonstration."""
 
 from __future__ import annotations
 
@@ -11,28 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_emda.cli.console import JsonOption, answer, table
+from napari_emda.cli.console import JsonOption, print_result, print_table
 from napari_emda.cli.progress import watch
 from napari_emda.errors import JobError
+from napari_emda.registry import Registry
 from napari_emda.settings.training import TrainSettings
-
-
-def _settings_table(name: str, settings: type[Any]) -> None:
-    rows = []
-    for key, field in settings.model_json_schema().get("properties", {}).items():
-        limits = (
-            ", ".join(map(str, field.get("enum", [])))
-            or f"{field.get('minimum', '')} … {field.get('maximum', '')}"
-        )
-        rows.append(
-            [
-                key,
-                json.dumps(field.get("default")),
-                limits if limits != " … " else "",
-                field["description"],
-            ]
-        )
-    table(f"Settings of {name}", ["setting", "default", "limits", "what it is"], rows)
 
 
 def sentence(entry: type[Any]) -> str:
@@ -41,31 +24,55 @@ def sentence(entry: type[Any]) -> str:
 
 
 def describe(entry: type[Any]) -> dict[str, Any]:
-    """What a dock or a script must know of a method, a strategy, a network or an export."""
-    schema = entry.Settings.model_json_schema()
-    described = {"name": entry.name, "summary": sentence(entry), "schema": schema}
+    """A method, strategy, network or exporter, with the JSON schema of its settings."""
+    described = {
+        "name": entry.name,
+        "summary": sentence(entry),
+        "schema": entry.Settings.model_json_schema(),
+    }
     if hasattr(entry, "requirements"):
         described["requirements"] = entry.requirements.model_dump()
+    # Each kind of entry declares some of these.
     for key in ("formats", "classes", "profiles"):
         if hasattr(entry, key):
             described[key] = getattr(entry, key)
     return described
 
 
-def _list(registry: Any, name: str | None, extra: list[type[Any]]) -> None:
+def _describe_all(registry: Registry[Any], name: str | None = None) -> list[dict[str, Any]]:
+    """The entry of that name, or all entries."""
+    names = [name] if name else registry.names()
+    return [describe(registry[entry]) for entry in names]
+
+
+def _print_entries(registry: Registry[Any], name: str | None, shared: type[Any] | None) -> None:
+    """Print all names with their summaries, or one entry with its settings.
+
+    Args:
+        registry: of the entries.
+        name: of one entry; None for all.
+        shared: settings that every entry has besides its own.
+    """
     if name is None:
-        table(
-            "Names",
-            ["name", "what it does"],
-            [[n, describe(registry[n])["summary"]] for n in registry.names()],
-        )
+        rows = [[entry["name"], entry["summary"]] for entry in _describe_all(registry)]
+        print_table("Names", ["name", "what it does"], rows)
         return
-    typer.echo(describe(registry[name])["summary"])
-    for settings in (registry[name].Settings, *extra):
-        if settings.model_fields:
-            _settings_table(
-                name if settings is registry[name].Settings else "every training", settings
-            )
+    entry = registry[name]
+    typer.echo(sentence(entry))
+    if entry.Settings.model_fields:
+        _print_settings(name, entry.Settings)
+    if shared is not None:
+        _print_settings("every training", shared)
+
+
+def _print_settings(name: str, settings: type[Any]) -> None:
+    rows = []
+    for key, field in settings.model_json_schema().get("properties", {}).items():
+        limits = ", ".join(map(str, field.get("enum", [])))
+        if not limits and ("minimum" in field or "maximum" in field):
+            limits = f"{field.get('minimum', '')} … {field.get('maximum', '')}"
+        rows.append([key, json.dumps(field.get("default")), limits, field["description"]])
+    print_table(f"Settings of {name}", ["setting", "default", "limits", "what it is"], rows)
 
 
 def list_methods(
@@ -73,6 +80,7 @@ def list_methods(
     as_json: JsonOption = False,
 ) -> None:
     """List the training methods, or the settings of one."""
+    # Here and below: they load torch, which takes seconds, and no other command needs them.
     from napari_emda.active_learning.strategy import strategies
     from napari_emda.export.base import exporters
     from napari_emda.inference.device import Compute
@@ -80,20 +88,17 @@ def list_methods(
     from napari_emda.nn.network import networks
 
     if not as_json:
-        _list(methods, name, [TrainSettings])
+        _print_entries(methods, name, TrainSettings)
         return
-    names = [name] if name else methods.names()
-    typer.echo(
-        json.dumps(
-            {
-                "methods": [describe(methods[n]) for n in names],
-                "strategies": [describe(strategies[n]) for n in strategies.names()],
-                "exporters": [describe(exporters[n]) for n in exporters.names()],
-                "networks": [describe(networks[n]) for n in networks.names()],
-                "device": str(Compute.choose()),
-            }
-        )
-    )
+    # All registries at once: the dock asks a child process, and each would take seconds to start.
+    described = {
+        "methods": _describe_all(methods, name),
+        "strategies": _describe_all(strategies),
+        "exporters": _describe_all(exporters),
+        "networks": _describe_all(networks),
+        "device": str(Compute.choose()),
+    }
+    typer.echo(json.dumps(described))
 
 
 def list_strategies(
@@ -103,30 +108,10 @@ def list_strategies(
     """List the query strategies, or the settings of one."""
     from napari_emda.active_learning.strategy import strategies
 
-    if not as_json:
-        _list(strategies, name, [])
-        return
-    names = [name] if name else strategies.names()
-    typer.echo(json.dumps({"strategies": [describe(strategies[n]) for n in names]}))
-
-
-def list_formats(as_json: JsonOption = False) -> None:
-    """List the files that can be read, and what can be exported."""
-    from napari_emda.export.base import exporters
-    from napari_emda.io.reader import all_readers
-
-    entries = [exporters[name] for name in exporters.names()]
     if as_json:
-        read = [
-            {"name": r.name, "summary": sentence(r), "formats": r.formats, "suffixes": r.suffixes}
-            for r in all_readers()
-        ]
-        typer.echo(json.dumps({"readers": read, "exporters": [describe(e) for e in entries]}))
-        return
-    rows = [[", ".join(r.formats), " ".join(r.suffixes), sentence(r)] for r in all_readers()]
-    table("Images and labels are read from", ["what", "name ends in", "what it is"], rows)
-    rows = [[e.name, " ".join(e.suffixes()), sentence(e)] for e in entries]
-    table("What can be exported", ["what", "name ends in", "what it is"], rows)
+        typer.echo(json.dumps({"strategies": _describe_all(strategies, name)}))
+    else:
+        _print_entries(strategies, name, None)
 
 
 def list_networks(
@@ -136,11 +121,30 @@ def list_networks(
     """List the networks that can be trained, or the settings of one."""
     from napari_emda.nn.network import networks
 
-    if not as_json:
-        _list(networks, name, [])
+    if as_json:
+        typer.echo(json.dumps({"networks": _describe_all(networks, name)}))
+    else:
+        _print_entries(networks, name, None)
+
+
+def list_formats(as_json: JsonOption = False) -> None:
+    """List the file formats that can be read, and what can be exported."""
+    from napari_emda.export.base import exporters
+    from napari_emda.io.reader import all_readers
+
+    if as_json:
+        readers = [
+            {"name": r.name, "summary": sentence(r), "formats": r.formats, "suffixes": r.suffixes}
+            for r in all_readers()
+        ]
+        typer.echo(json.dumps({"readers": readers, "exporters": _describe_all(exporters)}))
         return
-    names = [name] if name else networks.names()
-    typer.echo(json.dumps({"networks": [describe(networks[n]) for n in names]}))
+    columns = ["what", "name ends in", "what it is"]
+    rows = [[", ".join(r.formats), " ".join(r.suffixes), sentence(r)] for r in all_readers()]
+    print_table("Images and labels are read from", columns, rows)
+    entries = [exporters[name] for name in exporters.names()]
+    rows = [[entry.name, " ".join(entry.suffixes()), sentence(entry)] for entry in entries]
+    print_table("What can be exported", columns, rows)
 
 
 def demo(
@@ -153,9 +157,9 @@ def demo(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show it all on a synthetic pair of volumes."""
+    """Show the whole workflow on a synthetic pair of volumes."""
     if not headless:
-        _check_screen()
+        _check_display()
         from napari_emda._gui.demo import open_demo
 
         open_demo(seed)
@@ -164,26 +168,30 @@ def demo(
     from napari_emda.inference.device import configure_process
 
     configure_process()
-    result, rows = run_demo(folder or _free("napari-emda-demo"), seed, watch)
-    table("Target IoU on the phantom", ["model", "IoU", "Dice"], rows)
-    answer(result, as_json=as_json)
+    result, rows = run_demo(folder or _free_folder("napari-emda-demo"), seed, watch)
+    print_table("Target IoU on the phantom", ["model", "IoU", "Dice"], rows)
+    print_result(result, as_json=as_json)
 
 
-def _check_screen() -> None:
-    if sys.platform == "linux" and not any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
-    ):
+def _check_display() -> None:
+    """JobError if the viewer cannot be opened; Qt would abort the process without a display."""
+    displays = ("DISPLAY", "WAYLAND_DISPLAY")
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in displays):
         raise JobError(
             "There is no display to open the viewer on: run 'napari-emda demo --headless' instead."
         )
     if not any(importlib.util.find_spec(name) for name in ("PyQt6", "PySide6", "PyQt5", "PySide2")):
         raise JobError(
-            'The viewer needs Qt, which is not installed: pip install "napari-emda[all]", or use --headless.'
+            'The viewer needs Qt, which is not installed: pip install "napari-emda[all]", or use '
+            "--headless."
         )
 
 
-def _free(name: str) -> Path:
-    path, count = Path(name), 2
+def _free_folder(name: str) -> Path:
+    """``NAME``, or the first of ``NAME-2``, ``NAME-3`` … that does not exist."""
+    path = Path(name)
+    count = 2
     while path.exists():
-        path, count = Path(f"{name}-{count}"), count + 1
+        path = Path(f"{name}-{count}")
+        count += 1
     return path

@@ -1,4 +1,4 @@
-"""What the verbs share: their common options, carrying out a job, and answering."""
+"""What the commands share: common options, running a job, and printing the result."""
 
 from __future__ import annotations
 
@@ -25,23 +25,34 @@ RunOption = Annotated[
     str | None, typer.Option(help="A run, such as 003-ynet; by default the latest.")
 ]
 CheckpointOption = Annotated[
-    str, typer.Option(help="Which model of the run: selected, last, or a step that it has kept.")
+    str, typer.Option(help="Which model of the run: selected, last, or a step that was kept.")
 ]
 VolumeOption = Annotated[
     str | None, typer.Option(help="A volume's name; by default the first target.")
 ]
 
+# Columns of a table in a file or a pipe, where rich would assume 80: too few for the scores of a
+# class with its objects, or for a setting with its limits and description.
+_TABLE_WIDTH = 110
+
 
 def carry_out(job: Job, note: str = "") -> dict[str, Any]:
-    """The result of a job, carried out here with its progress on the screen; the note is said once it has begun."""
+    """Run a job in this process with its progress on standard error; returns its result.
+
+    Args:
+        job: of any kind.
+        note: printed once the job has started, and so not before an error about its settings.
+    """
+    # Both load torch, which takes seconds: not for ``--help`` and invalid arguments.
     from napari_emda.inference.device import configure_process
     from napari_emda.jobs.execute import execute
 
     configure_process()
-    return watch(_noted(execute(job), note) if note else execute(job))
+    return watch(_with_note(execute(job), note) if note else execute(job))
 
 
-def _noted(events: Generator[Event], note: str) -> Generator[Event]:
+def _with_note(events: Generator[Event], note: str) -> Generator[Event]:
+    # Closing this generator, to stop the job, must close the job's as well: it then saves its work.
     with closing(events):
         for event in events:
             yield event
@@ -49,24 +60,28 @@ def _noted(events: Generator[Event], note: str) -> Generator[Event]:
                 yield Notice(note)
 
 
-def answer(
-    result: dict[str, Any], *, as_json: bool, text: Callable[[], None] | None = None
+def print_result(
+    result: dict[str, Any], *, as_json: bool, print_text: Callable[[], None] | None = None
 ) -> None:
-    """Say a result: one JSON object on the last line, or text."""
+    """Print a result as one JSON object on the last line, or as text.
+
+    Args:
+        result: of the command.
+        as_json: whether ``--json`` was given.
+        print_text: prints it for people; by default nothing is printed.
+    """
     if as_json:
         typer.echo(json.dumps(result))
-    elif text is not None:
-        text()
+    elif print_text is not None:
+        print_text()
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; numbers to the right."""
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; columns that hold only numbers are aligned to the right."""
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        numbers = all(
-            row[columns.index(column)].replace(".", "").replace("-", "").isdigit() for row in rows
-        )
-        table.add_column(column, justify="right" if rows and numbers else "left")
+    for index, column in enumerate(columns):
+        numeric = all(row[index].replace(".", "").replace("-", "").isdigit() for row in rows)
+        table.add_column(column, justify="right" if rows and numeric else "left")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    Console(width=None if sys.stdout.isatty() else _TABLE_WIDTH).print(table)

@@ -1,4 +1,7 @@
-"""The whole story on the phantom, without a screen: adapt, suggest, annotate, retrain, predict, export."""
+"""The whole workflow on the phantom, without a screen.
+
+Adapt, suggest, annotate, retrain, predict and export.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +24,45 @@ from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
 
 SHAPE = (24, 384, 256)
-TRAINED, TESTED = ":,0:192,:", ":,208:384,:"
-"""Adaptation and annotation see the upper half of the target, scores the lower; 16 rows lie between."""
-STEPS, ROUND_STEPS, ROUNDS, PATCHES, PATCH = 600, 200, 2, 5, 64
+# Adaptation and annotation see the upper half of the target, and scores are made on the lower one.
+# The 16 rows between keep the pixels that are scored away from those that were seen.
+TRAINED = ":,0:192,:"
+TESTED = ":,208:384,:"
+# The whole demo took 2 min 15 s on two cores (docs/benchmarks.md).
+STEPS = 600
+ROUND_STEPS = 200
+ROUNDS = 2
+PATCHES = 5
+PATCH = 64
 CLASSES = ("background", "mitochondria")
+# Larger than the default: within a thousand steps larger rates gave better models, see `PROFILES`
+# in settings/training.py. Every row but one also uses the profile's weak augmentation, so that the
+# rows differ by the adaptation alone.
 LEARNING: dict[str, Any] = {"learning_rate": 2e-3}
-"""With the profile's weak augmentation in every row but one, so that rows differ by the adaptation alone."""
 
 Watch = Callable[[Generator[Event]], dict[str, Any]]
 
 
 def make_project(folder: Path, seed: int) -> tuple[Project, Path]:
-    """A project with the phantom's source and target as TIFF files in ``data/``; returns it and the target's truth."""
+    """Make a project of the phantom's source and target.
+
+    Args:
+        folder: of the project; the images are written beside it, into ``FOLDER-data``.
+        seed: of the phantom.
+
+    Returns:
+        The project and the label image of the target.
+    """
     paths = {}
     data = folder.with_name(folder.name + "-data")
     data.mkdir(parents=True, exist_ok=True)
     domains: tuple[Domain, Domain] = ("source", "target")
     for domain in domains:
-        for kind, array in zip(("image", "labels"), phantom(SHAPE, domain, seed), strict=True):
-            paths[domain, kind] = data / f"{domain}_{kind}.tif"
-            write_tiff(
-                paths[domain, kind], iter(array), array.shape, array.dtype, VoxelGrid(SPACING)
-            )
+        volume = phantom(SHAPE, domain, seed)
+        for kind, array in zip(("image", "labels"), volume, strict=True):
+            path = data / f"{domain}_{kind}.tif"
+            write_tiff(path, iter(array), array.shape, array.dtype, VoxelGrid(SPACING))
+            paths[domain, kind] = path
     project = Project.create(folder, CLASSES)
     project.volumes.add(
         paths["source", "image"], "source", labels=paths["source", "labels"], name="source"
@@ -52,21 +72,24 @@ def make_project(folder: Path, seed: int) -> tuple[Project, Path]:
 
 
 class Demo:
-    """One project and what is measured on it.
+    """The trainings on one project, and their scores.
 
     Args:
-        project: of `make_project`.
+        project: with a volume named ``target``.
         truth: label image of the target.
         seed: of all training.
         watch: iterates events to their end and returns the result.
     """
 
     def __init__(self, project: Project, truth: Path, seed: int, watch: Watch) -> None:
-        self.project, self.truth, self.seed, self.watch = project, truth, seed, watch
+        self.project = project
+        self.truth = truth
+        self.seed = seed
+        self.watch = watch
         self.rows: list[list[str]] = []
 
     def train(self, method: str, steps: int, *, start: str | None = None, **values: Any) -> str:
-        """A run of the smallest profile; returns its name."""
+        """Train with the smallest profile; returns the name of the run."""
         settings = TrainSettings.for_profile(
             "test",
             **{"steps": steps, "seed": self.seed, "target_box": TRAINED, **LEARNING, **values},
@@ -95,7 +118,11 @@ class Demo:
         return float(scores["iou"])
 
     def supervised(self) -> float:
-        """The ceiling: as many steps, on all labels of the target's upper half, in a project of its own."""
+        """IoU of a training on all labels of the target's upper half: what adapting may reach.
+
+        It takes as many steps as adaptation and all rounds together. A second project has the
+        target as its source.
+        """
         folder = self.project.folder
         image = folder / self.project.volumes.entry("target").image
         with Project.create(folder.with_name(folder.name + "-supervised"), CLASSES) as ceiling:
@@ -119,11 +146,15 @@ class Demo:
         self.project.annotations.take(self.truth, "target")
 
     def export(self, run: str) -> tuple[str, str]:
-        """The mask as TIFF and all loss curves as one CSV, in the project's folder; returns their paths."""
-        mask, curves = self.project.folder / "mask.tif", self.project.folder / "curves.csv"
-        self.watch(
-            execute(ExportJob(project=str(self.project.folder), what="mask", to=str(mask), run=run))
-        )
+        """Write the mask and the loss curves of all runs into the project's folder.
+
+        Returns:
+            The paths of the mask (TIFF) and the curves (CSV).
+        """
+        mask = self.project.folder / "mask.tif"
+        curves = self.project.folder / "curves.csv"
+        job = ExportJob(project=str(self.project.folder), what="mask", to=str(mask), run=run)
+        self.watch(execute(job))
         with curves.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["run", "step", "loss", "value"])
@@ -140,7 +171,7 @@ def _curve(run: RunFolder) -> Generator[tuple[str, int, str, float]]:
 
 
 def run_demo(folder: Path, seed: int, watch: Watch) -> tuple[dict[str, Any], list[list[str]]]:
-    """Adapt, then annotate and retrain in rounds, beside no adaptation and full supervision.
+    """Adapt, then annotate and retrain in rounds; also without adaptation, and fully supervised.
 
     Args:
         folder: of the project to make.
@@ -148,7 +179,7 @@ def run_demo(folder: Path, seed: int, watch: Watch) -> tuple[dict[str, Any], lis
         watch: iterates events to their end and returns the result.
 
     Returns:
-        The machine-readable result (IoU each) and the rows of the table.
+        The result with the IoU of each model, and the rows of the table.
     """
     project, truth = make_project(folder, seed)
     with project:

@@ -1,4 +1,4 @@
-"""Events on a terminal: progress with time left."""
+"""The events of a job on a terminal or in a log: progress with the time left."""
 
 from __future__ import annotations
 
@@ -11,89 +11,105 @@ from typing import IO, Any
 
 from napari_emda.events import Event, Finished, Notice, Started, Stepped, TileDone, Validated
 
+# Seconds between two updates. A line on a terminal is rewritten, so it can follow the work. In a
+# file each update is a line of its own: at every step, a night of training would fill the log.
+_TERMINAL_SECONDS = 0.2
+_LOG_SECONDS = 10.0
+# Back to the start of the terminal's line, and clear it (ANSI: CSI K).
+_CLEAR_LINE = "\r\x1b[K"
+
 
 class Stopped(Exception):
-    """The user asked to stop; what was done is kept."""
+    """The user asked to stop; the work so far is kept."""
 
 
 class Progress:
-    """Progress with time left: one line that is rewritten on a terminal, else a line now and then."""
+    """Prints progress with the time left.
+
+    Args:
+        stream: a terminal, on which one line is rewritten, or a file, which gets a line now and
+            then.
+    """
 
     def __init__(self, stream: IO[str]) -> None:
-        self._stream, self._terminal = stream, stream.isatty()
-        self._began = self._last = time.perf_counter()
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._began = time.perf_counter()
+        self._last_update = self._began
+        # Steps or blocks that were done at the first report; None before it.
         self._first: int | None = None
         self._best = ""
 
     def show(self, event: Event) -> None:
-        """Say what an event means."""
+        """Print an event, if it is one that a user wants to know about."""
         if isinstance(event, Stepped):
             losses = ", ".join(f"{name} {loss:.3f}" for name, loss in event.losses.items())
-            self._advance(
-                event.step, event.steps, f"step {event.step} of {event.steps}: {losses}{self._best}"
-            )
+            text = f"step {event.step} of {event.steps}: {losses}{self._best}"
+            self._advance(event.step, event.steps, text)
         elif isinstance(event, TileDone):
-            self._advance(
-                event.done, event.total, f"{event.volume}: block {event.done} of {event.total}"
-            )
+            text = f"{event.volume}: block {event.done} of {event.total}"
+            self._advance(event.done, event.total, text)
         elif isinstance(event, Validated):
-            self._best = f", kept so far step {event.best}" if event.best else ""
+            self._best = f", best so far step {event.best}" if event.best else ""
         elif isinstance(event, Started):
-            self._began, self._first, self._best = time.perf_counter(), None, ""
-            self._line(f"{event.what} {event.run} on {event.device}")
+            self._began = time.perf_counter()
+            self._first = None
+            self._best = ""
+            self._print_line(f"{event.what} {event.run} on {event.device}")
         elif isinstance(event, Notice | Finished):
-            self._line(event.text)
+            self._print_line(event.text)
 
     def _advance(self, done: int, total: int, text: str) -> None:
         now = time.perf_counter()
-        self._first = done if self._first is None or done < self._first else self._first
-        if done < total and now - self._last < (0.2 if self._terminal else 10):
+        # A job may have several stages that count from the start again.
+        if self._first is None or done < self._first:
+            self._first = done
+        interval = _TERMINAL_SECONDS if self._is_terminal else _LOG_SECONDS
+        # The last update is always printed, so that the progress ends at its total.
+        if done < total and now - self._last_update < interval:
             return
-        self._last = now
+        self._last_update = now
+        # Only what this job did counts: a resumed one begins with many steps done.
         gained = done - self._first
-        left = (
-            f", {_duration((now - self._began) / gained * (total - done))} left"
-            if gained and done < total
-            else ""
-        )
-        if self._terminal:
-            self._stream.write(f"\r\x1b[K{text}{left}")
+        if gained and done < total:
+            text += f", {_duration((now - self._began) / gained * (total - done))} left"
+        if self._is_terminal:
+            self._stream.write(_CLEAR_LINE + text)
             self._stream.flush()
         else:
-            self._line(text + left)
+            self._print_line(text)
 
-    def _line(self, text: str) -> None:
-        self._stream.write(("\r\x1b[K" if self._terminal else "") + text + "\n")
+    def _print_line(self, text: str) -> None:
+        self._stream.write((_CLEAR_LINE if self._is_terminal else "") + text + "\n")
         self._stream.flush()
 
 
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
+def _duration(total_seconds: float) -> str:
+    minutes, seconds = divmod(round(total_seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes} min"
-        if hours
-        else f"{minutes} min {seconds} s"
-        if minutes
-        else f"{seconds} s"
-    )
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def watch(events: Generator[Event]) -> dict[str, Any]:
-    """Iterate to the end with progress; returns the result.
+    """Run a job to its end with progress on standard error; returns its result.
 
-    Ctrl-C and SIGTERM raise `Stopped` after the step at hand.
+    Raises:
+        Stopped: on Ctrl-C or SIGTERM, after the current step.
     """
-    asked = threading.Event()
+    stop_requested = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
-    progress, result = Progress(sys.stderr), {}
+        signal.signal(number, lambda *_: stop_requested.set())
+    progress = Progress(sys.stderr)
+    result: dict[str, Any] = {}
     for event in events:
         progress.show(event)
         if isinstance(event, Finished):
             result = event.result
-        elif asked.is_set():
+        elif stop_requested.is_set():
+            # Closing the generator lets the job save its work.
             events.close()
-            progress.show(Notice("Stopped as asked; what was done is kept."))
+            progress.show(Notice("Stopped on request; the work so far is kept."))
             raise Stopped
     return result

@@ -1,4 +1,4 @@
-"""Verbs of a project: what lies in it, what to annotate, what was annotated."""
+"""Commands that change a project: its volumes, suggestions, annotations and cluster names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from napari_emda.cli.console import (
     ProjectArgument,
     RunOption,
     VolumeOption,
-    answer,
     carry_out,
-    table,
+    print_result,
+    print_table,
 )
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import JobError
@@ -56,16 +56,20 @@ def new(
     independent: Annotated[
         bool, typer.Option(help="The sections are independent images, such as fields of view.")
     ] = False,
-    target_independent: Annotated[bool, typer.Option(help="The same of the target alone.")] = False,
+    target_independent: Annotated[
+        bool, typer.Option(help="Only the sections of the target are independent images.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a project from a labelled source and an unlabelled target, or from one of them alone."""
+    """Make a project from a labelled source and an unlabelled target, or from only one of them."""
     names = tuple(classes) if classes else ("background", "foreground")
-    apart: dict[Domain, bool] = {
+    sections_are_independent: dict[Domain, bool] = {
         "source": independent,
         "target": independent or target_independent,
     }
-    entries, notices = create(project, names, source, target, spacing, target_spacing, apart)
+    entries, notices = create(
+        project, names, source, target, spacing, target_spacing, sections_are_independent
+    )
     result = {
         "project": str(project),
         "classes": list(names),
@@ -74,13 +78,11 @@ def new(
     }
     for notice in notices:
         typer.echo(notice, err=True)
-    answer(
+    volumes = ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
+    print_result(
         result,
         as_json=as_json,
-        text=lambda: typer.echo(
-            f"Project {project}: "
-            + ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
-        ),
+        print_text=lambda: typer.echo(f"Project {project}: {volumes}"),
     )
 
 
@@ -95,22 +97,27 @@ def create(
     target: Path | None,
     spacing: Spacing | None,
     target_spacing: Spacing | None,
-    independent: dict[Domain, bool],
+    sections_are_independent: dict[Domain, bool],
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Check everything, then make the project; returns its volumes and what to know of them."""
+    """Check everything, then make the project.
+
+    Returns:
+        The entries of its volumes, and notices on anything unusual about them.
+    """
     from napari_emda.io.checks import check_pair
 
     notices = check_pair(source, target, classes, spacing, target_spacing)
     with Project.create(folder, classes) as project:
         entries = []
         if source is not None:
+            image, labels = source
             entries.append(
                 project.volumes.add(
-                    source[0],
+                    image,
                     "source",
-                    labels=source[1],
+                    labels=labels,
                     spacing=spacing,
-                    sections_are_independent=independent["source"],
+                    sections_are_independent=sections_are_independent["source"],
                 )
             )
         if target is not None:
@@ -119,7 +126,7 @@ def create(
                     target,
                     "target",
                     spacing=target_spacing,
-                    sections_are_independent=independent["target"],
+                    sections_are_independent=sections_are_independent["target"],
                 )
             )
     return [entry.model_dump() for entry in entries], notices
@@ -135,40 +142,43 @@ def suggest(
         str | None, typer.Option(help="A target's name; by default all targets.")
     ] = None,
     audit: Annotated[
-        bool, typer.Option(help="Draw the patches by lot, to measure the model.")
+        bool, typer.Option(help="Draw the patches at random, to measure the model.")
     ] = False,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank the targets' patches and record the best as suggestions."""
+    """Rank the patches of the targets and record the best ones as suggestions."""
+    # Loads torch, which takes seconds: not for ``--help``.
     from napari_emda.active_learning.strategy import strategies
 
+    # ``--set`` wins, also over the defaults of the other options.
     values = {
         "strategy": strategy,
         "count": count,
         "patch": patch,
         **parse_assignments(assignments or []),
     }
-    cls = strategies[strategy := str(values["strategy"])]
-    own, shared = distribute(values, cls.Settings, QuerySettings)
+    cls = strategies[str(values["strategy"])]
+    strategy_settings, query_settings = distribute(values, cls.Settings, QuerySettings)
     with Project.open(project, exclusive=True) as opened:
         job = SuggestJob(
             project=str(project),
+            # An audit measures a model, so without one it must fail; ``opened.run`` does.
             run=opened.run(run).name if audit else run,
             volume=volume,
             audit=audit,
-            settings=QuerySettings.parse(shared),
-            strategy_settings=own,
+            settings=QuerySettings.parse(query_settings),
+            strategy_settings=strategy_settings,
         )
         result = carry_out(job)
         opened.regions.suggest(result["regions"], result["strategy"], result["run"] or "")
     rows = [[r["volume"], r["box"], f"{r['score']:.3f}"] for r in result["regions"]]
-    answer(
+    print_result(
         result,
         as_json=as_json,
-        text=lambda: table("Suggested", ["volume", "box z,y,x", "score"], rows),
+        print_text=lambda: print_table("Suggested", ["volume", "box z,y,x", "score"], rows),
     )
 
 
@@ -180,81 +190,89 @@ def annotate(
     regions: Annotated[
         str,
         typer.Option(
-            help="suggested: the patches that are open; all: everything not annotated yet."
+            help="suggested: the patches that are suggested and still open; all: everything that "
+            "is not annotated yet."
         ),
     ] = "suggested",
     zero: Annotated[
         str,
         typer.Option(
-            help="What 0 means where all is taken: background, unannotated (nobody looked), or sections (background in "
-            "sections that hold a label, unannotated in the others)."
+            help="What 0 means with --regions all: background, unannotated, or sections "
+            "(background in sections that contain a label, unannotated in the others)."
         ),
     ] = "background",
     volume: VolumeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take the suggested patches, or all, from a label image; tells how far the model agreed."""
-    for value, allowed in (
-        (regions, ("suggested", "all")),
-        (zero, ("background", "unannotated", "sections")),
-    ):
-        if value not in allowed:
-            raise JobError(
-                f"'{value}' is not known here: choose {', '.join(allowed[:-1])} or {allowed[-1]}."
-            )
+    """Annotate patches from a label image; reports how well the model agreed with it."""
+    _check_choice("--regions", regions, ("suggested", "all"))
+    _check_choice("--zero", zero, ("background", "unannotated", "sections"))
     with Project.open(project, exclusive=True) as opened:
-        name, classes = volume or opened.volumes.target().name, opened.classes
+        name = volume or opened.volumes.target().name
+        classes = opened.classes
         if regions == "all":
-            meaning: LabelsZero = "background" if zero == "background" else "unannotated"
-            sections = zero == "sections"
-            taken = [
-                opened.annotations.import_labels(
-                    open_labels(labels).array, name, meaning, whole_sections=sections
-                )
-            ]
+            annotated = [_annotate_all(opened, name, labels, zero)]
         else:
-            taken = opened.annotations.take(labels, name)
-        known = opened.regions.all()
-    if not taken:
+            annotated = opened.annotations.take(labels, name)
+        all_regions = opened.regions.all()
+    if not annotated:
         raise JobError(
-            f"No patch of '{name}' is open for annotation: {_where_patches_are_open(known)}."
+            f"No patch of '{name}' is open for annotation: {_where_patches_are_open(all_regions)}."
         )
     array = open_labels(labels).array
-    for notice in values_notices(
-        labels.name, check_labels(name, array, array.shape, len(classes)), classes
-    ):
+    values = check_labels(name, array, array.shape, len(classes))
+    for notice in values_notices(labels.name, values, classes):
         typer.echo(notice, err=True)
-    curve = rounds(known)
+    curve = rounds(all_regions)
     result = {
-        "annotated": [region.model_dump(mode="json") for region in taken],
-        "rounds": [asdict(each) for each in curve],
+        "annotated": [region.model_dump(mode="json") for region in annotated],
+        "rounds": [asdict(entry) for entry in curve],
         "advice": advice(curve),
     }
-    answer(result, as_json=as_json, text=lambda: _tell_agreement(len(taken), curve))
-
-
-def _where_patches_are_open(regions: Sequence[Region]) -> str:
-    others = sorted({region.volume for region in regions if region.state == "suggested"})
-    return (
-        f"name {' or '.join(others)} with --volume" if others else "run 'napari-emda suggest' first"
+    print_result(
+        result, as_json=as_json, print_text=lambda: _print_agreement(len(annotated), curve)
     )
 
 
-def _tell_agreement(taken: int, curve: list[Round]) -> None:
-    typer.echo("1 patch annotated." if taken == 1 else f"{taken} patches annotated.")
+def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise JobError(
+            f"'{value}' is not a value of {option}: choose {', '.join(allowed[:-1])} or "
+            f"{allowed[-1]}."
+        )
+
+
+def _annotate_all(project: Project, volume: str, labels: Path, zero: str) -> Region:
+    """Annotate everything that is not annotated yet from a label image."""
+    label_zero: LabelsZero = "background" if zero == "background" else "unannotated"
+    return project.annotations.import_labels(
+        open_labels(labels).array, volume, label_zero, whole_sections=zero == "sections"
+    )
+
+
+def _where_patches_are_open(regions: Sequence[Region]) -> str:
+    """What to do if no patch of a volume is open."""
+    others = sorted({region.volume for region in regions if region.state == "suggested"})
+    if others:
+        return f"name {' or '.join(others)} with --volume"
+    return "run 'napari-emda suggest' first"
+
+
+def _print_agreement(count: int, curve: list[Round]) -> None:
+    typer.echo("1 patch annotated." if count == 1 else f"{count} patches annotated.")
     if curve:
         rows = [
             [
-                str(e.number),
-                "audit" if e.audit else "",
-                e.run,
-                str(e.patches),
-                str(e.iou),
-                str(e.dice),
+                str(entry.number),
+                "audit" if entry.audit else "",
+                entry.run,
+                str(entry.patches),
+                str(entry.iou),
+                str(entry.dice),
             ]
-            for e in curve
+            for entry in curve
         ]
-        table(
+        print_table(
             "The model before it saw the patches",
             ["round", "", "run", "patches", "IoU (95 %)", "Dice (95 %)"],
             rows,
@@ -265,56 +283,79 @@ def _tell_agreement(taken: int, curve: list[Round]) -> None:
 
 def name_clusters(
     project: ProjectArgument,
-    named: Annotated[
+    assignments: Annotated[
         list[str] | None,
-        typer.Option(
-            "--class", help="CLASS=CLUSTERS, such as mitochondria=3,5; as often as needed."
-        ),
+        typer.Option("--class", help="CLASS=CLUSTERS, such as mitochondria=3,5; can be repeated."),
     ] = None,
     run: RunOption = None,
     volume: VolumeOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the mask that follows there (.tif or .zarr).")
+        Path | None, typer.Option(help="Also write the resulting mask there (.tif or .zarr).")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which clusters of a run without labels are which class, or list them; predicts first what is not."""
-    from napari_emda.inference.checkpoint import find, read_header
-
-    given = clusters.parse_names(named or [])
+    """List the clusters of a run that was trained without labels, or assign classes to them."""
+    assigned = clusters.parse_names(assignments or [])
     if out is not None:
-        check_destination(out.absolute(), VOLUME_SUFFIXES, overwrite)  # before anything is named
+        # Now, so that a wrong file name leaves the names as they were.
+        check_destination(out.absolute(), VOLUME_SUFFIXES, overwrite)
     with Project.open(project, exclusive=True) as opened:
-        run, volume = opened.run(run).name, volume or opened.volumes.target().name
-        header = read_header(find(opened.run(run)))
-        outputs = opened.predictions.outputs(run, header.classes)
-        if not outputs.are_clusters:
-            raise JobError(
-                f"The run '{run}' predicts classes and no clusters: choose a run of iic with --run."
-            )
-        names = clusters.renamed(outputs.cluster_names, given)
-        clusters.check_names(names, outputs.count, opened.classes)  # before a long prediction
-        if opened.predictions.of(run, volume) is None or not given:
+        run = opened.run(run).name
+        volume = volume or opened.volumes.target().name
+        names = _new_names(opened, run, assigned)
+        # The list shows shares of the whole volume, so an unfinished prediction is completed. To
+        # assign classes, what is predicted so far will do.
+        if opened.predictions.of(run, volume) is None or not assigned:
             carry_out(PredictJob(project=str(project), run=run, volume=volume))
-        found = opened.predictions.name_clusters(run, volume, names)
+        prediction = opened.predictions.name_clusters(run, volume, names)
     if out is not None:
-        places = {"project": str(project), "to": str(out.absolute()), "run": run, "volume": volume}
-        carry_out(ExportJob.parse({"what": "mask", "overwrite": overwrite, **places}))
-    sizes = clusters.shares(found.stored).round(4).tolist()
-    rows = [
-        {"cluster": k, "share": share, "class": names.get(k)}
-        for k, share in enumerate(sizes, start=1)
-    ]
+        carry_out(
+            ExportJob(
+                project=str(project),
+                what="mask",
+                to=str(out.absolute()),
+                run=run,
+                volume=volume,
+                overwrite=overwrite,
+            )
+        )
+    shares = clusters.shares(prediction.stored).round(4).tolist()
     result = {
         "run": run,
         "volume": volume,
-        "clusters": rows,
+        "clusters": [
+            {"cluster": cluster, "share": share, "class": names.get(cluster)}
+            for cluster, share in enumerate(shares, start=1)
+        ],
         "mask": None if out is None else str(out),
     }
-    texts = [[str(k), f"{share:.1%}", names.get(k, "")] for k, share in enumerate(sizes, start=1)]
-    answer(
+    rows = [
+        [str(cluster), f"{share:.1%}", names.get(cluster, "")]
+        for cluster, share in enumerate(shares, start=1)
+    ]
+    print_result(
         result,
         as_json=as_json,
-        text=lambda: table(f"Clusters of {run}", ["cluster", "share", "class"], texts),
+        print_text=lambda: print_table(f"Clusters of {run}", ["cluster", "share", "class"], rows),
     )
+
+
+def _new_names(project: Project, run: str, assigned: dict[str, tuple[int, ...]]) -> dict[int, str]:
+    """Class by cluster once the clusters are assigned; checked before a long prediction.
+
+    Raises:
+        JobError: the run predicts classes.
+        SettingsError: there is no such cluster or class.
+    """
+    from napari_emda.inference.checkpoint import find, read_header
+
+    header = read_header(find(project.run(run)))
+    outputs = project.predictions.outputs(run, header.classes)
+    if not outputs.are_clusters:
+        raise JobError(
+            f"The run '{run}' predicts classes, not clusters: choose a run of iic with --run."
+        )
+    names = clusters.renamed(outputs.cluster_names, assigned)
+    clusters.check_names(names, outputs.count, project.classes)
+    return names

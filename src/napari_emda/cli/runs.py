@@ -1,4 +1,4 @@
-"""Verbs that compute: a job each."""
+"""Commands that run one job each: train, predict, score, export, and any job file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from napari_emda.cli.console import (
     ProjectArgument,
     RunOption,
     VolumeOption,
-    answer,
     carry_out,
-    table,
+    print_result,
+    print_table,
 )
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, TrainJob, read_job
@@ -37,11 +37,11 @@ def train(
         str | None,
         typer.Option(
             "--from",
-            help="A run whose network to start from; finetune takes the latest, unless 'none'.",
+            help="A run to start from; finetune starts from the latest, unless this is 'none'.",
         ),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(help="A run that was stopped, to be continued as it was.")
+        str | None, typer.Option(help="A stopped run to continue with its own settings.")
     ] = None,
     keep: Annotated[
         str | None,
@@ -54,68 +54,81 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a method; see 'napari-emda methods' for their names."""
-    note = ""
-    if resume is not None:
-        if (
-            any(value is not None for value in (method, steps, seed, profile, start, keep, device))
-            or assignments
-        ):
-            raise SettingsError(
-                "--resume continues a run as it was begun: leave the other options out, or use --from."
-            )
-        job = TrainJob(project=str(project), method="", resume=resume)
-    else:
-        given = {"steps": steps, "seed": seed, "keep": keep, "device": device, "profile": profile}
-        values = {
-            **parse_assignments(assignments or []),
-            **{k: v for k, v in given.items() if v is not None},
-        }
+    options = {"steps": steps, "seed": seed, "keep": keep, "device": device, "profile": profile}
+    values = {
+        **parse_assignments(assignments or []),
+        **{key: value for key, value in options.items() if value is not None},
+    }
+    if resume is None:
         job, note = _new_training(project, method or "auto", start, values)
-    answer(carry_out(job, note), as_json=as_json)
+    elif values or method is not None or start is not None:
+        raise SettingsError(
+            "--resume continues a run with its own settings: leave out the other options, or start "
+            "a new run with --from."
+        )
+    else:
+        job = TrainJob(project=str(project), method="", resume=resume)
+        note = ""
+    print_result(carry_out(job, note), as_json=as_json)
 
 
 def _new_training(
     project: Path, method: str, start: str | None, values: dict[str, Any]
 ) -> tuple[TrainJob, str]:
-    """The job, and what there is to say of it."""
+    """The job of a new run.
+
+    Args:
+        project: its folder.
+        method: its name.
+        start: a run to start from, ``none``, or None for the method's default.
+        values: settings of the training, the method and the network that the user gives.
+
+    Returns:
+        The job, and a notice if it starts from a run that the user did not name.
+    """
+    # They load torch, which takes seconds: not for ``--help``.
     from napari_emda.methods.base import methods
     from napari_emda.nn.network import networks
 
-    cls, note = methods[method], ""
+    cls = methods[method]
+    note = ""
     if cls.requirements.annotations and start is None:
-        # A new round goes on from the one before unless asked not to.
+        # A further round of annotation continues with the model of the round before.
         start = Project.open(project).runs.latest()
-        note = "" if start is None else f"Going on from {start}; --from none starts anew."
+        if start is not None:
+            note = f"Starting from {start}; to start from scratch, use --from none."
     start = None if start == "none" else start
     before = None if start is None else _job_of(project, start)
     default = TrainSettings() if before is None else before.settings
     network = networks[str(values.get("network", default.network))]
-    of_method, of_network, shared = distribute(
+    method_settings, network_settings, shared = distribute(
         values, cls.Settings, network.Settings, TrainSettings
     )
     settings = _train_settings(method, before, shared)
+    # The weights only fit a network of the same architecture.
     if before is not None and before.settings.network == network.name:
-        of_network = before.network_settings | of_network
+        network_settings = before.network_settings | network_settings
     job = TrainJob(
         project=str(project),
         method=method,
-        method_settings=cls.Settings.parse(of_method).model_dump(),
+        method_settings=cls.Settings.parse(method_settings).model_dump(),
         settings=settings,
-        network_settings=network.settings_for(settings.profile, of_network).model_dump(),
+        network_settings=network.settings_for(settings.profile, network_settings).model_dump(),
         start_from=start,
     )
     return job, note
 
 
 def _job_of(project: Path, run: str) -> TrainJob:
+    """The job of a run to start from."""
     job = Project.open(project).run(run).job()
     if not isinstance(job, TrainJob):
-        raise JobError(f"'{run}' is not a training run: name one.")
+        raise JobError(f"'{run}' is not a training: choose a run that is one.")
     return job
 
 
 def _train_settings(method: str, before: TrainJob | None, values: dict[str, Any]) -> TrainSettings:
-    """A profile's settings, or, when another run is continued, that run's."""
+    """Settings of the profile or, without one, of the run to start from, changed by the user."""
     profile = values.pop("profile", None)
     if before is None or profile is not None:
         return TrainSettings.for_profile(str(profile or "fast"), **values)
@@ -135,7 +148,7 @@ def predict(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Segment a whole volume; stopped, it goes on where it was."""
+    """Segment a whole volume; if it is stopped, the next call continues."""
     settings = PredictSettings.parse(parse_assignments(assignments or []))
     job = PredictJob(
         project=str(project),
@@ -145,7 +158,7 @@ def predict(
         out=None if out is None else str(out),
         settings=settings,
     )
-    answer(carry_out(job), as_json=as_json)
+    print_result(carry_out(job), as_json=as_json)
 
 
 def score(
@@ -154,48 +167,51 @@ def score(
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
-    box: Annotated[str, typer.Option(help="z0:z1,y0:y1,x0:x1; by default everything.")] = "",
+    box: Annotated[
+        str, typer.Option(help="z0:z1,y0:y1,x0:x1 in voxels; by default the whole volume.")
+    ] = "",
     objects: Annotated[
-        bool, typer.Option("--objects", help="Also count the objects that are found.")
+        bool, typer.Option("--objects", help="Also compare object by object.")
     ] = False,
-    minimum_size: Annotated[
-        int, typer.Option(help="Smaller objects are not counted, in voxels.")
-    ] = 0,
+    minimum_size: Annotated[int, typer.Option(help="Ignore objects of fewer voxels.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a prediction with true labels: IoU, Dice, average precision; with --objects, object by object."""
-    places = {
-        "project": str(project),
-        "run": run,
-        "checkpoint": checkpoint,
-        "volume": volume,
-        "box": box,
-    }
+    """Compare a prediction with true labels: IoU, Dice, average precision, and objects."""
+    # Parsed, and not made, for the error message of an invalid ``minimum_size``.
     job = ScoreJob.parse(
-        {**places, "against": str(against), "objects": objects, "minimum_size": minimum_size}
+        {
+            "project": str(project),
+            "run": run,
+            "checkpoint": checkpoint,
+            "volume": volume,
+            "box": box,
+            "against": str(against),
+            "objects": objects,
+            "minimum_size": minimum_size,
+        }
     )
     result = carry_out(job)
+    print_result(result, as_json=as_json, print_text=lambda: _print_scores(result, objects))
+
+
+def _print_scores(result: dict[str, Any], objects: bool) -> None:
     columns = ["class", "IoU", "Dice", "average precision"]
-    rows = [
-        [
-            name,
-            *(
-                f"{row[key]:.3f}" if row[key] is not None else "-"
-                for key in ("iou", "dice", "average_precision")
-            ),
-        ]
-        for name, row in result["classes"].items()
-    ]
     if objects:
         columns += ["object F1", "found", "true", "matched"]
-        for line, row in zip(rows, result["classes"].values(), strict=True):
-            found = row["objects"]
-            line += [
-                f"{found['f1']:.3f}",
-                *(str(found[key]) for key in ("objects", "truth_objects", "matched")),
-            ]
+    rows = []
+    for name, scores in result["classes"].items():
+        # Average precision is not defined where the labels have no voxel of the class.
+        cells = [
+            "-" if scores[key] is None else f"{scores[key]:.3f}"
+            for key in ("iou", "dice", "average_precision")
+        ]
+        if objects:
+            counts = scores["objects"]
+            cells.append(f"{counts['f1']:.3f}")
+            cells += [str(counts[key]) for key in ("objects", "truth_objects", "matched")]
+        rows.append([name, *cells])
     title = f"{result['volume']}, run {result['run']}, {result['voxels']} voxels"
-    answer(result, as_json=as_json, text=lambda: table(title, columns, rows))
+    print_table(title, columns, rows)
 
 
 def export(
@@ -206,13 +222,13 @@ def export(
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
     class_name: Annotated[
-        str | None, typer.Option("--class", help="The class whose objects are wanted, of several.")
+        str | None, typer.Option("--class", help="The class to export, if there are several.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Probability from which a voxel is foreground.")
+        float | None, typer.Option(help="Minimum probability of a foreground voxel.")
     ] = None,
     minimum_size: Annotated[
-        int | None, typer.Option(help="Smaller objects are left out, in voxels.")
+        int | None, typer.Option(help="Leave out objects of fewer voxels.")
     ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of the export.")
@@ -224,12 +240,18 @@ def export(
     from napari_emda.export.base import exporters
 
     settings = exporters[what].Settings
-    # These two have always been taken for everything, although not every export uses them.
+    # Scripts written for earlier versions give these two with any export. One that has no such
+    # setting ignores them, whereas an unknown name in ``--set`` is an error.
     options = {"threshold": threshold, "minimum_size": minimum_size}
-    values = {k: v for k, v in options.items() if v is not None and k in settings.model_fields}
+    values = {
+        key: value
+        for key, value in options.items()
+        if value is not None and key in settings.model_fields
+    }
     job = ExportJob(
         project=str(project),
         what=what,
+        # Absolute, so that the path in the result does not depend on the current folder.
         to=str(to.absolute()),
         run=run,
         checkpoint=checkpoint,
@@ -238,17 +260,17 @@ def export(
         settings=settings.parse(values | parse_assignments(assignments or [])).model_dump(),
         overwrite=overwrite,
     )
-    answer(carry_out(job), as_json=as_json)
+    print_result(carry_out(job), as_json=as_json)
 
 
 def run(
     job: Annotated[Path, typer.Argument(help="A job file, as in a run's folder.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Carry out a job file; with --json events come out and commands go in as JSON lines."""
+    """Run a job file. With --json, write events and read commands as JSON lines."""
     if not as_json:
         carry_out(read_job(job))
         return
-    from napari_emda.jobs import worker as child
+    from napari_emda.jobs import worker
 
-    raise typer.Exit(child.run(job))
+    raise typer.Exit(worker.run(job))

@@ -1,1 +1,1 @@
-"""Carries jobs out, one module for each kind: in a thread, a child process or on a cluster."""
+"""Runs jobs, one module for each kind: in a thread, a child process or on a cluster."""

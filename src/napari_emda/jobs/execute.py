@@ -1,4 +1,4 @@
-"""From a job to the events of its work, whatever its kind."""
+"""From a job of any kind to the events of its work."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from napari_emda.project.job_files import Job
 
 
 def execute(job: Job, request: PreviewRequest | None = None) -> Generator[Event]:
-    """Carry a job out; to stop it, stop iterating.
+    """Run a job; to stop it, stop iterating.
 
     Args:
-        job: of any kind that is registered.
-        request: what the user is looking at, for jobs that show how they get on.
+        job: of any registered kind.
+        request: the section that the user is looking at, for jobs that show previews.
 
     Yields:
-        Started, what the work says, and Finished at the end.
+        Started, the events of the work, and Finished at the end.
 
     Raises:
-        EmdaError: the job or what it names cannot be used; nothing was changed on disk then.
+        EmdaError: the job, or something that it names, cannot be used. Nothing has been changed on
+            disk then.
     """
+    # By name, so that registering a kind of job, as the viewer does, does not import its work.
     yield from import_module(job.work).run(job, request or PreviewRequest())

@@ -9,8 +9,8 @@ from napari_emda.export.base import Result, exporters
 from napari_emda.inference import checkpoint
 from napari_emda.io.write import check_destination
 from napari_emda.jobs.inputs import (
+    check_has_classes,
     check_predicts,
-    check_says_classes,
     ensure_predicted,
     model_of,
     prediction_of,
@@ -22,9 +22,10 @@ from napari_emda.project.project import Project
 
 
 def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
-    """Write what a run makes of a volume, or its model.
+    """Write a run's prediction of a volume, or its model, in the format of an exporter.
 
-    Everything that can be refused is refused before the volume is predicted.
+    Yields:
+        Started, TileDone while predicting and exporting, Finished with the ``path``.
 
     Raises:
         EmdaError: there is no such run, volume or class, or the file cannot be written.
@@ -34,13 +35,14 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     project = Project.open(job.project)
     folder = project.run(job.run)
     volume = volume_of(project, job)
+    # Everything that can be refused is refused before the prediction, which may take hours.
     path = check_destination(job.to, cls.suffixes(), job.overwrite)
     model = model_of(project, job)
     header = checkpoint.read_header(model)
     check_predicts(folder, header)
     outputs = project.predictions.outputs(folder.name, header.classes)
     if cls.needs_names:
-        check_says_classes(folder, outputs)
+        check_has_classes(folder, outputs)
     classes = outputs.reported[1:]
     class_ids = cls.class_ids(classes, job.class_name)
     exporter.check(path, [classes[k - 1] for k in class_ids])

@@ -1,4 +1,4 @@
-"""What jobs name: a model, a volume, a prediction; and whether they can be used."""
+"""The model, volume and prediction that a job names, and whether they can be used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_emda.settings.prediction import PredictSettings
 
 
 def check_writable(project: Project) -> None:
-    """JobError when nothing can be written to the project."""
+    """JobError if the project's folder is read-only."""
     if not os.access(project.folder, os.W_OK):
         raise JobError(
             f"The project '{project.folder}' is read-only: copy it to a folder that can be written."
@@ -30,19 +30,19 @@ def check_writable(project: Project) -> None:
 
 
 def model_of(project: Project, job: ModelJob) -> Path:
-    """The file of the model that a job asks for; JobError when there is none."""
+    """The file of the model that a job uses; JobError if there is none."""
     return checkpoint.find(project.run(job.run), job.checkpoint)
 
 
 def volume_of(project: Project, job: ModelJob) -> Volume:
-    """The volume that a job asks for, by default the first target; JobError when there is none."""
+    """The volume that a job uses, by default the first target; JobError if there is none."""
     return project.volumes.open(job.volume or project.volumes.target().name)
 
 
 def ensure_predicted(
     project: Project, run: str, volume: str, model: str = "selected"
 ) -> Generator[Event]:
-    """Predict a volume with one of a run's models, unless that was done already."""
+    """Predict a volume with one of a run's models, unless the stored prediction is complete."""
     folder = project.run(run)
     path = checkpoint.find(folder, model)
     if not StoredPrediction(folder, volume).complete(checkpoint.read_header(path).model):
@@ -51,7 +51,8 @@ def ensure_predicted(
 
 
 def check_predicts(folder: RunFolder, header: ModelHeader) -> None:
-    """JobError when a run has learnt features alone."""
+    """JobError if a run has learnt features but no classes."""
+    # Heads that saw no label would predict noise.
     if header.features_only:
         raise JobError(
             f"The run '{folder.name}' was trained without labels and predicts nothing: annotate "
@@ -59,11 +60,8 @@ def check_predicts(folder: RunFolder, header: ModelHeader) -> None:
         )
 
 
-def check_says_classes(folder: RunFolder, outputs: Outputs) -> None:
-    """JobError when a run tells clusters apart and none has a name.
-
-    Asked before a long prediction, not after it.
-    """
+def check_has_classes(folder: RunFolder, outputs: Outputs) -> None:
+    """JobError if a run predicts clusters and none of them has the name of a class."""
     if outputs.unnamed:
         raise JobError(
             f"The run '{folder.name}' has found clusters that have no names yet: name some in "
@@ -72,7 +70,7 @@ def check_says_classes(folder: RunFolder, outputs: Outputs) -> None:
 
 
 def prediction_of(project: Project, folder: RunFolder, volume: str) -> Prediction:
-    """What a run says of a volume that it has predicted; JobError when somebody has deleted that."""
+    """A run's stored prediction of a volume; JobError if it was deleted in the meantime."""
     prediction = project.predictions.of(folder.name, volume)
     if prediction is None:
         raise JobError(

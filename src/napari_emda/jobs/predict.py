@@ -19,7 +19,11 @@ from napari_emda.project.stored_prediction import StoredPrediction
 
 
 def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
-    """Segment a volume; what was predicted before is kept.
+    """Segment a volume; blocks that are predicted already are kept.
+
+    Yields:
+        Started, TileDone after each block, Finished with ``run``, ``volume`` and the path of the
+        ``probabilities``.
 
     Raises:
         EmdaError: there is no such run or volume, or the result cannot be written.
@@ -32,19 +36,20 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     check_predicts(folder, predictor.header)
     classes = predictor.header.classes
     exporter = ProbabilitiesExporter(ProbabilitiesExporter.Settings())
+    # A wrong file name must fail now and not after a prediction of hours.
     if job.out is not None:
         check_destination(job.out, exporter.suffixes(), overwrite=False)
         exporter.check(Path(job.out), classes[1:])
     check_writable(project)
     yield Started("predict", folder.name, str(predictor.compute), 0)
     yield from predict(predictor, volume, job.settings, folder)
-    stored = StoredPrediction(folder, volume.name)
     path = str(folder.probabilities(volume.name))
     if job.out is not None:
+        stored = StoredPrediction(folder, volume.name)
         class_ids = exporter.class_ids(classes[1:], None)
-        result = Result(folder.name, model, volume, classes[1:], class_ids, stored.probabilities)
-        yield from exporter.export(result, job.out)
+        exported = Result(folder.name, model, volume, classes[1:], class_ids, stored.probabilities)
+        yield from exporter.export(exported, job.out)
         path = job.out
-    answer = {"run": folder.name, "volume": volume.name, "probabilities": path}
+    result = {"run": folder.name, "volume": volume.name, "probabilities": path}
     outputs = project.predictions.outputs(folder.name, classes)
-    yield Finished("done", f"'{volume.name}' is {outputs.verb} with run {folder.name}.", answer)
+    yield Finished("done", f"'{volume.name}' is {outputs.verb} with run {folder.name}.", result)

@@ -1,4 +1,4 @@
-"""From a job to a training: what is wrong is found here, before a run's folder is made."""
+"""From a job to a training. All checks are made here, before a run's folder is created."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def prepare(
     Args:
         project: where the volumes are.
         job: what to train.
-        folder: of the run that is to be continued; None for a new one.
+        folder: of the run to continue; None for a new one.
 
     Raises:
         EmdaError: the job does not fit the project.
@@ -56,10 +56,10 @@ def training_on(
     """The training that a job asks for, on volumes from anywhere.
 
     Args:
-        volumes_of: opens all volumes of a domain; asked only for what the method looks at.
-        classes: their names, background first.
-        job: what to train; its project is not looked at.
-        folder: where checkpoints go, and where one to be continued may lie.
+        volumes_of: opens all volumes of a domain; called only for domains that are needed.
+        classes: names of the project's classes, background first.
+        job: what to train; its project is not opened.
+        folder: where checkpoints go; a training whose checkpoint lies there is continued.
         start: a checkpoint to take the network's weights from.
 
     Returns:
@@ -80,25 +80,24 @@ def training_on(
     _check_labels(sampler, cls)
     _check_continued(sampler, folder)
     predicted = cls.predicted_classes(method_settings, classes)
-    summary = DataSummary(
-        {d: sampler.quantiles(d) for d in sampler.domains},
-        sampler.labelled("target"),
-        sampler.prior("source", len(predicted)),
-        start is not None and _predicts(checkpoint.read_header(start), predicted),
-        sampler.padding("source"),
-        labelled=_labelled(sampler),
-    )
     header = _header(job, method_settings, cls, sampler, predicted)
+    summary = _summary(sampler, predicted, start)
+    # `build` draws the initial weights: the same seed gives the same training.
     torch.manual_seed(seed_of(settings.seed, 0))
     method = header.build(summary)
     header = header.model_copy(update={"flips": method.postprocessing.flips})
     if start is not None:
         checkpoint.start_from(start, method.network, predicted)
-    compute = Compute.choose(settings.device, settings.precision)
-    validator = _validator(volumes_of, classes, header, settings)
-    state = TrainingState(settings=settings)
-    run = folder or RunFolder(Path())
-    training = Training(method, sampler, header, state, run, compute, validator)
+    training = Training(
+        method,
+        sampler,
+        header,
+        TrainingState(settings=settings),
+        # A new run gets its folder from the job once all checks have passed.
+        folder or RunFolder(Path()),
+        Compute.choose(settings.device, settings.precision),
+        _validator(volumes_of, classes, header, settings),
+    )
     return training, {volume.name: volume for volume in volumes}
 
 
@@ -111,6 +110,17 @@ def _sampler(volumes: list[Volume], settings: TrainSettings, cls: type[Method]) 
         pixel_size=settings.pixel_size,
         seed=settings.seed,
         boxes={"source": settings.source_box, "target": settings.target_box},
+    )
+
+
+def _summary(sampler: PatchSampler, predicted: tuple[str, ...], start: Path | None) -> DataSummary:
+    return DataSummary(
+        quantiles={domain: sampler.quantiles(domain) for domain in sampler.domains},
+        annotated=sampler.labelled("target"),
+        prior=sampler.prior("source", len(predicted)),
+        continued=start is not None and _predicts(checkpoint.read_header(start), predicted),
+        padding=sampler.padding("source"),
+        labelled=_labelled(sampler),
     )
 
 
@@ -135,25 +145,34 @@ def _header(
 
 
 def _network(job: TrainJob, cls: type[Method], classes: int) -> NetworkConfig:
-    """What the job asks for and the method demands."""
+    """The network of the job, with the settings that the method requires.
+
+    Raises:
+        SettingsError: the network has no such setting.
+    """
     name = job.settings.network
     network = networks[name]
-    for demanded in cls.architecture.keys() - network.Settings.model_fields.keys():
-        able = [
-            other for other in networks.names() if demanded in networks[other].Settings.model_fields
+    for required in cls.architecture.keys() - network.Settings.model_fields.keys():
+        suitable = [
+            other for other in networks.names() if required in networks[other].Settings.model_fields
         ]
         raise SettingsError(
-            f"{cls.name} needs a network with the setting '{demanded}', and {name} has none: choose "
-            f"the network {' or '.join(able)}."
+            f"{cls.name} needs a network with the setting '{required}', which {name} does not "
+            f"have: choose the network {' or '.join(suitable)}."
         )
+    # The method's values win: they are part of its definition, as attention is of attention_ynet.
     values = {**job.network_settings, **cls.architecture}
     settings = network.Settings.parse(values)
     return NetworkConfig(name=name, classes=classes, settings=settings.model_dump())
 
 
 def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method]) -> list[Volume]:
-    """The volumes a method looks at; a target never brings labels but those annotated in the project."""
+    """The volumes of the domains that the method uses.
+
+    A target's label image is never used, only what was annotated in the project.
+    """
     domains: set[Domain] = set(cls.requirements.all_domains)
+    # Normalisation statistics are measured on the target, whether or not the method learns from it.
     if job.settings.target_statistics == "on":
         domains.add("target")
     sources = volumes_of("source") if "source" in domains else []
@@ -167,18 +186,20 @@ def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method]) -> list[Vo
 
 
 def _check_keep(settings: TrainSettings, cls: type[Method]) -> None:
+    """SettingsError if the model is to be kept by a loss that will not be known."""
     keep = settings.keep
     if keep not in LOSSES:
         return
     if not cls.unlabelled_losses:
-        able = ", ".join(name for name in methods.names() if methods[name].unlabelled_losses)
+        suitable = ", ".join(name for name in methods.names() if methods[name].unlabelled_losses)
         raise SettingsError(
-            f"keep={keep} is for methods that weigh labels against what nobody labelled, and {cls.name} does not: "
-            f"choose last, best or average, or a method of {able}."
+            f"keep={keep} needs a method with a loss on unlabelled patches, and {cls.name} has "
+            f"none: choose last, best or average, or one of the methods {suitable}."
         )
     if not settings.validations:
         raise SettingsError(
-            f"With validations=0 no model is looked at: ask for 1 or more to use keep={keep}."
+            f"keep={keep} compares the models of the validations, and validations=0 makes none: "
+            "choose 1 or more."
         )
 
 
@@ -191,15 +212,16 @@ def _labelled(sampler: PatchSampler) -> bool:
 
 
 def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
-    """Whether there are labels where training may look, which may be a part of the volumes."""
+    """DataError or JobError if the training boxes lack labels that the method needs."""
     labelled = _labelled(sampler)
     requirements = cls.requirements
-    looks_at_labels = requirements.labels == "needed" or (
+    uses_labels = requirements.labels == "needed" or (
         requirements.labels == "optional" and labelled
     )
-    if looks_at_labels and "source" in sampler.domains and not sampler.foreground("source"):
+    # Background alone would teach the network to predict background everywhere.
+    if uses_labels and "source" in sampler.domains and not sampler.foreground("source"):
         raise DataError(
-            "The source's labels hold no foreground where training may look: add labels or enlarge "
+            "The source's labels have no foreground in the training box: add labels or enlarge "
             "the box."
         )
     annotated = sampler.labelled("target")
@@ -207,28 +229,34 @@ def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
 
 
 def _check_continued(sampler: PatchSampler, folder: RunFolder | None) -> None:
-    if (
-        folder is None
-        or not (path := folder.checkpoint).exists()
-        or checkpoint.read_header(path).range_per_section
-    ):
+    """JobError if the run to continue has seen its images with other grey values than today's.
+
+    Checkpoints of format 1 brought a whole stack of independent images to one range of grey values.
+    Their network would suddenly see other images.
+    """
+    if folder is None or not folder.checkpoint.exists():
+        return
+    if checkpoint.read_header(folder.checkpoint).range_per_section:
         return
     if any(statistics.ranges for statistics in sampler.statistics.values()):
         raise JobError(
-            f"An older version began the run '{folder.name}' and saw independent images in one range of grey values; "
-            f"now each has its own: use its model as it is, or train anew with --from {folder.name}."
+            f"An older version began the run '{folder.name}' with one range of grey values for all "
+            "independent images, and now each image has its own range: use the run's model as it "
+            f"is, or start a new run with --from {folder.name}."
         )
 
 
 def _validator(
     volumes_of: VolumesOf, classes: tuple[str, ...], header: ModelHeader, settings: TrainSettings
 ) -> Validator | None:
-    """What looks at the target, whatever the method, so that runs can be compared; never at its labels.
+    """Scores predictions of the target without its labels, with every method alike.
 
-    None where nothing is predicted that objects in a source could be compared with.
+    Runs of different methods can therefore be compared. None if validation is off, or if there is
+    no source with the predicted classes to compare the predicted objects with.
     """
     sources = volumes_of("source")
     if not settings.validations or not sources or header.classes != classes:
         return None
+    # Without annotations too: a score that saw them would favour runs that were trained on them.
     targets = [replace(volume, labels=None, annotations=None) for volume in volumes_of("target")]
     return Validator.of(sources, targets, header, settings)

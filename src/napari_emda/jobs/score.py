@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.volume import Volume
 from napari_emda.evaluation.object_scores import score_objects
 from napari_emda.evaluation.voxel_scores import score_volume
 from napari_emda.events import Event, Finished, Started
@@ -14,8 +17,8 @@ from napari_emda.inference import checkpoint
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
 from napari_emda.jobs.inputs import (
+    check_has_classes,
     check_predicts,
-    check_says_classes,
     ensure_predicted,
     model_of,
     prediction_of,
@@ -28,59 +31,90 @@ from napari_emda.project.project import Project
 
 
 def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
-    """Score a prediction voxel by voxel and, where asked, object by object.
+    """Score a prediction voxel by voxel and, if the job asks for it, object by object.
+
+    Where the run adapts and a comparable run without adaptation exists, that one is scored as well,
+    so that the result tells whether adapting helped.
+
+    Yields:
+        Started, TileDone while predicting and counting objects, Finished with the scores.
 
     Raises:
         EmdaError: there is no such run or volume, or the labels do not fit it.
     """
     project = Project.open(job.project)
     folder = project.run(job.run)
-    volume = volume_of(project, job)
-    labels = open_labels(Path(job.against)).array
-    check_labels(volume.name, labels, volume.shape, len(project.classes))
-    truth = replace(volume, labels=labels, labels_zero="background", annotations=None)
-    box = Box.parse(job.box, volume.shape)
+    truth = _labelled_volume(project, job)
+    box = Box.parse(job.box, truth.shape)
+    # Refuse before predicting, which may take hours.
     header = checkpoint.read_header(model_of(project, job))
     check_predicts(folder, header)
     outputs = project.predictions.outputs(folder.name, header.classes)
-    check_says_classes(folder, outputs)
+    check_has_classes(folder, outputs)
     yield Started("score", folder.name, "cpu", 0)
-    yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
-    probabilities = prediction_of(project, folder, volume.name).reported
-    scores = score_volume(probabilities, truth.class_ids, project.classes, box)
-    scores.setdefault(
-        "classes", {project.classes[1]: {k: v for k, v in scores.items() if k != "voxels"}}
-    )
-    if job.objects:
-        counted = yield from score_objects(
-            probabilities,
-            labels,
-            project.classes,
-            box=box,
-            minimum_size=job.minimum_size,
-            volume=volume.name,
-            sections_are_independent=volume.grid.sections_are_independent,
-        )
-        scores["classes"] = {
-            name: {**row, "objects": counted[name]} for name, row in scores["classes"].items()
-        }
+    yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint)
+    probabilities = prediction_of(project, folder, truth.name).reported
+    scores = yield from _scores(probabilities, truth, project.classes, box, job)
     result = {
         "run": folder.name,
-        "volume": volume.name,
+        "volume": truth.name,
         "box": str(box),
         **scores,
         "source_only": None,
         "helped": None,
     }
-    text = f"'{volume.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
+    text = f"'{truth.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
     runs = None if outputs.are_clusters else comparison.pair(project, folder.name)
+    # ``pair`` names the run that adapts first. A run without adaptation needs no comparison.
     if runs is not None and runs[0] == folder.name:
-        plain = runs[1]
-        yield from ensure_predicted(project, plain, volume.name)
-        compared_with = prediction_of(project, project.run(plain), volume.name).reported
-        other = score_volume(compared_with, truth.class_ids, project.classes, box)["iou"]
-        found = comparison.by_iou(scores["iou"], other, plain)
-        compared = {"run": plain, "iou": other, "difference": scores["iou"] - other}
-        result |= {"source_only": compared, "helped": found.helped}
-        text = f"{text} {found.text}"
+        compared, sentence = yield from _compared(project, runs[1], truth, box, scores["iou"])
+        result |= compared
+        text = f"{text} {sentence}"
     yield Finished("done", text, result)
+
+
+def _labelled_volume(project: Project, job: ScoreJob) -> Volume:
+    """The volume with the job's label image as its labels, 0 being background."""
+    volume = volume_of(project, job)
+    labels = open_labels(Path(job.against)).array
+    check_labels(volume.name, labels, volume.shape, len(project.classes))
+    # Annotations would take the place of the labels in ``Volume.class_ids``.
+    return replace(volume, labels=labels, labels_zero="background", annotations=None)
+
+
+def _scores(
+    probabilities: Array, truth: Volume, classes: tuple[str, ...], box: Box, job: ScoreJob
+) -> Generator[Event, None, dict[str, Any]]:
+    """The scores of all classes together, and of each one under ``classes``."""
+    scores = score_volume(probabilities, truth.class_ids, classes, box)
+    # With one foreground class `score_volume` returns no ``classes``, but scripts rely on the key.
+    only_class = {key: value for key, value in scores.items() if key != "voxels"}
+    scores.setdefault("classes", {classes[1]: only_class})
+    if job.objects:
+        assert truth.labels is not None
+        object_scores = yield from score_objects(
+            probabilities,
+            truth.labels,
+            classes,
+            box=box,
+            minimum_size=job.minimum_size,
+            volume=truth.name,
+            sections_are_independent=truth.grid.sections_are_independent,
+        )
+        scores["classes"] = {
+            name: {**class_scores, "objects": object_scores[name]}
+            for name, class_scores in scores["classes"].items()
+        }
+    return scores
+
+
+def _compared(
+    project: Project, baseline: str, truth: Volume, box: Box, iou: float
+) -> Generator[Event, None, tuple[dict[str, Any], str]]:
+    """Whether adapting helped, by the IoU of the run without adaptation; results and a sentence."""
+    yield from ensure_predicted(project, baseline, truth.name)
+    probabilities = prediction_of(project, project.run(baseline), truth.name).reported
+    baseline_iou = score_volume(probabilities, truth.class_ids, project.classes, box)["iou"]
+    outcome = comparison.by_iou(iou, baseline_iou, baseline)
+    source_only = {"run": baseline, "iou": baseline_iou, "difference": iou - baseline_iou}
+    return {"source_only": source_only, "helped": outcome.helped}, outcome.text

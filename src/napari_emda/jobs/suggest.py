@@ -1,4 +1,4 @@
-"""Suggesting which patches of the targets to annotate next."""
+"""Suggesting which patches of the targets to annotate next, or drawing patches for an audit."""
 
 from __future__ import annotations
 
@@ -28,51 +28,66 @@ from napari_emda.settings.requirements import Available
 from napari_emda.settings.suggestion import QuerySettings
 
 Regions = tuple[dict[str, Any], ...]
+"""Suggested patches, best first, as in `napari_emda.events.Suggested`."""
 
 
 def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
-    """Rank or draw patches of one or all targets; whoever runs the job records what is suggested.
+    """Rank or draw patches of one or all targets; whoever runs the job records them.
 
     Yields:
-        Started, what predicting says, Suggested with the best of all volumes, Finished.
+        Started, TileDone while predicting, Suggested with the best of all volumes, Finished.
 
     Raises:
-        EmdaError: the job or what it names cannot be used.
+        EmdaError: the job, or something that it names, cannot be used.
     """
     project = Project.open(job.project)
     cls = strategies[job.settings.strategy]
     strategy = cls(cls.Settings.parse(job.strategy_settings))
     volumes = _targets(project, job.volume)
-    required = strategy.required
-    asks_model = job.run is not None or (required.model != "none" and not job.audit)
-    if asks_model and job.run is None and not project.runs.names():
-        required.check(cls.name, Available())
-    folder = project.run(job.run) if asks_model else None
-    predictor, earlier = (None, None) if folder is None else _models(project, folder, job, strategy)
-    for volume in volumes if not job.audit else ():  # mistakes are told before anything begins
-        Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
+    folder = _run_folder(project, job, strategy)
+    predictor = None
+    earlier = None
+    if folder is not None:
+        predictor, earlier = _models(project, folder, job, strategy)
+    if not job.audit:
+        # Raises if a patch does not fit, before a prediction that may take hours.
+        for volume in volumes:
+            Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
     name = "" if folder is None else folder.name
     yield Started("suggest", name, str(predictor.compute) if predictor else "cpu", 0)
     if folder is not None and predictor is not None and not predictor.header.features_only:
-        for volume in volumes:  # so that each patch has an answer to be corrected
-            yield from _predicted(predictor, volume, folder, job.settings)
+        # The user annotates a patch by correcting its prediction, also of patches drawn at random.
+        for volume in volumes:
+            yield from _ensure_uncertainty(predictor, volume, folder, job.settings)
     if job.audit:
-        regions = _drawn(project, volumes, job.settings)
+        regions = _audit(project, volumes, job.settings)
     else:
         models = (predictor, earlier)
         regions = yield from _ranked(project, volumes, models, strategy, job.settings, folder)
     yield Suggested(regions)
-    drawn_by = AUDIT if job.audit else cls.name
-    result = {"run": name or None, "strategy": drawn_by, "regions": list(regions)}
-    how = "drawn by lot" if drawn_by in (AUDIT, "random") else f"suggested by {drawn_by}"
-    many = "1 patch is" if len(regions) == 1 else f"{len(regions)} patches are"
-    yield Finished("done", f"{many} {how}.", result)
+    strategy_name = AUDIT if job.audit else cls.name
+    result = {"run": name or None, "strategy": strategy_name, "regions": list(regions)}
+    at_random = strategy_name in (AUDIT, "random")
+    how = "drawn at random" if at_random else f"suggested by {strategy_name}"
+    count = "1 patch is" if len(regions) == 1 else f"{len(regions)} patches are"
+    yield Finished("done", f"{count} {how}.", result)
+
+
+def _run_folder(project: Project, job: SuggestJob, strategy: Strategy) -> RunFolder | None:
+    """The run whose model is used; None if neither the job nor the strategy needs a model."""
+    needs_model = strategy.required.model != "none" and not job.audit
+    if job.run is None and not needs_model:
+        return None
+    if job.run is None and not project.runs.names():
+        # The strategy's own message names strategies that need no model.
+        strategy.required.check(strategy.name, Available())
+    return project.run(job.run)
 
 
 def _models(
     project: Project, folder: RunFolder, job: SuggestJob, strategy: Strategy
 ) -> tuple[Predictor, Predictor | None]:
-    """The model that ranks and, for strategies that ask it, that of the round before.
+    """The model that ranks and, for strategies that compare two, that of the round before.
 
     Raises:
         JobError: the strategy cannot use the model.
@@ -80,103 +95,133 @@ def _models(
     required = strategy.required
     predictor = Predictor.load(checkpoint.find(folder, job.checkpoint), job.settings.device)
     training = folder.training() if required.earlier_run and not job.audit else None
-    round_before = None if training is None else training.start_from
+    earlier_run = None if training is None else training.start_from
     available = Available(
         run=folder.name,
         predicts=not predictor.header.features_only,
         dropout=bool(predictor.network.dropout_layers),
-        earlier_run=job.audit or round_before is not None,
+        # An audit ranks nothing, so it needs no second model whatever the strategy.
+        earlier_run=job.audit or earlier_run is not None,
     )
     required.check(strategy.name, available)
-    if round_before is None:
+    if earlier_run is None:
         return predictor, None
-    path = checkpoint.find(project.run(round_before))
+    path = checkpoint.find(project.run(earlier_run))
     return predictor, Predictor.load(path, job.settings.device)
 
 
 def _ranked(
     project: Project,
     volumes: list[Volume],
-    predictors: tuple[Predictor | None, Predictor | None],
+    models: tuple[Predictor | None, Predictor | None],
     strategy: Strategy,
     settings: QuerySettings,
     folder: RunFolder | None,
 ) -> Generator[Event, None, Regions]:
-    """The best of all volumes, by the model and, for strategies that ask it, that of the round before."""
-    found, (predictor, earlier) = [], predictors
-    places = [entry.name for entry in project.volumes.targets()]
+    """The best patches of all volumes.
+
+    Args:
+        project: its annotated regions are left out.
+        volumes: the targets to choose from.
+        models: the one that ranks, and that of the round before; None where not needed.
+        strategy: ranks the patches.
+        settings: how many patches, and how large.
+        folder: of the run whose model ranks, if any.
+    """
+    predictor, earlier = models
+    by_volume: list[Regions] = []
+    targets = [entry.name for entry in project.volumes.targets()]
     for volume in volumes:
-        # a lot of its own, else targets of one size are asked at the same places
-        own = settings.model_copy(update={"seed": settings.seed + places.index(volume.name)})
-        seen = _decided(project, volume.name)
-        uncertainty = None if folder is None else _between_classes(project, folder, volume.name)
-        for event in suggest(predictor, volume, strategy, own, folder, seen, earlier, uncertainty):
+        # With one seed, targets of equal size would get their random patches at the same places.
+        # The target's position in the project, and not in this job, keeps a volume's seed the same.
+        seed = settings.seed + targets.index(volume.name)
+        volume_settings = settings.model_copy(update={"seed": seed})
+        decided = _decided(project, volume.name)
+        entropy = None if folder is None else _class_uncertainty(project, folder, volume.name)
+        for event in suggest(
+            predictor, volume, strategy, volume_settings, folder, decided, earlier, entropy
+        ):
             if isinstance(event, Suggested):
-                found.append(event.regions)
+                by_volume.append(event.regions)
             else:
                 yield event
-    return _merged(found, settings.count, settings.random_count)
+    return _merged(by_volume, settings.count, settings.random_count)
 
 
-def _between_classes(project: Project, folder: RunFolder, volume: str) -> Array | None:
-    """Where a run is unsure between the classes that its clusters are named after; None where it has no names."""
+def _class_uncertainty(project: Project, folder: RunFolder, volume: str) -> Array | None:
+    """Uncertainty between the classes after which clusters are named, uint8 (z, y, x).
+
+    None if the run predicts classes, or if no cluster has a name.
+    """
     prediction = project.predictions.of(folder.name, volume)
     if prediction is None or not prediction.outputs.cluster_names:
         return None
     return prediction.uncertainty
 
 
-def _predicted(
+def _ensure_uncertainty(
     predictor: Predictor, volume: Volume, folder: RunFolder, settings: QuerySettings
 ) -> Iterator[Event]:
+    """Predict a volume, unless the stored prediction and its uncertainty are complete."""
     if not StoredPrediction(folder, volume.name).complete(predictor.header.model, uncertainty=True):
         yield from predict(predictor, volume, PredictSettings(device=settings.device), folder)
 
 
 def _targets(project: Project, volume: str | None) -> list[Volume]:
-    """The target asked for, or all; JobError when there is none."""
+    """The target of that name, or all targets; JobError if there is none."""
     first = project.volumes.target()
     if not volume:
         return project.volumes.open_all("target")
     if project.volumes.entry(volume).domain != "target":
         raise JobError(
-            f"'{volume}' is a source, whose labels are known: choose a target, such as '{first.name}'."
+            f"'{volume}' is a source and has labels already: choose a target, such as "
+            f"'{first.name}'."
         )
     return [project.volumes.open(volume)]
 
 
 def _decided(project: Project, volume: str) -> list[Box]:
-    """What the user has seen to already."""
+    """Regions that the user has annotated or skipped."""
     return [r.voxels for r in project.regions.all() if r.volume == volume and r.decided]
 
 
-def _drawn(project: Project, volumes: list[Volume], settings: QuerySettings) -> Regions:
-    """The patches of an audit; another round draws another lot."""
+def _audit(project: Project, volumes: list[Volume], settings: QuerySettings) -> Regions:
+    """Random patches without annotations, in another draw for each round."""
     annotated = {v.name: [*_decided(project, v.name), *painted(v, settings.patch)] for v in volumes}
-    shapes = {volume.name: volume.shape for volume in volumes}
-    lot = draw(
-        shapes,
+    drawn = draw(
+        {volume.name: volume.shape for volume in volumes},
         annotated,
         patch=settings.patch,
         count=settings.count,
         seed=settings.seed + project.regions.round,
     )
-    return tuple({"volume": name, "box": str(box), "score": 0.0} for name, box in lot)
+    return tuple({"volume": name, "box": str(box), "score": 0.0} for name, box in drawn)
 
 
-def _merged(found: list[Regions], count: int, random_count: int) -> Regions:
-    """The best of several volumes, each given best first, in one queue.
+def _merged(by_volume: list[Regions], count: int, random_count: int) -> Regions:
+    """The best patches of several volumes in one list, the randomly drawn ones last.
 
-    Those by lot come last. The highest lots of all make every position as likely as any other, whatever its volume.
+    Args:
+        by_volume: the patches of each volume, best first.
+        count: how many to return in all.
+        random_count: how many of them are random.
     """
-    queues = [[region for region in regions if "tie_breaker" not in region] for regions in found]
-    lots = [region for regions in found for region in regions if "tie_breaker" in region]
-    drawn = sorted(lots, key=lambda region: -float(region["tie_breaker"]))[:random_count]
-    drawn = [
-        {key: value for key, value in region.items() if key != "tie_breaker"} for region in drawn
+    # Random patches carry the number by which they were drawn, the highest of their volume. Keeping
+    # the highest of all volumes is the same as one draw from all positions of all volumes, so every
+    # position is equally likely.
+    drawn = [region for regions in by_volume for region in regions if "tie_breaker" in region]
+    drawn.sort(key=lambda region: -float(region["tie_breaker"]))
+    random_regions = [
+        {key: value for key, value in region.items() if key != "tie_breaker"}
+        for region in drawn[:random_count]
     ]
-    merged: list[dict[str, Any]] = []
-    while len(merged) < count - len(drawn) and any(queues):
+    # Only the heads are compared, so the order that the strategy gave a volume's patches is kept.
+    # It need not be the order of their scores: a strategy may score again after every pick.
+    queues = [
+        [region for region in regions if "tie_breaker" not in region] for regions in by_volume
+    ]
+    ranked: list[dict[str, Any]] = []
+    while len(ranked) < count - len(random_regions) and any(queues):
         best = max((queue for queue in queues if queue), key=lambda queue: float(queue[0]["score"]))
-        merged.append(best.pop(0))
-    return (*merged, *drawn)
+        ranked.append(best.pop(0))
+    return (*ranked, *random_regions)

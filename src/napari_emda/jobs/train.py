@@ -1,4 +1,4 @@
-"""Training a method, and what came of it in words."""
+"""Training a method, and its result in words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from napari_emda.training.trainer import Training
 
 
 def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
-    """Train in a new run's folder, or go on with a run that was stopped.
+    """Train in a new run's folder, or continue a run that was stopped.
+
+    Yields:
+        Started, the events of `napari_emda.training.loop.fit` and previews, Finished.
 
     Raises:
         EmdaError: the job does not fit the project; no folder is made then.
@@ -32,71 +35,81 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     began = time.perf_counter()
     project = Project.open(job.project)
     folder = None
+    steps_done = 0
     if job.resume is not None:
         folder = project.run(job.resume)
-        before = folder.job()
-        if not isinstance(before, TrainJob):
-            raise JobError(f"'{job.resume}' is not a training run: name one.")
-        job = before.model_copy(update={"project": job.project})
+        job = _resumed(folder, job.project)
+        steps_done = checkpoint.read_header(checkpoint.find(folder, "last")).step
     training, volumes = prepare(project, job, folder)
-    done = 0 if folder is None else checkpoint.read_header(checkpoint.find(folder, "last")).step
     if folder is None:
         check_writable(project)
-        training.folder = folder = project.runs.new(job.method)
+        folder = project.runs.new(job.method)
+        training.folder = folder
         folder.write_job(job)
     yield Started("train", folder.name, str(training.compute), job.settings.steps)
-    preview_writer = PreviewWriter(training, volumes, request, folder)
-    last = Stepped(done, job.settings.steps, {}, 0.0)
+    previews = PreviewWriter(training, volumes, request, folder)
+    last = Stepped(steps_done, job.settings.steps, {}, 0.0)
     with folder.open_log() as log:
         for event in fit(training):
+            # Before the event is passed on: whoever stops the job at it finds it in the log.
             log.write(event.to_json() + "\n")
             last = event if isinstance(event, Stepped) else last
             yield event
-            yield from preview_writer.due(last.step)
-        finished = _outcome(project, training, folder, last, time.perf_counter() - began)
+            yield from previews.due(last.step)
+        finished = _finished(project, training, folder, last, time.perf_counter() - began)
         log.write(finished.to_json() + "\n")
-    yield from preview_writer.last(checkpoint.find(folder), last.step)
+    yield from previews.last(checkpoint.find(folder), last.step)
     yield finished
 
 
-def _outcome(
+def _resumed(folder: RunFolder, project: str) -> TrainJob:
+    """The job of a run that is continued; the project may have been moved since."""
+    job = folder.job()
+    if not isinstance(job, TrainJob):
+        raise JobError(f"'{folder.name}' is not a training: choose a run that is one.")
+    return job.model_copy(update={"project": project})
+
+
+def _finished(
     project: Project, training: Training, folder: RunFolder, last: Stepped, seconds: float
 ) -> Finished:
-    """What a training has come to: what was kept and why, whether it is any good, and whether adapting helped."""
+    """The result: which model was kept and why, warnings, and whether adapting helped."""
     model = checkpoint.find(folder)
-    kept = checkpoint.read_header(model)
     scores = TrainingState.read(model).scores
     result = {
         "run": folder.name,
         "step": last.step,
-        "selected_step": kept.step,
+        "selected_step": checkpoint.read_header(model).step,
         "losses": last.losses,
         "seconds": round(seconds, 2),
         "device": str(training.compute),
     }
     sentences = [f"Run {folder.name} is trained; kept: {what_was_kept(model)}."]
     if training.flat:
-        sentences.insert(0, f"Stopped at step {last.step}, since nothing better came.")
-    fallen = model_selection.warning(scores) if model_selection.is_out_of_bounds(scores) else ""
-    warnings = [warning for warning in (fallen, training.method.alarm()) if warning]
+        sentences.insert(0, f"Stopped early at step {last.step}: the model no longer improved.")
+    collapsed = model_selection.is_out_of_bounds(scores)
+    alarms = [model_selection.warning(scores) if collapsed else "", training.method.alarm()]
+    warnings = [alarm for alarm in alarms if alarm]
     sentences += warnings
-    result |= {"warnings": warnings} if warnings else {}
+    if warnings:
+        result["warnings"] = warnings
     if training.validator is not None:
-        found = comparison.by_score(project, folder.name, partial(_score_of, project))
+        outcome = comparison.by_score(project, folder.name, partial(_score_of, project))
         runs = comparison.pair(project, folder.name)
-        result |= {"scores": scores, "helped": found.helped, "source_only": runs and runs[1]}
-        sentences.append(found.text)
+        result |= {"scores": scores, "helped": outcome.helped, "source_only": runs and runs[1]}
+        sentences.append(outcome.text)
     return Finished("done", " ".join(sentences), result)
 
 
 def what_was_kept(model: Path) -> str:
-    """Which model of a run lies in a file that is to be used, and why that."""
-    kept = checkpoint.read_header(model)
-    if not kept.selected:
-        return f"the model of the last step ({kept.step})"
+    """Which model of a run a file holds, and why that one was kept."""
+    header = checkpoint.read_header(model)
+    if not header.selected:
+        return f"the model of the last step ({header.step})"
     settings = TrainingState.read(model).settings
-    return model_selection.sentence(kept.selected, settings.steps, settings.keep)
+    return model_selection.sentence(header.selected, settings.steps, settings.keep)
 
 
 def _score_of(project: Project, run: str) -> float | None:
+    """The label-free score of a run's kept model; None if it was never validated."""
     return TrainingState.read(checkpoint.find(project.run(run))).scores.get("score")
