@@ -1,4 +1,4 @@
-"""Batches cut out on a device: the same as those that are read patch by patch."""
+"""Batches cut out on a device are the same as those that are read patch by patch."""
 
 from __future__ import annotations
 
@@ -17,33 +17,38 @@ from napari_emda.training.loop import fit
 CPU = torch.device("cpu")
 
 
-def volume(name, domain, dtype="uint8", *, labelled=True, spacing=(50.0, 8.0, 8.0), apart=False):
+def volume(
+    name, domain, dtype="uint8", *, labelled=True, spacing=(50.0, 8.0, 8.0), independent=False
+):
     rng = np.random.default_rng(len(name))
     image = rng.integers(0, 200, (5, 70, 90)).astype(dtype)
     labels = rng.integers(0, 2, image.shape).astype(np.uint8) if labelled else None
-    return Volume(name, image, domain, VoxelGrid(spacing, "nm", apart), labels)
+    return Volume(name, image, domain, VoxelGrid(spacing, "nm", independent), labels)
 
 
-def same(ours, expected):
-    assert list(ours) == list(expected)
+def assert_same(batch, expected):
+    assert list(batch) == list(expected)
     for domain, patches in expected.items():
-        torch.testing.assert_close(ours[domain].image, patches.image, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(ours[domain].clean, patches.clean, rtol=1e-6, atol=1e-6)
-        assert torch.equal(ours[domain].labels, patches.labels)
+        torch.testing.assert_close(batch[domain].image, patches.image, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(batch[domain].clean, patches.clean, rtol=1e-6, atol=1e-6)
+        assert torch.equal(batch[domain].labels, patches.labels)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
-@pytest.mark.parametrize("apart", [False, True])
-def test_a_batch_is_that_of_the_sampler(dtype, apart):
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_batch_is_that_of_the_sampler(dtype, independent):
     volumes = [
-        volume("a", "source", dtype, apart=apart),
-        volume("t", "target", labelled=False, apart=apart),
+        volume("a", "source", dtype, independent=independent),
+        volume("t", "target", labelled=False, independent=independent),
     ]
     sampler = PatchSampler(volumes, 32, 5, source_batches=2)
-    cut = DeviceVolumes(sampler, CPU)
+    device_volumes = DeviceVolumes(sampler, CPU)
     for step in range(3):
-        same(cut.batch(cut.draw(step, sampler.domains)), sampler.batch(step))
-    same({"target": cut.anywhere("target", 2)}, {"target": sampler.anywhere("target", 2)})
+        corners = device_volumes.draw(step, sampler.domains)
+        assert_same(device_volumes.batch(corners), sampler.batch(step))
+    assert_same(
+        {"target": device_volumes.anywhere("target", 2)}, {"target": sampler.anywhere("target", 2)}
+    )
 
 
 def test_patches_of_several_volumes_keep_their_order():
@@ -53,26 +58,27 @@ def test_patches_of_several_volumes_keep_their_order():
         volume("ccc", "source", "uint16", labelled=False, spacing=(50.0, 4.0, 4.0)),
     ]
     sampler = PatchSampler(volumes, 32, 12)
-    cut = DeviceVolumes(sampler, CPU)
-    drawn = cut.draw(1, sampler.domains)
-    assert sum(count > 0 for count in drawn["source"].counts) == 3
-    same(cut.batch(drawn), sampler.batch(1))
+    device_volumes = DeviceVolumes(sampler, CPU)
+    corners = device_volumes.draw(1, sampler.domains)
+    assert sum(count > 0 for count in corners["source"].counts) == 3
+    assert_same(device_volumes.batch(corners), sampler.batch(1))
 
 
-def test_a_domain_that_is_not_wanted_is_not_drawn_and_changes_no_other():
+def test_a_domain_that_is_left_out_does_not_change_the_other():
     sampler = PatchSampler([volume("a", "source"), volume("t", "target")], 32, 5)
-    cut = DeviceVolumes(sampler, CPU)
+    device_volumes = DeviceVolumes(sampler, CPU)
     expected = {"source": sampler.batch(4)["source"]}
-    same(sampler.batch(4, ["source"]), expected)
-    same(cut.batch(cut.draw(4, ["source"])), expected)
+    assert_same(sampler.batch(4, ["source"]), expected)
+    assert_same(device_volumes.batch(device_volumes.draw(4, ["source"])), expected)
 
 
-def test_what_is_held_is_what_is_counted():
+def test_needed_bytes_counts_images_and_labels_by_their_types():
     sampler = PatchSampler([volume("a", "source"), volume("t", "target", "float64")], 32, 2)
+    # uint8 image and labels; float32 image (of float64) and uint8 labels
     assert needed_bytes(sampler) == 5 * 70 * 90 * (1 + 1 + 4 + 1)
 
 
-def test_only_a_gpu_holds_volumes_and_only_those_that_are_in_memory():
+def test_only_volumes_in_memory_are_moved_and_only_to_a_gpu():
     sampler = PatchSampler([volume("a", "source")], 32, 2)
     assert sampler.in_memory
     assert DeviceVolumes.that_fit(sampler, CPU) is None
@@ -95,15 +101,15 @@ def test_a_training_with_volumes_on_the_device_learns_the_same(
     method, make_training, source, target, tmp_path
 ):
     weights = []
-    for held in (False, True):
+    for on_device in (False, True):
         training = make_training(
             [source, replace(target, labels=None)],
-            tmp_path / f"{held}",
+            tmp_path / f"{on_device}",
             method=method,
             steps=3,
             augmentation="strong",
         )
-        if held:
+        if on_device:
             training.device_volumes = DeviceVolumes(training.sampler, CPU)
         list(fit(training))
         weights.append(torch.cat([p.ravel() for p in training.method.parameters()]))

@@ -1,4 +1,4 @@
-"""A fraction of the labels: of the size asked for, nested, decided by the seed, and what finetune learns from."""
+"""A fraction of the annotations has the given size, is nested and determined by the seed."""
 
 from __future__ import annotations
 
@@ -23,24 +23,20 @@ SHAPE = (3, 200, 300)
 
 
 def annotated(share=0.5, **values):
-    """A volume whose tiles are annotated at random, here and there with holes."""
+    """A volume with randomly annotated tiles, with holes in them, and the number of these tiles."""
     rng = np.random.default_rng(0)
     tiles = rng.random((3, 4, 5)) < share
     painted = np.kron(tiles, np.ones((1, TILE, TILE), bool))[:, : SHAPE[1], : SHAPE[2]]
     painted &= rng.random(SHAPE) < 0.3
     annotations = np.where(painted, rng.integers(1, 3, SHAPE), 0).astype(np.uint8)
-    return Volume(
-        "t",
-        np.zeros(SHAPE, np.uint8),
-        "target",
-        VoxelGrid((50, 8, 8)),
-        annotations=annotations,
-        **values,
-    ), tiles.sum()
+    image = np.zeros(SHAPE, np.uint8)
+    grid = VoxelGrid((50, 8, 8))
+    volume = Volume("t", image, "target", grid, annotations=annotations, **values)
+    return volume, tiles.sum()
 
 
 def tiles_of(volume):
-    """Tiles that hold an annotation, found by looking at each."""
+    """Tiles with an annotation, by brute force."""
     values = volume.annotations[:, :, :]
     return {
         (z, y, x)
@@ -52,33 +48,39 @@ def tiles_of(volume):
 
 
 @given(st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 5))
-def test_a_larger_fraction_holds_all_of_a_smaller_one(a, b, seed):
+def test_a_larger_fraction_includes_all_of_a_smaller_one(a, b, seed):
     volume, count = annotated()
-    small, large = (tiles_of(labelled_fraction(volume, f, seed=seed)) for f in sorted((a, b)))
+    fractions = sorted((a, b))
+    small, large = (tiles_of(labelled_fraction(volume, f, seed=seed)) for f in fractions)
     assert small <= large
-    for fraction, tiles in zip(sorted((a, b)), (small, large), strict=True):
+    for fraction, tiles in zip(fractions, (small, large), strict=True):
         assert len(tiles) == max(1, round(fraction * count))
 
 
-def test_what_is_kept_is_kept_whole():
+def test_tiles_are_kept_as_a_whole():
     volume, _ = annotated()
-    part = labelled_fraction(volume, 0.3)
-    ours, all_ = part.annotations[:, :, :], volume.annotations
-    for z, y, x in tiles_of(part):
+    reduced = labelled_fraction(volume, 0.3)
+    annotations = reduced.annotations[:, :, :]
+    for z, y, x in tiles_of(reduced):
         tile = (z, slice(y, y + TILE), slice(x, x + TILE))
-        np.testing.assert_array_equal(ours[tile], all_[tile])
-    assert not ours[all_ == 0].any()
-    np.testing.assert_array_equal(part.annotations[1:3, 30:170, 5:299], ours[1:3, 30:170, 5:299])
-    np.testing.assert_array_equal(part.read_labels(Box.whole(SHAPE)) != 255, ours > 0)
+        np.testing.assert_array_equal(annotations[tile], volume.annotations[tile])
+    assert not annotations[volume.annotations == 0].any()
+    block = np.s_[1:3, 30:170, 5:299]
+    np.testing.assert_array_equal(reduced.annotations[block], annotations[block])
+    np.testing.assert_array_equal(reduced.read_labels(Box.whole(SHAPE)) != 255, annotations > 0)
 
 
-def test_the_seed_decides_and_all_of_it_is_the_volume_itself():
+def test_the_seed_determines_the_tiles():
     volume, _ = annotated()
-    draws = [tiles_of(labelled_fraction(volume, 0.3, seed=seed)) for seed in (0, 0, 1)]
-    assert draws[0] == draws[1] != draws[2]
+    first, again, other = (tiles_of(labelled_fraction(volume, 0.3, seed=s)) for s in (0, 0, 1))
+    assert first == again != other
+
+
+def test_volumes_without_annotations_and_the_fraction_1_change_nothing():
+    volume, _ = annotated()
     assert labelled_fraction(volume, 1.0) is volume
-    bare = replace(volume, annotations=None)
-    assert labelled_fraction(bare, 0.1) is bare
+    unannotated = replace(volume, annotations=None)
+    assert labelled_fraction(unannotated, 0.1) is unannotated
 
 
 def test_tiles_are_counted_inside_the_box():
@@ -89,29 +91,24 @@ def test_tiles_are_counted_inside_the_box():
     assert all(z == 0 and y == 0 for z, y, _ in tiles)
 
 
-def test_where_nothing_is_annotated_nothing_is_kept():
+def test_empty_annotations_stay_empty():
     volume, _ = annotated(share=0)
     assert not tiles_of(labelled_fraction(volume, 0.5))
 
 
-def test_finetune_learns_from_the_fraction_asked_for_and_leaves_the_source_alone():
+def test_finetune_reduces_the_annotations_of_the_target_and_not_the_source():
     volume, count = annotated()
     finetune = methods["finetune"]
-    part = finetune.learns_from(volume, finetune.Settings(fraction=0.2), TrainSettings(seed=3))
-    assert len(tiles_of(part)) == round(0.2 * count)
+    settings = finetune.Settings(fraction=0.2)
+    reduced = finetune.learns_from(volume, settings, TrainSettings(seed=3))
+    assert len(tiles_of(reduced)) == round(0.2 * count)
     source = replace(volume, domain="source")
-    assert finetune.learns_from(source, finetune.Settings(fraction=0.2), TrainSettings()) is source
+    assert finetune.learns_from(source, settings, TrainSettings()) is source
 
 
-def test_a_run_with_a_fraction_sees_that_much(project, phantoms, same_weights):
+def test_the_fraction_changes_what_a_run_learns(project, phantoms, same_weights):
     project.annotations.require("target")[:] = phantoms["target"][1] + 1
-    values = {
-        "steps": 2,
-        "patch": 32,
-        "batch": 2,
-        "device": "cpu",
-        "validations": 0,
-    }
+    values = {"steps": 2, "patch": 32, "batch": 2, "device": "cpu", "validations": 0}
     weights = []
     for fraction in (0.01, 1.0):
         job = TrainJob(

@@ -1,4 +1,7 @@
-"""Patches: pure, balanced, inside their boxes, at one pixel size; positions are read back from the grey values."""
+"""Patches are reproducible, balanced, inside their boxes and at one pixel size.
+
+Positions are encoded in the grey values and read back from the patches.
+"""
 
 from __future__ import annotations
 
@@ -23,39 +26,40 @@ SPACING = (50.0, 4.0, 4.0)
 
 
 def positions(shape):
-    """An image whose grey value tells where a voxel lies."""
+    """An image whose grey values are the indices of its voxels."""
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
 def where(sampler, patches, domain, shape):
     """z, y, x of every pixel of a batch: three arrays B x H x W."""
-    known = sampler.statistics[domain]
-    grey = patches.image[:, 0].double().numpy() * known.std + known.mean
+    statistics = sampler.statistics[domain]
+    grey = patches.image[:, 0].double().numpy() * statistics.std + statistics.mean
     assert np.abs(grey - grey.round()).max() < 0.2
     return np.unravel_index(grey.round().astype(int), shape)
 
 
-def placed(shape, domain="source", **values):
+def indexed_volume(shape, domain="source", **values):
     return Volume(domain, positions(shape), domain, VoxelGrid(SPACING), **values)
 
 
-def same(a, b):
+def same(batch, other):
     return all(
-        torch.equal(x, y)
-        for d in a
-        for x, y in zip((a[d].image, a[d].labels), (b[d].image, b[d].labels), strict=True)
+        torch.equal(batch[domain].image, other[domain].image)
+        and torch.equal(batch[domain].labels, other[domain].labels)
+        for domain in batch
     )
 
 
-# -- purity ------------------------------------------------------------------------------------------------------
+# -- reproducibility -------------------------------------------------------------------------------
 
 
-def test_a_batch_depends_on_seed_rank_and_step_alone(source, target):
+def test_a_batch_depends_only_on_seed_rank_and_step(source, target):
     def batches(steps, **values):
         sampler = PatchSampler([source, target], 32, 3, **values)
         return {step: sampler.batch(step) for step in steps}
 
-    forward, backward = batches([0, 1, 7]), batches([7, 0, 1])
+    forward = batches([0, 1, 7])
+    backward = batches([7, 0, 1])
     assert all(same(forward[step], backward[step]) for step in forward)
     assert not same(forward[0], forward[1])
     assert not same(forward[0], batches([0], seed=1)[0])
@@ -67,46 +71,44 @@ def test_memory_does_not_change_a_batch(source, target):
     assert same(lazy.batch(3), held.batch(3))
 
 
-def test_the_global_random_numbers_are_left_alone(source):
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+def test_the_global_random_states_do_not_change(source):
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].tolist()
     PatchSampler([source], 32, 3).batch(0)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.random.get_state()[1].tolist() == numpy_state
 
 
-# -- where patches lie -------------------------------------------------------------------------------------------
+# -- where patches lie -----------------------------------------------------------------------------
 
 
-def test_volumes_give_patches_in_proportion_to_their_size():
+def test_volumes_are_sampled_in_proportion_to_their_size():
     """One volume brightens along x, the other, four times as large, darkens."""
-    rising, falling = positions((2, 64, 64)), -positions((8, 64, 64))
-    volumes = [
-        Volume(name, image, "target", VoxelGrid(SPACING))
-        for name, image in (("rising", rising), ("falling", falling))
-    ]
+    images = {"rising": positions((2, 64, 64)), "falling": -positions((8, 64, 64))}
+    volumes = [Volume(name, image, "target", VoxelGrid(SPACING)) for name, image in images.items()]
     sampler = PatchSampler(volumes, 32, 50)
-    images = torch.cat([sampler.batch(step)["target"].image for step in range(8)])
-    large = int((images[:, 0, 0, 0] > images[:, 0, 0, 1]).sum())
-    assert binomtest(large, len(images), 0.8).pvalue > 0.01
+    patches = torch.cat([sampler.batch(step)["target"].image for step in range(8)])
+    from_falling = int((patches[:, 0, 0, 0] > patches[:, 0, 0, 1]).sum())
+    assert binomtest(from_falling, len(patches), 0.8).pvalue > 0.01
 
 
-def test_labelled_pixels_lie_anywhere_in_the_middle_of_their_patches():
-    """The patch has a half of its own side to move in around the one labelled pixel, and uses it evenly."""
+def test_labelled_pixels_are_spread_evenly_over_the_middle_of_their_patches():
+    """A patch is shifted by up to a quarter of its side from the one labelled pixel."""
     labels = np.zeros((1, 96, 96), np.uint8)
     labels[0, 48, 48] = 1
-    sampler = PatchSampler([placed((1, 96, 96), labels=labels)], 32, 20)
+    sampler = PatchSampler([indexed_volume((1, 96, 96), labels=labels)], 32, 20)
     batches = [sampler.batch(step)["source"].labels[:10].numpy() for step in range(30)]
-    found = np.argwhere(np.concatenate(batches) == 1)
-    assert len(found) == 300
-    for along in found[:, 1:].T:
-        assert along.min() >= 16 - 8
-        assert along.max() <= 16 + 8
-        assert chisquare(np.bincount(along - 8, minlength=17)).pvalue > 0.01
+    pixels = np.argwhere(np.concatenate(batches) == 1)
+    assert len(pixels) == 300
+    for coordinates in pixels[:, 1:].T:
+        assert coordinates.min() >= 16 - 8
+        assert coordinates.max() <= 16 + 8
+        assert chisquare(np.bincount(coordinates - 8, minlength=17)).pvalue > 0.01
 
 
-def test_source_and_target_are_looked_at_in_different_places():
+def test_source_and_target_are_sampled_at_different_positions():
     shape = (4, 64, 64)
-    sampler = PatchSampler([placed(shape), placed(shape, "target")], 32, 4)
+    sampler = PatchSampler([indexed_volume(shape), indexed_volume(shape, "target")], 32, 4)
     corners = [
         np.stack([axis[:, 0, 0] for axis in where(sampler, patches, domain, shape)])
         for domain, patches in sampler.batch(0).items()
@@ -114,9 +116,9 @@ def test_source_and_target_are_looked_at_in_different_places():
     assert not (corners[0] == corners[1]).all(0).any()
 
 
-def test_every_position_can_be_drawn_also_the_last():
+def test_every_position_can_be_drawn_including_the_last():
     shape = (2, 33, 34)
-    sampler = PatchSampler([placed(shape)], 32, 64)
+    sampler = PatchSampler([indexed_volume(shape)], 32, 64)
     corners = set()
     for step in range(4):
         z, y, x = where(sampler, sampler.batch(step)["source"], "source", shape)
@@ -129,7 +131,7 @@ def test_every_position_can_be_drawn_also_the_last():
 def test_a_patch_as_large_as_the_image_is_the_image():
     shape = (1, 32, 32)
     labels = np.random.default_rng(0).integers(0, 2, shape)
-    batch = PatchSampler([placed(shape, labels=labels)], 32, 2).batch(0)["source"]
+    batch = PatchSampler([indexed_volume(shape, labels=labels)], 32, 2).batch(0)["source"]
     assert np.array_equal(batch.labels[0], labels[0])
     assert np.array_equal(batch.labels[1], labels[0])
 
@@ -142,21 +144,22 @@ def test_a_patch_as_large_as_the_image_is_the_image():
 )
 def test_no_pixel_comes_from_outside_the_boxes(ends, sections, annotated):
     shape = (3, 72, 72)
-    (y0, y1, x0, x1), (z0, z1) = ends, sorted(sections)
+    y0, y1, x0, x1 = ends
+    z0, z1 = sorted(sections)
     box = Box((z0, y0, x0), (z1 + 1, 72 - y1, 72 - x1))
     labels = np.zeros(shape, np.uint8)
     labels[:, 5::9, 5::9] = 1
-    other = {"annotations": labels + 1} if annotated else {}
-    volumes = [placed(shape, labels=labels), placed(shape, "target", **other)]
+    annotations = {"annotations": labels + 1} if annotated else {}
+    volumes = [
+        indexed_volume(shape, labels=labels),
+        indexed_volume(shape, "target", **annotations),
+    ]
     sampler = PatchSampler(volumes, 32, 6, boxes={"source": str(box), "target": str(box)})
     for domain in ("source", "target"):
-        for patches in (
-            *(sampler.batch(step)[domain] for step in range(3)),
-            sampler.anywhere(domain, 0),
-        ):
-            for axis, low, high in zip(
-                where(sampler, patches, domain, shape), box.start, box.stop, strict=True
-            ):
+        balanced = [sampler.batch(step)[domain] for step in range(3)]
+        for patches in [*balanced, sampler.anywhere(domain, 0)]:
+            coordinates = where(sampler, patches, domain, shape)
+            for axis, low, high in zip(coordinates, box.start, box.stop, strict=True):
                 assert low <= axis.min()
                 assert axis.max() < high
 
@@ -164,79 +167,76 @@ def test_no_pixel_comes_from_outside_the_boxes(ends, sections, annotated):
 def test_statistics_come_from_inside_the_box():
     image = np.random.default_rng(0).normal(50, 5, (2, 80, 80)).astype(np.float32)
     image[:, 40:] += 1000
-    sampler = PatchSampler(
-        [Volume("v", image, "source", VoxelGrid(SPACING))], 32, 1, boxes={"source": ":,0:40,:"}
-    )
+    volume = Volume("v", image, "source", VoxelGrid(SPACING))
+    sampler = PatchSampler([volume], 32, 1, boxes={"source": ":,0:40,:"})
     assert sampler.statistics["v"].mean == pytest.approx(50, abs=1)
 
 
-def test_a_target_without_annotations_is_drawn_uniformly():
+def test_a_target_without_annotations_is_sampled_uniformly():
     shape = (3, 36, 36)
-    sampler = PatchSampler([placed(shape, "target", labels=None)], 32, 50)
+    sampler = PatchSampler([indexed_volume(shape, "target", labels=None)], 32, 50)
     counts = np.zeros((3, 5, 5))
     for step in range(60):
-        z, y, x = (
-            axis[:, 0, 0] for axis in where(sampler, sampler.batch(step)["target"], "target", shape)
-        )
-        np.add.at(counts, (z, y, x), 1)
+        coordinates = where(sampler, sampler.batch(step)["target"], "target", shape)
+        np.add.at(counts, tuple(axis[:, 0, 0] for axis in coordinates), 1)
     assert counts.sum() == 3000
     assert chisquare(counts.ravel()).pvalue > 0.01
 
 
-# -- balance -----------------------------------------------------------------------------------------------------
+# -- balance ---------------------------------------------------------------------------------------
 
 
 def rare(shape=(4, 160, 160)):
+    """Labels with 36 pixels of foreground."""
     labels = np.zeros(shape, np.uint8)
     labels[2, 100:106, 20:26] = 1
     return labels
 
 
-def test_half_of_the_source_patches_hold_foreground_however_rare():
+def test_half_of_the_source_patches_contain_foreground_however_rare():
     labels = rare()
-    sampler = PatchSampler([placed(labels.shape, labels=labels)], 32, 8)
+    sampler = PatchSampler([indexed_volume(labels.shape, labels=labels)], 32, 8)
     for step in range(5):
-        found = (sampler.batch(step)["source"].labels == 1).flatten(1).any(1)
-        assert 4 <= found.sum() <= 5
-    found = sum(
-        (sampler.anywhere("source", i).labels == 1).flatten(1).any(1).sum() for i in range(5)
-    )
-    assert found <= 3
+        with_foreground = (sampler.batch(step)["source"].labels == 1).flatten(1).any(1)
+        assert 4 <= with_foreground.sum() <= 5
+    unbalanced = torch.cat([sampler.anywhere("source", i).labels for i in range(5)])
+    assert (unbalanced == 1).flatten(1).any(1).sum() <= 3
 
 
-def test_every_foreground_class_comes_as_often():
+def test_every_foreground_class_is_equally_frequent():
     labels = rare()
     labels[0, 10:100, 50:150] = 2
-    sampler = PatchSampler([placed(labels.shape, labels=labels, classes=3)], 32, 10)
+    sampler = PatchSampler([indexed_volume(labels.shape, labels=labels, classes=3)], 32, 10)
     batches = [sampler.batch(step)["source"].labels[:5] for step in range(40)]
     share = np.mean([(patch == 1).any() for batch in batches for patch in batch.numpy()])
     assert 0.4 < share < 0.6
 
 
-def test_half_of_the_target_patches_hold_what_is_annotated_also_background():
-    painted = np.zeros((4, 160, 160), np.uint8)
-    painted[1, 30:40, 30:40] = 1
-    sampler = PatchSampler([placed(painted.shape, "target", annotations=painted)], 32, 8)
+def test_half_of_the_target_patches_contain_annotations_also_of_background():
+    annotations = np.zeros((4, 160, 160), np.uint8)
+    annotations[1, 30:40, 30:40] = 1
+    volume = indexed_volume(annotations.shape, "target", annotations=annotations)
+    sampler = PatchSampler([volume], 32, 8)
     assert sampler.labelled("target")
     assert not sampler.foreground("target")
     for step in range(5):
-        found = (sampler.batch(step)["target"].labels != IGNORE).flatten(1).any(1)
-        assert 4 <= found.sum() <= 5
+        annotated = (sampler.batch(step)["target"].labels != IGNORE).flatten(1).any(1)
+        assert 4 <= annotated.sum() <= 5
 
 
 def test_labels_belong_to_their_pixels(source):
     shape = (3, 64, 64)
     labels = (positions(shape) * 7 % 5 > 3).astype(np.uint8)
-    sampler = PatchSampler([placed(shape, labels=labels)], 32, 4)
+    sampler = PatchSampler([indexed_volume(shape, labels=labels)], 32, 4)
     patches = sampler.batch(2)["source"]
     z, y, x = where(sampler, patches, "source", shape)
     assert np.array_equal(patches.labels, labels[z, y, x])
 
 
-# -- pixel size and grey values ----------------------------------------------------------------------------------
+# -- pixel size and grey values --------------------------------------------------------------------
 
 
-def test_both_domains_come_at_the_coarser_pixel_size(noise):
+def test_both_domains_are_sampled_at_the_coarser_pixel_size(noise):
     fine = noise.normal(100, 20, (1, 64, 64)).astype(np.float32)
     coarse = noise.normal(30, 3, (1, 32, 32)).astype(np.float32)
     volumes = [
@@ -255,8 +255,9 @@ def test_both_domains_come_at_the_coarser_pixel_size(noise):
 
 
 def test_one_grey_value_is_refused():
+    volume = Volume("v", np.full((1, 40, 40), 7), "source", VoxelGrid(SPACING))
     with pytest.raises(DataError, match="one grey value only: choose"):
-        PatchSampler([Volume("v", np.full((1, 40, 40), 7), "source", VoxelGrid(SPACING))], 32, 1)
+        PatchSampler([volume], 32, 1)
 
 
 @pytest.mark.parametrize(
@@ -264,13 +265,12 @@ def test_one_grey_value_is_refused():
     [((2, 70, 90), 96, "patch size 64 or less"), ((1, 20, 90), 32, "smaller pixel size")],
 )
 def test_a_volume_smaller_than_a_patch_is_refused_with_a_size_that_fits(shape, patch, remedy):
-    with pytest.raises(
-        DataError, match=rf"{shape[1]} x 90 pixels of 4 nm, smaller than one {patch}.*{remedy}\."
-    ):
-        PatchSampler([placed(shape)], patch, 1)
+    message = rf"{shape[1]} x 90 pixels of 4 nm, smaller than one {patch}.*{remedy}\."
+    with pytest.raises(DataError, match=message):
+        PatchSampler([indexed_volume(shape)], patch, 1)
 
 
-# -- drawn ahead -------------------------------------------------------------------------------------------------
+# -- prefetching -----------------------------------------------------------------------------------
 
 
 def threads():
@@ -278,34 +278,34 @@ def threads():
 
 
 @pytest.mark.parametrize("ahead", [1, 3, 50])
-def test_what_is_made_ahead_comes_in_order(ahead):
+def test_prefetched_results_come_in_order(ahead):
     assert list(prefetched(lambda i: i * i, 3, 20, ahead=ahead)) == [i * i for i in range(3, 20)]
     assert list(prefetched(lambda i: i, 5, 5)) == []
 
 
-def test_no_more_is_made_ahead_than_asked_for():
-    made = []
-    results = prefetched(lambda i: made.append(i), 0, 100, ahead=3)
+def test_no_more_than_the_given_number_is_prefetched():
+    computed = []
+    results = prefetched(lambda i: computed.append(i), 0, 100, ahead=3)
     for _ in range(5):
         next(results)
-    assert len(made) <= 5 + 3
+    assert len(computed) <= 5 + 3
     results.close()
 
 
-def test_an_error_while_making_reaches_the_caller():
-    def make(i):
+def test_an_error_in_the_thread_reaches_the_caller():
+    def compute(i):
         if i == 2:
             raise DataError("gone")
         return i
 
-    results = prefetched(make, 0, 10)
+    results = prefetched(compute, 0, 10)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(DataError, match="gone"):
         next(results)
     assert not threads()
 
 
-def test_the_thread_ends_when_nobody_wants_more():
+def test_the_thread_ends_when_the_results_are_closed():
     results = prefetched(lambda i: i, 0, 10**6)
     next(results)
     assert threads()

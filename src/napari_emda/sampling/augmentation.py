@@ -1,7 +1,8 @@
 """Seeded augmentation of whole batches, on whatever device they are.
 
-All random numbers come from a generator of the augmentation's own, so the result depends on seed and step alone, in
-whichever thread it runs. Nothing inverts the polarity of the image: in EM dark membranes are the signal.
+All random numbers come from the augmentation's generator, so the result depends only on seed and
+step, whichever thread it runs in. Nothing inverts the polarity of the image: in EM dark membranes
+are the signal.
 """
 
 from __future__ import annotations
@@ -18,13 +19,31 @@ from napari_emda.sampling.warping import blurred, sampled, similarity_grid
 
 Strength = Literal["none", "weak", "strong"]
 
+# Scales, gains and gammas are drawn from a log-uniform distribution, so that twice and half as much
+# are equally likely and the average image stays as it is.
+_SCALE = (0.75, 4 / 3)
+# Beyond 45 degrees a flip, a transposition and a smaller angle give the same image.
+_ANGLE = math.pi / 4
+# The weak set of semi-supervised segmentation: scale 95 to 105 %, rotation by up to 15 degrees.
+_SMALL_SCALE = (0.95, 1.05)
+_SMALL_ANGLE = math.pi / 12
+# Grey values are standardised, so offset and noise are in standard deviations of the volume.
+_GAIN = (0.6, 1.6)
+_OFFSET = (-0.5, 0.5)
+_GAMMA = (0.6, 1.7)
+# In pixels; below 0.3 the weight of the neighbouring pixels is less than 1 %.
+_BLUR = (0.3, 1.5)
+# Two standard deviations of the widest blur; the kernel beyond holds less than 5 % of the weight.
+_BLUR_RADIUS = 3
+_NOISE = (0.0, 0.4)
+
 
 class Augmentation:
-    """Turns and flips (weak); also scale, rotation, contrast, gamma, blur and noise (strong).
+    """Symmetries of the square (weak); also scale, rotation, contrast, gamma, blur, noise (strong).
 
     Args:
         strength: ``none``, ``weak`` or ``strong``.
-        seed: all draws follow from it.
+        seed: determines all random numbers.
         device: where the batches are.
     """
 
@@ -34,17 +53,19 @@ class Augmentation:
 
     def uniform(self, n: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """``n`` numbers between ``low`` and ``high`` on the device."""
-        return (
-            torch.rand(n, generator=self.generator, device=self.generator.device) * (high - low)
-            + low
-        )
+        unit = torch.rand(n, generator=self.generator, device=self.generator.device)
+        return unit * (high - low) + low
+
+    def log_uniform(self, n: int, low: float, high: float) -> Tensor:
+        """``n`` numbers between ``low`` and ``high`` (both > 0), their logarithms uniform."""
+        return self.uniform(n, math.log(low), math.log(high)).exp()
 
     def coin(self, n: int, p: float = 0.5) -> Tensor:
         """``n`` booleans, true with probability ``p``."""
         return self.uniform(n) < p
 
     def __call__(self, patches: Patches) -> Patches:
-        """Both halves: `geometric`, then `photometric` on the image."""
+        """`geometric` on image and labels, then `photometric` on the image."""
         if self.strength == "none":
             return patches
         moved = self.geometric(patches)
@@ -53,7 +74,7 @@ class Augmentation:
         return Patches(self.photometric(moved.image), moved.labels, moved.clean)
 
     def geometric(self, patches: Patches) -> Patches:
-        """Move image and labels alike; labels are IGNORE where the image was mirrored in."""
+        """Transform image and labels alike; labels are IGNORE where the image is a mirror image."""
         moved = self.mirrored(patches)
         if self.strength != "strong":
             return moved
@@ -61,8 +82,10 @@ class Augmentation:
         return Patches(image, labels, image)
 
     def mirrored(self, patches: Patches) -> Patches:
-        """One of the eight symmetries of the square for each patch, image and labels alike, without interpolation."""
-        image, labels = patches.image, patches.labels
+        """Apply one of the eight symmetries of the square to each patch, without interpolation."""
+        image = patches.image
+        labels = patches.labels
+        # Two flips and a transposition generate all eight, each with the same probability.
         for move in (lambda t: t.flip(-1), lambda t: t.flip(-2), lambda t: t.transpose(-1, -2)):
             chosen = self.coin(len(image))
             image = torch.where(chosen.view(-1, 1, 1, 1), move(image), image)
@@ -70,83 +93,94 @@ class Augmentation:
         return Patches(image, labels, image)
 
     def _warp(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale by 0.75 to 1.33 and turn by up to 45 degrees, every second patch."""
+        """Scale every second patch by 0.75 to 1.33 and rotate it by up to 45 degrees."""
         n = len(image)
+        # The others stay sharp: interpolation smooths an image.
         chosen = self.coin(n)
-        scale = torch.where(chosen, self.uniform(n, math.log(0.75), math.log(4 / 3)).exp(), 1.0)
-        angle = torch.where(chosen, self.uniform(n, -math.pi / 4, math.pi / 4), 0.0)
-        return _moved(image, labels, scale, angle)
+        scale = torch.where(chosen, self.log_uniform(n, *_SCALE), 1.0)
+        angle = torch.where(chosen, self.uniform(n, -_ANGLE, _ANGLE), 0.0)
+        return _transformed(image, labels, scale, angle)
 
     def jittered(self, patches: Patches, share: float = 1.0) -> Patches:
-        """Flip every second patch left to right; scale a share of them by 0.95 to 1.05 and turn it up to 15 degrees.
+        """Flip every second patch left to right, and rotate and scale some of them a little.
 
-        The weak set of semi-supervised segmentation; image and labels alike, IGNORE where the image was mirrored in.
-        Turning smooths an image: a network that is never shown others fails on those that were not turned.
+        The weak set of semi-supervised segmentation: scale 0.95 to 1.05, rotation by up to 15
+        degrees. Image and labels are transformed alike; labels are IGNORE where the image is a
+        mirror image. Rotation smooths an image, and a network trained only on smooth images fails
+        on sharp ones; so with a smaller ``share`` some patches stay sharp.
+
+        Args:
+            patches: the batch.
+            share: fraction of the patches that are rotated and scaled.
         """
-        image, labels, n = patches.image, patches.labels, len(patches.image)
-        chosen = self.coin(n)
-        image = torch.where(chosen.view(-1, 1, 1, 1), image.flip(-1), image)
-        labels = torch.where(chosen.view(-1, 1, 1), labels.flip(-1), labels)
-        scale, angle = self.uniform(n, 0.95, 1.05), self.uniform(n, -math.pi / 12, math.pi / 12)
-        turned, classes = _moved(image, labels, scale, angle)
-        chosen = self.coin(n, share)
-        image = torch.where(chosen.view(-1, 1, 1, 1), turned, image)
-        return Patches(image, torch.where(chosen.view(-1, 1, 1), classes, labels), image)
+        n = len(patches.image)
+        flipped = self.coin(n)
+        image = torch.where(flipped.view(-1, 1, 1, 1), patches.image.flip(-1), patches.image)
+        labels = torch.where(flipped.view(-1, 1, 1), patches.labels.flip(-1), patches.labels)
+        scale = self.uniform(n, *_SMALL_SCALE)
+        angle = self.uniform(n, -_SMALL_ANGLE, _SMALL_ANGLE)
+        rotated_image, rotated_labels = _transformed(image, labels, scale, angle)
+        rotated = self.coin(n, share)
+        image = torch.where(rotated.view(-1, 1, 1, 1), rotated_image, image)
+        labels = torch.where(rotated.view(-1, 1, 1), rotated_labels, labels)
+        return Patches(image, labels, image)
 
     def photometric(self, image: Tensor, share: float = 0.5) -> Tensor:
-        """Gain, offset, gamma, blur and noise of a share of the patches; the order of greys stays.
+        """Change gain, offset, gamma, blur and noise of some patches; dark stays dark.
 
-        The others keep their look: with few steps a network that only ever sees changed images learns slowly.
+        The other patches keep their appearance: with few steps, a network that only sees changed
+        images learns slowly.
 
         Args:
             image: B x 1 x H x W, standardised.
-            share: of the patches that are changed.
+            share: fraction of the patches that are changed.
         """
-        return torch.where(
-            self.coin(len(image), share).view(-1, 1, 1, 1),
-            self._worsened(self._regraded(image)),
-            image,
-        )
+        chosen = self.coin(len(image), share).view(-1, 1, 1, 1)
+        # All patches are changed and some of the results thrown away: selecting patches by a mask
+        # would make the host wait for the device.
+        return torch.where(chosen, self._blurred_and_noisy(self._recontrasted(image)), image)
 
     def contrast(self, image: Tensor, share: float = 0.5) -> Tensor:
-        """Gain, offset and gamma of a share of the patches; cheaper and milder than `photometric`.
+        """Change gain, offset and gamma of some patches; cheaper and milder than `photometric`.
 
         Args:
             image: B x 1 x H x W, standardised.
-            share: of the patches that are changed.
+            share: fraction of the patches that are changed.
         """
-        return torch.where(
-            self.coin(len(image), share).view(-1, 1, 1, 1), self._regraded(image), image
-        )
+        chosen = self.coin(len(image), share).view(-1, 1, 1, 1)
+        return torch.where(chosen, self._recontrasted(image), image)
 
-    def _regraded(self, image: Tensor) -> Tensor:
-        n, shape = len(image), (-1, 1, 1, 1)
-        gain, offset = (
-            self.uniform(n, math.log(0.6), math.log(1.6)).exp(),
-            self.uniform(n, -0.5, 0.5),
-        )
-        image = image * gain.view(shape) + offset.view(shape)
-        gamma = torch.where(self.coin(n), self.uniform(n, math.log(0.6), math.log(1.7)).exp(), 1.0)
-        # (x + 4) / 8 lies within 0 and 1 for all but outliers, which stay as they are
-        unit = (image + 4) / 8
-        return torch.where(
-            (unit > 0) & (unit < 1), unit.clamp(1e-6, 1).pow(gamma.view(shape)) * 8 - 4, image
-        )
-
-    def _worsened(self, image: Tensor) -> Tensor:
+    def _recontrasted(self, image: Tensor) -> Tensor:
+        """Gain and offset of every patch, gamma of every second one."""
         n = len(image)
-        sigma = torch.where(self.coin(n), self.uniform(n, 0.3, 1.5), 1e-2)
-        image = blurred(image, sigma, radius=3)
-        level = torch.where(self.coin(n), self.uniform(n, 0, 0.4), 0.0)
+        gain = self.log_uniform(n, *_GAIN).view(-1, 1, 1, 1)
+        offset = self.uniform(n, *_OFFSET).view(-1, 1, 1, 1)
+        image = image * gain + offset
+        gamma = torch.where(self.coin(n), self.log_uniform(n, *_GAMMA), 1.0).view(-1, 1, 1, 1)
+        # (x + 4) / 8 lies between 0 and 1 for all but outliers, which stay as they are.
+        unit = (image + 4) / 8
+        inside = (unit > 0) & (unit < 1)
+        return torch.where(inside, unit.clamp(1e-6, 1).pow(gamma) * 8 - 4, image)
+
+    def _blurred_and_noisy(self, image: Tensor) -> Tensor:
+        """Blur every second patch, and add Gaussian noise to every second one."""
+        n = len(image)
+        # With a standard deviation of 0.01 pixels the kernel is exactly the identity in float32.
+        sigma = torch.where(self.coin(n), self.uniform(n, *_BLUR), 1e-2)
+        image = blurred(image, sigma, radius=_BLUR_RADIUS)
+        level = torch.where(self.coin(n), self.uniform(n, *_NOISE), 0.0)
         noise = torch.randn(image.shape, generator=self.generator, device=image.device)
         return image + noise * level.view(-1, 1, 1, 1)
 
 
-def _moved(image: Tensor, labels: Tensor, scale: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Scaled and turned (radians) about the centre: images B x 1 x H x W and class ids B x H x W."""
+def _transformed(
+    image: Tensor, labels: Tensor, scale: Tensor, angle: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scale and rotate (radians) images B x 1 x H x W and class ids B x H x W about the centre."""
     height, width = image.shape[-2:]
     grid = similarity_grid(scale, angle, (height, width))
-    moved = sampled(image, grid, padding="reflection")
-    # +1, so that the zeros from outside can be told from class 0
-    ids = sampled((labels + 1).unsqueeze(1).float(), grid, mode="nearest").squeeze(1).long() - 1
-    return moved, torch.where(ids < 0, IGNORE, ids)
+    moved_image = sampled(image, grid, padding="reflection")
+    # Outside the patch `sampled` gives 0. Ids are raised by one, so that this is not class 0.
+    raised = sampled((labels + 1).unsqueeze(1).float(), grid, mode="nearest")
+    ids = raised.squeeze(1).long() - 1
+    return moved_image, torch.where(ids < 0, IGNORE, ids)

@@ -1,7 +1,7 @@
-"""Volumes that lie on a GPU: a batch is cut out there, and only its places are sent.
+"""Volumes in the memory of a GPU: a batch is cut out there, and only its positions are sent.
 
-Reading patches one by one, standardising them and copying them to the GPU takes longer than a step of
-a small network. The places are those that the sampler draws, so that the batches are the same.
+Reading patches one by one, standardising them and copying them to the GPU takes longer than a step
+of a small network. The sampler draws the positions, so the batches are the same as on the CPU.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from napari_emda.data.resampled import Held
 from napari_emda.data.volume import IGNORE, Domain
 from napari_emda.sampling.sampler import Batch, Patches, PatchSampler, Place, SamplingRegion
 
+# Volumes may take half of the free memory of a GPU; the network, its gradients and the optimiser's
+# state need the rest.
 FREE_SHARE = 0.5
-"""Of the free memory of a GPU that volumes may take; the network needs the rest."""
-_INDEXED = ("uint8", "int8", "int16", "int32", "float16", "float32")
-"""What torch indexes on every device; other grey values become float32, as they do for the network."""
+# The types that torch can index on every device. Others, such as uint16, become float32, which the
+# network gets anyway.
+_INDEXABLE = ("uint8", "int8", "int16", "int32", "float16", "float32")
 
 
 @dataclass(frozen=True)
 class Corners:
-    """Where the patches of one domain begin.
+    """First voxels of the patches of one domain.
 
     Attributes:
-        table: 4 x B int64 on the host: z, y and x, patches of one volume after each other, and the
-            column in which the i-th patch of the batch is found.
-        counts: how many are from each volume.
+        table: 4 x B int64 on the host. Rows 0 to 2 are z, y and x, ordered by volume; row 3 is the
+            column of the i-th patch of the batch.
+        counts: number of patches from each volume.
     """
 
     table: Tensor
@@ -43,12 +45,12 @@ Drawn = dict[Domain, Corners]
 
 
 def standardised(image: Tensor, statistics: Statistics, ranges: Tensor | None) -> Tensor:
-    """As `Statistics.standardise`, on any device.
+    """Standardise as `Statistics.standardise` does, on any device.
 
     Args:
         image: B x 1 x H x W.
-        statistics: of its grey values.
-        ranges: of each section, B x 2, where the statistics have any.
+        statistics: of the volume's grey values.
+        ranges: lowest and highest grey value of each section, B x 2; None if the volume has none.
     """
     image = image.float()
     if ranges is not None:
@@ -58,11 +60,11 @@ def standardised(image: Tensor, statistics: Statistics, ranges: Tensor | None) -
 
 
 class _HeldRegion:
-    """Image, labels and ranges of a region's volume on the device."""
+    """Image, labels and grey-value ranges of a region's volume on the device."""
 
     def __init__(self, region: SamplingRegion, device: torch.device) -> None:
         image, labels = cast(Held, region.view.held)
-        if image.dtype.name not in _INDEXED:
+        if image.dtype.name not in _INDEXABLE:
             image = image.astype(np.float32)
         self.statistics = region.statistics
         self.image = torch.from_numpy(image).to(device)
@@ -71,7 +73,10 @@ class _HeldRegion:
         self.ranges = torch.tensor(ranges, device=device) if ranges else None
 
     def patches(self, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Image B x 1 x H x W, standardised, and labels B x H x W int64 at indices that broadcast to B x H x W."""
+        """Standardised image B x 1 x H x W and labels B x H x W int64.
+
+        The indices broadcast to B x H x W.
+        """
         image = self.image[z, y, x].unsqueeze(1)
         ranges = None if self.ranges is None else self.ranges[z.flatten()]
         if self.labels is None:
@@ -85,12 +90,13 @@ class DeviceVolumes:
     """The volumes of a sampler on a device, and the batches that are cut out there.
 
     Args:
-        sampler: draws the places; all its volumes are held in memory.
-        device: where the batches are wanted.
+        sampler: draws the positions; all its volumes must be held in memory.
+        device: where volumes and batches lie.
     """
 
     def __init__(self, sampler: PatchSampler, device: torch.device) -> None:
-        self._sampler, self._device = sampler, device
+        self._sampler = sampler
+        self._device = device
         self._regions: dict[Domain, list[_HeldRegion]] = {
             domain: [_HeldRegion(region, device) for region in sampler.regions(domain)]
             for domain in sampler.domains
@@ -99,31 +105,38 @@ class DeviceVolumes:
 
     @classmethod
     def that_fit(cls, sampler: PatchSampler, device: torch.device) -> DeviceVolumes | None:
-        """On a CUDA device whose memory has room; None elsewhere, or where volumes are read from the disk."""
+        """The volumes on a CUDA device, or None.
+
+        None if the device is another one, if the volumes take more than half of its free memory, or
+        if they are read from the disk patch by patch.
+        """
         if device.type != "cuda" or not sampler.in_memory:
             return None
         free, _ = torch.cuda.mem_get_info(device)
         return cls(sampler, device) if needed_bytes(sampler) <= FREE_SHARE * free else None
 
     def draw(self, step: int, domains: Iterable[Domain]) -> Drawn:
-        """Where the patches of a step begin, on the host; runs ahead in a thread."""
+        """Where the patches of a step begin, on the host; called ahead in another thread."""
         return {domain: self._corners(self._sampler.places(domain, step)) for domain in domains}
 
     def batch(self, drawn: Drawn) -> Batch:
-        """The patches that begin there, as `PatchSampler.batch` gives them."""
+        """The patches that begin there, the same as `PatchSampler.batch` returns."""
         return {domain: self._patches(domain, corners) for domain, corners in drawn.items()}
 
     def anywhere(self, domain: Domain, index: int) -> Patches:
-        """As `PatchSampler.anywhere`."""
+        """The same as `PatchSampler.anywhere`."""
         places = self._sampler.places(domain, index, balanced=False)
         return self._patches(domain, self._corners(places))
 
     def _corners(self, places: list[Place]) -> Corners:
         volumes = np.array([place.region for place in places])
+        # Patches of one volume side by side, so that each volume is indexed once per batch.
         order = np.argsort(volumes, kind="stable")
         starts = np.array([place.box.start for place in places], np.int64)[order]
-        table = torch.from_numpy(np.vstack([starts.T, np.argsort(order, kind="stable")]))
+        back = np.argsort(order, kind="stable")
+        table = torch.from_numpy(np.vstack([starts.T, back]))
         counts = tuple(np.bincount(volumes).tolist())
+        # Only pinned memory is copied to a GPU without making the host wait.
         return Corners(table.pin_memory() if self._device.type == "cuda" else table, counts)
 
     def _patches(self, domain: Domain, corners: Corners) -> Patches:
@@ -131,12 +144,14 @@ class DeviceVolumes:
         z, y, x, column = table.view(4, -1, 1, 1)
         rows = y + self._side.view(-1, 1)
         columns = x + self._side
-        images, labels = [], []
+        images = []
+        labels = []
         begin = 0
+        # Not strict: `counts` ends with the last volume that any patch comes from.
         for region, count in zip(self._regions[domain], corners.counts, strict=False):
-            part = slice(begin, begin + count)
+            selected = slice(begin, begin + count)
             if count:
-                image, ids = region.patches(z[part], rows[part], columns[part])
+                image, ids = region.patches(z[selected], rows[selected], columns[selected])
                 images.append(image)
                 labels.append(ids)
             begin += count
@@ -147,11 +162,12 @@ class DeviceVolumes:
 
 
 def needed_bytes(sampler: PatchSampler) -> int:
-    """What `DeviceVolumes` takes of a device's memory."""
+    """Memory that `DeviceVolumes` takes on a device, in bytes."""
     total = 0
     for domain in sampler.domains:
         for region in sampler.regions(domain):
             image, labels = cast(Held, region.view.held)
-            itemsize = image.itemsize if image.dtype.name in _INDEXED else 4
+            itemsize = image.itemsize if image.dtype.name in _INDEXABLE else 4
+            # labels are uint8
             total += image.size * itemsize + (0 if labels is None else labels.size)
     return total

@@ -1,4 +1,7 @@
-"""A part of what is annotated: to see how many labels are needed, and to repeat published label fractions."""
+"""A fraction of the annotations: to find out how many labels are needed.
+
+Papers report results for such label fractions.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,18 @@ from napari_emda.data.array import Array
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 
+# Side in voxels of the squares of a section that are kept or left out as a whole. Neighbouring
+# pixels say the same, so a fraction of single pixels would be worth nearly as much as all of them.
 TILE = 64
-"""Side in voxels of the squares of a section that are kept or left out as a whole."""
 
 
 @dataclass(frozen=True)
 class TiledAnnotations:
-    """Annotations of which some tiles are left: 0, not annotated, in all others.
+    """Annotations of some tiles; all other tiles are 0, not annotated.
 
     Attributes:
         array: (z, y, x) uint8, 0 = not annotated.
-        kept: which tiles are left, one entry per section and `TILE` x `TILE` voxels.
+        kept: True for the tiles that count, one entry per section and `TILE` x `TILE` voxels.
     """
 
     array: Array
@@ -35,37 +39,42 @@ class TiledAnnotations:
         return self.array.shape
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
-        z, y, x = (np.arange(*part.indices(n)) for part, n in zip(key, self.shape, strict=True))
+        z, y, x = (np.arange(*along.indices(n)) for along, n in zip(key, self.shape, strict=True))
+        # Tiles are looked up voxel by voxel, so that blocks may begin and end anywhere.
         return np.asarray(self.array[key]) * self.kept[np.ix_(z, y // TILE, x // TILE)]
 
 
 def labelled_fraction(
     volume: Volume, fraction: float, box: Box | None = None, seed: int = 0
 ) -> Volume:
-    """The volume with a share of its annotated tiles, at least one; a larger share holds all of a smaller one.
+    """The volume with a fraction of its annotated tiles, at least one.
+
+    A larger fraction includes all tiles of a smaller one with the same seed.
 
     Args:
-        volume: with ``annotations``; one without is returned as it is.
+        volume: with ``annotations``; a volume without any is returned unchanged.
         fraction: of the annotated tiles, above 0; 1 changes nothing.
-        box: tiles are counted and kept within it, in voxels; everywhere by default.
-        seed: decides which tiles.
+        box: tiles are counted and kept within it, in voxels; the whole volume by default.
+        seed: decides which tiles are kept.
     """
     if volume.annotations is None or fraction >= 1:
         return volume
     tiles = _annotated_tiles(volume, volume.annotations, box or Box.whole(volume.shape))
+    # A prefix of one permutation: thus a larger fraction includes a smaller one.
     order = np.random.default_rng(seed).permutation(len(tiles))
     chosen = tiles[order[: max(1, round(fraction * len(tiles)))]]
+    # -(-n // TILE) rounds up: the last tile of a row may be cut off by the edge of the volume.
     kept = np.zeros((volume.shape[0], *(-(-n // TILE) for n in volume.shape[1:])), bool)
     kept[tuple(chosen.T)] = True
     return replace(volume, annotations=TiledAnnotations(volume.annotations, kept))
 
 
 def _annotated_tiles(volume: Volume, annotations: Any, box: Box) -> NDArray[np.int64]:
-    """Section, row and column of every tile that holds an annotation, sorted: n x 3."""
-    found = [np.empty((0, 3), np.int64)]
-    for piece in volume.label_boxes:
-        piece = piece.clip_to(box)
-        if piece.size:
-            positions = np.argwhere(np.asarray(annotations[piece.slices]) > 0) + piece.start
-            found.append(np.unique(positions // (1, TILE, TILE), axis=0))
-    return np.unique(np.concatenate(found), axis=0)
+    """Section, row and column of every tile with an annotation, sorted: n x 3."""
+    tiles = [np.empty((0, 3), np.int64)]  # for np.concatenate, if nothing is annotated
+    for label_box in volume.label_boxes:
+        block = label_box.clip_to(box)
+        if block.size:
+            positions = np.argwhere(np.asarray(annotations[block.slices]) > 0) + block.start
+            tiles.append(np.unique(positions // (1, TILE, TILE), axis=0))
+    return np.unique(np.concatenate(tiles), axis=0)

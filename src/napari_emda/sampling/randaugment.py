@@ -1,4 +1,7 @@
-"""Strongly changed views of unlabelled patches, after RandAugment (Cubuk et al. 2020), and the way back."""
+"""Strong augmentation of unlabelled patches after RandAugment (Cubuk et al. 2020).
+
+Rotated predictions can be rotated back.
+"""
 
 from __future__ import annotations
 
@@ -13,41 +16,50 @@ from torch import Tensor
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.warping import blurred, sampled, similarity_grid
 
+# RandAugment is defined for grey values from 0 to 255. Here these correspond to standardised grey
+# values from -2.5 to 2.5, which hold about 99 % of a normal distribution.
 _RANGE = 2.5
-"""Standardised grey values between -2.5 and 2.5 stand for the 0 to 255 of an image."""
 
 Change = Callable[[Tensor, Tensor], Tensor]
 """From images B x 1 x H x W and signed magnitudes B x 1 x 1 x 1 in [-1, 1] to changed images."""
 
+# After the operations of Pillow that RandAugment uses, for one channel of standardised grey values.
+
 
 def _autocontrast(x: Tensor, m: Tensor) -> Tensor:
-    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    low = x.amin((1, 2, 3), keepdim=True)
+    high = x.amax((1, 2, 3), keepdim=True)
     return ((x - low) / (high - low).clamp(min=1e-6) * 2 - 1) * _RANGE
 
 
 def _equalize(x: Tensor, m: Tensor) -> Tensor:
-    """Every grey value becomes its rank, the mean one where pixels share it: as flat a histogram as can be."""
+    """Replace every grey value by its rank, ties by their mean rank: the histogram becomes flat."""
     pixels = x.flatten(1)
     ordered = pixels.sort(dim=1).values
-    below, up_to = (torch.searchsorted(ordered, pixels, right=right) for right in (False, True))
-    ranks = ((below + up_to - 1) / 2).view_as(x)
+    smaller = torch.searchsorted(ordered, pixels, right=False)
+    smaller_or_equal = torch.searchsorted(ordered, pixels, right=True)
+    ranks = ((smaller + smaller_or_equal - 1) / 2).view_as(x)
     return (ranks / max(pixels.shape[1] - 1, 1) * 2 - 1) * _RANGE
 
 
 def _contrast(x: Tensor, m: Tensor) -> Tensor:
+    # Half to twice the contrast about the mean grey value.
     mean = x.mean((1, 2, 3), keepdim=True)
     return (x - mean) * 2.0**m + mean
 
 
 def _gain(x: Tensor, m: Tensor) -> Tensor:
+    # Pillow's Brightness: black stays black, all else is multiplied by 0.7 to 1.4.
     return (x + _RANGE) * 2 ** (0.5 * m) - _RANGE
 
 
 def _brightness(x: Tensor, m: Tensor) -> Tensor:
+    # At full magnitude one standard deviation of the volume's grey values.
     return x + m
 
 
 def _sharpness(x: Tensor, m: Tensor) -> Tensor:
+    # Unsharp masking; a negative magnitude blurs. 0.9 is the factor of RandAugment.
     return x + 0.9 * m * (x - blurred(x, torch.ones_like(x[:, 0, 0, 0]), radius=2))
 
 
@@ -56,6 +68,7 @@ def _invert(x: Tensor, m: Tensor) -> Tensor:
 
 
 def _solarize(x: Tensor, m: Tensor) -> Tensor:
+    # The threshold falls from white at magnitude 0 to black at 1.
     return torch.where(x > _RANGE * (1 - 2 * m.abs()), -x, x)
 
 
@@ -67,19 +80,19 @@ KEEPING: dict[str, Change] = {
     "brightness": _brightness,
     "sharpness": _sharpness,
 }
-"""What keeps dark dark."""
+"""Changes that keep dark darker than bright."""
 INVERTING: dict[str, Change] = {"invert": _invert, "solarize": _solarize}
-"""What turns dark into bright, wholly or above a grey value."""
+"""Changes that turn dark into bright, everywhere or above a grey value."""
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """A number of changes drawn for each patch, rotation by any angle among them.
+    """A number of random changes to each patch; rotation by any angle is one of them.
 
     Attributes:
-        changes: how many a patch gets (RandAugment's N).
-        magnitude: how strong they are at most, 0 to 10 (RandAugment's M).
-        inverting: whether changes that turn dark into bright are among them.
+        changes: number of changes to a patch (RandAugment's N).
+        magnitude: maximum strength of the changes, 0 to 10 (RandAugment's M).
+        inverting: whether changes that turn dark into bright are included.
     """
 
     changes: int
@@ -87,41 +100,47 @@ class RandAugment:
     inverting: bool = False
 
     def __call__(self, image: Tensor, augment: Augmentation) -> tuple[Tensor, Tensor]:
-        """Changed images, B x 1 x H x W, and the angles in radians by which they were turned, B.
+        """Changed images B x 1 x H x W, and the angles in radians by which they are rotated, B.
 
         Args:
             image: B x 1 x H x W, standardised.
-            augment: all draws come from it.
+            augment: source of random numbers.
         """
-        ops = list((KEEPING | (INVERTING if self.inverting else {})).values())
+        available = list((KEEPING | (INVERTING if self.inverting else {})).values())
+        rotation = len(available)  # one more than the last index
         n = len(image)
-        drawn = (augment.uniform(n * self.changes) * (len(ops) + 1)).long().view(self.changes, n)
-        turned = (drawn == len(ops)).any(0)
-        angle = torch.where(turned, augment.uniform(n, 0, 2 * math.pi), 0.0)
+        choices = (augment.uniform(n * self.changes) * (rotation + 1)).long().view(self.changes, n)
+        # Rotation comes first and at most once, so that one angle undoes it.
+        rotated = (choices == rotation).any(0)
+        angle = torch.where(rotated, augment.uniform(n, 0, 2 * math.pi), 0.0)
         image = torch.where(
-            turned.view(-1, 1, 1, 1), turn(image, angle, padding="reflection"), image
+            rotated.view(-1, 1, 1, 1), turn(image, angle, padding="reflection"), image
         )
-        for choice in drawn:
+        for choice in choices:
             strength = augment.uniform(n, -1, 1).view(-1, 1, 1, 1) * (self.magnitude / 10)
             before = image
-            for index, op in enumerate(ops):
-                image = torch.where(
-                    (choice == index).view(-1, 1, 1, 1), op(before, strength), image
-                )
+            # Every change is computed for the whole batch: picking the patches of each would make
+            # the host wait for the device.
+            for index, change in enumerate(available):
+                chosen = (choice == index).view(-1, 1, 1, 1)
+                image = torch.where(chosen, change(before, strength), image)
         return image, angle
 
 
 def turn(maps: Tensor, angle: Tensor, padding: Literal["zeros", "reflection"] = "zeros") -> Tensor:
-    """B x C x H x W turned about the centre by an angle (radians) each, bilinear."""
+    """Rotate each of B x C x H x W about its centre by its angle (radians, B), bilinear."""
     height, width = maps.shape[-2:]
     grid = similarity_grid(torch.ones_like(angle), angle, (height, width))
     return sampled(maps, grid, padding=padding)
 
 
 def turn_back(maps: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Undo `turn`: the maps in the frame of the unturned patches, and where they are known, B x H x W booleans.
+    """Undo `turn`.
 
-    What a turned patch lost over its edges, or mixed there with what was mirrored in, is not known.
+    Returns:
+        The maps in the frame of the patches before rotation, and B x H x W booleans: False where
+        the rotated patch did not show a pixel, or mixed it with mirror images at its edges.
     """
+    # Ones that pass both rotations stay 1 exactly where all their neighbours came from inside.
     inside = turn(turn(torch.ones_like(maps[:, :1]), angle), -angle).squeeze(1) > 1 - 1e-3
     return turn(maps, -angle), inside

@@ -1,4 +1,4 @@
-"""Patches for training: a pure function of seed, rank and step, at one common pixel size."""
+"""Patches for training at one common pixel size: a pure function of seed, rank and step."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.volume import IGNORE, Domain, Volume
 from napari_emda.errors import DataError
 
+# Volumes of up to 2 GiB in all, at the common pixel size, are held in memory while training. Larger
+# ones are read patch by patch.
 MEMORY = 2 * 2**30
-"""Volumes up to this many bytes (at the common pixel size) are held in memory while training."""
+# Labelled pixels of a class that are kept as centres of patches: a few MB of int32, and far more
+# than a training has patches.
 _POSITIONS = 200_000
 
 
@@ -26,9 +29,9 @@ class Patches:
     """A batch of one domain.
 
     Attributes:
-        image: what the network sees, B x 1 x H x W float32, standardised.
+        image: input of the network, B x 1 x H x W float32, standardised.
         labels: class ids or IGNORE, B x H x W int64.
-        clean: the image without its changes of contrast, blur and noise (the target of a reconstruction).
+        clean: the image before contrast, blur and noise are changed (target of a reconstruction).
     """
 
     image: Tensor
@@ -36,8 +39,9 @@ class Patches:
     clean: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Patches:
-        """The same batch with every tensor changed alike; one that is both image and clean image only once."""
+        """The batch with ``change`` applied to every tensor."""
         image = change(self.image)
+        # As a rule both are one tensor: it is changed, or copied to a device, only once.
         clean = image if self.clean is self.image else change(self.clean)
         return Patches(image, change(self.labels), clean)
 
@@ -52,9 +56,9 @@ class SamplingRegion:
     Attributes:
         view: the volume at the common pixel size.
         statistics: of its grey values.
-        box: patches lie inside, in the view's pixels.
-        positions: labelled pixels by class, at most 200 000 in all.
-        counts: labelled pixels by class.
+        box: patches lie inside it, in the view's pixels.
+        positions: positions (z, y, x) of labelled pixels by class, at most 200 000 per class.
+        counts: number of labelled pixels by class.
     """
 
     view: Resampled
@@ -80,23 +84,23 @@ class Place:
 class PatchSampler:
     """Balanced patches of both domains.
 
-    Half of a batch from a labelled volume is centred on labelled pixels, every class as often as the others (of the
-    source: the foreground classes); the rest lies anywhere. A target without annotations is drawn uniformly, so labels
-    that nobody gave to training cannot change it.
+    Half of the patches from a labelled volume lie around labelled pixels, of every class equally
+    often (of the source: of every foreground class). The other half lies anywhere. A target without
+    annotations is sampled uniformly, so its hidden labels cannot influence the training.
 
     Args:
         volumes: one or more, of one or both domains.
         patch: side in pixels.
-        batch: patches a domain and step.
-        source_batches: how many times as many the source gives.
+        batch: patches per domain and step.
+        source_batches: factor by which the source's batches are larger.
         pixel_size: common in-plane pixel size in the volumes' unit; 0 takes the coarsest.
-        boxes: part of the volumes of a domain to draw from, in voxels; all where absent.
-        seed: the batch is a function of it, the rank and the step.
+        boxes: by domain, the box to draw from in voxels; without an entry, the whole volume.
+        seed: together with rank and step it determines the batch.
         rank: of this process among several that train together.
-        memory: bytes that image and labels may take in memory.
+        memory: maximum number of bytes for images and labels in memory.
 
     Raises:
-        DataError: a volume is smaller than a patch, or has no labels where labels are needed.
+        DataError: a volume is smaller than a patch, or has only one grey value.
     """
 
     def __init__(
@@ -112,7 +116,9 @@ class PatchSampler:
         rank: int = 0,
         memory: int = MEMORY,
     ) -> None:
-        self.patch, self.seed, self.rank = patch, seed, rank
+        self.patch = patch
+        self.seed = seed
+        self.rank = rank
         self.sizes: dict[Domain, int] = {"source": batch * source_batches, "target": batch}
         self.pixel_size = pixel_size or common_pixel_size(list(volumes))
         self._regions: dict[Domain, list[SamplingRegion]] = {}
@@ -123,7 +129,7 @@ class PatchSampler:
 
     @property
     def domains(self) -> tuple[Domain, ...]:
-        """The domains that are there."""
+        """The domains that have volumes."""
         return tuple(self._regions)
 
     @property
@@ -136,7 +142,7 @@ class PatchSampler:
         }
 
     def regions(self, domain: Domain) -> tuple[SamplingRegion, ...]:
-        """Where a domain's patches come from; none when it is not there."""
+        """Where a domain's patches come from; empty without a volume of the domain."""
         return tuple(self._regions.get(domain, ()))
 
     def quantiles(self, domain: Domain) -> NDArray[np.float64]:
@@ -144,12 +150,13 @@ class PatchSampler:
         return np.mean([region.statistics.quantiles for region in self._regions[domain]], axis=0)
 
     def padding(self, domain: Domain) -> tuple[float, ...]:
-        """The standardised grey values that stand for padding in the volumes of a domain."""
-        measured = [region.statistics for region in self.regions(domain)]
-        return tuple(float(s.standardise(np.zeros(1, np.float32))[0]) for s in measured if s.padded)
+        """The standardised grey values of padding in the volumes of a domain."""
+        padded = [r.statistics for r in self.regions(domain) if r.statistics.padded]
+        # Padding is exactly 0 before standardisation.
+        return tuple(float(s.standardise(np.zeros(1, np.float32))[0]) for s in padded)
 
     def prior(self, domain: Domain, classes: int) -> tuple[float, ...]:
-        """Share of each class among the labelled pixels of a domain; empty when there are none."""
+        """Fraction of each class among the labelled pixels of a domain; empty if there are none."""
         counts = np.zeros(classes)
         for region in self._regions.get(domain, []):
             for key, count in region.counts.items():
@@ -168,18 +175,19 @@ class PatchSampler:
         view = Resampled(volume, self.pixel_size)
         box = view.box_of(native)
         if min(box.shape[1:]) < self.patch:
+            # Patch sizes are multiples of 32, and at least 32.
             fits = min(box.shape[1:]) // 32 * 32
             remedy = (
                 f"Choose patch size {fits} or less" if fits >= 32 else "Choose a smaller pixel size"
             )
             raise DataError(
                 f"The {volume.domain} '{volume.name}' is {box.shape[1]} x {box.shape[2]} pixels of "
-                f"{self.pixel_size:g} {volume.grid.unit}, smaller than one {self.patch}-pixel patch. {remedy}."
+                f"{self.pixel_size:g} {volume.grid.unit}, smaller than one {self.patch}-pixel "
+                f"patch. {remedy}."
             )
         view = view.in_memory(memory)
-        return SamplingRegion(
-            view, measure(view, box, self.seed), box, *_label_positions(view, box, self.seed)
-        )
+        positions, counts = _label_positions(view, box, self.seed)
+        return SamplingRegion(view, measure(view, box, self.seed), box, positions, counts)
 
     @property
     def in_memory(self) -> bool:
@@ -187,22 +195,29 @@ class PatchSampler:
         return all(region.view.held for regions in self._regions.values() for region in regions)
 
     def batch(self, step: int, domains: Iterable[Domain] | None = None) -> Batch:
-        """The patches of a step, on the CPU; each domain's are the same whichever others are wanted."""
-        wanted = self.domains if domains is None else domains
-        return {domain: self._patches(domain, self.places(domain, step)) for domain in wanted}
+        """The patches of a step, on the CPU.
+
+        Args:
+            step: of the training.
+            domains: to draw from; all by default. A domain's patches do not depend on the others.
+        """
+        domains = self.domains if domains is None else domains
+        return {domain: self._patches(domain, self.places(domain, step)) for domain in domains}
 
     def anywhere(self, domain: Domain, index: int) -> Patches:
-        """A batch of one domain that pays no heed to labels; the ``index``-th of its own series."""
+        """The ``index``-th batch of a domain that ignores labels."""
         return self._patches(domain, self.places(domain, index, balanced=False))
 
     def places(self, domain: Domain, step: int, *, balanced: bool = True) -> list[Place]:
         """Where the patches of a step lie.
 
         Args:
-            domain: whose.
+            domain: of the patches.
             step: of the training.
-            balanced: whether half of them are centred on labels.
+            balanced: whether half of them lie around labelled pixels.
         """
+        # A generator of its own for each domain and step: no draw depends on an earlier one, so a
+        # training that goes on after an interruption gets the same batches.
         rng = np.random.default_rng([self.seed, self.rank, step, domain == "target", balanced])
         regions = self._regions[domain]
         weights = np.array([region.box.size for region in regions], dtype=float)
@@ -225,42 +240,47 @@ class PatchSampler:
         return Patches(image, torch.from_numpy(labels), image)
 
     def _box(self, region: SamplingRegion, rng: np.random.Generator, *, labelled: bool) -> Box:
-        low, high = np.array(region.box.start), np.array(region.box.stop)
+        low = np.array(region.box.start)
+        high = np.array(region.box.stop)
         keys = sorted(region.positions)
         if region.view.volume.domain == "source":
+            # A source is labelled everywhere: the patches that lie anywhere show enough background.
+            # Of a target some regions are annotated, and their background is rare as well.
             keys = [key for key in keys if key > 0]
         if labelled and keys:
             positions = region.positions[int(rng.choice(keys))]
             z, *centre = positions[rng.integers(len(positions))]
+            # Without jitter the middle pixel would always be foreground, and the network could
+            # learn that instead of the structure.
             jitter = rng.integers(-self.patch // 4, self.patch // 4 + 1, 2)
-            corner = np.clip(
-                np.array(centre) + jitter - self.patch // 2, low[1:], high[1:] - self.patch
-            )
+            corner = np.array(centre) + jitter - self.patch // 2
+            corner = np.clip(corner, low[1:], high[1:] - self.patch)
         else:
             z = rng.integers(low[0], high[0])
+            # `integers` excludes its upper limit: + 1, or the last position would never be drawn.
             corner = rng.integers(low[1:], high[1:] - self.patch + 1)
-        y, x = (int(v) for v in corner)
+        y, x = (int(coordinate) for coordinate in corner)
         return Box((int(z), y, x), (int(z) + 1, y + self.patch, x + self.patch))
 
 
 def _label_positions(
     view: Resampled, box: Box, seed: int
 ) -> tuple[dict[int, NDArray[np.int32]], dict[int, int]]:
-    """Labelled pixels by class: positions (z, y, x), at most 200 000 spread evenly, and how many there are."""
-    pieces = [view.box_of(native).clip_to(box) for native in view.volume.label_boxes]
-    pieces = [piece for piece in pieces if piece.size]
+    """Positions (z, y, x) of labelled pixels, at most 200 000 per class, and their numbers."""
+    blocks = [view.box_of(native).clip_to(box) for native in view.volume.label_boxes]
+    blocks = [block for block in blocks if block.size]
+    # Every block gets the same number of positions, so that the kept ones are spread evenly.
+    limit = max(1, _POSITIONS // max(len(blocks), 1))
     rng = np.random.default_rng(seed)
-    found: dict[int, list[NDArray[np.int32]]] = {}
+    positions: dict[int, list[NDArray[np.int32]]] = {}
     counts: dict[int, int] = {}
-    for piece in pieces:
-        labels = view.read_labels(piece)
-        for key in np.unique(labels[labels != IGNORE]):
-            positions = np.argwhere(labels == key).astype(np.int32) + np.array(
-                piece.start, np.int32
-            )
-            counts[int(key)] = counts.get(int(key), 0) + len(positions)
-            most = max(1, _POSITIONS // len(pieces))
-            if len(positions) > most:
-                positions = positions[rng.choice(len(positions), most, replace=False)]
-            found.setdefault(int(key), []).append(positions)
-    return {key: np.concatenate(rows) for key, rows in found.items()}, counts
+    for block in blocks:
+        labels = view.read_labels(block)
+        start = np.array(block.start, np.int32)
+        for key in np.unique(labels[labels != IGNORE]).tolist():
+            pixels = np.argwhere(labels == key).astype(np.int32) + start
+            counts[key] = counts.get(key, 0) + len(pixels)
+            if len(pixels) > limit:
+                pixels = pixels[rng.choice(len(pixels), limit, replace=False)]
+            positions.setdefault(key, []).append(pixels)
+    return {key: np.concatenate(rows) for key, rows in positions.items()}, counts
