@@ -1,4 +1,4 @@
-"""Statistics of each domain: who moves them, how they are measured and mixed."""
+"""Normalisation statistics per domain: how they are updated, measured and mixed."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ def seed():
 
 
 def network(**values):
-    """A small network whose statistics are not those of a fresh one."""
-    made = UNet(2, UNet.Settings(**{"base_channels": 8, "dropout": 0.0, **values}))
-    for layer in norms(made):
+    """A small network with random statistics."""
+    net = UNet(2, UNet.Settings(**{"base_channels": 8, "dropout": 0.0, **values}))
+    for layer in norms(net):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
-    return made.eval()
+    return net.eval()
 
 
-def buffers(net, index):
+def buffers(net, domain):
+    """Copies of the running means and variances of a domain."""
     return [
-        b.clone()
+        statistics[domain].clone()
         for layer in norms(net)
-        for b in (layer.running_mean[index], layer.running_var[index])
+        for statistics in (layer.running_mean, layer.running_var)
     ]
 
 
@@ -44,24 +45,26 @@ def equal(a, b):
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize(("domain", "own", "other"), [("source", 0, 1), ("target", 1, 0)])
-def test_a_pass_moves_its_own_domains_statistics_only(domain, own, other):
+@pytest.mark.parametrize(("domain", "index", "other"), [("source", 0, 1), ("target", 1, 0)])
+def test_a_pass_updates_only_the_statistics_of_its_domain(domain, index, other):
     net = network().train()
-    before = buffers(net, own), buffers(net, other)
+    before = buffers(net, index)
+    other_before = buffers(net, other)
     with in_domain(net, domain):
         net(torch.randn(2, 1, 32, 32))
-    assert not equal(buffers(net, own), before[0])
-    assert equal(buffers(net, other), before[1])
+    assert not equal(buffers(net, index), before)
+    assert equal(buffers(net, other), other_before)
     assert all(layer.domain == 0 for layer in norms(net))
 
 
 def test_in_training_it_normalises_as_torch_does():
-    ours, reference = DomainBatchNorm2d(3).train(), nn.BatchNorm2d(3).train()
+    layer = DomainBatchNorm2d(3).train()
+    reference = nn.BatchNorm2d(3).train()
     for _ in range(3):
         x = torch.randn(4, 3, 5, 6) * 3 + 1
-        torch.testing.assert_close(ours(x), reference(x))
-    torch.testing.assert_close(ours.running_mean[0], reference.running_mean)
-    torch.testing.assert_close(ours.eval()(x), reference.eval()(x))
+        torch.testing.assert_close(layer(x), reference(x))
+    torch.testing.assert_close(layer.running_mean[0], reference.running_mean)
+    torch.testing.assert_close(layer.eval()(x), reference.eval()(x))
 
 
 def one_layer():
@@ -69,28 +72,29 @@ def one_layer():
 
 
 def activations(net, x):
-    """Of the convolution, channels first, by NumPy alone."""
+    """Output of the convolution, channels first, by NumPy."""
     windows = np.lib.stride_tricks.sliding_window_view(x[:, 0].numpy(), (3, 3), (1, 2))
     return np.einsum("byxij,kij->kbyx", windows, net[0].weight.detach()[:, 0].numpy())
 
 
 def test_measured_statistics_are_those_of_the_activations():
-    net, batches = one_layer(), [torch.randn(6, 1, 20, 20) * (i + 1) + i for i in range(3)]
-    weights, source = [p.clone() for p in net.parameters()], buffers(net, 0)
+    net = one_layer()
+    batches = [torch.randn(6, 1, 20, 20) * (i + 1) + i for i in range(3)]
+    weights = [parameter.clone() for parameter in net.parameters()]
+    source = buffers(net, 0)
     measure_statistics(net, iter(batches), "target")
     values = [activations(net, x).reshape(4, -1) for x in batches]
-    np.testing.assert_allclose(
-        net[1].running_mean[1], np.mean([v.mean(1) for v in values], 0), rtol=1e-4, atol=1e-5
-    )
-    np.testing.assert_allclose(
-        net[1].running_var[1], np.mean([v.var(1, ddof=1) for v in values], 0), rtol=1e-4
-    )
+    means = np.mean([v.mean(1) for v in values], axis=0)
+    variances = np.mean([v.var(1, ddof=1) for v in values], axis=0)
+    np.testing.assert_allclose(net[1].running_mean[1], means, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(net[1].running_var[1], variances, rtol=1e-4)
     assert equal(buffers(net, 0), source)
     assert equal(net.parameters(), weights)
 
 
-def test_own_statistics_make_the_first_layer_blind_to_gain_and_offset():
-    net, x = one_layer(), torch.randn(8, 1, 24, 24)
+def test_statistics_of_the_domain_remove_gain_and_offset():
+    net = one_layer()
+    x = torch.randn(8, 1, 24, 24)
     measure_statistics(net, iter([x]), "source")
     measure_statistics(net, iter([3 * x + 5]), "target")
     net.eval()
@@ -103,18 +107,18 @@ def test_own_statistics_make_the_first_layer_blind_to_gain_and_offset():
     torch.testing.assert_close(source, target, atol=1e-3, rtol=1e-3)
 
 
-def test_measuring_restores_modes_and_leaves_dropout_off():
+def test_measuring_restores_modes_and_turns_dropout_off():
     net = UNet(2, UNet.Settings(base_channels=8, dropout=0.9)).train()
     x = torch.randn(4, 1, 32, 32)
     measure_statistics(net, iter([x]), "target")
-    once = buffers(net, 1)
+    first = buffers(net, 1)
     measure_statistics(net, iter([x]), "target")
-    assert equal(buffers(net, 1), once)
+    assert equal(buffers(net, 1), first)
     assert all(module.training for module in net.modules())
     assert {layer.momentum for layer in norms(net)} == {0.1}
 
 
-def test_evaluating_restores_every_layers_mode_also_after_an_error():
+def test_evaluating_restores_the_mode_of_every_layer_also_after_an_error():
     net = network().train()
     net.head.eval()
     with pytest.raises(ValueError, match="stop"), evaluating(net):
@@ -127,20 +131,20 @@ def test_evaluating_restores_every_layers_mode_also_after_an_error():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_mixed_statistics_lie_on_the_line_between_those_of_source_and_target(share):
+def test_mixed_statistics_are_weighted_averages_of_both_domains(share):
     net = one_layer()
     measure_statistics(net, iter([torch.randn(6, 1, 20, 20)]), "source")
     measure_statistics(net, iter([4 * torch.randn(6, 1, 20, 20) + 3]), "target")
-    source, target = ([b.numpy().copy() for b in buffers(net, i)] for i in (0, 1))
+    before_source = buffers(net, 0)
+    before_target = buffers(net, 1)
     mix_statistics(net, share)
-    for mixed, a, b in zip(buffers(net, 1), source, target, strict=True):
-        np.testing.assert_allclose(
-            mixed, np.average([a, b], axis=0, weights=[1 - share, share]), rtol=1e-5, atol=1e-6
-        )
-    assert equal(buffers(net, 0), map(torch.from_numpy, source))
+    for mixed, source, target in zip(buffers(net, 1), before_source, before_target, strict=True):
+        expected = np.average([source, target], axis=0, weights=[1 - share, share])
+        np.testing.assert_allclose(mixed, expected, rtol=1e-5, atol=1e-6)
+    assert equal(buffers(net, 0), before_source)
 
 
-def test_networks_without_such_layers_are_left_alone():
+def test_networks_without_such_layers_do_not_change():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4))
     before = [p.clone() for p in net.parameters()]
     measure_statistics(net, iter([]), "target")

@@ -1,4 +1,4 @@
-"""The U-Net's own parts; what every network keeps is tested in tests/contracts."""
+"""Layers of the U-Net; tests/contracts tests what all networks have in common."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ def seed():
 
 
 def network(**values):
-    """A small network whose statistics are not those of a fresh one."""
-    made = UNet(2, UNet.Settings(**{"base_channels": 8, "dropout": 0.0, **values}))
-    for layer in norms(made):
+    """A small network with random statistics."""
+    net = UNet(2, UNet.Settings(**{"base_channels": 8, "dropout": 0.0, **values}))
+    for layer in norms(net):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
-    return made.eval()
+    return net.eval()
 
 
 def test_the_standard_network_has_7_8_million_parameters():
-    assert sum(
-        p.numel() for p in UNet(2, UNet.Settings(base_channels=32, depth=4)).parameters()
-    ) == pytest.approx(7.8e6, rel=0.01)
+    net = UNet(2, UNet.Settings(base_channels=32, depth=4))
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    assert parameters == pytest.approx(7.8e6, rel=0.01)
 
 
-def test_attention_gates_only_weaken_the_skip():
-    gate, skip = AttentionGate(8), torch.randn(2, 8, 16, 16)
-    gated = gate(skip, torch.randn(2, 8, 16, 16))
-    share = gated / skip
-    assert ((share > 0) & (share < 1)).all()
-    torch.testing.assert_close(
-        share, share[:, :1].expand_as(share)
-    )  # one weight for all maps of a pixel
-    assert share.std() > 0.01
-    assert any(
-        isinstance(m, AttentionGate)
-        for m in UNet(2, UNet.Settings(base_channels=8, attention=True)).modules()
-    )
-    assert not any(
-        isinstance(m, AttentionGate) for m in UNet(2, UNet.Settings(base_channels=8)).modules()
-    )
+def has_attention(net):
+    return any(isinstance(module, AttentionGate) for module in net.modules())
 
 
-def test_the_encoders_maps_halve_and_double():
+def test_attention_gates_multiply_the_skip_by_weights_between_0_and_1():
+    skip = torch.randn(2, 8, 16, 16)
+    gated = AttentionGate(8)(skip, torch.randn(2, 8, 16, 16))
+    weights = gated / skip
+    assert ((weights > 0) & (weights < 1)).all()
+    # One weight for all channels of a pixel.
+    torch.testing.assert_close(weights, weights[:, :1].expand_as(weights))
+    assert weights.std() > 0.01
+
+
+def test_only_networks_with_attention_have_gates():
+    assert has_attention(network(attention=True))
+    assert not has_attention(network())
+
+
+def test_encoder_maps_halve_in_size_and_double_in_channels():
     maps = network().encode(torch.randn(1, 1, 64, 32))
     assert [tuple(m.shape[1:]) for m in maps] == [
         (8, 64, 32),
@@ -60,7 +61,8 @@ def test_the_encoders_maps_halve_and_double():
 
 
 def test_the_exported_network_gives_the_probabilities_of_its_domain():
-    net, x = network(), torch.randn(1, 1, 32, 32)
+    net = network()
+    x = torch.randn(1, 1, 32, 32)
     with torch.no_grad():
         with in_domain(net, "target"):
             expected = net(x).exp() / net(x).exp().sum(1, keepdim=True)
@@ -68,18 +70,21 @@ def test_the_exported_network_gives_the_probabilities_of_its_domain():
 
 
 def test_doubling_is_torchs_transposed_convolution():
-    layer, x = Doubling(6, 4), torch.randn(2, 6, 5, 7)
+    layer = Doubling(6, 4)
+    x = torch.randn(2, 6, 5, 7)
     expected = torch.nn.functional.conv_transpose2d(x, layer.weight, layer.bias, stride=2)
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_the_headers_of_the_first_version_mean_a_unet():
+def test_headers_of_the_first_version_build_a_unet():
     old = {"classes": 3, "base": 8, "levels": 4, "dropout": 0.0, "attention": True}
     config = NetworkConfig.model_validate(old)
-    assert (config.name, config.classes, config.channels) == ("unet", 3, 1)
+    assert config.name == "unet"
+    assert config.classes == 3
+    assert config.channels == 1
     net = config.build()
     assert isinstance(net, UNet)
     assert net.widths == (8, 16, 32, 64, 128)
-    assert any(isinstance(m, AttentionGate) for m in net.modules())
+    assert has_attention(net)
     assert not net.dropout_layers
     assert NetworkConfig.model_validate(net.config.model_dump()) == net.config

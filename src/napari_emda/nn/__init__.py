@@ -1,1 +1,1 @@
-"""Networks and losses; they know nothing of files."""
+"""Networks and losses; they know nothing about files."""

@@ -1,4 +1,7 @@
-"""Cheap changes of look without learning: amplitudes of low frequencies, or mean and spread, from another image."""
+"""Changes of appearance that need no training.
+
+Amplitudes of low frequencies, or mean and standard deviation, come from another image.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +10,38 @@ from torch import Tensor
 
 
 def swap_amplitudes(image: Tensor, other: Tensor, beta: float) -> Tensor:
-    """The image with the amplitudes of another one's low frequencies; every phase stays.
+    """The image with the amplitudes of another image's low frequencies; all phases stay.
 
     FDA (Yang & Soatto 2020, eq. 3).
 
     Args:
-        image: B x 1 x H x W; above 0 as a rule, so that the phase of the mean is the same in both.
+        image: B x 1 x H x W; mostly above 0, so that the phase of the mean is the same in both.
         other: of the same shape.
-        beta: half the width of the square of frequencies that is swapped, as a share of the image's side: those with
-            |f| < beta along both axes, in cycles a pixel. 0 is the identity; from 0.5 on all below Nyquist are swapped.
+        beta: frequencies with |f| < beta along both axes are swapped, in cycles per pixel. 0 is the
+            identity; 0.5 swaps all frequencies below Nyquist.
     """
-    spectrum, look = torch.fft.rfft2(image.float()), torch.fft.rfft2(other.float())
+    spectrum = torch.fft.rfft2(image.float())
+    other_spectrum = torch.fft.rfft2(other.float())
+    # rfft2 keeps half of the columns: the other half is its complex conjugate.
     rows = torch.fft.fftfreq(image.shape[-2], device=image.device).abs() < beta
     columns = torch.fft.rfftfreq(image.shape[-1], device=image.device) < beta
     low = rows[:, None] & columns[None, :]
-    swapped = torch.polar(torch.where(low, look.abs(), spectrum.abs()), spectrum.angle())
+    amplitudes = torch.where(low, other_spectrum.abs(), spectrum.abs())
+    swapped = torch.polar(amplitudes, spectrum.angle())
+    # High frequencies keep their exact values, without the detour over amplitude and phase.
     return torch.fft.irfft2(torch.where(low, swapped, spectrum), s=image.shape[-2:])
 
 
 def swap_moments(image: Tensor, other: Tensor) -> Tensor:
-    """The image with another one's mean and standard deviation, patch by patch (AdaIN, Huang & Belongie 2017, eq. 8).
+    """The image with the mean and standard deviation of another image, patch by patch.
+
+    sd(other) (image - mean(image)) / sd(image) + mean(other): AdaIN (Huang & Belongie 2017, eq. 8).
 
     Args:
         image: B x 1 x H x W.
         other: of the same shape.
     """
-    over = (-2, -1)
-    spread, mean = torch.std_mean(image, over, keepdim=True)
-    their_spread, their_mean = torch.std_mean(other, over, keepdim=True)
-    return (image - mean) / spread.clamp(min=1e-6) * their_spread + their_mean
+    std, mean = torch.std_mean(image, (-2, -1), keepdim=True)
+    other_std, other_mean = torch.std_mean(other, (-2, -1), keepdim=True)
+    # A patch of one grey value has no standard deviation to divide by.
+    return (image - mean) / std.clamp(min=1e-6) * other_std + other_mean

@@ -1,4 +1,4 @@
-"""Layers that several networks are built of."""
+"""Layers that several networks use."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from torch import Tensor, nn
 
 
 class Doubling(nn.ConvTranspose2d):
-    """Transposed convolution, 2 x 2 with stride 2: B x C x H x W to B x C' x 2H x 2W.
-
-    Its windows do not overlap, so it is one product of matrices: in bfloat16 on a processor faster than torch's own.
-    """
+    """Transposed convolution, 2 x 2 with stride 2: B x C x H x W to B x C' x 2H x 2W."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 2, stride=2)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Every pixel to a square of four."""
-        b, c, height, width = x.shape
+        """Map every pixel to a square of four."""
+        n, channels, height, width = x.shape
         assert self.bias is not None
-        pixels = F.linear(
-            x.movedim(1, -1), self.weight.permute(2, 3, 1, 0).reshape(-1, c), self.bias.repeat(4)
-        )
-        squares = pixels.view(b, height, width, 2, 2, self.out_channels).transpose(2, 3)
-        return squares.reshape(b, 2 * height, 2 * width, self.out_channels).movedim(-1, 1)
+        # The windows do not overlap, so this is one matrix product over the channels. On a CPU and
+        # in bfloat16 it is faster than torch's transposed convolution.
+        matrix = self.weight.permute(2, 3, 1, 0).reshape(-1, channels)
+        pixels = F.linear(x.movedim(1, -1), matrix, self.bias.repeat(4))
+        blocks = pixels.view(n, height, width, 2, 2, self.out_channels).transpose(2, 3)
+        return blocks.reshape(n, 2 * height, 2 * width, self.out_channels).movedim(-1, 1)
 
 
 def initialise(module: nn.Module) -> None:

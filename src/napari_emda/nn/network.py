@@ -1,4 +1,4 @@
-"""What a network is: an encoder, a decoder and a head, and what it says of itself."""
+"""The protocol of networks: an encoder, a decoder, a head, and properties that describe them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from napari_emda.nn.normalisation import DOMAINS, norms
 from napari_emda.registry import Registry
 from napari_emda.settings import base
 
-_OF_CLASSES = ("head.", "auxiliary_heads.", "offset")
-"""How the names of those tensors begin that belong to the classes a network tells apart."""
+# Prefixes of the names of tensors whose shape depends on the classes. They are not copied from a
+# network that predicts other classes.
+_CLASS_TENSORS = ("head.", "auxiliary_heads.", "offset")
 
 
 class NetworkConfig(BaseModel):
-    """All that is needed to build a network again; a checkpoint's header holds it.
+    """Everything needed to rebuild a network; part of a checkpoint's header.
 
     Attributes:
-        name: in the registry.
-        classes: channels of the logits.
+        name: of the network in the registry.
+        classes: number of channels of the logits.
         channels: of the input: 1, or several sections.
-        settings: of the network's own ``Settings``.
+        settings: values of the network's ``Settings``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +41,10 @@ class NetworkConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_flat(cls, values: Any) -> Any:
-        """Up to checkpoint format 2 every network was a U-Net, its settings beside the classes."""
+        """Read headers up to checkpoint format 2, where settings were not nested.
+
+        Every network was a U-Net then.
+        """
         if not isinstance(values, dict):
             return values
         flat = {key: value for key, value in values.items() if key not in cls.model_fields}
@@ -49,7 +53,7 @@ class NetworkConfig(BaseModel):
         return {key: values[key] for key in values if key not in flat} | {"settings": flat}
 
     def build(self) -> Network:
-        """The network, freshly drawn."""
+        """A network with random weights."""
         cls = networks[self.name]
         return cls(self.classes, cls.Settings.parse(self.settings), self.channels)
 
@@ -57,34 +61,35 @@ class NetworkConfig(BaseModel):
 class Network(nn.Module, ABC):
     """Base of all networks: standardised images B x channels x H x W to logits B x classes x H x W.
 
-    A subclass is one file: its docstring's first paragraph is its sentence in the lists, its
-    ``__init__`` sets ``encoder``, ``decoder`` and ``head``, and a few properties say how far it sees
-    and what it costs. Methods, prediction, suggestions and export know nothing else of it.
+    A subclass is one file. The first paragraph of its docstring describes it in lists. Its
+    ``__init__`` sets ``encoder``, ``decoder`` and ``head``, and a few properties state its
+    receptive field and memory. Methods, prediction, suggestions and export use nothing else of it.
 
     Args:
-        classes: channels of the logits.
-        settings: of the class's own ``Settings``; None for the defaults.
+        classes: number of channels of the logits.
+        settings: an instance of the class's ``Settings``; None for the defaults.
         channels: of the input.
     """
 
     name: ClassVar[str]
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """By profile (`settings.training.Profile`), the settings that differ from the defaults."""
+    """Settings that differ from the defaults, by profile (`settings.training.Profile`)."""
 
     class Settings(base.Settings):
         """Settings of the network; none here."""
 
     encoder: nn.Module
-    """Images (and maps that are known already) to the maps f_0 (full resolution) ... f_L; methods
-    that freeze or slow it down take its parameters."""
+    """Images, and maps that are computed already, to the maps f_0 (full resolution) ... f_L.
+
+    Some methods freeze its parameters or reduce their learning rate."""
     decoder: nn.Module
     """The maps f_0 ... f_L to features at full resolution."""
     head: nn.Conv2d
     """Features to logits, pixel by pixel."""
     auxiliary_heads: nn.ModuleList
-    """Heads of the coarser maps among `features`; none in most networks."""
+    """Heads for the coarser maps of `features` (deep supervision); empty in most networks."""
     offset: Tensor
-    """Added to the logits in evaluation, one number a class: `training.prior_matching` sets it."""
+    """Added to the logits in evaluation, one number per class; set by `training.prior_matching`."""
 
     def __init__(self, classes: int, settings: Any = None, channels: int = 1) -> None:
         super().__init__()
@@ -96,7 +101,7 @@ class Network(nn.Module, ABC):
 
     @property
     def config(self) -> NetworkConfig:
-        """With which the same network is built again, without its weights."""
+        """The configuration from which the network can be rebuilt, without its weights."""
         return NetworkConfig(
             name=self.name,
             classes=self.classes,
@@ -106,45 +111,49 @@ class Network(nn.Module, ABC):
 
     @classmethod
     def settings_for(cls, profile: str, values: Mapping[str, Any]) -> base.Settings:
-        """The profile's settings with ``values`` on top; SettingsError for a wrong one."""
+        """The settings of a profile, overridden by ``values``.
+
+        Raises:
+            SettingsError: a value is unknown or outside its limits.
+        """
         return cls.Settings.parse({**cls.profiles.get(profile, {}), **values})
 
-    # -- what it says of itself --------------------------------------------------------------------
+    # -- properties --------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def widths(self) -> tuple[int, ...]:
-        """Channels of the maps f_0 ... f_L; the last one's describe a place for comparing patches."""
+        """Channels of the maps f_0 ... f_L; those of f_L are the embedding of patches."""
 
     @property
     @abstractmethod
     def stride(self) -> int:
-        """Pixels of the input along a side of a pixel of f_L; the input's sides are multiples of it."""
+        """Side of a pixel of f_L in pixels of the input, whose sides must be multiples of it."""
 
     @property
     @abstractmethod
     def halo(self) -> int:
-        """Pixels around a block beyond which nothing changes its logits, a multiple of `stride`."""
+        """Width of the margin of a block that can change its logits, a multiple of `stride`."""
 
     @property
     @abstractmethod
     def bytes_per_pixel(self) -> int:
-        """The most memory that maps take at once while predicting, in bytes a pixel of the input.
+        """Peak memory of the maps during prediction in float32, in bytes per pixel of the input.
 
-        float32, without weights. Tiles are made as large as the memory allows by it.
+        Without the weights. It determines how large tiles can be.
         """
 
     @property
     def reusable(self) -> int:
-        """How many of the first maps no dropout touches.
+        """Number of first maps that do not depend on dropout.
 
-        Networks drawn by dropout share them: `encode` then takes them instead of computing them.
+        Samples of the same network share them: `encode` takes them instead of computing them.
         """
         return 0
 
     @property
     def dropout_layers(self) -> list[nn.Module]:
-        """The layers that drop something in training."""
+        """The dropout layers with a probability above 0."""
         kinds = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
         return [layer for layer in self.modules() if isinstance(layer, kinds) and layer.p > 0]
 
@@ -154,32 +163,33 @@ class Network(nn.Module, ABC):
         encoding = set(self.encoder.parameters())
         return [parameter for parameter in self.parameters() if parameter not in encoding]
 
-    # -- what it does ------------------------------------------------------------------------------
+    # -- computation -------------------------------------------------------------------------------
 
     def encode(self, x: Tensor, reused: Sequence[Tensor] = ()) -> list[Tensor]:
         """B x channels x H x W to the maps f_0 ... f_L.
 
         Args:
             x: standardised; sides are multiples of `stride`.
-            reused: at most `reusable` of the first maps, where they are computed already.
+            reused: at most `reusable` of the first maps, if they are computed already.
         """
         maps: list[Tensor] = self.encoder(x, reused)
         return maps
 
     def features(self, maps: list[Tensor]) -> list[Tensor]:
-        """Encoder maps to what the heads look at: at full resolution and, in training, perhaps coarser.
+        """Encoder maps to the inputs of the heads, the finest first.
 
-        A network with deep supervision returns a map a resolution, the finest first; all others one.
+        One map at full resolution. A network with deep supervision adds coarser ones in training.
         """
         return [self.decoder(maps)]
 
     def classify(self, features: list[Tensor]) -> list[Tensor]:
-        """`features` to logits, each B x classes x its height x its width, without `offset`."""
+        """`features` to logits of the same heights and widths, without `offset`."""
         heads = [self.head, *self.auxiliary_heads]
+        # Not strict: in evaluation there is only the finest map, for the first head.
         return [head(x) for head, x in zip(heads, features, strict=False)]
 
     def decode(self, maps: list[Tensor]) -> Tensor:
-        """Encoder maps to logits B x classes x H x W; in evaluation with `offset`."""
+        """Encoder maps to logits B x classes x H x W; in evaluation `offset` is added."""
         (logits,) = self.classify(self.features(maps)[:1])
         return logits if self.training else logits + self.offset.view(1, -1, 1, 1)
 
@@ -189,48 +199,49 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def make_decoder(self, *, skips: bool = True) -> nn.Module:
-        """A further decoder of these maps, for another task: f_0 ... f_L to what `head` takes.
+        """Another decoder for another task: f_0 ... f_L to as many channels as `head` takes.
 
         Args:
-            skips: whether it may use all maps; if not, f_L alone carries information (Y-Net).
+            skips: whether it uses all maps; if not, it uses only f_L (Y-Net).
         """
 
-    # -- what it learnt before ---------------------------------------------------------------------
+    # -- weights of other networks -----------------------------------------------------------------
 
     @torch.no_grad()
     def absorb_offset(self) -> None:
-        """Make `offset` part of what is learnt: logits in evaluation stay, training goes on from them."""
+        """Add `offset` to the bias of the head, so that training continues from the same logits."""
         assert self.head.bias is not None
         self.head.bias += self.offset
         self.offset.zero_()
 
     def adopt(self, other: Network, *, classes: bool = True) -> None:
-        """Begin with what another network has learnt, weights and statistics.
+        """Copy weights and statistics of another network.
 
         Args:
-            other: of the same make.
-            classes: whether it tells the same classes apart; if not, what belongs to them stays.
+            other: of the same class and settings.
+            classes: whether it predicts the same classes; if not, the heads keep their weights.
 
         Raises:
-            JobError: the other is of another make.
+            JobError: the other has another class or other settings.
         """
-        learnt = other.state_dict()
+        state = other.state_dict()
         if not classes:
-            mine = self.state_dict().items()
-            learnt |= {key: value for key, value in mine if key.startswith(_OF_CLASSES)}
+            for key, value in self.state_dict().items():
+                if key.startswith(_CLASS_TENSORS):
+                    state[key] = value
         try:
-            self.load_state_dict(learnt)
+            self.load_state_dict(state)
         except RuntimeError:
             old, new = _differences(other.config, self.config)
             raise JobError(
-                f"The run to start from has another network ({old}, here {new}): give both the same "
-                "settings, or start from another run."
+                f"The run to start from has another network ({old}, here {new}): give both the "
+                "same settings, or start from another run."
             ) from None
         self.absorb_offset()
 
 
 def _differences(one: NetworkConfig, other: NetworkConfig) -> tuple[str, str]:
-    """What sets two networks apart, as ``key=value, …`` of each."""
+    """The settings in which two networks differ, as ``key=value, …`` of each."""
     flat = [
         {"network": config.name, "channels": config.channels, **config.settings}
         for config in (one, other)
@@ -243,11 +254,11 @@ def _differences(one: NetworkConfig, other: NetworkConfig) -> tuple[str, str]:
 
 
 class WithSoftmax(nn.Module):
-    """A network as other programs take it: class probabilities, one domain's statistics.
+    """A network for other programs: it returns class probabilities.
 
     Args:
-        network: gives logits.
-        domain: whose normalisation statistics to use, for good.
+        network: returns logits.
+        domain: whose normalisation statistics it uses from now on.
     """
 
     def __init__(self, network: Network, domain: Domain) -> None:

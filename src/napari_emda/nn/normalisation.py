@@ -1,6 +1,6 @@
-"""Batch normalisation with statistics of its own for each domain, and what is done with them.
+"""Batch normalisation with statistics per domain, and their measurement and mixing.
 
-All functions here also take networks without such layers, and then change nothing.
+All functions also take networks without such layers, and then change nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ DOMAINS: tuple[Domain, ...] = ("source", "target")
 
 
 class DomainBatchNorm2d(nn.Module):
-    """Batch normalisation with shared scale and shift but running statistics of each domain of its own.
+    """Batch normalisation with shared scale and shift, and separate running statistics per domain.
 
-    Source and target pass as separate batches (`domain` says which); mixed batches would give averages that fit
-    neither.
+    Source and target pass as separate batches; `domain` is the index of the current one. Mixed
+    batches would give averages that fit neither.
 
     Args:
         features: channels C of the B x C x H x W input.
+        momentum: weight of a batch in the running statistics; torch's default.
+        eps: added to variances; torch's default.
     """
 
     def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -54,29 +56,29 @@ class DomainBatchNorm2d(nn.Module):
 
 
 def norms(module: nn.Module) -> Iterator[DomainBatchNorm2d]:
-    """All per-domain normalisation layers of a module."""
+    """All normalisation layers with statistics per domain."""
     return (layer for layer in module.modules() if isinstance(layer, DomainBatchNorm2d))
 
 
 @contextmanager
 def in_domain(module: nn.Module, domain: Domain) -> Iterator[None]:
-    """Within it, batch normalisation uses (in training: updates) the statistics of this domain."""
+    """Batch normalisation uses the statistics of this domain, and updates them in training."""
     layers = list(norms(module))
-    before = [layer.domain for layer in layers]
+    previous = [layer.domain for layer in layers]
     for layer in layers:
         layer.domain = DOMAINS.index(domain)
     try:
         yield
     finally:
-        for layer, index in zip(layers, before, strict=True):
+        for layer, index in zip(layers, previous, strict=True):
             layer.domain = index
 
 
 @contextmanager
 def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put every submodule into evaluation mode; afterwards each is in its own mode again.
+    """Put every submodule into evaluation mode, and restore all modes afterwards.
 
-    This includes layers whose mode is changed within, such as dropout that draws samples.
+    This includes layers whose mode is changed inside the block, such as dropout for sampling.
     """
     modes = [(layer, layer.training) for layer in module.modules()]
     # Compared before it is set: the attributes of modules are slow to set, this runs for every
@@ -94,15 +96,20 @@ def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every submodule's own mode is restored afterwards."""
+    """Evaluation mode without gradients; the mode of every submodule is restored afterwards."""
     with in_evaluation_mode(module), torch.no_grad():
         yield
 
 
 def measure_statistics(module: nn.Module, batches: Iterator[Tensor], domain: Domain) -> None:
-    """Set the running statistics of a domain to those of ``batches``, B x 1 x H x W each (AdaBN, Li et al. 2017).
+    """Replace the running statistics of a domain by those of batches (AdaBN, Li et al. 2017).
 
-    Cumulative averages over the batches, dropout off, no gradients; weights and the other domain stay as they are.
+    Without dropout and gradients. Weights and the statistics of the other domain do not change.
+
+    Args:
+        module: the network.
+        batches: B x 1 x H x W each.
+        domain: whose statistics are replaced.
     """
     layers = list(norms(module))
     if not layers:
@@ -114,6 +121,8 @@ def measure_statistics(module: nn.Module, batches: Iterator[Tensor], domain: Dom
         try:
             for count, batch in enumerate(batches, 1):
                 for layer in layers:
+                    # The running statistics become the mean over all batches. The first batch, with
+                    # momentum 1, replaces the old statistics.
                     layer.momentum = 1 / count
                 module(batch)
         finally:
@@ -122,16 +131,18 @@ def measure_statistics(module: nn.Module, batches: Iterator[Tensor], domain: Dom
 
 
 def mix_statistics(module: nn.Module, share: float) -> None:
-    """Move the target's running statistics towards the source's: share * target + (1 - share) * source.
+    """Replace the target's running statistics by share * target + (1 - share) * source.
 
-    Statistics of the target make up for another contrast, but also take away that there is more, or less, of the
-    structure in it; those of the source do neither (Schneider et al. 2020, section 3).
+    The target's statistics compensate for another contrast. But they also hide that the target
+    contains more or less of the structure; the source's do neither (Schneider et al. 2020,
+    section 3).
 
     Args:
-        module: its source statistics stay as they are.
-        share: of the target's own, 0 to 1.
+        module: the network; its source statistics do not change.
+        share: weight of the target's statistics, 0 to 1.
     """
-    source, target = DOMAINS.index("source"), DOMAINS.index("target")
+    source = DOMAINS.index("source")
+    target = DOMAINS.index("target")
     with torch.no_grad():
         for layer in norms(module):
             for statistics in (layer.running_mean, layer.running_var):

@@ -38,13 +38,14 @@ class ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Residual generator: an image in one look to the same content in another.
+    """Residual generator: it changes the appearance of an image and keeps its content.
 
-    Normalised by running statistics, not by those of the image, so that blocks of a volume agree with the whole.
+    Normalised by running statistics, not by those of the image, so that blocks of a volume are
+    translated as the whole volume would be.
 
     Args:
         width: channels at full resolution.
-        blocks: residual blocks at a quarter of the resolution.
+        blocks: number of residual blocks at a quarter of the resolution.
     """
 
     def __init__(self, width: int = 16, blocks: int = 6) -> None:
@@ -66,19 +67,23 @@ class Generator(nn.Module):
             _layer(2 * width, width, 3),
         )
         self.head = nn.Conv2d(width, 1, 7, padding=3, padding_mode="reflect")
-        nn.init.zeros_(
-            self.head.weight
-        )  # training starts from the identity: content is never lost to begin with
+        # The output is added to the input. With zeros, training starts from the identity, which
+        # keeps all content.
         assert self.head.bias is not None
+        nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        # Two convolutions halve the resolution.
         self.stride = 4
-        # in float32, as `Network.bytes_per_pixel`: the first and the last map at full resolution,
-        # each before and after its normalisation, and as much again at half of it
+        # In float32, as `Network.bytes_per_pixel`: the first and the last map at full resolution,
+        # each before and after its normalisation, and as much again for the coarser maps.
         self.bytes_per_pixel = 8 * 4 * width
-        self.reach = 3 + 2 * 1 + 4 * (2 * blocks + 1) + 2 * 2 + 2 + 3
+        # Receptive field in pixels, layer by layer: 7 x 7 convolution, two strided convolutions,
+        # two convolutions per residual block at a quarter of the resolution, twice a bilinear
+        # upsampling and a convolution, 7 x 7 convolution.
+        self.reach = 3 + (1 + 2) + 4 * 2 * blocks + (4 + 2) + (2 + 1) + 3
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Maps after each of the five stages, for the contrast of patches."""
+        """Maps after each of the five stages, for `PatchContrast`."""
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -86,20 +91,21 @@ class Generator(nn.Module):
         return maps
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x 1 x H x W, sides multiples of 4, to the other look."""
+        """Translate B x 1 x H x W; the sides must be multiples of 4."""
         return x + self.head(self.up(self.encode(x)[-1]))
 
 
 class PatchContrast(nn.Module):
-    """PatchNCE: a place of the translation must resemble the same place of the input more than other places.
+    """PatchNCE: a position of the translation must resemble the same position of the input most.
 
-    Park et al. 2020, eq. 3; positions are drawn anew at every call.
+    More than it resembles other positions of the same patch (Park et al. 2020, eq. 3). Positions
+    are drawn anew in every call.
 
     Args:
         widths: channels of the generator's maps.
         dimensions: of the embedding.
-        positions: number of places a patch.
-        temperature: of the softmax.
+        positions: number of positions per patch; 256 as in the paper.
+        temperature: of the softmax; 0.07 as in the paper.
     """
 
     def __init__(
@@ -112,77 +118,88 @@ class PatchContrast(nn.Module):
         super().__init__()
         self.embeddings = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(w, dimensions), nn.ReLU(inplace=True), nn.Linear(dimensions, dimensions)
+                nn.Linear(width, dimensions),
+                nn.ReLU(inplace=True),
+                nn.Linear(dimensions, dimensions),
             )
-            for w in widths
+            for width in widths
         )
-        self.positions, self.temperature = positions, temperature
+        self.positions = positions
+        self.temperature = temperature
 
     def forward(self, translated: list[Tensor], original: list[Tensor]) -> Tensor:
-        """Mean cross-entropy over maps, patches and places; the original's side gets no gradient."""
+        """Mean cross-entropy over maps, patches and positions, without gradient for the original.
+
+        Args:
+            translated: maps B x C x H x W of the translated image, one per stage.
+            original: maps of the input image.
+        """
         losses = []
-        for embed, a, b in zip(self.embeddings, translated, original, strict=True):
-            flat_a, flat_b = (maps.flatten(2).transpose(1, 2).float() for maps in (a, b))
-            chosen = torch.randperm(flat_a.shape[1], device=a.device)[: self.positions]
-            query = F.normalize(embed(flat_a[:, chosen]), dim=-1)
-            key = F.normalize(embed(flat_b[:, chosen]), dim=-1).detach()
+        for embed, result, given in zip(self.embeddings, translated, original, strict=True):
+            query_rows, key_rows = (m.flatten(2).transpose(1, 2).float() for m in (result, given))
+            chosen = torch.randperm(query_rows.shape[1], device=result.device)[: self.positions]
+            query = F.normalize(embed(query_rows[:, chosen]), dim=-1)
+            key = F.normalize(embed(key_rows[:, chosen]), dim=-1).detach()
+            # The class of position i is i: all other positions of the patch are negatives.
             logits = query @ key.transpose(1, 2) / self.temperature
-            truth = torch.arange(len(chosen), device=a.device).expand(len(logits), -1)
+            truth = torch.arange(len(chosen), device=result.device).expand(len(logits), -1)
             losses.append(F.cross_entropy(logits.flatten(0, 1), truth.flatten()))
         return torch.stack(losses).mean()
 
 
 class Translated(Network):
-    """A segmentation network that sees the translation of its input.
+    """A segmentation network behind a generator: the input is translated, then segmented.
 
     Args:
-        generator: translates.
-        network: segments.
+        generator: translates the image.
+        network: segments the translation.
     """
 
     def __init__(self, generator: Generator, network: Network) -> None:
         super().__init__(network.classes, network.settings, network.channels)
         self.generator = generator
         self.network = network
-        self.offset = network.offset  # one tensor: what calibrates the one calibrates the other
+        self.offset = network.offset  # one tensor, so that calibration changes both
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Those of the network."""
+        """Channels of the segmentation network's maps."""
         return self.network.widths
 
     @property
     def stride(self) -> int:
-        """Of the finest grid that is one of both."""
+        """The least common multiple of both strides."""
         return math.lcm(self.network.stride, self.generator.stride)
 
     @property
     def halo(self) -> int:
-        """How far the network and then the generator see."""
+        """Sum of both receptive fields, rounded up to a multiple of `stride`."""
         return -(-(self.network.halo + self.generator.reach) // self.stride) * self.stride
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Of the one that takes more; the generator's maps are gone when the network's come."""
+        """The larger of both."""
+        # The generator's maps are freed before the network computes its own.
         return max(self.network.bytes_per_pixel, self.generator.bytes_per_pixel)
 
     @property
     def reusable(self) -> int:
-        """Of the network's maps."""
+        """Number of the segmentation network's maps that do not depend on dropout."""
         return self.network.reusable
 
     def encode(self, x: Tensor, reused: Sequence[Tensor] = ()) -> list[Tensor]:
-        """The network's maps of the translation."""
+        """The segmentation network's maps of the translated image."""
+        # With reused maps the network does not look at the image.
         return self.network.encode(x if reused else self.generator(x), reused)
 
     def features(self, maps: list[Tensor]) -> list[Tensor]:
-        """The network's."""
+        """The segmentation network's features."""
         return self.network.features(maps)
 
     def classify(self, features: list[Tensor]) -> list[Tensor]:
-        """As the network does."""
+        """The segmentation network's logits."""
         return self.network.classify(features)
 
     def make_decoder(self, *, skips: bool = True) -> nn.Module:
-        """The network's."""
+        """A further decoder of the segmentation network's maps."""
         return self.network.make_decoder(skips=skips)

@@ -1,1 +1,1 @@
-"""Networks: one file each; `nn.network` says what a network is."""
+"""Networks, one file each; `nn.network` defines the protocol."""

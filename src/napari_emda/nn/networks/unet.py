@@ -1,4 +1,4 @@
-"""The U-Net: the default, small and quick."""
+"""The U-Net: the default, small and fast."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from napari_emda.nn.normalisation import DomainBatchNorm2d
 from napari_emda.settings import base
 from napari_emda.settings.base import ADVANCED, advanced
 
+# Peak memory during prediction, in units of a map of the first level. It is reached in the last
+# block of the decoder: the maps that the encoder keeps (f_0, and 1/2 + 1/4 + ... for the coarser
+# ones: 2), the skip concatenated with the upsampled map (2), input and output of a convolution and
+# its normalisation (2), and buffers of the libraries (2).
 _LIVE_MAPS = 8
-"""So many times the feature maps of the first level lie in memory at once, at most.
-
-In the decoder's last block: those that the encoder keeps (f_0, and 1/2 + 1/4 + ... for the coarser
-ones: 2), the skip and the upsampled map side by side (2), and what a convolution and its
-normalisation read and write (2); and two for the libraries' own buffers."""
+# Bytes of a number.
 _FLOAT32 = 4
-"""Bytes."""
 
 
 class AttentionGate(nn.Module):
@@ -35,17 +34,19 @@ class AttentionGate(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
+        # Half the channels, but with 8 feature maps not fewer than four.
         inner = max(features // 2, 4)
         self.skip = nn.Conv2d(features, inner, 1, bias=False)
         self.gate = nn.Conv2d(features, inner, 1)
         self.score = nn.Conv2d(inner, 1, 1)
 
     def forward(self, skip: Tensor, gate: Tensor) -> Tensor:
-        """The skip, weighted between 0 and 1 at each pixel."""
+        """The skip, multiplied by a weight between 0 and 1 at each pixel."""
         return skip * torch.sigmoid(self.score(F.relu(self.skip(skip) + self.gate(gate))))
 
 
 def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
+    # Without biases: the normalisation that follows would subtract them.
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
         DomainBatchNorm2d(outputs),
@@ -70,7 +71,8 @@ class Encoder(nn.Module):
         maps = list(reused)
         for level in range(len(maps), len(self.blocks)):
             x = self.blocks[level](F.max_pool2d(maps[-1], 2) if level else x)
-            if level >= len(self.blocks) - 2:  # the two deepest
+            # Only at the two deepest levels. Samples of the network then share all other maps.
+            if level >= len(self.blocks) - 2:
                 x = self.dropout(x)
             maps.append(x)
         return maps
@@ -81,7 +83,7 @@ class Decoder(nn.Module):
 
     Args:
         base_channels, depth: as the encoder's.
-        skips: whether the finer maps are used; without, only the bottleneck carries information (Y-Net).
+        skips: whether finer maps are used; if not, only the bottleneck (Y-Net).
         attention: whether skips pass an attention gate.
     """
 
@@ -112,9 +114,9 @@ class Decoder(nn.Module):
 
 @networks.register("unet")
 class UNet(Network):
-    """U-Net with batch normalisation per domain: two convolutions a level, skips between the levels.
+    """U-Net with batch normalisation per domain: two convolutions per level, skip connections.
 
-    Ronneberger et al. 2015, with padding, and dropout at the two deepest levels.
+    Ronneberger et al. 2015, with padded convolutions, and dropout at the two deepest levels.
     """
 
     class Settings(base.Settings):
@@ -134,7 +136,7 @@ class UNet(Network):
             3,
             ge=3,
             le=5,
-            description="How often the network halves the resolution.",
+            description="Number of times the network halves the resolution.",
             json_schema_extra=advanced(1),
         )
         dropout: float = Field(
@@ -165,36 +167,37 @@ class UNet(Network):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Doubled from level to level."""
+        """`base_channels`, doubled from level to level."""
         return tuple(
             self.settings.base_channels * 2**level for level in range(self.settings.depth + 1)
         )
 
     @property
     def stride(self) -> int:
-        """Halved `depth` times."""
+        """2 to the power of `depth`."""
         return int(2**self.settings.depth)
 
     @property
     def halo(self) -> int:
-        """Per level l, two 3 x 3 convolutions reach 2 * 2^l pixels, on the way down and again up.
-
-        Pooling and transposed convolution reach up to 2^(l+1) - 1 more by their grid.
-        """
+        """Receptive field of the convolutions and of the grid of pooling, rounded up."""
         depth = self.settings.depth
-        reach = sum(2 * 2**level for level in range(depth)) * 2 + 2 * 2**depth + 2**depth
+        # At level l two 3 x 3 convolutions reach 2 * 2^l pixels, on the way down and again up, and
+        # once at the bottleneck.
+        reach = sum(2 * 2**level for level in range(depth)) * 2 + 2 * 2**depth
+        # Poolings and transposed convolutions reach less than 2^depth further by their grid.
+        reach += 2**depth
         return -(-reach // self.stride) * self.stride
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Set by the first level, whose maps are the largest; see `_LIVE_MAPS`."""
+        """Determined by the first level, whose maps are the largest; see `_LIVE_MAPS`."""
         return self.settings.base_channels * _LIVE_MAPS * _FLOAT32
 
     @property
     def reusable(self) -> int:
-        """All but the two deepest maps."""
+        """All maps but the two deepest, which dropout changes."""
         return self.settings.depth - 1
 
     def make_decoder(self, *, skips: bool = True) -> Decoder:
-        """Without attention gates."""
+        """Another decoder without attention gates."""
         return Decoder(self.settings.base_channels, self.settings.depth, skips=skips)
