@@ -1,4 +1,4 @@
-"""The target's own normalisation statistics."""
+"""Adaptive batch normalisation."""
 
 from napari_emda.methods.base import Method, methods
 from napari_emda.settings.requirements import Requirements

@@ -1,4 +1,4 @@
-"""Attention Y-Net: attention gates, reconstruction, three stages."""
+"""Attention Y-Net: attention gates and reconstruction in three stages."""
 
 from typing import Any, ClassVar
 
@@ -17,7 +17,9 @@ from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
-SHARED, SEGMENTS = "shared", "segments"
+# Roles of parameters: encoder and reconstruction; decoder and head of the segmentation.
+SHARED = "shared"
+SEGMENTS = "segments"
 
 
 @methods.register("attention_ynet")
@@ -77,16 +79,18 @@ class AttentionYNet(Method):
     def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
         self.reconstruction = Reconstruction(network)
-        quantiles = (summary.quantiles_of("source"), summary.quantiles_of("target"))
-        self.match = HistogramMatch(*quantiles, summary.padding)
+        self.match = HistogramMatch(
+            summary.quantiles_of("source"), summary.quantiles_of("target"), summary.padding
+        )
 
     def stage(self, progress: float) -> int:
-        """1, 2 or 3."""
-        first, second = self.settings.first_stage, self.settings.second_stage
-        return 1 if progress < first else 2 if progress < first + second else 3
+        """Stage 1, 2 or 3 at a progress."""
+        if progress < self.settings.first_stage:
+            return 1
+        return 2 if progress < self.settings.first_stage + self.settings.second_stage else 3
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """Match grey values of the source from the second stage on."""
+        """Match grey values of some source patches from the second stage on, then augment."""
         if self.stage(progress) > 1:
             source = batch["source"]
             chosen = augment.coin(len(source.image), self.settings.matched).view(-1, 1, 1, 1)
@@ -95,13 +99,13 @@ class AttentionYNet(Method):
         return super().prepare(batch, augment, progress)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Those of the stage."""
-        stage, losses = self.stage(progress), {}
-        weights = {
-            1: (self.settings.segmentation, 1 - self.settings.segmentation),
-            2: (0.0, 1.0),
-            3: (1.0, 0.0),
-        }[stage]
+        """Losses of the stage."""
+        stage = self.stage(progress)
+        losses = {}
+        # alpha MSE + beta L_seg with (alpha, beta) = (0.98, 0.02), (1, 0), (0, 1) in the stages of
+        # Franco-Barranco et al. 2022.
+        segmentation = {1: self.settings.segmentation, 2: 0.0, 3: 1.0}[stage]
+        reconstruction = 1 - segmentation
         names: dict[Domain, str] = {"source": "segmentation", "target": "target_segmentation"}
         for domain, name in names.items():
             labelled = domain == "source" or self.summary.annotated
@@ -109,26 +113,24 @@ class AttentionYNet(Method):
                 continue
             with in_domain(self, domain):
                 maps = self.network.encode(batch[domain].image)
-                if labelled and weights[0]:
-                    losses[name] = weights[0] * self.supervised(maps, batch[domain].labels)
-                if weights[1]:
+                if labelled and segmentation:
+                    losses[name] = segmentation * self.supervised(maps, batch[domain].labels)
+                if reconstruction:
                     error = self.reconstruction.error(maps, batch[domain].clean)
-                    losses[f"{domain}_reconstruction"] = 0.5 * weights[1] * error
+                    losses[f"{domain}_reconstruction"] = 0.5 * reconstruction * error
                     self.report(f"{domain}_psnr", psnr(error))
         return losses
 
     def learning_rate(self, progress: float, role: str = "") -> float:
-        """A cosine over the first two stages, another over the third, in which what is shared (almost) rests."""
+        """One cosine for the first two stages, another for the third with a slow encoder."""
         end = self.settings.first_stage + self.settings.second_stage
         if self.stage(progress) < 3:
+            # To a tenth only: the third stage continues with these features.
             return cosine(1.0, 0.1, progress / end)
-        rest = self.settings.encoder_rate if role == SHARED else 1.0
-        return rest * cosine(1.0, 0.01, (progress - end) / (1 - end))
+        factor = self.settings.encoder_rate if role == SHARED else 1.0
+        return factor * cosine(1.0, 0.01, (progress - end) / (1 - end))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Encoder and reconstruction; the segmentation's decoder."""
+        """Encoder and reconstruction; decoder and head of the segmentation."""
         shared = [*self.network.encoder.parameters(), *self.reconstruction.parameters()]
-        return {
-            SHARED: shared,
-            SEGMENTS: self.network.decoding_parameters,
-        }
+        return {SHARED: shared, SEGMENTS: self.network.decoding_parameters}

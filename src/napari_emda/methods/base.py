@@ -1,4 +1,4 @@
-"""What a training method is: a module that returns named losses."""
+"""The protocol of training methods: modules that return named losses."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from napari_emda.settings.training import TrainSettings
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What a method may know of the data before it sees a batch.
+    """Properties of the data that a method may use before it sees a batch.
 
     Attributes:
-        quantiles: standardised grey-value quantiles (513) of each domain that is there.
+        quantiles: standardised grey-value quantiles (513) of each domain that has volumes.
         annotated: whether any pixel of the target is annotated.
-        prior: share of each class in the source's labels; empty where not known.
-        continued: whether training starts from another run's network that has learnt to predict the same classes.
-        padding: standardised grey values that stand for padding in the source.
+        prior: fraction of each class in the source's labels; empty if unknown.
+        continued: whether training starts from a run's network that predicts the same classes.
+        padding: standardised grey values of padding in the source.
         labelled: whether anything is labelled, in a source or by annotations of a target.
     """
 
@@ -46,18 +46,20 @@ class DataSummary:
     labelled: bool = True
 
     def quantiles_of(self, domain: Domain) -> NDArray[np.float64]:
-        """The quantiles of a domain, a straight line where it is not there."""
+        """The quantiles of a domain, 513 values."""
+        # When a checkpoint is loaded there is no summary: buffers of the right shape are enough,
+        # because their values come from the file.
         return self.quantiles.get(domain, np.linspace(-3, 3, QUANTILES))
 
 
 @dataclass(frozen=True)
 class Translator:
-    """A network that changes the look of standardised images B x 1 x H x W of one domain.
+    """A network that changes the appearance of standardised images B x 1 x H x W of one domain.
 
     Attributes:
-        network: sides of its input must be multiples of ``stride``.
+        network: the sides of its input must be multiples of ``stride``.
         domain: whose images it translates.
-        reach: pixels around a place that can change its translation.
+        reach: radius of its receptive field in pixels.
         stride: of its coarsest map.
     """
 
@@ -69,15 +71,15 @@ class Translator:
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """What a method asks for beside its network's answer on the target.
+    """How a method wants the predictions of its network on the target to be processed.
 
     Attributes:
         flips: average over flipped copies.
         z_smoothing: average each section with its neighbours, as far as these agree.
-        prior_strength: how much of the way the classes' shares are moved to those of the source, 0 to 1
+        prior_strength: how far the class proportions are moved to those of the source, 0 to 1
             (`napari_emda.training.prior_matching`).
-        target_statistics_weight: share of the target in the normalisation statistics, where these are measured;
-            the rest is the source's (`nn.normalisation.mix_statistics`).
+        target_statistics_weight: weight of the target's normalisation statistics, if these are
+            measured; the source's have the rest (`nn.normalisation.mix_statistics`).
     """
 
     flips: bool = False
@@ -87,12 +89,12 @@ class Postprocessing:
 
     @property
     def measured(self) -> bool:
-        """Whether anything of it must be measured on the target."""
+        """Whether any of it must be measured on the target."""
         return self.z_smoothing or self.prior_strength > 0
 
 
 class Averaging(base.Settings):
-    """Settings of methods whose predictions are averages, see `Postprocessing`."""
+    """Settings of methods that average predictions, see `Postprocessing`."""
 
     renamed: ClassVar = {"neighbours": "z_smoothing"}
 
@@ -106,24 +108,26 @@ class Averaging(base.Settings):
 class Method(nn.Module):
     """Base of all methods.
 
-    The first line of a method's docstring is its sentence in the combo box. Critics, teachers and further decoders are
-    attributes: optimiser, checkpoint and device follow from that.
+    The first line of a method's docstring describes it in the combo box. Discriminators, teachers
+    and further decoders are attributes; thus optimiser, checkpoint and device include them.
 
     Args:
-        settings: of the class's own ``Settings``.
-        network: what is trained.
-        summary: what is known of the data.
+        settings: an instance of the class's ``Settings``.
+        network: the network to train.
+        summary: properties of the data.
     """
 
     name: ClassVar[str]
     requirements: ClassVar[Requirements] = Requirements(domains=("source",), labels="needed")
-    """Which volumes, labels and annotations must be there."""
+    """Which volumes, labels and annotations the method needs."""
     architecture: ClassVar[dict[str, Any]] = {}
-    """What the method demands of the network, whatever the settings say."""
+    """Network settings that the method prescribes."""
     source_batches: ClassVar[int] = 1
-    """Batches of the source in a step."""
+    """Number of batches of the source in a step."""
     unlabelled_losses: ClassVar[tuple[str, ...]] = ()
-    """Its losses that need no labels and are better the smaller; ``keep`` may then be ``supervised`` or ``total``."""
+    """Losses that need no labels and should become small.
+
+    Methods with such losses offer ``supervised`` and ``total`` for the setting ``keep``."""
     criterion = staticmethod(segmentation)
     """The supervised loss: logits B x C x H x W and labels B x H x W to a scalar."""
 
@@ -132,36 +136,38 @@ class Method(nn.Module):
 
     def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__()
-        self.settings, self.network, self.summary = settings, network, summary
+        self.settings = settings
+        self.network = network
+        self.summary = summary
         self.reported: dict[str, Tensor] = {}
 
     @classmethod
     def learns_from(cls, volume: Volume, settings: Any, training: TrainSettings) -> Volume:
-        """The part of a volume that the method may look at; all of it.
+        """The part of a volume that the method may use; all of it by default.
 
         Args:
-            volume: a source, or a target without any labels but those annotated in the project.
-            settings: of the class's own ``Settings``.
-            training: how the network is trained, seed and boxes included.
+            volume: a source, or a target with no labels except annotations of the project.
+            settings: an instance of the class's ``Settings``.
+            training: settings of the training, including seed and boxes.
         """
         return volume
 
     @classmethod
     def predicted_classes(cls, settings: Any, classes: tuple[str, ...]) -> tuple[str, ...]:
-        """Names of what the network tells apart, the background first: the project's classes.
+        """Names of the classes of the network, background first; by default those of the project.
 
         Args:
-            settings: of the class's own ``Settings``.
-            classes: those of the project.
+            settings: an instance of the class's ``Settings``.
+            classes: of the project.
         """
         return classes
 
     @classmethod
-    def learns_target(cls, there: Sequence[Domain]) -> bool:
-        """Whether it learns from a target, given the domains that are there."""
+    def learns_target(cls, domains: Sequence[Domain]) -> bool:
+        """Whether the method learns from a target, if these domains have volumes."""
         requirements = cls.requirements
         return "target" in requirements.domains or (
-            "target" in requirements.optional_domains and "target" in there
+            "target" in requirements.optional_domains and "target" in domains
         )
 
     @property
@@ -171,29 +177,43 @@ class Method(nn.Module):
 
     @property
     def translator(self) -> Translator | None:
-        """What gives one volume the look of the other, to be shown; most methods have none."""
+        """What gives one volume the appearance of the other, for previews; None by default."""
         return None
 
     @property
     def postprocessing(self) -> Postprocessing:
-        """What is done with the network's answer on the target; nothing here."""
+        """How predictions on the target are processed; by default they are not."""
         return Postprocessing()
 
     @property
     def trained(self) -> Network:
-        """The network from which another run may start."""
+        """The network from which another run can start."""
         return self.predictor
 
     def draws(self, domain: Domain) -> bool:
-        """Whether patches of a domain that is there are drawn in a step; all that is there, here."""
+        """Whether patches of a domain are drawn in every step; by default those of all domains."""
         return True
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """Augment a batch. Runs ahead of the losses, perhaps in another thread: draw from ``augment`` alone."""
+        """Augment a batch.
+
+        Called ahead of `losses`, perhaps in another thread; so take random numbers only from
+        ``augment``.
+
+        Args:
+            batch: patches by domain.
+            augment: source of random numbers, and the augmentation of the settings.
+            progress: of the training, 0 to 1.
+        """
         return {domain: augment(patches) for domain, patches in batch.items()}
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Named, weighted losses; the trainer sums them. ``progress`` runs from 0 to 1."""
+        """Named and weighted losses, which the trainer adds up.
+
+        Args:
+            batch: from `prepare`.
+            progress: of the training, 0 to 1.
+        """
         losses = {}
         if "source" in batch:
             losses["segmentation"] = self.segmentation(batch["source"], "source")
@@ -207,42 +227,50 @@ class Method(nn.Module):
             return self.supervised(self.network.encode(patches.image), patches.labels)
 
     def supervised(self, maps: list[Tensor], labels: Tensor) -> Tensor:
-        """The supervised loss of an encoder's maps, coarser resolutions included.
+        """The supervised loss of encoder maps, including coarser resolutions.
 
         Args:
-            maps: f_0 ... f_L, by the statistics of the domain that the patches come from.
+            maps: f_0 ... f_L, normalised by the statistics of the patches' domain.
             labels: B x H x W class ids or IGNORE.
         """
         logits = self.network.classify(self.network.features(maps))
         return deep_supervision(self.criterion, logits, labels)
 
     def after_step(self, step: int) -> None:
-        """Called when the optimiser has stepped, for example to move an average."""
+        """Called after each step of the optimiser, for example to update an average."""
 
     def learning_rate(self, progress: float, role: str = "") -> float:
-        """Factor of the learning rate of a group of parameters: half a cosine from 1 to 0.01."""
+        """Factor of the learning rate of a parameter group; by default a cosine from 1 to 0.01.
+
+        Args:
+            progress: of the training, 0 to 1.
+            role: of the group, from `parameter_groups`.
+        """
         return cosine(1.0, 0.01, progress)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by the role under which `learning_rate` knows them; all that are learnt, each once."""
+        """All trained parameters by role, each once; `learning_rate` gets the role."""
         return {"": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
     def alarm(self) -> str:
-        """What has gone wrong so far, with a remedy, in one sentence; empty where nothing has."""
+        """One sentence that states what has gone wrong and its remedy; empty if nothing has."""
         return ""
 
     def report(self, name: str, value: Tensor) -> None:
-        """Show a number beside the losses (a discriminator's accuracy, a PSNR); it is not optimised."""
+        """Show a value beside the losses, such as an accuracy; it is not optimised."""
         self.reported[name] = value.detach()
 
 
 def cosine(start: float, end: float, progress: float) -> float:
-    """From ``start`` at progress 0 to ``end`` at 1 along half a cosine."""
+    """Half a cosine from ``start`` at progress 0 to ``end`` at progress 1.
+
+    end + (start - end) (1 + cos(pi progress)) / 2, without restarts (Loshchilov & Hutter 2017).
+    """
     return float(end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def ramp(progress: float, start: float, end: float) -> float:
-    """0 until ``start``, 1 from ``end`` on, a straight line between."""
+    """0 until ``start``, 1 from ``end`` on, linear between."""
     return min(1.0, max(0.0, (progress - start) / max(end - start, 1e-9)))
 
 

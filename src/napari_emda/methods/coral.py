@@ -41,12 +41,17 @@ class Coral(FeatureMethod):
     def align(
         self, source: list[Tensor], target: list[Tensor], progress: float
     ) -> dict[str, Tensor]:
-        """The weighted sum over the levels, rising over the first fifth of the training."""
+        """The weighted sum over the levels, ramped up over the first fifth of the training."""
         weight = self.settings.weight * ramp(progress, 0, 0.2)
+        # Covariances are differences of large sums, for which bfloat16 has too few digits.
         with torch.autocast(source[0].device.type, enabled=False):
             total = torch.zeros((), device=source[0].device)
-            for level, s, t in zip(level_weights(len(source) - 1), source, target, strict=True):
-                if level:
+            weights = level_weights(len(source) - 1)
+            for level_weight, s, t in zip(weights, source, target, strict=True):
+                if level_weight:
                     x, y = (normalised_rows(sample_positions(maps)) for maps in (s, t))
-                    total = total + level * (coral(x, y) * x.shape[1] + mean_distance(x, y))
+                    # Times C it is |cov(x) - cov(y)|^2 / (4 C): a mean over channels, as the
+                    # distance of the means.
+                    distance = coral(x, y) * x.shape[1] + mean_distance(x, y)
+                    total = total + level_weight * distance
             return {"coral": weight * total}

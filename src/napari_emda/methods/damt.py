@@ -17,7 +17,9 @@ from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
-NETWORK, CRITICS = "network", "critics"
+# Roles of parameters: the network with its reconstruction; the discriminators.
+NETWORK = "network"
+CRITICS = "critics"
 
 
 @methods.register("damt")
@@ -64,9 +66,13 @@ class DAMT(Method):
         self.feature_critic = DomainClassifier(network.head.in_channels)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The network's four losses and the discriminators' two; neither side's gradients reach the other."""
+        """Losses of the network and, as ``critics``, of the discriminators.
+
+        Neither gets gradients from the losses of the other.
+        """
         losses: dict[str, Tensor] = {}
-        source, target = batch["source"], batch["target"]
+        source = batch["source"]
+        target = batch["target"]
         with in_domain(self, "source"):
             maps = self.network.encode(source.image)
             source_features = self.network.features(maps)
@@ -87,64 +93,71 @@ class DAMT(Method):
         )
         source_labels = source_logits[0].softmax(1)
         target_labels = target_logits[0].softmax(1)
+        # At first the discriminators know nothing, so that their gradients would be noise.
         weight = self.settings.adversarial * ramp(progress, 0.05, 0.25)
-        losses["adversarial"] = weight * self._fooled(target_labels, target_features[0])
-        losses["critics"] = self._critics(
+        losses["adversarial"] = weight * self._adversarial(target_labels, target_features[0])
+        losses["critics"] = self._discrimination(
             source_labels, target_labels, source_features[0], target_features[0]
         )
         self.report("target_psnr", psnr(target_error))
         return losses
 
-    def _fooled(self, labels: Tensor, features: Tensor) -> Tensor:
-        """How far the discriminators are from taking the target for the source; they do not learn from it."""
+    def _adversarial(self, labels: Tensor, features: Tensor) -> Tensor:
+        """Loss of the network: the discriminators should take the target for the source."""
         critics = [*self.label_critic.parameters(), *self.feature_critic.parameters()]
+        # The gradient flows through the discriminators to the network, and does not train them.
         for parameter in critics:
             parameter.requires_grad_(False)
         try:
-            decisions, logits = (
-                self.label_critic(labels).float(),
-                self.feature_critic(features).float(),
-            )
+            decisions = self.label_critic(labels).float()
+            logits = self.feature_critic(features).float()
         finally:
             for parameter in critics:
                 parameter.requires_grad_(True)
-        return _decided(decisions, logits, 1)
+        return _domain_loss(decisions, logits, 1)
 
-    def _critics(self, *maps: Tensor) -> Tensor:
-        """What the discriminators learn: source 1, target 0."""
-        source_labels, target_labels, source_features, target_features = (m.detach() for m in maps)
+    def _discrimination(
+        self,
+        source_labels: Tensor,
+        target_labels: Tensor,
+        source_features: Tensor,
+        target_features: Tensor,
+    ) -> Tensor:
+        """Loss of the discriminators: source 1, target 0."""
         total = torch.zeros((), device=source_labels.device)
-        right = []
-        for labels, features, truth in (
+        accuracies = []
+        for labels, features, domain in (
             (source_labels, source_features, 1),
             (target_labels, target_features, 0),
         ):
-            decisions, logits = (
-                self.label_critic(labels).float(),
-                self.feature_critic(features).float(),
-            )
-            total = total + 0.5 * _decided(decisions, logits, truth)
-            right.append((logits.argmax(1) == truth).float().mean())
-        self.report("domain_accuracy", torch.stack(right).mean())
+            decisions = self.label_critic(labels.detach()).float()
+            logits = self.feature_critic(features.detach()).float()
+            total = total + 0.5 * _domain_loss(decisions, logits, domain)
+            accuracies.append((logits.argmax(1) == domain).float().mean())
+        self.report("domain_accuracy", torch.stack(accuracies).mean())
         return total
 
     def learning_rate(self, progress: float, role: str = "") -> float:
-        """The discriminators have a rate of their own."""
-        return super().learning_rate(progress) * (
-            self.settings.critic_rate if role == CRITICS else 1.0
-        )
+        """The base schedule, scaled for the discriminators."""
+        factor = self.settings.critic_rate if role == CRITICS else 1.0
+        return factor * super().learning_rate(progress)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The network with its reconstruction; the discriminators."""
-        critics = [*self.label_critic.parameters(), *self.feature_critic.parameters()]
         return {
             NETWORK: [*self.network.parameters(), *self.reconstruction.parameters()],
-            CRITICS: critics,
+            CRITICS: [*self.label_critic.parameters(), *self.feature_critic.parameters()],
         }
 
 
-def _decided(decisions: Tensor, logits: Tensor, truth: int) -> Tensor:
-    """Cross-entropy of both discriminators against one truth, source 1 or target 0."""
+def _domain_loss(decisions: Tensor, logits: Tensor, truth: int) -> Tensor:
+    """Sum of the cross-entropies of both discriminators.
+
+    Args:
+        decisions: of the label discriminator, one per region, B x 1 x h x w.
+        logits: of the feature discriminator, B x 2.
+        truth: 1 for source, 0 for target.
+    """
     classes = torch.full((len(logits),), truth, dtype=torch.long, device=logits.device)
     maps = torch.full_like(decisions, float(truth))
     return F.binary_cross_entropy_with_logits(decisions, maps) + F.cross_entropy(logits, classes)

@@ -39,6 +39,7 @@ class DANN(FeatureMethod):
     def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
         self.weights = level_weights(len(network.widths) - 1)
+        # A ModuleList: classifiers in a plain list would neither be trained nor moved to a GPU.
         self.classifiers = nn.ModuleList(
             DomainClassifier(width)
             for width, weight in zip(network.widths, self.weights, strict=True)
@@ -48,14 +49,19 @@ class DANN(FeatureMethod):
     def align(
         self, source: list[Tensor], target: list[Tensor], progress: float
     ) -> dict[str, Tensor]:
-        """Cross-entropies of the classifiers; the encoder receives their gradients reversed and weighted."""
+        """Cross-entropies of the classifiers; the encoder gets reversed and weighted gradients."""
         strength = self.settings.weight * adversarial_ramp(progress)
-        used = [(w, s, t) for w, s, t in zip(self.weights, source, target, strict=True) if w]
-        losses, right = [], []
-        for classifier, (weight, s, t) in zip(self.classifiers, used, strict=True):
-            logits = classifier(reverse_gradient(torch.cat([s, t]), strength * weight)).float()
+        weighted = [(w, s, t) for w, s, t in zip(self.weights, source, target, strict=True) if w]
+        losses = []
+        accuracies = []
+        for classifier, (weight, s, t) in zip(self.classifiers, weighted, strict=True):
+            # The weight is in the reversal and not in the loss: every classifier learns at full
+            # speed, and only the encoder's gradient is weighted.
+            features = reverse_gradient(torch.cat([s, t]), strength * weight)
+            logits = classifier(features).float()
+            # Source is 0, target is 1.
             domain = (torch.arange(len(logits), device=logits.device) >= len(s)).long()
             losses.append(F.cross_entropy(logits, domain))
-            right.append((logits.argmax(1) == domain).float().mean())
-        self.report("domain_accuracy", torch.stack(right).mean())
+            accuracies.append((logits.argmax(1) == domain).float().mean())
+        self.report("domain_accuracy", torch.stack(accuracies).mean())
         return {"domain": torch.stack(losses).sum()}

@@ -1,4 +1,4 @@
-"""Self-supervised pre-training: restoring corrupted patches of all volumes, labelled or not."""
+"""Self-supervised pre-training: restoring degraded patches of all volumes."""
 
 from typing import Any
 
@@ -16,35 +16,46 @@ from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
-ENCODER, REST = "encoder", "rest"
+# Roles of parameters.
+ENCODER = "encoder"
+REST = "rest"
+# Largest standard deviation of the noise, for standardised grey values: 0.3 of the range between
+# the 1st and 99th percentile, which is 3.8 in VNC, Lucchi and medulla.
+_NOISE = 1.15
+# Side in pixels of the blocks that are hidden.
+_BLOCK = 8
 
 
 def corrupt(
-    image: Tensor, augment: Augmentation, noise: float = 1.15, hidden: float = 0.25
+    image: Tensor, augment: Augmentation, noise: float = _NOISE, hidden: float = 0.25
 ) -> Tensor:
-    """Add noise, halve or quarter the resolution, and hide blocks: each patch its own mixture.
+    """Add noise, reduce the resolution and hide blocks, differently for each patch.
+
+    Franco-Barranco et al. 2022, section 3: noise, then down- and upsampling. Hiding blocks is added
+    here.
 
     Args:
         image: B x 1 x H x W, standardised.
         augment: source of random numbers.
-        noise: largest standard deviation of the noise: 0.3 of the range between the 1st and 99th percentile, which
-            is 3.8 in VNC, Lucchi and medulla alike.
-        hidden: share of 8 x 8 blocks that are replaced by the mean grey value.
+        noise: largest standard deviation of the noise.
+        hidden: fraction of 8 x 8 blocks that are replaced by the mean grey value.
     """
     n, _, height, width = image.shape
-    shape = (-1, 1, 1, 1)
-    level = augment.uniform(n, 0, noise).view(shape)
+    level = augment.uniform(n, 0, noise).view(-1, 1, 1, 1)
     noisy = image + level * torch.randn(
         image.shape, generator=augment.generator, device=image.device
     )
-    pick = augment.uniform(n).view(shape)
+    # A third of the patches keeps its resolution, a third has half and a third a quarter of it.
+    resolution = augment.uniform(n).view(-1, 1, 1, 1)
     for factor, (low, high) in {2: (1 / 3, 2 / 3), 4: (2 / 3, 1.0)}.items():
         small = F.interpolate(noisy, scale_factor=1 / factor, mode="bilinear", antialias=True)
         coarse = F.interpolate(small, size=(height, width), mode="bilinear")
-        noisy = torch.where((pick >= low) & (pick < high), coarse, noisy)
-    blocks = (n, 1, -(-height // 8), -(-width // 8))
+        noisy = torch.where((resolution >= low) & (resolution < high), coarse, noisy)
+    # -(-height // _BLOCK) rounds up: the last blocks may be cut off.
+    blocks = (n, 1, -(-height // _BLOCK), -(-width // _BLOCK))
     mask = torch.rand(blocks, generator=augment.generator, device=image.device) < hidden
-    mask = mask.repeat_interleave(8, 2).repeat_interleave(8, 3)[..., :height, :width]
+    mask = mask.repeat_interleave(_BLOCK, 2).repeat_interleave(_BLOCK, 3)[..., :height, :width]
+    # The mean of standardised grey values is 0.
     return torch.where(mask, torch.zeros_like(noisy), noisy)
 
 
@@ -85,22 +96,25 @@ class Denoising(Method):
         self.image_head = nn.Conv2d(network.head.in_channels, 1, 1)
 
     @property
-    def _share(self) -> float:
-        """Of the training that is spent on restoring."""
+    def _restoring_fraction(self) -> float:
+        """Fraction of the training spent on restoring; all of it if nothing is labelled."""
         return float(self.settings.pretraining) if self.summary.labelled else 1.0
 
     def _restores(self, progress: float) -> bool:
-        return progress < self._share
+        return progress < self._restoring_fraction
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """While restoring, the input is the corrupted patch."""
+        """Degrade the patches during the first stage, then augment them as usual."""
         if not self._restores(progress):
             return super().prepare(batch, augment, progress)
         moved = {domain: augment.geometric(patches) for domain, patches in batch.items()}
-        return {d: Patches(corrupt(p.clean, augment), p.labels, p.clean) for d, p in moved.items()}
+        return {
+            domain: Patches(corrupt(patches.clean, augment), patches.labels, patches.clean)
+            for domain, patches in moved.items()
+        }
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The restoration of the domains that are there, then the segmentation."""
+        """Restoration of all domains in the first stage, then segmentation."""
         if not self._restores(progress):
             return super().losses(batch, progress)
         return {
@@ -114,25 +128,25 @@ class Denoising(Method):
         return F.mse_loss(image.float(), patches.clean)
 
     def learning_rate(self, progress: float, role: str = "") -> float:
-        """Each stage has a cosine of its own; the encoder is slower in the second."""
-        share = self._share
+        """One cosine per stage; the encoder is slower in the second."""
+        end = self._restoring_fraction
         if self._restores(progress):
-            return cosine(1.0, 0.1, progress / share)
-        return cosine(1.0, 0.01, (progress - share) / (1 - share)) * (
-            self.settings.encoder_rate if role == ENCODER else 1.0
-        )
+            # To a tenth only: the second stage continues with these features.
+            return cosine(1.0, 0.1, progress / end)
+        factor = self.settings.encoder_rate if role == ENCODER else 1.0
+        return factor * cosine(1.0, 0.01, (progress - end) / (1 - end))
 
     def alarm(self) -> str:
-        """Whether there was nothing to learn classes from."""
+        """A warning if nothing is labelled."""
         if self.summary.labelled:
             return ""
         return (
-            "Nothing is labelled, so features are learnt and no classes: annotate some patches, "
-            "then train from here."
+            "Nothing is labelled, so the network learns features but no classes: annotate some "
+            "patches, then start a training from this run."
         )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The encoder and the rest."""
+        """The encoder; everything else."""
         rest = [*self.network.decoding_parameters]
         rest += [*self.restoration.parameters(), *self.image_head.parameters()]
         return {ENCODER: list(self.network.encoder.parameters()), REST: rest}

@@ -1,4 +1,4 @@
-"""What mmd, coral and dann share: both domains pass the encoder, and a distance of their maps joins the loss."""
+"""Common base of mmd, coral and dann: a distance of encoder maps is added to the loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_emda.settings.requirements import Requirements
 class FeatureMethod(Method):
     """L = L_seg(source) + sum over encoder levels l of weight_l * distance(f_l source, f_l target).
 
-    Roels et al. 2019, eq. 1: on the encoder alone, weights increasing with depth.
+    Roels et al. 2019, eq. 1: only encoder maps, with weights that increase with depth.
     """
 
     requirements = Requirements(domains=("source", "target"), labels="needed")
@@ -24,10 +24,11 @@ class FeatureMethod(Method):
     def align(
         self, source: list[Tensor], target: list[Tensor], progress: float
     ) -> dict[str, Tensor]:
-        """Weighted losses from the maps f_0 ... f_L of both domains."""
+        """Weighted losses from the maps f_0 ... f_L of both domains, B x C_l x H_l x W_l each."""
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Segmentation of the source (and of annotated target patches), and the alignment."""
+        """Segmentation of the source and of annotated target patches, and the alignment."""
+        # Two passes and not one with both domains: each is normalised by its statistics.
         with in_domain(self.network, "source"):
             source = self.network.encode(batch["source"].image)
             losses = {"segmentation": self.supervised(source, batch["source"].labels)}

@@ -1,4 +1,4 @@
-"""Training on the source, then on the few labels of the target."""
+"""Training on the source, then on a few labels of the target."""
 
 from typing import Any
 
@@ -64,7 +64,8 @@ class FineTune(Method):
 
     @property
     def postprocessing(self) -> Postprocessing:
-        """As the settings say; how much there is of each class the annotations tell, not the source."""
+        """Flips and z smoothing, if the settings ask for them."""
+        # No prior matching: the class proportions follow from annotations and not from the source.
         return Postprocessing(self.settings.flips, self.settings.z_smoothing)
 
     @classmethod
@@ -75,21 +76,21 @@ class FineTune(Method):
         box = Box.parse(training.target_box, volume.shape)
         return labelled_fraction(volume, settings.fraction, box, training.seed)
 
-    def _stage(self, progress: float) -> bool:
+    def _on_target(self, progress: float) -> bool:
+        """Whether this is the second stage, which trains on the target."""
         return self.summary.continued or progress >= self.settings.source_stage
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Source loss, then target loss and a replayed share of the source's."""
+        """Source loss; in the second stage target loss and a smaller source loss."""
         losses = {}
         if "source" in batch:
             losses["segmentation"] = self.segmentation(batch["source"], "source")
-        if not losses or self._stage(progress):
+        if not losses or self._on_target(progress):
             losses = {name: self.settings.replay * loss for name, loss in losses.items()}
             losses["target_segmentation"] = self.segmentation(batch["target"], "target")
         return losses
 
     def learning_rate(self, progress: float, role: str = "") -> float:
-        """The base schedule, scaled down while the target is learnt."""
-        return super().learning_rate(progress) * (
-            self.settings.fine_rate if self._stage(progress) else 1.0
-        )
+        """The base schedule, scaled down in the second stage."""
+        factor = self.settings.fine_rate if self._on_target(progress) else 1.0
+        return factor * super().learning_rate(progress)

@@ -12,8 +12,9 @@ from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
+# Standardised grey value that counts as black. Amplitudes are taken of the image above it, whose
+# mean is positive in both patches; otherwise swapping the mean's amplitude could flip its sign.
 _BLACK = -4.0
-"""Standardised grey value below which there is as a rule nothing: amplitudes are those of what is above."""
 
 
 @methods.register("fourier")
@@ -52,17 +53,15 @@ class Fourier(Method):
         )
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """Change the look before contrast and noise are changed."""
-        source, target = batch["source"], batch["target"]
+        """Change the appearance of some source patches, then augment."""
+        source = batch["source"]
+        target = batch["target"]
         if self.settings.look == "amplitudes":
-            changed = (
-                swap_amplitudes(source.image - _BLACK, target.image - _BLACK, self.settings.beta)
-                + _BLACK
-            )
+            image = source.image - _BLACK
+            changed = swap_amplitudes(image, target.image - _BLACK, self.settings.beta) + _BLACK
         else:
             changed = swap_moments(source.image, target.image)
         chosen = augment.coin(len(changed), self.settings.share).view(-1, 1, 1, 1)
         image = torch.where(chosen, changed, source.image)
-        return super().prepare(
-            {**batch, "source": Patches(image, source.labels, image)}, augment, progress
-        )
+        batch = {**batch, "source": Patches(image, source.labels, image)}
+        return super().prepare(batch, augment, progress)

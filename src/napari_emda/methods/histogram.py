@@ -38,18 +38,21 @@ class Histogram(Method):
 
     def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
-        quantiles = (summary.quantiles_of("source"), summary.quantiles_of("target"))
-        self.match = HistogramMatch(*quantiles, summary.padding)
-
-    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """Match grey values before contrast and noise are changed."""
-        source = batch["source"]
-        chosen = augment.coin(len(source.image), self.settings.matched).view(-1, 1, 1, 1)
-        image = torch.where(chosen, self.match(source.image), self.unmatched(source.image, augment))
-        return super().prepare(
-            {**batch, "source": Patches(image, source.labels, image)}, augment, progress
+        # Of whole volumes: matching single patches would change their content, and a patch of
+        # nucleus would get the grey values of cytoplasm.
+        self.match = HistogramMatch(
+            summary.quantiles_of("source"), summary.quantiles_of("target"), summary.padding
         )
 
+    def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
+        """Match grey values of some source patches, then augment."""
+        source = batch["source"]
+        chosen = augment.coin(len(source.image), self.settings.matched).view(-1, 1, 1, 1)
+        unmatched = self.unmatched(source.image, augment)
+        image = torch.where(chosen, self.match(source.image), unmatched)
+        batch = {**batch, "source": Patches(image, source.labels, image)}
+        return super().prepare(batch, augment, progress)
+
     def unmatched(self, image: Tensor, augment: Augmentation) -> Tensor:
-        """Patches B x 1 x H x W that keep the source's grey values; as they are."""
+        """Patches B x 1 x H x W that keep the source's grey values; unchanged by default."""
         return image

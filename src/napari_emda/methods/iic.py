@@ -1,4 +1,4 @@
-"""Clusters of pixels that need no labels at all."""
+"""Invariant information clustering: clusters of pixels without labels."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 from napari_emda.settings.training import TrainSettings
 
+# The clusters have collapsed if their information is below this fraction of log k, or if one of
+# them takes more than this fraction of all pixels.
 _LEAST_INFORMATION = 0.05
-"""Share of log k below which the clusters say nothing of the image."""
-_LARGEST_SHARE = 0.95
-_PACE = 0.05
-_NEVER = -1e4
-"""Logit of a class that no pixel may have."""
-_SHARPNESS = 4
-"""Of the first clusters: undecided answers hold next to no information, and teach next to nothing for a long time."""
+_LARGEST_CLUSTER = 0.95
+# Weight of a step in the running joint distribution from which collapse is detected: it averages
+# over about 20 steps, because single batches vary.
+_JOINT_MOMENTUM = 0.05
+# Added to the logits of class 0, which no pixel may get: its probability is exactly 0 in float32.
+_IMPOSSIBLE = -1e4
+# Factor of the initial weights of the heads. Nearly uniform probabilities have almost no mutual
+# information, and hardly any gradient, for a long time.
+_INITIAL_SCALE = 4
 
 
 @methods.register("iic")
@@ -89,86 +93,95 @@ class IIC(Method):
         )
         self.register_load_state_dict_pre_hook(_read_old_names)
         self.joint: Tensor
+        # The running joint distribution starts with perfect clusters, so that it raises no alarm.
         self.register_buffer("joint", torch.eye(k) / k)
-        network.offset[0] = _NEVER
+        network.offset[0] = _IMPOSSIBLE
         with torch.no_grad():
             for head in (network.head, self.overclustering_head):
-                head.weight *= _SHARPNESS
+                head.weight *= _INITIAL_SCALE
 
     @classmethod
     def learns_from(cls, volume: Volume, settings: Any, training: TrainSettings) -> Volume:
-        """The image alone, so that not even the choice of patches depends on labels."""
+        """The volume without labels, so that not even the choice of patches depends on them."""
         return replace(volume, labels=None, annotations=None, annotated=())
 
     @classmethod
     def predicted_classes(cls, settings: Any, classes: tuple[str, ...]) -> tuple[str, ...]:
-        """The clusters, from 1; there is no background, and no pixel gets class 0."""
+        """Clusters from 1; there is no background, and no pixel gets class 0."""
         return ("none", *(f"cluster {k}" for k in range(1, settings.clusters + 1)))
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """Two views: ``clean`` is the patch, turned and flipped; ``image`` the same with other contrast and noise."""
+        """Two views: ``clean`` is the transformed patch, ``image`` has other contrast and noise."""
         moved = {domain: augment.geometric(patches) for domain, patches in batch.items()}
         return {
-            d: Patches(augment.photometric(p.image, share=1), p.labels, p.image)
-            for d, p in moved.items()
+            domain: Patches(augment.photometric(view.image, share=1), view.labels, view.image)
+            for domain, view in moved.items()
         }
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Minus the information of each head, mean over displacements and domains, in nats where balance is 1."""
-        pairs = [self._joints(patches, domain) for domain, patches in batch.items()]
-        main, finer = (torch.stack(joints) for joints in zip(*pairs, strict=True))
-        self._watch(main)
+        """Minus the mutual information of each head, mean over displacements and domains.
+
+        In nats if ``balance`` is 1.
+        """
+        joints = [self._joints(patches, domain) for domain, patches in batch.items()]
+        clusters, overclustering = (torch.stack(of_head) for of_head in zip(*joints, strict=True))
+        self._track(clusters)
         return {
-            "clusters": -mutual_information(main, self.settings.balance).mean(),
-            "finer_clusters": -mutual_information(finer, self.settings.balance).mean(),
+            "clusters": -mutual_information(clusters, self.settings.balance).mean(),
+            "overclustering": -mutual_information(overclustering, self.settings.balance).mean(),
         }
 
     def _joints(self, patches: Patches, domain: Domain) -> list[Tensor]:
-        """Joint distributions of the clusters of both views, of the main and of the finer head."""
-        # The trainer has seeded torch for this step
+        """Joint distributions of the clusters of both views, one per head."""
+        # From torch's generator, which the trainer seeds in every step.
         angle = 2 * math.pi * torch.rand(len(patches.image)).to(patches.image.device)
         with in_domain(self.network, domain):
-            first = self._answers(patches.clean)
-            second = self._answers(turn(patches.image, angle, padding="reflection"))
-        back = [turn_back(q, angle) for q in second]
-        return [
-            joint(p, q, inside, self.settings.displacement)
-            for p, (q, inside) in zip(first, back, strict=True)
-        ]
+            first = self._probabilities(patches.clean)
+            second = self._probabilities(turn(patches.image, angle, padding="reflection"))
+        joints = []
+        for p, rotated in zip(first, second, strict=True):
+            q, inside = turn_back(rotated, angle)
+            joints.append(joint(p, q, inside, self.settings.displacement))
+        return joints
 
-    def _answers(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of the main and of the finer clusters, B x k x H x W each."""
+    def _probabilities(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of clusters and auxiliary clusters, B x k x H x W each."""
         features = self.network.features(self.network.encode(image))[:1]
         (logits,) = self.network.classify(features)
-        finer = self.overclustering_head(features[0])
-        return logits[:, 1:].float().softmax(1), finer.float().softmax(1)
+        auxiliary = self.overclustering_head(features[0])
+        return logits[:, 1:].float().softmax(1), auxiliary.float().softmax(1)
 
-    def _watch(self, joints: Tensor) -> None:
+    def _track(self, joints: Tensor) -> None:
+        """Update the running joint distribution, and report information and largest cluster."""
         d = self.settings.displacement
-        now = joints.detach()[:, d, d].mean(0)
-        self.joint.lerp_(now, _PACE)
-        self.report("information", mutual_information(now))
-        self.report("largest_cluster", now.sum(0).max())
+        # [d, d] is the displacement (0, 0).
+        undisplaced = joints.detach()[:, d, d].mean(0)
+        self.joint.lerp_(undisplaced, _JOINT_MOMENTUM)
+        self.report("information", mutual_information(undisplaced))
+        self.report("largest_cluster", undisplaced.sum(0).max())
 
     def alarm(self) -> str:
-        """Whether the clusters say nothing of the image, or one has swallowed the others."""
+        """A warning if the clusters have collapsed."""
         k = self.settings.clusters
-        shares = self.joint.sum(0)
-        largest = int(shares.argmax())
+        proportions = self.joint.sum(0)
+        largest = int(proportions.argmax())
         remedy = "try a smaller learning rate, another seed, or fewer clusters."
-        if shares[largest] > _LARGEST_SHARE:
-            return f"The clusters have collapsed: cluster {largest + 1} takes {shares[largest]:.0%} of all; {remedy}"
+        if proportions[largest] > _LARGEST_CLUSTER:
+            return (
+                f"The clusters have collapsed: cluster {largest + 1} takes "
+                f"{proportions[largest]:.0%} of all pixels; {remedy}"
+            )
         information = float(mutual_information(self.joint))
         if information < _LEAST_INFORMATION * math.log(k):
             return (
-                f"The clusters have collapsed: they hold {information:.2f} of at most {math.log(k):.2f} nats of "
-                f"information on the image; {remedy}"
+                f"The clusters have collapsed: they contain {information:.2f} of at most "
+                f"{math.log(k):.2f} nats of information about the image; {remedy}"
             )
         return ""
 
 
 def _read_old_names(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
-    """The over-clustering head was called ``finer`` up to checkpoint format 2."""
+    """Rename the over-clustering head, which was ``finer`` up to checkpoint format 2."""
     old = f"{prefix}finer."
     for key in [key for key in state if key.startswith(old)]:
         state[f"{prefix}overclustering_head.{key.removeprefix(old)}"] = state.pop(key)

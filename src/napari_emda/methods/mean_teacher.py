@@ -69,9 +69,8 @@ class MeanTeacher(Method):
     def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
         super().__init__(settings, network, summary)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
-        self.prior = PriorAlignment(
-            summary.prior or (1 / network.classes,) * network.classes, settings.alignment
-        )
+        equal = (1 / network.classes,) * network.classes
+        self.prior = PriorAlignment(summary.prior or equal, settings.alignment)
 
     @property
     def predictor(self) -> Network:
@@ -79,22 +78,25 @@ class MeanTeacher(Method):
         return self.teacher
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """The student's target patches are always changed, whatever the augmentation of the source."""
+        """Augment, and change contrast, blur and noise of all target patches for the student."""
         prepared = super().prepare(batch, augment, progress)
+        # Whatever the augmentation of the source: with equal patches, teacher and student would
+        # agree already.
         target = prepared["target"]
         changed = augment.photometric(target.clean, share=1)
         return {**prepared, "target": Patches(changed, target.labels, target.clean)}
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Supervised losses, and the pseudo-labels' where nobody annotated."""
+        """Supervised losses, and the loss of pseudo-labels on pixels without annotation."""
         losses = super().losses(batch, progress)
         target = batch["target"]
-        p = self.prior(predict_as_teacher(self.teacher, target.clean))
-        confidence, labels = p.max(1)
-        labels = labels.masked_fill(confidence < self.settings.confidence, IGNORE)
-        labels = torch.where(target.labels == IGNORE, labels, target.labels)
+        probabilities = self.prior(predict_as_teacher(self.teacher, target.clean))
+        confidence, predicted = probabilities.max(1)
+        confident = predicted.masked_fill(confidence < self.settings.confidence, IGNORE)
+        labels = torch.where(target.labels == IGNORE, confident, target.labels)
         self.report("pseudo_labelled", (labels != IGNORE).float().mean())
         self.report("pseudo_foreground", ((labels > 0) & (labels != IGNORE)).float().mean())
+        # Not from the start: the first pseudo-labels would be wrong, and would be learnt.
         weight = self.settings.weight * ramp(progress, 0.25, 0.5)
         with in_domain(self.network, "target"):
             losses["consistency"] = weight * self.supervised(
@@ -103,5 +105,8 @@ class MeanTeacher(Method):
         return losses
 
     def after_step(self, step: int) -> None:
-        """Move the teacher."""
-        update_average(self.teacher, self.network, min(self.settings.momentum, 1 - 1 / (step + 2)))
+        """Update the teacher."""
+        # In the first steps the plain mean of all networks, so that random initial weights do not
+        # stay in the average for long.
+        momentum = min(self.settings.momentum, 1 - 1 / (step + 2))
+        update_average(self.teacher, self.network, momentum)

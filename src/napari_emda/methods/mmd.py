@@ -34,17 +34,17 @@ class MMD(FeatureMethod):
     def align(
         self, source: list[Tensor], target: list[Tensor], progress: float
     ) -> dict[str, Tensor]:
-        """The weighted sum over the levels, rising over the first fifth of the training."""
-        weight = self.settings.weight * ramp(progress, 0, 0.2)
-        levels = [
-            (w, s, t)
-            for w, s, t in zip(level_weights(len(source) - 1), source, target, strict=True)
-            if w
-        ]
+        """The weighted sum over the levels, ramped up over the first fifth of the training."""
+        weights = level_weights(len(source) - 1)
+        losses = []
+        biased = []
+        # |x|^2 + |y|^2 - 2 x y is a difference of large numbers: bfloat16 has too few digits.
         with torch.autocast(source[0].device.type, enabled=False):
-            found = [mmd(sample_positions(s), sample_positions(t)) for _, s, t in levels]
-            total = torch.stack(
-                [w * distance.unbiased for (w, _, _), distance in zip(levels, found, strict=True)]
-            ).sum()
-        self.report("feature_distance", torch.stack([distance.biased for distance in found]).mean())
-        return {"mmd": weight * total}
+            for level_weight, s, t in zip(weights, source, target, strict=True):
+                if level_weight:
+                    distance = mmd(sample_positions(s), sample_positions(t))
+                    losses.append(level_weight * distance.unbiased)
+                    biased.append(distance.biased)
+        self.report("feature_distance", torch.stack(biased).mean())
+        weight = self.settings.weight * ramp(progress, 0, 0.2)
+        return {"mmd": weight * torch.stack(losses).sum()}

@@ -1,4 +1,4 @@
-"""No adaptation: the baseline that every method has to beat."""
+"""Training without adaptation: the baseline for all methods."""
 
 from torch import Tensor
 
@@ -10,7 +10,8 @@ from napari_emda.sampling.sampler import Batch
 class SourceOnly(Method):
     """Trains on the source alone and never uses the target: the baseline.
 
-    Minimises the segmentation loss on labelled source patches (Roels et al. 2019, "FT" at 0 % target labels).
+    Minimises the segmentation loss on labelled source patches (Roels et al. 2019, "FT" at 0 %
+    target labels).
     """
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:

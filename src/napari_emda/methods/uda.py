@@ -1,4 +1,4 @@
-"""Consistency under strong changes, on what nobody annotated."""
+"""Consistency of predictions on unlabelled patches under strong augmentation."""
 
 from typing import Any, Literal
 
@@ -19,8 +19,10 @@ from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
-_MOVED = 0.25
-"""Share of the patches that are scaled and turned a little; the others keep the sharpness of the images to predict."""
+# Fraction of the patches that are scaled and rotated a little. The paper does it to all; but
+# rotation smooths, and a network trained only on smooth patches fails on the sharp images to
+# predict (docs/benchmark-few-labels.md).
+_JITTERED = 0.25
 
 
 @methods.register("uda")
@@ -36,9 +38,11 @@ class UDA(Method):
     """
 
     requirements = Requirements(optional_domains=("source", "target"), labels="needed")
-    source_batches = 2  # one centred on labels, one from anywhere
+    # The first half of the patches lies around labels, the second anywhere.
+    source_batches = 2
     unlabelled_losses = ("consistency",)
-    criterion = staticmethod(dice)  # alone, as in the paper; 0 where nothing is labelled
+    # Without cross-entropy, as in the comparative study of docs/benchmark-few-labels.md.
+    criterion = staticmethod(dice)
 
     class Settings(base.Settings):
         """Settings of consistency training."""
@@ -87,35 +91,40 @@ class UDA(Method):
         self.strong = RandAugment(settings.changes, settings.magnitude, settings.inverting)
 
     def prepare(self, batch: Batch, augment: Augmentation, progress: float) -> Batch:
-        """One of eight symmetries for all, small moves for a quarter; other contrast, blur and noise when it is strong.
+        """Transform the patches; with strong augmentation also change contrast, blur and noise.
 
-        The symmetries are no part of the paper, but sections have no upright.
+        All get one of the eight symmetries of the square, a quarter is scaled and rotated a little.
         """
+        # The symmetries are not part of the paper, but sections have no preferred direction.
         if augment.strength == "none":
             return batch
         moved = {
-            domain: augment.jittered(augment.mirrored(patches), _MOVED)
+            domain: augment.jittered(augment.mirrored(patches), _JITTERED)
             for domain, patches in batch.items()
         }
         if augment.strength == "weak":
             return moved
         return {
-            d: Patches(augment.photometric(p.image), p.labels, p.clean) for d, p in moved.items()
+            domain: Patches(augment.photometric(patches.image), patches.labels, patches.clean)
+            for domain, patches in moved.items()
         }
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Dice on what is labelled, and agreement on the unlabelled target, or else on patches from anywhere."""
+        """Dice loss on labelled pixels, and consistency on unlabelled patches."""
         losses = super().losses(batch, progress)
         image = batch[self.unlabelled].clean
         if self.unlabelled == "source":
+            # The first half lies around labels.
             image = image[len(image) // 2 :]
-        # Mutual information is as pleased with an empty answer, until the labels have taught another one
+        # An empty prediction maximises mutual information just as well, until the labels have
+        # taught the network another one.
         rising = ramp(progress, 0, 0.25) if self.settings.consistency == "iid" else 1.0
         losses["consistency"] = self.settings.weight * rising * self._disagreement(image)
         return losses
 
     def _disagreement(self, image: Tensor) -> Tensor:
-        # The trainer has seeded torch for this step
+        """The loss between predictions of patches B x 1 x H x W and of their augmented copies."""
+        # Seeded from torch's generator, which the trainer seeds in every step.
         augment = Augmentation("none", int(torch.randint(2**31, ())), image.device)
         changed, angle = self.strong(image, augment)
         with in_domain(self.network, self.unlabelled):
@@ -128,4 +137,5 @@ class UDA(Method):
         self.report("information", mutual_information(joints).mean())
         if self.settings.consistency == "iid":
             return -mutual_information(joints, self.settings.balance).mean()
+        # A probability of 0 has no logarithm; rotating back mixes in zeros at the edges.
         return divergence(p.clamp(min=1e-6).log(), q.clamp(min=1e-6).log(), inside)

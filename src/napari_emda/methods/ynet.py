@@ -65,17 +65,17 @@ class YNet(Method):
         super().__init__(settings, network, summary)
         self.reconstruction = Reconstruction(network)
 
-    def _fine(self, progress: float) -> bool:
-        """Whether this is the second stage."""
+    def _in_second_stage(self, progress: float) -> bool:
         return self.summary.annotated and progress >= 1 - self.settings.second_stage
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Segmentation of the source and reconstruction of both; in the second stage segmentation of both."""
-        if self._fine(progress):
+        """Segmentation of the source, reconstruction of both; in the second stage segmentation."""
+        if self._in_second_stage(progress):
             return super().losses(batch, progress)
-        whole = 1 - self.settings.second_stage if self.summary.annotated else 1.0
+        end = 1 - self.settings.second_stage if self.summary.annotated else 1.0
+        # Falling: in the end the encoder should serve segmentation alone.
         weight = cosine(
-            self.settings.reconstruction, self.settings.reconstruction_end, progress / whole
+            self.settings.reconstruction, self.settings.reconstruction_end, progress / end
         )
         losses: dict[str, Tensor] = {}
         for domain in DOMAINS:
@@ -91,6 +91,5 @@ class YNet(Method):
 
     def learning_rate(self, progress: float, role: str = "") -> float:
         """The base schedule, scaled down in the second stage."""
-        return super().learning_rate(progress) * (
-            self.settings.fine_rate if self._fine(progress) else 1.0
-        )
+        factor = self.settings.fine_rate if self._in_second_stage(progress) else 1.0
+        return factor * super().learning_rate(progress)
