@@ -776,7 +776,7 @@ def test_no_curve_runs_through_the_names_of_the_losses(qtbot):
     for step in (10, 20):
         plot.add(
             step,
-            {"clusters": -0.5, "finer_clusters": -0.6, "information": 0.5, "largest_cluster": 0.9},
+            {"clusters": -0.5, "overclustering": -0.6, "information": 0.5, "largest_cluster": 0.9},
         )
     item = plot.getPlotItem()
     legend = item.legend.mapRectToItem(item.vb, item.legend.boundingRect())

@@ -1,4 +1,4 @@
-"""What is particular to each method: histogram matching, Y-Net, restoring, DAMT-Net, fine-tuning."""
+"""What only single methods do: histogram matching, Y-Net, denoising, DAMT-Net, fine-tuning."""
 
 from __future__ import annotations
 
@@ -28,36 +28,32 @@ from napari_emda.settings.training import TrainSettings
 def build(name, *, summary=None, dropout=0.0, **settings):
     torch.manual_seed(0)
     cls = methods[name]
-    return cls(
-        cls.Settings.parse(settings),
-        UNet(2, UNet.Settings(base_channels=8, dropout=dropout)),
-        summary or DataSummary(),
-    )
+    network = UNet(2, UNet.Settings(base_channels=8, dropout=dropout))
+    return cls(cls.Settings.parse(settings), network, summary or DataSummary())
 
 
 def batch(n=2, side=32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(n, 1, side, side, generator=generator)
     labels = (image[:, 0] > 0.5).long()
-    unknown = torch.full_like(labels, IGNORE)
+    unlabelled = torch.full_like(labels, IGNORE)
     other = torch.randn(n, 1, side, side, generator=generator) * 2 + 1
-    return {"source": Patches(image, labels, image), "target": Patches(other, unknown, other)}
+    return {"source": Patches(image, labels, image), "target": Patches(other, unlabelled, other)}
 
 
-# -- histogram matching ------------------------------------------------------------------------------------------
+# -- histogram matching ----------------------------------------------------------------------------
 
 
 def quantiles(values):
     return np.quantile(values, np.linspace(0, 1, QUANTILES))
 
 
-def looks():
-    """Two images with grey values 0 to 255 of very different histograms."""
+def images():
+    """Two images with grey values from 0 to 255 and very different histograms."""
     rng = np.random.default_rng(0)
     source, target = rng.random((2, 200, 200))
-    return 255 * source**2, 20 + 200 * np.where(
-        rng.random((200, 200)) < 0.3, target**0.5, target**1.5
-    )
+    bimodal = np.where(rng.random((200, 200)) < 0.3, target**0.5, target**1.5)
+    return 255 * source**2, 20 + 200 * bimodal
 
 
 def matched(match, image):
@@ -65,14 +61,15 @@ def matched(match, image):
 
 
 def test_matching_agrees_with_scikit_image():
-    source, target = looks()
-    ours = matched(HistogramMatch(quantiles(source), quantiles(target)), source)
-    assert np.abs(ours - match_histograms(source, target)).max() <= 1
-    assert np.abs(source - match_histograms(source, target)).max() > 20
+    source, target = images()
+    result = matched(HistogramMatch(quantiles(source), quantiles(target)), source)
+    expected = match_histograms(source, target)
+    assert np.abs(result - expected).max() <= 1
+    assert np.abs(source - expected).max() > 20
 
 
-def test_matching_to_itself_changes_nothing_and_matching_twice_no_more_than_once():
-    source, target = looks()
+def test_matching_is_idempotent_and_matching_to_itself_is_the_identity():
+    source, target = images()
     itself = HistogramMatch(quantiles(source), quantiles(source))
     np.testing.assert_allclose(matched(itself, source), source, atol=0.05)
     once = matched(HistogramMatch(quantiles(source), quantiles(target)), source)
@@ -80,8 +77,8 @@ def test_matching_to_itself_changes_nothing_and_matching_twice_no_more_than_once
     np.testing.assert_allclose(twice, once, atol=1)
 
 
-def test_matching_keeps_the_order_also_beyond_the_extremes():
-    source, target = looks()
+def test_matching_keeps_the_order_of_grey_values_also_beyond_the_extremes():
+    source, target = images()
     match = HistogramMatch(quantiles(source), quantiles(target))
     greys = np.linspace(-300, 600, 5000)
     mapped = matched(match, greys)
@@ -90,98 +87,99 @@ def test_matching_keeps_the_order_also_beyond_the_extremes():
     np.testing.assert_allclose(np.diff(below), np.diff(greys[greys < source.min()]), atol=1e-2)
 
 
-def test_a_single_grey_value_is_mapped_without_dividing_by_zero():
-    match = HistogramMatch(np.zeros(QUANTILES), quantiles(looks()[1]))
+def test_a_single_grey_value_is_mapped_without_division_by_0():
+    match = HistogramMatch(np.zeros(QUANTILES), quantiles(images()[1]))
     assert np.isfinite(matched(match, [0.0])).all()
-    flat = matched(HistogramMatch(quantiles(looks()[0]), np.full(QUANTILES, 7.0)), [50.0, 90.0])
+    flat = matched(HistogramMatch(quantiles(images()[0]), np.full(QUANTILES, 7.0)), [50.0, 90.0])
     np.testing.assert_allclose(flat, 7, atol=1e-5)
 
 
-def test_equal_greys_stay_equal_and_get_the_mean_of_their_share_of_the_target():
-    source, target = looks()
+def test_equal_grey_values_get_the_mean_of_the_same_ranks_of_the_target():
+    source, target = images()
     coarse = np.round(source / 40) * 40
-    ours = matched(HistogramMatch(quantiles(coarse), quantiles(target)), coarse)
-    order = np.sort(target.ravel())
+    result = matched(HistogramMatch(quantiles(coarse), quantiles(target)), coarse)
+    ordered = np.sort(target.ravel())
     for grey in np.unique(coarse):
-        below, here = (coarse < grey).sum(), (coarse == grey).sum()
-        assert len(np.unique(ours[coarse == grey])) == 1
-        assert ours[coarse == grey][0] == pytest.approx(order[below : below + here].mean(), abs=4)
+        first_rank = (coarse < grey).sum()
+        last_rank = (coarse <= grey).sum()
+        assert len(np.unique(result[coarse == grey])) == 1
+        expected = ordered[first_rank:last_rank].mean()
+        assert result[coarse == grey][0] == pytest.approx(expected, abs=4)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_the_asked_share_of_source_patches_takes_the_targets_greys(share):
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+def test_the_given_fraction_of_source_patches_is_matched(fraction):
     summary = DataSummary(
         {"source": np.linspace(-2, 2, QUANTILES), "target": np.linspace(10, 14, QUANTILES)}
     )
-    method = build("histogram", summary=summary, matched=share)
+    method = build("histogram", summary=summary, matched=fraction)
     prepared = method.prepare(batch(200), Augmentation("none", 0), 0.0)
-    taken = (prepared["source"].image.mean((1, 2, 3)) > 5).float().mean()
-    assert taken == pytest.approx(share, abs=0.1)
+    matched_fraction = (prepared["source"].image.mean((1, 2, 3)) > 5).float().mean()
+    assert matched_fraction == pytest.approx(fraction, abs=0.1)
     assert torch.equal(prepared["source"].image, prepared["source"].clean)
     assert torch.equal(prepared["target"].image, batch(200)["target"].image)
 
 
-def test_padding_keeps_its_grey():
-    source, target = looks()
+def test_padding_keeps_its_grey_value():
+    source, target = images()
     match = HistogramMatch(quantiles(source), quantiles(target), padding=[-40.0])
     image = torch.as_tensor(source, dtype=torch.float32)
     image[:50] = -40
-    out = match(image)
-    assert (out[:50] == -40).all()
-    assert torch.equal(out[50:], HistogramMatch(quantiles(source), quantiles(target))(image[50:]))
+    result = match(image)
+    assert (result[:50] == -40).all()
+    without_padding = HistogramMatch(quantiles(source), quantiles(target))
+    assert torch.equal(result[50:], without_padding(image[50:]))
 
 
-def test_the_padding_of_a_volume_is_known_to_the_method(make_training, source, target, tmp_path):
+def test_the_method_gets_the_padding_of_a_volume(make_training, source, target, tmp_path):
     image = source.image.copy()
     image[:, 48:] = 0
     training = make_training(
         [replace(source, image=image), target], tmp_path / "run", "histogram", {"matched": 1}
     )
-    drawn = training.sampler.batch(0)["source"].image
-    grey = training.sampler.padding("source")
-    assert len(grey) == 1
-    padded = drawn == grey[0]
+    patches = training.sampler.batch(0)["source"].image
+    (padding,) = training.sampler.padding("source")
+    padded = patches == padding
     assert 0 < padded.float().mean() < 1
-    prepared = training.method.match(drawn)
-    assert torch.equal(prepared[padded], drawn[padded])
-    assert not torch.equal(prepared[~padded], drawn[~padded])
+    result = training.method.match(patches)
+    assert torch.equal(result[padded], patches[padded])
+    assert not torch.equal(result[~padded], patches[~padded])
     assert training.sampler.padding("target") == ()
 
 
-# -- Y-Net -------------------------------------------------------------------------------------------------------
+# -- Y-Net -----------------------------------------------------------------------------------------
 
 
-def test_without_its_bottleneck_the_reconstruction_is_blind():
+def test_the_reconstruction_depends_only_on_the_bottleneck():
     ynet = build("ynet").eval()
     with torch.no_grad():
-        drawn = []
+        without_bottleneck = []
         for seed in (0, 1):
             maps = ynet.network.encode(batch(seed=seed)["source"].image)
             assert ynet.reconstruction(maps).std() > 1e-3
-            drawn.append(ynet.reconstruction([*maps[:-1], torch.zeros_like(maps[-1])]))
-    assert torch.equal(*drawn)
+            image = ynet.reconstruction([*maps[:-1], torch.zeros_like(maps[-1])])
+            without_bottleneck.append(image)
+    assert torch.equal(*without_bottleneck)
 
 
 def test_the_segmentation_needs_no_reconstruction_decoder():
-    ynet, x = build("ynet").eval(), batch()["target"].image
+    ynet = build("ynet").eval()
+    x = batch()["target"].image
     with torch.no_grad():
         before = ynet.predictor(x)
         del ynet.reconstruction
         assert torch.equal(ynet.predictor(x), before)
 
 
-def test_the_reconstruction_teaches_the_encoder_and_not_the_segmentation_decoder():
+def test_the_reconstruction_has_a_gradient_for_the_encoder_but_not_the_segmentation_decoder():
     ynet = build("ynet")
     losses = ynet.losses(batch(), 0.0)
     (losses["source_reconstruction"] + losses["target_reconstruction"]).backward()
-    assert all(
-        p.grad is None
-        for p in (*ynet.network.decoder.parameters(), *ynet.network.head.parameters())
-    )
-    assert all(
-        p.grad is not None
-        for p in (*ynet.network.encoder.parameters(), *ynet.reconstruction.parameters())
-    )
+    network = ynet.network
+    segmentation = [*network.decoder.parameters(), *network.head.parameters()]
+    reconstruction = [*network.encoder.parameters(), *ynet.reconstruction.parameters()]
+    assert all(parameter.grad is None for parameter in segmentation)
+    assert all(parameter.grad is not None for parameter in reconstruction)
 
 
 def test_the_weight_of_the_reconstruction_falls_along_a_cosine():
@@ -193,28 +191,28 @@ def test_the_weight_of_the_reconstruction_falls_along_a_cosine():
     assert loss(1.0) / loss(0.0) == pytest.approx(0.1 / 0.4, rel=1e-5)
 
 
-def test_the_goal_of_the_reconstruction_is_the_clean_patch_whatever_its_gain():
+def test_the_target_of_the_reconstruction_is_the_standardised_clean_patch():
     def loss(clean):
-        given = batch()
-        given["target"] = Patches(given["target"].image, given["target"].labels, clean)
-        return float(build("ynet").losses(given, 0.0)["target_reconstruction"].detach())
+        patches = batch()
+        patches["target"] = Patches(patches["target"].image, patches["target"].labels, clean)
+        return float(build("ynet").losses(patches, 0.0)["target_reconstruction"].detach())
 
     clean = batch(seed=5)["target"].image
     assert loss(clean) == pytest.approx(loss(7 * clean - 3), rel=1e-4)
     assert loss(clean) != pytest.approx(loss(-clean), rel=1e-4)
 
 
-def test_with_annotations_a_second_stage_learns_from_both_volumes_labels():
-    ynet, base = (
-        build("ynet", summary=DataSummary(annotated=True), second_stage=0.4, fine_rate=0.2),
-        build("source_only"),
-    )
-    first = {"segmentation", "source_reconstruction", "target_reconstruction"}
-    assert set(ynet.losses(batch(), 0.59)) == first
+def test_with_annotations_a_second_stage_trains_on_the_labels_of_both_volumes():
+    summary = DataSummary(annotated=True)
+    ynet = build("ynet", summary=summary, second_stage=0.4, fine_rate=0.2)
+    base = build("source_only")
+    first_stage = {"segmentation", "source_reconstruction", "target_reconstruction"}
+    assert set(ynet.losses(batch(), 0.59)) == first_stage
     assert set(ynet.losses(batch(), 0.6)) == {"segmentation", "target_segmentation"}
     assert ynet.learning_rate(0.59) == pytest.approx(base.learning_rate(0.59))
     assert ynet.learning_rate(0.6) == pytest.approx(0.2 * base.learning_rate(0.6))
-    assert set(build("ynet", second_stage=0.4).losses(batch(), 0.99)) == first
+    without_annotations = build("ynet", second_stage=0.4)
+    assert set(without_annotations.losses(batch(), 0.99)) == first_stage
 
 
 def test_the_curves_of_the_reconstruction_are_in_decibels():
@@ -226,134 +224,130 @@ def test_the_curves_of_the_reconstruction_are_in_decibels():
         assert float(ynet.reported[f"{domain}_psnr"]) == pytest.approx(expected, abs=1e-3)
 
 
-# -- restoring, as a preparation ---------------------------------------------------------------------------------
+# -- denoising -------------------------------------------------------------------------------------
 
 
-class Draws(Augmentation):
-    """Chooses what `corrupt` does: the factor by which patches are made coarse."""
+class FixedResolution(Augmentation):
+    """Maximum noise, and a chosen number that determines the resolution."""
 
-    def __init__(self, pick):
+    def __init__(self, resolution):
         super().__init__("none", 0)
-        self.pick = pick
+        self.resolution = resolution
 
     def uniform(self, n, low=0.0, high=1.0):
-        return torch.full((n,), high if (low, high) != (0.0, 1.0) else self.pick)
+        return torch.full((n,), self.resolution if (low, high) == (0.0, 1.0) else high)
 
 
 def smooth(n=4, side=64):
     return torch.nn.functional.avg_pool2d(torch.randn(n, 1, side + 8, side + 8), 9, 1)
 
 
-def test_no_noise_no_blocks_and_a_factor_of_one_leave_a_patch_as_it_is():
+def test_without_noise_blocks_and_coarsening_a_patch_does_not_change():
     image = smooth()
-    assert torch.equal(corrupt(image, Draws(0.1), noise=0, hidden=0), image)
+    assert torch.equal(corrupt(image, FixedResolution(0.1), noise=0, hidden=0), image)
 
 
-@pytest.mark.parametrize(("pick", "factor"), [(0.5, 2), (0.9, 4)])
-def test_coarse_patches_are_those_of_pillow(pick, factor):
+@pytest.mark.parametrize(("resolution", "factor"), [(0.5, 2), (0.9, 4)])
+def test_coarse_patches_are_those_of_pillow(resolution, factor):
     image = smooth(1)
-    ours = corrupt(image, Draws(pick), noise=0, hidden=0)
-    small = Image.fromarray(image[0, 0].numpy()).resize(
-        (64 // factor,) * 2, Image.Resampling.BILINEAR
-    )
-    np.testing.assert_allclose(
-        ours[0, 0], small.resize((64, 64), Image.Resampling.BILINEAR), atol=1e-5
-    )
+    augment = FixedResolution(resolution)
+    result = corrupt(image, augment, noise=0, hidden=0)
+    bilinear = Image.Resampling.BILINEAR
+    small = Image.fromarray(image[0, 0].numpy()).resize((64 // factor,) * 2, bilinear)
+    np.testing.assert_allclose(result[0, 0], small.resize((64, 64), bilinear), atol=1e-5)
     constant = torch.full((1, 1, 64, 64), 0.7)
-    torch.testing.assert_close(corrupt(constant, Draws(pick), noise=0, hidden=0), constant)
+    torch.testing.assert_close(corrupt(constant, augment, noise=0, hidden=0), constant)
 
 
-def test_the_noise_is_as_strong_as_asked():
-    flat = torch.zeros(1, 1, 512, 512)
-    assert float(corrupt(flat, Draws(0.1), noise=0.8, hidden=0).std()) == pytest.approx(
-        0.8, rel=0.03
-    )
+def test_the_noise_has_the_given_standard_deviation():
+    noise = corrupt(torch.zeros(1, 1, 512, 512), FixedResolution(0.1), noise=0.8, hidden=0)
+    assert float(noise.std()) == pytest.approx(0.8, rel=0.03)
 
 
-def test_a_quarter_of_the_blocks_is_hidden_whole():
-    ones = torch.ones(8, 1, 96, 96)
-    blocks = (
-        corrupt(ones, Draws(0.1), noise=0, hidden=0.25).unfold(2, 8, 8).unfold(3, 8, 8).flatten(4)
-    )
+def test_a_quarter_of_the_blocks_is_hidden():
+    result = corrupt(torch.ones(8, 1, 96, 96), FixedResolution(0.1), noise=0, hidden=0.25)
+    blocks = result.unfold(2, 8, 8).unfold(3, 8, 8).flatten(4)
     assert ((blocks == 0).all(-1) | (blocks == 1).all(-1)).all()
     assert float((blocks == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
 
 
-def test_restoring_comes_first_and_copying_is_not_the_answer():
-    method, given = build("denoising", pretraining=0.4), batch(8, 64)
-    prepared = method.prepare(given, Augmentation("weak", 0), 0.1)
-    for domain, patches in prepared.items():
-        assert (
-            torch.nn.functional.mse_loss(patches.image, patches.clean)
-            > 0.1 * given[domain].image.var()
-        )
+def test_restoration_comes_first_and_copying_the_input_has_a_large_error():
+    method = build("denoising", pretraining=0.4)
+    patches = batch(8, 64)
+    prepared = method.prepare(patches, Augmentation("weak", 0), 0.1)
+    for domain, degraded in prepared.items():
+        error = torch.nn.functional.mse_loss(degraded.image, degraded.clean)
+        assert error > 0.1 * patches[domain].image.var()
     assert set(method.losses(prepared, 0.1)) == {"source_restoration", "target_restoration"}
-    assert set(method.losses(given, 0.4)) == {"segmentation"}
+    assert set(method.losses(patches, 0.4)) == {"segmentation"}
 
 
-def test_while_segmenting_the_encoder_is_slower():
+def test_the_encoder_is_slower_in_the_segmentation_stage():
     method = build("denoising", pretraining=0.4, encoder_rate=0.1)
     assert method.learning_rate(0.2, "encoder") == method.learning_rate(0.2, "rest")
-    assert method.learning_rate(0.7, "encoder") == pytest.approx(
-        0.1 * method.learning_rate(0.7, "rest")
-    )
-    assert set(map(id, method.parameter_groups()["encoder"])) == set(
-        map(id, method.network.encoder.parameters())
-    )
+    expected = 0.1 * method.learning_rate(0.7, "rest")
+    assert method.learning_rate(0.7, "encoder") == pytest.approx(expected)
+    encoder = {id(parameter) for parameter in method.network.encoder.parameters()}
+    assert {id(parameter) for parameter in method.parameter_groups()["encoder"]} == encoder
 
 
-# -- Attention Y-Net ---------------------------------------------------------------------------------------------
+# -- Attention Y-Net -------------------------------------------------------------------------------
 
 
-def test_attention_ynet_goes_through_three_stages():
+def test_attention_ynet_has_three_stages():
     method = build("attention_ynet", first_stage=0.2, second_stage=0.3, segmentation=0.02)
     both = {"source_reconstruction", "target_reconstruction"}
     stages = {p: set(method.losses(batch(), p)) for p in (0.0, 0.19, 0.21, 0.49, 0.51, 0.99)}
     assert stages[0.0] == stages[0.19] == both | {"segmentation"}
     assert stages[0.21] == stages[0.49] == both
     assert stages[0.51] == stages[0.99] == {"segmentation"}
-    weighed = [float(method.losses(batch(), p)["segmentation"].detach()) for p in (0.0, 0.6)]
-    assert weighed[0] == pytest.approx(0.02 * weighed[1], rel=1e-4)
+    first, third = (
+        float(method.losses(batch(), progress)["segmentation"].detach()) for progress in (0.0, 0.6)
+    )
+    assert first == pytest.approx(0.02 * third, rel=1e-4)
     assert method.learning_rate(0.6, "shared") == 0
     assert method.learning_rate(0.6, "segments") > 0
 
 
-# -- DAMT-Net ----------------------------------------------------------------------------------------------------
+# -- DAMT-Net --------------------------------------------------------------------------------------
 
 
-def test_critics_and_network_of_damt_do_not_learn_from_each_others_losses():
+def test_network_and_discriminators_of_damt_get_no_gradient_from_losses_of_the_other():
     method = build("damt")
     critics = [*method.label_critic.parameters(), *method.feature_critic.parameters()]
-    fooled = torch.autograd.grad(
-        method.losses(batch(), 0.5)["adversarial"], critics, allow_unused=True
-    )
-    assert all(gradient is None for gradient in fooled)
+    adversarial = method.losses(batch(), 0.5)["adversarial"]
+    of_critics = torch.autograd.grad(adversarial, critics, allow_unused=True)
+    assert all(gradient is None for gradient in of_critics)
     network = list(method.network.parameters())
-    told = torch.autograd.grad(method.losses(batch(), 0.5)["critics"], network, allow_unused=True)
-    assert all(gradient is None for gradient in told)
+    discrimination = method.losses(batch(), 0.5)["critics"]
+    of_network = torch.autograd.grad(discrimination, network, allow_unused=True)
+    assert all(gradient is None for gradient in of_network)
     assert all(parameter.requires_grad for parameter in critics)
 
 
-def test_fooling_the_critics_of_damt_changes_what_the_target_gets():
+def test_the_adversarial_loss_of_damt_trains_encoder_and_decoder():
     method = build("damt")
     method.losses(batch(), 0.5)["adversarial"].backward()
-    for part in (method.network.encoder, method.network.decoder):
-        assert all(p.grad.abs().sum() > 0 for p in part.parameters())
+    for module in (method.network.encoder, method.network.decoder):
+        assert all(parameter.grad.abs().sum() > 0 for parameter in module.parameters())
     assert float(method.losses(batch(), 0.0)["adversarial"].detach()) == 0
 
 
-# -- fine-tuning -------------------------------------------------------------------------------------------------
+# -- fine-tuning -----------------------------------------------------------------------------------
 
 
-def test_fine_tuning_looks_at_the_source_first_then_at_the_target():
-    method, given = build("finetune", source_stage=0.6), batch()
-    assert set(method.losses(given, 0.59)) == {"segmentation"}
-    assert set(method.losses(given, 0.6)) == {"segmentation", "target_segmentation"}
+def test_fine_tuning_trains_on_the_source_first_and_then_on_the_target():
+    method = build("finetune", source_stage=0.6)
+    assert set(method.losses(batch(), 0.59)) == {"segmentation"}
+    assert set(method.losses(batch(), 0.6)) == {"segmentation", "target_segmentation"}
+
+
+def test_fine_tuning_from_another_run_skips_the_first_stage():
     continued = build("finetune", summary=DataSummary(continued=True))
-    assert set(continued.losses(given, 0.0)) == {"segmentation", "target_segmentation"}
+    assert set(continued.losses(batch(), 0.0)) == {"segmentation", "target_segmentation"}
 
 
-def test_fine_tuning_replays_a_share_of_the_source():
+def test_fine_tuning_replays_the_source_with_a_weight():
     def source_loss(progress):
         method = build("finetune", source_stage=0.5, replay=0.25)
         return float(method.losses(batch(), progress)["segmentation"].detach())
@@ -362,7 +356,8 @@ def test_fine_tuning_replays_a_share_of_the_source():
 
 
 def test_fine_tuning_lowers_the_learning_rate():
-    method, base = build("finetune", source_stage=0.5, fine_rate=0.2), build("source_only")
+    method = build("finetune", source_stage=0.5, fine_rate=0.2)
+    base = build("source_only")
     assert method.learning_rate(0.4) == pytest.approx(base.learning_rate(0.4))
     assert method.learning_rate(0.6) == pytest.approx(0.2 * base.learning_rate(0.6))
 
@@ -373,11 +368,8 @@ def test_the_learning_rate_falls_along_half_a_cosine(progress, factor):
 
 
 def test_fine_tuning_without_annotations_is_refused_and_leaves_nothing(project):
-    job = TrainJob(
-        project=str(project.folder),
-        method="finetune",
-        settings=TrainSettings(patch=32),
-    )
+    settings = TrainSettings(patch=32)
+    job = TrainJob(project=str(project.folder), method="finetune", settings=settings)
     with pytest.raises(JobError, match="there are none: annotate some first"):
         list(execute(job))
     assert not (project.folder / "runs").exists()

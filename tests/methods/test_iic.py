@@ -1,4 +1,4 @@
-"""Clusters without labels: what they hold, what they are kept from seeing, and what other trainings make of them."""
+"""Clusters without labels: their loss, collapse, and projects that start from them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def unlabelled(phantom_files, tmp_path):
         yield project
 
 
-def prepared(project, method="iic", start=None, **settings):
+def prepared_training(project, method="iic", start=None, **settings):
     job = TrainJob(
         project=str(project.folder),
         method=method,
@@ -62,13 +62,14 @@ def prepared(project, method="iic", start=None, **settings):
     return training
 
 
-# -- what is learnt ----------------------------------------------------------------------------------------------
+# -- clusters and their loss -----------------------------------------------------------------------
 
 
-def test_balance_weighs_the_marginals_as_the_formula_says(noise):
+def test_balance_is_the_weight_of_the_marginals(noise):
     joint = noise.random((3, 5, 5))
     joint /= joint.sum((1, 2), keepdims=True)
-    rows, columns = joint.sum(2, keepdims=True), joint.sum(1, keepdims=True)
+    rows = joint.sum(2, keepdims=True)
+    columns = joint.sum(1, keepdims=True)
     for balance in (0.5, 1.0, 1.5):
         expected = (joint * (np.log(joint) - balance * np.log(rows * columns))).sum((1, 2))
         np.testing.assert_allclose(mutual_information(torch.as_tensor(joint), balance), expected)
@@ -76,19 +77,23 @@ def test_balance_weighs_the_marginals_as_the_formula_says(noise):
 
 @pytest.fixture(scope="module")
 def tissue():
-    """Regions of four grey values of equal shares under noise, 2 x 96 x 96, and which is where."""
+    """A noisy image with regions of four grey values, 2 x 96 x 96, and the ids of the regions.
+
+    All four grey values are equally frequent.
+    """
     rng = np.random.default_rng(0)
     smooth = gaussian_filter(rng.normal(size=(2, 96, 96)), (0, 6, 6), mode="wrap")
-    kinds = np.digitize(smooth, np.quantile(smooth, (0.25, 0.5, 0.75)))
-    return (60 * kinds + rng.normal(0, 10, kinds.shape)).astype(np.float32), kinds
+    region_ids = np.digitize(smooth, np.quantile(smooth, (0.25, 0.5, 0.75)))
+    image = 60 * region_ids + rng.normal(0, 10, region_ids.shape)
+    return image.astype(np.float32), region_ids
 
 
-def test_clusters_follow_the_kinds_of_tissue(make_training, tissue, tmp_path):
+def test_clusters_follow_the_regions(make_training, tissue, tmp_path):
     """Guessing gets a quarter of the pixels right; the clusters get more than twice as many.
 
     Seeds 0 to 4 got 0.66 to 0.81 right, with a mutual information of 0.52 to 0.65 log 4.
     """
-    image, kinds = tissue
+    image, region_ids = tissue
     volume = Volume("tissue", image, "target", VoxelGrid((10, 10, 10)))
     values = {"steps": 250, "batch": 8, "learning_rate": 0.003, "report_every": 5}
     training = make_training(
@@ -100,96 +105,96 @@ def test_clusters_follow_the_kinds_of_tissue(make_training, tissue, tmp_path):
     predictor = Predictor(training.method.predictor, training.header, training.compute)
     ids = class_ids(predict_box(predictor, volume, Box((1, 0, 0), (2, 96, 96))))
     assert ids.min() >= 1
-    table = confusion_matrix(kinds[1].ravel(), ids.ravel() - 1, labels=range(4))
+    table = confusion_matrix(region_ids[1].ravel(), ids.ravel() - 1, labels=range(4))
     assert table[linear_sum_assignment(-table)].sum() / ids.size > 0.5
-    assert mutual_info_score(kinds[1].ravel(), ids.ravel()) > 0.4 * np.log(4)
+    assert mutual_info_score(region_ids[1].ravel(), ids.ravel()) > 0.4 * np.log(4)
 
 
 def test_the_loss_is_that_of_a_calculation_by_hand(target, make_training, tmp_path):
-    """Two views, the second turned and its clusters turned back by SciPy, both heads, a loop over pixels and shifts."""
+    """Both heads, by a loop over pixels and displacements.
+
+    SciPy rotates the probabilities of the second view back.
+    """
     settings = {"clusters": 3, "finer": 2, "displacement": 1, "balance": 1.3}
     method = make_training(
         [target], tmp_path / "run", "iic", settings, network_settings={"dropout": 0}
     ).method
     clean, other = torch.randn(2, 2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    answers = {"clusters": [], "finer_clusters": []}
-    for name, head in (
-        ("clusters", method.network.head),
-        ("finer_clusters", method.overclustering_head),
-    ):
+    outputs = {"clusters": [], "overclustering": []}
+    heads = {"clusters": method.network.head, "overclustering": method.overclustering_head}
+    for name, head in heads.items():
         head.register_forward_hook(
-            lambda module, given, answer, name=name: answers[name].append(answer)
+            lambda module, inputs, output, name=name: outputs[name].append(output)
         )
     torch.manual_seed(7)
     angle = 2 * np.pi * torch.rand(2)
-    seen, encode = [], method.network.encode
-    method.network.encode = lambda image: seen.append(image) or encode(image)
+    views = []
+    encode = method.network.encode
+    method.network.encode = lambda image: views.append(image) or encode(image)
+    patches = Patches(other, torch.zeros(2, 32, 32, dtype=torch.long), clean)
     torch.manual_seed(7)
-    losses = method.losses(
-        {"target": Patches(other, torch.zeros(2, 32, 32, dtype=torch.long), clean)}, 0.0
-    )
-    assert torch.equal(seen[0], clean)
-    assert torch.equal(seen[1], turn(other, angle, padding="reflection"))
-    for name, k in (("clusters", 3), ("finer_clusters", 6)):
-        logits = [answer.detach().double()[:, -k:] for answer in answers[name]]
-        p, q = (each.softmax(1).numpy() for each in logits)
+    losses = method.losses({"target": patches}, 0.0)
+    assert torch.equal(views[0], clean)
+    assert torch.equal(views[1], turn(other, angle, padding="reflection"))
+    joints = {}
+    for name, k in (("clusters", 3), ("overclustering", 6)):
+        p, q = (logits.detach().double()[:, -k:].softmax(1).numpy() for logits in outputs[name])
         assert p.shape == (2, k, 32, 32)
         back, inside = by_scipy(q, angle.numpy())
-        table = brute_force(p, back, inside, 1)
-        rows, columns = table.sum(-1, keepdims=True), table.sum(-2, keepdims=True)
-        expected = -(table * (np.log(table) - 1.3 * np.log(rows * columns))).sum((-1, -2)).mean()
+        joint = joints[name] = brute_force(p, back, inside, 1)
+        rows = joint.sum(-1, keepdims=True)
+        columns = joint.sum(-2, keepdims=True)
+        expected = -(joint * (np.log(joint) - 1.3 * np.log(rows * columns))).sum((-1, -2)).mean()
         assert float(losses[name].detach()) == pytest.approx(expected, rel=1e-3)
-        if name == "clusters":  # what the alarm goes by follows slowly
-            np.testing.assert_allclose(
-                method.joint, 0.95 * np.eye(3) / 3 + 0.05 * table[1, 1], atol=1e-4
-            )
-            assert float(method.reported["largest_cluster"]) == pytest.approx(
-                table[1, 1].sum(0).max(), abs=1e-3
-            )
+    # The running joint distribution, from which collapse is detected, follows slowly.
+    undisplaced = joints["clusters"][1, 1]
+    expected = 0.95 * np.eye(3) / 3 + 0.05 * undisplaced
+    np.testing.assert_allclose(method.joint, expected, atol=1e-4)
+    largest = float(method.reported["largest_cluster"])
+    assert largest == pytest.approx(undisplaced.sum(0).max(), abs=1e-3)
 
 
-def test_labels_are_not_even_used_to_draw_patches(
+def test_labels_are_not_even_used_to_sample_patches(
     make_training, source, noise, tmp_path, same_weights
 ):
     other = replace(source, labels=noise.integers(0, 2, source.shape).astype(np.uint8))
-    trained = [make_training([volume], tmp_path / "run", "iic") for volume in (source, other)]
-    for training in trained:
+    trainings = [make_training([volume], tmp_path / "run", "iic") for volume in (source, other)]
+    for training in trainings:
         training.step(training.batch(0), 0)
-    assert same_weights(trained[0].method, trained[1].method)
+    assert same_weights(trainings[0].method, trainings[1].method)
 
 
-# -- collapse ----------------------------------------------------------------------------------------------------
+# -- collapse --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("joint", "said"),
+    ("joint", "message"),
     [
         (np.eye(4) / 4, ""),
         (np.diag([0.01, 0.01, 0.97, 0.01]), "cluster 3 takes 97%"),
-        (np.full((4, 4), 1 / 16), "they hold 0.00 of at most 1.39 nats"),
+        (np.full((4, 4), 1 / 16), "they contain 0.00 of at most 1.39 nats"),
     ],
 )
-def test_a_collapse_is_told(joint, said, make_training, target, tmp_path):
+def test_a_collapse_raises_an_alarm(joint, message, make_training, target, tmp_path):
     training = make_training([target], tmp_path / "run", "iic", {"clusters": 4})
     training.method.joint.copy_(torch.as_tensor(joint))
     alarm = training.method.alarm()
-    assert (said in alarm) if said else not alarm
+    assert (message in alarm) if message else not alarm
 
 
 def test_the_alarm_is_raised_once_after_the_warm_up(make_training, target, tmp_path, monkeypatch):
     training = make_training([target], tmp_path / "run", "iic", steps=8)
     monkeypatch.setattr(type(training.method), "alarm", lambda self: "All is lost.")
     events = list(fit(training))
-    at = [index for index, event in enumerate(events) if event == Notice("All is lost.")]
-    assert len(at) == 1
-    assert events[at[0] - 1].step == 2
+    (index,) = [i for i, event in enumerate(events) if event == Notice("All is lost.")]
+    assert events[index - 1].step == 2
 
 
-# -- projects without labels -------------------------------------------------------------------------------------
+# -- projects without labels -----------------------------------------------------------------------
 
 
 def test_one_unlabelled_volume_is_enough(unlabelled):
-    training = prepared(unlabelled, clusters=3)
+    training = prepared_training(unlabelled, clusters=3)
     list(fit(training))
     header = checkpoint.read_header(training.path)
     assert header.classes == ("none", "cluster 1", "cluster 2", "cluster 3")
@@ -197,7 +202,7 @@ def test_one_unlabelled_volume_is_enough(unlabelled):
 
 
 @pytest.mark.parametrize("alarm", ["", "All is lost."])
-def test_what_went_wrong_is_told_apart_at_the_end(unlabelled, monkeypatch, alarm):
+def test_the_last_event_repeats_the_alarm(unlabelled, monkeypatch, alarm):
     monkeypatch.setattr("napari_emda.methods.iic.IIC.alarm", lambda self: alarm)
     job = TrainJob(
         project=str(unlabelled.folder),
@@ -211,89 +216,104 @@ def test_what_went_wrong_is_told_apart_at_the_end(unlabelled, monkeypatch, alarm
 
 
 @pytest.mark.parametrize("method", ["finetune", "uda"])
-def test_methods_that_learn_from_labels_say_that_there_are_none(method, unlabelled):
+def test_methods_that_need_labels_are_refused_without_any(method, unlabelled):
     with pytest.raises(JobError, match=r"learns from labels and there are none: .* choose iic"):
-        prepared(unlabelled, method)
+        prepared_training(unlabelled, method)
 
 
 @pytest.mark.parametrize("method", ["finetune", "uda"])
-def test_annotations_alone_are_enough_for_methods_that_take_them(method, unlabelled, phantoms):
-    list(fit(prepared(unlabelled)))
+def test_annotations_without_a_source_are_enough_for_some_methods(method, unlabelled, phantoms):
+    list(fit(prepared_training(unlabelled)))
     unlabelled.annotations.require("target")[0] = phantoms["target"][1][0] + 1
-    training = prepared(unlabelled, method, start=unlabelled.runs.names()[0])
+    training = prepared_training(unlabelled, method, start=unlabelled.runs.names()[0])
     list(fit(training))
     assert checkpoint.read_header(training.path).classes == ("background", "mitochondria")
 
 
-def test_denoising_learns_features_where_nothing_is_labelled(unlabelled, phantoms):
-    first = prepared(unlabelled, "denoising")
-    events = list(fit(first))
-    steps = [event for event in events if isinstance(event, Stepped)]
+@pytest.fixture
+def denoised(unlabelled):
+    """A training by denoising in a project without labels, which learns only features."""
+    training = prepared_training(unlabelled, "denoising")
+    training.events = list(fit(training))
+    return training
+
+
+def test_denoising_without_labels_only_restores_patches(denoised):
+    steps = [event for event in denoised.events if isinstance(event, Stepped)]
     assert all(set(event.losses) == {"target_restoration"} for event in steps)
-    assert any(
-        isinstance(event, Notice) and "Nothing is labelled" in event.text for event in events
-    )
+    notices = [event.text for event in denoised.events if isinstance(event, Notice)]
+    assert any("Nothing is labelled" in text for text in notices)
+
+
+def test_a_run_without_classes_cannot_predict_or_export(denoised, unlabelled):
     (run,) = unlabelled.runs.names()
-    kept = {"project": str(unlabelled.folder), "run": run}
+    project = str(unlabelled.folder)
+    mask = str(unlabelled.folder / "mask.tif")
+    message = "trained without labels and predicts nothing: annotate some patches"
     for job in (
-        PredictJob(**kept),
-        ExportJob(what="mask", to=str(unlabelled.folder / "mask.tif"), **kept),
+        PredictJob(project=project, run=run),
+        ExportJob(project=project, run=run, what="mask", to=mask),
     ):
-        with pytest.raises(
-            JobError, match="trained without labels and predicts nothing: annotate some patches"
-        ):
+        with pytest.raises(JobError, match=message):
             list(execute(job))
-    for strategy, fits in (("entropy", False), ("bald", False), ("core_set", True)):
-        query = SuggestJob(
-            settings=QuerySettings(strategy=strategy, patch=32, count=2, device="cpu"), **kept
-        )
-        if fits:
-            assert len(list(execute(query))[-1].result["regions"]) == 2
-            continue
+
+
+def test_a_run_without_classes_previews_nothing(denoised, unlabelled):
+    request = PreviewRequest()
+    request.set("target", Box((0, 0, 0), (1, 32, 32)))
+    volumes = {"target": unlabelled.volumes.open("target")}
+    folder = RunFolder(denoised.path.parent)
+    assert not list(PreviewWriter(denoised, volumes, request, folder).due(1))
+
+
+def test_a_run_without_classes_suggests_patches_only_by_features(denoised, unlabelled):
+    (run,) = unlabelled.runs.names()
+
+    def suggest(strategy):
+        settings = QuerySettings(strategy=strategy, patch=32, count=2, device="cpu")
+        return SuggestJob(project=str(unlabelled.folder), run=run, settings=settings)
+
+    for strategy in ("entropy", "bald"):
         with pytest.raises(JobError, match="has no uncertainty to rank by: choose core_set"):
-            list(execute(query))
-    # nothing is painted into patches, or shown, that nobody has taught
+            list(execute(suggest(strategy)))
+    assert len(list(execute(suggest("core_set")))[-1].result["regions"]) == 2
+    # No prediction is stored for the suggested patches.
     assert unlabelled.predictions.of(run, "target") is None
-    view = PreviewRequest()
-    view.set("target", Box((0, 0, 0), (1, 32, 32)))
-    assert not list(
-        PreviewWriter(
-            first, {"target": unlabelled.volumes.open("target")}, view, RunFolder(first.path.parent)
-        ).due(1)
-    )
+
+
+def test_after_annotation_trainings_start_from_denoised_features(denoised, unlabelled, phantoms):
+    (run,) = unlabelled.runs.names()
     unlabelled.annotations.require("target")[0] = phantoms["target"][1][0] + 1
-    started = prepared(unlabelled, "finetune", start=run)
-    assert (
-        not started.method.summary.continued
-    )  # it has features, and does not yet know the classes
+    started = prepared_training(unlabelled, "finetune", start=run)
+    # Only features are known, not yet classes.
+    assert not started.method.summary.continued
     for key, value in started.method.network.state_dict().items():
-        assert torch.equal(value, first.method.network.state_dict()[key]), key
-    again = prepared(unlabelled, "denoising")
+        assert torch.equal(value, denoised.method.network.state_dict()[key]), key
+    again = prepared_training(unlabelled, "denoising")
     assert not again.header.features_only
     assert set(again.method.losses(again.batch(1), 0.5)) == {"target_segmentation"}
 
 
 @pytest.mark.parametrize("method", ["source_only", "auto"])
-def test_other_methods_start_from_its_features_with_a_last_layer_of_their_own(method, project):
-    first = prepared(project)
+def test_other_methods_start_from_the_features_with_a_new_last_layer(method, project):
+    first = prepared_training(project)
     list(fit(first))
-    fresh, started = (
-        prepared(project, method),
-        prepared(project, method, start=project.runs.names()[0]),
-    )
+    fresh = prepared_training(project, method)
+    started = prepared_training(project, method, start=project.runs.names()[0])
     for key, value in started.method.network.state_dict().items():
-        like = fresh.method.network if key.startswith(("head.", "offset")) else first.method.network
-        assert torch.equal(value, like.state_dict()[key]), key
-    assert (
-        not started.method.summary.continued
-    )  # it has features, and does not yet know the classes
+        is_new = key.startswith(("head.", "offset"))
+        expected = (fresh if is_new else first).method.network.state_dict()[key]
+        assert torch.equal(value, expected), key
+    # Only features are known, not yet classes.
+    assert not started.method.summary.continued
 
 
-def test_more_clusters_start_from_the_features_of_fewer_and_equals_go_on(unlabelled):
-    list(fit(prepared(unlabelled, clusters=3)))
-    more, on = (prepared(unlabelled, start=unlabelled.runs.names()[0], clusters=k) for k in (5, 3))
+def test_more_or_equally_many_clusters_can_start_from_another_run(unlabelled):
+    list(fit(prepared_training(unlabelled, clusters=3)))
+    (run,) = unlabelled.runs.names()
     image = torch.randn(1, 1, 32, 32)
-    for training, k in ((more, 5), (on, 3)):
+    for k in (5, 3):
+        training = prepared_training(unlabelled, start=run, clusters=k)
         predictor = Predictor(training.method.predictor, training.header, training.compute)
         probabilities = predictor.probabilities(image, "target")
         assert probabilities.shape[1] == k + 1
@@ -301,55 +321,50 @@ def test_more_clusters_start_from_the_features_of_fewer_and_equals_go_on(unlabel
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--class", "nuclei=1"], "no class 'nuclei'"),
         (["--class", "mitochondria=9"], "clusters 1 to 4"),
-        (["--class", "mitochondria=1", "--out", "{there}"], "exists already"),
+        (["--class", "mitochondria=1", "--out", "{existing}"], "exists already"),
         (["--class", "mitochondria=1", "--out", "mask.docx"], "mask.docx"),
     ],
 )
-def test_names_that_cannot_be_given_are_refused_before_anything_is_done(
-    arguments, words, unlabelled, tmp_path, capsys
+def test_wrong_names_and_paths_are_refused_before_anything_is_written(
+    arguments, message, unlabelled, tmp_path, capsys
 ):
-    list(fit(prepared(unlabelled, clusters=4)))
+    list(fit(prepared_training(unlabelled, clusters=4)))
     (run,) = unlabelled.runs.names()
     unlabelled.close()
-    (tmp_path / "there.tif").touch()
+    existing = tmp_path / "existing.tif"
+    existing.touch()
+    arguments = [text.format(existing=existing) for text in arguments]
     with pytest.raises(SystemExit) as end:
-        main(
-            [
-                "name-clusters",
-                str(unlabelled.folder),
-                *(text.format(there=tmp_path / "there.tif") for text in arguments),
-            ]
-        )
+        main(["name-clusters", str(unlabelled.folder), *arguments])
     assert end.value.code == 2
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not unlabelled.run(run).cluster_names()
     assert not (unlabelled.run(run).path / "probabilities.zarr").exists()
 
 
-def test_named_clusters_are_asked_about_where_the_classes_are_in_doubt(unlabelled):
-    list(fit(prepared(unlabelled, clusters=4)))
+def test_suggestions_from_named_clusters_use_the_uncertainty_of_the_classes(unlabelled):
+    list(fit(prepared_training(unlabelled, clusters=4)))
     (run,) = unlabelled.runs.names()
-    *_, found = execute(
+    *_, predicted = execute(
         PredictJob(project=str(unlabelled.folder), run=run, settings=PredictSettings(device="cpu"))
     )
     count = len(checkpoint.read_header(unlabelled.run(run).checkpoint).classes) - 1
-    assert f"'target' is sorted into {count} clusters with run {run}." in found.text
+    assert f"'target' is sorted into {count} clusters with run {run}." in predicted.text
     query = QuerySettings(strategy="entropy", patch=32, count=3, device="cpu")
     job = SuggestJob(project=str(unlabelled.folder), run=run, settings=query)
     unlabelled.predictions.name_clusters(run, "target", {2: "mitochondria"})
     *_, last = execute(job)
-    doubt = unlabelled.predictions.of(run, "target").uncertainty[:] / 255
-    means = view_as_windows(doubt, (1, 32, 32), (1, 8, 8)).mean((3, 4, 5))
+    uncertainty = unlabelled.predictions.of(run, "target").uncertainty[:] / 255
+    means = view_as_windows(uncertainty, (1, 32, 32), (1, 8, 8)).mean((3, 4, 5))
     scores = [region["score"] for region in last.result["regions"]]
-    boxes = [Box.parse(region["box"], doubt.shape) for region in last.result["regions"]]
-    assert scores == pytest.approx([doubt[box.slices].mean() for box in boxes])
+    boxes = [Box.parse(region["box"], uncertainty.shape) for region in last.result["regions"]]
+    assert scores == pytest.approx([uncertainty[box.slices].mean() for box in boxes])
     assert scores[0] == pytest.approx(means.max())
     unlabelled.predictions.name_clusters(run, "target", dict.fromkeys((1, 2, 3, 4), "mitochondria"))
     *_, last = execute(job)
-    assert (
-        max(region["score"] for region in last.result["regions"]) < 0.02
-    )  # nothing but rounding is in doubt
+    # With one class there is no uncertainty, except by rounding.
+    assert max(region["score"] for region in last.result["regions"]) < 0.02

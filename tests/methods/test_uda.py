@@ -1,4 +1,4 @@
-"""Consistency training: its losses against calculations by hand, and where it works."""
+"""Consistency training: losses against calculations by hand, augmentation and data it takes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
 from tests.sampling.test_randaugment import smooth
 
-# -- agreement ---------------------------------------------------------------------------------------------------
+# -- consistency -----------------------------------------------------------------------------------
 
 
-def test_divergence_is_that_of_scipy_and_teaches_one_side(noise):
+def test_divergence_is_that_of_scipy_and_has_a_gradient_for_one_side(noise):
     p, q = (noise.dirichlet(np.ones(3), (2, 5, 7)).transpose(0, 3, 1, 2) for _ in range(2))
     valid = noise.random((2, 5, 7)) < 0.6
-    log_p, log_q = (torch.as_tensor(np.log(d)).float().requires_grad_() for d in (p, q))
+    log_p, log_q = (torch.as_tensor(np.log(x)).float().requires_grad_() for x in (p, q))
     loss = divergence(log_p, log_q, torch.as_tensor(valid))
     assert float(loss.detach()) == pytest.approx(rel_entr(p, q).sum(1)[valid].mean(), rel=1e-4)
     loss.backward()
@@ -52,172 +52,151 @@ def without_labels(batch):
 
 
 @pytest.mark.parametrize("consistency", ["kl", "iid"])
-def test_without_labels_only_agreement_teaches(
+def test_without_labels_only_consistency_is_trained(
     consistency, source, target, make_training, tmp_path, same_weights
 ):
-    """Bitwise the weights of a training that knows no labelled branch at all."""
-    whole, unsupervised = (
-        make_training(
-            [source, target],
-            tmp_path / folder,
-            "uda",
-            {"consistency": consistency},
-            steps=2,
-            weight_decay=0,
-        )
+    """The weights are bitwise those of a training without the supervised loss."""
+    settings = {"consistency": consistency}
+    complete, unsupervised = (
+        make_training([source, target], tmp_path / folder, "uda", settings, steps=2, weight_decay=0)
         for folder in "ab"
     )
-    only = unsupervised.method.losses
+    losses = unsupervised.method.losses
     unsupervised.method.losses = lambda batch, progress: {
-        "consistency": only(batch, progress)["consistency"]
+        "consistency": losses(batch, progress)["consistency"]
     }
-    for step in (1, 2):  # at step 0 the weight of iid is nothing yet
-        losses = whole.step(without_labels(whole.batch(step)), step)
+    for step in (1, 2):  # at step 0 the weight of iid is still 0
+        reported = complete.step(without_labels(complete.batch(step)), step)
         unsupervised.step(without_labels(unsupervised.batch(step)), step)
-        assert float(losses["segmentation"]) == 0
-        assert float(losses["consistency"]) != 0
-    assert same_weights(whole.method, unsupervised.method)
+        assert float(reported["segmentation"]) == 0
+        assert float(reported["consistency"]) != 0
+    assert same_weights(complete.method, unsupervised.method)
 
 
 ANGLES = (0.0, 0.6, 2.2, 4.0)
 
 
-def by_scipy(maps, angle):
-    """Maps B x C x H x W undone by a rotation each, and where nothing of them comes from beyond the frame."""
+def by_scipy(maps, angles):
+    """Maps B x C x H x W rotated back, and the pixels that depend on nothing outside the frame."""
     centre = (np.array(maps.shape[2:]) - 1) / 2
-    back, inside = [], []
-    for each, radians in zip(maps, angle, strict=True):
-        there = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
-        home = [affine_transform(m, there, centre - there @ centre, order=1) for m in each]
-        frame = affine_transform(np.ones_like(each[0]), there.T, centre - there.T @ centre, order=1)
-        inside.append(affine_transform(frame, there, centre - there @ centre, order=1) > 1 - 1e-3)
-        back.append(np.stack(home))
-    return np.stack(back), np.stack(inside)
+    results = []
+    inside = []
+    for patch, angle in zip(maps, angles, strict=True):
+        back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        shift = centre - back @ centre
+        results.append([affine_transform(channel, back, shift, order=1) for channel in patch])
+        frame = affine_transform(np.ones_like(patch[0]), back.T, centre - back.T @ centre, order=1)
+        inside.append(affine_transform(frame, back, shift, order=1) > 1 - 1e-3)
+    return np.array(results), np.array(inside)
 
 
-def agreement_by_hand(p, q, inside, consistency, balance):
-    """The loss of pairs of probabilities B x C x H x W, from sums over pixels as they are written."""
+def consistency_by_hand(p, q, inside, consistency, balance):
+    """The loss of probabilities B x C x H x W by the sums of the definition."""
     pairs = [(p[b, :, y, x], q[b, :, y, x]) for b, y, x in np.argwhere(inside)]
     if consistency == "kl":
-        return np.mean(
-            [rel_entr(one.clip(1e-6), other.clip(1e-6)).sum() for one, other in pairs]
-        )  # never infinite
-    counts = sum(np.outer(one, other) + np.outer(other, one) for one, other in pairs)
-    table = counts / counts.sum()
-    rows, columns = table.sum(1, keepdims=True), table.sum(0, keepdims=True)
-    return -(table * (np.log(table) - balance * np.log(rows) - balance * np.log(columns))).sum()
+        # Probabilities are limited, so that no divergence is infinite.
+        return np.mean([rel_entr(a.clip(1e-6), b.clip(1e-6)).sum() for a, b in pairs])
+    counts = sum(np.outer(a, b) + np.outer(b, a) for a, b in pairs)
+    joint = counts / counts.sum()
+    rows = joint.sum(1, keepdims=True)
+    columns = joint.sum(0, keepdims=True)
+    return -(joint * (np.log(joint) - balance * np.log(rows) - balance * np.log(columns))).sum()
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize(
     "settings", [{}, {"consistency": "iid"}, {"consistency": "iid", "balance": 1.0}]
 )
-def test_the_agreement_is_that_of_a_calculation_by_hand(settings, classes):
-    """The answer to the changed copy is brought back and held against that to the patch, where both are known."""
+def test_the_consistency_loss_is_that_of_a_calculation_by_hand(settings, classes):
     torch.manual_seed(0)
     cls = methods["uda"]
     settings = cls.Settings.parse(settings)
-    method = cls(
-        settings,
-        UNet(classes, UNet.Settings(base_channels=8, dropout=0)),
-        DataSummary({"target": np.zeros(513)}),
-    ).train()
-    method.network.head.weight.data *= 2  # sure answers have something to tell of each other
-    image, changed, angle = smooth(4, 32), smooth(4, 33)[..., :32, :32], torch.tensor(ANGLES)
-    method.strong = lambda *_: (changed, angle)
-    answers = []
-    method.network.register_forward_hook(lambda module, given, answer: answers.append(answer))
-    source = [layer.running_mean[0].clone() for layer in norms(method.network)]
+    network = UNet(classes, UNet.Settings(base_channels=8, dropout=0))
+    method = cls(settings, network, DataSummary({"target": np.zeros(513)})).train()
+    network.head.weight.data *= 2  # more confident predictions have more information
+    image = smooth(4, 32)
+    changed = smooth(4, 33)[..., :32, :32]
+    method.strong = lambda *_: (changed, torch.tensor(ANGLES))
+    logits = []
+    network.register_forward_hook(lambda module, inputs, output: logits.append(output))
+    source_means = [layer.running_mean[0].clone() for layer in norms(network)]
     loss = method._disagreement(image)
-    for answer in answers:
-        if answer.requires_grad:
-            answer.retain_grad()
+    for output in logits:
+        if output.requires_grad:
+            output.retain_grad()
     loss.backward()
-    copy, patch = answers[:2]
-    p, q = (answer.detach().double().softmax(1).numpy() for answer in (patch, copy))
+    of_copy, of_patch = logits[:2]
+    p, q = (output.detach().double().softmax(1).numpy() for output in (of_patch, of_copy))
     back, inside = by_scipy(q, ANGLES)
-    expected = agreement_by_hand(p, back, inside, settings.consistency, settings.balance)
+    expected = consistency_by_hand(p, back, inside, settings.consistency, settings.balance)
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-3)
-    assert copy.grad.abs().sum() > 0
-    assert (
-        copy.grad[1, :, 0, 0].abs().sum() == 0
-    )  # a corner of the turned copy is beyond the frame of the patch
+    assert of_copy.grad.abs().sum() > 0
+    # A corner of the rotated copy lies outside the frame of the patch.
+    assert of_copy.grad[1, :, 0, 0].abs().sum() == 0
     if settings.consistency == "kl":
-        assert not patch.requires_grad
+        assert not of_patch.requires_grad
     else:
-        assert patch.grad.abs().sum() > 0
-    for layer, before in zip(norms(method.network), source, strict=True):
-        assert torch.equal(
-            layer.running_mean[0], before
-        )  # only the statistics of the unlabelled domain follow
+        assert of_patch.grad.abs().sum() > 0
+    # Only statistics of the unlabelled domain are updated.
+    for layer, before in zip(norms(network), source_means, strict=True):
+        assert torch.equal(layer.running_mean[0], before)
 
 
-def test_the_settings_are_those_of_the_strong_set():
+def test_the_settings_are_those_of_randaugment():
     cls = methods["uda"]
-    given = cls.Settings(changes=4, magnitude=7.5, inverting=True)
-    assert cls(given, UNet(2, UNet.Settings(base_channels=8)), DataSummary()).strong == RandAugment(
-        4, 7.5, True
-    )
-    assert (
-        cls(cls.Settings(), UNet(2, UNet.Settings(base_channels=8)), DataSummary()).strong.inverting
-        is False
-    )
+    network = UNet(2, UNet.Settings(base_channels=8))
+    method = cls(cls.Settings(changes=4, magnitude=7.5, inverting=True), network, DataSummary())
+    assert method.strong == RandAugment(4, 7.5, True)
+    assert cls(cls.Settings(), network, DataSummary()).strong.inverting is False
     assert "dark membranes are the signal" in cls.Settings.model_fields["inverting"].description
 
 
-def test_what_is_labelled_is_learnt_with_dice_alone(source, make_training, tmp_path):
-    sparse = replace(
-        source,
-        labels=1 + source.labels * (np.arange(4) == 0)[:, None, None],
-        labels_zero="unannotated",
-    )
-    sparse.labels[1:] = 0
+def test_the_supervised_loss_is_dice(source, make_training, tmp_path):
+    # Only the first section is labelled; 0 means not annotated.
+    labels = np.zeros_like(source.labels)
+    labels[0] = 1 + source.labels[0]
+    sparse = replace(source, labels=labels, labels_zero="unannotated")
     training = make_training([sparse], tmp_path / "run", "uda", network_settings={"dropout": 0})
-    batch = training.batch(0)
-    loss = float(training.method.losses(batch, 0.0)["segmentation"].detach())
-    labels, known = batch["source"].labels.numpy(), batch["source"].labels.numpy() != IGNORE
-    p = (
-        training.method.network(batch["source"].image)
-        .detach()
-        .double()
-        .softmax(1)[:, 1]
-        .numpy()[known]
-    )
-    y = labels[known] == 1
-    assert 0 < known.mean() < 1
+    patches = training.batch(0)["source"]
+    loss = float(training.method.losses({"source": patches}, 0.0)["segmentation"].detach())
+    labelled = patches.labels.numpy() != IGNORE
+    probabilities = training.method.network(patches.image).detach().double().softmax(1)
+    p = probabilities[:, 1].numpy()[labelled]
+    y = patches.labels.numpy()[labelled] == 1
+    assert 0 < labelled.mean() < 1
     assert loss == pytest.approx(1 - (2 * p[y].sum() + 1) / ((p * p).sum() + y.sum() + 1), rel=1e-4)
 
 
-def test_patches_are_moved_weakly_and_changed_only_where_that_is_asked_for(
+def is_symmetric_copy(image, other):
+    """Whether an image is one of the eight symmetries of another."""
+    return any(np.array_equal(image, np.rot90(x, k)) for x in (other, other.T) for k in range(4))
+
+
+def test_patches_are_transformed_weakly_and_changed_only_with_strong_augmentation(
     source, make_training, tmp_path
 ):
     method = make_training([source], tmp_path / "run", "uda").method
     image = smooth(64, 32)
-    given = {"source": Patches(image, torch.zeros(64, 32, 32, dtype=torch.long), image)}
+    batch = {"source": Patches(image, torch.zeros(64, 32, 32, dtype=torch.long), image)}
     none, weak, strong = (
-        method.prepare(given, Augmentation(s, 1), 0.0)["source"] for s in ("none", "weak", "strong")
+        method.prepare(batch, Augmentation(s, 1), 0.0)["source"] for s in ("none", "weak", "strong")
     )
-    assert none is given["source"]
-    alike = [
-        any(np.array_equal(now, np.rot90(way, k)) for way in (before, before.T) for k in range(4))
-        for now, before in zip(weak.image[:, 0].numpy(), image[:, 0].numpy(), strict=True)
-    ]
-    assert 40 < sum(alike) < 60  # a quarter is scaled and turned, all are one of eight symmetries
+    assert none is batch["source"]
+    # A quarter is also scaled and rotated.
+    symmetric = sum(map(is_symmetric_copy, weak.image[:, 0].numpy(), image[:, 0].numpy()))
+    assert 40 < symmetric < 60
     assert torch.equal(weak.image, weak.clean)
-    assert torch.equal(
-        strong.clean, weak.clean
-    )  # agreement is asked for on patches that are moved alone
-    changed = [
-        not torch.equal(now, clean) for now, clean in zip(strong.image, strong.clean, strict=True)
-    ]
-    assert 16 < sum(changed) < 48
+    # The consistency loss uses clean patches, without changes of contrast, blur and noise.
+    assert torch.equal(strong.clean, weak.clean)
+    changed = (strong.image != strong.clean).flatten(1).any(1)
+    assert 16 < changed.sum() < 48
 
 
 @pytest.mark.parametrize(("consistency", "rising"), [("kl", (1, 1, 1, 1)), ("iid", (0, 0.5, 1, 1))])
-def test_the_weight_is_that_of_the_agreement_and_rises_where_empty_answers_would_please(
+def test_the_consistency_loss_is_weighted_and_with_iid_ramped_up(
     consistency, rising, source, target, make_training, tmp_path
 ):
-    def agreement(weight, progress):
+    def loss(weight, progress):
         torch.manual_seed(0)
         settings = {"consistency": consistency, "weight": weight}
         training = make_training(
@@ -226,41 +205,43 @@ def test_the_weight_is_that_of_the_agreement_and_rises_where_empty_answers_would
         torch.manual_seed(0)
         return float(training.method.losses(training.batch(0), progress)["consistency"].detach())
 
-    whole = agreement(1.0, 1.0)
-    assert abs(whole) > 1e-3
-    assert [agreement(1.0, at) / whole for at in (0.0, 0.125, 0.25, 0.6)] == pytest.approx(
-        rising, rel=1e-5
-    )
-    assert [agreement(w, 1.0) / whole for w in (0.0, 2.0)] == pytest.approx([0, 2], rel=1e-5)
+    full = loss(1.0, 1.0)
+    assert abs(full) > 1e-3
+    by_progress = [loss(1.0, progress) / full for progress in (0.0, 0.125, 0.25, 0.6)]
+    assert by_progress == pytest.approx(rising, rel=1e-5)
+    by_weight = [loss(weight, 1.0) / full for weight in (0.0, 2.0)]
+    assert by_weight == pytest.approx([0, 2], rel=1e-5)
 
 
-def test_the_unlabelled_are_the_target_or_else_patches_from_anywhere(
+def test_unlabelled_patches_come_from_the_target_or_from_anywhere_in_the_source(
     source, target, make_training, tmp_path
 ):
     for volumes, domain in (([source, target], "target"), ([source], "source")):
         training = make_training(volumes, tmp_path / domain, "uda")
-        seen, batch = [], training.batch(0)
-        training.method._disagreement = lambda image, seen=seen: seen.append(image) or image.sum()
+        batch = training.batch(0)
+        inputs = []
+        training.method._disagreement = lambda image, to=inputs: to.append(image) or image.sum()
         training.method.losses(batch, 0.0)
-        labelled = 2 if domain == "source" else 0  # the source's first two patches lie on labels
-        expected = batch[domain].clean[labelled:]
-        assert len(batch[domain].clean) == labelled + 2
-        assert torch.equal(seen[0], expected)
+        # The first two patches of the source lie around labels.
+        around_labels = 2 if domain == "source" else 0
+        assert len(batch[domain].clean) == around_labels + 2
+        assert torch.equal(inputs[0], batch[domain].clean[around_labels:])
         assert training.header.prediction_domain == domain
         assert training.measures_target() == (domain == "target")
 
 
-def test_sparse_labels_of_many_classes_are_taken_and_others_refused(
+def test_sparse_labels_of_several_classes_are_accepted_and_too_large_values_refused(
     phantom_files, phantoms, tmp_path
 ):
-    """Where 0 means not annotated, 1 is the background, and class k is k + 1."""
+    """If 0 means not annotated, 1 is the background, and class k is k + 1."""
     labels = np.zeros_like(phantoms["source"][1])
     labels[0] = 1 + phantoms["source"][1][0]
     labels[0, :20, :20] = 3
 
     def stack(*classes):
         with Project.create(tmp_path / str(len(classes)), classes) as project:
-            path, image = project.volumes.store("labels", labels), phantom_files["source", "image"]
+            path = project.volumes.store("labels", labels)
+            image = phantom_files["source", "image"]
             project.volumes.add(
                 image, "source", labels=path, labels_zero="unannotated", name="stack"
             )
@@ -269,19 +250,15 @@ def test_sparse_labels_of_many_classes_are_taken_and_others_refused(
     ids = stack("background", "a", "b").class_ids[:, :, :]
     assert np.array_equal(ids[0] + 1, labels[0])
     assert (ids[1:] == IGNORE).all()
-    with pytest.raises(
-        DataError, match="value 3, but there are 2 classes, and 0 means not annotated"
-    ):
+    message = "value 3, but there are 2 classes, and 0 means not annotated"
+    with pytest.raises(DataError, match=message):
         stack("background", "a")
 
 
 def test_one_volume_with_one_annotated_section_is_enough(phantom_files, phantoms, tmp_path):
     with Project.create(tmp_path / "project", ("background", "mitochondria")) as project:
-        labels = phantoms["source"][1]
-        sparse = np.zeros_like(labels)
-        sparse[0] = labels[0] + 1
         project.volumes.add(phantom_files["source", "image"], "source", name="stack")
-        project.annotations.require("stack")[0] = sparse[0]
+        project.annotations.require("stack")[0] = phantoms["source"][1][0] + 1
         settings = TrainSettings(
             steps=2, patch=32, batch=2, device="cpu", validations=0, report_every=1
         )

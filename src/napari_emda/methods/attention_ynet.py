@@ -37,6 +37,7 @@ class AttentionYNet(Method):
     class Settings(base.Settings):
         """Settings of Attention Y-Net."""
 
+        # Published stages are 50, 40 and 100 epochs: about a quarter, a quarter and half.
         first_stage: float = Field(
             0.25,
             ge=0,
@@ -51,6 +52,7 @@ class AttentionYNet(Method):
             description="Fraction of the training for the second stage, reconstruction alone.",
             json_schema_extra={"step": 0.05},
         )
+        # As published, 0.02 to 0.98.
         segmentation: float = Field(
             0.02,
             ge=0,
@@ -67,6 +69,7 @@ class AttentionYNet(Method):
             "decoder's; 0 as published.",
             json_schema_extra={"step": 0.05},
         )
+        # As published.
         matched: float = Field(
             0.5,
             ge=0,

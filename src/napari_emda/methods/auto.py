@@ -31,6 +31,8 @@ class Auto(Histogram):
 
         renamed: ClassVar = {"shares": "prior_strength", "statistics": "target_statistics_weight"}
 
+        # These defaults were chosen on the pairs of docs/benchmarks.md: the proportions on VNC and
+        # Lucchi, contrast and statistics on the phantom.
         prior_strength: float = Field(
             0.85,
             ge=0,

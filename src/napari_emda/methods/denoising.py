@@ -81,6 +81,7 @@ class Denoising(Method):
             description="Fraction of the training spent on restoring patches.",
             json_schema_extra={"step": 0.05},
         )
+        # Published is a frozen encoder, which cannot adapt its features to the classes.
         encoder_rate: float = Field(
             0.1,
             ge=0,

@@ -39,6 +39,7 @@ class FineTune(Method):
             "training starts from another run.",
             json_schema_extra={"step": 0.05},
         )
+        # Without it, the network forgets the source and overfits a few annotated patches.
         replay: float = Field(
             0.5,
             ge=0,
@@ -54,6 +55,7 @@ class FineTune(Method):
             "chosen by the seed; a larger fraction includes all of a smaller one.",
             json_schema_extra={"step": 0.05},
         )
+        # Roels et al. use a tenth.
         fine_rate: float = Field(
             0.3,
             ge=0.01,

@@ -36,6 +36,7 @@ class Fourier(Method):
             description="What is copied from a target patch: the amplitudes of low frequencies, "
             "or the mean and standard deviation of the grey values.",
         )
+        # The paper uses 0.01 to 0.09.
         beta: float = Field(
             0.03,
             ge=0,

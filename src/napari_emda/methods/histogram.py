@@ -28,6 +28,7 @@ class Histogram(Method):
     class Settings(base.Settings):
         """Settings of histogram matching."""
 
+        # As published (Franco-Barranco et al. 2022).
         matched: float = Field(
             0.5,
             ge=0,

@@ -69,6 +69,7 @@ class IIC(Method):
             description="A second, auxiliary clustering has this many times as many clusters; it "
             "is not shown.",
         )
+        # The authors use 5 or 10; the time grows with (2 d + 1)^2.
         displacement: int = Field(
             1,
             ge=0,
@@ -76,6 +77,7 @@ class IIC(Method):
             description="Also relates pixels up to this far apart: larger values give smoother "
             "clusters and slower training.",
         )
+        # As in the authors' code, which uses 1.5 only with three classes.
         balance: float = Field(
             1.0,
             ge=0.5,

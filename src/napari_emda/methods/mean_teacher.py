@@ -49,6 +49,7 @@ class MeanTeacher(Method):
             description="Weight of the target's pseudo-labels at the end of the training.",
             json_schema_extra={"step": 0.1},
         )
+        # An average over about 100 steps.
         momentum: float = Field(
             0.99,
             ge=0,
@@ -57,6 +58,7 @@ class MeanTeacher(Method):
             "or more.",
             json_schema_extra={"step": 0.001},
         )
+        # An exponent: 0.5 goes half of the way on a logarithmic scale.
         alignment: float = Field(
             0.5,
             ge=0,

@@ -23,6 +23,8 @@ class MMD(FeatureMethod):
     class Settings(base.Settings):
         """Settings of MMD."""
 
+        # The bandwidth adapts to the features, so distances are of order 1 in every network, and
+        # one weight fits all.
         weight: float = Field(
             0.3,
             ge=0,

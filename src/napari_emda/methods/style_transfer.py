@@ -51,6 +51,7 @@ class StyleTransfer(Method):
             description="Fraction of the training spent on learning the translation.",
             json_schema_extra={"step": 0.05},
         )
+        # As in CUT.
         contrast: float = Field(
             1.0,
             ge=0,

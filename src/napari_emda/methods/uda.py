@@ -61,6 +61,7 @@ class UDA(Method):
             "information, which makes rare structures too large; 0.5 has no preference.",
             json_schema_extra={"step": 0.1},
         )
+        # As in the comparative study of docs/benchmark-few-labels.md.
         weight: float = Field(
             1.0,
             ge=0,

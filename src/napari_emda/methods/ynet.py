@@ -31,6 +31,7 @@ class YNet(Method):
     class Settings(base.Settings):
         """Settings of Y-Net."""
 
+        # As in the later code of Roels et al., where it is constant.
         reconstruction: float = Field(
             0.1,
             ge=0,
