@@ -1,4 +1,4 @@
-"""What every exporter must do, parametrised over the registry."""
+"""The contract of exporters; every registered exporter is tested."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FILES = [(name, suffix) for name in PREDICTED for suffix in exporters[name].suff
 
 @pytest.fixture
 def probabilities():
-    """One class: smooth blobs."""
+    """Probabilities of one class: smooth blobs."""
     field = ndimage.gaussian_filter(
         np.random.default_rng(0).standard_normal((6, 60, 50)), (1, 4, 4)
     )
@@ -42,24 +42,24 @@ def content(path):
 
 
 @pytest.mark.parametrize("name", exporters.names())
-def test_an_exporter_says_what_it_writes(name):
+def test_an_exporter_has_a_docstring_suffixes_and_defaults(name):
     cls = exporters[name]
     assert cls.__doc__ != Exporter.__doc__
     assert cls.suffixes()
     assert all(suffix.startswith(".") and suffix.islower() for suffix in cls.suffixes())
-    cls(cls.Settings())  # all settings have defaults
+    cls(cls.Settings())
 
 
 @pytest.mark.parametrize(("name", "suffix"), FILES)
-def test_it_writes_the_file_that_it_says(name, suffix, probabilities, tmp_path):
+def test_it_writes_one_file_and_reports_progress(name, suffix, probabilities, tmp_path):
     path = tmp_path / f"a{suffix}"
     *tiles, last = export(name, probabilities, path, VoxelGrid(SPACING))
     assert last == Saved(path=str(path))
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert all(isinstance(tile, TileDone) for tile in tiles)
-    shares = [tile.done / tile.total for tile in tiles]
-    assert shares == sorted(shares)
-    assert shares[-1] == 1
+    progress = [tile.done / tile.total for tile in tiles]
+    assert progress == sorted(progress)
+    assert progress[-1] == 1
 
 
 @pytest.mark.parametrize(("name", "suffix"), FILES)
@@ -75,7 +75,7 @@ def test_images_keep_the_voxel_size(name, suffix, probabilities, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "suffix"), FILES)
-def test_what_is_there_is_replaced_only_where_asked(name, suffix, probabilities, tmp_path):
+def test_existing_files_are_replaced_only_with_overwrite(name, suffix, probabilities, tmp_path):
     path = tmp_path / f"a{suffix}"
     list(export(name, probabilities, path, VoxelGrid(SPACING)))
     before = content(path)
@@ -89,10 +89,10 @@ def test_what_is_there_is_replaced_only_where_asked(name, suffix, probabilities,
 
 @pytest.mark.parametrize(("name", "suffix"), FILES)
 @pytest.mark.parametrize("existing", [False, True])
-def test_it_is_there_whole_or_not_at_all(
+def test_a_stopped_export_leaves_nothing(
     name, suffix, existing, probabilities, tmp_path, monkeypatch
 ):
-    """Wherever it is stopped, nothing is left of it, and what was there is as it was."""
+    """Wherever it is stopped; a file that it should replace does not change."""
     monkeypatch.setattr("napari_emda.io.write.block_shape", lambda array: (4, 32, 32))
     path = tmp_path / f"a{suffix}"
     if existing:
@@ -112,8 +112,8 @@ def test_it_is_there_whole_or_not_at_all(
 
 
 @pytest.mark.parametrize("name", exporters.names())
-def test_another_ending_is_refused_before_anything_is_opened(name, tmp_path):
-    """Before a long prediction: not even the model is looked for."""
+def test_a_wrong_suffix_is_refused_before_a_model_is_opened(name, tmp_path):
+    """Otherwise it would be refused after a long prediction."""
     zarr.save_array(tmp_path / "image.zarr", np.zeros((2, 8, 8), np.uint8))
     with Project.create(tmp_path / "p", ("none", "some")) as project:
         project.volumes.add(tmp_path / "image.zarr", "target", spacing=SPACING)
@@ -159,7 +159,8 @@ class Ascii(Exporter):
 
 def test_an_exporter_of_another_package_is_one_file(tmp_path, monkeypatch, probabilities):
     class Entry:
-        name, value = "ascii", "ascii_exporter"
+        name = "ascii"
+        value = "ascii_exporter"
 
         def load(self):
             return import_module("ascii_exporter")

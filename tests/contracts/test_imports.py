@@ -1,4 +1,4 @@
-"""What importing costs and brings along, in fresh interpreters."""
+"""Which modules an import loads, in fresh interpreters."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ HEAVY = (
 QT = tuple(name for name in HEAVY if name not in ("torch", "kornia", "safetensors"))
 
 
-def fresh(code):
+def run_code(code):
+    """The output of a fresh interpreter."""
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     ).stdout
 
 
 def loaded(statement, names):
-    return fresh(
-        f"import sys\n{statement}\nprint(*[n for n in {names!r} if n in sys.modules])"
-    ).split()
+    """Which of these modules a statement loads."""
+    show = f"print(*[name for name in {names!r} if name in sys.modules])"
+    return run_code(f"import sys\n{statement}\n{show}").split()
 
 
-def test_importing_the_package_brings_nothing_but_the_standard_library():
-    """That makes it quick; seconds would measure what else the machine does."""
+def test_importing_the_package_loads_only_the_standard_library():
+    """A proxy for a fast import; seconds would depend on the load of the machine."""
     code = (
         "import sys; before = {*sys.modules}; import napari_emda; print(*{*sys.modules} - before)"
     )
-    packages = {module.split(".")[0] for module in fresh(code).split()}
+    packages = {module.split(".")[0] for module in run_code(code).split()}
     assert packages <= {"napari_emda", *sys.stdlib_module_names}
 
 
@@ -47,7 +48,7 @@ def test_importing_the_package_brings_nothing_but_the_standard_library():
     "module",
     ["project.project", "project.job_files", "settings", "events", "registry", "errors", "io.read"],
 )
-def test_what_the_viewer_imports_never_loads_torch(module):
+def test_modules_of_the_viewer_do_not_load_torch(module):
     assert loaded(f"import napari_emda.{module}", HEAVY) == []
 
 
@@ -57,12 +58,18 @@ def test_the_command_line_needs_neither_qt_nor_napari():
     assert loaded(statement, QT) == []
 
 
-def test_the_command_line_says_its_help_without_torch():
-    statement = "import napari_emda.cli\ntry:\n napari_emda.cli.main(['train', '--help'])\nexcept SystemExit: pass"
+def test_the_command_line_shows_help_without_torch():
+    statement = (
+        "import napari_emda.cli\n"
+        "try:\n"
+        "    napari_emda.cli.main(['train', '--help'])\n"
+        "except SystemExit:\n"
+        "    pass"
+    )
     assert "torch" not in loaded(statement, HEAVY)
 
 
-def test_public_names_come_on_first_use():
+def test_public_names_are_imported_on_first_use():
     import napari_emda
 
     for name in napari_emda.__all__:

@@ -1,4 +1,4 @@
-"""What every kind of job must be, parametrised over the registry."""
+"""The contract of jobs; every registered kind of job is tested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_emda.project.job_files import Job, jobs, read_job, write_job
 
 
 @pytest.mark.parametrize("name", jobs.names())
-def test_a_kind_is_called_in_its_files_as_in_the_registry(name):
+def test_the_kind_in_job_files_is_the_name_in_the_registry(name):
     cls = jobs[name]
     assert cls.model_fields["kind"].default == name == cls.name
     assert cls.noun
@@ -25,13 +25,13 @@ def test_a_kind_is_called_in_its_files_as_in_the_registry(name):
 
 
 @pytest.mark.parametrize("name", jobs.names())
-def test_the_work_of_a_kind_is_a_generator_of_events(name):
+def test_a_kind_of_job_is_run_by_a_generator(name):
     run = import_module(jobs[name].work).run
     assert inspect.isgeneratorfunction(run)
     assert len(inspect.signature(run).parameters) == 2
 
 
-def test_all_kinds_are_known_without_torch():
+def test_all_kinds_are_registered_without_torch():
     code = (
         "import sys; from napari_emda.project.job_files import jobs; "
         "print(len(jobs.names()), 'torch' in sys.modules)"
@@ -59,10 +59,11 @@ def run(job, _):
 
 
 def test_a_kind_of_another_package_is_one_file(tmp_path, monkeypatch):
-    """Read from a file, carried out, and said in a sentence, without a line of ours."""
+    """It is read from a job file and run."""
 
     class Entry:
-        name, value = "count", "counting"
+        name = "count"
+        value = "counting"
 
         def load(self):
             return import_module("counting")
@@ -85,8 +86,8 @@ def test_a_kind_of_another_package_is_one_file(tmp_path, monkeypatch):
 
 
 def test_job_files_of_the_first_version_are_read(tmp_path):
-    """As they were written before kinds were a registry."""
-    before = {
+    """As they were written before kinds of jobs were a registry."""
+    content = {
         "format": 1,
         "project": "p",
         "kind": "train",
@@ -96,10 +97,8 @@ def test_job_files_of_the_first_version_are_read(tmp_path):
         "start_from": None,
         "resume": None,
     }
-    (tmp_path / "job.json").write_text(json.dumps(before))
+    (tmp_path / "job.json").write_text(json.dumps(content))
     job = read_job(tmp_path / "job.json")
     assert job.settings.steps == 7
-    assert (job.settings.network, job.network_settings) == (
-        "unet",
-        {"base_channels": 8, "depth": 3},
-    )
+    assert job.settings.network == "unet"
+    assert job.network_settings == {"base_channels": 8, "depth": 3}

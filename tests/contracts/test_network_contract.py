@@ -1,4 +1,4 @@
-"""What every network keeps, whoever wrote it; a new one is tested by being registered."""
+"""The contract of networks; every registered network is tested."""
 
 from __future__ import annotations
 
@@ -35,41 +35,42 @@ def name(request):
 
 @pytest.fixture(params=[f"{name}-{profile}" for name in NAMES for profile in ("test", "standard")])
 def network(request):
-    """As small and as large as profiles make it, with statistics unlike those of a fresh one."""
+    """Every network with the settings of two profiles, and with random statistics."""
     name, _, profile = request.param.partition("-")
     return build(name, profile)
 
 
 def build(name, profile="test", classes=2, channels=1, **values):
     cls = networks[name]
-    # all that a profile says but the width, which costs time and changes nothing here
+    # All settings of the profile except the width, which takes time and does not matter here.
     settings = cls.settings_for(profile, {**width_of(cls), **values})
-    made = cls(classes, settings, channels)
-    for layer in norms(made):
+    network = cls(classes, settings, channels)
+    for layer in norms(network):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
-    return made.eval()
+    return network.eval()
 
 
 def width_of(cls):
     return {"base_channels": 8} if "base_channels" in cls.Settings.model_fields else {}
 
 
-def test_it_introduces_itself_in_a_sentence(name):
+def test_its_docstring_starts_with_a_sentence(name):
     cls = networks[name]
-    first = " ".join(cls.__doc__.split("\n\n")[0].split())
-    assert first.endswith(".")
-    assert len(first) < 160
+    sentence = " ".join(cls.__doc__.split("\n\n")[0].split())
+    assert sentence.endswith(".")
+    assert len(sentence) < 160
     assert cls.name == name
     assert issubclass(cls, Network)
     assert issubclass(cls.Settings, Settings)
 
 
-# -- shapes --------------------------------------------------------------------------------------
+# -- shapes ----------------------------------------------------------------------------------------
 
 
-def test_maps_and_logits_have_the_shapes_that_it_says(network):
-    height, width = network.stride, 3 * network.stride
+def test_maps_and_logits_have_the_stated_shapes(network):
+    height = network.stride
+    width = 3 * network.stride
     maps = network.encode(torch.randn(2, 1, height, width))
     assert tuple(m.shape[1] for m in maps) == network.widths
     assert maps[0].shape[2:] == (height, width)
@@ -94,15 +95,15 @@ def test_encoding_and_decoding_is_the_same_as_all_at_once(network, training):
     network.train(training)
     network.offset.normal_()
     with torch.no_grad():
-        states = [copy.deepcopy(network) for _ in range(2)]
+        other = copy.deepcopy(network)
         torch.manual_seed(1)
-        whole = states[0](x)
+        expected = network(x)
         torch.manual_seed(1)
-        parts = states[1].decode(states[1].encode(x))
-    assert torch.equal(whole, parts)
+        result = other.decode(other.encode(x))
+    assert torch.equal(result, expected)
 
 
-def test_the_offset_counts_in_evaluation_alone_and_can_be_absorbed(network):
+def test_the_offset_is_added_in_evaluation_and_can_be_absorbed(network):
     maps = [m.detach() for m in network.encode(torch.randn(1, 1, network.stride, network.stride))]
     with torch.no_grad():
         before = network.decode(maps)
@@ -116,29 +117,32 @@ def test_the_offset_counts_in_evaluation_alone_and_can_be_absorbed(network):
         torch.testing.assert_close(network.decode(maps), after)
 
 
-# -- how far it sees -----------------------------------------------------------------------------
+# -- receptive field and memory --------------------------------------------------------------------
 
 
 def test_nothing_beyond_the_halo_changes_a_logit(network):
-    side, middle = 2 * network.halo + 2 * network.stride, network.halo + network.stride
+    side = 2 * network.halo + 2 * network.stride
+    middle = side // 2
     assert network.halo % network.stride == 0
     image = torch.randn(1, 1, side, side)
     with torch.no_grad():
         before = network(image)
-        # wherever on the grid of the coarsest map the pixel lies
+        y = middle - 1
+        # At several positions on the grid of the coarsest map.
         for offset in (0, network.stride // 2 + 1, network.stride - 1):
-            y, x = middle - 1, middle - network.stride + offset
+            x = middle - network.stride + offset
             other = image.clone()
             other[0, 0, y, x] += 100
             changed = (network(other) - before).abs().amax((0, 1)) > 1e-5
-            rows, columns = changed.any(1).nonzero(), changed.any(0).nonzero()
+            rows = changed.any(1).nonzero()
+            columns = changed.any(0).nonzero()
             assert changed[y, x]
             assert (rows - y).abs().max() <= network.halo
             assert (columns - x).abs().max() <= network.halo
 
 
-def test_the_halo_is_not_much_larger_than_what_a_pixel_reaches(network):
-    """With positive weights no path cancels; where a maximum is taken one of the equal ones counts."""
+def test_the_halo_is_not_much_larger_than_the_receptive_field(network):
+    """With positive weights no paths cancel; of equal inputs, pooling takes one."""
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.05 if parameter.ndim > 1 else 1.0)
     side = 2 * network.halo + 2 * network.stride
@@ -149,26 +153,26 @@ def test_the_halo_is_not_much_larger_than_what_a_pixel_reaches(network):
 
 
 def test_shifting_by_the_stride_shifts_the_logits(network):
-    stride, halo = network.stride, network.halo
+    stride = network.stride
+    halo = network.halo
     side = 2 * halo + 3 * stride
     image = torch.randn(1, 1, 2 * stride, side + stride)
     with torch.no_grad():
-        left, right = network(image[..., :side]), network(image[..., stride:])
-    inner = slice(halo, side - halo - stride)
-    torch.testing.assert_close(
-        left[..., inner.start + stride : inner.stop + stride],
-        right[..., inner],
-        atol=1e-4,
-        rtol=1e-4,
-    )
+        left = network(image[..., :side])
+        right = network(image[..., stride:])
+    expected = left[..., halo + stride : side - halo]
+    result = right[..., halo : side - halo - stride]
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
 
 
 class PeakOfMaps(TorchDispatchMode):
-    """The most bytes that tensors made within it have held at once."""
+    """Measures the peak memory of the tensors that are created in it, in bytes."""
 
     def __init__(self):
         super().__init__()
-        self.live, self.now, self.peak = {}, 0, 0
+        self.live = {}
+        self.now = 0
+        self.peak = 0
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         result = function(*arguments, **(keywords or {}))
@@ -180,7 +184,8 @@ class PeakOfMaps(TorchDispatchMode):
     def _count(self, storage):
         if storage.data_ptr() in self.live or not storage.nbytes():
             return
-        key, size = storage.data_ptr(), storage.nbytes()
+        key = storage.data_ptr()
+        size = storage.nbytes()
         self.live[key] = weakref.finalize(storage, self._freed, key, size)
         self.now += size
         self.peak = max(self.peak, self.now)
@@ -190,28 +195,28 @@ class PeakOfMaps(TorchDispatchMode):
         self.now -= size
 
 
-def test_maps_take_no_more_memory_than_it_says(network):
+def test_maps_take_no_more_than_the_stated_memory(network):
     side = max(4 * network.stride, 64)
     image = torch.randn(3, 1, side, side).contiguous(memory_format=torch.channels_last)
     network.to(memory_format=torch.channels_last)
     with evaluating(network), PeakOfMaps() as measured:
         network(image)
-    per_pixel = measured.peak / (image.numel())
+    per_pixel = measured.peak / image.numel()
     assert 0.4 * network.bytes_per_pixel <= per_pixel <= network.bytes_per_pixel
 
 
-# -- dropout and statistics ----------------------------------------------------------------------
+# -- dropout and statistics ------------------------------------------------------------------------
 
 
-def test_only_the_layers_that_it_names_draw_anything(network):
+def test_only_the_dropout_layers_are_random(network):
     x = torch.randn(1, 1, 2 * network.stride, 2 * network.stride)
     with torch.no_grad():
         assert torch.equal(network(x), network(x))
+        # All other layers without children, except normalisation, in training mode.
+        fixed = {*network.dropout_layers, *norms(network)}
         for layer in network.modules():
-            if layer not in network.dropout_layers and not isinstance(layer, type(network)):
-                layer.training = bool(
-                    not list(layer.children()) and layer not in list(norms(network))
-                )
+            if layer not in fixed and not list(layer.children()):
+                layer.training = True
         assert torch.equal(network(x), network(x))
         network.eval()
         for layer in network.dropout_layers:
@@ -219,21 +224,22 @@ def test_only_the_layers_that_it_names_draw_anything(network):
         assert torch.equal(network(x), network(x)) == (not network.dropout_layers)
 
 
-def test_networks_drawn_by_dropout_share_what_it_says(network):
+def test_samples_by_dropout_share_the_reusable_maps(network):
     x = torch.randn(1, 1, 2 * network.stride, 2 * network.stride)
     with torch.no_grad():
         maps = network.encode(x)[: network.reusable]
         for layer in network.dropout_layers:
             layer.train()
         torch.manual_seed(3)
-        whole = network.encode(x)
+        expected = network.encode(x)
         torch.manual_seed(3)
-        shared = network.encode(torch.full_like(x, torch.nan), maps) if maps else whole
-    assert all(map(torch.equal, whole, shared))
-    assert all(map(torch.equal, whole, maps))
+        no_image = torch.full_like(x, torch.nan)
+        from_reused = network.encode(no_image, maps) if maps else expected
+    assert all(map(torch.equal, from_reused, expected))
+    assert all(map(torch.equal, maps, expected))
 
 
-def test_domains_have_statistics_of_their_own_or_none_at_all(name):
+def test_domains_have_separate_statistics_or_none(name):
     network = build(name).train()
     before = [layer.running_mean.clone() for layer in norms(network)]
     with in_domain(network, "target"):
@@ -242,13 +248,13 @@ def test_domains_have_statistics_of_their_own_or_none_at_all(name):
         assert torch.equal(layer.running_mean[0], mean[0])
         assert not torch.equal(layer.running_mean[1], mean[1])
     shared = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    assert not shared, "statistics that both domains would move"
+    assert not shared, "both domains would update these statistics"
 
 
-# -- learning ------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
-def test_the_supervised_loss_teaches_every_parameter(name):
+def test_the_supervised_loss_has_a_gradient_for_every_parameter(name):
     network = build(name).train()
     side = 4 * network.stride
     labels = torch.randint(0, 2, (2, side, side))
@@ -263,49 +269,55 @@ def test_the_supervised_loss_teaches_every_parameter(name):
 
 
 @pytest.mark.parametrize("skips", [True, False])
-def test_another_decoder_fits_its_maps(name, skips):
+def test_another_decoder_takes_its_maps(name, skips):
     network = build(name)
     decoder = network.make_decoder(skips=skips).eval()
     with torch.no_grad():
         maps = network.encode(torch.randn(1, 1, 2 * network.stride, 2 * network.stride))
-        found = decoder(maps)
-        assert found.shape[1:] == (network.head.in_channels, *maps[0].shape[2:])
-        blind = decoder([*(torch.zeros_like(m) for m in maps[:-1]), maps[-1]])
-        assert torch.equal(found, blind) == (not skips)
-        assert not torch.equal(found, decoder([*maps[:-1], maps[-1] + 1]))
+        result = decoder(maps)
+        assert result.shape[1:] == (network.head.in_channels, *maps[0].shape[2:])
+        without_skips = decoder([*(torch.zeros_like(m) for m in maps[:-1]), maps[-1]])
+        assert torch.equal(result, without_skips) == (not skips)
+        assert not torch.equal(result, decoder([*maps[:-1], maps[-1] + 1]))
 
 
-def test_the_parameters_are_the_encoders_and_the_others(name):
+def test_encoding_and_decoding_parameters_are_all_parameters(name):
     network = build(name)
-    parts = [*network.encoder.parameters(), *network.decoding_parameters]
-    assert sorted(map(id, parts)) == sorted(map(id, network.parameters()))
+    parameters = [*network.encoder.parameters(), *network.decoding_parameters]
+    assert sorted(map(id, parameters)) == sorted(map(id, network.parameters()))
 
 
-# -- keeping -------------------------------------------------------------------------------------
+# -- configuration, weights and export -------------------------------------------------------------
 
 
-def test_its_configuration_builds_it_again(network):
+def test_its_configuration_rebuilds_it(network):
     config = NetworkConfig.model_validate_json(network.config.model_dump_json())
-    again = config.build()
-    again.load_state_dict(network.state_dict())
+    rebuilt = config.build()
+    rebuilt.load_state_dict(network.state_dict())
     x = torch.randn(1, 1, network.stride, network.stride)
     with torch.no_grad():
-        assert torch.equal(again.eval()(x), network(x))
+        assert torch.equal(rebuilt.eval()(x), network(x))
 
 
-def test_it_begins_with_what_its_like_has_learnt_and_with_nothing_else(name):
-    learnt, new = build(name), build(name)
-    x = torch.randn(1, 1, learnt.stride, learnt.stride)
-    new.adopt(learnt)
+def test_it_adopts_the_weights_of_another_network(name):
+    trained = build(name)
+    new = build(name)
+    x = torch.randn(1, 1, trained.stride, trained.stride)
+    new.adopt(trained)
     with torch.no_grad():
-        assert torch.equal(new(x), learnt(x))
+        assert torch.equal(new(x), trained(x))
+
+
+def test_with_other_classes_it_adopts_all_but_the_heads(name):
+    trained = build(name)
     other = build(name, classes=3)
+    x = torch.randn(1, 1, trained.stride, trained.stride)
     heads = {k: v.clone() for k, v in other.state_dict().items() if v.shape[:1] == (3,)}
-    other.adopt(learnt, classes=False)
-    assert all(map(torch.equal, other.encode(x), learnt.encode(x)))
+    other.adopt(trained, classes=False)
+    assert all(map(torch.equal, other.encode(x), trained.encode(x)))
     assert all(torch.equal(other.state_dict()[key], value) for key, value in heads.items())
     with pytest.raises(JobError, match=r"has another network \(.*here .*\): give both"):
-        build(name, classes=3).adopt(learnt)
+        build(name, classes=3).adopt(trained)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("bioimageio"), reason="comes with an extra")
@@ -316,7 +328,15 @@ def test_it_can_be_exported(name, tmp_path):
     side = network.stride + 2 * network.halo
     example = np.random.default_rng(0).normal(120, 40, (side, side))
     card = ModelCard("A network", "Finds x.", ("background", "x"), VoxelGrid((1, 4, 4), "nm"))
-    path, sides = tmp_path / "model.zip", {"stride": network.stride, "halo": network.halo}
-    model = WithSoftmax(network, "target")
-    write_package(model, path, example, card, **sides, mean=120, standard_deviation=40)
+    path = tmp_path / "model.zip"
+    write_package(
+        WithSoftmax(network, "target"),
+        path,
+        example,
+        card,
+        stride=network.stride,
+        halo=network.halo,
+        mean=120,
+        standard_deviation=40,
+    )
     assert path.exists()

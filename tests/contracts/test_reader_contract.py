@@ -1,4 +1,4 @@
-"""What every reader must do, parametrised over the registry."""
+"""The contract of readers; every registered reader is tested."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_reader_has_an_example():
 
 
 @pytest.mark.parametrize("name", readers.names())
-def test_a_reader_says_what_it_reads(name):
+def test_a_reader_has_a_docstring_formats_and_suffixes(name):
     reader = readers[name]
     assert reader.formats
     assert reader.__doc__
@@ -57,7 +57,7 @@ def test_a_reader_says_what_it_reads(name):
 
 
 @pytest.mark.parametrize("name", readers.names())
-def test_a_reader_opens_what_it_takes(name, tmp_path):
+def test_a_reader_opens_its_example(name, tmp_path):
     path, expected = EXAMPLES[name](tmp_path, VOLUME)
     assert reader_of(path) is readers[name]
     for opened in (open_image(path), open_labels(path)):
@@ -74,7 +74,7 @@ def test_opening_reads_no_voxels(name, tmp_path):
     """A volume of four MiB opens in less than one."""
     volume = np.random.default_rng(0).integers(0, 256, (4, 1024, 1024), np.uint8)
     path, _ = EXAMPLES[name](tmp_path, volume)
-    open_image(path)  # what is imported on the way
+    open_image(path)  # so that imports are not measured
     tracemalloc.start()
     open_image(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -83,7 +83,7 @@ def test_opening_reads_no_voxels(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in readers.names() if readers[name].suffixes])
-def test_what_is_damaged_is_an_error_of_ours(name, tmp_path):
+def test_damaged_files_raise_a_data_error(name, tmp_path):
     path, _ = EXAMPLES[name](tmp_path, VOLUME)
     content = path.read_bytes()
     for damaged in (b"", b"nothing", content[: len(content) // 2]):
@@ -92,13 +92,13 @@ def test_what_is_damaged_is_an_error_of_ours(name, tmp_path):
             np.asarray(open_image(path).array[:])
 
 
-def test_the_refusal_lists_all_that_can_be_read(tmp_path):
+def test_the_error_for_unknown_files_lists_all_formats(tmp_path):
     (tmp_path / "a.doc").write_bytes(b"?")
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(DataError) as error:
         open_image(tmp_path / "a.doc")
     for reader in all_readers():
         for name in reader.formats:
-            assert name in str(refused.value)
+            assert name in str(error.value)
 
 
 NPY = '''
@@ -122,7 +122,8 @@ class Npy(Reader):
 
 def test_a_reader_of_another_package_is_one_file(tmp_path, monkeypatch):
     class Entry:
-        name, value = "npy", "npy_reader"
+        name = "npy"
+        value = "npy_reader"
 
         def load(self):
             return import_module("npy_reader")

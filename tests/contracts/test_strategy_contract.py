@@ -1,4 +1,4 @@
-"""What every query strategy keeps, whoever wrote it."""
+"""The contract of query strategies; every registered strategy is tested."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ from napari_emda.settings.suggestion import QuerySettings
 
 NAMES = strategies.names()
 VARIANTS = [(name, {}) for name in NAMES] + [("disagreement", {"between": "rounds"})]
-LOTTERY = {"random", "k_means"}
-"""What these choose depends on the order of the candidates by way of the lot."""
+# Their random numbers belong to positions in the list, so their choice depends on its order.
+ORDER_DEPENDENT = {"random", "k_means"}
 SIZES = [((1, 32, 32), 32), ((1, 40, 50), 16), ((4, 48, 64), 32)]
 
 
 @pytest.fixture(
-    params=VARIANTS, ids=["-".join([name, *map(str, own.values())]) for name, own in VARIANTS]
+    params=VARIANTS,
+    ids=["-".join([name, *map(str, values.values())]) for name, values in VARIANTS],
 )
 def strategy(request):
-    name, own = request.param
+    name, values = request.param
     cls = strategies[name]
-    own = {**own, **({"samples": 3} if "samples" in cls.Settings.model_fields else {})}
-    return cls(cls.Settings.parse(own))
+    few_samples = {"samples": 3} if "samples" in cls.Settings.model_fields else {}
+    return cls(cls.Settings.parse({**values, **few_samples}))
 
 
 def model(seed):
@@ -76,7 +77,7 @@ def suggested(models, strategy, folder, shape, patch, *, excluded=(), **values):
 
 
 def synthetic(n, *, seed=0, dimensions=6, unknown=(), count=5, annotated=3):
-    """A pool of n patches side by side, none in another's way, with invented measurements."""
+    """A pool of n patches that do not overlap, with random uncertainties and embeddings."""
     noise = np.random.default_rng(seed)
     starts = np.stack([np.zeros(n), np.zeros(n), 16 * np.arange(n)], axis=1).astype(np.int64)
     uncertainty = noise.random(n)
@@ -92,106 +93,103 @@ def synthetic(n, *, seed=0, dimensions=6, unknown=(), count=5, annotated=3):
     }
 
 
-def chosen(strategy, given, **values):
-    return [index for index, _ in choose(strategy, Pool(**given, **values))]
+def chosen(strategy, pool, **values):
+    """Indices of the chosen patches, best first."""
+    return [index for index, _ in choose(strategy, Pool(**pool, **values))]
 
 
-def test_it_introduces_itself_in_a_sentence(strategy):
-    first = " ".join(type(strategy).__doc__.split("\n\n")[0].split())
-    assert first.endswith(".")
+def test_its_docstring_starts_with_a_sentence(strategy):
+    sentence = " ".join(type(strategy).__doc__.split("\n\n")[0].split())
+    assert sentence.endswith(".")
     assert strategies[strategy.name] is type(strategy)
     assert isinstance(strategy, Strategy)
 
 
 @pytest.mark.parametrize(("shape", "patch"), SIZES)
-def test_one_patch_and_all_of_them_also_of_one_section_and_one_patch(
-    models, strategy, shape, patch, tmp_path
-):
+def test_it_suggests_one_patch_or_as_many_as_fit(models, strategy, shape, patch, tmp_path):
     one, notices = suggested(models, strategy, tmp_path, shape, patch, count=1)
     assert len(one) == 1
     assert notices == []
-    every, notices = suggested(
+    as_many_as_fit, notices = suggested(
         models, strategy, tmp_path, shape, patch, count=100, section_distance=0
     )
     assert len(notices) == 1
     free = Candidates.of(shape, patch)
-    for box, _ in every:
+    for box, _ in as_many_as_fit:
         free = Candidates(free.starts[~free.near(box)], patch, 0)
     assert len(free) == 0
 
 
-def test_picks_do_not_overlap_keep_their_distance_and_leave_out_the_annotated(
-    models, strategy, tmp_path
-):
-    done = [Box((0, 0, 0), (1, 32, 40)), Box((2, 16, 0), (4, 48, 16))]
+def test_picks_keep_their_distance_and_do_not_overlap_annotated_patches(models, strategy, tmp_path):
+    annotated = [Box((0, 0, 0), (1, 32, 40)), Box((2, 16, 0), (4, 48, 16))]
     picks, _ = suggested(
-        models, strategy, tmp_path, (6, 48, 64), 16, excluded=done, count=6, section_distance=2
+        models, strategy, tmp_path, (6, 48, 64), 16, excluded=annotated, count=6, section_distance=2
     )
     assert len(picks) == 6
     assert np.isfinite([score for _, score in picks]).all()
     boxes = [box for box, _ in picks]
-    assert not any(box.overlaps(other) for box in boxes for other in done)
+    assert not any(box.overlaps(other) for box in boxes for other in annotated)
     for (z, *low), (w, *other) in itertools.combinations([box.start for box in boxes], 2):
         assert abs(z - w) > 2 or any(abs(a - b) >= 16 for a, b in zip(low, other, strict=True))
 
 
-def test_the_seed_decides(models, strategy, tmp_path):
-    one, again = (
+def test_the_seed_determines_the_picks(models, strategy, tmp_path):
+    first, again = (
         suggested(models, strategy, tmp_path / str(i), (3, 48, 48), 16, seed=1)[0] for i in range(2)
     )
-    assert one == again
+    assert first == again
 
 
-def test_it_chooses_what_it_is_to_choose_whatever_their_order(strategy):
-    """Permutation-fair: other positions in the list, same patches; by lot, every position as often as the others."""
-    if strategy.name in LOTTERY:
-        first = [
+def test_the_order_of_candidates_does_not_matter(strategy):
+    """Random strategies pick every position of the list equally often."""
+    if strategy.name in ORDER_DEPENDENT:
+        picks = [
             chosen(strategy, synthetic(8, seed=seed, count=1), seed=seed)[0] for seed in range(320)
         ]
-        assert (
-            sum((first.count(i) - 40) ** 2 / 40 for i in range(8)) < 26
-        )  # chi-square, 7 degrees: p = 0.0005
+        # The chi-square statistic with 7 degrees of freedom exceeds 26 with p = 0.0005.
+        assert sum((picks.count(i) - 40) ** 2 / 40 for i in range(8)) < 26
         return
-    given, order = synthetic(40), np.random.default_rng(1).permutation(40)
+    pool = synthetic(40)
+    order = np.random.default_rng(1).permutation(40)
     shuffled = {
-        **given,
-        "candidates": Candidates(given["candidates"].starts[order], 16, 40),
-        "uncertainty": given["uncertainty"][order],
-        "embeddings": given["embeddings"][order],
+        **pool,
+        "candidates": Candidates(pool["candidates"].starts[order], 16, 40),
+        "uncertainty": pool["uncertainty"][order],
+        "embeddings": pool["embeddings"][order],
     }
-    assert [order[i] for i in chosen(strategy, shuffled, seed=5)] == chosen(strategy, given, seed=6)
+    assert [order[i] for i in chosen(strategy, shuffled, seed=5)] == chosen(strategy, pool, seed=6)
 
 
-def test_where_all_are_alike_the_lot_decides(strategy):
-    alike = {
+def test_ties_are_broken_at_random(strategy):
+    equal = {
         "uncertainty": np.full(6, 0.5),
         "embeddings": np.ones((6, 2), np.float32),
         "annotated": None,
     }
-    given = {**synthetic(6, count=1), **alike}
-    assert {chosen(strategy, given, seed=seed)[0] for seed in range(60)} == set(range(6))
+    pool = {**synthetic(6, count=1), **equal}
+    assert {chosen(strategy, pool, seed=seed)[0] for seed in range(60)} == set(range(6))
 
 
-def test_it_requires_the_model_that_it_asks(strategy):
+def test_its_requirements_state_the_model_that_it_uses(strategy):
     measures = type(strategy).uncertainty is not Strategy.uncertainty or strategy.needs_entropy
-    asks = "classes" if measures else "features" if strategy.needs_embeddings else "none"
-    assert strategy.requirements.model == asks
+    expected = "classes" if measures else "features" if strategy.needs_embeddings else "none"
+    assert strategy.requirements.model == expected
 
 
-def test_what_is_not_known_is_never_picked(strategy):
+def test_patches_without_uncertainty_are_never_picked(strategy):
     measures = type(strategy).uncertainty is not Strategy.uncertainty or strategy.needs_entropy
     picks = chosen(strategy, synthetic(12, unknown=[0, 3, 11], count=12))
     assert sorted(picks) == [i for i in range(12) if not measures or i not in (0, 3, 11)]
 
 
-def test_what_the_network_cannot_describe_is_never_picked(strategy):
-    given = synthetic(12, count=12)
-    given["embeddings"][[2, 7]] = np.nan
-    given["annotated"][1] = np.nan
-    assert sorted(chosen(strategy, given)) == [i for i in range(12) if i not in (2, 7)]
+def test_patches_without_embeddings_are_never_picked(strategy):
+    pool = synthetic(12, count=12)
+    pool["embeddings"][[2, 7]] = np.nan
+    pool["annotated"][1] = np.nan
+    assert sorted(chosen(strategy, pool)) == [i for i in range(12) if i not in (2, 7)]
 
 
-def test_nothing_is_asked_for_where_all_is_annotated(models, strategy, tmp_path):
+def test_nothing_is_suggested_if_all_is_annotated(models, strategy, tmp_path):
     picks, notices = suggested(
         models, strategy, tmp_path, (2, 32, 32), 16, excluded=[Box.whole((2, 32, 32))]
     )
@@ -199,12 +197,12 @@ def test_nothing_is_asked_for_where_all_is_annotated(models, strategy, tmp_path)
     assert len(notices) == 1
 
 
-def test_all_can_be_asked_for(strategy):
+def test_all_patches_can_be_suggested(strategy):
     assert sorted(chosen(strategy, synthetic(9, count=9))) == list(range(9))
     assert sorted(chosen(strategy, synthetic(9, count=9, annotated=0))) == list(range(9))
 
 
-def test_its_map_lies_where_the_dock_looks_for_it(models, strategy, tmp_path):
+def test_its_maps_are_stored_in_the_run_folder(models, strategy, tmp_path):
     suggested(models, strategy, tmp_path, (2, 48, 40), 16)
     if strategy.requirements.model == "none":
         return
