@@ -216,10 +216,13 @@ def test_two_viewers_have_two_docks(docked, make_napari_viewer, wait, told, tmp_
 @fake_children
 def test_a_removed_layer_is_one_sentence_and_the_training_goes_on(docked, told, wait):
     viewer, dock, _ = docked
-    story.train(dock, 100)
-    wait(lambda: dock.train.strip.bar.value() >= 10)
+    story.train(dock, 1000)
+    # Paused, so that it cannot end before the layer is removed, however slow the machine is.
+    dock.session.runner.say("pause")
+    wait(lambda: dock.session.runner.run == "001-fake")
     viewer.layers.remove("new")
     assert "The training continues" in dock.notices.text()
+    dock.session.runner.say("resume")
     assert "Run 001-fake is trained" in told(dock)
 
 
