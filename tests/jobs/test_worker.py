@@ -20,6 +20,7 @@ from napari_emda.events import Failed, Finished, Preview, Saved, Started, Steppe
 from napari_emda.inference import checkpoint
 from napari_emda.jobs import worker
 from napari_emda.jobs.execute import execute
+from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import TrainJob, write_job
 from napari_emda.settings.training import TrainSettings
 
@@ -221,6 +222,31 @@ def test_what_a_library_prints_is_not_among_the_events(run_here, project, monkey
 
 
 # -- signals ---------------------------------------------------------------------------------------
+
+
+def test_a_signal_may_arrive_while_commands_are_read(monkeypatch):
+    """It interrupts every line that runs, also in the middle of taking a command."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    commands = worker.Commands(PreviewRequest())
+    interrupted = []
+
+    def interrupt(frame, event, _):
+        if frame.f_code is worker.Commands.process.__code__ or "queue" in frame.f_code.co_filename:
+            sys.settrace(None)
+            commands.stop()
+            interrupted.append(frame.f_lineno)
+            sys.settrace(interrupt)
+        return interrupt
+
+    def read():
+        sys.settrace(interrupt)
+        commands.process()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(60)
+    assert not reader.is_alive(), "it waits for itself"
+    assert interrupted and commands.stopping
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])

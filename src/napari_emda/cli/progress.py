@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Generator
 from typing import IO, Any
@@ -98,16 +97,18 @@ def watch(events: Generator[Event]) -> dict[str, Any]:
     Raises:
         Stopped: on Ctrl-C or SIGTERM, after the current step.
     """
-    stop_requested = threading.Event()
+    # A list, because a second signal may interrupt the handler of the first, and would wait for ever
+    # for the lock of a `threading.Event` that is being set.
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop_requested.set())
+        signal.signal(number, lambda received, _: signals.append(received))
     progress = Progress(sys.stderr)
     result: dict[str, Any] = {}
     for event in events:
         progress.show(event)
         if isinstance(event, Finished):
             result = event.result
-        elif stop_requested.is_set():
+        elif signals:
             # Closing the generator lets the job save its work.
             events.close()
             progress.show(Notice("Stopped on request; the work so far is kept."))

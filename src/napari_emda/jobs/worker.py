@@ -37,7 +37,9 @@ class Commands:
 
     def __init__(self, request: PreviewRequest) -> None:
         self._request = request
-        self._queue = queue.Queue[str]()
+        # A signal handler runs between two instructions of the main thread, which may hold the lock
+        # of a `queue.Queue` just then and would wait for itself. Only this queue is reentrant.
+        self._queue = queue.SimpleQueue[str]()
         self.stopping = False
         self.paused = False
         # In a thread, because reading a line blocks until there is one.
