@@ -16,6 +16,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.project.job_files import TrainJob
 from napari_emda.settings.training import LOSSES, TrainSettings
+from napari_emda.training import trainer
 from napari_emda.training.loop import fit
 from napari_emda.training.model_selection import (
     chosen,
@@ -248,6 +249,32 @@ def test_stopped_or_crashed_and_resumed_it_keeps_bitwise_the_same(make):
         resumed = make(f"crashed {crash}", **values)
         list(fit(resumed))
         assert files(whole) == files(resumed)
+
+
+@pytest.mark.parametrize("keep", ["average", "last"])
+def test_only_the_model_to_be_used_is_calibrated_closely(keep, make, monkeypatch):
+    calibrate = trainer.calibrate
+    tiles = []
+
+    def counted(predictor, regions, prior, postprocessing, sample):
+        tiles.append(sample.tiles)
+        return calibrate(predictor, regions, prior, postprocessing, sample)
+
+    monkeypatch.setattr(trainer, "calibrate", counted)
+    training = make("once", "auto", keep=keep)
+    list(fit(training))
+    assert training.folder.selected.exists() == (keep == "average")
+    assert tiles.count(trainer._TILES) == 1
+    assert tiles[-1] == trainer._TILES
+
+    # If the last step is calibrated closely, too, the model to be used is the same bit for bit.
+    twice = make("twice", "auto", keep=keep)
+    monkeypatch.setattr(
+        twice, "adapt_statistics", lambda *, final: twice._measure(twice.method, final=True)
+    )
+    list(fit(twice))
+    models = [checkpoint.find(one.folder).read_bytes() for one in (training, twice)]
+    assert models[0] == models[1]
 
 
 def test_the_last_model_needs_no_second_file(make):

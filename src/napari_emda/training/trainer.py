@@ -279,7 +279,12 @@ class Training:
     def save(self, step: int) -> Saved:
         """Write the checkpoint of a step."""
         if self.measures_target():
-            self.adapt_statistics(final=step == self.settings.steps)
+            # A close calibration takes as long as dozens of steps, and is for the model that will
+            # be used: `select` makes it where that is not this one.
+            is_selected = not model_selection.chosen(
+                self.state.validations, self.state.settings, self.state.losses
+            )
+            self.adapt_statistics(final=step == self.settings.steps and is_selected)
         self.header = self._header(step)
         self.state = self._state(step)
         checkpoint.save(
