@@ -1,4 +1,4 @@
-"""Checkpoints: whole, portable, and refused in one sentence when they are not ours."""
+"""Checkpoints: whole, portable, and foreign files refused in one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASSES = ("background", "mitochondria")
 
 @pytest.fixture
 def trained(make_training, source, target, tmp_path):
-    """A function that trains a method for some steps; returns its training, whose checkpoint is on disk."""
+    """A function that trains a method and returns the training; its checkpoint is on disk."""
 
     def train(method="source_only", **values):
         training = make_training(
@@ -38,7 +38,7 @@ def trained(make_training, source, target, tmp_path):
 
 
 def rewritten(path, change):
-    """The checkpoint with what it says of itself changed by a function."""
+    """Change the metadata of a checkpoint by a function."""
     with safe_open(path, "pt") as file:
         values = json.loads(file.metadata()["napari_emda"])
     change(values)
@@ -46,7 +46,7 @@ def rewritten(path, change):
 
 
 def as_format(number, values):
-    """Change what a checkpoint says of itself to how format 1 or 2 said it: all in one, by older names."""
+    """Convert the metadata of a checkpoint to format 1 or 2: one table, and older names."""
     model = values.pop("model")
     training = values.pop("training")
     for added in ("seed", "range_per_section"):
@@ -159,7 +159,8 @@ def test_another_network_is_refused(trained, make_training, source, tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_another_run_can_start_from_what_predicts(method, trained, same_weights):
-    training, network = trained(method), UNet(2, UNet.Settings(base_channels=8))
+    training = trained(method)
+    network = UNet(2, UNet.Settings(base_channels=8))
     assert not same_weights(network, training.method.predictor)
     checkpoint.start_from(training.path, network, CLASSES)
     assert same_weights(network, training.method.predictor)

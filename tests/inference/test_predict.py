@@ -1,4 +1,4 @@
-"""Blocks against the whole: same numbers, each voxel once, bounded memory, stopped and continued."""
+"""Blocks against the whole: same numbers, also after a stop, and as bytes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ AS_IT_IS = Statistics(0.0, 1.0, (0.0,))
 class Identity(nn.Module):
     """Foreground with probability sigmoid(grey value), and what prediction asks of a network."""
 
-    bytes_per_pixel, stride, halo, classes = 256, 8, 16, 2
+    bytes_per_pixel = 256
+    stride = 8
+    halo = 16
+    classes = 2
 
     def forward(self, image):
         return torch.cat([torch.zeros_like(image), image], dim=1)
@@ -70,11 +73,11 @@ def predictor(network, *, pixel_size=4.0, classes=("background", "a"), step=1, s
 
 def unet(classes=2):
     torch.manual_seed(0)
-    made = UNet(classes, UNet.Settings(base_channels=8, dropout=0.0))
-    for layer in norms(made):
+    model = UNet(classes, UNet.Settings(base_channels=8, dropout=0.0))
+    for layer in norms(model):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
-    return made.eval()
+    return model.eval()
 
 
 def volume(image, spacing=(50.0, 4.0, 4.0)):
@@ -85,20 +88,20 @@ def normal(shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def predicted(made, target, folder, **values):
-    """Predict everything; the probabilities (C - 1, z, y, x), the uncertainty and the number of tiles."""
-    events = list(predict(made, target, PredictSettings.parse(values), RunFolder(folder)))
+def predicted(model, target, folder, **values):
+    """Predict a volume; returns probabilities (C - 1, z, y, x), uncertainty, number of tiles."""
+    events = list(predict(model, target, PredictSettings.parse(values), RunFolder(folder)))
     prediction = StoredPrediction(RunFolder(folder), "v")
-    assert events[-1] == Saved(str(folder / "probabilities.zarr" / "v"), made.header.step)
-    doubt = prediction.uncertainty[:] if values.get("uncertainty", True) else None
-    return prediction.probabilities[:], doubt, len(events) - 1
+    assert events[-1] == Saved(str(folder / "probabilities.zarr" / "v"), model.header.step)
+    uncertainty = prediction.uncertainty[:] if values.get("uncertainty", True) else None
+    return prediction.probabilities[:], uncertainty, len(events) - 1
 
 
 def as_bytes(probabilities):
     return np.round(255 * np.asarray(probabilities)).astype(int)
 
 
-# -- blocks and the whole ----------------------------------------------------------------------------------------
+# -- blocks and the whole --------------------------------------------------------------------------
 
 SIZES = [(1, 200, 131), (2, 97, 160), (3, 30, 21), (1, 8, 150), (1, 1, 1)]
 
@@ -106,19 +109,21 @@ SIZES = [(1, 200, 131), (2, 97, 160), (3, 30, 21), (1, 8, 150), (1, 1, 1)]
 @pytest.mark.parametrize("shape", SIZES)
 @pytest.mark.parametrize("block", [0, 64, 112])
 def test_blocks_agree_with_the_whole(shape, block, tmp_path):
-    made, image = predictor(unet()), normal(shape)
-    probabilities, doubt, tiles = predicted(made, volume(image), tmp_path, block=block)
-    right, below = -shape[2] % 8, -shape[1] % 8
+    model = predictor(unet())
+    image = normal(shape)
+    probabilities, uncertainty, tiles = predicted(model, volume(image), tmp_path, block=block)
+    right = -shape[2] % 8
+    below = -shape[1] % 8
     padded = np.pad(image, ((0, 0), (0, below), (0, right)), mode="edge")
-    with torch.no_grad(), in_domain(made.network, "source"):
+    with torch.no_grad(), in_domain(model.network, "source"):
         whole = (
-            made.network(torch.from_numpy(padded)[:, None])
+            model.network(torch.from_numpy(padded)[:, None])
             .softmax(1)[..., : shape[1], : shape[2]]
             .numpy()
         )
     assert np.abs(probabilities[0].astype(int) - as_bytes(whole[:, 1])).max() <= 1
     expected = scipy_entropy(whole.astype(float), base=2, axis=1)
-    assert np.abs(doubt.astype(int) - as_bytes(expected)).max() <= 2
+    assert np.abs(uncertainty.astype(int) - as_bytes(expected)).max() <= 2
     assert (tiles > shape[0]) == (0 < block < max(shape))
 
 
@@ -148,26 +153,28 @@ def test_sections_come_in_batches_the_last_one_partial(tmp_path):
 
 
 def test_a_flipped_copy_each_way_is_averaged():
-    made, image = predictor(unet()), torch.from_numpy(normal((1, 1, 32, 32)))
+    model = predictor(unet())
+    image = torch.from_numpy(normal((1, 1, 32, 32)))
     with torch.no_grad():
         copies = [
-            np.flip(made.network(image.flip(a)).softmax(1).numpy(), a)
+            np.flip(model.network(image.flip(a)).softmax(1).numpy(), a)
             for a in ((), (2,), (3,), (2, 3))
         ]
     np.testing.assert_allclose(
-        made.probabilities(image, "source", flips=True), np.mean(copies, 0), atol=1e-6
+        model.probabilities(image, "source", flips=True), np.mean(copies, 0), atol=1e-6
     )
 
 
 def test_the_domains_own_statistics_are_used():
     network = unet()
-    made, image = predictor(network), torch.from_numpy(normal((1, 1, 32, 32)))
-    source, target = (made.probabilities(image, domain) for domain in ("source", "target"))
+    model = predictor(network)
+    image = torch.from_numpy(normal((1, 1, 32, 32)))
+    source, target = (model.probabilities(image, domain) for domain in ("source", "target"))
     assert not torch.allclose(source, target, atol=1e-3)
-    made.header = made.header.model_copy(update={"prediction_domain": "target"})
-    assert made.domain_of(volume(normal((1, 8, 8)))) == "target"
+    model.header = model.header.model_copy(update={"prediction_domain": "target"})
+    assert model.domain_of(volume(normal((1, 8, 8)))) == "target"
     assert (
-        made.domain_of(Volume("s", normal((1, 8, 8)), "source", VoxelGrid((1, 1, 1)))) == "source"
+        model.domain_of(Volume("s", normal((1, 8, 8)), "source", VoxelGrid((1, 1, 1)))) == "source"
     )
 
 
@@ -181,25 +188,27 @@ def test_grey_values_are_standardised_as_in_training_or_as_measured_now(tmp_path
     assert np.abs(probabilities[0] - 255 * expit((image - image.mean()) / image.std())).max() < 0.6
 
 
-# -- the volume's own pixel size ---------------------------------------------------------------------------------
+# -- the volume's own pixel size -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pixel_size", [2.0, 8.0, 10.0, 9.3])
 @pytest.mark.parametrize("shape", [(2, 101, 67), (1, 40, 40), (1, 3, 90)])
 @pytest.mark.parametrize("block", [0, 32])
 def test_a_constant_stays_constant_at_the_volumes_own_size(pixel_size, shape, block, tmp_path):
-    made = predictor(Identity(), pixel_size=pixel_size)
-    probabilities, doubt, _ = predicted(made, volume(np.full(shape, 1.5)), tmp_path, block=block)
+    model = predictor(Identity(), pixel_size=pixel_size)
+    probabilities, uncertainty, _ = predicted(
+        model, volume(np.full(shape, 1.5)), tmp_path, block=block
+    )
     assert probabilities.shape == (1, *shape)
-    assert doubt.shape == shape
+    assert uncertainty.shape == shape
     assert (probabilities == round(255 * expit(1.5))).all()
 
 
 @pytest.mark.parametrize("block", [0, 32])
 def test_a_coarser_network_sees_bins_and_its_answer_is_interpolated(block, tmp_path):
     image = normal((1, 90, 120))
-    made = predictor(Identity(), pixel_size=12.0)
-    probabilities, *_ = predicted(made, volume(image), tmp_path, block=block)
+    model = predictor(Identity(), pixel_size=12.0)
+    probabilities, *_ = predicted(model, volume(image), tmp_path, block=block)
     binned = expit(image[0].reshape(30, 3, 40, 3).mean((1, 3)))
     expected = ndimage.zoom(binned, 3, order=1, mode="nearest", grid_mode=True)
     assert np.abs(probabilities[0, 0] - 255 * expected).max() < 0.6
@@ -222,26 +231,28 @@ def test_at_any_pixel_size_blocks_agree_with_the_whole(pixel_size, tmp_path):
 def test_a_box_on_view_is_predicted_as_in_the_whole_volume(tmp_path):
     target = volume(normal((2, 150, 170)))
     for pixel_size in (4.0, 8.0):
-        made = predictor(unet(), pixel_size=pixel_size)
-        probabilities, *_ = predicted(made, target, tmp_path / str(pixel_size))
+        model = predictor(unet(), pixel_size=pixel_size)
+        probabilities, *_ = predicted(model, target, tmp_path / str(pixel_size))
         for box in (
             Box((1, 33, 41), (2, 97, 160)),
             Box((0, 0, 0), (1, 150, 170)),
             Box((1, 149, 169), (2, 150, 170)),
         ):
-            seen = predict_box(made, target, box)
+            seen = predict_box(model, target, box)
             inner = probabilities[(slice(None), *box.slices)][:, 0].astype(int)
             assert seen.shape == inner.shape
             assert np.abs(seen.astype(int) - inner).max() <= 1
 
 
-# -- bytes -------------------------------------------------------------------------------------------------------
+# -- bytes -----------------------------------------------------------------------------------------
 
 
 def test_entropy_is_that_of_scipy_as_a_share_of_its_maximum():
     probabilities = np.random.default_rng(0).dirichlet((1, 1, 1), (2, 5, 6))
-    ours = entropy(torch.from_numpy(probabilities).movedim(-1, 1))
-    np.testing.assert_allclose(ours, scipy_entropy(probabilities, axis=-1) / np.log(3), atol=1e-12)
+    result = entropy(torch.from_numpy(probabilities).movedim(-1, 1))
+    np.testing.assert_allclose(
+        result, scipy_entropy(probabilities, axis=-1) / np.log(3), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -269,19 +280,20 @@ def test_halves_do_not_make_more_than_one():
 
 
 def test_three_classes_are_stored_as_predicted(tmp_path):
-    made, image = predictor(unet(3), classes=("background", "a", "b")), normal((1, 40, 48))
-    probabilities, *_ = predicted(made, volume(image), tmp_path)
+    model = predictor(unet(3), classes=("background", "a", "b"))
+    image = normal((1, 40, 48))
+    probabilities, *_ = predicted(model, volume(image), tmp_path)
     assert probabilities.shape == (2, 1, 40, 48)
     assert probabilities.sum(0, dtype=int).max() <= 255
-    expected = made.probabilities(torch.from_numpy(image)[:, None], "source")[0, 1:].numpy()
+    expected = model.probabilities(torch.from_numpy(image)[:, None], "source")[0, 1:].numpy()
     assert np.abs(probabilities[:, 0] - 255 * expected).max() <= 1
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_answer_that_is_no_number_is_refused_and_not_kept_as_background(value, tmp_path):
+def test_nan_and_infinity_are_refused_and_not_stored_as_background(value, tmp_path):
     image = normal((3, 24, 24))
     image[1, 5, 7] = value
-    with pytest.raises(DataError, match="answer in section 1 of 'v' is not a number: replace NaN"):
+    with pytest.raises(DataError, match="NaN or infinity in section 1 of 'v': replace NaN"):
         list(predict(predictor(Identity()), volume(image), PredictSettings(), RunFolder(tmp_path)))
     assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1")
 
@@ -290,12 +302,12 @@ def test_two_classes_are_rounded():
     assert to_bytes(torch.tensor([0.0, 0.25, 1.0])).tolist() == [0, 64, 255]
 
 
-# -- many threads, and a device that standardises by itself --------------------------------------------------------
+# -- many threads, and a device that standardises by itself ----------------------------------------
 
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """Read, write and standardise as beside a GPU, though the processor computes."""
+    """Read, write and standardise as beside a GPU, though the CPU computes."""
     monkeypatch.setattr(predicting, "io_threads", lambda device: 3)
     monkeypatch.setattr(predicting, "BlockReader", partial(BlockReader, on_device=True))
 
@@ -303,40 +315,42 @@ def as_on_a_gpu(monkeypatch):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("ranges", [(), tuple((10.0 * z, 200.0 + z) for z in range(9))])
 @pytest.mark.parametrize("pixel_size", [4.0, 6.0])
-def test_as_on_a_gpu_the_prediction_is_that_of_the_processor(
+def test_as_on_a_gpu_the_prediction_is_that_of_the_cpu(
     dtype, ranges, pixel_size, tmp_path, request
 ):
     image = np.random.default_rng(1).integers(0, 255, (9, 100, 120)).astype(dtype)
     target = Volume("v", image, "target", VoxelGrid((50.0, 4.0, 4.0)))
     statistics = Statistics(0.4 if ranges else 120.0, 0.3 if ranges else 60.0, (), ranges=ranges)
-    made = predictor(unet(), pixel_size=pixel_size, statistics=statistics)
-    one, doubt, tiles = predicted(made, target, tmp_path / "one", block=64)
+    model = predictor(unet(), pixel_size=pixel_size, statistics=statistics)
+    one, uncertainty, tiles = predicted(model, target, tmp_path / "one", block=64)
     request.getfixturevalue("as_on_a_gpu")
-    many, doubts, _ = predicted(made, target, tmp_path / "many", block=64)
+    many, threaded_uncertainty, _ = predicted(model, target, tmp_path / "many", block=64)
     assert tiles > 20
     assert np.abs(one.astype(int) - many).max() <= 1
-    assert np.abs(doubt.astype(int) - doubts).max() <= 2
+    assert np.abs(uncertainty.astype(int) - threaded_uncertainty).max() <= 2
     assert (one != many).mean() < 1e-3
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_by_many_threads_a_tile_is_announced_in_order_and_only_when_it_is_on_disk(tmp_path):
-    made, target = predictor(Identity()), volume(normal((6, 150, 150)))
-    whole, _, tiles = predicted(made, target, tmp_path / "whole", block=64)
-    kept, boxes = StoredPrediction(RunFolder(tmp_path / "stopped"), "v"), []
+    model = predictor(Identity())
+    target = volume(normal((6, 150, 150)))
+    whole, _, tiles = predicted(model, target, tmp_path / "whole", block=64)
+    stored = StoredPrediction(RunFolder(tmp_path / "stopped"), "v")
+    boxes = []
     while len(boxes) < tiles:
         with contextlib.closing(
-            predict(made, target, PredictSettings(block=64), RunFolder(tmp_path / "stopped"))
+            predict(model, target, PredictSettings(block=64), RunFolder(tmp_path / "stopped"))
         ) as events:
             for event in itertools.islice(events, 5):
                 if isinstance(event, TileDone):
                     boxes.append(Box.from_bounds(event.box))
                     where = (slice(None), *boxes[-1].slices)
-                    assert np.array_equal(kept.probabilities[where], whole[where])
+                    assert np.array_equal(stored.probabilities[where], whole[where])
     assert len(set(boxes)) == len(boxes) == tiles
-    journal = [int(line) for line in kept.journal.read_text().splitlines()[1:]]
+    journal = [int(line) for line in stored.journal.read_text().splitlines()[1:]]
     assert journal == list(range(tiles))
-    assert np.array_equal(kept.probabilities[:], whole)
+    assert np.array_equal(stored.probabilities[:], whole)
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
@@ -362,39 +376,41 @@ def test_a_tile_that_cannot_be_written_is_not_announced(tmp_path, monkeypatch):
     assert journal == ["0", "1", "2"]
 
 
-# -- stopped and continued ---------------------------------------------------------------------------------------
+# -- stopped and continued -------------------------------------------------------------------------
 
 
 def test_stopped_it_goes_on_where_it_was(tmp_path):
-    made, target = predictor(Identity()), volume(normal((3, 150, 150)))
-    whole, doubt, tiles = predicted(made, target, tmp_path / "whole", block=64)
+    model = predictor(Identity())
+    target = volume(normal((3, 150, 150)))
+    whole, uncertainty, tiles = predicted(model, target, tmp_path / "whole", block=64)
 
-    events = predict(made, target, PredictSettings(block=64), RunFolder(tmp_path / "stopped"))
+    events = predict(model, target, PredictSettings(block=64), RunFolder(tmp_path / "stopped"))
     first = [next(events) for _ in range(4)]
     events.close()
     boxes = [Box.from_bounds(event.box) for event in first]
-    kept = StoredPrediction(RunFolder(tmp_path / "stopped"), "v")
+    stored = StoredPrediction(RunFolder(tmp_path / "stopped"), "v")
     for box in boxes:  # what was announced is on disk
         assert np.array_equal(
-            kept.probabilities[(slice(None), *box.slices)], whole[(slice(None), *box.slices)]
+            stored.probabilities[(slice(None), *box.slices)], whole[(slice(None), *box.slices)]
         )
-    assert not kept.complete("1")
+    assert not stored.complete("1")
 
     rest = [
         e
-        for e in predict(made, target, PredictSettings(block=64), RunFolder(tmp_path / "stopped"))
+        for e in predict(model, target, PredictSettings(block=64), RunFolder(tmp_path / "stopped"))
         if isinstance(e, TileDone)
     ]
     assert [event.done for event in first + rest] == list(range(1, tiles + 1))
     assert not set(boxes) & {Box.from_bounds(event.box) for event in rest}
-    assert np.array_equal(kept.probabilities[:], whole)
-    assert np.array_equal(kept.uncertainty[:], doubt)
-    assert kept.complete("1", uncertainty=True)
+    assert np.array_equal(stored.probabilities[:], whole)
+    assert np.array_equal(stored.uncertainty[:], uncertainty)
+    assert stored.complete("1", uncertainty=True)
 
 
 @pytest.mark.parametrize("change", ["step", "flips", "uncertainty"])
 def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
-    target, values = volume(normal((1, 150, 150))), {"block": 64}
+    target = volume(normal((1, 150, 150)))
+    values = {"block": 64}
     predicted(predictor(Identity()), target, tmp_path, **values)
     other = predictor(Identity(), step=2 if change == "step" else 1)
     if change != "step":
@@ -452,7 +468,7 @@ def test_without_uncertainty_it_is_complete_but_for_that(tmp_path):
     assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1", uncertainty=True)
 
 
-def test_a_crash_while_starting_anew_leaves_no_word_for_the_old_tiles(tmp_path, monkeypatch):
+def test_a_crash_while_starting_anew_leaves_no_journal_of_the_old_tiles(tmp_path, monkeypatch):
     target = volume(normal((1, 40, 40)))
     predicted(predictor(Identity()), target, tmp_path)
     monkeypatch.setattr(zarr, "open_group", lambda *_, **__: 1 / 0)
@@ -478,10 +494,11 @@ def test_a_damaged_journal_means_starting_anew(text, tmp_path):
 
 
 @pytest.mark.parametrize("group", ["probabilities.zarr", "uncertainty.zarr"])
-def test_what_somebody_has_deleted_is_predicted_anew(group, tmp_path):
-    target, made = volume(normal((1, 40, 40))), predictor(Identity())
-    before = predicted(made, target, tmp_path)
+def test_deleted_arrays_are_predicted_anew(group, tmp_path):
+    target = volume(normal((1, 40, 40)))
+    model = predictor(Identity())
+    before = predicted(model, target, tmp_path)
     shutil.rmtree(tmp_path / group)
     assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1")
-    for old, new in zip(before, predicted(made, target, tmp_path), strict=True):
+    for old, new in zip(before, predicted(model, target, tmp_path), strict=True):
         np.testing.assert_array_equal(old, new)

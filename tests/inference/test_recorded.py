@@ -1,4 +1,4 @@
-"""What is recorded answers as the function does; where that fails, the function goes on."""
+"""A recorded function gives the same results; if recording fails, the function is called."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from napari_emda.inference.recorded import Recorded, _Record
 
 
 class Graph:
-    """Stands in for a CUDA graph: computes again from the place of the input to that of the answer."""
+    """Stands in for a CUDA graph: computes again, from the memory of the input to the result's."""
 
-    def __init__(self, function, given, answer):
-        self.replay = lambda: answer.copy_(function(given))
+    def __init__(self, function, image, result):
+        self.replay = lambda: result.copy_(function(image))
 
 
-def recorded_on_the_processor(function, answered=None):
+def recorded_on_the_cpu(function, replayed=None):
     recorded = Recorded(function, enabled=True)
 
     def record(image):
-        given = image.clone()
-        answer = torch.full_like(function(given), -1)
-        return _Record(Graph(answered or function, given, answer), given, answer)
+        copy = image.clone()
+        result = torch.full_like(function(copy), -1)
+        return _Record(Graph(replayed or function, copy, result), copy, result)
 
     recorded._record = Mock(side_effect=record)
     return recorded
@@ -33,18 +33,18 @@ def images(side, n=6):
     return [torch.full((1, 1, side, side), float(i)) for i in range(n)]
 
 
-def test_each_shape_is_recorded_once_and_answers_stay_what_they_were():
-    recorded = recorded_on_the_processor(lambda image: image * 2)
-    given = [image for pair in zip(images(8), images(4), strict=True) for image in pair]
-    answers = [recorded(image) for image in given]
-    for image, answer in zip(given, answers, strict=True):
-        assert torch.equal(answer, image * 2)
+def test_each_shape_is_recorded_once_and_results_are_not_overwritten():
+    recorded = recorded_on_the_cpu(lambda image: image * 2)
+    inputs = [image for pair in zip(images(8), images(4), strict=True) for image in pair]
+    results = [recorded(image) for image in inputs]
+    for image, result in zip(inputs, results, strict=True):
+        assert torch.equal(result, image * 2)
     assert recorded.shapes == [torch.Size((1, 1, 8, 8)), torch.Size((1, 1, 4, 4))]
     assert recorded._record.call_count == 2
 
 
 def test_few_blocks_and_many_shapes_are_not_recorded():
-    recorded = recorded_on_the_processor(torch.neg)
+    recorded = recorded_on_the_cpu(torch.neg)
     for image in images(8, 2):
         assert torch.equal(recorded(image), -image)
     assert not recorded.shapes
@@ -55,8 +55,8 @@ def test_few_blocks_and_many_shapes_are_not_recorded():
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("capture"), torch.OutOfMemoryError("full")])
-def test_where_recording_fails_the_function_goes_on(failure):
-    recorded = recorded_on_the_processor(torch.neg)
+def test_if_recording_fails_the_function_is_called(failure):
+    recorded = recorded_on_the_cpu(torch.neg)
     recorded._record = Mock(side_effect=failure)
     for image in images(8):
         assert torch.equal(recorded(image), -image)
@@ -64,14 +64,14 @@ def test_where_recording_fails_the_function_goes_on(failure):
     assert not recorded.shapes
 
 
-def test_a_record_that_answers_otherwise_is_not_used():
-    recorded = recorded_on_the_processor(torch.neg, answered=lambda image: image + 1)
+def test_a_record_with_other_results_is_not_used():
+    recorded = recorded_on_the_cpu(torch.neg, replayed=lambda image: image + 1)
     for image in images(8):
         assert torch.equal(recorded(image), -image)
     assert not recorded.shapes
 
 
-def test_nothing_is_recorded_unless_it_is_wanted():
+def test_nothing_is_recorded_unless_enabled():
     recorded = Recorded(torch.neg, enabled=False)
     for image in images(8):
         assert torch.equal(recorded(image), -image)

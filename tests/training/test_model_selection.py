@@ -1,4 +1,4 @@
-"""Which model to keep: the best on a constructed table, never an empty one, whatever the order; and what is said."""
+"""Model selection: never an empty model, whatever the order of scores; same after a stop."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TABLE = {
 }
 
 
-# -- choosing ----------------------------------------------------------------------------------------------------
+# -- choosing --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,23 @@ def test_the_choice_is_the_least_score_with_an_object_whatever_the_order(table, 
     items = list(table.items())
     random.shuffle(items)
     best = chosen(dict(items), TrainSettings(keep="best"))
-    there = {step: scores["score"] for step, scores in table.items() if scores["objects"]}
-    assert len(best) == bool(there)
-    if there:
-        late = {step: score for step, score in there.items() if 3 * step >= 2 * max(table)}
-        assert there[best[0]] == min((late or there).values())
-        assert best[0] == max(step for step, score in there.items() if score == there[best[0]])
+    candidates = {step: scores["score"] for step, scores in table.items() if scores["objects"]}
+    assert len(best) == bool(candidates)
+    if candidates:
+        late = {step: score for step, score in candidates.items() if 3 * step >= 2 * max(table)}
+        assert candidates[best[0]] == min((late or candidates).values())
+        assert best[0] == max(
+            step for step, score in candidates.items() if score == candidates[best[0]]
+        )
     assert ranked(dict(items)) == ranked(table)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_is_wanted_at_any_moment_was_never_let_go(seed):
+def test_a_model_that_becomes_one_of_the_best_is_still_on_disk(seed):
     random = np.random.default_rng(seed)
-    history, on_disk, count = {}, set(), int(random.integers(1, 5))
+    history = {}
+    on_disk = set()
+    count = int(random.integers(1, 5))
     for step in range(1, 25):
         history[step] = {
             "objects": float(random.integers(5)),
@@ -95,7 +99,7 @@ def test_the_average_takes_no_more_than_is_kept():
     assert chosen({7: row()}, TrainSettings(keep="average")) == (7,)
 
 
-def test_flat_is_so_many_looks_without_gain_in_the_second_half():
+def test_flat_counts_validations_without_gain_in_the_second_half():
     settings = TrainSettings(steps=1000, stop_when_flat=2)
     table = {500: row(2.0), 600: row(1.0), 700: row(1.1)}
     assert not flat(table, settings)
@@ -116,7 +120,7 @@ def test_flat_is_so_many_looks_without_gain_in_the_second_half():
 @pytest.mark.parametrize(
     "bad", [row(objects=0.0), row(ratio=0.09), row(ratio=10.1), row(ratio=0.0)]
 )
-def test_two_bad_looks_after_the_warm_up_are_a_collapse(bad):
+def test_two_bad_validations_after_the_warm_up_are_a_collapse(bad):
     assert not collapsed({100: bad, 200: bad}, 1000)
     assert not collapsed({200: bad, 300: bad}, 1000)
     assert collapsed({300: row(), 400: bad, 500: bad}, 1000)
@@ -127,19 +131,19 @@ def test_two_bad_looks_after_the_warm_up_are_a_collapse(bad):
 @pytest.mark.parametrize(
     ("scores", "words"),
     [
-        (row(objects=0.0), "finds nothing"),
+        (row(objects=0.0), "no objects"),
         (row(ratio=12.0), "12 times as much foreground"),
         (row(ratio=0.05), "less than 1/10"),
     ],
 )
-def test_a_collapse_is_told_in_one_sentence_with_a_remedy(scores, words):
+def test_the_warning_of_a_collapse_is_one_sentence_with_a_remedy(scores, words):
     text = warning(scores)
     assert words in text
     assert "try another method" in text
     assert text.count(".") == 1
 
 
-def test_what_was_kept_is_told_in_one_sentence():
+def test_the_selected_model_is_described_in_one_sentence():
     assert (
         sentence((1400,), 2000)
         == "step 1 400 of 2 000: object shapes closest to those of the source"
@@ -147,28 +151,28 @@ def test_what_was_kept_is_told_in_one_sentence():
     assert sentence((8, 9, 10), 10).startswith(
         "the average of steps 8, 9 and 10 of 10: object shapes"
     )
-    assert sentence((300,), 500, "supervised") == "step 300 of 500: the least loss on labels"
-    assert sentence((300,), 500, "total") == "step 300 of 500: the least sum of all losses"
+    assert sentence((300,), 500, "supervised") == "step 300 of 500: the smallest loss on labels"
+    assert sentence((300,), 500, "total") == "step 300 of 500: the smallest sum of all losses"
 
 
-# -- in a training -----------------------------------------------------------------------------------------------
+# -- in a training ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def make(make_training, source, target, tmp_path):
-    """A function that sets up a training that looks at the target after each of its steps."""
+    """A function that sets up a training that is validated after each step."""
 
-    def made(folder="run", method="histogram", look=True, **values):
-        values = {"steps": 5, "learning_rate": 1e-2, "validations": 5 if look else 0, **values}
+    def make_one(folder="run", method="histogram", validates=True, **values):
+        values = {"steps": 5, "learning_rate": 1e-2, "validations": 5 if validates else 0, **values}
         training = make_training([source, target], tmp_path / folder, method, **values)
-        if look:
+        if validates:
             training.validated_at = tuple(range(1, training.settings.steps + 1))
         return training
 
-    return made
+    return make_one
 
 
-def looks(events):
+def validations_of(events):
     return [(event.step, event.scores) for event in events if isinstance(event, Validated)]
 
 
@@ -184,27 +188,28 @@ def files(training):
     }
 
 
-def test_looking_does_not_change_what_is_learnt(make, same_weights):
-    watched, unwatched = make("a"), make("b", look=False)
-    assert len(looks(fit(watched))) == 5
-    assert looks(fit(unwatched)) == []
-    before = {key: value.clone() for key, value in watched.method.state_dict().items()}
-    watched.header = unwatched.header
-    watched.state = unwatched.state
-    assert len(looks(watched.validate(3))) == 1
+def test_validations_do_not_change_the_training(make, same_weights):
+    validated = make("a")
+    unvalidated = make("b", validates=False)
+    assert len(validations_of(fit(validated))) == 5
+    assert validations_of(fit(unvalidated)) == []
+    before = {key: value.clone() for key, value in validated.method.state_dict().items()}
+    validated.header = unvalidated.header
+    validated.state = unvalidated.state
+    assert len(validations_of(validated.validate(3))) == 1
     assert all(
-        torch.equal(before[key], value) for key, value in watched.method.state_dict().items()
+        torch.equal(before[key], value) for key, value in validated.method.state_dict().items()
     )
-    assert same_weights(watched.method, unwatched.method)
+    assert same_weights(validated.method, unvalidated.method)
 
 
 @pytest.mark.parametrize(
     ("method", "keep"),
     [("histogram", "best"), ("source_only", "average"), ("mean_teacher", "average")],
 )
-def test_the_best_models_are_on_disk_and_the_one_to_use_is_made_of_them(make, method, keep):
+def test_the_best_models_are_on_disk_and_the_selected_one_is_their_average(make, method, keep):
     training = make(method=method, keep=keep)
-    history = dict(looks(fit(training)))
+    history = dict(validations_of(fit(training)))
     kept = chosen(history, training.settings)
     by_loss = {
         step
@@ -252,7 +257,7 @@ def test_stopped_or_crashed_and_resumed_it_keeps_bitwise_the_same(make):
 
 
 @pytest.mark.parametrize("keep", ["average", "last"])
-def test_only_the_model_to_be_used_is_calibrated_closely(keep, make, monkeypatch):
+def test_only_the_selected_model_is_calibrated_closely(keep, make, monkeypatch):
     calibrate = trainer.calibrate
     tiles = []
 
@@ -267,7 +272,7 @@ def test_only_the_model_to_be_used_is_calibrated_closely(keep, make, monkeypatch
     assert tiles.count(trainer._TILES) == 1
     assert tiles[-1] == trainer._TILES
 
-    # If the last step is calibrated closely, too, the model to be used is the same bit for bit.
+    # If the last step is calibrated closely, too, the selected model is the same bit for bit.
     twice = make("twice", "auto", keep=keep)
     monkeypatch.setattr(
         twice, "adapt_statistics", lambda *, final: twice._measure(twice.method, final=True)
@@ -277,7 +282,7 @@ def test_only_the_model_to_be_used_is_calibrated_closely(keep, make, monkeypatch
     assert models[0] == models[1]
 
 
-def test_the_last_model_needs_no_second_file(make):
+def test_a_selected_last_model_needs_no_second_file(make):
     training = make(keep="last")
     list(fit(training))
     assert (
@@ -324,13 +329,11 @@ def test_each_model_of_a_run_is_found_by_its_name(make):
         for which in ("selected", "last")
     }
     assert len(names) == 2
-    with pytest.raises(
-        checkpoint.JobError, match="has kept no model '99': choose selected, last or "
-    ):
+    with pytest.raises(checkpoint.JobError, match="has no model '99': choose selected, last or "):
         checkpoint.find(training.folder, "99")
 
 
-# -- by the losses -----------------------------------------------------------------------------------------------
+# -- by the losses ---------------------------------------------------------------------------------
 
 KEPT_BY_LOSS = {
     "steps": 8,
@@ -342,8 +345,8 @@ KEPT_BY_LOSS = {
 }
 
 
-def looks_at_losses(training):
-    """Let a training look after every second step."""
+def validated_every_second_step(training):
+    """Validate a training after every second step."""
     training.validated_at = (2, 4, 6, 8)
     return training
 
@@ -365,16 +368,16 @@ def two_step_means(events):
 
 
 @pytest.mark.parametrize(
-    ("method", "own", "alone"),
+    ("method", "method_settings", "alone"),
     [("uda", {"weight": 10}, False), ("uda", {"weight": 10}, True), ("mean_teacher", {}, False)],
 )
 @pytest.mark.parametrize("keep", LOSSES)
-def test_the_least_loss_on_the_curve_is_kept_with_a_target_and_without(
-    keep, method, own, alone, make_training, source, target, tmp_path
+def test_the_smallest_loss_on_the_curve_is_kept_with_and_without_a_target(
+    keep, method, method_settings, alone, make_training, source, target, tmp_path
 ):
     volumes = [source] if alone else [source, target]
-    training = looks_at_losses(
-        make_training(volumes, tmp_path / "run", method, own, keep=keep, **KEPT_BY_LOSS)
+    training = validated_every_second_step(
+        make_training(volumes, tmp_path / "run", method, method_settings, keep=keep, **KEPT_BY_LOSS)
     )
     curves = two_step_means(fit(training))
     for name, values in curves.items():
@@ -392,13 +395,15 @@ def test_the_least_loss_on_the_curve_is_kept_with_a_target_and_without(
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_tallied_losses_survive_a_stop(stop, make_training, source, tmp_path):
-    def made(folder):
-        return looks_at_losses(
+def test_sums_of_losses_survive_a_stop(stop, make_training, source, tmp_path):
+    def make_one(folder):
+        return validated_every_second_step(
             make_training([source], tmp_path / folder, "uda", keep="total", **KEPT_BY_LOSS)
         )
 
-    whole, stopped, resumed = made("whole"), made("stopped"), made("stopped")
+    whole = make_one("whole")
+    stopped = make_one("stopped")
+    resumed = make_one("stopped")
     list(fit(whole))
     events = fit(stopped)
     while not (isinstance(event := next(events), Stepped) and event.step == stop):

@@ -71,7 +71,7 @@ def target(image):
     return Volume("v", image, "target", VoxelGrid((50.0, 4.0, 4.0)))
 
 
-# -- shares ------------------------------------------------------------------------------------------------------
+# -- shares ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5])
@@ -90,7 +90,7 @@ def test_with_several_classes_every_share_fits():
     np.testing.assert_allclose(np.bincount(chosen) / len(logs), shares, atol=0.01)
 
 
-def test_what_the_network_is_sure_of_is_not_turned_over():
+def test_decisions_of_which_the_network_is_sure_do_not_change():
     logs = log_softmax(np.tile(np.float32([20, 0]), (100, 1)), axis=1)
     found = offsets(logs, (0.5, 0.5))
     assert abs(found).max() == LARGEST_OFFSET
@@ -98,15 +98,16 @@ def test_what_the_network_is_sure_of_is_not_turned_over():
 
 
 def test_shares_move_along_the_geometric_mean():
-    found, wished = (0.9, 0.1), (0.96, 0.04)
-    np.testing.assert_allclose(between(found, wished, 0), found)
-    np.testing.assert_allclose(between(found, wished, 1), wished)
-    middle = gmean([found, wished])
-    np.testing.assert_allclose(between(found, wished, 0.5), middle / middle.sum())
-    assert between((1.0, 0.0), wished, 0.5).min() > 0
+    found = (0.9, 0.1)
+    prior_shares = (0.96, 0.04)
+    np.testing.assert_allclose(between(found, prior_shares, 0), found)
+    np.testing.assert_allclose(between(found, prior_shares, 1), prior_shares)
+    middle = gmean([found, prior_shares])
+    np.testing.assert_allclose(between(found, prior_shares, 0.5), middle / middle.sum())
+    assert between((1.0, 0.0), prior_shares, 0.5).min() > 0
 
 
-# -- neighbours --------------------------------------------------------------------------------------------------
+# -- neighbours ------------------------------------------------------------------------------------
 
 
 def test_agreement_is_cohens_kappa():
@@ -121,8 +122,8 @@ def test_agreement_is_cohens_kappa():
 def test_sections_are_averaged_as_a_filter_of_three_averages_logits():
     logits = normal(6, 3, 5, 7)
     expected = correlate1d(logits, [0.2, 0.6, 0.2], axis=0, mode="nearest")
-    made = smoothed_along_z(torch.from_numpy(logits).softmax(1), 0.2)
-    torch.testing.assert_close(made, torch.from_numpy(expected).softmax(1), rtol=0, atol=1e-5)
+    model = smoothed_along_z(torch.from_numpy(logits).softmax(1), 0.2)
+    torch.testing.assert_close(model, torch.from_numpy(expected).softmax(1), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"block": 32}, {"memory": 0.05}])
@@ -130,22 +131,23 @@ def test_blocks_are_averaged_as_the_whole_and_no_section_is_computed_for_each_ne
     settings, tmp_path
 ):
     image = normal(9, 90, 70)
-    made = predictor(z_smoothing=0.2)
+    model = predictor(z_smoothing=0.2)
     events = list(
-        predict(made, target(image), PredictSettings(flips="off", **settings), RunFolder(tmp_path))
+        predict(model, target(image), PredictSettings(flips="off", **settings), RunFolder(tmp_path))
     )
     standard = (image - image.mean()) / image.std()
     logits = correlate1d(1.5 * (standard - 1), [0.2, 0.6, 0.2], axis=0, mode="nearest")
     stored = StoredPrediction(RunFolder(tmp_path), "v").probabilities[0].astype(float) / 255
     np.testing.assert_allclose(stored, 1 / (1 + np.exp(-logits)), atol=0.01)
     regions = {event.box[2:] for event in events if isinstance(event, TileDone)}
-    assert made.network.seen <= len(regions) * (
+    assert model.network.seen <= len(regions) * (
         len(image) + 2
     )  # the last tile of a place may see two again
 
 
 def test_a_prediction_that_was_stopped_goes_on_with_its_neighbours(tmp_path):
-    volume, settings = target(normal(8, 64, 64)), PredictSettings(flips="off", block=32)
+    volume = target(normal(8, 64, 64))
+    settings = PredictSettings(flips="off", block=32)
     list(predict(predictor(0.2), volume, settings, RunFolder(tmp_path / "whole")))
     begun = predict(predictor(0.2), volume, settings, RunFolder(tmp_path / "stopped"))
     for _ in range(5):
@@ -159,20 +161,20 @@ def test_a_prediction_that_was_stopped_goes_on_with_its_neighbours(tmp_path):
     assert np.array_equal(whole, stopped)
 
 
-# -- both on a target --------------------------------------------------------------------------------------------
+# -- both on a target ------------------------------------------------------------------------------
 
 
 def calibrated(image, postprocessing, prior=(0.9, 0.1)):
-    made = predictor()
+    model = predictor()
     sampler = PatchSampler([target(image)], 32, 1)
     weight = calibrate(
-        made,
+        model,
         sampler.regions("target"),
         prior,
         postprocessing,
         CalibrationSample(64, 32, flips=False),
     )
-    return made, weight
+    return model, weight
 
 
 def test_sections_that_resemble_each_other_are_averaged_and_independent_images_are_not():
@@ -185,7 +187,7 @@ def test_sections_that_resemble_each_other_are_averaged_and_independent_images_a
 
 @pytest.mark.parametrize(("kept", "share"), [(0.95, 1), (0.55, 1), (0.3, 0.7), (0.06, 0)])
 def test_the_weight_of_neighbours_grows_until_sections_agree_to_two_fifths(kept, share):
-    """Each pixel is that of the section before with a probability, so that Cohen's kappa is about that."""
+    """Each pixel repeats the section before with a probability, about Cohen's kappa."""
     rng = np.random.default_rng(0)
     image = normal(60, 64, 64)
     for z in range(1, len(image)):
@@ -197,8 +199,8 @@ def test_the_weight_of_neighbours_grows_until_sections_agree_to_two_fifths(kept,
 
 def test_the_target_gets_the_shares_of_the_source(tmp_path):
     volume = target(normal(8, 96, 96))
-    made, _ = calibrated(volume.image, Postprocessing(prior_strength=1.0))
-    list(predict(made, volume, PredictSettings(flips="off"), RunFolder(tmp_path)))
+    model, _ = calibrated(volume.image, Postprocessing(prior_strength=1.0))
+    list(predict(model, volume, PredictSettings(flips="off"), RunFolder(tmp_path)))
     stored = StoredPrediction(RunFolder(tmp_path), "v").probabilities[0]
     assert (stored > 127).mean() == pytest.approx(0.1, abs=0.01)
     plain = (volume.image > 1).mean()
@@ -214,14 +216,12 @@ def test_the_source_is_left_alone():
     assert predictor(0.2).z_smoothing(target(normal(1, 40, 40))) == 0
 
 
-# -- in the network ----------------------------------------------------------------------------------------------
+# -- in the network --------------------------------------------------------------------------------
 
 
 def test_the_offset_counts_in_evaluation_alone_and_can_be_absorbed():
-    network, x = (
-        UNet(2, UNet.Settings(base_channels=8, dropout=0.0)).eval(),
-        torch.randn(1, 1, 32, 32),
-    )
+    network = UNet(2, UNet.Settings(base_channels=8, dropout=0.0)).eval()
+    x = torch.randn(1, 1, 32, 32)
     with torch.no_grad():
         plain = network(x)
         network.offset.copy_(torch.tensor([0.0, 1.5]))

@@ -1,4 +1,4 @@
-"""Looking at the target without labels: where, how often, and what is seen, against scikit-image."""
+"""Validation without labels: which tiles, how often, and scores against scikit-image."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ SPACING = (50.0, 8.0, 8.0)
 
 
 class Painted(nn.Module):
-    """Classes that follow from grey values: 1 from 1.5 on, 2 from 2.5 on; what prediction asks of a network."""
+    """A network that maps grey values to classes: 1 from 1.5 on, 2 from 2.5 on."""
 
-    bytes_per_pixel, stride, halo = 256, 8, 16
+    bytes_per_pixel = 256
+    stride = 8
+    halo = 16
 
     def __init__(self, classes=2):
         super().__init__()
@@ -58,13 +60,13 @@ def header(classes=("background", "a")):
 
 @pytest.fixture
 def pair(phantoms):
-    """The phantom with the target's grey values replaced by its true class + 1, which `Painted` reads."""
+    """The phantom, its target's grey values replaced by class + 1, which `Painted` reads."""
     image, labels = phantoms["source"]
     source = Volume("source", image, "source", VoxelGrid(SPACING), labels=labels)
     return source, Volume("target", phantoms["target"][1] + 1.0, "target", VoxelGrid(SPACING))
 
 
-# -- where and when ----------------------------------------------------------------------------------------------
+# -- where and when --------------------------------------------------------------------------------
 
 
 @given(
@@ -92,7 +94,7 @@ def test_tiles_reach_all_parts_of_a_volume():
     assert [tile.start[0] for tile in tiles] == list(range(5, 80, 10))
 
 
-def test_the_last_step_is_always_looked_at_and_short_trainings_less_often():
+def test_the_last_step_is_validated_and_short_trainings_are_less_often():
     long = TrainSettings(steps=1000, validations=20)
     assert validation_steps(long) == tuple(range(50, 1001, 50))
     assert validation_steps(long.model_copy(update={"steps": 100}))[-1] == 100
@@ -102,8 +104,8 @@ def test_the_last_step_is_always_looked_at_and_short_trainings_less_often():
 
 
 @given(st.integers(1, 20_000), st.integers(1, 64), st.integers(1, 16), st.integers(1, 200))
-def test_looking_is_a_tenth_of_the_work(steps, batch, patch, validations):
-    """By pixels that pass the network; three times as many in a training step, which goes forward and back."""
+def test_validations_are_a_tenth_of_the_work(steps, batch, patch, validations):
+    """Counted in pixels that pass the network, three times as many in a training step."""
     settings = TrainSettings(steps=steps, batch=batch, patch=32 * patch, validations=validations)
     times = len(validation_steps(settings))
     side = tile_side(settings)
@@ -112,7 +114,7 @@ def test_looking_is_a_tenth_of_the_work(steps, batch, patch, validations):
         assert times * 2 * TILES * side**2 <= 0.1 * 3 * steps * batch * settings.patch**2
 
 
-# -- what is seen ------------------------------------------------------------------------------------------------
+# -- what is seen ----------------------------------------------------------------------------------
 
 
 def test_a_prediction_is_scored_as_scikit_image_measures_it(pair):
@@ -170,13 +172,13 @@ def test_three_classes_are_averaged_and_the_worst_one_counts_for_the_alarm(pair)
     assert better["score"] < scores["score"]
 
 
-def test_the_source_box_rules_what_the_source_looks_like(pair):
+def test_priors_are_measured_in_the_source_box(pair):
     source, _ = pair
     (prior,) = source_priors([source], header(), TrainSettings(source_box=":,0:48,:"))
     assert prior.fraction == pytest.approx(np.mean(source.labels[:, :48] > 0))
 
 
-def test_the_target_box_rules_where_it_looks(pair):
+def test_tiles_lie_in_the_target_box(pair):
     source, target = pair
     blank = np.array(target.image)
     blank[:, 48:] = 0
@@ -186,7 +188,7 @@ def test_the_target_box_rules_where_it_looks(pair):
     assert scores["objects"] == 0
 
 
-def test_tiles_bring_the_sections_beside_them(pair):
+def test_tiles_include_the_neighbouring_sections(pair):
     """So that whatever prediction does with neighbouring sections counts."""
     source, target = pair
     numbered = np.broadcast_to(np.arange(4.0)[:, None, None], target.shape)
@@ -199,7 +201,7 @@ def test_tiles_bring_the_sections_beside_them(pair):
     assert seen == {0: [0, 1], 1: [0, 1, 2], 2: [1, 2, 3], 3: [2, 3]}
 
 
-def test_without_a_target_or_anything_to_compare_with_it_does_not_look(pair):
+def test_without_a_target_or_objects_in_the_source_there_is_no_validator(pair):
     source, target = pair
     assert Validator.of([source], [], header(), TrainSettings()) is None
     blank = replace(source, labels=0 * source.labels)

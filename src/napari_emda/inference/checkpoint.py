@@ -1,6 +1,6 @@
-"""A model and all that is needed to use or continue it, in one safetensors file.
+"""A model and all that is needed to use it or to continue its training, in one safetensors file.
 
-Nothing is ever unpickled.
+Nothing is ever unpickled, so a model from elsewhere cannot run code.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
 from napari_emda.settings.training import split_network
 
+# Format 1 standardised a stack of independent images with one grey range, format 2 each image with
+# its own. Format 3 keeps model and training apart and renames some settings. `_migrated` reads all.
 FORMAT = 3
-"""Format 3 tells the model from its training and has other names for some settings.
 
-Models of format 1 have seen stacks of independent images as one volume, in one grey range
-(`_migrated`).
-"""
+# Moments of the optimiser lie in the same file as the weights, under names that no method can use:
+# one file is replaced at once, two could be of different steps after a crash.
 _OPTIMISER = "optimiser."
-
 
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -45,15 +44,16 @@ def save(
     training: BaseModel,
     optimiser: torch.optim.Optimizer | None = None,
 ) -> None:
-    """Write a checkpoint; a crash leaves the old or the new one, whole.
+    """Write a checkpoint. After a crash, the old or the new file is there, never half of one.
 
     Args:
-        path: where to; an older file is replaced.
-        header: of the model.
-        method: whose tensors are kept.
-        training: what the training needs to go on, see `training.state.TrainingState`.
-        optimiser: whose moments are kept, in a file from which a training is to go on.
+        path: of the file, which is replaced if it exists.
+        header: what is needed to use the model.
+        method: its parameters and buffers are stored.
+        training: what is needed to continue, see `training.state.TrainingState`.
+        optimiser: its moments are stored, too, if a training is to continue from the file.
     """
+    # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in method.state_dict().items()
@@ -64,30 +64,31 @@ def save(
                 tensors[f"{_OPTIMISER}{index}.{key}"] = (
                     torch.as_tensor(value).detach().cpu().contiguous().clone()
                 )
-    parts = {
+    metadata = {
         "format": FORMAT,
         "model": header.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
     }
     with replacing_file(path) as partial:
-        save_file(tensors, partial, {"napari_emda": json.dumps(parts)})
+        save_file(tensors, partial, {"napari_emda": json.dumps(metadata)})
 
 
 def read_header(path: Path) -> ModelHeader:
-    """What is needed to use a model, without its weights; errors as of `read_part`."""
+    """Read the header of a model without its weights; errors as of `read_part`."""
     return read_part(path, "model", ModelHeader)
 
 
 def read_part(path: Path, name: str, kind: type[Part]) -> Part:
-    """One part of what a model's file says of itself.
+    """Read one part of a checkpoint's metadata, without the weights.
 
     Args:
         path: of the file.
         name: ``model`` or ``training``.
-        kind: what the part is read as.
+        kind: class that validates the part.
 
     Raises:
-        JobError: the file is no checkpoint of ours, is damaged, or newer than this program.
+        JobError: the file is not a checkpoint of napari-emda, is damaged, or is newer than this
+            version.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -104,11 +105,12 @@ def read_part(path: Path, name: str, kind: type[Part]) -> Part:
 
 
 def _migrated(values: dict[str, Any]) -> dict[str, Any]:
-    """What a file of an earlier format says, in today's words."""
+    """The metadata of an earlier format as that of format 3."""
     if values["format"] >= 3:
         return values
     values = with_new_names(values, {"neighbours": "z_smoothing"})
-    settings, _ = split_network(values["settings"])  # again in ``network``
+    # Before format 3, the settings of the training repeated those of the network.
+    settings, _ = split_network(values["settings"])
     model = {key: value for key, value in values.items() if key in ModelHeader.model_fields}
     model["seed"] = settings["seed"]
     model["range_per_section"] = values["format"] >= 2
@@ -131,16 +133,16 @@ def _state(path: Path) -> dict[str, Tensor]:
 
 
 def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = None) -> None:
-    """Fill a method, and an optimiser, with a checkpoint's tensors.
+    """Load a checkpoint's tensors into a method, and into an optimiser.
 
     Raises:
-        JobError: they belong to another network.
+        JobError: the tensors belong to another network.
     """
     try:
         method.load_state_dict(_state(path))
     except RuntimeError:
         raise JobError(
-            f"'{path}' holds another network than the one asked for: use its own settings."
+            f"'{path}' holds another network than the settings ask for: use that run's settings."
         ) from None
     if optimiser is None:
         return
@@ -148,9 +150,11 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in _tensors(path, _OPTIMISER).items():
         index, _, name = key.partition(".")
-        like = parameters[int(index)]
-        # fused optimisers walk parameter and moments side by side in memory: lay them out alike
-        moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        parameter = parameters[int(index)]
+        # Fused optimisers walk through parameter and moments in the order of memory, so they must
+        # have the same layout (channels last). Step counts are scalars.
+        same_shape = value.shape == parameter.shape
+        moment = torch.empty_like(parameter).copy_(value) if same_shape else value
         state.setdefault(int(index), {})[name] = moment
     optimiser.load_state_dict(
         {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
@@ -158,11 +162,12 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
 
 
 def load_average(paths: Sequence[Path], method: Method) -> None:
-    """Fill a method with the mean of several models' weights and statistics.
+    """Load the mean of several models' weights and normalisation statistics into a method.
 
-    What is no fraction comes from the last. Izmailov et al. 2018: a mean of weights that lie close
-    together generalises better than each of them.
+    Integers, such as counters, are those of the last model. The mean of weights that lie close
+    together generalises better than each of them (Izmailov et al. 2018).
     """
+    # Averaged in float64: the mean of equal weights is then exactly that weight.
     states = [_state(path) for path in paths]
     mean = {
         key: torch.stack([state[key].double() for state in states]).mean(0).to(value.dtype)
@@ -173,14 +178,18 @@ def load_average(paths: Sequence[Path], method: Method) -> None:
     method.load_state_dict(mean)
 
 
-# -- the models of a run ----------------------------------------------------------------------------
+# -- the models of a run ---------------------------------------------------------------------------
 
 
 def find(run: RunFolder, which: str = "selected") -> Path:
-    """A model of a run: ``selected``, ``last`` or one of the steps that are kept.
+    """Path of a model of a run.
+
+    Args:
+        run: its folder.
+        which: ``selected``, ``last``, or the number of a step whose model is kept.
 
     Raises:
-        JobError: it is not there.
+        JobError: there is no such model.
     """
     if which == "selected":
         return run.selected if run.selected.exists() else run.checkpoint
@@ -195,13 +204,13 @@ def find(run: RunFolder, which: str = "selected") -> Path:
             return run.candidate(step)
     steps = ", ".join(map(str, kept))
     raise JobError(
-        f"The run '{run.name}' has kept no model '{which}': choose selected, last"
+        f"The run '{run.name}' has no model '{which}': choose selected, last"
         + (f" or {steps}." if kept else ".")
     )
 
 
 def load_method(path: Path) -> tuple[ModelHeader, Method]:
-    """The method of a checkpoint, filled."""
+    """Build the method of a checkpoint and load its tensors."""
     header = read_header(path)
     method = header.build()
     load(path, method)
@@ -209,16 +218,16 @@ def load_method(path: Path) -> tuple[ModelHeader, Method]:
 
 
 def start_from(path: Path, network: Network, classes: Sequence[str]) -> None:
-    """Let a network begin with what another run's predictor learnt.
+    """Initialise a network with the weights of another run.
 
     Args:
-        path: of a model.
+        path: of the other run's model.
         network: its weights and statistics are replaced.
-        classes: what it is to predict. A run that predicts others (clusters) hands on its
-            features; the last layer, which makes classes of them, is learnt anew.
+        classes: that the network will predict. From a run of other classes, or of clusters, it
+            takes all weights but those of the last layer, which is trained anew.
 
     Raises:
-        JobError: the network has another shape.
+        JobError: the networks differ in architecture or size.
     """
     header, method = load_method(path)
     network.adopt(method.trained, classes=header.classes == tuple(classes))

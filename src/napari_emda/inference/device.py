@@ -1,4 +1,4 @@
-"""Where and in which number format to compute, and how to be a good guest on the machine."""
+"""Device, number format, threads and priority of a job; copies to and from the device."""
 
 from __future__ import annotations
 
@@ -18,42 +18,47 @@ from torch import Tensor
 
 from napari_emda.errors import SettingsError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_MOST_IO_THREADS = 4
-"""That read, and as many that write: with one of each a GPU has to wait."""
+# Parameters of glibc's mallopt (malloc.h), which Python does not name.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+
+# Threads that read, and as many that write. With one of each, a GPU has to wait for them.
+_MAX_IO_THREADS = 4
+
+# Seconds that a thread may hold Python's lock while others wait. Each launch of a kernel releases
+# it: with Python's default of 5 ms, the launching thread would wait that long for threads that read
+# or draw batches.
 _SWITCH_INTERVAL = 5e-4
-"""Seconds that a thread may keep Python's lock from the others: every launch of a kernel gives it
-away, and with Python's 5 ms would wait so long to get it back from a thread that reads or draws."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and whether to use bfloat16 there."""
+    """A device, and whether to compute in bfloat16 there."""
 
     device: torch.device
     bf16: bool
 
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "auto") -> Compute:
-        """From settings; SettingsError when the device is not there."""
-        there = {
+        """The device and number format of settings; SettingsError if the device is missing."""
+        available = {
             "cpu": True,
             "cuda": torch.cuda.is_available(),
             "mps": torch.backends.mps.is_available(),
         }
         if device == "auto":
-            device = next(name for name in ("cuda", "mps", "cpu") if there[name])
-        if not there[device]:
-            known = ", ".join(name for name, yes in there.items() if yes)
+            device = next(name for name in ("cuda", "mps", "cpu") if available[name])
+        if not available[device]:
+            choices = ", ".join(name for name, is_available in available.items() if is_available)
             raise SettingsError(
-                f"There is no device '{device}' on this machine: choose auto or {known}."
+                f"There is no device '{device}' on this machine: choose auto or {choices}."
             )
         return cls(
             torch.device(device), precision == "bf16" or (precision == "auto" and _has_bf16(device))
         )
 
     def autocast(self) -> AbstractContextManager[object]:
-        """bfloat16 where it is wanted."""
+        """A context in which networks compute in this number format."""
         if not self.bf16:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -69,7 +74,7 @@ class Compute:
 
 
 def _has_bf16(device: str) -> bool:
-    """Only where it is fast: emulated bfloat16 is slower than float32."""
+    """Whether bfloat16 is fast here: where it is emulated, it is slower than float32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu" and Path("/proc/cpuinfo").exists():
@@ -79,25 +84,29 @@ def _has_bf16(device: str) -> bool:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
+    # On a cluster, a job may use fewer cores than the machine has.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def io_threads(device: torch.device) -> int:
-    """How many threads read, and how many write: one where the processor computes, up to four beside a GPU."""
-    return 1 if device.type == "cpu" else max(1, min(_MOST_IO_THREADS, available_cores() // 2))
+    """Number of threads that read, and of those that write.
+
+    One on the CPU, where they would take cores from the network; up to four beside a GPU.
+    """
+    # Half of the cores each: readers and writers work at the same time.
+    return 1 if device.type == "cpu" else max(1, min(_MAX_IO_THREADS, available_cores() // 2))
 
 
 def configure_process(threads: int | None = None, *, polite: bool = True) -> None:
     """Set up this process for a long job; call it once, before the first tensor.
 
-    Leaves one core to the viewer, lowers the priority, and lets glibc keep freed memory: else every step faults the
-    pages of its large tensors in again (1.5 times slower).
+    Leaves one core to the viewer, lowers the priority, and lets glibc keep freed memory.
 
     Args:
-        threads: of torch; by default one core fewer than this process may use.
+        threads: of torch; by default OMP_NUM_THREADS, else one fewer than the available cores.
         polite: whether to lower the priority.
     """
     cores = available_cores()
@@ -109,9 +118,12 @@ def configure_process(threads: int | None = None, *, polite: bool = True) -> Non
     sys.setswitchinterval(_SWITCH_INTERVAL)
     if polite:
         with contextlib.suppress(psutil.Error, OSError):
+            # 10 of 19: other programs come first, but the job still gets all idle time.
             psutil.Process().nice(
                 psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10
             )
+    # glibc returns large blocks to the kernel at once. The next step would fault all pages of its
+    # feature maps in again, which made it 1.5 times slower.
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             libc = ctypes.CDLL("libc.so.6")
@@ -120,14 +132,15 @@ def configure_process(threads: int | None = None, *, polite: bool = True) -> Non
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor from the host on a device; on its way to CUDA nobody waits for it."""
+    """Copy a tensor to a device. A copy to CUDA runs while the caller continues."""
+    # CUDA copies asynchronously only from pinned memory.
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 class ToHost:
-    """A tensor on its way from the device to the host; nobody waits before it is needed.
+    """An asynchronous copy of a tensor to the host, for which only `wait` waits.
 
     Args:
         tensor: on any device.
@@ -139,11 +152,12 @@ class ToHost:
         if tensor.device.type == "cuda":
             self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
             self._tensor.copy_(tensor, non_blocking=True)
-            self._event = torch.cuda.Event(blocking=True)  # a thread that waits takes no core
+            # Blocking: a waiting thread sleeps instead of occupying a core.
+            self._event = torch.cuda.Event(blocking=True)
             self._event.record()
 
     def wait(self) -> NDArray[Any]:
-        """The values, once they have arrived; may be called in another thread."""
+        """The values, once they have arrived. Any thread may call this."""
         if self._event is not None:
             self._event.synchronize()
         return self._tensor.cpu().numpy()

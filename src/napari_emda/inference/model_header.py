@@ -1,4 +1,4 @@
-"""What a model's file says of the model: all that is needed to use it."""
+"""The header of a model's file: all that is needed to use the model."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from napari_emda.nn.network import NetworkConfig
 
 
 class ModelHeader(BaseModel):
-    """What is needed to build a model, to predict with it, and to tell it from others of its run.
+    """What is needed to build a model, to predict with it, and to name it among those of its run.
 
     Attributes:
-        method, method_settings: what was trained.
-        classes: names of what is predicted, background first; see
+        method, method_settings: the method that was trained.
+        classes: names of the outputs, background first; see
             `methods.base.Method.predicted_classes`.
-        network: with which it is built again.
+        network: name and settings of the network.
         pixel_size, unit: at which the network works.
         statistics: grey values by volume name.
-        range_per_section: whether independent sections were brought to a grey range each; models
-            of checkpoint format 1 saw them in one range.
+        range_per_section: whether each independent section was standardised with its own grey
+            range; models of checkpoint format 1 used one range for all.
         seed: of the places where grey values are measured.
-        prediction_domain: whose normalisation statistics to predict the target with.
+        prediction_domain: whose normalisation statistics the target is predicted with.
         flips: whether to average the target's prediction over flipped copies.
-        z_smoothing: weight of the sections before and after each of the target's.
+        z_smoothing: weight of each neighbouring section in the target, see
+            `predictor.smoothed_along_z`.
         step: optimiser steps done.
-        selected: the validated steps of whose weights this model is made; none in a checkpoint.
-        features_only: whether nothing was labelled, so that it predicts nothing and is there to
-            start from.
+        selected: the steps whose weights are averaged in this model; empty in a checkpoint.
+        features_only: whether the model was trained without labels. It predicts no classes, and
+            other runs can start from it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,22 +56,25 @@ class ModelHeader(BaseModel):
 
     @property
     def model(self) -> str:
-        """Tells the models of a run apart: ``400``, or ``selected 300 400 500``."""
+        """Name of the model within its run: ``400``, or ``selected 300 400 500``."""
         return " ".join(["selected", *map(str, self.selected)]) if self.selected else str(self.step)
 
     def statistics_of(self, view: Resampled) -> Statistics:
         """Grey values of a volume at ``pixel_size``.
 
-        Those seen in training, else measured now, in the same way.
+        Those of the training if the volume was part of it, else measured now in the same way.
         """
-        independent = view.volume.grid.sections_are_independent
-        apart = independent and self.range_per_section
-        return self.statistics.get(view.volume.name) or measure(view, seed=self.seed, apart=apart)
+        is_per_section = view.volume.grid.sections_are_independent and self.range_per_section
+        return self.statistics.get(view.volume.name) or measure(
+            view, seed=self.seed, apart=is_per_section
+        )
 
     def build(self, summary: DataSummary | None = None) -> Method:
-        """The method with a fresh network.
+        """Build the method with a new network.
 
-        By default it knows nothing of data: its tables come with the weights.
+        Args:
+            summary: of the training data. By default empty, because the tables that a method
+                derives from data are loaded with its weights.
         """
         cls = methods[self.method]
         settings = cls.Settings.parse(self.method_settings)

@@ -1,4 +1,4 @@
-"""Prediction of volumes of any size, block by block."""
+"""Prediction of volumes of any size, tile by tile."""
 
 from __future__ import annotations
 
@@ -37,21 +37,31 @@ from napari_emda.settings.prediction import PredictSettings
 def predict(
     predictor: Predictor, volume: Volume, settings: PredictSettings, run: RunFolder
 ) -> Iterator[Event]:
-    """Predict a whole volume into a run's folder; stopped, it goes on where it was at the next call.
+    """Predict a whole volume into a run's folder.
 
-    Reading, computing and writing overlap. Memory is bounded by the block: besides the one that is computed, one more
-    than there are reading threads wait to be computed, and as many as there are writing threads to be written (see
-    `io_threads`). DataError where the answer is not a number.
+    A stopped prediction continues at the next call. Reading, computing and writing overlap. Memory
+    is bounded by the tile: with n threads (see `io_threads`), n + 1 tiles wait to be computed and n
+    to be written.
+
+    Args:
+        predictor: the model.
+        volume: of any size; it is read tile by tile.
+        settings: of the prediction.
+        run: probabilities, uncertainty and the journal are written there.
 
     Yields:
-        TileDone after each block is on disk, Saved at the end.
+        TileDone after each tile is on disk, Saved at the end.
+
+    Raises:
+        DataError: a prediction contains NaN or infinity.
     """
     view = Resampled(volume, predictor.header.pixel_size)
-    flips, weight = _asked(predictor, volume, settings)
+    flips, weight = _averaging(predictor, volume, settings)
     tiles = plan(view, predictor.network, settings, sections=int(weight > 0))
     classes = predictor.header.classes
     prediction = StoredPrediction(run, volume.name)
-    head = {
+    # A prediction continues only if all of this is as before: otherwise tiles would not match.
+    header = {
         "model": predictor.header.model,
         "tiles": len(tiles),
         "first": list(tiles[0].native.bounds),
@@ -62,7 +72,7 @@ def predict(
         "shape": list(volume.shape),
     }
     done = prediction.begin(
-        head, (len(classes) - 1, *volume.shape), classes=classes, uncertainty=settings.uncertainty
+        header, (len(classes) - 1, *volume.shape), classes=classes, uncertainty=settings.uncertainty
     )
     for index in _predict_tiles(predictor, view, tiles, done, settings, prediction):
         prediction.tile_done(index)
@@ -79,22 +89,24 @@ def _predict_tiles(
     settings: PredictSettings,
     prediction: StoredPrediction,
 ) -> Iterator[int]:
-    left = [index for index in range(len(tiles)) if index not in done]
-    if not left:
+    """Predict and write the tiles that are not done; yields the index of each one on disk."""
+    remaining = [index for index in range(len(tiles)) if index not in done]
+    if not remaining:
         return
     threads = io_threads(predictor.compute.device)
     write = _writer(view, prediction, uncertainty=settings.uncertainty)
-    sections = _sections(predictor, view, [tiles[index] for index in left], settings, threads)
+    sections = _sections(predictor, view, [tiles[index] for index in remaining], settings, threads)
     with contextlib.closing(sections), ThreadPoolExecutor(threads, "write") as writers:
         waiting: deque[tuple[int, Future[None]]] = deque()
-        for index, probabilities in zip(left, sections, strict=True):
-            result = finish_tile(
+        for index, probabilities in zip(remaining, sections, strict=True):
+            finished = finish_tile(
                 view, tiles[index], without_neighbours(tiles[index], probabilities)
             )
-            answer = PackedAnswer(result, uncertainty=settings.uncertainty)
+            packed = PackedAnswer(finished, uncertainty=settings.uncertainty)
+            # Results that wait to be written are bounded. In order, so that the journal is too.
             while len(waiting) == threads:
                 yield _written(waiting)
-            waiting.append((index, writers.submit(write, tiles[index], answer)))
+            waiting.append((index, writers.submit(write, tiles[index], packed)))
         while waiting:
             yield _written(waiting)
 
@@ -106,55 +118,67 @@ def _sections(
     settings: PredictSettings,
     threads: int,
 ) -> Generator[Tensor]:
-    """Of each tile the probabilities of all sections it sees; those that the tile before it saw are kept from it."""
-    statistics, domain = predictor.statistics_of(view.volume), predictor.domain_of(view.volume)
-    flips, weight = _asked(predictor, view.volume, settings)
-    fresh = unseen(tiles)
+    """Probabilities of all sections that each tile sees, B x C x H x W.
+
+    Consecutive tiles of the same place overlap by the sections that smoothing along z needs. These
+    are computed once.
+    """
+    statistics = predictor.statistics_of(view.volume)
+    domain = predictor.domain_of(view.volume)
+    flips, weight = _averaging(predictor, view.volume, settings)
+    blocks = unseen(tiles)
     reader = BlockReader(view, statistics, predictor.compute.device)
-    blocks = prefetched(
-        lambda i: reader.read(fresh[i]), 0, len(fresh), ahead=threads + 1, threads=threads
+    images = prefetched(
+        lambda i: reader.read(blocks[i]), 0, len(blocks), ahead=threads + 1, threads=threads
     )
-    answer = Recorded(
+    # On the CPU there are no launches to save.
+    network = Recorded(
         partial(predictor.probabilities, domain=domain, flips=flips),
         enabled=predictor.compute.device.type == "cuda",
     )
-    seen = torch.zeros(0)
-    with contextlib.closing(blocks), in_evaluation_mode(predictor.network):
-        for tile, block, stored in zip(tiles, fresh, blocks, strict=True):
-            image = reader.on_device(stored, block)
-            new = answer(image)
-            known = tile.seen.shape[0] - len(new)
-            seen = torch.cat([seen[len(seen) - known :], new]) if known else new
-            yield smoothed_along_z(seen, weight)
+    probabilities = torch.zeros(0)
+    with contextlib.closing(images), in_evaluation_mode(predictor.network):
+        for tile, block, image in zip(tiles, blocks, images, strict=True):
+            computed = network(reader.on_device(image, block))
+            # The first sections of this tile are the last ones of the tile before it.
+            overlap = tile.seen.shape[0] - len(computed)
+            if overlap:
+                computed = torch.cat([probabilities[len(probabilities) - overlap :], computed])
+            probabilities = computed
+            yield smoothed_along_z(probabilities, weight)
 
 
 def _writer(
     view: Resampled, prediction: StoredPrediction, *, uncertainty: bool
 ) -> Callable[[Tile, PackedAnswer], None]:
-    """A function, called in the writing threads, that waits for an answer and puts it on disk."""
+    """A function for the writing threads that waits for a tile's result and writes it to disk."""
     write = prediction.writer(uncertainty=uncertainty)
 
-    def unpack_and_write(tile: Tile, answer: PackedAnswer) -> None:
-        finite, foreground, doubt = answer.unpack()
-        if not finite.all():  # kept as a byte it would be a sure background
+    def unpack_and_write(tile: Tile, packed: PackedAnswer) -> None:
+        finite, foreground, entropy = packed.unpack()
+        # As a byte, NaN would be stored as certain background.
+        if not finite.all():
             section = tile.native.start[0] + int(np.argmin(finite))
             raise DataError(
-                f"The model's answer in section {section} of '{view.volume.name}' is not a number: "
-                "replace NaN and infinite values of the image there, or use another model."
+                f"The prediction contains NaN or infinity in section {section} of "
+                f"'{view.volume.name}': replace NaN and infinite values of the image there, or use "
+                "another model."
             )
-        write(tile.native, np.moveaxis(foreground, 0, 1), doubt)
+        write(tile.native, np.moveaxis(foreground, 0, 1), entropy)
 
     return unpack_and_write
 
 
 def _written(waiting: deque[tuple[int, Future[None]]]) -> int:
-    """The oldest tile, once it is on disk."""
+    """Wait until the oldest tile is on disk; returns its index."""
     index, future = waiting.popleft()
     future.result()
     return index
 
 
-def _asked(predictor: Predictor, volume: Volume, settings: PredictSettings) -> tuple[bool, float]:
-    """Whether to average over flips, and the weight of the neighbouring sections."""
+def _averaging(
+    predictor: Predictor, volume: Volume, settings: PredictSettings
+) -> tuple[bool, float]:
+    """Whether to average over flips, and the weight of each neighbouring section."""
     flips = predictor.header.flips if settings.flips == "auto" else settings.flips == "on"
     return flips, predictor.z_smoothing(volume) if settings.z_smoothing else 0.0

@@ -1,4 +1,4 @@
-"""A trained model ready to predict: its network, grey values and device."""
+"""A trained model that predicts: network, grey values and device; and probabilities as bytes."""
 
 from __future__ import annotations
 
@@ -23,140 +23,187 @@ from napari_emda.project.stored_prediction import Bytes
 
 
 class Predictor:
-    """A network with all it needs to predict a volume.
+    """A network with all that it needs to predict a volume.
 
     Args:
-        network: gives logits.
+        network: predicts logits.
         header: of its checkpoint.
-        compute: device and number format; the network is moved there.
+        compute: device and number format; the network is moved to the device.
     """
 
     def __init__(self, network: Network, header: ModelHeader, compute: Compute) -> None:
         self.network = network.to(compute.device)
+        # The layout in which convolutions are fastest, on the CPU and on tensor cores.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.header, self.compute = header, compute
+        self.header = header
+        self.compute = compute
 
     @classmethod
     def load(cls, path: Path, device: str = "auto", precision: str = "auto") -> Predictor:
-        """From a model's file, or from a run's folder: then the model that the run is to be used with."""
+        """Load a model from its file, or the selected model of a run from the run's folder."""
         model = checkpoint.find(RunFolder(path)) if path.is_dir() else path
         header, method = checkpoint.load_method(model)
         return cls(method.predictor, header, Compute.choose(device, precision))
 
     def domain_of(self, volume: Volume) -> Domain:
-        """Whose normalisation statistics fit a volume."""
+        """The domain whose normalisation statistics fit a volume."""
         return "source" if volume.domain == "source" else self.header.prediction_domain
 
     def statistics_of(self, volume: Volume) -> Statistics:
-        """Grey values of a volume: those seen in training, else measured now."""
+        """Grey values of a volume: those of the training, else measured now."""
         return self.header.statistics_of(Resampled(volume, self.header.pixel_size))
 
     def z_smoothing(self, volume: Volume) -> float:
         """Weight of each neighbouring section, see `smoothed_along_z`."""
-        beside = not volume.grid.sections_are_independent and volume.shape[0] > 1
-        return self.header.z_smoothing if beside and volume.domain == "target" else 0.0
+        has_neighbours = not volume.grid.sections_are_independent and volume.shape[0] > 1
+        # The weight was measured on the target, see `training.prior_matching.calibrate`.
+        if has_neighbours and volume.domain == "target":
+            return self.header.z_smoothing
+        return 0.0
 
     def probabilities(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
-        """Class probabilities, B x C x H x W float32, of standardised images B x 1 x H x W of any size."""
+        """Class probabilities of standardised images of any size.
+
+        Args:
+            image: B x 1 x H x W float32.
+            domain: whose normalisation statistics are used.
+            flips: whether to average over the image and its three flipped copies.
+
+        Returns:
+            B x C x H x W float32, summing to 1 over C.
+        """
         stride = self.network.stride
         height, width = image.shape[-2:]
-        right, below = -width % stride, -height % stride
+        # Poolings halve the image, so its sides must be multiples of the stride.
+        right = -width % stride
+        below = -height % stride
         if right or below:
             image = torch.nn.functional.pad(image, (0, right, 0, below), mode="replicate")
         image = image.contiguous(memory_format=torch.channels_last)
         with evaluating(self.network), in_domain(self.network, domain), self.compute.autocast():
             if not flips:
                 return self.network(image).float().softmax(1)[..., :height, :width]
-            each_way: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
-            answers = (
-                self.network(image.flip(axes)).float().softmax(1).flip(axes) for axes in each_way
+            flipped_axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
+            copies = (
+                self.network(image.flip(axes)).float().softmax(1).flip(axes)
+                for axes in flipped_axes
             )
-            return (sum(answers, start=next(answers)) / 4)[..., :height, :width]
+            # Summed as they come: four results at once would take four times the memory.
+            return (sum(copies, start=next(copies)) / 4)[..., :height, :width]
 
 
 def smoothed_along_z(probabilities: Tensor, weight: float) -> Tensor:
-    """Each section's probabilities averaged with those of the sections before and after it.
+    """Average each section's probabilities with those of the sections before and after it.
 
-    The mean is geometric, so that it moves with the logits. The first and the last section stand in for the neighbour
-    that they lack.
+    The first and the last section replace the neighbour that they lack. See docs/methods.md,
+    "auto", for the formula.
 
     Args:
         probabilities: of consecutive sections, B x C x H x W.
         weight: of each neighbour, between 0 and 1/3; the section itself has the rest of 1.
+
+    Returns:
+        B x C x H x W, summing to 1 over C.
     """
     if not weight:
         return probabilities
+    # The geometric mean: averaging logarithms is, up to the normalisation by softmax, averaging
+    # logits. 1e-6 keeps the logarithm finite, and is far below what a byte can tell from 0.
     logs = probabilities.clamp_min(1e-6).log_()
-    before, after = torch.cat([logs[:1], logs[:-1]]), torch.cat([logs[1:], logs[-1:]])
+    before = torch.cat([logs[:1], logs[:-1]])
+    after = torch.cat([logs[1:], logs[-1:]])
     return ((1 - 2 * weight) * logs + weight * (before + after)).softmax(1)
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Entropy over classes as a share of its maximum log C, B x H x W between 0 and 1 (Roels & Saeys 2019, eq. 1)."""
+    """Entropy over classes as a fraction of its maximum log C (Roels & Saeys 2019, eq. 1).
+
+    Args:
+        probabilities: B x C x H x W.
+
+    Returns:
+        B x H x W, between 0 and 1.
+    """
+    # entr is -p log p, and 0 at p = 0.
     return torch.special.entr(probabilities).sum(1) / float(np.log(probabilities.shape[1]))
 
 
 def as_bytes(values: Tensor) -> Tensor:
-    """0 ... 1 as 0 ... 255, uint8, on the same device."""
+    """Numbers between 0 and 1 as uint8, 255 for 1, on the same device."""
     return (values * 255).round_().to(torch.uint8)
 
 
 def to_bytes(values: Tensor) -> Bytes:
-    """0 ... 1 as 0 ... 255."""
+    """Numbers between 0 and 1 as uint8, 255 for 1, on the host."""
     return as_bytes(values).cpu().numpy()
 
 
 def foreground_as_bytes(probabilities: Tensor) -> Tensor:
-    """Probabilities B x C x H x W of the classes 1 ... C - 1 as bytes that never add up to more than 255.
+    """Probabilities of classes 1 to C - 1 as bytes that never add up to more than 255.
 
-    Running sums are rounded, not the classes one by one: what is left to 255 is the background's share.
+    The rest to 255 is the background's probability.
+
+    Args:
+        probabilities: B x C x H x W.
 
     Returns:
         B x (C - 1) x H x W uint8, on the same device.
     """
+    # Cumulative sums are rounded, not single classes: twice 0.5 would become 128 + 128 = 256.
     sums = (probabilities[:, 1:].cumsum(1) * 255).round_().clamp_(max=255)
     sums[:, 1:] -= sums[:, :-1].clone()
     return sums.to(torch.uint8)
 
 
 def foreground_bytes(probabilities: Tensor) -> Bytes:
-    """As `foreground_as_bytes`, on the host."""
+    """`foreground_as_bytes` on the host."""
     return foreground_as_bytes(probabilities).cpu().numpy()
 
 
 class PackedAnswer:
-    """What is written of a tile, on its way to the host: one copy, for which the network need not wait.
+    """A tile's result, copied to the host while the network computes the next one.
 
     Args:
         probabilities: B x C x H x W, on any device.
-        uncertainty: whether the entropy is wanted.
+        uncertainty: whether to include the entropy.
     """
 
     def __init__(self, probabilities: Tensor, *, uncertainty: bool) -> None:
+        # A sum is NaN or infinite if one of its terms is: one reduction instead of a map.
         finite = probabilities.sum((1, 2, 3)).isfinite().to(torch.uint8)
-        parts = [finite, foreground_as_bytes(probabilities)]
+        tensors = [finite, foreground_as_bytes(probabilities)]
         if uncertainty:
-            parts.append(as_bytes(entropy(probabilities)))
-        self._shapes = [part.shape for part in parts]
-        self._bytes = ToHost(torch.cat([part.flatten() for part in parts]))
+            tensors.append(as_bytes(entropy(probabilities)))
+        self._shapes = [tensor.shape for tensor in tensors]
+        # Converted on the device and copied in one go: a quarter of the bytes, one launch.
+        self._bytes = ToHost(torch.cat([tensor.flatten() for tensor in tensors]))
 
     def unpack(self) -> tuple[Bytes, Bytes, Bytes | None]:
-        """Wait for it, perhaps in another thread.
+        """Wait for the copy; any thread may call this.
 
         Returns:
-            Whether each section's answer is a number, B; the foreground's bytes, B x (C - 1) x H x W; the entropy's
-            bytes, B x H x W, or None.
+            Whether each section is free of NaN and infinity, B; bytes of the foreground classes,
+            B x (C - 1) x H x W; bytes of the entropy, B x H x W, or None.
         """
         ends = np.cumsum([shape.numel() for shape in self._shapes])[:-1]
-        pieces = np.split(self._bytes.wait(), ends)
+        flat_arrays = np.split(self._bytes.wait(), ends)
         finite, foreground, *uncertainty = (
-            piece.reshape(shape) for piece, shape in zip(pieces, self._shapes, strict=True)
+            array.reshape(shape) for array, shape in zip(flat_arrays, self._shapes, strict=True)
         )
         return finite, foreground, uncertainty[0] if uncertainty else None
 
 
 def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
-    """Probabilities of the foreground classes in one box of one section, uint8 (C - 1, rows, columns)."""
+    """Predict one box of one section.
+
+    Args:
+        predictor: the model.
+        volume: that holds the box.
+        box: of one section, in voxels.
+
+    Returns:
+        255 times the probabilities of the foreground classes, uint8 (C - 1, rows, columns).
+    """
     view = Resampled(volume, predictor.header.pixel_size)
     weight = predictor.z_smoothing(volume)
     tile = make_tile(

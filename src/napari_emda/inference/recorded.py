@@ -1,7 +1,7 @@
-"""A network's answer recorded as a CUDA graph: one launch a block instead of a hundred.
+"""A network's forward pass recorded as a CUDA graph: one launch per block instead of a hundred.
 
-A GPU is done with the kernels of a small network sooner than a processor can launch them. All blocks of
-a prediction but those at the edges have one shape, so that the launches can be recorded once.
+A GPU finishes the kernels of a small network faster than the CPU can launch them. All blocks of a
+prediction but those at the edges have one shape, so the launches can be recorded once.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_WARM = 3
-"""Calls with a shape before it is recorded: a volume of few blocks is done before that pays."""
-_SHAPES = 9
-"""Recorded at most: the first, inner and last blocks along both axes, see `tiling.plan`."""
+# Calls with a shape before it is recorded: in a volume of few blocks, recording would not pay. They
+# also let cuDNN choose its convolutions before these are recorded.
+_WARM_UP_CALLS = 3
+
+# Recorded shapes at most: first, inner and last blocks along both axes, see `tiling.plan`. Each one
+# keeps its input and output in the GPU's memory.
+_MAX_SHAPES = 9
+
+# Largest difference between a probability from the first replay and one from the function. bfloat16
+# has 8 significant bits.
 _TOLERANCE = 0.02
-"""By which the first answer of a record may differ from that of the function; bfloat16 has 8 bits."""
 
 Function = Callable[[Tensor], Tensor]
 
@@ -27,17 +32,19 @@ Function = Callable[[Tensor], Tensor]
 @dataclass(frozen=True)
 class _Record:
     graph: torch.cuda.CUDAGraph
-    given: Tensor
-    answer: Tensor
+    image: Tensor
+    result: Tensor
 
 
 class Recorded:
-    """A function of an image, recorded for each shape where the image is on a CUDA device.
+    """A function of an image on a CUDA device, recorded for each shape of the image.
 
-    Where a recording fails, or answers otherwise than the function, the function itself goes on.
+    If a recording fails, or its result differs from the function's, the function itself is called
+    from then on.
 
     Args:
-        function: without random numbers, without looking at a value, and always the same weights.
+        function: must not draw random numbers, must not read values on the host, and must use the
+            same weights in each call.
         enabled: whether anything is recorded.
     """
 
@@ -46,51 +53,54 @@ class Recorded:
         self._enabled = enabled
         self._calls: Counter[torch.Size] = Counter()
         self._records: dict[torch.Size, _Record] = {}
-        self._pool: Any = None  # torch's handle; all records share one memory
+        # Handle of torch's memory pool, which all records share: only one is replayed at a time.
+        self._pool: Any = None
 
     @property
     def shapes(self) -> list[torch.Size]:
-        """For which the function is recorded."""
+        """Shapes for which the function is recorded."""
         return list(self._records)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """What the function says of an image."""
+        """The function's result for an image."""
         if not self._enabled:
             return self._function(image)
         record = self._records.get(image.shape)
         if record is None:
             self._calls[image.shape] += 1
-            if self._calls[image.shape] == _WARM and len(self._records) < _SHAPES:
-                return self._first(image)
+            is_warm = self._calls[image.shape] == _WARM_UP_CALLS
+            if is_warm and len(self._records) < _MAX_SHAPES:
+                return self._record_and_compare(image)
             return self._function(image)
         return self._replayed(record, image)
 
-    def _first(self, image: Tensor) -> Tensor:
-        """Record the function for a shape; whatever goes wrong, the answer is that of the function."""
-        answer = self._function(image)
+    def _record_and_compare(self, image: Tensor) -> Tensor:
+        """Record the function for a shape. The result is always the function's own."""
+        result = self._function(image)
         try:
             record = self._record(image)
-            if (self._replayed(record, image) - answer).abs().max() <= _TOLERANCE:
+            if (self._replayed(record, image) - result).abs().max() <= _TOLERANCE:
                 self._records[image.shape] = record
             else:
                 self._enabled = False
-        except RuntimeError:  # of the driver, or a full memory
+        except RuntimeError:
+            # An error of the driver, or not enough memory.
             self._enabled = False
-        return answer
+        return result
 
     def _record(self, image: Tensor) -> _Record:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        given = image.clone()
+        recorded_image = image.clone()
         graph = torch.cuda.CUDAGraph()
-        # Threads that read pin memory meanwhile, which the stricter mode would take for a mistake.
+        # thread_local: the default mode aborts when reading threads pin memory meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            answer = self._function(given)
-        return _Record(graph, given, answer)
+            result = self._function(recorded_image)
+        return _Record(graph, recorded_image, result)
 
     @staticmethod
     def _replayed(record: _Record, image: Tensor) -> Tensor:
-        record.given.copy_(image)
+        record.image.copy_(image)
         record.graph.replay()
-        # Records share their memory: the next one that is replayed overwrites the answer.
-        return record.answer.clone()
+        # Records share their memory: the next replay overwrites the result.
+        return record.result.clone()

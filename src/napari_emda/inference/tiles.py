@@ -1,4 +1,4 @@
-"""Blocks of a volume, as a network sees them and as they are written."""
+"""Tiles of a volume: how they are read, what the network sees, and what is written."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def seen_span(native: Span, scale: float, size: int, halo: int, stride: int) -> 
         halo: pixels that the network sees around those that are kept.
         stride: of the network's grid of poolings, on which the span begins.
     """
-    first, stop = native[0] * scale, native[1] * scale
+    first = native[0] * scale
+    stop = native[1] * scale
     if scale != 1:
         # At the edges, voxels are interpolated from the working pixels on both sides of them (see
         # `interval_weights`): half a pixel before and at most a whole one after.
@@ -81,21 +82,21 @@ def make_tile(view: Resampled, native: Box, halo: int, stride: int, sections: in
 
 
 def read_tile(view: Resampled, tile: Tile, statistics: Statistics) -> Tensor:
-    """The standardised image of a tile, B x 1 x H x W, one section an entry."""
+    """The standardised image of a tile, B x 1 x H x W float32, one entry for each section."""
     return torch.from_numpy(statistics.read(view, tile.seen)).unsqueeze(1)
 
 
 class BlockReader:
     """Reads tiles in threads, and brings them standardised to the device.
 
-    A GPU standardises by itself: a quarter of the bytes goes there from a volume of bytes, and the processor, which has
-    to keep up with it, has nothing to compute.
+    A GPU standardises the image itself. Of a uint8 volume, a quarter of the bytes is copied then,
+    and the CPU, which must keep up with the GPU, has nothing to compute.
 
     Args:
         view: the volume at the network's pixel size.
         statistics: of its grey values.
         device: of the network.
-        on_device: whether it standardises; by default where it is not the processor.
+        on_device: whether the device standardises; by default unless it is the CPU.
     """
 
     def __init__(
@@ -106,71 +107,91 @@ class BlockReader:
         *,
         on_device: bool | None = None,
     ) -> None:
-        self._view, self._statistics, self._device = view, statistics, device
+        self._view = view
+        self._statistics = statistics
+        self._device = device
         self._on_device = device.type != "cpu" if on_device is None else on_device
 
     def read(self, tile: Tile) -> Tensor:
-        """What `on_device` takes of a tile; several threads may read at once."""
+        """Read what `on_device` takes; several threads may read at the same time."""
         if not self._on_device:
             return read_tile(self._view, tile, self._statistics)
         image = self._view.volume.image
         if self._view.scale == (1, 1) and image.dtype == np.uint8:
+            # Not `view.read`, which converts to float32: four times the bytes for the device.
             values = np.array(image[tile.seen.slices])
         else:
             values = self._view.read(tile.seen)
-        stored = torch.from_numpy(values).unsqueeze(1)
-        return stored.pin_memory() if self._device.type == "cuda" else stored
+        tensor = torch.from_numpy(values).unsqueeze(1)
+        # Pinned here, in the reading thread, so that the copy to CUDA is asynchronous.
+        return tensor.pin_memory() if self._device.type == "cuda" else tensor
 
     def on_device(self, stored: Tensor, tile: Tile) -> Tensor:
-        """The standardised image, B x 1 x H x W float32, of what was read of a tile."""
+        """The standardised image, B x 1 x H x W float32, of a tile that was read."""
         image = to_device(stored, self._device)
         if not self._on_device:
             return image
         ranges = None
         if self._statistics.ranges:
-            first, stop = tile.seen.start[0], tile.seen.stop[0]
+            first = tile.seen.start[0]
+            stop = tile.seen.stop[0]
             ranges = to_device(torch.tensor(self._statistics.ranges[first:stop]), self._device)
         return standardised(image, self._statistics, ranges)
 
 
 def finish_tile(view: Resampled, tile: Tile, probabilities: Tensor) -> Tensor:
-    """Cut out what is written, at the volume's own pixel size: B x C x (native rows) x (native columns)."""
+    """Bring a tile's prediction to the volume's pixel size, and cut off the margin.
+
+    Args:
+        view: the volume at the network's pixel size.
+        tile: the tile.
+        probabilities: of the pixels that the network saw, B x C x H x W.
+
+    Returns:
+        B x C x rows x columns of the voxels that are written.
+    """
     if view.scale == (1, 1):
-        (_, y0, x0), (_, y1, x1) = tile.native.start, tile.native.stop
-        (_, sy, sx) = tile.seen.start
-        return probabilities[..., y0 - sy : y1 - sy, x0 - sx : x1 - sx]
+        _, y0, x0 = tile.native.start
+        _, y1, x1 = tile.native.stop
+        _, top, left = tile.seen.start
+        return probabilities[..., y0 - top : y1 - top, x0 - left : x1 - left]
+    # One axis after the other: two matrix products instead of one weight for each pair of pixels.
     for axis in (0, 1):
-        weights = to_device(_enlarging(view, tile, axis), probabilities.device)
+        weights = to_device(_weights(view, tile, axis), probabilities.device)
         probabilities = weights @ probabilities if axis == 0 else probabilities @ weights.T
     return probabilities
 
 
-def _enlarging(view: Resampled, tile: Tile, axis: int) -> Tensor:
-    """Weights from the seen working pixels to the native voxels along rows (0) or columns (1)."""
+def _weights(view: Resampled, tile: Tile, axis: int) -> Tensor:
+    """Weights from working pixels to voxels along rows (0) or columns (1), voxels x pixels."""
     size = view.shape[1 + axis]
     first, weights = interval_weights(
         tile.native.start[1 + axis], tile.native.stop[1 + axis], 1 / view.scale[axis], size
     )
-    start, stop = tile.seen.start[1 + axis], tile.seen.stop[1 + axis]
-    full = np.zeros((len(weights), stop - start), np.float32)
-    low, high = max(first, start), min(first + weights.shape[1], stop)
-    full[:, low - start : high - start] = weights[:, low - first : high - first]
-    return torch.from_numpy(full / full.sum(1, keepdims=True))
+    start = tile.seen.start[1 + axis]
+    stop = tile.seen.stop[1 + axis]
+    seen_weights = np.zeros((len(weights), stop - start), np.float32)
+    low = max(first, start)
+    high = min(first + weights.shape[1], stop)
+    seen_weights[:, low - start : high - start] = weights[:, low - first : high - first]
+    return torch.from_numpy(seen_weights / seen_weights.sum(1, keepdims=True))
 
 
 def without_neighbours(tile: Tile, sections: Tensor) -> Tensor:
-    """Of all sections that a tile sees, those that are written."""
+    """The sections of a tile that are written, without the neighbours that it also sees."""
     first = tile.native.start[0] - tile.seen.start[0]
     return sections[first : first + tile.native.shape[0]]
 
 
 def unseen(tiles: list[Tile]) -> list[Tile]:
-    """The tiles, each without the sections that the one before it has seen at the same place."""
-    fresh = tiles[:1]
+    """The tiles, each without the sections that the tile before it saw at the same place."""
+    remaining = tiles[:1]
     for before, tile in pairwise(tiles):
-        (z0, y0, x0), stop = tile.seen.start, tile.seen.stop
-        same = before.seen.start[1:] == (y0, x0) and before.seen.stop[1:] == stop[1:]
-        if same and before.seen.start[0] <= z0 < before.seen.stop[0] < stop[0]:
+        z0, y0, x0 = tile.seen.start
+        stop = tile.seen.stop
+        same_place = before.seen.start[1:] == (y0, x0) and before.seen.stop[1:] == stop[1:]
+        # At least one section must remain: an empty image cannot be predicted.
+        if same_place and before.seen.start[0] <= z0 < before.seen.stop[0] < stop[0]:
             z0 = before.seen.stop[0]
-        fresh.append(replace(tile, seen=Box((z0, y0, x0), stop)))
-    return fresh
+        remaining.append(replace(tile, seen=Box((z0, y0, x0), stop)))
+    return remaining

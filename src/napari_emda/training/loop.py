@@ -14,21 +14,30 @@ from napari_emda.data.prefetch import prefetched
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Stepped
 from napari_emda.sampling.sampler import Batch
-from napari_emda.training.trainer import Training, out_of_memory
+from napari_emda.training.micro_batches import out_of_memory
+from napari_emda.training.trainer import Training
 
+# A slow training reports after this time even before `report_every` steps, so that the viewer shows
+# progress.
 _REPORT_SECONDS = 2.0
-"""A slow training reports more often than every so many steps, so that a viewer can show how it goes."""
+
+# A slow training is saved after this time even before `save_every` steps: a crash costs a minute,
+# not an hour.
 _SAVE_SECONDS = 60.0
-"""A slow training is saved more often than every so many steps: a crash costs a minute, not an hour."""
 
 
 class _Meter:
-    """Means of losses on the device; looking at them is the one moment that waits for it."""
+    """Mean losses since the last report, summed on the device.
+
+    Only `check` and `report` read them, and wait for the device.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.counts: Counter[str] = Counter()  # a loss may be there in some steps alone
-        self.steps, self.since = 0, time.perf_counter()
+        # Counted one by one, because some losses exist in some steps only.
+        self.counts: Counter[str] = Counter()
+        self.steps = 0
+        self.since = time.perf_counter()
 
     def add(self, losses: dict[str, Tensor]) -> None:
         for name, loss in losses.items():
@@ -37,10 +46,12 @@ class _Meter:
         self.steps += 1
 
     def check(self, step: int) -> None:
-        """JobError when a loss since the last report is no number."""
+        """Raise JobError if a loss since the last report was NaN or infinite."""
+        # A sum is not finite if one of its terms is not.
         if self.sums and not torch.stack(list(self.sums.values())).isfinite().all():
             raise JobError(
-                f"The loss is no longer a number at step {step}: start again with a smaller learning rate (a tenth)."
+                f"The loss is NaN or infinite at step {step}: start again with a tenth of the "
+                "learning rate."
             )
 
     def report(self, step: int, steps: int) -> Stepped:
@@ -54,14 +65,16 @@ class _Meter:
 
 
 def fit(training: Training) -> Iterator[Event]:
-    """Train to the end of the settings' steps; to stop, stop iterating: what was learnt so far is saved.
+    """Train for the steps of the settings, from the folder's checkpoint if there is one.
+
+    To stop, close the generator: the last step is saved.
 
     Yields:
-        Stepped every ``report_every`` steps or two seconds, Validated some ``validations`` times, Saved every
-        ``save_every`` steps and at least once a minute, Notice when something must be known.
+        Stepped every ``report_every`` steps or two seconds, Validated after each validation, Saved
+        every ``save_every`` steps and at least once a minute, Notice when something goes wrong.
 
     Raises:
-        JobError: the loss is no longer a number, or not even one patch fits the memory.
+        JobError: the loss is NaN or infinite, or not even one patch fits into the memory.
     """
     settings = training.settings
     done = saved = training.resume()
@@ -70,6 +83,8 @@ def fit(training: Training) -> Iterator[Event]:
     threads = torch.get_num_threads()
     end = done if training.flat else settings.steps
     drawing = training.drawing_threads
+    # A drawing thread uses one core: the others are for the steps. Setting that there may change
+    # the number of this thread, too, so it is set again with the first batch.
     batches = prefetched(
         training.batch,
         done,
@@ -81,7 +96,7 @@ def fit(training: Training) -> Iterator[Event]:
     try:
         for step, batch in enumerate(batches, done):
             if step == done:
-                torch.set_num_threads(threads)  # the prefetching thread keeps to one
+                torch.set_num_threads(threads)
             yield from _one_step(training, training.on_device(batch, step), step, meter)
             done = step + 1
             if training.validation_due(done):
@@ -102,14 +117,16 @@ def fit(training: Training) -> Iterator[Event]:
                 or time.perf_counter() - last_save > _SAVE_SECONDS
             ):
                 meter.check(done)
-                saved, last_save = done, time.perf_counter()
+                saved = done
+                last_save = time.perf_counter()
                 yield training.save(done)
             if over:
                 break
         training.select()
     except GeneratorExit:
         if done > saved:
-            with contextlib.suppress(JobError):  # then the last checkpoint is the better one
+            # If the loss is not finite, the checkpoint on disk is the better one.
+            with contextlib.suppress(JobError):
                 meter.check(done)
                 training.save(done)
         training.select()
@@ -119,6 +136,7 @@ def fit(training: Training) -> Iterator[Event]:
 
 
 def _one_step(training: Training, batch: Batch, step: int, meter: _Meter) -> Iterator[Event]:
+    """Do one step, with smaller micro-batches each time it runs out of memory."""
     while True:
         try:
             meter.add(training.step(batch, step))
@@ -126,5 +144,6 @@ def _one_step(training: Training, batch: Batch, step: int, meter: _Meter) -> Ite
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
+        # Outside of the handler: its traceback keeps the tensors of the failed step alive.
         torch.cuda.empty_cache()
         yield Notice(training.halve(batch, step))

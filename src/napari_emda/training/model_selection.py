@@ -1,4 +1,4 @@
-"""Which of a training's models to keep when nobody has labelled the target."""
+"""Which models of a training to keep, chosen without labels of the target."""
 
 from __future__ import annotations
 
@@ -14,53 +14,66 @@ from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import LOSSES, TrainSettings
 from napari_emda.training.state import TrainingState
 
+# Label-free scores of one model (see `validation.Validator.scores`), or its losses (see
+# `LossAccumulator`), by name.
 Scores = Mapping[str, float]
-"""Label-free scores of one model by name, see `validation.Validator.scores`; or its losses, see `LossAccumulator`."""
+# Scores or losses by step.
 History = Mapping[int, Scores]
-"""Scores or losses by step."""
+
+# Number of models that are averaged; docs/stopping.md compares the average with the best one.
 AVERAGED = 3
-"""Models of which an average is made."""
+
+# A training has collapsed if the foreground fraction of the target is outside these multiples of
+# the source's. Real volumes differ by less.
 BOUNDS = (0.1, 10.0)
-"""Foreground of the target as a multiple of the source's, beyond which a training counts as collapsed."""
+
+# Fraction of the steps before which a collapse does not count: early models often find nothing.
 WARM_UP = 0.25
-"""Share of the steps in which anything may happen."""
 
 
-# -- choosing ----------------------------------------------------------------------------------------------------
+# -- choosing --------------------------------------------------------------------------------------
 
 
 def ranked(history: History) -> list[int]:
-    """Steps by their score, the best first (of equals the latest); those without any object are left out.
+    """Steps in order of their scores, the best first, of equal ones the latest.
 
-    Those of the first two thirds come last: while the learning rate is large, what looks good is good by luck.
+    Steps without any object are left out. Those of the first two thirds come last: while the
+    learning rate is large, a good score is often luck.
     """
-    found = [step for step, scores in history.items() if scores["objects"] > 0]
-    settled = max(history, default=0) * 2 / 3
-    return sorted(found, key=lambda step: (step < settled, history[step]["score"], -step))
+    candidates = [step for step, scores in history.items() if scores["objects"] > 0]
+    last_third = max(history, default=0) * 2 / 3
+    return sorted(candidates, key=lambda step: (step < last_third, history[step]["score"], -step))
 
 
 def in_the_running(history: History, count: int) -> set[int]:
-    """Steps that are, or can still come, among the first ``count`` of `ranked`, however the training goes on.
+    """Steps that are, or may become, one of the first ``count`` of `ranked` as training continues.
 
-    The last third moves on with the training, so that a step may come to be wanted when better ones before it no longer
-    count: only so many better ones after it rule it out.
+    The last third moves with the training. A step can move up when better ones before it leave that
+    third, so only ``count`` better steps after it rule it out.
     """
-    found = [step for step, scores in history.items() if scores["objects"] > 0]
+    candidates = [step for step, scores in history.items() if scores["objects"] > 0]
 
     def better_later(step: int) -> int:
         return sum(
-            later > step and history[later]["score"] <= history[step]["score"] for later in found
+            later > step and history[later]["score"] <= history[step]["score"]
+            for later in candidates
         )
 
-    return {step for step in found if better_later(step) < count}
+    return {step for step in candidates if better_later(step) < count}
 
 
 def least(losses: History, name: str, steps: int) -> tuple[int, ...]:
-    """The step with the smallest loss of a name in the second half, of equals the latest; none without such a loss.
+    """The step with the smallest loss in the second half of a training, of equal ones the latest.
 
-    The first half of the ``steps`` of a training never counts: until then weights of losses may rise, and a sum of
-    losses is smallest before.
+    Args:
+        losses: by step.
+        name: of the loss.
+        steps: of the whole training.
+
+    Returns:
+        One step, or none if there is no such loss.
     """
+    # In the first half, weights of losses may rise: a sum of losses is smallest at the start.
     late = [step for step, row in losses.items() if name in row and 2 * step >= steps]
     return (min(late, key=lambda step: (losses[step][name], -step)),) if late else ()
 
@@ -68,12 +81,15 @@ def least(losses: History, name: str, steps: int) -> tuple[int, ...]:
 def chosen(
     history: History, settings: TrainSettings, losses: History | None = None
 ) -> tuple[int, ...]:
-    """The steps whose weights make the model to be used, in order; none means that of the last step.
+    """The steps whose weights make the selected model.
 
     Args:
         history: scores by step.
         settings: of the training; ``keep`` decides.
-        losses: by step, where some are tallied.
+        losses: by step, for methods that sum them up.
+
+    Returns:
+        Steps in order; empty if the model of the last step is selected.
     """
     if settings.keep in LOSSES:
         return least(losses or {}, settings.keep, settings.steps)
@@ -84,10 +100,9 @@ def chosen(
 
 
 def flat(history: History, settings: TrainSettings) -> bool:
-    """Whether ``stop_when_flat`` validations in the second half of a training have brought nothing better.
-
-    The first half never counts: until then ramps of methods, and large steps, still change everything.
-    """
+    """Whether the last ``stop_when_flat`` validations were no better than one before them."""
+    # Only the second half counts: before, rising weights of losses and large steps still change the
+    # model a lot.
     late = {step: scores for step, scores in history.items() if 2 * step >= settings.steps}
     best = ranked(late)[:1]
     since = [step for step in late if not best or step > best[0]]
@@ -95,13 +110,19 @@ def flat(history: History, settings: TrainSettings) -> bool:
 
 
 def collapsed(history: History, steps: int) -> bool:
-    """Whether the last two validations after a warm-up found nothing, or far too much or too little."""
+    """Whether the last two validations after a warm-up are out of bounds.
+
+    Two, because one bad validation can be an accident.
+    """
     late = [scores for step, scores in sorted(history.items()) if step >= WARM_UP * steps][-2:]
     return len(late) == 2 and all(is_out_of_bounds(scores) for scores in late)
 
 
 def is_out_of_bounds(scores: Scores) -> bool:
-    """Whether a model finds no object, or a foreground that is far from the source's; no, where nobody looked."""
+    """Whether a model finds no object, or far more or less foreground than the source has.
+
+    False without scores.
+    """
     low, high = BOUNDS
     return bool(scores) and (
         scores["objects"] == 0 or not low <= scores["foreground_ratio"] <= high
@@ -109,25 +130,28 @@ def is_out_of_bounds(scores: Scores) -> bool:
 
 
 def warning(scores: Scores) -> str:
-    """What a collapsed training looks like and what to do about it, in one sentence."""
+    """What a collapsed model predicts, and the remedy, in one sentence."""
     ratio = scores["foreground_ratio"]
     if scores["objects"] == 0:
-        what = "nothing in the target"
+        finding = "no objects in the target"
     elif ratio > 1:
-        what = f"{ratio:.0f} times as much foreground in the target as there is in the source"
+        finding = f"{ratio:.0f} times as much foreground in the target as in the source"
     else:
-        what = f"in the target less than 1/{1 / BOUNDS[0]:.0f} of the foreground that there is in the source"
+        finding = f"less than 1/{1 / BOUNDS[0]:.0f} of the source's foreground in the target"
     return (
-        f"The training seems to have collapsed, for the model finds {what}: try another method, a smaller learning "
-        "rate, or a few annotated patches."
+        f"The training seems to have collapsed, because the model finds {finding}: try another "
+        "method, a smaller learning rate, or a few annotated patches."
     )
 
 
-_REASONS = {"supervised": "the least loss on labels", "total": "the least sum of all losses"}
+_REASONS = {"supervised": "the smallest loss on labels", "total": "the smallest sum of all losses"}
 
 
 def sentence(steps: Sequence[int], total: int, keep: str = "average") -> str:
-    """What was kept and why: 'step 1 400 of 2 000: object shapes closest to those of the source'."""
+    """Which model is selected and why.
+
+    For example 'step 1 400 of 2 000: object shapes closest to those of the source'.
+    """
     numbers = [f"{step:,}".replace(",", " ") for step in (*steps, total)]
     reason = _REASONS.get(keep, "object shapes closest to those of the source")
     if len(steps) == 1:
@@ -136,15 +160,15 @@ def sentence(steps: Sequence[int], total: int, keep: str = "average") -> str:
     return f"the average of steps {listed} of {numbers[-1]}: {reason}"
 
 
-# -- losses ------------------------------------------------------------------------------------------------------
+# -- losses ----------------------------------------------------------------------------------------
 
 
 class LossAccumulator:
-    """Sums of losses since the last look, on the device; asking for them is the one moment that waits for it.
+    """Sums of losses since the last validation, on the device; only `sums` waits for it.
 
     Args:
-        unlabelled: names of the losses that need no labels; where there are none, nothing is tallied.
-        sums: what was tallied before, as `sums` gives it.
+        unlabelled: names of the losses that need no labels; without any, nothing is summed up.
+        sums: to continue from, as `sums` returns them.
     """
 
     def __init__(self, unlabelled: Sequence[str], sums: Scores | None = None) -> None:
@@ -152,20 +176,21 @@ class LossAccumulator:
         self._sums = None if not sums else torch.tensor([sums[name] for name in LOSSES])
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Count the losses of a step, those that are optimised alone."""
+        """Add the losses that a step has optimised."""
         if not self._unlabelled:
             return
         labelled = [loss for name, loss in losses.items() if name not in self._unlabelled]
-        nothing = next(iter(losses.values())).new_zeros((), dtype=torch.float32)
-        now = torch.stack([sum(part, nothing) for part in (labelled, losses.values())])
-        self._sums = now if self._sums is None else self._sums.to(now.device) + now
+        # float32: sums of hundreds of bfloat16 losses would lose all digits.
+        zero = next(iter(losses.values())).new_zeros((), dtype=torch.float32)
+        sums = torch.stack([sum(terms, zero) for terms in (labelled, losses.values())])
+        self._sums = sums if self._sums is None else self._sums.to(sums.device) + sums
 
     def sums(self) -> dict[str, float]:
-        """``supervised`` and ``total``; empty where nothing was tallied."""
+        """``supervised`` and ``total``; empty if nothing was added."""
         return {} if self._sums is None else dict(zip(LOSSES, self._sums.tolist(), strict=True))
 
     def noted(self, state: TrainingState, step: int) -> TrainingState:
-        """The state with the means since the last validation; then begin anew."""
+        """The state with the mean losses since the last validation; the sums start again at 0."""
         if self._sums is None:
             return state
         steps = step - max(state.losses, default=0)
@@ -174,13 +199,13 @@ class LossAccumulator:
         return state.model_copy(update={"losses": {**state.losses, step: means}})
 
 
-# -- the models on disk ------------------------------------------------------------------------------------------
+# -- the models on disk ----------------------------------------------------------------------------
 
 
 def wanted(state: TrainingState, step: int) -> set[int]:
-    """The steps whose models are to be on disk after ``step``: of best scores and least losses.
+    """Steps whose models are kept on disk after ``step``: best scores and smallest losses.
 
-    Until the training is over also those that may come to be among the best.
+    Until the end of the training, also those that may still become one of the best.
     """
     count = state.settings.checkpoints_kept
     steps = state.settings.steps
@@ -195,7 +220,7 @@ def wanted(state: TrainingState, step: int) -> set[int]:
 def keep_candidate(
     folder: RunFolder, header: ModelHeader, state: TrainingState, method: Method
 ) -> None:
-    """Write the model of a validated step when it may be one of the best."""
+    """Write the model of a validated step if it may be one of the best."""
     if header.step in wanted(state, header.step):
         path = folder.candidate(header.step)
         path.parent.mkdir(exist_ok=True)
@@ -203,7 +228,11 @@ def keep_candidate(
 
 
 def forget_others(folder: RunFolder, state: TrainingState, step: int) -> None:
-    """Delete the models that are not among the best any more; a checkpoint that knows it must be on disk."""
+    """Delete the models that are no longer among the best.
+
+    Call it after the checkpoint with this state is written: a training that resumes from an older
+    state may still need them.
+    """
     kept = wanted(state, step)
     for candidate in folder.candidates():
         if candidate not in kept:
@@ -213,11 +242,12 @@ def forget_others(folder: RunFolder, state: TrainingState, step: int) -> None:
 def selected(
     folder: RunFolder, state: TrainingState
 ) -> tuple[ModelHeader, TrainingState, Method] | None:
-    """The model that a run is to be used with; None when it is that of the last step."""
+    """Load the selected model of a run; None if it is that of the last step."""
     steps = chosen(state.validations, state.settings, state.losses)
     if not steps:
         return None
     paths = [folder.candidate(step) for step in steps]
+    # Header and scores of an average are those of its best model.
     first = next((step for step in ranked(state.validations) if step in steps), steps[0])
     best = folder.candidate(first)
     header = checkpoint.read_header(best).model_copy(update={"selected": steps})

@@ -1,4 +1,4 @@
-"""Moves the class shares of a prediction on the target towards those of the source."""
+"""Prior matching: shifts logits so that class shares on the target approach those of the source."""
 
 from __future__ import annotations
 
@@ -18,66 +18,86 @@ from napari_emda.sampling.sampler import SamplingRegion
 
 _Shares = Sequence[float] | NDArray[np.float64]
 
+# Largest offset of a logit. Where the network is surer than that (99.3 % with two classes), its
+# decision is not changed for the sake of a class share.
 LARGEST_OFFSET = 5.0
-"""In logits: what the network is so sure of is not turned over for the sake of a share."""
+
+# Weight of each neighbouring section if sections agree well: a Gaussian with a standard deviation
+# of 0.7 sections, cut off after one (docs/benchmarks.md, "z smoothing").
 WEIGHT = 0.21
-"""Of each neighbouring section where these agree well: a Gaussian of 0.7 sections."""
-_LEAST_WEIGHT = 0.05
-_AGREEMENT = 0.4
-_LEAST_SHARE = 1e-4
+
+# Smaller weights change hardly any pixel, and are not worth predicting the neighbours.
+_MIN_WEIGHT = 0.05
+
+# Cohen's kappa from which the full weight is used; below, the weight falls in proportion.
+_FULL_AGREEMENT = 0.4
+
+# Shares of 0 count as this, so that the geometric mean of shares is defined.
+_MIN_SHARE = 1e-4
+
+# Rounds over the classes: the offset of one class changes the shares of all others.
 _SWEEPS = 5
 
 
 def offsets(
     log_probabilities: NDArray[np.float32], shares: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """What to add to the logits so that each class is the most probable in a given share of the pixels.
+    """Offsets of the logits with which each class is the most probable in its share of the pixels.
 
-    With two classes this is the decision threshold at the quantile 1 - share; with more, classes are set in turn, from
-    the rarest to the second most frequent, until they fit. Without labels, the source's shares are the best guess for
-    the target's (Saerens et al. 2002 correct posteriors for other priors; here the decisions are).
+    With two classes, the offset moves the decision threshold to the quantile 1 - share of the
+    margin. With more, the classes are set in turn, from the rarest to the second most frequent.
+    Saerens et al. 2002 correct posteriors for other priors; this corrects decisions.
 
     Args:
-        log_probabilities: (N, C), N pixels.
+        log_probabilities: (N, C) of N pixels.
         shares: of the C classes, summing to 1.
 
     Returns:
-        (C,), 0 for the most frequent class, none beyond `LARGEST_OFFSET`.
+        (C,), 0 for the most frequent class, between -`LARGEST_OFFSET` and `LARGEST_OFFSET`.
     """
-    found = np.zeros(len(shares))
+    result = np.zeros(len(shares))
+    # Only differences of offsets matter, so that of the most frequent class stays 0.
     order = np.argsort(shares)[:-1]
     for _ in range(_SWEEPS if len(order) > 1 else 1):
         for k in order:
-            moved = log_probabilities + found
-            moved[:, k] = -np.inf
-            margin = log_probabilities[:, k] - moved.max(1)
-            found[k] = np.clip(-np.quantile(margin, 1 - shares[k]), -LARGEST_OFFSET, LARGEST_OFFSET)
-    return found
+            others = log_probabilities + result
+            others[:, k] = -np.inf
+            margin = log_probabilities[:, k] - others.max(1)
+            threshold = np.quantile(margin, 1 - shares[k])
+            result[k] = np.clip(-threshold, -LARGEST_OFFSET, LARGEST_OFFSET)
+    return result
 
 
-def between(found: _Shares, wished: _Shares, strength: float) -> NDArray[np.float64]:
-    """Shares on the way from those found to those wished for, along the geometric mean.
+def between(predicted: _Shares, prior: _Shares, strength: float) -> NDArray[np.float64]:
+    """Weighted geometric mean of two sets of class shares.
+
+    Geometric, because shares differ by factors: halfway between 1 % and 16 % is 4 %.
 
     Args:
-        found: of the C classes, summing to 1; shares of 0 count as 0.0001.
-        wished: the same.
-        strength: 0 for ``found`` to 1 for ``wished``.
+        predicted: shares of the C classes, summing to 1.
+        prior: the same.
+        strength: 0 gives ``predicted``, 1 gives ``prior``.
 
     Returns:
         (C,), summing to 1.
     """
-    a, b = (np.maximum(np.asarray(values, float), _LEAST_SHARE) for values in (found, wished))
-    mixed = a ** (1 - strength) * b**strength
-    return mixed / mixed.sum()
+    low = np.maximum(np.asarray(predicted, float), _MIN_SHARE)
+    high = np.maximum(np.asarray(prior, float), _MIN_SHARE)
+    mean = low ** (1 - strength) * high**strength
+    return mean / mean.sum()
 
 
 def agreement(classes: NDArray[np.int64], count: int) -> float:
-    """Cohen's kappa of neighbouring sections: 1 for the same objects, 0 for what chance alone lets agree.
+    """Cohen's kappa of neighbouring sections (Cohen 1960).
 
     Args:
-        classes: (2, pixels) ids of each pixel and of the one behind it in the next section.
-        count: of classes.
+        classes: (2, pixels) class ids of each pixel and of the same pixel in the next section.
+        count: number of classes.
+
+    Returns:
+        1 if all pixels agree, 0 if no more agree than by chance.
     """
+    # Fractions of pixels by class in this section (rows) and in the next (columns).
     pairs = (
         np.bincount(count * classes[0] + classes[1], minlength=count**2).reshape(count, count)
         / classes.shape[1]
@@ -88,12 +108,12 @@ def agreement(classes: NDArray[np.int64], count: int) -> float:
 
 @dataclass(frozen=True)
 class CalibrationSample:
-    """How closely to look at the target.
+    """How much of the target a calibration predicts.
 
     Attributes:
-        tiles: how many, in all.
+        tiles: number of tiles over all volumes.
         side: of a tile, in working pixels.
-        flips: average over flipped copies.
+        flips: whether to average over flipped copies.
     """
 
     tiles: int
@@ -108,60 +128,67 @@ def calibrate(
     postprocessing: Postprocessing,
     sample: CalibrationSample,
 ) -> float:
-    """Set the network's ``offset`` by what it says of the target; no label is looked at.
+    """Set the network's ``offset`` from its predictions on the target, without labels.
 
     Args:
-        predictor: the model; its network's ``offset`` is replaced.
+        predictor: the model; the ``offset`` of its network is replaced.
         regions: of the target.
-        prior: share of each class in the source; empty where not known, then the offset is 0.
+        prior: share of each class in the source; empty if unknown, then the offset is 0.
         postprocessing: what the method asks for.
-        sample: how closely to look.
+        sample: how much of the target to predict.
 
     Returns:
-        Weight of the neighbouring sections: `WEIGHT` where these agree, less the less they do. Targets of independent
-        sections are left out; 0 when there is no other.
+        Weight of each neighbouring section: `WEIGHT` if neighbours agree, less the less they agree.
+        Volumes of independent sections do not count; 0 if there are no others.
     """
     network = predictor.network
     network.offset.zero_()
-    answers = [
-        (independent, predictor.probabilities(tile, "target", flips=sample.flips))
-        for independent, tile in _tiles(predictor, regions, sample)
+    predictions = [
+        (independent, predictor.probabilities(sections, "target", flips=sample.flips))
+        for independent, sections in _tiles(predictor, regions, sample)
     ]
     weight = 0.0
-    adjoining = [answer for independent, answer in answers if not independent]
-    if postprocessing.z_smoothing and adjoining:
-        classes = [answer.argmax(1).flatten(1).cpu().numpy() for answer in adjoining]
+    consecutive = [sections for independent, sections in predictions if not independent]
+    if postprocessing.z_smoothing and consecutive:
+        classes = [sections.argmax(1).flatten(1).cpu().numpy() for sections in consecutive]
+        # Of the three sections of a tile, the first with the second and the second with the third.
         pairs = np.concatenate([pair for tile in classes for pair in (tile[:2], tile[1:])], axis=1)
-        agreed = agreement(pairs, network.classes)
-        weight = WEIGHT * min(1.0, max(0.0, agreed) / _AGREEMENT)
-        weight = 0.0 if weight < _LEAST_WEIGHT else weight
+        kappa = agreement(pairs, network.classes)
+        weight = WEIGHT * min(1.0, max(0.0, kappa) / _FULL_AGREEMENT)
+        weight = 0.0 if weight < _MIN_WEIGHT else weight
     if postprocessing.prior_strength and len(prior):
-        finished = [
-            smoothed_along_z(answer, 0.0 if independent else weight)
-            for independent, answer in answers
+        # Smoothed first, as a volume will be: smoothing changes the shares.
+        smoothed = [
+            smoothed_along_z(sections, 0.0 if independent else weight)
+            for independent, sections in predictions
         ]
-        middles = torch.cat([sections[1].flatten(1) for sections in finished], dim=1)
+        # Only the middle section of a tile has both neighbours.
+        middles = torch.cat([sections[1].flatten(1) for sections in smoothed], dim=1)
         pixels = middles.T.clamp_min(1e-6).log().cpu().numpy()
-        found = np.bincount(pixels.argmax(1), minlength=network.classes) / len(pixels)
-        network.offset.copy_(
-            torch.from_numpy(offsets(pixels, between(found, prior, postprocessing.prior_strength)))
-        )
+        predicted = np.bincount(pixels.argmax(1), minlength=network.classes) / len(pixels)
+        shares = between(predicted, prior, postprocessing.prior_strength)
+        network.offset.copy_(torch.from_numpy(offsets(pixels, shares)))
     return weight
 
 
 def _tiles(
     predictor: Predictor, regions: Sequence[SamplingRegion], sample: CalibrationSample
 ) -> Iterator[tuple[bool, Tensor]]:
-    """Sections and those beside them, 3 x 1 x H x W each, drawn from the target, and whether they are independent."""
+    """Draw tiles from the target.
+
+    Yields:
+        Whether the sections of the volume are independent; a tile and the same place in the
+        sections before and after it, 3 x 1 x H x W, standardised.
+    """
     for region in regions:
         for box in drawn(region.box, -(-sample.tiles // len(regions)), sample.side):
             sections = []
-            first, last = region.box.start[0], region.box.stop[0] - 1
+            first = region.box.start[0]
+            last = region.box.stop[0] - 1
             for step in (-1, 0, 1):
                 z = box.start[0] + step
-                z = min(
-                    max(first, z if first <= z <= last else box.start[0] - step), last
-                )  # mirrored at the ends
+                # At the ends, the neighbour on the other side; a single section is its own.
+                z = min(max(first, z if first <= z <= last else box.start[0] - step), last)
                 moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
                 sections.append(region.statistics.read(region.view, moved))
             yield (

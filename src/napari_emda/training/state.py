@@ -1,4 +1,4 @@
-"""The bookkeeping of a training, which travels in its checkpoints."""
+"""What a checkpoint stores of a training beside weights and moments."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from napari_emda.settings.training import TrainSettings
 
 
 class TrainingState(BaseModel):
-    """What a training must know to go on, and what it found out about its models.
+    """What a training needs to continue, and the scores of its models so far.
 
     Attributes:
-        settings: that it follows.
-        validations: label-free scores on the target by step, so far.
-        scores: those of the model in the same file; empty where it was not validated.
-        losses: means of the ``supervised`` loss and of the ``total`` over the steps up to each
-            validation, since the one before, by step; empty for methods that learn from labels
-            alone.
-        pending: sums of the same since the last validation.
+        settings: of the training.
+        validations: label-free scores on the target by step.
+        scores: of the model in the same file; empty if it was not validated.
+        losses: by step of each validation, means of the ``supervised`` loss and of the ``total``
+            over the steps since the validation before; empty for methods that use labels only.
+        pending: sums of the same losses since the last validation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,5 +33,5 @@ class TrainingState(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From a checkpoint; JobError when it is damaged or newer than this program."""
+        """Read from a checkpoint; JobError if that is damaged or newer than this version."""
         return checkpoint.read_part(path, "training", cls)

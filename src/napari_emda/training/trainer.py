@@ -1,13 +1,12 @@
-"""A method on its way: what one step does, and what is kept of it."""
+"""One training: batches, optimiser steps, checkpoints, validations and the selected model."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,44 +19,51 @@ from napari_emda.inference.device import Compute, io_threads, to_device
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor
 from napari_emda.methods.base import Method, Postprocessing
-from napari_emda.nn.network import Network
-from napari_emda.nn.normalisation import measure_statistics, mix_statistics
+from napari_emda.nn.normalisation import mix_statistics
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.device_volumes import DeviceVolumes, Drawn
 from napari_emda.sampling.sampler import Batch, Patches, PatchSampler
 from napari_emda.training import model_selection
+from napari_emda.training.micro_batches import crop, out_of_memory, part_of
 from napari_emda.training.model_selection import LossAccumulator
 from napari_emda.training.prior_matching import CalibrationSample, calibrate
 from napari_emda.training.recorded_gradients import RecordedGradients
 from napari_emda.training.state import TrainingState
+from napari_emda.training.target_statistics import (
+    STATISTICS_BATCHES,
+    VALIDATION_BATCHES,
+    measure_target,
+    unchanged_statistics,
+)
 from napari_emda.training.validation import Validator, validation_steps
 
-_STATISTICS_BATCHES = 20
-_FEWER_BATCHES = 5
-"""Of the target, from which statistics are measured for a validation."""
-_TILES, _FEWER_TILES = 64, 24
-"""Of the target, twice as wide as a patch, by which predictions are calibrated at the end and before."""
+# Tiles of the target, twice as wide as a patch, on which class shares are measured: of the selected
+# model, and of all others, which are calibrated many times in a training.
+_TILES = 64
+_FEWER_TILES = 24
+
+# Tiles as wide as a patch on which only the agreement of neighbouring sections is measured.
 _AGREEMENT_TILES = 16
-"""As wide as a patch, from which it is told whether neighbouring sections agree, when nothing else is to be known."""
 
 
 def seed_of(*numbers: int) -> int:
-    """One well-mixed seed from several numbers (seed, rank, step ...)."""
+    """One seed from several numbers (seed, rank, step ...)."""
+    # SeedSequence mixes: seeds of neighbouring steps are unrelated. torch takes 63 bits.
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Training:
-    """A method on its way: what one step does, and what a checkpoint holds.
+    """A method in training: its batches, steps, checkpoints and validations.
 
     Args:
-        method: what is trained.
-        sampler: where batches come from.
-        header: of the model, as it is told in checkpoints.
-        state: of the training; its settings rule.
-        folder: where the checkpoint goes.
+        method: that is trained.
+        sampler: draws the batches.
+        header: of the model, for its checkpoints.
+        state: of the training, with its settings.
+        folder: of the run.
         compute: device and number format.
-        validator: looks at the target now and then; None where there is none, or nobody wants to.
+        validator: scores the model on the target; None for no validations.
     """
 
     def __init__(
@@ -79,29 +85,32 @@ class Training:
         self.folder = folder
         self.compute = compute
         self.validator = validator
-        looks = validator is not None or method.unlabelled_losses
-        self.validated_at = validation_steps(self.settings) if looks else ()
+        # Without a validator, losses are noted at the same steps (`keep` may choose by them).
+        validates = validator is not None or method.unlabelled_losses
+        self.validated_at = validation_steps(self.settings) if validates else ()
         self.tally = LossAccumulator(method.unlabelled_losses)
         self.micro_batches = 1
         self.recorded: RecordedGradients | None = None
         self.z_smoothing = header.z_smoothing
-        self.measured = self.alarmed = False
+        self.measured = False
+        self.alarmed = False
         self.device_volumes = DeviceVolumes.that_fit(sampler, compute.device)
         groups = method.parameter_groups()
         self.optimiser = torch.optim.AdamW(
             [{"params": parameters, "role": role} for role, parameters in groups.items()],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
+            # One kernel for all parameters; torch has none for other devices.
             fused=compute.device.type in ("cpu", "cuda"),
         )
 
     @property
     def path(self) -> Path:
-        """Of the checkpoint."""
+        """Path of the checkpoint."""
         return self.folder.checkpoint
 
     def resume(self) -> int:
-        """Continue from the folder's checkpoint if there is one; returns the steps done."""
+        """Load the folder's checkpoint if there is one; returns the number of steps done."""
         if not self.path.exists():
             return 0
         self.header = checkpoint.read_header(self.path)
@@ -109,15 +118,16 @@ class Training:
         self.z_smoothing = self.header.z_smoothing
         self.tally = LossAccumulator(self.method.unlabelled_losses, self.state.pending)
         checkpoint.load(self.path, self.method, self.optimiser)
-        self.folder.selected.unlink(missing_ok=True)  # until the end the last model is the run's
+        # Until the training ends again, the last model is the selected one.
+        self.folder.selected.unlink(missing_ok=True)
         return self.header.step
 
-    # -- batches -------------------------------------------------------------------------------------------------
+    # -- batches -----------------------------------------------------------------------------------
 
     def batch(self, step: int) -> Batch | Drawn:
-        """Runs ahead in threads: draws a batch and, where the processor is the device, augments it there.
+        """Draw the batch of a step; called in the drawing threads, ahead of the steps.
 
-        Of volumes that lie on a GPU it draws the places alone.
+        On the CPU it is also augmented there. Of volumes in a GPU's memory, only places are drawn.
         """
         domains = [domain for domain in self.sampler.domains if self.method.draws(domain)]
         if self.device_volumes is not None:
@@ -126,12 +136,13 @@ class Training:
         if self.compute.device.type == "cpu":
             return self._prepared(batch, step)
         return {
-            domain: _on_its_way(patches, self.compute.device) for domain, patches in batch.items()
+            domain: _for_transfer(patches, self.compute.device) for domain, patches in batch.items()
         }
 
     @property
     def drawing_threads(self) -> int:
-        """That draw batches: several where a GPU would wait for one that reads."""
+        """Number of threads that draw batches."""
+        # Places are drawn fast enough by one thread; patches that are read from disk are not.
         return 1 if self.device_volumes is not None else io_threads(self.compute.device)
 
     def _prepared(self, batch: Batch, step: int) -> Batch:
@@ -142,7 +153,7 @@ class Training:
         return {domain: patches.map(_channels_last) for domain, patches in batch.items()}
 
     def on_device(self, drawn: Batch | Drawn, step: int) -> Batch:
-        """The batch as the method sees it, from what `batch` has drawn."""
+        """The batch as the method takes it, from what `batch` has drawn."""
         device = self.compute.device
         if self.device_volumes is not None:
             return self._prepared(self.device_volumes.batch(cast(Drawn, drawn)), step)
@@ -153,14 +164,18 @@ class Training:
             domain: patches.map(partial(to_device, device=device))
             for domain, patches in batch.items()
         }
-        return self._prepared(
-            {d: replace(p, labels=p.labels.long()) for d, p in moved.items()}, step
-        )
+        # Class ids are sent as bytes (see `_for_transfer`), and indexed as int64.
+        batch = {
+            domain: replace(patches, labels=patches.labels.long())
+            for domain, patches in moved.items()
+        }
+        return self._prepared(batch, step)
 
-    # -- one step ------------------------------------------------------------------------------------------------
+    # -- one step ----------------------------------------------------------------------------------
 
     def step(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """One optimiser step; returns the losses, detached, still on the device."""
+        """Do one optimiser step; returns the losses, detached and on the device."""
+        # A resumed training draws the same random numbers as one that was never stopped.
         torch.manual_seed(seed_of(self.settings.seed, self.sampler.rank, step, 2))
         progress = step / self.settings.steps
         for group in self.optimiser.param_groups:
@@ -172,6 +187,7 @@ class Training:
             losses = self._backward(batch, progress)
         else:
             losses = self.recorded(batch)
+        # Rarely reached with a normal batch; a patch of artefacts would ruin Adam's moments.
         torch.nn.utils.clip_grad_norm_(self.method.parameters(), 1.0)
         self.optimiser.step()
         self.method.after_step(step)
@@ -181,18 +197,22 @@ class Training:
         return losses
 
     def _backward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Losses and gradients, in ``micro_batches`` parts of the batch so that each fits the memory."""
+        """Compute losses and gradients in ``micro_batches`` parts of the batch.
+
+        Weighted by their sizes, the parts add up to the gradient of the whole batch.
+        """
         sums: dict[str, Tensor] = {}
         for index in range(self.micro_batches):
             micro_batch: Batch = {
-                d: patches.map(partial(_part, index, self.micro_batches))
+                d: patches.map(partial(part_of, index, self.micro_batches))
                 for d, patches in batch.items()
             }
             share = (
-                len(_part(index, self.micro_batches, range(self.settings.batch)))
+                len(part_of(index, self.micro_batches, range(self.settings.batch)))
                 / self.settings.batch
             )
-            self.method.reported.clear()  # a later stage may not report what an earlier one did
+            # Methods in stages report different values in each stage.
+            self.method.reported.clear()
             with self.compute.autocast():
                 losses = self.method.losses(micro_batch, progress)
             losses = {name: loss * share for name, loss in losses.items()}
@@ -203,18 +223,25 @@ class Training:
         return sums
 
     def halve(self, batch: Batch, step: int) -> str:
-        """After running out of memory: halve the part of a batch that is computed at once; says so in a sentence."""
+        """Halve the micro-batches; returns a sentence for the user.
+
+        JobError if not even one patch fits into the memory.
+        """
         if self.micro_batches >= self.settings.batch:
             raise JobError(self._what_fits(batch, step))
         self.micro_batches = min(2 * self.micro_batches, self.settings.batch)
         size = -(-self.settings.batch // self.micro_batches)
-        return f"The memory of {self.compute} is full: going on with {size} patches at a time, which is slower."
+        return (
+            f"The memory of {self.compute} is full: going on with {size} patches at a time, which "
+            "is slower."
+        )
 
     def _what_fits(self, batch: Batch, step: int) -> str:
+        """What to change if not even one patch fits: the largest patch that does, by trying."""
         side = self.settings.patch
         message = f"Not even one {side}-pixel patch fits the memory of {self.compute}"
         for smaller in range(side - 32, 31, -32):
-            corner = partial(_cut, (..., slice(smaller), slice(smaller)))
+            corner = partial(crop, (..., slice(smaller), slice(smaller)))
             cut: Batch = {domain: patches.map(corner) for domain, patches in batch.items()}
             try:
                 self.optimiser.zero_grad()
@@ -226,22 +253,26 @@ class Training:
             return f"{message}: choose patch size {smaller} or less, or a smaller network."
         return f"{message}: choose a smaller network, or device cpu."
 
-    # -- keeping -------------------------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     def measures_target(self) -> bool:
-        """Whether the target's normalisation statistics are measured anew at every checkpoint."""
+        """Whether normalisation statistics of the target are measured at every checkpoint."""
         wanted = self.settings.target_statistics
         return "target" in self.sampler.domains and (
             wanted == "on" or (wanted == "auto" and self.method.learns_target(self.sampler.domains))
         )
 
     def adapt_statistics(self, *, final: bool = False) -> None:
-        """Measure on the target what the predictor needs: normalisation statistics (AdaBN) and class shares."""
+        """Measure normalisation statistics (AdaBN, Li et al. 2017) and class shares on the target.
+
+        Args:
+            final: whether the model will be selected, and is calibrated on more tiles.
+        """
         self.measured = True
         self._measure(self.method, final=final)
 
     def _measure(
-        self, method: Method, batches: int = _STATISTICS_BATCHES, *, final: bool = False
+        self, method: Method, batches: int = STATISTICS_BATCHES, *, final: bool = False
     ) -> None:
         postprocessing = method.postprocessing
         drawing = self.device_volumes or self.sampler
@@ -258,7 +289,7 @@ class Training:
     def _calibration_sample(
         self, postprocessing: Postprocessing, *, final: bool
     ) -> CalibrationSample:
-        """How closely to look at the target: shares are wanted to the percent, agreement only roughly."""
+        """How much to predict for a calibration: class shares need more tiles than agreement."""
         if not postprocessing.prior_strength:
             return CalibrationSample(_AGREEMENT_TILES, self.settings.patch, flips=False)
         return CalibrationSample(
@@ -277,7 +308,7 @@ class Training:
         return self.state.model_copy(update={"scores": scores, "pending": self.tally.sums()})
 
     def save(self, step: int) -> Saved:
-        """Write the checkpoint of a step."""
+        """Measure what the predictor needs, and write the checkpoint of a step."""
         if self.measures_target():
             # A close calibration takes as long as dozens of steps, and is for the model that will
             # be used: `select` makes it where that is not this one.
@@ -293,10 +324,10 @@ class Training:
         model_selection.forget_others(self.folder, self.state, step)
         return Saved(str(self.path), step)
 
-    # -- knowing when to stop ------------------------------------------------------------------------------------
+    # -- validations -------------------------------------------------------------------------------
 
     def look_out(self, step: int) -> Iterator[Notice]:
-        """Tell, once and after a warm-up, what has gone wrong by the method's own account."""
+        """Once, after a warm-up, report what the method says has gone wrong."""
         if (
             not self.alarmed
             and step >= model_selection.WARM_UP * self.settings.steps
@@ -306,44 +337,49 @@ class Training:
             yield Notice(alarm)
 
     def validation_due(self, step: int) -> bool:
-        """Whether the model of this step is to be looked at."""
+        """Whether the model of this step is to be validated."""
         return step in self.validated_at
 
     def validate(self, step: int) -> Iterator[Event]:
-        """If that is due, score the model without labels, note its losses, and keep it if it is good."""
+        """If due, score the model without labels, note its losses, and keep it if it is good."""
         if not self.validation_due(step):
             return
         before = self.state.validations
         self.state = self.tally.noted(self.state, step)
-        with _unchanged_statistics(self.method.predictor):
+        # Training must not depend on when it is validated.
+        with unchanged_statistics(self.method.predictor):
             if self.measures_target():
-                self._measure(self.method, _FEWER_BATCHES)
+                self._measure(self.method, VALIDATION_BATCHES)
             self.header = self._header(step)
             if self.validator is not None:
                 scores = self.validator.scores(self.method.predictor, self.header, self.compute)
                 self.state = self.state.model_copy(update={"validations": {**before, step: scores}})
             self.state = self._state(step)
             model_selection.keep_candidate(self.folder, self.header, self.state, self.method)
-        now = self.state.validations
+        history = self.state.validations
         steps = self.settings.steps
-        if step in now:
-            yield Validated(step, now[step], next(iter(model_selection.ranked(now)), 0))
-        if model_selection.collapsed(now, steps) and not model_selection.collapsed(before, steps):
-            yield Notice(model_selection.warning(now[step]))
+        if step in history:
+            best = next(iter(model_selection.ranked(history)), 0)
+            yield Validated(step, history[step], best)
+        # Only when it happens, not at each validation of a collapsed training.
+        has_collapsed = model_selection.collapsed(history, steps)
+        if has_collapsed and not model_selection.collapsed(before, steps):
+            yield Notice(model_selection.warning(history[step]))
 
     @property
     def flat(self) -> bool:
-        """Whether the training has brought nothing better for as long as the user is willing to wait."""
+        """Whether the last validations brought nothing better, see `model_selection.flat`."""
         return model_selection.flat(self.state.validations, self.settings)
 
     def select(self) -> None:
-        """Write the model that the run is to be used with, unless it is that of the last step."""
-        made = model_selection.selected(self.folder, self.state)
-        if made is None:
+        """Write the selected model, unless it is that of the last step."""
+        selected = model_selection.selected(self.folder, self.state)
+        if selected is None:
             self.folder.selected.unlink(missing_ok=True)
             return
-        header, state, method = made
+        header, state, method = selected
         method.to(self.compute.device)
+        # The mean of several models' statistics is not that of the averaged weights.
         if self.measures_target():
             self._measure(method, final=True)
             header = header.model_copy(update={"z_smoothing": self.z_smoothing})
@@ -353,49 +389,12 @@ class Training:
         checkpoint.save(self.folder.selected, header, method, training=state)
 
 
-def measure_target(
-    network: Network,
-    sampler: PatchSampler | DeviceVolumes,
-    compute: Compute,
-    batches: int = _STATISTICS_BATCHES,
-) -> None:
-    """Set a network's normalisation statistics of the target to those of batches from anywhere in it (AdaBN)."""
-    drawn = (sampler.anywhere("target", index).image for index in range(batches))
-    images = (_channels_last(to_device(image, compute.device)) for image in drawn)
-    with compute.autocast():
-        measure_statistics(network, images, "target")
-
-
-@contextlib.contextmanager
-def _unchanged_statistics(network: torch.nn.Module) -> Iterator[None]:
-    """Within it, normalisation statistics may be measured; afterwards they are what they were."""
-    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            buffer.copy_(value)
-
-
-def _on_its_way(patches: Patches, device: torch.device) -> Patches:
-    """As it is sent to a device: class ids as bytes, in memory from which CUDA copies while others compute."""
-    small = replace(patches, labels=patches.labels.to(torch.uint8))
-    return small.map(Tensor.pin_memory) if device.type == "cuda" else small
-
-
-def _part(index: int, count: int, patches: Any) -> Any:
-    """The ``index``-th of so many parts of a sequence, as equal as can be, the larger ones first."""
-    return patches[-(-len(patches) * index // count) : -(-len(patches) * (index + 1) // count)]
-
-
-def _cut(part: Any, tensor: Tensor) -> Tensor:
-    return tensor[part]
+def _for_transfer(patches: Patches, device: torch.device) -> Patches:
+    """Patches as they are sent to a device."""
+    # Class ids as bytes are an eighth of int64. CUDA copies asynchronously from pinned memory only.
+    compact = replace(patches, labels=patches.labels.to(torch.uint8))
+    return compact.map(Tensor.pin_memory) if device.type == "cuda" else compact
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -1,4 +1,4 @@
-"""How good a network is on a target that nobody has labelled: the same tiles, looked at again and again."""
+"""Validation without labels of the target: the same tiles are predicted and scored again."""
 
 from __future__ import annotations
 
@@ -28,32 +28,45 @@ from napari_emda.inference.predictor import Predictor, predict_box
 from napari_emda.nn.network import Network
 from napari_emda.settings.training import TrainSettings
 
+# Tiles of the target, spread evenly. Few large ones: objects cut by the border have wrong shapes.
 TILES = 8
+
+# Fraction of the training's work that validations may take; docs/stopping.md measures 3 to 8 % of
+# its time.
 _SHARE = 0.08
+
+# Smallest and largest side of a tile in pixels. Sides are multiples of the smallest one.
 _SIDES = (32, 512)
-_SECTIONS = 64
+
+# Sections of the source, and the side of the part of each, in which shapes of objects are measured:
+# enough objects for their statistics, without reading a large volume completely.
+_SOURCE_SECTIONS = 64
 _SOURCE_SIDE = 1024
 
 
-# -- where and when to look --------------------------------------------------------------------------------------
+# -- where and when to validate --------------------------------------------------------------------
 
 
 def tile_side(settings: TrainSettings) -> int:
-    """Side of a tile, in pixels of the network, such that looking at all of them costs little beside the training.
-
-    A validation sees each tile twice, going forward alone; a step of training sees a batch going forward and back,
-    which is three times the work.
-    """
-    trained = 3 * settings.steps / max(1, settings.validations) * settings.batch * settings.patch**2
-    side = (_SHARE * trained / (2 * TILES)) ** 0.5
+    """Side of a tile, in pixels of the network, with which validations cost little time."""
+    # Forward passes of one pixel that fit the work between two validations: a training step goes
+    # forward and back, about three times the work of a forward pass.
+    steps = settings.steps / max(1, settings.validations)
+    training_work = 3 * steps * settings.batch * settings.patch**2
+    # Each tile is predicted twice, as it is and turned.
+    side = (_SHARE * training_work / (2 * TILES)) ** 0.5
     low, high = _SIDES
     return int(max(settings.patch, min(side, high)) // low * low)
 
 
 def validation_steps(settings: TrainSettings) -> tuple[int, ...]:
-    """After which steps to look at the target: the last one and as many as asked for, fewer in short trainings."""
+    """The steps after which to validate, evenly spaced up to the last one.
+
+    As many as the settings ask for, but fewer in short trainings.
+    """
     if not settings.validations:
         return ()
+    # As in `tile_side`, with tiles of the size of a patch, the smallest possible.
     affordable = int(_SHARE * 3 * settings.steps * settings.batch / (2 * TILES))
     count = max(1, min(settings.validations, affordable))
     return tuple(sorted({round(settings.steps * (i + 1) / count) for i in range(count)}))
@@ -62,18 +75,20 @@ def validation_steps(settings: TrainSettings) -> tuple[int, ...]:
 def source_priors(
     volumes: Sequence[Volume], header: ModelHeader, settings: TrainSettings
 ) -> tuple[Prior | None, ...]:
-    """What the objects of each foreground class look like in the source's labels, within ``source_box``."""
+    """Shapes of the source's objects, by foreground class, measured in its labels.
+
+    Only labels within ``source_box`` count.
+    """
     views = [
         Resampled(volume, header.pixel_size) for volume in volumes if volume.labels is not None
     ]
-    parts = [
-        (view, part)
+    sections = [
+        view.read_labels(box)[0]
         for view in views
-        for part in spread(
-            _box(view, settings.source_box), min(_SECTIONS, view.shape[0]), _SOURCE_SIDE
+        for box in spread(
+            _box(view, settings.source_box), min(_SOURCE_SECTIONS, view.shape[0]), _SOURCE_SIDE
         )
     ]
-    sections = [view.read_labels(part)[0] for view, part in parts]
     return tuple(Prior.of(objects_in(sections, k)) for k in range(1, len(header.classes)))
 
 
@@ -81,7 +96,7 @@ def _box(view: Resampled, text: str) -> Box:
     return view.box_of(Box.parse(text, view.volume.shape))
 
 
-# -- looking -----------------------------------------------------------------------------------------------------
+# -- validating ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -89,9 +104,9 @@ class Tile:
     """A square of one section.
 
     Attributes:
-        volume: the section and its neighbours, under a name of its own.
-        section: its place among these.
-        statistics: grey values, measured of the whole of the target.
+        volume: the section and its neighbours, under a unique name.
+        section: index of the section in this volume.
+        statistics: grey values of the whole target.
     """
 
     volume: Volume
@@ -99,14 +114,14 @@ class Tile:
     statistics: Statistics
 
     def predicted(self, predictor: Predictor) -> NDArray[np.uint8]:
-        """Stored probabilities, (C - 1, rows, columns)."""
+        """255 times the probabilities of the foreground classes, uint8 (C - 1, rows, columns)."""
         _, height, width = self.volume.shape
         return predict_box(
             predictor, self.volume, Box((self.section, 0, 0), (self.section + 1, height, width))
         )
 
     def turned(self) -> Tile:
-        """The same by 180 degrees."""
+        """The tile turned by 180 degrees."""
         return replace(
             self, volume=replace(self.volume, image=np.flip(np.asarray(self.volume.image), (1, 2)))
         )
@@ -114,14 +129,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Validator:
-    """Predicts the same tiles of the target again and again, and scores them without labels.
+    """Predicts the same tiles of the target at each validation, and scores them without labels.
 
-    The tiles are held in memory at the pixel size of the network, as small volumes of their own: halos would cost more
-    than the tiles.
+    The tiles are small volumes in memory, at the network's pixel size and without a halo, which
+    would be larger than the tile itself.
 
     Attributes:
-        tiles: small volumes, each a tile's section with the sections before and after it.
-        priors: of each foreground class; None where the source has no object of it.
+        tiles: each one a section with the sections before and after it.
+        priors: by foreground class; None if the source has no object of a class.
     """
 
     tiles: tuple[Tile, ...]
@@ -135,7 +150,7 @@ class Validator:
         header: ModelHeader,
         settings: TrainSettings,
     ) -> Validator | None:
-        """For a training; None when there is no target to look at, or nothing in the source to compare it with."""
+        """The validator of a training; None without a target, or without objects in the source."""
         priors = source_priors(sources, header, settings)
         if not targets or not any(priors):
             return None
@@ -172,18 +187,21 @@ class Validator:
 def _tiles(
     view: Resampled, header: ModelHeader, settings: TrainSettings, count: int
 ) -> Iterator[Tile]:
-    original, size, statistics = view.volume, view.pixel_size, header.statistics_of(view)
+    """Read tiles of a target, spread evenly over ``target_box``."""
+    original = view.volume
+    statistics = header.statistics_of(view)
     for number, box in enumerate(
         spread(_box(view, settings.target_box), count, tile_side(settings))
     ):
         z = box.start[0]
-        beside = 0 if original.grid.sections_are_independent else 1
-        first = max(0, z - beside)
-        last = min(view.shape[0], z + 1 + beside)
-        image = view.read(Box((first, *box.start[1:]), (last, *box.stop[1:])))
-        name = f"{original.name} {number}"
-        cut = Volume(name, image, original.domain, original.grid.with_pixel_size(size))
-        yield Tile(cut, z - first, statistics.of_section(z))
+        # The neighbours, for smoothing along z.
+        neighbours = 0 if original.grid.sections_are_independent else 1
+        first = max(0, z - neighbours)
+        stop = min(view.shape[0], z + 1 + neighbours)
+        image = view.read(Box((first, *box.start[1:]), (stop, *box.stop[1:])))
+        grid = original.grid.with_pixel_size(view.pixel_size)
+        volume = Volume(f"{original.name} {number}", image, original.domain, grid)
+        yield Tile(volume, z - first, statistics.of_section(z))
 
 
 def _class_scores(
@@ -192,31 +210,42 @@ def _class_scores(
     class_id: int,
     prior: Prior,
 ) -> dict[str, float]:
+    """Scores of one foreground class.
+
+    Args:
+        plain: stored probabilities of each tile, uint8 (C - 1, rows, columns).
+        flipped: the same of the turned tiles, turned back.
+        class_id: of the class.
+        prior: of its objects in the source.
+    """
     ids = [class_ids(probabilities) for probabilities in plain]
-    masks = np.concatenate([part.ravel() == class_id for part in ids])
-    others = np.concatenate(
+    masks = np.concatenate([tile_ids.ravel() == class_id for tile_ids in ids])
+    flipped_masks = np.concatenate(
         [class_ids(probabilities).ravel() == class_id for probabilities in flipped]
     )
     stored = np.concatenate([probabilities[class_id - 1].ravel() for probabilities in plain])
-    found = objects_in(ids, class_id)
-    shaped = found.larger_than(prior.least)
-    differing, unsure = disagreement(masks, others), uncertainty(stored / np.float32(255), masks)
+    objects = objects_in(ids, class_id)
+    # Specks have shapes of their own: what is smaller than the source's objects does not count.
+    large_objects = objects.larger_than(prior.least)
+    flip_disagreement = disagreement(masks, flipped_masks)
+    mean_uncertainty = uncertainty(stored / np.float32(255), masks)
     return {
-        "score": label_free_score(shaped, prior, differing, unsure),
-        "solidity": found.solidity(),
-        "solidity_gap": solidity_gap(found, prior),
-        "foreground_fraction": found.fraction,
-        "foreground_ratio": found.fraction / prior.fraction,
-        "objects": float(len(shaped.areas)),
-        "flip_disagreement": differing,
-        "uncertainty": unsure,
+        "score": label_free_score(large_objects, prior, flip_disagreement, mean_uncertainty),
+        "solidity": objects.solidity(),
+        "solidity_gap": solidity_gap(objects, prior),
+        "foreground_fraction": objects.fraction,
+        "foreground_ratio": objects.fraction / prior.fraction,
+        "objects": float(len(large_objects.areas)),
+        "flip_disagreement": flip_disagreement,
+        "uncertainty": mean_uncertainty,
     }
 
 
 def _together(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The scores of several classes as those of one."""
+    """Combine the scores of several classes: means, sums, and the worst foreground ratio."""
     scores = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     sums = {key: sum(row[key] for row in rows) for key in ("foreground_fraction", "objects")}
+    # Farthest from 1 on a logarithmic scale: half as much is as bad as twice as much.
     worst = max(
         (row["foreground_ratio"] for row in rows), key=lambda ratio: abs(np.log(max(ratio, 1e-9)))
     )
