@@ -24,7 +24,7 @@ History = Mapping[int, Scores]
 AVERAGED = 3
 
 # A training has collapsed if the foreground fraction of the target is outside these multiples of
-# the source's. Real volumes differ by less.
+# the source's. Narrower bounds would warn of targets that really hold more or less.
 BOUNDS = (0.1, 10.0)
 
 # Fraction of the steps before which a collapse does not count: early models often find nothing.
@@ -180,7 +180,7 @@ class LossAccumulator:
         if not self._unlabelled:
             return
         labelled = [loss for name, loss in losses.items() if name not in self._unlabelled]
-        # float32: sums of hundreds of bfloat16 losses would lose all digits.
+        # float32: sums of hundreds of bfloat16 losses would lose digits.
         zero = next(iter(losses.values())).new_zeros((), dtype=torch.float32)
         sums = torch.stack([sum(terms, zero) for terms in (labelled, losses.values())])
         self._sums = sums if self._sums is None else self._sums.to(sums.device) + sums

@@ -187,7 +187,7 @@ class Training:
             losses = self._backward(batch, progress)
         else:
             losses = self.recorded(batch)
-        # Rarely reached with a normal batch; a patch of artefacts would ruin Adam's moments.
+        # One bad batch must not spoil the optimiser's moments for many steps.
         torch.nn.utils.clip_grad_norm_(self.method.parameters(), 1.0)
         self.optimiser.step()
         self.method.after_step(step)

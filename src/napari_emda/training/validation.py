@@ -28,7 +28,8 @@ from napari_emda.inference.predictor import Predictor, predict_box
 from napari_emda.nn.network import Network
 from napari_emda.settings.training import TrainSettings
 
-# Tiles of the target, spread evenly. Few large ones: objects cut by the border have wrong shapes.
+# Tiles of the target, spread evenly. The fewer, the larger at the same cost (see `tile_side`), and
+# the fewer objects are cut by a border.
 TILES = 8
 
 # Fraction of the training's work that validations may take; docs/stopping.md measures 3 to 8 % of
