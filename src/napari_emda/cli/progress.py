@@ -97,7 +97,7 @@ def watch(events: Generator[Event]) -> dict[str, Any]:
     Raises:
         Stopped: on Ctrl-C or SIGTERM, after the current step.
     """
-    # A list, because a second signal may interrupt the handler of the first, and would wait for ever
+    # A list, because a second signal may interrupt the handler of the first. It would wait for ever
     # for the lock of a `threading.Event` that is being set.
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -40,7 +40,9 @@ def find_objects(
     volume: str = "",
     sections_are_independent: bool = False,
 ) -> Generator[TileDone, None, int]:
-    """Number the connected components of a class, in memory bounded by one block and the number of components.
+    """Number the connected components of a class.
+
+    Memory is bounded by one block and the number of components.
 
     The result equals ``skimage.measure.label`` on the whole volume, except for the order of the
     ids: components are found in each block, and those that touch across a block's face are merged.
@@ -85,7 +87,7 @@ def find_objects_in(
     volume: str = "",
     sections_are_independent: bool = False,
 ) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
-    """`find_objects` into a new zarr array in ``folder``; returns the array and its object count."""
+    """`find_objects` into a new zarr array in ``folder``; returns the array and its count."""
     shape = probabilities.shape[1:]
     chunks = tuple(max(1, min(side, n)) for side, n in zip(_CHUNK, shape, strict=True))
     objects = zarr.create_array(
@@ -194,7 +196,7 @@ class _Components:
             self.pairs.append(pairs)
 
     def _final_ids(self) -> NDArray[np.uint32]:
-        """The final id of each block component: consecutive in order of first block, 0 if too small."""
+        """The final id of each block component: in order of first block, 0 if too small."""
         pairs = np.concatenate(self.pairs)
         links = (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1]))
         graph = coo_array(links, shape=(self.count + 1, self.count + 1))

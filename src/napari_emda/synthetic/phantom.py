@@ -18,8 +18,8 @@ from napari_emda.synthetic.tissue import Tissue
 # Voxel size along z, y, x in nm: anisotropic, as serial sections are.
 SPACING = (50.0, 8.0, 8.0)
 
-# Each volume aims at a share of mitochondria in this range: somewhat above the 5.4 % of VNC, so that
-# small volumes hold enough objects to score.
+# Each volume aims at a share of mitochondria in this range: somewhat above the 5.4 % of VNC, so
+# that small volumes hold enough objects to score.
 SHARE = (0.075, 0.1)
 
 

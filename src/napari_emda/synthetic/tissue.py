@@ -130,7 +130,7 @@ class Tissue:
             yield (np.array(np.unravel_index(index, self.coarse_shape)) + 0.5) * step
 
     def _mitochondrion(self, centre: NDArray[np.float64]) -> int:
-        """Draw one rod around ``centre``; returns its number of voxels (0 where something else is)."""
+        """Draw one rod around ``centre``; returns its voxels, 0 where something else lies."""
         rng = self.rng
         # In nm: rods 150 to 220 nm thick and 240 to 760 nm long, within a cell 480 nm wide.
         radius = rng.uniform(75, 110)
