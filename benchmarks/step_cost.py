@@ -62,7 +62,7 @@ def main() -> None:
             name: training(
                 name,
                 settings,
-                phantom_pair(256, annotated=methods[name].needs_annotations),
+                phantom_pair(256, annotated=methods[name].requirements.annotations),
                 Path(folder) / name,
             )
             for name in names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.methods.base import methods
 from napari_emda.nn.network import Network, networks
+from napari_emda.nn.networks.unet import UNet
 from napari_emda.project.job_files import TrainJob
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Patches
@@ -197,22 +199,56 @@ def test_another_run_can_start_from_its_predictor(name, volumes, make_training, 
         assert torch.equal(after, before)
 
 
-@pytest.mark.parametrize("network", [other for other in networks.names() if other != "unet"])
-def test_it_trains_other_networks_at_all_their_resolutions(
-    name, network, volumes, make_training, tmp_path
-):
-    def training():
-        return make_training(volumes(name), tmp_path / "run", name, network=network)
+class Deep(UNet):
+    """Also classifies a coarser map, in training."""
 
-    cls = methods[name]
-    if not cls.architecture.keys() <= networks[network].Settings.model_fields.keys():
-        with pytest.raises(SettingsError, match=f"{name} needs a network with the setting"):
-            training()
+    def __init__(self, classes, settings=None, channels=1):
+        super().__init__(classes, settings, channels)
+        self.auxiliary_heads.append(torch.nn.Conv2d(self.widths[1], classes, 1))
+
+    def features(self, maps):
+        return [self.decoder(maps), maps[1]][: 1 + self.training]
+
+
+class Plain(UNet):
+    """Has no attention gates."""
+
+    class Settings(Settings):
+        """None but these."""
+
+        base_channels: int = 8
+        depth: int = 3
+        dropout: float = 0.0
+        attention: ClassVar = False
+
+
+@pytest.fixture
+def others(monkeypatch):
+    """Two more networks, for a while."""
+    assert networks.names()  # all that there are, are loaded
+    for other in (Deep, Plain):
+        monkeypatch.setattr(other, "name", other.__name__.lower())
+        monkeypatch.setitem(networks._entries, other.name, other)
+
+
+def test_its_supervised_loss_teaches_all_heads_of_a_network(
+    name, others, volumes, make_training, tmp_path
+):
+    training = make_training(volumes(name), tmp_path / "run", name, network="deep")
+    method = training.method
+    sum(method.losses(training.batch(0), 0.999).values()).backward()
+    assert isinstance(method.network, Deep)
+    for head in (method.network.head, *method.network.auxiliary_heads):
+        taught = head.weight.grad is not None and bool(head.weight.grad.abs().sum() > 0)
+        unsupervised = methods[name].requirements.labels == "unused"
+        assert taught or (unsupervised and head is not method.network.head)
+
+
+def test_what_it_demands_of_a_network_is_there_or_it_says_which_has_it(
+    name, others, volumes, make_training, tmp_path
+):
+    if "attention" not in methods[name].architecture:
+        make_training(volumes(name), tmp_path / "run", name, network="plain")
         return
-    method = training().method
-    batch = training().batch(0)
-    sum(method.losses(batch, 0.999).values()).backward()
-    assert method.network.config.name == network
-    if cls.requirements.labels != "unused":
-        heads = [method.network.head, *method.network.auxiliary_heads]
-        assert all(head.weight.grad.abs().sum() > 0 for head in heads)
+    with pytest.raises(SettingsError, match="the setting 'attention', and plain has none: choose"):
+        make_training(volumes(name), tmp_path / "run", name, network="plain")
