@@ -250,5 +250,5 @@ def test_what_it_demands_of_a_network_is_there_or_it_says_which_has_it(
     if "attention" not in methods[name].architecture:
         make_training(volumes(name), tmp_path / "run", name, network="plain")
         return
-    with pytest.raises(SettingsError, match="the setting 'attention', and plain has none: choose"):
+    with pytest.raises(SettingsError, match="'attention', which plain does not have: choose"):
         make_training(volumes(name), tmp_path / "run", name, network="plain")
