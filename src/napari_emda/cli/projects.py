@@ -330,15 +330,15 @@ def name_clusters(
         ],
         "mask": None if out is None else str(out),
     }
+    print_result(result, as_json=as_json, print_text=lambda: _print_clusters(result))
+
+
+def _print_clusters(result: dict[str, Any]) -> None:
     rows = [
-        [str(cluster), f"{share:.1%}", names.get(cluster, "")]
-        for cluster, share in enumerate(shares, start=1)
+        [str(entry["cluster"]), f"{entry['share']:.1%}", entry["class"] or ""]
+        for entry in result["clusters"]
     ]
-    print_result(
-        result,
-        as_json=as_json,
-        print_text=lambda: print_table(f"Clusters of {run}", ["cluster", "share", "class"], rows),
-    )
+    print_table(f"Clusters of {result['run']}", ["cluster", "share", "class"], rows)
 
 
 def _new_names(project: Project, run: str, assigned: dict[str, tuple[int, ...]]) -> dict[int, str]:
