@@ -32,34 +32,34 @@ PATCHES, SIDE = 20, 128
 SPACING = (50.0, 5.0, 5.0)
 
 
-def make(folder: Path, lot: np.random.Generator) -> None:
+def make(folder: Path, rng: np.random.Generator) -> None:
     """A project with a prediction and three rounds of annotated patches."""
     with Project.create(folder, ("background", "mitochondria")) as project:
-        image = lot.integers(0, 256, SHAPE).astype(np.uint8)
+        image = rng.integers(0, 256, SHAPE).astype(np.uint8)
         project.volumes.add(
             project.volumes.store("target", image), "target", name="target", spacing=SPACING
         )
         run = project.folder / "runs" / RUN
         run.mkdir(parents=True)
         (run / "checkpoint.safetensors").touch()
-        squares = np.kron(lot.choice([10, 230], (64, 64)), np.ones((32, 32))).astype(np.uint8)
+        squares = np.kron(rng.choice([10, 230], (64, 64)), np.ones((32, 32))).astype(np.uint8)
         path = run / "probabilities.zarr" / "target"
         stored = zarr.create_array(path, shape=(1, *SHAPE), dtype="uint8", chunks=(1, 1, 256, 256))
         stored[:] = np.broadcast_to(squares, stored.shape)
         for _ in range(3):
-            for region in project.regions.suggest(suggestions(lot), "entropy", RUN):
+            for region in project.regions.suggest(suggestions(rng), "entropy", RUN):
                 project.annotations.accept(region)
 
 
-def suggestions(lot: np.random.Generator) -> list[dict[str, object]]:
-    corners = lot.integers(0, np.array(SHAPE) - (0, SIDE, SIDE), (PATCHES, 3)).tolist()
+def suggestions(rng: np.random.Generator) -> list[dict[str, object]]:
+    corners = rng.integers(0, np.array(SHAPE) - (0, SIDE, SIDE), (PATCHES, 3)).tolist()
     boxes = [f"{z}:{z + 1},{y}:{y + SIDE},{x}:{x + SIDE}" for z, y, x in corners]
     return [
         {"volume": "target", "box": box, "score": 1 - k / PATCHES} for k, box in enumerate(boxes)
     ]
 
 
-def measure(folder: Path, lot: np.random.Generator) -> np.ndarray:
+def measure(folder: Path, rng: np.random.Generator) -> np.ndarray:
     """Seconds of each *Done*, without and with the drawing that follows."""
     viewer = napari.Viewer()
     viewer.window.resize(1500, 900)
@@ -68,7 +68,7 @@ def measure(folder: Path, lot: np.random.Generator) -> np.ndarray:
     dock.data.open_project(folder)
     dock.show_only("Annotate")
     patches, hands, seconds = dock.annotate.patches, Hands(viewer, dock.session), []
-    patches.take(suggestions(lot), "entropy", RUN)
+    patches.take(suggestions(rng), "entropy", RUN)
     hands.press("N")
     while patches.current is not None:
         (z, y, x), _ = patches.current.voxels.start, hands.press("2")
@@ -89,11 +89,11 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=0.1, help="seconds that the median may take")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    lot = np.random.default_rng(options.seed)
+    rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "project"
-        make(folder, lot)
-        decided, drawn = measure(folder, lot).T
+        make(folder, rng)
+        decided, drawn = measure(folder, rng).T
     print(
         f"Done: median {np.median(decided):.3f} s, largest {decided.max():.3f} s; "
         f"drawn after {np.median(drawn):.3f} s"

@@ -43,7 +43,7 @@ def cell(
     )
     chosen = best_set(learnt)
     numbers = ",".join(str(1 + cluster) for cluster in chosen)
-    shutil.copytree(folder / "named", folder / "by lot")
+    shutil.copytree(folder / "named", folder / "random")
     emda("name-clusters", folder / "named", "--run", run, "--class", f"{CLASSES[1]}={numbers}")
     losses: Any = trained["losses"]
     return {
@@ -56,7 +56,7 @@ def cell(
         "patches": {
             "named": score(split, folder / "named", run),
             **after_patches(split, folder / "named", run, own, steps),
-            "by lot": random_patches(split, folder / "by lot", run, own, steps, seed),
+            "random": random_patches(split, folder / "random", run, own, steps, seed),
         },
     }
 

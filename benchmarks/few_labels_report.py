@@ -166,7 +166,7 @@ def cluster_tables(results: Results) -> Iterator[str]:
             [data, str(k), *ious, size, f"{_over(done, 'information')}" if done else "", minutes]
         )
     yield from ("", "Five patches:", "")
-    keys = ["named", "from clusters", "alone", "by lot"]
+    keys = ["named", "from clusters", "alone", "random"]
     yield from head(
         [
             "volume",

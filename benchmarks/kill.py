@@ -87,11 +87,11 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    lot, kinds, failures = np.random.default_rng(options.seed), Counter[str](), 0
+    rng, kinds, failures = np.random.default_rng(options.seed), Counter[str](), 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "project"
         make(folder, options.seed)
-        for moment, seconds in enumerate(lot.uniform(0, options.longest, options.moments)):
+        for moment, seconds in enumerate(rng.uniform(0, options.longest, options.moments)):
             diary = (
                 Path(temporary) / f"diary-{moment}.jsonl"
             )  # the project goes on from kill to kill

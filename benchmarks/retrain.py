@@ -46,8 +46,8 @@ def make(folder: Path) -> Project:
     )
     settings = TrainSettings.for_profile("fast", steps=2, device="cpu", validations=0)
     list(execute(TrainJob(project=str(folder), method="histogram", settings=settings)))
-    lot = np.random.default_rng(0).integers(0, SHAPE[1] - PATCH, (PATCHES, 2)).tolist()
-    boxes = [f"{z}:{z + 1},{y}:{y + PATCH},{x}:{x + PATCH}" for z, (y, x) in enumerate(lot)]
+    corners = np.random.default_rng(0).integers(0, SHAPE[1] - PATCH, (PATCHES, 2)).tolist()
+    boxes = [f"{z}:{z + 1},{y}:{y + PATCH},{x}:{x + PATCH}" for z, (y, x) in enumerate(corners)]
     for region in project.regions.suggest(
         [{"volume": "target", "box": box} for box in boxes], "random", ""
     ):

@@ -62,7 +62,7 @@ CATALOGUE = {
         },
         {
             "name": "random",
-            "summary": "By lot.",
+            "summary": "Random.",
             "schema": {"properties": {}},
             "requirements": {"model": "none"},
         },

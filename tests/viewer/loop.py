@@ -27,7 +27,7 @@ class Diary:
 
 
 class Annotator:
-    """Goes through the loop with keys and mouse, by lot."""
+    """Goes through the loop with keys and mouse, at random."""
 
     def __init__(self, viewer, dock, diary, seed):
         from tests.viewer.hands import Hands
@@ -35,7 +35,7 @@ class Annotator:
         self.dock, self.diary = dock, diary
         self.patches = dock.annotate.patches
         self.hands = Hands(viewer, dock.session)
-        self.lot = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed)
 
     def idle(self):
         from qtpy.QtTest import QTest
@@ -62,8 +62,8 @@ class Annotator:
     def stroke(self, region):
         """A stroke; the diary gets the voxels and the value that they must have from then on."""
         (z, y0, x0), (_, y1, x1) = region.voxels.start, region.voxels.stop
-        y, left = int(self.lot.integers(y0, y1)), int(self.lot.integers(x0, x1 - 6))
-        value = int(self.lot.integers(1, 3))
+        y, left = int(self.rng.integers(y0, y1)), int(self.rng.integers(x0, x1 - 6))
+        value = int(self.rng.integers(1, 3))
         shown = np.asarray(self.patches.paint.draft(region.volume)[z, y, left : left + 5])
         stored = np.asarray(self.patches.paint.draft(region.volume).stored[z, y, left : left + 5])
         if (stored > 0).any():  # what the diary has already must stay as it says
@@ -76,11 +76,11 @@ class Annotator:
 
     def decide(self, region):
         """One of the keys; now and then take the decision back and decide again."""
-        key = str(self.lot.choice(list(DECISIONS), p=[0.5, 0.2, 0.2, 0.1]))
+        key = str(self.rng.choice(list(DECISIONS), p=[0.5, 0.2, 0.2, 0.1]))
         stored = self.patches.paint.stored(region)
         if key == "Shift-K" and not stored.any():
             key = "K"
-        if self.lot.random() < 0.25:
+        if self.rng.random() < 0.25:
             self._press(key, region.id, DECISIONS[key])
             self._press("U", region.id, "suggested")
         self._press(key, region.id, DECISIONS[key])
