@@ -15,8 +15,10 @@ from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
 from napari_emda.events import Event, Saved, TileDone
 from napari_emda.io.write import check_destination, save_volume
+from napari_emda.objects.components import find_objects_in
 from napari_emda.registry import Registry, did_you_mean
 from napari_emda.settings import base
+from napari_emda.settings.objects import ObjectSettings
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,33 @@ class Result:
         # The job predicts before an exporter with `needs_prediction` is called.
         assert self.prediction is not None
         return self.prediction
+
+    def find_objects(
+        self, settings: ObjectSettings, folder: Path
+    ) -> Generator[TileDone, None, tuple[Array, int]]:
+        """Number the objects of the one class that is exported.
+
+        Args:
+            settings: what counts as foreground and as an object.
+            folder: takes the ids as a zarr array: those of a whole volume need not fit into memory.
+
+        Yields:
+            An event per block.
+
+        Returns:
+            The ids, (z, y, x) uint32, and the number of objects.
+        """
+        (class_id,) = self.class_ids
+        return (
+            yield from find_objects_in(
+                folder,
+                self.probabilities,
+                settings,
+                class_id,
+                self.volume.name,
+                self.volume.grid.sections_are_independent,
+            )
+        )
 
 
 class Exporter(ABC):

@@ -12,7 +12,6 @@ from napari_emda.events import TileDone, stage
 from napari_emda.export.base import Exporter, Result, exporters, save_image
 from napari_emda.io.atomic import workspace
 from napari_emda.io.write import VOLUME_FORMATS
-from napari_emda.objects.components import find_objects_in
 from napari_emda.settings.objects import ObjectSettings
 
 
@@ -33,17 +32,8 @@ class ObjectsExporter(Exporter):
     def write(self, result: Result, path: Path) -> Iterator[TileDone]:
         """Find the objects, then save them: two passes over the volume."""
         volume = result.volume
-        (class_id,) = result.class_ids
         with workspace(path) as folder:
-            # On disk, beside the result: the ids of a whole volume need not fit into memory.
-            search = find_objects_in(
-                folder,
-                result.probabilities,
-                self.settings,
-                class_id,
-                volume.name,
-                volume.grid.sections_are_independent,
-            )
+            search = result.find_objects(self.settings, folder)
             objects, count = yield from stage(search, 0, 2)
             # The smallest type that holds all ids, so that ImageJ can open the file where possible.
             dtype = np.uint32 if path.suffix == ".zarr" or count >= 2**16 else np.uint16

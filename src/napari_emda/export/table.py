@@ -11,7 +11,6 @@ from napari_emda.data.probabilities import ClassProbability
 from napari_emda.events import TileDone, stage
 from napari_emda.export.base import Exporter, Result, exporters
 from napari_emda.io.atomic import replacing_file, workspace
-from napari_emda.objects.components import find_objects_in
 from napari_emda.objects.table import Table, measure_objects
 from napari_emda.settings.objects import ObjectSettings
 
@@ -36,15 +35,7 @@ class TableExporter(Exporter):
         volume = result.volume
         (class_id,) = result.class_ids
         with workspace(path) as folder:
-            # On disk, beside the result: the ids of a whole volume need not fit into memory.
-            search = find_objects_in(
-                folder,
-                result.probabilities,
-                self.settings,
-                class_id,
-                volume.name,
-                volume.grid.sections_are_independent,
-            )
+            search = result.find_objects(self.settings, folder)
             objects, _ = yield from stage(search, 0, 2)
             measurement = measure_objects(
                 objects,
