@@ -635,7 +635,7 @@ def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicte
 
 def test_classes_and_brushes_are_buttons_with_keys(dock, predicted):
     dock.session.adopt(predicted)
-    palette = dock.annotate.classes
+    palette = dock.annotate.painting.classes
     assert [each.text().split()[0] for each in palette.classes] == ["background", "mitochondria"]
     assert palette.classes[1].text().endswith(" 2")
     dock.annotate.commands["class 1"]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QKeyEvent
@@ -12,21 +12,25 @@ from napari_emda._gui.annotate.keys import KEYS
 
 
 class KeyFilter(QObject):
-    """Makes the keys act in a panel as well, except where the user types.
+    """Makes the keys act in panels as well, except where the user types.
 
     Args:
-        panel: whose widgets are filtered, and its own keys.
+        panels: whose widgets are filtered, and their own keys; the first one owns the filter.
         actions: what each name in `KEYS` does.
     """
 
-    def __init__(self, panel: QWidget, actions: Mapping[str, Callable[[], object]]) -> None:
-        super().__init__(panel)
+    def __init__(
+        self, panels: Sequence[QWidget], actions: Mapping[str, Callable[[], object]]
+    ) -> None:
+        super().__init__(panels[0])
         self._actions = {
             _pressed(key): actions[name] for key, (name, _) in KEYS.items() if name in actions
         }
         # Every widget: combo boxes and lists use letters to select entries, and would swallow keys.
-        for widget in (panel, *panel.findChildren(QWidget)):
-            widget.installEventFilter(self)
+        # A widget of two panels is filtered once: Qt ignores the second time.
+        for panel in panels:
+            for widget in (panel, *panel.findChildren(QWidget)):
+                widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Act on a key of the round, unless it is text for the widget."""

@@ -7,21 +7,21 @@ from functools import partial
 from typing import Any
 
 from napari.layers import Labels
-from qtpy.QtWidgets import QGridLayout, QToolTip, QWidget
+from qtpy.QtWidgets import QWidget
 
-from napari_emda._gui.annotate.class_palette import ClassPalette
 from napari_emda._gui.annotate.decisions import accept, put_aside, undo
 from napari_emda._gui.annotate.import_labels import ImportBox
 from napari_emda._gui.annotate.key_filter import KeyFilter
-from napari_emda._gui.annotate.keys import KeyBindings, help_text
+from napari_emda._gui.annotate.keys import KeyBindings
 from napari_emda._gui.annotate.learning_curve import CurveBox
+from napari_emda._gui.annotate.painting_tools import PaintingTools
 from napari_emda._gui.annotate.patch_list import PatchList, progress
 from napari_emda._gui.annotate.patches import Patches
 from napari_emda._gui.annotate.retrain import RetrainBox
 from napari_emda._gui.annotate.suggest import SuggestBox
 from napari_emda._gui.annotate.thumbnails import canvas_of
 from napari_emda._gui.annotate.tools import Tools
-from napari_emda._gui.common.widgets import Sentence, button, column, row
+from napari_emda._gui.common.widgets import Sentence, column
 from napari_emda._gui.job_panel import NO_PROJECT
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
@@ -29,15 +29,13 @@ from napari_emda.events import Suggested
 from napari_emda.project.job_files import SuggestJob, TrainJob
 from napari_emda.project.region import AUDIT, Region
 
-# Seconds that the table of keys stays: long enough to read it.
-_HELP_SECONDS = 20
-
 
 class AnnotatePanel(QWidget):
     """Suggestions, keys and buttons to go through them, the learning curve, and retraining.
 
     Attributes:
         patches: of the open project; None before one is open.
+        painting: what is needed while a patch is painted; it may stand outside the panel.
     """
 
     def __init__(self, session: Session) -> None:
@@ -49,10 +47,10 @@ class AnnotatePanel(QWidget):
         self.suggest = SuggestBox(session, self.imports)
         self.list = PatchList(session, self._go)
         self.status = Sentence()
-        self.classes = ClassPalette(self.tools)
         self.curve = CurveBox(session, lambda: self.suggest.main.values()["patch"])
         self.retrain = RetrainBox(session)
         self.commands = self._named_commands()
+        self.painting = PaintingTools(self.commands, self.tools)
         self.keys = KeyBindings(self.commands)
         self._mouse: list[tuple[list[Any], Any]] = []
         column(
@@ -60,13 +58,12 @@ class AnnotatePanel(QWidget):
             self.suggest,
             self.status,
             self.list,
-            self._buttons(),
-            self.classes,
+            self.painting,
             self.curve,
             self.retrain,
         )
         # After all widgets exist: the filter is installed on each of them.
-        self._key_filter = KeyFilter(self, self.commands)
+        self._key_filter = KeyFilter((self, self.painting), self.commands)
         self._connect()
         self._show_patches()
 
@@ -117,50 +114,6 @@ class AnnotatePanel(QWidget):
     def _annotation_layer(self, volume: str) -> Labels | None:
         return self.patches.paint.layer(volume) if self.patches is not None else None
 
-    # -- buttons -----------------------------------------------------------------------------
-
-    def _buttons(self) -> QWidget:
-        act = self.commands
-        done = button(
-            "Done", "Accept the whole patch; unpainted pixels are background (K).", act["done"]
-        )
-        part = button(
-            "Done, only what I painted",
-            "Accept only your paint; the rest stays unannotated (Shift-K).",
-            act["partial"],
-        )
-        moves = [
-            button("Back", "Back to the previous patch, to revise it (Shift-N).", act["back"]),
-            button("Next", "Go to the next open patch (N).", act["next"]),
-            button("Skip", "Put this patch aside (J).", act["skip"]),
-            button(
-                "Not sure",
-                "Put aside a patch that cannot be decided; it is not suggested again (Shift-J).",
-                act["unsure"],
-            ),
-            button("Undo", "Undo the last decision, on whichever patch (U).", act["undo"]),
-        ]
-        draw = button("Draw a patch", "Draw a rectangle in the current section (W).", act["draw"])
-        bare = button("Bare image", "Hide or show all layers over the image (H).", act["bare"])
-        uncertainty = button(
-            "Uncertainty", "Show or hide the model's uncertainty (Shift-H).", act["uncertainty"]
-        )
-        self.help = button("?", "Show the keys.", self._show_help)
-        self.help.setFixedWidth(28)
-        box = QWidget()
-        grid = QGridLayout(box)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setSpacing(4)
-        lines = (
-            row(None, *moves),
-            row(None, (done, 2), (part, 3)),
-            row(None, draw, bare, uncertainty, (self.help, 0)),
-        )
-        for index, line in enumerate(lines):
-            grid.addWidget(line, index, 0)
-        self.deciding = [done, part, *moves]
-        return box
-
     # -- the project -------------------------------------------------------------------------
 
     def _connect(self) -> None:
@@ -189,7 +142,7 @@ class AnnotatePanel(QWidget):
         self._measure_canvas(patches)
         with self._session.showing_errors():
             patches.open()
-        self.classes.show_classes(opened.project.classes)
+        self.painting.classes.show_classes(opened.project.classes)
         self.keys.bind(viewer)
 
     def _let_go(self) -> None:
@@ -237,12 +190,7 @@ class AnnotatePanel(QWidget):
         several = opened is not None and len(opened.project.volumes.targets()) > 1
         self.status.show_text(progress(regions))
         self.list.show_regions(regions, current, with_volume=several)
-        for decide in self.deciding:
-            decide.setEnabled(bool(regions))
-
-    def _show_help(self) -> None:
-        corner = self.help.mapToGlobal(self.help.rect().bottomLeft())
-        QToolTip.showText(corner, help_text(), self.help, msecShowTime=_HELP_SECONDS * 1000)
+        self.painting.allow_decisions(bool(regions))
 
 
 def _then_next(decide: Callable[[Patches], object]) -> Callable[[Patches], None]:

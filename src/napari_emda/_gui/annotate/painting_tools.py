@@ -1,0 +1,77 @@
+"""What is needed while a patch is painted: decisions, moves, classes and brushes, in one widget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from qtpy.QtWidgets import QPushButton, QToolTip, QWidget
+
+from napari_emda._gui.annotate.class_palette import ClassPalette
+from napari_emda._gui.annotate.keys import help_text
+from napari_emda._gui.annotate.tools import Tools
+from napari_emda._gui.common.widgets import button, column, row
+
+# Seconds that the table of keys stays: long enough to read it.
+_HELP_SECONDS = 20
+
+
+class PaintingTools(QWidget):
+    """The buttons and the palette of a patch; the dock decides where they stand.
+
+    Args:
+        commands: of the annotation round, by name.
+        tools: class and brush to paint with.
+
+    Attributes:
+        classes: buttons of the classes and brushes.
+        deciding: buttons that need a patch.
+    """
+
+    def __init__(self, commands: Mapping[str, Callable[[], None]], tools: Tools) -> None:
+        super().__init__()
+        self.classes = ClassPalette(tools)
+        self.deciding: list[QPushButton] = []
+        self.help = button("?", "Show the keys.", self._show_help)
+        self.help.setFixedWidth(28)
+        column(self, *self._rows(commands), self.classes, margin=0)
+
+    def _rows(self, act: Mapping[str, Callable[[], None]]) -> tuple[QWidget, ...]:
+        done = button(
+            "Done", "Accept the whole patch; unpainted pixels are background (K).", act["done"]
+        )
+        part = button(
+            "Done, only what I painted",
+            "Accept only your paint; the rest stays unannotated (Shift-K).",
+            act["partial"],
+        )
+        moves = [
+            button("Back", "Back to the previous patch, to revise it (Shift-N).", act["back"]),
+            button("Next", "Go to the next open patch (N).", act["next"]),
+            button("Skip", "Put this patch aside (J).", act["skip"]),
+            button(
+                "Not sure",
+                "Put aside a patch that cannot be decided; it is not suggested again (Shift-J).",
+                act["unsure"],
+            ),
+            button("Undo", "Undo the last decision, on whichever patch (U).", act["undo"]),
+        ]
+        draw = button("Draw a patch", "Draw a rectangle in the current section (W).", act["draw"])
+        bare = button("Bare image", "Hide or show all layers over the image (H).", act["bare"])
+        uncertainty = button(
+            "Uncertainty", "Show or hide the model's uncertainty (Shift-H).", act["uncertainty"]
+        )
+        self.deciding = [done, part, *moves]
+        return (
+            row(None, *moves),
+            row(None, (done, 2), (part, 3)),
+            row(None, draw, bare, uncertainty, (self.help, 0)),
+        )
+
+    def allow_decisions(self, allowed: bool) -> None:
+        """Enable the buttons that need a patch."""
+        for decide in self.deciding:
+            decide.setEnabled(allowed)
+
+    def _show_help(self) -> None:
+        corner = self.help.mapToGlobal(self.help.rect().bottomLeft())
+        QToolTip.showText(corner, help_text(), self.help, msecShowTime=_HELP_SECONDS * 1000)
