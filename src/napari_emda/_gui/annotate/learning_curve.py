@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtWidgets import QSpinBox
 
+from napari_emda._gui.common.number_boxes import WholeNumberBox
 from napari_emda._gui.common.widgets import Sentence, column, row
 from napari_emda._gui.job_panel import JobStarter
 from napari_emda._gui.open_project import OpenProject
@@ -118,7 +118,7 @@ class CurveBox(JobStarter):
             "95 % intervals. Suggested patches are the hardest ones; those of an audit are random "
             "and represent the volume."
         )
-        self.count = QSpinBox()
+        self.count = WholeNumberBox()
         # A single patch has no interval.
         self.count.setRange(2, 1000)
         self.count.setValue(_PATCHES)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QComboBox, QSpinBox
+from qtpy.QtWidgets import QComboBox
 
+from napari_emda._gui.common.number_boxes import WholeNumberBox
 from napari_emda._gui.common.widgets import column, labelled
 from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
@@ -37,7 +38,7 @@ class RetrainBox(JobPanel):
         self.method.setToolTip(
             "The method of retraining; fine-tuning learns from your patches and from the source."
         )
-        self.steps = QSpinBox()
+        self.steps = WholeNumberBox()
         self.steps.setRange(1, 1_000_000)
         self.steps.setSingleStep(50)
         self.steps.setValue(FEW_STEPS)

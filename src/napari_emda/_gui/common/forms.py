@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from magicgui.backends import _qtpy
 from magicgui.widgets import Container, create_widget
-from magicgui.widgets.bases import ValueWidget
+from magicgui.widgets.bases import RangedWidget, ValueWidget
 
+from napari_emda._gui.common.number_boxes import DecimalBox, WholeNumberBox
 from napari_emda.errors import SettingsError
 
 # The types of JSON schema that have a widget.
@@ -91,25 +93,54 @@ def _field(name: str, entry: Mapping[str, Any]) -> Field:
 def make_widget(field: Field) -> ValueWidget[Any]:
     """The widget of one setting; its tooltip is the setting's description."""
     options: dict[str, Any] = {"tooltip": field.description}
-    if field.choices:
-        options["choices"] = list(field.choices)
-        kind = "ComboBox"
-    elif field.kind in (int, float):
-        options |= {"min": field.minimum, "max": field.maximum, "step": field.step or 1}
-        kind = "SpinBox" if field.kind is int else "FloatSpinBox"
+    widget: Any
+    if field.kind in (int, float) and not field.choices:
+        widget = _number_widget(field, options)
     else:
-        kind = "CheckBox" if field.kind is bool else "LineEdit"
-    widget: Any = create_widget(
-        name=field.name, label=field.label, widget_type=kind, options=options
+        if field.choices:
+            options["choices"] = list(field.choices)
+        kind = "ComboBox" if field.choices else "CheckBox" if field.kind is bool else "LineEdit"
+        widget = create_widget(
+            name=field.name, label=field.label, widget_type=kind, options=options
+        )
+    widget.value = field.default
+    widget.native.setAccessibleName(field.label)
+    widget.native.setAccessibleDescription(field.description)
+    result: ValueWidget[Any] = widget
+    return result
+
+
+def _number_widget(field: Field, options: Mapping[str, Any]) -> RangedWidget[Any]:
+    # `fields` refuses numbers without limits.
+    assert field.minimum is not None
+    assert field.maximum is not None
+    widget: RangedWidget[Any] = RangedWidget(
+        name=field.name,
+        label=field.label,
+        widget_type=_WholeNumber if field.kind is int else _Decimal,
+        min=field.minimum,
+        max=field.maximum,
+        step=field.step or 1,
+        **options,
     )
-    if kind == "FloatSpinBox":
+    if field.kind is float:
         # Qt rounds limits to its decimals, two by default: they are set again with enough of them.
         widget.native.setDecimals(field.decimals)
         widget.min = field.minimum
         widget.max = field.maximum
-    widget.value = field.default
-    result: ValueWidget[Any] = widget
-    return result
+    return widget
+
+
+# magicgui's own box of whole numbers clamps at every key: "64" cannot be typed where 16 is the
+# minimum. Ours are Qt's, behind magicgui's interface.
+class _WholeNumber(_qtpy.widgets.SpinBox):
+    def __init__(self, **arguments: Any) -> None:
+        _qtpy.widgets.QBaseRangedWidget.__init__(self, WholeNumberBox, **arguments)
+
+
+class _Decimal(_qtpy.widgets.FloatSpinBox):
+    def __init__(self, **arguments: Any) -> None:
+        _qtpy.widgets.QBaseRangedWidget.__init__(self, DecimalBox, **arguments)
 
 
 class SettingsForm(Container[ValueWidget[Any]]):

@@ -11,13 +11,13 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QLabel,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_emda._gui.common.number_boxes import LengthBox
 from napari_emda._gui.common.widgets import narrow, row
 
 
@@ -101,43 +101,35 @@ class LayerChoice(QComboBox):
         return bool(self._first) and self.currentIndex() == 0
 
 
-class _Length(QDoubleSpinBox):
-    """A number without trailing zeros."""
-
-    def textFromValue(self, value: float) -> str:
-        """Format a number; 0 stands for an unknown size."""
-        return f"{value:.10g}" if value else "?"
-
-    def valueFromText(self, text: str | None) -> float:
-        """Parse what was typed."""
-        # Some locales have a decimal comma; the prefix is "z ", "y " or "x ".
-        try:
-            return float((text or "").removeprefix(self.prefix()).strip().replace(",", "."))
-        except ValueError:
-            return 0.0
-
-
 class VoxelSize(QWidget):
-    """Three numbers z, y, x in nm, 0 if unknown, and whether sections are independent."""
+    """Three numbers z, y, x in nm, 0 if unknown, and whether sections are independent.
+
+    Args:
+        what: begins the names that screen readers say, such as ``voxel size of the source``.
+    """
 
     edited = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "voxel size") -> None:
         super().__init__()
-        self._boxes = []
+        self._boxes: list[LengthBox] = []
+        cells: list[tuple[QWidget, int]] = []
         for axis in "zyx":
-            box = _Length()
-            # From 0.001 nm to 1 mm: what microscopes resolve, with a wide margin.
+            box = LengthBox()
+            # Up to 1 mm: what microscopes resolve, with a wide margin. Six decimals keep what files
+            # state, such as 4.6123 nm.
             box.setRange(0, 1e6)
-            box.setDecimals(3)
-            box.setPrefix(f"{axis} ")
-            box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+            box.setDecimals(6)
+            box.setButtonSymbols(LengthBox.ButtonSymbols.NoButtons)
             box.setToolTip(f"Size of a voxel along {axis}, in nanometres.")
+            box.setAccessibleName(f"{what} along {axis} in nanometres")
             # napari's theme makes spin boxes wider than three of them fit.
             box.setStyleSheet("min-width: 50px;")
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             box.valueChanged.connect(lambda _: self.edited.emit())
             self._boxes.append(box)
+            # Beside the box rather than in it, where it would mix with what is typed.
+            cells += [(QLabel(axis), 0), (box, 1)]
         self.is_depth = QCheckBox("z is depth")
         self.is_depth.setChecked(True)
         self.is_depth.setToolTip(
@@ -149,7 +141,7 @@ class VoxelSize(QWidget):
         lines = QVBoxLayout(self)
         lines.setContentsMargins(0, 0, 0, 0)
         lines.setSpacing(2)
-        lines.addWidget(row(None, *self._boxes, (QLabel("nm"), 0)))
+        lines.addWidget(row(None, *cells, (QLabel("nm"), 0)))
         lines.addWidget(self.is_depth)
 
     @property

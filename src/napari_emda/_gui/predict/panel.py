@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.common.adapters import show
 from napari_emda._gui.common.forms import SettingsForm
+from napari_emda._gui.common.number_boxes import DecimalBox, WholeNumberBox
 from napari_emda._gui.common.widgets import Drawer, column, labelled, refill
 from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
@@ -47,7 +48,7 @@ class PredictPanel(JobPanel):
             "'last' is that of the last step; numbers are steps that were kept."
         )
         self.form = SettingsForm(PredictSettings.model_json_schema())
-        self.threshold = QDoubleSpinBox()
+        self.threshold = DecimalBox()
         limits = ObjectSettings.model_json_schema()["properties"]
         # The limits themselves are excluded; the box shows two decimals.
         self.threshold.setRange(
@@ -61,7 +62,7 @@ class PredictPanel(JobPanel):
             "most probable one is compared with the background alone; at 0.5 the most probable "
             "class wins."
         )
-        self.smallest = QSpinBox()
+        self.smallest = WholeNumberBox()
         self.smallest.setRange(limits["minimum_size"]["minimum"], limits["minimum_size"]["maximum"])
         self.smallest.setSingleStep(limits["minimum_size"]["step"])
         self.smallest.setSuffix(" pixels")
