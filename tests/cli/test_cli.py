@@ -316,6 +316,22 @@ def test_labelled_sections_are_taken_whole_with_zero_sections(trained, phantoms,
     assert not stored[2:].any()
 
 
+@pytest.mark.parametrize("method", ["finetune", "histogram", "auto"])
+def test_no_training_begins_with_a_number_that_is_no_class(method, trained, phantom_files):
+    with Project.open(trained) as project:
+        project.annotations.require("target")[2, 10:20, 30:50] = 3
+    before = sorted((trained / "runs").iterdir())
+    train = ("train", trained, *SMALL, "--steps", 1, "--method", method, "--from", "none")
+    code, _, err = call(*train)
+    assert code == 2
+    assert "'target' hold the number 3 in 200 voxels of section 2 (y 10 to 19, x 30 to 49)" in err
+    assert "'napari-emda annotate --regions all'" in err
+    assert sorted((trained / "runs").iterdir()) == before
+    labels = phantom_files["target", "labels"]
+    assert call("annotate", trained, "--from", labels, "--regions", "all")[0] == 0
+    assert call(*train)[0] == 0
+
+
 def test_labels_of_many_values_are_taken_for_objects_with_a_notice(trained, phantom_files):
     status, _, err = call(
         "annotate", trained, "--from", phantom_files["target", "image"], "--regions", "all"

@@ -15,6 +15,7 @@ import zarr
 from sklearn.metrics import confusion_matrix
 
 from napari_emda.data.box import Box
+from napari_emda.data.label_values import check_annotations
 from napari_emda.data.volume import IGNORE
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
@@ -473,6 +474,36 @@ def test_labels_are_imported_where_nothing_is_annotated(zero, project, phantoms)
     assert (imported.strategy, imported.decided) == ("imported", zero == "background")
     with pytest.raises(DataError, match="same shape"):
         project.annotations.import_labels(truth[1:], "target")
+
+
+@pytest.mark.parametrize(
+    ("number", "dtype"), [(3, np.uint8), (256, np.uint16), (-1, np.int16), (1.5, float)]
+)
+def test_a_number_that_is_no_class_is_not_accepted(number, dtype, project):
+    values = np.ones(BOX.shape, dtype)
+    values[0, 2, 3] = number
+    suggested = region(project)
+    with pytest.raises(
+        DataError, match=rf"hold the number {number} in 1 voxel of section 1 \(y 12"
+    ):
+        project.annotations.accept(suggested, values)
+    assert not np.asarray(project.annotations.open("target")).any()
+    assert [r.state for r in project.regions.all()] == ["suggested"]
+
+
+@pytest.mark.parametrize("number", [3, 255])
+def test_a_number_that_is_no_class_is_replaced_by_imported_labels(number, project, phantoms):
+    truth = phantoms["target"][1]
+    array = project.annotations.require("target")
+    array[1, 20:30, 40:50] = number
+    with pytest.raises(DataError, match=f"number {number} in 100 voxels of section 1"):
+        check_annotations(project.volumes.open("target"))
+    project.annotations.import_labels(truth, "target")
+    volume = project.volumes.open("target")
+    check_annotations(volume)
+    np.testing.assert_array_equal(
+        volume.read_labels(Box.whole(truth.shape)), np.where(truth > 0, truth, IGNORE)
+    )
 
 
 def test_zero_can_mean_background_in_labelled_sections(project, phantoms):

@@ -90,6 +90,18 @@ class Box:
         )
         return Box(start, stop)  # type: ignore[arg-type]
 
+    def around(self, other: Box) -> Box:
+        """The smallest box around both."""
+        start = tuple(map(min, self.start, other.start))
+        stop = tuple(map(max, self.stop, other.stop))
+        return Box(start, stop)  # type: ignore[arg-type]
+
+    def moved(self, by: tuple[int, int, int]) -> Box:
+        """A box of the same shape that begins so many voxels (z, y, x) later."""
+        start = tuple(a + d for a, d in zip(self.start, by, strict=True))
+        stop = tuple(b + d for b, d in zip(self.stop, by, strict=True))
+        return Box(start, stop)  # type: ignore[arg-type]
+
     def overlaps(self, other: Box) -> bool:
         """Whether the two share a voxel."""
         pairs = zip(self.start, self.stop, other.start, other.stop, strict=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from napari_emda.data.label_values import check_annotations, check_labels_now
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.inference import checkpoint
@@ -182,6 +183,8 @@ def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method]) -> list[Vo
     cls.requirements.check(job.method, Available(domains=available))
     if not volumes:
         raise JobError("The project has no volume: add the image that is to be segmented.")
+    for volume in volumes:
+        check_annotations(volume)
     return volumes
 
 
@@ -213,6 +216,9 @@ def _labelled(sampler: PatchSampler) -> bool:
 
 def _check_labels(sampler: PatchSampler, cls: type[Method]) -> None:
     """DataError or JobError if the training boxes lack labels that the method needs."""
+    for domain in sampler.domains:
+        for region in sampler.regions(domain):
+            check_labels_now(region.view.volume, region.positions)
     labelled = _labelled(sampler)
     requirements = cls.requirements
     uses_labels = requirements.labels == "needed" or (

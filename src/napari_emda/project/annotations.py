@@ -11,8 +11,14 @@ from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.label_values import (
+    annotation_message,
+    not_annotations,
+    wrong_numbers,
+)
 from napari_emda.data.volume import LabelsZero, Volume
 from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.errors import DataError
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
 from napari_emda.project.annotation_arrays import AnnotationArrays
@@ -83,10 +89,16 @@ class Annotations:
 
         Returns:
             The region in its new state.
+
+        Raises:
+            DataError: a number among the values is no class; nothing is changed.
         """
         array = self.require(region.volume)
         box = region.voxels
-        painted = np.asarray(array[box.slices] if values is None else values).astype(np.uint8)
+        values = np.asarray(array[box.slices] if values is None else values)
+        # Before the cast to uint8, which would turn 256 into 0 and -1 into 255.
+        self._check_values(values, region)
+        painted = values.astype(np.uint8)
         if complete:
             painted = np.where(painted == 0, 1, painted).astype(np.uint8)
         # The annotations reach the disk before the record of them: a region that is recorded as
@@ -103,6 +115,15 @@ class Annotations:
             "confusion": () if model is None else confusion(model, painted, len(self._classes)),
         }
         return self._regions.record(region.model_copy(update=outcome))
+
+    def _check_values(self, values: NDArray[Any], region: Region) -> None:
+        """DataError if a number is neither 0 nor a class, with its place in the volume."""
+        classes = len(self._classes)
+        whole = Box((0, 0, 0), region.voxels.shape)
+        found = wrong_numbers(values, not_annotations(classes), [whole])
+        if found:
+            moved = found.moved(region.voxels.start)
+            raise DataError(annotation_message(region.volume, moved, classes))
 
     def take(self, labels: str | Path, volume: str, state: State = "suggested") -> list[Region]:
         """Accept all regions of a volume in a state, with the annotations of a label image.
@@ -137,6 +158,8 @@ class Annotations:
     ) -> Region:
         """Take labels as annotations wherever nothing is annotated yet; on disk when this returns.
 
+        Painted numbers that are no class count as not annotated, and are replaced.
+
         Args:
             labels: integers (z, y, x) of the volume's shape, k = class k; in a project of two
                 classes, all values above 0 are class 1.
@@ -161,10 +184,11 @@ class Annotations:
             ids = label_volume.read_labels(section)[0]
             zero_is_background = labels_zero == "background" or (whole_sections and ids.any())
             imported = ids + 1 if zero_is_background else np.where(ids > 0, ids + 1, 0)
-            # Writing a section without labels would only cost time.
-            if imported.any():
-                painted = np.asarray(array[z])
-                array[z] = np.where(painted == 0, imported, painted).astype(np.uint8)
+            painted = np.asarray(array[z])
+            free = (painted == 0) | (painted > len(self._classes))
+            # Writing a section that does not change would only cost time.
+            if imported[free].any() or painted[free].any():
+                array[z] = np.where(free, imported, painted).astype(np.uint8)
         box = Box.whole(label_volume.shape)
         self._arrays.sync(volume, box)
         return self._regions.record(
