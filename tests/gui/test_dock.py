@@ -10,7 +10,7 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 from qtpy.QtCore import QPointF, Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QLabel
+from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_emda._gui.common.widgets import TONES
 from napari_emda._gui.dock import Dock
@@ -264,7 +264,7 @@ def test_training_shows_progress_curve_and_preview(qtbot, ready):
     assert layer.data.shape == (1, 48, 40)
     assert layer.data[0, 0, 0] == 200
     idle(qtbot, ready)
-    assert ready.train.outcome.text() == "Run 001-fake is trained."
+    assert ready.notices.text() == "Run 001-fake is trained."
     curves = ready.train.curves.losses.curves
     assert set(curves) == {"segmentation", "reconstruction"}
     assert curves["segmentation"].x[-1] == 1000
@@ -297,8 +297,7 @@ def test_a_warning_looks_like_one(qtbot, make, project, behaviour, tone):
     dock.session.adopt(project)
     keep_running(dock, 20)
     idle(qtbot, dock)
-    assert TONES[tone] in dock.train.outcome.styleSheet()
-    assert TONES[tone] in dock.notices.findChild(QLabel).styleSheet()
+    assert TONES[tone] in dock.notices.message.styleSheet()
 
 
 def test_kept_models_of_a_run_can_be_predicted_with(ready, predicted):

@@ -1,19 +1,21 @@
-"""The dock: five panels, and one project per viewer."""
+"""The dock: the next step, five panels of which one is open, and one project per viewer."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 import napari.viewer
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, QSize, QTimer
+from qtpy.QtWidgets import QApplication, QFrame, QPushButton, QVBoxLayout, QWidget
 
 from napari_emda._gui.annotate.panel import AnnotatePanel
 from napari_emda._gui.annotate.queue import next_open
-from napari_emda._gui.common.widgets import Drawer, Notices
+from napari_emda._gui.common.widgets import FOCUS_STYLE, Drawer, Notices, PanelArea, column
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.export.panel import ExportPanel
+from napari_emda._gui.guide.guide import Guide, Panels
 from napari_emda._gui.predict.panel import PredictPanel
 from napari_emda._gui.process import catalogue
 from napari_emda._gui.process.runner import COMMAND
@@ -22,9 +24,16 @@ from napari_emda._gui.train.panel import TrainPanel
 from napari_emda.events import Finished
 from napari_emda.project.job_files import TrainJob
 
+# Width in characters when the dock is opened: with napari's controls on the left, a canvas of 700
+# pixels fits on a screen of 1366.
+_CHARACTERS = 48
+
 
 class Dock(QWidget):
-    """Data, Train, Annotate, Predict, Export, in the order of work.
+    """The next step; Data, Train, Annotate, Predict, Export in the order of work; painting tools.
+
+    One panel is open at a time, so that what is needed for a step fits on the screen of a laptop.
+    The painting tools stay in sight below the panels while a patch is open.
 
     Args:
         viewer: whose layers are used.
@@ -57,6 +66,15 @@ class Dock(QWidget):
             "Export": self.export,
         }
         self.drawers = {name: Drawer(name, panel, strong=True) for name, panel in panels.items()}
+        self.guide = Guide(
+            self.session,
+            Panels(self.data, self.train, self.annotate, self.predict, self.export),
+            self.show_only,
+        )
+        self.strip = QFrame()
+        self._scrolling = QTimer(self)
+        self._scrolling.setSingleShot(True)
+        self._scrolling.timeout.connect(self._scroll_to_open)
         self._stop = threading.Event()
         self._window: QObject | None = None
         self._closing = False
@@ -64,7 +82,7 @@ class Dock(QWidget):
         self._build()
         self.session.said.connect(self.notices.show_text)
         self.session.moved_on.connect(self.notices.clear_note)
-        self.session.project_opened.connect(lambda opened: self.show_only(self._place()))
+        self.session.project_opened.connect(self._on_project)
         self.session.runner.started.connect(lambda job: self.notices.clear())
         self.session.runner.ended.connect(self._on_ended)
         application = QApplication.instance()
@@ -77,31 +95,66 @@ class Dock(QWidget):
         inside = QWidget()
         layout = QVBoxLayout(inside)
         layout.setContentsMargins(2, 2, 6, 2)
-        layout.setSpacing(4)
-        for drawer in self.drawers.values():
+        layout.setSpacing(2)
+        for name, drawer in self.drawers.items():
             layout.addWidget(drawer)
+            drawer.toggled.connect(partial(self._on_toggled, name))
         layout.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        # Texts wrap and lists shrink, so that nothing is wider than the dock.
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setWidget(inside)
+        self._area = PanelArea(inside)
+        column(self.strip, self.annotate.painting, margin=0)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(2, 2, 2, 2)
-        outer.addWidget(self.notices)
-        outer.addWidget(scroll, 1)
-        # Pixels; in a narrower dock rows of buttons and voxel sizes would be cut off.
-        self.setMinimumWidth(400)
+        outer.setSpacing(2)
+        for widget in (self.guide.line, self.notices):
+            outer.addWidget(widget)
+        outer.addWidget(self._area, 1)
+        outer.addWidget(self.strip)
+        self.setStyleSheet(FOCUS_STYLE)
+        # An answer to the last action is out of date with the next one.
+        for each in self.findChildren(QPushButton):
+            if each is not self.notices.why:
+                each.pressed.connect(self.notices.clear_answer)
         self.show_only("Data")
+        self._show_strip()
+
+    def sizeHint(self) -> QSize:
+        """Wide enough for the panels, and no wider: the canvas gets the rest."""
+        return QSize(
+            _CHARACTERS * self.fontMetrics().averageCharWidth(), super().sizeHint().height()
+        )
 
     def show_only(self, name: str) -> None:
-        """Open one panel and close the others."""
-        for title, drawer in self.drawers.items():
-            if title == name:
-                drawer.expand()
-            else:
-                drawer.collapse()
+        """Open one panel; the others close."""
+        self.drawers[name].expand()
+
+    def _on_toggled(self, name: str, opened: bool) -> None:
+        """Close the other panels when one opens, and bring its heading to the top."""
+        if opened:
+            for title, drawer in self.drawers.items():
+                if title != name and drawer.isExpanded():
+                    drawer.collapse()
+            # Later, when the panels have got their places.
+            self._scrolling.start(0)
+        self._show_strip()
+
+    def _scroll_to_open(self) -> None:
+        bar = self._area.verticalScrollBar()
+        for drawer in self.drawers.values():
+            if bar is not None and drawer.isExpanded():
+                bar.setValue(drawer.y())
+
+    def _show_strip(self) -> None:
+        """Show the painting tools while a patch is open, or the panel in which patches are."""
+        patches = self.annotate.patches
+        annotating = patches is not None and patches.current is not None
+        at_hand = patches is not None and self.drawers["Annotate"].isExpanded()
+        self.strip.setVisible(annotating or at_hand)
+
+    def _on_project(self, opened: object) -> None:
+        patches = self.annotate.patches
+        if patches is not None:
+            patches.changed.connect(self._show_strip)
+        self.show_only(self._place())
 
     def _place(self) -> str:
         """The panel to start with: Annotate while patches are open, otherwise Train."""
@@ -128,13 +181,10 @@ class Dock(QWidget):
             and catalogue is not None
             and catalogue.methods[job.method].requirements.labels == "unused"
         ):
-            self.drawers["Data"].expand()
+            self.show_only("Data")
             self.data.naming_drawer.expand()
-        elif job.kind == "suggest" and not self.drawers["Annotate"].isExpanded():
-            # Only this one: below the list of clusters it would be out of sight.
+        elif job.kind in ("suggest", "train"):
             self.show_only("Annotate")
-        elif job.kind == "train":
-            self.drawers["Annotate"].expand()
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ class PaintingTools(QWidget):
     Attributes:
         classes: buttons of the classes and brushes.
         deciding: buttons that need a patch.
+        done: accepts the patch; one of `deciding`.
+        next: goes to the next open patch; one of `deciding`.
     """
 
     def __init__(self, commands: Mapping[str, Callable[[], None]], tools: Tools) -> None:
@@ -36,7 +38,7 @@ class PaintingTools(QWidget):
         column(self, *self._rows(commands), self.classes, margin=0)
 
     def _rows(self, act: Mapping[str, Callable[[], None]]) -> tuple[QWidget, ...]:
-        done = button(
+        done = self.done = button(
             "Done", "Accept the whole patch; unpainted pixels are background (K).", act["done"]
         )
         part = button(
@@ -44,9 +46,10 @@ class PaintingTools(QWidget):
             "Accept only your paint; the rest stays unannotated (Shift-K).",
             act["partial"],
         )
+        self.next = button("Next", "Go to the next open patch (N).", act["next"])
         moves = [
             button("Back", "Back to the previous patch, to revise it (Shift-N).", act["back"]),
-            button("Next", "Go to the next open patch (N).", act["next"]),
+            self.next,
             button("Skip", "Put this patch aside (J).", act["skip"]),
             button(
                 "Not sure",

@@ -35,7 +35,7 @@ class AnnotatePanel(QWidget):
 
     Attributes:
         patches: of the open project; None before one is open.
-        painting: what is needed while a patch is painted; it may stand outside the panel.
+        painting: what is needed while a patch is painted; the dock keeps it in sight.
     """
 
     def __init__(self, session: Session) -> None:
@@ -58,7 +58,6 @@ class AnnotatePanel(QWidget):
             self.suggest,
             self.status,
             self.list,
-            self.painting,
             self.curve,
             self.retrain,
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import QEvent, QObject, QRect, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -12,23 +13,46 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
+    QStyle,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
 
+_UNFOCUSED = Qt.FocusPolicy.NoFocus
 # Qt's QWIDGETSIZE_MAX, which qtpy does not export: the height is not limited.
 _NO_LIMIT = 16_777_215
-# Colours of messages by tone, readable on napari's dark and light themes.
-TONES = {"note": "#4b8fd6", "done": "#3f9e6b", "error": "#d9534f", "hint": "#c9922f"}
+# Colours of messages by tone. Each has a contrast of at least 3 to 1 with the backgrounds of
+# napari's dark and light themes, which WCAG 2.2 asks of everything but text.
+TONES = {"note": "#3d85d1", "done": "#2f8f5b", "error": "#d9463f", "hint": "#a87400"}
+# Shapes by tone, for those who cannot tell the colours apart.
+_ICONS = {
+    "note": QStyle.StandardPixmap.SP_MessageBoxInformation,
+    "done": QStyle.StandardPixmap.SP_DialogApplyButton,
+    "error": QStyle.StandardPixmap.SP_MessageBoxCritical,
+    "hint": QStyle.StandardPixmap.SP_MessageBoxWarning,
+}
+# What a screen reader says before the text.
+_TONE_WORDS = {"note": "Note", "done": "Done", "error": "Error", "hint": "Hint"}
+# The outline of the control that has the keyboard focus; contrast as above.
+_FOCUS = "#2b7de0"
+FOCUS_STYLE = f"""
+QPushButton:focus, QComboBox:focus, QLineEdit:focus, QAbstractSpinBox:focus, QListView:focus,
+QTableView:focus, QCheckBox:focus {{ border: 2px solid {_FOCUS}; }}
+"""
 
 
 class Sentence(QLabel):
     """Wrapped text with a tone (note, done, error or hint); hidden when empty."""
 
+    changed = Signal()
+    """Another text is shown."""
+
     def __init__(self, text: str = "", tone: str = "") -> None:
         super().__init__()
+        self._tone = ""
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         # Texts contain names of files and layers, which must not be taken for HTML.
@@ -39,35 +63,69 @@ class Sentence(QLabel):
 
     def show_text(self, text: str, tone: str = "") -> None:
         """Show a text, or hide when it is empty."""
+        before = self.text()
+        self._tone = tone
         colour = TONES.get(tone)
+        # The padding leaves space for the icon.
         self.setStyleSheet(
-            f"border-left: 3px solid {colour}; padding: 2px 0 2px 6px;" if colour else ""
+            f"border-left: 3px solid {colour}; padding: 2px 0 2px 1.9em;" if colour else ""
         )
         self.setText(text)
+        self.setAccessibleName(f"{_TONE_WORDS[tone]}: {text}" if tone in _TONE_WORDS else text)
         if not text:
             self.hide()
         elif self.parent() is not None:
             # Without a parent it would open as a window.
             self.show()
+        if text != before:
+            self.changed.emit()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Draw the text, and the icon of its tone before it."""
+        super().paintEvent(event)
+        style = self.style()
+        if self._tone in _ICONS and style is not None:
+            # As high as a line of text, so that it grows with the font.
+            side = self.fontMetrics().height()
+            icon = style.standardIcon(_ICONS[self._tone])
+            icon.paint(QPainter(self), QRect(side // 2, 3, side, side))
 
 
 class Notices(QFrame):
-    """The latest message, at the top of the dock, with a cross to dismiss it."""
+    """The latest message, at the top of the dock, with a cross to dismiss it.
+
+    What follows the first line of a message is shown after a click on *Why?*.
+
+    Attributes:
+        message: its first line.
+        why: shows the other lines.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._text = Sentence()
+        self.message = Sentence()
+        self._details = Sentence()
         self._tone = ""
-        self._close = button("✕", "Dismiss", self.clear)
-        self._close.setFixedWidth(24)
-        row(self, self._text, (self._close, 0))
+        self.why = button("Why?", "Show or hide the details of this message.", self._show_details)
+        self.why.setCheckable(True)
+        self.close_button = button("✕", "Dismiss this message.", self.clear, name="Dismiss")
+        line = row(None, self.message, (self.why, 0), (self.close_button, 0))
+        column(self, line, self._details, margin=0)
         self.hide()
 
     def show_text(self, text: str, tone: str) -> None:
         """Show a message until the next one."""
         self._tone = tone
-        self._text.show_text(text, tone)
+        summary, _, details = text.partition("\n")
+        self.message.show_text(summary, tone)
+        self.why.setChecked(False)
+        self.why.setVisible(bool(details))
+        self._details.show_text(details)
+        self._details.hide()
         self.setVisible(bool(text))
+
+    def _show_details(self) -> None:
+        self._details.setVisible(self.why.isChecked())
 
     def clear(self) -> None:
         """Remove the message."""
@@ -78,17 +136,31 @@ class Notices(QFrame):
         if self._tone == "note":
             self.clear()
 
+    def clear_answer(self) -> None:
+        """Remove the message if it answers an action of the user; the end of a job stays."""
+        if self._tone in ("note", "error"):
+            self.clear()
+
     def text(self) -> str:
-        """The message."""
-        return self._text.text()
+        """The message, with its details."""
+        details = self._details.text()
+        return self.message.text() + (f"\n{details}" if details else "")
 
 
-def button(text: str, tip: str, action: Callable[[], object]) -> QPushButton:
-    """A button that does not take the keyboard focus from the canvas."""
+def button(text: str, tip: str, action: Callable[[], object], *, name: str = "") -> QPushButton:
+    """A button that the Tab key reaches, and that a click does not give the keyboard focus.
+
+    Args:
+        text: on the button.
+        tip: what it does, in a sentence.
+        action: called when it is pressed.
+        name: for screen readers, where the text is a mere sign.
+    """
     # The keys of the annotation round act on the canvas, also after a click in the dock.
     new = QPushButton(text)
     new.setToolTip(tip)
-    new.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    new.setAccessibleName(name or text)
+    new.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     # Qt passes whether the button is checked, which actions do not take.
     new.clicked.connect(lambda: action())
     return new
@@ -120,9 +192,22 @@ def labelled(*rows: tuple[str, QWidget]) -> QWidget:
     form.setContentsMargins(0, 0, 0, 0)
     form.setSpacing(4)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    # In a narrow dock the field goes below its label.
+    form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
     for label, widget in rows:
         form.addRow(label, widget)
+        if label:
+            name_control(widget, label)
     return holder
+
+
+def name_control(widget: QWidget, name: str) -> None:
+    """Give a control, or the first one in a row, a name for screen readers, if it has none."""
+    inner = widget.findChildren(QWidget)
+    controls = (each for each in (widget, *inner) if each.focusPolicy() != _UNFOCUSED)
+    control = next(controls, None)
+    if control is not None and not control.accessibleName():
+        control.setAccessibleName(name)
 
 
 def column(parent: QWidget, *widgets: QWidget, margin: int = 2) -> None:
@@ -145,11 +230,16 @@ class Drawer(QCollapsible):
             assert layout is not None
             layout.setContentsMargins(*margins)
             layout.setSpacing(2)
-        weight = "font-weight: bold; padding: 5px;" if strong else "padding: 2px;"
-        self.toggleButton().setStyleSheet(
-            f"text-align: left; border: none; outline: none; {weight}"
+        weight = "font-weight: bold; padding: 4px;" if strong else "padding: 2px;"
+        heading = self.toggleButton()
+        heading.setStyleSheet(
+            f"QPushButton {{ text-align: left; border: 2px solid transparent; {weight} }}"
+            f"QPushButton:focus {{ border-color: {_FOCUS}; }}"
         )
-        self.toggleButton().setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        heading.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        heading.setAccessibleName(title)
+        heading.setToolTip(f"Open or close the part '{title}'.")
+        heading.installEventFilter(self)
         self.addWidget(content)
         # superqt's filter fixes the height at the size hint, which is wrong for wrapped text.
         content.removeEventFilter(self)
@@ -166,6 +256,40 @@ class Drawer(QCollapsible):
         """Hide the content."""
         super().collapse(animate=False)
         self.content().hide()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Open and close at the Enter key, too; Qt's buttons know the space bar alone."""
+        if (
+            watched is self.toggleButton()
+            and isinstance(event, QKeyEvent)
+            and event.type() == QEvent.Type.KeyPress
+            and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        ):
+            self.toggleButton().click()
+            return True
+        return False
+
+
+class PanelArea(QScrollArea):
+    """Scrolls its content up and down only: it is never narrower than the content can be."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        # Its controls are reached by Tab; the area itself would be a stop without a sight.
+        self.setFocusPolicy(_UNFOCUSED)
+        self.setWidget(content)
+
+    def minimumSizeHint(self) -> QSize:
+        """As narrow as the content allows, beside the scroll bar."""
+        content = self.widget()
+        bar = self.verticalScrollBar()
+        width = 0 if content is None else content.minimumSizeHint().width()
+        # The height of a few lines: the rest scrolls.
+        height = 6 * self.fontMetrics().height()
+        return QSize(width + (0 if bar is None else bar.sizeHint().width()), height)
 
 
 def file_filter(formats: Mapping[str, Sequence[str]]) -> str:

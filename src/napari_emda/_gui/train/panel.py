@@ -12,7 +12,7 @@ from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, la
 from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
-from napari_emda._gui.session import Session, in_short, tone_of
+from napari_emda._gui.session import Session
 from napari_emda._gui.train.curves import Curves
 from napari_emda._gui.train.live_preview import show_preview, show_translation
 from napari_emda._gui.train.network_form import NetworkForm
@@ -62,7 +62,6 @@ class TrainPanel(JobPanel):
             "Resume", "Continue the last training from its last checkpoint.", self.resume_training
         )
         self.curves = Curves()
-        self.outcome = Sentence()
         self.compare = button(
             "Compare with no adaptation",
             "Train the same without using the target, to see whether adaptation helped.",
@@ -99,7 +98,6 @@ class TrainPanel(JobPanel):
             self.resume,
             self.strip,
             self.curves,
-            self.outcome,
             self.compare,
         )
 
@@ -242,7 +240,6 @@ class TrainPanel(JobPanel):
     def on_started(self, job: Job) -> None:
         """Start drawing curves and requesting previews."""
         if isinstance(job, TrainJob):
-            self.outcome.show_text("")
             self.curves.begin(job)
             self._asked = None
             self._timer.start()
@@ -277,7 +274,6 @@ class TrainPanel(JobPanel):
             show_translation(opened, event)
 
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
-        """Show the outcome, and stop requesting previews."""
+        """Mark the model that was kept, and stop requesting previews."""
         self._timer.stop()
-        self.outcome.show_text(in_short(last.text), tone_of(last))
         self.curves.end(last)
