@@ -21,9 +21,7 @@ def dock(qtbot):
 def step(qtbot, dock, text):
     """Wait until the button of the next step has that text, and can be pressed."""
     line = dock.guide.line
-    qtbot.waitUntil(
-        lambda: line.button.text() == text and line.button.isEnabled(), timeout=240_000
-    )
+    qtbot.waitUntil(lambda: line.button.text() == text and line.button.isEnabled(), timeout=240_000)
     return line
 
 

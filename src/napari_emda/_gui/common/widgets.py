@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from qtpy.QtCore import QEvent, QObject, QRect, QSignalBlocker, QSize, Qt, Signal
+from psygnal import Signal
+from qtpy.QtCore import QEvent, QObject, QRect, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -257,7 +258,7 @@ class Drawer(QCollapsible):
         super().collapse(animate=False)
         self.content().hide()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Open and close at the Enter key, too; Qt's buttons know the space bar alone."""
         if (
             watched is self.toggleButton()
