@@ -146,22 +146,26 @@ def product_cell(
 ) -> dict[str, Any]:
     """One curve: IoU before the first and after every round, and the pixels to paint in each."""
     began = time.perf_counter()
-    made = story(data, work, pair, folder, seed, ceiling=name == CEILING)
-    with made.project:
+    trial = story(data, work, pair, folder, seed, ceiling=name == CEILING)
+    with trial.project:
         if name == CEILING:
-            run = made.train("source_only", STEPS + ROUNDS * ROUND_STEPS, source_box=made.upper)
-            return {"iou": [made.score(run)], "patches": [], "seconds": time.perf_counter() - began}
-        run = made.train(METHOD, STEPS)
+            run = trial.train("source_only", STEPS + ROUNDS * ROUND_STEPS, source_box=trial.upper)
+            return {
+                "iou": [trial.score(run)],
+                "patches": [],
+                "seconds": time.perf_counter() - began,
+            }
+        run = trial.train(METHOD, STEPS)
         result: dict[str, Any] = {
-            "iou": [made.score(run)],
+            "iou": [trial.score(run)],
             "patches": [0],
             "corrected": [],
             "from_nothing": [],
         }
         for number in range(ROUNDS):
-            corrected, from_nothing = made.annotate(run, name, number)
-            run = made.train("finetune", ROUND_STEPS, run)
-            result["iou"].append(made.score(run))
+            corrected, from_nothing = trial.annotate(run, name, number)
+            run = trial.train("finetune", ROUND_STEPS, run)
+            result["iou"].append(trial.score(run))
             result["patches"].append(COUNT * (number + 1))
             result["corrected"].append(corrected)
             result["from_nothing"].append(from_nothing)

@@ -300,16 +300,16 @@ def main() -> None:
             )
             results[pair].setdefault(name, []).append(outcome)
     costs = arguments.work / "step_cost.json"
-    known = json.loads(costs.read_text()) if costs.exists() else {}
+    measured_costs = json.loads(costs.read_text()) if costs.exists() else {}
     methods = {row.name: row.method for row in rows}
-    text = "\n".join(report.tables(results, known, methods))
+    text = "\n".join(report.tables(results, measured_costs, methods))
     choices = "\n".join(report.selection_table(results))
     print(text, choices, sep="\n\n")
     if arguments.write:
         report.write(arguments.protocol, text)
         if arguments.protocol == "p2":
             report.write("p5", choices, report.PAGE.with_name("stopping.md"))
-            overview = "\n".join(report.overview(results, known, methods))
+            overview = "\n".join(report.overview(results, measured_costs, methods))
             report.write("overview", overview, report.PAGE.with_name("which-method.md"))
 
 

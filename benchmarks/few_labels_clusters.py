@@ -33,9 +33,9 @@ def cell(
     everything is scored elsewhere.
     """
     emda("new", folder / "named", "--target", split.image, "--classes", *CLASSES, *split.flags)
-    own = [*flags, "--seed", str(seed), "--set", f"target_box={text(split.learnt)}"]
+    common = [*flags, "--seed", str(seed), "--set", f"target_box={text(split.learnt)}"]
     steps_flags = ["--steps", str(steps), "--set", f"clusters={clusters}"]
-    trained = emda("train", folder / "named", "--method", "iic", *steps_flags, *own)
+    trained = emda("train", folder / "named", "--method", "iic", *steps_flags, *common)
     run = str(trained["run"])
     emda("predict", folder / "named", "--run", run)
     learnt, scored = (
@@ -55,8 +55,8 @@ def cell(
         "covered": float(scored[chosen, 1].sum() / scored[:, 1].sum()),
         "patches": {
             "named": score(split, folder / "named", run),
-            **after_patches(split, folder / "named", run, own, steps),
-            "random": random_patches(split, folder / "random", run, own, steps, seed),
+            **after_patches(split, folder / "named", run, common, steps),
+            "random": random_patches(split, folder / "random", run, common, steps, seed),
         },
     }
 
@@ -97,7 +97,7 @@ def score(split: Split, folder: Path, run: str) -> float:
 
 
 def after_patches(
-    split: Split, folder: Path, run: str, own: list[str], steps: int
+    split: Split, folder: Path, run: str, common: list[str], steps: int
 ) -> dict[str, float]:
     """Train on five patches that begin with the named clusters, with and without features."""
     regions = annotated(split, folder, run, "--strategy", STRATEGY)
@@ -108,17 +108,17 @@ def after_patches(
     return {
         "corrected": sum(int(region["changed"]) for region in regions) / size,
         "from nothing": sum(int((part > 0).sum()) for part in boxes) / size,
-        "from clusters": finetuned(split, folder, own, steps, run),
-        "alone": finetuned(split, folder, own, steps),
+        "from clusters": finetuned(split, folder, common, steps, run),
+        "alone": finetuned(split, folder, common, steps),
     }
 
 
 def random_patches(
-    split: Split, folder: Path, run: str, own: list[str], steps: int, seed: int
+    split: Split, folder: Path, run: str, common: list[str], steps: int, seed: int
 ) -> float:
     """Train on five random patches from scratch."""
     annotated(split, folder, run, "--strategy", "random", "--set", f"seed={seed}")
-    return finetuned(split, folder, own, steps)
+    return finetuned(split, folder, common, steps)
 
 
 def annotated(split: Split, folder: Path, run: str, *flags: str) -> list[dict[str, Any]]:
@@ -140,11 +140,13 @@ def annotated(split: Split, folder: Path, run: str, *flags: str) -> list[dict[st
     return list(result["annotated"])
 
 
-def finetuned(split: Split, folder: Path, own: list[str], steps: int, start: str = "none") -> float:
+def finetuned(
+    split: Split, folder: Path, common: list[str], steps: int, start: str = "none"
+) -> float:
     """IoU after training on the annotated patches."""
     count = str(min(ROUND_STEPS, steps))
     run = str(
-        emda("train", folder, "--method", "finetune", "--steps", count, *own, "--from", start)[
+        emda("train", folder, "--method", "finetune", "--steps", count, *common, "--from", start)[
             "run"
         ]
     )

@@ -168,19 +168,19 @@ def carry_out(
     process.start()
     theirs.close()
     end = time.monotonic() + seconds
-    told = "it had not begun"
+    last_message = "it had not begun"
     while ours.poll(max(0.0, end - time.monotonic())):
         try:
             kind, what = ours.recv()
         except EOFError:
-            return "failed", f"its process ended (exit status {_ended(process)}); {told}"
+            return "failed", f"its process ended (exit status {_ended(process)}); {last_message}"
         if kind != "doing":
             process.join()
             return kind, what
-        told = what
+        last_message = what
     process.terminate()
     _ended(process)
-    return "failed", f"stopped when the minutes were over; {told}"
+    return "failed", f"stopped when the minutes were over; {last_message}"
 
 
 def _ended(process: Any) -> int | None:
@@ -277,9 +277,9 @@ def parts(setting: Setting, steps: int) -> list[Part]:
     def run_of(method: str, profile: str, count: int) -> Callable[[dict[str, Numbers]], float]:
         """As long as so many steps take at the rate that was measured, and what comes on top."""
 
-        def estimate(known: dict[str, Numbers]) -> float:
-            rate = float(known.get(f"{method}, {profile}", {}).get("fit", SLOW))
-            phases = [row["phases"] for row in known.values() if row.get("table") == "whole"]
+        def estimate(measured: dict[str, Numbers]) -> float:
+            rate = float(measured.get(f"{method}, {profile}", {}).get("fit", SLOW))
+            phases = [row["phases"] for row in measured.values() if row.get("table") == "whole"]
             around = max((sum(p.values()) - p["steps"] for p in phases), default=AROUND)
             return float(around + RESERVE * count / rate)
 
@@ -291,7 +291,7 @@ def parts(setting: Setting, steps: int) -> list[Part]:
             "training",
             "training_rate",
             {"method": method, "profile": profile},
-            lambda known: SPAN,
+            lambda measured: SPAN,
         )
         for profile in ("fast", "standard")
         for method in ("source_only", "auto")
@@ -302,7 +302,7 @@ def parts(setting: Setting, steps: int) -> list[Part]:
             "training",
             "training_rate",
             {"method": "auto", "profile": "standard", "lazy": True},
-            lambda known: SPAN,
+            lambda measured: SPAN,
         )
     )
     rows.append(
@@ -311,13 +311,13 @@ def parts(setting: Setting, steps: int) -> list[Part]:
             "training",
             "training_rate",
             {"method": "auto", "profile": "standard", "record": True},
-            lambda known: SPAN,
+            lambda measured: SPAN,
         )
     )
     for profile, averaged in (("fast", False), ("standard", False), ("standard", True)):
         name = f"{profile}, averaged over flips and sections" if averaged else profile
         arguments = {"profile": profile, "averaged": averaged}
-        rows.append(Part(name, "prediction", "prediction_rate", arguments, lambda known: SPAN))
+        rows.append(Part(name, "prediction", "prediction_rate", arguments, lambda measured: SPAN))
     reason = "" if setting.data else "no folder of real volumes was given (--data)"
     for source, target, method in (
         ("vnc", "lucchi", "auto"),
@@ -352,7 +352,7 @@ class Run:
         self.setting, self.page = setting, Page(out)
         self.end = time.monotonic() + 60 * minutes
         self.minutes = minutes
-        self.known: dict[str, Numbers] = {}
+        self.measured: dict[str, Numbers] = {}
         self.failed = False
         self._start = FORK
         self._json = None if out is None else out.with_suffix(".json")
@@ -405,9 +405,9 @@ class Run:
             self.page.row(name, [part.name, *self._cells(part)])
 
     def _cells(self, part: Part) -> list[str]:
-        needed, left = part.estimate(self.known), self.left
+        needed, left = part.estimate(self.measured), self.left
         reason = part.reason
-        if not reason and part.needs and part.needs not in self.known:
+        if not reason and part.needs and part.needs not in self.measured:
             reason = f"goes on from '{part.needs}'"
         if not reason and needed > left:
             reason = f"needs about {needed / 60:.1f} min, {max(0, left) / 60:.1f} min are left"
@@ -423,23 +423,23 @@ class Run:
         return ROWS[part.table](numbers)
 
     def _keep(self, name: str, numbers: Numbers) -> None:
-        self.known[name] = numbers
+        self.measured[name] = numbers
         if self._json is not None:
-            self._json.write_text(json.dumps(self.known, indent=1))
+            self._json.write_text(json.dumps(self.measured, indent=1))
 
     def inside(self, rows: list[Part]) -> None:
         """What else was measured of training, and where the processor waits for the GPU."""
         self.page.open_table("inside")
         for part in rows:
-            known = self.known.get(part.name)
-            cells = inside_row(known) if known else ["not measured"]
+            numbers = self.measured.get(part.name)
+            cells = inside_row(numbers) if numbers else ["not measured"]
             self.page.row("inside", [part.name, *cells])
         self.sites(rows, "step")
 
     def sites(self, rows: list[Part], unit: str) -> None:
         """Which lines make the processor wait for the GPU, and how often in a step or block."""
         for part in rows:
-            found = self.known.get(part.name, {}).get("synchronisations", {})
+            found = self.measured.get(part.name, {}).get("synchronisations", {})
             if found:
                 listed = ", ".join(f"`{site}` {times:.2f}" for site, times in found.items())
                 self.page.write("", f"Synchronisations a {unit}, {part.name}: {listed}.")

@@ -100,11 +100,11 @@ def main() -> None:
             last = decisions[-1]["kind"] if decisions else "nothing"
             kinds.update(decision["kind"] for decision in decisions)
             failures += bool(lost)
-            told = (
+            result = (
                 f"after {seconds:4.1f} s, {len(decisions):3d} decisions, "
                 f"the last: {last}; lost: {lost}"
             )
-            print(f"{moment + 1:2d}: {told}", flush=True)
+            print(f"{moment + 1:2d}: {result}", flush=True)
     done = f"{kinds['stroke']} strokes, {kinds['decided']} decisions"
     print(f"{options.moments} kills, {done}; {failures} kills lost something.")
     sys.exit(bool(failures))

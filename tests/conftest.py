@@ -91,13 +91,13 @@ def nothing_by_time(request, monkeypatch):
 @pytest.fixture(scope="session")
 def phantoms():
     """Image and labels of each domain, 4 x 96 x 96 uint8, read-only."""
-    made = {
+    arrays_by_name = {
         domain: phantom(SHAPE, domain, seed=1, spacing=SPACING) for domain in ("source", "target")
     }
-    for arrays in made.values():
+    for arrays in arrays_by_name.values():
         for array in arrays:
             array.setflags(write=False)
-    return made
+    return arrays_by_name
 
 
 @pytest.fixture
@@ -149,8 +149,8 @@ def make_project(phantom_files):
 @pytest.fixture
 def project(make_project, tmp_path):
     """An open project with the phantom's source and target."""
-    with make_project(tmp_path / "project") as made:
-        yield made
+    with make_project(tmp_path / "project") as project:
+        yield project
 
 
 @pytest.fixture

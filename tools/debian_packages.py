@@ -20,14 +20,14 @@ def missing(packages: list[str]) -> list[str]:
         "${db:Status-Status} ${Package}, ${Provides}\n",
     ]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    there = {
+    installed = {
         name.split()[0]
         for state, _, names in (line.partition(" ") for line in lines)
         if state == "installed"
         for name in names.split(",")
         if name.strip()
     }
-    return [package for package in packages if package not in there]
+    return [package for package in packages if package not in installed]
 
 
 if __name__ == "__main__":

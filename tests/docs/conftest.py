@@ -18,6 +18,6 @@ def environment():
 @pytest.fixture(scope="session")
 def reader(tmp_path_factory, environment):
     """One who has followed the page on the command line."""
-    made = Reader(tmp_path_factory.mktemp("reader"), environment)
-    made.follow("command-line.md")
-    return made
+    reader = Reader(tmp_path_factory.mktemp("reader"), environment)
+    reader.follow("command-line.md")
+    return reader

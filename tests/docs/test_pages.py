@@ -28,8 +28,8 @@ def generate():
 
 @pytest.mark.parametrize("name", ["methods.md", "networks.md", "settings.md", "tutorial.md"])
 def test_generated_page_is_up_to_date(generate, name):
-    there = (DOCS / name).read_text(encoding="utf-8")
-    assert generate.PAGES[name]() == there, (
+    text = (DOCS / name).read_text(encoding="utf-8")
+    assert generate.PAGES[name]() == text, (
         f"docs/{name} is out of date: run python docs/generate.py"
     )
 

@@ -116,23 +116,23 @@ def test_one_voxel_has_the_surface_of_an_octahedron():
 
 def plane(radius: float, hole: float = 0, side: int = 100) -> np.ndarray:
     """A disc, perhaps with a hole, as class ids."""
-    made = np.zeros((side, side), np.uint8)
-    made[disk((side // 2, side // 2), radius)] = 1
+    section = np.zeros((side, side), np.uint8)
+    section[disk((side // 2, side // 2), radius)] = 1
     if hole:
-        made[disk((side // 2, side // 2), hole)] = 0
-    return made
+        section[disk((side // 2, side // 2), hole)] = 0
+    return section
 
 
 def shape(name: str) -> np.ndarray:
-    made = np.zeros((100, 100), np.uint8)
+    section = np.zeros((100, 100), np.uint8)
     if name == "square":
-        made[20:60, 20:60] = 1
+        section[20:60, 20:60] = 1
     elif name == "line":
-        made[50, 10:90] = 1
+        section[50, 10:90] = 1
     elif name == "L":
-        made[20:60, 20:60] = 1
-        made[20:40, 40:60] = 0
-    return made
+        section[20:60, 20:60] = 1
+        section[20:40, 40:60] = 0
+    return section
 
 
 @pytest.mark.parametrize(
@@ -214,10 +214,10 @@ def test_of_very_many_objects_an_even_sample_is_measured():
 def test_the_prior_tells_size_and_spread():
     sections = [plane(20), plane(10), plane(4)]
     prior = Prior.of(objects_in(sections))
-    each = [regionprops(s)[0] for s in sections]
-    assert prior.spread == pytest.approx(np.std([r.solidity for r in each]))
+    objects = [regionprops(s)[0] for s in sections]
+    assert prior.spread == pytest.approx(np.std([r.solidity for r in objects]))
     assert prior.fraction == pytest.approx(np.mean(sections))
-    assert prior.least == max(10, math.floor(np.percentile([r.area for r in each], 1) / 4))
+    assert prior.least == max(10, math.floor(np.percentile([r.area for r in objects], 1) / 4))
 
 
 @pytest.mark.skipif(

@@ -180,8 +180,8 @@ def test_the_domains_own_statistics_are_used():
 
 def test_grey_values_are_standardised_as_in_training_or_as_measured_now(tmp_path):
     image = normal((1, 40, 40)) * 20 + 100
-    known = predictor(Identity(), statistics=Statistics(90.0, 10.0, ()))
-    probabilities, *_ = predicted(known, volume(image), tmp_path / "known")
+    first = predictor(Identity(), statistics=Statistics(90.0, 10.0, ()))
+    probabilities, *_ = predicted(first, volume(image), tmp_path / "known")
     assert np.abs(probabilities[0] - 255 * expit((image - 90) / 10)).max() < 0.6
     new = predictor(Identity(), statistics=None)
     probabilities, *_ = predicted(new, volume(image), tmp_path / "new")
@@ -259,8 +259,8 @@ def test_entropy_is_that_of_scipy_as_a_share_of_its_maximum():
     ("share", "nats"), [(0.5, 0.693147), (0.9, 0.325083), (1.0, 0.0), (0.0, 0.0)]
 )
 def test_entropy_of_known_cases(share, nats):
-    known = entropy(torch.tensor([share, 1 - share]).view(1, 2, 1, 1)) * np.log(2)
-    assert float(known) == pytest.approx(nats, abs=1e-6)
+    natural = entropy(torch.tensor([share, 1 - share]).view(1, 2, 1, 1)) * np.log(2)
+    assert float(natural) == pytest.approx(nats, abs=1e-6)
 
 
 @settings(max_examples=200)

@@ -20,8 +20,8 @@ NM = {"scale": SPACING, "units": ("nm",) * 3}
 @functools.cache
 def known_methods():
     """A command that prints the real methods at once: a child takes seconds each time."""
-    told = subprocess.run(catalogue.COMMAND, capture_output=True, text=True, check=True).stdout
-    return (sys.executable, "-c", f"print({told!r})")
+    answer = subprocess.run(catalogue.COMMAND, capture_output=True, text=True, check=True).stdout
+    return (sys.executable, "-c", f"print({answer!r})")
 
 
 def start(viewer, seed=0, *, fake=False):

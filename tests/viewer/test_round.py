@@ -269,8 +269,8 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
     hands.press("W")
     hands.stroke("new", [(2, 6, 3), (2, 10, 8), (2, 19, 16)])
     wait(lambda: len(patches.regions) == 3)
-    own = patches.current.voxels
-    assert (own.start, own.stop) == ((2, 6, 3), (3, 20, 17))
+    voxels = patches.current.voxels
+    assert (voxels.start, voxels.stop) == ((2, 6, 3), (3, 20, 17))
     layer.mode = "pan_zoom"
     viewer.dims.set_point(0, 100 + 50 * 4)
     viewer.scene.camera.center = (0, 46 + 50 * 4.6, 40 * 4.6)
