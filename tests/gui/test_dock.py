@@ -138,7 +138,7 @@ def test_a_stack_of_independent_images_is_kept_as_one(qtbot, dock, arrays, tmp_p
 def test_layers_that_do_not_fit_are_not_offered(dock, arrays):
     add_layers(dock, arrays)
     viewer = dock.session.viewer
-    viewer.add_image(np.zeros((9, 9, 3), np.uint8), rgb=True, name="photo")
+    viewer.add_image(np.eye(9, dtype=np.uint8)[..., None] * [1, 2, 3], rgb=True, name="photo")
     viewer.add_image(arrays[0], rotate=(0, 0, 20), name="skew")
     assert [layer.name for layer in dock.data.target.layers()] == ["old", "new"]
     assert "'photo' is not offered: it is a colour image: convert" in dock.data.left_out.text()

@@ -1,5 +1,7 @@
 """What the dock holds of a project while it is open, and gives back when another one comes."""
 
+import warnings
+
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
@@ -29,8 +31,7 @@ def test_each_project_has_an_object_of_its_own(session, opened, tmp_path):
     assert session.opened is not opened
     assert not session.opened.annotating
     assert session.opened.mask.threshold == 0.7  # the user's choice outlives a project
-    assert "ours" not in session.viewer.layers  # while the volumes stay
-    assert "target" in session.viewer.layers
+    assert list(session.viewer.layers) == []  # they would lie over those of the other project
     assert session.opened.volumes == []
     with pytest.raises(JobError, match="no target"):
         _ = session.opened.target
@@ -109,3 +110,50 @@ def test_targets_and_newest_runs_come_first(opened):
         folder.mkdir(parents=True)
         (folder / "checkpoint.safetensors").touch()
     assert opened.runs == ["002-b", "001-a"]
+
+
+def test_layers_of_the_user_stay_hidden_when_another_project_comes(
+    session, project, arrays, tmp_path
+):
+    theirs = session.viewer.add_image(arrays[0], name="theirs")
+    labels = session.viewer.add_labels(arrays[1], name="drawn")
+    session.adopt(project, {"source": theirs}, {"source": labels})
+    names = [layer.name for layer in session.viewer.layers]
+    assert names == ["theirs", "drawn", "target"]  # shown once, as they were
+    session.adopt(Project.create(tmp_path / "other", ("background", "cells")))
+    assert [layer.name for layer in session.viewer.layers] == ["theirs", "drawn"]
+    assert not theirs.visible and not labels.visible
+
+
+def test_image_labels_and_outputs_lie_on_one_grid_in_nanometres(session, project, arrays):
+    image = session.viewer.add_image(arrays[0], name="theirs")
+    labels = session.viewer.add_labels(arrays[1], name="drawn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session.adopt(project, {"source": image}, {"source": labels})
+    for layer in session.viewer.layers:
+        assert layer.scale.tolist() == [50, 4.6, 4.6]
+        assert [str(unit) for unit in layer.units] == ["nanometer"] * 3
+    assert session.viewer.dims.nsteps[0] == 5
+    assert labels.data is arrays[1]
+
+
+@pytest.mark.parametrize("kind", ["x first", "time of one", "grey as colour", "in the affine"])
+def test_a_layer_with_other_axes_is_replaced_by_one_on_which_outputs_can_lie(
+    session, project, arrays, kind
+):
+    layers = {
+        "x first": Image(arrays[0].T, axis_labels=("x", "y", "z"), name="theirs"),
+        "time of one": Image(arrays[0][None, None], name="theirs"),
+        "grey as colour": Image(np.stack([arrays[0]] * 3, -1), rgb=True, name="theirs"),
+        "in the affine": Image(arrays[0], affine=np.diag([40, 4, 5, 1.0]), name="theirs"),
+    }
+    theirs = session.viewer.add_layer(layers[kind])
+    session.adopt(project, {"target": theirs})
+    shown = session.opened.image("target")
+    assert shown.name == "theirs"
+    assert (shown is theirs) == (kind == "in the affine")
+    assert shown.extent.world[1].tolist() == pytest.approx([4 * 50, 47 * 4.6, 39 * 4.6])
+    assert np.array_equal(np.asarray(shown.data), arrays[0])
+    assert [layer.name for layer in session.viewer.layers].count("theirs") == 1
+    assert session.viewer.dims.ndim == 3

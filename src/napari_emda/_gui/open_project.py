@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Shapes
 
 from napari_emda._gui.common.adapters import Placement, look_at, reslice, section_on_view
+from napari_emda._gui.common.layer_volumes import is_plain
 from napari_emda.data.box import Box
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.project.file import VolumeEntry
@@ -60,6 +61,9 @@ class OpenProject:
         self.annotating = False
         self._places: dict[str, Placement] = {}
         self._images: dict[str, Layer] = {}
+        self._labels: dict[str, Layer] = {}
+        # Layers of volumes that were added here, rather than by the user.
+        self._own: list[Layer] = []
         self._outputs: dict[tuple[str, str], Layer] = {}
         self._shapes: dict[str, tuple[int, int, int]] = {}
 
@@ -81,44 +85,91 @@ class OpenProject:
         """The name of the first target; JobError if the project has none."""
         return self.project.volumes.target().name
 
-    def show_volume(self, entry: VolumeEntry, layer: Layer | None = None) -> None:
-        """Show a volume of the project.
+    def show_volume(
+        self, entry: VolumeEntry, layer: Layer | None = None, labels: Layer | None = None
+    ) -> None:
+        """Show a volume of the project, and its labels, hidden.
 
         Args:
             entry: the volume.
-            layer: of the user, if it shows the volume already.
+            layer: of the user, if it shows the volume already. One with other axes than z, y, x is
+                replaced, because the outputs could not lie on it.
+            labels: of the user, likewise.
         """
         # A source often has the same position as the target and would cover it.
         hidden = entry.domain == "source" and len(self.project.volumes.entries) > 1
-        if layer is not None:
-            layer.visible = layer.visible and not hidden
-            self._places[entry.name] = Placement.of(layer, entry.spacing)
-            # The user may have typed another voxel size than the layer has.
-            self._places[entry.name].apply(layer)
+        # The user may have typed another voxel size than the layer has.
+        place = (
+            Placement(entry.spacing, unit=entry.unit)
+            if layer is None
+            else Placement.of(layer, entry.spacing)
+        )
+        self._places[entry.name] = place
+        if layer is not None and is_plain(layer):
+            image = layer
+            image.visible = image.visible and not hidden
+            place.apply(image)
             reslice(self.viewer)
-            self._images[entry.name] = layer
+        else:
+            image = self._added(
+                Image(
+                    open_image(self.project.folder / entry.image).array,
+                    name=layer.name if layer is not None else entry.name,
+                    # Stated, because napari would guess it from the shape.
+                    multiscale=False,
+                    visible=not hidden,
+                    **place.arguments(),
+                ),
+                instead_of=layer,
+            )
+        self._images[entry.name] = image
+        self._show_labels(entry, labels)
+
+    def _show_labels(self, entry: VolumeEntry, layer: Layer | None) -> None:
+        """Show the labels of a volume where the volume is; hidden, because they would cover it."""
+        if entry.labels is None:
             return
-        place = self._places[entry.name] = Placement(entry.spacing, unit=entry.unit)
-        image = Image(
-            open_image(self.project.folder / entry.image).array,
-            name=entry.name,
-            # Stated, because napari would guess it from the shape.
+        place = self._places[entry.name]
+        if isinstance(layer, Labels) and is_plain(layer) and not layer.multiscale:
+            layer.visible = False
+            place.apply(layer)
+            self._labels[entry.name] = layer
+            return
+        labels = Labels(
+            open_labels(self.project.folder / entry.labels).array,
+            name=f"{entry.name} labels" if layer is None else layer.name,
             multiscale=False,
-            visible=not hidden,
+            visible=False,
             **place.arguments(),
         )
-        self._images[entry.name] = self.viewer.add_layer(image)
-        if entry.labels is not None:
-            labels = Labels(
-                open_labels(self.project.folder / entry.labels).array,
-                name=f"{entry.name} labels",
-                multiscale=False,
-                visible=False,
-                **place.arguments(),
-            )
-            # The source labels are the user's file: painting belongs in the annotations.
-            labels.editable = False
-            self.viewer.add_layer(labels)
+        # The source labels are the user's file: painting belongs in the annotations.
+        labels.editable = False
+        self._labels[entry.name] = self._added(labels, instead_of=layer)
+
+    def _added(self, layer: L, *, instead_of: Layer | None) -> L:
+        """Add a layer of the project, and remove the user's layer that it replaces."""
+        self._own.append(layer)
+        self.viewer.add_layer(layer)
+        if instead_of is not None and instead_of in self.viewer.layers:
+            name = instead_of.name
+            self.viewer.layers.remove(instead_of)
+            # napari has numbered the name while both were there.
+            layer.name = name
+        return layer
+
+    def leave(self, kept: Collection[Layer]) -> None:
+        """Remove the layers of the project that were not the user's, and hide those that were.
+
+        Args:
+            kept: layers that the next project uses.
+        """
+        for layer in (*self._images.values(), *self._labels.values()):
+            if layer in kept or layer not in self.viewer.layers:
+                continue
+            if any(own is layer for own in self._own):
+                self.viewer.layers.remove(layer)
+            else:
+                layer.visible = False
 
     def place(self, volume: str) -> Placement:
         """The placement of a volume in the world."""
@@ -236,6 +287,8 @@ class OpenProject:
             # visible image is removed.
             for image in self._images.values():
                 image.visible = True
+        for name in [name for name, labels in self._labels.items() if labels is layer]:
+            del self._labels[name]
         roles = [key for key, output in self._outputs.items() if output is layer]
         for key in roles:
             del self._outputs[key]

@@ -134,21 +134,33 @@ class Session:
 
     # -- the project -------------------------------------------------------------------------
 
-    def adopt(self, project: Project, layers: Mapping[str, Layer] | None = None) -> None:
+    def adopt(
+        self,
+        project: Project,
+        layers: Mapping[str, Layer] | None = None,
+        labels: Mapping[str, Layer] | None = None,
+    ) -> None:
         """Make a project the open one, and close the previous one.
 
         Args:
             project: to show.
             layers: of the user, by the volumes that they show already.
+            labels: of the user, by the volumes whose labels they show already.
         """
-        if self.opened is not None and self.opened.project is not project:
-            self.opened.remove_outputs()
-            self.opened.project.close()
+        before = self.opened if self.opened and self.opened.project is not project else None
+        if before is not None:
+            before.remove_outputs()
+            before.project.close()
+        layers = layers or {}
+        labels = labels or {}
         self.opened = opened = OpenProject(self.viewer, project, self.mask)
         # Volume by volume: a project whose file was moved still opens with its other volumes.
         for entry in project.volumes.entries:
             with self.showing_errors():
-                opened.show_volume(entry, (layers or {}).get(entry.name))
+                opened.show_volume(entry, layers.get(entry.name), labels.get(entry.name))
+        # Last, so that the canvas is never empty in between.
+        if before is not None:
+            before.leave([*layers.values(), *labels.values()])
         self.project_opened.emit(opened)
         self.project_changed.emit()
 

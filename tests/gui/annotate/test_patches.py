@@ -14,7 +14,7 @@ from napari_emda._gui.annotate.overlays import limits
 from napari_emda._gui.annotate.patches import Patches
 from napari_emda._gui.annotate.stopwatch import PatchTimes
 from napari_emda._gui.annotate.tools import Tools
-from napari_emda._gui.common.adapters import spacing_of
+from napari_emda._gui.common.layer_volumes import spacing_of
 from napari_emda._gui.common.palette import STATES
 from napari_emda._gui.predict.layers import show_classes
 from napari_emda.data.box import Box

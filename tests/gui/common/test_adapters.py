@@ -2,87 +2,15 @@
 
 import numpy as np
 import pytest
-import tifffile
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
-from napari.layers._source import layer_source
 
-from napari_emda._gui.common.adapters import (
-    Placement,
-    array_of,
-    check_fit,
-    look_at,
-    path_of,
-    refusal,
-    section_on_view,
-    spacing_of,
-)
+from napari_emda._gui.common.adapters import Placement, check_fit, look_at, section_on_view
+from napari_emda._gui.common.layer_volumes import spacing_of
 from napari_emda.data.box import Box
-from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
-from napari_emda.io.tiff import write_tiff
 
 IMAGE = np.zeros((8, 40, 30), np.uint8)
-
-
-def from_file(path):
-    """A layer as napari's reader makes it."""
-    with layer_source(path=str(path)):
-        return Image(tifffile.imread(path))
-
-
-@pytest.mark.parametrize(
-    ("options", "spacing"),
-    [
-        ({"scale": (50, 4.6, 4.6), "units": ("nm",) * 3}, (50, 4.6, 4.6)),
-        ({"scale": (0.05, 0.0046, 0.0046), "units": ("um",) * 3}, (50, 4.6, 4.6)),
-        ({"scale": (50, 4.6, 4.6)}, None),
-        ({}, None),
-        ({"scale": (-50, 4.6, 4.6), "units": ("nm",) * 3}, (50, 4.6, 4.6)),
-    ],
-)
-def test_voxel_sizes_come_in_nanometres(options, spacing):
-    assert spacing_of(Image(IMAGE, **options)) == (
-        None if spacing is None else pytest.approx(spacing)
-    )
-
-
-def test_a_single_image_is_as_thick_as_its_rows():
-    layer = Image(IMAGE[0], scale=(4, 5), units=("nm", "nm"))
-    assert spacing_of(layer) == (4, 4, 5)
-    assert array_of(layer).shape == (1, 40, 30)
-
-
-def test_the_file_tells_when_the_layer_does_not(tmp_path):
-    path = tmp_path / "image.tif"
-    write_tiff(path, IMAGE, IMAGE.shape, IMAGE.dtype, VoxelGrid((50, 4.6, 4.6)))
-    layer = from_file(path)
-    assert spacing_of(layer) == pytest.approx((50, 4.6, 4.6))
-    assert path_of(layer) == path
-    layer.data = layer.data + 1
-    assert path_of(layer) is None
-    assert spacing_of(layer) is None
-
-
-@pytest.mark.parametrize(
-    ("layer", "words"),
-    [
-        (Image(np.zeros((9, 9, 3), np.uint8), rgb=True), "colour"),
-        (Image(np.zeros((2, 2, 9, 9), np.uint8)), "4 axes"),
-        (Image(IMAGE, rotate=(0, 0, 30)), "rotated or sheared"),
-        (Image(IMAGE, shear=(0.1, 0, 0)), "rotated or sheared"),
-        (
-            Image(IMAGE, affine=[[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
-            "rotated or sheared",
-        ),
-        (Image(IMAGE, scale=(50, 4, 4), translate=(1, 2, 3)), None),
-        (Labels(IMAGE), None),
-        (Image([IMAGE, IMAGE[:, ::2, ::2]], multiscale=True), None),
-    ],
-)
-def test_layers_that_do_not_fit_say_why(layer, words):
-    why = refusal(layer)
-    assert (why is None) if words is None else words in why
 
 
 def test_swapped_source_and_target_are_seen_by_shape_and_by_voxel_size():
@@ -188,17 +116,6 @@ def test_points_of_a_volume_lie_where_napari_draws_them(ours, finest):
         np.testing.assert_allclose(layer.data_to_world((7, 39, 29)), point)
 
 
-@pytest.mark.parametrize("section", [0, 4])
-def test_a_layer_with_another_section_is_not_that_of_the_file(section, tmp_path):
-    path = tmp_path / "image.tif"
-    write_tiff(path, IMAGE, IMAGE.shape, IMAGE.dtype, VoxelGrid((50, 4.6, 4.6)))
-    layer = from_file(path)
-    changed = IMAGE.copy()
-    changed[section, 3, 5] = 1
-    layer.data = changed
-    assert path_of(layer) is None
-
-
 def test_a_typed_voxel_size_is_given_to_the_layer():
     layer = Image(IMAGE, translate=(2, 10, 10))
     place = Placement.of(layer, (50, 4.6, 4.6))
@@ -207,11 +124,3 @@ def test_a_typed_voxel_size_is_given_to_the_layer():
     assert layer.translate.tolist() == pytest.approx([100, 46, 46])
     assert str(layer.units[0]) == "nanometer"
     assert layer.axis_labels == ("z", "y", "x")
-
-
-def test_a_damaged_file_is_as_good_as_none(tmp_path):
-    path = tmp_path / "image.tif"
-    tifffile.imwrite(path, IMAGE)
-    layer = from_file(path)
-    path.write_bytes(b"nothing")
-    assert path_of(layer) is None

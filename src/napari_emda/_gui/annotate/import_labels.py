@@ -10,7 +10,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.annotate.tools import Tools
-from napari_emda._gui.common.adapters import array_of, refusal
+from napari_emda._gui.common.layer_volumes import array_of, refusal
 from napari_emda._gui.common.widgets import Sentence, button, column, labelled, narrow
 from napari_emda._gui.data.label_zero import BACKGROUND, SECTIONS
 from napari_emda._gui.data.layer_widgets import LayerChoice

@@ -10,7 +10,8 @@ from psygnal import Signal
 from napari_emda._gui.annotate.draft import Draft
 from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.annotate.working_copy import WorkingCopy
-from napari_emda._gui.common.adapters import array_of, show
+from napari_emda._gui.common.adapters import show
+from napari_emda._gui.common.layer_volumes import array_of
 from napari_emda._gui.common.palette import annotation_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda.project.region import AUDIT, Region

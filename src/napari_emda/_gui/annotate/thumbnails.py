@@ -7,7 +7,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtGui import QIcon, QImage, QPixmap
 
-from napari_emda._gui.common.adapters import array_of
+from napari_emda._gui.common.layer_volumes import array_of
 from napari_emda.data.box import Box
 
 

@@ -1,25 +1,28 @@
-"""Layers and volumes: the only module that uses napari's scale, units and world coordinates."""
+"""Where volumes lie in napari's world: scale, units and world coordinates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Labels, Layer
+from napari.layers import Layer
 
-from napari_emda.data.array import Array
+from napari_emda._gui.common.layer_volumes import (
+    Triple,
+    array_of,
+    is_plain,
+    spacing_of,
+    three,
+    transform_of,
+)
 from napari_emda.data.box import Box
-from napari_emda.data.lazy import AxisView
 from napari_emda.data.units import nanometres
-from napari_emda.errors import DataError, EmdaError
-from napari_emda.io.read import open_image
+from napari_emda.errors import DataError
 
-Triple = tuple[float, float, float]
 # Side in pixels of the previewed part of a section. A large screen shows about as many, and a
 # larger part would take longer to predict.
 LARGEST_VIEW = 1536
@@ -46,18 +49,19 @@ class Placement:
             layer: of the user.
             spacing: voxel size (z, y, x) in nm; keeps the layer's unit if it states the same size.
         """
-        scale = _three(layer.scale, 1)
-        translate = _three(layer.translate, 0)
+        scale, translate = transform_of(layer)
         # napari calls unnamed axes -3, -2, -1.
         named = layer.ndim == 3 and not layer.axis_labels[0].startswith("-")
-        axes = tuple(layer.axis_labels) if named else ("z", "y", "x")
+        axes = tuple(layer.axis_labels) if named and is_plain(layer) else ("z", "y", "x")
         given = spacing_of(layer)
-        if given is not None and np.allclose(
-            given[-layer.ndim :], spacing[-layer.ndim :], rtol=1e-6
-        ):
+        if given is not None and np.allclose(given[1:], spacing[1:], rtol=1e-6):
+            # A single image has no thickness, so that the one that was typed is as good as any.
+            flat = layer.ndim == 2
             unit = str(layer.units[-1])
-            factor = nanometres(unit) or 1
-            return cls((spacing[0] / factor, scale[1], scale[2]), translate, unit, axes)
+            factor = nanometres(unit)
+            same_units = {nanometres(str(other)) for other in layer.units} == {factor}
+            if factor and same_units and (flat or math.isclose(given[0], spacing[0], rel_tol=1e-6)):
+                return cls((spacing[0] / factor, scale[1], scale[2]), translate, unit, axes)
         # The layer has another voxel size: its first voxel keeps its distance from the origin,
         # counted in voxels, so that layers that lay on top of each other still do.
         origin = tuple(
@@ -83,6 +87,9 @@ class Placement:
                 layer.units = arguments["units"]
             except ValueError:  # pragma: no cover - a viewer whose units the user has fixed
                 return
+        # Part of the scale may have been in the affine transform, which acts after it.
+        if not np.allclose(np.asarray(layer.affine.affine_matrix), np.eye(layer.ndim + 1)):
+            layer.affine = np.eye(layer.ndim + 1)
         # Every assignment makes napari slice the layer again, so only differences are assigned.
         layer.axis_labels = arguments["axis_labels"]
         for key in ("scale", "translate"):
@@ -99,7 +106,7 @@ class Placement:
         if factor == 1:
             return self
         scale, translate = (
-            _three([factor * value for value in values], 0)
+            three([factor * value for value in values], 0)
             for values in (self.scale, self.translate)
         )
         return replace(
@@ -119,7 +126,7 @@ class Placement:
         factor = self._factor(viewer)
         z, y, x = (
             (p / factor - t) / s
-            for p, s, t in zip(_three(point, 0), self.scale, self.translate, strict=True)
+            for p, s, t in zip(three(point, 0), self.scale, self.translate, strict=True)
         )
         return z, y, x
 
@@ -131,82 +138,6 @@ class Placement:
         own_unit = nanometres(self.unit)
         # 1 for pixels, and for a viewer without layers.
         return own_unit / world_unit if own_unit and world_unit else 1.0
-
-
-def _three(values: Sequence[float], fill: float) -> Triple:
-    """The last three entries, with ``fill`` in front if there are fewer."""
-    z, y, x = ([fill] * 3 + [float(value) for value in values])[-3:]
-    return z, y, x
-
-
-def spacing_of(layer: Layer) -> Triple | None:
-    """Voxel size in nm (z, y, x) as the layer or its file states it; None if neither does.
-
-    A single image has no thickness: its row height is used along z.
-    """
-    factors = [nanometres(str(unit)) for unit in layer.units]
-    if all(factor is not None for factor in factors):
-        sizes = [
-            float(f"{abs(s) * f:.10g}")
-            for s, f in zip(layer.scale, factors, strict=True)
-            if f is not None
-        ]
-        return _three(sizes, sizes[0])
-    # napari's own TIFF reader drops the voxel size, so the file may state what the layer does not.
-    path = path_of(layer)
-    try:
-        stored = open_image(path) if path is not None else None
-    except EmdaError:
-        return None
-    return None if stored is None else stored.nanometres
-
-
-def refusal(layer: Layer) -> str | None:
-    """Why a layer cannot be used as a volume; None if it can.
-
-    The text completes a sentence that begins with the name of the layer.
-    """
-    if isinstance(layer, Image) and layer.rgb:
-        return "is a colour image: convert it to grey values"
-    if layer.ndim not in (2, 3):
-        return f"has {layer.ndim} axes: use grey values with axes z, y, x"
-    # All computations use voxel indices and a scale, so a rotated layer would be shown wrongly.
-    linear = np.asarray(layer.affine.linear_matrix)
-    if not (
-        np.allclose(layer.rotate, np.eye(layer.ndim))
-        and np.allclose(layer.shear, 0)
-        and np.allclose(linear, np.eye(layer.ndim))
-    ):
-        return "is rotated or sheared: reset its transform, or resample it along its axes"
-    return None
-
-
-def array_of(layer: Image | Labels) -> Array:
-    """The voxels of a layer as (z, y, x), at the finest level."""
-    data: Any = layer.data[0] if layer.multiscale else layer.data
-    return AxisView(data, None) if len(data.shape) == 2 else data
-
-
-def path_of(layer: Layer) -> Path | None:
-    """The file that a layer shows unchanged; None for layers that exist in memory only."""
-    if layer.source.path is None:
-        return None
-    path = Path(layer.source.path)
-    try:
-        stored = open_image(path).array
-        shown = array_of(layer)
-        if tuple(stored.shape) != tuple(shown.shape) or np.dtype(stored.dtype) != np.dtype(
-            shown.dtype
-        ):
-            return None
-        # The layer may have been edited since it was opened. Comparing two sections is quick even
-        # on a network drive, and finds what changes whole volumes, such as a filter.
-        same = all(
-            np.array_equal(stored[z], np.asarray(shown[z])) for z in {0, stored.shape[0] // 2}
-        )
-    except (EmdaError, OSError, ValueError):
-        return None
-    return path if same else None
 
 
 def check_fit(source: Layer, labels: Layer, target: Layer | None) -> None:

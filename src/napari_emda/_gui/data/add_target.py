@@ -8,7 +8,7 @@ from typing import Any
 from napari.layers import Image
 from qtpy.QtWidgets import QWidget
 
-from napari_emda._gui.common.adapters import refusal, spacing_of
+from napari_emda._gui.common.layer_volumes import refusal, spacing_of
 from napari_emda._gui.common.widgets import Sentence, button, column, labelled
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.data.project_setup import Pick, check_pick, store

@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Labels
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_emda._gui.common.adapters import array_of
+from napari_emda._gui.common.layer_volumes import array_of
 from napari_emda._gui.common.widgets import Sentence, column, narrow
 from napari_emda._gui.data.layer_widgets import LayerChoice
 from napari_emda._gui.data.project_setup import Stoppable

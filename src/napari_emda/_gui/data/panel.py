@@ -10,7 +10,7 @@ from typing import Any
 from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
 
-from napari_emda._gui.common.adapters import array_of, refusal, spacing_of
+from napari_emda._gui.common.layer_volumes import array_of, refusal, spacing_of
 from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled, row
 from napari_emda._gui.data.add_target import AddTarget
 from napari_emda._gui.data.label_zero import LabelZero

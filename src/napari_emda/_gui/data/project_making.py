@@ -76,11 +76,12 @@ class ProjectMaking:
         layers: dict[str, Layer] = {
             entry.name: pick.image for entry, pick in zip(entries, picks, strict=True)
         }
-        self._session.adopt(project, layers)
-        for pick in picks:
-            if pick.labels is not None:
-                # They would cover the image; the network learns from them all the same.
-                pick.labels.visible = False
+        labels: dict[str, Layer] = {
+            entry.name: pick.labels
+            for entry, pick in zip(entries, picks, strict=True)
+            if pick.labels is not None
+        }
+        self._session.adopt(project, layers, labels)
         self._session.say(f"The project was created in {project.folder}. Next: train.", "done")
 
     def _fail(self, text: str) -> None:

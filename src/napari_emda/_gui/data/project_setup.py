@@ -16,7 +16,8 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
-from napari_emda._gui.common.adapters import Triple, array_of, check_fit, path_of, refusal
+from napari_emda._gui.common.adapters import check_fit
+from napari_emda._gui.common.layer_volumes import Triple, array_of, path_of, refusal
 from napari_emda.data.array import Array
 from napari_emda.data.lazy import SectionStack
 from napari_emda.data.volume import Domain, LabelsZero

@@ -1,0 +1,239 @@
+"""A layer of napari seen as a volume (z, y, x): its axes, voxels, voxel size and file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from numpy.typing import NDArray
+
+from napari_emda.data.array import Array
+from napari_emda.data.lazy import Lazy3D
+from napari_emda.data.units import nanometres
+from napari_emda.errors import DataError, EmdaError
+from napari_emda.io.read import open_image
+
+Triple = tuple[float, float, float]
+Sizes = tuple[float | None, float | None, float | None]
+"""Size of a voxel along z, y, x in nm; None along the axes where it is unknown."""
+
+# Key of `Layer.metadata`: the layer was placed by us, and nobody has stated its voxel size.
+ASSUMED = "napari-emda: voxel size assumed"
+# Pixels between those that are compared to tell grey from colour, along y and x.
+_GREY_STEP = 8
+
+
+def refusal(layer: Layer) -> str | None:
+    """Why a layer cannot be used as a volume; None if it can.
+
+    The text completes a sentence that begins with the name of the layer.
+    """
+    if isinstance(layer, Image) and layer.rgb and not _seems_grey(layer):
+        return "is a colour image: convert it to grey values"
+    axes = _axes(layer)
+    if isinstance(axes, str):
+        return axes
+    # All computations use voxel indices and a scale, so a rotated layer would be shown wrongly.
+    linear = np.asarray(layer.affine.linear_matrix)
+    if not (
+        np.allclose(layer.rotate, np.eye(layer.ndim))
+        and np.allclose(layer.shear, 0)
+        and np.allclose(linear, np.diag(np.diag(linear)))
+    ):
+        return "is rotated or sheared: reset its transform, or resample it along its axes"
+    return None
+
+
+def is_plain(layer: Layer) -> bool:
+    """Whether a layer's own axes are z, y, x or y, x, so that it can show the volume itself."""
+    rgb = isinstance(layer, Image) and layer.rgb
+    return not rgb and layer.ndim <= 3 and _axes(layer) == tuple(range(layer.ndim))
+
+
+def array_of(layer: Layer) -> Array:
+    """The voxels of a layer as (z, y, x), at the finest level."""
+    data = _data(layer)
+    if is_plain(layer) and layer.ndim == 3:
+        whole: Array = data
+        return whole
+    axes = _axes(layer)
+    if isinstance(axes, str):
+        raise DataError(f"'{layer.name}' {axes}.")
+    return _LayerView(data, axes, layer.name if isinstance(layer, Image) and layer.rgb else None)
+
+
+def transform_of(layer: Layer) -> tuple[Triple, Triple]:
+    """Scale and position of a layer along z, y, x of its volume, in the layer's units.
+
+    napari has two places for them, of which the affine transform acts last.
+    """
+    linear = np.diag(np.asarray(layer.affine.linear_matrix))
+    scale = linear * np.asarray(layer.scale)
+    translate = linear * np.asarray(layer.translate) + np.asarray(layer.affine.translate)
+    return three(_of_volume(layer, scale), 1), three(_of_volume(layer, translate), 0)
+
+
+def sizes_of(layer: Layer) -> Sizes:
+    """Voxel size in nm along z, y, x, as far as the layer or its file states it.
+
+    A single image has no thickness: its row height is used along z.
+    """
+    if layer.metadata.get(ASSUMED):
+        return None, None, None
+    scale = transform_of(layer)[0]
+    factors = [nanometres(str(unit)) for unit in _of_volume(layer, layer.units)]
+    sizes: list[float | None] = [
+        None if factor is None else float(f"{abs(size) * factor:.10g}")
+        for size, factor in zip(scale[-len(factors) :], factors, strict=True)
+    ]
+    if all(size is None for size in sizes):
+        # napari's own TIFF reader drops the voxel size, so the file may state it.
+        return _sizes_in_file(layer)
+    if len(sizes) == 2:
+        sizes.insert(0, sizes[0])
+    z, y, x = sizes
+    return z, y, x
+
+
+def spacing_of(layer: Layer) -> Triple | None:
+    """Voxel size in nm (z, y, x) as the layer or its file states it; None if it is incomplete."""
+    z, y, x = sizes_of(layer)
+    return None if z is None or y is None or x is None else (z, y, x)
+
+
+def path_of(layer: Layer) -> Path | None:
+    """The file that a layer shows unchanged; None for layers that exist in memory only."""
+    if layer.source.path is None:
+        return None
+    path = Path(layer.source.path)
+    try:
+        stored = open_image(path).array
+        shown = array_of(layer)
+        if tuple(stored.shape) != tuple(shown.shape) or np.dtype(stored.dtype) != np.dtype(
+            shown.dtype
+        ):
+            return None
+        # The layer may have been edited since it was opened. Comparing two sections is quick even
+        # on a network drive, and finds what changes whole volumes, such as a filter.
+        same = all(
+            np.array_equal(stored[z], np.asarray(shown[z])) for z in {0, stored.shape[0] // 2}
+        )
+    except (EmdaError, OSError, ValueError):
+        return None
+    return path if same else None
+
+
+def three(values: Sequence[float], fill: float) -> Triple:
+    """The last three entries, with ``fill`` in front if there are fewer."""
+    z, y, x = ([fill] * 3 + [float(value) for value in values])[-3:]
+    return z, y, x
+
+
+def _sizes_in_file(layer: Layer) -> Sizes:
+    path = path_of(layer)
+    try:
+        stored = open_image(path) if path is not None else None
+    except EmdaError:
+        return None, None, None
+    found = None if stored is None else stored.nanometres
+    return (None, None, None) if found is None else found
+
+
+def _data(layer: Layer) -> Any:
+    multiscale = isinstance(layer, Image | Labels) and layer.multiscale
+    return layer.data[0] if multiscale else layer.data
+
+
+def _shape(layer: Layer) -> tuple[int, ...]:
+    """Entries along the axes that napari counts, which are all but the colours'."""
+    return tuple(_data(layer).shape[: layer.ndim])
+
+
+def _of_volume(layer: Layer, values: Sequence[Any]) -> list[Any]:
+    """Those of a layer's values, one per axis, that belong to z, y, x."""
+    axes = _axes(layer)
+    kept = range(layer.ndim)[-3:] if isinstance(axes, str) else axes
+    return [values[axis] for axis in kept]
+
+
+def _axes(layer: Layer) -> tuple[int, ...] | str:
+    """The axes of a layer that are z (unless it is a single image), y and x; or why not."""
+    shape = _shape(layer)
+    names = [label.lower() for label in layer.axis_labels]
+    if names.count("y") == names.count("x") == 1 and names.count("z") <= 1:
+        kept = [names.index(name) for name in "zyx" if name in names]
+        # Sections are often called times or channels, as Fiji does by default.
+        sections = [axis for axis, n in enumerate(shape) if axis not in kept and n > 1]
+        if len(kept) == 2 and len(sections) <= 1:
+            kept = sections + kept
+            sections = []
+        if not sections:
+            return tuple(kept)
+    else:
+        kept = list(range(layer.ndim))
+        for axis in range(layer.ndim - 2):
+            if len(kept) > 3 and shape[axis] == 1:
+                kept.remove(axis)
+        if len(kept) <= 3:
+            # An axis that is called x and stands where z is expected would be read wrongly.
+            places = zip(kept, "zyx"[-len(kept) :], strict=True)
+            if any(names[axis] in {*"zyx"} - {place} for axis, place in places):
+                return f"has the axes {', '.join(layer.axis_labels)}: name them z, y, x"
+            return tuple(kept)
+    longer = [n for n in shape if n > 1]
+    return (
+        f"has {len(longer)} axes ({' x '.join(map(str, shape))}): use grey values with axes z, y, "
+        "x, such as one channel or time (right-click the layer > Split Stack)"
+    )
+
+
+def _seems_grey(layer: Image) -> bool:
+    """Whether red, green and blue are the same, in some pixels of a first and a middle section."""
+    data = _data(layer)
+    if layer.ndim > 2 and isinstance(_axes(layer), str):
+        return False
+    middle = [tuple(n // 2 for n in data.shape[:-3]), (0,) * (data.ndim - 3)]
+    step = slice(None, None, _GREY_STEP)
+    pixels = (np.asarray(data[(*section, step, step)]) for section in middle)
+    return all(_is_grey(values) for values in pixels)
+
+
+def _is_grey(values: NDArray[Any]) -> bool:
+    # A fourth channel is the opacity.
+    return bool((values[..., :1] == values[..., 1:3]).all())
+
+
+class _LayerView(Lazy3D):
+    """An array seen as (z, y, x).
+
+    Args:
+        array: any array.
+        axes: of the array that are z, y, x or y, x; all others have length one.
+        colour_name: of a layer with a last axis of colours, all of which must be the same.
+    """
+
+    def __init__(self, array: Any, axes: tuple[int, ...], colour_name: str | None = None) -> None:
+        z, y, x = ([1] + [array.shape[axis] for axis in axes])[-3:]
+        super().__init__((z, y, x), array.dtype)
+        self._array = array
+        self._axes = axes
+        self._colour_name = colour_name
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        count = len(self._array.shape) - (self._colour_name is not None)
+        index: list[int | slice] = [0] * count
+        for axis, part in zip(self._axes, (z, y, x)[-len(self._axes) :], strict=True):
+            index[axis] = part
+        values = np.asarray(self._array[tuple(index)])
+        if self._colour_name is not None:
+            if not _is_grey(values):
+                raise DataError(
+                    f"'{self._colour_name}' is a colour image: convert it to grey values."
+                )
+            values = values[..., 0]
+        # What is left are the volume's axes, in the array's order.
+        values = values.transpose(np.argsort(np.argsort(self._axes)))
+        return values if len(self._axes) == 3 else values[None][z]
