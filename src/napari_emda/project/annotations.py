@@ -97,7 +97,7 @@ class Annotations:
         box = region.voxels
         values = np.asarray(array[box.slices] if values is None else values)
         # Before the cast to uint8, which would turn 256 into 0 and -1 into 255.
-        self._check_values(values, region)
+        self.check(region, values)
         painted = values.astype(np.uint8)
         if complete:
             painted = np.where(painted == 0, 1, painted).astype(np.uint8)
@@ -116,8 +116,8 @@ class Annotations:
         }
         return self._regions.record(region.model_copy(update=outcome))
 
-    def _check_values(self, values: NDArray[Any], region: Region) -> None:
-        """DataError if a number is neither 0 nor a class, with its place in the volume."""
+    def check(self, region: Region, values: NDArray[Any]) -> None:
+        """Check that annotations of a region are 0 or classes; DataError names what is not."""
         classes = len(self._classes)
         whole = Box((0, 0, 0), region.voxels.shape)
         found = wrong_numbers(values, not_annotations(classes), [whole])

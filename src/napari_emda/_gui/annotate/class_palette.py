@@ -32,8 +32,7 @@ class ClassPalette(QWidget):
             self._box,
             row(None, (QLabel("brush"), 0), *self.brushes.values(), (QLabel("pixels"), 0)),
         )
-        tools.class_chosen.connect(lambda index: self._mark())
-        tools.brush_chosen.connect(lambda size: self._mark())
+        tools.changed.connect(self._mark)
 
     def _brush(self, size: int) -> QPushButton:
         tip = f"A brush of {size} pixels; Q takes the next one."

@@ -34,6 +34,8 @@ def accept(patches: Patches, *, complete: bool) -> None:
     # Read before the patch is closed, which removes the proposal.
     shown = np.asarray(patches.paint.draft(region.volume)[region.voxels.slices])
     predicted = _predicted(patches, region)
+    # Before the patch is closed, so that wrong numbers can be corrected in it.
+    patches.project.annotations.check(region, shown if complete else painted)
     patches.project.annotations.accept(
         _close(patches, region),
         shown if complete else painted,

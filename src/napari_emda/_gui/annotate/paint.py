@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_emda._gui.annotate.annotation_layer import AnnotationLayer
 from napari_emda._gui.annotate.draft import Draft
+from napari_emda._gui.annotate.strokes import Strokes
 from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.annotate.working_copy import WorkingCopy
 from napari_emda._gui.common.adapters import show
 from napari_emda._gui.common.layer_volumes import array_of
 from napari_emda._gui.common.palette import annotation_colours
 from napari_emda._gui.open_project import OpenProject
-from napari_emda.project.region import AUDIT, Region
+from napari_emda.data.box import Box
+from napari_emda.errors import DataError
+from napari_emda.project.region import AUDIT, IMPORTED, Region
 
 Bytes = NDArray[np.uint8]
 
@@ -35,40 +41,49 @@ class Paint:
     """A layer was created."""
     painted = Signal()
     """A stroke has ended; it is on disk."""
+    said = Signal(str)
+    """What a stroke has done, or why it has done nothing, in a sentence."""
 
     def __init__(self, opened: OpenProject, tools: Tools) -> None:
         self._opened = opened
         self.tools = tools
+        # By patch and whether it is decided: the strokes before *Done* are valid again when *Done*
+        # is taken back.
+        self._strokes: dict[tuple[str, bool], Strokes] = {}
+        self._finished: list[Region] = []
         tools.class_chosen.connect(self._on_class)
         tools.brush_chosen.connect(self._on_brush)
+        tools.changed.connect(self._on_tools)
 
     # -- layers ------------------------------------------------------------------------------
 
-    def layer(self, volume: str) -> Labels:
+    def layer(self, volume: str) -> AnnotationLayer:
         """The layer to paint in; its voxels are the project's annotations on disk."""
         shown = self._opened.output("annotations", volume)
-        if isinstance(shown, Labels):
+        if isinstance(shown, AnnotationLayer):
             return shown
         layer = self._opened.add_output("annotations", volume, self._new_layer(volume))
         layer.events.paint.connect(lambda: self._on_stroke(layer))
+        for event in (layer.events.selected_label, layer.events.brush_size):
+            event.connect(lambda: self._on_controls(layer))
+        layer.refused.connect(self._say)
         self.layer_added.emit(layer)
         return layer
 
-    def _on_stroke(self, layer: Labels) -> None:
-        """Read the layer again after a stroke."""
-        # Where a proposal was erased, the disk has background, but napari still shows nothing.
-        layer.data.stored.forget()
-        layer.refresh()
-        self.painted.emit()
+    def _say(self, text: str) -> None:
+        self.said.emit(text)
 
-    def _new_layer(self, volume: str) -> Labels:
+    def _new_layer(self, volume: str) -> AnnotationLayer:
         stored = self._opened.project.annotations.require(volume)
-        layer = Labels(
-            Draft(WorkingCopy(stored)),
+        classes = self._opened.project.classes
+        draft = Draft(WorkingCopy(stored), len(classes))
+        draft.outside = self.tools.outside
+        draft.finished = self._finished_in(volume)
+        layer = AnnotationLayer(
+            draft,
             name=self._opened.called("annotations", volume),
-            multiscale=False,
             opacity=0.6,
-            colormap=annotation_colours(self._opened.project.classes),
+            colormap=annotation_colours(classes),
             **self._opened.place_to_paint(volume).arguments(),
         )
         self._take_tools(layer)
@@ -76,25 +91,67 @@ class Paint:
 
     def draft(self, volume: str) -> Draft:
         """The data of the annotation layer."""
-        draft = self.layer(volume).data
-        assert isinstance(draft, Draft)
-        return draft
+        return self.layer(volume).draft
+
+    def _on_stroke(self, layer: AnnotationLayer) -> None:
+        """Read the layer again after a stroke."""
+        draft = layer.draft
+        changed = draft.strokes.end(draft.stored)
+        # Where a proposal was erased, the disk has background, but napari still shows nothing.
+        draft.stored.forget()
+        layer.refresh()
+        if changed is not None and draft.outside_of(changed):
+            self.said.emit(
+                "You painted outside the patch: that paint is kept, and trainings learn from it. "
+                "Ctrl-Z takes it back."
+            )
+        self.painted.emit()
+
+    # -- the paint of a patch ------------------------------------------------------------------
 
     def stored(self, region: Region) -> Bytes:
         """The paint in a patch, as it is on disk."""
-        return np.asarray(self.draft(region.volume).stored[region.voxels.slices])
+        # Not from the layer, which the user may have removed.
+        return np.asarray(
+            self._opened.project.annotations.require(region.volume)[region.voxels.slices]
+        )
+
+    def wrong_numbers(self, region: Region) -> str:
+        """What is painted in a patch that is no class, in a sentence; empty if nothing is."""
+        try:
+            self._opened.project.annotations.check(region, self.stored(region))
+        except DataError as error:
+            return str(error)
+        return ""
 
     def restore(self, region: Region, painted: Bytes) -> None:
         """Write earlier paint of a patch back to disk."""
-        self.draft(region.volume).stored[region.voxels.slices] = painted
+        self._opened.project.annotations.require(region.volume)[region.voxels.slices] = painted
+        layer = self._existing(region.volume)
+        if layer is not None:
+            layer.draft.stored.forget()
+
+    def keep(self, regions: Sequence[Region]) -> None:
+        """Keep the patches as they are that were decided on, wherever the brush goes."""
+        # Imported labels span the volume: painting over them is what they are for.
+        self._finished = [r for r in regions if r.annotated and r.strategy != IMPORTED]
+        for volume in {entry.name for entry in self._opened.project.volumes.entries}:
+            layer = self._existing(volume)
+            if layer is not None:
+                layer.draft.finished = self._finished_in(volume)
+
+    def _finished_in(self, volume: str) -> list[Box]:
+        return [region.voxels for region in self._finished if region.volume == volume]
 
     def begin(self, region: Region) -> None:
         """Prepare a patch for painting; call `refresh` to show it."""
         layer = self.layer(region.volume)
-        draft = self.draft(region.volume)
+        draft = layer.draft
         self._opened.place_to_paint(region.volume).apply(layer)
         # The project may have written to the annotations meanwhile.
         draft.stored.forget()
+        draft.patch = region.voxels
+        draft.strokes = self._strokes.setdefault((region.id, region.annotated), Strokes())
         # A patch that was decided on shows the decision.
         if not region.annotated:
             draft.set_proposal(region.voxels, self.proposal(region))
@@ -103,17 +160,18 @@ class Paint:
         show(layer)
         layer.mode = "paint"
         self._take_tools(layer)
-        forget_history(layer)
 
     def end(self, region: Region) -> None:
         """Remove the proposal of a patch; its paint stays. Call `refresh` to show it."""
-        layer = self._opened.output("annotations", region.volume)
-        if isinstance(layer, Labels):
-            self.tools.brush = int(layer.brush_size)  # napari's own controls may have set it
-            draft = self.draft(region.volume)
+        layer = self._existing(region.volume)
+        if layer is not None:
+            draft = layer.draft
+            draft.strokes.end(draft.stored)
             draft.stored.forget()  # the project writes the decision, behind the working copy
             draft.set_proposal(region.voxels, None)
-            forget_history(layer)
+            draft.patch = None
+            # Of the volume, for strokes while no patch is on view.
+            draft.strokes = self._strokes.setdefault((region.volume, False), Strokes())
 
     def refresh(self, volume: str) -> None:
         """Redraw the annotations of a volume."""
@@ -171,19 +229,23 @@ class Paint:
             layer.brush_size = size
             layer.mode = "paint"
 
-    def _layers(self) -> list[Labels]:
+    def _on_tools(self) -> None:
+        for layer in self._layers():
+            layer.draft.outside = self.tools.outside
+
+    def _on_controls(self, layer: AnnotationLayer) -> None:
+        """Take over what was chosen in napari's own controls."""
+        # 0 takes paint away: the class to go back to stays.
+        index = layer.selected_label - 1 if layer.selected_label else self.tools.class_index
+        if (index, layer.brush_size) != (self.tools.class_index, self.tools.brush):
+            self.tools.note(index, int(layer.brush_size))
+
+    def _existing(self, volume: str) -> AnnotationLayer | None:
+        """The annotation layer of a volume; None before it is needed, or if it was removed."""
+        layer = self._opened.output("annotations", volume)
+        return layer if isinstance(layer, AnnotationLayer) else None
+
+    def _layers(self) -> list[AnnotationLayer]:
         """The existing annotation layers."""
         volumes = (entry.name for entry in self._opened.project.volumes.entries)
-        layers = (self._opened.output("annotations", volume) for volume in volumes)
-        return [layer for layer in layers if isinstance(layer, Labels)]
-
-
-def forget_history(layer: Labels) -> None:
-    """Empty the undo stack of a layer whose voxels were changed behind its back.
-
-    napari's undo would write outdated voxels.
-    """
-    # Private in napari: without it, Ctrl-Z keeps its old history, which is no reason to fail.
-    reset = getattr(layer, "_reset_history", None)
-    if reset is not None:
-        reset()
+        return [layer for layer in map(self._existing, volumes) if layer is not None]

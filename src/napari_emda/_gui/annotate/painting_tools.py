@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from qtpy.QtWidgets import QPushButton, QToolTip, QWidget
+from qtpy.QtWidgets import QCheckBox, QPushButton, QToolTip, QWidget
 
 from napari_emda._gui.annotate.class_palette import ClassPalette
 from napari_emda._gui.annotate.keys import help_text
@@ -35,7 +35,13 @@ class PaintingTools(QWidget):
         self.deciding: list[QPushButton] = []
         self.help = button("?", "Show the keys.", self._show_help)
         self.help.setFixedWidth(28)
-        column(self, *self._rows(commands), self.classes, margin=0)
+        self.outside = QCheckBox("Paint outside the patch, too")
+        self.outside.setToolTip(
+            "The brush, the bucket and the polygon may leave the rectangle; what they paint there "
+            "is kept, and trainings learn from it. Patches that are done never change."
+        )
+        self.outside.toggled.connect(tools.allow_outside)
+        column(self, *self._rows(commands), self.classes, self.outside, margin=0)
 
     def _rows(self, act: Mapping[str, Callable[[], None]]) -> tuple[QWidget, ...]:
         done = self.done = button(

@@ -55,6 +55,7 @@ class Patches:
         self.canvas: tuple[float, float] = CANVAS
         self._before: Bytes | None = None
         self.paint.painted.connect(self.times.beat)
+        self.paint.said.connect(self.say)
 
     def say(self, text: str, kind: str = "note") -> None:
         """Show one sentence in the dock."""
@@ -94,6 +95,7 @@ class Patches:
         """Read the regions from the project and draw them."""
         regions = self.project.regions.all()
         self.regions = queue_of(regions)
+        self.paint.keep(regions)
         self.rectangles.show(regions, latest_round(regions))
         self.changed.emit()
 
@@ -143,6 +145,9 @@ class Patches:
             self.paint.refresh(region.volume)
         self.times.start()
         self.changed.emit()
+        wrong = self.paint.wrong_numbers(region)
+        if wrong:
+            self.say(wrong, "error")
 
     def _with_prediction(self, region: Region) -> Region:
         """The patch, with the run of the newest prediction if its own run has none."""
@@ -197,12 +202,13 @@ class Patches:
             return
         # The patch is not decided: its seconds count when the user comes back and decides.
         self.times.pause(region.id)
-        if self._opened.output("annotations", region.volume) is None:
-            # The user has removed the layer; the paint is on disk.
-            return
-        revised = self.paint.stored(region)
         self.paint.end(region)
+        revised = self.paint.stored(region)
         if not region.annotated or self._before is None or np.array_equal(revised, self._before):
+            return
+        wrong = self.paint.wrong_numbers(region)
+        if wrong:
+            self.say(wrong, "error")
             return
         # A decided patch was changed: that is a new decision, which can be undone.
         seconds = region.seconds + self.times.take(region.id)

@@ -16,27 +16,44 @@ class Tools:
         class_index: of the class to paint with, 0 being the background.
         brush: its diameter in pixels.
         start: what patches begin with: ``prediction``, ``nothing``, or a layer of labels.
+        outside: whether the brush may leave the patch on view.
     """
 
     class_chosen = Signal(int)
     """The user has chosen a class."""
     brush_chosen = Signal(int)
     """The user has chosen a brush."""
+    changed = Signal()
+    """Class, brush or reach of the brush were changed, here or in napari's controls."""
 
     def __init__(self) -> None:
         self.class_index = 1
         self.brush = 5
         self.start: str | Labels = "prediction"
+        self.outside = False
 
     def select_class(self, index: int) -> None:
         """Choose the class to paint with."""
         self.class_index = index
         self.class_chosen.emit(index)
+        self.changed.emit()
+
+    def note(self, class_index: int, brush: int) -> None:
+        """Take over what the user has chosen in napari's own controls."""
+        self.class_index = class_index
+        self.brush = brush
+        self.changed.emit()
+
+    def allow_outside(self, allowed: bool) -> None:
+        """Let the brush leave the patch on view, or not."""
+        self.outside = allowed
+        self.changed.emit()
 
     def select_brush(self, size: int) -> None:
         """Choose the diameter of the brush in pixels."""
         self.brush = size
         self.brush_chosen.emit(size)
+        self.changed.emit()
 
     def next_brush(self) -> None:
         """Choose the next larger brush; after the largest, the smallest."""

@@ -1,0 +1,164 @@
+"""The labels layer of the annotations: napari's tools, held to the patch and to the classes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_emda._gui.annotate.draft import Draft
+
+# In napari's status bar, instead of its list of tools with their digits: those choose classes here.
+_HELP = "digits choose the class, P paint, E erase, F fill, Z move, Ctrl-Z undo, K done, N next"
+
+
+class AnnotationLayer(Labels):  # type: ignore[misc]
+    """Paints nowhere but where its `Draft` allows it, and nothing but classes.
+
+    Strokes are taken back by the draft's own history, which is exact.
+
+    Args:
+        draft: the voxels.
+        arguments: of `napari.layers.Labels`.
+    """
+
+    refused = Signal(str)
+    """A tool could change nothing; why, in a sentence."""
+
+    def __init__(self, draft: Draft, **arguments: Any) -> None:
+        # Before napari's own part, which sets the label.
+        self._highest = draft.highest
+        self._out_of_reach = False
+        super().__init__(draft, multiscale=False, **arguments)
+        self.mouse_drag_callbacks.append(_explain)
+
+    @property
+    def draft(self) -> Draft:
+        """The voxels, which know where may be painted."""
+        draft = self.data
+        assert isinstance(draft, Draft)
+        return draft
+
+    # -- what napari asks of a layer's class ---------------------------------------------------
+
+    @property
+    def _type_string(self) -> str:
+        # napari's menus and writers ask for the kind of a layer by this name.
+        return "labels"
+
+    @property
+    def help(self) -> str:
+        """The text in napari's status bar."""
+        return _HELP
+
+    @help.setter
+    def help(self, text: str) -> None:
+        # napari sets it at every change of the tool.
+        self.events.help(help=_HELP)
+
+    # -- nothing but classes -----------------------------------------------------------------
+
+    @property
+    def selected_label(self) -> int:
+        """The value to paint with: 0 takes paint away, k is class k - 1."""
+        label: int = Labels.selected_label.fget(self)
+        return label
+
+    @selected_label.setter
+    def selected_label(self, label: int) -> None:
+        # The keys = and -, the label box and other plugins may ask for any number.
+        held = min(max(int(label or 0), 0), self._highest)
+        Labels.selected_label.fset(self, held)
+        if held != label:
+            self.events.selected_label()  # the label box shows what was asked for
+            self.refused.emit(f"Nothing but the {self._highest} classes can be painted.")
+
+    # -- nowhere but in the patch ------------------------------------------------------------
+
+    def _apply_mask_to_data(
+        self,
+        data: NDArray[Any],
+        mask: NDArray[np.bool_],
+        new_label: int,
+        volume_slice: tuple[slice, ...],
+    ) -> NDArray[np.bool_] | None:
+        # The draft refuses the same voxels: this keeps napari from showing them until the stroke
+        # ends. Without this private method of napari, nothing else would change.
+        allowed = mask & self.draft.may_change(volume_slice, new_label)
+        if not allowed.any():
+            self._out_of_reach = True
+            return None
+        changed: NDArray[np.bool_] | None = super()._apply_mask_to_data(
+            data, allowed, new_label, volume_slice
+        )
+        return changed
+
+    def paint_polygon(self, points: Any, new_label: int) -> None:
+        """Paint a polygon, or say why nothing was painted."""
+        self._out_of_reach = False
+        with self._one_stroke():
+            super().paint_polygon(points, new_label)
+        self.explain()
+
+    def paint(self, coord: Any, new_label: int, refresh: bool = True) -> None:
+        """Paint a dab of the brush."""
+        with self._one_stroke():
+            super().paint(coord, new_label, refresh)
+
+    def fill(self, coord: Any, new_label: int, refresh: bool = True) -> None:
+        """Fill an area."""
+        with self._one_stroke():
+            super().fill(coord, new_label, refresh)
+
+    def data_setitem(self, indices: Any, value: Any, refresh: bool = True) -> None:
+        """Write voxels, as other plugins do."""
+        with self._one_stroke():
+            super().data_setitem(indices, value, refresh)
+
+    def _one_stroke(self) -> AbstractContextManager[Any]:
+        """Announce a stroke when its voxels are written; on its own, napari does it before."""
+        under_way: bool = self._block_history
+        return nullcontext() if under_way else self.block_history()
+
+    def explain(self) -> None:
+        """Say why the last stroke has painted nothing, if so."""
+        if self._out_of_reach and not self.draft.strokes.begun:
+            self.refused.emit(self.draft.why_not())
+        self._out_of_reach = False
+
+    # -- strokes -----------------------------------------------------------------------------
+
+    def undo(self) -> None:
+        """Take back the last stroke in the patch."""
+        self._replay(self.draft.undo(), "There is no stroke to undo here; U undoes decisions.")
+
+    def redo(self) -> None:
+        """Repeat the stroke that was taken back last."""
+        self._replay(self.draft.redo(), "There is no stroke to repeat here.")
+
+    def _replay(self, replayed: bool, nothing: str) -> None:
+        if replayed:
+            self.refresh()
+            self.events.paint(value=[])
+        else:
+            self.refused.emit(nothing)
+
+    def _abort_stroke(self) -> None:
+        # Our own history takes the stroke back; napari would write what it had shown.
+        self._staged_history: list[Any] = []
+        super()._abort_stroke()
+        self.draft.abort()
+        self.refresh()
+
+
+def _explain(layer: AnnotationLayer, event: Any) -> Any:
+    """A mouse callback: says why a stroke has painted nothing."""
+    layer._out_of_reach = False
+    yield
+    while event.type == "mouse_move":
+        yield
+    layer.explain()
