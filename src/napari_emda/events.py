@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -42,6 +42,24 @@ class Started(Event):
     run: str
     device: str
     total: int
+
+
+@dataclass(frozen=True)
+class Phase(Event):
+    """The job goes on to another kind of work; ``name`` is for people.
+
+    The amounts of work say how long the rest of the job takes, before all of it was seen once. All
+    phases of a job count in one unit: in steps for a training, in any other unit for other jobs.
+
+    ``work`` is what is left of this phase, 0 for an interruption that no plan foresees.
+    ``ahead`` is expected after it, by the names of the phases. ``counted`` is true if `Stepped` or
+    `TileDone` events say how much of the phase is done.
+    """
+
+    name: str
+    work: float = 0.0
+    ahead: dict[str, float] = field(default_factory=dict)
+    counted: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +148,13 @@ class Notice(Event):
 
 
 @dataclass(frozen=True)
+class Stopping(Event):
+    """A job was asked to stop: it saves its work, in about ``seconds``; 0 if that is unknown."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Finished(Event):
     """The end of a job.
 
@@ -169,6 +194,19 @@ def from_json(line: str) -> Event:
         raise JobError(
             f"Not an event: {line[:80]!r}; the child process wrote something else."
         ) from None
+
+
+def phases(*kinds: tuple[str, float]) -> Iterator[Phase]:
+    """The phases of a job that goes through them in this order, each with what is ahead of it.
+
+    Args:
+        kinds: names, and amounts of work in any one unit.
+    """
+    for number, (name, work) in enumerate(kinds, 1):
+        ahead: dict[str, float] = {}
+        for other, amount in kinds[number:]:
+            ahead[other] = ahead.get(other, 0.0) + amount
+        yield Phase(name, work, ahead, counted=True)
 
 
 def stage(

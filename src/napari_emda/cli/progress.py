@@ -8,7 +8,17 @@ import time
 from collections.abc import Generator
 from typing import IO, Any
 
-from napari_emda.events import Event, Finished, Notice, Started, Stepped, TileDone, Validated
+from napari_emda.events import (
+    Event,
+    Finished,
+    Notice,
+    Phase,
+    Started,
+    Stepped,
+    TileDone,
+    Validated,
+)
+from napari_emda.jobs.time_left import TimeLeft, duration
 
 # Seconds between two updates. A line on a terminal is rewritten, so it can follow the work. In a
 # file each update is a line of its own: at every step, a night of training would fill the log.
@@ -33,62 +43,65 @@ class Progress:
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._is_terminal = stream.isatty()
-        self._began = time.perf_counter()
-        self._last_update = self._began
-        # Steps or blocks that were done at the first report; None before it.
-        self._first: int | None = None
+        self._left = TimeLeft()
+        # The first update is due at once: a file would else be empty for seconds.
+        self._last_update = float("-inf")
         self._best = ""
+        self._phases: set[str] = set()
 
     def show(self, event: Event) -> None:
         """Print an event, if it is one that a user wants to know about."""
+        self._left.see(event)
         if isinstance(event, Stepped):
             losses = ", ".join(f"{name} {loss:.3f}" for name, loss in event.losses.items())
             text = f"step {event.step} of {event.steps}: {losses}{self._best}"
-            self._advance(event.step, event.steps, text)
+            self._advance(text, last=event.step == event.steps)
         elif isinstance(event, TileDone):
             text = f"{event.volume}: block {event.done} of {event.total}"
-            self._advance(event.done, event.total, text)
+            self._advance(text, last=event.done == event.total)
         elif isinstance(event, Validated):
             self._best = f", best so far step {event.best}" if event.best else ""
+        elif isinstance(event, Phase):
+            self._enter(event)
         elif isinstance(event, Started):
-            self._began = time.perf_counter()
-            self._first = None
             self._best = ""
             self._print_line(f"{event.what} {event.run} on {event.device}")
         elif isinstance(event, Notice | Finished):
             self._print_line(event.text)
 
-    def _advance(self, done: int, total: int, text: str) -> None:
+    def _enter(self, phase: Phase) -> None:
+        """Print the name of a phase; in a file only once, because phases alternate."""
+        if self._is_terminal:
+            self._rewrite(f"{phase.name} …{self._time_left()}")
+        elif phase.name not in self._phases:
+            self._print_line(f"{phase.name} …")
+        self._phases.add(phase.name)
+
+    def _advance(self, text: str, *, last: bool) -> None:
         now = time.perf_counter()
-        # A job may have several stages that count from the start again.
-        if self._first is None or done < self._first:
-            self._first = done
         interval = _TERMINAL_SECONDS if self._is_terminal else _LOG_SECONDS
         # The last update is always printed, so that the progress ends at its total.
-        if done < total and now - self._last_update < interval:
+        if not last and now - self._last_update < interval:
             return
         self._last_update = now
-        # Only what this job did counts: a resumed one begins with many steps done.
-        gained = done - self._first
-        if gained and done < total:
-            text += f", {_duration((now - self._began) / gained * (total - done))} left"
+        text += self._time_left()
         if self._is_terminal:
-            self._stream.write(_CLEAR_LINE + text)
-            self._stream.flush()
+            self._rewrite(text)
         else:
             self._print_line(text)
+
+    def _time_left(self) -> str:
+        seconds = self._left.shown_seconds()
+        # At the very end, nothing is left to be waited for.
+        return f", about {duration(seconds)} left" if seconds is not None and seconds >= 1 else ""
+
+    def _rewrite(self, text: str) -> None:
+        self._stream.write(_CLEAR_LINE + text)
+        self._stream.flush()
 
     def _print_line(self, text: str) -> None:
         self._stream.write((_CLEAR_LINE if self._is_terminal else "") + text + "\n")
         self._stream.flush()
-
-
-def _duration(total_seconds: float) -> str:
-    minutes, seconds = divmod(round(total_seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def watch(events: Generator[Event]) -> dict[str, Any]:

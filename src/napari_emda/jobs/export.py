@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from napari_emda.events import Event, Finished, Started
+from napari_emda.events import Event, Finished, Phase, Started, phases
 from napari_emda.export.base import Result, exporters
 from napari_emda.inference import checkpoint
 from napari_emda.io.write import check_destination
@@ -25,11 +25,12 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     """Write a run's prediction of a volume, or its model, in the format of an exporter.
 
     Yields:
-        Started, TileDone while predicting and exporting, Finished with the ``path``.
+        Phase, Started, TileDone while predicting and exporting, Finished with the ``path``.
 
     Raises:
         EmdaError: there is no such run, volume or class, or the file cannot be written.
     """
+    yield Phase("Looking at what to export")
     cls = exporters[job.what]
     exporter = cls(cls.Settings.parse(job.settings))
     project = Project.open(job.project)
@@ -47,10 +48,15 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     class_ids = cls.class_ids(classes, job.class_name)
     exporter.check(path, [classes[k - 1] for k in class_ids])
     yield Started("export", folder.name, "cpu", 0)
+    # Without a network, the file is written in a fraction of the time of a prediction.
+    plan = phases(("Predicting", 1.0), ("Writing the file", 0.3))
+    predicting = next(plan)
     prediction = None
     if cls.needs_prediction:
+        yield predicting
         yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
         prediction = prediction_of(project, folder, volume.name).reported
+    yield next(plan)
     result = Result(folder.name, model, volume, classes, class_ids, prediction)
     yield from exporter.export(result, path, overwrite=job.overwrite)
     text = f"Exported {job.what} of '{volume.name}' (run {folder.name}) to {job.to}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from napari_emda.events import Event, Finished, Started
+from napari_emda.events import Event, Finished, Phase, Started, phases
 from napari_emda.export.base import Result
 from napari_emda.export.probabilities import ProbabilitiesExporter
 from napari_emda.inference.predict import predict
@@ -22,12 +22,13 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     """Segment a volume; blocks that are predicted already are kept.
 
     Yields:
-        Started, TileDone after each block, Finished with ``run``, ``volume`` and the path of the
-        ``probabilities``.
+        Phase, Started, TileDone after each block, Finished with ``run``, ``volume`` and the path of
+        the ``probabilities``.
 
     Raises:
         EmdaError: there is no such run or volume, or the result cannot be written.
     """
+    yield Phase("Loading the model")
     project = Project.open(job.project)
     folder = project.run(job.run)
     volume = volume_of(project, job)
@@ -42,9 +43,14 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
         exporter.check(Path(job.out), classes[1:])
     check_writable(project)
     yield Started("predict", folder.name, str(predictor.compute), 0)
+    # Writing a block costs little against the network.
+    to_file = [("Writing the file", 0.1)] if job.out is not None else []
+    plan = phases(("Predicting", 1.0), *to_file)
+    yield next(plan)
     yield from predict(predictor, volume, job.settings, folder)
     path = str(folder.probabilities(volume.name))
     if job.out is not None:
+        yield next(plan)
         stored = StoredPrediction(folder, volume.name)
         class_ids = exporter.class_ids(classes[1:], None)
         exported = Result(folder.name, model, volume, classes[1:], class_ids, stored.probabilities)

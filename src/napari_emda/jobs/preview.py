@@ -21,6 +21,7 @@ from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import Translator
 from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.project.run_folder import RunFolder
+from napari_emda.training.phases import Phases
 from napari_emda.training.trainer import Training
 
 # Seconds between two previews of the same view, if they are cheap. The model changes little in
@@ -90,6 +91,7 @@ class PreviewWriter:
         self._volumes = volumes
         self._request = request
         self._folder = folder
+        self._phases = Phases(training)
         self._last = 0.0  # when the last preview was finished
         self._cost = 0.0  # seconds that it took
 
@@ -109,12 +111,14 @@ class PreviewWriter:
         if not self._wanted or now - self._last < wait:
             return
         training = self._training
+        yield self._phases.preview(step)
         # Until the target's normalisation statistics are measured, the network would use the
         # source's and look worse on the target than it is.
         if training.measures_target() and not training.measured:
             training.adapt_statistics()
         predictor = Predictor(training.method.predictor, training.header, training.compute)
         yield from self._previews(predictor, step)
+        yield self._phases.began(step)
         self._last = time.perf_counter()
         self._cost = self._last - now
 

@@ -12,7 +12,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.evaluation.object_scores import score_objects
 from napari_emda.evaluation.voxel_scores import score_volume
-from napari_emda.events import Event, Finished, Started
+from napari_emda.events import Event, Finished, Phase, Started, phases
 from napari_emda.inference import checkpoint
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
@@ -37,11 +37,12 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     so that the result tells whether adapting helped.
 
     Yields:
-        Started, TileDone while predicting and counting objects, Finished with the scores.
+        Phase, Started, TileDone while predicting and counting objects, Finished with the scores.
 
     Raises:
         EmdaError: there is no such run or volume, or the labels do not fit it.
     """
+    yield Phase("Reading the labels")
     project = Project.open(job.project)
     folder = project.run(job.run)
     truth = _labelled_volume(project, job)
@@ -52,7 +53,13 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     outputs = project.predictions.outputs(folder.name, header.classes)
     check_has_classes(folder, outputs)
     yield Started("score", folder.name, "cpu", 0)
+    runs = None if outputs.are_clusters else comparison.pair(project, folder.name)
+    # ``pair`` names the run that adapts first. A run without adaptation needs no comparison.
+    compares = runs is not None and runs[0] == folder.name
+    plan = _plan(compares=compares)
+    yield next(plan)
     yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint)
+    yield next(plan)
     probabilities = prediction_of(project, folder, truth.name).reported
     scores = yield from _scores(probabilities, truth, project.classes, box, job)
     result = {
@@ -64,13 +71,19 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
         "helped": None,
     }
     text = f"'{truth.name}' (run {folder.name}) has IoU {scores['iou']:.3f}."
-    runs = None if outputs.are_clusters else comparison.pair(project, folder.name)
-    # ``pair`` names the run that adapts first. A run without adaptation needs no comparison.
-    if runs is not None and runs[0] == folder.name:
+    if runs is not None and compares:
+        yield next(plan)
         compared, sentence = yield from _compared(project, runs[1], truth, box, scores["iou"])
         result |= compared
         text = f"{text} {sentence}"
     yield Finished("done", text, result)
+
+
+def _plan(*, compares: bool) -> Iterator[Phase]:
+    """The phases; ``compares`` is whether a run without adaptation is scored as well."""
+    # Comparing reads each voxel once and asks no network.
+    compared = [("Scoring the run without adaptation", 1.3)] if compares else []
+    return phases(("Predicting", 1.0), ("Comparing with the labels", 0.3), *compared)
 
 
 def _labelled_volume(project: Project, job: ScoreJob) -> Volume:

@@ -13,7 +13,7 @@ from napari_emda.data.array import Array
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
-from napari_emda.events import Event, Finished, Started, Suggested
+from napari_emda.events import Event, Finished, Phase, Started, Suggested, phases
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
@@ -35,11 +35,12 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     """Rank or draw patches of one or all targets; whoever runs the job records them.
 
     Yields:
-        Started, TileDone while predicting, Suggested with the best of all volumes, Finished.
+        Phase, Started, TileDone while predicting, Suggested with the best of all volumes, Finished.
 
     Raises:
         EmdaError: the job, or something that it names, cannot be used.
     """
+    yield Phase("Loading the model")
     project = Project.open(job.project)
     cls = strategies[job.settings.strategy]
     strategy = cls(cls.Settings.parse(job.strategy_settings))
@@ -55,15 +56,17 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
             Candidates.of(volume.shape, job.settings.patch, box=job.settings.box)
     name = "" if folder is None else folder.name
     yield Started("suggest", name, str(predictor.compute) if predictor else "cpu", 0)
-    if folder is not None and predictor is not None and not predictor.header.features_only:
+    plan = _plan(job, strategy, len(volumes), predictor)
+    if predictor is not None and _predicts(predictor) and folder is not None:
         # The user annotates a patch by correcting its prediction, also of patches drawn at random.
         for volume in volumes:
+            yield next(plan)
             yield from _ensure_uncertainty(predictor, volume, folder, job.settings)
     if job.audit:
         regions = _audit(project, volumes, job.settings)
     else:
         models = (predictor, earlier)
-        regions = yield from _ranked(project, volumes, models, strategy, job.settings, folder)
+        regions = yield from _ranked(project, volumes, models, strategy, job.settings, folder, plan)
     yield Suggested(regions)
     strategy_name = AUDIT if job.audit else cls.name
     result = {"run": name or None, "strategy": strategy_name, "regions": list(regions)}
@@ -71,6 +74,24 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     how = "drawn at random" if at_random else f"suggested by {strategy_name}"
     count = "1 patch is" if len(regions) == 1 else f"{len(regions)} patches are"
     yield Finished("done", f"{count} {how}.", result)
+
+
+def _predicts(predictor: Predictor) -> bool:
+    return not predictor.header.features_only
+
+
+def _plan(
+    job: SuggestJob, strategy: Strategy, volumes: int, predictor: Predictor | None
+) -> Iterator[Phase]:
+    """The phases of a job on some volumes."""
+    predicting = predictor is not None and _predicts(predictor)
+    # Without measurements, choosing takes a moment.
+    measures = strategy.measures or strategy.needs_embeddings
+    choosing = ("Measuring the patches", 1.0) if measures else ("Choosing the patches", 0.1)
+    return phases(
+        *([("Predicting", 1.0)] * volumes if predicting else []),
+        *([] if job.audit else [choosing] * volumes),
+    )
 
 
 def _run_folder(project: Project, job: SuggestJob, strategy: Strategy) -> RunFolder | None:
@@ -117,6 +138,7 @@ def _ranked(
     strategy: Strategy,
     settings: QuerySettings,
     folder: RunFolder | None,
+    plan: Iterator[Phase],
 ) -> Generator[Event, None, Regions]:
     """The best patches of all volumes.
 
@@ -127,6 +149,7 @@ def _ranked(
         strategy: ranks the patches.
         settings: how many patches, and how large.
         folder: of the run whose model ranks, if any.
+        plan: the phases that begin with each volume.
     """
     predictor, earlier = models
     by_volume: list[Regions] = []
@@ -137,6 +160,7 @@ def _ranked(
         seed = settings.seed + targets.index(volume.name)
         volume_settings = settings.model_copy(update={"seed": seed})
         decided = _decided(project, volume.name)
+        yield next(plan)
         entropy = None if folder is None else _class_uncertainty(project, folder, volume.name)
         for event in suggest(
             predictor, volume, strategy, volume_settings, folder, decided, earlier, entropy

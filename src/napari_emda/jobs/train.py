@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from napari_emda.errors import JobError
-from napari_emda.events import Event, Finished, Started, Stepped
+from napari_emda.events import Event, Finished, Phase, Started, Stepped
 from napari_emda.inference import checkpoint
 from napari_emda.jobs.inputs import check_writable
 from napari_emda.jobs.prepare_training import prepare
@@ -27,12 +27,13 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     """Train in a new run's folder, or continue a run that was stopped.
 
     Yields:
-        Started, the events of `napari_emda.training.loop.fit` and previews, Finished.
+        Phase, Started, the events of `napari_emda.training.loop.fit` and previews, Finished.
 
     Raises:
         EmdaError: the job does not fit the project; no folder is made then.
     """
     began = time.perf_counter()
+    yield Phase("Reading the images")
     project = Project.open(job.project)
     folder = None
     steps_done = 0
@@ -52,7 +53,9 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     with folder.open_log() as log:
         for event in fit(training):
             # Before the event is passed on: whoever stops the job at it finds it in the log.
-            log.write(event.to_json() + "\n")
+            # Phases tell nothing about the model.
+            if not isinstance(event, Phase):
+                log.write(event.to_json() + "\n")
             last = event if isinstance(event, Stepped) else last
             yield event
             yield from previews.due(last.step)

@@ -15,6 +15,7 @@ from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Stepped
 from napari_emda.sampling.sampler import Batch
 from napari_emda.training.micro_batches import out_of_memory
+from napari_emda.training.phases import Phases
 from napari_emda.training.trainer import Training
 
 # A slow training reports after this time even before `report_every` steps, so that the viewer shows
@@ -70,8 +71,9 @@ def fit(training: Training) -> Iterator[Event]:
     To stop, close the generator: the last step is saved.
 
     Yields:
-        Stepped every ``report_every`` steps or two seconds, Validated after each validation, Saved
-        every ``save_every`` steps and at least once a minute, Notice when something goes wrong.
+        Phase when another kind of work begins, Stepped every ``report_every`` steps or two seconds,
+        Validated after each validation, Saved every ``save_every`` steps and at least once a
+        minute, Notice when something goes wrong.
 
     Raises:
         JobError: the loss is NaN or infinite, or not even one patch fits into the memory.
@@ -82,6 +84,7 @@ def fit(training: Training) -> Iterator[Event]:
     meter = _Meter()
     threads = torch.get_num_threads()
     end = done if training.flat else settings.steps
+    phases = Phases(training)
     drawing = training.drawing_threads
     # A drawing thread uses one core: the others are for the steps. Setting that there may change
     # the number of this thread, too, so it is set again with the first batch.
@@ -94,14 +97,19 @@ def fit(training: Training) -> Iterator[Event]:
         on_start=lambda: torch.set_num_threads(1),
     )
     try:
+        yield phases.began(done)
         for step, batch in enumerate(batches, done):
             if step == done:
                 torch.set_num_threads(threads)
+            if training.validation_due(step + 1):
+                # Before the step: a stop between it and its validation would lose the validation.
+                yield phases.scoring(step + 1)
             yield from _one_step(training, training.on_device(batch, step), step, meter)
             done = step + 1
             if training.validation_due(done):
                 meter.check(done)
                 yield from training.validate(done)
+                yield phases.began(done)
             over = done == settings.steps or training.flat
             if (
                 done % settings.report_every == 0
@@ -117,11 +125,16 @@ def fit(training: Training) -> Iterator[Event]:
                 or time.perf_counter() - last_save > _SAVE_SECONDS
             ):
                 meter.check(done)
+                yield phases.saving(done)
+                # Not before the yield: whoever stops the training at it has it saved below.
                 saved = done
                 last_save = time.perf_counter()
                 yield training.save(done)
+                if not over:
+                    yield phases.began(done)
             if over:
                 break
+        yield phases.choosing()
         training.select()
     except GeneratorExit:
         if done > saved:

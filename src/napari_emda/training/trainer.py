@@ -281,12 +281,12 @@ class Training:
         if postprocessing.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
             prior = self.sampler.prior("source", method.network.classes)
-            sample = self._calibration_sample(postprocessing, final=final)
+            sample = self.calibration_sample(postprocessing, final=final)
             self.z_smoothing = calibrate(
                 predictor, self.sampler.regions("target"), prior, postprocessing, sample
             )
 
-    def _calibration_sample(
+    def calibration_sample(
         self, postprocessing: Postprocessing, *, final: bool
     ) -> CalibrationSample:
         """How much to predict for a calibration: class shares need more tiles than agreement."""
