@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
 import json
 import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -16,9 +12,8 @@ import tifffile
 from skimage.measure import label
 
 from napari_emda import cli
-from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.io.tiff import write_tiff
 from napari_emda.project.project import Project
+from tests.cli.calling import answer, call, image
 
 SMALL = [
     "--profile",
@@ -33,70 +28,6 @@ SMALL = [
     "precision=32",
 ]
 RUN = "001-histogram"
-
-
-@pytest.fixture(autouse=True)
-def keep_this_process(monkeypatch):
-    """Neither lower this process's priority nor leave signal handlers behind."""
-    monkeypatch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def call(*arguments):
-    """Run a command; its exit status, standard output and standard error."""
-    out = io.StringIO()
-    err = io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as exited,
-    ):
-        cli.main([str(argument) for argument in arguments])
-    return exited.value.code, out.getvalue(), err.getvalue()
-
-
-def answer(*arguments):
-    """The JSON object on the last line of a command that succeeds."""
-    status, out, err = call(*arguments, "--json")
-    assert status == 0, err
-    return json.loads(out.splitlines()[-1])
-
-
-def listing(folder):
-    """Every file below a folder with its hash."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
-
-
-@pytest.fixture
-def refused(tmp_path):
-    """Checks that a command is refused as invalid input, in one line, and changes nothing."""
-
-    def check(arguments, *parts, folder=None):
-        folder = folder or tmp_path
-        before = listing(folder), sorted(map(str, folder.rglob("*")))
-        status, out, err = call(*arguments)
-        assert status == 2, err
-        assert err.count("\n") == 1
-        assert err.rstrip()[-1] in ".?"
-        assert out == ""
-        for part in parts:
-            assert part in err
-        assert (listing(folder), sorted(map(str, folder.rglob("*")))) == before
-
-    return check
-
-
-def image(path, array, spacing=(50, 8, 8)):
-    """A calibrated TIFF."""
-    write_tiff(path, iter(array), array.shape, array.dtype, VoxelGrid(spacing))
-    return path
 
 
 # -- the whole workflow ----------------------------------------------------------------------------
@@ -332,12 +263,21 @@ def test_no_training_begins_with_a_number_that_is_no_class(method, trained, phan
     assert call(*train)[0] == 0
 
 
-def test_labels_of_many_values_are_taken_for_objects_with_a_notice(trained, phantom_files):
+def test_labels_of_many_values_are_taken_for_objects_with_a_notice(trained, phantoms, tmp_path):
+    objects = label(phantoms["target"][1]).astype(np.uint16)
+    assert objects.max() > 2
+    tifffile.imwrite(tmp_path / "objects.tif", objects, photometric="minisblack")
     status, _, err = call(
-        "annotate", trained, "--from", phantom_files["target", "image"], "--regions", "all"
+        "annotate", trained, "--from", tmp_path / "objects.tif", "--regions", "all"
     )
     assert status == 0
     assert "different values, and all above 0 count as 'mitochondria'" in err
+
+
+def test_an_image_in_place_of_its_labels_is_refused(trained, phantom_files, refused):
+    image_file = phantom_files["target", "image"]
+    command = ["annotate", trained, "--from", image_file, "--regions", "all"]
+    refused(command, "no voxel is 0", folder=trained)
 
 
 def test_suggestions_go_to_other_places_once_annotated(trained, phantom_files):

@@ -186,8 +186,8 @@ def test_a_project_of_format_1_opens_and_is_rewritten_only_when_it_changes(tmp_p
 
 def test_a_newer_project_is_refused(project):
     path = project.folder / "project.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 3, "hologram": True}))
-    refused(project.folder, "has format 3, this program knows formats up to 2: update napari-emda")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 4, "hologram": True}))
+    refused(project.folder, "has format 4, this program knows formats up to 3: update napari-emda")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")

@@ -18,6 +18,14 @@ from napari_emda.cli.console import (
     print_result,
     print_table,
 )
+from napari_emda.cli.label_options import (
+    ZERO,
+    BackgroundOption,
+    IgnoreOption,
+    check_choice,
+    label_meaning,
+)
+from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import JobError
 from napari_emda.io.checks import check_labels, values_notices
@@ -32,7 +40,7 @@ from napari_emda.settings.base import distribute, parse_assignments
 from napari_emda.settings.suggestion import QuerySettings
 
 if TYPE_CHECKING:
-    from napari_emda.data.volume import Domain, LabelsZero
+    from napari_emda.data.volume import Domain
 
 
 def new(
@@ -59,6 +67,16 @@ def new(
     target_independent: Annotated[
         bool, typer.Option(help="Only the sections of the target are independent images.")
     ] = False,
+    zero: Annotated[
+        str,
+        typer.Option(
+            help="What 0 means in the source's labels: background, sections (background in "
+            "sections that hold a label, unlabelled in the others), or unannotated (1 is then "
+            "background and 2 the first class)."
+        ),
+    ] = "background",
+    background: BackgroundOption = None,
+    ignore: IgnoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a project from a labelled source and an unlabelled target, or from only one of them."""
@@ -67,8 +85,9 @@ def new(
         "source": independent,
         "target": independent or target_independent,
     }
+    meaning = label_meaning(background, ignore, zero, one_is_background=True)
     entries, notices = create(
-        project, names, source, target, spacing, target_spacing, sections_are_independent
+        project, names, source, target, spacing, target_spacing, sections_are_independent, meaning
     )
     result = {
         "project": str(project),
@@ -78,7 +97,10 @@ def new(
     }
     for notice in notices:
         typer.echo(notice, err=True)
-    volumes = ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
+    volumes = ", ".join(
+        f"{e['domain']} {e['name']} ({_sections(e['shape'])}, {_nm(e['spacing'])} nm)"
+        for e in entries
+    )
     print_result(
         result,
         as_json=as_json,
@@ -90,6 +112,11 @@ def _nm(spacing: Spacing) -> str:
     return " x ".join(f"{v:g}" for v in spacing)
 
 
+def _sections(shape: Sequence[int]) -> str:
+    count, rows, columns = shape
+    return f"{count} section{'' if count == 1 else 's'} of {rows} x {columns} pixels"
+
+
 def create(
     folder: Path,
     classes: tuple[str, ...],
@@ -98,15 +125,16 @@ def create(
     spacing: Spacing | None,
     target_spacing: Spacing | None,
     sections_are_independent: dict[Domain, bool],
+    meaning: LabelMeaning,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Check everything, then make the project.
 
     Returns:
-        The entries of its volumes, and notices on anything unusual about them.
+        The entries of its volumes with their shapes, and notices on anything unusual about them.
     """
     from napari_emda.io.checks import check_pair
 
-    notices = check_pair(source, target, classes, spacing, target_spacing)
+    notices = check_pair(source, target, classes, spacing, target_spacing, meaning)
     with Project.create(folder, classes) as project:
         entries = []
         if source is not None:
@@ -116,6 +144,7 @@ def create(
                     image,
                     "source",
                     labels=labels,
+                    labels_meaning=meaning,
                     spacing=spacing,
                     sections_are_independent=sections_are_independent["source"],
                 )
@@ -129,7 +158,10 @@ def create(
                     sections_are_independent=sections_are_independent["target"],
                 )
             )
-    return [entry.model_dump() for entry in entries], notices
+        shapes = [list(project.volumes.shape(entry.name)) for entry in entries]
+    return [
+        entry.model_dump() | {"shape": shape} for entry, shape in zip(entries, shapes, strict=True)
+    ], notices
 
 
 def suggest(
@@ -201,26 +233,31 @@ def annotate(
             "(background in sections that contain a label, unannotated in the others)."
         ),
     ] = "background",
+    background: BackgroundOption = None,
+    ignore: IgnoreOption = None,
     volume: VolumeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Annotate patches from a label image; reports how well the model agreed with it."""
-    _check_choice("--regions", regions, ("suggested", "all"))
-    _check_choice("--zero", zero, ("background", "unannotated", "sections"))
+    check_choice("--regions", regions, ("suggested", "all"))
+    check_choice("--zero", zero, ZERO)
+    # A suggested patch is annotated as a whole, so 0 is background there.
+    meaning = label_meaning(background, ignore, zero if regions == "all" else "background")
     with Project.open(project, exclusive=True) as opened:
         name = volume or opened.volumes.target().name
         classes = opened.classes
         if regions == "all":
-            annotated = [_annotate_all(opened, name, labels, zero)]
+            array = open_labels(labels).array
+            annotated = [opened.annotations.import_labels(array, name, meaning=meaning)]
         else:
-            annotated = opened.annotations.take(labels, name)
+            annotated = opened.annotations.take(labels, name, meaning=meaning)
         all_regions = opened.regions.all()
     if not annotated:
         raise JobError(
             f"No patch of '{name}' is open for annotation: {_where_patches_are_open(all_regions)}."
         )
     array = open_labels(labels).array
-    values = check_labels(name, array, array.shape, len(classes))
+    values = check_labels(name, array, array.shape, len(classes), meaning=meaning)
     for notice in values_notices(labels.name, values, classes):
         typer.echo(notice, err=True)
     curve = rounds(all_regions)
@@ -231,22 +268,6 @@ def annotate(
     }
     print_result(
         result, as_json=as_json, print_text=lambda: _print_agreement(len(annotated), curve)
-    )
-
-
-def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise JobError(
-            f"'{value}' is not a value of {option}: choose {', '.join(allowed[:-1])} or "
-            f"{allowed[-1]}."
-        )
-
-
-def _annotate_all(project: Project, volume: str, labels: Path, zero: str) -> Region:
-    """Annotate everything that is not annotated yet from a label image."""
-    label_zero: LabelsZero = "background" if zero == "background" else "unannotated"
-    return project.annotations.import_labels(
-        open_labels(labels).array, volume, label_zero, whole_sections=zero == "sections"
     )
 
 

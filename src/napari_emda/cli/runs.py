@@ -17,6 +17,7 @@ from napari_emda.cli.console import (
     print_result,
     print_table,
 )
+from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, TrainJob, read_job
 from napari_emda.project.project import Project
@@ -164,6 +165,8 @@ def predict(
 def score(
     project: ProjectArgument,
     against: Annotated[Path, typer.Option(help="Label image of the volume, 0 = background.")],
+    background: BackgroundOption = None,
+    ignore: IgnoreOption = None,
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
@@ -177,6 +180,7 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Compare a prediction with true labels: IoU, Dice, average precision, and objects."""
+    meaning = label_meaning(background, ignore)
     # Parsed, and not made, for the error message of an invalid ``minimum_size``.
     job = ScoreJob.parse(
         {
@@ -186,6 +190,8 @@ def score(
             "volume": volume,
             "box": box,
             "against": str(against),
+            "background": meaning.background,
+            "ignore": meaning.ignore,
             "objects": objects,
             "minimum_size": minimum_size,
         }

@@ -1,22 +1,175 @@
-"""The numbers in labels: where those lie that stand for no class."""
+"""The numbers in labels: which occur, what must be asked, and where wrong ones lie."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
 
+# Different numbers that are counted at most: labels of objects may hold millions, and then only the
+# smallest and the largest matter.
+_MOST_NUMBERS = 2**16
+# The number for "nobody looked" is the largest of its type, by convention: 255 as in PASCAL VOC, or
+# -1 that became unsigned. It is told from the number of an object by the other numbers, which are
+# few and small: up to 32 classes, more than any atlas of organelles has.
+_FEW_NUMBERS = 32
+_LARGEST_OF_TYPES = tuple(2**bits - 1 for bits in (8, 15, 16, 31, 32, 63, 64))
+# From 32 bits on no object gets the largest number: there would have to be as many objects.
+_NEVER_AN_OBJECT = 2**31 - 1
+
 Wrong = Callable[[NDArray[Any]], NDArray[np.bool_]]
 """Which of some numbers stand for no class."""
+
+
+@dataclass(frozen=True)
+class LabelValues:
+    """The numbers that occur in labels.
+
+    Attributes:
+        counts: voxels by number; of very many numbers, only the smallest and the largest.
+        sections: how many were read.
+        uniform: of these, how many hold a single number, by this number.
+    """
+
+    counts: dict[int, int]
+    sections: int
+    uniform: dict[int, int]
+
+    def hint(self, meaning: LabelMeaning) -> str:
+        """One clause if half of the sections or more hold background only; otherwise empty."""
+        empty = self.uniform.get(meaning.background or 0, 0)
+        # In volumes that are labelled throughout, few sections hold no structure at all.
+        if meaning.labelled_sections or not self.sections / 2 <= empty < self.sections:
+            return ""
+        return f"{empty} of {self.sections} sections hold no label"
+
+    def without(self, numbers: Iterable[int]) -> list[int]:
+        """The other numbers, in ascending order."""
+        return sorted(self.counts.keys() - set(numbers))
+
+
+def inspect(labels: Array, most_sections: int | None = None) -> LabelValues:
+    """Count the numbers in labels, section by section.
+
+    Args:
+        labels: integers (z, y, x).
+        most_sections: read no more than these, evenly spaced, for an early answer on a large
+            volume; by default all.
+    """
+    depth = labels.shape[0]
+    # Rounding may name a section twice.
+    chosen = np.linspace(0, depth - 1, min(depth, most_sections or depth)).round()
+    sections = sorted(set(chosen.astype(int).tolist()))
+    counts: dict[int, int] = {}
+    uniform: dict[int, int] = {}
+    for z in sections:
+        found = _counted(np.asarray(labels[z]))
+        for number, count in found.items():
+            if len(found) == 1:
+                uniform[number] = uniform.get(number, 0) + 1
+            counts[number] = counts.get(number, 0) + count
+        if len(counts) > _MOST_NUMBERS:
+            numbers = sorted(counts)
+            kept = {*numbers[: _MOST_NUMBERS // 2], *numbers[-_MOST_NUMBERS // 2 :]}
+            counts = {number: counts[number] for number in kept}
+    return LabelValues(counts, len(sections), uniform)
+
+
+def _counted(section: NDArray[Any]) -> dict[int, int]:
+    """Voxels by number."""
+    if section.dtype.kind in "bu" and section.dtype.itemsize == 1:
+        # Much faster than sorting, which `unique` does.
+        counts = np.bincount(section.ravel())
+        return {number: int(counts[number]) for number in np.flatnonzero(counts).tolist()}
+    numbers, occurrences = np.unique(section, return_counts=True)
+    return dict(zip(numbers.tolist(), occurrences.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the user must say about labels before they can be used.
+
+    Attributes:
+        about: ``background``: which number is it; ``ignore``: did nobody look where ``number`` is.
+        number: the likely answer.
+        text: one sentence: what was found, and what it would do.
+    """
+
+    about: Literal["background", "ignore"]
+    number: int
+    text: str
+
+    @property
+    def remedy(self) -> str:
+        """What to do, with the options of the command line that say yes and no."""
+        option = f"--{self.about} {self.number}"
+        if self.about == "background":
+            return (
+                f"say {option} if {self.number} means background, and --background 0 if nothing "
+                "is background"
+            )
+        # 0 is not background then, and numbers below it are no classes, whatever the user says.
+        denial = "say --ignore none" if self.number > 0 else "give these voxels another number"
+        return f"say {option} if nobody looked there, and {denial} if somebody did"
+
+
+def question(values: LabelValues, meaning: LabelMeaning, classes: int) -> Question | None:
+    """What must be asked about labels, None if their meaning is clear.
+
+    Args:
+        values: the numbers in the labels.
+        meaning: what the user has said so far.
+        classes: their number, background included.
+    """
+    said = {*(meaning.ignore or ()), *(() if meaning.background is None else (meaning.background,))}
+    numbers = values.without(said)
+    if numbers and numbers[0] < 0:
+        void: int | None = numbers[0]
+    else:
+        # That 0 is ignored says nothing about 255.
+        void = _void(numbers) if meaning.ignore in (None, (0,)) else None
+    if void is not None:
+        return Question(
+            "ignore",
+            void,
+            f"{values.counts[void]} voxels hold the number {void}, which often means that nobody "
+            "looked there",
+        )
+    if meaning.background is None and numbers and 0 not in values.counts:
+        return Question(
+            "background",
+            numbers[0],
+            f"no voxel is 0 and the numbers begin at {numbers[0]}, so nothing would be background",
+        )
+    # Of two classes, 0 and 1 with 1 as background is a mask the other way round.
+    if meaning.background and 0 in numbers and (classes > 2 or len(numbers) > 1):
+        return Question(
+            "ignore",
+            0,
+            f"{values.counts[0]} voxels are 0 although {meaning.background} is the background",
+        )
+    return None
+
+
+def _void(numbers: Sequence[int]) -> int | None:
+    """The number that probably means that nobody looked there."""
+    if not numbers or numbers[-1] not in _LARGEST_OF_TYPES:
+        return None
+    *others, largest = [number for number in numbers if number]
+    # Only 0 and 255 are a mask of 8 bits.
+    if not others:
+        return None
+    return largest if largest >= _NEVER_AN_OBJECT or others[-1] <= _FEW_NUMBERS else None
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,12 @@ class Volume:
 
     def _class_ids(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         if self.labels_zero == "unannotated":
-            return np.where(labels > 0, labels - 1, IGNORE).astype(np.uint8)
+            return np.where(labels > 0, np.minimum(labels, IGNORE) - 1, IGNORE).astype(np.uint8)
         # With two classes, labels may also be the ids of objects, above 255.
-        return (labels > 0).astype(np.uint8) if self.classes == 2 else labels.astype(np.uint8)
+        if self.classes == 2:
+            return (labels > 0).astype(np.uint8)
+        # A number beyond uint8 must not become a class by the cast.
+        return np.minimum(labels, IGNORE - 1).astype(np.uint8)
 
     @property
     def label_boxes(self) -> tuple[Box, ...]:

@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from napari_emda.data.array import Array
+from napari_emda.data.label_meaning import LabelMeaning
+from napari_emda.data.label_values import LabelValues, Question, inspect, question
 from napari_emda.data.volume import LabelsZero
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.units import Stored
 
-LARGEST_CLASS = 254
-"""Class ids are stored as uint8, and 255 is IGNORE."""
+# Sections that show whether half of them are empty; quick even on a network drive.
+_FEW_SECTIONS = 64
+# Sections of labels that are read first. Most mistakes are in all of them.
+_FIRST_SECTIONS = 16
 
 
 def check_spacing(name: str, spacing: Sequence[float] | None) -> Spacing:
@@ -62,12 +66,25 @@ def check_image(name: str, image: Array) -> None:
                 )
 
 
+class LabelsInDoubt(DataError):
+    """Labels that can be used once the user has answered a question about them.
+
+    Attributes:
+        question: what to ask.
+    """
+
+    def __init__(self, name: str, question: Question) -> None:
+        super().__init__(f"In the labels of '{name}', {question.text}: {question.remedy}.")
+        self.question = question
+
+
 def check_labels(
     name: str,
     labels: Array,
     shape: Sequence[int],
     classes: int,
     labels_zero: LabelsZero = "background",
+    meaning: LabelMeaning | None = None,
 ) -> list[int]:
     """Check that labels are integers of the image's shape and fit the classes.
 
@@ -77,13 +94,15 @@ def check_labels(
         shape: of the image.
         classes: number of classes, background included.
         labels_zero: whether 0 means background or "not annotated".
+        meaning: what the user says about the numbers; by default that of ``labels_zero``.
 
     Returns:
-        The values that occur, in ascending order.
+        The values that occur and are not ignored, in ascending order.
 
     Raises:
         DataError: another shape, floats, a single value, or more values than classes. With two
             classes every value above 0 is class 1, unless 0 means "not annotated".
+        LabelsInDoubt: no voxel is background, or a number looks like "nobody looked there".
     """
     if tuple(labels.shape) != tuple(shape):
         raise DataError(
@@ -94,28 +113,51 @@ def check_labels(
         raise DataError(
             f"The labels of '{name}' are {np.dtype(labels.dtype)} numbers: use integer labels."
         )
-    values: set[int] = set()
-    for z in range(labels.shape[0]):
-        values.update(np.unique(np.asarray(labels[z])).tolist())
+    meaning = meaning or LabelMeaning.of_zero(labels_zero)
+    # Few sections of a large volume show most mistakes, long before all of it is read.
+    if labels.shape[0] > _FIRST_SECTIONS:
+        first = inspect(labels, _FIRST_SECTIONS)
+        # Without a 0 in them, the rest may show what the numbers mean.
+        if 0 in first.counts:
+            _check_numbers(name, first, meaning, classes)
+    found = inspect(labels)
+    ignored = meaning.ignore or ()
+    values = found.without(number for number in ignored if number)
     # A network that sees one class only learns to predict it everywhere.
     if len(values) < 2:
-        content = "empty" if values == {0} else f"all {values.pop()}"
+        content = "empty" if values in ([], [0]) else f"all {values[0]}"
+        except_for = f" but for {_numbers(ignored)}" if set(ignored) & found.counts.keys() else ""
         raise DataError(
-            f"The labels of '{name}' are {content}: label some of the structure and some "
-            "background."
+            f"The labels of '{name}' are {content}{except_for}: label some of the structure and "
+            "some background."
         )
-    unannotated = labels_zero == "unannotated"
-    # If 0 means "not annotated", class k is stored as k + 1.
-    highest = classes if unannotated else classes - 1
-    # With background and one structure, masks of 0 and 255 and numbered objects are common and
-    # unambiguous: everything above 0 is the structure.
-    if (classes > 2 or unannotated) and not values <= set(range(highest + 1)):
-        zero_meaning = ", and 0 means not annotated" if unannotated else ""
-        raise DataError(
-            f"The labels of '{name}' hold the value {max(values)}, but there are {classes} "
-            f"classes{zero_meaning}: use the values 0 to {highest} or name more classes."
-        )
-    return sorted(values)
+    _check_numbers(name, found, meaning, classes)
+    if asked := question(found, meaning, classes):
+        raise LabelsInDoubt(name, asked)
+    return values
+
+
+def _check_numbers(name: str, found: LabelValues, meaning: LabelMeaning, classes: int) -> None:
+    """DataError if a number is no class."""
+    wrong = [number for number in sorted(found.counts) if not meaning.is_class(number, classes)]
+    if not wrong:
+        return
+    # Numbers below 0 are asked about, and so are labels that begin at 1: they hold one number more.
+    asked = question(found, meaning, classes)
+    if asked is not None and (asked.about == "background" or asked.number < 0):
+        raise LabelsInDoubt(name, asked)
+    number = wrong[-1]
+    highest = max(n for n in range(classes + 1) if meaning.is_class(n, classes))
+    zero_meaning = ", and 0 means not annotated" if 0 in (meaning.ignore or ()) else ""
+    raise DataError(
+        f"The labels of '{name}' hold the value {number} in {found.counts[number]} voxels, but "
+        f"there are {classes} classes{zero_meaning}: use the values 0 to {highest}, name more "
+        f"classes, or say --ignore {number} if nobody looked there."
+    )
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return " and ".join(map(str, numbers))
 
 
 def check_pair(
@@ -124,6 +166,7 @@ def check_pair(
     classes: tuple[str, ...],
     spacing: Spacing | None = None,
     target_spacing: Spacing | None = None,
+    meaning: LabelMeaning | None = None,
 ) -> list[str]:
     """Check the files of a new project before anything is created.
 
@@ -133,6 +176,7 @@ def check_pair(
         classes: names, background first.
         spacing: voxel size of the source (z, y, x) in nm; None to take it from the file.
         target_spacing: as ``spacing``, of the target.
+        meaning: of the numbers in the labels; by default 0 is background.
 
     Returns:
         What the user should know although it is no mistake, one sentence each.
@@ -146,7 +190,11 @@ def check_pair(
             "A project needs a volume: give a source with its labels, a target, or both."
         )
     stored_target = None if target is None else open_image(Path(target))
-    notices = [] if source is None else _check_source(source, stored_target, classes, spacing)
+    notices = (
+        []
+        if source is None
+        else _check_source(source, stored_target, classes, spacing, meaning or LabelMeaning())
+    )
     if target is not None and stored_target is not None:
         _check_file(target, stored_target, target_spacing)
     return notices
@@ -157,6 +205,7 @@ def _check_source(
     target: Stored | None,
     classes: tuple[str, ...],
     spacing: Spacing | None,
+    meaning: LabelMeaning,
 ) -> list[str]:
     image_path, labels_path = map(Path, source)
     image = open_image(image_path)
@@ -169,8 +218,12 @@ def _check_source(
             "the labels."
         )
     _check_file(image_path, image, spacing)
-    values = check_labels(image_path.name, labels.array, image.array.shape, len(classes))
-    return values_notices(labels_path.name, values, classes)
+    shape = image.array.shape
+    values = check_labels(image_path.name, labels.array, shape, len(classes), meaning=meaning)
+    return [
+        *values_notices(labels_path.name, values, classes),
+        *sections_notices(labels_path.name, labels.array, meaning),
+    ]
 
 
 def values_notices(name: str, values: Sequence[int], classes: Sequence[str]) -> list[str]:
@@ -189,6 +242,17 @@ def values_notices(name: str, values: Sequence[int], classes: Sequence[str]) -> 
         f"The labels {name} hold {len(values)} different values, and all above 0 count as "
         f"'{classes[1]}': name more classes with --classes if they are classes, and choose "
         "another file if they are grey values."
+    ]
+
+
+def sections_notices(name: str, labels: Array, meaning: LabelMeaning) -> list[str]:
+    """What the user should know if many sections of labels hold background only."""
+    hint = inspect(labels, _FEW_SECTIONS).hint(meaning)
+    if not hint:
+        return []
+    return [
+        f"In the labels {name}, {hint}: say --zero sections if these are unlabelled rather than "
+        "empty."
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.label_meaning import MeantLabels, ObjectNumbers
 from napari_emda.data.volume import Volume
 from napari_emda.evaluation.object_scores import score_objects
 from napari_emda.evaluation.voxel_scores import score_volume
@@ -45,7 +46,7 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     yield Phase("Reading the labels")
     project = Project.open(job.project)
     folder = project.run(job.run)
-    truth = _labelled_volume(project, job)
+    truth, true_objects = _truth(project, job)
     box = Box.parse(job.box, truth.shape)
     # Refuse before predicting, which may take hours.
     header = checkpoint.read_header(model_of(project, job))
@@ -61,7 +62,7 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint)
     yield next(plan)
     probabilities = prediction_of(project, folder, truth.name).reported
-    scores = yield from _scores(probabilities, truth, project.classes, box, job)
+    scores = yield from _scores(probabilities, truth, true_objects, project.classes, box, job)
     result = {
         "run": folder.name,
         "volume": truth.name,
@@ -86,17 +87,29 @@ def _plan(*, compares: bool) -> Iterator[Phase]:
     return phases(("Predicting", 1.0), ("Comparing with the labels", 0.3), *compared)
 
 
-def _labelled_volume(project: Project, job: ScoreJob) -> Volume:
-    """The volume with the job's label image as its labels, 0 being background."""
+def _truth(project: Project, job: ScoreJob) -> tuple[Volume, Array]:
+    """The volume with the job's label image as its labels, and the true objects."""
     volume = volume_of(project, job)
     labels = open_labels(Path(job.against)).array
-    check_labels(volume.name, labels, volume.shape, len(project.classes))
+    meaning = job.meaning
+    classes = len(project.classes)
+    values = check_labels(volume.name, labels, volume.shape, classes, meaning=meaning)
+    numbers = [value for value in values if value != (meaning.background or 0)]
+    # A single number is a mask, whatever the number: its objects are connected voxels.
+    numbered = classes == 2 and len(numbers) > 1
+    objects = ObjectNumbers(labels, meaning, classes, numbered=numbered)
     # Annotations would take the place of the labels in ``Volume.class_ids``.
-    return replace(volume, labels=labels, labels_zero="background", annotations=None)
+    meant = MeantLabels(labels, meaning, classes)
+    return replace(volume, labels=meant, labels_zero="unannotated", annotations=None), objects
 
 
 def _scores(
-    probabilities: Array, truth: Volume, classes: tuple[str, ...], box: Box, job: ScoreJob
+    probabilities: Array,
+    truth: Volume,
+    true_objects: Array,
+    classes: tuple[str, ...],
+    box: Box,
+    job: ScoreJob,
 ) -> Generator[Event, None, dict[str, Any]]:
     """The scores of all classes together, and of each one under ``classes``."""
     scores = score_volume(probabilities, truth.class_ids, classes, box)
@@ -104,10 +117,9 @@ def _scores(
     only_class = {key: value for key, value in scores.items() if key != "voxels"}
     scores.setdefault("classes", {classes[1]: only_class})
     if job.objects:
-        assert truth.labels is not None
         object_scores = yield from score_objects(
             probabilities,
-            truth.labels,
+            true_objects,
             classes,
             box=box,
             minimum_size=job.minimum_size,

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
 from napari_emda.data.label_values import (
     annotation_message,
     not_annotations,
     wrong_numbers,
 )
-from napari_emda.data.volume import LabelsZero, Volume
-from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.data.volume import LabelsZero
 from napari_emda.errors import DataError
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
@@ -27,9 +27,6 @@ from napari_emda.project.predictions import Predictions
 from napari_emda.project.region import IMPORTED, Region, State
 from napari_emda.project.regions import Regions, new_id
 from napari_emda.project.volumes import Volumes
-
-# Labels are read voxel by voxel here; the voxel size does not matter.
-_NO_SIZE = VoxelGrid((1, 1, 1), "pixel")
 
 
 class Annotations:
@@ -125,18 +122,27 @@ class Annotations:
             moved = found.moved(region.voxels.start)
             raise DataError(annotation_message(region.volume, moved, classes))
 
-    def take(self, labels: str | Path, volume: str, state: State = "suggested") -> list[Region]:
+    def take(
+        self,
+        labels: str | Path,
+        volume: str,
+        state: State = "suggested",
+        meaning: LabelMeaning | None = None,
+    ) -> list[Region]:
         """Accept all regions of a volume in a state, with the annotations of a label image.
 
+        Voxels that the meaning ignores stay not annotated.
+
         Args:
-            labels: path of an image of the volume's shape; 0 = background, k = class k.
+            labels: path of an image of the volume's shape.
             volume: name of the volume.
             state: of the regions.
+            meaning: of the numbers in the labels; by default 0 = background, k = class k.
 
         Raises:
             DataError: the labels cannot be used.
         """
-        label_volume = self._checked(open_labels(Path(labels)).array, volume)
+        numbers = self._checked(open_labels(Path(labels)).array, volume, meaning or LabelMeaning())
         regions = [
             region
             for region in self._regions.all()
@@ -144,9 +150,11 @@ class Annotations:
         ]
         # Taking back an earlier decision would wipe what is taken now.
         self._regions.decisions.clear()
-        return [
-            self.accept(region, label_volume.read_labels(region.voxels) + 1) for region in regions
-        ]
+        taken = []
+        for region in regions:
+            values = numbers[region.voxels.slices]
+            taken.append(self.accept(region, values, complete=bool(values.all())))
+        return taken
 
     def import_labels(
         self,
@@ -155,6 +163,7 @@ class Annotations:
         labels_zero: LabelsZero = "unannotated",
         *,
         whole_sections: bool = False,
+        meaning: LabelMeaning | None = None,
     ) -> Region:
         """Take labels as annotations wherever nothing is annotated yet; on disk when this returns.
 
@@ -167,6 +176,7 @@ class Annotations:
             labels_zero: whether 0 means background or not annotated.
             whole_sections: 0 means background in the sections that contain a label, and not
                 annotated in the others.
+            meaning: of the numbers in the labels, in place of both.
 
         Returns:
             A region that spans the volume.
@@ -174,36 +184,40 @@ class Annotations:
         Raises:
             DataError: the labels cannot be used.
         """
-        label_volume = self._checked(labels, volume)
+        if meaning is None:
+            zero_is_background = whole_sections or labels_zero == "background"
+            meaning = LabelMeaning(
+                ignore=None if zero_is_background else (0,), labelled_sections=whole_sections
+            )
+        numbers = self._checked(labels, volume, meaning)
         # Taking back an earlier decision would wipe what is imported now.
         self._regions.decisions.clear()
         array = self.require(volume)
+        complete = True
         # Section by section, because labels may be larger than memory.
-        for z in range(label_volume.shape[0]):
-            section = Box((z, 0, 0), (z + 1, *label_volume.shape[1:]))
-            ids = label_volume.read_labels(section)[0]
-            zero_is_background = labels_zero == "background" or (whole_sections and ids.any())
-            imported = ids + 1 if zero_is_background else np.where(ids > 0, ids + 1, 0)
+        for z in range(numbers.shape[0]):
+            imported = numbers[z]
+            complete = complete and bool(imported.all())
             painted = np.asarray(array[z])
             free = (painted == 0) | (painted > len(self._classes))
             # Writing a section that does not change would only cost time.
             if imported[free].any() or painted[free].any():
-                array[z] = np.where(free, imported, painted).astype(np.uint8)
-        box = Box.whole(label_volume.shape)
+                array[z] = np.where(free, imported, painted)
+        box = Box.whole(numbers.shape)
         self._arrays.sync(volume, box)
         return self._regions.record(
             Region(
                 id=new_id(),
                 volume=volume,
                 box=str(box),
-                state="accepted" if labels_zero == "background" else "partial",
+                state="accepted" if complete else "partial",
                 strategy=IMPORTED,
                 round=self._regions.round,
             )
         )
 
-    def _checked(self, labels: Array, volume: str) -> Volume:
-        """Labels to be read as class ids; DataError if they do not fit the volume."""
+    def _checked(self, labels: Array, volume: str, meaning: LabelMeaning) -> MeantLabels:
+        """Labels as annotations; DataError if they do not fit the volume or its classes."""
         classes = len(self._classes)
-        check_labels(volume, labels, self._volumes.shape(volume), classes)
-        return Volume("labels", labels, "target", _NO_SIZE, labels=labels, classes=classes)
+        check_labels(volume, labels, self._volumes.shape(volume), classes, meaning=meaning)
+        return MeantLabels(labels, meaning, classes)

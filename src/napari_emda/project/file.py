@@ -6,16 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
+from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.volume import Domain, LabelsZero
 from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import write_text
 
-# Format 2 has ``sections_are_independent`` instead of ``depth``, its opposite. With a change that
-# this version could not read, raise the number and extend `_migrated`.
-FORMAT = 2
+# Format 2 has ``sections_are_independent`` instead of ``depth``, its opposite; format 3 may have
+# ``labels_meaning``. With a change that this version could not read, raise the number and extend
+# `_migrated`.
+FORMAT = 3
 
 
 class _Model(BaseModel):
@@ -32,6 +40,8 @@ class VolumeEntry(_Model):
             project's folder, so that both can be moved together.
         labels: path, as of the image; None for no labels.
         labels_zero: the meaning of 0 in the labels.
+        labels_meaning: of all numbers in the labels, if there is more to say than ``labels_zero``
+            does, which then has no meaning.
         spacing: voxel size z, y, x in ``unit``.
         unit: see `data.voxel_grid.VoxelGrid`.
         sections_are_independent: see `data.voxel_grid.VoxelGrid`.
@@ -42,9 +52,18 @@ class VolumeEntry(_Model):
     image: str
     labels: str | None = None
     labels_zero: LabelsZero = "background"
+    labels_meaning: LabelMeaning | None = None
     spacing: Spacing
     unit: str = "nm"
     sections_are_independent: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that versions before format 3 can read all projects that they understand.
+        values: dict[str, Any] = serialise(self)
+        if self.labels_meaning is None:
+            del values["labels_meaning"]
+        return values
 
     @property
     def grid(self) -> VoxelGrid:
@@ -86,6 +105,8 @@ def read_project_file(path: Path) -> ProjectFile:
 
 def write_project_file(folder: Path, file: ProjectFile) -> None:
     """Write ``project.json`` in a project's folder, whole or not at all."""
+    uses_meaning = any(volume.labels_meaning is not None for volume in file.volumes)
+    file = file.model_copy(update={"format": FORMAT if uses_meaning else 2})
     write_text(folder / "project.json", file.model_dump_json(indent=2) + "\n")
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from napari_emda.data.array import Array
+from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
 from napari_emda.data.volume import Domain, LabelsZero, Volume
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError, JobError
@@ -76,19 +78,25 @@ class Volumes:
         """
         entry = self.entry(name)
         image = open_image(self._path(entry.image)).array
-        labels = None if entry.labels is None else open_labels(self._path(entry.labels)).array
+        labels: Array | None = None
+        if entry.labels is not None:
+            labels = open_labels(self._path(entry.labels)).array
         if labels is not None and tuple(labels.shape) != tuple(image.shape):
             raise DataError(
                 f"The labels of '{name}' no longer have the shape of the image: put the old file "
                 "back."
             )
+        labels_zero = entry.labels_zero
+        if labels is not None and entry.labels_meaning is not None:
+            labels = MeantLabels(labels, entry.labels_meaning, len(self._file.classes))
+            labels_zero = "unannotated"
         return Volume(
             name=name,
             image=image,
             domain=entry.domain,
             grid=entry.grid,
             labels=labels,
-            labels_zero=entry.labels_zero,
+            labels_zero=labels_zero,
             annotations=self._annotations.open(name),
             annotated=self._annotations.painted(name),
             classes=len(self._file.classes),
@@ -113,6 +121,7 @@ class Volumes:
         name: str | None = None,
         spacing: Spacing | None = None,
         labels_zero: LabelsZero = "background",
+        labels_meaning: LabelMeaning | None = None,
         sections_are_independent: bool = False,
     ) -> VolumeEntry:
         """Check a volume and add it; nothing changes when the check fails.
@@ -124,6 +133,7 @@ class Volumes:
             name: by default the image's file name.
             spacing: voxel size z, y, x in nm; by default what the image's file says.
             labels_zero: what 0 means in ``labels``.
+            labels_meaning: what all numbers in ``labels`` mean, where that is not all.
             sections_are_independent: see `data.voxel_grid.VoxelGrid`.
 
         Raises:
@@ -137,6 +147,7 @@ class Volumes:
                 name=name,
                 spacing=spacing,
                 labels_zero=labels_zero,
+                labels_meaning=labels_meaning,
                 sections_are_independent=sections_are_independent,
             )
         )
@@ -150,6 +161,7 @@ class Volumes:
         name: str | None = None,
         spacing: Spacing | None = None,
         labels_zero: LabelsZero = "background",
+        labels_meaning: LabelMeaning | None = None,
         sections_are_independent: bool = False,
     ) -> VolumeEntry:
         """The entry that `add` would add, without adding it."""
@@ -160,13 +172,19 @@ class Volumes:
         if labels is not None:
             label_array = open_labels(Path(labels)).array
             classes = len(self._file.classes)
-            check_labels(name, label_array, stored.array.shape, classes, labels_zero)
+            check_labels(
+                name, label_array, stored.array.shape, classes, labels_zero, labels_meaning
+            )
+        if labels_meaning is not None and (zero := labels_meaning.as_zero) is not None:
+            labels_zero = zero
+            labels_meaning = None
         return VolumeEntry(
             name=name,
             domain=domain,
             image=self._relative(image),
             spacing=spacing,
             labels_zero=labels_zero,
+            labels_meaning=labels_meaning,
             sections_are_independent=sections_are_independent,
             labels=None if labels is None else self._relative(labels),
         )
