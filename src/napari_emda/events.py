@@ -18,6 +18,11 @@ from napari_emda.errors import JobError
 _KINDS: dict[str, type[Event]] = {}
 Result = TypeVar("Result")
 
+# How long stopping a training takes: it ends its step, measures normalisation statistics, which
+# takes as long as some steps, and writes the files, which takes a second or two.
+_STEPS_TO_STOP = 4.0
+_WRITING = 1.5
+
 
 @dataclass(frozen=True)
 class Event:
@@ -172,6 +177,15 @@ class Failed(Event):
 
     text: str
     mistake: bool
+
+
+def time_to_stop(rate: float) -> float:
+    """Seconds in which a training saves its work and ends; 0 if its speed is not known yet.
+
+    Args:
+        rate: steps per second.
+    """
+    return _WRITING + _STEPS_TO_STOP / rate if rate else 0.0
 
 
 def from_json(line: str) -> Event:

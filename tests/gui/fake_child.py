@@ -17,6 +17,7 @@ from napari_emda.events import (
     Saved,
     Started,
     Stepped,
+    Stopping,
     Suggested,
     Validated,
 )
@@ -26,28 +27,63 @@ from napari_emda.project.job_files import read_job
 class Commands(threading.Thread):
     def __init__(self):
         super().__init__(daemon=True)
-        self.attend = self.paused = self.stopped = self.hung_up = False
+        self.attend = self.paused = self.stopped = self.hung_up = self.detached = False
         self.start()
 
     def run(self):
         for line in sys.stdin:
-            command = json.loads(line)
-            name = command.pop("command")
-            if name == "attend":
-                self.attend = True
-            elif name in ("pause", "resume"):
-                self.paused = name == "pause"
-                say(Notice(f"got {name}"))
-            elif name == "stop":
-                self.stopped = True
-            elif name == "preview":
-                preview(command)
+            self.take(line)
+        if self.detached:
+            self.follow()
         self.hung_up = self.attend
+
+    def follow(self):
+        path, done = Path(sys.argv[2]).with_name("commands.jsonl"), 0
+        while True:
+            lines = path.read_text().splitlines() if path.exists() else []
+            for line in lines[done:]:
+                self.take(line)
+            done = len(lines)
+            time.sleep(0.01)
+
+    def take(self, line):
+        command = json.loads(line)
+        name = command.pop("command")
+        if name == "attend":
+            self.attend = True
+        elif name in ("pause", "resume"):
+            self.paused = name == "pause"
+            say(Notice(f"got {name}"))
+        elif name == "stop":
+            self.stopped = True
+            say(Stopping(1.0))
+        elif name == "discard":
+            os._exit(3)
+        elif name == "detach":
+            self.detached = True
+            to_file()
+        elif name == "preview":
+            preview(command)
+
+
+OUTPUT = [sys.stdout]
+STARTED = []
+LOCK = threading.Lock()
+
+
+def to_file():
+    with LOCK:
+        OUTPUT[0] = Path(sys.argv[2]).with_name("events.jsonl").open("a")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for event in STARTED:
+        say(event)
 
 
 def say(event):
-    sys.stdout.write(event.to_json() + "\n")
-    sys.stdout.flush()
+    with LOCK:
+        STARTED[:] = [event] if isinstance(event, Started) else STARTED
+        OUTPUT[0].write(event.to_json() + "\n")
+        OUTPUT[0].flush()
 
 
 def preview(command):
@@ -57,6 +93,15 @@ def preview(command):
     values[:, : values.shape[1] // 2] = 200
     np.save(path, values)
     say(Preview(1, command["volume"], tuple(command["box"]), str(path)))
+
+
+def write_checkpoint(path, step, steps):
+    """What the dock reads of a checkpoint; see `tests/project/test_run_state.py` for real ones."""
+    state = {"model": {"step": step}, "training": {"settings": {"steps": steps}}}
+    header = json.dumps({"__metadata__": {"napari_emda": json.dumps(state)}}).encode()
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(len(header).to_bytes(8, "little") + header)
+    partial.replace(path)
 
 
 def train(job, commands, behaviour):
@@ -81,7 +126,7 @@ def train(job, commands, behaviour):
                 log.write(looked.to_json() + "\n")
                 say(looked)
             time.sleep(0.02)
-            (run / "checkpoint.safetensors").touch()
+            write_checkpoint(run / "checkpoint.safetensors", step, steps)
             log.write(Saved(str(run), step).to_json() + "\n")
             log.flush()
             if behaviour == "crash" and step == 50:

@@ -349,7 +349,7 @@ def test_a_killed_child_is_one_sentence_and_resume_continues(qtbot, ready):
     os.kill(ready.session.runner.process_id, signal.SIGKILL)
     idle(qtbot, ready)
     assert "press Resume to go on from the last checkpoint" in ready.notices.text()
-    assert ready.train.resume.text().startswith("Resume 001-fake at step")
+    assert ready.train.resume.text().startswith("Resume 001-fake from step")
     ready.train.resume_training()
     job = ready.session.runner.job
     assert isinstance(job, TrainJob)
@@ -584,7 +584,10 @@ def test_shutting_down_ends_the_child_and_gives_the_project_back(qtbot, ready, p
     folder = project.folder
     ready.shut_down()
     ready.shut_down()
-    assert not psutil.pid_exists(pid)
+    # It saves by itself; closing waits for nobody.
+    saved = folder / "runs/001-fake/saved-on-hang-up"
+    qtbot.waitUntil(saved.exists, timeout=240_000)
+    qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=240_000)
     assert (folder / "runs/001-fake/saved-on-hang-up").exists()
     Project.open(folder, exclusive=True).close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import queue
@@ -16,12 +17,22 @@ import pytest
 import torch
 
 from napari_emda.errors import JobError
-from napari_emda.events import Failed, Finished, Preview, Saved, Started, Stepped, from_json
+from napari_emda.events import (
+    Failed,
+    Finished,
+    Preview,
+    Saved,
+    Started,
+    Stepped,
+    Stopping,
+    from_json,
+)
 from napari_emda.inference import checkpoint
 from napari_emda.jobs import worker
 from napari_emda.jobs.execute import execute
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import TrainJob, write_job
+from napari_emda.project.job_folder import JobFolder
 from napari_emda.settings.training import TrainSettings
 
 SETTINGS = {
@@ -50,6 +61,7 @@ class Child:
 
     def __init__(self, job, folder):
         write_job(job, folder / "job.json")
+        self.folder = JobFolder(folder)
         command = [sys.executable, "-m", "napari_emda", "run", str(folder / "job.json"), "--json"]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         self.process = subprocess.Popen(command, text=True, bufsize=1, **pipes)
@@ -76,6 +88,10 @@ class Child:
     def rest(self, timeout=600):
         """All events to the end."""
         return list(iter(lambda: self.events.get(timeout=timeout), None))
+
+    def in_file(self):
+        """The events since nobody reads the pipe any more."""
+        return [from_json(line) for line in self.folder.events.read_text().splitlines()]
 
     def fall_silent(self):
         """Wait until no event has come for a while; without a pause this never ends."""
@@ -134,7 +150,10 @@ def test_a_job_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_go
     running.until(Stepped)
     running.send("pause")
     running.process.stdin.close()  # the viewer is gone, while the job is paused
-    *_, last = running.rest()
+    assert running.ended() == 3
+    # Nobody reads the pipe any more: the next viewer finds the end in a file.
+    first, *_, last = running.in_file()
+    assert first.run == RUN
     assert last.status == "stopped"
     assert last.result == {
         "run": RUN,
@@ -142,8 +161,59 @@ def test_a_job_pauses_resumes_previews_and_saves_its_state_when_the_viewer_is_go
         "selected_step": saved_step(project),
     }
     assert f"Stopped at step {saved_step(project)}" in last.text
-    assert running.ended() == 3
     assert running.process.stderr.read().count("not a command") == 4
+
+
+def test_a_job_that_goes_on_by_itself_is_stopped_by_a_file(start, project):
+    running = start(job(project))
+    running.send("attend")
+    running.until(Stepped)
+    running.send("pause")
+    running.send("detach")
+    running.process.stdin.close()
+    running.rest()
+    running.process.send_signal(signal.SIGHUP)  # as when a terminal is closed
+    events = running.folder.events
+    while not (events.exists() and events.read_text().count("stepped") > 2):
+        assert running.process.poll() is None
+        time.sleep(0.01)
+    running.folder.say("stop", {})
+    assert running.ended() == 3
+    first, *_, stopping, last = (
+        event for event in running.in_file() if not isinstance(event, Stepped | Saved)
+    )
+    assert first.run == RUN
+    assert isinstance(stopping, Stopping) and stopping.seconds > 0
+    assert last.text.startswith(f"Stopped at step {saved_step(project)};")
+
+
+def test_a_stop_is_acknowledged_at_once_and_before_the_first_step_nothing_is_kept(start, project):
+    running = start(job(project))
+    running.send("stop")
+    assert [(event.kind, event.status) for event in running.rest()] == [("finished", "stopped")]
+    assert running.ended() == 3
+    assert project.runs.names() == []
+
+
+def test_a_stop_after_the_first_step_keeps_what_was_learnt(start, project):
+    running = start(job(project))
+    running.until(Stepped)
+    running.send("stop")
+    running.until(Stopping)
+    assert running.rest()[-1].result["step"] == saved_step(project) > 0
+
+
+def test_only_one_process_trains_a_run(start, project, tmp_path):
+    running = start(job(project))
+    running.until(Saved)
+    again = TrainJob(project=str(project.folder), method="", resume=RUN)
+    with pytest.raises(JobError, match="is being written by another process"):
+        list(execute(again))
+    running.process.kill()  # what it owned is free again
+    running.ended()
+    events = execute(again)
+    assert next(events).run == RUN
+    events.close()
 
 
 @pytest.fixture
@@ -153,6 +223,8 @@ def run_here(tmp_path, monkeypatch):
     It returns the exit status and the events.
     """
     monkeypatch.setattr(worker, "configure_process", lambda: None)
+    # What leaves at once would end the tests.
+    monkeypatch.setattr(worker.EventWriter, "end_before_start", lambda *_: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
     def run(job, lines=""):
@@ -160,7 +232,10 @@ def run_here(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "stdout", out := io.StringIO())
         write_job(job, tmp_path / "job.json")
         status = worker.run(tmp_path / "job.json")
-        return status, [from_json(line) for line in out.getvalue().splitlines()]
+        lines = out.getvalue().splitlines()
+        with contextlib.suppress(FileNotFoundError):
+            lines += JobFolder(tmp_path).events.read_text().splitlines()
+        return status, [from_json(line) for line in lines]
 
     return run
 
@@ -224,10 +299,11 @@ def test_what_a_library_prints_is_not_among_the_events(run_here, project, monkey
 # -- signals ---------------------------------------------------------------------------------------
 
 
-def test_a_signal_may_arrive_while_commands_are_read(monkeypatch):
+def test_a_signal_may_arrive_while_commands_are_read(monkeypatch, tmp_path):
     """It interrupts every line that runs, also in the middle of taking a command."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    commands = worker.Commands(PreviewRequest())
+    writer = worker.EventWriter(tmp_path / "events.jsonl")
+    commands = worker.Commands(PreviewRequest(), writer, tmp_path / "commands.jsonl")
     interrupted = []
 
     def interrupt(frame, event, _):

@@ -7,6 +7,7 @@ import pytest
 
 from napari_emda.errors import JobError
 from napari_emda.project.job_files import PredictJob, TrainJob
+from napari_emda.project.owner import Owner
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 
@@ -77,18 +78,91 @@ def test_models_are_offered_with_the_latest_step_first(tmp_path):
     assert run.models() == ["selected", "last", "1000", "900", "50"]
 
 
-def test_the_state_of_a_training_is_read_from_the_log(tmp_path):
+def saved(run, step, steps=150, **more):
+    """A checkpoint as far as the viewer reads it: the header of a safetensors file."""
+    state = {"model": {"step": step}, "training": {"settings": {"steps": steps}}} | more
+    header = json.dumps({"__metadata__": {"napari_emda": json.dumps(state)}}).encode()
+    run.checkpoint.write_bytes(len(header).to_bytes(8, "little") + header)
+    return run
+
+
+def test_the_step_is_that_of_the_checkpoint_whatever_the_log_says(tmp_path):
     run = RunFolder(tmp_path)
-    assert (run.log(), run.saved_step, run.finished) == ([], 0, False)
+    assert (run.log(), run.saved_step) == ([], 0)
     with run.open_log() as log:
         for step in (10, 20):
             log.write(json.dumps({"event": "saved", "step": step}) + "\n")
         log.write('[1, 2]\n{"event": "sav')
     assert [entry["step"] for entry in run.log()] == [10, 20]
-    assert (run.saved_step, run.finished) == (20, False)
+    saved(run, 32)
+    assert (run.saved_step, run.finished) == (32, False)
+    assert run.interruption == "interrupted at step 32 of 150"
+    saved(run, 150)
+    assert (run.saved_step, run.finished, run.interruption) == (150, True, "")
+
+
+def test_a_training_that_stopped_early_is_finished_until_it_goes_on(tmp_path):
+    run = saved(RunFolder(tmp_path), 90)
+    assert not run.finished
     with run.open_log() as log:
-        log.write('\n{"event": "finished"}\n')
+        log.write(json.dumps({"event": "finished", "result": {"step": 90}}) + "\n")
     assert run.finished
+    saved(run, 100)
+    assert not run.finished
+
+
+def test_a_checkpoint_of_the_first_format_is_read_too(tmp_path):
+    run = RunFolder(tmp_path)
+    old = {"format": 1, "step": 7, "settings": {"steps": 60}}
+    header = json.dumps({"__metadata__": {"napari_emda": json.dumps(old)}}).encode()
+    run.checkpoint.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert run.interruption == "interrupted at step 7 of 60"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff" * 8, b"\xff" * 99, b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]"],
+)
+def test_a_damaged_checkpoint_has_no_step(tmp_path, content):
+    run = RunFolder(tmp_path)
+    run.checkpoint.write_bytes(content)
+    assert (run.saved_step, run.interruption) == (0, "")
+
+
+def test_an_interrupted_run_is_no_default_while_there_is_a_finished_one(project):
+    for name, step in (("001-auto", 60), ("002-auto", 150), ("003-auto", 10)):
+        saved(trained(project, name), step)
+    assert project.runs.latest() == project.run().name == "002-auto"
+    assert project.runs.interrupted() == ["003-auto", "001-auto"]
+    assert project.runs.in_words("003-auto") == "003-auto (interrupted at step 10 of 150)"
+    assert "because 003-auto was interrupted at step 10 of 150" in project.runs.remark("002-auto")
+    saved(project.run("003-auto"), 150)
+    assert (project.runs.latest(), project.runs.remark("003-auto")) == ("003-auto", "")
+
+
+def test_an_interrupted_run_is_used_and_named_if_there_is_no_other(project):
+    saved(trained(project, "001-auto"), 60)
+    assert project.run().name == "001-auto"
+    assert "interrupted at step 60 of 150" in project.runs.remark("001-auto")
+
+
+def test_a_run_that_is_being_trained_is_not_interrupted_and_trained_by_nobody_else(project):
+    run = saved(trained(project, "001-auto"), 60)
+    init = Owner.of(1)
+    init.write(run.path / "trained-by.json")
+    assert run.interruption == ""
+    with pytest.raises(JobError, match="another process"), run.training_alone():
+        raise AssertionError("two processes train one run")
+    # The same id, but another process: the one that was meant has ended.
+    init.model_copy(update={"started": init.started - 3600}).write(run.path / "trained-by.json")
+    assert run.interruption
+    with run.training_alone():
+        assert run.being_trained
+    assert not run.being_trained
+    # Whether a process of another computer has ended cannot be known.
+    init.model_copy(update={"host": "elsewhere"}).write(run.path / "trained-by.json")
+    with pytest.raises(JobError, match="on elsewhere"), run.training_alone():
+        raise AssertionError("two processes train one run")
 
 
 def test_the_end_of_a_long_log_is_enough(tmp_path):

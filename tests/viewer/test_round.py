@@ -124,7 +124,7 @@ def test_a_killed_child_is_one_sentence_and_resume_ends_as_if_nothing_had_happen
         "press Resume to go "
         "on from the last checkpoint."
     )
-    assert "Resume 001-histogram at step" in dock.train.resume.text()
+    assert "Resume 001-histogram from step" in dock.train.resume.text()
     dock.train.resume_training()
     assert "Run 001-histogram is trained" in told(dock)
     assert dock.train.resume.isHidden()

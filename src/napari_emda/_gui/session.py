@@ -14,7 +14,7 @@ from psygnal import Signal
 
 from napari_emda._gui.open_project import MaskSettings, OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
-from napari_emda._gui.process.runner import COMMAND, Runner, in_background
+from napari_emda._gui.process.runner import COMMAND, Ending, Runner, in_background
 from napari_emda.errors import EmdaError
 from napari_emda.events import Failed, Finished, Notice
 from napari_emda.project.job_files import Job
@@ -163,6 +163,8 @@ class Session:
             before.leave([*layers.values(), *labels.values()])
         self.project_opened.emit(opened)
         self.project_changed.emit()
+        # Last: what a job that has gone on without napari reports needs all layers.
+        self.runner.attach(project.folder)
 
     def is_output(self, layer: Layer) -> bool:
         """Whether a layer is an output of the dock rather than the user's."""
@@ -181,8 +183,8 @@ class Session:
 
     # -- the end -----------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """End the child process and close the project; may be called repeatedly."""
+    def close(self, ending: Ending = Ending.KEEP) -> None:
+        """Part with the running job and close the project; may be called repeatedly."""
         if self._closed:
             return
         self.closing.emit()
@@ -190,7 +192,7 @@ class Session:
         # The viewer's layers may have been destroyed already when its window closes.
         with contextlib.suppress(ValueError, RuntimeError):
             self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
-        self.runner.close()
+        self.runner.close(ending)
         if self.opened is not None:
             self.opened.project.close()
             self.opened = None

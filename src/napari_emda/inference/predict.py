@@ -54,6 +54,7 @@ def predict(
 
     Raises:
         DataError: a prediction contains NaN or infinity.
+        JobError: another process is predicting the volume into the same folder.
     """
     view = Resampled(volume, predictor.header.pixel_size)
     flips, weight = _averaging(predictor, volume, settings)
@@ -71,13 +72,13 @@ def predict(
         "uncertainty": settings.uncertainty,
         "shape": list(volume.shape),
     }
-    done = prediction.begin(
-        header, (len(classes) - 1, *volume.shape), classes=classes, uncertainty=settings.uncertainty
-    )
-    for index in _predict_tiles(predictor, view, tiles, done, settings, prediction):
-        prediction.tile_done(index)
-        done.add(index)
-        yield TileDone(volume.name, tiles[index].native.bounds, len(done), len(tiles))
+    shape = (len(classes) - 1, *volume.shape)
+    with run.predicting_alone(volume.name):
+        done = prediction.begin(header, shape, classes=classes, uncertainty=settings.uncertainty)
+        for index in _predict_tiles(predictor, view, tiles, done, settings, prediction):
+            prediction.tile_done(index)
+            done.add(index)
+            yield TileDone(volume.name, tiles[index].native.bounds, len(done), len(tiles))
     yield Saved(str(run.probabilities(volume.name)), predictor.header.step)
 
 

@@ -45,9 +45,13 @@ class PreviewRequest:
     """The section that the user is looking at.
 
     It is set in another thread and read between two events of training.
+
+    Attributes:
+        hurry: whether the user waits for the job to end: only what is needed is done.
     """
 
     def __init__(self) -> None:
+        self.hurry = threading.Event()
         self._lock = threading.Lock()
         self._view: tuple[str, Box] | None = None
         self.changed = False

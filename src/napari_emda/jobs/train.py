@@ -35,21 +35,30 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     began = time.perf_counter()
     yield Phase("Reading the images")
     project = Project.open(job.project)
-    folder = None
-    steps_done = 0
-    if job.resume is not None:
-        folder = project.run(job.resume)
-        job = _resumed(folder, job.project)
-        steps_done = checkpoint.read_header(checkpoint.find(folder, "last")).step
-    training, volumes = prepare(project, job, folder)
-    if folder is None:
+    if job.resume is None:
+        training, volumes = prepare(project, job, None)
         check_writable(project)
         folder = project.runs.new(job.method)
         training.folder = folder
         folder.write_job(job)
-    yield Started("train", folder.name, str(training.compute), job.settings.steps)
-    previews = PreviewWriter(training, volumes, request, folder)
-    last = Stepped(steps_done, job.settings.steps, {}, 0.0)
+    else:
+        check_writable(project)
+        folder = project.run(job.resume)
+    with folder.training_alone():
+        if job.resume is not None:
+            job = _resumed(folder, job.project)
+            training, volumes = prepare(project, job, folder)
+        training.hurry = request.hurry.is_set
+        yield Started("train", folder.name, str(training.compute), job.settings.steps)
+        previews = PreviewWriter(training, volumes, request, folder)
+        yield from _fit(project, training, folder, previews, began)
+
+
+def _fit(
+    project: Project, training: Training, folder: RunFolder, previews: PreviewWriter, began: float
+) -> Iterator[Event]:
+    """Train, log and preview; ``began`` is when the job began, for the seconds in the result."""
+    last = Stepped(folder.saved_step, training.settings.steps, {}, 0.0)
     with folder.open_log() as log:
         for event in fit(training):
             # Before the event is passed on: whoever stops the job at it finds it in the log.

@@ -118,13 +118,17 @@ class Project:
         self.close()
 
     def run(self, name: str | None = None) -> RunFolder:
-        """The folder of a run with a model, by default the latest; JobError if there is none."""
+        """The folder of a run with a model; JobError if there is none.
+
+        Args:
+            name: of the run; by default that of `Runs.latest`.
+        """
         runs = self.runs.names()
         if not runs:
             raise JobError("The project has no trained model yet: train one first.")
         if name is not None and name not in runs:
             raise JobError(f"There is no run '{name}' with a model. {did_you_mean(name, runs)}")
-        return RunFolder.of(self.folder, name or runs[-1])
+        return RunFolder.of(self.folder, name or self.runs.latest() or runs[-1])
 
     @property
     def available(self) -> Available:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +14,8 @@ from typing import Any, TextIO
 from napari_emda.errors import EmdaError, JobError
 from napari_emda.io.atomic import write_text
 from napari_emda.project.job_files import Job, TrainJob, read_job, write_job
+from napari_emda.project.owner import Owner, owning
+from napari_emda.project.run_state import RunState, state_of
 
 RUNS = "runs"
 """The folder of all runs, in the project's."""
@@ -122,15 +125,53 @@ class RunFolder:
 
     @property
     def saved_step(self) -> int:
-        """The step of the last checkpoint; 0 before the first."""
-        # From the log, because the viewer's process never opens a checkpoint.
-        saved = [entry for entry in self.last_logged() if entry.get("event") == "saved"]
-        return int(saved[-1].get("step", 0)) if saved else 0
+        """The step of the last checkpoint; 0 before the first, or if it is damaged."""
+        return self.state.step
+
+    @property
+    def state(self) -> RunState:
+        """How far the training is, as its checkpoint says."""
+        return state_of(self.checkpoint)
 
     @property
     def finished(self) -> bool:
         """Whether the training came to its end, at the last step or by stopping early."""
-        return any(entry.get("event") == "finished" for entry in self.last_logged())
+        state = self.state
+        if state.step >= state.steps:
+            return True
+        # A training that stopped early says so in its log. One that was continued has gone on.
+        ends = [e for e in self.last_logged() if e.get("event") == "finished"]
+        return bool(ends) and _step_of(ends[-1]) in (None, state.step)
+
+    @property
+    def interruption(self) -> str:
+        """Where the training was interrupted: 'interrupted at step 10 of 150'; else empty."""
+        if self.finished or self.being_trained:
+            return ""
+        return f"interrupted at step {self.state.step} of {self.state.steps}"
+
+    # -- who writes -------------------------------------------------------------------------------
+
+    @property
+    def _trainer_file(self) -> Path:
+        return self.path / "trained-by.json"
+
+    @property
+    def being_trained(self) -> bool:
+        """Whether a process is training the run now."""
+        owner = Owner.read(self._trainer_file)
+        return owner is not None and owner.alive
+
+    def training_alone(self) -> AbstractContextManager[None]:
+        """A block in which no other process may train the run; JobError if one does."""
+        return owning(self._trainer_file, f"The run '{self.name}'")
+
+    def predicting_alone(self, volume: str) -> AbstractContextManager[None]:
+        """A block in which no other process may predict the volume with the run's models."""
+        path = self.path / f"predicted-by-{volume}.json"
+        return owning(path, f"The prediction of '{volume}' by run '{self.name}'")
+
+    # -- texts ------------------------------------------------------------------------------------
 
     def add_to_child_log(self, text: str) -> None:
         """Append what the process of a job printed to ``job.log``."""
@@ -182,6 +223,13 @@ class RunFolder:
         # Keys of JSON objects are strings.
         values = {str(cluster): names[cluster] for cluster in sorted(names)}
         write_text(self._names_file, json.dumps(values, indent=2) + "\n")
+
+
+def _step_of(finished: dict[str, Any]) -> int | None:
+    """The step in the last event of a log; None where older versions wrote none."""
+    result = finished.get("result")
+    step = result.get("step") if isinstance(result, dict) else None
+    return step if isinstance(step, int) else None
 
 
 def run_number(name: str) -> int | None:

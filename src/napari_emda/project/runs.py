@@ -30,9 +30,31 @@ class Runs:
         return [run.name for run in sorted(trained, key=lambda run: run.order)]
 
     def latest(self) -> str | None:
-        """The newest run with a model."""
+        """The newest run that was trained to its end; without any, the newest with a model.
+
+        A training that was interrupted after some steps must not take the place of a good model
+        unless the user asks for it. Neither does a run that is being trained.
+        """
         names = self.names()
-        return names[-1] if names else None
+        finished = (name for name in reversed(names) if self._of(name).finished)
+        return next(finished, names[-1] if names else None)
+
+    def remark(self, run: str) -> str:
+        """What the user should know of a run that was not chosen but is the default.
+
+        Returns:
+            One sentence; empty if the run is the newest and was trained to its end.
+        """
+        newest = self.names()[-1]
+        interruption = self._of(newest).interruption or "still being trained"
+        if self._of(newest).finished:
+            return ""
+        if newest == run:
+            return f"The model of {run} is used, although the training was {interruption}."
+        return f"The model of {run} is used, because {newest} was {interruption}."
+
+    def _of(self, name: str) -> RunFolder:
+        return RunFolder.of(self._folder, name)
 
     def new(self, method: str) -> RunFolder:
         """Make the next run's folder, ``runs/003-ynet``."""
@@ -47,27 +69,23 @@ class Runs:
             except FileExistsError:
                 continue  # another process has just made this folder
 
-    def unfinished(self) -> tuple[str, int, int] | None:
-        """The newest run if it was interrupted.
+    def interrupted(self) -> list[str]:
+        """The runs that were interrupted, newest first; they can be resumed."""
+        return [name for name in reversed(self.names()) if self._of(name).interruption]
 
-        Returns:
-            Its name, the step of its checkpoint, and the steps that were asked for.
-        """
-        run = self.latest()
-        if run is None:
-            return None
-        folder = RunFolder.of(self._folder, run)
-        job = folder.training()
-        if job is None:
-            return None
-        step = folder.saved_step
-        steps = job.settings.steps
-        # A training that stopped early is finished, although steps are left.
-        return (run, step, steps) if 0 < step < steps and not folder.finished else None
+    @property
+    def newest_was_interrupted(self) -> bool:
+        """Whether the newest run with a model was interrupted."""
+        return bool(names := self.names()) and names[-1] in self.interrupted()
+
+    def in_words(self, run: str) -> str:
+        """A run for a list: its name, and where its training was interrupted."""
+        interruption = self._of(run).interruption
+        return f"{run} ({interruption})" if interruption else run
 
     def resume_job(self, run: str) -> TrainJob:
         """The job that continues a run; JobError when its job file is gone."""
-        job = RunFolder.of(self._folder, run).training()
+        job = self._of(run).training()
         if job is None:
             raise JobError(f"The run '{run}' has lost its job file: start a new training from it.")
         # The project may have been moved since the job file was written.
@@ -82,7 +100,7 @@ class Runs:
         run = self.latest()
         if run is None:
             raise JobError("There is no model to start from: train one first.")
-        previous = RunFolder.of(self._folder, run).training()
+        previous = self._of(run).training()
         if previous is None:
             # The job file is lost, but the network can still be trained, with default settings.
             previous = TrainJob(project=str(self._folder), method=method)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -93,6 +93,8 @@ class Training:
         self.recorded: RecordedGradients | None = None
         self.z_smoothing = header.z_smoothing
         self.measured = False
+        # Whether somebody waits for the end: then only what is needed is done.
+        self.hurry: Callable[[], bool] = lambda: False
         self.alarmed = False
         self.device_volumes = DeviceVolumes.that_fit(sampler, compute.device)
         groups = method.parameter_groups()

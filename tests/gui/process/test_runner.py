@@ -1,8 +1,10 @@
 """The child process: events in order, a last word always, a sure end."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 from types import SimpleNamespace
 
@@ -12,10 +14,13 @@ import pytest
 from napari_emda._gui.process import catalogue
 from napari_emda._gui.process import runner as runner_module
 from napari_emda._gui.process.child import Child
-from napari_emda._gui.process.runner import ChildDied, Runner, watch
+from napari_emda._gui.process.runner import ChildDied, Ending, Runner, watch
 from napari_emda.errors import JobError
-from napari_emda.events import Failed, Finished, Started, Stepped
+from napari_emda.events import Failed, Finished, Notice, Started, Stepped, Stopping
 from napari_emda.project.job_files import TrainJob, write_job
+from napari_emda.project.job_folder import JobFolder
+from napari_emda.project.owner import Owner
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import TrainSettings
 from tests.gui.fake import fake_command
 
@@ -30,9 +35,7 @@ def job(tmp_path, steps=100):
 
 
 def child(tmp_path, behaviour="work", steps=100):
-    path = tmp_path / "job.json"
-    write_job(job(tmp_path, steps), path)
-    return Child([part.replace("{job}", str(path)) for part in fake_command(behaviour)], tmp_path)
+    return Child(fake_command(behaviour), JobFolder.new(job(tmp_path, steps)))
 
 
 def events(one):
@@ -76,34 +79,33 @@ def test_a_crash_tells_the_last_line_of_its_log(tmp_path):
 
 
 def test_a_program_that_is_not_there(tmp_path):
-    (seen,) = events(Child(["/no/such/program"], tmp_path))
+    (seen,) = events(Child(["/no/such/program"], JobFolder.new(job(tmp_path))))
     assert "could not be started" in seen.reason
 
 
-def test_hanging_up_lets_the_child_save(tmp_path):
+def test_hanging_up_lets_the_child_save_and_waits_for_nobody(tmp_path):
     one = child(tmp_path, steps=10_000)
     for batch in watch(one):
         if any(isinstance(event, Stepped) for event in batch):
-            one.end()
-            break
+            one.hang_up()
     assert one.process_id is None
     assert (tmp_path / "project/runs/001-fake/saved-on-hang-up").exists()
 
 
-def test_a_deaf_child_is_killed_in_time(tmp_path):
+def test_a_deaf_child_is_ended_when_its_work_is_discarded(tmp_path):
     one = child(tmp_path, "deaf")
     for batch in watch(one):
         if batch:
             break
     pid = one.process_id
-    one.end()
+    one.discard()
     assert one.process_id is None
     assert not psutil.pid_exists(pid)
 
 
 def test_a_child_that_is_ended_before_it_was_started_never_starts(tmp_path):
     one = child(tmp_path)
-    one.end()
+    one.hang_up()
     assert all(not isinstance(event, Started) for event in events(one))
 
 
@@ -181,16 +183,163 @@ def test_an_error_of_the_user_is_reported_unchanged(qtbot, tmp_path):
     assert last.text.startswith("The target is 96 x 80 pixels")
 
 
-def test_closing_ends_the_child_and_emits_nothing_more(qtbot, runner, tmp_path):
+def stepped(qtbot, runner):
+    """Wait until the job has learnt and saved something."""
+
+    def saved():
+        checkpoint = RunFolder.of(runner.job.project, runner.run).checkpoint
+        return isinstance(runner.progress, Stepped) and checkpoint.exists()
+
+    qtbot.waitUntil(saved, timeout=240_000)
+
+
+def gone(pid):
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_closing_lets_the_child_save_and_emits_nothing_more(qtbot, runner, tmp_path):
     ended = []
     runner.ended.connect(ended.append)
     runner.start(job(tmp_path, 10_000))
-    qtbot.waitUntil(lambda: runner.process_id is not None, timeout=240_000)
+    stepped(qtbot, runner)
     pid = runner.process_id
     runner.close()
-    qtbot.wait(300)
-    assert not psutil.pid_exists(pid)
+    qtbot.waitUntil(lambda: gone(pid), timeout=240_000)
+    assert (tmp_path / "project/runs/001-fake/saved-on-hang-up").exists()
     assert ended == []
+
+
+def test_a_discarded_run_leaves_nothing(qtbot, runner, tmp_path):
+    runner.start(job(tmp_path, 10_000))
+    stepped(qtbot, runner)
+    pid = runner.process_id
+    runner.close(Ending.DISCARD)
+    assert gone(pid)
+    assert list((tmp_path / "project").rglob("*")) == [tmp_path / "project/runs"]
+
+
+def test_discarding_keeps_what_a_resumed_run_had_learnt_before(qtbot, runner, tmp_path):
+    resumed = job(tmp_path, 10_000).model_copy(update={"resume": "001-fake"})
+    runner.start(resumed)
+    stepped(qtbot, runner)
+    runner.close(Ending.DISCARD)
+    assert (tmp_path / "project/runs/001-fake/checkpoint.safetensors").exists()
+
+
+# -- going on without the viewer -------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(qtbot, tmp_path):
+    """A job that goes on by itself, and how to find it again."""
+    first = Runner(fake_command())
+    first.start(job(tmp_path, 10_000))
+    stepped(qtbot, first)
+    pid = first.process_id
+    first.close(Ending.LEAVE)
+    second = Runner(fake_command())
+    yield pid, second, tmp_path / "project"
+    second.close(Ending.DISCARD)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).kill()
+
+
+def listen(runner):
+    seen, last = [], []
+    runner.happened.connect(seen.append)
+    runner.ended.connect(last.append)
+    return seen, last
+
+
+def test_a_left_job_goes_on_and_is_found_again(qtbot, left):
+    pid, runner, project = left
+    seen, last = listen(runner)
+    runner.attach(project)
+    assert (runner.process_id, runner.job.kind, runner.attached) == (pid, "train", True)
+    stepped(qtbot, runner)
+    before = runner.progress.step
+    qtbot.waitUntil(lambda: runner.progress.step > before, timeout=240_000)
+    assert runner.run == "001-fake"
+    for command in ("pause", "resume", "stop"):
+        runner.say(command)
+    qtbot.waitUntil(lambda: bool(last), timeout=240_000)
+    notices = [event.text for event in seen if isinstance(event, Notice)]
+    assert notices[-2:] == ["got pause", "got resume"]
+    assert any(isinstance(event, Stopping) for event in seen)
+    assert last[0].status == "stopped"
+    assert runner.job is None
+    assert gone(pid)
+    assert not (project / "jobs").exists()
+
+
+def test_the_last_sentence_of_a_left_job_is_heard_later(qtbot, left):
+    pid, runner, project = left
+    (folder,) = JobFolder.left_in(project)
+    events = folder.events
+    qtbot.waitUntil(
+        lambda: events.exists() and events.read_text().count("stepped") > 2, timeout=240_000
+    )
+    folder.say("stop", {})
+    qtbot.waitUntil(lambda: gone(pid), timeout=240_000)
+    seen, last = listen(runner)
+    runner.attach(project)
+    qtbot.waitUntil(lambda: bool(last), timeout=240_000)
+    assert last[0].text.startswith("Stopped at step")
+    # Of all reports of progress only the latest is news.
+    assert sum(isinstance(event, Stepped) for event in seen) == 1
+    assert not (project / "jobs").exists()
+
+
+@posix
+def test_a_left_job_that_was_killed_is_reported_with_the_remedy(qtbot, left):
+    pid, runner, project = left
+    os.kill(pid, signal.SIGKILL)
+    qtbot.waitUntil(lambda: gone(pid), timeout=240_000)
+    _, last = listen(runner)
+    runner.attach(project)
+    qtbot.waitUntil(lambda: bool(last), timeout=240_000)
+    assert isinstance(last[0], Failed)
+    assert "while napari was closed" in last[0].text
+    assert last[0].text.endswith("press Resume to go on from the last checkpoint.")
+
+
+def test_a_left_job_is_discarded_by_its_next_viewer(qtbot, left):
+    pid, runner, project = left
+    runner.attach(project)
+    qtbot.waitUntil(lambda: runner.run == "001-fake", timeout=240_000)
+    runner.close(Ending.DISCARD)
+    assert gone(pid)
+    assert not (project / "runs/001-fake").exists()
+
+
+def test_several_left_jobs_are_taken_over_one_after_the_other(qtbot, runner, tmp_path):
+    for number in range(2):
+        folder = JobFolder.new(job(tmp_path))
+        Owner(pid=1, started=0.0, host=socket.gethostname()).write(folder.process_file)
+        folder.events.write_text(Finished("done", f"Job {number} is done.").to_json() + "\n")
+    never_started = JobFolder.new(job(tmp_path))
+    _, last = listen(runner)
+    runner.attach(tmp_path / "project")
+    qtbot.waitUntil(lambda: len(last) == 2, timeout=240_000)
+    assert {event.text for event in last} == {"Job 0 is done.", "Job 1 is done."}
+    assert not never_started.path.exists()
+
+
+def test_a_file_of_events_cannot_lead_out_of_the_runs(qtbot, runner, tmp_path):
+    """A project may come from elsewhere."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    folder = JobFolder.new(job(tmp_path))
+    Owner.of().write(folder.process_file)
+    folder.events.write_text(Started("train", "../../precious", "cpu", 1).to_json() + "\n")
+    folder.commands.symlink_to(precious / "startup")
+    seen, _ = listen(runner)
+    runner.attach(tmp_path / "project")
+    qtbot.waitUntil(lambda: bool(seen), timeout=240_000)
+    runner.say("stop")
+    assert runner.run == ""
+    runner.close()
+    assert list(precious.iterdir()) == []
 
 
 def test_the_catalogue_is_asked_once_and_can_be_left(tmp_path):

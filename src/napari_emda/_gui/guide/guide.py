@@ -132,7 +132,8 @@ class Guide:
             volume=target,
             model=model,
             running=job.noun if job is not None else "",
-            interrupted=not self._panels.train.resume.isHidden(),
+            interrupted=not self._panels.train.resume.isHidden()
+            and opened.project.runs.newest_was_interrupted,
             finds_clusters=self._finds_clusters(opened, model),
             patches=len(regions),
             decided=sum(region.state != "suggested" for region in regions),

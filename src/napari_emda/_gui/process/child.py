@@ -5,45 +5,46 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
-import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
+from napari_emda.project.job_folder import JobFolder
+from napari_emda.project.owner import Owner
 from napari_emda.project.run_folder import RunFolder
 
-# Seconds that a child has to save and exit when the viewer closes, before it is terminated. Longer,
-# closing the viewer would seem to hang; shorter, a training would lose its last steps.
-PATIENCE = 1.2
 # Follows the last line of a child in the queue.
 _END = object()
+# Windows would pass Ctrl-C in napari's terminal on to a child of the same group.
+_NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
 class Child:
     """A job in a child process.
 
     Args:
-        command: to start.
+        command: to start; ``{job}`` stands for the job file.
         folder: holds the job file and the log; `clean` removes it.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path) -> None:
-        self._command = list(command)
-        self._folder = folder
-        self.log = folder / "job.log"
+    def __init__(self, command: Sequence[str], folder: JobFolder) -> None:
+        self.folder = folder
+        self._command = [part.replace("{job}", str(folder.job_file)) for part in command]
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         # Commands that come before the worker thread has started the process.
         self._unsent: list[str] = []
         self._ended = False
+        self._left = False
         self._lines: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def launch(self) -> None:
         """Start the process and the thread that reads it; called in the worker thread."""
-        with self.log.open("w") as log, self._lock:
+        with self.folder.log.open("w") as log, self._lock:
             # The viewer may have closed before the worker thread came this far.
             if self._ended:
                 self._lines.put(_END)
@@ -57,10 +58,19 @@ class Child:
                 encoding="utf-8",
                 errors="replace",
                 bufsize=1,
+                # In a session of its own: closing the terminal of napari, or Ctrl-C there, does not
+                # reach a job that goes on without napari.
+                start_new_session=True,
+                creationflags=_NEW_GROUP,
             )
+            # The next viewer finds the process by this file, however this one ends.
+            with contextlib.suppress(psutil.Error, OSError):
+                Owner.of(self._process.pid).write(self.folder.process_file)
             # "attend" makes the child end when its standard input closes, that is, with the viewer.
             for line in [json.dumps({"command": "attend"}) + "\n", *self._unsent]:
                 _write(self._process, line)
+            if self._left:
+                _close(self._process.stdin)
         # A daemon, because it may wait for a line of the child when Python wants to exit.
         threading.Thread(
             target=self._read, args=(self._process,), daemon=True, name="napari-emda child"
@@ -70,12 +80,15 @@ class Child:
         with contextlib.suppress(ValueError, OSError):
             for line in process.stdout or ():
                 self._lines.put(line)
-        process.wait()
+        # A job that goes on by itself has closed its output, and is waited for only to be reaped.
+        if not self._left:
+            process.wait()
         # Locked, so that no command is written to a pipe while it is closed.
         with self._lock:
             _close(process.stdout)
             _close(process.stdin)
         self._lines.put(_END)
+        process.wait()
 
     def say(self, command: str, **values: Any) -> None:
         """Send a command; before the process has started, it is kept and sent later."""
@@ -104,24 +117,34 @@ class Child:
             lines.append(line)
         return lines
 
-    def end(self, patience: float = PATIENCE) -> None:
-        """Close the pipe, so that the child saves and exits; kill it if that takes too long.
+    # -- the end ---------------------------------------------------------------------------------
 
-        Returns when the process has ended.
-        """
+    def leave(self) -> None:
+        """Let the job go on by itself."""
+        self._left = True
+        self.say("detach")
+        self._close_input()
+
+    def hang_up(self) -> None:
+        """Let the child save and end by itself, however long that takes."""
+        self._left = True
+        self._close_input()
+        with self._lock:
+            # Never started: there is nothing to save.
+            self._ended = self._process is None
+
+    def discard(self) -> None:
+        """End the process without saving; returns when it has ended."""
         with self._lock:
             self._ended = True
-            process = self._process
-            if process is None or process.poll() is not None:
-                return
-            _close(process.stdin)
-        # Every step is harder than the last one, and only `kill` cannot be ignored.
-        for stop, seconds in ((None, patience), (process.terminate, 0.3), (process.kill, None)):
-            if stop is not None:
-                stop()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
-                return
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+
+    def _close_input(self) -> None:
+        with self._lock:
+            if self._process is not None:
+                _close(self._process.stdin)
 
     @property
     def process_id(self) -> int | None:
@@ -140,29 +163,36 @@ class Child:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
             hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
             return f"was ended from outside ({name}{hint})"
-        return f"ended unexpectedly{self._last_words()}"
-
-    def _last_words(self) -> str:
-        try:
-            lines = [
-                line.strip()
-                for line in self.log.read_text(errors="replace").splitlines()
-                if line.strip()
-            ]
-        except OSError:
-            return ""
-        return f" ({lines[-1][:160]})" if lines else ""
+        return f"ended unexpectedly{last_words(self.folder)}"
 
     def keep_log(self, run: RunFolder) -> None:
         """Append the log to that of the run, where it can be read after the viewer is closed."""
-        with contextlib.suppress(OSError):
-            text = self.log.read_text(errors="replace")
-            if text and run.path.is_dir():
-                run.add_to_child_log(text)
+        keep_log(self.folder, run)
 
     def clean(self) -> None:
         """Remove the temporary folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.folder.remove()
+
+
+def last_words(folder: JobFolder) -> str:
+    """The last line that a job has printed, in brackets; empty if there is none."""
+    try:
+        lines = [
+            line.strip()
+            for line in folder.log.read_text(errors="replace").splitlines()
+            if line.strip()
+        ]
+    except OSError:
+        return ""
+    return f" ({lines[-1][:160]})" if lines else ""
+
+
+def keep_log(folder: JobFolder, run: RunFolder) -> None:
+    """Append what a job has printed to the log of its run."""
+    with contextlib.suppress(OSError):
+        text = folder.log.read_text(errors="replace")
+        if text and run.path.is_dir():
+            run.add_to_child_log(text)
 
 
 def _write(process: subprocess.Popen[str], line: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,22 @@ from napari.qt.threading import create_worker
 from psygnal import Signal
 
 from napari_emda._gui.process.child import Child
+from napari_emda._gui.process.left_child import LeftChild
 from napari_emda.errors import EmdaError
-from napari_emda.events import Event, Failed, Finished, Started, from_json
-from napari_emda.project.job_files import Job, write_job
+from napari_emda.events import (
+    Event,
+    Failed,
+    Finished,
+    Started,
+    Stepped,
+    TileDone,
+    from_json,
+    time_to_stop,
+)
+from napari_emda.project.job_files import Job, TrainJob
+from napari_emda.project.job_folder import JobFolder
 from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.runs import Runs
 
 # The interpreter of the viewer, so that the child finds the same packages.
 COMMAND = (sys.executable, "-m", "napari_emda", "run", "{job}", "--json")
@@ -36,7 +49,18 @@ class ChildDied:
 Item = Event | ChildDied
 
 
-def watch(child: Child) -> Iterator[tuple[Item, ...]]:
+class Ending(enum.Enum):
+    """What becomes of a running job when napari closes."""
+
+    KEEP = "keep"
+    """It saves its work and ends."""
+    LEAVE = "leave"
+    """It goes on by itself; `Runner.attach` finds it again."""
+    DISCARD = "discard"
+    """It ends at once, and nothing of it is kept."""
+
+
+def watch(child: Child | LeftChild) -> Iterator[tuple[Item, ...]]:
     """Run a child and yield batches of its events; the last one is Finished, Failed or ChildDied.
 
     Yields about ten times a second, an empty batch if nothing came, so that the iterating thread
@@ -118,6 +142,7 @@ class Runner:
         last_job: that ended last.
         run: name of the run that the job works on; empty until the job has started.
         paused: whether the job is paused.
+        progress: the latest event that says how far the job is; None before it.
     """
 
     started = Signal(object)
@@ -133,8 +158,10 @@ class Runner:
         self.last_job: Job | None = None
         self.run = ""
         self.paused = False
-        self._child: Child | None = None
+        self.progress: Stepped | TileDone | None = None
+        self._child: Child | LeftChild | None = None
         self._last: Finished | Failed | None = None
+        self._project: Path | None = None
 
     @property
     def busy(self) -> str:
@@ -144,21 +171,48 @@ class Runner:
         return f"A {self.job.noun} is running: wait for its end or stop it."
 
     @property
+    def attached(self) -> bool:
+        """Whether an earlier viewer has started the job, see `attach`."""
+        return isinstance(self._child, LeftChild)
+
+    @property
     def process_id(self) -> int | None:
         """The id of the running child process; None if none is running."""
         return self._child.process_id if self._child is not None else None
 
+    @property
+    def time_to_stop(self) -> float:
+        """Seconds that the job needs to save its work; 0 if that is not known."""
+        return time_to_stop(self.progress.rate) if isinstance(self.progress, Stepped) else 0.0
+
     def start(self, job: Job) -> None:
         """Start a job; the caller must have checked `busy`."""
+        self._watch(Child(self._command, JobFolder.new(job)), job)
+
+    def attach(self, project: Path) -> None:
+        """Take over the jobs, one by one, that an earlier viewer has left in a project.
+
+        They may be running, or have ended in the meantime. Those that come later are taken over
+        when the running job ends.
+        """
+        self._project = project
+        if self.job is not None:
+            return
+        for folder in JobFolder.left_in(project):
+            job = folder.job()
+            if job is not None and folder.owner is not None:
+                # The project may have been moved since the job file was written.
+                self._watch(LeftChild(folder), job.model_copy(update={"project": str(project)}))
+                return
+            # It never started.
+            folder.remove()
+
+    def _watch(self, child: Child | LeftChild, job: Job) -> None:
         assert self.job is None
-        folder = Path(tempfile.mkdtemp(prefix="napari-emda-"))
-        write_job(job, folder / "job.json")
-        child = Child(
-            [part.replace("{job}", str(folder / "job.json")) for part in self._command], folder
-        )
         self.job = job
         self.run = ""
         self.paused = False
+        self.progress = None
         self._last = None
         self._child = child
         # The callbacks carry their child, so that what a closed one still delivers is ignored.
@@ -167,7 +221,6 @@ class Runner:
             child,
             _connect={
                 "yielded": lambda batch: self._receive(child, batch),
-                "aborted": child.end,
                 "finished": lambda: self._finish(child),
             },
         )
@@ -179,12 +232,14 @@ class Runner:
             self.paused = {"pause": True, "resume": False}.get(command, self.paused)
             self._child.say(command, **values)
 
-    def _receive(self, child: Child, batch: tuple[Item, ...]) -> None:
+    def _receive(self, child: Child | LeftChild, batch: tuple[Item, ...]) -> None:
         for event in batch:
             if child is not self._child or self.job is None:
                 return
             if isinstance(event, Started):
-                self.run = event.run
+                self.run = _plain_name(event.run)
+            if isinstance(event, Stepped | TileDone):
+                self.progress = event
             # Kept until the worker has finished: only then another job may start.
             if isinstance(event, ChildDied):
                 text = f"The {self.job.noun} {event.reason}; {self._remedy(self.job)}"
@@ -194,14 +249,15 @@ class Runner:
             else:
                 self.happened.emit(event)
 
-    def _finish(self, child: Child) -> None:
-        if child is not self._child or self.job is None:
+    def _finish(self, child: Child | LeftChild) -> None:
+        # napari ends the worker when it quits: the child is then still there.
+        if child is not self._child or self.job is None or child.process_id is not None:
             return
         job = self.job
         last = self._last or Failed(
             f"The {job.noun} ended unexpectedly; {self._remedy(job)}", mistake=False
         )
-        # The temporary folder is removed; what Python has printed may explain a crash later.
+        # The folder of the job is removed; what Python has printed may explain a crash later.
         if self.run:
             child.keep_log(RunFolder.of(job.project, self.run))
         child.clean()
@@ -209,18 +265,51 @@ class Runner:
         self.job = None
         self.last_job = job
         self.ended.emit(last)
+        if self._project is not None:
+            self.attach(self._project)
 
     def _remedy(self, job: Job) -> str:
-        if job.kind == "train" and RunFolder.of(job.project, self.run).checkpoint.is_file():
-            return "press Resume to go on from the last checkpoint."
-        return "start it again."
+        if not isinstance(job, TrainJob):
+            return "start it again."
+        # Of a job that ended together with its viewer, not even the run is known.
+        resumable = (
+            RunFolder.of(job.project, self.run).checkpoint.is_file()
+            if self.run
+            else self.attached and Runs(Path(job.project)).interrupted()
+        )
+        return "press Resume to go on from the last checkpoint." if resumable else "start it again."
 
-    def close(self) -> None:
-        """End the child now, saving its state; no signal is emitted any more."""
+    def close(self, ending: Ending = Ending.KEEP) -> None:
+        """Part with the running job; no signal is emitted any more.
+
+        Args:
+            ending: what becomes of the job. A job that saves its work does so by itself: nobody
+                waits for it here.
+        """
         # Forgotten first: what its worker thread still delivers is then ignored.
         child = self._child
+        job = self.job
         self._child = None
+        self._project = None
         self.job = None
-        if child is not None:
-            child.end()
+        if child is None or job is None:
+            return
+        if ending is Ending.KEEP:
+            child.hang_up()
+        elif ending is Ending.LEAVE:
+            child.leave()
+        else:
+            child.discard()
             child.clean()
+            self._forget_run(job)
+
+    def _forget_run(self, job: Job) -> None:
+        # A run that is continued holds what was learnt before, which is not discarded.
+        if isinstance(job, TrainJob) and job.resume is None and self.run:
+            shutil.rmtree(RunFolder.of(job.project, self.run).path, ignore_errors=True)
+
+
+def _plain_name(run: str) -> str:
+    """The name of a run, or nothing if it leads out of the folder of runs."""
+    # The file of events may come with a project from elsewhere.
+    return run if Path(run).name == run and run not in ("", ".", "..") else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
@@ -40,13 +41,16 @@ class Curves(QWidget):
         self.losses.clear_curves()
         self.quality.clear_curve()
         if job.resume is not None:
-            self._recall(RunFolder.of(job.project, job.resume))
-
-    def _recall(self, folder: RunFolder) -> None:
-        saved = folder.saved_step
-        for entry in folder.log():
             # Steps after the checkpoint are trained, and reported, again.
-            if entry.get("step", 0) > saved:
+            folder = RunFolder.of(job.project, job.resume)
+            self.recall(folder, folder.saved_step)
+
+    def recall(self, folder: RunFolder, last: float = math.inf) -> None:
+        """Draw what a run has logged, up to a step."""
+        if self.losses is None:
+            return
+        for entry in folder.log():
+            if entry.get("step", 0) > last:
                 continue
             if entry.get("event") == "stepped":
                 self.losses.add(entry["step"], entry["losses"])

@@ -8,7 +8,14 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_emda._gui.common.forms import SettingsForm
-from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled
+from napari_emda._gui.common.widgets import (
+    Drawer,
+    Sentence,
+    button,
+    column,
+    labelled,
+    refill,
+)
 from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
@@ -21,6 +28,7 @@ from napari_emda.data.box import Box
 from napari_emda.events import Failed, Finished, Preview, Started, Translated
 from napari_emda.project.comparison import BASELINE, missing
 from napari_emda.project.job_files import Job, TrainJob
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.requirements import UNLABELLED
 from napari_emda.settings.training import PROFILES, TrainSettings
 
@@ -58,8 +66,11 @@ class TrainPanel(JobPanel):
         self.network = NetworkForm(session)
         self.method_box = QWidget()
         self.start_from = StartFrom(session)
+        self.interrupted = QComboBox()
+        self.interrupted.setToolTip("The trainings that were interrupted, the newest first.")
+        self.interrupted.currentTextChanged.connect(lambda _: self._name_resume())
         self.resume = button(
-            "Resume", "Continue the last training from its last checkpoint.", self.resume_training
+            "Resume", "Continue this training from its last checkpoint.", self.resume_training
         )
         self.curves = Curves()
         self.compare = button(
@@ -85,6 +96,7 @@ class TrainPanel(JobPanel):
         self._method_forms.setContentsMargins(0, 0, 0, 0)
         inside = QWidget()
         column(inside, self.start_from, self.network, self.method_box, self.advanced.native)
+        self.interrupted.hide()
         self.resume.hide()
         self.compare.hide()
         column(
@@ -95,6 +107,7 @@ class TrainPanel(JobPanel):
             Drawer("Advanced", inside),
             self.reason,
             self.start,
+            self.interrupted,
             self.resume,
             self.strip,
             self.curves,
@@ -200,20 +213,30 @@ class TrainPanel(JobPanel):
         self.start.setVisible(not self.running)
         opened = self._session.opened
         idle = opened if not self._session.runner.busy else None
-        unfinished = idle.project.runs.unfinished() if idle is not None else None
-        self.resume.setVisible(unfinished is not None)
-        if unfinished is not None:
-            run, step, steps = unfinished
-            self.resume.setText(f"Resume {run} at step {step} of {steps}")
-        self.compare.setVisible(unfinished is None and self._without_adaptation() is not None)
+        interrupted = idle.project.runs.interrupted() if idle is not None else []
+        refill(self.interrupted, interrupted, prefer_first=True)
+        # With a single one there is nothing to choose.
+        self.interrupted.setVisible(len(interrupted) > 1)
+        self.resume.setVisible(bool(interrupted))
+        self._name_resume()
+        unfinished = idle is not None and idle.project.runs.newest_was_interrupted
+        self.compare.setVisible(not unfinished and self._without_adaptation() is not None)
+
+    def _name_resume(self) -> None:
+        """Say which run is resumed and from where."""
+        opened = self._session.opened
+        run = self.interrupted.currentText()
+        if opened is not None and run:
+            state = opened.project.run(run).state
+            self.resume.setText(f"Resume {run} from step {state.step} of {state.steps}")
 
     def resume_training(self) -> None:
-        """Continue the run that was interrupted."""
+        """Continue the chosen run that was interrupted."""
         opened = self._session.opened
-        unfinished = opened.project.runs.unfinished() if opened is not None else None
-        if opened is not None and unfinished is not None:
+        run = self.interrupted.currentText()
+        if opened is not None and run:
             with self._session.showing_errors():
-                self._session.start(opened.project.runs.resume_job(unfinished[0]))
+                self._session.start(opened.project.runs.resume_job(run))
 
     def _without_adaptation(self) -> TrainJob | None:
         """The missing baseline that would show whether adaptation helped; None while a job runs."""
@@ -268,6 +291,9 @@ class TrainPanel(JobPanel):
         # A request before the start may have been lost: ask again.
         if isinstance(event, Started):
             self._asked = None
+            runner = self._session.runner
+            if runner.attached and runner.job is not None and runner.run:
+                self.curves.recall(RunFolder.of(runner.job.project, runner.run))
         elif isinstance(event, Preview):
             show_preview(opened, event)
         elif isinstance(event, Translated):

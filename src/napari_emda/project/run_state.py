@@ -1,0 +1,61 @@
+"""How far a training is, read from its checkpoint without torch."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# A safetensors file begins with the length of its header, eight bytes, little-endian. The header
+# is JSON and names each tensor: thousands of them take less than this.
+_LENGTH = 8
+_LONGEST_HEADER = 2**25
+# Checkpoints whose state is remembered: the lists of runs are filled again at every event.
+_REMEMBERED = 1024
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Steps done and asked for; both 0 for a checkpoint that cannot be read.
+
+    Attributes:
+        step: optimiser steps that the checkpoint has done.
+        steps: that the training was to do.
+    """
+
+    step: int = 0
+    steps: int = 0
+
+
+def state_of(checkpoint: Path) -> RunState:
+    """The state of the training in a checkpoint; zeros if there is none or it is damaged."""
+    try:
+        stat = checkpoint.stat()
+    except OSError:
+        return RunState()
+    # A checkpoint is replaced, never changed: another file has another number or time.
+    return _state_of(checkpoint, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _state_of(checkpoint: Path, _inode: int, _time: int, _size: int) -> RunState:
+    try:
+        values = json.loads(_header(checkpoint)["__metadata__"]["napari_emda"])
+        # Before format 3, model and training were one.
+        model = values.get("model", values)
+        training = values.get("training", values)
+        return RunState(int(model["step"]), int(training["settings"]["steps"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return RunState()
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH), "little")
+        # A damaged file would ask for any amount of memory.
+        if length > _LONGEST_HEADER:
+            raise ValueError
+        header: dict[str, Any] = json.loads(file.read(length))
+    return header
