@@ -4,6 +4,7 @@ An error's message is one sentence: what is wrong, the limit, the remedy. None o
 from ``RuntimeError``, because napari's generator workers swallow that one.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -32,3 +33,12 @@ class DataError(EmdaError):
 
 class JobError(EmdaError):
     """A project, run or job that cannot be used as asked."""
+
+
+def listed(words: Sequence[str], conjunction: str = "and") -> str:
+    """Words as a message lists them.
+
+    >>> listed(["TIFF", "PNG", "JPEG"], "or")
+    'TIFF, PNG or JPEG'
+    """
+    return f" {conjunction} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -20,6 +20,7 @@ from napari_emda.data.units import nanometres
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.io.read import open_image, open_labels
+from napari_emda.io.reader import volume_name
 from napari_emda.io.tiff import write_tiff
 from napari_emda.io.units import calibrated
 
@@ -319,7 +320,7 @@ def test_a_truncated_tiff_is_named_as_such(tmp_path, volume, kind, share):
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((8, 9, 3), {"photometric": "rgb"}, "colour image .* convert it to grey values"),
+        ((8, 9, 3), {"photometric": "rgb"}, "colour image: convert it to grey values"),
         ((5, 8, 9, 3), {"photometric": "rgb", "compression": "zlib"}, "convert it to grey values"),
         (
             (2, 3, 8, 9),
@@ -334,7 +335,8 @@ def test_a_truncated_tiff_is_named_as_such(tmp_path, volume, kind, share):
     ],
 )
 def test_a_tiff_that_is_no_volume_is_refused(tmp_path, shape, options, message):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8), **options)
+    colours = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", colours, **options)
     with pytest.raises(DataError, match=message):
         open_image(tmp_path / "a.tif")
 
@@ -531,6 +533,67 @@ def test_missing_and_unknown_files_are_refused(tmp_path):
         open_image(tmp_path / "b.tif")
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("2024.05.12_brain.tif", "2024.05.12_brain"),
+        ("m.ome.tif", "m"),
+        ("m.OME.TIFF", "m"),
+        ("m.ome.zarr", "m"),
+        ("m.zarr", "m"),
+        ("a b.c.tiff", "a b.c"),
+        ("section.png", "section"),
+        ("Schnitte (Nr. 1)", "Schnitte (Nr. 1)"),
+    ],
+)
+def test_only_endings_of_formats_are_cut_off_a_name(name, expected):
+    assert volume_name(Path(name)) == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://example.org/a.zarr", "s3://bucket/a.tif", "gs://bucket/a", "HTTP://example.org/a"],
+)
+def test_addresses_are_named_as_such(address):
+    with pytest.raises(DataError) as error:
+        open_image(Path(address))
+    assert str(error.value) == (
+        f"'{address}' is an address, and addresses cannot be opened yet: download the image and "
+        "choose the file."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("N5", "attributes.json", '{"dimensions": [5, 6, 7], "blockSize": [5, 6, 7]}'),
+        ("N5", "attributes.json", '{"n5": "2.5.0"}'),
+        ("Neuroglancer precomputed", "info", '{"data_type": "uint8", "scales": []}'),
+        ("WEBKNOSSOS", "datasource-properties.json", '{"dataLayers": []}'),
+    ],
+)
+def test_folders_of_other_formats_are_named_as_such(tmp_path, name, file, content):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / file).write_text(content)
+    with pytest.raises(DataError, match=f"a is (a|an) {name} folder.*: convert it to OME-Zarr"):
+        open_image(tmp_path / "a")
+
+
+def test_a_file_named_ome_is_written_as_ome(tmp_path, volume):
+    grid = VoxelGrid((50.0, 4.6, 5.0))
+    for name in ("m.ome.tif", "m.OME.TIFF"):
+        write_tiff(tmp_path / name, iter(volume), volume.shape, volume.dtype, grid)
+        with tifffile.TiffFile(tmp_path / name) as file:
+            assert file.is_ome
+            assert not file.is_imagej
+            pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+        sizes = [(pixels[f"PhysicalSize{a}"], pixels[f"PhysicalSize{a}Unit"]) for a in "ZYX"]
+        assert sizes == [(50, "nm"), (4.6, "nm"), (5, "nm")]
+        stored = open_image(tmp_path / name)
+        assert stored.nanometres == (50, 4.6, 5)
+        np.testing.assert_array_equal(np.asarray(stored.array), volume)
+
+
 # ---------------------------------------------------------------- units
 
 
@@ -550,6 +613,10 @@ def test_missing_and_unknown_files_are_refused(tmp_path):
         ("inch", 2.54e7),
         ("\u00c5", 0.1),
         ("angstrom", 0.1),
+        ("\u212b", 0.1),
+        ("\\u00C5", 0.1),
+        ("\u00e5ngstr\u00f6m", 0.1),
+        ('"nm"', 1),
         ("pixel", None),
         ("sec", None),
         ("", None),
@@ -568,10 +635,12 @@ def test_units_agree_with_pint():
 
 
 def test_a_spacing_needs_a_size_and_a_unit_for_every_axis():
-    assert calibrated((0.05, 5.0, 5.0), ("um", "nm", "nm")) == ((50, 5, 5), "nm")
-    assert calibrated((50.0, 5.0, 5.0), ("pixel", "nm", "nm")) == (None, None)
-    for bad in (0.0, -1.0, float("nan"), float("inf"), None):
-        assert calibrated((bad, 5.0, 5.0), ("nm",) * 3) == (None, None)
+    assert calibrated((0.05, 5.0, 5.0), ("um", "nm", "nm"))[:2] == ((50, 5, 5), "nm")
+    assert calibrated((50.0, 5.0, 5.0), ("pixel", "nm", "nm")) == (None, None, (None, 5, 5), "")
+    for bad in (0.0, -1.0, float("nan"), float("inf"), 1e30, None):
+        spacing, unit, sizes, remark = calibrated((bad, 5.0, 5.0), ("nm",) * 3)
+        assert (spacing, unit, sizes) == (None, None, (None, 5, 5))
+        assert remark == ("" if bad is None else f"{bad:g} nm along z")
 
 
 # ---------------------------------------------------------------- real data

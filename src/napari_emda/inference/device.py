@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
+import re
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -84,11 +86,58 @@ def _has_bf16(device: str) -> bool:
 
 
 def available_cores() -> int:
-    """Number of cores that this process may use."""
-    # On a cluster, a job may use fewer cores than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Number of cores that this process may use, rounded up."""
+    # On a cluster, a job may use fewer cores than the machine has; in a container, less time.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    limit = _cgroup_cores()
+    return max(1, cores or 1) if limit is None else max(1, min(cores or 1, math.ceil(limit)))
+
+
+def _cgroup_cores(root: Path = Path("/sys/fs/cgroup"), groups: str | None = None) -> float | None:
+    """Cores' worth of time that Linux grants this process in its control group; None: no limit.
+
+    Containers are limited in this way and still see all cores of the machine.
+
+    Args:
+        root: where the control groups are mounted.
+        groups: content of ``/proc/self/cgroup``.
+    """
+    if groups is None:
+        try:
+            groups = Path("/proc/self/cgroup").read_text()
+        except OSError:
+            return None
+    limits = []
+    for line in groups.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        # Version 2 has the number 0 and no controllers; in version 1, each has a tree of its own.
+        if number == "0" and not controllers:
+            tree = root
+        elif "cpu" in controllers.split(","):
+            tree = next((t for t in (root / controllers, root / "cpu") if t.is_dir()), root)
+        else:
+            continue
+        # A limit holds for all groups below it. In a container, the path is that of the machine and
+        # only the root of the tree is to be seen.
+        below = Path(group.strip("/"))
+        limits += [_granted(tree / folder) for folder in (below, *below.parents)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _granted(group: Path) -> float | None:
+    """The limit of one control group, of either version."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period")
+            )
+        # No limit is "max" in version 2 and -1 in version 1.
+        return float(quota) / float(period) if float(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
 
 
 def io_threads(device: torch.device) -> int:
@@ -98,6 +147,14 @@ def io_threads(device: torch.device) -> int:
     """
     # Half of the cores each: readers and writers work at the same time.
     return 1 if device.type == "cpu" else max(1, min(_MAX_IO_THREADS, available_cores() // 2))
+
+
+def _requested_threads() -> int | None:
+    """The number in OMP_NUM_THREADS; None if it is no number that can be used."""
+    # OpenMP also takes a list, for nested parallel regions: torch has the first level alone.
+    match = re.fullmatch(r"\s*0*([1-9]\d{0,5})\s*(,.*)?", os.environ.get("OMP_NUM_THREADS", ""))
+    # More threads than the machine has cores only wait for each other.
+    return min(int(match[1]), os.cpu_count() or 1) if match else None
 
 
 def configure_process(threads: int | None = None, *, polite: bool = True) -> None:
@@ -110,10 +167,7 @@ def configure_process(threads: int | None = None, *, polite: bool = True) -> Non
         polite: whether to lower the priority.
     """
     cores = available_cores()
-    given = os.environ.get("OMP_NUM_THREADS")
-    torch.set_num_threads(
-        threads or (int(given) if given and given.isdigit() else max(1, cores - 1))
-    )
+    torch.set_num_threads(threads or _requested_threads() or max(1, cores - 1))
     torch.backends.cudnn.benchmark = True
     sys.setswitchinterval(_SWITCH_INTERVAL)
     if polite:

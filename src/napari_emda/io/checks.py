@@ -11,9 +11,10 @@ import numpy as np
 from napari_emda.data.array import Array
 from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.label_values import LabelValues, Question, inspect, question
+from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
 from napari_emda.data.volume import LabelsZero
 from napari_emda.data.voxel_grid import Spacing
-from napari_emda.errors import DataError
+from napari_emda.errors import DataError, listed
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.units import Stored
 
@@ -23,19 +24,58 @@ _FEW_SECTIONS = 64
 _FIRST_SECTIONS = 16
 
 
-def check_spacing(name: str, spacing: Sequence[float] | None) -> Spacing:
-    """Return the voxel size as three positive, finite numbers (z, y, x)."""
+def check_spacing(
+    name: str, spacing: Sequence[float] | None, stored: Stored | None = None, option: str = ""
+) -> Spacing:
+    """Return the voxel size as three positive, finite numbers (z, y, x) in nm.
+
+    Args:
+        name: of the image, for the messages.
+        spacing: as the user gives it; None to take it from the file.
+        stored: the file, if there is one.
+        option: of the command line that sets it.
+
+    Raises:
+        DataError: nobody states the voxel size, or no voxel can have it; the message says along
+            which axes it is missing.
+    """
+    if spacing is None and stored is not None:
+        spacing = stored.nanometres
     if spacing is None:
         raise DataError(
-            f"The voxel size of '{name}' is not in its file: give it as three numbers z y x in nm."
+            f"The voxel size of '{name}' is not in its file: {_how_to_give(stored, option)}."
         )
     if len(spacing) != 3 or not all(math.isfinite(side) and side > 0 for side in spacing):
         numbers = " ".join(f"{side:g}" for side in spacing)
         raise DataError(
             f"The voxel size of '{name}' is {numbers}: give three numbers above 0, z y x in nm."
         )
+    if not all(SMALLEST_SIZE <= side <= LARGEST_SIZE for side in spacing):
+        numbers = " ".join(f"{side:g}" for side in spacing)
+        raise DataError(
+            f"The voxel size of '{name}' is {numbers}: give z y x in nm, each between "
+            f"{SMALLEST_SIZE:g} and {LARGEST_SIZE:g}."
+        )
     z, y, x = (float(side) for side in spacing)
     return z, y, x
+
+
+def _how_to_give(stored: Stored | None, option: str) -> str:
+    """How to state a voxel size that is missing along some axes, or along all."""
+    sizes = (None, None, None) if stored is None else stored.sizes
+    # What the file says and cannot be right, so that the user sees why it was not taken.
+    remark = f" (the file says {stored.remark})" if stored is not None and stored.remark else ""
+    missing = [axis for axis, size in zip("ZYX", sizes, strict=True) if size is None]
+    if len(missing) == 3:
+        with_option = f" with {option}" if option else ""
+        return f"give it as three numbers z y x in nm{with_option}{remark}"
+    numbers = " ".join(
+        axis if size is None else f"{size:g}" for axis, size in zip("ZYX", sizes, strict=True)
+    )
+    meaning = (
+        "Z is the distance of its sections" if missing == ["Z"] else f"{listed(missing)} is missing"
+    )
+    return f"give it as {' '.join(filter(None, [option, numbers]))} in nm, where {meaning}{remark}"
 
 
 def check_image(name: str, image: Array) -> None:
@@ -196,7 +236,7 @@ def check_pair(
         else _check_source(source, stored_target, classes, spacing, meaning or LabelMeaning())
     )
     if target is not None and stored_target is not None:
-        _check_file(target, stored_target, target_spacing)
+        _check_file(target, stored_target, target_spacing, "--target-spacing")
     return notices
 
 
@@ -217,7 +257,7 @@ def _check_source(
             "The labels fit the target and not the source: swap source and target, the source has "
             "the labels."
         )
-    _check_file(image_path, image, spacing)
+    _check_file(image_path, image, spacing, "--spacing")
     shape = image.array.shape
     values = check_labels(image_path.name, labels.array, shape, len(classes), meaning=meaning)
     return [
@@ -256,9 +296,9 @@ def sections_notices(name: str, labels: Array, meaning: LabelMeaning) -> list[st
     ]
 
 
-def _check_file(path: str | Path, stored: Stored, spacing: Spacing | None) -> None:
+def _check_file(path: str | Path, stored: Stored, spacing: Spacing | None, option: str) -> None:
     name = Path(path).name
-    check_spacing(name, spacing or stored.nanometres)
+    check_spacing(name, spacing, stored, option)
     check_image(name, stored.array)
 
 

@@ -7,11 +7,25 @@ from pathlib import Path
 import numpy as np
 
 from napari_emda.errors import DataError
+from napari_emda.io.equal_channels import EqualChannels
 from napari_emda.io.reader import reader_of
 from napari_emda.io.units import Stored
 
-# What libraries raise on damaged files for which a reader has no message of its own.
-_UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError)
+# What libraries raise on damaged files for which a reader has no message of its own: among them
+# sizes beyond all numbers and beyond the memory, and XML that is none (a SyntaxError).
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+)
 
 
 def open_image(path: Path | str) -> Stored:
@@ -54,7 +68,11 @@ def open_labels(path: Path | str) -> Stored:
 def _open(path: Path) -> Stored:
     reader = reader_of(path)
     try:
-        return reader.open(path)
+        stored = reader.open(path)
+        # One section is read here, so that a colour image is refused before any work begins.
+        if isinstance(stored.array, EqualChannels):
+            stored.array.check()
+        return stored
     except _UNREADABLE as error:
         # Without the library's traceback: the message is for the user, who cannot act on it.
         raise DataError(

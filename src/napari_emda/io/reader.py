@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
-from napari_emda.errors import DataError
+from napari_emda.errors import DataError, listed
 from napari_emda.io.units import Stored
 from napari_emda.registry import Registry
 
@@ -61,17 +62,74 @@ def all_readers() -> list[type[Reader]]:
     return sorted((readers[name] for name in readers.names()), key=lambda reader: -reader.rank)
 
 
+def volume_name(path: Path) -> str:
+    """The name of a file or folder without the ending of its format.
+
+    >>> volume_name(Path("2024.05.12_brain.ome.tif"))
+    '2024.05.12_brain'
+    """
+    name = path.name
+    # OME-Zarr folders are recognised by their content, so no reader lists their ending.
+    for suffix in (".zarr", *(suffix for reader in all_readers() for suffix in reader.suffixes)):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            return name[:-4] if name.lower().endswith(".ome") else name
+    return name
+
+
 def reader_of(path: Path) -> type[Reader]:
     """The reader that takes a path.
 
     Raises:
-        DataError: the path does not exist, or no reader takes it; the message lists all formats.
+        DataError: the path is an address or does not exist, or no reader takes it; the message
+            lists all formats.
     """
+    _check_no_address(path)
     if not path.exists():
         raise DataError(f"{path} does not exist: check the name, or mount the disk it is on.")
+    _check_known_folder(path)
     for reader in all_readers():
         if reader.takes(path):
             return reader
     formats = [name for reader in all_readers() for name in reader.formats]
-    choices = f"{', '.join(formats[:-1])} or {formats[-1]}"
-    raise DataError(f"{path.name} has a format that cannot be opened: choose {choices}.")
+    raise DataError(
+        f"{path.name} has a format that cannot be opened: choose {listed(formats, 'or')}."
+    )
+
+
+def _check_no_address(path: Path) -> None:
+    # Two letters at least: one letter is a drive of Windows. A Path has joined the two slashes.
+    match = re.match(r"([a-z][a-z0-9+.-]+):[/\\]+(.+)", str(path), re.IGNORECASE)
+    if match and not path.exists():
+        scheme, rest = match.groups()
+        raise DataError(
+            f"'{scheme}://{rest}' is an address, and addresses cannot be opened yet: download the "
+            "image and choose the file."
+        )
+
+
+# Folders of other formats: their name, the file that describes them, and words that it contains.
+_OTHER_FOLDERS = (
+    ("an N5", "attributes.json", ("n5", "dimensions")),
+    ("a Neuroglancer precomputed", "info", ("scales",)),
+    ("a WEBKNOSSOS", "datasource-properties.json", ("dataLayers",)),
+)
+# Bytes of such a file that are read: the markers stand in the first lines.
+_MARKER_BYTES = 65536
+
+
+def _check_known_folder(path: Path) -> None:
+    """Raise DataError for a folder of a format that only other programs read."""
+    if not path.is_dir():
+        return
+    for name, file, keys in _OTHER_FOLDERS:
+        try:
+            with (path / file).open(errors="replace") as stream:
+                text = stream.read(_MARKER_BYTES)
+        except OSError:
+            continue
+        if any(f'"{key}"' in text for key in keys):
+            raise DataError(
+                f"{path.name} is {name} folder, which cannot be opened yet: convert it to OME-Zarr "
+                "or TIFF first."
+            )

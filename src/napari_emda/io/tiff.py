@@ -42,8 +42,8 @@ def write_tiff(
     8- and 16-bit integers and floats up to 4 GiB become an ImageJ TIFF, which ImageJ, Fiji and
     napari open directly and calibrated. ImageJ's format has no 32-bit integers and no more than
     4 GiB of compressed voxels: these become an OME-TIFF (BigTIFF where needed), which Fiji opens
-    through Bio-Formats. Both can be streamed: all their metadata is available before the first
-    section.
+    through Bio-Formats, and so does everything under a name that ends in ``.ome.tif``. Both can be
+    streamed: all their metadata is available before the first section.
 
     The file appears under its name when it is complete, or not at all.
 
@@ -68,7 +68,9 @@ def write_tiff(
         raise DataError(f"'{path}' cannot be written: choose another folder.")
     nbytes = math.prod(shape) * dtype.itemsize
     checked_sections = _checked(sections, shape, dtype)
-    imagej = dtype in IMAGEJ_TYPES and nbytes < CLASSIC_LIMIT
+    # Programs expect OME-TIFF under this name, and Fiji opens it through Bio-Formats.
+    named_ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    imagej = dtype in IMAGEJ_TYPES and nbytes < CLASSIC_LIMIT and not named_ome
     with (
         replacing_file(path) as partial,
         tifffile.TiffWriter(

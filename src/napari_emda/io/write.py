@@ -21,7 +21,7 @@ from napari_emda.data.blocks import block_shape, blocks, chunk_shape
 from napari_emda.data.box import Box
 from napari_emda.data.units import nanometres
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.errors import DataError
+from napari_emda.errors import DataError, listed
 from napari_emda.events import TileDone
 from napari_emda.io.atomic import replacing_folder
 from napari_emda.io.readers.ome_zarr import MARKERS
@@ -68,7 +68,9 @@ def check_destination(path: Path | str, suffixes: Sequence[str], overwrite: bool
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
-        raise DataError(f"Cannot save '{path.name}': the name must end in {_or(suffixes)}.")
+        raise DataError(
+            f"Cannot save '{path.name}': the name must end in {listed(suffixes, 'or')}."
+        )
     if not path.parent.is_dir():
         raise DataError(f"The folder '{path.parent}' does not exist: create it, or choose another.")
     if not os.access(path.parent, os.W_OK):
@@ -84,10 +86,6 @@ def check_destination(path: Path | str, suffixes: Sequence[str], overwrite: bool
             "name."
         )
     return path
-
-
-def _or(words: Sequence[str]) -> str:
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def save_volume(

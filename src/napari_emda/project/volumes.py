@@ -19,6 +19,7 @@ from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError, JobError
 from napari_emda.io.checks import check_image, check_labels, check_spacing
 from napari_emda.io.read import open_image, open_labels
+from napari_emda.io.reader import volume_name
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.file import ProjectFile, VolumeEntry, write_project_file
 from napari_emda.registry import did_you_mean
@@ -166,8 +167,8 @@ class Volumes:
     ) -> VolumeEntry:
         """The entry that `add` would add, without adding it."""
         stored = open_image(Path(image))
-        name = self._free_name(name or Path(image).name.split(".")[0])
-        spacing = check_spacing(name, spacing or stored.nanometres)
+        name = self._free_name(name or volume_name(Path(image)))
+        spacing = check_spacing(name, spacing, stored)
         check_image(name, stored.array)
         if labels is not None:
             label_array = open_labels(Path(labels)).array

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
+from napari_emda._gui.data.guesses import class_in_name
 from napari_emda._gui.data.project_setup import (
     Pick,
     check,
-    class_in_name,
     free_name,
     proposed_folder,
     size_remark,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.annotate.tools import Tools
@@ -14,6 +14,7 @@ from napari_emda._gui.common.layer_volumes import array_of, refusal
 from napari_emda._gui.common.widgets import Sentence, button, column, labelled, narrow
 from napari_emda._gui.data.label_zero import BACKGROUND, SECTIONS
 from napari_emda._gui.data.layer_widgets import LayerChoice
+from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 
@@ -43,7 +44,8 @@ class ImportBox(QWidget):
         self._session = session
         self._tools = tools
         self._annotations = annotations
-        self.labels = LayerChoice(session.viewer, Labels, refusal)
+        self._masks = MaskLayers(session)
+        self.labels = LayerChoice(session.viewer, Labels, refusal, also=self._masks)
         self.labels.setToolTip("Labels of a target, from another program or drawn in napari.")
         self.label_zero = narrow(QComboBox())
         self.label_zero.addItems(list(_ZERO))
@@ -73,6 +75,7 @@ class ImportBox(QWidget):
         self._layers = session.viewer.layers.events
         for event in (self._layers.inserted, self._layers.removed, self._layers.renamed):
             event.connect(self.refresh)
+        self._masks.found.connect(self.refresh)
         session.closing.connect(self._close)
         session.project_changed.connect(self.refresh)
         self.refresh()
@@ -90,7 +93,7 @@ class ImportBox(QWidget):
         chosen = _BEGIN[self.begin.currentText()]
         layer = self.labels.layer()
         if chosen == "labels":
-            self._tools.start = layer if isinstance(layer, Labels) else "prediction"
+            self._tools.start = layer if isinstance(layer, Image | Labels) else "prediction"
         else:
             self._tools.start = chosen
         missing = chosen == "labels" and layer is None
@@ -102,7 +105,7 @@ class ImportBox(QWidget):
         session = self._session
         opened = session.opened
         layer = self.labels.layer()
-        if opened is None or not isinstance(layer, Labels):
+        if opened is None or not isinstance(layer, Image | Labels):
             session.say("Choose a layer of labels first.", "error")
             return
         shape = tuple(array_of(layer).shape)
@@ -123,7 +126,9 @@ class ImportBox(QWidget):
         self.take.setEnabled(False)
         self._copy(opened, layer, volume, painting)
 
-    def _copy(self, opened: OpenProject, layer: Labels, volume: str, painting: Labels) -> None:
+    def _copy(
+        self, opened: OpenProject, layer: Image | Labels, volume: str, painting: Labels
+    ) -> None:
         """Copy in the background; painting is disabled while the labels are written."""
         session = self._session
         meaning = self.label_zero.currentText()

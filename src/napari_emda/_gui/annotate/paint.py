@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Labels, Layer
 from numpy.typing import NDArray
 from psygnal import Signal
 
@@ -190,17 +190,17 @@ class Paint:
         start = self.tools.start
         if region.strategy == AUDIT or start == "nothing":
             return None
-        if isinstance(start, Labels) and self._fits(start, region.volume):
+        if isinstance(start, Layer) and self._fits(start, region.volume):
             ids: Bytes | None = self._ids(start, region)
         else:
             ids = self._opened.project.predictions.in_region(region)
         # Background is proposed as "nothing": unpainted counts as background when the user is done.
         return None if ids is None else np.where(ids > 0, ids + 1, 0).astype(np.uint8)
 
-    def _fits(self, labels: Labels, volume: str) -> bool:
+    def _fits(self, labels: Layer, volume: str) -> bool:
         return tuple(array_of(labels).shape) == self._opened.shape(volume)
 
-    def _ids(self, labels: Labels, region: Region) -> Bytes:
+    def _ids(self, labels: Layer, region: Region) -> Bytes:
         """The class ids of labels in a patch; with two classes every label is foreground."""
         values = np.asarray(array_of(labels)[region.voxels.slices])
         classes = len(self._opened.project.classes)

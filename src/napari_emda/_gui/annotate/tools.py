@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari.layers import Labels
+from napari.layers import Layer
 from psygnal import Signal
 
 # Diameters in pixels: for single pixels, membranes and vesicles, mitochondria, and whole cells.
@@ -29,7 +29,7 @@ class Tools:
     def __init__(self) -> None:
         self.class_index = 1
         self.brush = 5
-        self.start: str | Labels = "prediction"
+        self.start: str | Layer = "prediction"
         self.outside = False
 
     def select_class(self, index: int) -> None:

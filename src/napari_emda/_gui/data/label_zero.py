@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Layer
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.common.layer_volumes import array_of
@@ -68,13 +68,13 @@ class LabelZero(QWidget):
         self._empty = None
         self._show_hint()
         # In the background, because it reads sections, perhaps over a network.
-        if isinstance(layer, Labels) and not self._stop.is_set():
+        if layer is not None and not self._stop.is_set():
             array = Stoppable(array_of(layer), self._stop)
             self._session.in_background(
                 lambda: empty_sections(array), partial(self._show, layer), lambda text: None
             )
 
-    def _show(self, layer: Labels, found: tuple[int, int]) -> None:
+    def _show(self, layer: Layer, found: tuple[int, int]) -> None:
         # The user may have chosen other labels meanwhile.
         if layer is self._labels.layer():
             self._empty = found

@@ -29,9 +29,12 @@ class LayerChoice(QComboBox):
         kind: the type of layer.
         refusal: why a layer cannot be used, None if it can.
         none: the entry for no layer; empty if a layer is required.
+        also: tells layers of other types that are listed as well, such as masks that were opened as
+            images; they are marked with their type.
 
     Attributes:
         left_out: why layers of the right type are not listed, by their names.
+        guessed: whether the choice is a guess, which may change when more layers are opened.
     """
 
     chosen = Signal()
@@ -42,18 +45,26 @@ class LayerChoice(QComboBox):
         kind: type[Layer],
         refusal: Callable[[Layer], str | None],
         none: str = "",
+        also: Callable[[Layer], bool] = lambda layer: False,
     ) -> None:
         super().__init__()
         self._viewer = viewer
         self._kind = kind
+        self._also = also
         self._refusal = refusal
         # Entries before the layers.
         self._first = [none] if none else []
         self.setPlaceholderText(none)
         self._layers: list[Layer] = []
         self.left_out: dict[str, str] = {}
+        self.guessed = True
         narrow(self)
-        self.currentIndexChanged.connect(lambda _: self.chosen.emit())
+        self.currentIndexChanged.connect(lambda _: self._on_index())
+
+    def _on_index(self) -> None:
+        # `guess` sets it again after this.
+        self.guessed = False
+        self.chosen.emit()
 
     def refresh(self, offered: Callable[[Layer], bool] = lambda layer: True) -> None:
         """Read the viewer's layers again, keeping the choice if it is still there."""
@@ -62,7 +73,7 @@ class LayerChoice(QComboBox):
         fitting = [
             layer
             for layer in self._viewer.layers
-            if isinstance(layer, self._kind) and offered(layer)
+            if offered(layer) and (isinstance(layer, self._kind) or self._also(layer))
         ]
         self.left_out = {
             layer.name: why for layer in fitting if (why := self._refusal(layer)) is not None
@@ -71,14 +82,19 @@ class LayerChoice(QComboBox):
         # Blocked, because clearing and refilling would report choices that the user has not made.
         with QSignalBlocker(self):
             self.clear()
-            self.addItems([*self._first, *(layer.name for layer in self._layers)])
+            self.addItems([*self._first, *map(self._entry, self._layers)])
             self.choose(before)
             # "No layer" is a choice of its own and must survive a new layer.
             if declined:
                 self.setCurrentIndex(0)
         # Emitted once, and only if another layer is chosen now.
         if self.layer() is not before:
+            self.guessed = True
             self.chosen.emit()
+
+    def _entry(self, layer: Layer) -> str:
+        kind = "" if isinstance(layer, self._kind) else f" ({type(layer).__name__.lower()})"
+        return layer.name + kind
 
     def layer(self) -> Layer | None:
         """The chosen layer; None if none is chosen."""
@@ -95,6 +111,12 @@ class LayerChoice(QComboBox):
             self._layers.index(layer) + len(self._first) if layer in self._layers else -1
         )
 
+    def guess(self, layer: Layer | None) -> None:
+        """Choose a layer unless the user has chosen one, or none."""
+        if self.guessed and not self.declined:
+            self.choose(layer)
+            self.guessed = True
+
     @property
     def declined(self) -> bool:
         """Whether the user has chosen the entry for no layer."""
@@ -109,6 +131,9 @@ class VoxelSize(QWidget):
     """
 
     edited = Signal()
+    """Another voxel size is shown, or was typed."""
+    typed = Signal()
+    """The user has typed."""
 
     def __init__(self, what: str = "voxel size") -> None:
         super().__init__()
@@ -127,6 +152,9 @@ class VoxelSize(QWidget):
             box.setStyleSheet("min-width: 50px;")
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             box.valueChanged.connect(lambda _: self.edited.emit())
+            edit = box.lineEdit()
+            assert edit is not None
+            edit.textEdited.connect(lambda _: self.typed.emit())
             self._boxes.append(box)
             # Beside the box rather than in it, where it would mix with what is typed.
             cells += [(QLabel(axis), 0), (box, 1)]

@@ -13,8 +13,10 @@ from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
 from napari_emda._gui.common.layer_volumes import array_of, refusal, spacing_of
 from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled, row
 from napari_emda._gui.data.add_target import AddTarget
+from napari_emda._gui.data.guesses import class_in_name, image_of, labels_of
 from napari_emda._gui.data.label_zero import LabelZero
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
+from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.data.name_clusters import NameClusters
 from napari_emda._gui.data.project_making import ProjectMaking
 from napari_emda._gui.data.project_setup import (
@@ -22,8 +24,6 @@ from napari_emda._gui.data.project_setup import (
     WITHOUT_LABELS,
     Pick,
     Stoppable,
-    belong,
-    class_in_name,
     in_words,
     proposed_folder,
     size_remark,
@@ -43,12 +43,13 @@ class DataPanel(QWidget):
         self._session = session
         self._stop = threading.Event()
         self._making = ProjectMaking(session, self._stop)
+        self._masks = MaskLayers(session)
         viewer = session.viewer
         self.source = LayerChoice(viewer, Image, refusal, none="none")
-        self.source_size = VoxelSize()
-        self.labels = LayerChoice(viewer, Labels, refusal, none="none")
+        self.source_size = VoxelSize("voxel size of the source")
+        self.labels = LayerChoice(viewer, Labels, refusal, none="none", also=self._masks)
         self.target = LayerChoice(viewer, Image, refusal)
-        self.target_size = VoxelSize()
+        self.target_size = VoxelSize("voxel size of the target")
         self.label_zero = LabelZero(session, self.labels)
         self.classes = QLineEdit("background, foreground")
         self.classes.setToolTip("Names of the classes, background first, separated by commas.")
@@ -99,10 +100,12 @@ class DataPanel(QWidget):
         self._session.project_changed.connect(self._show_project)
         for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
             choice.chosen.connect(partial(self._on_image, choice, size))
+            size.typed.connect(partial(setattr, choice, "guessed", False))
             size.edited.connect(self._remark)
             size.edited.connect(self._measure_domain_gap)
         self.labels.chosen.connect(self._on_labels)
         self._making.changed.connect(self._remark)
+        self._masks.found.connect(self.refresh)
 
     def _close(self) -> None:
         # First, so that running checks end and a project that is being created can be removed.
@@ -128,24 +131,18 @@ class DataPanel(QWidget):
 
     def _guess(self) -> None:
         """Choose the labels' image as source and another image as target, unless the user has."""
-        labels = self.labels.layers()
-        images = self.source.layers()
-        if self.labels.layer() is None and labels and not self.labels.declined:
-            self.labels.choose(labels[0])
+        opened = self._session.opened
+        images = [image for image in self.source.layers() if not self._masks(image)]
+        # With a project open, its volumes rather than what was opened since.
+        images.sort(key=lambda image: opened is None or not opened.is_volume(image))
+        self.labels.guess(labels_of(self.labels.layers(), images))
         chosen = self.labels.layer()
-        if (
-            self.source.layer() is None
-            and images
-            and chosen is not None
-            and not self.source.declined
-        ):
-            self.source.choose(
-                next((image for image in images if belong(image, chosen)), images[0])
-            )
-        # Only if the user has not chosen a target that still makes sense.
+        if chosen is not None:
+            self.source.guess(image_of(chosen, images))
         others = [image for image in images if image is not self.source.layer()]
-        if self.target.layer() in (None, self.source.layer()):
-            self.target.choose(others[0] if others else None)
+        # An image cannot be both, so the target makes way for a source that the user has chosen.
+        self.target.guessed |= self.target.layer() in (None, self.source.layer())
+        self.target.guess(others[0] if others else None)
 
     def _on_image(self, choice: LayerChoice, size: VoxelSize) -> None:
         layer = choice.layer()
@@ -178,8 +175,8 @@ class DataPanel(QWidget):
         """Point out unusual voxel sizes and missing layers."""
         source = self.source.layer()
         target = self.target.layer()
-        remark = ""
-        if target is not None:
+        remark = self._mask_remark()
+        if target is not None and not remark:
             theirs = self.target_size.value()
             # Without a source there is nothing to compare with: only a missing size is reported.
             ours = self.source_size.value() if source is not None else theirs or (1, 1, 1)
@@ -192,6 +189,17 @@ class DataPanel(QWidget):
         else:
             self.missing.show_text(self._what_to_do(missing), "hint")
         self.use.setEnabled(not missing and not self._making.working)
+
+    def _mask_remark(self) -> str:
+        """That a mask was chosen where an image is needed; empty if none was."""
+        for choice, domain in ((self.source, "source"), (self.target, "target")):
+            layer = choice.layer()
+            if layer is not None and self._masks(layer):
+                return (
+                    f"'{layer.name}' is a mask, not an image: choose it under source labels, and "
+                    f"the image itself as {domain}."
+                )
+        return ""
 
     def _missing(self) -> list[str]:
         """The layers that still have to be chosen; a target alone is enough."""
@@ -220,6 +228,9 @@ class DataPanel(QWidget):
         target = self._image(self.target)
         self.domain_gap.show_text("")
         if source is None or target is None or source is target or self._stop.is_set():
+            return
+        # Between an image and a mask it would be a large number without a meaning.
+        if self._masks(source) or self._masks(target):
             return
         # The result comes seconds later, when the user may have chosen other layers.
         chosen = self._chosen()
@@ -277,7 +288,7 @@ class DataPanel(QWidget):
         size = self.target_size
         independent = size.sections_are_independent
         picks = [Pick(target, "target", size.value(), sections_are_independent=independent)]
-        if isinstance(source, Image) and isinstance(labels, Labels):
+        if isinstance(source, Image) and isinstance(labels, Image | Labels):
             pick = Pick(
                 source,
                 "source",

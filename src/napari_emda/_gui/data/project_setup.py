@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_emda._gui.common.adapters import check_fit
@@ -46,7 +46,7 @@ class Pick:
     image: Image
     domain: Domain
     spacing: Triple | None
-    labels: Labels | None = None
+    labels: Labels | Image | None = None
     labels_zero: LabelsZero = "background"
     sections_are_independent: bool = False
     labelled_sections_only: bool = False
@@ -256,33 +256,3 @@ def size_remark(source: Triple | None, target: Triple | None) -> str:
             f"{coarser:g} nm."
         )
     return ""
-
-
-def class_in_name(labels: str, source: str) -> str:
-    """The class name in the name of a labels layer.
-
-    >>> class_in_name("VNC mitochondria", "VNC")
-    'mitochondria'
-    """
-    # "VNC mitochondria" beside "VNC": what the image's name contains says nothing about the class.
-    words = [
-        word
-        for word in labels.replace("_", " ").split()
-        if word.lower() not in source.replace("_", " ").lower()
-    ]
-    classes = [
-        word
-        for word in words
-        if word.isalpha() and word.lower() not in ("label", "labels", "mask", "source")
-    ]
-    return classes[-1].lower() if classes else "foreground"
-
-
-def belong(image: Layer, labels: Layer) -> bool:
-    """Whether labels may belong to an image, judged by their shapes."""
-    shapes = [
-        tuple(array_of(layer).shape)
-        for layer in (image, labels)
-        if isinstance(layer, Image | Labels)
-    ]
-    return shapes[0] == shapes[-1]

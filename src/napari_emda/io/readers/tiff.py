@@ -10,19 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 import zarr
-from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
-from napari_emda.data.lazy import AxisView
-from napari_emda.data.voxel_grid import Spacing
-from napari_emda.errors import DataError
+from napari_emda.data.lazy import AxisView, Lazy3D, SectionStack
+from napari_emda.errors import DataError, listed
+from napari_emda.io.equal_channels import EqualChannels
 from napari_emda.io.reader import Reader, readers
-from napari_emda.io.units import Stored, calibrated
+from napari_emda.io.tiff_metadata import calibration, check_section_count, headers_agree, page_at
+from napari_emda.io.units import Stored
 
 # What tifffile raises, by experiment, on files that are cut short, corrupt or not TIFF at all.
 UNREADABLE = (
@@ -32,12 +31,21 @@ UNREADABLE = (
     IndexError,
     KeyError,
     TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
     struct.error,
+    # ElementTree's error on OME-XML that is no XML is a SyntaxError.
+    SyntaxError,
 )
 
 # Fiji and many scripts store a plain stack along the channel axis, so a longer "channel" axis is
 # taken for sections. Images seldom have more than 4 channels, and volumes seldom so few sections.
 MOST_CHANNELS = 4
+
+# The kinds of TIFF in which tifffile makes a new series wherever pages differ in anything.
+_PLAIN_KINDS = ("generic", "uniform", "shaped")
 
 
 @readers.register("tiff")
@@ -79,7 +87,8 @@ def open_tiff(path: Path) -> Stored:
         (z, y, x) of the file's dtype, and the voxel size from its ImageJ or OME metadata.
 
     Raises:
-        DataError: not a TIFF, cut short, RGB, more than three axes, or pages of different shape.
+        DataError: not a TIFF, cut short, in colour, more than three axes, pages that differ in
+            shape or dtype, or another number of sections than the metadata state.
     """
     try:
         file = tifffile.TiffFile(path)
@@ -88,7 +97,11 @@ def open_tiff(path: Path) -> Stored:
             f"{path.name} is not a TIFF that can be read ({error}): save or copy it again."
         ) from None
     try:
-        stored = Stored(_array(file, path), *_calibration(file))
+        series = file.series[0]
+        _check_complete(file, series, path)
+        check_section_count(file, series, path)
+        array = _array(file, series, path)
+        stored = Stored(array, *calibration(file), notices=_notices(series, array, path))
     except DataError:
         file.close()
         raise
@@ -97,32 +110,39 @@ def open_tiff(path: Path) -> Stored:
         raise DataError(f"{path.name} is damaged or cut short ({error}): copy it again.") from None
     # A lazy array reads through the open file, which is therefore closed together with the array. A
     # memory map has its own handle.
-    if isinstance(stored.array, AxisView):
+    if isinstance(stored.array, Lazy3D):
         weakref.finalize(stored.array, file.close)
     else:
         file.close()
     return stored
 
 
-def _array(file: tifffile.TiffFile, path: Path) -> Array:
-    series = file.series[0]
-    _check_complete(file, series, path)
-    _check_one_shape(file, path)
+def _array(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path) -> Array:
+    if len(file.series) > 1 and series.kind not in _PLAIN_KINDS:
+        _check_largest(file, path)
+    elif len(file.series) > 1 or (series.dataoffset is None and _may_differ(file, series)):
+        return _page_by_page(file, path)
     section_axis = _section_axis(series, path)
+    data: Any
     # tifffile states an offset only if all voxels follow each other in the file, uncompressed.
     if series.dataoffset is not None:
-        mapped: NDArray[Any] = np.memmap(
+        data = np.memmap(
             path, series.dtype.newbyteorder(file.byteorder), "r", series.dataoffset, series.shape
         )
-        return mapped.reshape((-1, *mapped.shape[-2:]))
-    # Level 0 is the finest of a pyramid.
-    return AxisView(zarr.open_array(series.aszarr(level=0), mode="r"), section_axis)
+    else:
+        # Level 0 is the finest of a pyramid.
+        data = zarr.open_array(series.aszarr(level=0), mode="r")
+    if _samples(series) > 1 and not _is_stack_of_planes(series):
+        return EqualChannels(data, section_axis, series.axes.index("S"), path.name)
+    if isinstance(data, np.memmap):
+        return data.reshape((-1, *data.shape[-2:]))
+    return AxisView(data, section_axis)
 
 
 def _check_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path) -> None:
-    """Raise DataError if the end of the file is missing.
+    """Raise DataError if the end of the file is missing, or voxels in it were never written.
 
-    tifffile opens such a stack as a shorter one without complaint.
+    tifffile opens such a stack as a shorter one, or as black, without complaint.
     """
     size = file.filehandle.size
     # Asking for the number of pages makes tifffile follow their chain to the end. A complete file
@@ -136,53 +156,120 @@ def _check_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, pa
         end = series.dataoffset + math.prod(series.shape) * series.dtype.itemsize
     else:
         # tifffile's pages are None where an OME-TIFF leaves out planes.
-        segment_ends = (
-            offset + count
+        segments = [
+            (offset, count)
             for page in series.pages
             if page
             for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
-        )
-        end = max(segment_ends, default=0)
+        ]
+        end = max((offset + count for offset, count in segments), default=0)
+        # A program that is ended while it writes leaves headers without voxels.
+        if any(count == 0 for _, count in segments):
+            raise DataError(
+                f"{path.name} has sections without voxels, as if it was not written to its end: "
+                "save or copy it again."
+            )
     if end > size or not chain_ends:
+        raise DataError(f"{path.name} is cut short ({_rest(series, size)}): copy it again.")
+
+
+def _rest(series: tifffile.TiffPageSeries, size: int) -> str:
+    """How much there is of a file that was cut short to a size in bytes."""
+    # Only in a file without compression, every section has its place before it is read.
+    if series.dataoffset is not None and len(series.shape) > 2:
+        count = series.shape[0]
+        section_bytes = math.prod(series.shape[1:]) * series.dtype.itemsize
+        held = max(0, size - series.dataoffset) // section_bytes
+        if held < count:
+            return f"{held} of its {count} sections are there"
+    return f"its end is missing after {size} bytes"
+
+
+def _may_differ(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
+    """Whether pages may have to be decoded in different ways."""
+    # tifffile checks every page of an OME-TIFF itself. Colours are compared where they are read.
+    return series.kind != "ome" and _samples(series) == 1 and not headers_agree(file)
+
+
+def _check_largest(file: tifffile.TiffFile, path: Path) -> None:
+    """Raise DataError if further series may be what is meant: smaller ones are thumbnails."""
+    first = file.series[0]
+    others = [series for series in file.series[1:] if series.size >= first.size]
+    if others:
+        largest = max(others, key=lambda series: series.size)
         raise DataError(
-            f"{path.name} is cut short (its end is missing after {size} bytes): copy it again."
+            f"{path.name} holds {len(others) + 1} images, the first of {_size(first.shape)} and "
+            f"another of {_size(largest.shape)}: save the one that you need as a file of its own."
         )
 
 
-def _check_one_shape(file: tifffile.TiffFile, path: Path) -> None:
-    shapes = sorted({series.shape for series in file.series})
-    # In these kinds of TIFF, tifffile makes a series of each run of pages with the same shape. In
-    # others (OME, ImageJ, scanners) further series are thumbnails or other images.
-    if len(shapes) > 1 and file.series[0].kind in ("generic", "uniform", "shaped"):
+def _page_by_page(file: tifffile.TiffFile, path: Path) -> SectionStack:
+    """The pages of a file as sections, also where each is compressed in another way.
+
+    Raises:
+        DataError: the pages are not the sections of one volume.
+    """
+    # tifffile's description belongs to an array that was written at once. Arrays of one section are
+    # those of a loop; longer ones are several stacks in one file.
+    counts = [len(series.pages) for series in file.series]
+    if file.series[0].kind == "shaped" and len(counts) > 1 and max(counts) > 1:
         raise DataError(
-            f"{path.name} holds sections of different shape ({shapes[0]} and {shapes[-1]}), but a "
-            "volume has sections of one shape: crop or pad them to the same size."
+            f"{path.name} holds {len(counts)} stacks (of {listed(list(map(str, counts[:3])))} "
+            "sections), but one is needed: save it as a file of its own."
         )
+    pages = [page_at(file, index) for index in range(len(file.pages))]
+    shapes = sorted({page.shape for page in pages})
+    if len(shapes) > 1:
+        raise DataError(
+            f"{path.name} holds sections of different shape ({_size(shapes[0])} and "
+            f"{_size(shapes[-1])}), but a volume has sections of one shape: crop or pad them to "
+            "the same size."
+        )
+    dtypes = sorted({str(page.dtype) for page in pages})
+    if len(dtypes) > 1:
+        raise DataError(
+            f"{path.name} holds sections of different type ({listed(dtypes)}), but a volume has "
+            "sections of one type: save all of them with the same number of bits."
+        )
+    if len({page.photometric for page in pages}) > 1 or len(shapes[0]) != 2:
+        raise DataError(
+            f"{path.name} holds sections whose values mean different things (black and white "
+            "exchanged, or colours): save all of them as grey values in the same way."
+        )
+    # Several threads read sections, and all of them move the position in one open file.
+    file.filehandle.set_lock(True)
+    shape = (len(pages), *shapes[0])
+    return SectionStack(lambda z: np.asarray(pages[z].asarray()), shape, np.dtype(dtypes[0]))
+
+
+def _samples(series: tifffile.TiffPageSeries) -> int:
+    """Values per pixel: 1 in grey images."""
+    return dict(zip(series.axes, series.shape, strict=True)).get("S", 1)
+
+
+def _is_stack_of_planes(series: tifffile.TiffPageSeries) -> bool:
+    """Whether colour planes, one after the other, are rather the sections of a stack.
+
+    tifffile writes three or four sections of uint8 as RGB or RGBA unless it is told not to. Colour
+    images have their colours pixel by pixel almost always.
+    """
+    return series.axes == "SYX" and series.kind in _PLAIN_KINDS
 
 
 def _section_axis(series: tifffile.TiffPageSeries, path: Path) -> int | None:
     """The axis to use as z; None for a single section.
 
     Raises:
-        DataError: this is no volume of grey values.
+        DataError: this is no volume.
     """
     axes = series.axes
     shape = series.shape
-    samples = dict(zip(axes, shape, strict=True)).get("S", 1)
-    if samples > 1:
-        # With the samples first (planar), it may be a stack saved as colour by mistake: tifffile
-        # writes three or four sections of uint8 as RGB or RGBA unless it is told not to.
-        alternative = (
-            ", or save it as a stack of grey sections if that is what it is"
-            if axes[0] == "S"
-            else ""
-        )
-        raise DataError(
-            f"{path.name} is a colour image ({samples} values a pixel): convert it to grey values"
-            f"{alternative}."
-        )
-    long_axes = [axis for axis, n in enumerate(shape[:-2]) if n > 1]
-    if axes[-2:] != "YX" or len(long_axes) > 1:
+    if _is_stack_of_planes(series):
+        return 0
+    long_axes = [
+        axis for axis, n in enumerate(shape) if n > 1 and axes[axis] not in ("Y", "X", "S")
+    ]
+    if axes.replace("S", "")[-2:] != "YX" or len(long_axes) > 1:
         sizes = ", ".join(f"{name} {n}" for name, n in zip(axes, shape, strict=True))
         raise DataError(
             f"{path.name} has {len(shape)} axes ({sizes}), but a volume has z, y and x: save one "
@@ -192,42 +279,28 @@ def _section_axis(series: tifffile.TiffPageSeries, path: Path) -> int | None:
         return None
     (section_axis,) = long_axes
     if axes[section_axis] == "C" and shape[section_axis] <= MOST_CHANNELS:
+        count = shape[section_axis]
         raise DataError(
-            f"{path.name} has {shape[section_axis]} channels, but a volume has one: save a single "
-            "channel."
+            f"{path.name} has {count} channels, but a volume has one: save a single channel, or, "
+            f"if they are {count} sections, set channels to 1 and slices to {count} in Fiji "
+            "(Image > Properties) and save it again."
         )
     return section_axis
 
 
-def _calibration(file: tifffile.TiffFile) -> tuple[Spacing, str | None] | tuple[None, None]:
-    if file.is_ome and file.ome_metadata:
-        return _ome_calibration(file.ome_metadata)
-    if file.is_imagej:
-        return _imagej_calibration(file)
-    # Plain resolution tags say nothing about z, and mostly hold a printer's default (72 or 96 dpi).
-    return None, None
+def _notices(series: tifffile.TiffPageSeries, array: Array, path: Path) -> tuple[str, ...]:
+    """What was taken for the sections, where the file calls it something else."""
+    count = array.shape[0]
+    if _is_stack_of_planes(series):
+        return (f"The {count} colour planes of {path.name} are read as {count} sections.",)
+    names = {"C": "channels", "T": "time points"}
+    long = [
+        names[axis]
+        for axis, n in zip(series.axes, series.shape, strict=True)
+        if axis in names and n > 1
+    ]
+    return tuple(f"The {count} {name} of {path.name} are read as sections." for name in long)
 
 
-def _ome_calibration(xml: str) -> tuple[Spacing, str | None] | tuple[None, None]:
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
-    if pixels is None:
-        return None, None
-    sizes = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
-    # The OME schema defines µm as the default unit.
-    units = [pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m") for axis in "ZYX"]
-    return calibrated([None if size is None else float(size) for size in sizes], units)
-
-
-def _imagej_calibration(file: tifffile.TiffFile) -> tuple[Spacing, str | None] | tuple[None, None]:
-    metadata = file.imagej_metadata or {}
-    tags = file.pages.first.tags
-    unit = metadata.get("unit")
-    if unit is None and "ResolutionUnit" in tags:
-        # The codes of TIFF 6.0; 1 means "no absolute unit".
-        unit = {2: "inch", 3: "cm"}.get(int(tags["ResolutionUnit"].value))
-    sizes: list[float | None] = [metadata.get("spacing")]
-    for name in ("YResolution", "XResolution"):
-        # A resolution is pixels per unit, as a fraction.
-        pixels, length = tags[name].value if name in tags else (0, 1)
-        sizes.append(length / pixels if pixels else None)
-    return calibrated(sizes, [unit] * 3)
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(length) for length in shape)
