@@ -182,7 +182,8 @@ class TimeLeft:
             self._rest = self._rest or current.work
             before = self._rest if self.unit == "steps" else left + 1.0
             self._earlier += self._rest * max(0.0, total - before) / max(1.0, before)
-        work = self._rest * (before - left) / before
+        # A training that is complete when it is continued has no step left.
+        work = self._rest * (before - left) / before if before else 0.0
         if work > 0:
             self._rest -= work
             half_lives = work / (_HALF_LIFE * (work + self._rest))
