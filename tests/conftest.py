@@ -39,6 +39,13 @@ SMALL_TRAINING = {
     "precision": "32",
 }
 
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """No test reads what an earlier one, or the user, has kept."""
+    os.environ["NAPARI_EMDA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 EXIT_STATUS = pytest.StashKey[int]()
 
 LONGEST_FIRST = ("docs", "contracts", "cli", "viewer")

@@ -163,11 +163,21 @@ class Dock(QWidget):
         return "Annotate" if annotating else "Train"
 
     def _fetch(self, command: Sequence[str]) -> None:
-        self.session.in_background(
-            lambda: catalogue.fetch(self._stop, command),
-            self.session.set_catalogue,
-            lambda text: self.session.say(text, "error"),
-        )
+        def failed(text: str) -> None:
+            self.session.say(text, "error")
+
+        def fetched(found: catalogue.Catalogue) -> None:
+            self.session.set_catalogue(found)
+            # What was kept from an earlier start is used at once, and checked meanwhile.
+            self.session.in_background(
+                lambda: catalogue.fetch_again(self._stop, command), checked, failed
+            )
+
+        def checked(changed: catalogue.Catalogue | None) -> None:
+            if changed is not None:
+                self.session.set_catalogue(changed)
+
+        self.session.in_background(lambda: catalogue.fetch(self._stop, command), fetched, failed)
 
     def _on_ended(self, last: object) -> None:
         """Open the panel of the next step of the work."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pooch
 
+from napari_emda._gui.common.cache import CACHE_VARIABLE
 from napari_emda.errors import DataError
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.synthetic.phantom import SPACING, phantom
@@ -33,9 +34,6 @@ VNC_SPACING = (50.0, 4.6, 4.6)
 
 # Environment variable with another place to download from, e.g. a mirror in an institute.
 URL_VARIABLE = "NAPARI_EMDA_VNC_URL"
-
-# Environment variable that names another folder to keep downloads in.
-CACHE_VARIABLE = "NAPARI_EMDA_CACHE"
 
 
 def phantom_pair() -> list[LayerData]:

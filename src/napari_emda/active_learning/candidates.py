@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances_argmin_min
 
 from napari_emda.data.box import Box
 from napari_emda.errors import DataError
@@ -189,6 +188,9 @@ class Pool:
         """
         if not len(self.annotated):
             return np.full(len(self.candidates), np.inf)
+        # It takes a second to load, and most strategies do without.
+        from sklearn.metrics import pairwise_distances_argmin_min
+
         # This works in chunks: all n x m distances at once may not fit into memory.
         return pairwise_distances_argmin_min(self.embeddings, self.annotated)[1].astype(np.float64)
 

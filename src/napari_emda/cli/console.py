@@ -48,7 +48,7 @@ def carry_out(job: Job, note: str = "") -> dict[str, Any]:
     from napari_emda.jobs.execute import execute
 
     configure_process()
-    return watch(_with_note(execute(job), note) if note else execute(job))
+    return watch(_with_note(execute(job), note) if note else execute(job), job.preparing)
 
 
 def _with_note(events: Generator[Event], note: str) -> Generator[Event]:

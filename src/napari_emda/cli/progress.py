@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any
 
 from napari_emda.events import (
@@ -38,16 +39,32 @@ class Progress:
     Args:
         stream: a terminal, on which one line is rewritten, or a file, which gets a line now and
             then.
+        clock: seconds from any zero; tests give their own.
     """
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._is_terminal = stream.isatty()
-        self._left = TimeLeft()
+        self._clock = clock
+        self._left = TimeLeft(clock)
         # The first update is due at once: a file would else be empty for seconds.
         self._last_update = float("-inf")
         self._best = ""
         self._phases: set[str] = set()
+
+    @contextlib.contextmanager
+    def of(self, preparing: str) -> Iterator[None]:
+        """Show what a job does before it has started; at the end of the block, nothing is left.
+
+        In a file nothing is written: invalid input is one line, and nothing else.
+        """
+        if self._is_terminal and preparing:
+            self._rewrite(f"{preparing} …")
+        try:
+            yield
+        finally:
+            if self._is_terminal:
+                self._rewrite("")
 
     def show(self, event: Event) -> None:
         """Print an event, if it is one that a user wants to know about."""
@@ -78,7 +95,7 @@ class Progress:
         self._phases.add(phase.name)
 
     def _advance(self, text: str, *, last: bool) -> None:
-        now = time.perf_counter()
+        now = self._clock()
         interval = _TERMINAL_SECONDS if self._is_terminal else _LOG_SECONDS
         # The last update is always printed, so that the progress ends at its total.
         if not last and now - self._last_update < interval:
@@ -104,8 +121,12 @@ class Progress:
         self._stream.flush()
 
 
-def watch(events: Generator[Event]) -> dict[str, Any]:
+def watch(events: Generator[Event], preparing: str = "") -> dict[str, Any]:
     """Run a job to its end with progress on standard error; returns its result.
+
+    Args:
+        events: of the job.
+        preparing: what it does before it has started.
 
     Raises:
         Stopped: on Ctrl-C or SIGTERM, after the current step.
@@ -117,13 +138,15 @@ def watch(events: Generator[Event]) -> dict[str, Any]:
         signal.signal(number, lambda received, _: signals.append(received))
     progress = Progress(sys.stderr)
     result: dict[str, Any] = {}
-    for event in events:
-        progress.show(event)
-        if isinstance(event, Finished):
-            result = event.result
-        elif signals:
-            # Closing the generator lets the job save its work.
-            events.close()
-            progress.show(Notice("Stopped on request; the work so far is kept."))
-            raise Stopped
+    with progress.of(preparing):
+        for event in events:
+            progress.show(event)
+            if isinstance(event, Finished):
+                result = event.result
+            elif signals:
+                progress.show(Phase("Stopping: saving what was done"))
+                # Closing the generator lets the job save its work.
+                events.close()
+                progress.show(Notice("Stopped on request; the work so far is kept."))
+                raise Stopped
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from napari_emda.events import Event, Finished, Phase, Started, phases
+from napari_emda.events import Event, Finished, Started, phases
 from napari_emda.export.base import Result, exporters
 from napari_emda.inference import checkpoint
 from napari_emda.io.write import check_destination
@@ -25,12 +25,11 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     """Write a run's prediction of a volume, or its model, in the format of an exporter.
 
     Yields:
-        Phase, Started, TileDone while predicting and exporting, Finished with the ``path``.
+        Started, Phase, TileDone while predicting and exporting, Finished with the ``path``.
 
     Raises:
         EmdaError: there is no such run, volume or class, or the file cannot be written.
     """
-    yield Phase("Looking at what to export")
     cls = exporters[job.what]
     exporter = cls(cls.Settings.parse(job.settings))
     project = Project.open(job.project)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from napari_emda.events import Event, Finished, Phase, Started, phases
+from napari_emda.events import Event, Finished, Started, phases
 from napari_emda.export.base import Result
 from napari_emda.export.probabilities import ProbabilitiesExporter
 from napari_emda.inference.predict import predict
@@ -22,13 +22,12 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     """Segment a volume; blocks that are predicted already are kept.
 
     Yields:
-        Phase, Started, TileDone after each block, Finished with ``run``, ``volume`` and the path of
+        Started, Phase, TileDone after each block, Finished with ``run``, ``volume`` and the path of
         the ``probabilities``.
 
     Raises:
         EmdaError: there is no such run or volume, or the result cannot be written.
     """
-    yield Phase("Loading the model")
     project = Project.open(job.project)
     folder = project.run(job.run)
     volume = volume_of(project, job)

@@ -38,12 +38,11 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     so that the result tells whether adapting helped.
 
     Yields:
-        Phase, Started, TileDone while predicting and counting objects, Finished with the scores.
+        Started, Phase, TileDone while predicting and counting objects, Finished with the scores.
 
     Raises:
         EmdaError: there is no such run or volume, or the labels do not fit it.
     """
-    yield Phase("Reading the labels")
     project = Project.open(job.project)
     folder = project.run(job.run)
     truth, true_objects = _truth(project, job)

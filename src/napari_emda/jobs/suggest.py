@@ -35,12 +35,11 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     """Rank or draw patches of one or all targets; whoever runs the job records them.
 
     Yields:
-        Phase, Started, TileDone while predicting, Suggested with the best of all volumes, Finished.
+        Started, Phase, TileDone while predicting, Suggested with the best of all volumes, Finished.
 
     Raises:
         EmdaError: the job, or something that it names, cannot be used.
     """
-    yield Phase("Loading the model")
     project = Project.open(job.project)
     cls = strategies[job.settings.strategy]
     strategy = cls(cls.Settings.parse(job.strategy_settings))

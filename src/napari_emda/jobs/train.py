@@ -27,13 +27,12 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     """Train in a new run's folder, or continue a run that was stopped.
 
     Yields:
-        Phase, Started, the events of `napari_emda.training.loop.fit` and previews, Finished.
+        Started, Phase, the events of `napari_emda.training.loop.fit` and previews, Finished.
 
     Raises:
         EmdaError: the job does not fit the project; no folder is made then.
     """
     began = time.perf_counter()
-    yield Phase("Reading the images")
     project = Project.open(job.project)
     if job.resume is None:
         training, volumes = prepare(project, job, None)

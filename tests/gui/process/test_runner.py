@@ -389,3 +389,62 @@ def test_retraining_keeps_a_model_by_losses_only_where_there_are_such_losses(pro
         TrainSettings().keep,
     ]
     assert again["finetune"].network_settings == {"base_channels": 24}
+
+
+LISTED = json.dumps({"methods": [], "strategies": [], "networks": [], "exporters": []})
+OTHERS = json.dumps(json.loads(LISTED) | {"device": "cuda"})
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A function that makes the program list something else, as after an update."""
+    import threading
+
+    monkeypatch.setenv("NAPARI_EMDA_CACHE", str(tmp_path / "cache"))
+
+    class Program:
+        def begins_with(self, line):
+            """A new viewer, whose child prints a line."""
+            command = (sys.executable, "-c", f"print({line!r})")
+            monkeypatch.setattr(catalogue, "COMMAND", command)
+            monkeypatch.setattr(catalogue, "_fetched", {})
+            monkeypatch.setattr(catalogue, "_asked", set())
+
+        def fetch(self):
+            return catalogue.fetch(threading.Event(), catalogue.COMMAND)
+
+        def fetch_again(self):
+            return catalogue.fetch_again(threading.Event(), catalogue.COMMAND)
+
+    return Program()
+
+
+def test_the_methods_of_the_last_start_are_there_at_once_and_checked_afterwards(program):
+    program.begins_with(LISTED)
+    assert program.fetch().device == "cpu"
+    assert program.fetch_again() is None  # asked already
+    program.begins_with(OTHERS)
+    assert program.fetch().device == "cpu"  # kept from the first viewer
+    assert program.fetch_again().device == "cuda"
+    assert program.fetch().device == "cuda"
+    program.begins_with(OTHERS)
+    assert program.fetch().device == "cuda"
+    assert program.fetch_again() is None  # nothing has changed
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"installed": "?", "line": "{}"}'])
+def test_a_kept_list_that_is_damaged_or_of_another_program_is_not_used(program, tmp_path, damage):
+    program.begins_with(LISTED)
+    program.fetch()
+    (tmp_path / "cache" / "catalogue.json").write_text(damage)
+    program.begins_with(OTHERS)
+    assert program.fetch().device == "cuda"
+    assert program.fetch_again() is None
+
+
+def test_what_is_installed_decides_whether_a_kept_list_is_used(program, monkeypatch):
+    program.begins_with(LISTED)
+    program.fetch()
+    monkeypatch.setattr(catalogue.catalogue_file.napari_emda, "__version__", "another")
+    program.begins_with(OTHERS)
+    assert program.fetch().device == "cuda"

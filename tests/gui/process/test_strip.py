@@ -59,7 +59,6 @@ def training(qtbot):
 
 def play(stage, steps=40, until=40):
     """Two seconds a step, and an end phase that is expected to be as long as twenty steps."""
-    stage.happens(Phase("Reading the images"))
     stage.happens(Started("train", "001-auto", "cpu", steps), 5)
     ahead = {"Choosing the model": 20.0}
     stage.happens(Phase("Training", float(steps), ahead, counted=True))
@@ -69,8 +68,6 @@ def play(stage, steps=40, until=40):
 
 def test_each_phase_is_named_and_the_bar_moves_while_nothing_is_known(training):
     assert training.moves
-    assert training.strip.phase.text() == "Starting …"
-    training.happens(Phase("Reading the images"))
     assert training.strip.phase.text() == "Reading the images …"
     training.now += 12
     training.strip._ticks.timeout.emit()
@@ -124,7 +121,7 @@ def test_the_next_job_begins_with_a_clean_strip(training):
     training.click(training.strip.stop)
     training.runner.ended.emit(Finished("stopped", "Stopped at step 20."))
     training.runner.started.emit(training.runner.job)
-    assert training.strip.phase.text() == "Starting …"
+    assert training.strip.phase.text() == "Reading the images …"
     assert training.strip.stop.isEnabled()
     assert training.moves
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from napari_emda._gui.process import catalogue_file
 from napari_emda.errors import JobError
 from napari_emda.project.project import Project
 from napari_emda.settings.requirements import Requirements
@@ -91,12 +92,15 @@ def _choice(entry: dict[str, Any]) -> Choice:
 
 # By command, for the whole viewer process: a second dock opens without a wait.
 _fetched: dict[tuple[str, ...], Catalogue] = {}
+# Commands whose child has answered in this process.
+_asked: set[tuple[str, ...]] = set()
 
 
 def fetch(stop: threading.Event, command: Sequence[str] = COMMAND) -> Catalogue:
-    """The catalogue, from a child process the first time.
+    """The catalogue: the one kept from before, or from a child process the first time.
 
-    Importing torch takes seconds there, so call it from a worker thread.
+    Importing torch takes seconds there, so call it from a worker thread. What was kept is read at
+    once; `fetch_again` asks whether it still holds.
 
     Args:
         stop: set to give up waiting.
@@ -107,11 +111,55 @@ def fetch(stop: threading.Event, command: Sequence[str] = COMMAND) -> Catalogue:
     """
     key = tuple(command)
     if key not in _fetched:
-        _fetched[key] = _answer(key, stop)
+        kept = _kept(key)
+        _fetched[key] = kept or _ask(key, stop)
+        if kept is None:
+            _asked.add(key)
     return _fetched[key]
 
 
-def _answer(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
+def fetch_again(stop: threading.Event, command: Sequence[str] = COMMAND) -> Catalogue | None:
+    """The catalogue of a child process, if `fetch` has found another one that was kept.
+
+    Args:
+        stop: set to give up waiting.
+        command: prints the catalogue as JSON.
+
+    Returns:
+        None if nothing has changed, or if the child has answered before.
+
+    Raises:
+        JobError: there was no answer, or ``stop`` was set.
+    """
+    key = tuple(command)
+    before = _fetched.get(key)
+    if key in _asked:
+        return None
+    _fetched[key] = _ask(key, stop)
+    _asked.add(key)
+    return None if _fetched[key] == before else _fetched[key]
+
+
+def _kept(command: tuple[str, ...]) -> Catalogue | None:
+    """What was kept for the program itself; other commands are for tests."""
+    line = catalogue_file.read(catalogue_file.installed()) if command == COMMAND else None
+    try:
+        return None if line is None else parse(line)
+    # A damaged file, or one of another version.
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _ask(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
+    # Before the child starts: what is installed while it runs must not count as seen.
+    name = catalogue_file.installed() if command == COMMAND else ""
+    line, catalogue = _answer(command, stop)
+    if name:
+        catalogue_file.write(name, line)
+    return catalogue
+
+
+def _answer(command: tuple[str, ...], stop: threading.Event) -> tuple[str, Catalogue]:
     reason = "it gave no answer"
     try:
         with subprocess.Popen(
@@ -135,7 +183,8 @@ def _answer(command: tuple[str, ...], stop: threading.Event) -> Catalogue:
         # The last line of a traceback is the error; the rest would fill the dock.
         reason = errors.strip().splitlines()[-1][:160] if errors.strip() else reason
         # Libraries may print warnings first; the answer is the last line.
-        return parse(output.strip().splitlines()[-1])
+        line = output.strip().splitlines()[-1]
+        return line, parse(line)
     except (OSError, IndexError, ValueError, KeyError, TypeError) as error:
         reason = str(error) if isinstance(error, OSError) else reason
         raise JobError(

@@ -160,7 +160,8 @@ class JobStrip(QWidget):
         self.phase.show_text(f"{self._name()} …{passed}")
 
     def _name(self) -> str:
-        return self._left.phase or "Starting"
+        job = self._runner.job
+        return self._left.phase or (job.preparing if job is not None else "")
 
     # -- buttons -----------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 from pydantic import Field
-from sklearn.metrics import pairwise_distances
 
 from napari_emda.active_learning.candidates import Embeddings, Pool, Scores
 from napari_emda.active_learning.strategy import Strategy, strategies
@@ -58,7 +57,8 @@ class Coverage(Strategy):
         references = measured[np.argsort(pool.tie_breaker[measured])[:_REFERENCES]]
         self._weights = pool.uncertainty[references]
         self._references = pool.embeddings[references]
-        median = np.median(pairwise_distances(self._references[:_MEDIAN_SAMPLE]))
+        sample = self._references[:_MEDIAN_SAMPLE]
+        median = np.median(_distances(sample, sample))
         # Where all patches are equal the median is 0, and the kernel would divide by it.
         self._width = self.settings.reach * max(float(median), 1e-6)
         self._listed = pool.shortlist(pool.uncertainty, self.settings.shortlist * pool.count)
@@ -85,5 +85,12 @@ class Coverage(Strategy):
 
     def _similarity(self, points: Embeddings) -> Scores:
         """Gaussian kernel exp(-d^2 / (2 width^2)) of points (n x D) with the references, n x m."""
-        distances = pairwise_distances(points, self._references).astype(np.float64)
-        return np.exp(-np.square(distances) / (2 * self._width**2))
+        return np.exp(-np.square(_distances(points, self._references)) / (2 * self._width**2))
+
+
+def _distances(points: Embeddings, references: Embeddings) -> Scores:
+    """Euclidean distances of all pairs, n x m."""
+    # It takes a second to load, and most strategies do without.
+    from sklearn.metrics import pairwise_distances
+
+    return pairwise_distances(points, references).astype(np.float64)

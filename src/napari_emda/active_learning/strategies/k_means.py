@@ -1,7 +1,6 @@
 """Pick the most typical patch of each cluster."""
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from napari_emda.active_learning.candidates import Pool, Scores
 from napari_emda.active_learning.strategy import Strategy, strategies
@@ -27,6 +26,9 @@ class KMeansCentres(Strategy):
 
     def begin(self, pool: Pool) -> None:
         """Cluster the patches that may be suggested."""
+        # It takes a second to load, and most strategies do without.
+        from sklearn.cluster import KMeans
+
         self._cluster = np.zeros(len(pool.embeddings), np.int64)
         self._distance = np.full(len(pool.embeddings), np.nan)
         candidates = np.flatnonzero(pool.open)

@@ -23,11 +23,13 @@ class Job(Settings):
     Attributes:
         project: its folder.
         noun: the job in a sentence, as in "A training is running".
+        preparing: the name of what it does before it has started.
         work: the module whose ``run(job, request)`` yields the events of the job.
     """
 
     name: ClassVar[str]
     noun: ClassVar[str]
+    preparing: ClassVar[str] = "Getting ready"
     work: ClassVar[str]
 
     # Files of another format are refused: a cluster node may run another version than the dock.

@@ -25,6 +25,7 @@ class ExportJob(ModelJob):
     """
 
     noun: ClassVar[str] = "export"
+    preparing: ClassVar[str] = "Loading the model"
     work: ClassVar[str] = "napari_emda.jobs.export"
 
     kind: Literal["export"] = "export"

@@ -18,6 +18,7 @@ class PredictJob(ModelJob):
     """
 
     noun: ClassVar[str] = "prediction"
+    preparing: ClassVar[str] = "Loading the model"
     work: ClassVar[str] = "napari_emda.jobs.predict"
 
     kind: Literal["predict"] = "predict"

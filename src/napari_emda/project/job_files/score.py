@@ -23,6 +23,7 @@ class ScoreJob(ModelJob):
     """
 
     noun: ClassVar[str] = "scoring"
+    preparing: ClassVar[str] = "Reading the labels"
     work: ClassVar[str] = "napari_emda.jobs.score"
 
     kind: Literal["score"] = "score"

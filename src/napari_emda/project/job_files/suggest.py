@@ -24,6 +24,7 @@ class SuggestJob(ModelJob):
     """
 
     noun: ClassVar[str] = "ranking"
+    preparing: ClassVar[str] = "Loading the model"
     work: ClassVar[str] = "napari_emda.jobs.suggest"
 
     kind: Literal["suggest"] = "suggest"

@@ -25,6 +25,7 @@ class TrainJob(Job):
     """
 
     noun: ClassVar[str] = "training"
+    preparing: ClassVar[str] = "Reading the images"
     work: ClassVar[str] = "napari_emda.jobs.train"
 
     kind: Literal["train"] = "train"
