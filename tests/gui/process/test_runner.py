@@ -445,6 +445,6 @@ def test_a_kept_list_that_is_damaged_or_of_another_program_is_not_used(program, 
 def test_what_is_installed_decides_whether_a_kept_list_is_used(program, monkeypatch):
     program.begins_with(LISTED)
     program.fetch()
-    monkeypatch.setattr(catalogue.catalogue_file.napari_emda, "__version__", "another")
+    monkeypatch.setattr(catalogue.catalogue_file, "version", lambda _: "another")
     program.begins_with(OTHERS)
     assert program.fetch().device == "cuda"

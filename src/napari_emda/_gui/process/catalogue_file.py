@@ -9,10 +9,9 @@ import contextlib
 import hashlib
 import json
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
-import napari_emda
 from napari_emda._gui.common.cache import cache_folder
 from napari_emda.io.atomic import write_text
 
@@ -24,7 +23,7 @@ _GROUPS = tuple(
 
 def installed() -> str:
     """A name for everything that decides what the catalogue holds; other programs, other name."""
-    package = Path(napari_emda.__file__).parent
+    package = Path(__file__).parents[2]
     # Modules of a development version change without a new version number.
     changes = [(path.stat().st_mtime_ns, path.stat().st_size) for path in package.rglob("*.py")]
     others = [
@@ -32,7 +31,7 @@ def installed() -> str:
         for group in _GROUPS
         for entry in entry_points(group=group)
     ]
-    program = (napari_emda.__version__, sys.executable, str(package))
+    program = (version("napari-emda"), sys.executable, str(package))
     values = [*program, sorted(changes), sorted(others)]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
