@@ -16,6 +16,7 @@ from napari_emda._gui.common.widgets import FOCUS_STYLE, Drawer, Notices, PanelA
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.export.panel import ExportPanel
 from napari_emda._gui.guide.guide import Guide, Panels
+from napari_emda._gui.missing_layers import MissingLayers
 from napari_emda._gui.predict.panel import PredictPanel
 from napari_emda._gui.process import catalogue
 from napari_emda._gui.process.runner import COMMAND
@@ -53,6 +54,7 @@ class Dock(QWidget):
         viewer = getattr(viewer, "__wrapped__", viewer)
         self.session = Session(viewer, command)
         self.notices = Notices()
+        self.missing = MissingLayers(self.session)
         self.data = DataPanel(self.session)
         self.train = TrainPanel(self.session)
         self.annotate = AnnotatePanel(self.session)
@@ -105,7 +107,7 @@ class Dock(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(2, 2, 2, 2)
         outer.setSpacing(2)
-        for widget in (self.guide.line, self.notices):
+        for widget in (self.guide.line, self.missing, self.notices):
             outer.addWidget(widget)
         outer.addWidget(self._area, 1)
         outer.addWidget(self.strip)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Shapes
 
-from napari_emda._gui.common.adapters import Placement, look_at, reslice, section_on_view
+from napari_emda._gui.common.adapters import (
+    Placement,
+    look_at,
+    reslice,
+    section_on_view,
+    show,
+)
+from napari_emda._gui.common.layer_order import PREFIX, place_of, rank
 from napari_emda._gui.common.layer_volumes import is_plain
 from napari_emda.data.box import Box
 from napari_emda.io.read import open_image, open_labels
@@ -111,19 +119,23 @@ class OpenProject:
             place.apply(image)
             reslice(self.viewer)
         else:
+            name = layer.name if layer is not None else entry.name
             image = self._added(
-                Image(
-                    open_image(self.project.folder / entry.image).array,
-                    name=layer.name if layer is not None else entry.name,
-                    # Stated, because napari would guess it from the shape.
-                    multiscale=False,
-                    visible=not hidden,
-                    **place.arguments(),
-                ),
-                instead_of=layer,
+                self._image_of(entry, name, visible=not hidden), instead_of=layer
             )
         self._images[entry.name] = image
         self._show_labels(entry, labels)
+
+    def _image_of(self, entry: VolumeEntry, name: str, *, visible: bool) -> Image:
+        """A layer of a volume's file, at the place of the volume."""
+        return Image(
+            open_image(self.project.folder / entry.image).array,
+            name=name,
+            # Stated, because napari would guess it from the shape.
+            multiscale=False,
+            visible=visible,
+            **self.place(entry.name).arguments(),
+        )
 
     def _show_labels(self, entry: VolumeEntry, layer: Layer | None) -> None:
         """Show the labels of a volume where the volume is; hidden, because they would cover it."""
@@ -190,6 +202,47 @@ class OpenProject:
         """The layer that shows a volume; None if it was removed."""
         return self._images.get(volume)
 
+    @property
+    def missing(self) -> list[str]:
+        """The volumes whose layers the user has removed, the targets first."""
+        return [name for name in self.volumes if name in self._places and name not in self._images]
+
+    def bring_back(self, volume: str) -> None:
+        """Show a removed volume again, from the files of the project, where it was before.
+
+        Raises:
+            EmdaError: its file cannot be read.
+        """
+        if volume not in self.missing:
+            return
+        entry = self.project.volumes.entry(volume)
+        # A source stays hidden: it would lie beside or over the target.
+        image = self._image_of(entry, volume, visible=entry.domain == "target")
+        self._own.append(image)
+        self._images[volume] = image
+        # Below the outputs, which it would cover.
+        outputs = [layer for layer in self.viewer.layers if self.is_output(layer)]
+        index = min(map(self.viewer.layers.index, outputs), default=len(self.viewer.layers))
+        self._insert(index, image)
+
+    def recognise(self, layer: Layer) -> bool:
+        """Place a layer that the user has opened if its file is the image of a volume.
+
+        Returns:
+            Whether it takes the place of the volume's layer that was removed.
+        """
+        path = layer.source.path
+        if path is None or not isinstance(layer, Image) or layer.ndim > 3 or self.is_output(layer):
+            return False
+        for entry in self.project.volumes.entries:
+            if Path(path).resolve() == (self.project.folder / entry.image).resolve():
+                self.place(entry.name).apply(layer)
+                reslice(self.viewer)
+                if entry.name in self.missing:
+                    self._images[entry.name] = layer
+                    return True
+        return False
+
     def entry_of(self, layer: Layer | None) -> VolumeEntry | None:
         """The volume that a layer shows; None for other layers."""
         shown = (name for name, image in self._images.items() if image is layer)
@@ -200,8 +253,25 @@ class OpenProject:
         """Whether a layer shows a volume of the project."""
         return any(image is layer for image in self._images.values())
 
+    def uncover(self, volume: str) -> None:
+        """Show a volume with its outputs above it and no other volume over it.
+
+        So the user never paints one volume over the picture of another.
+        """
+        self.bring_back(volume)
+        image = self.image(volume)
+        if image is None:
+            return
+        show(image)
+        layers = self.viewer.layers
+        for other in self._images.values():
+            if layers.index(other) > layers.index(image):
+                other.visible = False
+        self.arrange(volume)
+
     def show_only(self, volume: str) -> None:
         """Show one volume; hide the others with their outputs, which may lie at the same place."""
+        self.uncover(volume)
         # That volume first, so that the canvas is never empty in between.
         for name in sorted(self._images, key=lambda name: name != volume):
             self._images[name].visible = name == volume
@@ -219,6 +289,7 @@ class OpenProject:
         self, volume: str, z: int | None = None, canvas: tuple[float, float] = CANVAS
     ) -> None:
         """Bring a whole section of a volume into view, by default the current one."""
+        self.bring_back(volume)
         if z is None:
             z = self.section_on_view(volume).start[0]
         _, height, width = self.shape(volume)
@@ -232,20 +303,40 @@ class OpenProject:
         return self._outputs.get((role, volume))
 
     def add_output(self, role: str, volume: str, layer: L) -> L:
-        """Show an output, in place of the one that had its role."""
+        """Show an output, in place of the one that had its role.
+
+        All outputs lie in the same order, whichever comes first (see `layer_order`).
+        """
         self.remove_output(role, volume)
-        # napari selects every layer that is added, which would take the brush from the user's hand.
-        active = self.viewer.layers.selection.active
+        index = place_of(self.viewer, role, self._outputs, self.image(volume))
         # Registered before it is added, so that panels that list layers at that event leave it out.
         self._outputs[role, volume] = layer
-        self.viewer.add_layer(layer)
+        self._insert(index, layer)
+        return layer
+
+    def _insert(self, index: int, layer: Layer) -> None:
+        """Add a layer without taking the brush from the user's hand."""
+        # napari selects every layer that is added.
+        active = self.viewer.layers.selection.active
+        self.viewer.layers.insert(index, layer)
         if active is not None:
             self.viewer.layers.selection.active = active
-        return layer
+
+    def arrange(self, volume: str) -> None:
+        """Move the outputs of a volume above its image, in their order, if the user moved them."""
+        layers = self.viewer.layers
+        image = self.image(volume)
+        own = {key: layer for key, layer in self._outputs.items() if key[1] == volume}
+        ordered = [own[key] for key in sorted(own, key=lambda key: rank(key[0]))]
+        indices = [layers.index(layer) for layer in ([image] if image else []) + ordered]
+        if indices != sorted(indices):
+            for layer in ordered:
+                layers.move(layers.index(layer), len(layers))
 
     def called(self, what: str, volume: str) -> str:
         """A layer name for an output, with the volume's name if there are several targets."""
-        return f"{what} {volume}" if len(self.project.volumes.targets()) > 1 else what
+        several = len(self.project.volumes.targets()) > 1
+        return f"{PREFIX}{what} of {volume}" if several else PREFIX + what
 
     def is_output(self, layer: Layer) -> bool:
         """Whether a layer is an output of the dock rather than the user's."""
@@ -281,12 +372,8 @@ class OpenProject:
         volumes = [name for name, image in self._images.items() if image is layer]
         for name in volumes:
             del self._images[name]
+            # Without the image below, they would look like the image of another volume.
             self.remove_previews(name)
-        if volumes:
-            # The user should not face an empty canvas, and Mesa's drivers crash when the last
-            # visible image is removed.
-            for image in self._images.values():
-                image.visible = True
         for name in [name for name, labels in self._labels.items() if labels is layer]:
             del self._labels[name]
         roles = [key for key, output in self._outputs.items() if output is layer]

@@ -12,6 +12,8 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 
+from napari_emda._gui.common.canvas import RemovalGuard
+from napari_emda._gui.common.sliders import SliderRange
 from napari_emda._gui.open_project import MaskSettings, OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.process.runner import COMMAND, Ending, Runner, in_background
@@ -56,6 +58,8 @@ class Session:
     """A project was opened; comes before `project_changed`."""
     project_changed = Signal()
     """The project, or its volumes, runs or annotations have changed."""
+    layers_missing = Signal(list)
+    """The names of the volumes whose layers were removed; empty when all are there again."""
     catalogue_changed = Signal(Catalogue)
     """The methods and strategies were read."""
     closing = Signal()
@@ -68,9 +72,13 @@ class Session:
         self.runner = Runner(command)
         self.mask = MaskSettings()
         self._closed = False
+        self._missing: list[str] = []
         self.runner.happened.connect(self._on_event)
         self.runner.ended.connect(self._on_ended)
         viewer.layers.events.removed.connect(self._on_layer_removed)
+        viewer.layers.events.inserted.connect(self._on_layer_inserted)
+        self._guard = RemovalGuard(viewer)
+        self._sliders = SliderRange(viewer, self._volumes_on_view)
 
     # -- messages ------------------------------------------------------------------------
 
@@ -161,6 +169,8 @@ class Session:
         # Last, so that the canvas is never empty in between.
         if before is not None:
             before.leave([*layers.values(), *labels.values()])
+        self._announce_missing()
+        self._sliders.update()
         self.project_opened.emit(opened)
         self.project_changed.emit()
         # Last: what a job that has gone on without napari reports needs all layers.
@@ -170,16 +180,48 @@ class Session:
         """Whether a layer is an output of the dock rather than the user's."""
         return self.opened is not None and self.opened.is_output(layer)
 
+    def bring_back_layers(self) -> None:
+        """Show all volumes again whose layers were removed."""
+        if self.opened is not None:
+            for volume in self.opened.missing:
+                with self.showing_errors():
+                    self.opened.bring_back(volume)
+        self._announce_missing()
+
     def _on_layer_removed(self, event: Any) -> None:
         layer = event.value
         if self.opened is None or not self.opened.forget(layer):
             return
+        self._announce_missing()
         job = self.runner.job
         if job is not None:
             self.say(
                 f"The layer '{layer.name}' was removed. The {job.noun} continues, because it reads "
                 "the files of the project."
             )
+
+    def _on_layer_inserted(self, event: Any) -> None:
+        # A layer of the dock is placed already; one of the user may be a removed volume's.
+        if self.opened is not None:
+            self.opened.recognise(event.value)
+            self._announce_missing()
+
+    def _announce_missing(self) -> None:
+        missing = [] if self.opened is None else self.opened.missing
+        if missing != self._missing:
+            self._missing = missing
+            self.layers_missing.emit(missing)
+
+    def _volumes_on_view(self) -> list[Layer]:
+        """The layers that the sliders cover: what is visible, outputs aside."""
+        opened = self.opened
+        if opened is None:
+            return []
+        # An output covers its volume or, as a preview, one section of it.
+        layers = [layer for layer in self.viewer.layers if not opened.is_output(layer)]
+        shown = [layer for layer in layers if layer.visible]
+        targets = [opened.image(entry.name) for entry in opened.project.volumes.targets()]
+        return shown or [layer for layer in targets if layer is not None]
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -192,6 +234,12 @@ class Session:
         # The viewer's layers may have been destroyed already when its window closes.
         with contextlib.suppress(ValueError, RuntimeError):
             self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
+            self.viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
+            # What they show is on disk. A layer that stayed would be painted in behind our back.
+            if self.opened is not None:
+                self.opened.remove_outputs()
+        self._sliders.release()
+        self._guard.release()
         self.runner.close(ending)
         if self.opened is not None:
             self.opened.project.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Image
 
 from napari_emda._gui.common.palette import uncertainty_colours
 from napari_emda._gui.open_project import OpenProject
@@ -78,7 +78,6 @@ class Overlays:
         if layer is None or layer.metadata.get("origin") != origin:
             new_layer = self._layer(volume, stored, origin)
             layer = self._opened.add_output("uncertainty", volume, new_layer)
-        self._beneath_the_rest(layer, volume)
         layer.visible = visible
         if visible:
             # Another strategy may have written another uncertainty since.
@@ -105,13 +104,6 @@ class Overlays:
             metadata={"origin": origin},
             **self._opened.place(volume).arguments(),
         )
-
-    def _beneath_the_rest(self, layer: Layer, volume: str) -> None:
-        """Move a layer right above the image, below paint and rectangles."""
-        layers = self._opened.viewer.layers
-        image = self._opened.image(volume)
-        if image is not None and layers.index(layer) > layers.index(image) + 1:
-            layers.move(layers.index(layer), layers.index(image) + 1)
 
     def toggle_bare(self) -> None:
         """Hide all layers of the dock; the second time, restore them and their tools."""

@@ -87,6 +87,7 @@ class Patches:
 
     def _show_only(self, volume: str) -> None:
         """Hide the other targets; with a single target the source may stay visible beside it."""
+        self._opened.uncover(volume)
         if len(self.project.volumes.targets()) > 1:
             self._opened.show_only(volume)
             self.rectangles.reveal(volume)

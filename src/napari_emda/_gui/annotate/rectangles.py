@@ -78,7 +78,7 @@ class Rectangles:
             return layer
         rectangles = Shapes(
             ndim=3,
-            name=opened.called("suggested patches", volume),
+            name=opened.called("patches", volume),
             face_color="transparent",
             **opened.place_to_paint(volume).arguments(),
         )

@@ -324,6 +324,9 @@ class DataPanel(QWidget):
         with self._session.showing_errors():
             opened = self._session.opened
             if opened is not None and opened.project.folder == folder:
+                # The user may have removed layers, and wants to see them again.
+                self._session.bring_back_layers()
+                self._session.say(f"The project {folder} is open already.")
                 return
             # Exclusively: two viewers that write to a project would overwrite each other's work.
             self._session.adopt(Project.open(folder, exclusive=True))
