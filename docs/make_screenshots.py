@@ -111,7 +111,7 @@ class Story:
         self.shot("2-train")
         panel.start_job()
         wait(
-            lambda: session.opened.output("preview 0", session.opened.target) is not None,
+            lambda: session.opened.output("preview", session.opened.target) is not None,
             "the first preview",
         )
         wait(lambda: panel.strip.bar.value() > self.steps * 0.6, "most steps are done")
@@ -246,7 +246,7 @@ class Story:
             "a block is done",
         )
         self.idle("predicting ends")
-        self.viewer.layers["suggested patches"].visible = False
+        self.viewer.layers["emda: patches"].visible = False
         self.viewer.layers["annotations"].visible = False
         self.look_at_section()
         self.dock.predict.smallest.setValue(15)

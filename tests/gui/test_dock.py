@@ -196,10 +196,10 @@ def test_opening_a_project_shows_its_volumes_annotations_and_prediction(dock, pr
         "source",
         "source labels",
         "target",
-        "annotations",
-        "suggested patches",
-        "probability of mitochondria",
-        "mask target",
+        "emda: probability",
+        "emda: mask",
+        "emda: patches",
+        "emda: annotations",
     ]
     assert all(tuple(layer.scale) == (50, 4.6, 4.6) for layer in dock.session.viewer.layers)
     assert dock.annotate.list.count() == 1
@@ -217,14 +217,14 @@ def test_no_prediction_lies_over_another_volume(qtbot, dock, predicted, arrays):
     )
     dock.session.adopt(predicted)
     layers = dock.session.viewer.layers
-    assert {layer.name for layer in layers if layer.visible} == {"target", "mask target"}
-    assert {"probability of mitochondria target", "probability of mitochondria more"} < {
+    assert {layer.name for layer in layers if layer.visible} == {"target", "emda: mask of target"}
+    assert {"emda: probability of target", "emda: probability of more"} < {
         each.name for each in layers
     }
     dock.predict.volume.setCurrentText("more")
     dock.predict.start_job()
     idle(qtbot, dock)
-    assert {layer.name for layer in layers if layer.visible} == {"more", "mask more"}
+    assert {layer.name for layer in layers if layer.visible} == {"more", "emda: mask of more"}
     assert dock.session.viewer.scene.camera.center[1:] == pytest.approx((23.5 * 9, 19.5 * 9))
 
 
@@ -257,12 +257,12 @@ def test_training_shows_progress_curve_and_preview(qtbot, ready):
     assert "A training is running" in ready.annotate.suggest.reason.text()
     assert ready.train.start.isHidden()
     qtbot.waitUntil(
-        lambda: ready.session.opened.output("preview 0", "target") is not None, timeout=240_000
+        lambda: ready.session.opened.output("preview", "target") is not None, timeout=240_000
     )
     assert "left" in ready.train.strip.bar.format()
-    layer = ready.session.opened.output("preview 0", "target")
-    assert layer.data.shape == (1, 48, 40)
-    assert layer.data[0, 0, 0] == 200
+    layer = ready.session.opened.output("preview", "target")
+    assert layer.data.shape == (1, 48, 40, 4)
+    assert layer.data[0, 0, 0, 3] == 200  # the opacity is the probability
     idle(qtbot, ready)
     assert ready.notices.text() == "Run 001-fake is trained."
     curves = ready.train.curves.losses.curves
@@ -317,11 +317,11 @@ def test_the_preview_follows_the_section_on_view(qtbot, ready):
     keep_running(ready)
     viewer = ready.session.viewer
     qtbot.waitUntil(
-        lambda: ready.session.opened.output("preview 0", "target") is not None, timeout=240_000
+        lambda: ready.session.opened.output("preview", "target") is not None, timeout=240_000
     )
     viewer.dims.set_point(0, 4 * 50)
     qtbot.waitUntil(
-        lambda: ready.session.opened.output("preview 0", "target").translate[0] == 200,
+        lambda: ready.session.opened.output("preview", "target").translate[0] == 200,
         timeout=240_000,
     )
 
@@ -370,8 +370,8 @@ def test_a_layer_removed_while_its_job_runs(qtbot, ready):
     qtbot.waitUntil(lambda: ready.train.strip.bar.value() > 20, timeout=240_000)
     ready.session.viewer.layers.remove("target")
     assert "The layer 'target' was removed. The training continues" in ready.notices.text()
-    assert ready.session.viewer.layers["source"].visible
-    assert ready.session.opened.output("preview 0", "target") is None
+    assert not ready.session.viewer.layers["source"].visible  # it is no picture of the target
+    assert ready.session.opened.output("preview", "target") is None
     value = ready.train.strip.bar.value()
     qtbot.waitUntil(lambda: ready.train.strip.bar.value() > value + 50, timeout=240_000)
 
@@ -461,15 +461,15 @@ def test_no_preview_hides_the_paint(qtbot, dock, predicted):
     idle(qtbot, dock)
     keep_running(dock)
     qtbot.waitUntil(
-        lambda: dock.session.opened.output("preview 0", "target") is not None, timeout=240_000
+        lambda: dock.session.opened.output("preview", "target") is not None, timeout=240_000
     )
     dock.annotate.commands["next"]()
-    assert dock.session.opened.output("preview 0", "target") is None
+    assert dock.session.opened.output("preview", "target") is None
     qtbot.wait(1500)
-    assert dock.session.opened.output("preview 0", "target") is None
+    assert dock.session.opened.output("preview", "target") is None
     dock.annotate.patches.leave()
     qtbot.waitUntil(
-        lambda: dock.session.opened.output("preview 0", "target") is not None, timeout=240_000
+        lambda: dock.session.opened.output("preview", "target") is not None, timeout=240_000
     )
 
 
@@ -521,7 +521,7 @@ def test_threshold_and_smallest_object_are_live(dock, predicted):
 
 def test_a_prediction_that_was_there_already_is_shown(qtbot, dock, predicted):
     dock.session.adopt(predicted)
-    dock.session.viewer.layers.remove("mask target")
+    dock.session.viewer.layers.remove("emda: mask")
     dock.predict.start.click()  # no block is left to be done, so none is told
     idle(qtbot, dock)
     assert dock.session.opened.output("mask", "target").data[1].sum() == 100

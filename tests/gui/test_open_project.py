@@ -71,14 +71,14 @@ def test_a_removed_output_is_forgotten_and_a_removed_volume_takes_its_previews_a
     session, opened
 ):
     opened.add_output("mask", "target", picture(name="mask"))
-    opened.add_output("preview 0", "target", picture(name="preview"))
+    opened.add_output("preview", "target", picture(name="preview"))
     session.viewer.layers.remove("mask")
     assert opened.output("mask", "target") is None
     session.viewer.layers["source"].visible = False
     session.viewer.layers.remove("target")
     assert opened.image("target") is None
     assert "preview" not in session.viewer.layers
-    assert session.viewer.layers["source"].visible  # the canvas must not be empty
+    assert not session.viewer.layers["source"].visible  # it is no picture of the target
 
 
 def test_shown_lists_visible_outputs_only(opened):

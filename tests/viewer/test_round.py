@@ -57,8 +57,8 @@ def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait
     session = dock.session
     # train, with a live preview
     story.train(dock, 60)
-    wait(lambda: session.opened.output("preview 0", "new") is not None)
-    assert session.opened.output("preview 0", "new").data.shape == (1, *story.SHAPE[1:])
+    wait(lambda: session.opened.output("preview", "new") is not None)
+    assert session.opened.output("preview", "new").data.shape == (1, *story.SHAPE[1:], 4)
     assert "Run 001-histogram is trained" in told(dock)
     reported = dock.train.curves.losses.curves["segmentation"].x
     assert {*range(5, 61, 5)} <= {int(step) for step in reported}  # slow steps are reported too

@@ -17,8 +17,9 @@ from napari_emda._gui.common.adapters import (
     section_on_view,
     show,
 )
-from napari_emda._gui.common.layer_order import PREFIX, place_of, rank
+from napari_emda._gui.common.layer_order import PREFIX, arrange, place_of
 from napari_emda._gui.common.layer_volumes import is_plain
+from napari_emda._gui.common.volume_mark import is_own, mark, marked
 from napari_emda.data.box import Box
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.project.file import VolumeEntry
@@ -70,8 +71,8 @@ class OpenProject:
         self._places: dict[str, Placement] = {}
         self._images: dict[str, Layer] = {}
         self._labels: dict[str, Layer] = {}
-        # Layers of volumes that were added here, rather than by the user.
-        self._own: list[Layer] = []
+        # Volumes whose layers the user has removed.
+        self._removed: list[str] = []
         self._outputs: dict[tuple[str, str], Layer] = {}
         self._shapes: dict[str, tuple[int, int, int]] = {}
 
@@ -104,6 +105,9 @@ class OpenProject:
                 replaced, because the outputs could not lie on it.
             labels: of the user, likewise.
         """
+        # A dock that was closed leaves its volumes in the viewer.
+        layer = layer or self._marked(entry, "image")
+        labels = labels or self._marked(entry, "labels")
         # A source often has the same position as the target and would cover it.
         hidden = entry.domain == "source" and len(self.project.volumes.entries) > 1
         # The user may have typed another voxel size than the layer has.
@@ -121,10 +125,17 @@ class OpenProject:
         else:
             name = layer.name if layer is not None else entry.name
             image = self._added(
-                self._image_of(entry, name, visible=not hidden), instead_of=layer
+                self._image_of(entry, name, visible=not hidden), entry, instead_of=layer
             )
         self._images[entry.name] = image
+        self._mark(image, entry, "image", own=is_own(image))
         self._show_labels(entry, labels)
+
+    def _marked(self, entry: VolumeEntry, kind: str) -> Layer | None:
+        return marked(self.viewer.layers, self.project.folder, entry.name, kind)
+
+    def _mark(self, layer: Layer, entry: VolumeEntry, kind: str, *, own: bool) -> None:
+        mark(layer, self.project.folder, entry.name, kind, own=own)
 
     def _image_of(self, entry: VolumeEntry, name: str, *, visible: bool) -> Image:
         """A layer of a volume's file, at the place of the volume."""
@@ -146,6 +157,7 @@ class OpenProject:
             layer.visible = False
             place.apply(layer)
             self._labels[entry.name] = layer
+            self._mark(layer, entry, "labels", own=is_own(layer))
             return
         labels = Labels(
             open_labels(self.project.folder / entry.labels).array,
@@ -156,11 +168,12 @@ class OpenProject:
         )
         # The source labels are the user's file: painting belongs in the annotations.
         labels.editable = False
-        self._labels[entry.name] = self._added(labels, instead_of=layer)
+        self._labels[entry.name] = self._added(labels, entry, instead_of=layer)
 
-    def _added(self, layer: L, *, instead_of: Layer | None) -> L:
+    def _added(self, layer: L, entry: VolumeEntry, *, instead_of: Layer | None) -> L:
         """Add a layer of the project, and remove the user's layer that it replaces."""
-        self._own.append(layer)
+        kind = "labels" if isinstance(layer, Labels) else "image"
+        self._mark(layer, entry, kind, own=True)
         self.viewer.add_layer(layer)
         if instead_of is not None and instead_of in self.viewer.layers:
             name = instead_of.name
@@ -178,7 +191,7 @@ class OpenProject:
         for layer in (*self._images.values(), *self._labels.values()):
             if layer in kept or layer not in self.viewer.layers:
                 continue
-            if any(own is layer for own in self._own):
+            if is_own(layer):
                 self.viewer.layers.remove(layer)
             else:
                 layer.visible = False
@@ -205,7 +218,7 @@ class OpenProject:
     @property
     def missing(self) -> list[str]:
         """The volumes whose layers the user has removed, the targets first."""
-        return [name for name in self.volumes if name in self._places and name not in self._images]
+        return [name for name in self.volumes if name in self._removed]
 
     def bring_back(self, volume: str) -> None:
         """Show a removed volume again, from the files of the project, where it was before.
@@ -218,8 +231,8 @@ class OpenProject:
         entry = self.project.volumes.entry(volume)
         # A source stays hidden: it would lie beside or over the target.
         image = self._image_of(entry, volume, visible=entry.domain == "target")
-        self._own.append(image)
-        self._images[volume] = image
+        self._mark(image, entry, "image", own=True)
+        self._take_back(volume, image)
         # Below the outputs, which it would cover.
         outputs = [layer for layer in self.viewer.layers if self.is_output(layer)]
         index = min(map(self.viewer.layers.index, outputs), default=len(self.viewer.layers))
@@ -239,9 +252,14 @@ class OpenProject:
                 self.place(entry.name).apply(layer)
                 reslice(self.viewer)
                 if entry.name in self.missing:
-                    self._images[entry.name] = layer
+                    self._mark(layer, entry, "image", own=False)
+                    self._take_back(entry.name, layer)
                     return True
         return False
+
+    def _take_back(self, volume: str, layer: Layer) -> None:
+        self._removed.remove(volume)
+        self._images[volume] = layer
 
     def entry_of(self, layer: Layer | None) -> VolumeEntry | None:
         """The volume that a layer shows; None for other layers."""
@@ -267,7 +285,8 @@ class OpenProject:
         for other in self._images.values():
             if layers.index(other) > layers.index(image):
                 other.visible = False
-        self.arrange(volume)
+        outputs = {role: layer for (role, name), layer in self._outputs.items() if name == volume}
+        arrange(self.viewer, image, outputs)
 
     def show_only(self, volume: str) -> None:
         """Show one volume; hide the others with their outputs, which may lie at the same place."""
@@ -322,17 +341,6 @@ class OpenProject:
         if active is not None:
             self.viewer.layers.selection.active = active
 
-    def arrange(self, volume: str) -> None:
-        """Move the outputs of a volume above its image, in their order, if the user moved them."""
-        layers = self.viewer.layers
-        image = self.image(volume)
-        own = {key: layer for key, layer in self._outputs.items() if key[1] == volume}
-        ordered = [own[key] for key in sorted(own, key=lambda key: rank(key[0]))]
-        indices = [layers.index(layer) for layer in ([image] if image else []) + ordered]
-        if indices != sorted(indices):
-            for layer in ordered:
-                layers.move(layers.index(layer), len(layers))
-
     def called(self, what: str, volume: str) -> str:
         """A layer name for an output, with the volume's name if there are several targets."""
         several = len(self.project.volumes.targets()) > 1
@@ -372,6 +380,7 @@ class OpenProject:
         volumes = [name for name, image in self._images.items() if image is layer]
         for name in volumes:
             del self._images[name]
+            self._removed.append(name)
             # Without the image below, they would look like the image of another volume.
             self.remove_previews(name)
         for name in [name for name, labels in self._labels.items() if labels is layer]:

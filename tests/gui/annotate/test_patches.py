@@ -399,7 +399,7 @@ def test_the_bare_image_and_back(session, patches):
     patches.overlays.toggle_bare()
     assert {layer.name for layer in session.viewer.layers if layer.visible} == shown
     assert session.opened.output("annotations", "target").mode == "paint"
-    assert "annotations" in shown
+    assert "emda: annotations" in shown
 
 
 def test_class_and_brush_go_along_from_patch_to_patch(session, patches):
@@ -562,8 +562,8 @@ def test_one_queue_goes_through_several_targets(session, two_targets):
     assert patches.current.volume == "second"
     assert (viewer.layers["target"].visible, viewer.layers["second"].visible) == (False, True)
     assert [layer.name for layer in session.opened.shown(["annotations", "patches"])] == [
-        "annotations second",
-        "suggested patches second",
+        "emda: annotations of second",
+        "emda: patches of second",
     ]
     assert viewer.dims.point[0] == 4 * 30
     assert viewer.scene.camera.center[1:] == pytest.approx((15.5 * 9, 15.5 * 9))

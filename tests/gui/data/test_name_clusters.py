@@ -245,7 +245,7 @@ def test_a_training_shows_its_clusters_as_they_are_now(dock, tmp_path):
             Preview(step, "target", (1, 2, 0, 48, 0, 40), str(tmp_path / "preview.npy"), names),
         )
     assert not dock.session.opened.output("clusters", "target").visible  # of an earlier model
-    layer = dock.session.opened.output("preview clusters", "target")
+    layer = dock.session.opened.output("preview", "target")
     assert isinstance(layer, Labels)
     assert np.array_equal(layer.data[0, 0], [1] * 20 + [3] * 20)
 

@@ -8,7 +8,7 @@ import pytest
 from napari_emda._gui.train.live_preview import show_translation
 from napari_emda.events import Translated
 
-NAMES = ("preview original look", "preview translated look")
+NAMES = ("preview, original look", "preview, translated look")
 
 
 @pytest.fixture

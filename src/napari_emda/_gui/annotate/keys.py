@@ -25,6 +25,8 @@ KEYS: dict[str, tuple[str, str]] = {
     "U": ("undo", "undo the last decision"),
     "H": ("bare", "show only the image, and back"),
     "Shift-H": ("uncertainty", "hide or show the uncertainty"),
+    "M": ("mask", "hide or show the mask of the model"),
+    "O": ("outlines", "outlines instead of filled areas, and back"),
     "Q": ("brush", "next brush size"),
     "W": ("draw", "draw a patch yourself"),
     **{f"{k}": (f"class {k}", f"paint with class {k}") for k in range(1, 10)},

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Labels
 
 from napari_emda._gui.common.palette import uncertainty_colours
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.predict.layers import roles
+from napari_emda._gui.predict.layers import outline, outlined, roles
 from napari_emda.project.clusters import Names
 
 # Side in pixels of the part of a section that is read to find the usual uncertainty: enough pixels
@@ -48,8 +48,29 @@ class Overlays:
 
     def hide_predictions(self) -> None:
         """Hide the masks, which cover the paint in its colours and would bias an audit."""
-        for layer in self._opened.shown(roles(self._opened)):
+        for layer in self._opened.shown(roles()):
             layer.visible = False
+
+    def toggle_mask(self, volume: str) -> bool:
+        """Show or hide the mask of a volume, or its clusters; returns whether it has any."""
+        layers = [self._opened.output(role, volume) for role in ("mask", "clusters")]
+        existing = [layer for layer in layers if layer is not None]
+        for layer in existing[:1]:
+            layer.visible = not layer.visible
+        return bool(existing)
+
+    def toggle_outlines(self, volume: str) -> None:
+        """Show the paint as outlines and the mask as filled areas, or the reverse.
+
+        Outlines leave the edge visible that is corrected. The two are never alike, because they
+        have the same colours.
+        """
+        opened = self._opened
+        fill = outlined(opened, "annotations", volume)
+        for role, filled in (("annotations", fill), ("mask", not fill)):
+            layer = opened.output(role, volume)
+            if isinstance(layer, Labels):
+                layer.contour = 0 if filled else outline(opened.shape(volume))
 
     def show_uncertainty(self, volume: str, run: str, *, visible: bool | None = None) -> bool:
         """Show, hide or toggle the uncertainty of a volume.

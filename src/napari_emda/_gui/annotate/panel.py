@@ -79,6 +79,8 @@ class AnnotatePanel(QWidget):
             "undo": undo,
             "bare": lambda patches: patches.overlays.toggle_bare(),
             "uncertainty": Patches.toggle_uncertainty,
+            "mask": Patches.toggle_mask,
+            "outlines": lambda patches: patches.overlays.toggle_outlines(patches.volume()),
             "brush": lambda patches: self.tools.next_brush(),
             "draw": Patches.draw_patch,
             **{f"class {k}": partial(_select_class, index=k - 1) for k in range(1, 10)},

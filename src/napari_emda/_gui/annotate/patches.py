@@ -17,7 +17,7 @@ from napari_emda._gui.common.adapters import look_at
 from napari_emda._gui.open_project import CANVAS, OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.data.box import Box
-from napari_emda.project.region import Region
+from napari_emda.project.region import AUDIT, Region
 from napari_emda.project.regions import latest_round
 from napari_emda.project.undo import Decision
 
@@ -288,3 +288,10 @@ class Patches:
         run = region.run if region is not None else ""
         if not self.overlays.show_uncertainty(self.volume(), run):
             self.say("There is no uncertainty yet: suggest patches by entropy, or predict.")
+
+    def toggle_mask(self) -> None:
+        """Show or hide the mask of the model; not during an audit, which it would sway."""
+        if self.current is not None and self.current.strategy == AUDIT:
+            self.say("The mask stays hidden in the patches of an audit, so that you judge freely.")
+        elif not self.overlays.toggle_mask(self.volume()):
+            self.say("There is no mask yet: press Predict.")

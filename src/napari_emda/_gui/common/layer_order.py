@@ -14,7 +14,7 @@ PREFIX = "emda: "
 _ORDER = ("probability", "clusters", "mask", "preview", "uncertainty", "patches", "annotations")
 
 
-def rank(role: str) -> int:
+def _rank(role: str) -> int:
     """The place of a role in the order, from the bottom."""
     return _ORDER.index(role) if role in _ORDER else -1
 
@@ -34,8 +34,25 @@ def place_of(
     higher = [
         layers.index(layer)
         for (other, _), layer in outputs.items()
-        if rank(other) > rank(role) and layer in layers
+        if _rank(other) > _rank(role) and layer in layers
     ]
     index = min(higher, default=len(layers))
     # The user may have moved the image up.
     return max(index, layers.index(image) + 1) if image in layers else index
+
+
+def arrange(viewer: ViewerModel, image: Layer, outputs: Mapping[str, Layer]) -> None:
+    """Move the outputs of a volume above its image and into their order, if the user moved them.
+
+    Args:
+        viewer: with the layers.
+        image: of the volume.
+        outputs: of the volume, by role.
+    """
+    layers = viewer.layers
+    ordered = [outputs[role] for role in sorted(outputs, key=_rank)]
+    indices = [layers.index(layer) for layer in (image, *ordered)]
+    if indices == sorted(indices):
+        return
+    for layer in ordered:
+        layers.move(layers.index(layer), len(layers))

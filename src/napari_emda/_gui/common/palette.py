@@ -44,6 +44,12 @@ def class_colour(index: int) -> str:
     )
 
 
+def class_rgb(index: int) -> tuple[int, int, int]:
+    """Red, green and blue of a class, from 0 to 255."""
+    red, green, blue = bytes.fromhex(class_colour(index).lstrip("#"))
+    return red, green, blue
+
+
 def annotation_colours(classes: Sequence[str]) -> DirectLabelColormap:
     """Colours of layers in which 0 is not annotated and k is class k - 1."""
     colours: dict[Any, Any] = {None: "transparent", 0: "transparent"}

@@ -6,18 +6,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from napari.layers import Image, Labels
-from napari.utils.colormaps import Colormap
 
-from napari_emda._gui.common.palette import class_colour, cluster_colours, mask_colours
+from napari_emda._gui.common.palette import cluster_colours, mask_colours
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.predict.lazy_layers import Clusters, MaskOnView
-from napari_emda.data.probabilities import ClassProbability
+from napari_emda._gui.predict.lazy_layers import Clusters, ColouredProbability, MaskOnView
+
+# Lines over grey values need more than areas do, which hide what is below.
+_MASK_OPACITY = 0.8
+# A canvas is about as many pixels wide and high: an outline of one such share of a section is one
+# pixel wide on the screen while the whole section is in view.
+_CANVAS_PIXELS = 700
+# Width of outlines on the screen in pixels; thinner ones vanish in the noise of a micrograph.
+_LINE = 2
 
 
-def roles(opened: OpenProject) -> list[str]:
+def roles() -> list[str]:
     """The roles of the layers that show a prediction."""
-    classes = range(1, len(opened.project.classes))
-    return ["mask", "clusters", *(f"probability {k}" for k in classes)]
+    return ["mask", "clusters", "probability"]
 
 
 def hide(opened: OpenProject, volume: str, among: Iterable[str]) -> None:
@@ -26,6 +31,17 @@ def hide(opened: OpenProject, volume: str, among: Iterable[str]) -> None:
         layer = opened.output(role, volume)
         if layer is not None:
             layer.visible = False
+
+
+def outline(shape: tuple[int, int, int]) -> int:
+    """Width of outlines in voxels, so that they are seen while a whole section is in view."""
+    return max(1, round(_LINE * max(shape[1:]) / _CANVAS_PIXELS))
+
+
+def outlined(opened: OpenProject, role: str, volume: str) -> bool:
+    """Whether a layer shows outlines instead of filled areas."""
+    layer = opened.output(role, volume)
+    return isinstance(layer, Labels) and layer.contour > 0
 
 
 def is_of(opened: OpenProject, run: str, role: str, volume: str) -> bool:
@@ -49,10 +65,10 @@ def _wanted(opened: OpenProject, volume: str) -> bool:
 
 
 def show_classes(opened: OpenProject, run: str, volume: str) -> None:
-    """Show a run's mask, and its probabilities as hidden layers; nothing for unnamed clusters.
+    """Show a run's mask, and its probabilities as a hidden layer; nothing for unnamed clusters.
 
-    The mask is hidden as well while its volume is hidden or a patch is annotated, because it has
-    the colours of the paint.
+    The mask has the colours of the paint: it shows outlines where the paint is filled, and the
+    reverse. It is hidden as well while its volume is hidden or a patch is annotated.
     """
     project = opened.project
     prediction = project.predictions.of(run, volume)
@@ -60,31 +76,28 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
     if stored is None:
         return
     placement = opened.place(volume).arguments()
-    for index, name in enumerate(project.classes[1:]):
-        opened.remove_output(f"preview {index}", volume)
-        probability = Image(
-            ClassProbability(stored, index + 1),
-            name=opened.called(f"probability of {name}", volume),
-            colormap=Colormap(["black", class_colour(index + 1)], name=f"emda-{name}"),
-            visible=False,
-            # Black adds nothing, so the image stays visible below and classes mix.
-            blending="additive",
-            contrast_limits=(0, 255),
-            multiscale=False,
-            metadata={"run": run},
-            **placement,
-        )
-        opened.add_output(f"probability {index + 1}", volume, probability)
+    opened.remove_output("preview", volume)
+    probability = Image(
+        ColouredProbability(stored),
+        name=opened.called("probability", volume),
+        rgb=True,
+        visible=False,
+        multiscale=False,
+        metadata={"run": run},
+        **placement,
+    )
+    opened.add_output("probability", volume, probability)
     mask = Labels(
         MaskOnView(stored, opened.mask.threshold, opened.mask.smallest),
-        name=f"mask {volume}",
-        opacity=0.5,
+        name=opened.called("mask", volume),
+        opacity=_MASK_OPACITY,
         colormap=mask_colours(project.classes),
         multiscale=False,
         visible=_wanted(opened, volume),
         metadata={"run": run},
         **placement,
     )
+    mask.contour = 0 if outlined(opened, "annotations", volume) else outline(opened.shape(volume))
     # It is computed from probabilities: paint would be lost.
     mask.editable = False
     opened.add_output("mask", volume, mask)
@@ -124,7 +137,7 @@ def rename_classes(opened: OpenProject, run: str, volume: str) -> None:
         outputs = prediction.outputs
         clusters.colormap = cluster_colours(outputs.count, outputs.cluster_names, project.classes)
     # All other layers show classes, which exist only as far as clusters have names.
-    class_roles = [role for role in roles(opened) if role != "clusters"]
+    class_roles = [role for role in roles() if role != "clusters"]
     if stored is None:
         for role in class_roles:
             opened.remove_output(role, volume)

@@ -1,15 +1,16 @@
-"""Masks and clusters for napari, computed from probabilities where they are sliced."""
+"""Layers for napari that are computed from probabilities where they are sliced."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from skimage.measure import label
 
+from napari_emda._gui.common.palette import class_rgb
 from napari_emda.data.array import Array
-from napari_emda.data.probabilities import Mask
+from napari_emda.data.probabilities import ClassProbability, Mask
 
 
 class Clusters(Mask):
@@ -35,6 +36,53 @@ class Clusters(Mask):
         if self._last is None or self._last[0] != key:
             self._last = key, super()._read(z, y, x)
         return self._last[1]
+
+
+class ColouredProbability:
+    """The most probable class of each voxel in its colour, as opaque as it is probable.
+
+    One layer for all classes, uint8 (z, y, x, 4).
+
+    Args:
+        probabilities: uint8 (C - 1, z, y, x).
+
+    Attributes:
+        probabilities: may be replaced by others of the same shape.
+    """
+
+    ndim = 4
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, probabilities: Array) -> None:
+        self.probabilities = probabilities
+        self.shape = (*probabilities.shape[1:], 4)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        voxels = key if isinstance(key, tuple) else (key,)
+        # napari takes the colours whole; a fourth index chooses among them.
+        channel = voxels[3] if len(voxels) > 3 else slice(None)
+        classes = range(1, self.probabilities.shape[0] + 1)
+        values = [ClassProbability(self.probabilities, k)[voxels[:3]] for k in classes]
+        return coloured(np.stack(values))[..., channel]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype=dtype)
+
+
+def coloured(probabilities: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The colour of the most probable class, as opaque as it is probable.
+
+    Args:
+        probabilities: uint8 (C - 1, ...), stored probabilities of the classes 1 to C - 1.
+
+    Returns:
+        uint8 (..., 4), red, green, blue and opacity.
+    """
+    colours = np.array([class_rgb(k + 1) for k in range(len(probabilities))], np.uint8)
+    values = np.empty((*probabilities.shape[1:], 4), np.uint8)
+    values[..., :3] = colours[probabilities.argmax(0)]
+    values[..., 3] = probabilities.max(0)
+    return values
 
 
 class MaskOnView(Mask):

@@ -167,6 +167,9 @@ class PredictPanel(JobPanel):
         self._stopped = None if done else (job.run, job.volume)
         if job.volume is not None:
             self._show_result(opened, job.run or "", job.volume)
+        if done and opened.annotating:
+            # The mask stays hidden, because it would lie over the paint of the patch.
+            self._session.say(f"{last.text} Press M on the canvas to see the mask.", "done")
 
     # -- layers ------------------------------------------------------------------------------
 
@@ -181,7 +184,7 @@ class PredictPanel(JobPanel):
             self._redraw(opened, event.volume)
 
     def _redraw(self, opened: OpenProject, volume: str) -> None:
-        for role in roles(opened):
+        for role in roles():
             layer: Any = opened.output(role, volume)
             if layer is not None and isinstance(layer.data, Clusters):
                 layer.data.forget()

@@ -6,37 +6,37 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.colormaps import Colormap
 from numpy.typing import NDArray
 
-from napari_emda._gui.common.palette import class_colour, cluster_colours
+from napari_emda._gui.common.palette import cluster_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import hide, roles
+from napari_emda._gui.predict.lazy_layers import coloured
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.events import Preview, Translated
 
-# Roles and names of the two layers of a section that a method translates into the other domain.
-_TRANSLATION = ("preview original look", "preview translated look")
+# Roles of the two layers of a section that a method translates into the other domain.
+_TRANSLATION = ("preview, original look", "preview, translated look")
+# The image has to stay visible below a preview.
+_OPACITY = 0.5
 
 
 def show_preview(opened: OpenProject, event: Preview) -> None:
-    """Show a section's probabilities, one layer per class; not while a patch is annotated."""
+    """Show a section's prediction, one layer for all classes; not while a patch is annotated."""
     values = _read(opened, event)
     if values is None:
         return
     volume = event.volume
-    if all(opened.output(role, volume) is None for role in ("preview clusters", "preview 0")):
+    if opened.output("preview", volume) is None:
         # The layers of an earlier model would mix with the preview of this one.
-        hide(opened, volume, roles(opened))
+        hide(opened, volume, roles())
     placement = _placement(opened, event)
-    classes = opened.project.classes[1:]
     # A method without labels predicts clusters, whose number and names differ from the classes.
-    if event.classes and event.classes != classes:
+    if event.classes and event.classes != opened.project.classes[1:]:
         _show_clusters(opened, volume, class_ids(values)[None], len(event.classes), placement)
-        return
-    for index, name in enumerate(classes):
-        _show_class(opened, volume, index, name, values[index][None], placement)
+    else:
+        _show_classes(opened, volume, coloured(values)[None], placement)
 
 
 def show_translation(opened: OpenProject, event: Translated) -> None:
@@ -45,12 +45,18 @@ def show_translation(opened: OpenProject, event: Translated) -> None:
     if pair is None:
         return
     placement = _placement(opened, event)
-    for name, values in zip(_TRANSLATION, pair[:, None], strict=True):
-        layer = opened.output(name, event.volume)
+    for role, values in zip(_TRANSLATION, pair[:, None], strict=True):
+        layer = opened.output(role, event.volume)
         if layer is None:
             # Hidden at first, because it would cover the image and the preview.
-            hidden = Image(values, name=name, contrast_limits=(0, 255), visible=False, **placement)
-            opened.add_output(name, event.volume, hidden)
+            hidden = Image(
+                values,
+                name=opened.called(role, event.volume),
+                contrast_limits=(0, 255),
+                visible=False,
+                **placement,
+            )
+            opened.add_output(role, event.volume, hidden)
         else:
             _replace(layer, values, placement)
 
@@ -81,37 +87,29 @@ def _replace(layer: Any, values: NDArray[Any], placement: dict[str, Any]) -> Non
 def _show_clusters(
     opened: OpenProject, volume: str, ids: NDArray[np.uint8], count: int, placement: dict[str, Any]
 ) -> None:
-    layer = opened.output("preview clusters", volume)
-    if layer is not None:
+    layer = opened.output("preview", volume)
+    if isinstance(layer, Labels):
         _replace(layer, ids, placement)
         return
     clusters = Labels(
-        ids, name="preview of clusters", colormap=cluster_colours(count), opacity=0.4, **placement
-    )
-    clusters.editable = False
-    opened.add_output("preview clusters", volume, clusters)
-
-
-def _show_class(
-    opened: OpenProject,
-    volume: str,
-    index: int,
-    name: str,
-    values: NDArray[Any],
-    placement: dict[str, Any],
-) -> None:
-    layer = opened.output(f"preview {index}", volume)
-    if layer is not None:
-        _replace(layer, values, placement)
-        return
-    probability = Image(
-        values,
-        name=f"preview {name}",
-        colormap=Colormap(["black", class_colour(index + 1)], name=f"emda-{name}"),
-        # Black adds nothing, so the image stays visible below and classes mix.
-        blending="additive",
-        opacity=0.55,
-        contrast_limits=(0, 255),
+        ids,
+        name=opened.called("preview", volume),
+        colormap=cluster_colours(count),
+        opacity=_OPACITY,
         **placement,
     )
-    opened.add_output(f"preview {index}", volume, probability)
+    clusters.editable = False
+    opened.add_output("preview", volume, clusters)
+
+
+def _show_classes(
+    opened: OpenProject, volume: str, colours: NDArray[np.uint8], placement: dict[str, Any]
+) -> None:
+    layer = opened.output("preview", volume)
+    if isinstance(layer, Image):
+        _replace(layer, colours, placement)
+        return
+    classes = Image(
+        colours, name=opened.called("preview", volume), rgb=True, opacity=_OPACITY, **placement
+    )
+    opened.add_output("preview", volume, classes)

@@ -1,0 +1,35 @@
+"""A mark on layers of volumes, so that a dock that is opened again finds and uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from napari.layers import Layer
+
+# Key of `Layer.metadata`. Names would not do: users rename layers, and other layers have the same.
+_KEY = "napari-emda: shows"
+
+
+def mark(layer: Layer, folder: Path, volume: str, kind: str, *, own: bool) -> None:
+    """Note what a layer shows.
+
+    Args:
+        layer: of a volume.
+        folder: of the project.
+        volume: its name.
+        kind: ``image`` or ``labels``.
+        own: whether the dock has added the layer, rather than the user.
+    """
+    layer.metadata[_KEY] = (str(folder), volume, kind, own)
+
+
+def marked(layers: Iterable[Layer], folder: Path, volume: str, kind: str) -> Layer | None:
+    """The first layer with such a mark; None if there is none."""
+    wanted = (str(folder), volume, kind)
+    return next((each for each in layers if each.metadata.get(_KEY, ())[:3] == wanted), None)
+
+
+def is_own(layer: Layer) -> bool:
+    """Whether a dock has added a marked layer."""
+    return bool(layer.metadata.get(_KEY, (False,))[-1])
