@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_emda._gui.annotate.keys import KEYS
+from napari_emda._gui.annotate.keys import rows
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.methods.base import methods
 from napari_emda.nn.network import networks
@@ -169,11 +169,8 @@ def settings_page() -> str:
 
 
 def keys_table() -> str:
-    rows = [(key, text) for key, (name, text) in KEYS.items() if not name.startswith("class")]
-    classes = [key for key, (name, _) in KEYS.items() if name.startswith("class")]
-    rows.append((f"{classes[0]} … {classes[-1].rpartition('-')[2]}", "paint with that class"))
     return "\n".join(
-        ["| Key | Action |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in rows)]
+        ["| Key | Action |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in rows())]
     )
 
 

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QAbstractSpinBox
 from napari_emda._gui.common.widgets import TONES
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.train.plots import LossPlot
+from napari_emda.data.box import Box
 from napari_emda.data.volume import IGNORE
 from napari_emda.project.job_files import ExportJob, PredictJob, TrainJob, write_job
 from napari_emda.project.project import Project
@@ -484,7 +485,7 @@ def test_keys_act_on_the_viewer(dock, predicted):
         "There are no patches yet",
         "No patch is on view",
         "No patch is on view",
-        "There is no decision to undo in this round.",
+        "There is no decision to undo.",
         "There are no patches yet",
         "No patch is on view",
         "No patch is on view",
@@ -609,12 +610,14 @@ def test_the_curve_shows_how_far_the_model_agreed_before_it_saw_the_patches(qtbo
     (point,) = annotate.curve.plot.points["IoU"]
     assert point[0] == 1
     assert point[1].value == pytest.approx((50 + 16) / (100 + 16))
-    assert (
-        "001-fake agreed with you on 2 patches that it had not seen, IoU 0.57"
-        in annotate.curve.last.text()
-    )
-    assert annotate.curve.summary.text().startswith("2 patches, ")
-    assert annotate.curve.summary.text().endswith(" 9.8% of their pixels changed.")
+    assert "After 2 patches, it is too early to say" in annotate.curve.last.text()
+    assert annotate.curve.last.text().endswith(" So far you changed 9.8% of their pixels.")
+    assert annotate.curve.summary.text().startswith("2 patches done in ")
+    assert "%" not in annotate.curve.summary.text()
+    annotate.patches.add_drawn("target", Box((4, 0, 0), (5, 20, 20)))
+    annotate.commands["done"]()
+    assert "001-fake agreed with you on 3 patches" in annotate.curve.last.text()
+    assert "uncertain: between" in annotate.curve.last.text()
 
 
 def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicted):
@@ -631,7 +634,7 @@ def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicte
     assert not np.asarray(dock.session.opened.output("annotations", "target").data[1]).any()
     annotate.commands["done"]()
     annotate.commands["done"]()
-    assert "Audit of 001-fake: IoU 0.00 (0.00–1.00)" in annotate.curve.last.text()
+    assert "After 2 patches, it is too early to say" in annotate.curve.last.text()
     assert [len(points) for points in annotate.curve.plot.points.values()] == [0, 0, 1]
 
 
@@ -659,9 +662,9 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     rough = viewer.add_labels(arrays[1], name="rough")
     imports.labels.choose(rough)
     imports.begin.setCurrentText("the labels above")
-    assert np.array_equal(dock.annotate.tools.start[...], 2 * arrays[1])
+    assert dock.annotate.tools.start is rough
     dock.annotate.patches.paint.layer("target").mode = "paint"
-    assert imports.numbers.box.currentText() == "0 not annotated, 1 the first class"
+    assert imports.label_zero.currentText() == "0 not annotated, 1 the first class"
     imports.take.click()
     qtbot.waitUntil(
         lambda: "was imported as annotations of 'target'" in dock.notices.text(), timeout=240_000
@@ -678,7 +681,7 @@ def test_a_few_labelled_sections_are_taken_whole(qtbot, dock, predicted, arrays)
     few = arrays[1].copy()
     few[2:] = 0
     imports.labels.choose(dock.session.viewer.add_labels(few, name="few"))
-    imports.numbers.box.setCurrentText("0 means background in labelled sections")
+    imports.label_zero.setCurrentText("0 means background in labelled sections")
     imports.take.click()
     qtbot.waitUntil(
         lambda: "was imported as annotations of 'target'" in dock.notices.text(), timeout=240_000
@@ -702,11 +705,11 @@ def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_ope
     few = arrays[1].copy()
     few[2:] = 0
     add_layers(dock, (image, few))
-    numbers = dock.data.label_numbers
+    zero = dock.data.label_zero
     data = dock.data
-    qtbot.waitUntil(lambda: "3 of 5 sections hold no label" in numbers.hint.text(), timeout=240_000)
-    numbers.box.setCurrentText("0 means background in labelled sections")
-    assert not numbers.hint.text()
+    qtbot.waitUntil(lambda: "3 of 5 sections hold no label" in zero.hint.text(), timeout=240_000)
+    zero.box.setCurrentText("0 means background in labelled sections")
+    assert not zero.hint.text()
     data.folder.setText(str(tmp_path / "p"))
     data.use_layers()
     qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
@@ -720,7 +723,7 @@ def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_pat
     labels = 1 + arrays[1]
     labels[:, 24:] = 0
     add_layers(dock, (image, labels))
-    dock.data.label_numbers.box.setCurrentText("0 not annotated, 1 background")
+    dock.data.label_zero.box.setCurrentText("0 not annotated, 1 background")
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
     qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
@@ -752,7 +755,7 @@ def test_a_training_takes_the_overview_of_suggestions_away(qtbot, dock, predicte
 def test_no_entry_makes_the_dock_wider_than_it_is(dock):
     for drawer in dock.drawers.values():
         drawer.expand()
-    boxes = (dock.data.label_numbers.box, dock.annotate.imports.numbers.box, dock.data.target)
+    boxes = (dock.data.label_zero.box, dock.annotate.imports.label_zero, dock.data.target)
     assert max(box.minimumSizeHint().width() for box in boxes) < 300
 
 

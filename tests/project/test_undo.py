@@ -1,12 +1,20 @@
 """Decisions can be taken back, after a crash as well."""
 
+import base64
+import json
+import zlib
+
 import numpy as np
 import pytest
 
-from napari_emda.data.box import Box
-from napari_emda.project.project import Project
 from napari_emda.project.region import Region
-from napari_emda.project.undo import Decision, DecisionLog
+from napari_emda.project.undo import (
+    ClusterNames,
+    Decision,
+    DecisionLog,
+    LabelImport,
+    RegionStates,
+)
 
 
 @pytest.fixture
@@ -48,17 +56,32 @@ def test_an_incomplete_line_is_skipped(tmp_path, decisions):
     assert log.last() is None
 
 
-def test_decisions_before_a_new_round_or_an_import_are_forgotten(tmp_path, decisions):
-    with Project.create(tmp_path / "project", ("background", "mitochondria")) as project:
-        image = np.zeros((3, 24, 24), np.uint8)
-        project.volumes.add(
-            project.volumes.store("t", image), "target", name="t", spacing=(50, 5, 5)
-        )
-        project.regions.decisions.add(decisions[0])
-        project.regions.suggest(
-            [{"volume": "t", "box": str(Box((0, 0, 0), (1, 8, 8)))}], "random", ""
-        )
-        assert project.regions.decisions.last() is None
-        project.regions.decisions.add(decisions[0])
-        project.annotations.import_labels(np.eye(24, dtype=np.uint8)[None].repeat(3, 0), "t")
-        assert project.regions.decisions.last() is None
+def test_lines_of_the_first_version_are_read(tmp_path, decisions):
+    """They held the region and its paint, and nothing else."""
+    packed = base64.b64encode(zlib.compress(decisions[0].painted.tobytes())).decode()
+    line = json.dumps({"before": decisions[0].before.model_dump(), "painted": packed})
+    (tmp_path / "undo.jsonl").write_text(line + "\n")
+    assert equal(DecisionLog(tmp_path / "undo.jsonl").last(), decisions[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        RegionStates((Region(id="a", volume="t", box="0:1,0:8,0:8"),), "audit"),
+        LabelImport(Region(id="b", volume="t", box="0:3,0:8,0:8"), done=True),
+        ClusterNames("001-iic", {2: "mitochondria"}),
+    ],
+)
+def test_other_changes_are_written_and_read(change, tmp_path):
+    log = DecisionLog(tmp_path / "undo.jsonl")
+    log.add(change)
+    assert log.last() == change
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '"painted"', '{"names": 3}', "{}", '{"painted": 1}'])
+def test_a_damaged_line_is_skipped(line, tmp_path, decisions):
+    log = DecisionLog(tmp_path / "undo.jsonl")
+    log.add(decisions[0])
+    with (tmp_path / "undo.jsonl").open("a") as file:
+        file.write(line + "\n")
+    assert equal(log.last(), decisions[0])

@@ -34,6 +34,10 @@ class AnnotationArrays:
         path = self._path(name)
         return zarr.open_array(path, mode="r") if path.exists() else None
 
+    def open_to_write(self, name: str) -> zarr.Array[Any]:
+        """The annotations of a volume for writing; they must exist."""
+        return zarr.open_array(self._path(name), mode="r+")
+
     def require(self, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
         """The annotations of a volume of this shape for writing, made when there are none yet."""
         path = self._path(name)

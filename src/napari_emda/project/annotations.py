@@ -22,10 +22,12 @@ from napari_emda.errors import DataError
 from napari_emda.io.checks import check_labels
 from napari_emda.io.read import open_labels
 from napari_emda.project.annotation_arrays import AnnotationArrays
+from napari_emda.project.import_record import ImportRecord
 from napari_emda.project.learning_curve import confusion
 from napari_emda.project.predictions import Predictions
 from napari_emda.project.region import IMPORTED, Region, State
 from napari_emda.project.regions import Regions, new_id
+from napari_emda.project.undo import Decision, LabelImport
 from napari_emda.project.volumes import Volumes
 
 
@@ -33,6 +35,7 @@ class Annotations:
     """What the user painted or imported; it is on disk after every call.
 
     Args:
+        folder: of the project.
         arrays: the arrays of the volumes.
         classes: of the project, background first.
         volumes: of the project.
@@ -42,12 +45,14 @@ class Annotations:
 
     def __init__(
         self,
+        folder: Path,
         arrays: AnnotationArrays,
         classes: tuple[str, ...],
         volumes: Volumes,
         regions: Regions,
         predictions: Predictions,
     ) -> None:
+        self._folder = folder
         self._arrays = arrays
         self._classes = classes
         self._volumes = volumes
@@ -148,10 +153,10 @@ class Annotations:
             for region in self._regions.all()
             if region.state == state and region.volume == volume
         ]
-        # Taking back an earlier decision would wipe what is taken now.
-        self._regions.decisions.clear()
         taken = []
         for region in regions:
+            before = np.asarray(self.require(volume)[region.voxels.slices])
+            self._regions.decisions.add(Decision(region, before))
             values = numbers[region.voxels.slices]
             taken.append(self.accept(region, values, complete=bool(values.all())))
         return taken
@@ -190,9 +195,8 @@ class Annotations:
                 ignore=None if zero_is_background else (0,), labelled_sections=whole_sections
             )
         numbers = self._checked(labels, volume, meaning)
-        # Taking back an earlier decision would wipe what is imported now.
-        self._regions.decisions.clear()
         array = self.require(volume)
+        region, record = self._begin_import(volume, array)
         complete = True
         # Section by section, because labels may be larger than memory.
         for z in range(numbers.shape[0]):
@@ -202,19 +206,28 @@ class Annotations:
             free = (painted == 0) | (painted > len(self._classes))
             # Writing a section that does not change would only cost time.
             if imported[free].any() or painted[free].any():
-                array[z] = np.where(free, imported, painted)
-        box = Box.whole(numbers.shape)
-        self._arrays.sync(volume, box)
-        return self._regions.record(
-            Region(
-                id=new_id(),
-                volume=volume,
-                box=str(box),
-                state="accepted" if complete else "partial",
-                strategy=IMPORTED,
-                round=self._regions.round,
-            )
+                changed = np.where(free, imported, painted)
+                record.note(z, painted, changed)
+                array[z] = changed
+        self._arrays.sync(volume, region.voxels)
+        state: State = "accepted" if complete else "partial"
+        return self._regions.record(region.model_copy(update={"state": state}))
+
+    def _begin_import(self, volume: str, array: zarr.Array[Any]) -> tuple[Region, ImportRecord]:
+        """Note an import before it changes anything; returns its region, as it is before."""
+        region = Region(
+            id=new_id(),
+            volume=volume,
+            box=str(Box.whole(array.shape)),
+            state="replaced",
+            strategy=IMPORTED,
+            round=self._regions.round,
         )
+        record = ImportRecord(self._folder, region.id)
+        record.create(array)
+        # An import that is cut off can be taken back, too.
+        self._regions.decisions.add(LabelImport(region, done=True))
+        return region, record
 
     def _checked(self, labels: Array, volume: str, meaning: LabelMeaning) -> MeantLabels:
         """Labels as annotations; DataError if they do not fit the volume or its classes."""

@@ -34,6 +34,10 @@ GOOD = 0.9
 # (docs/benchmark-active-learning.md).
 GAIN = 0.02
 
+# Width of an interval from which on the score alone would mislead: half of the range from a poor
+# model to a good one.
+WIDE = 0.25
+
 Counts = NDArray[Any]
 Score = Callable[[Counts], NDArray[np.float64]]
 
@@ -94,7 +98,7 @@ def _mean_over_classes(
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its 95 % interval.
+    """A score with its 95 % interval, which contains it.
 
     The interval is 0 to 1 when fewer than `LEAST` patches hold any foreground.
     """
@@ -105,6 +109,17 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
+
+    @property
+    def unknown(self) -> bool:
+        """Whether there are too few patches to say anything."""
+        return (self.low, self.high) == (0.0, 1.0)
+
+    def in_words(self) -> str:
+        """The score, and what it may be as well where the interval is wide."""
+        if self.high - self.low <= WIDE:
+            return str(self)
+        return f"{self.value:.2f} (uncertain: between {self.low:.2f} and {self.high:.2f})"
 
 
 def estimate(confusions: Sequence[Confusion], score: Score) -> Estimate:
@@ -141,7 +156,8 @@ def estimate(confusions: Sequence[Confusion], score: Score) -> Estimate:
     # ten held it in 40 % of draws when the expansion was that of all ten.
     tail = (1 - _expanded_level(informative)) / 2
     low, high = np.quantile(scores, (tail, 1 - tail))
-    return Estimate(value, float(low), float(high))
+    # The percentiles of few resamples need not lie around the score itself.
+    return Estimate(value, min(float(low), value), max(float(high), value))
 
 
 def _expanded_level(count: int) -> float:
@@ -240,10 +256,9 @@ def advice(completed: Sequence[Round]) -> str:
 
 
 def summary(regions: Sequence[Region]) -> str:
-    """Number of annotated patches, working time and share of changed pixels, in one sentence.
+    """Number of annotated patches and working time, in one sentence.
 
-    For example "12 patches, 9 minutes, 3.0% of their pixels changed."; empty before the first
-    annotation.
+    For example "12 patches done in 9 minutes."; empty before the first annotation.
     """
     # Labels from a file took the user no time.
     annotated = [
@@ -257,10 +272,8 @@ def summary(regions: Sequence[Region]) -> str:
     # For shorter times, whole minutes are too coarse.
     if seconds < 100:
         duration = _counted(round(seconds), "second", "seconds")
-    voxels = sum(region.voxels.size for region in annotated)
-    changed = sum(region.changed for region in annotated) / voxels
     patches = _counted(len(annotated), "patch", "patches")
-    return f"{patches}, {duration}, {changed:.1%} of their pixels changed."
+    return f"{patches} done in {duration}."
 
 
 def _counted(number: int, singular: str, plural: str) -> str:

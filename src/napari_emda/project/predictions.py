@@ -19,6 +19,7 @@ from napari_emda.project.clusters import NamedClusters, NamedUncertainty, Names,
 from napari_emda.project.region import Region
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.runs import Runs
+from napari_emda.project.undo import ClusterNames, Journal
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,16 @@ class Predictions:
         folder: of the project.
         classes: of the project, background first.
         runs: of the project.
+        journal: gets the names of clusters before they are changed.
     """
 
-    def __init__(self, folder: Path, classes: tuple[str, ...], runs: Runs) -> None:
+    def __init__(
+        self, folder: Path, classes: tuple[str, ...], runs: Runs, journal: Journal
+    ) -> None:
         self._folder = folder
         self._classes = classes
         self._runs = runs
+        self._journal = journal
 
     def of(self, run: str, volume: str) -> Prediction | None:
         """A run's prediction of a volume, complete or not; None if there is none."""
@@ -199,6 +204,9 @@ class Predictions:
                 "predict."
             )
         check_names(names, prediction.outputs.count, self._classes)
+        before = prediction.outputs.cluster_names
+        if dict(names) != dict(before):
+            self._journal.add(ClusterNames(run, dict(before)))
         RunFolder.of(self._folder, run).write_cluster_names(names)
         outputs = replace(prediction.outputs, cluster_names=names)
         return replace(prediction, outputs=outputs)

@@ -11,6 +11,7 @@ from napari_emda.errors import JobError
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.annotations import Annotations
 from napari_emda.project.file import ProjectFile, read_project_file, write_project_file
+from napari_emda.project.history import History
 from napari_emda.project.predictions import Predictions
 from napari_emda.project.regions import Regions
 from napari_emda.project.run_folder import RunFolder
@@ -35,6 +36,7 @@ class Project:
         regions: patches that were suggested, drawn or annotated.
         predictions: of the runs, for the volumes.
         annotations: what was painted in the volumes.
+        history: takes decisions back, and repeats them.
     """
 
     def __init__(self, folder: Path, file: ProjectFile, lock: FileLock | None) -> None:
@@ -45,9 +47,10 @@ class Project:
         self.volumes = Volumes(folder, file, arrays)
         self.runs = Runs(folder)
         self.regions = Regions(folder)
-        self.predictions = Predictions(folder, file.classes, self.runs)
+        self.predictions = Predictions(folder, file.classes, self.runs, self.regions.decisions)
+        self.history = History(folder, self.regions, arrays)
         self.annotations = Annotations(
-            arrays, file.classes, self.volumes, self.regions, self.predictions
+            folder, arrays, file.classes, self.volumes, self.regions, self.predictions
         )
 
     @classmethod
@@ -93,8 +96,8 @@ class Project:
         path = folder / "project.json"
         if not path.is_file():
             raise JobError(
-                f"'{folder}' is not a project (it has no project.json): choose the folder of a "
-                "project, or make one from your images."
+                f"'{folder}' is not a project (it has no project.json): make one with "
+                "'napari-emda new'."
             )
         lock = _lock(folder) if exclusive else None
         try:

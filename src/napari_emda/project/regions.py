@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from napari_emda.data.box import Box
 from napari_emda.io.atomic import append_line, write_text
-from napari_emda.project.region import OWN, Region
-from napari_emda.project.undo import DecisionLog
+from napari_emda.project.import_record import ImportRecord
+from napari_emda.project.region import AUDIT, OWN, Region
+from napari_emda.project.undo import Change, Journal, LabelImport, RegionStates
 
 
 class Regions:
@@ -29,8 +30,14 @@ class Regions:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "regions.jsonl"
         self._on_view_path = folder / "on-view.txt"
-        self.decisions = DecisionLog(folder / "undo.jsonl")
-        """The decisions of the latest round that can be taken back."""
+        self._folder = folder
+        self.decisions = Journal(folder, self._forget)
+        """The decisions that can be taken back, and those that were."""
+
+    def _forget(self, change: Change) -> None:
+        """Delete what was kept to repeat a change."""
+        if isinstance(change, LabelImport):
+            ImportRecord(self._folder, change.before.id).remove()
 
     def all(self) -> list[Region]:
         """All regions in their latest state, in the order in which they were first suggested."""
@@ -58,27 +65,26 @@ class Regions:
             strategy: that of the suggestions that do not name one.
             run: the run whose model was asked; empty for none.
         """
-        # Taking back a decision of an earlier round would reopen a patch between those of this one.
-        self.decisions.clear()
         regions = self.all()
+        pending = [region for region in regions if region.state == "suggested"]
+        values = {"strategy": strategy, "run": run, "round": latest_round(regions) + 1}
+        new = [Region.model_validate({**values, **s, "id": new_id()}) for s in suggestions]
+        what = "audit" if strategy == AUDIT else "suggestions"
+        self.decisions.add(RegionStates((*pending, *map(_replaced, new)), what))
+        for region in pending:
+            self.record(_replaced(region))
+        return [self.record(region) for region in new]
+
+    def drop(self, regions: Sequence[Region], what: str) -> None:
+        """Take regions out of the queue without a decision; this can be taken back.
+
+        Args:
+            regions: that are still open.
+            what: the change, for the journal.
+        """
+        self.decisions.add(RegionStates(tuple(regions), what))
         for region in regions:
-            if region.state == "suggested":
-                self.record(region.model_copy(update={"state": "replaced"}))
-        number = latest_round(regions) + 1
-        return [
-            self.record(
-                Region.model_validate(
-                    {
-                        "strategy": strategy,
-                        "run": run,
-                        **suggestion,
-                        "id": new_id(),
-                        "round": number,
-                    }
-                )
-            )
-            for suggestion in suggestions
-        ]
+            self.record(_replaced(region))
 
     def add(self, volume: str, box: Box, run: str = "") -> Region:
         """Record a patch that the user drew, in the latest round (the first if there is none)."""
@@ -117,8 +123,12 @@ class Regions:
 
 
 def latest_round(regions: Sequence[Region]) -> int:
-    """Number of the latest round, 0 before the first."""
-    return max((region.round for region in regions), default=0)
+    """Number of the latest round that was not taken back, 0 before the first."""
+    return max((region.round for region in regions if region.state != "replaced"), default=0)
+
+
+def _replaced(region: Region) -> Region:
+    return region.model_copy(update={"state": "replaced"})
 
 
 def new_id() -> str:

@@ -1,4 +1,8 @@
-"""Decisions on patches, stored on disk, so that Undo works after a restart as well."""
+"""The journal of decisions, stored on disk, so that Undo works after a restart as well.
+
+Every line says what there was before a change. Taking a change back swaps that with what there is
+now, so a change that was taken back is of the same kind and can be repeated.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ import base64
 import json
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,67 +34,139 @@ class Decision:
     before: Region
     painted: NDArray[np.uint8]
 
-    def to_json(self) -> str:
-        """One line; the annotations as base64 of their deflated bytes."""
+    def values(self) -> dict[str, Any]:
+        """For one line of JSON; the annotations as base64 of their deflated bytes."""
         # Annotations hold few values in large areas: deflated, a patch of 128 x 128 voxels takes a
         # few hundred bytes instead of 16 KiB.
         packed = base64.b64encode(zlib.compress(self.painted.astype(np.uint8).tobytes())).decode()
-        return json.dumps({"before": self.before.model_dump(), "painted": packed})
+        return {"before": self.before.model_dump(), "painted": packed}
 
-    @classmethod
-    def from_json(cls, line: bytes) -> Decision:
-        """From `to_json`; ValueError when the line is damaged."""
-        try:
-            entry = json.loads(line)
+
+@dataclass(frozen=True)
+class RegionStates:
+    """Regions before a change of several at once: new suggestions, an audit, or the end of one.
+
+    Attributes:
+        before: the regions; those that are new count as replaced before.
+        what: the change, such as "suggestions".
+    """
+
+    before: tuple[Region, ...]
+    what: str
+
+    def values(self) -> dict[str, Any]:
+        """For one line of JSON."""
+        return {"regions": [region.model_dump() for region in self.before], "what": self.what}
+
+
+@dataclass(frozen=True)
+class LabelImport:
+    """An import of labels; the voxels that it changed are in a file of their own.
+
+    Attributes:
+        before: the region of the import.
+        done: whether the labels were not imported before, so that taking this back removes them.
+    """
+
+    before: Region
+    done: bool
+
+    def values(self) -> dict[str, Any]:
+        """For one line of JSON."""
+        return {"imported": self.before.model_dump(), "done": self.done}
+
+
+@dataclass(frozen=True)
+class ClusterNames:
+    """The names of a run's clusters before they were changed.
+
+    Attributes:
+        run: whose clusters they are.
+        names: class by cluster.
+    """
+
+    run: str
+    names: dict[int, str]
+
+    def values(self) -> dict[str, Any]:
+        """For one line of JSON."""
+        return {"run": self.run, "names": {str(k): name for k, name in self.names.items()}}
+
+
+Change = Decision | RegionStates | LabelImport | ClusterNames
+
+
+def parse(line: bytes) -> Change:
+    """Read a line of the journal; ValueError when it is damaged."""
+    try:
+        entry = json.loads(line)
+        if "painted" in entry:
             before = Region.model_validate(entry["before"])
             values = np.frombuffer(zlib.decompress(base64.b64decode(entry["painted"])), np.uint8)
-        except (KeyError, TypeError, zlib.error) as error:
-            raise ValueError(f"Not a decision: {error}") from error
-        return cls(before, values.reshape(before.voxels.shape))
+            return Decision(before, values.reshape(before.voxels.shape))
+        if "regions" in entry:
+            regions = tuple(Region.model_validate(region) for region in entry["regions"])
+            return RegionStates(regions, str(entry["what"]))
+        if "imported" in entry:
+            return LabelImport(Region.model_validate(entry["imported"]), bool(entry["done"]))
+        names = {int(cluster): str(name) for cluster, name in entry["names"].items()}
+        return ClusterNames(str(entry["run"]), names)
+    except (AttributeError, KeyError, TypeError, zlib.error) as error:
+        raise ValueError(f"Not a decision: {error}") from error
 
 
 class DecisionLog:
-    """``undo.jsonl``: the decisions of a round, the latest last; Undo removes the last line.
+    """A file of changes, the latest last.
 
     Args:
-        path: of the file; the first decision creates it.
+        path: of the file; the first change creates it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def last(self) -> Decision | None:
-        """The latest decision; None if there is none. Incomplete lines are skipped."""
+    def last(self) -> Change | None:
+        """The latest change; None if there is none. Incomplete lines are skipped."""
         for line in reversed(self._lines()):
             try:
-                return Decision.from_json(line)
+                return parse(line)
             except ValueError:
                 continue
         return None
 
-    def add(self, decision: Decision) -> None:
-        """Append a decision, on disk when this returns.
+    def all(self) -> list[Change]:
+        """All changes, the latest last."""
+        changes = []
+        for line in self._lines():
+            try:
+                changes.append(parse(line))
+            except ValueError:
+                continue
+        return changes
 
-        Call it before the decision is carried out: after a crash in between, Undo restores what is
+    def add(self, change: Change) -> None:
+        """Append a change, on disk when this returns.
+
+        Call it before the change is carried out: after a crash in between, Undo restores what is
         still there.
         """
-        append_line(self._path, decision.to_json())
+        append_line(self._path, json.dumps(change.values()))
 
     def drop(self) -> None:
-        """Forget the latest decision, after it was taken back."""
+        """Forget the latest change, after it was taken back."""
         lines = self._lines()
         # Incomplete lines behind it go as well.
         while lines:
             line = lines.pop()
             try:
-                Decision.from_json(line)
+                parse(line)
             except ValueError:
                 continue
             break
         self._cut(sum(len(line) for line in lines))
 
     def clear(self) -> None:
-        """Forget all decisions: they cannot be taken back across a new round or an import."""
+        """Forget all changes."""
         self._cut(0)
 
     def _lines(self) -> list[bytes]:
@@ -96,8 +174,60 @@ class DecisionLog:
 
     def _cut(self, size: int) -> None:
         if self._path.exists():
-            # In place, without a copy: a crash before this line leaves a decision that Undo can
-            # take back once more, to the same state.
+            # In place, without a copy: a crash before this line leaves a change that Undo can take
+            # back once more, to the same state.
             with self._path.open("rb+") as file:
                 file.truncate(size)
                 os.fsync(file.fileno())
+
+
+class Journal:
+    """The changes that can be taken back (``undo.jsonl``) and repeated (``redo.jsonl``).
+
+    Args:
+        folder: of the project.
+        forgotten: called with every change that can no longer be repeated.
+    """
+
+    def __init__(self, folder: Path, forgotten: Callable[[Change], object]) -> None:
+        self._done = DecisionLog(folder / "undo.jsonl")
+        self._undone = DecisionLog(folder / "redo.jsonl")
+        self._forgotten = forgotten
+
+    def last(self) -> Change | None:
+        """The change that Undo would take back; None if there is none."""
+        return self._done.last()
+
+    def add(self, change: Change) -> None:
+        """Note a change before it is carried out; see `DecisionLog.add`."""
+        # What was taken back belongs to another course of events from here on.
+        for undone in self._undone.all():
+            self._forgotten(undone)
+        self._undone.clear()
+        self._done.add(change)
+
+    def undo(self, swap: Callable[[Change], Change]) -> Change | None:
+        """Take the latest change back.
+
+        Args:
+            swap: restores what a change holds; returns the change back.
+
+        Returns:
+            The change that was taken back; None if there was none.
+        """
+        return _move(self._done, self._undone, swap)
+
+    def redo(self, swap: Callable[[Change], Change]) -> Change | None:
+        """Repeat the change that was taken back last; see `undo`."""
+        return _move(self._undone, self._done, swap)
+
+
+def _move(
+    source: DecisionLog, destination: DecisionLog, swap: Callable[[Change], Change]
+) -> Change | None:
+    change = source.last()
+    if change is None:
+        return None
+    destination.add(swap(change))
+    source.drop()
+    return change

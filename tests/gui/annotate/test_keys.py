@@ -1,33 +1,49 @@
 """Keys: letters that napari leaves free, bound while the dock is there."""
 
+import pytest
 from app_model.types import KeyBinding
 from napari.components import ViewerModel
-from napari.utils.key_bindings import coerce_keybinding
+from napari.layers import Labels
 from napari.utils.shortcuts import _default_shortcuts
 
-from napari_emda._gui.annotate.keys import KEYS, KeyBindings, help_text
+from napari_emda._gui.annotate.keys import KEYS, KeyBindings, binding, help_text
+
+# What napari does at the same key, on the layers that it binds them for.
+SAME = {
+    "P": "napari:activate_labels_paint_mode",
+    "E": "napari:activate_labels_erase_mode",
+    "F": "napari:activate_labels_fill_mode",
+    "L": "napari:activate_labels_picker_mode",
+    "Z": "napari:activate_labels_pan_zoom_mode",
+    "Escape": "napari:reset_polygon",
+    "Delete": "napari:delete_selected_shapes",
+}
 
 
-def test_no_letter_is_napari_s_own_and_digits_only_take_the_place_of_modes():
-    taken = {
-        KeyBinding.from_int(key): name for name, keys in _default_shortcuts.items() for key in keys
+def test_napari_s_own_keys_keep_their_meaning_and_digits_alone_get_another():
+    own = {}
+    for name, keys in _default_shortcuts.items():
+        for key in keys:
+            own.setdefault(KeyBinding.from_int(key), []).append(name)
+    for key, name in SAME.items():
+        assert name in own[binding(key)]
+    others = {key for key in KEYS if binding(key) in own} - set(SAME)
+    # A new label is no class, and napari's layers of sections have no plane to turn.
+    assert {own[binding(key)][0] for key in others if not key.isdigit()} <= {
+        "napari:new_label",
+        "napari:orient_plane_normal_along_view_direction",
     }
-    clashes = {key: taken[binding] for key in KEYS if (binding := coerce_keybinding(key)) in taken}
-    assert all(key.isdigit() for key in clashes)
 
 
-def test_napari_s_modes_for_painting_can_be_reached_by_letters():
-    for mode in ("erase", "paint", "fill", "picker", "pan_zoom"):
-        keys = [
-            str(KeyBinding.from_int(key))
-            for key in _default_shortcuts[f"napari:activate_labels_{mode}_mode"]
-        ]
-        assert any(key.isalpha() and key not in KEYS for key in keys), mode
+@pytest.mark.parametrize(("key", "name"), [("Ctrl-Z", "undo"), ("Ctrl-Shift-Z", "redo")])
+def test_strokes_have_napari_s_keys(key, name):
+    assert Labels.class_keymap[binding(key)].__name__ == name
 
 
 def test_the_help_names_every_key():
     for key, (name, text) in KEYS.items():
-        assert name.startswith("class") or (key in help_text() and text in help_text())
+        assert name.startswith("class") or (f"<b>{key}</b>" in help_text() and text in help_text())
+    assert "1 … 9" in help_text()
 
 
 def test_keys_are_bound_once_and_unbound():
@@ -38,9 +54,9 @@ def test_keys_are_bound_once_and_unbound():
     keys.bind(viewer)
     keys.bind(viewer)
     for key in KEYS:
-        viewer.keymap[coerce_keybinding(key)](viewer)
+        viewer.keymap[binding(key)](viewer)
     assert pressed == [name for name, _ in KEYS.values()]
     keys.unbind()
-    assert set(viewer.keymap) == {coerce_keybinding("N")}
-    viewer.keymap[coerce_keybinding("N")](viewer)
+    assert set(viewer.keymap) == {binding("N")}
+    viewer.keymap[binding("N")](viewer)
     assert pressed[-1] == "before"

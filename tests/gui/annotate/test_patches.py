@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import zarr
+from napari.layers import Labels
 
-from napari_emda._gui.annotate.decisions import accept, put_aside, undo
+from napari_emda._gui.annotate.decisions import accept, delete, put_aside, redo, undo
 from napari_emda._gui.annotate.draft import Draft
 from napari_emda._gui.annotate.overlays import limits
 from napari_emda._gui.annotate.patches import Patches
@@ -17,7 +18,6 @@ from napari_emda._gui.common.layer_volumes import spacing_of
 from napari_emda._gui.common.palette import STATES
 from napari_emda._gui.predict.layers import show_classes
 from napari_emda.data.box import Box
-from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
 from napari_emda.project.project import Project
 
 REGIONS = [
@@ -292,7 +292,18 @@ def test_undo_takes_back_whole_decisions_across_patches(session, patches):
     assert patches.current.box == REGIONS[0]["box"]
     assert not on_disk(patches).any()
     undo(patches)
-    assert "no decision to undo" in session.notices[-1][1]
+    assert session.notices[-1][1] == "The suggestion of patches was taken back."
+    assert not patches.regions and patches.current is None
+    undo(patches)
+    assert session.notices[-1][1] == "There is no decision to undo."
+    redo(patches)
+    assert states(patches) == ["suggested"] * 3
+    for state in ("accepted", "skipped", "unsure"):
+        redo(patches)
+        assert state in states(patches)
+    assert on_disk(patches)[1, :16, :16].all()
+    redo(patches)
+    assert session.notices[-1][1] == "There is no decision to repeat."
 
 
 def test_skipping_an_accepted_patch_removes_its_annotations(session, patches):
@@ -301,7 +312,7 @@ def test_skipping_an_accepted_patch_removes_its_annotations(session, patches):
     patches.back()
     put_aside(patches, "unsure")
     assert not on_disk(patches).any()
-    assert "Undo restores them" in session.notices[-1][1]
+    assert "Undo (U) brings its annotations back" in session.notices[-1][1]
     undo(patches)
     assert on_disk(patches)[1, :16, :16].all()
     assert states(patches)[0] == "accepted"
@@ -455,6 +466,88 @@ def test_a_removed_annotation_layer_comes_back_with_its_paint(session, patches):
     assert np.asarray(session.opened.output("annotations", "target").data[1, :16, :16]).min() == 1
 
 
+def test_nothing_is_decided_while_the_layer_with_the_paint_is_missing(session, patches):
+    patches.next()
+    session.viewer.layers.events.removed.connect(lambda event: patches.layer_removed(event.value))
+    layer = session.opened.output("annotations", "target")
+    layer.paint((1, 14, 14), 2)
+    first = patches.current.id
+    session.viewer.layers.remove(layer)
+    assert "press Next (N)" in session.notices[-1][1]
+    accept(patches, complete=True)
+    assert states(patches) == ["suggested"] * 3
+    assert "No patch is on view" in session.notices[-1][1]
+    patches.next()
+    assert patches.current.id == first
+    shown = np.asarray(session.opened.output("annotations", "target").data[1])
+    assert (shown[14, 14], shown[5, 5]) == (2, 2)  # own paint, and the prediction
+
+
+def test_removed_rectangles_come_back_with_the_next_patch(session, patches):
+    session.viewer.layers.remove(session.opened.output("patches", "target"))
+    patches.next()
+    assert len(session.opened.output("patches", "target").data) == 3
+
+
+def test_a_patch_of_one_s_own_is_deleted_and_brought_back(session, patches):
+    patches.add_drawn("target", Box((2, 20, 3), (3, 35, 16)))
+    accept(patches, complete=True)
+    patches.back()
+    delete(patches)
+    assert len(patches.regions) == 3 and not on_disk(patches).any()
+    undo(patches)
+    assert patches.current.strategy == "own" and on_disk(patches)[2, 20:35, 3:16].all()
+    patches.go(patches.regions[0])
+    delete(patches)
+    assert "Only a patch that you drew yourself" in session.notices[-1][1]
+    assert len(patches.regions) == 4
+
+
+def test_putting_a_patch_aside_spares_what_other_patches_hold(patches):
+    patches.next()
+    accept(patches, complete=True)
+    patches.add_drawn("target", Box((1, 8, 8), (2, 30, 30)))
+    accept(patches, complete=True)
+    patches.back()
+    put_aside(patches, "skipped")
+    disk = on_disk(patches)[1]
+    assert disk[:16, :16].all()
+    disk[:16, :16] = 0
+    assert not disk.any()
+
+
+def test_escape_gives_up_drawing_then_a_polygon_then_the_tool(session, patches):
+    patches.draw_patch()
+    patches.escape()
+    assert session.opened.output("patches", "target").mode == "pan_zoom"
+    patches.next()
+    layer = session.opened.output("annotations", "target")
+    layer.mode = "polygon"
+    layer._overlays["polygon"].points = [(1, 3, 3), (1, 4, 9)]
+    patches.escape()
+    assert (layer.mode, layer._overlays["polygon"].points) == ("polygon", [])
+    patches.escape()
+    assert layer.mode == "pan_zoom"
+
+
+def test_an_audit_hides_the_model_and_can_be_left(session, patches):
+    patches.next()
+    patches.toggle_uncertainty()
+    assert session.opened.output("uncertainty", "target").visible
+    patches.take(REGIONS, "audit", "001-fake")
+    assert not session.opened.output("uncertainty", "target").visible
+    patches.next()
+    patches.toggle_uncertainty()
+    assert not session.opened.output("uncertainty", "target").visible
+    assert "stay hidden" in session.notices[-1][1]
+    accept(patches, complete=True)
+    patches.end_audit()
+    assert states(patches) == ["accepted"]
+    assert "2 open patches are dropped" in session.notices[-1][1]
+    undo(patches)
+    assert states(patches) == ["accepted", "suggested", "suggested"]
+
+
 def test_without_a_prediction_the_patch_is_empty(session, project):
     session.adopt(project)
     patches = Patches(session, session.opened, Tools())
@@ -485,9 +578,7 @@ def test_patches_of_an_audit_begin_with_nothing_and_are_compared_all_the_same(se
 def test_patches_may_begin_with_nothing_or_with_other_labels(start, session, patches):
     labels = np.zeros((5, 48, 40), np.uint8)
     labels[1, 4:8, 4:8] = 9
-    patches.paint.tools.start = (
-        start if start == "nothing" else MeantLabels(labels, LabelMeaning(), 2)
-    )
+    patches.paint.tools.start = start if start == "nothing" else Labels(labels)
     patches.next()
     shown = np.asarray(session.opened.output("annotations", "target").data[1])
     assert np.array_equal(
@@ -667,5 +758,6 @@ def test_decisions_are_taken_back_after_the_project_was_opened_again(session, pa
     assert states(again) == ["suggested"] * 3
     assert np.array_equal(on_disk(again), painted)
     undo(again)
-    assert states(again) == ["suggested"] * 3
+    assert states(again) == []
+    undo(again)
     assert "no decision to undo" in session.notices[-1][1]

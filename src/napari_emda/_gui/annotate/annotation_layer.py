@@ -147,6 +147,22 @@ class AnnotationLayer(Labels):  # type: ignore[misc]
         else:
             self.refused.emit(nothing)
 
+    def give_up(self) -> bool:
+        """Give up the polygon or area that is being drawn; returns whether there was one."""
+        drawn = self._overlays["polygon"].points
+        encircled = self._overlays["brush_stroke"]
+        under_way = bool(drawn) or encircled.active
+        if encircled.active:
+            encircled.abort(self)
+        self._overlays["polygon"].points = []
+        return under_way
+
+    def put_away(self) -> bool:
+        """Put the tool in use away; returns whether there was one."""
+        used = str(self._mode) != "pan_zoom"
+        self.mode = "pan_zoom"
+        return used
+
     def _abort_stroke(self) -> None:
         # Our own history takes the stroke back; napari would write what it had shown.
         self._staged_history: list[Any] = []

@@ -9,8 +9,15 @@ import numpy as np
 
 from napari_emda._gui.annotate.paint import Bytes
 from napari_emda._gui.annotate.patches import Patches
-from napari_emda.project.region import Region, State
-from napari_emda.project.undo import Decision
+from napari_emda.project.region import OWN, Region, State
+from napari_emda.project.undo import Change, Decision, LabelImport, RegionStates
+
+# How the dock names changes of several patches at once.
+_WHAT = {
+    "suggestions": "The suggestion of patches",
+    "audit": "The drawing of audit patches",
+    "end of audit": "The end of the audit",
+}
 
 
 def accept(patches: Patches, *, complete: bool) -> None:
@@ -46,40 +53,81 @@ def accept(patches: Patches, *, complete: bool) -> None:
 
 
 def put_aside(patches: Patches, state: State) -> None:
-    """Leave the patch without annotations, as ``skipped`` or ``unsure``."""
+    """Leave the patch without annotations: skipped, not sure, or taken out of the queue."""
     region = _on_view(patches)
     if region is None:
         return
     closed = _close(patches, region)
     # Skipping a patch that was accepted before takes its annotations away.
     if region.annotated:
-        patches.paint.restore(region, np.zeros(region.voxels.shape, np.uint8))
+        patches.paint.restore(region, patches.paint.of_others(region))
         patches.say(
-            "The annotations of this patch are no longer used for training; Undo restores them."
+            "Training no longer learns from this patch; Undo (U) brings its annotations back."
         )
     patches.project.regions.record(closed.model_copy(update={"state": state}))
     patches.decided()
 
 
+def delete(patches: Patches) -> None:
+    """Take a patch that the user has drawn out of the queue; its annotations are no longer used."""
+    region = _on_view(patches)
+    if region is None:
+        return
+    if region.strategy != OWN:
+        patches.say("Only a patch that you drew yourself can be deleted: skip this one (J).")
+        return
+    put_aside(patches, "replaced")
+    patches.paint.refresh(region.volume)
+    patches.say("Your patch was deleted; Undo (U) brings it back.")
+
+
 def undo(patches: Patches) -> None:
-    """Undo the last decision, on whichever patch, and show that patch as it was painted."""
+    """Take the last decision back, whatever it was on, and show it as it was before."""
     decisions = patches.project.regions.decisions
     if decisions.last() is not None:
         # Leaving a revised patch is a decision itself, and then the one to undo.
         patches.leave()
-    decision = decisions.last()
-    if decision is None:
-        patches.say("There is no decision to undo in this round.")
-        return
-    patches.project.regions.record(decision.before)
-    patches.paint.restore(decision.before, decision.painted)
-    decisions.drop()
-    patches.decided()
-    # The decision was to draw the patch, which is gone now: there is nothing to go to.
-    if decision.before.state == "replaced":
-        patches.paint.refresh(decision.before.volume)
+    change = patches.project.history.undo()
+    if change is None:
+        patches.say("There is no decision to undo.")
     else:
-        patches.go(decision.before)
+        _show(patches, change, "was taken back")
+
+
+def redo(patches: Patches) -> None:
+    """Repeat the decision that was taken back last, and show it."""
+    patches.leave()
+    change = patches.project.history.redo()
+    if change is None:
+        patches.say("There is no decision to repeat.")
+    else:
+        _show(patches, change, "was repeated")
+
+
+def _show(patches: Patches, change: Change, happened: str) -> None:
+    """Show what was restored.
+
+    Args:
+        patches: of the project.
+        change: that was restored.
+        happened: the verb of the sentence.
+    """
+    patches.paint.reread()
+    patches.decided()
+    # A patch whose drawing was taken back is gone: there is nothing to go to.
+    if isinstance(change, Decision) and change.before.state != "replaced":
+        patches.go(change.before)
+        return
+    patches.changed.emit()
+    if isinstance(change, Decision):
+        patches.say(f"Your patch in '{change.before.volume}' {happened}.")
+    elif isinstance(change, RegionStates):
+        patches.say(f"{_WHAT.get(change.what, 'The last change of the patches')} {happened}.")
+    elif isinstance(change, LabelImport):
+        patches.say(f"The import of labels into '{change.before.volume}' {happened}.")
+    else:
+        patches.show_names(change.run)
+        patches.say(f"The last naming of clusters of {change.run} {happened}.")
 
 
 def _on_view(patches: Patches) -> Region | None:

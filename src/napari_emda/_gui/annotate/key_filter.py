@@ -10,6 +10,12 @@ from qtpy.QtWidgets import QAbstractSpinBox, QLineEdit, QWidget
 
 from napari_emda._gui.annotate.keys import KEYS
 
+_MODIFIERS = {
+    # Qt calls the command key of macOS so, too.
+    "Ctrl": Qt.KeyboardModifier.ControlModifier,
+    "Shift": Qt.KeyboardModifier.ShiftModifier,
+}
+
 
 class KeyFilter(QObject):
     """Makes the keys act in panels as well, except where the user types.
@@ -48,9 +54,9 @@ class KeyFilter(QObject):
 
 
 def _pressed(key: str) -> tuple[Qt.Key, Qt.KeyboardModifier]:
-    """Qt's key and modifier of a key as the help writes it, such as Shift-N."""
+    """Qt's key and modifiers of a key as the help writes it, such as Ctrl-Shift-Z."""
     *held, letter = key.split("-")
-    shift = (
-        Qt.KeyboardModifier.ShiftModifier if held == ["Shift"] else Qt.KeyboardModifier.NoModifier
-    )
-    return getattr(Qt.Key, f"Key_{letter}"), shift
+    modifiers = Qt.KeyboardModifier.NoModifier
+    for name in held:
+        modifiers |= _MODIFIERS[name]
+    return getattr(Qt.Key, f"Key_{letter}"), modifiers

@@ -9,12 +9,12 @@ import numpy as np
 import pyqtgraph as pg
 
 from napari_emda._gui.common.number_boxes import WholeNumberBox
-from napari_emda._gui.common.widgets import Sentence, column, row
+from napari_emda._gui.common.widgets import Sentence, button, column, row
 from napari_emda._gui.job_panel import JobStarter
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.project.job_files import SuggestJob
-from napari_emda.project.learning_curve import Estimate, Round, advice, rounds, summary
+from napari_emda.project.learning_curve import LEAST, Estimate, Round, advice, rounds, summary
 from napari_emda.settings.suggestion import QuerySettings
 
 # Patches of an audit by default. The interval shrinks with the root of their number: four times as
@@ -96,9 +96,12 @@ class CurveBox(JobStarter):
     Args:
         session: of the dock.
         patch: returns the side of a patch in pixels.
+        end: ends the audit.
     """
 
-    def __init__(self, session: Session, patch: Callable[[], int]) -> None:
+    def __init__(
+        self, session: Session, patch: Callable[[], int], end: Callable[[], object]
+    ) -> None:
         super().__init__(
             session,
             "suggest",
@@ -124,6 +127,13 @@ class CurveBox(JobStarter):
         self.count.setValue(_PATCHES)
         self.count.setSuffix(" patches")
         self.count.setToolTip("Number of random patches; more of them make the interval narrower.")
+        self.drawn = Sentence()
+        self.end = button(
+            "End the audit",
+            "Leave the audit: the patches that are done count, the open ones are dropped.",
+            end,
+        )
+        self.end.hide()
         column(
             self,
             self.summary,
@@ -131,7 +141,9 @@ class CurveBox(JobStarter):
             self.last,
             self.advice,
             self.reason,
+            self.drawn,
             row(None, self.start, (self.count, 0)),
+            self.end,
         )
         self.listen()
 
@@ -157,6 +169,24 @@ class CurveBox(JobStarter):
             settings=QuerySettings.parse({"count": self.count.value(), "patch": self._patch()}),
         )
 
+    def allow_end(self, allowed: bool) -> None:
+        """Offer to end the audit, while one has open patches."""
+        self.end.setVisible(allowed)
+        if not allowed:
+            self.drawn.show_text("")
+
+    def say_how_many(self, drawn: int, job: SuggestJob) -> None:
+        """Say why an audit has fewer patches than were asked for, if so."""
+        asked = job.settings.count
+        side = job.settings.patch
+        text = ""
+        if job.audit and drawn < asked:
+            text = (
+                f"{drawn} of {asked} patches were drawn, because the volume holds no more of "
+                f"{side} x {side} pixels without annotations: a smaller patch gives more."
+            )
+        self.drawn.show_text(text, "note")
+
     def show_project(self) -> None:
         """Show the annotations of the project and the learning curve."""
         opened = self._session.opened
@@ -172,12 +202,19 @@ class CurveBox(JobStarter):
 def in_words(last: Round) -> str:
     """The quality of the model in a round, as a sentence."""
     patches = "1 patch" if last.patches == 1 else f"{last.patches} patches"
+    changed = f"you changed {last.changed:.1%} of their pixels"
+    if last.iou.unknown:
+        so_far = "" if last.audit else f" So far {changed}."
+        return (
+            f"After {patches}, it is too early to say how good {last.run} is: at least {LEAST} "
+            f"patches with anything in them are needed.{so_far}"
+        )
     if last.audit:
         return (
-            f"Audit of {last.run}: IoU {last.iou}, Dice {last.dice} on {patches} drawn at random; "
-            "this estimates the quality in what is not annotated yet."
+            f"Audit of {last.run} on {patches} drawn at random: IoU {last.iou.in_words()}, Dice "
+            f"{last.dice.in_words()}. This estimates the quality in what is not annotated yet."
         )
     return (
-        f"Round {last.number}: {last.run} agreed with you on {patches} that it had not seen, IoU "
-        f"{last.iou}, Dice {last.dice}; you changed {last.changed:.1%} of the pixels."
+        f"Round {last.number}: {last.run} agreed with you on {patches} that it had not seen: IoU "
+        f"{last.iou.in_words()}, Dice {last.dice.in_words()}; {changed}."
     )

@@ -41,10 +41,8 @@ class Overlays:
     def end_overview(self) -> None:
         """Hide the uncertainty of the overview, which would cover the paint."""
         if self._overview is not None:
-            layer = self._opened.output("uncertainty", self._overview)
+            self.hide_uncertainty(self._overview)
             self._overview = None
-            if layer is not None:
-                layer.visible = False
 
     def hide_predictions(self) -> None:
         """Hide the masks, which cover the paint in its colours and would bias an audit."""
@@ -71,6 +69,12 @@ class Overlays:
             layer = opened.output(role, volume)
             if isinstance(layer, Labels):
                 layer.contour = 0 if filled else outline(opened.shape(volume))
+
+    def hide_uncertainty(self, volume: str) -> None:
+        """Hide the uncertainty of a volume."""
+        layer = self._opened.output("uncertainty", volume)
+        if layer is not None:
+            layer.visible = False
 
     def show_uncertainty(self, volume: str, run: str, *, visible: bool | None = None) -> bool:
         """Show, hide or toggle the uncertainty of a volume.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Labels, Layer
 from numpy.typing import NDArray
 from psygnal import Signal
 
@@ -15,10 +15,10 @@ from napari_emda._gui.annotate.strokes import Strokes
 from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.annotate.working_copy import WorkingCopy
 from napari_emda._gui.common.adapters import show
+from napari_emda._gui.common.layer_volumes import array_of
 from napari_emda._gui.common.palette import annotation_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda.data.box import Box
-from napari_emda.data.label_meaning import MeantLabels
 from napari_emda.errors import DataError
 from napari_emda.project.region import AUDIT, IMPORTED, Region
 
@@ -51,6 +51,7 @@ class Paint:
         # is taken back.
         self._strokes: dict[tuple[str, bool], Strokes] = {}
         self._finished: list[Region] = []
+        self._in_use: AnnotationLayer | None = None
         tools.class_chosen.connect(self._on_class)
         tools.brush_chosen.connect(self._on_brush)
         tools.changed.connect(self._on_tools)
@@ -131,6 +132,18 @@ class Paint:
         if layer is not None:
             layer.draft.stored.forget()
 
+    def of_others(self, region: Region) -> Bytes:
+        """The paint in a patch that belongs to other patches that were decided on; 0 elsewhere."""
+        kept = np.zeros(region.voxels.shape, np.uint8)
+        painted = self.stored(region)
+        for other in self._finished:
+            common = other.voxels.clip_to(region.voxels)
+            if other.volume == region.volume and other.id != region.id and common.size:
+                z, y, x = region.voxels.start
+                part = common.moved((-z, -y, -x)).slices
+                kept[part] = painted[part]
+        return kept
+
     def keep(self, regions: Sequence[Region]) -> None:
         """Keep the patches as they are that were decided on, wherever the brush goes."""
         # Imported labels span the volume: painting over them is what they are for.
@@ -145,7 +158,7 @@ class Paint:
 
     def begin(self, region: Region) -> None:
         """Prepare a patch for painting; call `refresh` to show it."""
-        layer = self.layer(region.volume)
+        layer = self._in_use = self.layer(region.volume)
         draft = layer.draft
         self._opened.place_to_paint(region.volume).apply(layer)
         # The project may have written to the annotations meanwhile.
@@ -163,7 +176,9 @@ class Paint:
 
     def end(self, region: Region) -> None:
         """Remove the proposal of a patch; its paint stays. Call `refresh` to show it."""
-        layer = self._existing(region.volume)
+        # Its own layer, which may have been removed from the viewer.
+        layer = self._in_use
+        self._in_use = None
         if layer is not None:
             draft = layer.draft
             draft.strokes.end(draft.stored)
@@ -172,6 +187,16 @@ class Paint:
             draft.patch = None
             # Of the volume, for strokes while no patch is on view.
             draft.strokes = self._strokes.setdefault((region.volume, False), Strokes())
+
+    def reread(self) -> None:
+        """Show the annotations as they are on disk, because the project has written to them."""
+        for layer in self._layers():
+            layer.draft.stored.forget()
+            layer.refresh()
+
+    def is_in_use(self, layer: object) -> bool:
+        """Whether a layer is the one that the patch on view is painted in."""
+        return layer is not None and layer is self._in_use
 
     def refresh(self, volume: str) -> None:
         """Redraw the annotations of a volume."""
@@ -190,24 +215,54 @@ class Paint:
         start = self.tools.start
         if region.strategy == AUDIT or start == "nothing":
             return None
-        if isinstance(start, MeantLabels) and start.shape == self._opened.shape(region.volume):
-            paint: Bytes | None = np.asarray(start[region.voxels.slices])
+        if isinstance(start, Layer) and self._fits(start, region.volume):
+            ids: Bytes | None = self._ids(start, region)
         else:
             ids = self._opened.project.predictions.in_region(region)
-            paint = None if ids is None else ids.astype(np.uint8) + np.uint8(1)
-        if paint is None:
-            return None
         # Background is proposed as "nothing": unpainted counts as background when the user is done.
-        # Labels may hold numbers that are no class.
-        proposed = (paint > 1) & (paint <= len(self._opened.project.classes))
-        return np.where(proposed, paint, 0).astype(np.uint8)
+        return None if ids is None else np.where(ids > 0, ids + 1, 0).astype(np.uint8)
+
+    def _fits(self, labels: Layer, volume: str) -> bool:
+        return tuple(array_of(labels).shape) == self._opened.shape(volume)
+
+    def _ids(self, labels: Layer, region: Region) -> Bytes:
+        """The class ids of labels in a patch; with two classes every label is foreground."""
+        values = np.asarray(array_of(labels)[region.voxels.slices])
+        classes = len(self._opened.project.classes)
+        ids = values > 0 if classes == 2 else np.where(values < classes, values, 0)
+        return ids.astype(np.uint8)
+
+    # -- strokes and tools ---------------------------------------------------------------------
+
+    def undo_stroke(self, volume: str) -> None:
+        """Take back the last stroke in the patch on view."""
+        self.layer(volume).undo()
+
+    def redo_stroke(self, volume: str) -> None:
+        """Repeat the stroke that was taken back last."""
+        self.layer(volume).redo()
+
+    def use(self, volume: str, mode: str) -> None:
+        """Take one of napari's tools for the annotations of a volume."""
+        layer = self.layer(volume)
+        self._opened.viewer.layers.selection.active = layer
+        show(layer)
+        layer.mode = mode
+
+    def put_away(self, volume: str) -> bool:
+        """Give up a polygon, or else put the tool away; returns whether there was either."""
+        layer = self._existing(volume)
+        return layer is not None and (layer.give_up() or layer.put_away())
 
     # -- class and brush ---------------------------------------------------------------------
 
     def select_class(self, index: int) -> None:
-        """Choose the class to paint with, if there is one of that number."""
-        if 0 <= index < len(self._opened.project.classes):
+        """Choose the class to paint with, or say that there is none of that number."""
+        classes = len(self._opened.project.classes)
+        if 0 <= index < classes:
             self.tools.select_class(index)
+        else:
+            self._say(f"There is no class {index + 1}: the project has {classes} classes.")
 
     def _take_tools(self, layer: Labels) -> None:
         layer.selected_label = self.tools.class_index + 1  # 0 is not annotated

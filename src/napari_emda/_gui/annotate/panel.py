@@ -9,10 +9,10 @@ from typing import Any
 from napari.layers import Labels
 from qtpy.QtWidgets import QWidget
 
-from napari_emda._gui.annotate.decisions import accept, put_aside, undo
+from napari_emda._gui.annotate.decisions import accept, delete, put_aside, redo, undo
 from napari_emda._gui.annotate.import_labels import ImportBox
 from napari_emda._gui.annotate.key_filter import KeyFilter
-from napari_emda._gui.annotate.keys import KeyBindings
+from napari_emda._gui.annotate.keys import OF_RECTANGLES, TOOLS, KeyBindings
 from napari_emda._gui.annotate.learning_curve import CurveBox
 from napari_emda._gui.annotate.painting_tools import PaintingTools
 from napari_emda._gui.annotate.patch_list import PatchList, progress
@@ -47,7 +47,7 @@ class AnnotatePanel(QWidget):
         self.suggest = SuggestBox(session, self.imports)
         self.list = PatchList(session, self._go)
         self.status = Sentence()
-        self.curve = CurveBox(session, lambda: self.suggest.main.values()["patch"])
+        self.curve = CurveBox(session, lambda: self.suggest.main.values()["patch"], self._end_audit)
         self.retrain = RetrainBox(session)
         self.commands = self._named_commands()
         self.painting = PaintingTools(self.commands, self.tools)
@@ -77,6 +77,12 @@ class AnnotatePanel(QWidget):
             "skip": _then_next(partial(put_aside, state="skipped")),
             "unsure": _then_next(partial(put_aside, state="unsure")),
             "undo": undo,
+            "redo": redo,
+            "undo stroke": lambda patches: patches.paint.undo_stroke(patches.volume()),
+            "redo stroke": lambda patches: patches.paint.redo_stroke(patches.volume()),
+            "delete": delete,
+            "escape": Patches.escape,
+            **{tool: partial(_use, tool=tool) for tool in TOOLS},
             "bare": lambda patches: patches.overlays.toggle_bare(),
             "uncertainty": Patches.toggle_uncertainty,
             "mask": Patches.toggle_mask,
@@ -112,6 +118,14 @@ class AnnotatePanel(QWidget):
         if current is None or current.id != region.id:
             self._go(region)
 
+    def _end_audit(self) -> None:
+        self._act(Patches.end_audit)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if self.patches is not None:
+            with self._session.showing_errors():
+                self.patches.layer_removed(event.value)
+
     def _annotation_layer(self, volume: str) -> Labels | None:
         return self.patches.paint.layer(volume) if self.patches is not None else None
 
@@ -121,6 +135,7 @@ class AnnotatePanel(QWidget):
         session = self._session
         session.project_opened.connect(self._on_project)
         session.project_changed.connect(self.curve.show_project)
+        session.viewer.layers.events.removed.connect(self._on_layer_removed)
         session.closing.connect(self._close)
         session.runner.started.connect(self._on_started)
         session.runner.happened.connect(self._on_event)
@@ -156,6 +171,7 @@ class AnnotatePanel(QWidget):
         if self.patches is not None:
             with self._session.showing_errors():
                 self.patches.leave()
+        self._session.viewer.layers.events.removed.disconnect(self._on_layer_removed)
         self.keys.unbind()
         self._let_go()
 
@@ -180,6 +196,7 @@ class AnnotatePanel(QWidget):
             self._measure_canvas(self.patches)
             with self._session.showing_errors():
                 self.patches.take(list(event.regions), strategy, self._session.runner.run)
+            self.curve.say_how_many(len(event.regions), job)
 
     # -- the list ----------------------------------------------------------------------------
 
@@ -192,6 +209,11 @@ class AnnotatePanel(QWidget):
         self.status.show_text(progress(regions))
         self.list.show_regions(regions, current, with_volume=several)
         self.painting.allow_decisions(bool(regions))
+        self.curve.allow_end(bool(self.patches is not None and self.patches.audit))
+        for volume in opened.volumes if opened is not None else []:
+            rectangles = opened.output("patches", volume) if opened is not None else None
+            if rectangles is not None:
+                self.keys.bind(rectangles, OF_RECTANGLES)
 
 
 def _then_next(decide: Callable[[Patches], object]) -> Callable[[Patches], None]:
@@ -205,6 +227,10 @@ def _then_next(decide: Callable[[Patches], object]) -> Callable[[Patches], None]
             patches.next()
 
     return act
+
+
+def _use(patches: Patches, *, tool: str) -> None:
+    patches.paint.use(patches.volume(), tool)
 
 
 def _select_class(patches: Patches, *, index: int) -> None:

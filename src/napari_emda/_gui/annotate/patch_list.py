@@ -9,6 +9,7 @@ from qtpy.QtCore import QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QListWidget, QListWidgetItem
 
+from napari_emda._gui.annotate.patches import HIDDEN
 from napari_emda._gui.annotate.thumbnails import thumbnail
 from napari_emda._gui.common.palette import STATES
 from napari_emda._gui.session import Session
@@ -47,7 +48,10 @@ class PatchList(QListWidget):
         self.setIconSize(QSize(_ICON, _ICON))
         self.setFixedHeight(_VISIBLE * (_ICON + _SPACE))
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.setToolTip("Click a patch to go to it.")
+        self.setToolTip(
+            "Click a patch to go to it. The score says how much the strategy expects from the "
+            "patch: the highest comes first. Scores of different strategies cannot be compared."
+        )
         self.itemClicked.connect(lambda item: go(self._regions[self.row(item)]))
 
     def forget_icons(self) -> None:
@@ -94,7 +98,10 @@ def progress(regions: Sequence[Region]) -> str:
         return ""
     decided = sum(region.state != "suggested" for region in regions)
     audit = all(region.strategy == AUDIT for region in regions)
-    then = "see the score below, or retrain" if audit else "retrain, or suggest more"
-    advice = f"all done: {then}" if decided == len(regions) else "Next (N) goes to an open one"
+    patches = "1 patch" if len(regions) == 1 else f"{len(regions)} patches"
     title = "Audit" if audit else f"Round {regions[0].round}"
-    return f"{title}: {decided} of {len(regions)} patches decided – {advice}."
+    if decided == len(regions):
+        then = "see the score below, or retrain" if audit else "retrain, or suggest more"
+        return f"{title}: all of the {patches} are decided. {then[0].upper()}{then[1:]}."
+    hidden = f" {HIDDEN}" if audit else ""
+    return f"{title}: {decided} of {patches} decided. Next (N) goes to an open one.{hidden}"

@@ -9,18 +9,22 @@ from psygnal import Signal
 
 from napari_emda._gui.annotate.overlays import Overlays
 from napari_emda._gui.annotate.paint import Bytes, Paint
-from napari_emda._gui.annotate.queue import index_of, next_open, queue_of
+from napari_emda._gui.annotate.queue import OPEN, index_of, next_open, queue_of
 from napari_emda._gui.annotate.rectangles import SMALLEST, Rectangles
 from napari_emda._gui.annotate.stopwatch import PatchTimes
 from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.common.adapters import look_at
 from napari_emda._gui.open_project import CANVAS, OpenProject
+from napari_emda._gui.predict.layers import rename_classes
 from napari_emda._gui.session import Session
 from napari_emda.data.box import Box
 from napari_emda.project.region import AUDIT, Region
 from napari_emda.project.regions import latest_round
 from napari_emda.project.undo import Decision
 
+HIDDEN = (
+    "During an audit the prediction and its uncertainty stay hidden, so that they do not sway you."
+)
 _NO_PATCHES = "There are no patches yet: press Suggest patches."
 
 
@@ -110,8 +114,31 @@ class Patches:
             self.paint.layer(volume)
             self._opened.remove_previews(volume)
         self.reload()
-        if suggested:
+        if suggested and strategy == AUDIT:
+            self._hide_model(suggested[0].volume)
+            self._show_section(suggested[0].volume, suggested[0].voxels.start[0])
+        elif suggested:
             self._show_overview(suggested[0])
+
+    @property
+    def audit(self) -> list[Region]:
+        """The patches of an audit that are still open."""
+        return [r for r in self.regions if r.strategy == AUDIT and r.state == OPEN]
+
+    def end_audit(self) -> None:
+        """Leave the audit: the open patches are dropped, those that are done count."""
+        dropped = self.audit
+        self.leave()
+        self.project.regions.drop(dropped, "end of audit")
+        self.decided()
+        patches = "1 open patch is" if len(dropped) == 1 else f"{len(dropped)} open patches are"
+        self.say(f"The audit has ended: its {patches} dropped; Undo (U) brings them back.")
+
+    def _hide_model(self, volume: str) -> None:
+        """Hide what the model says, which would cover the paint, and sway the user in an audit."""
+        self.overlays.hide_predictions()
+        if self.audit:
+            self.overlays.hide_uncertainty(volume)
 
     def _show_overview(self, region: Region) -> None:
         """Show the section of the first patch with the uncertainty, until a patch is chosen."""
@@ -126,6 +153,8 @@ class Patches:
         Where nothing is painted, the prediction is shown as paint.
         """
         self._put_down()
+        if self._opened.output("patches", region.volume) is None:
+            self.reload()  # the user has removed the rectangles
         region = self._with_prediction(region)
         self.current = region
         self._opened.annotating = True
@@ -135,7 +164,7 @@ class Patches:
         self._before = self.paint.stored(region)
         self._show_only(region.volume)
         self.overlays.end_overview()
-        self.overlays.hide_predictions()
+        self._hide_model(region.volume)
         self.overlays.forget_hidden()
         self._opened.remove_previews(region.volume)
         self.rectangles.reveal(region.volume)
@@ -163,7 +192,12 @@ class Patches:
             self.say(_NO_PATCHES)
             return
         index = self._index()
-        wanted = next_open(self.regions, 0 if index is None else index + 1)
+        start = 0 if index is None else index + 1
+        if index is None:
+            # The patch that was left last, as when its layer was removed.
+            left = index_of(self.regions, self.project.regions.on_view)
+            start = left if left is not None and self.regions[left].state == OPEN else 0
+        wanted = next_open(self.regions, start)
         if wanted is not None:
             self.go(wanted)
             return
@@ -181,7 +215,8 @@ class Patches:
         else:
             # No patch is on view, as after the end of a round: the one decided on last.
             last = self.project.regions.decisions.last()
-            index = index_of(self.regions, last.before.id if last is not None else None)
+            decided = last.before.id if isinstance(last, Decision) else None
+            index = index_of(self.regions, decided)
             self.go(self.regions[-1 if index is None else index])
 
     def _index(self) -> int | None:
@@ -221,6 +256,17 @@ class Patches:
         )
         self.reload()
 
+    def layer_removed(self, layer: object) -> None:
+        """Leave the patch when its layer is removed: nobody decides on paint that is not shown."""
+        if not self.paint.is_in_use(layer):
+            return
+        self._put_down()
+        self.changed.emit()
+        self.say(
+            "The layer with your paint was removed. The paint is kept: press Next (N) to show it "
+            "again."
+        )
+
     def close(self, region: Region) -> Region:
         """Close the current patch for a decision; returns it with the seconds that it took."""
         self.times.pause(region.id)
@@ -248,7 +294,14 @@ class Patches:
         self.leave()
         self.changed.emit()
         self.rectangles.begin_drawing(volume)
-        self.say("Draw a rectangle around the part that you want to annotate.")
+        self.say("Draw a rectangle around the part that you want to annotate; Escape gives it up.")
+
+    def escape(self) -> None:
+        """Leave the mode that the user is in: drawing a patch, a polygon, or a tool."""
+        if self.rectangles.stop_drawing():
+            self.say("No patch was drawn; W draws one.")
+        else:
+            self.paint.put_away(self.volume())
 
     def add_drawn(self, volume: str, box: Box) -> None:
         """Add a patch that the user has drawn to the queue, and go to it."""
@@ -268,6 +321,14 @@ class Patches:
         self.go(region)
         self.say("Correct the paint in your patch, then press Done.")
 
+    # -- the names of clusters -----------------------------------------------------------------
+
+    def show_names(self, run: str) -> None:
+        """Show the names of a run's clusters as they are now."""
+        for entry in self.project.volumes.targets():
+            if self._opened.output("clusters", entry.name) is not None:
+                rename_classes(self._opened, run, entry.name)
+
     # -- the uncertainty ------------------------------------------------------------
 
     def volume(self) -> str:
@@ -284,6 +345,9 @@ class Patches:
 
     def toggle_uncertainty(self) -> None:
         """Show or hide the uncertainty of the model."""
+        if self.audit:
+            self.say(HIDDEN)
+            return
         region = self.current or (self.regions[-1] if self.regions else None)
         run = region.run if region is not None else ""
         if not self.overlays.show_uncertainty(self.volume(), run):
@@ -291,7 +355,7 @@ class Patches:
 
     def toggle_mask(self) -> None:
         """Show or hide the mask of the model; not during an audit, which it would sway."""
-        if self.current is not None and self.current.strategy == AUDIT:
-            self.say("The mask stays hidden in the patches of an audit, so that you judge freely.")
+        if self.audit:
+            self.say(HIDDEN)
         elif not self.overlays.toggle_mask(self.volume()):
             self.say("There is no mask yet: press Predict.")

@@ -134,6 +134,14 @@ class Rectangles:
         self._drawing = volume
         layer.events.data.connect(self._on_data)
 
+    def stop_drawing(self) -> bool:
+        """Give up drawing; returns whether the user was about to draw."""
+        volume = self._end_drawing()
+        layer = self._opened.output("patches", volume)
+        if layer is not None:
+            layer.mode = "pan_zoom"
+        return bool(volume)
+
     def _end_drawing(self) -> str:
         """Stop waiting for a rectangle of the user; returns the volume that it was for."""
         volume = self._drawing

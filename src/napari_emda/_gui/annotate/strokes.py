@@ -73,9 +73,14 @@ class Strokes:
         after = np.array(stored[box.slices])
         before = self._before(box, after)
         self._begun.clear()
-        if np.array_equal(before, after):
+        changed = np.argwhere(before != after)
+        if not len(changed):
             return None
-        self._done.append(_Stroke.of(box, before, after))
+        # Tools write whole rectangles: only what differs belongs to the stroke.
+        low, high = changed.min(0), changed.max(0) + 1
+        differing = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        box = Box(tuple((low + box.start).tolist()), tuple((high + box.start).tolist()))
+        self._done.append(_Stroke.of(box, before[differing], after[differing]))
         self._undone.clear()
         return box
 

@@ -132,11 +132,6 @@ class Notices(QFrame):
         """Remove the message."""
         self.show_text("", "")
 
-    def withdraw(self, text: str) -> None:
-        """Remove the message if it has this text."""
-        if self.text() == text:
-            self.clear()
-
     def clear_note(self) -> None:
         """Remove the message if it is a note."""
         if self._tone == "note":

@@ -1,0 +1,77 @@
+"""Taking decisions back and repeating them: patches, suggestions, audits, imports, names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from napari_emda.project.annotation_arrays import AnnotationArrays
+from napari_emda.project.import_record import ImportRecord
+from napari_emda.project.region import Region
+from napari_emda.project.regions import Regions
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.undo import Change, ClusterNames, Decision, LabelImport, RegionStates
+
+
+class History:
+    """The decisions of a project, which can be taken back one by one, and repeated.
+
+    Args:
+        folder: of the project.
+        regions: with the journal.
+        arrays: of the annotations.
+    """
+
+    def __init__(self, folder: Path, regions: Regions, arrays: AnnotationArrays) -> None:
+        self._folder = folder
+        self._regions = regions
+        self._arrays = arrays
+
+    def undo(self) -> Change | None:
+        """Take the latest decision back; returns what was restored, None if there was none."""
+        return self._regions.decisions.undo(self._swap)
+
+    def redo(self) -> Change | None:
+        """Repeat the decision that was taken back last; returns what was restored, or None."""
+        return self._regions.decisions.redo(self._swap)
+
+    def _swap(self, change: Change) -> Change:
+        """Restore what a change holds, on disk; returns what there was instead."""
+        if isinstance(change, Decision):
+            return self._swap_decision(change)
+        if isinstance(change, RegionStates):
+            now = {region.id: region for region in self._regions.all()}
+            back = RegionStates(tuple(now[r.id] for r in change.before if r.id in now), change.what)
+            for region in change.before:
+                self._regions.record(region)
+            return back
+        if isinstance(change, LabelImport):
+            return self._swap_import(change)
+        run = RunFolder.of(self._folder, change.run)
+        names = run.cluster_names()
+        run.write_cluster_names(change.names)
+        return ClusterNames(change.run, names)
+
+    def _swap_decision(self, change: Decision) -> Decision:
+        region = change.before
+        array = self._arrays.open_to_write(region.volume)
+        painted = np.array(array[region.voxels.slices])
+        back = Decision(self._now(region), painted)
+        array[region.voxels.slices] = change.painted
+        self._arrays.sync(region.volume, region.voxels)
+        self._regions.record(region)
+        return back
+
+    def _swap_import(self, change: LabelImport) -> LabelImport:
+        region = change.before
+        now = self._now(region)
+        array = self._arrays.open_to_write(region.volume)
+        ImportRecord(self._folder, region.id).swap(array, back=change.done)
+        self._arrays.sync(region.volume, region.voxels)
+        self._regions.record(region)
+        return LabelImport(now, not change.done)
+
+    def _now(self, region: Region) -> Region:
+        """The region as it is recorded; a decision may have been noted but never carried out."""
+        return next((r for r in self._regions.all() if r.id == region.id), region)

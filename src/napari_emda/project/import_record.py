@@ -1,0 +1,73 @@
+"""The voxels that an import of labels changed, kept so that the import can be taken back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+# Marks voxels that an import left as they were. Class ids + 1 stay below it.
+_UNCHANGED = 255
+
+
+class ImportRecord:
+    """Values before and after an import, in ``undo/``; compressed, and empty where nothing changed.
+
+    Args:
+        folder: of the project.
+        region: id of the import's region.
+    """
+
+    def __init__(self, folder: Path, region: str) -> None:
+        self._path = folder / "undo" / f"{region}.zarr"
+
+    def create(self, array: zarr.Array[Any]) -> None:
+        """Make the files for annotations of this shape."""
+        self._path.parent.mkdir(exist_ok=True)
+        zarr.open_group(self._path, mode="w")
+        for name, fill in (("before", 0), ("after", _UNCHANGED)):
+            zarr.create_array(
+                self._path / name,
+                shape=array.shape,
+                dtype="uint8",
+                chunks=array.chunks,
+                fill_value=fill,
+            )
+
+    def note(self, z: int, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> None:
+        """Keep a section's annotations before and after the import, each uint8 (y, x)."""
+        changed = before != after
+        self._array("before")[z] = np.where(changed, before, 0).astype(np.uint8)
+        self._array("after")[z] = np.where(changed, after, _UNCHANGED).astype(np.uint8)
+
+    def swap(self, annotations: zarr.Array[Any], *, back: bool) -> None:
+        """Take the import back, or repeat it; voxels that were painted since stay as they are.
+
+        Args:
+            annotations: of the volume.
+            back: whether to take it back.
+        """
+        if not self._path.exists():
+            return
+        before, after = self._array("before"), self._array("after")
+        # Section by section, because labels may be larger than memory.
+        for z in range(annotations.shape[0]):
+            imported = np.asarray(after[z])
+            changed = imported != _UNCHANGED
+            if not changed.any():
+                continue
+            replaced = np.asarray(before[z])
+            old, new = (imported, replaced) if back else (replaced, imported)
+            now = np.asarray(annotations[z])
+            annotations[z] = np.where(changed & (now == old), new, now).astype(np.uint8)
+
+    def remove(self) -> None:
+        """Delete the files, because the import can no longer be repeated."""
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        return zarr.open_array(self._path / name, mode="r+")
