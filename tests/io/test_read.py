@@ -500,8 +500,10 @@ def test_folders_and_pictures_that_are_no_volume_are_refused(tmp_path, volume):
         folder("shapes", a=volume[0], b=volume[0, :-1]): "sections of one shape",
         folder(
             "types", a=volume[0], b=volume[0].astype(np.uint16)
-        ): "mixes sections of uint16 and uint8",
-        folder("colour", a=np.zeros((4, 4, 3), np.uint8)): r"a\.png is a colour image \(RGB\)",
+        ): r"mixes sections of uint16 \(such as b\.png\) and uint8 \(such as a\.png\)",
+        folder(
+            "colour", a=np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+        ): r"a\.png is a colour im",
     }
     cut = folder("cut", a=volume[0])
     (cut / "a.png").write_bytes((cut / "a.png").read_bytes()[:600])

@@ -39,10 +39,6 @@ class EqualChannels(Lazy3D):
         self._channels = channels
         self._name = name
 
-    def check(self) -> None:
-        """Raise DataError if the section in the middle has colours."""
-        self[len(self) // 2]
-
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         index: list[Any] = [0] * len(self._array.shape)
         index[self._channels] = slice(None)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 
+from napari_emda.data.array import Array
+from napari_emda.data.lazy import AxisView, SectionStack
 from napari_emda.errors import DataError
-from napari_emda.io.equal_channels import EqualChannels
+from napari_emda.io.palette import grey_image
 from napari_emda.io.reader import reader_of
 from napari_emda.io.units import Stored
+
+# The longest axis, and the largest volume in bytes. Beyond are only damaged and forged headers: the
+# largest volumes of electron microscopy have 1e6 voxels along an axis and 1e15 in all.
+LARGEST_AXIS = 2**31
+LARGEST_VOLUME = 2**60
+# Bytes that are decoded at once: a picture of 65536 x 65536 pixels. More would not leave a computer
+# the memory to do anything with them.
+LARGEST_CHUNK = 2**32
 
 # What libraries raise on damaged files for which a reader has no message of its own: among them
 # sizes beyond all numbers and beyond the memory, and XML that is none (a SyntaxError).
@@ -42,6 +53,8 @@ def open_image(path: Path | str) -> Stored:
         DataError: no such file, an unknown format, a damaged file, a colour image, or no volume.
     """
     stored = _open(Path(path))
+    if stored.palette is not None:
+        stored = grey_image(stored, Path(path).name)
     if np.dtype(stored.array.dtype).kind not in "buif":
         raise DataError(
             f"{Path(path).name} holds {stored.array.dtype} values, which are no grey values: save "
@@ -52,6 +65,8 @@ def open_image(path: Path | str) -> Stored:
 
 def open_labels(path: Path | str) -> Stored:
     """Open labels without reading them: as `open_image`, but integers or booleans only.
+
+    Of a file with a table of colours, the labels are the numbers and not the colours.
 
     Raises:
         DataError: as `open_image`, or values that are not integers.
@@ -69,12 +84,40 @@ def _open(path: Path) -> Stored:
     reader = reader_of(path)
     try:
         stored = reader.open(path)
+        _check_size(path, stored.array)
         # One section is read here, so that a colour image is refused before any work begins.
-        if isinstance(stored.array, EqualChannels):
-            stored.array.check()
+        if stored.in_colour:
+            stored.array[stored.array.shape[0] // 2]
         return stored
     except _UNREADABLE as error:
         # Without the library's traceback: the message is for the user, who cannot act on it.
         raise DataError(
             f"{path.name} cannot be read as {reader.formats[0]} ({error}): save or copy it again."
         ) from None
+
+
+def _check_size(path: Path, array: Array) -> None:
+    """Raise DataError for sizes that no file has, before anybody asks for so much memory."""
+    shape = tuple(array.shape)
+    itemsize = np.dtype(array.dtype).itemsize
+    if max(shape) > LARGEST_AXIS or math.prod(shape) * itemsize > LARGEST_VOLUME:
+        raise DataError(
+            f"{path.name} says that it holds {' x '.join(map(str, shape))} voxels, which cannot be "
+            "right: save or copy it again."
+        )
+    chunk_bytes = math.prod(_decoded_at_once(array)) * itemsize
+    if chunk_bytes > LARGEST_CHUNK:
+        raise DataError(
+            f"{path.name} has to be read {chunk_bytes / 2**30:.0f} GiB at a time, and at most "
+            f"{LARGEST_CHUNK / 2**30:.0f} are possible: save it again in tiles, as TIFF or "
+            "OME-Zarr."
+        )
+
+
+def _decoded_at_once(array: Array) -> tuple[int, ...]:
+    """The part of an array that is decoded when any of its voxels is read."""
+    if isinstance(array, SectionStack):
+        return array.shape[1:]
+    stored = array.array if isinstance(array, AxisView) else array
+    # A memory map has no chunks: it reads what is asked for.
+    return tuple(getattr(stored, "chunks", ()))

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_emda.data.array import Array
 from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE, is_uncalibrated, nanometres
 from napari_emda.data.voxel_grid import Spacing
@@ -43,6 +46,9 @@ class Stored:
         remark: on what the file states and cannot be a size.
         notices: what was taken for the sections although the file may mean something else, one
             sentence each.
+        in_colour: whether grey values are stored as equal colours; where these differ, reading them
+            is a DataError.
+        palette: colours (k, 3), uint8, for which the values stand, if the file has such a table.
         doubt: why this may be no volume at all, as a sentence with the remedy. Independent images
             are no volume, and so beyond doubt.
     """
@@ -54,6 +60,8 @@ class Stored:
     remark: str = ""
     notices: tuple[str, ...] = ()
     doubt: str = ""
+    in_colour: bool = False
+    palette: NDArray[np.uint8] | None = None
 
     @property
     def nanometres(self) -> Spacing | None:

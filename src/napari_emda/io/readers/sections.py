@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import re
+import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_emda.data.array import Array
 from napari_emda.data.lazy import SectionStack
-from napari_emda.errors import DataError
+from napari_emda.errors import DataError, listed
+from napari_emda.io.palette import grey_table, is_grey
 from napari_emda.io.reader import Reader, all_readers, readers
+from napari_emda.io.section_names import (
+    check_each_once,
+    gaps,
+    is_junk,
+    natural,
+    passed_over,
+    several_series,
+)
 from napari_emda.io.units import Stored
+
+# Kinds of sections or folders that a message lists.
+_LISTED = 4
 
 
 @readers.register("sections")
@@ -38,63 +51,121 @@ class Sections(Reader):
 
         Args:
             path: an existing folder; hidden files, and files that no reader takes for a section,
-                are ignored.
+                are not read.
+
+        Returns:
+            The sections; notices on missing numbers and on files that are not read, and a doubt if
+            the names are those of tiles or of several series.
 
         Raises:
-            DataError: no section in it, a colour or damaged one, or sections of different shape or
-                dtype.
+            DataError: no section in it, a colour or damaged one, sections of different shape or
+                dtype, masks among the images, or every section twice.
         """
-        files = _section_files(path)
+        files, others = _section_files(path)
+        names = [file.name for file in files]
+        check_each_once(path.name, names)
         # All headers, not the first one only: otherwise a file of another shape would be found only
         # when training reads it.
         headers = [_header(file) for file in files]
-        section_shape = headers[0][0]
-        for file, (shape, _) in zip(files, headers, strict=True):
-            if shape != section_shape:
-                raise DataError(
-                    f"{file.name} is {shape} but {files[0].name} is {section_shape}, and a volume "
-                    "has sections of one shape: crop or pad them to the same size."
-                )
-        dtype, on_value = _common_dtype(path, files, [dtype for _, dtype in headers])
+        section_shape = _common_shape(path, files, [header.array.shape[1:] for header in headers])
+        dtype, on_value = _common_dtype(path, files, [header.array.dtype for header in headers])
+        palettes = [header.palette for header in headers]
+        palette = _common_palette(path, palettes)
 
         def read(z: int) -> NDArray[Any]:
             values = _decode(files[z])
+            own = palettes[z]
+            if own is not None and palette is None:
+                values = grey_table(own)[values]
             return values.astype(dtype) * dtype.type(on_value) if values.dtype != dtype else values
 
-        return Stored(SectionStack(read, (len(files), *section_shape), dtype))
+        notices = [gaps(path.name, names), passed_over(path.name, others)]
+        return Stored(
+            SectionStack(read, (len(files), *section_shape), dtype),
+            notices=tuple(filter(None, notices)),
+            doubt=several_series(path.name, names),
+            in_colour=any(header.in_colour for header in headers),
+            palette=palette,
+        )
 
 
-def _section_files(folder: Path) -> list[Path]:
-    """The sections in a folder, in natural order."""
+def _section_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """The sections in a folder, in natural order, and the names of all else in it."""
     suffixes = tuple(
         suffix for reader in all_readers() if reader.sections for suffix in reader.suffixes
     )
-    # Hidden files include the "._name.png" that macOS leaves on foreign disks, which are no images.
-    files = [
-        file
-        for file in folder.iterdir()
-        if file.name.lower().endswith(suffixes) and not file.name.startswith(".")
-    ]
+    with os.scandir(folder) as entries:
+        # A folder may end in .tif, too.
+        is_section = {
+            entry.name: entry.name.lower().endswith(suffixes)
+            and not is_junk(entry.name)
+            and entry.is_file()
+            for entry in entries
+        }
+    files = [folder / name for name in sorted(is_section, key=natural) if is_section[name]]
+    others = [name for name in is_section if not is_section[name]]
     if not files:
+        folders = [n for n in sorted(others, key=natural) if (folder / n).is_dir()][:_LISTED]
+        inside = f", or choose a folder in it ({listed(folders, 'or')})" if folders else ""
         raise DataError(
-            f"The folder {folder.name} holds no sections: put {', '.join(suffixes)} files there."
+            f"The folder {folder.name} holds no sections: put {', '.join(suffixes)} files "
+            f"there{inside}."
         )
-    return sorted(files, key=_natural)
+    return files, others
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """A key that sorts numbers in names by their value: s2.png before s10.png."""
-    # Every part is an (int, str) pair, because Python does not compare numbers with strings. -1
-    # sorts text before numbers.
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+def _common_shape(
+    folder: Path, files: list[Path], shapes: Sequence[tuple[int, ...]]
+) -> tuple[int, int]:
+    """Rows and columns of all sections."""
+    counts = Counter(shapes)
+    if len(counts) > 1:
+        # The rarest last: it is what the user has to look for.
+        kinds = [
+            f"{count} of {' x '.join(map(str, shape))} such as {files[shapes.index(shape)].name}"
+            for shape, count in counts.most_common()
+        ]
+        shown = kinds if len(kinds) <= _LISTED else [*kinds[: _LISTED - 1], "others"]
+        raise DataError(
+            f"The folder {folder.name} holds {listed(shown)}, and a volume has sections of one "
+            "shape: crop or pad them to the same size, or move those of another size."
+        )
+    rows, columns = shapes[0]
+    return rows, columns
+
+
+def _common_palette(
+    folder: Path, palettes: Sequence[NDArray[np.uint8] | None]
+) -> NDArray[np.uint8] | None:
+    """The table of colours of all sections; None if they have none, or each its own greys.
+
+    Raises:
+        DataError: different tables with colours, so that a number means a label here and another
+            one there.
+    """
+    tables = [table for table in palettes if table is not None]
+    if not tables:
+        return None
+    # Programs leave out the end of a table that a section does not need.
+    longest = max(tables, key=len)
+    if len(tables) == len(palettes) and all(
+        np.array_equal(table, longest[: len(table)]) for table in tables
+    ):
+        return longest
+    if not all(map(is_grey, tables)):
+        raise DataError(
+            f"The sections in {folder.name} have different tables of colours, so that a number "
+            "does not mean the same in each: save all of them with one table, or as numbers."
+        )
+    return None
 
 
 def _common_dtype(
     folder: Path, files: list[Path], dtypes: list[np.dtype[Any]]
 ) -> tuple[np.dtype[Any], int]:
     """The dtype of all sections, and the value in it that "on" in 1-bit sections becomes."""
-    distinct = set(dtypes)
+    # The order of the bytes is no difference in the values.
+    distinct = {dtype.newbyteorder("=") for dtype in dtypes}
     on_value = 1
     # As in the masks of the VNC data set: a program saved those with two values as 1-bit. Left at
     # 1 among sections of 0 and 255, they would be nearly black, and lost to a threshold of 127.
@@ -104,28 +175,30 @@ def _common_dtype(
         grey = (file for file, dtype in zip(files, dtypes, strict=True) if dtype.kind != "b")
         on_value = 255 if any(_decode(file).max(initial=0) > 1 for file in grey) else 1
     if len(distinct) > 1:
-        names = " and ".join(sorted(dtype.name for dtype in distinct))
+        of_file = dict(zip(dtypes, files, strict=True))
+        names = sorted(f"{dtype.name} (such as {file.name})" for dtype, file in of_file.items())
         raise DataError(
-            f"The folder {folder.name} mixes sections of {names}: save all of them as one type."
+            f"The folder {folder.name} mixes sections of {listed(names)}: save all of them with "
+            "the same number of bits."
         )
     return distinct.pop(), on_value
 
 
-def _open_section(file: Path) -> Array:
+def _open_section(file: Path) -> Stored:
     reader = next(reader for reader in all_readers() if reader.sections and reader.takes(file))
-    return reader.open(file).array
+    return reader.open(file)
 
 
-def _header(file: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
-    """Shape and dtype of a section, without decoding it."""
-    array = _open_section(file)
-    if array.shape[0] > 1:
+def _header(file: Path) -> Stored:
+    """Shape, dtype and palette of a section, without decoding it."""
+    stored = _open_section(file)
+    if stored.array.shape[0] > 1:
         raise DataError(
-            f"{file.name} holds {array.shape[0]} sections, but in a folder each file is one: "
-            "choose that file itself."
+            f"{file.name} holds {stored.array.shape[0]} sections, but in a folder each file is "
+            "one: choose that file itself."
         )
-    return (array.shape[1], array.shape[2]), np.dtype(array.dtype)
+    return stored
 
 
 def _decode(file: Path) -> NDArray[Any]:
-    return np.asarray(_open_section(file)[0])
+    return np.asarray(_open_section(file).array[0])

@@ -101,7 +101,12 @@ def open_tiff(path: Path) -> Stored:
         _check_complete(file, series, path)
         check_section_count(file, series, path)
         array = _array(file, series, path)
-        stored = Stored(array, *calibration(file), notices=_notices(series, array, path))
+        stored = Stored(
+            array,
+            *calibration(file),
+            notices=_notices(series, array, path),
+            in_colour=isinstance(array, EqualChannels),
+        )
     except DataError:
         file.close()
         raise
