@@ -397,6 +397,65 @@ def test_ome_zarr_without_unit_has_none(tmp_path, volume):
     assert (stored.spacing, stored.unit) == (VNC, None)
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_root_of_bioformats2raw_is_its_image(tmp_path, volume, version):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3 if version == "0.5" else 2)
+    layout = {"bioformats2raw.layout": 3}
+    root.attrs.update({"ome": {"version": "0.5", **layout}} if version == "0.5" else layout)
+    root.create_group("OME", attributes={"series": ["0"]})
+    write_multiscale(tmp_path / "a.zarr" / "0", [volume], "zyx", [VNC], version)
+    stored = open_image(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(np.asarray(stored.array), volume)
+    assert stored.nanometres == VNC
+    for name in ("1", "10"):
+        write_multiscale(tmp_path / "a.zarr" / name, [volume], "zyx", [VNC], version)
+    with pytest.raises(DataError) as error:
+        open_image(tmp_path / "a.zarr")
+    assert str(error.value) == (
+        "a.zarr holds 3 images (0, 1 and 10): choose one of them, such as a.zarr/0."
+    )
+
+
+def test_a_group_of_labels_is_the_labels_in_it(tmp_path, volume):
+    write_multiscale(tmp_path / "a.zarr", [volume], "zyx", [VNC])
+    labels = zarr.open_group(tmp_path / "a.zarr" / "labels", mode="w")
+    labels.attrs["ome"] = {"version": "0.5", "labels": ["cells"]}
+    write_multiscale(tmp_path / "a.zarr" / "labels" / "cells", [volume // 2], "zyx", [VNC])
+    np.testing.assert_array_equal(
+        np.asarray(open_labels(tmp_path / "a.zarr" / "labels").array), volume // 2
+    )
+    write_multiscale(tmp_path / "a.zarr" / "labels" / "er", [volume // 3], "zyx", [VNC])
+    with pytest.raises(DataError, match=r"labels holds 2 labels \(cells and er\): choose one"):
+        open_labels(tmp_path / "a.zarr" / "labels")
+
+
+def test_a_plate_is_named_as_such(tmp_path):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    root.attrs["ome"] = {"version": "0.5", "plate": {"wells": [{"path": "B/03"}]}}
+    with pytest.raises(DataError, match=r"plate of wells: .* such as a\.zarr/B/03/0"):
+        open_image(tmp_path / "a.zarr")
+
+
+def test_the_place_of_an_ome_zarr_is_kept(tmp_path, volume):
+    """A level is scaled and shifted first, the whole pyramid afterwards."""
+    level = {
+        "path": "0",
+        "coordinateTransformations": [
+            {"type": "scale", "scale": [0.025, 0.0023, 0.0023]},
+            {"type": "translation", "translation": [0.1, 0.2, 0.3]},
+        ],
+    }
+    whole = [
+        {"type": "scale", "scale": [2, 2, 2]},
+        {"type": "translation", "translation": [1, 0, -1]},
+    ]
+    extra = {"datasets": [level], "coordinateTransformations": whole}
+    write_multiscale(tmp_path / "a.zarr", [volume], "zyx", [VNC], unit="micrometer", extra=extra)
+    stored = open_image(tmp_path / "a.zarr")
+    assert stored.nanometres == pytest.approx(VNC)
+    assert stored.origin == pytest.approx((1200, 400, -400))
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_plain_zarr_arrays_open(tmp_path, volume, zarr_format):
     zarr.create_array(

@@ -45,7 +45,7 @@ def test_junk_is_passed_over_and_the_rest_is_named(tmp_path, stack):
     (folder / "._Slice 1.TIF").write_bytes(b"\0\5\26\7")
     stored = open_image(folder)
     np.testing.assert_array_equal(stored.array[:], stack)
-    assert (stored.notices, stored.doubt) == ((), "")
+    assert (stored.notices, stored.gap, stored.doubt) == ((), "", "")
     (folder / "notes.txt").write_text("x")
     write(folder / "old", stack[:1])
     (folder / "odd.tif").mkdir()
@@ -117,10 +117,10 @@ def test_missing_numbers_are_named(tmp_path, stack):
     folder = write(tmp_path / "a", stack[kept], numbers=kept)
     stored = open_image(folder)
     assert stored.array.shape[0] == 10
-    assert stored.notices == (
+    assert stored.gap == (
         "The folder a holds 10 sections numbered 0 to 11, and 2 are missing (4 and 7): the "
         "sections before and after a gap are taken for neighbours, so put the missing ones back "
-        "if you have them.",
+        "if you have them."
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from napari_emda.cli.console import (
@@ -97,15 +98,19 @@ def new(
     }
     for notice in notices:
         typer.echo(notice, err=True)
-    volumes = ", ".join(
-        f"{e['domain']} {e['name']} ({_sections(e['shape'])}, {_nm(e['spacing'])} nm)"
-        for e in entries
-    )
-    print_result(
-        result,
-        as_json=as_json,
-        print_text=lambda: typer.echo(f"Project {project}: {volumes}"),
-    )
+    print_result(result, as_json=as_json, print_text=lambda: _print_volumes(project, entries))
+
+
+def _print_volumes(project: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """Print what was taken for the volumes, so that a wrong file or number is seen at once."""
+    volumes = ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
+    typer.echo(f"Project {project}: {volumes}")
+    for entry in entries:
+        given = "from its file" if entry["spacing_from"] == "file" else "as given"
+        typer.echo(
+            f"  {entry['domain']}: {_sections(entry['shape'])}, {entry['dtype']}; "
+            f"voxel size {_nm(entry['spacing'])} nm (z, y, x) {given}"
+        )
 
 
 def _nm(spacing: Spacing) -> str:
@@ -130,11 +135,13 @@ def create(
     """Check everything, then make the project.
 
     Returns:
-        The entries of its volumes with their shapes, and notices on anything unusual about them.
+        The entries of its volumes with shape, dtype, and whether the voxel size is from the file or
+        the user; and notices on anything unusual about them.
     """
     from napari_emda.io.checks import check_pair
 
-    notices = check_pair(source, target, classes, spacing, target_spacing, meaning)
+    independent = [domain for domain, alone in sections_are_independent.items() if alone]
+    notices = check_pair(source, target, classes, spacing, target_spacing, meaning, independent)
     with Project.create(folder, classes) as project:
         entries = []
         if source is not None:
@@ -158,10 +165,20 @@ def create(
                     sections_are_independent=sections_are_independent["target"],
                 )
             )
-        shapes = [list(project.volumes.shape(entry.name)) for entry in entries]
-    return [
-        entry.model_dump() | {"shape": shape} for entry, shape in zip(entries, shapes, strict=True)
-    ], notices
+        given = {"source": spacing, "target": target_spacing}
+        described = [
+            entry.model_dump()
+            | _array_of(project, entry.name)
+            | {"spacing_from": "file" if given[entry.domain] is None else "user"}
+            for entry in entries
+        ]
+    return described, notices
+
+
+def _array_of(project: Project, name: str) -> dict[str, Any]:
+    """Shape and dtype of a volume as JSON has them."""
+    image = project.volumes.open(name).image
+    return {"shape": list(image.shape), "dtype": str(np.dtype(image.dtype))}
 
 
 def suggest(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from napari_emda.errors import DataError, EmdaError
+
 # Decoded sections that a `SectionStack` keeps, so that patches of one section decode it once:
 # sixteen of 4096 x 4096 uint8.
 CACHE_BYTES = 256 * 2**20
@@ -25,6 +27,8 @@ class Lazy3D(ABC):
     """
 
     ndim = 3
+    file = ""
+    """Name of the file or folder, for messages about damage in it; empty for arrays in memory."""
 
     def __init__(self, shape: tuple[int, int, int], dtype: DTypeLike) -> None:
         self.shape = shape
@@ -57,7 +61,17 @@ class Lazy3D(ABC):
             to_read.append(forward)
             to_apply.append(remaining)
         z, y, x = to_read
-        return self._read(z, y, x)[tuple(to_apply)]
+        try:
+            return self._read(z, y, x)[tuple(to_apply)]
+        except (EmdaError, MemoryError):
+            raise
+        # Every codec has errors of its own, and damage is found when a part is decoded.
+        except Exception as error:
+            if not self.file:
+                raise
+            raise DataError(
+                f"{self.file} is damaged at section {z.start} ({error}): copy it again."
+            ) from error
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype=dtype)

@@ -24,11 +24,13 @@ class VoxelGrid:
         unit: of ``spacing``, as a rule ``nm``; ``pixel`` if it is unknown.
         sections_are_independent: whether the sections are independent images, such as fields of
             view. Neighbouring sections are then unrelated, and the size along z has no meaning.
+        origin: position of the centre of the first voxel along z, y, x, in ``unit``.
     """
 
     spacing: Spacing
     unit: str = "nm"
     sections_are_independent: bool = False
+    origin: Spacing = (0.0, 0.0, 0.0)
 
     @property
     def axes(self) -> str:
@@ -69,8 +71,9 @@ class VoxelGrid:
         factor = nanometres(self.unit)
         if factor is None:
             return self
-        z, y, x = self.spacing
-        return replace(self, spacing=(z * factor, y * factor, x * factor), unit="nm")
+        z, y, x = (side * factor for side in self.spacing)
+        z0, y0, x0 = (position * factor for position in self.origin)
+        return replace(self, spacing=(z, y, x), unit="nm", origin=(z0, y0, x0))
 
 
 def _snap(scale: float) -> float:

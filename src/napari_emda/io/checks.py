@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from napari_emda.data.array import Array
 from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.label_values import LabelValues, Question, inspect, question
 from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
-from napari_emda.data.volume import LabelsZero
+from napari_emda.data.volume import Domain, LabelsZero
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError, listed
 from napari_emda.io.read import open_image, open_labels
@@ -25,7 +25,12 @@ _FIRST_SECTIONS = 16
 
 
 def check_spacing(
-    name: str, spacing: Sequence[float] | None, stored: Stored | None = None, option: str = ""
+    name: str,
+    spacing: Sequence[float] | None,
+    stored: Stored | None = None,
+    option: str = "",
+    *,
+    independent: bool = False,
 ) -> Spacing:
     """Return the voxel size as three positive, finite numbers (z, y, x) in nm.
 
@@ -34,13 +39,17 @@ def check_spacing(
         spacing: as the user gives it; None to take it from the file.
         stored: the file, if there is one.
         option: of the command line that sets it.
+        independent: whether the sections are independent images, whose distance has no meaning.
 
     Raises:
         DataError: nobody states the voxel size, or no voxel can have it; the message says along
             which axes it is missing.
     """
     if spacing is None and stored is not None:
-        spacing = stored.nanometres
+        z, y, x = stored.sizes
+        # As for a single image: the height of a row, which is as good as any number.
+        z = y if z is None and independent else z
+        spacing = stored.nanometres if z is None or y is None or x is None else (z, y, x)
     if spacing is None:
         raise DataError(
             f"The voxel size of '{name}' is not in its file: {_how_to_give(stored, option)}."
@@ -207,6 +216,7 @@ def check_pair(
     spacing: Spacing | None = None,
     target_spacing: Spacing | None = None,
     meaning: LabelMeaning | None = None,
+    independent: Collection[Domain] = (),
 ) -> list[str]:
     """Check the files of a new project before anything is created.
 
@@ -217,6 +227,7 @@ def check_pair(
         spacing: voxel size of the source (z, y, x) in nm; None to take it from the file.
         target_spacing: as ``spacing``, of the target.
         meaning: of the numbers in the labels; by default 0 is background.
+        independent: the volumes whose sections are independent images.
 
     Returns:
         What the user should know although it is no mistake, one sentence each.
@@ -230,14 +241,16 @@ def check_pair(
             "A project needs a volume: give a source with its labels, a target, or both."
         )
     stored_target = None if target is None else open_image(Path(target))
-    notices = (
-        []
-        if source is None
-        else _check_source(source, stored_target, classes, spacing, meaning or LabelMeaning())
-    )
+    notices = []
+    if source is not None:
+        alone = "source" in independent
+        meaning = meaning or LabelMeaning()
+        notices += _check_source(source, stored_target, classes, spacing, meaning, alone)
     if target is not None and stored_target is not None:
-        _check_file(target, stored_target, target_spacing, "--target-spacing")
-    return notices
+        alone = "target" in independent
+        notices += _check_file(target, stored_target, target_spacing, "--target-spacing", alone)
+    # The labels of an image have its gaps, and the same files beside them.
+    return list(dict.fromkeys(notices))
 
 
 def _check_source(
@@ -246,6 +259,7 @@ def _check_source(
     classes: tuple[str, ...],
     spacing: Spacing | None,
     meaning: LabelMeaning,
+    independent: bool,
 ) -> list[str]:
     image_path, labels_path = map(Path, source)
     image = open_image(image_path)
@@ -257,10 +271,12 @@ def _check_source(
             "The labels fit the target and not the source: swap source and target, the source has "
             "the labels."
         )
-    _check_file(image_path, image, spacing, "--spacing")
+    notices = _check_file(image_path, image, spacing, "--spacing", independent)
     shape = image.array.shape
     values = check_labels(image_path.name, labels.array, shape, len(classes), meaning=meaning)
     return [
+        *notices,
+        *file_notices(labels, independent),
         *values_notices(labels_path.name, values, classes),
         *sections_notices(labels_path.name, labels.array, meaning),
     ]
@@ -296,10 +312,31 @@ def sections_notices(name: str, labels: Array, meaning: LabelMeaning) -> list[st
     ]
 
 
-def _check_file(path: str | Path, stored: Stored, spacing: Spacing | None, option: str) -> None:
+def _check_file(
+    path: str | Path, stored: Stored, spacing: Spacing | None, option: str, independent: bool
+) -> list[str]:
     name = Path(path).name
-    check_spacing(name, spacing, stored, option)
+    notices = file_notices(stored, independent)
+    check_spacing(name, spacing, stored, option, independent=independent)
     check_image(name, stored.array)
+    return notices
+
+
+def file_notices(stored: Stored, independent: bool) -> list[str]:
+    """What the user should know about a file, one sentence each.
+
+    Args:
+        stored: the file.
+        independent: whether its sections are independent images.
+
+    Raises:
+        DataError: its sections are not those of one volume, by all appearance.
+    """
+    if independent:
+        return list(stored.notices)
+    if stored.doubt:
+        raise DataError(stored.doubt)
+    return [*stored.notices, *filter(None, [stored.gap])]
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_emda.data.array import Array
-from napari_emda.data.lazy import AxisView, SectionStack
+from napari_emda.data.lazy import AxisView, Lazy3D, SectionStack
 from napari_emda.errors import DataError
 from napari_emda.io.palette import grey_image
 from napari_emda.io.reader import reader_of
@@ -85,6 +85,8 @@ def _open(path: Path) -> Stored:
     try:
         stored = reader.open(path)
         _check_size(path, stored.array)
+        if isinstance(stored.array, Lazy3D):
+            stored.array.file = path.name
         # One section is read here, so that a colour image is refused before any work begins.
         if stored.in_colour:
             stored.array[stored.array.shape[0] // 2]

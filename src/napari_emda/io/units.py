@@ -44,11 +44,13 @@ class Stored:
         unit: of ``spacing``.
         sizes: in nm, axis by axis.
         remark: on what the file states and cannot be a size.
+        origin: position of the centre of the first voxel along z, y, x, in nm.
         notices: what was taken for the sections although the file may mean something else, one
             sentence each.
         in_colour: whether grey values are stored as equal colours; where these differ, reading them
             is a DataError.
         palette: colours (k, 3), uint8, for which the values stand, if the file has such a table.
+        gap: which sections are missing in between, as a sentence.
         doubt: why this may be no volume at all, as a sentence with the remedy. Independent images
             are no volume, and so beyond doubt.
     """
@@ -58,7 +60,9 @@ class Stored:
     unit: str | None = None
     sizes: Sizes = (None, None, None)
     remark: str = ""
+    origin: Spacing = (0.0, 0.0, 0.0)
     notices: tuple[str, ...] = ()
+    gap: str = ""
     doubt: str = ""
     in_colour: bool = False
     palette: NDArray[np.uint8] | None = None

@@ -263,7 +263,13 @@ def _ome_attributes(axes: str, grid: VoxelGrid, name: str) -> dict[str, Any]:
     ]
     channel = [Axis(name="c", type="channel")] if axes[0] == "c" else []
     scale = [1.0] * len(channel) + sides
-    level = Dataset.build(path="0", scale=scale, translation=None)
+    # OME-Zarr leaves out a translation of nothing.
+    origin = [
+        float(position) if axis in grid.axes else 0.0
+        for axis, position in zip("zyx", grid.origin, strict=True)
+    ]
+    translation = [0.0] * len(channel) + origin if any(origin) else None
+    level = Dataset.build(path="0", scale=scale, translation=translation)
     image = Multiscale(axes=(*channel, *spaces), datasets=(level,), name=name)
     attributes: dict[str, Any] = ImageAttrs(multiscales=[image], version="0.5").model_dump(
         mode="json", exclude_none=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
+from napari_emda.data.units import nanometres
 from napari_emda.data.volume import Domain, LabelsZero, Volume
-from napari_emda.data.voxel_grid import Spacing
+from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import DataError, JobError
-from napari_emda.io.checks import check_image, check_labels, check_spacing
+from napari_emda.io.checks import check_image, check_labels, check_spacing, file_notices
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import volume_name
+from napari_emda.io.units import Stored
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.file import ProjectFile, VolumeEntry, write_project_file
 from napari_emda.registry import did_you_mean
@@ -78,7 +81,8 @@ class Volumes:
             DataError: a file is missing or was changed.
         """
         entry = self.entry(name)
-        image = open_image(self._path(entry.image)).array
+        stored = open_image(self._path(entry.image))
+        image = stored.array
         labels: Array | None = None
         if entry.labels is not None:
             labels = open_labels(self._path(entry.labels)).array
@@ -95,7 +99,7 @@ class Volumes:
             name=name,
             image=image,
             domain=entry.domain,
-            grid=entry.grid,
+            grid=_placed(entry.grid, stored),
             labels=labels,
             labels_zero=labels_zero,
             annotations=self._annotations.open(name),
@@ -168,7 +172,8 @@ class Volumes:
         """The entry that `add` would add, without adding it."""
         stored = open_image(Path(image))
         name = self._free_name(name or volume_name(Path(image)))
-        spacing = check_spacing(name, spacing, stored)
+        file_notices(stored, sections_are_independent)
+        spacing = check_spacing(name, spacing, stored, independent=sections_are_independent)
         check_image(name, stored.array)
         if labels is not None:
             label_array = open_labels(Path(labels)).array
@@ -236,3 +241,14 @@ class Volumes:
         """The absolute path of a file in ``project.json``."""
         # Without "..", so that error messages show the path as the user knows it.
         return Path(os.path.normpath(self._folder / path))
+
+
+def _placed(grid: VoxelGrid, stored: Stored) -> VoxelGrid:
+    """The grid at the place where the file puts it, if the file has the same voxel size."""
+    if stored.nanometres is None or not np.allclose(
+        stored.nanometres, grid.in_nanometres().spacing
+    ):
+        return grid
+    factor = nanometres(grid.unit) or 1.0
+    z, y, x = (position / factor for position in stored.origin)
+    return replace(grid, origin=(z, y, x))

@@ -11,13 +11,18 @@ from pydantic import ValidationError
 from zarr.errors import BaseZarrError
 
 from napari_emda.data.lazy import AxisView
-from napari_emda.errors import DataError
+from napari_emda.data.units import nanometres
+from napari_emda.errors import DataError, listed
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.reader import Reader, readers
+from napari_emda.io.section_names import natural
 from napari_emda.io.units import Stored, calibrated
 
 # A folder with one of these files is zarr: format 3, or an array or a group of format 2.
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
+
+# Images that a message lists; a plate or a series may hold thousands.
+_LISTED = 5
 
 
 @readers.register("ome_zarr")
@@ -58,7 +63,50 @@ def open_zarr(path: Path) -> Stored:
         raise DataError(f"{path.name} cannot be read as zarr ({error}): copy it again.") from None
     if isinstance(node, zarr.Array):
         return Stored(_volume(node, path))
-    return _open_image(node, path)
+    return _open_image(_image_group(node, path), path)
+
+
+def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
+    """The group of the image in a folder: itself, or the only one in it.
+
+    The root that bioformats2raw writes holds numbered images, and "labels" holds named ones.
+
+    Raises:
+        DataError: there are several images, and the user has to choose.
+    """
+    metadata = _metadata(group)
+    if "multiscales" in metadata:
+        return group
+    if "plate" in metadata:
+        raise DataError(
+            f"{path.name} is a plate of wells: choose one image in it, such as "
+            f"{path.name}/{_first_field(metadata)}."
+        )
+    images = {name: child for name, child in group.groups() if "multiscales" in _metadata(child)}
+    if len(images) > 1:
+        names = sorted(images, key=natural)
+        shown = [*names[:_LISTED], "others"] if len(names) > _LISTED else names
+        kind = "labels" if path.name == "labels" else "images"
+        raise DataError(
+            f"{path.name} holds {len(images)} {kind} ({listed(shown)}): choose one of them, such "
+            f"as {path.name}/{names[0]}."
+        )
+    return next(iter(images.values()), group)
+
+
+def _metadata(group: zarr.Group) -> dict[str, Any]:
+    """The OME metadata of a group: below the key "ome" in NGFF 0.5, at the top in 0.4."""
+    attributes = group.attrs.asdict()
+    ome = attributes.get("ome", attributes)
+    return ome if isinstance(ome, dict) else {}
+
+
+def _first_field(metadata: dict[str, Any]) -> str:
+    """The path of the first image of a plate, if its metadata are as they should be."""
+    try:
+        return f"{metadata['plate']['wells'][0]['path']}/0"
+    except (LookupError, TypeError):
+        return "A/1/0"
 
 
 def _open_image(group: zarr.Group, path: Path) -> Stored:
@@ -81,27 +129,36 @@ def _open_image(group: zarr.Group, path: Path) -> Stored:
             f"{path.name} has its axes as {', '.join(names)}, but z, y, x is needed: transpose it."
         )
     volume = _volume(array, path, names)
-    sizes, units = _voxel_size(image, names)
-    return Stored(volume, *calibrated(sizes, units))
+    scale, translation = _placement(image, len(names))
+    size_of = dict(zip(names, scale, strict=True))
+    unit_of = {str(axis.name): None if axis.unit is None else str(axis.unit) for axis in image.axes}
+    units = [unit_of.get(axis) for axis in "zyx"]
+    calibration = calibrated([size_of.get(axis) for axis in "zyx"], units)
+    position_of = dict(zip(names, translation, strict=True))
+    z, y, x = (
+        position_of.get(axis, 0.0) * (nanometres(unit) or 0.0)
+        for axis, unit in zip("zyx", units, strict=True)
+    )
+    return Stored(volume, *calibration, origin=(z, y, x))
 
 
-def _voxel_size(image: Any, names: list[str]) -> tuple[list[float | None], list[str | None]]:
-    """Sizes and units of the finest level along z, y, x, as the metadata state them."""
-    scale = np.ones(len(names))
+def _placement(image: Any, axes: int) -> tuple[list[float], list[float]]:
+    """Scale and translation of the finest level along all axes, as the metadata state them."""
+    scale = np.ones(axes)
+    translation = np.zeros(axes)
     # NGFF applies the transformations of a level first, then those of the whole pyramid.
     transformations = (
         *image.datasets[0].coordinateTransformations,
         *(image.coordinateTransformations or ()),
     )
     for step in transformations:
-        # The other kind of scale in NGFF is a path to an array of numbers.
+        # The other kind of both in NGFF is a path to an array of numbers.
         if step.type == "scale" and hasattr(step, "scale"):
             scale *= step.scale
-    size_of = dict(zip(names, scale.tolist(), strict=True))
-    unit_of = {str(axis.name): axis.unit for axis in image.axes}
-    sizes = [size_of.get(axis) for axis in "zyx"]
-    units = [None if unit_of.get(axis) is None else str(unit_of[axis]) for axis in "zyx"]
-    return sizes, units
+            translation *= step.scale
+        elif step.type == "translation" and hasattr(step, "translation"):
+            translation += step.translation
+    return scale.tolist(), translation.tolist()
 
 
 def _multiscale(group: zarr.Group, path: Path) -> Any:

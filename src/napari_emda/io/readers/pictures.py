@@ -95,7 +95,9 @@ def _fault(picture: Image, path: Path) -> str:
     """Why a picture cannot be used, with the remedy; empty if it can."""
     mode = picture.mode
     # The format in the file, of which Pillow would drop the lower eight bits.
-    in_file = str(picture.tile[0][3]) if picture.tile else ""
+    # Of the base class Pillow declares no "tile", which all of its readers fill.
+    tiles = getattr(picture, "tile", ())
+    in_file = str(tiles[0][3]) if tiles else ""
     if (mode not in _GREY_MODES and mode not in _COLOUR_MODES) or in_file.endswith(";16B") > (
         mode in _GREY_MODES
     ):

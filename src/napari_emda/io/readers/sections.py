@@ -54,8 +54,8 @@ class Sections(Reader):
                 are not read.
 
         Returns:
-            The sections; notices on missing numbers and on files that are not read, and a doubt if
-            the names are those of tiles or of several series.
+            The sections; a notice on files that are not read, the gaps in the numbers, and a doubt
+            if the names are those of tiles or of several series.
 
         Raises:
             DataError: no section in it, a colour or damaged one, sections of different shape or
@@ -79,10 +79,11 @@ class Sections(Reader):
                 values = grey_table(own)[values]
             return values.astype(dtype) * dtype.type(on_value) if values.dtype != dtype else values
 
-        notices = [gaps(path.name, names), passed_over(path.name, others)]
+        not_read = passed_over(path.name, others)
         return Stored(
             SectionStack(read, (len(files), *section_shape), dtype),
-            notices=tuple(filter(None, notices)),
+            notices=(not_read,) if not_read else (),
+            gap=gaps(path.name, names),
             doubt=several_series(path.name, names),
             in_colour=any(header.in_colour for header in headers),
             palette=palette,
