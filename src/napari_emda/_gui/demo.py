@@ -10,6 +10,8 @@ from napari_emda.synthetic.phantom import SPACING, phantom
 
 # Voxels along z, y, x: enough to train on, and drawn in a moment.
 SHAPE = (24, 256, 256)
+# Pixels of the window, width and height: on larger screens the phantom would only be blown up.
+LARGEST = (1600, 1000)
 
 
 def show_demo(viewer: napari.Viewer, seed: int = 0) -> Dock:
@@ -22,7 +24,16 @@ def show_demo(viewer: napari.Viewer, seed: int = 0) -> Dock:
     viewer.add_image(target, name="phantom target", **placement)
     dock = make_dock(viewer)
     viewer.window.add_dock_widget(dock, name="napari-emda", area="right")
+    _fit_to_screen(viewer, dock)
     return dock
+
+
+def _fit_to_screen(viewer: napari.Viewer, dock: Dock) -> None:
+    """Make the window as large as its screen allows, within limits."""
+    screen = dock.screen()
+    if screen is not None:
+        free = screen.availableGeometry()
+        viewer.window.resize(min(free.width(), LARGEST[0]), min(free.height(), LARGEST[1]))
 
 
 def open_demo(seed: int = 0) -> None:

@@ -27,7 +27,7 @@ from napari_emda.project.job_files import TrainJob
 
 # Width in characters when the dock is opened: with napari's controls on the left, a canvas of 700
 # pixels fits on a screen of 1366.
-_CHARACTERS = 48
+_CHARACTERS = 40
 
 
 class Dock(QWidget):

@@ -13,7 +13,7 @@ from tests.gui.fake import fake_command, methods_command
 def dock(qtbot):
     made = Dock(ViewerModel(), fake_command(), methods_command())
     qtbot.addWidget(made)
-    qtbot.waitUntil(lambda: made.session.catalogue is not None, timeout=240_000)
+    qtbot.waitUntil(lambda: made.session.catalogue is not None, timeout=60_000)
     yield made
     made.shut_down()
 
@@ -21,7 +21,7 @@ def dock(qtbot):
 def step(qtbot, dock, text):
     """Wait until the button of the next step has that text, and can be pressed."""
     line = dock.guide.line
-    qtbot.waitUntil(lambda: line.button.text() == text and line.button.isEnabled(), timeout=240_000)
+    qtbot.waitUntil(lambda: line.button.text() == text and line.button.isEnabled(), timeout=60_000)
     return line
 
 
@@ -68,7 +68,7 @@ def test_a_job_that_cannot_start_is_explained_in_the_line(qtbot, dock, project):
     dock.session.adopt(project)
     dock.train.method.setCurrentText("finetune")
     line = dock.guide.line
-    qtbot.waitUntil(lambda: "annotated patches" in line.sentence.text(), timeout=240_000)
+    qtbot.waitUntil(lambda: "annotated patches" in line.sentence.text(), timeout=60_000)
     assert not line.button.isEnabled()
     dock.train.method.setCurrentText("source_only")
     step(qtbot, dock, "Start")
@@ -92,7 +92,7 @@ def test_the_painting_tools_stay_in_sight_while_a_patch_is_open(qtbot, dock, pre
         dock.show()
     assert not dock.strip.isVisible()
     dock.annotate.suggest.start_job()
-    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=240_000)
+    qtbot.waitUntil(lambda: dock.session.runner.job is None, timeout=60_000)
     press(qtbot, dock, "Next patch")
     dock.show_only("Train")
     assert dock.annotate.painting.next.isVisible()

@@ -35,6 +35,10 @@ TABLE = {
         {**ROUND, "decided": 3, "learned": True, "interrupted": True},
         "Resume",
     ),
+    "annotated after an interruption": (
+        {**ROUND, "decided": 3, "to_learn": True, "interrupted": True},
+        "Retrain",
+    ),
     "retrained": ({**ROUND, "decided": 3, "learned": True}, "Predict"),
     "predicted": ({**ROUND, "decided": 3, "learned": True, "predicted": True}, "Export"),
     "exported": (

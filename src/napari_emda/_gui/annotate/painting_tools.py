@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QPushButton, QToolTip, QWidget
 
 from napari_emda._gui.annotate.class_palette import ClassPalette
 from napari_emda._gui.annotate.keys import help_text
 from napari_emda._gui.annotate.tools import Tools
-from napari_emda._gui.common.widgets import button, column, row
+from napari_emda._gui.common.widgets import button, column, wrapped
 
 # Seconds that the table of keys stays: long enough to read it.
 _HELP_SECONDS = 20
@@ -33,17 +34,18 @@ class PaintingTools(QWidget):
         super().__init__()
         self.classes = ClassPalette(tools)
         self.deciding: list[QPushButton] = []
-        self.help = button("?", "Show the keys.", self._show_help)
-        self.help.setFixedWidth(28)
+        self.help = button("?", "Show the keys.", self._show_help, name="Keys")
         self.outside = QCheckBox("Paint outside the patch, too")
         self.outside.setToolTip(
             "The brush, the bucket and the polygon may leave the rectangle; what they paint there "
             "is kept, and trainings learn from it. Patches that are done never change."
         )
+        # As for buttons: a click leaves the keyboard focus on the canvas.
+        self.outside.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.outside.toggled.connect(tools.allow_outside)
-        column(self, *self._rows(commands), self.classes, self.outside, margin=0)
+        column(self, wrapped(*self._buttons(commands)), self.classes, self.outside, margin=0)
 
-    def _rows(self, act: Mapping[str, Callable[[], None]]) -> tuple[QWidget, ...]:
+    def _buttons(self, act: Mapping[str, Callable[[], None]]) -> tuple[QPushButton, ...]:
         done = self.done = button(
             "Done", "Accept the whole patch; unpainted pixels are background (K).", act["done"]
         )
@@ -70,11 +72,7 @@ class PaintingTools(QWidget):
             "Uncertainty", "Show or hide the model's uncertainty (Shift-H).", act["uncertainty"]
         )
         self.deciding = [done, part, *moves]
-        return (
-            row(None, *moves),
-            row(None, (done, 2), (part, 3)),
-            row(None, draw, bare, uncertainty, (self.help, 0)),
-        )
+        return (*moves, done, part, self.help, draw, bare, uncertainty)
 
     def allow_decisions(self, allowed: bool) -> None:
         """Enable the buttons that need a patch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,12 @@ from napari_emda._gui.annotate.learning_curve import CurveBox
 from napari_emda._gui.annotate.painting_tools import PaintingTools
 from napari_emda._gui.annotate.patch_list import PatchList, progress
 from napari_emda._gui.annotate.patches import Patches
+from napari_emda._gui.annotate.queue import OPEN
 from napari_emda._gui.annotate.retrain import RetrainBox
 from napari_emda._gui.annotate.suggest import SuggestBox
 from napari_emda._gui.annotate.thumbnails import canvas_of
 from napari_emda._gui.annotate.tools import Tools
-from napari_emda._gui.common.widgets import Sentence, column
+from napari_emda._gui.common.widgets import Drawer, Sentence, column
 from napari_emda._gui.job_panel import NO_PROJECT
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
@@ -49,17 +50,21 @@ class AnnotatePanel(QWidget):
         self.status = Sentence()
         self.curve = CurveBox(session, lambda: self.suggest.main.values()["patch"], self._end_audit)
         self.retrain = RetrainBox(session)
+        self.suggest_drawer = Drawer("Suggestions", self.suggest)
+        self.curve_drawer = Drawer("Learning curve and audit", self.curve)
+        # For which state of the round the drawers were opened and closed last.
+        self._arranged: tuple[bool, bool] | None = None
         self.commands = self._named_commands()
         self.painting = PaintingTools(self.commands, self.tools)
         self.keys = KeyBindings(self.commands)
         self._mouse: list[tuple[list[Any], Any]] = []
         column(
             self,
-            self.suggest,
+            self.suggest_drawer,
             self.status,
             self.list,
-            self.curve,
             self.retrain,
+            self.curve_drawer,
         )
         # After all widgets exist: the filter is installed on each of them.
         self._key_filter = KeyFilter((self, self.painting), self.commands)
@@ -178,7 +183,9 @@ class AnnotatePanel(QWidget):
     # -- jobs --------------------------------------------------------------------------------
 
     def _on_started(self, job: object) -> None:
-        """Leave the patch when a training starts, so that its previews can be shown."""
+        """Show a ranking; leave the patch when a training starts, to show its previews."""
+        if isinstance(job, SuggestJob):
+            self.suggest_drawer.expand()
         if isinstance(job, TrainJob) and self.patches is not None:
             self.patches.leave()
             self.patches.overlays.end_overview()
@@ -192,6 +199,7 @@ class AnnotatePanel(QWidget):
             and self.patches is not None
         ):
             self.list.forget_icons()
+            self._arranged = None
             strategy = AUDIT if job.audit else job.settings.strategy
             self._measure_canvas(self.patches)
             with self._session.showing_errors():
@@ -214,6 +222,18 @@ class AnnotatePanel(QWidget):
             rectangles = opened.output("patches", volume) if opened is not None else None
             if rectangles is not None:
                 self.keys.bind(rectangles, OF_RECTANGLES)
+        self._arrange(regions)
+
+    def _arrange(self, regions: Sequence[Region]) -> None:
+        """Open what the state of the round needs and close the rest, so that it fits the screen."""
+        left = any(region.state == OPEN for region in regions)
+        state = (bool(regions), left)
+        # Once per state: the user may open and close them otherwise.
+        if state != self._arranged:
+            self._arranged = state
+            self.suggest_drawer.set_open(not regions)
+            self.curve_drawer.set_open(bool(regions) and not left)
+            self.list.setVisible(bool(regions))
 
 
 def _then_next(decide: Callable[[Patches], object]) -> Callable[[Patches], None]:

@@ -19,8 +19,6 @@ from napari_emda.project.region import AUDIT, OWN, RANDOMLY_DRAWN, Region, State
 _ICON = 44
 # Visible patches; with more the list scrolls.
 _VISIBLE = 4
-# Pixels between two thumbnails.
-_SPACE = 4
 # How the list names the states.
 _WORDS: dict[State, str] = {
     "suggested": "to do",
@@ -46,13 +44,16 @@ class PatchList(QListWidget):
         # By id of the patch. The list is filled at every decision, and an icon reads the volume.
         self._icons: dict[str, Any] = {}
         self.setIconSize(QSize(_ICON, _ICON))
-        self.setFixedHeight(_VISIBLE * (_ICON + _SPACE))
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setAccessibleName("Patches of this round")
         self.setToolTip(
-            "Click a patch to go to it. The score says how much the strategy expects from the "
-            "patch: the highest comes first. Scores of different strategies cannot be compared."
+            "Click a patch, or press Enter on it, to go there. The score says how much the "
+            "strategy expects from the patch: the highest comes first. Scores of different "
+            "strategies cannot be compared."
         )
-        self.itemClicked.connect(lambda item: go(self._regions[self.row(item)]))
+        # Some systems report a click as an activation as well: going to a patch twice is harmless.
+        for chosen in (self.itemClicked, self.itemActivated):
+            chosen.connect(lambda item: go(self._regions[self.row(item)]))
 
     def forget_icons(self) -> None:
         """Draw the thumbnails again the next time."""
@@ -74,6 +75,9 @@ class PatchList(QListWidget):
                 self.addItem(item)
                 if current is not None and region.id == current.id:
                     self.setCurrentItem(item)
+        # As high as its entries, whose text may be larger than the thumbnails.
+        rows = min(_VISIBLE, self.count())
+        self.setFixedHeight(rows * max(0, self.sizeHintForRow(0)) + 2 * self.frameWidth())
 
     def _icon(self, region: Region) -> Any:
         if region.id not in self._icons:
@@ -100,8 +104,8 @@ def progress(regions: Sequence[Region]) -> str:
     audit = all(region.strategy == AUDIT for region in regions)
     patches = "1 patch" if len(regions) == 1 else f"{len(regions)} patches"
     title = "Audit" if audit else f"Round {regions[0].round}"
+    # What to do next is said by the line at the top of the dock.
     if decided == len(regions):
-        then = "see the score below, or retrain" if audit else "retrain, or suggest more"
-        return f"{title}: all of the {patches} are decided. {then[0].upper()}{then[1:]}."
+        return f"{title}: all of the {patches} are decided."
     hidden = f" {HIDDEN}" if audit else ""
-    return f"{title}: {decided} of {patches} decided. Next (N) goes to an open one.{hidden}"
+    return f"{title}: {decided} of {patches} decided.{hidden}"

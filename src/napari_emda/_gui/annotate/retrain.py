@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtWidgets import QComboBox
 
 from napari_emda._gui.common.number_boxes import WholeNumberBox
-from napari_emda._gui.common.widgets import column, labelled
+from napari_emda._gui.common.widgets import column, labelled, narrow
 from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
@@ -34,7 +34,7 @@ class RetrainBox(JobPanel):
             pause=True,
         )
         self._proposed_for: str | None = None
-        self.method = QComboBox()
+        self.method = narrow(QComboBox())
         self.method.setToolTip(
             "The method of retraining; fine-tuning learns from your patches and from the source."
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject, QRect, QSignalBlocker, QSize, Qt
-from qtpy.QtGui import QKeyEvent, QPainter, QPaintEvent
+from qtpy.QtGui import QColor, QKeyEvent, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible
+from superqt.utils import QFlowLayout
 
 _UNFOCUSED = Qt.FocusPolicy.NoFocus
 # Qt's QWIDGETSIZE_MAX, which qtpy does not export: the height is not limited.
@@ -35,6 +36,9 @@ _ICONS = {
     "error": QStyle.StandardPixmap.SP_MessageBoxCritical,
     "hint": QStyle.StandardPixmap.SP_MessageBoxWarning,
 }
+# Pixels: the width of the bar, and the space above and below the text.
+_BAR = 3
+_TONE_MARGIN = 2
 # What a screen reader says before the text.
 _TONE_WORDS = {"note": "Note", "done": "Done", "error": "Error", "hint": "Hint"}
 # The outline of the control that has the keyboard focus; contrast as above.
@@ -46,15 +50,22 @@ QTableView:focus, QCheckBox:focus {{ border: 2px solid {_FOCUS}; }}
 
 
 class Sentence(QLabel):
-    """Wrapped text with a tone (note, done, error or hint); hidden when empty."""
+    """Wrapped text with a tone (note, done, error or hint); hidden when empty.
+
+    Attributes:
+        tone: of the text; empty for plain text.
+    """
 
     changed = Signal()
     """Another text is shown."""
 
     def __init__(self, text: str = "", tone: str = "") -> None:
         super().__init__()
-        self._tone = ""
+        self.tone = ""
         self.setWordWrap(True)
+        # napari's theme pads every widget, which Qt forgets when it computes the height of text.
+        self.setStyleSheet("padding: 0px;")
+        self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         # Texts contain names of files and layers, which must not be taken for HTML.
         self.setTextFormat(Qt.TextFormat.PlainText)
@@ -65,12 +76,8 @@ class Sentence(QLabel):
     def show_text(self, text: str, tone: str = "") -> None:
         """Show a text, or hide when it is empty."""
         before = self.text()
-        self._tone = tone
-        colour = TONES.get(tone)
-        # The padding leaves space for the icon.
-        self.setStyleSheet(
-            f"border-left: 3px solid {colour}; padding: 2px 0 2px 1.9em;" if colour else ""
-        )
+        self.tone = tone if tone in TONES else ""
+        self._leave_space_for_icon()
         self.setText(text)
         self.setAccessibleName(f"{_TONE_WORDS[tone]}: {text}" if tone in _TONE_WORDS else text)
         if not text:
@@ -81,15 +88,29 @@ class Sentence(QLabel):
         if text != before:
             self.changed.emit()
 
+    def _leave_space_for_icon(self) -> None:
+        # Margins, not the padding of a style sheet, which Qt forgets when it wraps text.
+        left = round(1.9 * self.fontMetrics().height()) if self.tone else 0
+        self.setContentsMargins(left, _TONE_MARGIN, 0, _TONE_MARGIN)
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Leave more space for the icon in a larger font."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.FontChange:
+            self._leave_space_for_icon()
+
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Draw the text, and the icon of its tone before it."""
+        """Draw the text, and before it a bar and the icon of its tone."""
         super().paintEvent(event)
         style = self.style()
-        if self._tone in _ICONS and style is not None:
+        if self.tone and style is not None:
             # As high as a line of text, so that it grows with the font.
             side = self.fontMetrics().height()
-            icon = style.standardIcon(_ICONS[self._tone])
-            icon.paint(QPainter(self), QRect(side // 2, 3, side, side))
+            painter = QPainter(self)
+            painter.fillRect(0, 0, _BAR, self.height(), QColor(TONES[self.tone]))
+            icon = style.standardIcon(_ICONS[self.tone])
+            icon.paint(painter, QRect(side // 2, _TONE_MARGIN, side, side))
+            painter.end()
 
 
 class Notices(QFrame):
@@ -106,7 +127,6 @@ class Notices(QFrame):
         super().__init__()
         self.message = Sentence()
         self._details = Sentence()
-        self._tone = ""
         self.why = button("Why?", "Show or hide the details of this message.", self._show_details)
         self.why.setCheckable(True)
         self.close_button = button("✕", "Dismiss this message.", self.clear, name="Dismiss")
@@ -116,7 +136,6 @@ class Notices(QFrame):
 
     def show_text(self, text: str, tone: str) -> None:
         """Show a message until the next one."""
-        self._tone = tone
         summary, _, details = text.partition("\n")
         self.message.show_text(summary, tone)
         self.why.setChecked(False)
@@ -132,14 +151,19 @@ class Notices(QFrame):
         """Remove the message."""
         self.show_text("", "")
 
+    @property
+    def tone(self) -> str:
+        """The tone of the message."""
+        return self.message.tone
+
     def clear_note(self) -> None:
         """Remove the message if it is a note."""
-        if self._tone == "note":
+        if self.tone == "note":
             self.clear()
 
     def clear_answer(self) -> None:
         """Remove the message if it answers an action of the user; the end of a job stays."""
-        if self._tone in ("note", "error"):
+        if self.tone in ("note", "error"):
             self.clear()
 
     def text(self) -> str:
@@ -167,10 +191,17 @@ def button(text: str, tip: str, action: Callable[[], object], *, name: str = "")
     return new
 
 
+def file_button(tip: str, action: Callable[[], object]) -> QPushButton:
+    """The small button ``…`` that opens a dialog to choose a file or a folder."""
+    new = button("…", tip, action, name=tip)
+    new.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+    return new
+
+
 def narrow(box: QComboBox) -> QComboBox:
     """Make a combo box no wider than the dock, however long its entries are."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(12)
+    box.setMinimumContentsLength(8)
     return box
 
 
@@ -186,17 +217,51 @@ def row(parent: QWidget | None, *items: QWidget | tuple[QWidget, int]) -> QWidge
     return holder
 
 
-def labelled(*rows: tuple[str, QWidget]) -> QWidget:
-    """Place widgets below each other, with labels in front."""
+class _FilledRows(QFlowLayout):
+    """Rows of widgets, as many in each as fit, made wider to fill it."""
+
+    def setGeometry(self, rect: QRect) -> None:
+        """Place the widgets, then share out what is left of each row."""
+        super().setGeometry(rect)
+        places = (self.itemAt(index) for index in range(self.count()))
+        items = [item for item in places if item is not None]
+        for top in {item.geometry().y() for item in items}:
+            line = [item for item in items if item.geometry().y() == top]
+            spare = max(0, rect.right() - line[-1].geometry().right())
+            # Whole pixels, of which none is lost.
+            shifts = [spare * index // len(line) for index in range(len(line) + 1)]
+            for item, left, right in zip(line, shifts, shifts[1:], strict=False):
+                place = item.geometry()
+                item.setGeometry(place.adjusted(left, 0, right, 0))
+
+
+def wrapped(*widgets: QWidget) -> QWidget:
+    """Place widgets side by side, in as many rows as a narrow dock needs."""
+    holder = QWidget()
+    layout = _FilledRows(holder)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setHorizontalSpacing(4)
+    layout.setVerticalSpacing(4)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return holder
+
+
+def labelled(*rows: tuple[str | None, QWidget]) -> QWidget:
+    """Place widgets below each other, with labels in front; one without label is as wide as both.
+
+    An empty label leaves its place free.
+    """
     holder = QWidget()
     form = QFormLayout(holder)
     form.setContentsMargins(0, 0, 0, 0)
     form.setSpacing(4)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    # In a narrow dock the field goes below its label.
-    form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
     for label, widget in rows:
-        form.addRow(label, widget)
+        if label is None:
+            form.addRow(widget)
+        else:
+            form.addRow(label, widget)
         if label:
             name_control(widget, label)
     return holder
@@ -258,6 +323,13 @@ class Drawer(QCollapsible):
         super().collapse(animate=False)
         self.content().hide()
 
+    def set_open(self, opened: bool) -> None:
+        """Show or hide the content."""
+        if opened:
+            self.expand()
+        else:
+            self.collapse()
+
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Open and close at the Enter key, too; Qt's buttons know the space bar alone."""
         if (
@@ -282,6 +354,12 @@ class PanelArea(QScrollArea):
         # Its controls are reached by Tab; the area itself would be a stop without a sight.
         self.setFocusPolicy(_UNFOCUSED)
         self.setWidget(content)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Follow the content, whose least width changes when parts of it open and close."""
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
     def minimumSizeHint(self) -> QSize:
         """As narrow as the content allows, beside the scroll bar."""

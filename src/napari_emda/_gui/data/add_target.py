@@ -32,7 +32,7 @@ class AddTarget(QWidget):
         self.reason = Sentence()
         column(
             self,
-            labelled(("target image", self.image), ("voxel size", self.spacing)),
+            labelled(("target image", self.image), (None, self.spacing)),
             self.reason,
             self.add,
         )

@@ -148,8 +148,8 @@ class VoxelSize(QWidget):
             box.setButtonSymbols(LengthBox.ButtonSymbols.NoButtons)
             box.setToolTip(f"Size of a voxel along {axis}, in nanometres.")
             box.setAccessibleName(f"{what} along {axis} in nanometres")
-            # napari's theme makes spin boxes wider than three of them fit.
-            box.setStyleSheet("min-width: 50px;")
+            # napari's theme makes spin boxes wider than three of them fit into a narrow dock.
+            box.setStyleSheet("min-width: 3em; padding: 1px 3px;")
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             box.valueChanged.connect(lambda _: self.edited.emit())
             edit = box.lineEdit()
@@ -169,8 +169,9 @@ class VoxelSize(QWidget):
         lines = QVBoxLayout(self)
         lines.setContentsMargins(0, 0, 0, 0)
         lines.setSpacing(2)
+        # Two rows of their own, because beside a label they would not fit into a narrow dock.
+        lines.addWidget(row(None, (QLabel("voxel size"), 1), (self.is_depth, 0)))
         lines.addWidget(row(None, *cells, (QLabel("nm"), 0)))
-        lines.addWidget(self.is_depth)
 
     @property
     def sections_are_independent(self) -> bool:

@@ -11,7 +11,15 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
 
 from napari_emda._gui.common.layer_volumes import array_of, refusal, spacing_of
-from napari_emda._gui.common.widgets import Drawer, Sentence, button, column, labelled, row
+from napari_emda._gui.common.widgets import (
+    Drawer,
+    Sentence,
+    button,
+    column,
+    file_button,
+    labelled,
+    row,
+)
 from napari_emda._gui.data.add_target import AddTarget
 from napari_emda._gui.data.guesses import class_in_name, image_of, labels_of
 from napari_emda._gui.data.label_zero import LabelZero
@@ -74,15 +82,14 @@ class DataPanel(QWidget):
         self.refresh()
 
     def _build(self) -> None:
-        browse = button("…", "Choose a folder.", self._browse)
-        browse.setFixedWidth(28)
+        browse = file_button("Choose a folder.", self._browse)
         fields = labelled(
             ("source image", self.source),
-            ("voxel size", self.source_size),
+            (None, self.source_size),
             ("source labels", self.labels),
             ("", self.label_zero),
             ("target image", self.target),
-            ("voxel size", self.target_size),
+            (None, self.target_size),
             ("classes", self.classes),
             ("project in", row(None, self.folder, (browse, 0))),
         )

@@ -8,8 +8,8 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLineEdit
 
 from napari_emda._gui.common.widgets import (
     Sentence,
-    button,
     column,
+    file_button,
     file_filter,
     labelled,
     narrow,
@@ -48,8 +48,7 @@ class ExportPanel(JobPanel):
         self.path = QLineEdit()
         self.path.setToolTip("The file to write.")
         self.replace = QCheckBox("replace an existing file")
-        browse = button("…", "Choose a file.", self._browse)
-        browse.setFixedWidth(28)
+        browse = file_button("Choose a file.", self._browse)
         fields = labelled(
             ("what", self.what),
             ("class", self.class_name),

@@ -52,8 +52,10 @@ class Guide:
         self._session = session
         self._panels = panels
         self._open_panel = open_panel
-        # Whether something of this run was exported; nothing on disk says so.
+        # Runs of which something was exported, and that the user has stopped, while the dock was
+        # open; nothing on disk says so.
         self._exported = ""
+        self._stopped = ""
         self.line = StepLine(self._act)
         annotate = panels.annotate
         self._buttons: dict[Action, tuple[str, QPushButton]] = {
@@ -89,7 +91,7 @@ class Guide:
             sentence.changed.connect(self._refresh_soon)
 
     def _on_project(self, opened: OpenProject) -> None:
-        self._exported = ""
+        self._exported = self._stopped = ""
         patches = self._panels.annotate.patches
         if patches is not None:
             patches.changed.connect(self._refresh_soon)
@@ -99,6 +101,10 @@ class Guide:
         job = self._session.runner.last_job
         if job is not None and job.kind == "export" and isinstance(last, Finished):
             self._exported = self._model()
+        stopped = isinstance(last, Finished) and last.status == "stopped"
+        if job is not None and job.kind == "train" and stopped:
+            # Whoever stops a training and keeps its model does not want to go on with it.
+            self._stopped = self._model()
         self._refresh_soon()
 
     def _refresh_soon(self, *_: object) -> None:
@@ -133,7 +139,8 @@ class Guide:
             model=model,
             running=job.noun if job is not None else "",
             interrupted=not self._panels.train.resume.isHidden()
-            and opened.project.runs.newest_was_interrupted,
+            and opened.project.runs.newest_was_interrupted
+            and model != self._stopped,
             finds_clusters=self._finds_clusters(opened, model),
             patches=len(regions),
             decided=sum(region.state != "suggested" for region in regions),
@@ -189,6 +196,10 @@ class Guide:
 
     def _act(self, step: NextStep) -> None:
         """Open the panel of a step and press its button."""
+        self.refresh()
+        if self.line.step is None or self.line.step.action != step.action:
+            # The work has gone on since the line was drawn: the user decides on what it says now.
+            return
         if step.action == "watch":
             job = self._session.runner.job
             if job is not None and job.kind in _PROGRESS:

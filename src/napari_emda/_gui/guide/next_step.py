@@ -106,7 +106,8 @@ def _step(work: Work) -> NextStep:
     if work.decided < work.patches:
         left = work.patches - work.decided
         return NextStep(f"{left} of {work.patches} patches to correct.", "Next patch", "next")
-    if work.interrupted:
+    # Whoever has annotated since wants the model to learn that, not to go on as before.
+    if work.interrupted and not (work.model and work.to_learn):
         return NextStep("The last training was interrupted.", "Resume", "resume")
     if not work.model:
         return NextStep("Train a first model.", "Start", "start")
