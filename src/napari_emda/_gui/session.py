@@ -175,6 +175,7 @@ class Session:
         self.project_changed.emit()
         # Last: what a job that has gone on without napari reports needs all layers.
         self.runner.attach(project.folder)
+        self.runner.warm_up()
 
     def is_output(self, layer: Layer) -> bool:
         """Whether a layer is an output of the dock rather than the user's."""

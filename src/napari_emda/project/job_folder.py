@@ -18,6 +18,9 @@ from napari_emda.project.owner import Owner
 # how it ended.
 _JOBS = "jobs"
 
+READY = "ready"
+"""The line by which a process that waits for a job says that it can take one."""
+
 
 @dataclass(frozen=True)
 class JobFolder:

@@ -13,14 +13,14 @@ from typing import IO, Any
 
 import psutil
 
+from napari_emda._gui.process.standby import Standby
+from napari_emda._gui.process.start import start_process
 from napari_emda.project.job_folder import JobFolder
 from napari_emda.project.owner import Owner
 from napari_emda.project.run_folder import RunFolder
 
 # Follows the last line of a child in the queue.
 _END = object()
-# Windows would pass Ctrl-C in napari's terminal on to a child of the same group.
-_NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
 class Child:
@@ -29,10 +29,14 @@ class Child:
     Args:
         command: to start; ``{job}`` stands for the job file.
         folder: holds the job file and the log; `clean` removes it.
+        standby: may have a process that waits for the job.
     """
 
-    def __init__(self, command: Sequence[str], folder: JobFolder) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: JobFolder, standby: Standby | None = None
+    ) -> None:
         self.folder = folder
+        self._standby = standby
         self._command = [part.replace("{job}", str(folder.job_file)) for part in command]
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
@@ -49,20 +53,10 @@ class Child:
             if self._ended:
                 self._lines.put(_END)
                 return
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                bufsize=1,
-                # In a session of its own: closing the terminal of napari, or Ctrl-C there, does not
-                # reach a job that goes on without napari.
-                start_new_session=True,
-                creationflags=_NEW_GROUP,
-            )
+            waiting = self._standby.take() if self._standby is not None else None
+            if waiting is not None:
+                _write(waiting, json.dumps({"job": str(self.folder.job_file)}) + "\n")
+            self._process = waiting or start_process(self._command, log)
             # The next viewer finds the process by this file, however this one ends.
             with contextlib.suppress(psutil.Error, OSError):
                 Owner.of(self._process.pid).write(self.folder.process_file)

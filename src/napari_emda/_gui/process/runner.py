@@ -16,6 +16,7 @@ from psygnal import Signal
 
 from napari_emda._gui.process.child import Child
 from napari_emda._gui.process.left_child import LeftChild
+from napari_emda._gui.process.standby import Standby
 from napari_emda.errors import EmdaError
 from napari_emda.events import (
     Event,
@@ -142,6 +143,7 @@ class Runner:
         last_job: that ended last.
         run: name of the run that the job works on; empty until the job has started.
         paused: whether the job is paused.
+        standby: a process that waits for the next job, see `warm_up`; None for tests.
         progress: the latest event that says how far the job is; None before it.
     """
 
@@ -154,6 +156,8 @@ class Runner:
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
         self._command = tuple(command)
+        # It runs the program itself; other commands are for tests.
+        self.standby = Standby() if self._command == COMMAND else None
         self.job: Job | None = None
         self.last_job: Job | None = None
         self.run = ""
@@ -187,7 +191,13 @@ class Runner:
 
     def start(self, job: Job) -> None:
         """Start a job; the caller must have checked `busy`."""
-        self._watch(Child(self._command, JobFolder.new(job)), job)
+        self._watch(Child(self._command, JobFolder.new(job), self.standby), job)
+
+    def warm_up(self) -> None:
+        """Have a process wait for the next job, so that it begins at once."""
+        # A running job has the processor and the memory for itself.
+        if self.standby is not None and self.job is None:
+            self.standby.prepare()
 
     def attach(self, project: Path) -> None:
         """Take over the jobs, one by one, that an earlier viewer has left in a project.
@@ -267,6 +277,7 @@ class Runner:
         self.ended.emit(last)
         if self._project is not None:
             self.attach(self._project)
+        self.warm_up()
 
     def _remedy(self, job: Job) -> str:
         if not isinstance(job, TrainJob):
@@ -286,6 +297,8 @@ class Runner:
             ending: what becomes of the job. A job that saves its work does so by itself: nobody
                 waits for it here.
         """
+        if self.standby is not None:
+            self.standby.close()
         # Forgotten first: what its worker thread still delivers is then ignored.
         child = self._child
         job = self.job

@@ -1,0 +1,111 @@
+"""A child process that waits for the next job, so that it begins at once."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+import psutil
+
+from napari_emda._gui.process.start import start_process
+from napari_emda.project.job_folder import READY
+
+# The interpreter of the viewer, so that the child finds the same packages.
+COMMAND = (sys.executable, "-m", "napari_emda.jobs.standby")
+
+# Bytes of memory that must be free: the process takes about a sixth of it while it waits.
+_FREE_MEMORY = 2 * 2**30
+
+
+class Standby:
+    """At most one process that has loaded torch and waits.
+
+    It ends with the viewer, because its standard input then does. Without one, or when it was ended
+    from outside, a job starts its own process and takes some seconds longer.
+
+    Args:
+        command: starts the process, see `napari_emda.jobs.standby`.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = tuple(command)
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        # Set when the process has loaded everything.
+        self._ready = threading.Event()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def prepare(self) -> None:
+        """Start a process, unless one is waiting, or memory is short."""
+        with self._lock:
+            waiting = self._process is not None and self._process.poll() is None
+            if self._closed or waiting or psutil.virtual_memory().available < _FREE_MEMORY:
+                return
+            self._end()
+            with contextlib.suppress(OSError):
+                self._process = start_process(self._command, subprocess.DEVNULL)
+                self._ready = threading.Event()
+                self._reader = threading.Thread(
+                    target=_wait_until_ready,
+                    args=(self._process, self._ready),
+                    daemon=True,
+                    name="napari-emda standby",
+                )
+                self._reader.start()
+
+    def _end(self) -> None:
+        """End the process that waits, if there is one."""
+        process = self._process
+        self._process = None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        # Its thread reads the end of the output now, and must not find the pipe closed.
+        if self._reader is not None:
+            self._reader.join()
+        for pipe in (process.stdin, process.stdout):
+            # Closing flushes, and nobody reads any more.
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a job can begin at once."""
+        process = self._process
+        return process is not None and self._ready.is_set() and process.poll() is None
+
+    @property
+    def process_id(self) -> int | None:
+        """The id of the waiting process; None if there is none."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def take(self) -> subprocess.Popen[str] | None:
+        """The process, which is the caller's from now on; None if none is ready."""
+        with self._lock:
+            if not self.ready:
+                return None
+            process = self._process
+            self._process = None
+            return process
+
+    def close(self) -> None:
+        """End the process; none is started any more."""
+        with self._lock:
+            self._closed = True
+            self._end()
+
+
+def _wait_until_ready(process: subprocess.Popen[str], ready: threading.Event) -> None:
+    # Libraries may print something before. At the end of output the process is gone.
+    with contextlib.suppress(OSError, ValueError):
+        for line in iter(process.stdout.readline, "") if process.stdout else ():
+            if line.strip() == READY:
+                ready.set()
+                return

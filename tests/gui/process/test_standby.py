@@ -1,0 +1,89 @@
+"""The viewer's side of the waiting process, with one that needs no torch."""
+
+import os
+import signal
+import sys
+
+import psutil
+import pytest
+
+from napari_emda._gui.process.child import Child
+from napari_emda._gui.process.runner import watch
+from napari_emda._gui.process.standby import Standby
+from napari_emda.events import Finished, Started
+from napari_emda.project.job_files import PredictJob
+from napari_emda.project.job_folder import JobFolder
+from tests.gui.fake import fake_command
+
+WAITS = """
+import json, sys
+print("a library's greeting")
+print("ready", flush=True)
+json.loads(sys.stdin.readline())["job"]
+from napari_emda.events import Finished, Started
+for event in (Started("predict", "", "warm", 0), Finished("done", "Done.")):
+    print(event.to_json(), flush=True)
+"""
+
+
+@pytest.fixture
+def standby():
+    one = Standby((sys.executable, "-c", WAITS))
+    yield one
+    one.close()
+
+
+def until_ready(qtbot, standby):
+    standby.prepare()
+    qtbot.waitUntil(lambda: standby.ready, timeout=240_000)
+
+
+def job(tmp_path, standby):
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    folder = JobFolder.new(PredictJob(project=str(tmp_path)))
+    child = Child(fake_command(), folder, standby)
+    return child, [event for batch in watch(child) for event in batch]
+
+
+def devices(events):
+    return [event.device for event in events if isinstance(event, Started)]
+
+
+def test_a_job_takes_the_waiting_process_and_the_next_one_starts_its_own(qtbot, standby, tmp_path):
+    until_ready(qtbot, standby)
+    _, events = job(tmp_path, standby)
+    assert devices(events) == ["warm"]
+    assert isinstance(events[-1], Finished)
+    _, events = job(tmp_path, standby)
+    assert devices(events) == ["cpu"]
+    until_ready(qtbot, standby)
+    _, events = job(tmp_path, standby)
+    assert devices(events) == ["warm"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGKILL")
+def test_one_that_was_killed_costs_only_time(qtbot, standby, tmp_path):
+    until_ready(qtbot, standby)
+    pid = standby.process_id
+    os.kill(pid, signal.SIGKILL)
+    qtbot.waitUntil(lambda: standby.process_id is None, timeout=240_000)
+    _, events = job(tmp_path, standby)
+    assert devices(events) == ["cpu"]
+
+
+def test_there_is_one_at_most_and_none_after_closing(qtbot, standby):
+    until_ready(qtbot, standby)
+    pid = standby.process_id
+    standby.prepare()
+    assert standby.process_id == pid
+    standby.close()
+    assert not psutil.pid_exists(pid)
+    standby.prepare()
+    assert standby.process_id is None
+
+
+def test_none_waits_where_memory_is_short(standby, monkeypatch):
+    memory = psutil.virtual_memory()._replace(available=2**20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    standby.prepare()
+    assert standby.process_id is None
