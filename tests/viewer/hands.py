@@ -10,7 +10,10 @@ from qtpy.QtWidgets import QApplication
 BUTTON = Qt.MouseButton.LeftButton
 PAUSE = 12
 """Milliseconds before a movement: the canvas drops those that come less than 10 after the last."""
-KEYS = {"Shift": Qt.KeyboardModifier.ShiftModifier}
+KEYS = {
+    "Shift": Qt.KeyboardModifier.ShiftModifier,
+    "Ctrl": Qt.KeyboardModifier.ControlModifier,
+}
 
 
 class Hands:
