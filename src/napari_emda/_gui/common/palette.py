@@ -10,18 +10,19 @@ import numpy as np
 from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
-# By class. The background is grey; the others are saturated and bright, so that they stand out from
-# the grey values of a micrograph.
+# By class, background first: the palette of Okabe and Ito (Color Universal Design, 2008), which
+# people with any colour blindness tell apart, with white in place of black. None is grey, so that
+# all are seen on a micrograph. Orange is the background and blue the first class: nothing is easier
+# to tell apart, and blue stays clear of the yellow of rectangles and the red of uncertainty.
 _CLASSES = (
-    "#7f8c9a",
-    "#ff4fa3",
-    "#35c6d0",
-    "#f2c53d",
-    "#8fd14f",
-    "#a07bf0",
-    "#ff8a3c",
-    "#4f8df7",
-    "#d9d9d9",
+    "#e69f00",
+    "#56b4e9",
+    "#cc79a7",
+    "#f0e442",
+    "#009e73",
+    "#d55e00",
+    "#0072b2",
+    "#ffffff",
 )
 # The golden ratio as a fraction of a turn: however many hues there are, the next one falls into the
 # largest gap between them.
@@ -35,8 +36,8 @@ STATES = {"accepted": "#3fb27f", "partial": "#3fb27f", "skipped": "#a6a6a6", "un
 
 
 def class_colour(index: int) -> str:
-    """The colour of a class; class 0, the background, is grey."""
-    # With more classes than colours they repeat, without the grey of the background.
+    """The colour of a class; class 0, the background, is orange."""
+    # With more classes than colours they repeat, without that of the background.
     return (
         _CLASSES[index]
         if index < len(_CLASSES)
