@@ -9,8 +9,8 @@ import psutil
 import pytest
 import zarr
 from napari.components import ViewerModel
-from qtpy.QtCore import QPointF, Qt
-from qtpy.QtWidgets import QAbstractSpinBox
+from qtpy.QtCore import QPointF, Qt, QTimer
+from qtpy.QtWidgets import QAbstractSpinBox, QMessageBox
 
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.train.plots import LossPlot
@@ -635,6 +635,48 @@ def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicte
     annotate.commands["done"]()
     assert "After 2 patches, it is too early to say" in annotate.curve.last.text()
     assert [len(points) for points in annotate.curve.plot.points.values()] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("answer", ["Drop them and go on", "Go on with the audit"])
+def test_suggesting_asks_before_it_drops_an_audit(answer, qtbot, dock, predicted):
+    dock.session.adopt(predicted)
+    boxes = ("1:2,0:16,0:16", "2:3,0:16,0:16")
+    patches = [{"volume": "target", "box": box} for box in boxes]
+    dock.annotate.patches.take(patches, "audit", "001-fake")
+    asked = []
+
+    def press():
+        (question,) = dock.findChildren(QMessageBox)
+        asked.append(question.text())
+        (button,) = (each for each in question.buttons() if each.text() == answer)
+        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    QTimer.singleShot(0, press)
+    dock.annotate.suggest.start.click()
+    assert asked[0].startswith("2 patches of the audit are not done yet.")
+    assert (dock.session.runner.job is not None) == answer.startswith("Drop")
+    if answer.startswith("Drop"):
+        idle(qtbot, dock)
+    assert bool(dock.annotate.patches.audit) != answer.startswith("Drop")
+
+
+def test_an_audit_says_why_it_is_smaller_and_is_ended_by_a_button(qtbot, dock, predicted):
+    dock.session.adopt(predicted)
+    annotate = dock.annotate
+    annotate.suggest.main.set_values({"patch": 16})
+    annotate.curve.count.setValue(20)
+    annotate.curve.start.click()
+    idle(qtbot, dock)
+    drawn = annotate.list.count()
+    assert drawn < 20
+    assert annotate.curve.drawn.text().startswith(f"{drawn} of 20 patches were drawn, because")
+    assert "prediction and its uncertainty stay hidden" in annotate.status.text()
+    assert not annotate.curve.end.isHidden()
+    qtbot.mouseClick(annotate.curve.end, Qt.MouseButton.LeftButton)
+    assert annotate.list.count() == 0
+    assert annotate.curve.end.isHidden() and annotate.curve.drawn.isHidden()
+    annotate.commands["undo"]()
+    assert annotate.list.count() == drawn
 
 
 def test_classes_and_brushes_are_buttons_with_keys(dock, predicted):

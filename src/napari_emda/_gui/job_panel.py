@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_emda._gui.common.widgets import Sentence, button
 from napari_emda._gui.open_project import OpenProject
@@ -14,6 +14,7 @@ from napari_emda._gui.process.strip import JobStrip
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished, Started
 from napari_emda.project.job_files import Job
+from napari_emda.project.region import AUDIT
 
 NO_PROJECT = "There is no project yet: choose your layers in Data."
 
@@ -60,6 +61,10 @@ class JobStarter(QWidget):
 
     def offer(self, opened: OpenProject | None) -> None:
         """Update lists and fields for the current project, runs and annotations."""
+
+    def may_start(self, opened: OpenProject) -> bool:
+        """Whether the user agrees, if a question is due."""
+        return True
 
     def before_start(self, opened: OpenProject) -> None:
         """Show what the job works on."""
@@ -123,6 +128,8 @@ class JobStarter(QWidget):
         if opened is None or obstacle:
             self._session.say(obstacle, "error")
             return
+        if not self.may_start(opened):
+            return
         with self._session.showing_errors():
             self.before_start(opened)
             self._session.start(self.job(opened))
@@ -150,6 +157,25 @@ class JobStarter(QWidget):
         if opened is not None and job is not None and job.kind == self._kind:
             self.on_ended(opened, job, last)
         self.update_state()
+
+
+def may_suggest(parent: QWidget, opened: OpenProject) -> bool:
+    """Ask whether new patches may replace those of an audit that is not done; True without one."""
+    regions = opened.project.regions.all()
+    pending = sum(r.strategy == AUDIT and r.state == "suggested" for r in regions)
+    if not pending:
+        return True
+    patches = "1 patch of the audit is" if pending == 1 else f"{pending} patches of the audit are"
+    question = QMessageBox(parent)
+    question.setWindowTitle("The audit is not done")
+    question.setText(
+        f"{patches} not done yet. New patches take their place; those that are done still count."
+    )
+    drop = question.addButton("Drop them and go on", QMessageBox.ButtonRole.AcceptRole)
+    keep = question.addButton("Go on with the audit", QMessageBox.ButtonRole.RejectRole)
+    question.setDefaultButton(keep)
+    question.exec()
+    return question.clickedButton() is drop
 
 
 class JobPanel(JobStarter):

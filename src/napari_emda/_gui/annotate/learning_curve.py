@@ -10,7 +10,7 @@ import pyqtgraph as pg
 
 from napari_emda._gui.common.number_boxes import WholeNumberBox
 from napari_emda._gui.common.widgets import Sentence, button, column, row
-from napari_emda._gui.job_panel import JobStarter
+from napari_emda._gui.job_panel import JobStarter, may_suggest
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.project.job_files import SuggestJob
@@ -159,6 +159,10 @@ class CurveBox(JobStarter):
     def says_why(self) -> bool:
         """Not while a job runs, which the panel above shows already."""
         return self._session.opened is not None and not self._session.runner.busy
+
+    def may_start(self, opened: OpenProject) -> bool:
+        """Whether open patches of an audit may be dropped, if there are any."""
+        return may_suggest(self, opened)
 
     def job(self, opened: OpenProject) -> SuggestJob:
         """An audit: the model predicts random patches, and the user does not see the prediction."""

@@ -6,7 +6,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.common.forms import SettingsForm
 from napari_emda._gui.common.widgets import Drawer, Sentence, column, labelled
-from napari_emda._gui.job_panel import JobPanel
+from napari_emda._gui.job_panel import JobPanel, may_suggest
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.session import Session
@@ -85,6 +85,10 @@ class SuggestBox(JobPanel):
         if strategy is None:
             return "Choose a strategy."
         return strategy.missing(opened.project)
+
+    def may_start(self, opened: OpenProject) -> bool:
+        """Whether open patches of an audit may be dropped, if there are any."""
+        return may_suggest(self, opened)
 
     def job(self, opened: OpenProject) -> SuggestJob:
         """A ranking of the patches of all targets."""

@@ -21,7 +21,7 @@ from napari_emda._gui.common.widgets import (
 )
 from napari_emda._gui.data.cluster_naming import ClusterNaming
 from napari_emda._gui.data.cluster_table import ClusterTable
-from napari_emda._gui.job_panel import JobStarter
+from napari_emda._gui.job_panel import JobStarter, may_suggest
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import (
     hide,
@@ -279,7 +279,7 @@ class NameClusters(JobStarter):
     def use_as_labels(self) -> None:
         """Suggest patches that begin with the named clusters."""
         opened = self._session.opened
-        if opened is None:
+        if opened is None or not may_suggest(self, opened):
             return
         run, volume = self._chosen()
         self.pick.setChecked(False)
