@@ -256,7 +256,7 @@ def test_no_training_begins_with_a_number_that_is_no_class(method, trained, phan
     code, _, err = call(*train)
     assert code == 2
     assert "'target' hold the number 3 in 200 voxels of section 2 (y 10 to 19, x 30 to 49)" in err
-    assert "'napari-emda annotate --regions all'" in err
+    assert "annotate the volume again from a label image" in err
     assert sorted((trained / "runs").iterdir()) == before
     labels = phantom_files["target", "labels"]
     assert call("annotate", trained, "--from", labels, "--regions", "all")[0] == 0

@@ -703,9 +703,9 @@ def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):
     rough = viewer.add_labels(arrays[1], name="rough")
     imports.labels.choose(rough)
     imports.begin.setCurrentText("the labels above")
-    assert dock.annotate.tools.start is rough
+    assert np.array_equal(dock.annotate.tools.start[...], 2 * arrays[1])
     dock.annotate.patches.paint.layer("target").mode = "paint"
-    assert imports.label_zero.currentText() == "0 not annotated, 1 the first class"
+    assert imports.numbers.box.currentText() == "0 not annotated, 1 the first class"
     imports.take.click()
     qtbot.waitUntil(
         lambda: "was imported as annotations of 'target'" in dock.notices.text(), timeout=240_000
@@ -722,7 +722,7 @@ def test_a_few_labelled_sections_are_taken_whole(qtbot, dock, predicted, arrays)
     few = arrays[1].copy()
     few[2:] = 0
     imports.labels.choose(dock.session.viewer.add_labels(few, name="few"))
-    imports.label_zero.setCurrentText("0 means background in labelled sections")
+    imports.numbers.box.setCurrentText("0 means background in labelled sections")
     imports.take.click()
     qtbot.waitUntil(
         lambda: "was imported as annotations of 'target'" in dock.notices.text(), timeout=240_000
@@ -746,11 +746,11 @@ def test_empty_sections_of_the_source_labels_are_pointed_out_and_can_be_left_ope
     few = arrays[1].copy()
     few[2:] = 0
     add_layers(dock, (image, few))
-    zero = dock.data.label_zero
+    numbers = dock.data.label_numbers
     data = dock.data
-    qtbot.waitUntil(lambda: "3 of 5 sections hold no label" in zero.hint.text(), timeout=240_000)
-    zero.box.setCurrentText("0 means background in labelled sections")
-    assert not zero.hint.text()
+    qtbot.waitUntil(lambda: "3 of 5 sections hold no label" in numbers.hint.text(), timeout=240_000)
+    numbers.box.setCurrentText("0 means background in labelled sections")
+    assert not numbers.hint.text()
     data.folder.setText(str(tmp_path / "p"))
     data.use_layers()
     qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
@@ -764,7 +764,7 @@ def test_labels_of_the_source_may_leave_voxels_open(qtbot, dock, arrays, tmp_pat
     labels = 1 + arrays[1]
     labels[:, 24:] = 0
     add_layers(dock, (image, labels))
-    dock.data.label_zero.box.setCurrentText("0 not annotated, 1 background")
+    dock.data.label_numbers.box.setCurrentText("0 not annotated, 1 background")
     dock.data.folder.setText(str(tmp_path / "p"))
     dock.data.use_layers()
     qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
@@ -796,7 +796,7 @@ def test_a_training_takes_the_overview_of_suggestions_away(qtbot, dock, predicte
 def test_no_entry_makes_the_dock_wider_than_it_is(dock):
     for drawer in dock.drawers.values():
         drawer.expand()
-    boxes = (dock.data.label_zero.box, dock.annotate.imports.label_zero, dock.data.target)
+    boxes = (dock.data.label_numbers.box, dock.annotate.imports.numbers.box, dock.data.target)
     assert max(box.minimumSizeHint().width() for box in boxes) < 300
 
 

@@ -113,7 +113,7 @@ def test_a_project_that_cannot_be_read_is_not_locked(project):
 
 
 def test_a_folder_without_a_project_is_refused(tmp_path):
-    refused(tmp_path, "is not a project .* make one with 'napari-emda new'")
+    refused(tmp_path, "is not a project .* make one from your images")
     refused(tmp_path / "nowhere", "is not a project")
 
 

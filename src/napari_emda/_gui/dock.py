@@ -83,6 +83,7 @@ class Dock(QWidget):
         self._docked = False
         self._build()
         self.session.said.connect(self.notices.show_text)
+        self.session.withdrawn.connect(self.notices.withdraw)
         self.session.moved_on.connect(self.notices.clear_note)
         self.session.project_opened.connect(self._on_project)
         self.session.runner.started.connect(lambda job: self.notices.clear())

@@ -182,6 +182,11 @@ class OpenProject:
             layer.name = name
         return layer
 
+    @property
+    def layers(self) -> tuple[dict[str, Layer], dict[str, Layer]]:
+        """The layers of images and labels, by their volumes."""
+        return dict(self._images), dict(self._labels)
+
     def leave(self, kept: Collection[Layer]) -> None:
         """Remove the layers of the project that were not the user's, and hide those that were.
 

@@ -52,6 +52,8 @@ class Session:
 
     said = Signal(str, str)
     """A text to show in the dock, and its tone: ``note``, ``hint``, ``done`` or ``error``."""
+    withdrawn = Signal(str)
+    """A text that was shown is no longer true."""
     moved_on = Signal()
     """The user has gone on to another action: a note about the last one is out of date."""
     project_opened = Signal(OpenProject)
@@ -85,6 +87,10 @@ class Session:
     def say(self, text: str, kind: str = "note") -> None:
         """Show one sentence in the dock; the home folder is written as ~."""
         self.said.emit(in_short(text), kind)
+
+    def withdraw(self, text: str) -> None:
+        """Remove a text from the dock, if it is still shown."""
+        self.withdrawn.emit(in_short(text))
 
     @contextlib.contextmanager
     def showing_errors(self) -> Iterator[None]:
@@ -176,6 +182,14 @@ class Session:
         # Last: what a job that has gone on without napari reports needs all layers.
         self.runner.attach(project.folder)
         self.runner.warm_up()
+
+    def show_again(self) -> None:
+        """Show the open project again, after its voxel sizes have changed."""
+        if self.opened is not None:
+            images, labels = self.opened.layers
+            # They lie where the volumes were.
+            self.opened.remove_outputs()
+            self.adopt(self.opened.project, images, labels)
 
     def is_output(self, layer: Layer) -> bool:
         """Whether a layer is an output of the dock rather than the user's."""

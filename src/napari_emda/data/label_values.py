@@ -103,11 +103,13 @@ class Question:
         about: ``background``: which number is it; ``ignore``: did nobody look where ``number`` is.
         number: the likely answer.
         text: one sentence: what was found, and what it would do.
+        otherwise: what to do if the likely answer is wrong, where no other answer helps.
     """
 
     about: Literal["background", "ignore"]
     number: int
     text: str
+    otherwise: str = ""
 
     @property
     def remedy(self) -> str:
@@ -118,6 +120,8 @@ class Question:
                 f"say {option} if {self.number} means background, and --background 0 if nothing "
                 "is background"
             )
+        if self.otherwise:
+            return f"{self.otherwise}, or say {option} if nobody looked there"
         # 0 is not background then, and numbers below it are no classes, whatever the user says.
         denial = "say --ignore none" if self.number > 0 else "give these voxels another number"
         return f"say {option} if nobody looked there, and {denial} if somebody did"
@@ -272,8 +276,8 @@ def annotation_message(volume: str, found: WrongNumbers, classes: int) -> str:
     """One sentence on painted numbers that are no class, and what to do."""
     return (
         f"The annotations of '{volume}' hold the number {found.in_words()}, and only 1 to "
-        f"{classes} are classes: erase or repaint these voxels in Annotate, or replace them from "
-        "a label image with 'napari-emda annotate --regions all'."
+        f"{classes} are classes: erase or repaint these voxels in Annotate, or annotate the volume "
+        "again from a label image."
     )
 
 

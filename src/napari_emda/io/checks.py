@@ -198,11 +198,12 @@ def _check_numbers(name: str, found: LabelValues, meaning: LabelMeaning, classes
     number = wrong[-1]
     highest = max(n for n in range(classes + 1) if meaning.is_class(n, classes))
     zero_meaning = ", and 0 means not annotated" if 0 in (meaning.ignore or ()) else ""
-    raise DataError(
-        f"The labels of '{name}' hold the value {number} in {found.counts[number]} voxels, but "
-        f"there are {classes} classes{zero_meaning}: use the values 0 to {highest}, name more "
-        f"classes, or say --ignore {number} if nobody looked there."
+    text = (
+        f"{found.counts[number]} voxels hold the value {number}, but there are {classes} classes"
+        f"{zero_meaning}"
     )
+    remedy = f"use the values 0 to {highest} or name more classes"
+    raise LabelsInDoubt(name, Question("ignore", number, text, remedy))
 
 
 def _numbers(numbers: Sequence[int]) -> str:

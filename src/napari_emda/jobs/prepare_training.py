@@ -248,7 +248,7 @@ def _check_continued(sampler: PatchSampler, folder: RunFolder | None) -> None:
         raise JobError(
             f"An older version began the run '{folder.name}' with one range of grey values for all "
             "independent images, and now each image has its own range: use the run's model as it "
-            f"is, or start a new run with --from {folder.name}."
+            f"is, or start a new run from {folder.name}."
         )
 
 

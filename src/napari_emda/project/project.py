@@ -96,8 +96,8 @@ class Project:
         path = folder / "project.json"
         if not path.is_file():
             raise JobError(
-                f"'{folder}' is not a project (it has no project.json): make one with "
-                "'napari-emda new'."
+                f"'{folder}' is not a project (it has no project.json): choose the folder of a "
+                "project, or make one from your images."
             )
         lock = _lock(folder) if exclusive else None
         try:

@@ -201,6 +201,29 @@ class Volumes:
         write_project_file(self._folder, self._file)
         return entry
 
+    def change_grid(
+        self, name: str, spacing: Spacing, *, sections_are_independent: bool
+    ) -> VolumeEntry:
+        """Correct the voxel size (z, y, x in nm) of a volume; no file but ``project.json`` changes.
+
+        Models and predictions were computed with the size before, so that it must not change once
+        there are any.
+
+        Raises:
+            DataError: no voxel can have this size.
+            JobError: there is no volume of that name.
+        """
+        grid = {
+            "spacing": check_spacing(name, spacing),
+            "unit": "nm",
+            "sections_are_independent": sections_are_independent,
+        }
+        changed = self.entry(name).model_copy(update=grid)
+        entries = tuple(changed if entry.name == name else entry for entry in self.entries)
+        self._file = self._file.model_copy(update={"volumes": entries})
+        write_project_file(self._folder, self._file)
+        return changed
+
     def store(self, name: str, array: NDArray[Any]) -> Path:
         """Write an array that exists in memory alone to ``volumes/``; returns its path."""
         # The random part keeps arrays apart that are stored under one name before they are added.

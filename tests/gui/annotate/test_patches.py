@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import zarr
-from napari.layers import Labels
 
 from napari_emda._gui.annotate.decisions import accept, delete, put_aside, redo, undo
 from napari_emda._gui.annotate.draft import Draft
@@ -18,6 +17,7 @@ from napari_emda._gui.common.layer_volumes import spacing_of
 from napari_emda._gui.common.palette import STATES
 from napari_emda._gui.predict.layers import show_classes
 from napari_emda.data.box import Box
+from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
 from napari_emda.project.project import Project
 
 REGIONS = [
@@ -578,7 +578,9 @@ def test_patches_of_an_audit_begin_with_nothing_and_are_compared_all_the_same(se
 def test_patches_may_begin_with_nothing_or_with_other_labels(start, session, patches):
     labels = np.zeros((5, 48, 40), np.uint8)
     labels[1, 4:8, 4:8] = 9
-    patches.paint.tools.start = start if start == "nothing" else Labels(labels)
+    patches.paint.tools.start = (
+        start if start == "nothing" else MeantLabels(labels, LabelMeaning(), 2)
+    )
     patches.next()
     shown = np.asarray(session.opened.output("annotations", "target").data[1])
     assert np.array_equal(

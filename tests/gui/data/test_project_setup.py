@@ -12,7 +12,6 @@ from napari_emda._gui.data.project_setup import (
     check,
     free_name,
     proposed_folder,
-    size_remark,
     store,
 )
 from napari_emda.data.voxel_grid import VoxelGrid
@@ -124,20 +123,6 @@ def test_reading_ends_when_the_viewer_is_closed(tmp_path):
         with pytest.raises(DataError, match="stopped"):
             store(project, picks(), stop)
         assert not (project.folder / "volumes").exists()
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "words"),
-    [
-        (None, SPACING, "voxel size of the source is not known"),
-        (None, None, "the source and the target is not known"),
-        ((50, 4, 4), (50, 9, 9), "a factor of 2.2"),
-        ((50, 4, 4), (20, 8, 8), ""),
-    ],
-)
-def test_voxel_sizes_are_remarked_on(source, target, words):
-    remark = size_remark(source, target)
-    assert (words in remark) if words else not remark
 
 
 def test_names_and_folders_are_proposed(tmp_path, monkeypatch):

@@ -10,21 +10,25 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.annotate.tools import Tools
-from napari_emda._gui.common.layer_volumes import array_of, refusal
-from napari_emda._gui.common.widgets import Sentence, button, column, labelled, narrow
-from napari_emda._gui.data.label_zero import BACKGROUND, SECTIONS
+from napari_emda._gui.common.layer_volumes import array_of, numbers_of, refusal
+from napari_emda._gui.common.widgets import Sentence, button, column, labelled
+from napari_emda._gui.data.label_numbers import BACKGROUND, SECTIONS, LabelNumbers
 from napari_emda._gui.data.layer_widgets import LayerChoice
 from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
+from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
+from napari_emda.data.label_values import Question
+from napari_emda.io.checks import LabelsInDoubt
 
 # What patches can begin with: entries of the list, and values of `Tools.start`.
 _BEGIN = {"the prediction": "prediction", "nothing": "nothing", "the labels above": "labels"}
 _UNANNOTATED = "0 not annotated, 1 the first class"
-_ZERO: dict[str, Any] = {
-    _UNANNOTATED: "unannotated",
-    SECTIONS: "unannotated",
-    BACKGROUND: "background",
+# Annotations are labelled in part as a rule, and classes count from 1.
+_ZERO = {
+    _UNANNOTATED: LabelMeaning(ignore=(0,)),
+    SECTIONS: LabelMeaning(labelled_sections=True),
+    BACKGROUND: LabelMeaning(),
 }
 
 
@@ -47,12 +51,7 @@ class ImportBox(QWidget):
         self._masks = MaskLayers(session)
         self.labels = LayerChoice(session.viewer, Labels, refusal, also=self._masks)
         self.labels.setToolTip("Labels of a target, from another program or drawn in napari.")
-        self.label_zero = narrow(QComboBox())
-        self.label_zero.addItems(list(_ZERO))
-        self.label_zero.setToolTip(
-            "What the value 0 means in the labels: not annotated, background everywhere, or "
-            "background in those sections that hold any label. Classes count from 1."
-        )
+        self.numbers = LabelNumbers(session, self.labels, _ZERO, self._class_count)
         self.begin = QComboBox()
         self.begin.addItems(list(_BEGIN))
         self.begin.setToolTip("What a patch shows at first, for you to correct.")
@@ -65,12 +64,12 @@ class ImportBox(QWidget):
         self.hint = Sentence()
         column(
             self,
-            labelled(("labels", self.labels), ("", self.label_zero)),
+            labelled(("labels", self.labels), ("", self.numbers)),
             self.take,
             self.hint,
             labelled(("patches begin with", self.begin)),
         )
-        for signal in (self.labels.chosen, self.begin.currentTextChanged):
+        for signal in (self.labels.chosen, self.begin.currentTextChanged, self.numbers.changed):
             signal.connect(lambda *_: self._on_begin())
         self._layers = session.viewer.layers.events
         for event in (self._layers.inserted, self._layers.removed, self._layers.renamed):
@@ -87,15 +86,26 @@ class ImportBox(QWidget):
     def refresh(self, event: Any = None) -> None:
         """List the current labels layers, without those of the dock."""
         self.labels.refresh(lambda layer: not self._session.is_output(layer))
-        self.take.setEnabled(self._session.opened is not None and bool(self.labels.layers()))
+        self._on_begin()
+
+    def _class_count(self) -> int:
+        opened = self._session.opened
+        # Before a project is open nothing is imported; most projects have two classes.
+        return 2 if opened is None else len(opened.project.classes)
 
     def _on_begin(self) -> None:
         chosen = _BEGIN[self.begin.currentText()]
         layer = self.labels.layer()
-        if chosen == "labels":
-            self._tools.start = layer if isinstance(layer, Image | Labels) else "prediction"
-        else:
+        asks = self.numbers.asks
+        opened = self._session.opened is not None
+        self.take.setEnabled(opened and bool(self.labels.layers()) and not asks)
+        if chosen != "labels":
             self._tools.start = chosen
+        elif layer is None or asks:
+            self._tools.start = "prediction"
+        else:
+            numbers = numbers_of(layer)
+            self._tools.start = MeantLabels(numbers, self.numbers.meaning, self._class_count())
         missing = chosen == "labels" and layer is None
         text = "Choose the labels with which patches begin." if missing else ""
         self.hint.show_text(text, "hint")
@@ -131,7 +141,7 @@ class ImportBox(QWidget):
     ) -> None:
         """Copy in the background; painting is disabled while the labels are written."""
         session = self._session
-        meaning = self.label_zero.currentText()
+        meaning = self.numbers.meaning
         mode = painting.mode
         painting.editable = False
 
@@ -139,17 +149,20 @@ class ImportBox(QWidget):
             painting.editable = True
             painting.mode = mode  # napari resets the mode of a layer that cannot be edited
 
-        def take() -> int:
+        def take() -> int | Question:
             # In the worker thread: a stored volume may take minutes.
-            labels = array_of(layer)
-            whole_sections = meaning == SECTIONS
-            opened.project.annotations.import_labels(
-                labels, volume, _ZERO[meaning], whole_sections=whole_sections
-            )
+            labels = numbers_of(layer)
+            try:
+                opened.project.annotations.import_labels(labels, volume, meaning=meaning)
+            except LabelsInDoubt as doubt:
+                return doubt.question
             return sum(bool(np.asarray(labels[z]).any()) for z in range(labels.shape[0]))
 
-        def done(labelled: int) -> None:
+        def done(labelled: int | Question) -> None:
             paint_again()
+            if isinstance(labelled, Question):
+                self.numbers.ask(labelled)
+                return
             painting.refresh()
             sections = f"{labelled} of {opened.shape(volume)[0]} sections hold labels"
             session.say(

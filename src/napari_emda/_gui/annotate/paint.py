@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from napari.layers import Labels, Layer
+from napari.layers import Labels
 from numpy.typing import NDArray
 from psygnal import Signal
 
@@ -15,10 +15,10 @@ from napari_emda._gui.annotate.strokes import Strokes
 from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.annotate.working_copy import WorkingCopy
 from napari_emda._gui.common.adapters import show
-from napari_emda._gui.common.layer_volumes import array_of
 from napari_emda._gui.common.palette import annotation_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda.data.box import Box
+from napari_emda.data.label_meaning import MeantLabels
 from napari_emda.errors import DataError
 from napari_emda.project.region import AUDIT, IMPORTED, Region
 
@@ -215,22 +215,17 @@ class Paint:
         start = self.tools.start
         if region.strategy == AUDIT or start == "nothing":
             return None
-        if isinstance(start, Layer) and self._fits(start, region.volume):
-            ids: Bytes | None = self._ids(start, region)
+        if isinstance(start, MeantLabels) and start.shape == self._opened.shape(region.volume):
+            paint: Bytes | None = np.asarray(start[region.voxels.slices])
         else:
             ids = self._opened.project.predictions.in_region(region)
+            paint = None if ids is None else ids.astype(np.uint8) + np.uint8(1)
+        if paint is None:
+            return None
         # Background is proposed as "nothing": unpainted counts as background when the user is done.
-        return None if ids is None else np.where(ids > 0, ids + 1, 0).astype(np.uint8)
-
-    def _fits(self, labels: Layer, volume: str) -> bool:
-        return tuple(array_of(labels).shape) == self._opened.shape(volume)
-
-    def _ids(self, labels: Layer, region: Region) -> Bytes:
-        """The class ids of labels in a patch; with two classes every label is foreground."""
-        values = np.asarray(array_of(labels)[region.voxels.slices])
-        classes = len(self._opened.project.classes)
-        ids = values > 0 if classes == 2 else np.where(values < classes, values, 0)
-        return ids.astype(np.uint8)
+        # Labels may hold numbers that are no class.
+        proposed = (paint > 1) & (paint <= len(self._opened.project.classes))
+        return np.where(proposed, paint, 0).astype(np.uint8)
 
     # -- strokes and tools ---------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from napari.layers import Layer
 from psygnal import Signal
+
+from napari_emda.data.label_meaning import MeantLabels
 
 # Diameters in pixels: for single pixels, membranes and vesicles, mitochondria, and whole cells.
 BRUSHES = (1, 5, 15, 40)
@@ -15,7 +16,7 @@ class Tools:
     Attributes:
         class_index: of the class to paint with, 0 being the background.
         brush: its diameter in pixels.
-        start: what patches begin with: ``prediction``, ``nothing``, or a layer of labels.
+        start: what patches begin with: ``prediction``, ``nothing``, or labels.
         outside: whether the brush may leave the patch on view.
     """
 
@@ -29,7 +30,7 @@ class Tools:
     def __init__(self) -> None:
         self.class_index = 1
         self.brush = 5
-        self.start: str | Layer = "prediction"
+        self.start: str | MeantLabels = "prediction"
         self.outside = False
 
     def select_class(self, index: int) -> None:

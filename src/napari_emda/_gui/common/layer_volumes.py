@@ -15,11 +15,9 @@ from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, EmdaError
 from napari_emda.io.read import open_image
+from napari_emda.io.units import Sizes
 
 Triple = tuple[float, float, float]
-Sizes = tuple[float | None, float | None, float | None]
-"""Size of a voxel along z, y, x in nm; None along the axes where it is unknown."""
-
 # Key of `Layer.metadata`: the layer was placed by us, and nobody has stated its voxel size.
 ASSUMED = "napari-emda: voxel size assumed"
 # Pixels between those that are compared to tell grey from colour, along y and x.
@@ -63,6 +61,16 @@ def array_of(layer: Layer) -> Array:
     if isinstance(axes, str):
         raise DataError(f"'{layer.name}' {axes}.")
     return _LayerView(data, axes, layer.name if isinstance(layer, Image) and layer.rgb else None)
+
+
+def numbers_of(layer: Layer) -> Array:
+    """The voxels of labels as (z, y, x); whole numbers, as labels are.
+
+    Programs that know decimal numbers only store labels as 0.0 and 1.0. DataError is raised where
+    other decimal numbers are read.
+    """
+    array = array_of(layer)
+    return _WholeNumbers(array, layer.name) if np.dtype(array.dtype).kind == "f" else array
 
 
 def transform_of(layer: Layer) -> tuple[Triple, Triple]:
@@ -138,8 +146,9 @@ def _sizes_in_file(layer: Layer) -> Sizes:
         stored = open_image(path) if path is not None else None
     except EmdaError:
         return None, None, None
-    found = None if stored is None else stored.nanometres
-    return (None, None, None) if found is None else found
+    if stored is None:
+        return None, None, None
+    return stored.nanometres or stored.sizes
 
 
 def _data(layer: Layer) -> Any:
@@ -237,3 +246,22 @@ class _LayerView(Lazy3D):
         # What is left are the volume's axes, in the array's order.
         values = values.transpose(np.argsort(np.argsort(self._axes)))
         return values if len(self._axes) == 3 else values[None][z]
+
+
+class _WholeNumbers(Lazy3D):
+    """Decimal numbers that are whole, as int64 (z, y, x)."""
+
+    def __init__(self, array: Array, name: str) -> None:
+        z, y, x = array.shape
+        super().__init__((z, y, x), np.int64)
+        self._array = array
+        self._name = name
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        values = np.asarray(self._array[z, y, x])
+        if not (values == np.round(values)).all():
+            raise DataError(
+                f"'{self._name}' holds decimal numbers, but labels are whole numbers: choose labels"
+                " or a mask."
+            )
+        return values.astype(np.int64)

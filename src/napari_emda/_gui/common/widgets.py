@@ -156,6 +156,11 @@ class Notices(QFrame):
         """The tone of the message."""
         return self.message.tone
 
+    def withdraw(self, text: str) -> None:
+        """Remove the message if it has this text."""
+        if self.text() == text:
+            self.clear()
+
     def clear_note(self) -> None:
         """Remove the message if it is a note."""
         if self.tone == "note":

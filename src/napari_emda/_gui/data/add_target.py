@@ -8,8 +8,9 @@ from typing import Any
 from napari.layers import Image
 from qtpy.QtWidgets import QWidget
 
-from napari_emda._gui.common.layer_volumes import refusal, spacing_of
+from napari_emda._gui.common.layer_volumes import refusal, sizes_of
 from napari_emda._gui.common.widgets import Sentence, button, column, labelled
+from napari_emda._gui.data.complaint import Complaint
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.data.project_setup import Pick, check_pick, store
 from napari_emda._gui.session import Session
@@ -25,7 +26,7 @@ class AddTarget(QWidget):
         self._stop = threading.Event()
         self.image = LayerChoice(session.viewer, Image, refusal)
         self.image.setToolTip("Another volume to segment with the same model.")
-        self.spacing = VoxelSize()
+        self.spacing = VoxelSize("voxel size of the other target")
         self.add = button(
             "Add this target", "Check the layer and add it to the project.", self.add_target
         )
@@ -36,11 +37,17 @@ class AddTarget(QWidget):
             self.reason,
             self.add,
         )
+        self._complaint = Complaint(session, self._state)
         self.image.chosen.connect(self._on_image)
+        self.spacing.edited.connect(self._complaint.review)
         session.project_changed.connect(self.refresh)
         # A check that runs when the viewer closes ends at its next section.
         session.closing.connect(self._stop.set)
         self.refresh()
+
+    def _state(self) -> object:
+        size = self.spacing
+        return self.image.layer(), size.numbers, size.sections_are_independent
 
     def refresh(self, event: Any = None) -> None:
         """List the images that are not in the project yet."""
@@ -58,26 +65,26 @@ class AddTarget(QWidget):
 
     def _on_image(self) -> None:
         layer = self.image.layer()
-        self.spacing.set_value(None if layer is None else spacing_of(layer))
+        self.spacing.set_value((None, None, None) if layer is None else sizes_of(layer))
 
     def add_target(self) -> None:
         """Check the layer in the background, then add it; an error leaves the disk unchanged."""
+        layer = self.image.layer()
+        if not isinstance(layer, Image):
+            self._complaint.show("Choose an image first.")
+            return
+        independent = self.spacing.sections_are_independent
+        value = self.spacing.value()
+        self.add_pick(Pick(layer, "target", value, sections_are_independent=independent))
+
+    def add_pick(self, pick: Pick) -> None:
+        """Add a target as it was chosen here or elsewhere, see `add_target`."""
         session = self._session
         opened = session.opened
-        layer = self.image.layer()
-        if session.runner.busy:
-            session.say(session.runner.busy, "error")
-            return
-        if opened is None or not isinstance(layer, Image):
-            session.say("Choose an image first.", "error")
+        if session.runner.busy or opened is None:
+            session.say(session.runner.busy or "Set up or open a project first.", "error")
             return
         project = opened.project
-        pick = Pick(
-            layer,
-            "target",
-            self.spacing.value(),
-            sections_are_independent=self.spacing.sections_are_independent,
-        )
         # Until the work is done, a second click would add the volume twice.
         self.add.setEnabled(False)
 
@@ -87,7 +94,7 @@ class AddTarget(QWidget):
             return store(project, [pick], self._stop)
 
         def done(entries: list[VolumeEntry]) -> None:
-            opened.show_volume(project.volumes.add_entry(entries[0]), layer)
+            opened.show_volume(project.volumes.add_entry(entries[0]), pick.image)
             session.project_changed.emit()
             session.say(
                 f"'{entries[0].name}' was added to the project: suggest patches or predict.",
@@ -97,6 +104,6 @@ class AddTarget(QWidget):
         def failed(text: str) -> None:
             # Enables the button again.
             self.refresh()
-            session.say(text, "error")
+            self._complaint.show(text)
 
         session.in_background(work, done, failed)

@@ -19,6 +19,8 @@ from qtpy.QtWidgets import (
 
 from napari_emda._gui.common.number_boxes import LengthBox
 from napari_emda._gui.common.widgets import narrow, row
+from napari_emda.data.units import LARGEST_SIZE
+from napari_emda.io.units import Sizes
 
 
 class LayerChoice(QComboBox):
@@ -141,9 +143,8 @@ class VoxelSize(QWidget):
         cells: list[tuple[QWidget, int]] = []
         for axis in "zyx":
             box = LengthBox()
-            # Up to 1 mm: what microscopes resolve, with a wide margin. Six decimals keep what files
-            # state, such as 4.6123 nm.
-            box.setRange(0, 1e6)
+            # Six decimals keep what files state, such as 4.6123 nm.
+            box.setRange(0, LARGEST_SIZE)
             box.setDecimals(6)
             box.setButtonSymbols(LengthBox.ButtonSymbols.NoButtons)
             box.setToolTip(f"Size of a voxel along {axis}, in nanometres.")
@@ -178,18 +179,30 @@ class VoxelSize(QWidget):
         """Whether the sections are independent images."""
         return not self.is_depth.isChecked()
 
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The three numbers as they are shown, 0 where none is."""
+        return tuple(box.value() for box in self._boxes)
+
     def value(self) -> tuple[float, float, float] | None:
         """The voxel size (z, y, x) in nm; None while a number is missing."""
-        z, y, x = (box.value() for box in self._boxes)
+        z, y, x = self.numbers
         # Independent images have no distance; a number is stored all the same.
         if self.sections_are_independent:
             z = z or y
         return (z, y, x) if z and y and x else None
 
-    def set_value(self, spacing: tuple[float, float, float] | None) -> None:
-        """Show a voxel size."""
-        for box, size in zip(self._boxes, spacing or (0, 0, 0), strict=True):
+    def missing(self) -> list[str]:
+        """The axes along which the number is missing."""
+        values = zip("zyx", self.numbers, strict=True)
+        # Independent images have no distance.
+        needed = "yx" if self.sections_are_independent else "zyx"
+        return [axis for axis, value in values if axis in needed and not value]
+
+    def set_value(self, sizes: Sizes | None) -> None:
+        """Show a voxel size (z, y, x) in nm; None where it is unknown."""
+        for box, size in zip(self._boxes, sizes or (None, None, None), strict=True):
             # One signal for the three numbers, not one each.
             with QSignalBlocker(box):
-                box.setValue(size)
+                box.setValue(size or 0)
         self.edited.emit()

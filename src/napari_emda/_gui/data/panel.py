@@ -10,7 +10,7 @@ from typing import Any
 from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
 
-from napari_emda._gui.common.layer_volumes import array_of, refusal, spacing_of
+from napari_emda._gui.common.layer_volumes import refusal, sizes_of
 from napari_emda._gui.common.widgets import (
     Drawer,
     Sentence,
@@ -21,25 +21,19 @@ from napari_emda._gui.common.widgets import (
     row,
 )
 from napari_emda._gui.data.add_target import AddTarget
+from napari_emda._gui.data.complaint import Complaint
+from napari_emda._gui.data.gap_sentence import ChosenImage, GapSentence
 from napari_emda._gui.data.guesses import class_in_name, image_of, labels_of
-from napari_emda._gui.data.label_zero import LabelZero
+from napari_emda._gui.data.label_numbers import OF_SOURCE, LabelNumbers
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.data.name_clusters import NameClusters
 from napari_emda._gui.data.project_making import ProjectMaking
-from napari_emda._gui.data.project_setup import (
-    ONE_VOLUME,
-    WITHOUT_LABELS,
-    Pick,
-    Stoppable,
-    in_words,
-    proposed_folder,
-    size_remark,
-)
+from napari_emda._gui.data.project_setup import Pick, in_words, proposed_folder
+from napari_emda._gui.data.remarks import mask_remark, size_remark, what_is_needed
+from napari_emda._gui.data.with_project import GridQuestion, ProjectQuestion, is_open_project
+from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session, in_short
-from napari_emda.data.domain_gap import DomainGap, domain_gap
-from napari_emda.data.volume import Domain, Volume
-from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.project.project import Project
 
 
@@ -58,8 +52,10 @@ class DataPanel(QWidget):
         self.labels = LayerChoice(viewer, Labels, refusal, none="none", also=self._masks)
         self.target = LayerChoice(viewer, Image, refusal)
         self.target_size = VoxelSize("voxel size of the target")
-        self.label_zero = LabelZero(session, self.labels)
         self.classes = QLineEdit("background, foreground")
+        self.label_numbers = LabelNumbers(
+            session, self.labels, OF_SOURCE, lambda: len(self.class_names())
+        )
         self.classes.setToolTip("Names of the classes, background first, separated by commas.")
         self.folder = QLineEdit()
         self.folder.setToolTip(
@@ -67,14 +63,18 @@ class DataPanel(QWidget):
         )
         self.left_out = Sentence()
         self.sizes = Sentence()
-        self.domain_gap = Sentence()
+        self.domain_gap = GapSentence(session, self._stop)
         self.missing = Sentence()
         self.use = button(
             "Use these layers", "Check the layers and create the project.", self.use_layers
         )
+        sides = ((self.source, self.source_size), (self.target, self.target_size))
+        self.grids = GridQuestion(session, sides)
+        self._complaint = Complaint(session, self._input)
         self.open = button("Open a project …", "Open a project folder.", self.choose_project)
         self.current = Sentence()
         self.another = AddTarget(session)
+        self.question = ProjectQuestion(session, self._make_project, self.another.add_pick)
         self.naming = NameClusters(session)
         self.naming_drawer = Drawer("Name clusters", self.naming)
         self._build()
@@ -87,16 +87,24 @@ class DataPanel(QWidget):
             ("source image", self.source),
             (None, self.source_size),
             ("source labels", self.labels),
-            ("", self.label_zero),
+            ("", self.label_numbers),
             ("target image", self.target),
             (None, self.target_size),
             ("classes", self.classes),
             ("project in", row(None, self.folder, (browse, 0))),
         )
-        sentences = (self.left_out, self.sizes, self.domain_gap, self.missing)
+        sentences = (self.left_out, self.sizes, self.grids, self.domain_gap, self.missing)
         more = Drawer("Another target for this project", self.another)
         column(
-            self, self.open, self.current, fields, *sentences, self.use, more, self.naming_drawer
+            self,
+            self.open,
+            self.current,
+            fields,
+            *sentences,
+            self.use,
+            self.question,
+            more,
+            self.naming_drawer,
         )
 
     def _connect(self) -> None:
@@ -111,7 +119,13 @@ class DataPanel(QWidget):
             size.edited.connect(self._remark)
             size.edited.connect(self._measure_domain_gap)
         self.labels.chosen.connect(self._on_labels)
+        self.label_numbers.changed.connect(self._remark)
         self._making.changed.connect(self._remark)
+        self._making.asked.connect(self.label_numbers.ask)
+        self._making.failed.connect(self._complaint.show)
+        self.folder.textChanged.connect(lambda _: self._remark())
+        # The number of classes decides whether a number is one.
+        self.classes.textChanged.connect(lambda _: self.label_numbers.review())
         self._masks.found.connect(self.refresh)
 
     def _close(self) -> None:
@@ -153,7 +167,7 @@ class DataPanel(QWidget):
 
     def _on_image(self, choice: LayerChoice, size: VoxelSize) -> None:
         layer = choice.layer()
-        size.set_value(None if layer is None else spacing_of(layer))
+        size.set_value((None, None, None) if layer is None else sizes_of(layer))
         self._propose_folder()
 
     def _propose_folder(self) -> None:
@@ -180,33 +194,63 @@ class DataPanel(QWidget):
 
     def _remark(self) -> None:
         """Point out unusual voxel sizes and missing layers."""
-        source = self.source.layer()
-        target = self.target.layer()
-        remark = self._mask_remark()
-        if target is not None and not remark:
-            theirs = self.target_size.value()
-            # Without a source there is nothing to compare with: only a missing size is reported.
-            ours = self.source_size.value() if source is not None else theirs or (1, 1, 1)
-            remark = size_remark(ours, theirs)
+        remark = mask_remark(self._masks_as_images())
+        # Without a target nothing is compared, and no size is needed yet.
+        if self.target.layer() is not None and not remark:
+            sizes = {"the target": self.target_size}
+            if self.source.layer() is not None:
+                sizes = {"the source": self.source_size, **sizes}
+            missing = {name: size.missing() for name, size in sizes.items()}
+            values = [size.value() for size in sizes.values()]
+            # A target alone is compared with itself.
+            remark = size_remark(values[0], values[-1], missing)
         self.sizes.show_text(remark, "hint")
+        self._complaint.review()
+        self.grids.review()
+        self._offer()
+
+    def _offer(self) -> None:
+        """Say what is missing, or let the user go on."""
         missing = self._missing()
+        asks = self.labels.layer() is not None and self.label_numbers.asks
+        opened = self._session.opened
+        ready = not missing and not asks and not self._making.working
         # Reading large volumes takes minutes: show that something happens.
         if self._making.working:
             self.missing.show_text("Reading the layers …", "note")
+        elif ready and opened is not None and self._shows(opened):
+            ready = False
+            self.missing.show_text(
+                "The open project is made of these layers. Choose others to start another one.",
+                "note",
+            )
         else:
-            self.missing.show_text(self._what_to_do(missing), "hint")
-        self.use.setEnabled(not missing and not self._making.working)
+            text = what_is_needed(
+                missing,
+                asks=asks,
+                one_image=len(self.target.layers()) == 1,
+                unlabelled=opened is None
+                and self.source.layer() is None
+                and self.labels.layer() is None,
+            )
+            self.missing.show_text(text, "hint")
+        self.use.setEnabled(ready)
+        if not ready:
+            self.question.clear()
 
-    def _mask_remark(self) -> str:
-        """That a mask was chosen where an image is needed; empty if none was."""
-        for choice, domain in ((self.source, "source"), (self.target, "target")):
-            layer = choice.layer()
-            if layer is not None and self._masks(layer):
-                return (
-                    f"'{layer.name}' is a mask, not an image: choose it under source labels, and "
-                    f"the image itself as {domain}."
-                )
-        return ""
+    def _shows(self, opened: OpenProject) -> bool:
+        picks = self.picks()
+        return is_open_project(opened, picks, (self.source_size, self.target_size)[-len(picks) :])
+
+    def _masks_as_images(self) -> dict[str, str]:
+        """The names of masks that were chosen as source or target."""
+        choices = {"source": self.source, "target": self.target}
+        layers = {domain: choice.layer() for domain, choice in choices.items()}
+        return {
+            domain: layer.name
+            for domain, layer in layers.items()
+            if layer is not None and self._masks(layer)
+        }
 
     def _missing(self) -> list[str]:
         """The layers that still have to be chosen; a target alone is enough."""
@@ -217,58 +261,25 @@ class DataPanel(QWidget):
             needed = {"a source image": source, "labels of the source": labels, **needed}
         return [what for what, layer in needed.items() if layer is None]
 
-    def _what_to_do(self, missing: list[str]) -> str:
-        sentences = []
-        # What is missing comes first, then advice for the two cases in which users get stuck.
-        if missing:
-            sentences.append(f"Still needed: {', '.join(missing)}.")
-            sentences.append("Open them in napari, or try File > Open Sample.")
-        if missing == ["a target image"] and len(self.target.layers()) == 1:
-            sentences.append(ONE_VOLUME)
-        without_source = self.source.layer() is None and self.labels.layer() is None
-        if without_source and self._session.opened is None:
-            sentences.append(WITHOUT_LABELS)
-        return " ".join(sentences)
+    def _input(self) -> object:
+        """All that the checks of a new project are about."""
+        sizes = (self.source_size, self.target_size)
+        layers = (self.source.layer(), self.labels.layer(), self.target.layer())
+        grids = [(size.numbers, size.sections_are_independent) for size in sizes]
+        return layers, grids, self.label_numbers.meaning, self.classes.text(), self.folder.text()
 
     def _measure_domain_gap(self) -> None:
         source = self._image(self.source)
         target = self._image(self.target)
-        self.domain_gap.show_text("")
-        if source is None or target is None or source is target or self._stop.is_set():
-            return
         # Between an image and a mask it would be a large number without a meaning.
-        if self._masks(source) or self._masks(target):
+        if source is None or target is None or source is target or self._masks_as_images():
+            self.domain_gap.measure(None)
             return
-        # The result comes seconds later, when the user may have chosen other layers.
-        chosen = self._chosen()
-        sizes = (self.source_size.value(), self.target_size.value())
-
-        def volume(layer: Image, domain: Domain, widget: VoxelSize) -> Volume:
-            # Without both sizes, pixels are compared with pixels.
-            spacing = widget.value() if None not in sizes else None
-            grid = VoxelGrid(
-                spacing or (1.0, 1.0, 1.0),
-                sections_are_independent=widget.sections_are_independent,
-            )
-            return Volume(layer.name, Stoppable(array_of(layer), self._stop), domain, grid)
-
-        def show(gap: DomainGap) -> None:
-            if self._chosen() == chosen:
-                self.domain_gap.show_text(gap.in_words())
-                self.domain_gap.setToolTip(gap.in_numbers())
-
-        pair = (
-            volume(source, "source", self.source_size),
-            volume(target, "target", self.target_size),
+        sides = ((source, self.source_size), (target, self.target_size))
+        first, second = (
+            ChosenImage(image, size.value(), size.sections_are_independent) for image, size in sides
         )
-        # A hint only: if it cannot be measured, nothing is shown, and the checks will say why.
-        self._session.in_background(lambda: domain_gap(*pair), show, lambda text: None)
-
-    def _chosen(self) -> tuple[Any, ...]:
-        """All choices that the domain gap depends on."""
-        sizes = (self.source_size, self.target_size)
-        grids = ((size.value(), size.sections_are_independent) for size in sizes)
-        return self.source.layer(), self.target.layer(), *grids
+        self.domain_gap.measure((first, second))
 
     def _browse(self) -> None:
         folder = QFileDialog.getExistingDirectory(
@@ -301,9 +312,8 @@ class DataPanel(QWidget):
                 "source",
                 self.source_size.value(),
                 labels=labels,
-                labels_zero=self.label_zero.meaning,
+                meaning=self.label_numbers.meaning,
                 sections_are_independent=self.source_size.sections_are_independent,
-                labelled_sections_only=self.label_zero.labelled_sections_only,
             )
             picks.insert(0, pick)
         return picks
@@ -314,6 +324,13 @@ class DataPanel(QWidget):
         if self._session.runner.busy:
             self._session.say(self._session.runner.busy, "error")
             return
+        opened = self._session.opened
+        if opened is not None:
+            self.question.about(opened, self.picks(), self.folder.text().strip())
+            return
+        self._make_project()
+
+    def _make_project(self) -> None:
         folder = Path(self.folder.text().strip()).expanduser()
         self._making.start(self.picks(), self.class_names(), folder)
 
@@ -340,15 +357,14 @@ class DataPanel(QWidget):
             self._session.say(f"The project {folder} was opened.", "done")
 
     def _show_project(self) -> None:
-        self._remark()
         opened = self._session.opened
         if opened is None:
+            self._remark()
             return
         self.current.show_text(in_words(opened.project), "done")
         if not self.classes.isModified():
             self.classes.setText(", ".join(opened.project.classes))
-        # A project may have been opened from its folder: show what it says of the sections.
-        for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
-            if (entry := opened.entry_of(choice.layer())) is not None:
-                size.is_depth.setChecked(not entry.sections_are_independent)
+        # A project may have been opened from its folder: show what it says of the volumes.
+        self.grids.show_sizes()
         self._propose_folder()
+        self._remark()

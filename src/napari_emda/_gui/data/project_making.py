@@ -10,7 +10,9 @@ from psygnal import Signal
 
 from napari_emda._gui.data.project_setup import Pick, check, store
 from napari_emda._gui.session import Session
+from napari_emda.data.label_values import Question
 from napari_emda.errors import EmdaError
+from napari_emda.io.checks import LabelsInDoubt
 from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
 
@@ -28,6 +30,10 @@ class ProjectMaking:
 
     changed = Signal()
     """Creating a project began or ended."""
+    failed = Signal(str)
+    """Nothing was created, for the reason that the text says."""
+    asked = Signal(object)
+    """A `data.label_values.Question` about the labels must be answered first."""
 
     def __init__(self, session: Session, stop: threading.Event) -> None:
         self._session = session
@@ -39,11 +45,22 @@ class ProjectMaking:
         """Create a project of these layers in a new folder."""
         # First all checks, in a worker thread because they read the volumes; then the first file.
         self._set_working(True)
-        self._session.in_background(
-            lambda: check(picks, classes, self._stop),
-            lambda _: self._make(picks, classes, folder),
-            self._fail,
-        )
+
+        def work() -> Question | None:
+            try:
+                check(picks, classes, self._stop)
+            except LabelsInDoubt as doubt:
+                return doubt.question
+            return None
+
+        def done(question: Question | None) -> None:
+            if question is None:
+                self._make(picks, classes, folder)
+                return
+            self._set_working(False)
+            self.asked.emit(question)
+
+        self._session.in_background(work, done, self._fail)
 
     def take_back(self) -> None:
         """Remove a project whose creation has failed or was interrupted."""
@@ -87,7 +104,7 @@ class ProjectMaking:
     def _fail(self, text: str) -> None:
         self.take_back()
         self._set_working(False)
-        self._session.say(text, "error")
+        self.failed.emit(text)
 
     def _set_working(self, working: bool) -> None:
         self.working = working

@@ -8,35 +8,22 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
-from numpy.typing import NDArray
+from napari.layers import Image, Labels, Layer
 
 from napari_emda._gui.common.adapters import check_fit
-from napari_emda._gui.common.layer_volumes import Triple, array_of, path_of, refusal
+from napari_emda._gui.common.layer_volumes import Triple, array_of, numbers_of, path_of, refusal
 from napari_emda.data.array import Array
-from napari_emda.data.lazy import SectionStack
-from napari_emda.data.volume import Domain, LabelsZero
+from napari_emda.data.label_meaning import LabelMeaning
+from napari_emda.data.volume import Domain
 from napari_emda.errors import DataError
 from napari_emda.io.checks import check_image, check_labels, check_spacing
 from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
-
-# Pixel sizes that differ by more than this factor are pointed out: a wrong unit or a forgotten
-# binning is a common mistake.
-FACTOR = 2
-WITHOUT_LABELS = (
-    "An older volume with labels, as the source, helps most. Without one, a model finds clusters "
-    "of similar structures, and you name them."
-)
-ONE_VOLUME = (
-    "Only one volume, labelled in part? Choose it as the target and no source. You can take its "
-    "labels in Annotate later."
-)
 
 
 @dataclass(frozen=True)
@@ -47,10 +34,8 @@ class Pick:
     domain: Domain
     spacing: Triple | None
     labels: Labels | Image | None = None
-    labels_zero: LabelsZero = "background"
+    meaning: LabelMeaning = field(default_factory=LabelMeaning)
     sections_are_independent: bool = False
-    labelled_sections_only: bool = False
-    """Whether sections without a label are unlabelled; in all others 0 is background."""
 
 
 class Stoppable:
@@ -98,14 +83,13 @@ def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
     name = pick.image.name
     if pick.spacing is None:
         independent = pick.sections_are_independent
-        numbers = "two numbers above 0, y x" if independent else "three numbers above 0, z y x"
-        raise DataError(f"The voxel size of '{name}' is missing: type {numbers} in nm.")
+        axes = "two numbers above 0, y x" if independent else "three numbers above 0, z y x"
+        raise DataError(f"The voxel size of '{name}' is missing: type {axes} in nm.")
     check_spacing(name, pick.spacing)
     array = array_of(pick.image)
     if pick.labels is not None:
-        check_labels(
-            name, Stoppable(array_of(pick.labels), stop), array.shape, classes, pick.labels_zero
-        )
+        labels = Stoppable(numbers_of(pick.labels), stop)
+        check_labels(name, labels, array.shape, classes, meaning=pick.meaning)
     # Last, because float images are read completely.
     check_image(name, Stoppable(array, stop))
 
@@ -143,7 +127,7 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
             name = free_name(pick.image.name, taken)
             # Files are referenced, not copied: they may be as large as the disk.
             image = path_of(pick.image) or _stored(project, name, array_of(pick.image), stop)
-            labels, zero = _labels(project, name, pick, stop)
+            labels = None if pick.labels is None else _labels(project, name, pick.labels, stop)
             entries.append(
                 project.volumes.checked(
                     image,
@@ -151,47 +135,20 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
                     labels=labels,
                     name=name,
                     spacing=pick.spacing,
-                    labels_zero=zero,
+                    labels_meaning=None if labels is None else pick.meaning,
                     sections_are_independent=pick.sections_are_independent,
                 )
             )
     return entries
 
 
-def _labels(
-    project: Project, name: str, pick: Pick, stop: threading.Event
-) -> tuple[Path | None, LabelsZero]:
-    """The file with the labels of a volume, None without labels, and the meaning of 0 in it."""
-    if pick.labels is None:
-        return None, pick.labels_zero
-    array = array_of(pick.labels)
-    # This meaning of 0 exists in no file, so the labels are rewritten.
-    if pick.labelled_sections_only:
-        annotated: Any = labelled_sections(array, len(project.classes))
-        return _stored(project, f"{name}-labels", annotated, stop), "unannotated"
-    path = path_of(pick.labels) or _stored(project, f"{name}-labels", array, stop)
-    return path, pick.labels_zero
-
-
-def labelled_sections(labels: Array, classes: int) -> SectionStack:
-    """Labels in which 0 means not annotated: k + 1 is class k, and empty sections stay 0.
-
-    Args:
-        labels: integers (z, y, x), k being class k; with two classes all above 0 are class 1.
-        classes: number of classes, background included.
-
-    Returns:
-        uint8 (z, y, x), computed where it is sliced.
-    """
-
-    def read(z: int) -> NDArray[np.uint8]:
-        values = np.asarray(labels[z])
-        ids = (values > 0 if classes == 2 else values).astype(np.uint8)
-        return ids + np.uint8(1) if ids.any() else ids
-
-    z, y, x = labels.shape
-    # Every section is read once, to be written to a file: there is nothing to cache.
-    return SectionStack(read, (z, y, x), np.uint8, cache_bytes=0)
+def _labels(project: Project, name: str, layer: Layer, stop: threading.Event) -> Path:
+    """The file with the labels of a volume."""
+    numbers = numbers_of(layer)
+    # A file of decimal numbers is no label file, so the whole numbers are stored.
+    same = np.dtype(numbers.dtype) == np.dtype(array_of(layer).dtype)
+    path = path_of(layer) if same else None
+    return path or _stored(project, f"{name}-labels", numbers, stop)
 
 
 def _stored(project: Project, name: str, array: Array, stop: threading.Event) -> Path:
@@ -231,28 +188,3 @@ def in_words(project: Project) -> str:
     count = len(project.runs.names())
     trained = f"{count} model{'' if count == 1 else 's'} trained"
     return f"Project {project.folder.name}: {' → '.join(filter(None, volumes))}; {trained}."
-
-
-def size_remark(source: Triple | None, target: Triple | None) -> str:
-    """A remark on unknown or very different voxel sizes; empty if there is none.
-
-    Args:
-        source: voxel size (z, y, x) in nm; None if unknown.
-        target: likewise.
-    """
-    sizes = {"the source": source, "the target": target}
-    missing = [name for name, size in sizes.items() if size is None]
-    if source is None or target is None:
-        return f"The voxel size of {' and '.join(missing)} is not known: type it, in nm."
-    # Networks see sections, so only the pixel size matters, and of y and x the smaller one.
-    source_pixel = min(source[1:])
-    target_pixel = min(target[1:])
-    coarser = max(source_pixel, target_pixel)
-    factor = coarser / min(source_pixel, target_pixel)
-    if factor > FACTOR:
-        return (
-            f"The source has {source_pixel:g} nm pixels, the target {target_pixel:g} nm: a factor "
-            f"of {factor:.2g}. Check both numbers; if they are right, training resamples both to "
-            f"{coarser:g} nm."
-        )
-    return ""

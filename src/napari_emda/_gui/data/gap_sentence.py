@@ -1,0 +1,80 @@
+"""The sentence on the domain gap between the chosen images."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from napari.layers import Image
+
+from napari_emda._gui.common.layer_volumes import array_of
+from napari_emda._gui.common.widgets import Sentence
+from napari_emda._gui.data.project_setup import Stoppable
+from napari_emda._gui.session import Session
+from napari_emda.data.domain_gap import DomainGap, domain_gap
+from napari_emda.data.volume import Domain, Volume
+from napari_emda.data.voxel_grid import Spacing, VoxelGrid
+
+
+@dataclass(frozen=True)
+class ChosenImage:
+    """An image and the grid that the user has stated.
+
+    Attributes:
+        image: the layer.
+        spacing: voxel size (z, y, x) in nm; None if it is not complete.
+        sections_are_independent: see `data.voxel_grid.VoxelGrid`.
+    """
+
+    image: Image
+    spacing: Spacing | None
+    sections_are_independent: bool
+
+
+class GapSentence(Sentence):
+    """Measures the domain gap in the background, and shows it.
+
+    Args:
+        session: of the dock.
+        stop: set when the dock is closed.
+    """
+
+    def __init__(self, session: Session, stop: threading.Event) -> None:
+        super().__init__()
+        self._session = session
+        self._stop = stop
+        self._pair: tuple[ChosenImage, ChosenImage] | None = None
+
+    def measure(self, pair: tuple[ChosenImage, ChosenImage] | None) -> None:
+        """Measure the gap between source and target; None removes the sentence."""
+        self._pair = pair
+        self.show_text("")
+        if pair is None or self._stop.is_set():
+            return
+        # Without both sizes, pixels are compared with pixels.
+        known = all(each.spacing is not None for each in pair)
+        domains: tuple[Domain, Domain] = ("source", "target")
+        source, target = (
+            self._volume(each, domain, known=known)
+            for each, domain in zip(pair, domains, strict=True)
+        )
+        # A hint only: if it cannot be measured, nothing is shown, and the checks will say why.
+        self._session.in_background(
+            lambda: domain_gap(source, target), self._shower(pair), lambda text: None
+        )
+
+    def _volume(self, chosen: ChosenImage, domain: Domain, *, known: bool) -> Volume:
+        spacing = (chosen.spacing if known else None) or (1.0, 1.0, 1.0)
+        grid = VoxelGrid(spacing, sections_are_independent=chosen.sections_are_independent)
+        array = Stoppable(array_of(chosen.image), self._stop)
+        return Volume(chosen.image.name, array, domain, grid)
+
+    def _shower(self, pair: tuple[ChosenImage, ChosenImage]) -> Callable[[DomainGap], None]:
+        def show(gap: DomainGap) -> None:
+            # The result comes seconds later, when the user may have chosen other layers.
+            if self._pair is pair:
+                self.show_text(gap.in_words())
+                self.setToolTip(gap.in_numbers())
+
+        return show

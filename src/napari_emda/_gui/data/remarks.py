@@ -1,0 +1,97 @@
+"""Sentences on the chosen layers: what is missing, unknown or unusual. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from napari_emda._gui.common.layer_volumes import Triple
+
+# Pixel sizes that differ by more than this factor are pointed out: a wrong unit or a forgotten
+# binning is a common mistake.
+FACTOR = 2
+WITHOUT_LABELS = (
+    "An older volume with labels, as the source, helps most. Without one, a model finds clusters "
+    "of similar structures, and you name them."
+)
+MASK_AS_IMAGE = (
+    "Labels that are listed as an image only: right-click the layer > Convert to Labels."
+)
+ONE_VOLUME = (
+    "Only one volume, labelled in part? Choose it as the target and no source. You can take its "
+    "labels in Annotate later."
+)
+
+
+def size_remark(
+    source: Triple | None, target: Triple | None, missing: Mapping[str, Sequence[str]]
+) -> str:
+    """A remark on unknown or very different voxel sizes; empty if there is none.
+
+    Args:
+        source: voxel size (z, y, x) in nm; None if unknown.
+        target: likewise.
+        missing: the axes along which the size is unknown, by the volume, such as ``the source``.
+    """
+    unknown = [_unknown(volume, axes) for volume, axes in missing.items() if axes]
+    if unknown:
+        verb = "is" if len(unknown) == 1 else "are"
+        return f"{' and '.join(unknown).capitalize()} {verb} not known: type it, in nm."
+    if source is None or target is None:
+        return ""
+    # Networks see sections, so only the pixel size matters, and of y and x the smaller one.
+    source_pixel = min(source[1:])
+    target_pixel = min(target[1:])
+    coarser = max(source_pixel, target_pixel)
+    factor = coarser / min(source_pixel, target_pixel)
+    if factor > FACTOR:
+        return (
+            f"The source has {source_pixel:g} nm pixels, the target {target_pixel:g} nm: a factor "
+            f"of {factor:.2g}. Check both numbers; if they are right, training resamples both to "
+            f"{coarser:g} nm."
+        )
+    return ""
+
+
+def _unknown(volume: str, axes: Sequence[str]) -> str:
+    """Which part of a voxel size is unknown."""
+    if list(axes) == ["z"]:
+        return f"the distance of the sections of {volume} (z)"
+    along = f" along {axes[0]}" if len(axes) == 1 else ""
+    return f"the voxel size of {volume}{along}"
+
+
+def mask_remark(masks: Mapping[str, str]) -> str:
+    """A remark on masks that were chosen where an image is needed; empty if there are none.
+
+    Args:
+        masks: names of the layers, by what they were chosen as (source or target).
+    """
+    return " ".join(
+        f"'{name}' is a mask, not an image: choose it under source labels, and the image itself as "
+        f"{domain}."
+        for domain, name in masks.items()
+    )
+
+
+def what_is_needed(missing: Sequence[str], *, asks: bool, one_image: bool, unlabelled: bool) -> str:
+    """What the user has to do before a project can be created, and advice where users get stuck.
+
+    Args:
+        missing: the layers that have to be chosen.
+        asks: whether a question about the labels is open.
+        one_image: whether there is a single image, so that source and target cannot be two.
+        unlabelled: whether neither a source nor labels were chosen.
+    """
+    sentences = []
+    if missing:
+        sentences.append(f"Still needed: {', '.join(missing)}.")
+        sentences.append("Open them in napari, or try File > Open Sample.")
+    elif asks:
+        sentences.append("Still needed: an answer to the question about the labels.")
+    if list(missing) == ["a target image"] and one_image:
+        sentences.append(ONE_VOLUME)
+    if "labels of the source" in missing:
+        sentences.append(MASK_AS_IMAGE)
+    if unlabelled:
+        sentences.append(WITHOUT_LABELS)
+    return " ".join(sentences)

@@ -1,0 +1,237 @@
+"""The Data panel by clicks and keys: from layers to a project, and beside an open one."""
+
+import numpy as np
+import pytest
+import tifffile
+from napari.layers._source import layer_source
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_emda._gui.data.panel import DataPanel
+from napari_emda.data.volume import IGNORE
+from napari_emda.project.project import Project
+
+NM = {"scale": (50, 4.6, 4.6), "units": ("nm",) * 3}
+LEFT = Qt.MouseButton.LeftButton
+
+
+@pytest.fixture
+def panel(qtbot, session):
+    new_panel = DataPanel(session)
+    qtbot.addWidget(new_panel)
+    new_panel.show()
+    return new_panel
+
+
+def add_layers(session, image, labels, **options):
+    session.viewer.add_image(image, name="old", **NM)
+    session.viewer.add_labels(labels, name="old mitochondria", **NM)
+    session.viewer.add_image(image[:, ::-1], name="new", **{**NM, **options})
+
+
+def click(button):
+    assert button.isVisible() and button.isEnabled()
+    QTest.mouseClick(button, LEFT)
+
+
+def type_number(box, text):
+    """Click into a box and type over what is there."""
+    edit = box.lineEdit()
+    middle = QPoint(edit.width() // 2, edit.height() // 2)
+    QTest.mouseClick(edit, LEFT, Qt.KeyboardModifier.NoModifier, middle)
+    QTest.keyClick(edit, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+    QTest.keyClicks(edit, text)
+    QTest.keyClick(edit, Qt.Key.Key_Tab)
+
+
+def wait_for_project(qtbot, session, folder):
+    qtbot.waitUntil(
+        lambda: session.opened is not None and session.opened.project.folder == folder,
+        timeout=240_000,
+    )
+    return session.opened.project
+
+
+def make(qtbot, session, panel, folder):
+    panel.folder.setText(str(folder))
+    panel.folder.setModified(True)
+    click(panel.use)
+    return wait_for_project(qtbot, session, folder)
+
+
+# -- numbers in labels ---------------------------------------------------------------------------
+
+
+def test_labels_without_0_are_asked_about_and_1_becomes_background(
+    qtbot, session, panel, arrays, tmp_path
+):
+    image, labels = arrays
+    add_layers(session, image, labels + 1)  # as ilastik's Simple Segmentation
+    question = panel.label_numbers.question
+    qtbot.waitUntil(lambda: question.asked, timeout=60_000)
+    assert "Does 1 mean background?" in question.sentence.text()
+    assert not panel.use.isEnabled()
+    assert "an answer to the question" in panel.missing.text()
+    click(question.buttons["1 means background"])
+    assert not question.asked and panel.label_numbers.hint.text() == "1: background."
+    project = make(qtbot, session, panel, tmp_path / "p")
+    assert np.array_equal(project.volumes.open("old").class_ids[0:5, 0:48, 0:40], labels)
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(255, np.uint8), (-1, np.int16)])
+def test_voxels_that_nobody_looked_at_are_asked_about_and_ignored(
+    qtbot, session, panel, arrays, tmp_path, number, dtype
+):
+    image, labels = arrays
+    labels = labels.astype(dtype)
+    labels[:, :4] = number
+    add_layers(session, image, labels)
+    question = panel.label_numbers.question
+    qtbot.waitUntil(lambda: question.asked, timeout=60_000)
+    assert f"the number {number}" in question.sentence.text()
+    click(question.buttons["Nobody looked there"])
+    project = make(qtbot, session, panel, tmp_path / "p")
+    ids = project.volumes.open("old").class_ids[0:5, 0:48, 0:40]
+    assert (ids[:, :4] == IGNORE).all()
+    assert np.array_equal(ids[:, 4:], labels[:, 4:])
+
+
+def test_a_number_that_was_in_no_section_read_first_is_asked_about_by_the_check(
+    qtbot, session, panel, tmp_path
+):
+    image = np.random.default_rng(0).integers(0, 255, (200, 16, 16)).astype(np.uint8)
+    labels = np.zeros(image.shape, np.uint8)
+    labels[:, :4] = 1
+    labels[1, 8, 8] = 255
+    add_layers(session, image, labels)
+    panel.folder.setText(str(tmp_path / "p"))
+    click(panel.use)
+    question = panel.label_numbers.question
+    qtbot.waitUntil(lambda: question.asked, timeout=60_000)
+    assert not (tmp_path / "p").exists()
+    click(question.buttons["Nobody looked there"])
+    click(panel.use)
+    wait_for_project(qtbot, session, tmp_path / "p")
+
+
+def test_decimal_labels_are_stored_as_whole_numbers(qtbot, session, panel, arrays, tmp_path):
+    image, labels = arrays
+    session.viewer.add_image(image, name="old", **NM)
+    session.viewer.add_image(labels.astype(np.float32), name="mask", **NM)
+    session.viewer.add_image(image[:, ::-1], name="new", **NM)
+    assert panel.labels.currentText() == "mask (image)"
+    project = make(qtbot, session, panel, tmp_path / "p")
+    assert np.array_equal(project.volumes.open("old").class_ids[0:5, 0:48, 0:40], labels)
+
+
+# -- voxel sizes ---------------------------------------------------------------------------------
+
+
+def test_only_the_distance_of_the_sections_is_asked_for_where_the_file_states_the_rest(
+    session, panel, arrays, tmp_path
+):
+    path = tmp_path / "new.tif"
+    unit = {"unit": "nm"}
+    tifffile.imwrite(path, arrays[0], imagej=True, resolution=(1 / 8, 1 / 8), metadata=unit)
+    with layer_source(path=str(path)):  # as napari's reader makes it
+        session.viewer.add_image(arrays[0], name="new")
+    assert "distance of the sections of the target (z) is not known" in panel.sizes.text()
+    assert [box.text() for box in panel.target_size._boxes] == ["", "8", "8"]
+    type_number(panel.target_size._boxes[0], "50")
+    assert panel.target_size.value() == (50, 8, 8)
+    assert panel.sizes.text() == ""
+
+
+def test_an_error_goes_when_its_cause_has_gone(qtbot, session, panel, arrays, tmp_path):
+    withdrawn = []
+    session.withdrawn.connect(withdrawn.append)
+    add_layers(session, *arrays, scale=(1, 1, 1), units=None)
+    panel.folder.setText(str(tmp_path / "p"))
+    click(panel.use)
+    qtbot.waitUntil(lambda: bool(session.notices), timeout=60_000)
+    assert "The voxel size of 'new' is missing" in session.notices[-1][1]
+    assert not withdrawn
+    type_number(panel.target_size._boxes[0], "50")
+    assert withdrawn == [session.notices[-1][1]]
+
+
+# -- beside an open project ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(qtbot, session, panel, arrays, tmp_path):
+    add_layers(session, *arrays)
+    make(qtbot, session, panel, tmp_path / "first")
+    return session.opened
+
+
+def test_the_layers_of_the_open_project_are_said_to_be_its_own(panel, opened):
+    assert not panel.use.isEnabled()
+    assert "The open project is made of these layers" in panel.missing.text()
+
+
+def test_an_edited_voxel_size_changes_the_project_after_a_question(session, panel, opened):
+    type_number(panel.target_size._boxes[0], "30")
+    assert (
+        "voxel size of 'new' is not the one in the project 'first'" in panel.grids.sentence.text()
+    )
+    assert opened.project.volumes.entry("new").spacing == (50, 4.6, 4.6)
+    click(panel.grids.buttons["Change it in the project"])
+    assert Project.open(opened.project.folder).volumes.entry("new").spacing == (30, 4.6, 4.6)
+    assert session.viewer.layers["new"].scale.tolist() == [30, 4.6, 4.6]
+    assert session.viewer.layers["old"].scale.tolist() == [50, 4.6, 4.6]
+    assert not panel.grids.asked
+
+
+def test_an_edit_is_undone(panel, opened):
+    type_number(panel.target_size._boxes[2], "9")
+    click(panel.grids.buttons["Show the project's size"])
+    assert panel.target_size.value() == (50, 4.6, 4.6)
+    assert not panel.grids.asked
+
+
+def test_the_voxel_size_is_fixed_once_there_is_a_model(session, panel, opened):
+    run = opened.project.folder / "runs" / "001-fake"
+    run.mkdir(parents=True)
+    (run / "checkpoint.safetensors").touch()
+    session.project_changed.emit()
+    assert not panel.target_size.isEnabled()
+    assert "models of 'first' were trained with these voxel sizes" in panel.grids.sentence.text()
+    click(panel.grids.buttons["Use other sizes in a new project"])
+    type_number(panel.target_size._boxes[0], "30")
+    assert panel.use.isEnabled()
+    assert Project.open(opened.project.folder).volumes.entry("new").spacing == (50, 4.6, 4.6)
+
+
+def test_another_project_is_never_started_unasked(qtbot, session, panel, opened, arrays, tmp_path):
+    newer = session.viewer.add_image(arrays[0][:, :40], name="newer", **NM)
+    panel.target.setCurrentText("newer")
+    click(panel.use)
+    assert "The project 'first' is open" in panel.question.sentence.text()
+    assert list(panel.question.buttons) == [
+        "Add the target to it",
+        "Start another project",
+        "Stay with 'first'",
+    ]
+    click(panel.question.buttons["Stay with 'first'"])
+    assert session.opened is opened and not panel.question.asked
+    panel.folder.setText(str(tmp_path / "second"))
+    click(panel.use)
+    click(panel.question.buttons["Start another project"])
+    project = wait_for_project(qtbot, session, tmp_path / "second")
+    assert [entry.name for entry in project.volumes.entries] == ["old", "newer"]
+    shown = [layer.name for layer in session.viewer.layers if layer.visible]
+    assert shown == ["newer"]  # what the first project showed does not lie over it
+    assert newer in session.viewer.layers
+
+
+def test_a_new_target_joins_the_open_project(qtbot, session, panel, opened, arrays):
+    session.viewer.add_image(arrays[0][:, :40], name="newer", **NM)
+    panel.target.setCurrentText("newer")
+    click(panel.use)
+    click(panel.question.buttons["Add the target to it"])
+    qtbot.waitUntil(
+        lambda: [e.name for e in opened.project.volumes.targets()] == ["new", "newer"],
+        timeout=60_000,
+    )
+    assert session.opened is opened

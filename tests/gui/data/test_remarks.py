@@ -1,0 +1,47 @@
+"""What is said of the chosen layers."""
+
+import pytest
+
+from napari_emda._gui.data.remarks import mask_remark, size_remark, what_is_needed
+
+SPACING = (50, 4.6, 4.6)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "missing", "words"),
+    [
+        (None, SPACING, {"the source": "zyx"}, "The voxel size of the source is not known"),
+        (
+            None,
+            None,
+            {"the source": "zyx", "the target": "zyx"},
+            "The voxel size of the source and the voxel size of the target are not known",
+        ),
+        (None, SPACING, {"the source": "z"}, "The distance of the sections of the source (z) is"),
+        (SPACING, None, {"the target": "x"}, "voxel size of the target along x is not known"),
+        ((50, 4, 4), (50, 9, 9), {}, "a factor of 2.2"),
+        ((50, 4, 4), (20, 8, 8), {}, ""),
+    ],
+)
+def test_voxel_sizes_are_remarked_on(source, target, missing, words):
+    remark = size_remark(source, target, missing)
+    assert (words in remark) if words else not remark
+
+
+def test_a_mask_in_place_of_an_image_is_named():
+    assert mask_remark({}) == ""
+    assert "'m' is a mask, not an image" in mask_remark({"target": "m"})
+
+
+@pytest.mark.parametrize(
+    ("missing", "state", "words"),
+    [
+        (["a target image"], {"one_image": True}, "Only one volume, labelled in part?"),
+        (["labels of the source"], {}, "right-click the layer > Convert to Labels"),
+        ([], {"asks": True}, "an answer to the question about the labels"),
+        ([], {"unlabelled": True}, "a model finds clusters"),
+    ],
+)
+def test_what_is_needed_is_said_with_the_way_on(missing, state, words):
+    options = {"asks": False, "one_image": False, "unlabelled": False, **state}
+    assert words in what_is_needed(missing, **options)
