@@ -5,8 +5,13 @@ import warnings
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+from napari.layers._source import layer_source
 
+from napari_emda._gui.common.adapters import Placement
+from napari_emda._gui.common.layer_volumes import sizes_of
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
+from napari_emda.io.tiff import write_tiff
 from napari_emda.project.project import Project
 
 
@@ -157,3 +162,35 @@ def test_a_layer_with_other_axes_is_replaced_by_one_on_which_outputs_can_lie(
     assert np.array_equal(np.asarray(shown.data), arrays[0])
     assert [layer.name for layer in session.viewer.layers].count("theirs") == 1
     assert session.viewer.dims.ndim == 3
+
+
+def test_a_layer_without_a_voxel_size_lies_beside_the_volumes_and_its_size_stays_unknown(
+    session, project, arrays
+):
+    early = session.viewer.add_image(arrays[0], name="early")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session.adopt(project)
+        late = session.viewer.add_labels(arrays[1], name="late")
+        session.viewer.dims.set_point(0, 100)
+    for layer in (early, late):
+        assert layer.scale.tolist() == [50, 4.6, 4.6]
+        assert sizes_of(layer) == (None, None, None)
+    assert session.viewer.dims.nsteps[0] == 5
+    # Once the size is stated, it is the layer's.
+    Placement.of(late, (20, 5, 5)).apply(late)
+    assert sizes_of(late) == (20, 5, 5)
+
+
+def test_the_size_in_a_file_is_known_although_the_layer_lies_at_another(
+    session, project, arrays, tmp_path
+):
+    path = tmp_path / "other.tif"
+    write_tiff(path, arrays[0], arrays[0].shape, arrays[0].dtype, VoxelGrid((30, 8, 8)))
+    session.adopt(project)
+    with layer_source(path=str(path)):
+        layer = session.viewer.add_image(arrays[0], name="other")
+    assert sizes_of(layer) == (30, 8, 8)
+    entry = project.volumes.add(path, "target", name="other")
+    session.opened.show_volume(entry, layer)
+    assert layer.scale.tolist() == [30, 8, 8]

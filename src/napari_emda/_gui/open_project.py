@@ -17,6 +17,7 @@ from napari_emda._gui.common.adapters import (
     section_on_view,
     show,
 )
+from napari_emda._gui.common.label_placement import labels_on
 from napari_emda._gui.common.layer_order import PREFIX, arrange, place_of
 from napari_emda._gui.common.layer_volumes import is_plain
 from napari_emda._gui.common.volume_mark import is_own, mark, marked
@@ -108,6 +109,8 @@ class OpenProject:
         # A dock that was closed leaves its volumes in the viewer.
         layer = layer or self._marked(entry, "image")
         labels = labels or self._marked(entry, "labels")
+        # Labels that were moved onto the image's voxels are shown from the project.
+        apart = layer is not None and labels is not None and labels_on(layer, labels) is not None
         # A source often has the same position as the target and would cover it.
         hidden = entry.domain == "source" and len(self.project.volumes.entries) > 1
         # The user may have typed another voxel size than the layer has.
@@ -129,7 +132,7 @@ class OpenProject:
             )
         self._images[entry.name] = image
         self._mark(image, entry, "image", own=is_own(image))
-        self._show_labels(entry, labels)
+        self._show_labels(entry, labels, apart=apart)
 
     def _marked(self, entry: VolumeEntry, kind: str) -> Layer | None:
         return marked(self.viewer.layers, self.project.folder, entry.name, kind)
@@ -148,12 +151,12 @@ class OpenProject:
             **self.place(entry.name).arguments(),
         )
 
-    def _show_labels(self, entry: VolumeEntry, layer: Layer | None) -> None:
+    def _show_labels(self, entry: VolumeEntry, layer: Layer | None, *, apart: bool) -> None:
         """Show the labels of a volume where the volume is; hidden, because they would cover it."""
         if entry.labels is None:
             return
         place = self._places[entry.name]
-        if isinstance(layer, Labels) and is_plain(layer) and not layer.multiscale:
+        if isinstance(layer, Labels) and is_plain(layer) and not layer.multiscale and not apart:
             layer.visible = False
             place.apply(layer)
             self._labels[entry.name] = layer

@@ -12,6 +12,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 
+from napari_emda._gui.common.adapters import reslice
 from napari_emda._gui.common.canvas import RemovalGuard
 from napari_emda._gui.common.sliders import SliderRange
 from napari_emda._gui.open_project import MaskSettings, OpenProject
@@ -175,6 +176,8 @@ class Session:
         # Last, so that the canvas is never empty in between.
         if before is not None:
             before.leave([*layers.values(), *labels.values()])
+        for layer in list(self.viewer.layers):
+            self._lend_place(layer)
         self._announce_missing()
         self._sliders.update()
         self.project_opened.emit(opened)
@@ -218,8 +221,16 @@ class Session:
     def _on_layer_inserted(self, event: Any) -> None:
         # A layer of the dock is placed already; one of the user may be a removed volume's.
         if self.opened is not None:
-            self.opened.recognise(event.value)
+            if not self.opened.recognise(event.value):
+                self._lend_place(event.value)
             self._announce_missing()
+
+    def _lend_place(self, layer: Layer) -> None:
+        """Show a layer without a voxel size beside the volumes, if there are any."""
+        opened = self.opened
+        targets = [] if opened is None else opened.project.volumes.targets()
+        if opened is not None and targets and opened.place(targets[0].name).lend(layer):
+            reslice(self.viewer)
 
     def _announce_missing(self) -> None:
         missing = [] if self.opened is None else self.opened.missing

@@ -235,3 +235,69 @@ def test_a_new_target_joins_the_open_project(qtbot, session, panel, opened, arra
         timeout=60_000,
     )
     assert session.opened is opened
+
+
+# -- labels by position ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["moved", "half the size", "twice the size"])
+def test_labels_are_learnt_where_they_are_seen(qtbot, session, panel, arrays, tmp_path, place):
+    image, labels = arrays
+    z, y, x = NM["scale"]
+    expected = labels.astype(int)
+    if place == "moved":
+        options = {"scale": NM["scale"], "translate": (0, 3 * y, 0)}
+        drawn = labels
+        expected = np.roll(expected, 3, axis=1)
+        expected[:, :3] = IGNORE
+    elif place == "half the size":
+        # Voxels of half the size: their centres lie a quarter of a voxel off.
+        options = {"scale": (z, y / 2, x / 2), "translate": (0, -y / 4, -x / 4)}
+        drawn = labels.repeat(2, 1).repeat(2, 2)
+    else:
+        options = {"scale": (z, 2 * y, 2 * x), "translate": (0, y / 2, x / 2)}
+        drawn = labels[:, ::2, ::2]
+    session.viewer.add_image(image, name="old", **NM)
+    session.viewer.add_labels(drawn, name="drawn", units=NM["units"], **options)
+    session.viewer.add_image(image[:, ::-1], name="new", **NM)
+    assert "'drawn' lies on other voxels than 'old' and is resampled" in panel.sizes.text()
+    project = make(qtbot, session, panel, tmp_path / "p")
+    ids = project.volumes.open("old").class_ids[0:5, 0:48, 0:40]
+    assert np.array_equal(ids, expected)
+    shown = session.viewer.layers["drawn"]
+    assert shown.scale.tolist() == list(NM["scale"]) and shown.data.shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"scale": (50, -4.6, 4.6)}, "are flipped along y"),
+        ({"scale": NM["scale"], "translate": (0, 2.3, 0)}, "0.5 voxels beside its voxels along y"),
+        ({"scale": (50, 6.9, 4.6)}, "have voxels of 1.5 times the size along y"),
+    ],
+)
+def test_labels_that_fit_no_voxels_are_refused_with_what_differs(
+    qtbot, session, panel, arrays, tmp_path, options, words
+):
+    image, labels = arrays
+    session.viewer.add_image(image, name="old", **NM)
+    session.viewer.add_labels(labels, name="drawn", units=NM["units"], **options)
+    session.viewer.add_image(image[:, ::-1], name="new", **NM)
+    assert words in panel.sizes.text()
+    panel.folder.setText(str(tmp_path / "p"))
+    click(panel.use)
+    qtbot.waitUntil(lambda: bool(session.notices), timeout=60_000)
+    assert words in session.notices[-1][1]
+    assert not (tmp_path / "p").exists()
+
+
+def test_labels_without_a_place_belong_to_the_voxels_of_their_image(
+    qtbot, session, panel, arrays, tmp_path
+):
+    image, labels = arrays
+    session.viewer.add_image(image, name="old", translate=(0, 46, 0), **NM)
+    session.viewer.add_labels(labels, name="drawn")
+    session.viewer.add_image(image[:, ::-1], name="new", **NM)
+    assert "other voxels" not in panel.sizes.text()
+    make(qtbot, session, panel, tmp_path / "p")
+    assert session.viewer.layers["drawn"].translate.tolist() == [0, 46, 0]

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.annotate.tools import Tools
+from napari_emda._gui.common.label_placement import labels_on, labels_to_learn
 from napari_emda._gui.common.layer_volumes import array_of, numbers_of, refusal
 from napari_emda._gui.common.widgets import Sentence, button, column, labelled
 from napari_emda._gui.data.label_numbers import BACKGROUND, SECTIONS, LabelNumbers
@@ -17,8 +18,10 @@ from napari_emda._gui.data.layer_widgets import LayerChoice
 from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
+from napari_emda.data.array import Array
 from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
 from napari_emda.data.label_values import Question
+from napari_emda.errors import DataError
 from napari_emda.io.checks import LabelsInDoubt
 
 # What patches can begin with: entries of the list, and values of `Tools.start`.
@@ -97,6 +100,7 @@ class ImportBox(QWidget):
         chosen = _BEGIN[self.begin.currentText()]
         layer = self.labels.layer()
         asks = self.numbers.asks
+        text = ""
         opened = self._session.opened is not None
         self.take.setEnabled(opened and bool(self.labels.layers()) and not asks)
         if chosen != "labels":
@@ -104,11 +108,24 @@ class ImportBox(QWidget):
         elif layer is None or asks:
             self._tools.start = "prediction"
         else:
-            numbers = numbers_of(layer)
-            self._tools.start = MeantLabels(numbers, self.numbers.meaning, self._class_count())
-        missing = chosen == "labels" and layer is None
-        text = "Choose the labels with which patches begin." if missing else ""
+            text = self._begin_with(layer)
+        if chosen == "labels" and layer is None:
+            text = "Choose the labels with which patches begin."
         self.hint.show_text(text, "hint")
+
+    def _begin_with(self, layer: Layer) -> str:
+        """Begin patches with labels; returns why that is not possible."""
+        opened = self._session.opened
+        self._tools.start = "prediction"
+        if opened is None:
+            return ""
+        try:
+            volume = self._volume_of(opened, layer)
+            labels, meaning = self._labels_for(opened, volume, layer)
+        except DataError as error:
+            return str(error)
+        self._tools.start = MeantLabels(labels, meaning, self._class_count())
+        return ""
 
     def import_labels(self) -> None:
         """Copy the chosen labels into the annotations of the target that they fit."""
@@ -118,30 +135,58 @@ class ImportBox(QWidget):
         if opened is None or not isinstance(layer, Image | Labels):
             session.say("Choose a layer of labels first.", "error")
             return
-        shape = tuple(array_of(layer).shape)
-        # Labels do not state which target they belong to: the first one of the same shape.
-        fitting = (
-            e.name for e in opened.project.volumes.targets() if opened.shape(e.name) == shape
-        )
-        volume = next(fitting, None)
-        painting = self._annotations(volume) if volume is not None else None
-        if volume is None or painting is None:
-            voxels = " x ".join(map(str, shape))
-            session.say(
-                f"No target has the {voxels} voxels of '{layer.name}': choose the labels of a "
-                "target.",
-                "error",
-            )
+        try:
+            volume = self._volume_of(opened, layer)
+        except DataError as error:
+            session.say(str(error), "error")
+            return
+        painting = self._annotations(volume)
+        if painting is None:
             return
         self.take.setEnabled(False)
         self._copy(opened, layer, volume, painting)
+
+    @staticmethod
+    def _volume_of(opened: OpenProject, layer: Layer) -> str:
+        """The target to which labels belong: they do not state it, so the first that they fit.
+
+        Raises:
+            DataError: they fit none.
+        """
+        shape = array_of(layer).shape
+        size = " x ".join(map(str, shape))
+        reason = (
+            f"No target has the {size} voxels of '{layer.name}': choose the labels of a target."
+        )
+        for entry in opened.project.volumes.targets():
+            image = opened.image(entry.name)
+            fits = opened.shape(entry.name) == shape
+            try:
+                moved = None if image is None else labels_on(image, layer)
+            except DataError as error:
+                # Of the right shape, they are labels of this target that lie elsewhere.
+                reason = str(error) if fits else reason
+                continue
+            if fits or moved is not None:
+                return entry.name
+        raise DataError(reason)
+
+    def _labels_for(
+        self, opened: OpenProject, volume: str, layer: Layer
+    ) -> tuple[Array, LabelMeaning]:
+        """Labels on the voxels of a volume, and the meaning of their numbers."""
+        image = opened.image(volume)
+        meaning = self.numbers.meaning
+        if image is None:
+            return numbers_of(layer), meaning
+        return labels_to_learn(image, layer, meaning, self._class_count())
 
     def _copy(
         self, opened: OpenProject, layer: Image | Labels, volume: str, painting: Labels
     ) -> None:
         """Copy in the background; painting is disabled while the labels are written."""
         session = self._session
-        meaning = self.numbers.meaning
+        labels, meaning = self._labels_for(opened, volume, layer)
         mode = painting.mode
         painting.editable = False
 
@@ -151,7 +196,6 @@ class ImportBox(QWidget):
 
         def take() -> int | Question:
             # In the worker thread: a stored volume may take minutes.
-            labels = numbers_of(layer)
             try:
                 opened.project.annotations.import_labels(labels, volume, meaning=meaning)
             except LabelsInDoubt as doubt:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Layer
+from napari.layers import Image, Labels, Layer
 
 from napari_emda._gui.common.layer_volumes import (
+    ASSUMED,
     Triple,
     array_of,
     is_plain,
+    is_unplaced,
     spacing_of,
     three,
     transform_of,
@@ -53,7 +55,7 @@ class Placement:
         # napari calls unnamed axes -3, -2, -1.
         named = layer.ndim == 3 and not layer.axis_labels[0].startswith("-")
         axes = tuple(layer.axis_labels) if named and is_plain(layer) else ("z", "y", "x")
-        given = spacing_of(layer)
+        given = None if layer.metadata.get(ASSUMED) else spacing_of(layer)
         if given is not None and np.allclose(given[1:], spacing[1:], rtol=1e-6):
             # A single image has no thickness, so that the one that was typed is as good as any.
             flat = layer.ndim == 2
@@ -81,6 +83,7 @@ class Placement:
 
     def apply(self, layer: Layer) -> None:
         """Set a layer's unit, axis labels, scale and position, where they differ."""
+        layer.metadata.pop(ASSUMED, None)
         arguments = {key: value[-layer.ndim :] for key, value in self.arguments().items()}
         if {nanometres(str(unit)) for unit in layer.units} != {nanometres(self.unit)}:
             try:
@@ -95,6 +98,19 @@ class Placement:
         for key in ("scale", "translate"):
             if not np.allclose(getattr(layer, key), arguments[key]):
                 setattr(layer, key, arguments[key])
+
+    def lend(self, layer: Layer) -> bool:
+        """Show a layer of unknown size at the size of this volume; returns whether it was unknown.
+
+        Beside layers in nm, one pixel would be one nm: the layer would be a dot, and napari would
+        warn of units that do not fit. Its voxel size stays unknown.
+        """
+        usable = isinstance(layer, Image | Labels) and is_plain(layer)
+        if not usable or not is_unplaced(layer) or layer.metadata.get(ASSUMED):
+            return False
+        self.apply(layer)
+        layer.metadata[ASSUMED] = True
+        return True
 
     def within(self, viewer: ViewerModel) -> Placement:
         """The same placement in the unit of the viewer's world.

@@ -45,6 +45,14 @@ def refusal(layer: Layer) -> str | None:
     return None
 
 
+def is_unplaced(layer: Layer) -> bool:
+    """Whether a layer lies where napari puts layers of which it knows nothing."""
+    if layer.metadata.get(ASSUMED):
+        return True
+    lengths = any(nanometres(unit) is not None for unit in units_of(layer))
+    return not lengths and transform_of(layer) == ((1, 1, 1), (0, 0, 0))
+
+
 def is_plain(layer: Layer) -> bool:
     """Whether a layer's own axes are z, y, x or y, x, so that it can show the volume itself."""
     rgb = isinstance(layer, Image) and layer.rgb
@@ -84,13 +92,20 @@ def transform_of(layer: Layer) -> tuple[Triple, Triple]:
     return three(_of_volume(layer, scale), 1), three(_of_volume(layer, translate), 0)
 
 
+def units_of(layer: Layer) -> tuple[str, str, str]:
+    """Units along z, y, x of a layer's volume; a single image has that of y along z."""
+    units = [str(unit) for unit in _of_volume(layer, layer.units)]
+    z, y, x = ([units[0]] * 3 + units)[-3:]
+    return z, y, x
+
+
 def sizes_of(layer: Layer) -> Sizes:
     """Voxel size in nm along z, y, x, as far as the layer or its file states it.
 
     A single image has no thickness: its row height is used along z.
     """
     if layer.metadata.get(ASSUMED):
-        return None, None, None
+        return _sizes_in_file(layer)
     scale = transform_of(layer)[0]
     factors = [nanometres(str(unit)) for unit in _of_volume(layer, layer.units)]
     sizes: list[float | None] = [

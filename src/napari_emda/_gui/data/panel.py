@@ -30,7 +30,7 @@ from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.data.name_clusters import NameClusters
 from napari_emda._gui.data.project_making import ProjectMaking
 from napari_emda._gui.data.project_setup import Pick, in_words, proposed_folder
-from napari_emda._gui.data.remarks import mask_remark, size_remark, what_is_needed
+from napari_emda._gui.data.remarks import mask_remark, placement_remark, size_remark, what_is_needed
 from napari_emda._gui.data.with_project import GridQuestion, ProjectQuestion, is_open_project
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session, in_short
@@ -204,7 +204,8 @@ class DataPanel(QWidget):
             values = [size.value() for size in sizes.values()]
             # A target alone is compared with itself.
             remark = size_remark(values[0], values[-1], missing)
-        self.sizes.show_text(remark, "hint")
+        place = placement_remark(self.source.layer(), self.labels.layer())
+        self.sizes.show_text(" ".join(filter(None, [remark, place])), "hint")
         self._complaint.review()
         self.grids.review()
         self._offer()

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 
 from napari_emda._gui.common.adapters import check_fit
+from napari_emda._gui.common.label_placement import labels_on, labels_to_learn
 from napari_emda._gui.common.layer_volumes import Triple, array_of, numbers_of, path_of, refusal
 from napari_emda.data.array import Array
 from napari_emda.data.label_meaning import LabelMeaning
@@ -88,8 +89,11 @@ def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
     check_spacing(name, pick.spacing)
     array = array_of(pick.image)
     if pick.labels is not None:
-        labels = Stoppable(numbers_of(pick.labels), stop)
-        check_labels(name, labels, array.shape, classes, meaning=pick.meaning)
+        numbers = Stoppable(numbers_of(pick.labels), stop)
+        # Labels on other voxels are checked as they are; that they fit the image is said here.
+        moved = labels_on(pick.image, pick.labels) is not None
+        shape = numbers.shape if moved else array.shape
+        check_labels(name, numbers, shape, classes, meaning=pick.meaning)
     # Last, because float images are read completely.
     check_image(name, Stoppable(array, stop))
 
@@ -127,7 +131,7 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
             name = free_name(pick.image.name, taken)
             # Files are referenced, not copied: they may be as large as the disk.
             image = path_of(pick.image) or _stored(project, name, array_of(pick.image), stop)
-            labels = None if pick.labels is None else _labels(project, name, pick.labels, stop)
+            labels, meaning = _labels(project, name, pick, stop)
             entries.append(
                 project.volumes.checked(
                     image,
@@ -135,20 +139,23 @@ def store(project: Project, picks: Sequence[Pick], stop: threading.Event) -> lis
                     labels=labels,
                     name=name,
                     spacing=pick.spacing,
-                    labels_meaning=None if labels is None else pick.meaning,
+                    labels_meaning=meaning,
                     sections_are_independent=pick.sections_are_independent,
                 )
             )
     return entries
 
 
-def _labels(project: Project, name: str, layer: Layer, stop: threading.Event) -> Path:
-    """The file with the labels of a volume."""
-    numbers = numbers_of(layer)
-    # A file of decimal numbers is no label file, so the whole numbers are stored.
-    same = np.dtype(numbers.dtype) == np.dtype(array_of(layer).dtype)
-    path = path_of(layer) if same else None
-    return path or _stored(project, f"{name}-labels", numbers, stop)
+def _labels(
+    project: Project, name: str, pick: Pick, stop: threading.Event
+) -> tuple[Path | None, LabelMeaning | None]:
+    """The file with the labels of a volume and the meaning of its numbers; None without labels."""
+    if pick.labels is None:
+        return None, None
+    labels, meaning = labels_to_learn(pick.image, pick.labels, pick.meaning, len(project.classes))
+    # A file is used as it is, unless its labels lie on other voxels or are decimal numbers.
+    path = path_of(pick.labels) if labels is array_of(pick.labels) else None
+    return path or _stored(project, f"{name}-labels", labels, stop), meaning
 
 
 def _stored(project: Project, name: str, array: Array, stop: threading.Event) -> Path:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from napari.layers import Layer
+
+from napari_emda._gui.common.label_placement import labels_on
 from napari_emda._gui.common.layer_volumes import Triple
+from napari_emda.data.box import Box
+from napari_emda.errors import DataError
 
 # Pixel sizes that differ by more than this factor are pointed out: a wrong unit or a forgotten
 # binning is a common mistake.
@@ -71,6 +76,22 @@ def mask_remark(masks: Mapping[str, str]) -> str:
         f"{domain}."
         for domain, name in masks.items()
     )
+
+
+def placement_remark(image: Layer | None, labels: Layer | None) -> str:
+    """A remark on labels that lie on other voxels than their image; empty if they do not."""
+    if image is None or labels is None:
+        return ""
+    try:
+        moved = labels_on(image, labels)
+    except DataError as error:
+        return str(error)
+    if moved is None:
+        return ""
+    text = f"'{labels.name}' lies on other voxels than '{image.name}' and is resampled to them"
+    if moved.covered != Box.whole(moved.shape):
+        text += "; what it does not cover counts as not labelled"
+    return f"{text}."
 
 
 def what_is_needed(missing: Sequence[str], *, asks: bool, one_image: bool, unlabelled: bool) -> str:
