@@ -30,6 +30,8 @@ class Strategy(ABC):
     name: ClassVar[str]
     requirements: ClassVar[Requirements] = Requirements(model="classes")
     """Which model it asks, if any."""
+    recommended: ClassVar[int] = 0
+    """Place among the strategies that the dock offers first, from 1; 0 for the others."""
     needs_entropy: ClassVar[bool] = False
     """Whether it ranks by the entropy that a prediction leaves on disk."""
     needs_embeddings: ClassVar[bool] = False

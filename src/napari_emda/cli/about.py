@@ -36,6 +36,9 @@ def describe(entry: type[Any]) -> dict[str, Any]:
     for key in ("formats", "classes", "profiles"):
         if hasattr(entry, key):
             described[key] = getattr(entry, key)
+    if hasattr(entry, "recommended"):
+        # Its own, because a variant of a recommended method is another method.
+        described["recommended"] = vars(entry).get("recommended", 0)
     return described
 
 

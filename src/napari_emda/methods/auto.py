@@ -22,6 +22,8 @@ class Auto(Histogram):
     and averaged over flips and, as far as these agree, over neighbouring sections.
     """
 
+    recommended = 1
+
     # Chosen on the real pairs of docs/benchmarks.md. An unannotated target takes no part in a step,
     # so a step costs 1.8 times as much as one of source_only, about as much as with other methods.
     source_batches = 2

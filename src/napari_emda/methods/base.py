@@ -120,6 +120,8 @@ class Method(nn.Module):
     name: ClassVar[str]
     requirements: ClassVar[Requirements] = Requirements(domains=("source",), labels="needed")
     """Which volumes, labels and annotations the method needs."""
+    recommended: ClassVar[int] = 0
+    """Place among the methods that the dock offers first, from 1; 0 for the others."""
     architecture: ClassVar[dict[str, Any]] = {}
     """Network settings that the method prescribes."""
     source_batches: ClassVar[int] = 1

@@ -27,6 +27,7 @@ class FineTune(Method):
     requirements = Requirements(
         domains=("target",), optional_domains=("source",), labels="needed", annotations=True
     )
+    recommended = 2
 
     class Settings(Averaging):
         """Settings of fine-tuning."""

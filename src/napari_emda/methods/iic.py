@@ -50,6 +50,8 @@ class IIC(Method):
 
     requirements = Requirements(optional_domains=("source", "target"), labels="unused")
 
+    recommended = 5
+
     class Settings(base.Settings):
         """Settings of invariant information clustering."""
 

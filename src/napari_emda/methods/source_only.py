@@ -14,6 +14,8 @@ class SourceOnly(Method):
     target labels).
     """
 
+    recommended = 3
+
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy + Dice on the source."""
         return {"segmentation": self.segmentation(batch["source"], "source")}

@@ -38,6 +38,7 @@ class UDA(Method):
     """
 
     requirements = Requirements(optional_domains=("source", "target"), labels="needed")
+    recommended = 4
     # The first half of the patches lies around labels, the second anywhere.
     source_batches = 2
     unlabelled_losses = ("consistency",)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QComboBox
+from dataclasses import replace
 
+from napari_emda._gui.common.choice_box import ChoiceBox
 from napari_emda._gui.common.number_boxes import WholeNumberBox
-from napari_emda._gui.common.widgets import column, labelled, narrow
+from napari_emda._gui.common.widgets import column, labelled
 from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.process.catalogue import Catalogue
+from napari_emda._gui.process.catalogue import Catalogue, offered, summaries
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished
 from napari_emda.project.job_files import Job, TrainJob
@@ -34,7 +35,7 @@ class RetrainBox(JobPanel):
             pause=True,
         )
         self._proposed_for: str | None = None
-        self.method = narrow(QComboBox())
+        self.method = ChoiceBox()
         self.method.setToolTip(
             "The method of retraining; fine-tuning learns from your patches and from the source."
         )
@@ -48,20 +49,26 @@ class RetrainBox(JobPanel):
         self.listen()
 
     def on_catalogue(self, catalogue: Catalogue) -> None:
-        """Offer the methods."""
-        self.method.clear()
-        self.method.addItems(list(catalogue.methods))
+        """Propose a method again, from those that were read."""
         self._proposed_for = None
 
     def offer(self, opened: OpenProject | None) -> None:
         """Propose method and steps, once per run, so that the user's choice stays."""
+        catalogue = self._session.catalogue
         run = opened.project.runs.latest() if opened is not None else None
-        if opened is None or run in (None, self._proposed_for) or not self.method.count():
+        if opened is None or run is None or catalogue is None:
+            # Without a model there is nothing to retrain, and so no method to choose.
+            self.method.offer((), (), {})
+            return
+        # As it will be when the first patch is done.
+        available = replace(opened.project.available, labelled=True, annotated=True)
+        self.method.offer(*offered(catalogue.methods, available), summaries(catalogue.methods))
+        if run == self._proposed_for:
             return
         self._proposed_for = run
         job = opened.project.run(run).training()
         last = job.method if job is not None else ""
-        self.method.setCurrentText(FINE_TUNING if self.method.findText(FINE_TUNING) >= 0 else last)
+        self.method.setCurrentText(FINE_TUNING if FINE_TUNING in catalogue.methods else last)
         if job is not None:
             # The first retraining is short; later ones repeat the steps of the one before.
             few = min(job.settings.steps, ROUND_STEPS.get(job.settings.profile, FEW_STEPS))

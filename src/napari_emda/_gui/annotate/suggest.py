@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtWidgets import QWidget
 
+from napari_emda._gui.common.choice_box import ChoiceBox
 from napari_emda._gui.common.forms import SettingsForm
 from napari_emda._gui.common.widgets import Drawer, Sentence, column, labelled
 from napari_emda._gui.job_panel import JobPanel, may_suggest
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.process.catalogue import Catalogue
+from napari_emda._gui.process.catalogue import Catalogue, offered, summaries
 from napari_emda._gui.session import Session
 from napari_emda.project.job_files import SuggestJob
 from napari_emda.settings.suggestion import QuerySettings
@@ -34,7 +35,7 @@ class SuggestBox(JobPanel):
             start="Suggest patches",
             tip="Rank the patches of all targets and show the best ones.",
         )
-        self.strategy = QComboBox()
+        self.strategy = ChoiceBox()
         self.strategy.setToolTip("The strategy by which patches are chosen.")
         self.sentence = Sentence()
         schema = QuerySettings.model_json_schema()
@@ -58,10 +59,26 @@ class SuggestBox(JobPanel):
 
     def on_catalogue(self, catalogue: Catalogue) -> None:
         """List the strategies and choose the default."""
-        self.strategy.clear()
-        self.strategy.addItems(list(catalogue.strategies))
+        self.offer(self._session.opened)
         self.strategy.setCurrentText(str(QuerySettings.model_fields["strategy"].default))
         self._on_strategy(self.strategy.currentText())
+
+    def offer(self, opened: OpenProject | None) -> None:
+        """List the strategies, the recommended ones that the project can use first."""
+        catalogue = self._session.catalogue
+        if catalogue is None:
+            return
+        # Before there is a model, the strategies are offered that will be usable with one.
+        available = opened.project.available if opened is not None and opened.runs else None
+        first, others = offered(catalogue.strategies, available)
+        self.strategy.offer(first, others, summaries(catalogue.strategies))
+        chosen = catalogue.strategies.get(self.strategy.currentText())
+        if available is None or chosen is None or not first:
+            return
+        # As with a model that finds clusters and has no uncertainty to rank by. A choice among the
+        # others is the user's, who reads why it is not possible.
+        if chosen.recommended and chosen.requirements.missing(chosen.name, available):
+            self.strategy.setCurrentText(first[0])
 
     def _on_strategy(self, name: str) -> None:
         catalogue = self._session.catalogue

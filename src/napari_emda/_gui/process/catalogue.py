@@ -9,14 +9,14 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from napari_emda._gui.process import catalogue_file
 from napari_emda.errors import JobError
 from napari_emda.project.project import Project
-from napari_emda.settings.requirements import Requirements
+from napari_emda.settings.requirements import Available, Requirements
 
 # The interpreter of the viewer, so that the child finds the same packages.
 COMMAND = (sys.executable, "-m", "napari_emda", "methods", "--json")
@@ -24,13 +24,17 @@ COMMAND = (sys.executable, "-m", "napari_emda", "methods", "--json")
 
 @dataclass(frozen=True)
 class Choice:
-    """A method, strategy or network: name, summary, JSON schema of its settings, requirements."""
+    """A method, strategy or network: name, summary, JSON schema of its settings, requirements.
+
+    ``recommended`` is its place among those that are offered first, from 1; 0 for the others.
+    """
 
     name: str
     summary: str = ""
     schema: dict[str, Any] = field(default_factory=dict)
     requirements: Requirements = field(default_factory=Requirements)
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recommended: int = 0
 
     def missing(self, project: Project) -> str:
         """What a project lacks for it, in one sentence; empty if it has everything."""
@@ -70,6 +74,38 @@ class Catalogue:
         return method is None or method.requirements.labels != "unused"
 
 
+def offered(
+    choices: Mapping[str, Choice], available: Available | None
+) -> tuple[list[str], list[str]]:
+    """Names to offer first, and the names of the others.
+
+    Args:
+        choices: methods or strategies by name.
+        available: what the project offers; None if nothing is known of it.
+
+    Returns:
+        The recommended ones that can be used, the best first: those that learn from annotations
+        come before those that can do without. Then all others, by name.
+    """
+
+    def usable(choice: Choice) -> bool:
+        return available is None or not choice.requirements.missing(choice.name, available)
+
+    def place(choice: Choice) -> tuple[bool, int]:
+        annotated = available is not None and choice.requirements.annotations
+        return not annotated, choice.recommended
+
+    recommended = (c for c in choices.values() if c.recommended and usable(c))
+    first = sorted(recommended, key=place)
+    names = [choice.name for choice in first]
+    return names, [name for name in choices if name not in names]
+
+
+def summaries(choices: Mapping[str, Choice]) -> dict[str, str]:
+    """What each of them does, in a sentence."""
+    return {name: choice.summary for name, choice in choices.items()}
+
+
 def parse(line: str) -> Catalogue:
     """Parse the last line of ``napari-emda methods --json``."""
     values = json.loads(line)
@@ -86,8 +122,14 @@ def parse(line: str) -> Catalogue:
 
 def _choice(entry: dict[str, Any]) -> Choice:
     requirements = Requirements.model_validate(entry.get("requirements", {}))
-    profiles = entry.get("profiles", {})
-    return Choice(entry["name"], entry["summary"], entry["schema"], requirements, profiles)
+    return Choice(
+        entry["name"],
+        entry["summary"],
+        entry["schema"],
+        requirements,
+        entry.get("profiles", {}),
+        entry.get("recommended", 0),
+    )
 
 
 # By command, for the whole viewer process: a second dock opens without a wait.

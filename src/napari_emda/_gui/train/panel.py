@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
+from napari_emda._gui.common.choice_box import ChoiceBox
 from napari_emda._gui.common.forms import SettingsForm
 from napari_emda._gui.common.widgets import (
     Drawer,
@@ -18,7 +19,7 @@ from napari_emda._gui.common.widgets import (
 )
 from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.process.catalogue import Catalogue
+from napari_emda._gui.process.catalogue import Catalogue, offered, summaries
 from napari_emda._gui.session import Session
 from napari_emda._gui.train.curves import Curves
 from napari_emda._gui.train.live_preview import show_preview, show_translation
@@ -56,7 +57,7 @@ class TrainPanel(JobPanel):
             pause=True,
         )
         self._forms: dict[str, SettingsForm] = {}
-        self.method = QComboBox()
+        self.method = ChoiceBox()
         self.method.setToolTip("The method by which the network learns.")
         self.sentence = Sentence()
         schema = TrainSettings.model_json_schema()
@@ -119,11 +120,7 @@ class TrainPanel(JobPanel):
     def on_catalogue(self, catalogue: Catalogue) -> None:
         """List the methods, keeping the choice."""
         before = self.method.currentText()
-        self.method.clear()
-        for name, method in catalogue.methods.items():
-            self.method.addItem(name)
-            index = self.method.count() - 1
-            self.method.setItemData(index, method.summary, Qt.ItemDataRole.ToolTipRole)
+        self.offer(self._session.opened)
         wanted = [name for name in (before, *DEFAULT_METHODS) if name in catalogue.methods]
         if wanted:
             self.method.setCurrentText(wanted[0])
@@ -131,11 +128,26 @@ class TrainPanel(JobPanel):
             self.on_project(self._session.opened)
         self._on_start_from()
 
+    def offer(self, opened: OpenProject | None) -> None:
+        """List the methods, the recommended ones that the project can use first."""
+        catalogue = self._session.catalogue
+        if catalogue is not None:
+            available = opened.project.available if opened is not None else None
+            groups = offered(catalogue.methods, available)
+            self.method.offer(*groups, summaries(catalogue.methods))
+
     def on_project(self, opened: OpenProject) -> None:
-        """Choose the method that needs no labels if the project has none."""
+        """Choose a method that the project can use."""
         if not opened.project.available.labelled:
             # Does nothing until the methods are read; `on_catalogue` then calls this again.
             self.method.setCurrentText(UNLABELLED)
+            return
+        catalogue = self._session.catalogue
+        chosen = catalogue.methods.get(self.method.currentText()) if catalogue is not None else None
+        if catalogue is not None and chosen is not None and chosen.missing(opened.project):
+            first, _ = offered(catalogue.methods, opened.project.available)
+            if first:
+                self.method.setCurrentText(first[0])
 
     def _on_method(self, name: str) -> None:
         catalogue = self._session.catalogue

@@ -18,6 +18,7 @@ class CoreSet(Strategy):
     """
 
     requirements = Requirements(model="features")
+    recommended = 4
     needs_embeddings = True
 
     def score(self, pool: Pool) -> Scores:

@@ -25,6 +25,8 @@ class Coverage(Strategy):
     because these resemble no other patch.
     """
 
+    recommended = 2
+
     needs_entropy = True
     needs_embeddings = True
 

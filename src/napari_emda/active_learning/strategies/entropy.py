@@ -12,6 +12,8 @@ class Entropy(Strategy):
     2019, eq. 1).
     """
 
+    recommended = 1
+
     # The prediction stores its entropy, so that ranking costs no further pass of the network.
     needs_entropy = True
 

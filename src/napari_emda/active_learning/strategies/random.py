@@ -11,6 +11,8 @@ class Random(Strategy):
 
     requirements = Requirements(model="none")
 
+    recommended = 3
+
     def score(self, pool: Pool) -> Scores:
         """Independent uniform numbers, one for each patch."""
         return pool.tie_breaker
