@@ -278,6 +278,85 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
     assert patches.current.box == boxes[1]
 
 
+@fake_children
+def test_the_patch_is_a_boundary_and_every_stroke_and_decision_is_undone_by_keys(docked):
+    """Real strokes over the edge, wrong numbers, Escape and Delete; the disk after each."""
+    viewer, dock, _ = docked
+    project, patches = dock.session.opened.project, dock.annotate.patches
+    story.fake_model(project)
+    box = "2:3,30:54,30:54"  # beside the square that the model has found
+    patches.take([{"volume": "new", "box": box, "score": 0.5}], "entropy", "001-fake")
+    hands = Hands(viewer, dock.session)
+
+    def disk():
+        return np.asarray(Project.open(project.folder).annotations.open("new")[:])
+
+    def painted():
+        return {(z, y, x) for z, y, x in np.argwhere(disk()).tolist()}
+
+    def states():
+        return [region.state for region in project.regions.all()]
+
+    hands.press("N")
+    layer = dock.session.opened.output("annotations", "new")
+    dock.annotate.tools.select_brush(1)
+    hands.stroke("new", [(2, 50, x) for x in range(46, 60)])
+    inside = {(2, 50, x) for x in range(46, 54)}
+    assert painted() == inside
+    hands.stroke("new", [(2, 58, x) for x in range(40, 50)])
+    assert painted() == inside
+    assert "Only the patch can be painted" in dock.notices.text()
+    hands.press("Ctrl-Z")
+    assert painted() == set()
+    hands.press("Ctrl-Shift-Z")
+    assert painted() == inside
+    # The brush as a ball would reach the sections beside.
+    layer.n_edit_dimensions = 3
+    layer.brush_size = 41
+    hands.click("new", (2, 42, 42))
+    assert {z for z, _, _ in painted()} == {2}
+    hands.press("Ctrl-Z")
+    layer.n_edit_dimensions = 2
+    layer.brush_size = 1
+    assert painted() == inside
+    hands.press("F")
+    hands.click("new", (2, 40, 40))
+    assert len(painted()) == 24 * 24
+    hands.press("Ctrl-Z")
+    assert painted() == inside
+    for key in ("Equal", "Equal", "Minus", "Minus", "Minus", "Equal", "Equal", "Equal"):
+        hands.press(key)
+    assert layer.selected_label == 2
+    hands.press("P")
+    hands.stroke("new", [(2, 32, x) for x in range(32, 36)])
+    assert np.unique(disk()).tolist() == [0, 2]
+    hands.press("Escape")
+    assert layer.mode == "pan_zoom"
+    hands.press("K")
+    hands.press("U")
+    assert states() == ["suggested"]
+    hands.press("Shift-U")
+    assert states() == ["accepted"]
+    hands.press("W")
+    hands.press("Escape")
+    assert dock.session.opened.output("patches", "new").mode == "pan_zoom"
+    hands.press("W")
+    hands.stroke("new", [(2, 60, 10), (2, 70, 20), (2, 80, 30)])
+    assert patches.current.strategy == "own"
+    hands.press("Delete")
+    assert states() == ["accepted", "replaced"]
+    hands.press("U")
+    assert states() == ["accepted", "suggested"]
+    dock.annotate.painting.outside.click()
+    hands.press("P")
+    hands.stroke("new", [(2, 90, x) for x in range(40, 44)])
+    assert {(2, 90, x) for x in range(40, 44)} <= painted()
+    assert "outside the patch" in dock.notices.text()
+    before = disk()[2, 30:54, 30:54]
+    hands.stroke("new", [(2, 31, x) for x in range(40, 50)])  # in the accepted patch
+    assert np.array_equal(disk()[2, 30:54, 30:54], before)
+
+
 def test_a_new_dock_asks_the_program_for_its_methods(make_napari_viewer, qtbot):
     viewer = make_napari_viewer(show=True)
     dock = Dock(viewer)
