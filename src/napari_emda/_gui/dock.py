@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication, QFrame, QPushButton, QVBoxLayout, QWidg
 
 from napari_emda._gui.annotate.panel import AnnotatePanel
 from napari_emda._gui.annotate.queue import next_open
+from napari_emda._gui.common.tab_order import order_tabs
 from napari_emda._gui.common.widgets import FOCUS_STYLE, Drawer, Notices, PanelArea, column
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.export.panel import ExportPanel
@@ -74,9 +75,10 @@ class Dock(QWidget):
             self.show_only,
         )
         self.strip = QFrame()
-        self._scrolling = QTimer(self)
-        self._scrolling.setSingleShot(True)
-        self._scrolling.timeout.connect(self._scroll_to_open)
+        # When the panels have got their places, and once for all changes that come together.
+        self._arranging = QTimer(self)
+        self._arranging.setSingleShot(True)
+        self._arranging.timeout.connect(self._arrange)
         self._stop = threading.Event()
         self._window: QObject | None = None
         self._closing = False
@@ -86,6 +88,9 @@ class Dock(QWidget):
         self.session.withdrawn.connect(self.notices.withdraw)
         self.session.moved_on.connect(self.notices.clear_note)
         self.session.project_opened.connect(self._on_project)
+        # Methods and classes bring controls of their own.
+        self.session.catalogue_changed.connect(self._arrange_soon)
+        self.train.method.currentTextChanged.connect(lambda _: order_tabs(self))
         self.session.runner.started.connect(lambda job: self.notices.clear())
         self.session.runner.ended.connect(self._on_ended)
         application = QApplication.instance()
@@ -136,11 +141,15 @@ class Dock(QWidget):
             for title, drawer in self.drawers.items():
                 if title != name and drawer.isExpanded():
                     drawer.collapse()
-            # Later, when the panels have got their places.
-            self._scrolling.start(0)
+            self._arranging.start(0)
         self._show_strip()
 
-    def _scroll_to_open(self) -> None:
+    def _arrange_soon(self, *_: object) -> None:
+        self._arranging.start(0)
+
+    def _arrange(self) -> None:
+        """Bring the open panel into sight, and let Tab go through what there is now."""
+        order_tabs(self)
         bar = self._area.verticalScrollBar()
         for drawer in self.drawers.values():
             if bar is not None and drawer.isExpanded():

@@ -36,7 +36,8 @@ class ClassPalette(QWidget):
 
     def _brush(self, size: int) -> QPushButton:
         tip = f"A brush of {size} pixels; Q takes the next one."
-        brush = button(str(size), tip, partial(self._tools.select_brush, size))
+        name = f"brush of {size} pixels"
+        brush = button(str(size), tip, partial(self._tools.select_brush, size), name=name)
         brush.setCheckable(True)
         return brush
 
@@ -52,6 +53,7 @@ class ClassPalette(QWidget):
                 text,
                 f"Paint {name}{f' ({key})' if key else ''}.",
                 partial(self._tools.select_class, index),
+                name=f"paint {name}",
             )
             choice.setCheckable(True)
             # A bar at the side: a coloured button would make its text unreadable in some themes.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
+from qtpy.QtCore import Qt
 
 from napari_emda._gui.common.number_boxes import WholeNumberBox
 from napari_emda._gui.common.widgets import Sentence, button, column, row
@@ -34,6 +35,9 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
         self.setFixedHeight(160)
         self.setMinimumWidth(120)
         self.setMenuEnabled(False)
+        # A picture, without anything that the keyboard could change.
+        for part in (self, self.viewport()):
+            part.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.hideButtons()
         item = self.getPlotItem()
         item.setLabel("bottom", "round")
@@ -126,6 +130,7 @@ class CurveBox(JobStarter):
         self.count.setRange(2, 1000)
         self.count.setValue(_PATCHES)
         self.count.setSuffix(" patches")
+        self.count.setAccessibleName("number of audit patches")
         self.count.setToolTip("Number of random patches; more of them make the interval narrower.")
         self.drawn = Sentence()
         self.end = button(

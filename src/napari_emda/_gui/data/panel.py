@@ -51,6 +51,9 @@ class DataPanel(QWidget):
         self.source_size = VoxelSize("voxel size of the source")
         self.labels = LayerChoice(viewer, Labels, refusal, none="none", also=self._masks)
         self.target = LayerChoice(viewer, Image, refusal)
+        self.source.setToolTip("An image that is labelled already, from which the model learns.")
+        self.labels.setToolTip("The labels of the source image.")
+        self.target.setToolTip("The new image that you want to segment.")
         self.target_size = VoxelSize("voxel size of the target")
         self.classes = QLineEdit("background, foreground")
         self.label_numbers = LabelNumbers(

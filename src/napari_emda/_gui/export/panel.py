@@ -43,11 +43,14 @@ class ExportPanel(JobPanel):
         self.sentence = Sentence()
         self.class_name = narrow(QComboBox())
         self.class_name.setToolTip("The class whose objects or probability are exported.")
-        self.run = QComboBox()
-        self.volume = QComboBox()
+        self.run = narrow(QComboBox())
+        self.run.setToolTip("The trained model whose result is exported.")
+        self.volume = narrow(QComboBox())
+        self.volume.setToolTip("The volume whose result is exported.")
         self.path = QLineEdit()
         self.path.setToolTip("The file to write.")
         self.replace = QCheckBox("replace an existing file")
+        self.replace.setToolTip("Untick it to keep a file of that name.")
         browse = file_button("Choose a file.", self._browse)
         fields = labelled(
             ("what", self.what),

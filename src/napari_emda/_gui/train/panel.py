@@ -15,6 +15,7 @@ from napari_emda._gui.common.widgets import (
     button,
     column,
     labelled,
+    narrow,
     refill,
 )
 from napari_emda._gui.job_panel import JobPanel
@@ -67,7 +68,8 @@ class TrainPanel(JobPanel):
         self.network = NetworkForm(session)
         self.method_box = QWidget()
         self.start_from = StartFrom(session)
-        self.interrupted = QComboBox()
+        self.interrupted = narrow(QComboBox())
+        self.interrupted.setAccessibleName("interrupted trainings")
         self.interrupted.setToolTip("The trainings that were interrupted, the newest first.")
         self.interrupted.currentTextChanged.connect(lambda _: self._name_resume())
         self.resume = button(

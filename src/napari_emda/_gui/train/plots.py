@@ -55,6 +55,9 @@ class _Plot(pg.PlotWidget):  # type: ignore[misc]
         self.setFixedHeight(height)
         self.setMinimumWidth(120)
         self.setMenuEnabled(False)
+        # A picture, without anything that the keyboard could change.
+        for part in (self, self.viewport()):
+            part.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.hideButtons()
         self._item = self.getPlotItem()
         self._item.setLabel("bottom", "step")
