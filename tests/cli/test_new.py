@@ -88,11 +88,18 @@ def test_tiles_are_refused_unless_they_are_independent(tmp_path, refused):
     assert call(*arguments, "--target-independent")[0] == 0
 
 
-def test_dots_in_a_name_stay(tmp_path):
-    target = image(tmp_path / "2024.05.12_brain.tif", GREY)
-    assert answer("new", tmp_path / "p", "--target", target)["volumes"][0]["name"] == (
-        "2024.05.12_brain"
-    )
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("2024.05.12_brain.tif", "2024.05.12_brain"),
+        ("Gewebe_u\u0308.tif", "Gewebe_\u00fc"),
+        ("-x.tif", "x"),
+        ("\u00a7\u00a7.tif", "volume"),
+    ],
+)
+def test_a_volume_is_called_as_its_file(tmp_path, file, name):
+    target = image(tmp_path / file, GREY)
+    assert answer("new", tmp_path / "p", "--target", target)["volumes"][0]["name"] == name
 
 
 @pytest.mark.parametrize("address", ["https://example.org/t.zarr", "s3://bucket/t.tif"])

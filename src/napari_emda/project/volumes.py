@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -241,8 +242,10 @@ class Volumes:
 
     def _free_name(self, name: str) -> str:
         """The name without characters that a file cannot have; with a number if it is taken."""
-        # A leading dot would make a hidden file, and ".." another folder.
-        name = re.sub(r"[^\w.-]+", "_", name).strip("._") or "volume"
+        # macOS stores an umlaut as two characters, of which the second is no letter. A leading dot
+        # would make a hidden file, ".." another folder, and a leading hyphen an option.
+        name = unicodedata.normalize("NFC", name)
+        name = re.sub(r"[^\w.-]+", "_", name).strip("._-") or "volume"
         taken = {entry.name for entry in self.entries}
         free = name
         count = 2
