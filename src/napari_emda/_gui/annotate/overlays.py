@@ -9,7 +9,7 @@ from napari.layers import Image, Labels
 
 from napari_emda._gui.common.palette import uncertainty_colours
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.predict.layers import outline, outlined, roles
+from napari_emda._gui.predict.layers import draw_outlines, outlined, roles
 from napari_emda.project.clusters import Names
 
 # Side in pixels of the part of a section that is read to find the usual uncertainty: enough pixels
@@ -64,11 +64,11 @@ class Overlays:
         have the same colours.
         """
         opened = self._opened
-        fill = outlined(opened, "annotations", volume)
-        for role, filled in (("annotations", fill), ("mask", not fill)):
+        filled = not outlined(opened, "annotations", volume)
+        for role, outlines in (("annotations", filled), ("mask", not filled)):
             layer = opened.output(role, volume)
             if isinstance(layer, Labels):
-                layer.contour = 0 if filled else outline(opened.shape(volume))
+                draw_outlines(layer, outlines=outlines)
 
     def hide_uncertainty(self, volume: str) -> None:
         """Hide the uncertainty of a volume."""

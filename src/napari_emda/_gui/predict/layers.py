@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,10 +12,11 @@ from napari_emda._gui.common.palette import cluster_colours, mask_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.lazy_layers import Clusters, ColouredProbability, MaskOnView
 
-# Lines over grey values need more than areas do, which hide what is below.
-_MASK_OPACITY = 0.8
-# A canvas is about as many pixels wide and high: an outline of one such share of a section is one
-# pixel wide on the screen while the whole section is in view.
+# Opacity of filled areas, which hide the image, and of outlines, which do not.
+_FILLED = 0.5
+_OUTLINED = 0.9
+# A canvas is about as many pixels wide and high: one such share of a section is one pixel wide on
+# the screen while the whole section is in view.
 _CANVAS_PIXELS = 700
 # Width of outlines on the screen in pixels; thinner ones vanish in the noise of a micrograph.
 _LINE = 2
@@ -33,9 +35,11 @@ def hide(opened: OpenProject, volume: str, among: Iterable[str]) -> None:
             layer.visible = False
 
 
-def outline(shape: tuple[int, int, int]) -> int:
-    """Width of outlines in voxels, so that they are seen while a whole section is in view."""
-    return max(1, round(_LINE * max(shape[1:]) / _CANVAS_PIXELS))
+def draw_outlines(layer: Labels, *, outlines: bool) -> None:
+    """Show labels as outlines that are seen while a whole section is in view, or as areas."""
+    width = math.ceil(_LINE * max(layer.data.shape[1:]) / _CANVAS_PIXELS)
+    layer.contour = width if outlines else 0
+    layer.opacity = _OUTLINED if outlines else _FILLED
 
 
 def outlined(opened: OpenProject, role: str, volume: str) -> bool:
@@ -81,6 +85,7 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
         ColouredProbability(stored),
         name=opened.called("probability", volume),
         rgb=True,
+        opacity=_FILLED,
         visible=False,
         multiscale=False,
         metadata={"run": run},
@@ -90,14 +95,13 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
     mask = Labels(
         MaskOnView(stored, opened.mask.threshold, opened.mask.smallest),
         name=opened.called("mask", volume),
-        opacity=_MASK_OPACITY,
         colormap=mask_colours(project.classes),
         multiscale=False,
         visible=_wanted(opened, volume),
         metadata={"run": run},
         **placement,
     )
-    mask.contour = 0 if outlined(opened, "annotations", volume) else outline(opened.shape(volume))
+    draw_outlines(mask, outlines=not outlined(opened, "annotations", volume))
     # It is computed from probabilities: paint would be lost.
     mask.editable = False
     opened.add_output("mask", volume, mask)
