@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_emda.active_learning.candidates import Candidates, Pool, distances_to
+from napari_emda.active_learning.random_audit import draw
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import choose, suggest
 from napari_emda.data.box import Box
+from napari_emda.data.padding import PatchPadding
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
@@ -295,6 +297,61 @@ def test_a_fully_annotated_volume_leaves_nothing_to_suggest(tmp_path):
     boxes, notices = suggested(tmp_path, excluded=[Box.whole((4, 64, 64))])
     assert boxes == []
     assert len(notices) == 1
+
+
+@pytest.fixture
+def bordered(noise):
+    """A target of which the left 48 columns and the last 32 rows are padding."""
+    image = noise.normal(120, 25, (4, 160, 160)).clip(1, 254).astype(np.uint8)
+    image[:, :, :48] = 0
+    image[:, -32:] = 0
+    return Volume("t", image, "target", VoxelGrid((50.0, 4.0, 4.0)))
+
+
+def test_no_random_patch_lies_in_padding(bordered, tmp_path):
+    strategy = strategies["random"](strategies["random"].Settings())
+    settings = QuerySettings.parse({"strategy": "random", "patch": 64, "count": 100})
+    *notices, last = suggest(None, bordered, strategy, settings, RunFolder(tmp_path), [])
+    boxes = [Box.parse(region["box"], bordered.shape) for region in last.regions]
+    assert 4 <= len(boxes) < 16
+    assert max((bordered.image[box.slices] == 0).mean() for box in boxes) <= 0.1
+    assert "free of annotated or skipped regions and of padding" in notices[-1].text
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_best_patch_outside_padding_is_picked_first(at_once, bordered):
+    candidates = Candidates.of(bordered.shape, 32)
+    pool = Pool(candidates, 5, padding=PatchPadding(bordered))
+    if at_once:
+        pool.close_padding()
+    # Most of all a strategy wants padding here.
+    share = np.array(
+        [(bordered.image[candidates.box(i).slices] == 0).mean() for i in range(len(candidates))]
+    )
+    picks = choose(FixedScores(share), pool)
+    assert len(picks) == 5
+    assert all(share[index] <= 0.1 for index, _ in picks)
+    assert picks[0][1] == share[share <= 0.1].max()
+
+
+def test_a_model_is_audited_on_tissue_only(bordered):
+    padding = PatchPadding(bordered)
+    asked = []
+
+    def in_padding(name, box):
+        asked.append(box)
+        return padding.too_much(box)
+
+    drawn = draw({"t": bordered.shape}, {}, patch=32, count=10, seed=0, padding=in_padding)
+    assert len(drawn) == 10
+    assert all((bordered.image[box.slices] == 0).mean() <= 0.1 for _, box in drawn)
+    # A draw reads only what it draws.
+    assert 10 < len(asked) < 40
+    everything = draw({"t": bordered.shape}, {}, patch=32, count=1000, seed=0, padding=in_padding)
+    # Of 5 x 5 tiles, 3 columns and 4 rows hold tissue; the second column is half padding.
+    assert len(everything) == 4 * 4 * 3
+    with pytest.raises(DataError, match="lies in the padding"):
+        draw({"t": bordered.shape}, {}, patch=32, count=3, seed=0, padding=lambda *_: True)
 
 
 def test_a_box_outside_the_target_is_refused(tmp_path):

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from pydantic import TypeAdapter
 from scipy.stats import rankdata
 from skimage.exposure import rescale_intensity
 from skimage.measure import block_reduce
@@ -27,6 +29,7 @@ from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ExportJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
+from napari_emda.sampling.device_volumes import standardised as on_device
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
@@ -71,6 +74,73 @@ def test_zeros_are_padding_if_there_are_many(share, padded, noise):
     assert statistics.padded == padded
     assert statistics.mean == pytest.approx(expected.mean(), rel=1e-4)
     assert statistics.std == pytest.approx(expected.std(), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("independent", [False, True])
+def test_clean_grey_values_are_standardised_as_they_are(dtype, independent, noise):
+    image = noise.normal(120, 25, (3, 200, 220)).clip(1, 255).astype(dtype)
+    statistics = measure(view(image, independent=independent))
+    whole = Box.whole(image.shape)
+    clipped = statistics.read(view(image), whole)
+    unclipped = replace(statistics, limits=None).read(view(image), whole)
+    np.testing.assert_array_equal(clipped, unclipped)
+    if not independent:
+        assert statistics.mean == pytest.approx(image.mean(), rel=1e-6)
+        assert statistics.std == pytest.approx(image.std(), rel=1e-6)
+
+
+@pytest.mark.parametrize("hot", [65535, 60_000, 0])
+@pytest.mark.parametrize("share", [1e-4, 2e-3])
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_few_broken_pixels_change_nothing(hot, share, independent, noise):
+    clean = noise.normal(3000, 60, (3, 200, 220)).astype(np.uint16)
+    broken = clean.copy()
+    broken.ravel()[noise.choice(clean.size, int(share * clean.size), replace=False)] = hot
+    expected = measure(view(clean, independent=independent))
+    found = measure(view(broken, independent=independent))
+    # Of independent images, the percentiles that become 0 and 1 move by the broken pixels' share.
+    assert found.mean == pytest.approx(expected.mean, rel=0.03)
+    assert found.std == pytest.approx(expected.std, rel=0.03)
+    np.testing.assert_allclose(found.quantiles[5:-5], expected.quantiles[5:-5], atol=0.1)
+    seen = found.read(view(broken), Box.whole(clean.shape))
+    # The network sees them as grey values that differ, and not as thousands of deviations.
+    assert np.abs(seen).max() < 20
+    np.testing.assert_allclose(
+        seen[broken == clean],
+        expected.read(view(clean), Box.whole(clean.shape))[broken == clean],
+        atol=0.2,
+    )
+    by_torch = on_device(
+        torch.from_numpy(broken.astype(np.float32))[:, None],
+        found,
+        torch.tensor(found.ranges) if independent else None,
+    )
+    np.testing.assert_allclose(by_torch[:, 0], seen, atol=1e-3)
+
+
+@pytest.mark.parametrize("grey", [0, 1, 128, 255])
+def test_a_constant_border_changes_nothing(grey, noise):
+    clean = noise.normal(120, 25, (3, 200, 220)).clip(2, 254).astype(np.uint8)
+    bordered = clean.copy()
+    bordered[:, :, :60] = grey
+    bordered[:, -30:] = grey
+    expected = measure(view(clean))
+    found = measure(view(bordered))
+    assert found.padding == (grey,)
+    assert found.mean == pytest.approx(expected.mean, rel=0.01)
+    assert found.std == pytest.approx(expected.std, rel=0.02)
+    # At a coarser pixel size, the rounding of the average hides no padding.
+    coarse = measure(view(bordered, pixel_size=8.0))
+    assert coarse.mean == pytest.approx(measure(view(clean, pixel_size=8.0)).mean, rel=0.01)
+
+
+def test_a_model_of_an_older_version_clips_nothing():
+    header = {"mean": 100.0, "std": 10.0, "quantiles": [0.0, 1.0], "padded": False, "ranges": []}
+    statistics = TypeAdapter(Statistics).validate_python(header)
+    assert (statistics.limits, statistics.padding) == (None, ())
+    values = np.array([[[0.0, 100.0, 65535.0]]], np.float32)
+    assert statistics.standardise(values).ravel().tolist() == [-10.0, 0.0, 6543.5]
 
 
 # -- independent images -------------------------------------------------------------------------
@@ -241,7 +311,7 @@ def test_a_run_of_an_older_version_can_be_used_but_not_continued(run):
     folder, name = run
     path = RunFolder.of(folder, name).checkpoint
     rewritten(path, lambda values: as_format(1, values))
-    with pytest.raises(JobError, match=f"An older version began .* --from {name}"):
+    with pytest.raises(JobError, match=f"An older version began .*from {name}"):
         list(execute(TrainJob(project=str(folder), method="", resume=name)))
     assert not checkpoint.load_method(path)[0].range_per_section
 

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -102,6 +103,24 @@ def as_bytes(probabilities):
 
 
 # -- blocks and the whole --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixel_size", [4.0, 8.0])
+@pytest.mark.parametrize("block", [0, 64])
+def test_padding_is_background_for_sure(block, pixel_size, tmp_path):
+    image = normal((2, 120, 160)) + 3  # foreground nearly everywhere
+    image[:, :, :40] = 7.5
+    image[:, -20:] = 7.5
+    statistics = replace(AS_IT_IS, padding=(7.5,))
+    model = predictor(Identity(), pixel_size=pixel_size, statistics=statistics)
+    probabilities, uncertainty, _ = predicted(model, volume(image), tmp_path, block=block)
+    assert not probabilities[0][image == 7.5].any()
+    assert not uncertainty[image == 7.5].any()
+    before = predictor(Identity(), pixel_size=pixel_size)
+    expected, *_ = predicted(before, volume(image), tmp_path / "before", block=block)
+    np.testing.assert_array_equal(probabilities[0][image != 7.5], expected[0][image != 7.5])
+    assert expected[0][image == 7.5].min() > 128
+
 
 SIZES = [(1, 200, 131), (2, 97, 160), (3, 30, 21), (1, 8, 150), (1, 1, 1)]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
+from napari_emda.data.padding import PatchPadding
 from napari_emda.errors import DataError
 
 Scores = NDArray[np.float64]
@@ -21,6 +22,9 @@ STEPS_PER_PATCH = 4
 # Rows of embeddings that are compared at a time: 32 MiB at 1024 channels, where the differences of
 # all candidates would take as much memory again as the embeddings.
 _ROWS = 8192
+# Candidates in padding that are closed one by one. If there are more, most of the volume is padding
+# or nearly everything else is picked, and reading all of it at once is faster.
+_MOST_REJECTED = 64
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class Pool:
             its patch.
         annotated: vectors of annotated or skipped patches (m x D); those with a NaN are left out.
         excluded: boxes that must not be suggested again; only their own sections are excluded.
+        padding: tells which patches lie in padding, and must not be suggested; None if none does.
 
     Attributes:
         open: which candidates may still be picked (n).
@@ -149,6 +154,7 @@ class Pool:
         embeddings: Embeddings | None = None,
         annotated: Embeddings | None = None,
         excluded: Sequence[Box] = (),
+        padding: PatchPadding | None = None,
     ) -> None:
         self.candidates = candidates
         self.count = count
@@ -164,6 +170,7 @@ class Pool:
         self.tie_breaker = np.random.default_rng(seed).random(len(candidates))
         self.picks: list[int] = []
         self.open = np.ones(len(candidates), bool)
+        self._padding = padding if padding is not None and padding.greys else None
         self._embeddings = embeddings
         if embeddings is not None:
             finite = _finite_rows(embeddings)
@@ -202,8 +209,30 @@ class Pool:
     def best(self, scores: Scores) -> int | None:
         """The open candidate with the highest score; None if none is left.
 
-        Among equals a random one. NaN and infinity are never best.
+        Among equals a random one. NaN and infinity are never best, and candidates in padding are
+        closed.
         """
+        index = self._highest(scores)
+        # Reading only what would be picked keeps a random draw from reading the whole volume.
+        for _ in range(_MOST_REJECTED):
+            if index is None or not self._lies_in_padding(index):
+                return index
+            self.open[index] = False
+            index = self._highest(scores)
+        self.close_padding()
+        return self._highest(scores)
+
+    def close_padding(self) -> None:
+        """Close all candidates that lie in padding; this reads every section with an open one."""
+        if self._padding is not None:
+            still_open = np.flatnonzero(self.open)
+            starts = self.candidates.starts[still_open]
+            self.open[still_open[self._padding.too_much_in(starts, self.candidates.patch)]] = False
+
+    def _lies_in_padding(self, index: int) -> bool:
+        return self._padding is not None and self._padding.too_much(self.candidates.box(index))
+
+    def _highest(self, scores: Scores) -> int | None:
         # The maximum of an array with a NaN is NaN, so unusable scores become -inf first.
         usable = np.where(self.open & np.isfinite(scores), scores, -np.inf)
         highest = usable.max(initial=-np.inf)
@@ -224,7 +253,13 @@ class Pool:
 
     def shortlist(self, scores: Scores, count: int) -> NDArray[np.int64]:
         """Indices of the ``count`` best open candidates that may be picked together, best first."""
-        trial = Pool(self.candidates, count, sections=self.sections, seed=self.seed)
+        trial = Pool(
+            self.candidates,
+            count,
+            sections=self.sections,
+            seed=self.seed,
+            padding=self._padding,
+        )
         trial.open = self.open.copy()
         while len(trial.picks) < count and (index := trial.best(scores)) is not None:
             trial.take(index)

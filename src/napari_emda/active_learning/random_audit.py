@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ def draw(
     patch: int,
     count: int,
     seed: int,
+    padding: Callable[[str, Box], bool] = lambda name, box: False,
 ) -> list[tuple[str, Box]]:
     """Draw patches of all volumes at random, without replacement, from those without annotations.
 
@@ -58,12 +59,14 @@ def draw(
         patch: side of a tile in voxels; tiles at the far edges of a volume may be smaller.
         count: how many to draw; all that are left if there are fewer.
         seed: of the draw.
+        padding: tells whether a tile of a volume lies in padding; such tiles are drawn again. Only
+            tiles that are drawn are asked about.
 
     Returns:
         Volume and box of each, in the order of volumes and sections.
 
     Raises:
-        DataError: every tile holds annotations.
+        DataError: every tile holds annotations, or lies in padding.
     """
     names = list(shapes)
     tiles = [_free_tiles(shapes[name], patch, annotated.get(name, ())) for name in names]
@@ -73,16 +76,27 @@ def draw(
         raise DataError(
             "Every patch holds annotations already: choose a smaller patch for the audit."
         )
-    chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
-    chosen = np.sort(chosen)
     # Arrays and not a list of boxes: a large volume has millions of tiles, of which few are drawn.
-    volume_of = np.repeat(np.arange(len(names)), counts)[chosen].tolist()
-    drawn = []
-    for number, (z, row, column) in zip(
-        volume_of, np.concatenate(tiles)[chosen].tolist(), strict=True
-    ):
-        y = row * patch
-        x = column * patch
-        name = names[number]
-        drawn.append((name, Box((z, y, x), (z + 1, y + patch, x + patch)).clip(shapes[name])))
-    return drawn
+    volume_of = np.repeat(np.arange(len(names)), counts)
+    places = np.concatenate(tiles)
+    rng = np.random.default_rng(seed)
+    left = np.arange(total)
+    drawn: dict[int, tuple[str, Box]] = {}
+    # To draw again until a tile is not padding makes every such tile equally likely.
+    while len(drawn) < count and len(left):
+        chosen = rng.choice(left, min(count - len(drawn), len(left)), replace=False)
+        left = np.setdiff1d(left, chosen, assume_unique=True)
+        for index in chosen.tolist():
+            z, row, column = places[index].tolist()
+            y = row * patch
+            x = column * patch
+            name = names[volume_of[index]]
+            box = Box((z, y, x), (z + 1, y + patch, x + patch)).clip(shapes[name])
+            if not padding(name, box):
+                drawn[index] = (name, box)
+    if not drawn:
+        raise DataError(
+            "Every patch without annotations lies in the padding of its volume: choose a smaller "
+            "patch for the audit."
+        )
+    return [drawn[index] for index in sorted(drawn)]

@@ -17,6 +17,7 @@ from napari_emda.active_learning.patch_features import (
 from napari_emda.active_learning.strategy import Strategy
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.padding import PatchPadding
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Suggested
@@ -114,12 +115,16 @@ def suggest(
     # In a stack of independent images, the same place of the next section is another scene.
     independent = volume.grid.sections_are_independent
     sections = 0 if independent else settings.section_distance
-    pool, picks = _relaxed_choice(strategy, candidates, features, settings, excluded, sections)
+    padding = PatchPadding(volume)
+    pool, picks = _relaxed_choice(
+        strategy, candidates, features, settings, excluded, sections, padding
+    )
     if len(picks) < settings.count:
+        and_padding = " and of padding" if padding.greys else ""
         yield Notice(
             f"Only {len(picks)} of the {settings.count} patches were found: no other patch of "
-            f"{settings.patch} pixels is free of annotated or skipped regions. Choose a smaller "
-            "patch for more."
+            f"{settings.patch} pixels is free of annotated or skipped regions{and_padding}. Choose "
+            "a smaller patch for more."
         )
     # `choose` puts the random picks last.
     random_from = max(0, len(picks) - settings.random_count)
@@ -143,6 +148,7 @@ def _relaxed_choice(
     settings: QuerySettings,
     excluded: Sequence[Box],
     sections: int,
+    padding: PatchPadding,
 ) -> tuple[Pool, Picks]:
     """Choose with ``sections`` between picks; halve the distance until enough picks are found."""
     # A shorter distance is better than fewer patches: at 0 only patches of one section exclude each
@@ -155,7 +161,11 @@ def _relaxed_choice(
             sections=sections,
             seed=settings.seed,
             excluded=excluded,
+            padding=padding,
         )
+        # Strategies that group patches would make a group of padding.
+        if strategy.needs_embeddings:
+            pool.close_padding()
         picks = choose(strategy, pool, settings.random_count)
         if len(picks) == settings.count or not sections:
             return pool, picks
@@ -170,6 +180,7 @@ def pool_of(
     sections: int,
     seed: int,
     excluded: Sequence[Box] = (),
+    padding: PatchPadding | None = None,
 ) -> Pool:
     """The pool of candidates with their features; for the arguments see `Pool`."""
     n = len(candidates)
@@ -184,6 +195,7 @@ def pool_of(
         embeddings=None if embeddings is None else embeddings[:n],
         annotated=None if embeddings is None else embeddings[n:],
         excluded=excluded,
+        padding=padding,
     )
 
 

@@ -15,7 +15,8 @@ from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, gaussian
 
 from napari_emda.data.blocks import R2_STEPS
 from napari_emda.data.box import Box
-from napari_emda.data.intensity import in_range, is_padded, section_range
+from napari_emda.data.intensity import in_range, is_padded, limits_of, section_range
+from napari_emda.data.padding import is_padding, padding_of
 from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.volume import Volume
 
@@ -150,6 +151,11 @@ class _Appearance:
         # As in training: padding would dominate all measurements.
         if not view.volume.grid.sections_are_independent and is_padded(windows):
             content = windows[windows != 0]
+        tissue = content[~is_padding(content, padding_of(view.volume))]
+        content = tissue if tissue.size else content
+        if (limits := limits_of(content)) is not None:
+            windows = windows.clip(*limits)
+            content = content.clip(*limits)
         mean = content.mean()
         deviation = max(float(content.std()), _LEAST)
         # Half a percent at both ends is left out: saturated pixels say nothing about the tissue.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.blocks import spread
 from napari_emda.data.box import Box
+from napari_emda.data.padding import PADDED_SHARE, is_padding, padding_of
 from napari_emda.data.resampled import Resampled
 from napari_emda.errors import DataError
 
@@ -25,8 +26,9 @@ _SAMPLE_SIDE = 256
 # The percentiles of a large independent image are measured in this many windows of this side.
 _RANGE_WINDOWS = 4
 _RANGE_SIDE = 1024
-# From this share on, exact zeros are padding. A detector that reaches 0 has a few of them, too.
-_PADDED_SHARE = 0.01
+# Grey values that lie further from these percentiles than so many times their distance are those of
+# broken pixels: no tissue is twelve standard deviations from the mean.
+_REACH = 2.0
 
 Range = tuple[float, float]
 """Grey values that become 0 and 1."""
@@ -46,6 +48,11 @@ class Statistics:
         quantiles: standardised grey values at `QUANTILES` equal levels from 0 to 1.
         padded: exact zeros are padding, which mean, std and quantiles leave out.
         ranges: 1st and 99th percentile of each section; empty for a stack of one volume.
+        limits: grey values beyond them, of broken pixels, become the limits, and mean, std and
+            quantiles leave them out; they apply after ``ranges``. None in models of versions that
+            took all pixels.
+        padding: grey values of constant borders, see `data.padding.padding_of`, which mean, std and
+            quantiles leave out.
     """
 
     mean: float
@@ -53,13 +60,15 @@ class Statistics:
     quantiles: tuple[float, ...]
     padded: bool = False
     ranges: tuple[Range, ...] = ()
+    limits: Range | None = None
+    padding: tuple[float, ...] = ()
 
     def read(self, view: Resampled, box: Box) -> NDArray[np.float32]:
         """Standardised grey values of a box, (z, y, x), mirrored outside the volume."""
         return self.standardise(view.read(box).astype(np.float32, copy=True), box.start[0])
 
     def standardise(self, image: NDArray[np.float32], first: int = 0) -> NDArray[np.float32]:
-        """Compute (image - mean) / std in place.
+        """Clip to the limits, and compute (image - mean) / std in place.
 
         Args:
             image: sections (z, y, x).
@@ -67,6 +76,8 @@ class Statistics:
         """
         if self.ranges:
             in_range(image, self.ranges[first : first + len(image)])
+        if self.limits is not None:
+            np.clip(image, *self.limits, out=image)
         image -= np.float32(self.mean)
         image /= np.float32(self.std)
         return image
@@ -89,7 +100,7 @@ def measure(
     """Measure the grey values of a volume, from at most two million pixels.
 
     Exact zeros of a volume count as padding, and are left out, if they are more than one pixel in a
-    hundred.
+    hundred; so are constant borders, and pixels far beyond all others.
 
     Args:
         view: the volume at the pixel size of the network.
@@ -106,6 +117,13 @@ def measure(
     values = _sampled(view, box or Box.whole(view.shape), ranges, seed)
     if padded := not apart and is_padded(values):
         values = values[values != 0]
+    padding = padding_of(view.volume)
+    content = values[~is_padding(values, padding)]
+    # Of a drawing, all pixels may be as constant as padding.
+    values = content if content.size else values
+    limits = limits_of(values)
+    if limits is not None:
+        values = values[(values >= limits[0]) & (values <= limits[1])]
     mean = float(values.mean())
     std = float(values.std())
     # Written this way round to refuse NaN, too.
@@ -115,13 +133,27 @@ def measure(
             "file."
         )
     quantiles = (np.quantile(values, np.linspace(0, 1, QUANTILES)) - mean) / std
-    return Statistics(mean, std, tuple(quantiles.tolist()), padded, ranges)
+    return Statistics(mean, std, tuple(quantiles.tolist()), padded, ranges, limits, padding)
 
 
 def is_padded(values: NDArray[np.float32]) -> bool:
     """Whether so many grey values are exactly 0 that they are padding, though not all."""
     content = int(np.count_nonzero(values))
-    return 0 < content < (1 - _PADDED_SHARE) * values.size
+    return 0 < content < (1 - PADDED_SHARE) * values.size
+
+
+def limits_of(values: NDArray[np.float32]) -> Range | None:
+    """The lowest and highest grey value that tissue can have; None if most values are equal.
+
+    Twice the distance of the 1st and the 99th percentile beyond both: a hot pixel of a 16-bit
+    camera lies a hundred times further away, and in images without broken pixels nothing does.
+    """
+    low, high = (float(value) for value in np.percentile(values, PERCENTILES))
+    # In a dark field with few small objects, both percentiles are the background.
+    if low == high:
+        return None
+    reach = _REACH * (high - low)
+    return low - reach, high + reach
 
 
 def section_range(view: Resampled, z: int) -> Range:

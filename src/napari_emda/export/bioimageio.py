@@ -78,6 +78,7 @@ def write_package(
     mean: float | None = None,
     standard_deviation: float | None = None,
     percentiles: tuple[float, float] | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> None:
     """Save a network as a bioimage.io model package (format 0.5, weights as TorchScript).
 
@@ -98,6 +99,7 @@ def write_package(
         standard_deviation: as ``mean``.
         percentiles: low and high percentile of each image that become 0 and 1 before it is
             standardised; None leaves the grey values as they are.
+        limits: to which grey values are clipped after that; None leaves them as they are.
 
     Raises:
         SettingsError: the extra ``bioimageio`` is not installed, or the card states what the format
@@ -117,7 +119,7 @@ def write_package(
         if mean is None or standard_deviation is None
         else (float(mean), float(standard_deviation))
     )
-    preprocessing = _Preprocessing(spec, moments, percentiles)
+    preprocessing = _Preprocessing(spec, moments, percentiles, limits)
     with workspace(path) as folder, replacing_file(path) as package:
         _write_weights_and_tests(network, example, preprocessing, folder)
         axes = _Axes(spec, card, smallest_side, stride, halo)
@@ -165,11 +167,13 @@ class _Preprocessing:
         spec: the format's classes.
         moments: mean and standard deviation to standardise by; None for those of each image.
         percentiles: that become 0 and 1 first; None to leave the grey values as they are.
+        limits: to which grey values are clipped after that; None to leave them as they are.
     """
 
     spec: Any
     moments: tuple[float, float] | None
     percentiles: tuple[float, float] | None
+    limits: tuple[float, float] | None = None
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """The standardised image, 1 x 1 x H x W."""
@@ -177,6 +181,9 @@ class _Preprocessing:
             # float32 throughout: the test image must come out the same in other programs.
             low, high = np.percentile(image, self.percentiles).astype(np.float32)
             image = (image - low) / (high - low + np.float32(_EPS))
+        if self.limits:
+            lowest, highest = self.limits
+            image = np.clip(image, np.float32(lowest), np.float32(highest))
         # With fixed moments the format adds no epsilon.
         mean, deviation = self.moments or (image.mean(), image.std() + _EPS)
         return (image - np.float32(mean)) / np.float32(deviation)
@@ -191,6 +198,9 @@ class _Preprocessing:
             low, high = self.percentiles
             kwargs = spec.ScaleRangeKwargs(min_percentile=low, max_percentile=high, **per_image)
             steps.append(spec.ScaleRangeDescr(kwargs=kwargs))
+        if self.limits:
+            low, high = self.limits
+            steps.append(spec.ClipDescr(kwargs=spec.ClipKwargs(min=low, max=high)))
         if self.moments is None:
             kwargs = spec.ZeroMeanUnitVarianceKwargs(**per_image)
             return [*steps, spec.ZeroMeanUnitVarianceDescr(kwargs=kwargs)]

@@ -61,6 +61,7 @@ class ModelExporter(Exporter):
             mean=statistics.mean,
             standard_deviation=statistics.std,
             percentiles=PERCENTILES if statistics.ranges else None,
+            limits=statistics.limits,
         )
         # A generator without events: the export takes seconds, and there is no share to report.
         yield from ()

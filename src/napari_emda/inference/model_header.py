@@ -59,6 +59,11 @@ class ModelHeader(BaseModel):
         """Name of the model within its run: ``400``, or ``selected 300 400 500``."""
         return " ".join(["selected", *map(str, self.selected)]) if self.selected else str(self.step)
 
+    @property
+    def finds_clusters(self) -> bool:
+        """Whether the outputs are clusters, none of which is background."""
+        return methods[self.method].finds_clusters
+
     def statistics_of(self, view: Resampled) -> Statistics:
         """Grey values of a volume at ``pixel_size``.
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_emda.data.padding import padding_in
 from napari_emda.data.prefetch import prefetched
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
@@ -95,7 +96,11 @@ def _predict_tiles(
     if not remaining:
         return
     threads = io_threads(predictor.compute.device)
-    write = _writer(view, prediction, uncertainty=settings.uncertainty)
+    # Clusters have no background.
+    padding = (
+        () if predictor.header.finds_clusters else predictor.statistics_of(view.volume).padding
+    )
+    write = _writer(view, prediction, padding, uncertainty=settings.uncertainty)
     sections = _sections(predictor, view, [tiles[index] for index in remaining], settings, threads)
     with contextlib.closing(sections), ThreadPoolExecutor(threads, "write") as writers:
         waiting: deque[tuple[int, Future[None]]] = deque()
@@ -150,7 +155,7 @@ def _sections(
 
 
 def _writer(
-    view: Resampled, prediction: StoredPrediction, *, uncertainty: bool
+    view: Resampled, prediction: StoredPrediction, padding: tuple[float, ...], *, uncertainty: bool
 ) -> Callable[[Tile, PackedAnswer], None]:
     """A function for the writing threads that waits for a tile's result and writes it to disk."""
     write = prediction.writer(uncertainty=uncertainty)
@@ -165,6 +170,11 @@ def _writer(
                 f"'{view.volume.name}': replace NaN and infinite values of the image there, or use "
                 "another model."
             )
+        if padding:
+            outside = padding_in(view.volume, tile.native, padding)
+            # Background, and without any uncertainty.
+            foreground = np.where(outside[:, None], 0, foreground)
+            entropy = None if entropy is None else np.where(outside, 0, entropy)
         write(tile.native, np.moveaxis(foreground, 0, 1), entropy)
 
     return unpack_and_write

@@ -11,6 +11,7 @@ from napari_emda.active_learning.strategy import Strategy, strategies
 from napari_emda.active_learning.suggest import suggest
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.padding import PatchPadding
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Phase, Started, Suggested, phases
@@ -211,12 +212,14 @@ def _decided(project: Project, volume: str) -> list[Box]:
 def _audit(project: Project, volumes: list[Volume], settings: QuerySettings) -> Regions:
     """Random patches without annotations, in another draw for each round."""
     annotated = {v.name: [*_decided(project, v.name), *painted(v, settings.patch)] for v in volumes}
+    padding = {volume.name: PatchPadding(volume) for volume in volumes}
     drawn = draw(
         {volume.name: volume.shape for volume in volumes},
         annotated,
         patch=settings.patch,
         count=settings.count,
         seed=settings.seed + project.regions.round,
+        padding=lambda name, box: padding[name].too_much(box),
     )
     return tuple({"volume": name, "box": str(box), "score": 0.0} for name, box in drawn)
 

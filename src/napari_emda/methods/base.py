@@ -124,6 +124,8 @@ class Method(nn.Module):
     """Place among the methods that the dock offers first, from 1; 0 for the others."""
     architecture: ClassVar[dict[str, Any]] = {}
     """Network settings that the method prescribes."""
+    finds_clusters: ClassVar[bool] = False
+    """Whether the outputs are clusters, none of which is background."""
     source_batches: ClassVar[int] = 1
     """Number of batches of the source in a step."""
     unlabelled_losses: ClassVar[tuple[str, ...]] = ()

@@ -49,6 +49,7 @@ class IIC(Method):
     """
 
     requirements = Requirements(optional_domains=("source", "target"), labels="unused")
+    finds_clusters = True
 
     recommended = 5
 

@@ -56,6 +56,8 @@ def standardised(image: Tensor, statistics: Statistics, ranges: Tensor | None) -
     if ranges is not None:
         low, high = ranges.view(-1, 2, 1, 1, 1).unbind(1)
         image = (image - low) / (high - low)
+    if statistics.limits is not None:
+        image = image.clamp(*statistics.limits)
     return (image - statistics.mean) / statistics.std
 
 

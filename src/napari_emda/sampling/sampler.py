@@ -151,9 +151,11 @@ class PatchSampler:
 
     def padding(self, domain: Domain) -> tuple[float, ...]:
         """The standardised grey values of padding in the volumes of a domain."""
-        padded = [r.statistics for r in self.regions(domain) if r.statistics.padded]
-        # Padding is exactly 0 before standardisation.
-        return tuple(float(s.standardise(np.zeros(1, np.float32))[0]) for s in padded)
+        return tuple(
+            float(region.statistics.standardise(np.full(1, grey, np.float32))[0])
+            for region in self.regions(domain)
+            for grey in sorted({*region.statistics.padding, *[0.0] * region.statistics.padded})
+        )
 
     def prior(self, domain: Domain, classes: int) -> tuple[float, ...]:
         """Fraction of each class among the labelled pixels of a domain; empty if there are none."""
