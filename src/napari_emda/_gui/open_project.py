@@ -62,6 +62,7 @@ class OpenProject:
 
     Attributes:
         annotating: whether a patch is on view, so that no layer may cover the paint.
+        auditing: whether an audit is open, so that no prediction may be shown.
     """
 
     def __init__(self, viewer: ViewerModel, project: Project, mask: MaskSettings) -> None:
@@ -69,6 +70,7 @@ class OpenProject:
         self.project = project
         self.mask = mask
         self.annotating = False
+        self.auditing = False
         self._places: dict[str, Placement] = {}
         self._images: dict[str, Layer] = {}
         self._labels: dict[str, Layer] = {}

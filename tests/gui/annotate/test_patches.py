@@ -541,7 +541,13 @@ def test_an_audit_hides_the_model_and_can_be_left(session, patches):
     assert not session.opened.output("uncertainty", "target").visible
     assert "stay hidden" in session.notices[-1][1]
     accept(patches, complete=True)
+    show_classes(session.opened, "001-fake", "target")  # a prediction that ends meanwhile
+    assert not session.opened.output("mask", "target").visible
+    patches.toggle_mask()
+    assert not session.opened.output("mask", "target").visible
     patches.end_audit()
+    patches.toggle_mask()
+    assert session.opened.output("mask", "target").visible
     assert states(patches) == ["accepted"]
     assert "2 open patches are dropped" in session.notices[-1][1]
     undo(patches)

@@ -100,6 +100,7 @@ class Patches:
         """Read the regions from the project and draw them."""
         regions = self.project.regions.all()
         self.regions = queue_of(regions)
+        self._opened.auditing = bool(self.audit)
         self.paint.keep(regions)
         self.rectangles.show(regions, latest_round(regions))
         self.changed.emit()

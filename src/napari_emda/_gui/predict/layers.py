@@ -63,9 +63,13 @@ def shown_already(opened: OpenProject, run: str, volume: str) -> bool:
 
 
 def _wanted(opened: OpenProject, volume: str) -> bool:
-    """Whether a layer over a volume may be visible: not over paint, nor over another volume."""
+    """Whether a layer over a volume may be visible.
+
+    Not over paint, nor during an audit, nor over another volume.
+    """
     image = opened.image(volume)
-    return not opened.annotating and (image is None or image.visible)
+    hidden = opened.annotating or opened.auditing
+    return not hidden and (image is None or image.visible)
 
 
 def show_classes(opened: OpenProject, run: str, volume: str) -> None:

@@ -167,7 +167,9 @@ class PredictPanel(JobPanel):
         self._stopped = None if done else (job.run, job.volume)
         if job.volume is not None:
             self._show_result(opened, job.run or "", job.volume)
-        if done and opened.annotating:
+        if done and opened.auditing:
+            self._session.say(f"{last.text} The mask stays hidden until the audit is done.", "done")
+        elif done and opened.annotating:
             # The mask stays hidden, because it would lie over the paint of the patch.
             self._session.say(f"{last.text} Press M on the canvas to see the mask.", "done")
 
@@ -228,5 +230,6 @@ class PredictPanel(JobPanel):
         """Show the mask of a visible volume, which going to a patch may have hidden."""
         mask = opened.output("mask", volume)
         image = opened.image(volume)
-        if mask is not None and image is not None and image.visible:
+        seen = image is not None and image.visible and not opened.auditing
+        if mask is not None and seen:
             show(mask)

@@ -63,7 +63,7 @@ def show_translation(opened: OpenProject, event: Translated) -> None:
 
 def _read(opened: OpenProject, event: Preview | Translated) -> NDArray[Any] | None:
     """The arrays of a preview, (n, y, x); None if they cannot be shown now."""
-    if opened.annotating or opened.image(event.volume) is None:
+    if opened.annotating or opened.auditing or opened.image(event.volume) is None:
         return None
     try:
         values = np.load(event.path, allow_pickle=False)
