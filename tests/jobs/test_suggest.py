@@ -7,7 +7,7 @@ import pytest
 
 from napari_emda.data.box import Box
 from napari_emda.errors import JobError
-from napari_emda.events import Suggested
+from napari_emda.events import Notice, Suggested
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import SuggestJob
 from napari_emda.project.project import Project
@@ -117,6 +117,21 @@ def test_an_audit_draws_no_patch_with_an_annotated_voxel(project, phantoms):
     assert sorted(box.start for box in drawn) == [
         (z, 16 * y, 16 * x) for z, y, x in np.argwhere(~tiles).tolist()
     ]
+
+
+def test_an_audit_says_why_it_draws_fewer_patches_than_asked_for(project, noise):
+    bordered = noise.normal(120, 25, (2, 96, 96)).clip(1, 255).astype(np.uint8)
+    bordered[:, :, :48] = 0
+    path = project.volumes.store("bordered", bordered)
+    project.volumes.add(path, "target", name="bordered", spacing=(50, 8, 8))
+    query = QuerySettings.parse({"strategy": "random", "patch": 32, "count": 20})
+    job = SuggestJob(project=str(project.folder), volume="bordered", audit=True, settings=query)
+    events = list(execute(job))
+    (notice,) = [event.text for event in events if isinstance(event, Notice)]
+    # Of the columns of tiles, the first is padding, and so is half of the second.
+    assert notice.startswith("Only 6 of the 20 patches were drawn: all others of 32 pixels hold")
+    boxes = [Box.parse(region["box"], bordered.shape) for region in events[-1].result["regions"]]
+    assert {box.start[2] for box in boxes} == {64}
 
 
 def test_patches_are_suggested_where_imported_labels_leave_voxels_unannotated(project, phantoms):

@@ -14,7 +14,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.padding import PatchPadding
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
-from napari_emda.events import Event, Finished, Phase, Started, Suggested, phases
+from napari_emda.events import Event, Finished, Notice, Phase, Started, Suggested, phases
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
@@ -64,6 +64,12 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
             yield from _ensure_uncertainty(predictor, volume, folder, job.settings)
     if job.audit:
         regions = _audit(project, volumes, job.settings)
+        if len(regions) < job.settings.count:
+            yield Notice(
+                f"Only {len(regions)} of the {job.settings.count} patches were drawn: all others "
+                f"of {job.settings.patch} pixels hold annotations or lie in padding. Choose a "
+                "smaller patch for more."
+            )
     else:
         models = (predictor, earlier)
         regions = yield from _ranked(project, volumes, models, strategy, job.settings, folder, plan)
