@@ -10,6 +10,7 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 from qtpy.QtCore import QPointF, Qt, QTimer
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSpinBox, QMessageBox
 
 from napari_emda._gui.dock import Dock
@@ -540,6 +541,27 @@ def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
     assert (job.what, job.settings["threshold"], job.overwrite) == ("table", 0.7, False)
     idle(qtbot, dock)
     assert dock.notices.text() == "The export is done."
+
+
+def test_an_export_to_a_file_that_exists_is_refused_before_a_child_starts(
+    qtbot, dock, predicted, tmp_path
+):
+    dock.session.adopt(predicted)
+    export = dock.export
+    path = tmp_path / "mask.tif"
+    path.write_text("another's work")
+    dock.show_only("Export")
+    export.path.selectAll()
+    QTest.keyClicks(export.path, str(path))
+    QTest.mouseClick(export.start, Qt.MouseButton.LeftButton)
+    assert dock.session.runner.job is None
+    assert "exists already" in dock.notices.text()
+    assert path.read_text() == "another's work"
+    QTest.keyClick(export.replace, Qt.Key.Key_Space)
+    assert export.replace.isChecked()
+    QTest.mouseClick(export.start, Qt.MouseButton.LeftButton)
+    assert dock.session.runner.job is not None
+    idle(qtbot, dock)
 
 
 def test_an_export_of_one_class_asks_which(dock, tmp_path):

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication, QFrame, QPushButton, QVBoxLayout, QWidg
 
 from napari_emda._gui.annotate.panel import AnnotatePanel
 from napari_emda._gui.annotate.queue import next_open
+from napari_emda._gui.common.load_ahead import load_ahead
 from napari_emda._gui.common.tab_order import order_tabs
 from napari_emda._gui.common.widgets import FOCUS_STYLE, Drawer, Notices, PanelArea, column
 from napari_emda._gui.data.panel import DataPanel
@@ -98,6 +99,9 @@ class Dock(QWidget):
             application.aboutToQuit.connect(self.shut_down)
         # Last, because the answer fills lists of the panels.
         self._fetch(methods_command)
+        # Not for the children of tests, which end before it would help.
+        if tuple(command) == COMMAND:
+            self.session.in_background(load_ahead, lambda _: None, lambda _: None)
 
     def _build(self) -> None:
         inside = QWidget()

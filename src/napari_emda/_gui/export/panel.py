@@ -20,6 +20,7 @@ from napari_emda._gui.job_panel import JobPanel
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue, Export
 from napari_emda._gui.session import Session, in_short
+from napari_emda.io.write import check_destination
 from napari_emda.project.job_files import ExportJob
 
 # Shown until the child process has listed the exports, which takes seconds.
@@ -133,8 +134,16 @@ class ExportPanel(JobPanel):
             self.replace.setChecked(Path(path).exists())
 
     def job(self, opened: OpenProject) -> ExportJob:
-        """The export, with the settings of the mask that the user sees."""
+        """The export, with the settings of the mask that the user sees.
+
+        Raises:
+            DataError: the file cannot be written, or exists and is not to be replaced.
+        """
         chosen = self.chosen
+        if chosen is not None:
+            # Here, and again by the job: nobody waits for a process to hear that a file exists.
+            suffixes = [suffix for group in chosen.formats.values() for suffix in group]
+            check_destination(self.target(), suffixes, self.replace.isChecked())
         class_name = self.class_name.currentText()
         mask = opened.mask.for_export()
         # Exporters without a threshold, such as the model, take none of them.

@@ -80,6 +80,11 @@ class JobStrip(QWidget):
     def _is_shown_job(self) -> bool:
         return self._runner.job is not None and self._runner.job.kind == self._kind
 
+    @property
+    def time_left(self) -> float | None:
+        """Seconds that the job still takes, as shown; None before they are known."""
+        return self._left.shown_seconds()
+
     # -- what happens ------------------------------------------------------------------------
 
     def _on_started(self, job: object) -> None:
