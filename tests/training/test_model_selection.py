@@ -275,7 +275,7 @@ def test_only_the_selected_model_is_calibrated_closely(keep, make, monkeypatch):
     # If the last step is calibrated closely, too, the selected model is the same bit for bit.
     twice = make("twice", "auto", keep=keep)
     monkeypatch.setattr(
-        twice, "adapt_statistics", lambda *, final: twice._measure(twice.method, final=True)
+        twice, "adapt_statistics", lambda *, final: twice.measure(twice.method, final=True)
     )
     list(fit(twice))
     models = [checkpoint.find(one.folder).read_bytes() for one in (training, twice)]

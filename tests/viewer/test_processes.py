@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from tests.viewer import loop, story
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,13 @@ from tests.viewer import story
 def wait(condition):
     while not condition():
         QTest.qWait(20)
+
+def keep():
+    question = QApplication.activeModalWidget()
+    if question is None:
+        QTimer.singleShot(10, keep)
+    else:
+        next(each for each in question.buttons() if each.text().startswith("Keep")).click()
 
 viewer = napari.Viewer()
 dock, truth = story.start(viewer, fake={fake})
@@ -124,8 +132,9 @@ def test_a_viewer_killed_while_somebody_paints_loses_nothing(project, tmp_path, 
 def test_however_the_viewer_ends_the_child_saves_and_ends(tmp_path, how, start):
     ends = {
         "kill": "time.sleep(3600)",
-        "quit": "QTimer.singleShot(0, QApplication.quit); napari.run()",
-        "close": "QTimer.singleShot(0, viewer.window._qt_window.close); napari.run()",
+        # Qt closes the windows first, and so the dock asks.
+        "quit": "QTimer.singleShot(0, keep); QTimer.singleShot(0, QApplication.quit); napari.run()",
+        "close": "QTimer.singleShot(0, viewer.close); napari.run()",
     }
     begin = START.format(folder=str(tmp_path / "project"), fake=how != "kill")
     viewer = start(
@@ -145,4 +154,6 @@ print(dock.session.runner.process_id, flush=True)
     if how == "kill":
         assert Project.open(tmp_path / "project").runs.names() == ["001-histogram"]
     else:
-        assert (tmp_path / "project/runs/001-fake/saved-on-hang-up").exists()
+        run = RunFolder.of(tmp_path / "project", "001-fake")
+        assert run.interruption.endswith("of 50000")
+        assert (run.path / "saved-on-hang-up").exists() == (how == "close")

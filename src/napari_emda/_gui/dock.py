@@ -21,7 +21,8 @@ from napari_emda._gui.guide.guide import Guide, Panels
 from napari_emda._gui.missing_layers import MissingLayers
 from napari_emda._gui.predict.panel import PredictPanel
 from napari_emda._gui.process import catalogue
-from napari_emda._gui.process.runner import COMMAND
+from napari_emda._gui.process.closing import Question, save_and_wait
+from napari_emda._gui.process.runner import COMMAND, Ending
 from napari_emda._gui.session import Session
 from napari_emda._gui.train.panel import TrainPanel
 from napari_emda.events import Finished
@@ -83,6 +84,7 @@ class Dock(QWidget):
         self._stop = threading.Event()
         self._window: QObject | None = None
         self._closing = False
+        self._ending: Ending | None = None
         self._docked = False
         self._build()
         self.session.said.connect(self.notices.show_text)
@@ -219,7 +221,7 @@ class Dock(QWidget):
         if event is not None and event.type() == QEvent.Type.ParentChange:
             # Without a parent after it had one: napari has closed the dock widget.
             if self.parent() is None and self._docked:
-                self.shut_down()
+                self._on_removed()
             self._docked = self.parent() is not None
         if event is not None and event.type() == QEvent.Type.Show:
             self._watch_window()
@@ -235,24 +237,76 @@ class Dock(QWidget):
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Shut down when the main window closes."""
+        """Ask what becomes of a running job, and shut down, when the main window closes."""
         if watched is self._window and event is not None:
             if event.type() == QEvent.Type.Close:
-                # napari may ask the user first, who may cancel: a close by the user is certain only
-                # when the window is hidden. A program's is certain at once.
-                self._closing = True
-                if not event.spontaneous():
-                    self.shut_down()
-            elif event.type() == QEvent.Type.Hide and self._closing:
+                return self._on_close(event)
+            if event.type() == QEvent.Type.Hide and self._closing:
                 self.shut_down()
         return False
 
+    def _on_close(self, event: QEvent) -> bool:
+        """Whether the window stays open."""
+        window = self._window
+        if self._should_ask and isinstance(window, QWidget):
+            self._ending = Question(self.session.runner, window).ask()
+            # While the user was thinking, the job may have ended.
+            if self._ending is None and self.session.runner.job is not None:
+                event.ignore()
+                return True
+        # napari may ask the user, too, who may cancel: a close by the user is certain only when the
+        # window is hidden. A program's is certain at once.
+        self._closing = True
+        if not event.spontaneous():
+            self.shut_down()
+        return False
+
+    @property
+    def _should_ask(self) -> bool:
+        """Whether a user who closes the window has to decide about a running job."""
+        window = self._window
+        if self.session.closed or self.session.runner.job is None:
+            return False
+        # A script that closes its viewer must not wait for an answer: `Viewer.close` hides the
+        # canvas first. Nor can anybody answer without a window.
+        canvas = getattr(getattr(self.session.viewer, "window", None), "_qt_viewer", None)
+        return (
+            isinstance(window, QWidget)
+            and window.isVisible()
+            and canvas is not None
+            and not canvas.isHidden()
+        )
+
+    def _on_removed(self) -> None:
+        """Ask what becomes of a running job when napari has removed the dock from its window."""
+        if not self._should_ask:
+            self.shut_down()
+            return
+        # Afterwards, because napari is in the middle of removing it.
+        QTimer.singleShot(0, self._ask_after_removal)
+
+    def _ask_after_removal(self) -> None:
+        window = self._window
+        if self.session.runner.job is not None and isinstance(window, QWidget):
+            self._ending = Question(self.session.runner, window).ask()
+            if self._ending is None and self.session.runner.job is not None:
+                self.session.viewer.window.add_dock_widget(self, name="napari-emda", area="right")
+                return
+        self.shut_down()
+
     def shut_down(self) -> None:
-        """End the child process, save everything, close the project; may be called repeatedly."""
+        """Part with the running job, save everything, close the project.
+
+        It may be called repeatedly. A job of which the user has not said anything saves its work
+        and ends by itself.
+        """
         if self.session.closed:
             return
         self._stop.set()
-        self.session.close()
+        if self._ending is Ending.KEEP and self.session.runner.job is not None:
+            window = self._window if isinstance(self._window, QWidget) else None
+            save_and_wait(self.session.runner, window)
+        self.session.close(self._ending or Ending.KEEP)
         if self._window is not None:
             self._window.removeEventFilter(self)
             self._window = None  # a reference would keep the closed window in memory

@@ -16,6 +16,7 @@ from napari_emda.events import Event, Notice, Stepped
 from napari_emda.sampling.sampler import Batch
 from napari_emda.training.micro_batches import out_of_memory
 from napari_emda.training.phases import Phases
+from napari_emda.training.stopping import save_soon, select_soon
 from napari_emda.training.trainer import Training
 
 # A slow training reports after this time even before `report_every` steps, so that the viewer shows
@@ -68,7 +69,7 @@ class _Meter:
 def fit(training: Training) -> Iterator[Event]:
     """Train for the steps of the settings, from the folder's checkpoint if there is one.
 
-    To stop, close the generator: the last step is saved.
+    To stop, close the generator: the last step is saved, in the time of a few steps.
 
     Yields:
         Phase when another kind of work begins, Stepped every ``report_every`` steps or two seconds,
@@ -141,8 +142,8 @@ def fit(training: Training) -> Iterator[Event]:
             # If the loss is not finite, the checkpoint on disk is the better one.
             with contextlib.suppress(JobError):
                 meter.check(done)
-                training.save(done)
-        training.select()
+                save_soon(training, done)
+        select_soon(training)
         raise
     finally:
         batches.close()

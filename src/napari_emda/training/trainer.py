@@ -23,9 +23,15 @@ from napari_emda.nn.normalisation import mix_statistics
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.device_volumes import DeviceVolumes, Drawn
-from napari_emda.sampling.sampler import Batch, Patches, PatchSampler
+from napari_emda.sampling.sampler import Batch, PatchSampler
 from napari_emda.training import model_selection
-from napari_emda.training.micro_batches import crop, out_of_memory, part_of
+from napari_emda.training.micro_batches import (
+    channels_last,
+    crop,
+    for_transfer,
+    out_of_memory,
+    part_of,
+)
 from napari_emda.training.model_selection import LossAccumulator
 from napari_emda.training.prior_matching import CalibrationSample, calibrate
 from napari_emda.training.recorded_gradients import RecordedGradients
@@ -138,7 +144,7 @@ class Training:
         if self.compute.device.type == "cpu":
             return self._prepared(batch, step)
         return {
-            domain: _for_transfer(patches, self.compute.device) for domain, patches in batch.items()
+            domain: for_transfer(patches, self.compute.device) for domain, patches in batch.items()
         }
 
     @property
@@ -152,7 +158,7 @@ class Training:
         augment = Augmentation(self.settings.augmentation, seed, self.compute.device)
         with torch.no_grad():
             batch = self.method.prepare(batch, augment, step / self.settings.steps)
-        return {domain: patches.map(_channels_last) for domain, patches in batch.items()}
+        return {domain: patches.map(channels_last) for domain, patches in batch.items()}
 
     def on_device(self, drawn: Batch | Drawn, step: int) -> Batch:
         """The batch as the method takes it, from what `batch` has drawn."""
@@ -166,7 +172,7 @@ class Training:
             domain: patches.map(partial(to_device, device=device))
             for domain, patches in batch.items()
         }
-        # Class ids are sent as bytes (see `_for_transfer`), and indexed as int64.
+        # Class ids are sent as bytes (see `for_transfer`), and indexed as int64.
         batch = {
             domain: replace(patches, labels=patches.labels.long())
             for domain, patches in moved.items()
@@ -271,15 +277,20 @@ class Training:
             final: whether the model will be selected, and is calibrated on more tiles.
         """
         self.measured = True
-        self._measure(self.method, final=final)
+        self.measure(self.method, final=final)
 
-    def _measure(
-        self, method: Method, batches: int = STATISTICS_BATCHES, *, final: bool = False
-    ) -> None:
-        postprocessing = method.postprocessing
+    def measure_statistics(self, method: Method, batches: int) -> None:
+        """Measure normalisation statistics of a method on the target."""
         drawing = self.device_volumes or self.sampler
         measure_target(method.predictor, drawing, self.compute, batches)
-        mix_statistics(method.predictor, postprocessing.target_statistics_weight)
+        mix_statistics(method.predictor, method.postprocessing.target_statistics_weight)
+
+    def measure(
+        self, method: Method, batches: int = STATISTICS_BATCHES, *, final: bool = False
+    ) -> None:
+        """Measure normalisation statistics and class shares of a method on the target."""
+        self.measure_statistics(method, batches)
+        postprocessing = method.postprocessing
         if postprocessing.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
             prior = self.sampler.prior("source", method.network.classes)
@@ -318,13 +329,17 @@ class Training:
                 self.state.validations, self.state.settings, self.state.losses
             )
             self.adapt_statistics(final=step == self.settings.steps and is_selected)
+        self.write(step)
+        model_selection.forget_others(self.folder, self.state, step)
+        return Saved(str(self.path), step)
+
+    def write(self, step: int) -> None:
+        """Write the checkpoint of a step as it is, with nothing measured anew."""
         self.header = self._header(step)
         self.state = self._state(step)
         checkpoint.save(
             self.path, self.header, self.method, training=self.state, optimiser=self.optimiser
         )
-        model_selection.forget_others(self.folder, self.state, step)
-        return Saved(str(self.path), step)
 
     # -- validations -------------------------------------------------------------------------------
 
@@ -351,7 +366,7 @@ class Training:
         # Training must not depend on when it is validated.
         with unchanged_statistics(self.method.predictor):
             if self.measures_target():
-                self._measure(self.method, VALIDATION_BATCHES)
+                self.measure(self.method, VALIDATION_BATCHES)
             self.header = self._header(step)
             if self.validator is not None:
                 scores = self.validator.scores(self.method.predictor, self.header, self.compute)
@@ -383,20 +398,9 @@ class Training:
         method.to(self.compute.device)
         # The mean of several models' statistics is not that of the averaged weights.
         if self.measures_target():
-            self._measure(method, final=True)
+            self.measure(method, final=True)
             header = header.model_copy(update={"z_smoothing": self.z_smoothing})
         if self.validator is not None and len(header.selected) > 1:
             scores = self.validator.scores(method.predictor, header, self.compute)
             state = state.model_copy(update={"scores": scores})
         checkpoint.save(self.folder.selected, header, method, training=state)
-
-
-def _for_transfer(patches: Patches, device: torch.device) -> Patches:
-    """Patches as they are sent to a device."""
-    # Class ids as bytes are an eighth of int64. CUDA copies asynchronously from pinned memory only.
-    compact = replace(patches, labels=patches.labels.to(torch.uint8))
-    return compact.map(Tensor.pin_memory) if device.type == "cuda" else compact
-
-
-def _channels_last(tensor: Tensor) -> Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
