@@ -57,6 +57,8 @@ class Session:
     """A text that was shown is no longer true."""
     moved_on = Signal()
     """The user has gone on to another action: a note about the last one is out of date."""
+    escaped = Signal()
+    """The user has pressed Escape: leave every mode."""
     project_opened = Signal(OpenProject)
     """A project was opened; comes before `project_changed`."""
     project_changed = Signal()

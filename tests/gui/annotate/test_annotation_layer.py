@@ -128,7 +128,9 @@ def test_only_classes_can_be_chosen(asked, layer, patches, session):
     layer.selected_label = asked
     assert layer.selected_label == (2 if asked > 0 else 0)
     assert heard[-1] == layer.selected_label  # or the label box would show what was asked for
-    assert (asked in (0,)) or "Nothing but the 2 classes" in session.notices[-1][1]
+    assert (
+        asked in (0,)
+    ) or "The project has 2 classes: only these can be painted" in session.notices[-1][1]
 
 
 def test_a_number_that_is_no_class_is_never_written(layer, patches):
@@ -232,6 +234,19 @@ def test_the_choices_in_napari_s_controls_are_kept(layer, patches):
     assert patches.paint.tools.class_index == 0
     patches.next()
     assert (layer.selected_label, layer.brush_size) == (1, 7)
+
+
+def test_nothing_is_undone_while_labels_are_imported(layer, patches, session):
+    brush(layer)
+    accept(patches, complete=True)
+    before = on_disk(patches)
+    layer.editable = False  # as `ImportBox` does
+    undo(patches)
+    assert "being imported" in session.notices[-1][1]
+    assert np.array_equal(on_disk(patches), before)
+    layer.editable = True
+    undo(patches)
+    assert states(patches)[0] == "suggested"
 
 
 def test_what_is_painted_survives_a_new_project_object(layer, patches):

@@ -75,7 +75,9 @@ class AnnotationLayer(Labels):  # type: ignore[misc]
         Labels.selected_label.fset(self, held)
         if held != label:
             self.events.selected_label()  # the label box shows what was asked for
-            self.refused.emit(f"Nothing but the {self._highest} classes can be painted.")
+            self.refused.emit(
+                f"The project has {self._highest} classes: only these can be painted."
+            )
 
     # -- nowhere but in the patch ------------------------------------------------------------
 

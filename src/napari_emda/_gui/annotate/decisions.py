@@ -83,6 +83,8 @@ def delete(patches: Patches) -> None:
 
 def undo(patches: Patches) -> None:
     """Take the last decision back, whatever it was on, and show it as it was before."""
+    if _importing(patches):
+        return
     decisions = patches.project.regions.decisions
     if decisions.last() is not None:
         # Leaving a revised patch is a decision itself, and then the one to undo.
@@ -96,12 +98,21 @@ def undo(patches: Patches) -> None:
 
 def redo(patches: Patches) -> None:
     """Repeat the decision that was taken back last, and show it."""
+    if _importing(patches):
+        return
     patches.leave()
     change = patches.project.history.redo()
     if change is None:
         patches.say("There is no decision to repeat.")
     else:
         _show(patches, change, "was repeated")
+
+
+def _importing(patches: Patches) -> bool:
+    """Whether labels are being written, which must not be taken back halfway; says so."""
+    if patches.paint.locked:
+        patches.say("Labels are being imported: undo when they are there.")
+    return patches.paint.locked
 
 
 def _show(patches: Patches, change: Change, happened: str) -> None:

@@ -194,6 +194,11 @@ class Paint:
             layer.draft.stored.forget()
             layer.refresh()
 
+    @property
+    def locked(self) -> bool:
+        """Whether painting is disabled, because labels are being imported."""
+        return any(not layer.editable for layer in self._layers())
+
     def is_in_use(self, layer: object) -> bool:
         """Whether a layer is the one that the patch on view is painted in."""
         return layer is not None and layer is self._in_use

@@ -86,7 +86,7 @@ class AnnotatePanel(QWidget):
             "undo stroke": lambda patches: patches.paint.undo_stroke(patches.volume()),
             "redo stroke": lambda patches: patches.paint.redo_stroke(patches.volume()),
             "delete": delete,
-            "escape": Patches.escape,
+            "escape": self._escape,
             **{tool: partial(_use, tool=tool) for tool in TOOLS},
             "bare": lambda patches: patches.overlays.toggle_bare(),
             "uncertainty": Patches.toggle_uncertainty,
@@ -122,6 +122,10 @@ class AnnotatePanel(QWidget):
         # A click into the current patch is meant for the paint.
         if current is None or current.id != region.id:
             self._go(region)
+
+    def _escape(self, patches: Patches) -> None:
+        self._session.escaped.emit()
+        patches.escape()
 
     def _end_audit(self) -> None:
         self._act(Patches.end_audit)

@@ -100,6 +100,7 @@ class NameClusters(JobStarter):
         # On the viewer, not on a layer: the click counts whichever layer is selected.
         self._clicks = on_click(self._on_click, lambda viewer: self._picking())
         session.viewer.mouse_drag_callbacks.append(self._clicks)
+        session.escaped.connect(self._stop_picking)
         session.closing.connect(self._close)
         self.listen()
 
@@ -238,6 +239,9 @@ class NameClusters(JobStarter):
             rename_classes(opened, model.run, model.volume)
         self._show_table()
         self.table.selectRow(cluster - 1)
+
+    def _stop_picking(self) -> None:
+        self.pick.setChecked(False)
 
     def _picking(self) -> bool:
         return self.pick.isChecked() and self.pick.isEnabled()
