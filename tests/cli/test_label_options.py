@@ -44,20 +44,20 @@ CASES = {
         np.where(VOID, -1, MASK),
         [],
         ["--ignore", "-1"],
-        ["800 voxels hold the number -1", "--ignore -1"],
+        ["the number -1 occurs (800 voxels)", "--ignore -1"],
     ),
     "-1, three classes": (np.where(VOID, -1, IDS), THREE, ["--ignore", "-1"], ["--ignore -1"]),
     "255": (
         np.where(VOID, 255, MASK).astype(np.uint8),
         [],
         ["--ignore", 255],
-        ["800 voxels hold the number 255", "--ignore 255", "--ignore none"],
+        ["the number 255 occurs (800 voxels)", "--ignore 255", "--ignore none"],
     ),
     "255, three classes": (
         np.where(VOID, 255, IDS),
         THREE,
         ["--ignore", 255],
-        ["the value 255 in 800 voxels", "--ignore 255"],
+        ["800 voxels hold the value 255", "--ignore 255"],
     ),
     "two such numbers": (
         np.where(VOID, np.where(GREY % 2, -1, 255), IDS + 1),

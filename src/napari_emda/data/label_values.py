@@ -146,8 +146,8 @@ def question(values: LabelValues, meaning: LabelMeaning, classes: int) -> Questi
         return Question(
             "ignore",
             void,
-            f"{values.counts[void]} voxels hold the number {void}, which often means that nobody "
-            "looked there",
+            f"the number {void} occurs ({_voxels(values.counts[void])}), which often means that "
+            "nobody looked there",
         )
     if meaning.background is None and numbers and 0 not in values.counts:
         return Question(
@@ -160,9 +160,14 @@ def question(values: LabelValues, meaning: LabelMeaning, classes: int) -> Questi
         return Question(
             "ignore",
             0,
-            f"{values.counts[0]} voxels are 0 although {meaning.background} is the background",
+            f"0 occurs ({_voxels(values.counts[0])}) although {meaning.background} is the "
+            "background",
         )
     return None
+
+
+def _voxels(count: int) -> str:
+    return "1 voxel" if count == 1 else f"{count} voxels"
 
 
 def _void(numbers: Sequence[int]) -> int | None:
@@ -205,7 +210,7 @@ class WrongNumbers:
         if len(self.counts) > 3:
             numbers = f"{numbers} and {len(self.counts) - 3} other numbers"
         total = sum(self.counts.values())
-        voxels = "1 voxel" if total == 1 else f"{total} voxels"
+        voxels = _voxels(total)
         z = min(self.boxes)
         _, _, y0, y1, x0, x1 = self.boxes[z].bounds
         place = f"section {z} (y {y0} to {y1 - 1}, x {x0} to {x1 - 1})"

@@ -192,7 +192,8 @@ class CurveBox(JobStarter):
         if job.audit and drawn < asked:
             text = (
                 f"{drawn} of {asked} patches were drawn, because the volume holds no more of "
-                f"{side} x {side} pixels without annotations: a smaller patch gives more."
+                f"{side} x {side} pixels without annotations or padding: a smaller patch gives "
+                "more."
             )
         self.drawn.show_text(text, "note")
 
