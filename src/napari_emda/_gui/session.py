@@ -171,6 +171,9 @@ class Session:
         layers = layers or {}
         labels = labels or {}
         self.opened = opened = OpenProject(self.viewer, project, self.mask)
+        # First, because napari warns when it draws layers of which some have a unit.
+        for layer in list(self.viewer.layers):
+            self._lend_place(layer)
         # Volume by volume: a project whose file was moved still opens with its other volumes.
         for entry in project.volumes.entries:
             with self.showing_errors():
@@ -178,8 +181,6 @@ class Session:
         # Last, so that the canvas is never empty in between.
         if before is not None:
             before.leave([*layers.values(), *labels.values()])
-        for layer in list(self.viewer.layers):
-            self._lend_place(layer)
         self._announce_missing()
         self._sliders.update()
         self.project_opened.emit(opened)

@@ -4,6 +4,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Image
+from qtpy.QtTest import QTest
 
 from napari_emda._gui.data.guesses import image_of, labels_of
 from napari_emda._gui.data.masks import MaskLayers, seems_labels
@@ -105,3 +106,14 @@ def test_a_mask_chosen_as_an_image_is_called_a_mask(qtbot, session, panel, volum
     panel.source.setCurrentText("old")
     assert "mask" not in panel.sizes.text()
     qtbot.waitUntil(lambda: panel.domain_gap.text() != "", timeout=60_000)
+
+
+def test_a_guess_whose_size_was_typed_is_kept(session, panel, volumes):
+    viewer = session.viewer
+    viewer.add_labels(volumes["source"][1], name="old_labels")
+    viewer.add_image(volumes["target"][0], name="new")
+    assert panel.source.currentText() == "new"
+    QTest.keyClicks(panel.source_size._boxes[0].lineEdit(), "50")
+    viewer.add_image(volumes["source"][0], name="old")
+    assert panel.source.currentText() == "new"
+    assert panel.source_size.numbers == (50, 0, 0)

@@ -76,6 +76,8 @@ def test_labels_without_0_are_asked_about_and_1_becomes_background(
     assert not question.asked and panel.label_numbers.hint.text() == "1: background."
     project = make(qtbot, session, panel, tmp_path / "p")
     assert np.array_equal(project.volumes.open("old").class_ids[0:5, 0:48, 0:40], labels)
+    # It is not asked again about labels of the project.
+    assert panel.label_numbers.meaning.background == 1 and not question.asked
 
 
 @pytest.mark.parametrize(("number", "dtype"), [(255, np.uint8), (-1, np.int16)])

@@ -16,6 +16,7 @@ from napari_emda._gui.common.layer_volumes import numbers_of
 from napari_emda._gui.common.widgets import Sentence, column, narrow
 from napari_emda._gui.data.layer_widgets import LayerChoice
 from napari_emda._gui.data.project_setup import Stoppable
+from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.label_values import LabelValues, Question, inspect, question
@@ -66,6 +67,8 @@ class LabelNumbers(QWidget):
         self._found: LabelValues | None = None
         self._background: int | None = None
         self._ignore: tuple[int, ...] | None = None
+        # Of labels of the open project, whose numbers were asked about when it was created.
+        self._stored: LabelMeaning | None = None
         self.box = narrow(QComboBox())
         self.box.addItems(list(choices))
         self.box.setToolTip(
@@ -78,11 +81,15 @@ class LabelNumbers(QWidget):
         column(self, self.box, self.question, self.hint, margin=0)
         self.box.currentTextChanged.connect(lambda _: self.review())
         labels.chosen.connect(self._read)
+        # Labels become the project's when it is created of them.
+        session.project_changed.connect(self._read)
         session.closing.connect(self._stop.set)
 
     @property
     def meaning(self) -> LabelMeaning:
         """What the numbers mean, as far as it was said."""
+        if self._stored is not None:
+            return self._stored
         chosen = self._choices[self.box.currentText()]
         ignore = chosen.ignore
         if self._ignore is not None:
@@ -98,6 +105,9 @@ class LabelNumbers(QWidget):
     def _read(self) -> None:
         layer = self._labels.layer()
         self._found = None
+        opened = self._session.opened
+        self._stored = None if opened is None or layer is None else stored_meaning(opened, layer)
+        self.box.setVisible(self._stored is None)
         self._forget_answers()
         # In the background, because it reads sections, perhaps over a network.
         if layer is not None and not self._stop.is_set():
@@ -122,7 +132,9 @@ class LabelNumbers(QWidget):
     def review(self) -> None:
         """Ask what is not clear yet, or point out what the user should know."""
         meaning = self.meaning
-        asked = None if self._found is None else question(self._found, meaning, self._classes())
+        asked = None
+        if self._found is not None and self._stored is None:
+            asked = question(self._found, meaning, self._classes())
         if asked is not None:
             self.ask(asked)
         else:
@@ -135,7 +147,7 @@ class LabelNumbers(QWidget):
         if self._background:
             said.insert(0, f"{self._background}: background")
         sentences = [f"{', '.join(said)}."] if said else []
-        if self._found is not None and (few := self._found.hint(meaning)):
+        if self._found is not None and self._stored is None and (few := self._found.hint(meaning)):
             sentences.append(
                 f"{few}. If they are unlabelled rather than empty, choose '{SECTIONS}'."
             )
@@ -186,3 +198,13 @@ class LabelNumbers(QWidget):
             said = self._ignore or ()
             self._ignore = said if ignore is None else (*said, ignore)
         self.review()
+
+
+def stored_meaning(opened: OpenProject, layer: Layer) -> LabelMeaning | None:
+    """What the numbers in a project's labels mean; None if a layer shows none of them."""
+    _, labels = opened.layers
+    for name, shown in labels.items():
+        if shown is layer:
+            entry = opened.project.volumes.entry(name)
+            return entry.labels_meaning or LabelMeaning.of_zero(entry.labels_zero)
+    return None

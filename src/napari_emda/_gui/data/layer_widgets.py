@@ -119,6 +119,10 @@ class LayerChoice(QComboBox):
             self.choose(layer)
             self.guessed = True
 
+    def keep(self) -> None:
+        """Keep the choice when more layers are opened."""
+        self.guessed = False
+
     @property
     def declined(self) -> bool:
         """Whether the user has chosen the entry for no layer."""

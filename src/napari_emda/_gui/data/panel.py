@@ -90,7 +90,7 @@ class DataPanel(QWidget):
             ("source image", self.source),
             (None, self.source_size),
             ("source labels", self.labels),
-            ("", self.label_numbers),
+            (None, self.label_numbers),
             ("target image", self.target),
             (None, self.target_size),
             ("classes", self.classes),
@@ -118,7 +118,7 @@ class DataPanel(QWidget):
         self._session.project_changed.connect(self._show_project)
         for choice, size in ((self.source, self.source_size), (self.target, self.target_size)):
             choice.chosen.connect(partial(self._on_image, choice, size))
-            size.typed.connect(partial(setattr, choice, "guessed", False))
+            size.typed.connect(choice.keep)
             size.edited.connect(self._remark)
             size.edited.connect(self._measure_domain_gap)
         self.labels.chosen.connect(self._on_labels)
@@ -165,7 +165,8 @@ class DataPanel(QWidget):
             self.source.guess(image_of(chosen, images))
         others = [image for image in images if image is not self.source.layer()]
         # An image cannot be both, so the target makes way for a source that the user has chosen.
-        self.target.guessed |= self.target.layer() in (None, self.source.layer())
+        if self.target.layer() in (None, self.source.layer()):
+            self.target.guessed = True
         self.target.guess(others[0] if others else None)
 
     def _on_image(self, choice: LayerChoice, size: VoxelSize) -> None:

@@ -1,0 +1,94 @@
+"""From one's own TIFFs, without voxel sizes and with the mask opened as an image, to a training."""
+
+import tifffile
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QWidget
+
+from napari_emda._gui.dock import Dock
+from napari_emda.synthetic.phantom import phantom
+from tests.gui.fake import fake_command, methods_command
+
+LEFT = Qt.MouseButton.LeftButton
+NONE = Qt.KeyboardModifier.NoModifier
+SHAPE = (6, 112, 96)
+MOST_CLICKS = 12
+
+
+class Mouse:
+    """Clicks in the middle of what can be clicked, and counts."""
+
+    def __init__(self):
+        self.clicks = 0
+
+    def click(self, widget: QWidget) -> None:
+        # What a user can see and press: not hidden, not disabled, not scrolled out of sight.
+        assert widget.isVisible() and widget.isEnabled()
+        assert not widget.visibleRegion().isEmpty()
+        self.clicks += 1
+        middle = QPoint(widget.width() // 2, widget.height() // 2)
+        QTest.mouseClick(widget, LEFT, NONE, middle)
+        QTest.qWait(1)
+
+
+def drop(viewer, paths):
+    """Drop files on the canvas, as from a file manager."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    window = viewer.window._qt_viewer
+    event = QDropEvent(
+        QPointF(50, 50), Qt.DropAction.CopyAction, data, LEFT, NONE, QDropEvent.Type.Drop
+    )
+    # Qt delivers drops only within a drag, which belongs to the desktop.
+    window.dropEvent(event)
+
+
+def write_files(folder):
+    """Three stacks as most programs write them: no voxel size."""
+    source, labels = phantom(SHAPE, "source", 0)
+    target, _ = phantom(SHAPE, "target", 0)
+    arrays = {"source.tif": source, "source_labels.tif": labels * 255, "target.tif": target}
+    for name, array in arrays.items():
+        tifffile.imwrite(folder / name, array)
+    return [folder / name for name in arrays]
+
+
+def type_sizes(mouse, widget, sizes):
+    """Click into the first box, and go on by the Tab key."""
+    mouse.click(widget._boxes[0].lineEdit())
+    for box, size in zip(widget._boxes, sizes, strict=True):
+        QTest.keyClicks(box.lineEdit(), size)
+        QTest.keyClick(box.lineEdit(), Qt.Key.Key_Tab)
+    QTest.qWait(1)
+
+
+def test_a_training_starts_after_few_clicks(make_napari_viewer, qtbot, tmp_path):
+    viewer = make_napari_viewer(show=True)
+    viewer.window._qt_window.resize(1366, 768)
+    dock = Dock(viewer, fake_command(), methods_command())
+    viewer.window.add_dock_widget(dock, name="napari-emda")
+    qtbot.waitUntil(lambda: dock.session.catalogue is not None, timeout=240_000)
+    drop(viewer, write_files(tmp_path))
+    data = dock.data
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=60_000)
+    assert data.source.currentText() == "source"
+    assert data.labels.currentText() == "source_labels (image)"
+    assert data.target.currentText() == "target"
+    mouse = Mouse()
+    type_sizes(mouse, data.source_size, ("50", "4,6", "4.6"))
+    type_sizes(mouse, data.target_size, ("50", "4.6", "4.6"))
+    assert data.target_size.value() == data.source_size.value() == (50, 4.6, 4.6)
+    qtbot.waitUntil(lambda: data.use.isEnabled(), timeout=60_000)
+    mouse.click(data.use)
+    qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
+    qtbot.waitUntil(lambda: dock.train.start.isVisible(), timeout=60_000)
+    mouse.click(dock.train.start)
+    qtbot.waitUntil(lambda: dock.session.runner.job is not None, timeout=60_000)
+    assert mouse.clicks <= MOST_CLICKS
+    # All on one grid in nm, and the slider ends where the target ends.
+    for layer in viewer.layers:
+        assert [str(unit) for unit in layer.units] == ["nanometer"] * 3
+        assert layer.scale.tolist() == [50, 4.6, 4.6]
+    assert viewer.dims.nsteps[0] == SHAPE[0]
+    dock.shut_down()
