@@ -143,6 +143,7 @@ def test_a_child_without_phases_is_followed_by_its_steps():
     for step in range(210, 401, 10):  # it continues a run
         line.add(5.0, Stepped(step, 400, {}, 2.0))
     assert worst(line.watch()) < 1.2
+    assert line.left.phase == "Training"
 
 
 def test_volumes_one_after_the_other_and_a_second_kind_of_blocks():

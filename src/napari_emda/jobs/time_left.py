@@ -169,6 +169,7 @@ class TimeLeft:
         if not current.counted:
             # A child of an older version, or of another package, says nothing of its phases.
             gained = min(float(done), max(1.0, rate * spent))
+            self.phase = self.phase or ("Training" if self.unit == "steps" else "Working")
             current = self._current = Phase(self.phase, left + gained, counted=True)
             self._rest = current.work
         name = current.name
