@@ -238,7 +238,6 @@ def test_going_round(session, patches):
         accept(patches, complete=True)
         patches.next()
     assert patches.current is None
-    assert "All patches of this round are decided" in session.notices[-1][1]
     accept(patches, complete=True)
     assert "No patch is on view" in session.notices[-1][1]
 

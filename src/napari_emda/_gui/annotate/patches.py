@@ -202,10 +202,10 @@ class Patches:
         if wanted is not None:
             self.go(wanted)
             return
+        # All are decided; the line at the top of the dock says what comes next.
         self.leave()
         self.paint.refresh(self.volume())
         self.changed.emit()
-        self.say("All patches of this round are decided: retrain, or suggest more.")
 
     def back(self) -> None:
         """Go to the previous patch, decided or not, to revise it."""

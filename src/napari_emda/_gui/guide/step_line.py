@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtGui import QPainter, QPaintEvent
 from qtpy.QtWidgets import QFrame, QLabel, QSizePolicy
 
 from napari_emda._gui.common.widgets import Sentence, button, column, row
@@ -47,27 +47,24 @@ class StepLine(QFrame):
 
 
 class _Elided(QLabel):
-    """A line of text that ends in … where it does not fit."""
+    """A line of text that is drawn with … where it does not fit."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._whole = ""
         # The text must not widen the dock.
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
 
     def show_text(self, text: str) -> None:
         """Show a text."""
-        self._whole = text
+        self.setText(text)
         self.setToolTip(text)
         self.setAccessibleName(text)
-        self._elide()
 
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Cut the text off at the new width."""
-        super().resizeEvent(event)
-        self._elide()
-
-    def _elide(self) -> None:
-        metrics = self.fontMetrics()
-        # In the middle: the project is what users know, and the model at the end is what changes.
-        self.setText(metrics.elidedText(self._whole, Qt.TextElideMode.ElideMiddle, self.width()))
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Draw the text, cut off in its middle: project and model stay."""
+        # Drawn rather than set, because another text would ask for another layout.
+        mode = Qt.TextElideMode.ElideMiddle
+        text = self.fontMetrics().elidedText(self.text(), mode, self.width())
+        painter = QPainter(self)
+        painter.drawText(self.rect(), Qt.AlignmentFlag.AlignVCenter, text)
+        painter.end()

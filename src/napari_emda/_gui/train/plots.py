@@ -8,6 +8,7 @@ from typing import Any
 
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QWidget
 
 # Of the losses, in turn; distinguishable on napari's dark and light themes.
@@ -20,6 +21,8 @@ _AXIS = 58
 # Scores above this multiple of the best are cut off: those of the first steps are so large that
 # later differences could not be seen.
 _CLIPPED = 3
+# Pixels of width from which two columns of names fit beside the numbers.
+_TWO_COLUMNS = 330
 # Largest share of the plot's height for the legend: with many losses the curves keep the rest.
 _MOST_LEGEND = 0.6
 
@@ -107,6 +110,13 @@ class LossPlot(_Plot):
             curve.add(step, value)
             self._lines[name].setData(curve.x, curve.y)
         self._leave_room_for_legend()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """List the names in as many columns as fit."""
+        super().resizeEvent(event)
+        # pyqtgraph resizes plots while they are made.
+        if hasattr(self, "_legend"):
+            self._legend.setColumnCount(2 if self.width() >= _TWO_COLUMNS else 1)
 
     def _leave_room_for_legend(self) -> None:
         """Place the legend above the curves, so that no line runs through a name."""

@@ -1,0 +1,48 @@
+"""What a patch needs fits on the screen of a laptop, beside the canvas."""
+
+import pytest
+from qtpy.QtCore import QRect, Qt
+
+from tests.viewer import story
+from tests.viewer.hands import BUTTON
+
+
+def in_sight(widget, dock):
+    """Whether a widget is seen in full without scrolling."""
+    shown = widget.visibleRegion().boundingRect()
+    inside = QRect(widget.mapTo(dock, widget.rect().topLeft()), widget.size())
+    return shown == widget.rect() and dock.rect().contains(inside)
+
+
+@pytest.mark.parametrize(("width", "canvas"), [(1366, 700), (1024, 340)])
+def test_a_patch_needs_no_scrolling(make_napari_viewer, tmp_path, qtbot, width, canvas):
+    def wait(condition):
+        qtbot.waitUntil(condition, timeout=240_000)
+
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(width, 768)
+    dock, _ = story.start(viewer, fake=True)
+    story.make_project(dock, tmp_path / "project", wait)
+    story.fake_model(dock.session.opened.project)
+    dock.session.project_changed.emit()
+    boxes = [f"{z}:{z + 1},40:64,30:54" for z in range(5)]
+    suggested = [{"volume": "new", "box": box, "score": 0.5} for box in boxes]
+    dock.annotate.patches.take(suggested, "entropy", "001-fake")
+    line = dock.guide.line
+    for text in ("Next patch", "Done"):
+        wait(lambda text=text: line.button.isEnabled() and line.button.text() == text)
+        qtbot.mouseClick(line.button, BUTTON)
+    assert sum(region.annotated for region in dock.annotate.patches.regions) == 1
+    assert viewer.window._qt_window.width() == width
+    assert viewer.window._qt_viewer.canvas.native.width() >= canvas
+    painting = dock.annotate.painting
+    wanted = [*painting.deciding, *painting.classes.classes, line.button]
+    for control in (*wanted, dock.annotate.retrain.start):
+        wait(lambda control=control: in_sight(control, dock))
+    # The headings are reached by keys alone.
+    heading = dock.drawers["Export"].toggleButton()
+    heading.setFocus(Qt.FocusReason.TabFocusReason)
+    qtbot.keyClick(heading, Qt.Key.Key_Return)
+    wait(lambda: dock.export.start.isVisible())
+    assert painting.done.isVisible()
+    dock.shut_down()
