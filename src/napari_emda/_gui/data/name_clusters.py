@@ -102,8 +102,6 @@ class NameClusters(JobStarter):
         session.viewer.mouse_drag_callbacks.append(self._clicks)
         session.escaped.connect(self._stop_picking)
         session.closing.connect(self._close)
-        # Any key of the annotation, Escape among them, ends the picking.
-        session.moved_on.connect(lambda: self.pick.setChecked(False))
         self.listen()
 
     def _close(self) -> None:
