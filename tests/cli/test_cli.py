@@ -274,6 +274,18 @@ def test_labels_of_many_values_are_taken_for_objects_with_a_notice(trained, phan
     assert "different values, and all above 0 count as 'mitochondria'" in err
 
 
+def test_labels_of_other_conventions_give_the_same_score(
+    trained, phantom_files, phantoms, tmp_path
+):
+    labels = phantom_files["target", "labels"]
+    expected = answer("score", trained, "--objects", "--against", labels)
+    path = tmp_path / "from_one.tif"
+    tifffile.imwrite(path, phantoms["target"][1] + 1, photometric="minisblack")
+    score = ["score", trained, "--objects", "--against", path]
+    assert call(*score)[0] == 2
+    assert answer(*score, "--background", 1) == expected
+
+
 def test_an_image_in_place_of_its_labels_is_refused(trained, phantom_files, refused):
     image_file = phantom_files["target", "image"]
     command = ["annotate", trained, "--from", image_file, "--regions", "all"]
