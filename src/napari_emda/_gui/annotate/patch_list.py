@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, QSize, Qt
-from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QListWidget, QListWidgetItem
 
 from napari_emda._gui.annotate.patches import HIDDEN
 from napari_emda._gui.annotate.thumbnails import thumbnail
-from napari_emda._gui.common.palette import STATES
 from napari_emda._gui.session import Session
 from napari_emda.project.region import AUDIT, OWN, RANDOMLY_DRAWN, Region, State
 
@@ -70,8 +68,6 @@ class PatchList(QListWidget):
                 item = QListWidgetItem(
                     self._icon(region), describe(region, with_volume=with_volume)
                 )
-                if region.state in STATES:
-                    item.setForeground(QColor(STATES[region.state]))
                 self.addItem(item)
                 if current is not None and region.id == current.id:
                     self.setCurrentItem(item)
