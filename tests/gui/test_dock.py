@@ -13,12 +13,14 @@ from qtpy.QtCore import QPointF, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSpinBox, QMessageBox
 
+from napari_emda._gui.common.widgets import chosen_name
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.train.plots import LossPlot
 from napari_emda.data.box import Box
 from napari_emda.data.volume import IGNORE
 from napari_emda.project.job_files import ExportJob, PredictJob, TrainJob, write_job
 from napari_emda.project.project import Project
+from napari_emda.project.run_folder import RunFolder
 from tests.gui.fake import fake_command, methods_command
 
 NM = {"units": ("nm",) * 3}
@@ -906,3 +908,22 @@ def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):
     assert not another.image.layers()
     assert "was added to the project" in dock.notices.text()
     assert Project.open(predicted.folder).volumes.open("more").shape == (3, 48, 40)
+
+
+def test_interrupted_runs_are_marked_and_no_default(ready, project):
+    for name, step in (("001-fake", 150), ("002-fake", 10)):
+        run = RunFolder.of(project.folder, name)
+        run.path.mkdir(parents=True)
+        state = {"model": {"step": step}, "training": {"settings": {"steps": 150}}}
+        header = json.dumps({"__metadata__": {"napari_emda": json.dumps(state)}}).encode()
+        run.checkpoint.write_bytes(len(header).to_bytes(8, "little") + header)
+    ready.session.project_changed.emit()
+    for box in (ready.predict.run, ready.export.run):
+        assert chosen_name(box) == "001-fake"
+        assert box.itemText(1) == "002-fake (interrupted at step 10 of 150)"
+    box = ready.train.start_from.box
+    assert [box.itemText(index) for index in range(2)] == ["nothing", "001-fake"]
+    box.setCurrentIndex(2)
+    assert ready.train.start_from.run == "002-fake"
+    assert ready.train.resume.text() == "Resume 002-fake from step 10 of 150"
+    assert project.runs.retrain_job("finetune", 10).start_from == "001-fake"

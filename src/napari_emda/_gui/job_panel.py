@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtWidgets import QMessageBox, QWidget
+from qtpy.QtWidgets import QComboBox, QMessageBox, QWidget
 
-from napari_emda._gui.common.widgets import Sentence, button
+from napari_emda._gui.common.widgets import Sentence, button, refill
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.process.strip import JobStrip
@@ -205,3 +206,19 @@ class JobPanel(JobStarter):
     ) -> None:
         super().__init__(session, kind, start=start, tip=tip)
         self.strip = JobStrip(session.runner, kind, stop=stop, pause=pause)
+
+
+def offer_runs(
+    box: QComboBox, opened: OpenProject | None, *, before: Sequence[str] = (), newest: bool = True
+) -> None:
+    """List the runs in a combo box, those that were interrupted with a remark.
+
+    Args:
+        box: to fill; `chosen_name` returns the chosen run.
+        opened: the project; None for no run.
+        before: entries before the runs.
+        newest: whether a new model is chosen, because users want to use it.
+    """
+    runs = opened.runs if opened is not None else []
+    texts = [opened.project.runs.in_words(run) for run in runs] if opened is not None else []
+    refill(box, [*before, *runs], prefer_first=newest, texts=[*before, *texts])

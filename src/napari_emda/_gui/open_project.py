@@ -81,8 +81,8 @@ class OpenProject:
 
     @property
     def runs(self) -> list[str]:
-        """The runs with a model, newest first."""
-        return list(reversed(self.project.runs.names()))
+        """The runs with a model: first the one that is used by default, then newest first."""
+        return self.project.runs.offered()
 
     @property
     def volumes(self) -> list[str]:

@@ -14,6 +14,7 @@ from napari_emda.jobs.inputs import (
     ensure_predicted,
     model_of,
     prediction_of,
+    remarks,
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
@@ -47,6 +48,7 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     class_ids = cls.class_ids(classes, job.class_name)
     exporter.check(path, [classes[k - 1] for k in class_ids])
     yield Started("export", folder.name, "cpu", 0)
+    yield from remarks(project, folder.name)
     # Without a network, the file is written in a fraction of the time of a prediction.
     plan = phases(("Predicting", 1.0), ("Writing the file", 0.3))
     predicting = next(plan)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
-from napari_emda.events import Event
+from napari_emda.events import Event, Notice
 from napari_emda.inference import checkpoint
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
@@ -32,6 +32,12 @@ def check_writable(project: Project) -> None:
 def model_of(project: Project, job: ModelJob) -> Path:
     """The file of the model that a job uses; JobError if there is none."""
     return checkpoint.find(project.run(job.run), job.checkpoint)
+
+
+def remarks(project: Project, run: str | None) -> Iterator[Notice]:
+    """Whether a training was interrupted whose model is used by default, or is not for that."""
+    if run is not None and run == project.runs.latest() and (text := project.runs.remark(run)):
+        yield Notice(text)
 
 
 def volume_of(project: Project, job: ModelJob) -> Volume:

@@ -11,7 +11,7 @@ from napari_emda.export.probabilities import ProbabilitiesExporter
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.io.write import check_destination
-from napari_emda.jobs.inputs import check_predicts, check_writable, model_of, volume_of
+from napari_emda.jobs.inputs import check_predicts, check_writable, model_of, remarks, volume_of
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import PredictJob
 from napari_emda.project.project import Project
@@ -42,6 +42,7 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
         exporter.check(Path(job.out), classes[1:])
     check_writable(project)
     yield Started("predict", folder.name, str(predictor.compute), 0)
+    yield from remarks(project, folder.name)
     # Writing a block costs little against the network.
     to_file = [("Writing the file", 0.1)] if job.out is not None else []
     plan = phases(("Predicting", 1.0), *to_file)

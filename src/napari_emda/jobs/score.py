@@ -23,6 +23,7 @@ from napari_emda.jobs.inputs import (
     ensure_predicted,
     model_of,
     prediction_of,
+    remarks,
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
@@ -53,6 +54,7 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     outputs = project.predictions.outputs(folder.name, header.classes)
     check_has_classes(folder, outputs)
     yield Started("score", folder.name, "cpu", 0)
+    yield from remarks(project, folder.name)
     runs = None if outputs.are_clusters else comparison.pair(project, folder.name)
     # ``pair`` names the run that adapts first. A run without adaptation needs no comparison.
     compares = runs is not None and runs[0] == folder.name

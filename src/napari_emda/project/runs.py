@@ -39,6 +39,12 @@ class Runs:
         finished = (name for name in reversed(names) if self._of(name).finished)
         return next(finished, names[-1] if names else None)
 
+    def offered(self) -> list[str]:
+        """Names for a list to choose from: first that of `latest`, then newest first."""
+        latest = self.latest()
+        newest_first = list(reversed(self.names()))
+        return sorted(newest_first, key=lambda name: name != latest)
+
     def remark(self, run: str) -> str:
         """What the user should know of a run that was not chosen but is the default.
 
@@ -46,9 +52,9 @@ class Runs:
             One sentence; empty if the run is the newest and was trained to its end.
         """
         newest = self.names()[-1]
-        interruption = self._of(newest).interruption or "still being trained"
         if self._of(newest).finished:
             return ""
+        interruption = self._of(newest).interruption or "still being trained"
         if newest == run:
             return f"The model of {run} is used, although the training was {interruption}."
         return f"The model of {run} is used, because {newest} was {interruption}."

@@ -388,20 +388,35 @@ def file_filter(formats: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def refill(box: QComboBox, names: list[str], *, prefer_first: bool = False) -> None:
+def refill(
+    box: QComboBox,
+    names: Sequence[str],
+    *,
+    prefer_first: bool = False,
+    texts: Sequence[str] | None = None,
+) -> None:
     """Fill a combo box, keeping the choice.
 
     Args:
         box: to fill.
-        names: of the entries.
+        names: of the entries; `chosen_name` returns one of them.
         prefer_first: choose the first name if the list has changed, as the newest run.
+        texts: that are shown; by default the names.
     """
+    shown = list(names if texts is None else texts)
     # Called at every change of the project: an unchanged list must not close an open menu.
-    if names == [box.itemText(index) for index in range(box.count())]:
+    if shown == [box.itemText(index) for index in range(box.count())]:
         return
-    before = box.currentText()
+    before = chosen_name(box)
     with QSignalBlocker(box):
         box.clear()
-        box.addItems(names)
+        for text, name in zip(shown, names, strict=True):
+            box.addItem(text, name)
         if before in names and not prefer_first:
-            box.setCurrentText(before)
+            box.setCurrentIndex(list(names).index(before))
+
+
+def chosen_name(box: QComboBox) -> str:
+    """The name of the chosen entry, which may be shown with a remark; empty if there is none."""
+    name = box.currentData()
+    return name if isinstance(name, str) else box.currentText()

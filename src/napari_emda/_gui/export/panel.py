@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLineEdit
 
 from napari_emda._gui.common.widgets import (
     Sentence,
+    chosen_name,
     column,
     file_button,
     file_filter,
@@ -16,7 +17,7 @@ from napari_emda._gui.common.widgets import (
     refill,
     row,
 )
-from napari_emda._gui.job_panel import JobPanel
+from napari_emda._gui.job_panel import JobPanel, offer_runs
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue, Export
 from napari_emda._gui.session import Session, in_short
@@ -90,7 +91,7 @@ class ExportPanel(JobPanel):
             return
         # A model belongs to no volume, so its run names it.
         of_volume = f"{self.volume.currentText()}-{chosen.name}"
-        name = self.run.currentText() if chosen.name == "model" else of_volume
+        name = chosen_name(self.run) if chosen.name == "model" else of_volume
         self.path.setText(in_short(opened.project.folder.parent / f"{name}{chosen.suffix}"))
 
     @property
@@ -107,7 +108,7 @@ class ExportPanel(JobPanel):
     def offer(self, opened: OpenProject | None) -> None:
         """List models, volumes and classes."""
         # The newest model is what users want to export, so a new one is chosen.
-        refill(self.run, opened.runs if opened is not None else [], prefer_first=True)
+        offer_runs(self.run, opened)
         refill(self.volume, opened.volumes if opened is not None else [])
         chosen = self.chosen
         self.sentence.show_text(chosen.summary if chosen is not None else "")
@@ -152,7 +153,7 @@ class ExportPanel(JobPanel):
             project=str(opened.project.folder),
             what=self.what.currentText(),
             to=str(self.target()),
-            run=self.run.currentText(),
+            run=chosen_name(self.run),
             volume=self.volume.currentText(),
             class_name=class_name if class_name not in ("", _ALL_CLASSES) else None,
             settings={name: value for name, value in mask.items() if name in accepted},

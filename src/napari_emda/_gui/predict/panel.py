@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QComboBox, QWidget
 from napari_emda._gui.common.adapters import show
 from napari_emda._gui.common.forms import SettingsForm
 from napari_emda._gui.common.number_boxes import DecimalBox, WholeNumberBox
-from napari_emda._gui.common.widgets import Drawer, column, labelled, refill
-from napari_emda._gui.job_panel import JobPanel
+from napari_emda._gui.common.widgets import Drawer, chosen_name, column, labelled, refill
+from napari_emda._gui.job_panel import JobPanel, offer_runs
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import (
     hide,
@@ -116,21 +116,21 @@ class PredictPanel(JobPanel):
 
     def offer(self, opened: OpenProject | None) -> None:
         """List runs and volumes."""
-        refill(self.run, opened.runs if opened is not None else [], prefer_first=True)
+        offer_runs(self.run, opened)
         refill(self.volume, opened.volumes if opened is not None else [])
         self._on_run()
 
     def _on_run(self) -> None:
         """List the checkpoints of the chosen run."""
         opened = self._session.opened
-        run = self.run.currentText()
+        run = chosen_name(self.run)
         models = opened.project.run(run).models() if opened is not None and run else []
         refill(self.checkpoint, models)
         self._name_button()
 
     def _name_button(self) -> None:
         # A stopped prediction continues: its finished blocks are kept on disk.
-        begun = self._stopped == (self.run.currentText(), self.volume.currentText())
+        begun = self._stopped == (chosen_name(self.run), self.volume.currentText())
         self.start.setText("Continue" if begun else "Predict")
 
     def before_start(self, opened: OpenProject) -> None:
@@ -147,7 +147,7 @@ class PredictPanel(JobPanel):
         """The prediction of the chosen volume; finished blocks are not predicted again."""
         return PredictJob(
             project=str(opened.project.folder),
-            run=self.run.currentText(),
+            run=chosen_name(self.run),
             checkpoint=self.checkpoint.currentText() or "selected",
             volume=self.volume.currentText(),
             settings=PredictSettings.parse(self.form.values()),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_emda._gui.common.widgets import labelled, refill, row
+from napari_emda._gui.common.widgets import chosen_name, labelled, row
+from napari_emda._gui.job_panel import offer_runs
 from napari_emda._gui.session import Session
 from napari_emda.project.job_files import TrainJob
 
@@ -31,12 +32,12 @@ class StartFrom(QWidget):
     def refresh(self) -> None:
         """List the current runs, keeping the choice."""
         opened = self._session.opened
-        refill(self.box, [NOTHING, *(opened.runs if opened is not None else ())])
+        offer_runs(self.box, opened, before=[NOTHING], newest=False)
 
     @property
     def run(self) -> str | None:
         """The chosen run; None for a new network."""
-        return self.box.currentText() if self.box.currentIndex() > 0 else None
+        return chosen_name(self.box) if self.box.currentIndex() > 0 else None
 
     def job(self) -> TrainJob | None:
         """The job of the chosen run; None for a new network, or if it cannot be read."""
