@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 BATCH = 10
 # Seconds of a sequence after which it counts as hanging, on a busy machine.
 LONGEST = 600
+# Lines of a crashed process that are printed: its last steps and the stack.
+_TAIL = 80
 
 
 def run_batch(first: int, stop: int, steps: int, *, plain: bool) -> None:
@@ -78,9 +80,7 @@ def batches(first: int, stop: int, options: list[str]) -> Iterator[tuple[int, st
                 said.append(line.rstrip())
         watchdog.cancel()
         if first < end:
-            steps = [line for line in said if line.startswith(("seed", "  "))]
-            rest = [line for line in said if line not in steps]
-            yield first, "\n".join([f"ended with {child.wait()}:", *steps[-12:], *rest[-60:]])
+            yield first, "\n".join([f"ended with {child.wait()}:", *said[-_TAIL:]])
             first += 1
 
 

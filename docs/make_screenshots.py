@@ -247,7 +247,7 @@ class Story:
         )
         self.idle("predicting ends")
         self.viewer.layers["emda: patches"].visible = False
-        self.viewer.layers["annotations"].visible = False
+        self.viewer.layers["emda: annotations"].visible = False
         self.look_at_section()
         self.dock.predict.smallest.setValue(15)
         self.shot("14-predicted")

@@ -192,6 +192,18 @@ def test_the_file_of_a_removed_volume_gets_its_place_when_it_is_dropped(session,
         assert session.opened.image("cells") is layer
 
 
+def test_dropped_labels_lie_on_their_image(session, tmp_path, arrays):
+    paths = [tmp_path / name for name in ("image.tif", "labels.tif")]
+    for path, values in zip(paths, arrays, strict=True):
+        tifffile.imwrite(path, values)
+    with Project.create(tmp_path / "project", ("background", "cells")) as project:
+        project.volumes.add(paths[0], "source", labels=paths[1], name="a", spacing=(50.0, 4.6, 4.6))
+        session.adopt(project)
+        drop(session.viewer, paths[1])
+        assert tuple(session.viewer.layers[-1].scale) == (50, 4.6, 4.6)
+        assert session.opened.missing == []
+
+
 def test_reopening_the_dock_doubles_no_layers(session, predicted):
     session.adopt(predicted)
     show_classes(session.opened, "001-fake", "target")

@@ -249,22 +249,23 @@ class OpenProject:
         self._insert(index, image)
 
     def recognise(self, layer: Layer) -> bool:
-        """Place a layer that the user has opened if its file is the image of a volume.
+        """Place a layer that the user has opened if its file is a volume's image or its labels.
 
-        Returns:
-            Whether it takes the place of the volume's layer that was removed.
+        It takes the place of the volume's layer if that was removed. Returns whether it is such.
         """
-        path = layer.source.path
-        if path is None or not isinstance(layer, Image) or layer.ndim > 3 or self.is_output(layer):
+        if layer.source.path is None or layer.ndim > 3 or self.is_output(layer):
             return False
+        path = Path(layer.source.path).resolve()
         for entry in self.project.volumes.entries:
-            if Path(path).resolve() == (self.project.folder / entry.image).resolve():
+            image = (self.project.folder / entry.image).resolve()
+            labels = (self.project.folder / (entry.labels or entry.image)).resolve()
+            if path in (image, labels):
                 self.place(entry.name).apply(layer)
                 reslice(self.viewer)
-                if entry.name in self.missing:
+                if path == image and isinstance(layer, Image) and entry.name in self.missing:
                     self._mark(layer, entry, "image", own=False)
                     self._take_back(entry.name, layer)
-                    return True
+                return True
         return False
 
     def _take_back(self, volume: str, layer: Layer) -> None:
