@@ -195,8 +195,7 @@ class Runner:
 
     def warm_up(self) -> None:
         """Have a process wait for the next job, so that it begins at once."""
-        # A running job has the processor and the memory for itself.
-        if self.standby is not None and self.job is None:
+        if self.standby is not None:
             self.standby.prepare()
 
     def attach(self, project: Path) -> None:
@@ -248,6 +247,8 @@ class Runner:
                 return
             if isinstance(event, Started):
                 self.run = _plain_name(event.run)
+                # By the end of this job, the next one can begin at once.
+                self.warm_up()
             if isinstance(event, Stepped | TileDone):
                 self.progress = event
             # Kept until the worker has finished: only then another job may start.
