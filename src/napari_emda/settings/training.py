@@ -41,7 +41,8 @@ class TrainSettings(Settings):
         1000,
         ge=1,
         le=1_000_000,
-        description="Optimiser steps; each uses one batch of patches per domain.",
+        description="How often the network is improved; each step looks at one batch of patches of "
+        "each volume. More steps take longer and are usually better.",
         json_schema_extra={"step": 100},
     )
     profile: Profile = Field(
@@ -69,7 +70,7 @@ class TrainSettings(Settings):
         8,
         ge=1,
         le=256,
-        description="Patches per domain in one step.",
+        description="Patches of source and of target in one step; more need more memory.",
         json_schema_extra=advanced(1),
     )
     network: str = Field(
@@ -82,11 +83,16 @@ class TrainSettings(Settings):
         1e-3,
         ge=1e-6,
         le=0.1,
-        description="Learning rate of AdamW; it falls along a cosine to a hundredth of this.",
+        description="How far one step changes the network (learning rate of AdamW): too high is "
+        "unstable, too low is slow. It falls along a cosine to a hundredth of this.",
         json_schema_extra=advanced(1e-4),
     )
     weight_decay: float = Field(
-        1e-4, ge=0, le=0.1, description="Weight decay of AdamW.", json_schema_extra=advanced(1e-4)
+        1e-4,
+        ge=0,
+        le=0.1,
+        description="How strongly the network is kept simple (weight decay of AdamW).",
+        json_schema_extra=advanced(1e-4),
     )
     augmentation: Literal["none", "weak", "strong"] = Field(
         "strong",
