@@ -9,7 +9,8 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractItemView, QAbstractSpinBox, QComboBox, QWidget
 
-from napari_emda._gui.common.widgets import FOCUS_STYLE, TONES, Drawer, Notices
+from napari_emda._gui.common.notices import Notices
+from napari_emda._gui.common.widgets import FOCUS_STYLE, TONES, Drawer
 from napari_emda._gui.dock import Dock
 from tests.gui.fake import fake_command, methods_command
 

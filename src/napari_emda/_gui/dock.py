@@ -13,8 +13,9 @@ from qtpy.QtWidgets import QApplication, QFrame, QPushButton, QVBoxLayout, QWidg
 from napari_emda._gui.annotate.panel import AnnotatePanel
 from napari_emda._gui.annotate.queue import next_open
 from napari_emda._gui.common.load_ahead import load_ahead
+from napari_emda._gui.common.notices import Notices
 from napari_emda._gui.common.tab_order import order_tabs
-from napari_emda._gui.common.widgets import FOCUS_STYLE, Drawer, Notices, PanelArea, column
+from napari_emda._gui.common.widgets import FOCUS_STYLE, Drawer, PanelArea, column
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.export.panel import ExportPanel
 from napari_emda._gui.guide.guide import Guide, Panels
