@@ -35,6 +35,15 @@ class JobError(EmdaError):
     """A project, run or job that cannot be used as asked."""
 
 
+def with_article(noun: str) -> str:
+    """A noun after its article, at the beginning of a sentence.
+
+    >>> with_article("export")
+    'An export'
+    """
+    return f"{'An' if noun[0] in 'aeiou' else 'A'} {noun}"
+
+
 def listed(words: Sequence[str], conjunction: str = "and") -> str:
     """Words as a message lists them.
 

@@ -147,9 +147,10 @@ class Suggested(Event):
 
 @dataclass(frozen=True)
 class Notice(Event):
-    """Something the user should know, in one sentence."""
+    """Something the user should know, in one sentence; ``details`` say why."""
 
     text: str
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,12 +164,14 @@ class Stopping(Event):
 class Finished(Event):
     """The end of a job.
 
-    ``status`` is ``done`` or ``stopped``, ``text`` is one sentence, ``result`` is for programs.
+    ``status`` is ``done`` or ``stopped``, ``text`` says what happened and what to do next,
+    ``details`` say why, and ``result`` is for programs.
     """
 
     status: str
     text: str
     result: dict[str, Any] = field(default_factory=dict)
+    details: str = ""
 
 
 @dataclass(frozen=True)

@@ -219,9 +219,7 @@ def test_objects_and_scores_need_names_before_anything_is_predicted(
             f"napari_emda.jobs.{module}.ensure_predicted",
             lambda *_: pytest.fail("a prediction may take hours"),
         )
-    with pytest.raises(
-        JobError, match="clusters that have no names yet: name some in Data, or with name-clusters"
-    ):
+    with pytest.raises(JobError, match="clusters that have no names yet: say which of them belong"):
         exported(clustered, tmp_path / "objects.tif", "objects")
     assert not (tmp_path / "objects.tif").exists()
     truth = clustered.volumes.store("truth", np.eye(4, 20, dtype=np.uint8)[..., None].repeat(30, 2))

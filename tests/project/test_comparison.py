@@ -55,11 +55,12 @@ def project(trained, tmp_path):
 
 def test_a_training_reports_the_kept_model_and_the_comparison(trained):
     _, adapted, plain = trained
-    assert adapted.text.startswith("Run 001-histogram is trained; kept: ")
-    assert "not known: train source_only with the same profile and steps" in adapted.text
+    assert adapted.text.startswith("Run 001-histogram is trained. ")
+    assert "was kept" in adapted.details
+    assert "train source_only, which does not adapt, with the same profile" in adapted.details
     assert adapted.result["source_only"] is None and adapted.result["helped"] is None
     assert plain.result["source_only"] == "002-source_only"
-    assert "(run 001-histogram)" in plain.text and "(run 002-source_only)" in plain.text
+    assert "(run 001-histogram)" in plain.details and "(run 002-source_only)" in plain.details
     assert set(adapted.result["scores"]) >= {
         "score",
         "solidity_gap",
@@ -87,13 +88,13 @@ def test_runs_are_compared_only_if_they_were_trained_alike(project):
     )
     last = finish(job)
     assert counterpart(project, last.result["run"]) is None
-    assert "adapting" not in last.text
+    assert "adapting" not in last.text + last.details
 
 
 @pytest.mark.parametrize(
     ("score", "other", "helped", "words"),
     [
-        (0.5, 0.8, True, "Adapting seems to have helped: label-free score 0.50"),
+        (0.5, 0.8, True, "Adapting seems to have helped."),
         (0.9, 0.8, False, "Warning: adapting seems to have made things worse"),
         (0.8, 0.81, None, "not clear"),
     ],
@@ -104,14 +105,15 @@ def test_the_lower_score_is_the_better_one(project, score, other, helped, words)
         comparison = by_score(project, run, scores.get)
         assert comparison.helped is helped
         assert words in comparison.text
-        remedy = "Use run 002-source_only, or try another method."
+        assert f"{scores['001-histogram']:.2f} with adaptation" in comparison.details
+        remedy = "use run 002-source_only, or try another method."
         assert (remedy in comparison.text) == (helped is False)
 
 
 def test_a_run_without_validations_cannot_be_compared(project):
     comparison = by_score(project, "001-histogram", {"001-histogram": 0.5}.get)
     assert comparison.helped is None
-    assert "was not validated on the target" in comparison.text
+    assert "was trained without validations on the target" in comparison.details
 
 
 def test_the_missing_run_is_the_same_training_without_adaptation(project):

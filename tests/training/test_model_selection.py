@@ -131,8 +131,8 @@ def test_two_bad_validations_after_the_warm_up_are_a_collapse(bad):
 @pytest.mark.parametrize(
     ("scores", "words"),
     [
-        (row(objects=0.0), "no objects"),
-        (row(ratio=12.0), "12 times as much foreground"),
+        (row(objects=0.0), "nothing in the target"),
+        (row(ratio=12.0), "12 times as much in the target"),
         (row(ratio=0.05), "less than 1/10"),
     ],
 )
@@ -146,13 +146,14 @@ def test_the_warning_of_a_collapse_is_one_sentence_with_a_remedy(scores, words):
 def test_the_selected_model_is_described_in_one_sentence():
     assert (
         sentence((1400,), 2000)
-        == "step 1 400 of 2 000: object shapes closest to those of the source"
+        == "The model of step 1 400 of 2 000 was kept. What it finds in the target looks most "
+        "like the objects of the source."
     )
     assert sentence((8, 9, 10), 10).startswith(
-        "the average of steps 8, 9 and 10 of 10: object shapes"
+        "The average of the models of steps 8, 9 and 10 of 10 was kept. What it finds"
     )
-    assert sentence((300,), 500, "supervised") == "step 300 of 500: the smallest loss on labels"
-    assert sentence((300,), 500, "total") == "step 300 of 500: the smallest sum of all losses"
+    assert sentence((300,), 500, "supervised").endswith("Its error on the labels was the smallest.")
+    assert "labelled and unlabelled patches together" in sentence((300,), 500, "total")
 
 
 # -- in a training ---------------------------------------------------------------------------------

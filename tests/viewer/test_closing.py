@@ -79,7 +79,7 @@ def test_keep_saves_before_napari_closes(training):
     close(viewer)
     ((text, choices),) = seen
     assert text.startswith("A training is running, step")
-    assert text.endswith(f"of {STEPS}. What shall become of it?")
+    assert text.endswith(f"of {STEPS}. What should happen to it?")
     assert len(choices) == 4
     assert dock.session.closed and not alive(pid)
     assert dock.session.runner.last_job.kind == "train"  # its last sentence has been heard

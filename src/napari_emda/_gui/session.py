@@ -87,9 +87,10 @@ class Session:
 
     # -- messages ------------------------------------------------------------------------
 
-    def say(self, text: str, kind: str = "note") -> None:
-        """Show one sentence in the dock; the home folder is written as ~."""
-        self.said.emit(in_short(text), kind)
+    def say(self, text: str, kind: str = "note", details: str = "") -> None:
+        """Show a message in the dock, its details behind *Why?*; write the home folder as ~."""
+        # The dock shows what follows the first line after a click.
+        self.said.emit(in_short(f"{text}\n{details}" if details else text), kind)
 
     def withdraw(self, text: str) -> None:
         """Remove a text from the dock, if it is still shown."""
@@ -112,10 +113,11 @@ class Session:
 
     def _on_event(self, event: Any) -> None:
         if isinstance(event, Notice):
-            self.say(event.text)
+            self.say(event.text, "hint" if event.details else "note", event.details)
 
     def _on_ended(self, last: Finished | Failed) -> None:
-        self.say(last.text, tone_of(last))
+        details = last.details if isinstance(last, Finished) else ""
+        self.say(last.text, tone_of(last), details)
         self.project_changed.emit()
 
     def set_catalogue(self, catalogue: Catalogue) -> None:
@@ -166,6 +168,8 @@ class Session:
         """
         before = self.opened if self.opened and self.opened.project is not project else None
         if before is not None:
+            # What was said of the project before says nothing about this one.
+            self.say("")
             before.remove_outputs()
             before.project.close()
         layers = layers or {}

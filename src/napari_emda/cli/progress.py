@@ -85,6 +85,8 @@ class Progress:
             self._print_line(f"{event.what} {event.run} on {event.device}")
         elif isinstance(event, Notice | Finished):
             self._print_line(event.text)
+            if event.details:
+                self._print_line(event.details)
 
     def _enter(self, phase: Phase) -> None:
         """Print the name of a phase; in a file only once, because phases alternate."""

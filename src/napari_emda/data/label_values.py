@@ -281,7 +281,7 @@ def annotation_message(volume: str, found: WrongNumbers, classes: int) -> str:
     """One sentence on painted numbers that are no class, and what to do."""
     return (
         f"The annotations of '{volume}' hold the number {found.in_words()}, and only 1 to "
-        f"{classes} are classes: erase or repaint these voxels in Annotate, or annotate the volume "
+        f"{classes} are classes: erase or repaint these voxels, or annotate the volume "
         "again from a label image."
     )
 

@@ -70,8 +70,8 @@ def check_has_classes(folder: RunFolder, outputs: Outputs) -> None:
     """JobError if a run predicts clusters and none of them has the name of a class."""
     if outputs.unnamed:
         raise JobError(
-            f"The run '{folder.name}' has found clusters that have no names yet: name some in "
-            "Data, or with name-clusters, first."
+            f"The run '{folder.name}' has found clusters that have no names yet: say which of them "
+            "belong to which class first."
         )
 
 

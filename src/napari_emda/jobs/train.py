@@ -85,7 +85,7 @@ def _resumed(folder: RunFolder, project: str) -> TrainJob:
 def _finished(
     project: Project, training: Training, folder: RunFolder, last: Stepped, seconds: float
 ) -> Finished:
-    """The result: which model was kept and why, warnings, and whether adapting helped."""
+    """The end: a warning or the next step; behind it, which model was kept and why."""
     model = checkpoint.find(folder)
     scores = TrainingState.read(model).scores
     result = {
@@ -96,28 +96,45 @@ def _finished(
         "seconds": round(seconds, 2),
         "device": str(training.compute),
     }
-    sentences = [f"Run {folder.name} is trained; kept: {what_was_kept(model)}."]
-    if training.flat:
-        sentences.insert(0, f"Stopped early at step {last.step}: the model no longer improved.")
     collapsed = model_selection.is_out_of_bounds(scores)
     alarms = [model_selection.warning(scores) if collapsed else "", training.method.alarm()]
     warnings = [alarm for alarm in alarms if alarm]
-    sentences += warnings
+    details = [what_was_kept(model)]
+    if training.flat:
+        details.insert(0, f"It ended early, at step {last.step}: the model no longer improved.")
+    if collapsed:
+        details.insert(0, model_selection.WARNING_DETAILS)
     if warnings:
         result["warnings"] = warnings
+    verdict = ""
     if training.validator is not None:
         outcome = comparison.by_score(project, folder.name, partial(_score_of, project))
         runs = comparison.pair(project, folder.name)
         result |= {"scores": scores, "helped": outcome.helped, "source_only": runs and runs[1]}
-        sentences.append(outcome.text)
-    return Finished("done", " ".join(sentences), result)
+        details.append(outcome.details)
+        verdict = outcome.text
+    # One remedy at a time: a model that finds nothing need not be compared.
+    text = " ".join(warnings) or verdict
+    return Finished(
+        "done",
+        f"Run {folder.name} is trained. {text or _next(training)}",
+        result,
+        " ".join(sentence for sentence in details if sentence),
+    )
+
+
+def _next(training: Training) -> str:
+    """What comes after a training, in words that fit the dock and the command line alike."""
+    if training.method.finds_clusters:
+        return "Next, look at its clusters, and name those that you need."
+    return "Next, suggest patches to correct, or predict the whole volume."
 
 
 def what_was_kept(model: Path) -> str:
-    """Which model of a run a file holds, and why that one was kept."""
+    """Which model of a run a file holds, and why that one was kept, in sentences."""
     header = checkpoint.read_header(model)
     if not header.selected:
-        return f"the model of the last step ({header.step})"
+        return f"The model of the last step ({header.step}) was kept."
     settings = TrainingState.read(model).settings
     return model_selection.sentence(header.selected, settings.steps, settings.keep)
 

@@ -250,7 +250,8 @@ def run(job: Path) -> ExitCode:
     except Exception as error:  # noqa: BLE001 - whatever it is, the viewer must hear of it
         traceback.print_exc()
         text = (
-            f"Internal error ({type(error).__name__}: {error}): see the log, and please report it."
+            f"Internal error ({type(error).__name__}: {error}): this is a fault of napari-emda; "
+            "please report it."
         )
         writer.write(Failed(text, mistake=False))
         return ExitCode.INTERNAL_ERROR
@@ -299,6 +300,6 @@ def _stopped(job: Job, run: str, step: int) -> Finished:
         return replace(_nothing_done(), result={"run": run, "step": 0})
     model = checkpoint.find(Project.open(job.project).run(run))
     header = checkpoint.read_header(model)
-    text = f"Stopped at step {saved}; the work so far is kept."
-    text += f" Model to use: {what_was_kept(model)}." if header.selected else ""
-    return Finished("stopped", text, {"run": run, "step": saved, "selected_step": header.step})
+    text = f"Stopped at step {saved}; the work so far is kept, and can be used or resumed."
+    result = {"run": run, "step": saved, "selected_step": header.step}
+    return Finished("stopped", text, result, what_was_kept(model))

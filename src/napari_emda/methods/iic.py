@@ -170,18 +170,14 @@ class IIC(Method):
         k = self.settings.clusters
         proportions = self.joint.sum(0)
         largest = int(proportions.argmax())
-        remedy = "try a smaller learning rate, another seed, or fewer clusters."
+        remedy = "train again with another seed, fewer clusters or a smaller learning rate."
         if proportions[largest] > _LARGEST_CLUSTER:
             return (
-                f"The clusters have collapsed: cluster {largest + 1} takes "
-                f"{proportions[largest]:.0%} of all pixels; {remedy}"
+                f"Cluster {largest + 1} takes {proportions[largest]:.0%} of all pixels, so that "
+                f"the clusters tell little apart: {remedy}"
             )
-        information = float(mutual_information(self.joint))
-        if information < _LEAST_INFORMATION * math.log(k):
-            return (
-                f"The clusters have collapsed: they contain {information:.2f} of at most "
-                f"{math.log(k):.2f} nats of information about the image; {remedy}"
-            )
+        if float(mutual_information(self.joint)) < _LEAST_INFORMATION * math.log(k):
+            return f"The clusters hardly depend on the image: {remedy}"
         return ""
 
 

@@ -26,10 +26,12 @@ class Comparison:
     Attributes:
         helped: whether adapting helped; None when that is not clear or not known.
         text: the same in one sentence; empty when there is nothing to say.
+        details: the numbers behind it, in one sentence; empty when there are none.
     """
 
     helped: bool | None
     text: str
+    details: str = ""
 
 
 # -- what to compare with --------------------------------------------------------------------------
@@ -115,11 +117,11 @@ def by_score(project: Project, run: str, score_of: Callable[[str], float | None]
             where there is none.
     """
     if missing(project, run) is not None:
-        text = (
-            f"Whether adapting helped is not known: train {BASELINE} with the same profile and "
-            "steps to compare."
+        details = (
+            f"To see whether adapting helped, train {BASELINE}, which does not adapt, with the "
+            "same profile and steps."
         )
-        return Comparison(None, text)
+        return Comparison(None, "", details)
     runs = pair(project, run)
     if runs is None:
         return Comparison(None, "")
@@ -127,24 +129,25 @@ def by_score(project: Project, run: str, score_of: Callable[[str], float | None]
     adapted_score = score_of(adapted)
     plain_score = score_of(plain)
     if adapted_score is None or plain_score is None:
-        text = (
-            f"Whether adapting helped is not known: run {adapted} or run {plain} was not validated "
-            "on the target."
+        details = (
+            f"Whether adapting helped is not known, because run {adapted} or run {plain} was "
+            "trained without validations on the target."
         )
-        return Comparison(None, text)
-    numbers = (
-        f"label-free score {adapted_score:.2f} with (run {adapted}), {plain_score:.2f} without "
-        f"(run {plain}); lower is better"
+        return Comparison(None, "", details)
+    details = (
+        f"Estimated error in the target, without its labels: {adapted_score:.2f} with adaptation "
+        f"(run {adapted}), {plain_score:.2f} without (run {plain}); lower is better."
     )
     if abs(adapted_score - plain_score) < CLEAR_SCORE:
-        return Comparison(None, f"Whether adapting helped is not clear: {numbers}.")
+        text = f"Whether adapting helped is not clear: compare it with run {plain} by eye."
+        return Comparison(None, text, details)
     if adapted_score < plain_score:
-        return Comparison(True, f"Adapting seems to have helped: {numbers}.")
-    return Comparison(
-        False,
-        f"Warning: adapting seems to have made things worse: {numbers}. Use run {plain}, or try "
-        "another method.",
+        return Comparison(True, "Adapting seems to have helped.", details)
+    text = (
+        f"Warning: adapting seems to have made things worse: use run {plain}, or try another "
+        "method."
     )
+    return Comparison(False, text, details)
 
 
 def by_iou(adapted_iou: float, plain_iou: float, plain: str) -> Comparison:
@@ -157,10 +160,13 @@ def by_iou(adapted_iou: float, plain_iou: float, plain: str) -> Comparison:
     """
     difference = adapted_iou - plain_iou
     numbers = (
-        f"IoU {adapted_iou:.3f} with, {plain_iou:.3f} without (run {plain}), {difference:+.3f}"
+        f"IoU {adapted_iou:.3f} with adaptation, {plain_iou:.3f} without (run {plain}), a "
+        f"difference of {difference:+.3f}"
     )
     if abs(difference) < CLEAR_IOU:
         return Comparison(None, f"Adapting made no difference: {numbers}.")
     if difference > 0:
         return Comparison(True, f"Adapting helped: {numbers}.")
-    return Comparison(False, f"Warning: adapting made things worse: {numbers}.")
+    return Comparison(
+        False, f"Warning: adapting made things worse: {numbers}. Use run {plain} instead."
+    )

@@ -239,8 +239,7 @@ def advice(completed: Sequence[Round]) -> str:
     if suggested and suggested[-1].patches >= LEAST and suggested[-1].iou.low >= GOOD:
         return (
             "Another round is unlikely to pay: even on the hardest patches, the model agrees with "
-            f"you to IoU {suggested[-1].iou}, and you changed {suggested[-1].changed:.1%} of their "
-            "pixels."
+            f"you to IoU {suggested[-1].iou}."
         )
     last_three = [round_ for round_ in suggested if round_.patches >= LEAST][-3:]
     if len(last_three) < 3:

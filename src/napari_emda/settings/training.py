@@ -143,9 +143,10 @@ class TrainSettings(Settings):
     keep: Literal["last", "best", "average", "supervised", "total"] = Field(
         "average",
         description="The model to use afterwards: 'last' is that of the last step, 'best' the one "
-        "with the best label-free score in the last third of the steps, 'average' the mean of the "
-        "best three there. For methods that also learn from unlabelled data, 'supervised' and "
-        "'total' choose the model with the lowest supervised or total loss in the second half.",
+        "with the lowest estimated error in the target in the last third of the steps, 'average' "
+        "the mean of the best three there. For methods that also learn from unlabelled data, "
+        "'supervised' and 'total' choose the model with the lowest supervised or total loss in the "
+        "second half.",
         json_schema_extra=ADVANCED,
     )
     # Three, because keep=average takes the mean of three.
@@ -153,8 +154,8 @@ class TrainSettings(Settings):
         3,
         ge=1,
         le=1000,
-        description="How many of the best models are kept in the run's folder; choose one with "
-        "--checkpoint.",
+        description="How many of the best models are kept in the run's folder, to choose "
+        "another one when predicting.",
         json_schema_extra=advanced(1),
     )
     stop_when_flat: int = Field(

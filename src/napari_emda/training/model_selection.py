@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from napari_emda.errors import listed
 from napari_emda.inference import checkpoint
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.methods.base import Method
@@ -133,31 +134,44 @@ def warning(scores: Scores) -> str:
     """What a collapsed model predicts, and the remedy, in one sentence."""
     ratio = scores["foreground_ratio"]
     if scores["objects"] == 0:
-        finding = "no objects in the target"
+        finding = "nothing in the target"
     elif ratio > 1:
-        finding = f"{ratio:.0f} times as much foreground in the target as in the source"
+        finding = f"{ratio:.0f} times as much in the target as there is in the source's labels"
     else:
-        finding = f"less than 1/{1 / BOUNDS[0]:.0f} of the source's foreground in the target"
+        finding = (
+            f"less than 1/{1 / BOUNDS[0]:.0f} as much in the target as there is in the source's "
+            "labels"
+        )
     return (
-        f"The training seems to have collapsed, because the model finds {finding}: try another "
-        "method, a smaller learning rate, or a few annotated patches."
+        f"The model finds {finding}: try another method, or annotate a few patches and train from "
+        "them."
     )
 
 
-_REASONS = {"supervised": "the smallest loss on labels", "total": "the smallest sum of all losses"}
+# Behind a warning: when it is none, and what else may help.
+WARNING_DETAILS = (
+    "If the target really holds that much more or less than the source, all is well. If not, a "
+    "smaller learning rate may help, too."
+)
+# Why a model was kept.
+_REASONS = {
+    "supervised": "Its error on the labels was the smallest.",
+    "total": "Its error, on labelled and unlabelled patches together, was the smallest.",
+}
+_SHAPES = "What it finds in the target looks most like the objects of the source."
 
 
 def sentence(steps: Sequence[int], total: int, keep: str = "average") -> str:
-    """Which model is selected and why.
+    """Which model is selected and why, in two sentences.
 
-    For example 'step 1 400 of 2 000: object shapes closest to those of the source'.
+    For example 'The model of step 1 400 of 2 000 was kept. What it finds …'.
     """
     numbers = [f"{step:,}".replace(",", " ") for step in (*steps, total)]
-    reason = _REASONS.get(keep, "object shapes closest to those of the source")
+    reason = _REASONS.get(keep, _SHAPES)
     if len(steps) == 1:
-        return f"step {numbers[0]} of {numbers[-1]}: {reason}"
-    listed = ", ".join(numbers[:-2]) + f" and {numbers[-2]}"
-    return f"the average of steps {listed} of {numbers[-1]}: {reason}"
+        return f"The model of step {numbers[0]} of {numbers[-1]} was kept. {reason}"
+    listed_steps = f"{listed(numbers[:-1])} of {numbers[-1]}"
+    return f"The average of the models of steps {listed_steps} was kept. {reason}"
 
 
 # -- losses ----------------------------------------------------------------------------------------

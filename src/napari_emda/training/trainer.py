@@ -381,7 +381,7 @@ class Training:
         # Only when it happens, not at each validation of a collapsed training.
         has_collapsed = model_selection.collapsed(history, steps)
         if has_collapsed and not model_selection.collapsed(before, steps):
-            yield Notice(model_selection.warning(history[step]))
+            yield Notice(model_selection.warning(history[step]), model_selection.WARNING_DETAILS)
 
     @property
     def flat(self) -> bool:

@@ -111,8 +111,8 @@ class CurveBox(JobStarter):
             "suggest",
             start="Audit",
             tip=(
-                "Draw random patches and annotate them from scratch: an unbiased estimate of the "
-                "model's quality in the volume."
+                "Draw random patches, which you annotate from scratch: they show how good the "
+                "model is in the whole volume, not only in the hardest places."
             ),
         )
         self._patch = patch
@@ -121,9 +121,9 @@ class CurveBox(JobStarter):
         self.advice = Sentence()
         self.plot = LearningCurve()
         self.plot.setToolTip(
-            "Agreement of the model with you on patches that it had not seen, by round, with "
-            "95 % intervals. Suggested patches are the hardest ones; those of an audit are random "
-            "and represent the volume."
+            "Agreement of the model with you on patches that it had not seen, by round: 1 is "
+            "perfect. Bars show how uncertain each value is (95 % intervals). Suggested patches "
+            "are the hardest ones; those of an audit are random and represent the volume."
         )
         self.count = WholeNumberBox()
         # A single patch has no interval.
@@ -221,10 +221,10 @@ def in_words(last: Round) -> str:
         )
     if last.audit:
         return (
-            f"Audit of {last.run} on {patches} drawn at random: IoU {last.iou.in_words()}, Dice "
-            f"{last.dice.in_words()}. This estimates the quality in what is not annotated yet."
+            f"Audit of {last.run} on {patches} drawn at random: overlap with your labels (IoU) "
+            f"{last.iou.in_words()}, where 1 is perfect. Expect the same in the rest of the volume."
         )
     return (
-        f"Round {last.number}: {last.run} agreed with you on {patches} that it had not seen: IoU "
-        f"{last.iou.in_words()}, Dice {last.dice.in_words()}; {changed}."
+        f"Round {last.number}: {last.run} agreed with you on {patches} that it had not seen: "
+        f"overlap (IoU) {last.iou.in_words()}, where 1 is perfect; {changed}."
     )

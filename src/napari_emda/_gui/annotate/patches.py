@@ -352,7 +352,7 @@ class Patches:
         region = self.current or (self.regions[-1] if self.regions else None)
         run = region.run if region is not None else ""
         if not self.overlays.show_uncertainty(self.volume(), run):
-            self.say("There is no uncertainty yet: suggest patches by entropy, or predict.")
+            self.say("It is not yet measured where the model is uncertain: press Predict.")
 
     def toggle_mask(self) -> None:
         """Show or hide the mask of the model; not during an audit, which it would sway."""

@@ -44,8 +44,8 @@ class PredictPanel(JobPanel):
         self.volume.setToolTip("The volume to segment.")
         self.checkpoint = QComboBox()
         self.checkpoint.setToolTip(
-            "The state of the model: 'selected' has the best label-free score in the target, "
-            "'last' is that of the last step; numbers are steps that were kept."
+            "Which state of the model to use: 'selected' is the one that the training chose, "
+            "'last' that of the last step; numbers are other steps that were kept."
         )
         self.form = SettingsForm(PredictSettings.model_json_schema())
         self.threshold = DecimalBox()

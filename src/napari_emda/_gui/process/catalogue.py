@@ -230,5 +230,6 @@ def _answer(command: tuple[str, ...], stop: threading.Event) -> tuple[str, Catal
     except (OSError, IndexError, ValueError, KeyError, TypeError) as error:
         reason = str(error) if isinstance(error, OSError) else reason
         raise JobError(
-            f"The methods could not be read ({reason}): check the installation of torch."
+            f"The methods could not be read ({reason}): PyTorch may be missing or damaged, so "
+            "install napari-emda again."
         ) from None

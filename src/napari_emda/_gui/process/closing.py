@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_emda._gui.process.runner import Ending, Runner
+from napari_emda.errors import with_article
 from napari_emda.events import Stepped
 
 # Milliseconds for which events are handled before the job is asked for again whether it has ended.
@@ -38,7 +39,9 @@ class Question(QMessageBox):
         assert job is not None
         self.setIcon(QMessageBox.Icon.Question)
         self.setWindowTitle("napari-emda")
-        self.setText(f"A {job.noun} is running{_how_far(runner)}. What shall become of it?")
+        self.setText(
+            f"{with_article(job.noun)} is running{_how_far(runner)}. What should happen to it?"
+        )
         self._endings: dict[QPushButton, Ending] = {}
         accept = QMessageBox.ButtonRole.AcceptRole
         destroy = QMessageBox.ButtonRole.DestructiveRole

@@ -17,7 +17,7 @@ from psygnal import Signal
 from napari_emda._gui.process.child import Child
 from napari_emda._gui.process.left_child import LeftChild
 from napari_emda._gui.process.standby import Standby
-from napari_emda.errors import EmdaError
+from napari_emda.errors import EmdaError, with_article
 from napari_emda.events import (
     Event,
     Failed,
@@ -172,7 +172,7 @@ class Runner:
         """Why no other job can start now, in one sentence; empty if one can."""
         if self.job is None:
             return ""
-        return f"A {self.job.noun} is running: wait for its end or stop it."
+        return f"{with_article(self.job.noun)} is running: wait for its end or stop it."
 
     @property
     def attached(self) -> bool:

@@ -182,11 +182,9 @@ def _multiscale(group: zarr.Group, path: Path) -> Any:
             "or choose the array in it."
         ) from None
     # Five names are enough to see what the group holds; some groups hold thousands of arrays.
-    names = ", ".join(sorted(group.array_keys())[:5])
-    raise DataError(
-        f"{path.name} is a zarr group without an OME-Zarr image: choose an array in it "
-        f"({names or 'there is none'})."
-    )
+    names = sorted(group.array_keys())[:5]
+    remedy = f"choose an array in it ({', '.join(names)})" if names else "choose another folder"
+    raise DataError(f"{path.name} is a zarr group without an OME-Zarr image: {remedy}.")
 
 
 def _volume(array: zarr.Array[Any], path: Path, names: list[str] | None = None) -> AxisView:

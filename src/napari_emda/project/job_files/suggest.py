@@ -23,7 +23,7 @@ class SuggestJob(ModelJob):
         strategy_settings: of the strategy.
     """
 
-    noun: ClassVar[str] = "ranking"
+    noun: ClassVar[str] = "search for patches"
     preparing: ClassVar[str] = "Loading the model"
     work: ClassVar[str] = "napari_emda.jobs.suggest"
 
