@@ -13,11 +13,12 @@ from qtpy.QtCore import QPointF, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSpinBox, QMessageBox
 
-from napari_emda._gui.common.widgets import chosen_name
+from napari_emda._gui.common.widgets import Sentence, chosen_name
 from napari_emda._gui.dock import Dock
 from napari_emda._gui.train.plots import LossPlot
 from napari_emda.data.box import Box
 from napari_emda.data.volume import IGNORE
+from napari_emda.events import Finished
 from napari_emda.project.job_files import ExportJob, PredictJob, TrainJob, write_job
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
@@ -301,6 +302,20 @@ def test_a_warning_looks_like_one(qtbot, make, project, behaviour, tone):
     keep_running(dock, 20)
     idle(qtbot, dock)
     assert dock.notices.tone == tone
+
+
+def test_why_shows_which_model_was_kept_until_the_next_job(qtbot, ready):
+    ready.show()
+    ready.session.runner.ended.emit(
+        Finished("done", "Run 001-auto is trained. Next, predict.", {}, "The model of step 3.")
+    )
+    texts = [sentence for sentence in ready.notices.findChildren(Sentence) if sentence.isVisible()]
+    assert [sentence.text() for sentence in texts] == ["Run 001-auto is trained. Next, predict."]
+    qtbot.mouseClick(ready.notices.why, Qt.MouseButton.LeftButton)
+    texts = [sentence for sentence in ready.notices.findChildren(Sentence) if sentence.isVisible()]
+    assert texts[-1].text() == "The model of step 3."
+    ready.train.start_job()
+    assert not ready.notices.isVisible()
 
 
 def test_kept_models_of_a_run_can_be_predicted_with(ready, predicted):

@@ -42,7 +42,7 @@ class PredictSettings(Settings):
         1.0,
         ge=0.05,
         le=64,
-        description="Memory for the feature maps of one block, in GiB.",
+        description="Memory for computing one block, in GiB.",
         json_schema_extra=advanced(0.25, "GiB"),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(

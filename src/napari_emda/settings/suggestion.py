@@ -44,8 +44,8 @@ class QuerySettings(Settings):
         0,
         ge=0,
         le=1,
-        description="Fraction of the patches that are drawn at random instead, for an unbiased "
-        "estimate of the model's quality.",
+        description="Fraction of the patches that are drawn at random instead, to see how good the "
+        "model is in the whole volume.",
         json_schema_extra=advanced(0.1),
     )
     # At 512 bottleneck channels the embeddings of this many patches take half a gigabyte.

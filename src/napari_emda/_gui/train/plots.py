@@ -146,9 +146,10 @@ class QualityPlot(_Plot):
         self._item.setTitle("estimated error in the target (lower is better)", size="8pt")
         self._item.showLabel("bottom", False)  # the plot above has the same axis and a label
         self.setToolTip(
-            "Error of the prediction in the target, estimated without its labels. It rises with "
-            "far more or less foreground than in the source's labels, with a prediction that "
-            "changes when the image is mirrored, with uncertainty, and with oddly shaped objects. "
+            "Error of the prediction in the target, estimated without its labels; lower is "
+            "better. It rises with far more or less foreground than in the source's labels, with a "
+            "prediction that changes when the image is mirrored, with uncertainty, and with oddly "
+            "shaped objects. "
             "The line marks the model that is kept. Only the last third of the steps counts, "
             "because earlier models look good by chance, so it need not be the lowest point."
         )
