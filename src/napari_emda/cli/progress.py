@@ -140,15 +140,18 @@ def watch(events: Generator[Event], preparing: str = "") -> dict[str, Any]:
         signal.signal(number, lambda received, _: signals.append(received))
     progress = Progress(sys.stderr)
     result: dict[str, Any] = {}
+    kept = "Stopped on request; the work so far is kept."
     with progress.of(preparing):
         for event in events:
             progress.show(event)
+            if isinstance(event, Started) and event.what == "train":
+                kept += f" To go on, train again with --resume {event.run}."
             if isinstance(event, Finished):
                 result = event.result
             elif signals:
                 progress.show(Phase("Stopping: saving what was done"))
                 # Closing the generator lets the job save its work.
                 events.close()
-                progress.show(Notice("Stopped on request; the work so far is kept."))
+                progress.show(Notice(kept))
                 raise Stopped
     return result

@@ -106,7 +106,8 @@ def what_is_needed(missing: Sequence[str], *, asks: bool, one_image: bool, unlab
     sentences = []
     if missing:
         sentences.append(f"Still needed: {', '.join(missing)}.")
-        sentences.append("Open them in napari, or try File > Open Sample.")
+        them = "it" if len(missing) == 1 else "them"
+        sentences.append(f"Open {them} in napari, or try File > Open Sample.")
     elif asks:
         sentences.append("Still needed: an answer to the question about the labels.")
     if list(missing) == ["a target image"] and one_image:

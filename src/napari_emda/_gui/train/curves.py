@@ -68,7 +68,7 @@ class Curves(QWidget):
 
     def _show_quality(self, event: Validated) -> None:
         self.quality.add(event.step, event.scores["score"])
-        self.quality.mark(event.best, "best so far")
+        self.quality.mark(event.best, "would be kept")
 
     def end(self, last: object) -> None:
         """Mark the model that was kept."""

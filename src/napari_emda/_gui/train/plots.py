@@ -142,8 +142,8 @@ class QualityPlot(_Plot):
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("error", 130, parent)
-        self._item.setTitle("estimated error in the target (lower is better)", size="8pt")
+        super().__init__("estimated error", 130, parent)
+        self._item.setTitle("lower is better", size="8pt")
         self._item.showLabel("bottom", False)  # the plot above has the same axis and a label
         self.setToolTip(
             "Error of the prediction in the target, estimated without its labels; lower is "
