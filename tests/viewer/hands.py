@@ -1,9 +1,9 @@
-"""What a user's hands do: real keys and a real mouse on the canvas of a viewer."""
+"""What a user's hands do: real keys and a real mouse, on the canvas of a viewer and elsewhere."""
 
 from collections.abc import Iterable, Sequence
 
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
+from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent, QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -14,6 +14,23 @@ KEYS = {
     "Shift": Qt.KeyboardModifier.ShiftModifier,
     "Ctrl": Qt.KeyboardModifier.ControlModifier,
 }
+
+
+def press_mouse(widget, point):
+    """Press and release the left button at a point of a widget."""
+    QTest.mouseClick(widget, BUTTON, Qt.KeyboardModifier.NoModifier, point)
+    QTest.qWait(1)
+
+
+def drop(viewer, paths):
+    """Drop files on the canvas, as from a file manager."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    none = Qt.KeyboardModifier.NoModifier
+    copy = Qt.DropAction.CopyAction
+    event = QDropEvent(QPointF(50, 50), copy, data, BUTTON, none, QDropEvent.Type.Drop)
+    # Qt delivers drops only within a drag, which belongs to the desktop.
+    viewer.window._qt_viewer.dropEvent(event)
 
 
 class Hands:

@@ -1,17 +1,15 @@
 """From one's own TIFFs, without voxel sizes and with the mask opened as an image, to a training."""
 
 import tifffile
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from qtpy.QtGui import QDropEvent
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
 from napari_emda._gui.dock import Dock
 from napari_emda.synthetic.phantom import phantom
 from tests.gui.fake import fake_command, methods_command
+from tests.viewer.hands import drop, press_mouse
 
-LEFT = Qt.MouseButton.LeftButton
-NONE = Qt.KeyboardModifier.NoModifier
 SHAPE = (6, 112, 96)
 MOST_CLICKS = 12
 
@@ -28,20 +26,7 @@ class Mouse:
         assert not widget.visibleRegion().isEmpty()
         self.clicks += 1
         middle = QPoint(widget.width() // 2, widget.height() // 2)
-        QTest.mouseClick(widget, LEFT, NONE, middle)
-        QTest.qWait(1)
-
-
-def drop(viewer, paths):
-    """Drop files on the canvas, as from a file manager."""
-    data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
-    window = viewer.window._qt_viewer
-    event = QDropEvent(
-        QPointF(50, 50), Qt.DropAction.CopyAction, data, LEFT, NONE, QDropEvent.Type.Drop
-    )
-    # Qt delivers drops only within a drag, which belongs to the desktop.
-    window.dropEvent(event)
+        press_mouse(widget, middle)
 
 
 def write_files(folder):
@@ -80,8 +65,11 @@ def test_a_training_starts_after_few_clicks(make_napari_viewer, qtbot, tmp_path)
     type_sizes(mouse, data.target_size, ("50", "4.6", "4.6"))
     assert data.target_size.value() == data.source_size.value() == (50, 4.6, 4.6)
     qtbot.waitUntil(lambda: data.use.isEnabled(), timeout=60_000)
+    viewer.dims.set_current_step(0, 4)
     mouse.click(data.use)
     qtbot.waitUntil(lambda: dock.session.opened is not None, timeout=240_000)
+    # The voxel size moves the sections below the slider, and the user stays at the same one.
+    assert viewer.dims.current_step[0] == 4
     qtbot.waitUntil(lambda: dock.train.start.isVisible(), timeout=60_000)
     mouse.click(dock.train.start)
     qtbot.waitUntil(lambda: dock.session.runner.job is not None, timeout=60_000)

@@ -12,7 +12,7 @@ from napari.layers import Image, Labels, Layer, Shapes
 
 from napari_emda._gui.common.adapters import (
     Placement,
-    look_at,
+    look_at_section,
     reslice,
     section_on_view,
     show,
@@ -322,9 +322,7 @@ class OpenProject:
         self.bring_back(volume)
         if z is None:
             z = self.section_on_view(volume).start[0]
-        _, height, width = self.shape(volume)
-        section = Box((z, 0, 0), (z + 1, height, width))
-        look_at(self.viewer, self.place(volume), section, canvas)
+        look_at_section(self.viewer, self.place(volume), z, self.shape(volume), canvas)
 
     # -- outputs -----------------------------------------------------------------------------
 

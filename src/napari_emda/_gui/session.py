@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from psygnal import Signal
 
-from napari_emda._gui.common.adapters import reslice
+from napari_emda._gui.common.adapters import reslice, section_of
 from napari_emda._gui.common.canvas import RemovalGuard
 from napari_emda._gui.common.sliders import SliderRange
 from napari_emda._gui.open_project import MaskSettings, OpenProject
@@ -175,6 +175,8 @@ class Session:
         layers = layers or {}
         labels = labels or {}
         self.opened = opened = OpenProject(self.viewer, project, self.mask)
+        # Another voxel size moves the sections below the slider: the user stays at the same one.
+        sections = {name: section_of(self.viewer, layer) for name, layer in layers.items()}
         # First, because napari warns when it draws layers of which some have a unit.
         for layer in list(self.viewer.layers):
             self._lend_place(layer)
@@ -182,6 +184,9 @@ class Session:
         for entry in project.volumes.entries:
             with self.showing_errors():
                 opened.show_volume(entry, layers.get(entry.name), labels.get(entry.name))
+        for entry in project.volumes.targets()[:1]:
+            if entry.name in sections:
+                opened.show_section(entry.name, sections[entry.name])
         # Last, so that the canvas is never empty in between.
         if before is not None:
             before.leave([*layers.values(), *labels.values()])

@@ -28,6 +28,10 @@ from napari_emda.errors import DataError
 # Side in pixels of the previewed part of a section. A large screen shows about as many, and a
 # larger part would take longer to predict.
 LARGEST_VIEW = 1536
+# Share of the canvas that a patch fills: one needs some surroundings to judge what a structure is.
+WITH_SURROUNDINGS = 0.7
+# The same for a whole section, which has none: as in napari's own *Reset view*.
+WHOLE_SECTION = 0.95
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,11 @@ def show_sections(viewer: ViewerModel) -> None:
 
 
 def look_at(
-    viewer: ViewerModel, placement: Placement, box: Box, canvas: tuple[float, float] = (700, 700)
+    viewer: ViewerModel,
+    placement: Placement,
+    box: Box,
+    canvas: tuple[float, float] = (700, 700),
+    share: float = WITH_SURROUNDINGS,
 ) -> bool:
     """Bring a box into view: its first section and its centre, nearly filling the canvas.
 
@@ -231,6 +239,7 @@ def look_at(
         placement: of the volume.
         box: in voxels of the volume.
         canvas: height and width in pixels.
+        share: of the canvas that the box fills, in the direction in which it fills more.
 
     Returns:
         Whether the section changed, so that the visible layers were read again.
@@ -247,8 +256,26 @@ def look_at(
     # -2 is y and -1 is x, in the order in which they are displayed.
     axes = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
     viewer.scene.camera.center = (0, *(world[axis] for axis in axes))
-    # 0.7 of the canvas leaves some surroundings, which one needs to judge what a structure is.
-    viewer.scene.camera.zoom = 0.7 * min(
+    viewer.scene.camera.zoom = share * min(
         side / abs(high[axis] - low[axis]) for side, axis in zip(canvas, axes, strict=True)
     )
     return viewer.dims.point != before
+
+
+def look_at_section(
+    viewer: ViewerModel,
+    placement: Placement,
+    z: int,
+    shape: Sequence[int],
+    canvas: tuple[float, float],
+) -> None:
+    """Bring a whole section of a volume of that shape into view."""
+    box = Box((z, 0, 0), (z + 1, shape[1], shape[2]))
+    look_at(viewer, placement, box, canvas, WHOLE_SECTION)
+
+
+def section_of(viewer: ViewerModel, layer: Layer) -> int:
+    """The section of a layer that is on view, as its scale is now."""
+    scale, translate = transform_of(layer)
+    placement = Placement(scale, translate, str(layer.units[-1]))
+    return round(placement.to_index(viewer, viewer.dims.point)[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLineEdit
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QLineEdit
 
 from napari_emda._gui.common.widgets import (
     Sentence,
@@ -62,6 +62,9 @@ class ExportPanel(JobPanel):
             ("file", row(None, self.path, (browse, 0))),
             ("", self.replace),
         )
+        form = fields.layout()
+        assert isinstance(form, QFormLayout)
+        self._fields = form
         column(self, self.sentence, fields, self.reason, self.start, self.strip)
         self.what.currentIndexChanged.connect(lambda _: self.update_state())
         # The proposed file name contains the model or the volume.
@@ -118,7 +121,7 @@ class ExportPanel(JobPanel):
         if chosen is not None and chosen.classes == "all or one":
             classes.insert(0, _ALL_CLASSES)
         refill(self.class_name, classes if choosable else [])
-        self.class_name.setEnabled(choosable)
+        self._fields.setRowVisible(self.class_name, choosable)
         self._propose()
 
     def _browse(self) -> None:

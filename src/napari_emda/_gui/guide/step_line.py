@@ -61,9 +61,9 @@ class _Elided(QLabel):
         self.setAccessibleName(text)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Draw the text, cut off in its middle: project and model stay."""
+        """Draw the text, cut off at its beginning: the model and the volume stay."""
         # Drawn rather than set, because another text would ask for another layout.
-        mode = Qt.TextElideMode.ElideMiddle
+        mode = Qt.TextElideMode.ElideLeft
         text = self.fontMetrics().elidedText(self.text(), mode, self.width())
         painter = QPainter(self)
         painter.drawText(self.rect(), Qt.AlignmentFlag.AlignVCenter, text)
