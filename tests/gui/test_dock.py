@@ -11,7 +11,7 @@ import zarr
 from napari.components import ViewerModel
 from qtpy.QtCore import QPointF, Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractSpinBox, QMessageBox
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QMessageBox
 
 from napari_emda._gui.common.widgets import Sentence, chosen_name
 from napari_emda._gui.dock import Dock
@@ -833,10 +833,12 @@ def test_a_training_takes_the_overview_of_suggestions_away(qtbot, dock, predicte
 
 
 def test_no_entry_makes_the_dock_wider_than_it_is(dock):
-    for drawer in dock.drawers.values():
-        drawer.expand()
-    boxes = (dock.data.label_numbers.box, dock.annotate.imports.numbers.box, dock.data.target)
-    assert max(box.minimumSizeHint().width() for box in boxes) < 300
+    boxes = dock.findChildren(QComboBox)
+    assert {dock.predict.run, dock.data.target, dock.train.start_from.box} <= set(boxes)
+    widths = [box.minimumSizeHint().width() for box in boxes]
+    for box in boxes:
+        box.addItem("001-auto (interrupted at step 107 of 400)")
+    assert [box.minimumSizeHint().width() for box in boxes] == widths
 
 
 def test_an_image_stays_in_sight_when_its_voxels_get_a_size_in_nanometres(

@@ -265,6 +265,12 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
     hands.press("U")
     assert [region.state for region in project.regions.all()] == ["suggested"] * 2
     assert (disk(2, 20, 20), disk(2, 10, 10)) == (2, 0)
+    hands.press("F")
+    hands.press("1")
+    assert (layer.mode, layer.selected_label) == ("fill", 1)  # the tool stays in the hand
+    hands.press("E")
+    hands.press("2")
+    assert (layer.mode, layer.selected_label) == ("paint", 2)  # the eraser paints no class
     hands.press("Z")  # napari's own: put the brush away
     hands.press("W")
     hands.stroke("new", [(2, 6, 3), (2, 10, 8), (2, 19, 16)])

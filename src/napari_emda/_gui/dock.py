@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication, QFrame, QPushButton, QVBoxLayout, QWidg
 
 from napari_emda._gui.annotate.panel import AnnotatePanel
 from napari_emda._gui.annotate.queue import next_open
-from napari_emda._gui.common.load_ahead import load_ahead
+from napari_emda._gui.common.load_ahead import load_ahead, load_units
 from napari_emda._gui.common.notices import Notices
 from napari_emda._gui.common.tab_order import order_tabs
 from napari_emda._gui.common.widgets import FOCUS_STYLE, Drawer, PanelArea, column
@@ -104,6 +104,7 @@ class Dock(QWidget):
         self._fetch(methods_command)
         # Not for the children of tests, which end before it would help.
         if tuple(command) == COMMAND:
+            load_units()
             self.session.in_background(load_ahead, lambda _: None, lambda _: None)
 
     def _build(self) -> None:

@@ -22,6 +22,9 @@ from napari_emda.data.label_meaning import MeantLabels
 from napari_emda.errors import DataError
 from napari_emda.project.region import AUDIT, IMPORTED, Region
 
+# The tools that paint with the chosen class: choosing another one leaves them in the hand.
+_PAINTS_CLASS = ("paint", "fill", "polygon")
+
 Bytes = NDArray[np.uint8]
 
 
@@ -272,7 +275,8 @@ class Paint:
         for layer in self._layers():
             layer.selected_label = index + 1
             # Choosing a class means that the user wants to paint, not erase or move.
-            layer.mode = "paint"
+            if layer.mode not in _PAINTS_CLASS:
+                layer.mode = "paint"
 
     def _on_brush(self, size: int) -> None:
         for layer in self._layers():

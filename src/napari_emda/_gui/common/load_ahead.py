@@ -7,6 +7,7 @@ import threading
 from importlib import import_module
 
 import numpy as np
+import pint
 from napari.layers import Labels, Shapes
 from napari.utils import DirectLabelColormap
 
@@ -14,6 +15,16 @@ from napari.utils import DirectLabelColormap
 _MODULES = ("pandas", "skimage.morphology", "PIL.Image")
 
 _begun = threading.Event()
+
+
+def load_units() -> None:
+    """Read the definitions of all units; call it from the main thread, before `load_ahead`.
+
+    Every layer has units. The first use of pint's registry reads them for a fraction of a second,
+    and a thread that comes meanwhile finds a registry without units: the file that was dropped then
+    would not open.
+    """
+    pint.get_application_registry().parse_units("pixel")
 
 
 def load_ahead() -> None:

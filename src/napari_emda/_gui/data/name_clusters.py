@@ -16,6 +16,7 @@ from napari_emda._gui.common.widgets import (
     column,
     file_filter,
     labelled,
+    narrow,
     refill,
     row,
 )
@@ -60,13 +61,13 @@ class NameClusters(JobStarter):
             tip="Find the clusters in the whole volume, block by block, and show them.",
         )
         self.model: ClusterNaming | None = None
-        self.run = QComboBox()
+        self.run = narrow(QComboBox())
         self.run.setToolTip(
             "A model that was trained without labels (method iic); the newest comes first."
         )
-        self.volume = QComboBox()
+        self.volume = narrow(QComboBox())
         self.volume.setToolTip("The volume to show; cluster names apply to all volumes.")
-        self.name = QComboBox()
+        self.name = narrow(QComboBox())
         self.name.setToolTip("The class that you give to the clusters that you click.")
         self.pick = button(
             "Pick in the image",

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 from napari_emda._gui.common.adapters import show
 from napari_emda._gui.common.forms import SettingsForm
 from napari_emda._gui.common.number_boxes import DecimalBox, WholeNumberBox
-from napari_emda._gui.common.widgets import Drawer, chosen_name, column, labelled, refill
+from napari_emda._gui.common.widgets import Drawer, chosen_name, column, labelled, narrow, refill
 from napari_emda._gui.job_panel import JobPanel, offer_runs
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import (
@@ -38,11 +38,11 @@ class PredictPanel(JobPanel):
             start="Predict",
             tip="Segment the whole volume in the background, block by block.",
         )
-        self.run = QComboBox()
+        self.run = narrow(QComboBox())
         self.run.setToolTip("The trained model; the newest comes first.")
-        self.volume = QComboBox()
+        self.volume = narrow(QComboBox())
         self.volume.setToolTip("The volume to segment.")
-        self.checkpoint = QComboBox()
+        self.checkpoint = narrow(QComboBox())
         self.checkpoint.setToolTip(
             "Which state of the model to use: 'selected' is the one that the training chose, "
             "'last' that of the last step; numbers are other steps that were kept."

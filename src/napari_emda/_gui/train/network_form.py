@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.common.forms import SettingsForm
-from napari_emda._gui.common.widgets import column, labelled
+from napari_emda._gui.common.widgets import column, labelled, narrow
 from napari_emda._gui.process.catalogue import Choice
 from napari_emda._gui.session import Session
 from napari_emda.settings.training import TrainSettings
@@ -22,7 +22,7 @@ class NetworkForm(QWidget):
         self._session = session
         self._profile = ""
         self.forms: dict[str, SettingsForm] = {}
-        self.box = QComboBox()
+        self.box = narrow(QComboBox())
         self.box.setToolTip("The network that is trained.")
         column(self, labelled(("network", self.box)))
         session.catalogue_changed.connect(self._fill)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_emda._gui.common.widgets import chosen_name, labelled, row
+from napari_emda._gui.common.widgets import chosen_name, labelled, narrow, row
 from napari_emda._gui.job_panel import offer_runs
 from napari_emda._gui.session import Session
 from napari_emda.project.job_files import TrainJob
@@ -19,7 +19,7 @@ class StartFrom(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self.box = QComboBox()
+        self.box = narrow(QComboBox())
         self.box.setToolTip(
             "The network to start from: a new one, or that of an earlier training, by any method, "
             "with or without labels. It then has the settings of the earlier one."
