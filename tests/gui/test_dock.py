@@ -318,6 +318,16 @@ def test_why_shows_which_model_was_kept_until_the_next_job(qtbot, ready):
     assert not ready.notices.isVisible()
 
 
+def test_an_error_goes_with_the_next_key_and_the_end_of_a_job_stays(qtbot, ready, predicted):
+    ready.show()
+    ready.session.say("A patch has at least 8 x 8 pixels: draw a larger one.", "error")
+    QTest.keyClick(ready.annotate, Qt.Key.Key_Q)
+    assert not ready.notices.isVisible()
+    ready.session.say("Run 001-fake is trained.", "done")
+    QTest.keyClick(ready.annotate, Qt.Key.Key_Q)
+    assert ready.notices.text() == "Run 001-fake is trained."
+
+
 def test_kept_models_of_a_run_can_be_predicted_with(ready, predicted):
     folder = predicted.folder / "runs" / "001-fake" / "candidates"
     folder.mkdir()

@@ -90,7 +90,7 @@ class Dock(QWidget):
         self._build()
         self.session.said.connect(self.notices.show_text)
         self.session.withdrawn.connect(self.notices.withdraw)
-        self.session.moved_on.connect(self.notices.clear_note)
+        self.session.moved_on.connect(self.notices.clear_answer)
         self.session.project_opened.connect(self._on_project)
         # Methods and classes bring controls of their own.
         self.session.catalogue_changed.connect(self._arrange_soon)

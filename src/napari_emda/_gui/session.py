@@ -56,7 +56,7 @@ class Session:
     withdrawn = Signal(str)
     """A text that was shown is no longer true."""
     moved_on = Signal()
-    """The user has gone on to another action: a note about the last one is out of date."""
+    """The user has gone on to another action: an answer to the last one is out of date."""
     escaped = Signal()
     """The user has pressed Escape: leave every mode."""
     project_opened = Signal(OpenProject)

@@ -55,11 +55,6 @@ class Notices(QFrame):
         if self.text() == text:
             self.clear()
 
-    def clear_note(self) -> None:
-        """Remove the message if it is a note."""
-        if self.tone == "note":
-            self.clear()
-
     def clear_answer(self) -> None:
         """Remove the message if it answers an action of the user; the end of a job stays."""
         if self.tone in ("note", "error"):
