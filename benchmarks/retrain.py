@@ -28,11 +28,13 @@ from napari_emda.synthetic.phantom import SPACING, phantom
 SHAPE, PATCHES, PATCH = (20, 512, 512), 20, 128
 
 
-def make(folder: Path) -> Project:
+def make(
+    folder: Path, shape: tuple[int, int, int] = SHAPE, profile: str = "fast", patch: int = PATCH
+) -> Project:
     """A project with 20 annotated patches and a model that was trained briefly."""
     project = Project.create(folder, ("background", "mitochondria"))
-    image, labels = phantom(SHAPE, "source", 0)
-    target, truth = phantom(SHAPE, "target", 0)
+    image, labels = phantom(shape, "source", 0)
+    target, truth = phantom(shape, "target", 0)
     mask = project.volumes.store("labels", labels)
     project.volumes.add(
         project.volumes.store("source", image),
@@ -44,10 +46,13 @@ def make(folder: Path) -> Project:
     project.volumes.add(
         project.volumes.store("target", target), "target", name="target", spacing=SPACING
     )
-    settings = TrainSettings.for_profile("fast", steps=2, device="cpu", validations=0)
+    settings = TrainSettings.for_profile(profile, steps=2, device="cpu", validations=0)
     list(execute(TrainJob(project=str(folder), method="histogram", settings=settings)))
-    corners = np.random.default_rng(0).integers(0, SHAPE[1] - PATCH, (PATCHES, 2)).tolist()
-    boxes = [f"{z}:{z + 1},{y}:{y + PATCH},{x}:{x + PATCH}" for z, (y, x) in enumerate(corners)]
+    corners = np.random.default_rng(0).integers(0, shape[1] - patch, (PATCHES, 2)).tolist()
+    boxes = [
+        f"{z}:{z + 1},{y}:{y + patch},{x}:{x + patch}"
+        for z, (y, x) in enumerate(corners[: shape[0]])
+    ]
     for region in project.regions.suggest(
         [{"volume": "target", "box": box} for box in boxes], "random", ""
     ):
