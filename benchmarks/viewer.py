@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import napari
+import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
@@ -96,11 +97,10 @@ class Sampler:
             time.sleep(TICK / 1000)
             frame = sys._current_frames().get(self._main)
             stack = traceback.extract_stack(frame) if frame is not None else []
-            own = [entry for entry in stack if "napari_emda" in entry.filename][-4:]
-            chain = [*own, *[entry for entry in stack[-4:] if entry not in own]]
-            self._recent.append(
-                " > ".join(f"{Path(e.filename).stem}.{e.name}:{e.lineno}" for e in chain)
-            )
+            own = [entry for entry in stack if "napari_emda" in entry.filename][-3:]
+            other = [entry for entry in stack if "/napari/" in entry.filename][-2:]
+            chain = [*own, *other, *stack[-1:]]
+            self._recent.append(" > ".join(f"{Path(e.filename).stem}.{e.name}" for e in chain))
 
     def sort_out(self, step: str, gap: float) -> None:
         """Keep what was seen since the last call if it was a freeze."""
@@ -189,7 +189,6 @@ class Watch:
         step.ended = time.perf_counter()
         # The step goes on until everything is drawn.
         QTest.qWait(300)
-        print(step.row(), file=sys.stderr, flush=True)
         self.modules[name] = sorted({module.split(".")[0] for module in set(sys.modules) - before})
 
 
@@ -213,7 +212,8 @@ def work(watch: Watch, viewer, options, folder: Path) -> None:
     dock = open_dock(watch, viewer, options)
     session = dock.session
     idle = lambda: session.runner.job is None  # noqa: E731
-    watch.step("open three layers", lambda: add_layers(viewer, options.side))
+    volumes = phantoms(options.side)
+    watch.step("open three layers", lambda: add_layers(viewer, *volumes))
     watch.step("methods are listed", lambda: None, result=lambda: session.catalogue is not None)
     dock.data.folder.setText(str(folder / "project"))
     watch.step(
@@ -272,13 +272,18 @@ def stroke(hands: Hands, region) -> None:
     hands.stroke(region.volume, [(z, y + 8, x + 4 + step) for step in range(0, 20, 2)])
 
 
-def add_layers(viewer, side: int) -> None:
+def phantoms(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Source, its labels, and target."""
+    source, labels = phantom((8, side, side), "source", 0)
+    return source, labels, phantom((8, side, side), "target", 0)[0]
+
+
+def add_layers(viewer, source: np.ndarray, labels: np.ndarray, target: np.ndarray) -> None:
     """The phantom, as a user would open it."""
     where = Placement(SPACING).arguments()
-    source, labels = phantom((8, side, side), "source", 0)
     viewer.add_image(source, name="source", **where)
     viewer.add_labels(labels, name="source mitochondria", **where)
-    viewer.add_image(phantom((8, side, side), "target", 0)[0], name="target", **where)
+    viewer.add_image(target, name="target", **where)
 
 
 def open_dock(watch: Watch, viewer, options):
