@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from napari_emda.errors import DataError
 from napari_emda.synthetic.phantom import phantom
+from napari_emda.synthetic.sample_pair import RECORDINGS, sample_volume
 
 SHAPE = (12, 192, 160)
 
@@ -102,6 +103,22 @@ def test_the_domains_look_different_beyond_brightness_and_contrast(pair):
     assert np.abs(source - target).mean() > 0.05
     assert abs(source_noise - target_noise) > 0.02
     assert abs(pair["source"][0].mean() - pair["target"][0].mean()) > 20
+
+
+def test_the_sample_pair_differs_in_voxels_noise_sharpness_and_stain():
+    volumes = {domain: sample_volume(domain, seed=3) for domain in RECORDINGS}
+    thickness, noise, dark = {}, {}, {}
+    for domain, (image, labels) in volumes.items():
+        shape, spacing = RECORDINGS[domain].shape, RECORDINGS[domain].spacing
+        assert image.shape == labels.shape == shape
+        assert 0.06 < labels.mean() < 0.13
+        thickness[domain] = shape[0] * spacing[0]
+        z = (image.astype(float) - image.mean()) / image.std()
+        noise[domain] = np.std(z[:, 1:] - z[:, :-1])
+        dark[domain] = -z[labels > 0].mean()
+    assert thickness["source"] == thickness["target"]
+    assert noise["target"] > 1.3 * noise["source"]
+    assert dark["target"] < 0.9 * dark["source"]
 
 
 @pytest.mark.parametrize(
