@@ -10,9 +10,7 @@ from napari_emda._gui.demo import show_demo
 from napari_emda.synthetic import sample_pair
 
 
-def test_the_window_fills_the_screen_and_shows_both_volumes(
-    make_napari_viewer, monkeypatch, qtbot
-):
+def test_the_window_fills_the_screen_and_shows_both_volumes(make_napari_viewer, monkeypatch, qtbot):
     for domain, recording in sample_pair.RECORDINGS.items():
         small = replace(recording, shape=(4, 96, 64))
         monkeypatch.setitem(sample_pair.RECORDINGS, domain, small)

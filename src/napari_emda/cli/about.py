@@ -18,7 +18,7 @@ from napari_emda.errors import JobError
 if TYPE_CHECKING:
     from napari_emda.registry import Registry
 
-# Measured, see docs/benchmarks.md.
+# Estimated from the processor time of its trainings.
 _MINUTES = "about 4 minutes on two cores"
 
 

@@ -34,7 +34,7 @@ from napari_emda.synthetic.sample_pair import RECORDINGS, sample_volume
 # The 16 rows between keep the pixels that are scored away from those that were seen.
 TRAINED = ":,0:152,:"
 TESTED = ":,168:320,:"
-# Enough for each model to level off, and few enough for the whole demo to take minutes.
+# Few enough for the whole demo to take minutes.
 STEPS = 400
 ROUND_STEPS = 200
 ROUNDS = 2
@@ -46,8 +46,8 @@ CLASSES = ("background", "mitochondria")
 # rows differ by the adaptation alone.
 LEARNING: dict[str, Any] = {"learning_rate": 2e-3}
 
-# What the demo does, and about how many seconds each takes on two cores. Only their proportions
-# matter once the first is done.
+# What the demo does, and about how many seconds each takes on two cores, estimated from processor
+# time. Only their proportions matter once the first is done.
 STAGES = {
     "train on the source alone": 26,
     "the same with strong augmentation": 26,

@@ -93,8 +93,8 @@ APPEARANCES: dict[Domain, Appearance] = {
 }
 
 # A scanning microscope that images the face of a block at a low dose: weakly stained interiors of
-# mitochondria, a wider point spread, and noise as strong as the stain's contrast. Brightness
-# drifts, because the uncoated block charges.
+# mitochondria, a wider point spread, and much noise for so little contrast. Brightness drifts,
+# because the uncoated block charges.
 BLOCK_FACE = Appearance(
     cytoplasm=0.7,
     cell_spread=0.04,
