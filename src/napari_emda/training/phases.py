@@ -23,7 +23,7 @@ _WRITING = 0.5
 
 TRAINING = "Training"
 SCORING = "Scoring the model"
-CALIBRATING = "Calibrating"
+CALIBRATING = "Adjusting the model to the target"
 SAVING = "Saving"
 CHOOSING = "Choosing the model"
 PREVIEW = "Drawing the preview"
