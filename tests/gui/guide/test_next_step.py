@@ -22,6 +22,7 @@ TABLE = {
     "a first model": (MODEL, "Suggest patches"),
     "a first model that has predicted": ({**MODEL, "predicted": True}, "Suggest patches"),
     "a model of clusters": ({**MODEL, "finds_clusters": True}, "Name clusters"),
+    "named clusters": ({**MODEL, "clusters_named": True}, "Use as labels"),
     "suggested": (ROUND, "Next patch"),
     "a patch on view": ({**ROUND, "on_view": 1}, "Done"),
     "a patch on view while a training runs": (

@@ -19,6 +19,7 @@ from napari_emda._gui.common.widgets import (
     narrow,
     refill,
     row,
+    wrapped,
 )
 from napari_emda._gui.data.cluster_naming import ClusterNaming
 from napari_emda._gui.data.cluster_table import ClusterTable
@@ -94,7 +95,7 @@ class NameClusters(JobStarter):
             labelled(("name them", row(None, self.name, (self.pick, 0)))),
             self.table,
             self.summary,
-            row(None, self.use, self.export),
+            wrapped(self.use, self.export),
         )
         for box in (self.run, self.volume):
             box.currentTextChanged.connect(lambda _: self._on_chosen())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton
@@ -63,6 +64,7 @@ class Guide:
             "start": ("Train", panels.train.start),
             "resume": ("Train", panels.train.resume),
             "name clusters": ("Data", panels.data.naming_drawer.toggleButton()),
+            "use clusters": ("Data", panels.data.naming.use),
             "suggest": ("Annotate", annotate.suggest.start),
             "next": ("Annotate", annotate.painting.next),
             "done": ("Annotate", annotate.painting.done),
@@ -87,7 +89,8 @@ class Guide:
         # The reasons change with the forms: the line shows what the panels show.
         starters = (panels.train, panels.annotate.suggest, panels.annotate.retrain)
         more = (panels.predict, panels.export)
-        for sentence in (panels.data.missing, *(panel.reason for panel in (*starters, *more))):
+        said = (panels.data.missing, panels.data.naming.summary)
+        for sentence in (*said, *(panel.reason for panel in (*starters, *more))):
             sentence.changed.connect(self._refresh_soon)
 
     def _on_project(self, opened: OpenProject) -> None:
@@ -133,6 +136,7 @@ class Guide:
         model = self._model()
         target = next((entry.name for entry in opened.project.volumes.targets()), "")
         to_learn, learned = self._learning(opened, model)
+        clusters = self._clusters(opened, model)
         return Work(
             project=opened.project.folder.name,
             volume=target,
@@ -141,7 +145,8 @@ class Guide:
             interrupted=not self._panels.train.resume.isHidden()
             and opened.project.runs.newest_was_interrupted
             and model != self._stopped,
-            finds_clusters=self._finds_clusters(opened, model),
+            finds_clusters=clusters == "unnamed",
+            clusters_named=clusters == "named",
             patches=len(regions),
             decided=sum(region.state != "suggested" for region in regions),
             on_view=1 + ids.index(current.id) if current is not None and current.id in ids else 0,
@@ -173,11 +178,12 @@ class Guide:
             any(region.time <= began for region in annotated),
         )
 
-    def _finds_clusters(self, opened: OpenProject, model: str) -> bool:
+    def _clusters(self, opened: OpenProject, model: str) -> Literal["", "unnamed", "named"]:
+        """Whether the model finds clusters, and whether some of them have a name."""
         catalogue = self._session.catalogue
         if not model or catalogue is None or catalogue.learns_classes(opened.project, model):
-            return False
-        return not opened.project.run(model).cluster_names()
+            return ""
+        return "named" if opened.project.run(model).cluster_names() else "unnamed"
 
     def _reasons(self) -> dict[Action, str]:
         panels = self._panels
@@ -185,6 +191,7 @@ class Guide:
         data = panels.data
         return {
             "use layers": "" if data.use.isEnabled() else data.missing.text(),
+            "use clusters": "" if data.naming.use.isEnabled() else data.naming.summary.text(),
             "start": panels.train.obstacle(),
             "suggest": annotate.suggest.obstacle(),
             "retrain": annotate.retrain.obstacle(),
@@ -207,7 +214,7 @@ class Guide:
             return
         panel, button = self._buttons[step.action]
         self._open_panel(panel)
-        if step.action == "name clusters":
+        if step.action in ("name clusters", "use clusters"):
             self._panels.data.naming_drawer.expand()
-        else:
+        if step.action != "name clusters":
             button.click()

@@ -11,6 +11,7 @@ Action = Literal[
     "start",
     "resume",
     "name clusters",
+    "use clusters",
     "suggest",
     "next",
     "done",
@@ -33,6 +34,7 @@ class Work:
         running: what runs, such as ``training``; empty if nothing does.
         interrupted: whether the newest training was interrupted and can go on.
         finds_clusters: whether the newest model finds clusters, none of which has a name.
+        clusters_named: whether the newest model finds clusters, some of which have a name.
         patches: number of patches of the round.
         decided: how many of them are decided.
         on_view: number of the patch that is being painted, from 1; 0 if none is.
@@ -49,6 +51,7 @@ class Work:
     running: str = ""
     interrupted: bool = False
     finds_clusters: bool = False
+    clusters_named: bool = False
     patches: int = 0
     decided: int = 0
     on_view: int = 0
@@ -96,7 +99,7 @@ def _step(work: Work) -> NextStep:
     # Before the running job: a patch can be painted while a model is being trained.
     if work.on_view:
         return NextStep(
-            f"Patch {work.on_view} of {work.patches}: correct the paint, then accept it.",
+            f"Patch {work.on_view} of {work.patches}: correct it, then accept it.",
             "Done",
             "done",
         )
@@ -113,6 +116,9 @@ def _step(work: Work) -> NextStep:
         return NextStep("Train a first model.", "Start", "start")
     if work.finds_clusters:
         return NextStep("Say what the clusters show.", "Name clusters", "name clusters")
+    if work.clusters_named and not work.to_learn:
+        sentence = "Name more clusters, or correct patches that begin with them."
+        return NextStep(sentence, "Use as labels", "use clusters")
     return _after_training(work)
 
 
