@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -67,6 +68,28 @@ def test_the_command_line_shows_help_without_torch():
         "    pass"
     )
     assert "torch" not in loaded(statement, HEAVY)
+
+
+@pytest.mark.parametrize("arguments", [["--headless", "--folder", "new"], []])
+def test_the_demo_says_what_comes_before_it_imports_anything_slow(arguments, tmp_path):
+    """A proxy for a first line within a second."""
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['numpy', 'torch', 'napari']))\n"
+        "from napari_emda.cli import main\n"
+        f"main(['demo', *{arguments!r}])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "DISPLAY": ":0"},
+    )
+    # Each of these modules is as if it were not installed.
+    assert "halted; None in sys.modules" in done.stderr
+    assert "about" in done.stderr.splitlines()[0]
 
 
 def test_public_names_are_imported_on_first_use():

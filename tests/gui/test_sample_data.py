@@ -23,10 +23,16 @@ REAL_HASHES = Path(__file__).parents[3] / "shared" / "data" / "vnc-files.sha256"
 def test_the_phantom_comes_as_three_layers_with_their_voxel_size():
     layers = [Layer.create(*data) for data in sample_data.phantom_pair()]
     assert [type(layer).__name__ for layer in layers] == ["Image", "Labels", "Image"]
+    assert [tuple(layer.scale) for layer in layers] == [(50, 8, 8), (50, 8, 8), (30, 10, 10)]
     for layer in layers:
-        assert tuple(layer.scale) == (50, 8, 8)
         assert {str(unit) for unit in layer.units} == {"nanometer"}
-        assert layer.data.shape == sample_data.PHANTOM_SHAPE
+    source, labels, target = layers
+    np.testing.assert_array_equal(source.extent.world, labels.extent.world)
+    assert source.extent.world[1, 2] < target.extent.world[0, 2], "the volumes do not overlap"
+    # One slider goes through both.
+    np.testing.assert_allclose(
+        source.extent.world[:, 0], target.extent.world[:, 0], atol=target.scale[0]
+    )
 
 
 class Quiet(SimpleHTTPRequestHandler):

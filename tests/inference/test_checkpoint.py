@@ -16,6 +16,7 @@ from napari_emda.errors import JobError
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.networks.unet import UNet
+from napari_emda.training import between_steps
 from napari_emda.training.loop import fit
 from napari_emda.training.state import TrainingState
 
@@ -87,7 +88,7 @@ def test_grey_values_and_the_histograms_table_travel_along(trained):
 
 def test_a_file_written_over_leaves_nothing_beside(trained):
     training = trained()
-    training.save(3)
+    between_steps.save(training, 3)
     assert [path.name for path in training.folder.path.iterdir()] == ["checkpoint.safetensors"]
 
 

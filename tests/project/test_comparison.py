@@ -94,7 +94,7 @@ def test_runs_are_compared_only_if_they_were_trained_alike(project):
 @pytest.mark.parametrize(
     ("score", "other", "helped", "words"),
     [
-        (0.5, 0.8, True, "Adapting seems to have helped."),
+        (0.5, 0.8, True, "Adapting seems to have helped: go on with run 001-histogram."),
         (0.9, 0.8, False, "Warning: adapting seems to have made things worse"),
         (0.8, 0.81, None, "not clear"),
     ],

@@ -23,7 +23,7 @@ import zarr
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from napari_emda.cli import app
+from napari_emda.cli import make_app
 from napari_emda.project.project import Project
 
 STORED = Path(__file__).parents[1] / "stored" / "version_0_project.zip"
@@ -39,7 +39,7 @@ def old(tmp_path):
 
 def emda(*arguments):
     """Run a command; returns its JSON answer."""
-    result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    result = CliRunner().invoke(make_app(), [*map(str, arguments), "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout.splitlines()[-1])
 

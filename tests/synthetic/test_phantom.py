@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from napari_emda.errors import DataError
 from napari_emda.synthetic.phantom import phantom
+from napari_emda.synthetic.sample_pair import RECORDINGS, sample_volume
 
 SHAPE = (12, 192, 160)
 
@@ -102,6 +103,22 @@ def test_the_domains_look_different_beyond_brightness_and_contrast(pair):
     assert np.abs(source - target).mean() > 0.05
     assert abs(source_noise - target_noise) > 0.02
     assert abs(pair["source"][0].mean() - pair["target"][0].mean()) > 20
+
+
+def test_the_sample_pair_differs_in_voxels_noise_and_stain():
+    thickness, noise, contrast = {}, {}, {}
+    for domain, recording in RECORDINGS.items():
+        image, labels = sample_volume(domain, seed=3)
+        assert image.shape == labels.shape == recording.shape
+        assert 0.06 < labels.mean() < 0.13
+        thickness[domain] = recording.shape[0] * recording.spacing[0]
+        grey = image[:10].astype(float)
+        noise[domain] = np.std(grey - ndimage.median_filter(grey, (1, 3, 3))) / grey.std()
+        contrast[domain] = image[labels == 0].mean() - image[labels > 0].mean()
+    assert RECORDINGS["source"].spacing != RECORDINGS["target"].spacing
+    assert thickness["source"] == thickness["target"], "one slider goes through both"
+    assert noise["target"] > 1.15 * noise["source"]
+    assert contrast["target"] < 0.6 * contrast["source"]
 
 
 @pytest.mark.parametrize(

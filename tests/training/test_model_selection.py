@@ -16,7 +16,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.project.job_files import TrainJob
 from napari_emda.settings.training import LOSSES, TrainSettings
-from napari_emda.training import trainer
+from napari_emda.training import between_steps, trainer
 from napari_emda.training.loop import fit
 from napari_emda.training.model_selection import (
     chosen,
@@ -197,7 +197,7 @@ def test_validations_do_not_change_the_training(make, same_weights):
     before = {key: value.clone() for key, value in validated.method.state_dict().items()}
     validated.header = unvalidated.header
     validated.state = unvalidated.state
-    assert len(validations_of(validated.validate(3))) == 1
+    assert len(validations_of(between_steps.validate(validated, 3))) == 1
     assert all(
         torch.equal(before[key], value) for key, value in validated.method.state_dict().items()
     )

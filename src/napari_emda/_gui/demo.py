@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import napari
+from napari.layers import Layer
 
-from napari_emda._gui.common.adapters import Placement
 from napari_emda._gui.dock import Dock, make_dock
-from napari_emda.synthetic.phantom import SPACING, phantom
-
-# Voxels along z, y, x: enough to train on, and drawn in a moment.
-SHAPE = (24, 256, 256)
-# Pixels of the window, width and height: on larger screens the phantom would only be blown up.
-LARGEST = (1600, 1000)
+from napari_emda._gui.sample_data import phantom_pair
 
 
 def show_demo(viewer: napari.Viewer, seed: int = 0) -> Dock:
-    """Add the phantom's layers and the dock to a viewer."""
-    placement = Placement(SPACING).arguments()
-    source, labels = phantom(SHAPE, "source", seed)
-    target, _ = phantom(SHAPE, "target", seed)
-    viewer.add_image(source, name="phantom source", **placement)
-    viewer.add_labels(labels, name="phantom source mitochondria", **placement)
-    viewer.add_image(target, name="phantom target", **placement)
+    """Add the phantom's layers and the dock to a viewer whose window fills the screen."""
+    for data in phantom_pair(seed):
+        viewer.add_layer(Layer.create(*data))
     dock = make_dock(viewer)
     viewer.window.add_dock_widget(dock, name="napari-emda", area="right")
-    _fit_to_screen(viewer, dock)
+    _fill_screen(viewer, dock)
+    viewer.reset_view()
     return dock
 
 
-def _fit_to_screen(viewer: napari.Viewer, dock: Dock) -> None:
-    """Make the window as large as its screen allows, within limits."""
+def _fill_screen(viewer: napari.Viewer, dock: Dock) -> None:
+    """Make the window as large as its screen allows."""
     screen = dock.screen()
     if screen is not None:
         free = screen.availableGeometry()
-        viewer.window.resize(min(free.width(), LARGEST[0]), min(free.height(), LARGEST[1]))
+        viewer.window.set_geometry(free.x(), free.y(), free.width(), free.height())
+    window = dock.window()
+    if window is not None:
+        # Where a window manager runs, it also leaves room for the frame and the title.
+        window.showMaximized()
 
 
 def open_demo(seed: int = 0) -> None:

@@ -15,12 +15,12 @@ import pooch
 from napari_emda._gui.common.cache import CACHE_VARIABLE
 from napari_emda.errors import DataError
 from napari_emda.io.read import open_image, open_labels
-from napari_emda.synthetic.phantom import SPACING, phantom
+from napari_emda.synthetic.sample_pair import RECORDINGS, sample_volume
 
 LayerData = tuple[Any, dict[str, Any], str]
 
-# Voxels along z, y, x: enough to train on, and drawn in a moment.
-PHANTOM_SHAPE = (24, 256, 256)
+# Between the phantom's two volumes, which lie side by side: a tenth of their width.
+_GAP_NM = 200.0
 
 # Serial-section TEM of a fly larva's ventral nerve cord, CC BY-NC-SA 3.0.
 # Gerhard et al. 2013, figshare 856713.
@@ -36,14 +36,22 @@ VNC_SPACING = (50.0, 4.6, 4.6)
 URL_VARIABLE = "NAPARI_EMDA_VNC_URL"
 
 
-def phantom_pair() -> list[LayerData]:
-    """The synthetic pair, computed when it is opened: source, its mitochondria, and target."""
-    source, labels = phantom(PHANTOM_SHAPE, "source")
-    target, _ = phantom(PHANTOM_SHAPE, "target")
+def phantom_pair(seed: int = 0) -> list[LayerData]:
+    """The synthetic pair, computed when it is opened: source, its mitochondria, and target.
+
+    The source lies to the left of the target, so that both are seen at once.
+
+    Args:
+        seed: of the phantom.
+    """
+    source, labels = sample_volume("source", seed)
+    target, _ = sample_volume("target", seed)
+    spacing = RECORDINGS["source"].spacing
+    left = -(spacing[2] * source.shape[2] + _GAP_NM)
     return [
-        _layer(source, "phantom source", SPACING, "image"),
-        _layer(labels, "phantom source mitochondria", SPACING, "labels"),
-        _layer(target, "phantom target", SPACING, "image"),
+        _layer(source, "phantom source", spacing, "image", left),
+        _layer(labels, "phantom source mitochondria", spacing, "labels", left),
+        _layer(target, "phantom target", RECORDINGS["target"].spacing, "image"),
     ]
 
 
@@ -126,9 +134,15 @@ def download_vnc(folders: Sequence[str]) -> Path:
     return Path(store.path)
 
 
-def _layer(data: Any, name: str, spacing: tuple[float, float, float], kind: str) -> LayerData:
-    return (
-        data,
-        {"name": name, "scale": spacing, "units": ("nm",) * 3, "axis_labels": ("z", "y", "x")},
-        kind,
-    )
+def _layer(
+    data: Any, name: str, spacing: tuple[float, float, float], kind: str, left: float = 0.0
+) -> LayerData:
+    """A layer in nm whose left edge is at ``left``."""
+    arguments = {
+        "name": name,
+        "scale": spacing,
+        "translate": (0.0, 0.0, left),
+        "units": ("nm",) * 3,
+        "axis_labels": ("z", "y", "x"),
+    }
+    return data, arguments, kind

@@ -7,15 +7,19 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_emda.cli.console import JsonOption, print_result, print_table
 from napari_emda.cli.progress import watch
 from napari_emda.errors import JobError
-from napari_emda.registry import Registry
-from napari_emda.settings.training import TrainSettings
+
+if TYPE_CHECKING:
+    from napari_emda.registry import Registry
+
+# Estimated from the processor time of its trainings.
+_MINUTES = "about 4 minutes on two cores"
 
 
 def sentence(entry: type[Any]) -> str:
@@ -89,6 +93,7 @@ def list_methods(
     from napari_emda.inference.device import Compute
     from napari_emda.methods.base import methods
     from napari_emda.nn.network import networks
+    from napari_emda.settings.training import TrainSettings
 
     if not as_json:
         _print_entries(methods, name, TrainSettings)
@@ -163,16 +168,25 @@ def demo(
     """Show the whole workflow on a synthetic pair of volumes."""
     if not headless:
         _check_display()
+        # Before napari and torch are imported, which takes seconds.
+        typer.echo("Drawing two synthetic volumes and opening napari: about 10 s …", err=True)
         from napari_emda._gui.demo import open_demo
 
         open_demo(seed)
         return
+    folder = folder or _free_folder("napari-emda-demo")
+    typer.echo(
+        f"Adapting, annotating and predicting on synthetic volumes: {_MINUTES}.\n"
+        f"The project is in {folder}; Ctrl-C stops.",
+        err=True,
+    )
     from napari_emda.cli.headless_demo import run_demo
     from napari_emda.inference.device import configure_process
 
     configure_process()
-    result, rows = run_demo(folder or _free_folder("napari-emda-demo"), seed, watch)
+    result, rows = run_demo(folder, seed, watch)
     print_table("Target IoU on the phantom", ["model", "IoU", "Dice"], rows)
+    typer.echo(f"Before, after and truth side by side: {result['picture']}")
     print_result(result, as_json=as_json)
 
 

@@ -82,6 +82,9 @@ class PreviewWriter:
         volumes: by name; a view of any other volume is ignored.
         request: the view.
         folder: of the run; the images are written into it.
+
+    Attributes:
+        phases: of the training, which previews interrupt.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class PreviewWriter:
         self._volumes = volumes
         self._request = request
         self._folder = folder
-        self._phases = Phases(training)
+        self.phases = Phases(training)
         self._last = 0.0  # when the last preview was finished
         self._cost = 0.0  # seconds that it took
 
@@ -115,14 +118,14 @@ class PreviewWriter:
         if not self._wanted or now - self._last < wait:
             return
         training = self._training
-        yield self._phases.preview(step)
+        yield self.phases.preview(step)
         # Until the target's normalisation statistics are measured, the network would use the
         # source's and look worse on the target than it is.
         if training.measures_target() and not training.measured:
             training.adapt_statistics()
         predictor = Predictor(training.method.predictor, training.header, training.compute)
         yield from self._previews(predictor, step)
-        yield self._phases.began(step)
+        yield self.phases.began(step)
         self._last = time.perf_counter()
         self._cost = self._last - now
 

@@ -25,7 +25,7 @@ _OVERDUE = 0.1
 # The time on view counts down evenly, unless the estimate differs by more than this factor and
 # these seconds.
 _TOLERANCE = 1.15
-_TOLERATED_SECONDS = 2.0
+_TOLERATED_SECONDS = 1.0
 
 # Seconds up to which a time is given in seconds and in minutes. Rounding changes it by less than a
 # third.

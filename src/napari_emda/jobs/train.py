@@ -60,7 +60,7 @@ def _fit(
     """Train, log and preview; ``began`` is when the job began, for the seconds in the result."""
     last = Stepped(folder.saved_step, training.settings.steps, {}, 0.0)
     with folder.open_log() as log:
-        for event in fit(training):
+        for event in fit(training, previews.phases):
             # Before the event is passed on: whoever stops the job at it finds it in the log.
             # Phases tell nothing about the model.
             if not isinstance(event, Phase):

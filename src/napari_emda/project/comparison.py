@@ -139,10 +139,11 @@ def by_score(project: Project, run: str, score_of: Callable[[str], float | None]
         f"(run {adapted}), {plain_score:.2f} without (run {plain}); lower is better."
     )
     if abs(adapted_score - plain_score) < CLEAR_SCORE:
-        text = f"Whether adapting helped is not clear: compare it with run {plain} by eye."
+        text = f"Whether adapting helped is not clear: compare runs {adapted} and {plain} by eye."
         return Comparison(None, text, details)
     if adapted_score < plain_score:
-        return Comparison(True, "Adapting seems to have helped.", details)
+        text = f"Adapting seems to have helped: go on with run {adapted}."
+        return Comparison(True, text, details)
     text = (
         f"Warning: adapting seems to have made things worse: use run {plain}, or try another "
         "method."

@@ -92,6 +92,27 @@ APPEARANCES: dict[Domain, Appearance] = {
     ),
 }
 
+# A scanning microscope that images the face of a block at a low dose: weakly stained interiors of
+# mitochondria, a wider point spread, and much noise for so little contrast. Brightness drifts,
+# because the uncoated block charges.
+BLOCK_FACE = Appearance(
+    cytoplasm=0.7,
+    cell_spread=0.04,
+    grain=0.06,
+    membrane=0.3,
+    matrix=0.55,
+    crista=0.38,
+    body=0.33,
+    lumen=0.88,
+    gamma=1.8,
+    low=60,
+    high=200,
+    blur=10,
+    noise=9,
+    noise_length=0.5,
+    drift=3,
+)
+
 
 def expose(
     rng: np.random.Generator,

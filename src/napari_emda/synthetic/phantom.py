@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.volume import Domain
 from napari_emda.errors import DataError
-from napari_emda.synthetic.microscope import APPEARANCES, expose
+from napari_emda.synthetic.microscope import APPEARANCES, Appearance, expose
 from napari_emda.synthetic.tissue import Tissue
 
 # Voxel size along z, y, x in nm: anisotropic, as serial sections are.
@@ -28,6 +28,7 @@ def phantom(
     domain: Domain = "source",
     seed: int = 0,
     spacing: tuple[float, float, float] = SPACING,
+    appearance: Appearance | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw one volume of the pair.
 
@@ -36,6 +37,7 @@ def phantom(
         domain: which microscope. The anatomy of both is drawn independently from one distribution.
         seed: the same seed gives the same volume.
         spacing: voxel size along z, y, x in nm.
+        appearance: another microscope than that of the domain.
 
     Returns:
         Grey values and labels (0 background, 1 mitochondria), both (z, y, x) uint8.
@@ -48,7 +50,7 @@ def phantom(
             f"Cannot draw a phantom of {tuple(shape)} voxels of {tuple(spacing)} nm: give three "
             "positive numbers for each."
         )
-    appearance = APPEARANCES[domain]
+    appearance = appearance or APPEARANCES[domain]
     # One seed gives two different volumes, as a real pair is.
     rng = np.random.default_rng([seed, list(APPEARANCES).index(domain)])
     tissue = Tissue(rng, shape, spacing, appearance)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from torch import Tensor
 from napari_emda.data.prefetch import prefetched
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Stepped
+from napari_emda.sampling.device_volumes import Drawn
 from napari_emda.sampling.sampler import Batch
+from napari_emda.training.between_steps import look_out, save, select, validate
 from napari_emda.training.micro_batches import out_of_memory
 from napari_emda.training.phases import Phases
 from napari_emda.training.stopping import save_soon, select_soon
@@ -66,10 +69,29 @@ class _Meter:
         return Stepped(step, steps, means, rate)
 
 
-def fit(training: Training) -> Iterator[Event]:
+@dataclass
+class _Progress:
+    """How far a training is.
+
+    Attributes:
+        done: number of steps that are done.
+        saved: number of steps that are in the checkpoint.
+        saved_at: when that was written, by the clock of `time.perf_counter`.
+    """
+
+    done: int
+    saved: int
+    saved_at: float = field(default_factory=time.perf_counter)
+
+
+def fit(training: Training, phases: Phases | None = None) -> Iterator[Event]:
     """Train for the steps of the settings, from the folder's checkpoint if there is one.
 
     To stop, close the generator: the last step is saved, in the time of a few steps.
+
+    Args:
+        training: what to train.
+        phases: of the training, if others say with them what they do in between.
 
     Yields:
         Phase when another kind of work begins, Stepped every ``report_every`` steps or two seconds,
@@ -79,74 +101,93 @@ def fit(training: Training) -> Iterator[Event]:
     Raises:
         JobError: the loss is NaN or infinite, or not even one patch fits into the memory.
     """
-    settings = training.settings
-    done = saved = training.resume()
-    last_save = time.perf_counter()
+    begin = training.resume()
+    progress = _Progress(begin, begin)
     meter = _Meter()
+    phases = phases or Phases(training)
+    batches = _drawn(training, begin)
+    try:
+        yield phases.began(begin)
+        for step, batch in enumerate(batches, begin):
+            if training.validation_due(step + 1):
+                # Before the step: a stop between it and its validation would lose the validation.
+                yield phases.scoring(step + 1)
+            yield from _one_step(training, training.on_device(batch, step), step, meter)
+            progress.done = step + 1
+            yield from _after_step(training, phases, meter, progress)
+            if _is_over(training, progress.done):
+                break
+        yield from select(training, phases)
+    except GeneratorExit:
+        if progress.done > progress.saved:
+            # If the loss is not finite, the checkpoint on disk is the better one.
+            with contextlib.suppress(JobError):
+                meter.check(progress.done)
+                save_soon(training, progress.done)
+        select_soon(training)
+        raise
+    finally:
+        batches.close()
+
+
+def _is_over(training: Training, done: int) -> bool:
+    """Whether a training ends after this number of steps."""
+    return done == training.settings.steps or training.flat
+
+
+def _drawn(training: Training, begin: int) -> Generator[Batch | Drawn]:
+    """The batches of the steps from ``begin`` on, drawn ahead in other threads."""
     threads = torch.get_num_threads()
-    end = done if training.flat else settings.steps
-    phases = Phases(training)
     drawing = training.drawing_threads
     # A drawing thread uses one core: the others are for the steps. Setting that there may change
     # the number of this thread, too, so it is set again with the first batch.
     batches = prefetched(
         training.batch,
-        done,
-        end,
+        begin,
+        begin if training.flat else training.settings.steps,
         ahead=drawing + 2,
         threads=drawing,
         on_start=lambda: torch.set_num_threads(1),
     )
-    try:
-        yield phases.began(done)
-        for step, batch in enumerate(batches, done):
-            if step == done:
+    with contextlib.closing(batches):
+        for number, batch in enumerate(batches):
+            if number == 0:
                 torch.set_num_threads(threads)
-            if training.validation_due(step + 1):
-                # Before the step: a stop between it and its validation would lose the validation.
-                yield phases.scoring(step + 1)
-            yield from _one_step(training, training.on_device(batch, step), step, meter)
-            done = step + 1
-            if training.validation_due(done):
-                meter.check(done)
-                yield from training.validate(done)
-                yield phases.began(done)
-            over = done == settings.steps or training.flat
-            if (
-                done % settings.report_every == 0
-                or over
-                or time.perf_counter() - meter.since > _REPORT_SECONDS
-            ):
-                meter.check(done)
-                yield meter.report(done, settings.steps)
-                yield from training.look_out(done)
-            if (
-                done % settings.save_every == 0
-                or over
-                or time.perf_counter() - last_save > _SAVE_SECONDS
-            ):
-                meter.check(done)
-                yield phases.saving(done)
-                # Not before the yield: whoever stops the training at it has it saved below.
-                saved = done
-                last_save = time.perf_counter()
-                yield training.save(done)
-                if not over:
-                    yield phases.began(done)
-            if over:
-                break
-        yield phases.choosing()
-        training.select()
-    except GeneratorExit:
-        if done > saved:
-            # If the loss is not finite, the checkpoint on disk is the better one.
-            with contextlib.suppress(JobError):
-                meter.check(done)
-                save_soon(training, done)
-        select_soon(training)
-        raise
-    finally:
-        batches.close()
+            yield batch
+
+
+def _after_step(
+    training: Training, phases: Phases, meter: _Meter, progress: _Progress
+) -> Iterator[Event]:
+    """Validate, report and save, as far as each is due."""
+    settings = training.settings
+    done = progress.done
+    if training.validation_due(done):
+        meter.check(done)
+        yield from validate(training, done)
+        yield phases.began(done)
+    over = _is_over(training, done)
+    if (
+        over
+        or done % settings.report_every == 0
+        or time.perf_counter() - meter.since > _REPORT_SECONDS
+    ):
+        meter.check(done)
+        yield meter.report(done, settings.steps)
+        yield from look_out(training, done)
+    if (
+        over
+        or done % settings.save_every == 0
+        or time.perf_counter() - progress.saved_at > _SAVE_SECONDS
+    ):
+        meter.check(done)
+        yield phases.saving(done)
+        # Not before the yield: whoever stops the training at it has it saved in `fit`.
+        progress.saved = done
+        progress.saved_at = time.perf_counter()
+        yield save(training, done)
+        if not over:
+            yield phases.began(done)
 
 
 def _one_step(training: Training, batch: Batch, step: int, meter: _Meter) -> Iterator[Event]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
+
 from napari_emda.events import Phase
 from napari_emda.training.prior_matching import CalibrationSample
 from napari_emda.training.target_statistics import STATISTICS_BATCHES, VALIDATION_BATCHES
@@ -16,11 +19,11 @@ _PASSES_OF_STEP = 3
 _OVERHEAD = 50_000
 
 # Writing a checkpoint, in steps. It hardly depends on anything, and is measured at the first one.
-_WRITING = 1.0
+_WRITING = 0.5
 
 TRAINING = "Training"
 SCORING = "Scoring the model"
-CALIBRATING = "Calibrating"
+CALIBRATING = "Adjusting the model to the target"
 SAVING = "Saving"
 CHOOSING = "Choosing the model"
 PREVIEW = "Drawing the preview"
@@ -45,10 +48,13 @@ class Phases:
         self._target_batch = pixels
         # Steps between two checkpoints; slow trainings are also saved after some time.
         self._save_every = settings.save_every
-        self._saved = 0
+        # The step of the last checkpoint; None before the training has begun.
+        self._saved: int | None = None
 
     def began(self, step: int) -> Phase:
         """The steps begin or go on; ``step`` of them are done."""
+        if self._saved is None:
+            self._saved = step
         return self._phase(TRAINING, step)
 
     def scoring(self, step: int) -> Phase:
@@ -57,14 +63,23 @@ class Phases:
 
     def saving(self, step: int) -> Phase:
         """The model of this step is measured on the target and written."""
-        if 0 < step - self._saved < self._save_every and step < self._training.settings.steps:
-            self._save_every = step - self._saved
+        since = step - (self._saved or 0)
+        if 0 < since < self._save_every and step < self._training.settings.steps:
+            self._save_every = since
         self._saved = step
         return self._phase(self._saving, step)
 
     def choosing(self) -> Phase:
-        """All steps are done, and the model to use is made."""
-        return self._phase(CHOOSING, self._training.settings.steps)
+        """All steps are done, and the weights of the model to use are put together."""
+        return self._end(CHOOSING, CALIBRATING, SCORING)
+
+    def calibrating(self) -> Phase:
+        """The model to use is measured on the target."""
+        return self._end(CALIBRATING, SCORING)
+
+    def scoring_again(self) -> Phase:
+        """The model to use is an average, and scored like those that it is made of."""
+        return self._end(SCORING)
 
     def preview(self, step: int) -> Phase:
         """The user's view is predicted."""
@@ -75,49 +90,78 @@ class Phases:
         return CALIBRATING if self._training.measures_target() else SAVING
 
     def _phase(self, name: str, step: int) -> Phase:
-        works = self._works()
-        ahead = {
-            TRAINING: float(self._training.settings.steps - step),
-            SCORING: works[SCORING] * sum(at > step for at in self._training.validated_at),
-            self._saving: works[self._saving] * -(-self._steps_left(step) // self._save_every),
-            CHOOSING: works[CHOOSING],
+        """A phase before the end, with all that is ahead."""
+        left = self._training.settings.steps - step
+        saves = -(-(self._training.settings.steps - (self._saved or 0)) // self._save_every)
+        scoring = self._scoring()
+        saving = self._measuring(STATISTICS_BATCHES, final=False) + _WRITING
+        # The last checkpoint is measured more closely if it is the model to use.
+        closely = self._measuring(STATISTICS_BATCHES, final=True) + _WRITING - saving
+        close = 0.0 if self._chooses else closely
+        works = {
+            TRAINING: float(left),
+            SCORING: scoring,
+            self._saving: saving if saves else saving + close,
         }
-        work = ahead[TRAINING] if name == TRAINING else works.get(name, 0.0)
-        if name in (TRAINING, CHOOSING):
-            del ahead[name]
-        ahead = {other: amount for other, amount in ahead.items() if amount > 0}
-        return Phase(name, work, ahead, counted=name == TRAINING)
+        ahead = defaultdict(float, self._ends())
+        ahead[TRAINING] += left
+        ahead[SCORING] += scoring * sum(at > step for at in self._training.validated_at)
+        ahead[self._saving] += saving * saves + (close if saves else 0.0)
+        if name == TRAINING:
+            del ahead[TRAINING]
+        return Phase(name, works.get(name, 0.0), _positive(ahead), counted=name == TRAINING)
 
-    def _steps_left(self, step: int) -> int:
-        return self._training.settings.steps - step
+    def _end(self, name: str, *following: str) -> Phase:
+        """A phase of the end, after the last step."""
+        works = self._ends()
+        ahead = {other: works[other] for other in following}
+        return Phase(name, works[name], _positive(ahead))
 
-    def _works(self) -> dict[str, float]:
-        """The work of one phase of each kind, in steps."""
-        settings = self._training.settings
+    def _ends(self) -> dict[str, float]:
+        """The work of each phase of the end, in steps; 0 of those that do not come."""
+        training = self._training
+        averages = len(training.validated_at) > 1 and training.settings.keep == "average"
+        return {
+            CHOOSING: _WRITING,
+            CALIBRATING: (
+                self._measuring(STATISTICS_BATCHES, final=True) if self._chooses else 0.0
+            ),
+            SCORING: self._tiles() if averages and training.validator is not None else 0.0,
+        }
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether another model than that of the last step may be used."""
+        training = self._training
+        return bool(training.validated_at) and training.settings.keep != "last"
+
+    def _scoring(self) -> float:
+        """The work of one validation, in steps."""
+        if self._training.validator is None:
+            return _WRITING
+        return self._tiles() + self._measuring(VALIDATION_BATCHES, final=False)
+
+    def _tiles(self) -> float:
+        """The work of predicting the tiles of a validation, in steps."""
         post = self._training.method.postprocessing
         sections = 3 if post.z_smoothing else 1
         copies = 4 if post.flips else 1
         # Each tile is predicted as it is and turned.
-        tiles = 2 * TILES * tile_side(settings) ** 2 * sections * copies
-        scoring = tiles + self._measuring(VALIDATION_BATCHES, final=False)
-        # The average of several models is scored once more.
-        scored_again = tiles if len(self._training.validated_at) > 1 else 0
-        choosing = self._measuring(STATISTICS_BATCHES, final=True) + scored_again
-        return {
-            SCORING: scoring / self._step if self._training.validator is not None else _WRITING,
-            self._saving: self._measuring(STATISTICS_BATCHES, final=False) / self._step + _WRITING,
-            CHOOSING: (choosing / self._step if settings.validations else 0.0) + _WRITING,
-        }
+        return 2 * TILES * tile_side(self._training.settings) ** 2 * sections * copies / self._step
 
     def _measuring(self, batches: int, *, final: bool) -> float:
-        """Pixels that are predicted to measure statistics and class shares on the target."""
+        """The work of measuring statistics and class shares on the target, in steps."""
         if not self._training.measures_target():
             return 0.0
         pixels = float(batches * self._target_batch)
         post = self._training.method.postprocessing
         if post.measured:
             pixels += _pixels(self._training.calibration_sample(post, final=final))
-        return pixels
+        return pixels / self._step
+
+
+def _positive(works: Mapping[str, float]) -> dict[str, float]:
+    return {name: work for name, work in works.items() if work > 0}
 
 
 def _pixels(sample: CalibrationSample) -> float:

@@ -1,8 +1,8 @@
-"""One training: batches, optimiser steps, checkpoints, validations and the selected model."""
+"""One training: batches, optimiser steps, and checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from napari_emda.errors import JobError
-from napari_emda.events import Event, Notice, Saved, Validated
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute, io_threads, to_device
 from napari_emda.inference.model_header import ModelHeader
@@ -38,9 +37,7 @@ from napari_emda.training.recorded_gradients import RecordedGradients
 from napari_emda.training.state import TrainingState
 from napari_emda.training.target_statistics import (
     STATISTICS_BATCHES,
-    VALIDATION_BATCHES,
     measure_target,
-    unchanged_statistics,
 )
 from napari_emda.training.validation import Validator, validation_steps
 
@@ -60,7 +57,9 @@ def seed_of(*numbers: int) -> int:
 
 
 class Training:
-    """A method in training: its batches, steps, checkpoints and validations.
+    """A method in training: its batches, steps and checkpoints.
+
+    What is done with its models, `between_steps` says.
 
     Args:
         method: that is trained.
@@ -311,96 +310,32 @@ class Training:
             postprocessing.flips and final,
         )
 
-    def _header(self, step: int) -> ModelHeader:
+    def header_of(self, step: int) -> ModelHeader:
+        """The header of the model of a step."""
         domain = "target" if self.measures_target() else self.header.prediction_domain
         update = {"step": step, "prediction_domain": domain, "z_smoothing": self.z_smoothing}
         return self.header.model_copy(update=update)
 
-    def _state(self, step: int) -> TrainingState:
+    def state_of(self, step: int) -> TrainingState:
+        """The state of the training after a step."""
         scores = self.state.validations.get(step, {})
         return self.state.model_copy(update={"scores": scores, "pending": self.tally.sums()})
 
-    def save(self, step: int) -> Saved:
-        """Measure what the predictor needs, and write the checkpoint of a step."""
-        if self.measures_target():
-            # A close calibration takes as long as dozens of steps, and is for the model that will
-            # be used: `select` makes it where that is not this one.
-            is_selected = not model_selection.chosen(
-                self.state.validations, self.state.settings, self.state.losses
-            )
-            self.adapt_statistics(final=step == self.settings.steps and is_selected)
-        self.write(step)
-        model_selection.forget_others(self.folder, self.state, step)
-        return Saved(str(self.path), step)
-
     def write(self, step: int) -> None:
         """Write the checkpoint of a step as it is, with nothing measured anew."""
-        self.header = self._header(step)
-        self.state = self._state(step)
+        self.header = self.header_of(step)
+        self.state = self.state_of(step)
         checkpoint.save(
             self.path, self.header, self.method, training=self.state, optimiser=self.optimiser
         )
 
     # -- validations -------------------------------------------------------------------------------
 
-    def look_out(self, step: int) -> Iterator[Notice]:
-        """Once, after a warm-up, report what the method says has gone wrong."""
-        if (
-            not self.alarmed
-            and step >= model_selection.WARM_UP * self.settings.steps
-            and (alarm := self.method.alarm())
-        ):
-            self.alarmed = True
-            yield Notice(alarm)
-
     def validation_due(self, step: int) -> bool:
         """Whether the model of this step is to be validated."""
         return step in self.validated_at
-
-    def validate(self, step: int) -> Iterator[Event]:
-        """If due, score the model without labels, note its losses, and keep it if it is good."""
-        if not self.validation_due(step):
-            return
-        before = self.state.validations
-        self.state = self.tally.noted(self.state, step)
-        # Training must not depend on when it is validated.
-        with unchanged_statistics(self.method.predictor):
-            if self.measures_target():
-                self.measure(self.method, VALIDATION_BATCHES)
-            self.header = self._header(step)
-            if self.validator is not None:
-                scores = self.validator.scores(self.method.predictor, self.header, self.compute)
-                self.state = self.state.model_copy(update={"validations": {**before, step: scores}})
-            self.state = self._state(step)
-            model_selection.keep_candidate(self.folder, self.header, self.state, self.method)
-        history = self.state.validations
-        steps = self.settings.steps
-        if step in history:
-            best = next(iter(model_selection.ranked(history)), 0)
-            yield Validated(step, history[step], best)
-        # Only when it happens, not at each validation of a collapsed training.
-        has_collapsed = model_selection.collapsed(history, steps)
-        if has_collapsed and not model_selection.collapsed(before, steps):
-            yield Notice(model_selection.warning(history[step]), model_selection.WARNING_DETAILS)
 
     @property
     def flat(self) -> bool:
         """Whether the last validations brought nothing better, see `model_selection.flat`."""
         return model_selection.flat(self.state.validations, self.settings)
-
-    def select(self) -> None:
-        """Write the selected model, unless it is that of the last step."""
-        selected = model_selection.selected(self.folder, self.state)
-        if selected is None:
-            self.folder.selected.unlink(missing_ok=True)
-            return
-        header, state, method = selected
-        method.to(self.compute.device)
-        # The mean of several models' statistics is not that of the averaged weights.
-        if self.measures_target():
-            self.measure(method, final=True)
-            header = header.model_copy(update={"z_smoothing": self.z_smoothing})
-        if self.validator is not None and len(header.selected) > 1:
-            scores = self.validator.scores(method.predictor, header, self.compute)
-            state = state.model_copy(update={"scores": scores})
-        checkpoint.save(self.folder.selected, header, method, training=state)
