@@ -101,6 +101,7 @@ regions = st.lists(
 )
 EVENTS = {
     events.Started: st.tuples(words, words, words, numbers),
+    events.Phase: st.tuples(words, st.floats(0, 1e6), losses, st.booleans()),
     events.Stepped: st.tuples(numbers, numbers, losses, st.floats(0, 1e6)),
     events.Validated: st.tuples(numbers, losses),
     events.Preview: st.tuples(numbers, words, boxes, words),
@@ -109,8 +110,9 @@ EVENTS = {
     events.TileDone: st.tuples(words, boxes, numbers, numbers),
     events.Suggested: st.tuples(regions.map(tuple)),
     events.Notice: st.tuples(words),
+    events.Stopping: st.tuples(st.floats(0, 1e6)),
     events.Finished: st.tuples(
-        words, words, st.dictionaries(words, st.lists(numbers, max_size=2), max_size=2)
+        words, words, st.dictionaries(words, st.lists(numbers, max_size=2), max_size=2), words
     ),
     events.Failed: st.tuples(words, st.booleans()),
 }
