@@ -391,7 +391,8 @@ def changed(array, index, value, dtype=np.float32):
 NEW = {
     "labels of another shape": (GREY, IDS[:, :30], ["40 x 48", "30 x 48", "same shape"]),
     "labels of fewer sections": (GREY, IDS[:2], ["same shape"]),
-    "colour": (np.stack([GREY] * 3, -1), IDS, ["colour"]),
+    # Equal channels would be a grey image.
+    "colour": (np.stack([GREY, GREY, 255 - GREY], -1), IDS, ["colour"]),
     "not a number": (
         changed(GREY, (1, 2, 3), np.nan),
         IDS,
@@ -690,7 +691,7 @@ def command(request, phantom_files):
 
 
 def test_a_folder_without_a_project_is_refused(command, refused, tmp_path):
-    refused(command(tmp_path), "is not a project", "napari-emda new")
+    refused(command(tmp_path), "is not a project", "make one from your images")
 
 
 def test_a_newer_project_is_refused(command, refused, trained):
