@@ -34,17 +34,18 @@ from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import jaccard_score
 
 from napari_emda._gui.common.adapters import Placement
-from napari_emda._gui.demo import SHAPE, show_demo
+from napari_emda._gui.demo import show_demo
 from napari_emda._gui.dock import Dock, make_dock
 from napari_emda.data.probabilities import class_ids
 from napari_emda.io.read import open_labels
 from napari_emda.synthetic.phantom import SPACING, phantom
+from napari_emda.synthetic.sample_pair import sample_volume
 from tests.viewer.hands import Hands, drop, press_mouse
 
 IMAGES = Path(__file__).parent / "images"
 # A laptop, the smallest screen on which everything must fit beside a canvas of 700 pixels.
 SIZE = (1366, 768)
-# Voxels of the volumes without labels and of the files; the demo has its own.
+# Voxels of the volume without labels and of the files; the demo has its own.
 SMALL = (16, 192, 192)
 # Seconds after which a step has certainly failed, on a machine that does other things as well.
 PATIENCE = 1200
@@ -76,6 +77,8 @@ class Story:
         self.size, self.steps, self.folder = size, steps, folder
         self.viewer = napari.Viewer()
         self.dock = self.open()
+        # The demo fills the screen.
+        self.viewer.window._qt_window.showNormal()
         self.viewer.window._qt_window.resize(*size)
         self.session = self.dock.session
         self.hands = Hands(self.viewer, self.session)
@@ -262,7 +265,7 @@ class Phantom(Story):
 
     def chapters(self) -> Sequence[Callable[[], None]]:
         """From the layers to an audited model."""
-        self.truth = phantom(SHAPE, "target", 0)[1]
+        self.truth = sample_volume("target")[1]
         return (
             self.choose_the_layers,
             self.train_a_model,
@@ -469,7 +472,7 @@ class NoLabels(Story):
 
     def correct_patches(self) -> None:
         """Correct patches that begin with the named clusters."""
-        self.click(self.dock.data.naming.use)
+        self.next("Use as labels")
         self.idle("the patches are suggested")
         self.next("Next patch")
         self.shot("patch")
