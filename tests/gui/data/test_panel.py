@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.layers._source import layer_source
+from napari_builtins.io import napari_get_reader
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
@@ -27,6 +28,13 @@ def add_layers(session, image, labels, **options):
     session.viewer.add_image(image, name="old", **NM)
     session.viewer.add_labels(labels, name="old mitochondria", **NM)
     session.viewer.add_image(image[:, ::-1], name="new", **{**NM, **options})
+
+
+def add_file(session, path):
+    """Add what napari's own reader makes of a dropped file or folder."""
+    ((data, *_),) = napari_get_reader(str(path))(str(path))
+    with layer_source(path=str(path)):
+        session.viewer.add_image(data, name=path.stem)
 
 
 def click(button):
@@ -155,6 +163,39 @@ def test_an_error_goes_when_its_cause_has_gone(qtbot, session, panel, arrays, tm
     assert not withdrawn
     type_number(panel.target_size._boxes[0], "50")
     assert withdrawn == [session.notices[-1][1]]
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+def test_what_a_file_may_be_mistaken_for_is_said_once(qtbot, session, panel, arrays, tmp_path):
+    # Sections 3 and 4 are lost, of the image as of its labels.
+    image, labels = arrays
+    for folder, stack in (("image", image), ("labels", labels)):
+        (tmp_path / folder).mkdir()
+        for number, section in zip((0, 1, 2, 5, 6), stack, strict=True):
+            tifffile.imwrite(tmp_path / folder / f"s{number}.tif", section)
+    add_file(session, tmp_path / "image")
+    add_file(session, tmp_path / "labels")
+    channels = tmp_path / "channels.tif"
+    tifffile.imwrite(channels, image[:, ::-1], imagej=True, metadata={"axes": "CYX"})
+    add_file(session, channels)
+    qtbot.waitUntil(lambda: "folder labels" in panel.files.text(), timeout=60_000)
+    qtbot.waitUntil(lambda: "channels.tif" in panel.files.text(), timeout=60_000)
+    text = panel.files.text()
+    assert panel.files.isVisible()
+    assert text.count("The folder image holds 5 sections numbered 0 to 6, and 2 are missing") == 1
+    assert text.count("The 5 channels of channels.tif are read as sections.") == 1
+    # Independent images have no gaps.
+    click(panel.source_size.is_depth)
+    assert "missing" not in panel.files.text() and "channels.tif" in panel.files.text()
+
+
+def test_a_folder_of_tiles_is_doubted_before_it_is_used(qtbot, session, panel, arrays, tmp_path):
+    for number, section in enumerate(arrays[0][:4]):
+        tifffile.imwrite(tmp_path / f"tile_r{number // 2}_c{number % 2}.tif", section)
+    add_file(session, tmp_path)
+    qtbot.waitUntil(lambda: "stitch the tiles" in panel.files.text(), timeout=60_000)
 
 
 # -- beside an open project ------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, EmdaError
 from napari_emda.io.read import open_image
-from napari_emda.io.units import Sizes
+from napari_emda.io.units import Sizes, Stored
 
 Triple = tuple[float, float, float]
 # Key of `Layer.metadata`: the layer was placed by us, and nobody has stated its voxel size.
@@ -127,26 +127,29 @@ def spacing_of(layer: Layer) -> Triple | None:
     return None if z is None or y is None or x is None else (z, y, x)
 
 
-def path_of(layer: Layer) -> Path | None:
+def stored_of(layer: Layer) -> Stored | None:
     """The file that a layer shows unchanged; None for layers that exist in memory only."""
     if layer.source.path is None:
         return None
-    path = Path(layer.source.path)
     try:
-        stored = open_image(path).array
+        stored = open_image(layer.source.path)
+        array = stored.array
         shown = array_of(layer)
-        if tuple(stored.shape) != tuple(shown.shape) or np.dtype(stored.dtype) != np.dtype(
+        if tuple(array.shape) != tuple(shown.shape) or np.dtype(array.dtype) != np.dtype(
             shown.dtype
         ):
             return None
         # The layer may have been edited since it was opened. Comparing two sections is quick even
         # on a network drive, and finds what changes whole volumes, such as a filter.
-        same = all(
-            np.array_equal(stored[z], np.asarray(shown[z])) for z in {0, stored.shape[0] // 2}
-        )
+        same = all(np.array_equal(array[z], np.asarray(shown[z])) for z in {0, array.shape[0] // 2})
     except (EmdaError, OSError, ValueError):
         return None
-    return path if same else None
+    return stored if same else None
+
+
+def path_of(layer: Layer) -> Path | None:
+    """The path of `stored_of`."""
+    return None if stored_of(layer) is None else Path(str(layer.source.path))
 
 
 def three(values: Sequence[float], fill: float) -> Triple:
@@ -156,14 +159,8 @@ def three(values: Sequence[float], fill: float) -> Triple:
 
 
 def _sizes_in_file(layer: Layer) -> Sizes:
-    path = path_of(layer)
-    try:
-        stored = open_image(path) if path is not None else None
-    except EmdaError:
-        return None, None, None
-    if stored is None:
-        return None, None, None
-    return stored.nanometres or stored.sizes
+    stored = stored_of(layer)
+    return (None, None, None) if stored is None else stored.nanometres or stored.sizes
 
 
 def _data(layer: Layer) -> Any:

@@ -22,6 +22,7 @@ from napari_emda._gui.common.widgets import (
 )
 from napari_emda._gui.data.add_target import AddTarget
 from napari_emda._gui.data.complaint import Complaint
+from napari_emda._gui.data.file_notices import FileNotices
 from napari_emda._gui.data.gap_sentence import ChosenImage, GapSentence
 from napari_emda._gui.data.guesses import class_in_name, image_of, labels_of
 from napari_emda._gui.data.label_numbers import OF_SOURCE, LabelNumbers
@@ -65,6 +66,7 @@ class DataPanel(QWidget):
             "A new folder for models, annotations and predictions. Your files stay where they are."
         )
         self.left_out = Sentence()
+        self.files = FileNotices(session, self._stop)
         self.sizes = Sentence()
         self.domain_gap = GapSentence(session, self._stop)
         self.missing = Sentence()
@@ -96,7 +98,8 @@ class DataPanel(QWidget):
             ("classes", self.classes),
             ("project in", row(None, self.folder, (browse, 0))),
         )
-        sentences = (self.left_out, self.sizes, self.grids, self.domain_gap, self.missing)
+        remarks = (self.left_out, self.files, self.sizes, self.grids)
+        sentences = (*remarks, self.domain_gap, self.missing)
         more = Drawer("Another target for this project", self.another)
         column(
             self,
@@ -210,6 +213,14 @@ class DataPanel(QWidget):
             remark = size_remark(values[0], values[-1], missing)
         place = placement_remark(self.source.layer(), self.labels.layer())
         self.sizes.show_text(" ".join(filter(None, [remark, place])), "hint")
+        alone = self.source_size.sections_are_independent
+        self.files.show_of(
+            [
+                (self.source.layer(), alone),
+                (self.labels.layer(), alone),
+                (self.target.layer(), self.target_size.sections_are_independent),
+            ]
+        )
         self._complaint.review()
         self.grids.review()
         self._offer()
