@@ -143,3 +143,55 @@ def test_zero_can_be_unannotated_in_a_source(files, tmp_path):
 )
 def test_impossible_meanings_are_refused(options, part, files, refused, tmp_path):
     refused(["new", tmp_path / "p", *files(MASK), *options], part)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "parts"),
+    [
+        # 7 occurs nowhere, so that everything would be a structure.
+        (MASK, ["--background", 7], ["holds 7", "they hold 0 and 1"]),
+        (IDS, [*THREE, "--background", 7], ["holds 7", "they hold 0, 1 and 2"]),
+        # Strokes without any background, and background without any structure.
+        (MASK * 2, ["--zero", "unannotated"], ["are all 2 but for 0"]),
+        (MASK, ["--zero", "unannotated"], ["are all 1 but for 0"]),
+        # A number that does not occur says nothing about 255.
+        (np.where(VOID, 255, MASK), ["--ignore", 254], ["the number 255 occurs"]),
+        # Image and labels exchanged.
+        (GREY, [], ["254 numbers begin at 1", "if these are grey values, choose the labels"]),
+    ],
+)
+def test_options_that_do_not_fit_the_labels_are_refused(
+    labels, options, parts, files, refused, tmp_path
+):
+    refused(["new", tmp_path / "p", *files(labels), *options], *parts)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "words"),
+    [
+        (MASK, [], None),
+        (IDS, [], "3 different values, and all above 0 count as"),
+        (MASK + 1, ["--background", 1], None),
+        (IDS + 1, ["--background", 1], "3 different values, and all but 1 count as"),
+        (np.where(VOID, 0, MASK + 1), ["--zero", "unannotated"], None),
+        (np.where(VOID, 255, MASK), ["--ignore", 255], None),
+    ],
+)
+def test_several_numbers_for_one_structure_are_counted_without_the_others(
+    labels, options, words, files, tmp_path
+):
+    notices = answer("new", tmp_path / "p", *files(labels), *options)["notices"]
+    assert len(notices) == (words is not None)
+    assert words is None or words in notices[0]
+
+
+def test_strokes_of_one_class_may_be_added_to_a_target(tmp_path):
+    strokes = np.zeros(SHAPE, np.uint8)
+    strokes[1, 3:5] = 1
+    target = image(tmp_path / "t.tif", GREY)
+    answer("new", tmp_path / "p", "--target", target)
+    tifffile.imwrite(tmp_path / "l.tif", strokes, photometric="minisblack")
+    options = ("--from", tmp_path / "l.tif", "--regions", "all", "--zero", "unannotated")
+    answer("annotate", tmp_path / "p", *options)
+    found = class_ids(tmp_path / "p", "t")
+    np.testing.assert_array_equal(found, np.where(strokes, 1, IGNORE))

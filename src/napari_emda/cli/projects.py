@@ -274,8 +274,10 @@ def annotate(
             f"No patch of '{name}' is open for annotation: {_where_patches_are_open(all_regions)}."
         )
     array = open_labels(labels).array
-    values = check_labels(name, array, array.shape, len(classes), meaning=meaning)
-    for notice in values_notices(labels.name, values, classes):
+    values = check_labels(
+        name, array, array.shape, len(classes), meaning=meaning, one_class=meaning.is_partial
+    )
+    for notice in values_notices(labels.name, values, classes, meaning):
         typer.echo(notice, err=True)
     curve = rounds(all_regions)
     result = {

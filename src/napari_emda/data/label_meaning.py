@@ -49,6 +49,11 @@ class LabelMeaning:
             return "background"
         return "unannotated" if (self.background, self.ignore) == (1, (0,)) else None
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether 0 says that nobody looked there, so that a few strokes may be all there is."""
+        return 0 in (self.ignore or ())
+
     def is_class(self, number: int, classes: int) -> bool:
         """Whether a number is background, a class, or ignored, in a project of so many classes."""
         background = self.background or 0

@@ -140,8 +140,11 @@ def question(values: LabelValues, meaning: LabelMeaning, classes: int) -> Questi
     if numbers and numbers[0] < 0:
         void: int | None = numbers[0]
     else:
-        # That 0 is ignored says nothing about 255.
-        void = _void(numbers) if meaning.ignore in (None, (0,)) else None
+        # That 0 is ignored says nothing about 255, nor does a number that does not occur.
+        says_nothing = meaning.ignore is None or (
+            meaning.ignore and not values.counts.keys() & {*meaning.ignore} - {0}
+        )
+        void = _void(numbers) if says_nothing else None
     if void is not None:
         return Question(
             "ignore",
@@ -150,10 +153,14 @@ def question(values: LabelValues, meaning: LabelMeaning, classes: int) -> Questi
             "nobody looked there",
         )
     if meaning.background is None and numbers and 0 not in values.counts:
+        # Nobody numbers so many classes: an image was chosen, or objects that touch everywhere.
+        many = len(numbers) > _FEW_NUMBERS
+        grey = " (if these are grey values, choose the labels instead)" if many else ""
         return Question(
             "background",
             numbers[0],
-            f"no voxel is 0 and the numbers begin at {numbers[0]}, so nothing would be background",
+            f"no voxel is 0 and the {f'{len(numbers)} ' if many else ''}numbers begin at "
+            f"{numbers[0]}, so nothing would be background{grey}",
         )
     # Of two classes, 0 and 1 with 1 as background is a mask the other way round.
     if meaning.background and 0 in numbers and (classes > 2 or len(numbers) > 1):

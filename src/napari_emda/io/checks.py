@@ -20,6 +20,8 @@ from napari_emda.io.units import Stored
 
 # Sections that show whether half of them are empty; quick even on a network drive.
 _FEW_SECTIONS = 64
+# Numbers in labels that a message lists.
+_FEW_NUMBERS = 4
 # Sections of labels that are read first. Most mistakes are in all of them.
 _FIRST_SECTIONS = 16
 
@@ -134,6 +136,8 @@ def check_labels(
     classes: int,
     labels_zero: LabelsZero = "background",
     meaning: LabelMeaning | None = None,
+    *,
+    one_class: bool = False,
 ) -> list[int]:
     """Check that labels are integers of the image's shape and fit the classes.
 
@@ -144,13 +148,15 @@ def check_labels(
         classes: number of classes, background included.
         labels_zero: whether 0 means background or "not annotated".
         meaning: what the user says about the numbers; by default that of ``labels_zero``.
+        one_class: whether a single class is enough, as where other annotations have the rest.
 
     Returns:
         The values that occur and are not ignored, in ascending order.
 
     Raises:
-        DataError: another shape, floats, a single value, or more values than classes. With two
-            classes every value above 0 is class 1, unless 0 means "not annotated".
+        DataError: another shape, floats, a single value, more values than classes, or no voxel of
+            the number that is said to be the background. With two classes every value above 0 is
+            class 1, unless 0 means "not annotated".
         LabelsInDoubt: no voxel is background, or a number looks like "nobody looked there".
     """
     if tuple(labels.shape) != tuple(shape):
@@ -166,19 +172,24 @@ def check_labels(
     # Few sections of a large volume show most mistakes, long before all of it is read.
     if labels.shape[0] > _FIRST_SECTIONS:
         first = inspect(labels, _FIRST_SECTIONS)
-        # Without a 0 in them, the rest may show what the numbers mean.
-        if 0 in first.counts:
+        # Without a 0 or the background in them, the rest may show what the numbers mean.
+        if {0, meaning.background or 0} <= first.counts.keys():
             _check_numbers(name, first, meaning, classes)
     found = inspect(labels)
     ignored = meaning.ignore or ()
-    values = found.without(number for number in ignored if number)
+    values = found.without(ignored)
     # A network that sees one class only learns to predict it everywhere.
-    if len(values) < 2:
+    if len(values) < 1 + (not one_class):
         content = "empty" if values in ([], [0]) else f"all {values[0]}"
         except_for = f" but for {_numbers(ignored)}" if set(ignored) & found.counts.keys() else ""
         raise DataError(
             f"The labels of '{name}' are {content}{except_for}: label some of the structure and "
             "some background."
+        )
+    if meaning.background and meaning.background not in found.counts and not one_class:
+        raise DataError(
+            f"No voxel in the labels of '{name}' holds {meaning.background}, which is said to be "
+            f"the background: they hold {_few(values)}, so give the number that is."
         )
     _check_numbers(name, found, meaning, classes)
     if asked := question(found, meaning, classes):
@@ -208,6 +219,11 @@ def _check_numbers(name: str, found: LabelValues, meaning: LabelMeaning, classes
 
 def _numbers(numbers: Sequence[int]) -> str:
     return " and ".join(map(str, numbers))
+
+
+def _few(numbers: Sequence[int]) -> str:
+    shown = [str(number) for number in numbers[:_FEW_NUMBERS]]
+    return listed([*shown, "others"] if len(numbers) > _FEW_NUMBERS else shown)
 
 
 def check_pair(
@@ -278,25 +294,30 @@ def _check_source(
     return [
         *notices,
         *file_notices(labels, independent),
-        *values_notices(labels_path.name, values, classes),
+        *values_notices(labels_path.name, values, classes, meaning),
         *sections_notices(labels_path.name, labels.array, meaning),
     ]
 
 
-def values_notices(name: str, values: Sequence[int], classes: Sequence[str]) -> list[str]:
+def values_notices(
+    name: str, values: Sequence[int], classes: Sequence[str], meaning: LabelMeaning
+) -> list[str]:
     """What the user should know about the values of a label image, one sentence each.
 
     Args:
         name: of the labels.
         values: those that occur (see `check_labels`).
         classes: names, background first.
+        meaning: of the values.
     """
-    # Three and more values for two classes: numbered objects, which is fine, or a mistake such as
+    background = meaning.background or 0
+    # Two and more values for one structure: numbered objects, which is fine, or a mistake such as
     # an image chosen instead of its labels, which no check can tell from objects.
-    if len(classes) != 2 or len(values) <= 2:
+    if len(classes) != 2 or len([value for value in values if value != background]) < 2:
         return []
+    structure = f"all but {background} count" if background else "all above 0 count"
     return [
-        f"The labels {name} hold {len(values)} different values, and all above 0 count as "
+        f"The labels {name} hold {len(values)} different values, and {structure} as "
         f"'{classes[1]}': name more classes with --classes if they are classes, and choose "
         "another file if they are grey values."
     ]

@@ -94,7 +94,9 @@ def _truth(project: Project, job: ScoreJob) -> tuple[Volume, Array]:
     labels = open_labels(Path(job.against)).array
     meaning = job.meaning
     classes = len(project.classes)
-    values = check_labels(volume.name, labels, volume.shape, classes, meaning=meaning)
+    values = check_labels(
+        volume.name, labels, volume.shape, classes, meaning=meaning, one_class=meaning.is_partial
+    )
     numbers = [value for value in values if value != (meaning.background or 0)]
     # A single number is a mask, whatever the number: its objects are connected voxels.
     numbered = classes == 2 and len(numbers) > 1

@@ -232,5 +232,8 @@ class Annotations:
     def _checked(self, labels: Array, volume: str, meaning: LabelMeaning) -> MeantLabels:
         """Labels as annotations; DataError if they do not fit the volume or its classes."""
         classes = len(self._classes)
-        check_labels(volume, labels, self._volumes.shape(volume), classes, meaning=meaning)
+        shape = self._volumes.shape(volume)
+        # Strokes of one class add to the annotations that are there.
+        one_class = meaning.is_partial
+        check_labels(volume, labels, shape, classes, meaning=meaning, one_class=one_class)
         return MeantLabels(labels, meaning, classes)
