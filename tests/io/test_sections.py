@@ -54,6 +54,23 @@ def test_junk_is_passed_over_and_the_rest_is_named(tmp_path, stack):
     assert stored.notices == ("In the folder a, notes.txt, odd.tif and old are not read.",)
 
 
+def test_a_file_with_another_name_than_all_others_is_pointed_out(tmp_path, stack):
+    folder = write(tmp_path / "a", stack, "Slice {}.tif", range(1, 13))
+    write(folder, stack[:1], "overview.tif", [0])
+    stored = open_image(folder)
+    assert stored.array.shape[0] == 13
+    assert stored.notices == (
+        "In the folder a, overview.tif is read like the other 12 files, though named in another "
+        "way: move it to another folder if it is no section.",
+    )
+    # Names that have nothing in common say nothing.
+    names = [chr(ord("a") + z) + ".tif" for z in range(len(stack))]
+    (tmp_path / "b").mkdir()
+    for name, section in zip(names, stack, strict=True):
+        tifffile.imwrite(tmp_path / "b" / name, section)
+    assert open_image(tmp_path / "b").notices == ()
+
+
 def test_an_empty_folder_names_those_in_it(tmp_path, stack):
     (tmp_path / "a").mkdir()
     write(tmp_path / "a" / "raw", stack)

@@ -105,6 +105,53 @@ def test_the_printers_default_is_no_voxel_size(tmp_path, volume):
     assert open_image(tmp_path / "b.tif").sizes == (None, 1000, 1000)
 
 
+@pytest.mark.parametrize(("resolution", "unit"), [(1.25e6, "cm"), (3.175e6, "inch")])
+def test_a_resolution_of_electron_microscopy_is_a_pixel_size(tmp_path, volume, resolution, unit):
+    """IMOD and the programs of microscopes state no more than the resolution."""
+    kind = {"cm": "CENTIMETER", "inch": "INCH"}[unit]
+    options = {"metadata": None, "photometric": "minisblack", "resolutionunit": kind}
+    tifffile.imwrite(tmp_path / "a.tif", volume, resolution=(resolution, resolution), **options)
+    stored = open_image(tmp_path / "a.tif")
+    assert stored.sizes == (None, 8, 8)
+    with pytest.raises(DataError, match="--spacing Z 8 8 in nm, where Z is the distance"):
+        check_spacing("a.tif", None, stored, "--spacing")
+    # What printers have is none.
+    tifffile.imwrite(tmp_path / "b.tif", volume, resolution=(4800, 4800), **options)
+    assert open_image(tmp_path / "b.tif").sizes == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "sizes"),
+    [
+        (34682, "[Scan]\r\nPixelWidth=5.2e-009\r\nPixelHeight=5.5e-009\r\n", (None, 5.5, 5.2)),
+        (34682, "[Scan]\r\nPixelWidth=\r\n", (None, None, None)),
+        (34118, "AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 5.5 nm\r\n", (None, 5.5, 5.5)),
+        (34118, "AP_PIXEL_SIZE\r\nPixel Size = 12.5 pm\r\n", (None, 0.0125, 0.0125)),
+        (34118, "AP_PIXEL_SIZE\r\nPixel Size = unknown\r\n", (None, None, None)),
+    ],
+)
+def test_the_pixel_size_in_the_tags_of_microscopes(tmp_path, volume, tag, text, sizes):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        volume[0],
+        photometric="minisblack",
+        metadata=None,
+        extratags=[(tag, 2, 0, text, True)],
+    )
+    assert open_image(tmp_path / "a.tif").sizes == sizes
+
+
+def test_a_folder_has_the_voxel_size_that_all_its_files_state(tmp_path, volume):
+    # "File > Save As > Image Sequence" of Fiji, with and without the distance of the sections.
+    for name, z, expected in (("a", None, (None, 4, 5)), ("b", 50.0, (50, 4, 5))):
+        (tmp_path / name).mkdir()
+        for number, section in enumerate(volume):
+            imagej(tmp_path / name / f"s{number}.tif", section[None], z=z, unit="nm", y=4.0)
+        assert open_image(tmp_path / name).sizes == expected
+    imagej(tmp_path / "b" / "s3.tif", volume[:1], z=50.0, x=6.0, unit="nm", y=4.0)
+    assert open_image(tmp_path / "b").sizes == (None, None, None)
+
+
 def test_a_single_image_is_as_thick_as_its_pixels(tmp_path, volume):
     stored = imagej(tmp_path / "a.tif", volume[:1], z=None, x=4.0, y=5.0, unit="nm")
     assert stored.nanometres == (5, 5, 4)
@@ -319,6 +366,16 @@ def test_sections_that_were_never_written_are_not_black(tmp_path, volume):
         file.pages[5].tags["StripByteCounts"].overwrite([0])
     with pytest.raises(DataError, match="sections without voxels"):
         open_image(path)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("index", [(..., None), (None, ..., None), (0, ..., None)])
+def test_a_single_channel_may_be_the_last_axis(tmp_path, volume, index, compression):
+    """As the arrays of deep learning have it."""
+    stack = volume[index]
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", compression=compression)
+    array = open_image(tmp_path / "a.tif").array
+    np.testing.assert_array_equal(array[:], volume[:1] if index[0] == 0 else volume)
 
 
 # ---------------------------------------------------------------- colours that are none

@@ -109,7 +109,7 @@ def several_series(folder: str, names: Sequence[str]) -> str:
     Tiles, channels and time points need two numbers, or a word and a number, to be told apart.
     """
     numbers = [_numbers(name) for name in names]
-    texts = Counter(re.sub(r"\d+", "#", Path(name).stem.lower()) for name in names)
+    texts = Counter(map(_without_numbers, names))
     remedy = "put each series in a folder of its own"
     if len(set(numbers)) < len(names) and len(texts) > 1 and min(texts.values()) > 1:
         kinds = [f"{text} ({count} files)" for text, count in texts.most_common(_LISTED)]
@@ -127,6 +127,24 @@ def several_series(folder: str, names: Sequence[str]) -> str:
             f"tiles, or {remedy}."
         )
     return ""
+
+
+def unlike_the_others(folder: str, names: Sequence[str]) -> str:
+    """Which files may be no sections, such as an overview, as a sentence; empty if none is."""
+    texts = Counter(map(_without_numbers, names))
+    ((common, count),) = texts.most_common(1)
+    others = [name for name in names if _without_numbers(name) != common]
+    # Of names that are mostly different, none is odd.
+    if not others or count <= len(names) / 2:
+        return ""
+    if len(others) == 1:
+        are, move = "is", "move it to another folder if it is no section"
+    else:
+        are, move = "are", "move them to another folder if they are no sections"
+    return (
+        f"In the folder {folder}, {_some(others)} {are} read like the other {count} files, though "
+        f"named in another way: {move}."
+    )
 
 
 def gaps(folder: str, names: Sequence[str]) -> str:
@@ -161,12 +179,19 @@ def passed_over(folder: str, names: Iterable[str]) -> str:
     others = sorted((name for name in names if not is_junk(name)), key=natural)
     if not others:
         return ""
-    shown = others[:_LISTED]
-    if len(others) > _LISTED:
-        shown = [*others[: _LISTED - 1], f"{len(others) - _LISTED + 1} more"]
-    return (
-        f"In the folder {folder}, {listed(shown)} {'is' if len(others) == 1 else 'are'} not read."
-    )
+    are = "is" if len(others) == 1 else "are"
+    return f"In the folder {folder}, {_some(others)} {are} not read."
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names in a row, of which a message shows the first ones."""
+    if len(names) > _LISTED:
+        return listed([*names[: _LISTED - 1], f"{len(names) - _LISTED + 1} more"])
+    return listed(names)
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\d+", "#", Path(name).stem.lower())
 
 
 def _numbers(name: str) -> tuple[int, ...]:

@@ -10,11 +10,19 @@ from xml.etree import ElementTree
 
 import tifffile
 
+from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, listed
 from napari_emda.io.units import Calibration, calibrated, number
 
 # Printers' default, which programs write when they know of no size. ImageJ ignores it likewise.
 _DEFAULT_DPI = 72
+
+# The codes of TIFF 6.0 for units of resolution; 1 means "no absolute unit".
+_RESOLUTION_UNITS = {2: "inch", 3: "cm"}
+
+# Pixels in nm that a resolution without further words may state. The finest printers have 10 um,
+# and images of electron microscopes less than one.
+_LARGEST_PLAIN_PIXEL = 1000.0
 
 # Tags of TIFF 6.0 without which a page cannot be decoded: width, length, bits, compression, what
 # the values mean, samples per pixel, predictor, and the format of a sample.
@@ -25,13 +33,17 @@ _LISTED = 3
 
 
 def calibration(file: tifffile.TiffFile) -> Calibration:
-    """The voxel size in the ImageJ or OME metadata, each axis in its own unit."""
+    """The voxel size in the ImageJ or OME metadata, each axis in its own unit.
+
+    Other files state the size of a pixel at most: electron microscopes in tags of their own, and
+    programs as a resolution.
+    """
     if file.is_ome and file.ome_metadata:
         return _ome_calibration(file.ome_metadata)
     if file.is_imagej:
         return _imagej_calibration(file)
-    # Plain resolution tags say nothing about z, and mostly hold a printer's default (72 or 96 dpi).
-    return Calibration()
+    y, x = _microscope_pixel(file) or _resolution_pixel(file.pages.first.tags)
+    return calibrated((None, y, x), (None, "nm", "nm"))
 
 
 def _ome_calibration(xml: str) -> Calibration:
@@ -47,20 +59,60 @@ def _ome_calibration(xml: str) -> Calibration:
 def _imagej_calibration(file: tifffile.TiffFile) -> Calibration:
     metadata = file.imagej_metadata or {}
     tags = file.pages.first.tags
-    sizes = [number(metadata.get("spacing"))]
-    for name in ("YResolution", "XResolution"):
-        # A resolution is pixels per unit, as a fraction.
-        pixels, length = tags[name].value if name in tags else (0, 1)
-        sizes.append(length / pixels if pixels else None)
+    sizes = [number(metadata.get("spacing")), *_pixel_in_units(tags)]
     unit = metadata.get("unit")
-    if unit is None and "ResolutionUnit" in tags:
-        # The codes of TIFF 6.0; 1 means "no absolute unit".
-        unit = {2: "inch", 3: "cm"}.get(int(tags["ResolutionUnit"].value))
+    if unit is None:
+        unit = _resolution_unit(tags)
         if unit == "inch" and sizes[-1] == 1 / _DEFAULT_DPI:
             unit = None
     # ImageJ writes a unit of y or z only where it differs from that of x.
     units = [metadata.get("zunit", unit), metadata.get("yunit", unit), unit]
     return calibrated(sizes, [None if unit is None else str(unit) for unit in units])
+
+
+def _pixel_in_units(tags: tifffile.TiffTags) -> list[float | None]:
+    """Sizes of a pixel along y and x, in the file's unit of resolution."""
+    sizes = []
+    for name in ("YResolution", "XResolution"):
+        # A resolution is pixels per unit, as a fraction.
+        pixels, length = tags[name].value if name in tags else (0, 1)
+        sizes.append(length / pixels if pixels else None)
+    return sizes
+
+
+def _resolution_unit(tags: tifffile.TiffTags) -> str | None:
+    """The unit of a resolution, if it is a length."""
+    code = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 1
+    return _RESOLUTION_UNITS.get(code)
+
+
+def _resolution_pixel(tags: tifffile.TiffTags) -> tuple[float | None, float | None]:
+    """Sizes of a pixel along y and x in nm by the resolution, unless a printer is meant."""
+    factor = nanometres(_resolution_unit(tags))
+    y, x = (
+        None if factor is None or size is None else size * factor for size in _pixel_in_units(tags)
+    )
+    if y is None or x is None or max(y, x) > _LARGEST_PLAIN_PIXEL:
+        return None, None
+    return y, x
+
+
+def _microscope_pixel(file: tifffile.TiffFile) -> tuple[float, float] | None:
+    """Sizes of a pixel along y and x in nm in the tags of FEI and Zeiss, if there are any."""
+    if file.is_fei:
+        scan = (file.fei_metadata or {}).get("Scan", {})
+        metres = [scan.get(f"Pixel{side}") for side in ("Height", "Width")]
+        y, x = (size * 1e9 if isinstance(size, float) else 0.0 for size in metres)
+        return (y, x) if y and x else None
+    if file.is_sem:
+        # Such as ("Image Pixel Size", 5.0, "nm"); the other name is that of older programs.
+        metadata = file.sem_metadata or {}
+        for key in ("ap_image_pixel_size", "ap_pixel_size"):
+            _, size, unit = (*metadata.get(key, ()), None, None, None)[:3]
+            factor = nanometres(unit)
+            if isinstance(size, int | float) and factor is not None:
+                return size * factor, size * factor
+    return None
 
 
 def check_section_count(

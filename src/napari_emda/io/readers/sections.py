@@ -22,8 +22,9 @@ from napari_emda.io.section_names import (
     natural,
     passed_over,
     several_series,
+    unlike_the_others,
 )
-from napari_emda.io.units import Stored
+from napari_emda.io.units import Stored, calibrated
 
 # Kinds of sections or folders that a message lists.
 _LISTED = 4
@@ -47,7 +48,8 @@ class Sections(Reader):
         """Open a folder; its sections are decoded when they are asked for.
 
         Some programs store a section with only two values as 1-bit: next to 8-bit sections its "on"
-        becomes their "on" (255, or 1 if they hold nothing above 1). Folders state no voxel size.
+        becomes their "on" (255, or 1 if they hold nothing above 1). The voxel size is that which
+        all files state.
 
         Args:
             path: an existing folder; hidden files, and files that no reader takes for a section,
@@ -79,10 +81,14 @@ class Sections(Reader):
                 values = grey_table(own)[values]
             return values.astype(dtype) * dtype.type(on_value) if values.dtype != dtype else values
 
-        not_read = passed_over(path.name, others)
+        # Most files of a single section state no distance to the next.
+        sizes = {header.sizes for header in headers}
+        stated = sizes.pop() if len(sizes) == 1 else (None, None, None)
+        remarks = (passed_over(path.name, others), unlike_the_others(path.name, names))
         return Stored(
             SectionStack(read, (len(files), *section_shape), dtype),
-            notices=(not_read,) if not_read else (),
+            *calibrated(stated, ("nm", "nm", "nm")),
+            notices=tuple(filter(None, remarks)),
             gap=gaps(path.name, names),
             doubt=several_series(path.name, names),
             in_colour=any(header.in_colour for header in headers),

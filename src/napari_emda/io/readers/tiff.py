@@ -128,15 +128,17 @@ def _array(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path)
     elif len(file.series) > 1 or (series.dataoffset is None and _may_differ(file, series)):
         return _page_by_page(file, path)
     section_axis = _section_axis(series, path)
+    squeeze = _ends_in_ones(series)
+    shape = series.get_shape(squeeze)
     data: Any
     # tifffile states an offset only if all voxels follow each other in the file, uncompressed.
     if series.dataoffset is not None:
         data = np.memmap(
-            path, series.dtype.newbyteorder(file.byteorder), "r", series.dataoffset, series.shape
+            path, series.dtype.newbyteorder(file.byteorder), "r", series.dataoffset, shape
         )
     else:
         # Level 0 is the finest of a pyramid.
-        data = zarr.open_array(series.aszarr(level=0), mode="r")
+        data = zarr.open_array(series.aszarr(level=0, squeeze=squeeze), mode="r")
     if _samples(series) > 1 and not _is_stack_of_planes(series):
         return EqualChannels(data, section_axis, series.axes.index("S"), path.name)
     if isinstance(data, np.memmap):
@@ -261,14 +263,23 @@ def _is_stack_of_planes(series: tifffile.TiffPageSeries) -> bool:
     return series.axes == "SYX" and series.kind in _PLAIN_KINDS
 
 
+def _ends_in_ones(series: tifffile.TiffPageSeries) -> bool | None:
+    """Whether axes of length one follow y and x, as for a single channel in Python.
+
+    None, as tifffile's "as it is", if not: the axes of other files are taken as they are stated.
+    """
+    return True if series.shape[-1] == 1 and series.get_axes(True).endswith("YX") else None
+
+
 def _section_axis(series: tifffile.TiffPageSeries, path: Path) -> int | None:
     """The axis to use as z; None for a single section.
 
     Raises:
         DataError: this is no volume.
     """
-    axes = series.axes
-    shape = series.shape
+    squeeze = _ends_in_ones(series)
+    axes = series.get_axes(squeeze)
+    shape = series.get_shape(squeeze)
     if _is_stack_of_planes(series):
         return 0
     long_axes = [
