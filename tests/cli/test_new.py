@@ -49,6 +49,15 @@ def test_new_prints_sections_sizes_and_where_they_come_from(tmp_path):
     ]
 
 
+def test_a_mask_or_the_source_as_target_is_pointed_out(tmp_path):
+    source = image(tmp_path / "i.tif", GREY), image(tmp_path / "l.tif", IDS)
+    expected = {1: "The image l.tif looks like a mask", 0: "is both source and target"}
+    for target, words in expected.items():
+        new = ("new", tmp_path / str(target), "--source", *source, "--target", source[target])
+        (notice,) = answer(*new)["notices"]
+        assert words in notice
+
+
 def test_a_missing_section_distance_is_asked_for_alone(tmp_path, refused):
     tifffile.imwrite(
         tmp_path / "t.tif",

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_emda.data.array import Array
+from napari_emda.data.label_likeness import seems_labels
 from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.label_values import LabelValues, Question, inspect, question
 from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
@@ -263,6 +264,11 @@ def check_pair(
         alone = "source" in independent
         meaning = meaning or LabelMeaning()
         notices += _check_source(source, stored_target, classes, spacing, meaning, alone)
+    if source is not None and target is not None and Path(source[0]).samefile(target):
+        notices.append(
+            f"{Path(target).name} is both source and target, so that nothing can be learnt about a "
+            "new volume: choose another target, unless this is a test."
+        )
     if target is not None and stored_target is not None:
         alone = "target" in independent
         notices += _check_file(target, stored_target, target_spacing, "--target-spacing", alone)
@@ -341,6 +347,11 @@ def _check_file(
     notices = file_notices(stored, independent)
     check_spacing(name, spacing, stored, option, independent=independent)
     check_image(name, stored.array)
+    # A few grey values are possible, so that this is not refused.
+    if seems_labels(stored.array):
+        notices.append(
+            f"The image {name} looks like a mask or labels: check that it is not the wrong file."
+        )
     return notices
 
 

@@ -72,5 +72,7 @@ def grey_values(values: NDArray[Any], name: str) -> NDArray[Any]:
     """
     colours = values[..., : _COLOURS if values.shape[-1] >= _COLOURS else 1]
     if (colours != colours[..., :1]).any():
-        raise DataError(f"{name} is a colour image: convert it to grey values.")
+        raise DataError(
+            f"{name} is a colour image: convert it to grey values, or save labels as numbers."
+        )
     return np.ascontiguousarray(values[..., 0])

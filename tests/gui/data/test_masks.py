@@ -7,8 +7,9 @@ from napari.layers import Image
 from qtpy.QtTest import QTest
 
 from napari_emda._gui.data.guesses import image_of, labels_of
-from napari_emda._gui.data.masks import MaskLayers, seems_labels
+from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.data.panel import DataPanel
+from napari_emda.data.label_likeness import seems_labels
 from napari_emda.synthetic.phantom import phantom
 
 SHAPE = (6, 96, 80)

@@ -47,7 +47,8 @@ HOLE = FLOAT.copy()
 HOLE[3, 2, 1] = np.nan
 BAD = {
     "another shape": (
-        picks(labels=np.ones((5, 8, 5), np.uint8)),
+        # Of an image whose place is not known: elsewhere, labels of a part are fine.
+        picks(labels=np.ones((5, 8, 5), np.uint8), place={}),
         CLASSES,
         "'src' are 5 x 8 x 5 .* same shape",
     ),
