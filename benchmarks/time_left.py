@@ -28,13 +28,19 @@ SHAPE = (8, 256, 256)
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 
-# Seconds that the time left may be wrong: at the end, a factor of seconds means nothing.
-SLACK = 2.0
+# Shorter times count as so many seconds: at the end, a factor of seconds means nothing.
+SHORTEST = 3.0
 
 # Between two looks at the time left.
 INTERVAL = 0.25
 
 Row = tuple[float, Event]
+
+
+def factor(shown: float, left: float) -> float:
+    """How far a time left as shown is from the time that was left, in either direction."""
+    larger, smaller = max(shown, left), min(shown, left)
+    return max(larger, SHORTEST) / max(smaller, SHORTEST)
 
 
 def recorded(events: Iterator[Event], clock: Callable[[], float]) -> list[Row]:
@@ -65,11 +71,7 @@ def line(name: str, rows: list[Row]) -> str:
     for share in SHARES:
         at, seconds = min(seen, key=lambda row: abs(row[0] - share * end))
         cells.append(f"{seconds / (end - at):.2f}")
-    late = [(seconds, end - at) for at, seconds in seen if at >= SHARES[0] * end]
-    worst = max(
-        max((seconds - SLACK) / left, (left - SLACK) / max(seconds, 0.1), 1.0)
-        for seconds, left in late
-    )
+    worst = max(factor(seconds, end - at) for at, seconds in seen if at >= SHARES[0] * end)
     return "| " + " | ".join([*cells, f"{worst:.2f}"]) + " |"
 
 

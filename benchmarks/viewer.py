@@ -31,6 +31,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
 from benchmarks import parser_of
+from benchmarks.time_left import factor
 from napari_emda._gui.common.adapters import Placement
 from napari_emda.synthetic.phantom import SPACING, phantom
 from tests.viewer.hands import Hands
@@ -40,9 +41,6 @@ TICK = 20
 
 # A gap of so many seconds is felt as a freeze.
 FREEZE = 0.3
-
-# Seconds that the time left may be wrong: at the end of a job, a factor means nothing.
-SLACK = 3.0
 
 
 @dataclass
@@ -61,12 +59,10 @@ class Step:
     def error(self) -> float | None:
         """Largest factor between the time left as shown and as it was."""
         quarter = self.began + (self.ended - self.began) / 4
-        factors = []
-        for at, shown in self.shown:
-            left = self.ended - at
-            if at >= quarter and left > 0:
-                factors.append(max((shown - SLACK) / left, (left - SLACK) / max(shown, 0.1), 1.0))
-        return max(factors, default=None)
+        return max(
+            (factor(shown, self.ended - at) for at, shown in self.shown if at >= quarter),
+            default=None,
+        )
 
     def row(self) -> str:
         """The step as a line of the table."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from napari_emda.events import Phase
+from napari_emda.sampling.sampler import SamplingRegion
 from napari_emda.training.prior_matching import CalibrationSample
 from napari_emda.training.target_statistics import STATISTICS_BATCHES, VALIDATION_BATCHES
 from napari_emda.training.trainer import Training
-from napari_emda.training.validation import TILES, tile_side
 
 # Forward passes whose work is that of one step, which goes forward, and back for about twice that.
 _PASSES_OF_STEP = 3
@@ -46,6 +46,8 @@ class Phases:
         pixels = settings.batch * settings.patch**2
         self._step = _PASSES_OF_STEP * max(1, domains) * pixels + _OVERHEAD
         self._target_batch = pixels
+        # Pixels of a calibration, less close and close: choosing the tiles again would take time.
+        self._calibrations: dict[bool, float] = {}
         # Steps between two checkpoints; slow trainings are also saved after some time.
         self._save_every = settings.save_every
         # The step of the last checkpoint; None before the training has begun.
@@ -143,11 +145,15 @@ class Phases:
 
     def _tiles(self) -> float:
         """The work of predicting the tiles of a validation, in steps."""
+        validator = self._training.validator
         post = self._training.method.postprocessing
         sections = 3 if post.z_smoothing else 1
         copies = 4 if post.flips else 1
+        # Small volumes have smaller tiles than the settings ask for.
+        shapes = [tile.volume.shape[1:] for tile in validator.tiles] if validator else []
+        pixels = sum(height * width for height, width in shapes)
         # Each tile is predicted as it is and turned.
-        return 2 * TILES * tile_side(self._training.settings) ** 2 * sections * copies / self._step
+        return 2 * pixels * sections * copies / self._step
 
     def _measuring(self, batches: int, *, final: bool) -> float:
         """The work of measuring statistics and class shares on the target, in steps."""
@@ -156,7 +162,11 @@ class Phases:
         pixels = float(batches * self._target_batch)
         post = self._training.method.postprocessing
         if post.measured:
-            pixels += _pixels(self._training.calibration_sample(post, final=final))
+            if final not in self._calibrations:
+                sample = self._training.calibration_sample(post, final=final)
+                regions = self._training.sampler.regions("target")
+                self._calibrations[final] = _pixels(regions, sample)
+            pixels += self._calibrations[final]
         return pixels / self._step
 
 
@@ -164,6 +174,9 @@ def _positive(works: Mapping[str, float]) -> dict[str, float]:
     return {name: work for name, work in works.items() if work > 0}
 
 
-def _pixels(sample: CalibrationSample) -> float:
+def _pixels(regions: Sequence[SamplingRegion], sample: CalibrationSample) -> float:
+    # Small volumes have room for fewer tiles than were asked for, or for smaller ones.
+    boxes = [box for region in regions for box in sample.boxes(region, len(regions))]
+    pixels = sum(box.shape[1] * box.shape[2] for box in boxes)
     # Each tile is predicted with the sections before and after it.
-    return 3.0 * sample.tiles * sample.side**2 * (4 if sample.flips else 1)
+    return 3.0 * pixels * (4 if sample.flips else 1)

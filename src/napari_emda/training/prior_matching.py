@@ -120,6 +120,10 @@ class CalibrationSample:
     side: int
     flips: bool
 
+    def boxes(self, region: SamplingRegion, regions: int) -> list[Box]:
+        """The tiles in one of several regions; fewer or smaller ones if it is small."""
+        return list(drawn(region.box, -(-self.tiles // regions), self.side))
+
 
 def calibrate(
     predictor: Predictor,
@@ -181,7 +185,7 @@ def _tiles(
         sections before and after it, 3 x 1 x H x W, standardised.
     """
     for region in regions:
-        for box in drawn(region.box, -(-sample.tiles // len(regions)), sample.side):
+        for box in sample.boxes(region, len(regions)):
             sections = []
             first = region.box.start[0]
             last = region.box.stop[0] - 1

@@ -61,18 +61,9 @@ class Standby:
         """End the process that waits, if there is one."""
         process = self._process
         self._process = None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        # Its thread reads the end of the output now, and must not find the pipe closed.
-        if self._reader is not None:
-            self._reader.join()
-        for pipe in (process.stdin, process.stdout):
-            # Closing flushes, and nobody reads any more.
-            with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
+        if process is not None:
+            process.kill()
+            _clean_up(process, self._reader)
 
     @property
     def ready(self) -> bool:
@@ -99,7 +90,30 @@ class Standby:
         """End the process; none is started any more."""
         with self._lock:
             self._closed = True
-            self._end()
+            process = self._process
+            self._process = None
+        if process is not None:
+            process.kill()
+            # A process that holds much memory takes a while to end: the window need not wait.
+            threading.Thread(
+                target=_clean_up,
+                args=(process, self._reader),
+                daemon=True,
+                name="napari-emda standby ends",
+            ).start()
+
+
+def _clean_up(process: subprocess.Popen[str], reader: threading.Thread | None) -> None:
+    """Wait until a process that was killed is gone, and close its pipes."""
+    process.wait()
+    # Its thread reads the end of the output now, and must not find the pipe closed.
+    if reader is not None:
+        reader.join()
+    for pipe in (process.stdin, process.stdout):
+        # Closing flushes, and nobody reads any more.
+        with contextlib.suppress(OSError):
+            if pipe is not None:
+                pipe.close()
 
 
 def _wait_until_ready(process: subprocess.Popen[str], ready: threading.Event) -> None:
