@@ -842,13 +842,16 @@ def test_a_training_takes_the_overview_of_suggestions_away(qtbot, dock, predicte
     assert not layer.visible
 
 
-def test_no_entry_makes_the_dock_wider_than_it_is(dock):
-    boxes = dock.findChildren(QComboBox)
-    assert {dock.predict.run, dock.data.target, dock.train.start_from.box} <= set(boxes)
-    widths = [box.minimumSizeHint().width() for box in boxes]
+def test_no_entry_makes_the_dock_wider_than_it_is(qtbot, dock):
+    # Those of the forms have the same few words always.
+    boxes = [box for box in dock.findChildren(QComboBox) if not hasattr(box, "_magic_widget")]
+    assert {dock.predict.run, dock.data.target, dock.annotate.imports.begin} <= set(boxes)
     for box in boxes:
         box.addItem("001-auto (interrupted at step 107 of 400)")
-    assert [box.minimumSizeHint().width() for box in boxes] == widths
+    with qtbot.waitExposed(dock):
+        dock.show()
+    widest = max(boxes, key=lambda box: box.minimumSizeHint().width())
+    assert widest.minimumSizeHint().width() < 200, widest.accessibleName()
 
 
 def test_an_image_stays_in_sight_when_its_voxels_get_a_size_in_nanometres(

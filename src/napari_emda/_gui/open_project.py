@@ -17,6 +17,7 @@ from napari_emda._gui.common.adapters import (
     section_on_view,
     show,
 )
+from napari_emda._gui.common.canvas import remove_layers
 from napari_emda._gui.common.label_placement import labels_on
 from napari_emda._gui.common.layer_order import PREFIX, arrange, place_of
 from napari_emda._gui.common.layer_volumes import is_plain
@@ -369,20 +370,19 @@ class OpenProject:
 
     def remove_output(self, role: str, volume: str) -> None:
         """Remove an output, if it exists."""
-        layer = self._outputs.pop((role, volume), None)
-        if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
+        self._remove([key for key in self._outputs if key == (role, volume)])
 
     def remove_previews(self, volume: str) -> None:
         """Remove the previews of a volume."""
-        for role, name in list(self._outputs):
-            if name == volume and role.startswith("preview"):
-                self.remove_output(role, name)
+        self._remove([k for k in self._outputs if k[1] == volume and k[0].startswith("preview")])
 
     def remove_outputs(self) -> None:
         """Remove all outputs; nothing is lost, because what they show is on disk."""
-        for role, volume in list(self._outputs):
-            self.remove_output(role, volume)
+        self._remove(list(self._outputs))
+
+    def _remove(self, keys: Sequence[tuple[str, str]]) -> None:
+        if keys:  # popped one by one: until its turn, each counts as an output
+            remove_layers(self.viewer, (self._outputs.pop(key, None) for key in keys))
 
     def forget(self, layer: Layer) -> bool:
         """Forget a layer that was removed from the viewer; returns whether it was one of these."""

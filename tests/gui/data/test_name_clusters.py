@@ -87,6 +87,17 @@ def test_clusters_are_shown_with_their_shares(qtbot, dock):
     assert "No cluster has a name yet" in naming.summary.text()
 
 
+def test_a_cluster_is_named_by_keys(qtbot, dock):
+    table = dock.data.naming.table
+    qtbot.keyClick(table, Qt.Key.Key_Return)  # no cluster is current yet
+    assert texts(table, 2) == ["", "", ""]
+    for key in (Qt.Key.Key_Down, Qt.Key.Key_Down, Qt.Key.Key_Space):
+        qtbot.keyClick(table, key)
+    assert texts(table, 2) == ["", "mitochondria", ""]
+    qtbot.keyClick(table, Qt.Key.Key_Return)
+    assert texts(table, 2) == ["", "", ""]
+
+
 def test_a_row_names_a_cluster_and_takes_the_name_away(dock, clustered):
     naming = dock.data.naming
     folder = clustered.folder

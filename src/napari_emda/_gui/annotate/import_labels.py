@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.common.label_placement import labels_on, labels_to_learn
 from napari_emda._gui.common.layer_volumes import array_of, numbers_of, refusal
-from napari_emda._gui.common.widgets import Sentence, button, column, labelled
+from napari_emda._gui.common.widgets import Sentence, button, column, labelled, narrow
 from napari_emda._gui.data.label_numbers import BACKGROUND, SECTIONS, LabelNumbers
 from napari_emda._gui.data.layer_widgets import LayerChoice
 from napari_emda._gui.data.masks import MaskLayers
@@ -55,7 +55,7 @@ class ImportBox(QWidget):
         self.labels = LayerChoice(session.viewer, Labels, refusal, also=self._masks)
         self.labels.setToolTip("Labels of a target, from another program or drawn in napari.")
         self.numbers = LabelNumbers(session, self.labels, _ZERO, self._class_count)
-        self.begin = QComboBox()
+        self.begin = narrow(QComboBox())
         self.begin.addItems(list(_BEGIN))
         self.begin.setToolTip("What a patch shows at first, for you to correct.")
         self.take = button(
@@ -70,7 +70,7 @@ class ImportBox(QWidget):
             labelled(("labels", self.labels), ("", self.numbers)),
             self.take,
             self.hint,
-            labelled(("patches begin with", self.begin)),
+            labelled(("begin with", self.begin)),
         )
         for signal in (self.labels.chosen, self.begin.currentTextChanged, self.numbers.changed):
             signal.connect(lambda *_: self._on_begin())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QPixmap
+from qtpy.QtGui import QColor, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_emda._gui.data.cluster_naming import ClusterRow
@@ -32,13 +32,25 @@ class ClusterTable(QTableWidget):
             "Click a cluster to name it or to remove its name. Clusters without a name are "
             "background."
         )
-        # The keyboard stays with the canvas.
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setAccessibleName("Clusters")
+        # By Tab alone: after a click, the keys still act on the canvas.
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        # Tab leaves the table; the arrow keys go through it.
+        self.setTabKeyNavigation(False)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setHorizontalHeader(_header(Qt.Orientation.Horizontal))
         self.setVerticalHeader(_header(Qt.Orientation.Vertical, hidden=True))
+        self._clicked = clicked
         self.cellClicked.connect(lambda line, _: clicked(line + 1))
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Name the current cluster at Enter or the space bar, as a click does."""
+        keys = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space)
+        if event is not None and event.key() in keys and self.currentRow() >= 0:
+            self._clicked(self.currentRow() + 1)
+        else:
+            super().keyPressEvent(event)
 
     def show_rows(self, rows: Sequence[ClusterRow]) -> None:
         """Show these clusters; hide the table if there are none."""
