@@ -678,7 +678,10 @@ def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicte
     assert (job.audit, job.run, job.settings.count, job.settings.patch) == (True, "001-fake", 2, 16)
     idle(qtbot, dock)
     assert annotate.list.item(0).text() == "section 1 · random · to do"
-    annotate.commands["next"]()
+    line = dock.guide.line
+    qtbot.waitUntil(lambda: line.sentence.text() == "2 of 2 patches to paint.")
+    qtbot.mouseClick(line.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: line.sentence.text() == "Patch 1 of 2: paint it, then accept it.")
     assert not np.asarray(dock.session.opened.output("annotations", "target").data[1]).any()
     annotate.commands["done"]()
     annotate.commands["done"]()

@@ -150,6 +150,7 @@ class Guide:
             patches=len(regions),
             decided=sum(region.state != "suggested" for region in regions),
             on_view=1 + ids.index(current.id) if current is not None and current.id in ids else 0,
+            auditing=opened.auditing,
             to_learn=to_learn,
             learned=learned,
             predicted=bool(model)

@@ -38,6 +38,7 @@ class Work:
         patches: number of patches of the round.
         decided: how many of them are decided.
         on_view: number of the patch that is being painted, from 1; 0 if none is.
+        auditing: whether the patches are those of an audit, which begin with nothing.
         to_learn: whether there are annotations that the newest model has not learned from.
         learned: whether the newest model has learned from annotations of a target.
         predicted: whether the newest model has predicted the target.
@@ -55,6 +56,7 @@ class Work:
     patches: int = 0
     decided: int = 0
     on_view: int = 0
+    auditing: bool = False
     to_learn: bool = False
     learned: bool = False
     predicted: bool = False
@@ -99,7 +101,7 @@ def _step(work: Work) -> NextStep:
     # Before the running job: a patch can be painted while a model is being trained.
     if work.on_view:
         return NextStep(
-            f"Patch {work.on_view} of {work.patches}: correct it, then accept it.",
+            f"Patch {work.on_view} of {work.patches}: {_what_to_do(work)} it, then accept it.",
             "Done",
             "done",
         )
@@ -108,7 +110,8 @@ def _step(work: Work) -> NextStep:
     # Before the training: whoever has asked for patches without a model wants to annotate first.
     if work.decided < work.patches:
         left = work.patches - work.decided
-        return NextStep(f"{left} of {work.patches} patches to correct.", "Next patch", "next")
+        sentence = f"{left} of {work.patches} patches to {_what_to_do(work)}."
+        return NextStep(sentence, "Next patch", "next")
     # Whoever has annotated since wants the model to learn that, not to go on as before.
     if work.interrupted and not (work.model and work.to_learn):
         return NextStep("The last training was interrupted.", "Resume", "resume")
@@ -120,6 +123,11 @@ def _step(work: Work) -> NextStep:
         sentence = "Name more clusters, or correct patches that begin with them."
         return NextStep(sentence, "Use as labels", "use clusters")
     return _after_training(work)
+
+
+def _what_to_do(work: Work) -> str:
+    # In an audit there is nothing to correct: the prediction stays hidden.
+    return "paint" if work.auditing else "correct"
 
 
 def _after_training(work: Work) -> NextStep:
