@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from sklearn.metrics import confusion_matrix
 
@@ -515,3 +516,31 @@ def test_zero_can_mean_background_in_labelled_sections(project, phantoms):
     assert np.array_equal(ids[:2], labels[:2] > 0)
     assert (ids[2:] == IGNORE).all()
     assert imported.state == "partial"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such setting")
+def test_names_beyond_ascii_are_found_where_python_expects_ascii(tmp_path):
+    """As on clusters, where jobs often run with LC_ALL=C."""
+    folder = tmp_path / "Übung – Прое́кт"
+    folder.mkdir()
+    tifffile.imwrite(tmp_path / "gewebe_ü.tif", np.arange(100, dtype=np.uint8).reshape(5, 4, 5))
+    script = (
+        "import sys; from napari_emda.project.project import Project\n"
+        "project = Project.open(sys.argv[1]) if sys.argv[3:] else "
+        "Project.create(sys.argv[1], ('a', 'b'))\n"
+        "if not sys.argv[3:]: project.volumes.add(sys.argv[2], 'target', spacing=(50, 8, 8))\n"
+        "print(project.volumes.open(project.volumes.entries[0].name).shape)\n"
+    )
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    # Made and opened by either, so that both write the same path.
+    for number, (making, opening) in enumerate(((ascii_only, {}), ({}, ascii_only))):
+        arguments = (folder / f"p{number}", tmp_path / "gewebe_ü.tif")
+        for environment, more in ((making, ()), (opening, ("again",))):
+            run = subprocess.run(
+                [sys.executable, "-c", script, *arguments, *more],
+                env={**os.environ, **environment},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (run.stdout.strip(), run.stderr) == ("(5, 4, 5)", "")

@@ -260,13 +260,20 @@ class Volumes:
         # In the folder that contains the project: project and image can be moved together. The
         # stored path has slashes, so that it is valid on every system.
         if path.is_relative_to(self._folder.parent):
-            return Path(os.path.relpath(path, self._folder)).as_posix()
-        return str(path)
+            return _as_utf8(Path(os.path.relpath(path, self._folder)).as_posix())
+        return _as_utf8(str(path))
 
     def _path(self, path: str) -> Path:
         """The absolute path of a file in ``project.json``."""
+        # The system's own spelling: under LC_ALL=C, as on clusters, Python takes names for ASCII.
+        own = os.fsdecode(path.encode("utf-8", "surrogateescape"))
         # Without "..", so that error messages show the path as the user knows it.
-        return Path(os.path.normpath(self._folder / path))
+        return Path(os.path.normpath(self._folder / own))
+
+
+def _as_utf8(path: str) -> str:
+    """The letters of a path, whatever encoding Python takes the system's names for."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 def _placed(grid: VoxelGrid, stored: Stored) -> VoxelGrid:
