@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from napari_emda.cli.progress import Stopped
+from napari_emda.data.names import in_print
 from napari_emda.errors import EmdaError, ExitCode
 
 # Where each command is defined, in the order of the workflow; ``--help`` lists them in this order.
@@ -96,5 +97,5 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _exit_invalid(text: str) -> NoReturn:
     """Exit with a message on one line, which scripts can read from the end of a log."""
-    sys.stderr.write(" ".join(text.split()) + "\n")
+    sys.stderr.write(" ".join(in_print(text).split()) + "\n")
     sys.exit(ExitCode.INVALID_INPUT)

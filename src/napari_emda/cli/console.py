@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from napari_emda.cli.progress import watch
+from napari_emda.data.names import in_print
 from napari_emda.events import Event, Notice, Started
 
 if TYPE_CHECKING:
@@ -78,10 +80,11 @@ def print_result(
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table; columns that hold only numbers are aligned to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(in_print(title)), title_justify="left")
     for index, column in enumerate(columns):
         numeric = all(row[index].replace(".", "").replace("-", "").isdigit() for row in rows)
         table.add_column(column, justify="right" if rows and numeric else "left")
     for row in rows:
-        table.add_row(*row)
+        # As text: a name in square brackets is no markup, and one with escapes is no command.
+        table.add_row(*(Text(in_print(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else _TABLE_WIDTH).print(table)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any
 
+from napari_emda.data.names import in_print
 from napari_emda.events import (
     Event,
     Finished,
@@ -115,11 +116,11 @@ class Progress:
         return f", about {duration(seconds)} left" if seconds is not None and seconds >= 1 else ""
 
     def _rewrite(self, text: str) -> None:
-        self._stream.write(_CLEAR_LINE + text)
+        self._stream.write(_CLEAR_LINE + in_print(text))
         self._stream.flush()
 
     def _print_line(self, text: str) -> None:
-        self._stream.write((_CLEAR_LINE if self._is_terminal else "") + text + "\n")
+        self._stream.write((_CLEAR_LINE if self._is_terminal else "") + in_print(text) + "\n")
         self._stream.flush()
 
 

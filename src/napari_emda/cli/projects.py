@@ -27,11 +27,12 @@ from napari_emda.cli.label_options import (
     label_meaning,
 )
 from napari_emda.data.label_meaning import LabelMeaning
+from napari_emda.data.names import in_print
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import JobError
 from napari_emda.io.checks import check_labels, values_notices
 from napari_emda.io.read import open_labels
-from napari_emda.io.write import VOLUME_SUFFIXES, check_destination
+from napari_emda.io.write import VOLUME_SUFFIXES
 from napari_emda.project import clusters
 from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob
 from napari_emda.project.learning_curve import Round, advice, rounds
@@ -97,7 +98,7 @@ def new(
         "notices": notices,
     }
     for notice in notices:
-        typer.echo(notice, err=True)
+        typer.echo(in_print(notice), err=True)
     print_result(result, as_json=as_json, print_text=lambda: _print_volumes(project, entries))
 
 
@@ -278,7 +279,7 @@ def annotate(
         name, array, array.shape, len(classes), meaning=meaning, one_class=meaning.is_partial
     )
     for notice in values_notices(labels.name, values, classes, meaning):
-        typer.echo(notice, err=True)
+        typer.echo(in_print(notice), err=True)
     curve = rounds(all_regions)
     result = {
         "annotated": [region.model_dump(mode="json") for region in annotated],
@@ -337,10 +338,10 @@ def name_clusters(
 ) -> None:
     """List the clusters of a run that was trained without labels, or assign classes to them."""
     assigned = clusters.parse_names(assignments or [])
-    if out is not None:
-        # Now, so that a wrong file name leaves the names as they were.
-        check_destination(out.absolute(), VOLUME_SUFFIXES, overwrite)
     with Project.open(project, exclusive=True) as opened:
+        if out is not None:
+            # Now, so that a wrong file name leaves the names as they were.
+            opened.claim(out.absolute(), VOLUME_SUFFIXES, overwrite=overwrite)
         run = opened.run(run).name
         volume = volume or opened.volumes.target().name
         names = _new_names(opened, run, assigned)

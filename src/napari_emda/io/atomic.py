@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from napari_emda.io.safe_files import open_to_append
+
 # Characters of a name that its partial file repeats, so that a user can tell what was left behind.
 # File systems allow names of 255 bytes, and a character takes up to four bytes in UTF-8: 160 bytes,
 # the random part and a suffix always fit.
@@ -112,7 +114,7 @@ def append_line(path: Path, line: str) -> None:
     An incomplete last line, left by a crash, is ended first, so that it cannot damage the new one.
     """
     is_new = not path.exists()
-    with path.open("ab+") as file:
+    with open_to_append(path) as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":

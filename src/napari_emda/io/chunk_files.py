@@ -23,6 +23,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Endian, GzipCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from napari_emda.io.atomic import replacing_file
+from napari_emda.io.checked_store import CheckedStore
 
 Span = tuple[int, int]
 
@@ -128,7 +129,11 @@ class ChunkFiles:
 
     def _file(self, index: tuple[int, ...]) -> Path:
         key = self.array.metadata.encode_chunk_key(index)
-        return Path(self.array.store.root) / self.array.path / key  # type: ignore[attr-defined]
+        store = self.array.store
+        key = f"{self.array.path}/{key}"
+        if isinstance(store, CheckedStore):
+            return store.check(key)
+        return Path(store.root) / key.lstrip("/")  # type: ignore[attr-defined]
 
     def _read_chunk(self, index: tuple[int, ...]) -> NDArray[Any]:
         try:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from napari_emda.events import Event, Finished, Started, phases
 from napari_emda.export.base import Result, exporters
 from napari_emda.inference import checkpoint
-from napari_emda.io.write import check_destination
 from napari_emda.jobs.inputs import (
     check_has_classes,
     check_predicts,
@@ -37,7 +36,7 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     folder = project.run(job.run)
     volume = volume_of(project, job)
     # Everything that can be refused is refused before the prediction, which may take hours.
-    path = check_destination(job.to, cls.suffixes(), job.overwrite)
+    path = project.claim(job.to, cls.suffixes(), overwrite=job.overwrite)
     model = model_of(project, job)
     header = checkpoint.read_header(model)
     check_predicts(folder, header)

@@ -10,7 +10,6 @@ from napari_emda.export.base import Result
 from napari_emda.export.probabilities import ProbabilitiesExporter
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.io.write import check_destination
 from napari_emda.jobs.inputs import check_predicts, check_writable, model_of, remarks, volume_of
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import PredictJob
@@ -38,7 +37,7 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     exporter = ProbabilitiesExporter(ProbabilitiesExporter.Settings())
     # A wrong file name must fail now and not after a prediction of hours.
     if job.out is not None:
-        check_destination(job.out, exporter.suffixes(), overwrite=False)
+        project.claim(job.out, exporter.suffixes(), overwrite=False)
         exporter.check(Path(job.out), classes[1:])
     check_writable(project)
     yield Started("predict", folder.name, str(predictor.compute), 0)

@@ -30,6 +30,7 @@ from napari_emda.events import (
 )
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import configure_process
+from napari_emda.io.safe_files import open_to_append_text
 from napari_emda.jobs.execute import execute
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.jobs.train import what_was_kept
@@ -95,7 +96,7 @@ class EventWriter:
         with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nothing:
             os.dup2(nothing.fileno(), self._output.fileno())
         self._in_file = True
-        self._output = self._file.open("a", encoding="utf-8")
+        self._output = open_to_append_text(self._file)
         if self.started is not None:
             self._write(self.started)
 

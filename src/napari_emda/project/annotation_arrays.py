@@ -12,6 +12,8 @@ import zarr
 
 from napari_emda.data.box import Box
 from napari_emda.io.atomic import sync
+from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.safe_files import inside
 
 # Side of a chunk in pixels. A stroke rewrites every chunk that it touches, and accepting a patch
 # syncs them to disk one by one: larger chunks make each stroke slower, smaller ones make more files
@@ -23,7 +25,7 @@ class AnnotationArrays:
     """One uint8 (z, y, x) array per volume: 0 = not annotated, k = class k - 1.
 
     Args:
-        folder: ``annotations/`` of the project.
+        folder: of the project; the arrays are in ``annotations/``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,19 +34,21 @@ class AnnotationArrays:
     def open(self, name: str) -> zarr.Array[Any] | None:
         """The annotations of a volume for reading; None when there are none yet."""
         path = self._path(name)
-        return zarr.open_array(path, mode="r") if path.exists() else None
+        return zarr.open_array(CheckedStore(path), mode="r") if path.exists() else None
 
     def open_to_write(self, name: str) -> zarr.Array[Any]:
         """The annotations of a volume for writing; they must exist."""
-        return zarr.open_array(self._path(name), mode="r+")
+        return zarr.open_array(CheckedStore(self._path(name)), mode="r+")
 
     def require(self, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
         """The annotations of a volume of this shape for writing, made when there are none yet."""
         path = self._path(name)
         if path.exists():
-            return zarr.open_array(path, mode="r+")
+            return zarr.open_array(CheckedStore(path), mode="r+")
         chunks = (1, min(CHUNK, shape[1]), min(CHUNK, shape[2]))
-        return zarr.create_array(path, shape=shape, dtype="uint8", chunks=chunks, fill_value=0)
+        return zarr.create_array(
+            CheckedStore(path), shape=shape, dtype="uint8", chunks=chunks, fill_value=0
+        )
 
     def painted(self, name: str) -> tuple[Box, ...]:
         """The chunks of a volume in which anything was ever painted."""
@@ -79,7 +83,7 @@ class AnnotationArrays:
             sync(folder)
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.zarr"
+        return inside(self._folder, "annotations", f"{name}.zarr")
 
     def _files(self, name: str, box: Box, chunks: tuple[int, ...]) -> Iterator[Path]:
         """The files of the chunks that a box meets, whether they exist or not."""

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 
 from napari_emda.data.label_meaning import LabelMeaning
+from napari_emda.data.names import FileName, ShownName, check_shown_name, in_print
 from napari_emda.data.volume import Domain, LabelsZero
-from napari_emda.data.voxel_grid import Spacing, VoxelGrid
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import write_text
+from napari_emda.io.safe_files import read_file
 
 # Format 2 has ``sections_are_independent`` instead of ``depth``, its opposite; format 3 may have
 # ``labels_meaning``. With a change that this version could not read, raise the number and extend
@@ -26,8 +31,16 @@ from napari_emda.io.atomic import write_text
 FORMAT = 3
 
 
+# Annotations are uint8 with 0 for "not annotated", and 255 marks what an import left as it was.
+MOST_CLASSES = 254
+
+# Any unit, from metres to picometres, makes numbers within these bounds; sizes beyond would
+# overflow where they are multiplied.
+_Size = Annotated[float, Field(ge=1e-12, le=1e12)]
+
+
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class VolumeEntry(_Model):
@@ -47,14 +60,14 @@ class VolumeEntry(_Model):
         sections_are_independent: see `data.voxel_grid.VoxelGrid`.
     """
 
-    name: str
+    name: FileName
     domain: Domain
     image: str
     labels: str | None = None
     labels_zero: LabelsZero = "background"
     labels_meaning: LabelMeaning | None = None
-    spacing: Spacing
-    unit: str = "nm"
+    spacing: tuple[_Size, _Size, _Size]
+    unit: ShownName = "nm"
     sections_are_independent: bool = False
 
     @model_serializer(mode="wrap")
@@ -75,8 +88,15 @@ class ProjectFile(_Model):
     """The contents of ``project.json``."""
 
     format: int = FORMAT
-    classes: tuple[str, ...]
+    classes: tuple[ShownName, ...]
     volumes: tuple[VolumeEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [volume.name for volume in self.volumes]
+        if len(set(names)) < len(names):
+            raise ValueError("Two volumes have the same name")
+        return self
 
 
 def read_project_file(path: Path) -> ProjectFile:
@@ -86,21 +106,56 @@ def read_project_file(path: Path) -> ProjectFile:
         JobError: it is damaged, or newer than this program.
     """
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = json.loads(read_file(path))
         version = values["format"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        raise JobError(
+            f"'{path}' cannot be read ({error.strerror}): check its permissions and its disk."
+        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise JobError(f"'{path}' is damaged: restore it from a backup.") from None
-    if not isinstance(version, int) or version > FORMAT:
+    if not isinstance(version, int) or not 1 <= version <= FORMAT:
         raise JobError(
             f"The project '{path.parent}' has format {version}, this program knows formats up to "
             f"{FORMAT}: update napari-emda."
         )
     try:
-        return ProjectFile.model_validate(_migrated(values))
+        file = ProjectFile.model_validate(_migrated(values))
     except ValidationError as error:
         # The first of the errors: one sentence is what the user can act on.
-        place = ".".join(str(key) for key in error.errors()[0]["loc"])
-        raise JobError(f"'{path}' is damaged at '{place}': restore it from a backup.") from None
+        first = error.errors()[0]
+        place = ".".join(str(key) for key in first["loc"])
+        # Our own checks of names say what is wrong with them.
+        own = first["type"] == "value_error"
+        reason = f" ({first['msg'].removeprefix('Value error, ')})" if own else ""
+        raise JobError(
+            f"'{path}' is damaged at '{in_print(place)}'{reason}: restore it from a backup."
+        ) from None
+    check_classes(file.classes)
+    return file
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Check the classes of a project.
+
+    Raises:
+        JobError: they are fewer than two or more than can be stored, two have one name, or a name
+            cannot be shown.
+    """
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise JobError(
+            "A project needs at least two classes with different names: background comes first."
+        )
+    if len(classes) > MOST_CLASSES:
+        raise JobError(
+            f"The project has {len(classes)} classes, and annotations can tell at most "
+            f"{MOST_CLASSES} apart: leave some out, or join them."
+        )
+    try:
+        for name in classes:
+            check_shown_name(name)
+    except ValueError as error:
+        raise JobError(f"{error}: choose another name for the class.") from None
 
 
 def write_project_file(folder: Path, file: ProjectFile) -> None:

@@ -10,6 +10,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.safe_files import inside
+
 # Marks voxels that an import left as they were. Class ids + 1 stay below it.
 _UNCHANGED = 255
 
@@ -23,15 +26,15 @@ class ImportRecord:
     """
 
     def __init__(self, folder: Path, region: str) -> None:
-        self._path = folder / "undo" / f"{region}.zarr"
+        self._path = inside(folder, "undo", f"{region}.zarr")
 
     def create(self, array: zarr.Array[Any]) -> None:
         """Make the files for annotations of this shape."""
         self._path.parent.mkdir(exist_ok=True)
-        zarr.open_group(self._path, mode="w")
+        zarr.open_group(CheckedStore(self._path), mode="w")
         for name, fill in (("before", 0), ("after", _UNCHANGED)):
             zarr.create_array(
-                self._path / name,
+                CheckedStore(inside(self._path, name)),
                 shape=array.shape,
                 dtype="uint8",
                 chunks=array.chunks,
@@ -70,4 +73,4 @@ class ImportRecord:
         shutil.rmtree(self._path, ignore_errors=True)
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        return zarr.open_array(self._path / name, mode="r+")
+        return zarr.open_array(CheckedStore(inside(self._path, name)), mode="r+")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_emda.errors import EmdaError
+from napari_emda.errors import EmdaError, JobError
+from napari_emda.io.safe_files import inside, open_to_append_text, refuse_link
 from napari_emda.project.job_files import Job, read_job, write_job
 from napari_emda.project.owner import Owner
 
@@ -35,11 +36,11 @@ class JobFolder:
     @classmethod
     def new(cls, job: Job) -> JobFolder:
         """Make a folder for a job, in its project, and write the job file."""
-        parent = Path(job.project) / _JOBS
         try:
+            parent = inside(Path(job.project), _JOBS)
             parent.mkdir(exist_ok=True)
             folder = cls(Path(tempfile.mkdtemp(prefix=f"{job.kind}-", dir=parent)))
-        except OSError:
+        except (OSError, JobError):
             # The project cannot be written, which the job itself reports in better words.
             folder = cls(Path(tempfile.mkdtemp(prefix="napari-emda-")))
         write_job(job, folder.job_file)
@@ -48,33 +49,35 @@ class JobFolder:
     @classmethod
     def left_in(cls, project: Path) -> list[JobFolder]:
         """The folders of the jobs that a viewer has left behind, oldest first."""
-        paths = [path for path in (project / _JOBS).glob("*") if path.is_dir()]
+        paths = [path for path in inside(project, _JOBS).glob("*") if path.is_dir()]
+        for path in paths:
+            refuse_link(path)
         return [cls(path) for path in sorted(paths, key=lambda path: path.stat().st_mtime)]
 
     @property
     def job_file(self) -> Path:
         """The job."""
-        return self.path / "job.json"
+        return inside(self.path, "job.json")
 
     @property
     def events(self) -> Path:
         """The events of a job that no viewer listens to any more, one a line."""
-        return self.path / "events.jsonl"
+        return inside(self.path, "events.jsonl")
 
     @property
     def commands(self) -> Path:
         """The commands to such a job, one a line."""
-        return self.path / "commands.jsonl"
+        return inside(self.path, "commands.jsonl")
 
     @property
     def log(self) -> Path:
         """What the process printed."""
-        return self.path / "job.log"
+        return inside(self.path, "job.log")
 
     @property
     def process_file(self) -> Path:
         """The process that does the job."""
-        return self.path / "process.json"
+        return inside(self.path, "process.json")
 
     def job(self) -> Job | None:
         """The job; None if its file is damaged."""
@@ -90,11 +93,8 @@ class JobFolder:
 
     def say(self, command: str, values: dict[str, Any]) -> None:
         """Send a command to a job that no pipe leads to any more."""
-        # A link would lead the line into a file outside of the project.
-        with contextlib.suppress(OSError):
-            if not self.commands.is_symlink():
-                with self.commands.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"command": command, **values}) + "\n")
+        with contextlib.suppress(OSError), open_to_append_text(self.commands) as file:
+            file.write(json.dumps({"command": command, **values}) + "\n")
 
     def remove(self) -> None:
         """Remove the folder, and that of all jobs if it is the last."""

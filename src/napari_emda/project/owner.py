@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import write_text
+from napari_emda.io.safe_files import read_file, refuse_hard_link
 
 # Seconds by which two readings of the start of one process may differ: it is reckoned from the
 # clock, which may have been set meanwhile. A process id is not used again so soon.
@@ -51,7 +52,7 @@ class Owner(BaseModel):
     def read(cls, path: Path) -> Self | None:
         """The owner named in a file; None without a file, or if it is damaged."""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(read_file(path))
         except (OSError, ValidationError):
             return None
 
@@ -94,7 +95,9 @@ def owning(path: Path, what: str) -> Iterator[None]:
     Raises:
         JobError: another process owns it.
     """
-    guard = FileLock(path.with_name(f".{path.name}.lock"), timeout=_BRIEFLY)
+    guard_file = path.with_name(f".{path.name}.lock")
+    refuse_hard_link(guard_file)
+    guard = FileLock(guard_file, timeout=_BRIEFLY)
     this = Owner.of()
     try:
         # Held only while looking: of two processes that come at once, one finds the other's name.

@@ -15,6 +15,7 @@ from napari_emda.data.array import Array
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import JobError
+from napari_emda.io.checked_store import CheckedStore
 from napari_emda.project.clusters import NamedClusters, NamedUncertainty, Names, check_names
 from napari_emda.project.region import Region
 from napari_emda.project.run_folder import RunFolder
@@ -214,7 +215,7 @@ class Predictions:
 
 def _opened(path: Path) -> zarr.Array[Any] | None:
     try:
-        return zarr.open_array(path, mode="r") if path.exists() else None
+        return zarr.open_array(CheckedStore(path), mode="r") if path.exists() else None
     except (OSError, ValueError, KeyError):
         # Another process has just begun to write the array, or a crash left it incomplete.
         return None

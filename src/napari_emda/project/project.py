@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from filelock import FileLock, Timeout
 
 from napari_emda.errors import JobError
+from napari_emda.io.safe_files import inside, refuse_hard_link
+from napari_emda.io.write import check_destination
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.annotations import Annotations
-from napari_emda.project.file import ProjectFile, read_project_file, write_project_file
+from napari_emda.project.destination import refuse_own
+from napari_emda.project.file import (
+    ProjectFile,
+    check_classes,
+    read_project_file,
+    write_project_file,
+)
 from napari_emda.project.history import History
 from napari_emda.project.predictions import Predictions
 from napari_emda.project.regions import Regions
@@ -19,6 +28,12 @@ from napari_emda.project.runs import Runs
 from napari_emda.project.volumes import Volumes
 from napari_emda.registry import did_you_mean
 from napari_emda.settings.requirements import Available
+
+# What may be in a project's folder besides ``project.json`` and is written by this program.
+_ENTRIES = (
+    *("volumes", "annotations", "runs", "jobs", "undo"),
+    *("regions.jsonl", "undo.jsonl", "redo.jsonl", "on-view.txt", ".lock"),
+)
 
 
 class Project:
@@ -43,7 +58,7 @@ class Project:
         self._lock = lock
         self.folder = folder
         self.classes = file.classes
-        arrays = AnnotationArrays(folder / "annotations")
+        arrays = AnnotationArrays(folder)
         self.volumes = Volumes(folder, file, arrays)
         self.runs = Runs(folder)
         self.regions = Regions(folder)
@@ -68,10 +83,7 @@ class Project:
             raise JobError(
                 f"'{folder}' exists and is not empty: choose a new folder for the project."
             )
-        if len(classes) < 2 or len(set(classes)) != len(classes):
-            raise JobError(
-                "A project needs at least two classes with different names: background comes first."
-            )
+        check_classes(classes)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = ProjectFile(classes=classes)
@@ -93,7 +105,10 @@ class Project:
             JobError: it is not a project, is newer than this program, or is open elsewhere.
         """
         folder = Path(folder).expanduser().absolute()
-        path = folder / "project.json"
+        path = inside(folder, "project.json")
+        # Here, so that the user hears of a link before any work is done; every access checks again.
+        for name in _ENTRIES:
+            inside(folder, name)
         if not path.is_file():
             raise JobError(
                 f"'{folder}' is not a project (it has no project.json): choose the folder of a "
@@ -119,6 +134,16 @@ class Project:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def claim(self, path: Path | str, suffixes: Sequence[str], *, overwrite: bool) -> Path:
+        """Check that a result can be written to a path; see `io.write.check_destination`.
+
+        Raises:
+            DataError: it cannot, or something of the project would be replaced.
+        """
+        # First: nobody should be told to overwrite what must not be.
+        refuse_own(Path(path), self.folder, self.volumes.files())
+        return check_destination(path, suffixes, overwrite)
 
     def run(self, name: str | None = None) -> RunFolder:
         """The folder of a run with a model; JobError if there is none.
@@ -148,7 +173,9 @@ class Project:
 
 def _lock(folder: Path) -> FileLock:
     # Waiting is pointless: another window keeps the lock until it is closed.
-    lock = FileLock(folder / ".lock", timeout=0)
+    path = folder / ".lock"
+    refuse_hard_link(path)
+    lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from napari_emda.data.box import Box
+from napari_emda.data.names import FileName, OptionalFileName
 
 State = Literal["suggested", "accepted", "partial", "skipped", "unsure", "replaced"]
 """What the user decided.
@@ -31,6 +33,10 @@ ANNOTATED: tuple[State, ...] = ("accepted", "partial")
 """States of regions that training learns from."""
 
 
+# z0:z1,y0:y1,x0:x1. No axis of any volume needs more than ten digits (`io.read.LARGEST_AXIS`).
+_BOX = re.compile(",".join(["([0-9]{1,10}):([0-9]{1,10})"] * 3))
+
+
 class Region(BaseModel):
     """A patch of a volume.
 
@@ -53,18 +59,27 @@ class Region(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
-    volume: str
+    id: FileName
+    volume: FileName
     box: str
     state: State = "suggested"
     score: float = 0.0
     strategy: str = ""
-    run: str = ""
+    run: OptionalFileName = ""
     round: int = 0
     time: float = 0.0
     seconds: float = 0.0
     changed: int = 0
     confusion: Confusion = ()
+
+    @field_validator("box")
+    @classmethod
+    def _is_box(cls, text: str) -> str:
+        match = _BOX.fullmatch(text)
+        low_high = [int(bound) for bound in match.groups()] if match else []
+        if not match or any(a >= b for a, b in zip(low_high[::2], low_high[1::2], strict=True)):
+            raise ValueError("It is not a box")
+        return text
 
     @property
     def voxels(self) -> Box:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from napari_emda.data.box import Box
 from napari_emda.io.atomic import append_line, write_text
+from napari_emda.io.safe_files import LARGEST_LINES, inside, read_file
 from napari_emda.project.import_record import ImportRecord
 from napari_emda.project.region import AUDIT, OWN, Region
 from napari_emda.project.undo import Change, Journal, LabelImport, RegionStates
@@ -28,8 +29,8 @@ class Regions:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "regions.jsonl"
-        self._on_view_path = folder / "on-view.txt"
+        self._path = inside(folder, "regions.jsonl")
+        self._on_view_path = inside(folder, "on-view.txt")
         self._folder = folder
         self.decisions = Journal(folder, self._forget)
         """The decisions that can be taken back, and those that were."""
@@ -41,7 +42,9 @@ class Regions:
 
     def all(self) -> list[Region]:
         """All regions in their latest state, in the order in which they were first suggested."""
-        text = self._path.read_text("utf-8", "replace") if self._path.exists() else ""
+        text = ""
+        if self._path.exists():
+            text = read_file(self._path, LARGEST_LINES).decode("utf-8", "replace")
         latest: dict[str, Region] = {}
         for line in text.splitlines():
             try:
@@ -111,8 +114,10 @@ class Regions:
     @property
     def on_view(self) -> str:
         """Id of the patch that was worked on last, to open the project there; empty for none."""
-        path = self._on_view_path
-        return path.read_text("utf-8", "replace") if path.is_file() else ""
+        try:
+            return read_file(self._on_view_path).decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
 
     @on_view.setter
     def on_view(self, region: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from napari_emda.errors import EmdaError, JobError
 from napari_emda.io.atomic import write_text
+from napari_emda.io.safe_files import inside, open_to_append_text, read_file
 from napari_emda.project.job_files import Job, TrainJob, read_job, write_job
 from napari_emda.project.owner import Owner, owning
 from napari_emda.project.run_state import RunState, state_of
@@ -36,8 +37,12 @@ class RunFolder:
 
     @classmethod
     def of(cls, project: Path | str, name: str) -> RunFolder:
-        """The folder of a run by its name, whether it exists or not."""
-        return cls(Path(project) / RUNS / name)
+        """The folder of a run by its name, whether it exists or not.
+
+        Raises:
+            JobError: the name is that of no folder, or there is a link of this name.
+        """
+        return cls(inside(Path(project), RUNS, name))
 
     @property
     def name(self) -> str:
@@ -50,25 +55,29 @@ class RunFolder:
         number = run_number(self.name)
         return number is None, number or 0, self.name
 
+    def _inside(self, *names: str) -> Path:
+        """The path of a file of the run; JobError if it is a link."""
+        return inside(self.path, *names)
+
     # -- models -----------------------------------------------------------------------------------
 
     @property
     def checkpoint(self) -> Path:
         """The model of the last step, with everything needed to continue the training."""
-        return self.path / "checkpoint.safetensors"
+        return self._inside("checkpoint.safetensors")
 
     @property
     def selected(self) -> Path:
         """The model that the run uses, if it is another one than that of the last step."""
-        return self.path / "selected.safetensors"
+        return self._inside("selected.safetensors")
 
     def candidate(self, step: int) -> Path:
         """The model of a validated step; the best ones are kept."""
-        return self.path / "candidates" / f"{step}.safetensors"
+        return self._inside("candidates", f"{step}.safetensors")
 
     def candidates(self) -> list[int]:
         """The validated steps whose models are kept, in ascending order."""
-        paths = (self.path / "candidates").glob("*.safetensors")
+        paths = self._inside("candidates").glob("*.safetensors")
         # A file that a crash left incomplete has another name.
         return sorted(int(path.stem) for path in paths if path.stem.isdecimal())
 
@@ -81,7 +90,7 @@ class RunFolder:
     @property
     def job_file(self) -> Path:
         """The job that made the run, with every setting."""
-        return self.path / "job.json"
+        return self._inside("job.json")
 
     def job(self) -> Job:
         """The job that made the run; JobError when the file is gone or damaged."""
@@ -102,7 +111,7 @@ class RunFolder:
     def open_log(self) -> TextIO:
         """The log of events, opened for appending lines."""
         # Buffered by line: the viewer reads the loss curve while the training writes it.
-        return (self.path / "log.jsonl").open("a", buffering=1, encoding="utf-8")
+        return open_to_append_text(self._inside("log.jsonl"))
 
     def log(self) -> list[dict[str, Any]]:
         """The events of the training; incomplete lines, left by a crash, are skipped."""
@@ -114,7 +123,7 @@ class RunFolder:
 
     def _logged(self, tail: int | None) -> list[dict[str, Any]]:
         try:
-            with (self.path / "log.jsonl").open("rb") as file:
+            with self._inside("log.jsonl").open("rb") as file:
                 if tail is not None:
                     file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
                 # The tail may begin within a character; the line it belongs to is skipped anyway.
@@ -154,7 +163,7 @@ class RunFolder:
 
     @property
     def _trainer_file(self) -> Path:
-        return self.path / "trained-by.json"
+        return self._inside("trained-by.json")
 
     @property
     def being_trained(self) -> bool:
@@ -168,39 +177,39 @@ class RunFolder:
 
     def predicting_alone(self, volume: str) -> AbstractContextManager[None]:
         """A block in which no other process may predict the volume with the run's models."""
-        path = self.path / f"predicted-by-{volume}.json"
+        path = self._inside(f"predicted-by-{volume}.json")
         return owning(path, f"The prediction of '{volume}' by run '{self.name}'")
 
     # -- texts ------------------------------------------------------------------------------------
 
     def add_to_child_log(self, text: str) -> None:
         """Append what the process of a job printed to ``job.log``."""
-        with (self.path / "job.log").open("a", encoding="utf-8") as file:
+        with open_to_append_text(self._inside("job.log")) as file:
             file.write(text)
 
     def preview(self, kind: str) -> Path:
         """An array that the viewer shows until the next one: ``preview`` or ``translated``."""
-        return self.path / f"{kind}.npy"
+        return self._inside(f"{kind}.npy")
 
     # -- predictions ------------------------------------------------------------------------------
 
     def probabilities(self, volume: str) -> Path:
         """The zarr array of a volume's probabilities, see `project.stored_prediction`."""
-        return self.path / "probabilities.zarr" / volume
+        return self._inside("probabilities.zarr", volume)
 
     def uncertainty(self, volume: str) -> Path:
         """The zarr array of a volume's uncertainty."""
-        return self.path / "uncertainty.zarr" / volume
+        return self._inside("uncertainty.zarr", volume)
 
     def journal(self, volume: str) -> Path:
         """The list of a volume's blocks that are predicted."""
-        return self.path / f"predicted-{volume}.jsonl"
+        return self._inside(f"predicted-{volume}.jsonl")
 
     # -- clusters ---------------------------------------------------------------------------------
 
     @property
     def _names_file(self) -> Path:
-        return self.path / "names.json"
+        return self._inside("names.json")
 
     def cluster_names(self) -> dict[int, str]:
         """Class by cluster, from 1; empty if no cluster has a name.
@@ -209,11 +218,11 @@ class RunFolder:
             JobError: the file is damaged.
         """
         try:
-            values = json.loads(self._names_file.read_text("utf-8"))
+            values = json.loads(read_file(self._names_file))
             return {int(cluster): str(name) for cluster, name in values.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             raise JobError(
                 f"'{self._names_file}' is damaged: delete it and name the clusters again."
             ) from None
@@ -234,7 +243,7 @@ def _step_of(finished: dict[str, Any]) -> int | None:
 
 def run_number(name: str) -> int | None:
     """3 for ``003-ynet``; None for a name that does not begin with a number."""
-    match = re.match("([0-9]+)-", name)
+    match = re.match("([0-9]{1,9})-", name)
     return int(match[1]) if match else None
 
 

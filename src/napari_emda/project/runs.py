@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_emda.errors import JobError
+from napari_emda.io.safe_files import inside, refuse_link
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.run_folder import RUNS, RunFolder, run_number
 
@@ -25,7 +26,10 @@ class Runs:
 
     def names(self) -> list[str]:
         """Names of the runs that have a model, oldest first."""
-        folders = [RunFolder(path) for path in (self._folder / RUNS).glob("*")]
+        runs = inside(self._folder, RUNS)
+        folders = [RunFolder(path) for path in runs.glob("*") if not _is_alias(path, runs)]
+        for folder in folders:
+            refuse_link(folder.path)
         trained = [run for run in folders if run.checkpoint.is_file()]
         return [run.name for run in sorted(trained, key=lambda run: run.order)]
 
@@ -64,7 +68,7 @@ class Runs:
 
     def new(self, method: str) -> RunFolder:
         """Make the next run's folder, ``runs/003-ynet``."""
-        runs = self._folder / RUNS
+        runs = inside(self._folder, RUNS)
         runs.mkdir(exist_ok=True)
         while True:
             numbers = [run_number(path.name) or 0 for path in runs.iterdir()]
@@ -121,3 +125,8 @@ class Runs:
             network_settings=previous.network_settings,
             settings=settings.model_copy(update={"steps": steps, "validations": validations}),
         )
+
+
+def _is_alias(path: Path, runs: Path) -> bool:
+    """Whether a path is a link to one of the runs, such as ``latest``, which is listed itself."""
+    return path.is_symlink() and path.resolve().parent == runs.resolve()

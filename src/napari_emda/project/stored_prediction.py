@@ -14,7 +14,9 @@ from zarr.codecs import ZstdCodec
 
 from napari_emda.data.box import Box
 from napari_emda.io.atomic import write_text
+from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.chunk_files import ChunkFiles
+from napari_emda.io.safe_files import LARGEST_LINES, open_to_append_text, read_file
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
 
@@ -57,12 +59,12 @@ class StoredPrediction:
     @property
     def probabilities(self) -> zarr.Array[Any]:
         """Opened for reading."""
-        return zarr.open_array(self.run.probabilities(self.volume), mode="r")
+        return zarr.open_array(CheckedStore(self.run.probabilities(self.volume)), mode="r")
 
     @property
     def uncertainty(self) -> zarr.Array[Any]:
         """Opened for reading."""
-        return zarr.open_array(self.run.uncertainty(self.volume), mode="r")
+        return zarr.open_array(CheckedStore(self.run.uncertainty(self.volume)), mode="r")
 
     @property
     def measure(self) -> str:
@@ -84,7 +86,9 @@ class StoredPrediction:
 
     def _read(self) -> tuple[dict[str, Any], set[int]]:
         """The journal's header, and the tiles done; both empty if the journal cannot be trusted."""
-        text = self.journal.read_text() if self.journal.exists() else ""
+        text = ""
+        if self.journal.exists():
+            text = read_file(self.journal, LARGEST_LINES).decode(errors="replace")
         # A last line without its end was being written when the program crashed: "1" may be the
         # beginning of "10".
         lines = text[: text.rfind("\n") + 1].splitlines()
@@ -94,7 +98,7 @@ class StoredPrediction:
             header = with_new_names(header, {"neighbours": "z_smoothing"})
             tiles = range(int(header["tiles"]))
             has_uncertainty = bool(header["uncertainty"])
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}, set()
         arrays = [self.run.probabilities(self.volume)]
         if has_uncertainty:
@@ -102,7 +106,9 @@ class StoredPrediction:
         # The user may have deleted an array to make room.
         if not all((array / "zarr.json").exists() for array in arrays):
             return {}, set()
-        return header, {int(line) for line in lines[1:] if line.isdecimal() and int(line) in tiles}
+        # Longer lines are no index, and Python refuses to read numbers of thousands of digits.
+        numbers = (int(line) for line in lines[1:] if line.isdecimal() and len(line) < 20)
+        return header, {number for number in numbers if number in tiles}
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -163,7 +169,7 @@ class StoredPrediction:
         if uncertainty:
             paths.append(self.run.uncertainty(self.volume))
         probability_files, *uncertainty_files = (
-            ChunkFiles(zarr.open_array(path, mode="r+")) for path in paths
+            ChunkFiles(zarr.open_array(CheckedStore(path), mode="r+")) for path in paths
         )
 
         def write(box: Box, probabilities: Bytes, uncertainty: Bytes | None) -> None:
@@ -175,7 +181,7 @@ class StoredPrediction:
 
     def tile_done(self, index: int) -> None:
         """Note that a tile is done; call it after the tile is on disk."""
-        with self.journal.open("a") as file:
+        with open_to_append_text(self.journal) as file:
             file.write(f"{index}\n")
 
     def forget(self) -> None:
@@ -192,11 +198,11 @@ def _create(
     path: Path, shape: tuple[int, ...], attributes: dict[str, Any] | None = None
 ) -> zarr.Array[Any]:
     # The volumes of a run are the arrays of one group, which any reader of zarr can list.
-    zarr.open_group(path.parent, mode="a")
+    zarr.open_group(CheckedStore(path.parent), mode="a")
     # One class and one section per chunk, as the viewer shows them.
     chunks = (1,) * (len(shape) - 2) + tuple(min(CHUNK, side) for side in shape[-2:])
     return zarr.create_array(
-        path,
+        CheckedStore(path),
         shape=shape,
         dtype="uint8",
         chunks=chunks,

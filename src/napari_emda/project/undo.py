@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.names import check_file_name
 from napari_emda.io.atomic import append_line
+from napari_emda.io.safe_files import LARGEST_LINES, inside, read_file, truncate
 from napari_emda.project.region import Region
+
+# Largest patch whose annotations are read back: a section of 32 768 x 16 384 pixels.
+MOST_VOXELS = 2**29
 
 
 @dataclass(frozen=True)
@@ -102,17 +106,29 @@ def parse(line: bytes) -> Change:
         entry = json.loads(line)
         if "painted" in entry:
             before = Region.model_validate(entry["before"])
-            values = np.frombuffer(zlib.decompress(base64.b64decode(entry["painted"])), np.uint8)
-            return Decision(before, values.reshape(before.voxels.shape))
+            size = before.voxels.size
+            return Decision(before, _unpacked(entry["painted"], size).reshape(before.voxels.shape))
         if "regions" in entry:
             regions = tuple(Region.model_validate(region) for region in entry["regions"])
             return RegionStates(regions, str(entry["what"]))
         if "imported" in entry:
             return LabelImport(Region.model_validate(entry["imported"]), bool(entry["done"]))
         names = {int(cluster): str(name) for cluster, name in entry["names"].items()}
-        return ClusterNames(str(entry["run"]), names)
-    except (AttributeError, KeyError, TypeError, zlib.error) as error:
+        return ClusterNames(check_file_name(str(entry["run"])), names)
+    except (AttributeError, KeyError, TypeError, RecursionError, zlib.error) as error:
         raise ValueError(f"Not a decision: {error}") from error
+
+
+def _unpacked(text: str, size: int) -> NDArray[np.uint8]:
+    """That many annotations, as `Decision.values` packs them; ValueError if there are others."""
+    if size > MOST_VOXELS:
+        raise ValueError("A patch of this size was never annotated")
+    # Bounded, because a few MB can unfold to thousands of times as much.
+    packed = base64.b64decode(text)
+    values = np.frombuffer(zlib.decompressobj().decompress(packed, size + 1), np.uint8)
+    if len(values) != size:
+        raise ValueError("These are not the annotations of the patch")
+    return values
 
 
 class DecisionLog:
@@ -134,15 +150,13 @@ class DecisionLog:
                 continue
         return None
 
-    def all(self) -> list[Change]:
-        """All changes, the latest last."""
-        changes = []
+    def all(self) -> Iterator[Change]:
+        """All changes, the latest last; one at a time, because their annotations take memory."""
         for line in self._lines():
             try:
-                changes.append(parse(line))
+                yield parse(line)
             except ValueError:
                 continue
-        return changes
 
     def add(self, change: Change) -> None:
         """Append a change, on disk when this returns.
@@ -170,15 +184,15 @@ class DecisionLog:
         self._cut(0)
 
     def _lines(self) -> list[bytes]:
-        return self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        if not self._path.exists():
+            return []
+        return read_file(self._path, LARGEST_LINES).splitlines(keepends=True)
 
     def _cut(self, size: int) -> None:
         if self._path.exists():
             # In place, without a copy: a crash before this line leaves a change that Undo can take
             # back once more, to the same state.
-            with self._path.open("rb+") as file:
-                file.truncate(size)
-                os.fsync(file.fileno())
+            truncate(self._path, size)
 
 
 class Journal:
@@ -190,8 +204,8 @@ class Journal:
     """
 
     def __init__(self, folder: Path, forgotten: Callable[[Change], object]) -> None:
-        self._done = DecisionLog(folder / "undo.jsonl")
-        self._undone = DecisionLog(folder / "redo.jsonl")
+        self._done = DecisionLog(inside(folder, "undo.jsonl"))
+        self._undone = DecisionLog(inside(folder, "redo.jsonl"))
         self._forgotten = forgotten
 
     def last(self) -> Change | None:

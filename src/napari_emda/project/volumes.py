@@ -20,9 +20,11 @@ from napari_emda.data.units import nanometres
 from napari_emda.data.volume import Domain, LabelsZero, Volume
 from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import DataError, JobError
+from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checks import check_image, check_labels, check_spacing, file_notices
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import volume_name
+from napari_emda.io.safe_files import inside
 from napari_emda.io.units import Stored
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.file import ProjectFile, VolumeEntry, write_project_file
@@ -71,6 +73,11 @@ class Volumes:
                 "The project has no target volume: add the image that is to be segmented."
             )
         return targets[0]
+
+    def files(self) -> list[Path]:
+        """The images and labels of all volumes; none of them is ever written to."""
+        paths = [path for entry in self.entries for path in (entry.image, entry.labels)]
+        return [self._path(path) for path in paths if path is not None]
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -228,11 +235,14 @@ class Volumes:
     def store(self, name: str, array: NDArray[Any]) -> Path:
         """Write an array that exists in memory alone to ``volumes/``; returns its path."""
         # The random part keeps arrays apart that are stored under one name before they are added.
-        path = self._folder / "volumes" / f"{self._free_name(name)}-{uuid.uuid4().hex[:6]}.zarr"
+        file_name = f"{self._free_name(name)}-{uuid.uuid4().hex[:6]}.zarr"
+        path = inside(self._folder, "volumes", file_name)
         # Viewer and network read single sections. 1024 x 1024 voxels are 1 MiB of uint8: a patch
         # decodes four chunks at most, and a large volume is not too many files.
         chunks = (1, min(array.shape[1], 1024), min(array.shape[2], 1024))
-        stored = zarr.create_array(path, shape=array.shape, dtype=array.dtype, chunks=chunks)
+        stored = zarr.create_array(
+            CheckedStore(path), shape=array.shape, dtype=array.dtype, chunks=chunks
+        )
         # Section by section: a layer's data may be lazy, and larger than memory.
         for z in range(array.shape[0]):
             stored[z] = np.asarray(array[z])

@@ -21,7 +21,6 @@ from napari_emda._gui.job_panel import JobPanel, offer_runs
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue, Export
 from napari_emda._gui.session import Session, in_short
-from napari_emda.io.write import check_destination
 from napari_emda.project.job_files import ExportJob
 
 # Shown until the child process has listed the exports, which takes seconds.
@@ -147,7 +146,7 @@ class ExportPanel(JobPanel):
         if chosen is not None:
             # Here, and again by the job: nobody waits for a process to hear that a file exists.
             suffixes = [suffix for group in chosen.formats.values() for suffix in group]
-            check_destination(self.target(), suffixes, self.replace.isChecked())
+            opened.project.claim(self.target(), suffixes, overwrite=self.replace.isChecked())
         class_name = self.class_name.currentText()
         mask = opened.mask.for_export()
         # Exporters without a threshold, such as the model, take none of them.

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.io.atomic import write_text
+from napari_emda.io.safe_files import read_file
 from napari_emda.registry import Registry
 from napari_emda.settings.base import Settings
 
@@ -61,7 +62,8 @@ class ModelJob(Job):
 def read_job(path: str | Path) -> Job:
     """Read a job file; JobError if it cannot be read or is not one."""
     try:
-        text = Path(path).read_bytes()
+        # The user may name a link.
+        text = read_file(Path(path).resolve())
     except OSError as error:
         raise JobError(
             f"The job file '{path}' cannot be read ({error.strerror}): name an existing one."
@@ -81,7 +83,7 @@ def _class_of(text: bytes, path: str | Path) -> type[Job]:
     """The class of the job in a file."""
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _not_a_job(path, "its text", f"is wrong ({error})") from None
     if not isinstance(values, dict):
         raise _not_a_job(path, "its text", "is wrong (it is not a JSON object)")

@@ -1,0 +1,143 @@
+"""zarr stores on a disk that neither leave their folder nor keep the program waiting."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from zarr.storage import LocalStore
+
+from napari_emda.data.names import in_print
+from napari_emda.errors import JobError
+from napari_emda.io.safe_files import LARGEST_JSON, refuse_link
+
+if TYPE_CHECKING:
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+# The files that describe arrays and groups, in both formats of zarr.
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+
+
+class CheckedStore(LocalStore):
+    """A folder of zarr in which every file is looked at before it is opened.
+
+    Special files and metadata beyond all sizes are refused. In a project, links are as well: it may
+    come from somebody else, and a link would lead writing into other folders.
+
+    Args:
+        root: folder of the array or group.
+        read_only: whether nothing may be written.
+        follow_links: for images, which are only read; many users link their data.
+    """
+
+    def __init__(
+        self, root: Path | str, *, read_only: bool = False, follow_links: bool = False
+    ) -> None:
+        super().__init__(root, read_only=read_only)
+        self._follow_links = follow_links
+        # Folders that were looked at: a store has thousands of chunks in few of them.
+        self._checked: set[Path] = set()
+        if not follow_links:
+            refuse_link(self.root)
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """The same store, for reading only or for reading and writing."""
+        return type(self)(self.root, read_only=read_only, follow_links=self._follow_links)
+
+    def check(self, key: str) -> Path:
+        """The path of a key.
+
+        Raises:
+            JobError: it is or leads through a link, or is a special file or too large.
+        """
+        path = self.root
+        *folders, name = [part for part in key.split("/") if part] or [""]
+        for folder in folders:
+            path = path / folder
+            if path not in self._checked:
+                self._refuse(path)
+                self._checked.add(path)
+        path = path / name
+        self._refuse(path)
+        if name in _METADATA and path.exists() and path.stat().st_size > LARGEST_JSON:
+            raise JobError(
+                f"'{in_print(str(path))}' is far too large for what it describes: restore it from "
+                "a backup."
+            )
+        return path
+
+    def _refuse(self, path: Path) -> None:
+        if not self._follow_links:
+            refuse_link(path)
+            return
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            return
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise JobError(f"'{in_print(str(path))}' is neither a file nor a folder: delete it.")
+
+    # -- what zarr calls --------------------------------------------------------------------------
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """See `LocalStore`."""
+        self.check(key)
+        return super().get_sync(key, prototype=prototype, byte_range=byte_range)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """See `LocalStore`."""
+        self.check(key)
+        super().set_sync(key, value)
+
+    def delete_sync(self, key: str) -> None:
+        """See `LocalStore`."""
+        self.check(key)
+        super().delete_sync(key)
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """See `LocalStore`."""
+        self.check(key)
+        return await super().get(key, prototype, byte_range)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """See `LocalStore`."""
+        ranges = list(key_ranges)
+        for key, _ in ranges:
+            self.check(key)
+        return await super().get_partial_values(prototype, ranges)
+
+    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
+        self.check(key)
+        await super()._set(key, value, exclusive=exclusive)
+
+    async def delete(self, key: str) -> None:
+        """See `LocalStore`."""
+        self.check(key)
+        await super().delete(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """See `LocalStore`."""
+        self.check(prefix)
+        await super().delete_dir(prefix)
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """See `LocalStore`."""
+        self.check(prefix)
+        async for key in super().list_dir(prefix):
+            yield key
