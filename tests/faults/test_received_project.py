@@ -237,6 +237,7 @@ ENTRIES = {
     f"{IN_RUN}/trained-by.json": "resume",
     f"{IN_RUN}/probabilities.zarr": "last",
     f"{IN_RUN}/probabilities.zarr/target": "last",
+    f"{IN_RUN}/probabilities.zarr/target/zarr.json": "last",
     f"{IN_RUN}/uncertainty.zarr": "last",
     f"{IN_RUN}/predicted-target.jsonl": "last",
     f"{IN_RUN}/predicted-by-target.json": "last",
@@ -274,7 +275,7 @@ def test_a_pipe_in_a_project_keeps_nobody_waiting(received, outside, entry):
     refused(received, ENTRIES[entry], "neither a file nor a folder")
 
 
-@pytest.mark.parametrize("entry", ["zarr.json", "c", "c/0"])
+@pytest.mark.parametrize("entry", ["c", "c/0"])
 def test_a_prediction_is_replaced_without_following_links_in_it(received, outside, entry):
     path = received / IN_RUN / "probabilities.zarr" / "target" / entry
     is_folder = removed(path)

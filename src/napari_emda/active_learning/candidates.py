@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_emda.data.box import Box
 from napari_emda.data.padding import PatchPadding
 from napari_emda.errors import DataError
+from napari_emda.settings.suggestion import SMALLEST_PATCH
 
 Scores = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
@@ -70,9 +71,12 @@ class Candidates:
         region = Box.parse(box, shape)
         for name, sides in (("target", shape[1:]), ("box", region.shape[1:])):
             if min(sides) < patch:
+                fits = min(sides) >= SMALLEST_PATCH
+                larger = f"a patch has at least {SMALLEST_PATCH}, so choose a larger {name}"
+                remedy = f"choose patch size {min(sides)} or less" if fits else larger
                 raise DataError(
                     f"The {name} is {sides[0]} x {sides[1]} pixels, smaller than one {patch}-pixel "
-                    f"patch: choose patch size {min(sides)} or less."
+                    f"patch: {remedy}."
                 )
         _, y0, x0 = region.start
         _, y1, x1 = region.stop

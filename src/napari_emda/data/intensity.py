@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +63,17 @@ class Statistics:
     ranges: tuple[Range, ...] = ()
     limits: Range | None = None
     padding: tuple[float, ...] = ()
+
+    def check(self) -> None:
+        """Check values that come from a file.
+
+        Raises:
+            ValueError: one of them is not finite, or the standard deviation is not positive.
+        """
+        ranges = [*self.ranges, *([self.limits] if self.limits else [])]
+        numbers = [self.mean, self.std, *self.quantiles, *self.padding, *sum(ranges, ())]
+        if not all(map(math.isfinite, numbers)) or self.std <= 0:
+            raise ValueError("The grey values cannot be right")
 
     def read(self, view: Resampled, box: Box) -> NDArray[np.float32]:
         """Standardised grey values of a box, (z, y, x), mirrored outside the volume."""

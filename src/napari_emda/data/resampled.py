@@ -14,12 +14,19 @@ from napari_emda.data.box import Box
 from napari_emda.data.edges import mirrored, padded
 from napari_emda.data.resampling_weights import interval_weights
 from napari_emda.data.volume import IGNORE, Volume
+from napari_emda.errors import DataError
 
 Held = tuple[NDArray[Any], NDArray[np.uint8] | None]
 """Image and class ids (if any) in memory, (z, y, x)."""
 
 # A hair above a whole number of pixels is rounding, and needs no further row for it.
 _ROUNDING = 1e-6
+
+
+# Pixels of a section that may be enlarged without question: 1 GiB as float32. Of a larger image, as
+# many as its own, and four times as many where both sides are doubled.
+_LARGEST_SECTION = 2**28
+_MOST_ENLARGED = 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,18 @@ class Resampled:
     pixel_size: float
     _image: NDArray[Any] | None = field(default=None, repr=False)
     _labels: NDArray[np.uint8] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        rows, columns = self.shape[1:]
+        voxels = math.prod(self.volume.shape[1:])
+        if rows * columns > max(_LARGEST_SECTION, _MOST_ENLARGED * voxels):
+            # As float32, in which sections are enlarged.
+            gibibytes = rows * columns * 4 / 2**30
+            raise DataError(
+                f"At a pixel size of {self.pixel_size:g} {self.volume.grid.unit}, one section of "
+                f"'{self.volume.name}' would have {rows} x {columns} pixels and take "
+                f"{gibibytes:.0f} GiB: choose a pixel size near {self.volume.grid.pixel_size:g}."
+            )
 
     @property
     def scale(self) -> tuple[float, float]:

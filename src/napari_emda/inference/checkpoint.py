@@ -6,12 +6,13 @@ Nothing is ever unpickled, so a model from elsewhere cannot run code.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -93,12 +94,14 @@ def read_part(path: Path, name: str, kind: type[Part]) -> Part:
     try:
         with safe_open(path, "pt") as file:
             values = json.loads((file.metadata() or {})["napari_emda"])
+        if type(values["format"]) is not int or values["format"] < 1:
+            raise ValueError
         if values["format"] > FORMAT:
             raise JobError(
                 f"The model '{path}' has format {values['format']}: update napari-emda to use it."
             )
         return kind.model_validate(_migrated(values)[name])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
         raise JobError(
             f"'{path}' is not a model of napari-emda, or is damaged: name another run."
         ) from None
@@ -212,9 +215,25 @@ def find(run: RunFolder, which: str = "selected") -> Path:
 def load_method(path: Path) -> tuple[ModelHeader, Method]:
     """Build the method of a checkpoint and load its tensors."""
     header = read_header(path)
+    _check_parameters(path, header)
     method = header.build()
     load(path, method)
     return header, method
+
+
+def _check_parameters(path: Path, header: ModelHeader) -> None:
+    """JobError if a header asks for a larger network than the file holds, before it is built."""
+    # On this device, tensors have a shape and take no memory.
+    with torch.device("meta"):
+        network = header.network.build()
+    needed = sum(parameter.numel() for parameter in network.parameters())
+    with safe_open(path, "pt") as file:
+        stored = sum(math.prod(file.get_slice(name).get_shape()) for name in list(file.keys()))
+    if needed > stored:
+        raise JobError(
+            f"'{path}' describes a network of {needed} weights and holds {stored}: name another "
+            "run."
+        )
 
 
 def start_from(path: Path, network: Network, classes: Sequence[str]) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from napari_emda.data.intensity import Statistics, measure
+from napari_emda.data.names import ShownName
 from napari_emda.data.resampled import Resampled
+from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.network import NetworkConfig
+from napari_emda.settings.base import MOST_INT32
+
+# Classes or clusters: a class id is a byte.
+MOST_OUTPUTS = 255
+
+_Step = Annotated[int, Field(ge=0, le=MOST_INT32)]
 
 
 class ModelHeader(BaseModel):
@@ -36,23 +44,31 @@ class ModelHeader(BaseModel):
             other runs can start from it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: str
     method_settings: dict[str, Any] = {}
-    classes: tuple[str, ...]
+    classes: tuple[ShownName, ...] = Field(min_length=2, max_length=MOST_OUTPUTS)
     network: NetworkConfig
-    pixel_size: float
-    unit: str = "nm"
+    pixel_size: float = Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)
+    unit: ShownName = "nm"
     statistics: dict[str, Statistics] = {}
     range_per_section: bool = True
     seed: int = 0
     prediction_domain: Domain = "source"
     flips: bool = False
-    z_smoothing: float = 0.0
-    step: int = 0
-    selected: tuple[int, ...] = ()
+    # A third: beyond, the neighbours would count more than the section itself.
+    z_smoothing: float = Field(0.0, ge=0, le=1 / 3)
+    step: int = Field(0, ge=0, le=MOST_INT32)
+    selected: tuple[_Step, ...] = ()
     features_only: bool = False
+
+    @field_validator("statistics")
+    @classmethod
+    def _are_numbers(cls, statistics: dict[str, Statistics]) -> dict[str, Statistics]:
+        for values in statistics.values():
+            values.check()
+        return statistics
 
     @property
     def model(self) -> str:

@@ -9,6 +9,7 @@ release the lock. The files are those that zarr writes.
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from zarr.storage import LocalStore
 
 from napari_emda.io.atomic import replacing_file
 from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.unfolding import check_unfolded, read_chunk
 
 Span = tuple[int, int]
 
@@ -136,11 +138,13 @@ class ChunkFiles:
         return Path(store.root) / key.lstrip("/")  # type: ignore[attr-defined]
 
     def _read_chunk(self, index: tuple[int, ...]) -> NDArray[Any]:
+        expected = math.prod(self.chunks) * self.dtype.itemsize
         try:
-            encoded = self._file(index).read_bytes()
+            encoded = read_chunk(self._file(index), expected)
         except FileNotFoundError:
             # zarr writes no file for a chunk that holds the fill value only.
             return np.full(self.chunks, self._fill_value, self.dtype)
+        check_unfolded(encoded, self._codec, expected)
         return np.frombuffer(self._codec.decode(encoded), self.dtype).reshape(self.chunks)
 
     def _write_chunk(self, index: tuple[int, ...], values: NDArray[Any]) -> None:

@@ -123,6 +123,9 @@ def _check_known_folder(path: Path) -> None:
     if not path.is_dir():
         return
     for name, file, keys in _OTHER_FOLDERS:
+        # A pipe of this name would keep the program waiting.
+        if not (path / file).is_file():
+            continue
         try:
             with (path / file).open(errors="replace") as stream:
                 text = stream.read(_MARKER_BYTES)

@@ -51,7 +51,9 @@ def ensure_predicted(
     """Predict a volume with one of a run's models, unless the stored prediction is complete."""
     folder = project.run(run)
     path = checkpoint.find(folder, model)
-    if not StoredPrediction(folder, volume).complete(checkpoint.read_header(path).model):
+    stored = StoredPrediction(folder, volume)
+    shape = project.volumes.shape(volume)
+    if not stored.complete(checkpoint.read_header(path).model, shape):
         predictor = Predictor.load(path)
         yield from predict(predictor, project.volumes.open(volume), PredictSettings(), folder)
 

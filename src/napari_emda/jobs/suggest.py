@@ -195,7 +195,8 @@ def _ensure_uncertainty(
     predictor: Predictor, volume: Volume, folder: RunFolder, settings: QuerySettings
 ) -> Iterator[Event]:
     """Predict a volume, unless the stored prediction and its uncertainty are complete."""
-    if not StoredPrediction(folder, volume.name).complete(predictor.header.model, uncertainty=True):
+    stored = StoredPrediction(folder, volume.name)
+    if not stored.complete(predictor.header.model, volume.shape, uncertainty=True):
         yield from predict(predictor, volume, PredictSettings(device=settings.device), folder)
 
 

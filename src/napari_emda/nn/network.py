@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from napari_emda.data.volume import Domain
@@ -19,6 +19,10 @@ from napari_emda.settings import base
 # Prefixes of the names of tensors whose shape depends on the classes. They are not copied from a
 # network that predicts other classes.
 _CLASS_TENSORS = ("head.", "auxiliary_heads.", "offset")
+
+
+# Of images or of logits; class ids are bytes.
+_MOST_CHANNELS = 256
 
 
 class NetworkConfig(BaseModel):
@@ -34,8 +38,8 @@ class NetworkConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "unet"
-    classes: int
-    channels: int = 1
+    classes: int = Field(ge=1, le=_MOST_CHANNELS)
+    channels: int = Field(1, ge=1, le=_MOST_CHANNELS)
     settings: dict[str, Any] = {}
 
     @model_validator(mode="before")

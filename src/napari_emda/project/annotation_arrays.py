@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import zarr
 
 from napari_emda.data.box import Box
+from napari_emda.errors import DataError
 from napari_emda.io.atomic import sync
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.safe_files import inside
@@ -19,6 +21,29 @@ from napari_emda.io.safe_files import inside
 # syncs them to disk one by one: larger chunks make each stroke slower, smaller ones make more files
 # to sync. 256 x 256 voxels are 64 KiB before compression.
 CHUNK = 256
+
+
+# The name of a chunk's file or folder; no axis has more chunks.
+_INDEX = re.compile("[0-9]{1,10}")
+
+
+def check_fits(name: str, annotations: zarr.Array[Any], shape: tuple[int, ...]) -> None:
+    """Check that annotations belong to an image.
+
+    Args:
+        name: of the volume.
+        annotations: of the volume.
+        shape: of its image, (z, y, x).
+
+    Raises:
+        DataError: they have another shape, so that they would lie in the wrong place.
+    """
+    if tuple(annotations.shape) != tuple(shape):
+        theirs, its = (" x ".join(map(str, sides)) for sides in (annotations.shape, shape))
+        raise DataError(
+            f"The annotations of '{name}' are for {theirs} voxels, and its image has {its}: put "
+            "the image back that was annotated."
+        )
 
 
 class AnnotationArrays:
@@ -34,17 +59,19 @@ class AnnotationArrays:
     def open(self, name: str) -> zarr.Array[Any] | None:
         """The annotations of a volume for reading; None when there are none yet."""
         path = self._path(name)
-        return zarr.open_array(CheckedStore(path), mode="r") if path.exists() else None
+        return self._opened(name, "r") if path.exists() else None
 
     def open_to_write(self, name: str) -> zarr.Array[Any]:
         """The annotations of a volume for writing; they must exist."""
-        return zarr.open_array(CheckedStore(self._path(name)), mode="r+")
+        return self._opened(name, "r+")
 
     def require(self, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
         """The annotations of a volume of this shape for writing, made when there are none yet."""
         path = self._path(name)
         if path.exists():
-            return zarr.open_array(CheckedStore(path), mode="r+")
+            array = self._opened(name, "r+")
+            check_fits(name, array, shape)
+            return array
         chunks = (1, min(CHUNK, shape[1]), min(CHUNK, shape[2]))
         return zarr.create_array(
             CheckedStore(path), shape=shape, dtype="uint8", chunks=chunks, fill_value=0
@@ -60,10 +87,14 @@ class AnnotationArrays:
         boxes = []
         depth, height, width = array.chunks
         for path in self._path(name).glob("c/*/*/*"):
-            if not path.name.isdigit():
+            indices = path.parts[-3:]
+            if not all(_INDEX.fullmatch(index) for index in indices):
                 continue  # a chunk that is being written, or was when the program crashed
-            z, y, x = (int(index) for index in path.parts[-3:])
+            z, y, x = (int(index) for index in indices)
             start = (z * depth, y * height, x * width)
+            # A chunk that is no part of the array: nothing reads it.
+            if any(low >= side for low, side in zip(start, array.shape, strict=True)):
+                continue
             stop = (start[0] + depth, start[1] + height, start[2] + width)
             boxes.append(Box(start, stop).clip(array.shape))
         return tuple(boxes)
@@ -81,6 +112,16 @@ class AnnotationArrays:
         # Innermost first: an entry must not reach the disk before the folder that it names.
         for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
             sync(folder)
+
+    def _opened(self, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
+        """The array of a volume; DataError if it is another kind of array than ours."""
+        array = zarr.open_array(CheckedStore(self._path(name)), mode=mode)
+        if array.ndim != 3 or array.dtype != "uint8":
+            raise DataError(
+                f"The annotations of '{name}' are not numbers of classes in z, y, x: restore "
+                f"'{self._path(name)}' from a backup."
+            )
+        return array
 
     def _path(self, name: str) -> Path:
         return inside(self._folder, "annotations", f"{name}.zarr")

@@ -25,7 +25,7 @@ from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.import_record import ImportRecord
 from napari_emda.project.learning_curve import confusion
 from napari_emda.project.predictions import Predictions
-from napari_emda.project.region import IMPORTED, Region, State
+from napari_emda.project.region import IMPORTED, Region, State, outside
 from napari_emda.project.regions import Regions, new_id
 from napari_emda.project.undo import Decision, LabelImport
 from napari_emda.project.volumes import Volumes
@@ -119,8 +119,15 @@ class Annotations:
         return self._regions.record(region.model_copy(update=outcome))
 
     def check(self, region: Region, values: NDArray[Any]) -> None:
-        """Check that annotations of a region are 0 or classes; DataError names what is not."""
+        """Check that annotations of a region are 0 or classes, and that it lies in the volume.
+
+        Raises:
+            DataError: names what is wrong.
+        """
         classes = len(self._classes)
+        # Of a box that leaves the array, fewer values are read.
+        if values.shape != region.voxels.shape:
+            raise outside(region)
         whole = Box((0, 0, 0), region.voxels.shape)
         found = wrong_numbers(values, not_annotations(classes), [whole])
         if found:

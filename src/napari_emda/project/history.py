@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.import_record import ImportRecord
-from napari_emda.project.region import Region
+from napari_emda.project.region import Region, outside
 from napari_emda.project.regions import Regions
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.undo import Change, ClusterNames, Decision, LabelImport, RegionStates
@@ -56,6 +56,8 @@ class History:
     def _swap_decision(self, change: Decision) -> Decision:
         region = change.before
         array = self._arrays.open_to_write(region.volume)
+        if not region.lies_in(array.shape):
+            raise outside(region)
         painted = np.array(array[region.voxels.slices])
         back = Decision(self._now(region), painted)
         array[region.voxels.slices] = change.painted

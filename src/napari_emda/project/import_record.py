@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from napari_emda.errors import DataError
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.safe_files import inside
 
@@ -57,6 +58,10 @@ class ImportRecord:
         if not self._path.exists():
             return
         before, after = self._array("before"), self._array("after")
+        if before.shape != annotations.shape or after.shape != annotations.shape:
+            raise DataError(
+                "The import was into an image of another size: put that image back to undo it."
+            )
         # Section by section, because labels may be larger than memory.
         for z in range(annotations.shape[0]):
             imported = np.asarray(after[z])

@@ -148,6 +148,8 @@ class Predictions:
             return None
         # The first version did not store the names.
         names: Any = stored.attrs.get("classes", self._classes)
+        if not _are_outputs(names, stored):
+            return None
         outputs = self.outputs(run, tuple(names))
         return Prediction(stored, outputs, _opened(folder.uncertainty(volume)))
 
@@ -211,6 +213,13 @@ class Predictions:
         RunFolder.of(self._folder, run).write_cluster_names(names)
         outputs = replace(prediction.outputs, cluster_names=names)
         return replace(prediction, outputs=outputs)
+
+
+def _are_outputs(names: object, stored: zarr.Array[Any]) -> bool:
+    """Whether these can be the names of what an array holds, background first."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return False
+    return stored.ndim == 4 and stored.dtype == np.uint8 and len(names) == stored.shape[0] + 1
 
 
 def _opened(path: Path) -> zarr.Array[Any] | None:

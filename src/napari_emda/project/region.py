@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from napari_emda.data.box import Box
 from napari_emda.data.names import FileName, OptionalFileName
+from napari_emda.errors import DataError
 
 State = Literal["suggested", "accepted", "partial", "skipped", "unsure", "replaced"]
 """What the user decided.
@@ -81,6 +83,10 @@ class Region(BaseModel):
             raise ValueError("It is not a box")
         return text
 
+    def lies_in(self, shape: Sequence[int]) -> bool:
+        """Whether the box lies in a volume of this shape (z, y, x)."""
+        return all(stop <= side for stop, side in zip(self.voxels.stop, shape, strict=True))
+
     @property
     def voxels(self) -> Box:
         """The box as numbers."""
@@ -100,3 +106,11 @@ class Region(BaseModel):
     def annotated(self) -> bool:
         """Whether training learns from it."""
         return self.state in ANNOTATED
+
+
+def outside(region: Region) -> DataError:
+    """The error for a region that does not lie in its volume."""
+    return DataError(
+        f"The patch {region.box} does not lie in '{region.volume}': put the image back that it was "
+        "suggested for."
+    )

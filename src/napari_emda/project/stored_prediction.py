@@ -71,15 +71,21 @@ class StoredPrediction:
         """The measure of the uncertainty; empty for the entropy of the prediction."""
         return str(self.uncertainty.attrs.get("measure", ""))
 
-    def complete(self, model: str, *, uncertainty: bool = False) -> bool:
+    def complete(
+        self, model: str, shape: tuple[int, ...] | None = None, *, uncertainty: bool = False
+    ) -> bool:
         """Whether all tiles are predicted.
 
         Args:
             model: with this model of the run.
+            shape: of the image as it is now, (z, y, x); None for that of the prediction.
             uncertainty: whether the uncertainty must be stored as well.
         """
         header, done = self._read()
         if not header or header.get("model") != model:
+            return False
+        # The first version did not store the shape.
+        if shape is not None and header.get("shape", list(shape)) != list(shape):
             return False
         has_all_tiles = len(done) >= int(header["tiles"])
         return has_all_tiles and (bool(header["uncertainty"]) or not uncertainty)
@@ -100,11 +106,12 @@ class StoredPrediction:
             has_uncertainty = bool(header["uncertainty"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}, set()
-        arrays = [self.run.probabilities(self.volume)]
+        arrays = {self.run.probabilities(self.volume): 4}
         if has_uncertainty:
-            arrays.append(self.run.uncertainty(self.volume))
-        # The user may have deleted an array to make room.
-        if not all((array / "zarr.json").exists() for array in arrays):
+            arrays[self.run.uncertainty(self.volume)] = 3
+        # The user may have deleted an array to make room, or put another one there.
+        shape = header.get("shape")
+        if not all(_has_shape(array, axes, shape) for array, axes in arrays.items()):
             return {}, set()
         # Longer lines are no index, and Python refuses to read numbers of thousands of digits.
         numbers = (int(line) for line in lines[1:] if line.isdecimal() and len(line) < 20)
@@ -187,6 +194,16 @@ class StoredPrediction:
     def forget(self) -> None:
         """Let the next prediction start anew."""
         self.journal.unlink(missing_ok=True)
+
+
+def _has_shape(path: Path, axes: int, shape: object) -> bool:
+    """Whether there is an array of ours for a volume of this shape; None for any shape."""
+    try:
+        array = zarr.open_array(CheckedStore(path), mode="r")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    is_ours = array.ndim == axes and array.dtype == np.uint8
+    return is_ours and shape in (None, list(array.shape[-3:]))
 
 
 def _without_plan(header: dict[str, Any]) -> dict[str, Any]:

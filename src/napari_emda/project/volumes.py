@@ -26,7 +26,7 @@ from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import volume_name
 from napari_emda.io.safe_files import inside
 from napari_emda.io.units import Stored
-from napari_emda.project.annotation_arrays import AnnotationArrays
+from napari_emda.project.annotation_arrays import AnnotationArrays, check_fits
 from napari_emda.project.file import ProjectFile, VolumeEntry, write_project_file
 from napari_emda.registry import did_you_mean
 
@@ -99,6 +99,9 @@ class Volumes:
                 f"The labels of '{name}' no longer have the shape of the image: put the old file "
                 "back."
             )
+        annotations = self._annotations.open(name)
+        if annotations is not None:
+            check_fits(name, annotations, image.shape)
         labels_zero = entry.labels_zero
         if labels is not None and entry.labels_meaning is not None:
             labels = MeantLabels(labels, entry.labels_meaning, len(self._file.classes))
@@ -110,7 +113,7 @@ class Volumes:
             grid=_placed(entry.grid, stored),
             labels=labels,
             labels_zero=labels_zero,
-            annotations=self._annotations.open(name),
+            annotations=annotations,
             annotated=self._annotations.painted(name),
             classes=len(self._file.classes),
         )

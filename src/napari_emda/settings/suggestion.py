@@ -8,6 +8,9 @@ from pydantic import Field
 
 from napari_emda.settings.base import ADVANCED, MOST_INT32, Settings, advanced
 
+SMALLEST_PATCH = 16
+"""Pixels: smaller ones show nothing that could be recognised."""
+
 
 class QuerySettings(Settings):
     """Which patches to suggest for annotation."""
@@ -20,7 +23,7 @@ class QuerySettings(Settings):
     )
     patch: int = Field(
         128,
-        ge=16,
+        ge=SMALLEST_PATCH,
         le=2048,
         description="Side of a suggested patch, in pixels of the target.",
         json_schema_extra={"step": 16, "unit": "pixels"},

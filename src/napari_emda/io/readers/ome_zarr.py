@@ -13,6 +13,7 @@ from zarr.errors import BaseZarrError
 from napari_emda.data.lazy import AxisView
 from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, listed
+from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.reader import Reader, readers
 from napari_emda.io.section_names import natural
@@ -58,7 +59,8 @@ def open_zarr(path: Path) -> Stored:
             order.
     """
     try:
-        node = zarr.open(path, mode="r")
+        # Links are followed: users link their images, and images are only read.
+        node = zarr.open(CheckedStore(path, read_only=True, follow_links=True), mode="r")
     except (OSError, ValueError, KeyError, BaseZarrError) as error:
         raise DataError(f"{path.name} cannot be read as zarr ({error}): copy it again.") from None
     if isinstance(node, zarr.Array):
