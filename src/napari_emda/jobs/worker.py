@@ -295,8 +295,8 @@ def _nothing_done() -> Finished:
 def _stopped(job: Job, run: str, step: int) -> Finished:
     if not isinstance(job, TrainJob):
         return Finished("stopped", "Stopped; the work so far is kept.", {"run": run, "step": step})
-    folder = RunFolder.of(job.project, run)
-    saved = folder.saved_step
+    # Without a run, the job has not started.
+    saved = RunFolder.of(job.project, run).saved_step if run else 0
     if not saved:
         return replace(_nothing_done(), result={"run": run, "step": 0})
     model = checkpoint.find(Project.open(job.project).run(run))

@@ -88,12 +88,19 @@ class JobFolder:
 
     @property
     def owner(self) -> Owner | None:
-        """The process of the job; None before it has started."""
-        return Owner.read(self.process_file)
+        """The process of the job; None before it has started, or if its file is none of ours."""
+        try:
+            return Owner.read(self.process_file)
+        except JobError:
+            return None
 
     def say(self, command: str, values: dict[str, Any]) -> None:
         """Send a command to a job that no pipe leads to any more."""
-        with contextlib.suppress(OSError), open_to_append_text(self.commands) as file:
+        # In a project from elsewhere, the file may be a link, which is not followed.
+        with (
+            contextlib.suppress(OSError, JobError),
+            open_to_append_text(self.commands) as file,
+        ):
             file.write(json.dumps({"command": command, **values}) + "\n")
 
     def remove(self) -> None:

@@ -187,8 +187,10 @@ def stepped(qtbot, runner):
     """Wait until the job has learnt and saved something."""
 
     def saved():
-        checkpoint = RunFolder.of(runner.job.project, runner.run).checkpoint
-        return isinstance(runner.progress, Stepped) and checkpoint.exists()
+        # Its name comes with the first event.
+        if not isinstance(runner.progress, Stepped):
+            return False
+        return RunFolder.of(runner.job.project, runner.run).checkpoint.exists()
 
     qtbot.waitUntil(saved, timeout=240_000)
 

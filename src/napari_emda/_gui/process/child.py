@@ -15,6 +15,7 @@ import psutil
 
 from napari_emda._gui.process.standby import Standby
 from napari_emda._gui.process.start import start_process
+from napari_emda.errors import EmdaError
 from napari_emda.project.job_folder import JobFolder
 from napari_emda.project.owner import Owner
 from napari_emda.project.run_folder import RunFolder
@@ -176,14 +177,14 @@ def last_words(folder: JobFolder) -> str:
             for line in folder.log.read_text(errors="replace").splitlines()
             if line.strip()
         ]
-    except OSError:
+    except (OSError, EmdaError):
         return ""
     return f" ({lines[-1][:160]})" if lines else ""
 
 
 def keep_log(folder: JobFolder, run: RunFolder) -> None:
     """Append what a job has printed to the log of its run."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, EmdaError):
         text = folder.log.read_text(errors="replace")
         if text and run.path.is_dir():
             run.add_to_child_log(text)

@@ -80,7 +80,7 @@ class LeftChild:
             with self.folder.events.open("rb") as file:
                 file.seek(self._position)
                 text = file.read()
-        except OSError:
+        except (OSError, EmdaError):
             return []
         # The process may be writing the last line just now.
         whole = text[: text.rfind(b"\n") + 1]
