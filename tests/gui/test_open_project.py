@@ -194,3 +194,24 @@ def test_the_size_in_a_file_is_known_although_the_layer_lies_at_another(
     entry = project.volumes.add(path, "target", name="other")
     session.opened.show_volume(entry, layer)
     assert layer.scale.tolist() == [30, 8, 8]
+
+
+def test_files_that_napari_has_read_already_are_not_shown_twice(session, project):
+    """The user drops the files, and opens the project of them afterwards."""
+    entry = project.volumes.target()
+    with layer_source(path=str(project.folder / entry.image)):
+        mine = session.viewer.add_image(np.zeros((4, 96, 96), np.uint8), name="mine")
+    session.adopt(project)
+    assert session.opened.image("target") is mine
+    assert [layer.name for layer in session.viewer.layers].count("target") == 0
+    assert session.opened.image("source") is not mine
+    assert session.viewer.layers.selection.active is mine
+
+
+def test_of_several_layers_of_one_file_none_is_taken_for_the_volume(session, project):
+    entry = project.volumes.target()
+    for name in ("channel 0", "channel 1"):
+        with layer_source(path=str(project.folder / entry.image)):
+            session.viewer.add_image(np.zeros((4, 96, 96), np.uint8), name=name)
+    session.adopt(project)
+    assert session.opened.image("target").name == "target"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,33 +20,16 @@ from napari_emda._gui.common.canvas import remove_layers
 from napari_emda._gui.common.label_placement import labels_on
 from napari_emda._gui.common.layer_order import PREFIX, arrange, place_of
 from napari_emda._gui.common.layer_volumes import is_plain
-from napari_emda._gui.common.volume_mark import is_own, mark, marked
+from napari_emda._gui.common.mask_settings import MaskSettings
+from napari_emda._gui.common.volume_mark import is_own, mark, marked, opened_from
 from napari_emda.data.box import Box
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
-from napari_emda.settings.objects import ObjectSettings
 
 L = TypeVar("L", Image, Labels, Shapes)
 # Height and width in pixels of a canvas that has no window and cannot be measured.
 CANVAS = (700.0, 700.0)
-
-
-@dataclass
-class MaskSettings:
-    """Settings of masks, in layers and in exported files; kept when another project opens.
-
-    Attributes:
-        threshold: lowest probability at which a voxel belongs to a class.
-        smallest: objects with fewer pixels in a section are left out.
-    """
-
-    threshold: float = ObjectSettings.model_fields["threshold"].default
-    smallest: int = ObjectSettings.model_fields["minimum_size"].default
-
-    def for_export(self) -> dict[str, float]:
-        """The settings under the names that exports have for them."""
-        return {"threshold": self.threshold, "minimum_size": self.smallest}
 
 
 class OpenProject:
@@ -109,9 +91,9 @@ class OpenProject:
                 replaced, because the outputs could not lie on it.
             labels: of the user, likewise.
         """
-        # A dock that was closed leaves its volumes in the viewer.
-        layer = layer or self._marked(entry, "image")
-        labels = labels or self._marked(entry, "labels")
+        layer = layer or self._shown(entry, "image", entry.image, Image)
+        if entry.labels is not None:
+            labels = labels or self._shown(entry, "labels", entry.labels, Labels)
         # Labels that were moved onto the image's voxels are shown from the project.
         apart = layer is not None and labels is not None and labels_on(layer, labels) is not None
         # A source often has the same position as the target and would cover it.
@@ -137,8 +119,11 @@ class OpenProject:
         self._mark(image, entry, "image", own=is_own(image))
         self._show_labels(entry, labels, apart=apart)
 
-    def _marked(self, entry: VolumeEntry, kind: str) -> Layer | None:
-        return marked(self.viewer.layers, self.project.folder, entry.name, kind)
+    def _shown(self, entry: VolumeEntry, kind: str, file: str, of: type[Layer]) -> Layer | None:
+        """The layer that shows a file of a volume already: the user's, or one of a closed dock."""
+        layers = self.viewer.layers
+        by_mark = marked(layers, self.project.folder, entry.name, kind)
+        return by_mark or opened_from(layers, self.project.folder / file, of)
 
     def _mark(self, layer: Layer, entry: VolumeEntry, kind: str, *, own: bool) -> None:
         mark(layer, self.project.folder, entry.name, kind, own=own)

@@ -14,8 +14,9 @@ from psygnal import Signal
 
 from napari_emda._gui.common.adapters import reslice, section_of
 from napari_emda._gui.common.canvas import RemovalGuard
+from napari_emda._gui.common.mask_settings import MaskSettings
 from napari_emda._gui.common.sliders import SliderRange
-from napari_emda._gui.open_project import MaskSettings, OpenProject
+from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.process.runner import COMMAND, Ending, Runner, in_background
 from napari_emda.errors import EmdaError
@@ -187,6 +188,9 @@ class Session:
         for entry in project.volumes.targets()[:1]:
             if entry.name in sections:
                 opened.show_section(entry.name, sections[entry.name])
+            # Otherwise the layer added last, often hidden labels, would have napari's tools.
+            if (image := opened.image(entry.name)) is not None:
+                self.viewer.layers.selection.active = image
         # Last, so that the canvas is never empty in between.
         if before is not None:
             before.leave([*layers.values(), *labels.values()])

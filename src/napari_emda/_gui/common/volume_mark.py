@@ -33,3 +33,19 @@ def marked(layers: Iterable[Layer], folder: Path, volume: str, kind: str) -> Lay
 def is_own(layer: Layer) -> bool:
     """Whether a dock has added a marked layer."""
     return bool(layer.metadata.get(_KEY, (False,))[-1])
+
+
+def opened_from(layers: Iterable[Layer], path: Path, of: type[Layer]) -> Layer | None:
+    """The only layer of a type that napari has read from a file; None for none or several.
+
+    Several come from a file with channels or times: which of them is the volume is not known.
+    """
+    found = [
+        layer
+        for layer in layers
+        if isinstance(layer, of)
+        and layer.ndim <= 3
+        and layer.source.path is not None
+        and Path(layer.source.path).resolve() == path.resolve()
+    ]
+    return found[0] if len(found) == 1 else None
