@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_emda._gui.annotate.draft import Draft
+from napari_emda._gui.common.outlined_labels import OutlinedLabels
 
 # In napari's status bar, instead of its list of tools with their digits: those choose classes here.
 _HELP = "digits choose the class, P paint, E erase, F fill, Z move, Ctrl-Z undo, K done, N next"
 
 
-class AnnotationLayer(Labels):  # type: ignore[misc]
+class AnnotationLayer(OutlinedLabels):
     """Paints nowhere but where its `Draft` allows it, and nothing but classes.
 
     Strokes are taken back by the draft's own history, which is exact.
@@ -44,11 +45,6 @@ class AnnotationLayer(Labels):  # type: ignore[misc]
         return draft
 
     # -- what napari asks of a layer's class ---------------------------------------------------
-
-    @property
-    def _type_string(self) -> str:
-        # napari's menus and writers ask for the kind of a layer by this name.
-        return "labels"
 
     @property
     def help(self) -> str:

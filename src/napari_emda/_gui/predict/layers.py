@@ -8,6 +8,7 @@ from typing import Any
 
 from napari.layers import Image, Labels
 
+from napari_emda._gui.common.outlined_labels import OutlinedLabels
 from napari_emda._gui.common.palette import cluster_colours, mask_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.lazy_layers import Clusters, ColouredProbability, MaskOnView
@@ -96,7 +97,7 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
         **placement,
     )
     opened.add_output("probability", volume, probability)
-    mask = Labels(
+    mask = OutlinedLabels(
         MaskOnView(stored, opened.mask.threshold, opened.mask.smallest),
         name=opened.called("mask", volume),
         colormap=mask_colours(project.classes),
