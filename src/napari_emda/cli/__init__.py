@@ -15,7 +15,7 @@ from napari_emda.errors import EmdaError, ExitCode
 
 # Where each command is defined, in the order of the workflow; ``--help`` lists them in this order.
 COMMANDS = {
-    "new": "projects.new",
+    "new": "new_project.new",
     "train": "runs.train",
     "predict": "runs.predict",
     "suggest": "projects.suggest",

@@ -1,0 +1,157 @@
+"""The command that makes a project: it checks everything, and prints what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from napari_emda.cli.console import JsonOption, ProjectArgument, print_result
+from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
+from napari_emda.data.label_meaning import LabelMeaning
+from napari_emda.data.names import in_print
+from napari_emda.data.voxel_grid import Spacing
+from napari_emda.project.project import Project
+
+if TYPE_CHECKING:
+    from napari_emda.data.volume import Domain
+
+
+def new(
+    project: ProjectArgument,
+    source: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="IMAGE LABELS", help="The labelled volume, if there is one: image and labels."
+        ),
+    ] = None,
+    target: Annotated[Path | None, typer.Option(help="The image to be segmented.")] = None,
+    spacing: Annotated[
+        Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the source in nm.")
+    ] = None,
+    target_spacing: Annotated[
+        Spacing | None, typer.Option(metavar="Z Y X", help="Voxel size of the target in nm.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Names of the classes, background first.")
+    ] = None,
+    independent: Annotated[
+        bool, typer.Option(help="The sections are independent images, such as fields of view.")
+    ] = False,
+    target_independent: Annotated[
+        bool, typer.Option(help="Only the sections of the target are independent images.")
+    ] = False,
+    zero: Annotated[
+        str,
+        typer.Option(
+            help="What 0 means in the source's labels: background, sections (background in "
+            "sections that hold a label, unlabelled in the others), or unannotated (1 is then "
+            "background and 2 the first class)."
+        ),
+    ] = "background",
+    background: BackgroundOption = None,
+    ignore: IgnoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a project from a labelled source and an unlabelled target, or from only one of them."""
+    names = tuple(classes) if classes else ("background", "foreground")
+    sections_are_independent: dict[Domain, bool] = {
+        "source": independent,
+        "target": independent or target_independent,
+    }
+    meaning = label_meaning(background, ignore, zero, one_is_background=True)
+    entries, notices = create(
+        project, names, source, target, spacing, target_spacing, sections_are_independent, meaning
+    )
+    result = {
+        "project": str(project),
+        "classes": list(names),
+        "volumes": entries,
+        "notices": notices,
+    }
+    for notice in notices:
+        typer.echo(in_print(notice), err=True)
+    print_result(result, as_json=as_json, print_text=lambda: _print_volumes(project, entries))
+
+
+def _print_volumes(project: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """Print what was taken for the volumes, so that a wrong file or number is seen at once."""
+    volumes = ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
+    typer.echo(f"Project {project}: {volumes}")
+    for entry in entries:
+        given = "from its file" if entry["spacing_from"] == "file" else "as given"
+        typer.echo(
+            f"  {entry['domain']}: {_sections(entry['shape'])}, {entry['dtype']}; "
+            f"voxel size {_nm(entry['spacing'])} nm (z, y, x) {given}"
+        )
+
+
+def _nm(spacing: Spacing) -> str:
+    return " x ".join(f"{v:g}" for v in spacing)
+
+
+def _sections(shape: Sequence[int]) -> str:
+    count, rows, columns = shape
+    return f"{count} section{'' if count == 1 else 's'} of {rows} x {columns} pixels"
+
+
+def create(
+    folder: Path,
+    classes: tuple[str, ...],
+    source: tuple[Path, Path] | None,
+    target: Path | None,
+    spacing: Spacing | None,
+    target_spacing: Spacing | None,
+    sections_are_independent: dict[Domain, bool],
+    meaning: LabelMeaning,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Check everything, then make the project.
+
+    Returns:
+        The entries of its volumes with shape, dtype, and whether the voxel size is from the file or
+        the user; and notices on anything unusual about them.
+    """
+    from napari_emda.io.checks import check_pair
+
+    independent = [domain for domain, alone in sections_are_independent.items() if alone]
+    notices = check_pair(source, target, classes, spacing, target_spacing, meaning, independent)
+    with Project.create(folder, classes) as project:
+        entries = []
+        if source is not None:
+            image, labels = source
+            entries.append(
+                project.volumes.add(
+                    image,
+                    "source",
+                    labels=labels,
+                    labels_meaning=meaning,
+                    spacing=spacing,
+                    sections_are_independent=sections_are_independent["source"],
+                )
+            )
+        if target is not None:
+            entries.append(
+                project.volumes.add(
+                    target,
+                    "target",
+                    spacing=target_spacing,
+                    sections_are_independent=sections_are_independent["target"],
+                )
+            )
+        given = {"source": spacing, "target": target_spacing}
+        described = [
+            entry.model_dump()
+            | _array_of(project, entry.name)
+            | {"spacing_from": "file" if given[entry.domain] is None else "user"}
+            for entry in entries
+        ]
+    return described, notices
+
+
+def _array_of(project: Project, name: str) -> dict[str, Any]:
+    """Shape and dtype of a volume as JSON has them."""
+    image = project.volumes.open(name).image
+    return {"shape": list(image.shape), "dtype": str(np.dtype(image.dtype))}
