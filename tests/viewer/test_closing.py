@@ -10,6 +10,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox, QPushButton
 
 from napari_emda._gui.process.closing import Saving
+from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from tests.viewer import story
 
@@ -141,6 +142,7 @@ def test_removing_the_dock_asks_too_and_cancel_brings_it_back(training, wait):
     wait(lambda: dock.session.closed)
     assert len(seen) == 2 and not alive(pid)
     assert 0 < run.saved_step < STEPS
+    Project.open(run.path.parents[1], exclusive=True).close()
     close(viewer)
 
 

@@ -184,17 +184,6 @@ def test_closing_the_viewer_ends_the_child_and_keeps_its_work(docked, wait):
 
 
 @fake_children
-def test_closing_the_dock_alone_ends_the_child_and_gives_the_project_back(docked, wait):
-    viewer, dock, _ = docked
-    story.train(dock, 5000)
-    wait(lambda: dock.train.strip.bar.value() >= 5)
-    folder = dock.session.opened.project.folder
-    viewer.window.remove_dock_widget(dock)
-    assert dock.session.closed
-    Project.open(folder, exclusive=True).close()
-
-
-@fake_children
 def test_two_viewers_have_two_docks(docked, make_napari_viewer, wait, told, tmp_path):
     _, first, _ = docked
     other = make_napari_viewer(show=True)
