@@ -121,10 +121,16 @@ class Demo:
         truth: label image of the target.
         seed: of all training.
         watch: iterates events to their end and returns the result.
+
+    Attributes:
+        results: the folder of mask, curves and picture, ``PROJECT-results``. Nothing is exported
+            into a project.
     """
 
     def __init__(self, project: Project, truth: Path, seed: int, watch: Watch) -> None:
         self.project = project
+        self.results = project.folder.with_name(project.folder.name + "-results")
+        self.results.mkdir(exist_ok=True)
         self.truth = truth
         self.seed = seed
         self.watch = watch
@@ -190,13 +196,13 @@ class Demo:
         self.project.annotations.take(self.truth, "target")
 
     def export(self, run: str) -> tuple[str, str]:
-        """Write the mask and the loss curves of all runs into the project's folder.
+        """Write the mask and the loss curves of all runs into the folder of the results.
 
         Returns:
             The paths of the mask (TIFF) and the curves (CSV).
         """
-        mask = self.project.folder / "mask.tif"
-        curves = self.project.folder / "curves.csv"
+        mask = self.results / "mask.tif"
+        curves = self.results / "curves.csv"
         job = ExportJob(project=str(self.project.folder), what="mask", to=str(mask), run=run)
         self.watch(execute(job))
         with curves.open("w", newline="") as file:
@@ -207,7 +213,7 @@ class Demo:
         return str(mask), str(curves)
 
     def picture(self, names: Sequence[str]) -> str:
-        """Draw a section with the masks of some models into the project's folder.
+        """Draw a section with the masks of some models into the folder of the results.
 
         Args:
             names: of the models, as in the table.
@@ -228,7 +234,7 @@ class Demo:
                 masks[f"{name}: IoU {ious[name]}"] = classes[0] > 0
         image = np.asarray(volume.image[section.slices])[0]
         truth = np.asarray(open_labels(self.truth).array[section.slices])[0] > 0
-        path = self.project.folder / "before-and-after.png"
+        path = self.results / "before-and-after.png"
         draw_picture(path, image, truth, masks)
         return str(path)
 
