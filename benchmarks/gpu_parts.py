@@ -603,9 +603,9 @@ def _watched_training(clock: meters.Clock) -> Iterator[None]:
     """Count what a training spends on other things than steps."""
     with (
         patch.object(train_job, "prepare", clock.timed("prepare", train_job.prepare)),
-        patch.object(Training, "validate", clock.waited_for("looks", Training.validate)),
-        patch.object(Training, "save", clock.timed("saves", Training.save)),
-        patch.object(Training, "select", clock.timed("choosing", Training.select)),
+        patch.object(loop, "validate", clock.waited_for("looks", loop.validate)),
+        patch.object(loop, "save", clock.timed("saves", loop.save)),
+        patch.object(loop, "select", clock.waited_for("choosing", loop.select)),
     ):
         yield
 

@@ -1,7 +1,7 @@
 """Saving a training that is stopped, for somebody who waits.
 
-What `Training.save` and `Training.select` measure besides takes as long as a hundred steps: half a
-minute or more on a laptop. Here it takes as long as a few.
+What `between_steps.save` and `between_steps.select` measure besides takes as long as a hundred
+steps: half a minute or more on a laptop. Here it takes as long as a few.
 """
 
 from __future__ import annotations
