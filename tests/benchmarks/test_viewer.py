@@ -16,7 +16,13 @@ def test_every_step_has_its_row(qapp):
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "|" in line]
     columns = rows[0]
     steps = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows[2:]}
-    assert {"open the dock", "Use these layers", "open a patch", "accept", "undo"} <= set(steps)
+    assert {
+        "open the dock",
+        "Use these layers",
+        "open a patch (N)",
+        "accept (K)",
+        "undo (U)",
+    } <= set(steps)
     number = re.compile(r"\d+\.\d\d")
     assert all(number.fullmatch(step["longest freeze (s)"]) for step in steps.values())
     for name in JOBS:

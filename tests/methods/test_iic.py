@@ -249,7 +249,7 @@ def test_denoising_without_labels_only_restores_patches(denoised):
 def test_a_run_without_classes_cannot_predict_or_export(denoised, unlabelled):
     (run,) = unlabelled.runs.names()
     project = str(unlabelled.folder)
-    mask = str(unlabelled.folder / "mask.tif")
+    mask = str(unlabelled.folder.with_name("mask.tif"))
     message = "trained without labels and predicts nothing: annotate some patches"
     for job in (
         PredictJob(project=project, run=run),
