@@ -39,7 +39,9 @@ def inside(folder: Path, *names: str) -> Path:
     path = folder
     for name in names:
         try:
-            path = path / check_file_name(name)
+            letters = check_file_name(name).encode("utf-8", "surrogateescape")
+            # The system's own spelling: under LC_ALL=C, Python takes the names of files for ASCII.
+            path = path / os.fsdecode(letters)
         except ValueError as error:
             raise JobError(f"{error}: correct it in the files of '{folder}'.") from None
         refuse_link(path)
