@@ -64,6 +64,8 @@ def place(qtbot):
         qtbot.addWidget(window)
         window.show()
         window.activateWindow()
+        # Only the active window's boxes lose the focus, and the display says so when it likes.
+        assert QTest.qWaitForWindowActive(window, 60_000)
         nowhere.setFocus()
         QApplication.processEvents()
         return nowhere
