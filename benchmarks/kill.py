@@ -73,8 +73,8 @@ def kill_once(folder: Path, diary: Path, seed: int, seconds: float, *, child_too
     time.sleep(seconds)
     children = psutil.Process(viewer.pid).children(recursive=True)
     viewer.send_signal(signal.SIGKILL)
-    for each in children if child_too else ():
-        os.kill(each.pid, signal.SIGKILL)
+    for child in children if child_too else ():
+        os.kill(child.pid, signal.SIGKILL)
     viewer.communicate()
     psutil.wait_procs(children, timeout=10)
 

@@ -47,8 +47,8 @@ def run_batch(first: int, stop: int, steps: int, *, plain: bool) -> None:
                 plain=plain,
                 say=lambda text: print(text, flush=True),
             )
-        for each in wrong:
-            print("| " + each.rstrip().replace("\n", "\n| "), flush=True)
+        for problem in wrong:
+            print("| " + problem.rstrip().replace("\n", "\n| "), flush=True)
         print(f"result {seed} {'wrong' if wrong else 'fine'}", flush=True)
     # Without the end of the interpreter, in which Qt destroys windows in any order: no user of
     # napari meets it with ten windows closed before.

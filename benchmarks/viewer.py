@@ -93,9 +93,9 @@ class Sampler:
             time.sleep(TICK / 1000)
             frame = sys._current_frames().get(self._main)
             stack = traceback.extract_stack(frame) if frame is not None else []
-            own = [entry for entry in stack if "napari_emda" in entry.filename][-3:]
+            frames = [entry for entry in stack if "napari_emda" in entry.filename][-3:]
             other = [entry for entry in stack if "/napari/" in entry.filename][-2:]
-            chain = [*own, *other, *stack[-1:]]
+            chain = [*frames, *other, *stack[-1:]]
             self._recent.append(" > ".join(f"{Path(e.filename).stem}.{e.name}" for e in chain))
 
     def sort_out(self, step: str, gap: float) -> None:

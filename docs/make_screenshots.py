@@ -226,7 +226,7 @@ class Story:
             if picture:
                 self.shot(picture)
                 picture = ""
-            last = sum(each.state == "suggested" for each in patches.regions) == 1
+            last = sum(region.state == "suggested" for region in patches.regions) == 1
             self.press("Shift-J" if last and region.strategy != "audit" else "K")
 
     def correct(self, region: Any) -> None:

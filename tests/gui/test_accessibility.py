@@ -17,11 +17,11 @@ from tests.gui.fake import fake_command, methods_command
 
 @pytest.fixture
 def dock(qtbot):
-    made = Dock(ViewerModel(), fake_command(), methods_command())
-    qtbot.addWidget(made)
-    qtbot.waitUntil(lambda: made.session.catalogue is not None, timeout=240_000)
-    yield made
-    made.shut_down()
+    new_dock = Dock(ViewerModel(), fake_command(), methods_command())
+    qtbot.addWidget(new_dock)
+    qtbot.waitUntil(lambda: new_dock.session.catalogue is not None, timeout=240_000)
+    yield new_dock
+    new_dock.shut_down()
 
 
 def controls(dock):
@@ -61,11 +61,13 @@ def test_the_tab_key_goes_down_the_open_panel_in_reading_order(qtbot, dock, pred
         chain = [drawer.toggleButton()]
         while (following := chain[-1].nextInFocusChain()) is not chain[0]:
             chain.append(following)
-        inside = [each for each in chain if each in set(controls(dock)) and each.isVisible()]
+        inside = [
+            control for control in chain if control in set(controls(dock)) and control.isVisible()
+        ]
         places = [
-            each.mapTo(dock, each.rect().center())
-            for each in inside
-            if drawer.content().isAncestorOf(each)
+            control.mapTo(dock, control.rect().center())
+            for control in inside
+            if drawer.content().isAncestorOf(control)
         ]
         assert places
         for before, after in pairwise(places):
@@ -123,7 +125,9 @@ def test_the_details_of_a_message_are_behind_why(qtbot):
     notices.show_text("It failed: choose a smaller patch.\nOut of memory at step 3.", "error")
     assert notices.message.text() == "It failed: choose a smaller patch."
     assert notices.text().endswith("Out of memory at step 3.")
-    details = [each for each in notices.findChildren(QWidget) if each.accessibleName() == DETAILS]
+    details = [
+        widget for widget in notices.findChildren(QWidget) if widget.accessibleName() == DETAILS
+    ]
     assert not details[0].isVisible()
     qtbot.mouseClick(notices.why, Qt.MouseButton.LeftButton)
     assert details[0].isVisible()

@@ -223,7 +223,7 @@ def test_no_prediction_lies_over_another_volume(qtbot, dock, predicted, arrays):
     layers = dock.session.viewer.layers
     assert {layer.name for layer in layers if layer.visible} == {"target", "emda: mask of target"}
     assert {"emda: probability of target", "emda: probability of more"} < {
-        each.name for each in layers
+        layer.name for layer in layers
     }
     dock.predict.volume.setCurrentText("more")
     dock.predict.start_job()
@@ -700,7 +700,7 @@ def test_suggesting_asks_before_it_drops_an_audit(answer, qtbot, dock, predicted
     def press():
         (question,) = dock.findChildren(QMessageBox)
         asked.append(question.text())
-        (button,) = (each for each in question.buttons() if each.text() == answer)
+        (button,) = (button for button in question.buttons() if button.text() == answer)
         qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
     QTimer.singleShot(0, press)
@@ -734,14 +734,17 @@ def test_an_audit_says_why_it_is_smaller_and_is_ended_by_a_button(qtbot, dock, p
 def test_classes_and_brushes_are_buttons_with_keys(dock, predicted):
     dock.session.adopt(predicted)
     palette = dock.annotate.painting.classes
-    assert [each.text().split()[0] for each in palette.classes] == ["background", "mitochondria"]
+    assert [button.text().split()[0] for button in palette.classes] == [
+        "background",
+        "mitochondria",
+    ]
     assert palette.classes[1].text().endswith(" 2")
     dock.annotate.commands["class 1"]()
-    assert [each.isChecked() for each in palette.classes] == [True, False]
+    assert [button.isChecked() for button in palette.classes] == [True, False]
     palette.brushes[40].click()
     assert dock.annotate.patches.paint.layer("target").brush_size == 40
     dock.annotate.commands["brush"]()
-    assert [size for size, each in palette.brushes.items() if each.isChecked()] == [1]
+    assert [size for size, button in palette.brushes.items() if button.isChecked()] == [1]
 
 
 def test_labels_are_imported_from_a_layer(qtbot, dock, predicted, arrays):

@@ -45,7 +45,7 @@ def test_junk_is_passed_over_and_the_rest_is_named(tmp_path, stack):
     (folder / "._Slice 1.TIF").write_bytes(b"\0\5\26\7")
     stored = open_image(folder)
     np.testing.assert_array_equal(stored.array[:], stack)
-    assert (stored.notices, stored.gap, stored.doubt) == ((), "", "")
+    assert (stored.notices, stored.gap, stored.not_a_volume) == ((), "", "")
     (folder / "notes.txt").write_text("x")
     write(folder / "old", stack[:1])
     (folder / "odd.tif").mkdir()
@@ -178,8 +178,8 @@ def test_tiles_and_several_series_are_doubted(tmp_path, stack, names):
     # Existing projects still open, and independent images may have such names.
     stored = open_image(folder)
     assert stored.array.shape == stack.shape
-    assert stored.doubt.startswith("The folder a holds ")
-    assert "put each series in a folder of its own" in stored.doubt
+    assert stored.not_a_volume.startswith("The folder a holds ")
+    assert "put each series in a folder of its own" in stored.not_a_volume
 
 
 @pytest.mark.parametrize(

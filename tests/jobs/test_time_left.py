@@ -59,16 +59,16 @@ def training(steps=240, step=0.5, check=6.0, save=3.0, end=40.0, preview=0.0, rn
     def phase(name, done):
         ahead = {
             "Training": float(steps - done),
-            "Scoring": work["Scoring"] * sum(each > done for each in checks),
-            "Saving": work["Saving"] * sum(each > done for each in saves),
+            "Scoring": work["Scoring"] * sum(step > done for step in checks),
+            "Saving": work["Saving"] * sum(step > done for step in saves),
             "Choosing": work["Choosing"],
         }
-        own = ahead["Training"] if name == "Training" else work.get(name, 0.0)
+        remaining = ahead["Training"] if name == "Training" else work.get(name, 0.0)
         if name in ("Training", "Choosing"):
             del ahead[name]
         if name == "Choosing":
             ahead = {}
-        return Phase(name, own, ahead, name == "Training")
+        return Phase(name, remaining, ahead, name == "Training")
 
     line.add(7.0, Phase("Reading the images"))
     line.add(5.0, Started("train", "001", "cpu", steps))

@@ -43,7 +43,7 @@ def state(project):
 
 def accept(project, region):
     array = project.annotations.require("t")
-    region = next(each for each in project.regions.all() if each.id == region.id)
+    region = next(other for other in project.regions.all() if other.id == region.id)
     before = np.asarray(array[region.voxels.slices])
     project.regions.decisions.add(Decision(region, before))
     values = np.maximum(before, 1)
@@ -69,7 +69,7 @@ def test_a_mixture_is_taken_back_and_repeated_step_by_step(project):
     folder = project.folder
     project.close()
     project = Project.open(folder, exclusive=True)
-    assert len({str(each) for each in history}) == len(history)
+    assert len({str(entry) for entry in history}) == len(history)
     for expected in reversed(history[:-1]):
         assert project.history.undo() is not None
         assert state(project) == expected

@@ -194,7 +194,7 @@ class Chaos:
         assert not any(opened.is_volume(layer) and layer.visible for layer in above), "covered"
 
     def _layer(self, rng, kind=None):
-        layers = [each for each in self.viewer.layers if kind is None or isinstance(each, kind)]
+        layers = [layer for layer in self.viewer.layers if kind is None or isinstance(layer, kind)]
         return layers[int(rng.integers(len(layers)))] if layers else None
 
     # -- what napari offers ------------------------------------------------------------------

@@ -104,7 +104,11 @@ def check(folder, diary):
         expected, begun = {}, {}
         for decision in decisions:
             if decision["kind"] == "queue":
-                lost += [f"suggestion {each}" for each in decision["ids"] if each not in states]
+                lost += [
+                    f"suggestion {identifier}"
+                    for identifier in decision["ids"]
+                    if identifier not in states
+                ]
             elif decision["kind"] == "stroke":
                 found = [
                     int(np.asarray(stored[decision["volume"]][tuple(voxel)]))

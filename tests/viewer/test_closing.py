@@ -58,11 +58,11 @@ def answer(text, seen):
         if not isinstance(box, QMessageBox):
             QTimer.singleShot(10, click)
             return
-        seen.append((box.text(), [each.text() for each in box.buttons()]))
+        seen.append((box.text(), [button.text() for button in box.buttons()]))
         if not text:
             QTest.keyClick(box, Qt.Key.Key_Escape)
             return
-        (button,) = [each for each in box.buttons() if each.text().startswith(text)]
+        (button,) = [button for button in box.buttons() if button.text().startswith(text)]
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
     QTimer.singleShot(0, click)

@@ -35,7 +35,7 @@ def keep():
     if question is None:
         QTimer.singleShot(10, keep)
     else:
-        next(each for each in question.buttons() if each.text().startswith("Keep")).click()
+        next(button for button in question.buttons() if button.text().startswith("Keep")).click()
 
 viewer = napari.Viewer()
 dock, truth = story.start(viewer, fake={fake})
@@ -62,9 +62,9 @@ def start():
         left = [process]
         with contextlib.suppress(psutil.NoSuchProcess):
             left = [*psutil.Process(process.pid).children(recursive=True), process]
-        for each in left:
+        for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
+                process.kill()
         process.communicate()
 
 

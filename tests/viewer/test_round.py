@@ -244,7 +244,7 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
     assert disk(2, 6, 6) == 1
     assert np.asarray(layer._slice.image.raw)[6, 6] == 1
     hands.press("H")
-    assert {each.name for each in viewer.layers if each.visible} == {"new"}
+    assert {layer.name for layer in viewer.layers if layer.visible} == {"new"}
     hands.press("H")
     hands.press("K")
     assert (disk(2, 6, 6), disk(2, 20, 20), disk(2, 10, 10), disk(2, 0, 0)) == (1, 2, 2, 1)

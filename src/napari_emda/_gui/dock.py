@@ -127,9 +127,9 @@ class Dock(QWidget):
         outer.addWidget(self.strip)
         self.setStyleSheet(FOCUS_STYLE)
         # An answer to the last action is out of date with the next one.
-        for each in self.findChildren(QPushButton):
-            if each is not self.notices.why:
-                each.pressed.connect(self.notices.clear_answer)
+        for button in self.findChildren(QPushButton):
+            if button is not self.notices.why:
+                button.pressed.connect(self.notices.clear_answer)
         self.show_only("Data")
         self._show_strip()
 

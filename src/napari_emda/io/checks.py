@@ -367,8 +367,8 @@ def file_notices(stored: Stored, independent: bool) -> list[str]:
     """
     if independent:
         return list(stored.notices)
-    if stored.doubt:
-        raise DataError(stored.doubt)
+    if stored.not_a_volume:
+        raise DataError(stored.not_a_volume)
     return [*stored.notices, *filter(None, [stored.gap])]
 
 

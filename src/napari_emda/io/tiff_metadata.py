@@ -167,7 +167,7 @@ def _check_ome(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: P
             f"{path.name} says that it holds {stated} sections, but {held} of them are there: "
             f"{remedy}."
         )
-    described = sum(len(each.pages) for each in file.series)
+    described = sum(len(series.pages) for series in file.series)
     last = page_at(file, len(file.pages) - 1)
     # Pages of another shape are previews, and reduced ones the levels of a pyramid.
     if (

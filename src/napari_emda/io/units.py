@@ -51,8 +51,8 @@ class Stored:
             is a DataError.
         palette: colours (k, 3), uint8, for which the values stand, if the file has such a table.
         gap: which sections are missing in between, as a sentence.
-        doubt: why this may be no volume at all, as a sentence with the remedy. Independent images
-            are no volume, and so beyond doubt.
+        not_a_volume: why this may be no volume at all, as a sentence with the remedy. Of
+            independent images nobody expects that they are one.
     """
 
     array: Array
@@ -63,7 +63,7 @@ class Stored:
     origin: Spacing = (0.0, 0.0, 0.0)
     notices: tuple[str, ...] = ()
     gap: str = ""
-    doubt: str = ""
+    not_a_volume: str = ""
     in_colour: bool = False
     palette: NDArray[np.uint8] | None = None
 

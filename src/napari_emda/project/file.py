@@ -126,8 +126,8 @@ def read_project_file(path: Path) -> ProjectFile:
         first = error.errors()[0]
         place = ".".join(str(key) for key in first["loc"])
         # Our own checks of names say what is wrong with them.
-        own = first["type"] == "value_error"
-        reason = f" ({first['msg'].removeprefix('Value error, ')})" if own else ""
+        is_rule_of_ours = first["type"] == "value_error"
+        reason = f" ({first['msg'].removeprefix('Value error, ')})" if is_rule_of_ours else ""
         raise JobError(
             f"'{path}' is damaged at '{in_print(place)}'{reason}: restore it from a backup."
         ) from None

@@ -279,9 +279,9 @@ class Volumes:
     def _path(self, path: str) -> Path:
         """The absolute path of a file in ``project.json``."""
         # The system's own spelling: under LC_ALL=C, as on clusters, Python takes names for ASCII.
-        own = os.fsdecode(path.encode("utf-8", "surrogateescape"))
+        stored = os.fsdecode(path.encode("utf-8", "surrogateescape"))
         # Without "..", so that error messages show the path as the user knows it.
-        return Path(os.path.normpath(self._folder / own))
+        return Path(os.path.normpath(self._folder / stored))
 
 
 def _as_utf8(path: str) -> str:

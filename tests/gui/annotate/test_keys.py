@@ -21,15 +21,15 @@ SAME = {
 
 
 def test_napari_s_own_keys_keep_their_meaning_and_digits_alone_get_another():
-    own = {}
+    widgets_keys = {}
     for name, keys in _default_shortcuts.items():
         for key in keys:
-            own.setdefault(KeyBinding.from_int(key), []).append(name)
+            widgets_keys.setdefault(KeyBinding.from_int(key), []).append(name)
     for key, name in SAME.items():
-        assert name in own[binding(key)]
-    others = {key for key in KEYS if binding(key) in own} - set(SAME)
+        assert name in widgets_keys[binding(key)]
+    others = {key for key in KEYS if binding(key) in widgets_keys} - set(SAME)
     # A new label is no class, and napari's layers of sections have no plane to turn.
-    assert {own[binding(key)][0] for key in others if not key.isdigit()} <= {
+    assert {widgets_keys[binding(key)][0] for key in others if not key.isdigit()} <= {
         "napari:new_label",
         "napari:orient_plane_normal_along_view_direction",
     }

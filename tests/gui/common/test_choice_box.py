@@ -8,10 +8,10 @@ from napari_emda._gui.common.choice_box import MORE, ChoiceBox
 
 @pytest.fixture
 def box(qtbot):
-    made = ChoiceBox()
-    qtbot.addWidget(made)
-    made.offer(["auto", "source_only"], ["adabn", "mmd"], {"mmd": "Compares means."})
-    return made
+    new_box = ChoiceBox()
+    qtbot.addWidget(new_box)
+    new_box.offer(["auto", "source_only"], ["adabn", "mmd"], {"mmd": "Compares means."})
+    return new_box
 
 
 def entries(box):

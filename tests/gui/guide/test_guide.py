@@ -11,11 +11,11 @@ from tests.gui.fake import fake_command, methods_command
 
 @pytest.fixture
 def dock(qtbot):
-    made = Dock(ViewerModel(), fake_command(), methods_command())
-    qtbot.addWidget(made)
-    qtbot.waitUntil(lambda: made.session.catalogue is not None, timeout=60_000)
-    yield made
-    made.shut_down()
+    new_dock = Dock(ViewerModel(), fake_command(), methods_command())
+    qtbot.addWidget(new_dock)
+    qtbot.waitUntil(lambda: new_dock.session.catalogue is not None, timeout=60_000)
+    yield new_dock
+    new_dock.shut_down()
 
 
 def step(qtbot, dock, text):

@@ -385,7 +385,7 @@ def test_retraining_keeps_a_model_by_losses_only_where_there_are_such_losses(pro
         run / "job.json",
     )
     again = {method: project.runs.retrain_job(method, 50) for method in ("uda", "finetune")}
-    assert {each.start_from for each in again.values()} == {"001-uda"}
+    assert {settings.start_from for settings in again.values()} == {"001-uda"}
     assert [again[method].settings.keep for method in ("uda", "finetune")] == [
         "supervised",
         TrainSettings().keep,

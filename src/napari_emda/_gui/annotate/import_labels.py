@@ -198,8 +198,8 @@ class ImportBox(QWidget):
             # In the worker thread: a stored volume may take minutes.
             try:
                 opened.project.annotations.import_labels(labels, volume, meaning=meaning)
-            except LabelsInDoubt as doubt:
-                return doubt.question
+            except LabelsInDoubt as unclear:
+                return unclear.question
             return sum(bool(np.asarray(labels[z]).any()) for z in range(labels.shape[0]))
 
         def done(labelled: int | Question) -> None:

@@ -54,11 +54,11 @@ class Question(QWidget):
 
     def clear(self) -> None:
         """Withdraw the question."""
-        for each in self.buttons.values():
-            self._answers.removeWidget(each)
+        for answer in self.buttons.values():
+            self._answers.removeWidget(answer)
             # Later, because it may be the one that is being pressed.
-            each.hide()
-            each.deleteLater()
+            answer.hide()
+            answer.deleteLater()
         self.buttons = {}
         self.sentence.show_text("")
         self.hide()

@@ -27,7 +27,7 @@ def mark(layer: Layer, folder: Path, volume: str, kind: str, *, own: bool) -> No
 def marked(layers: Iterable[Layer], folder: Path, volume: str, kind: str) -> Layer | None:
     """The first layer with such a mark; None if there is none."""
     wanted = (str(folder), volume, kind)
-    return next((each for each in layers if each.metadata.get(_KEY, ())[:3] == wanted), None)
+    return next((layer for layer in layers if layer.metadata.get(_KEY, ())[:3] == wanted), None)
 
 
 def is_own(layer: Layer) -> bool:

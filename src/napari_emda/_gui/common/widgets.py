@@ -210,7 +210,7 @@ def labelled(*rows: tuple[str | None, QWidget]) -> QWidget:
 def name_control(widget: QWidget, name: str) -> None:
     """Give a control, or the first one in a row, a name for screen readers, if it has none."""
     inner = widget.findChildren(QWidget)
-    controls = (each for each in (widget, *inner) if each.focusPolicy() != _UNFOCUSED)
+    controls = (control for control in (widget, *inner) if control.focusPolicy() != _UNFOCUSED)
     control = next(controls, None)
     if control is not None and not control.accessibleName():
         control.setAccessibleName(name)

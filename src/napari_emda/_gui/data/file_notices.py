@@ -31,7 +31,7 @@ class FileNotices(Sentence):
         self._stop = stop
         self._chosen: list[tuple[Layer, bool]] = []
         # Kept while the layer exists: layers are chosen again at every change of the viewer.
-        self._known: WeakKeyDictionary[Layer, dict[bool, list[str]]] = WeakKeyDictionary()
+        self._sentences: WeakKeyDictionary[Layer, dict[bool, list[str]]] = WeakKeyDictionary()
 
     def show_of(self, chosen: Sequence[tuple[Layer | None, bool]]) -> None:
         """Show what there is to say.
@@ -41,9 +41,9 @@ class FileNotices(Sentence):
         """
         self._chosen = [(layer, alone) for layer, alone in chosen if layer is not None]
         for layer, _ in self._chosen:
-            if layer.source.path is None or layer in self._known or self._stop.is_set():
+            if layer.source.path is None or layer in self._sentences or self._stop.is_set():
                 continue
-            self._known[layer] = {}
+            self._sentences[layer] = {}
             # In the background: all headers of a folder are read, perhaps over a network.
             self._session.in_background(
                 partial(_of_layer, layer), partial(self._on_read, layer), lambda text: None
@@ -51,14 +51,14 @@ class FileNotices(Sentence):
         self._show()
 
     def _on_read(self, layer: Layer, notices: dict[bool, list[str]]) -> None:
-        self._known[layer] = notices
+        self._sentences[layer] = notices
         self._show()
 
     def _show(self) -> None:
         sentences = [
             sentence
             for layer, alone in self._chosen
-            for sentence in self._known.get(layer, {}).get(alone, ())
+            for sentence in self._sentences.get(layer, {}).get(alone, ())
         ]
         # The labels of an image have its gaps, and the same files beside them.
         self.show_text(" ".join(dict.fromkeys(sentences)), "hint")

@@ -53,19 +53,19 @@ class GapSentence(Sentence):
         if pair is None or self._stop.is_set():
             return
         # Without both sizes, pixels are compared with pixels.
-        known = all(each.spacing is not None for each in pair)
+        sizes_are_given = all(chosen.spacing is not None for chosen in pair)
         domains: tuple[Domain, Domain] = ("source", "target")
         source, target = (
-            self._volume(each, domain, known=known)
-            for each, domain in zip(pair, domains, strict=True)
+            self._volume(chosen, domain, in_nm=sizes_are_given)
+            for chosen, domain in zip(pair, domains, strict=True)
         )
         # A hint only: if it cannot be measured, nothing is shown, and the checks will say why.
         self._session.in_background(
             lambda: domain_gap(source, target), self._shower(pair), lambda text: None
         )
 
-    def _volume(self, chosen: ChosenImage, domain: Domain, *, known: bool) -> Volume:
-        spacing = (chosen.spacing if known else None) or (1.0, 1.0, 1.0)
+    def _volume(self, chosen: ChosenImage, domain: Domain, *, in_nm: bool) -> Volume:
+        spacing = (chosen.spacing if in_nm else None) or (1.0, 1.0, 1.0)
         grid = VoxelGrid(spacing, sections_are_independent=chosen.sections_are_independent)
         array = Stoppable(array_of(chosen.image), self._stop)
         return Volume(chosen.image.name, array, domain, grid)

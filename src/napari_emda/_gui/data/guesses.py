@@ -44,7 +44,7 @@ def image_of(labels: Layer, images: Sequence[Layer]) -> Layer | None:
 
 def labels_of(candidates: Sequence[Layer], images: Sequence[Layer]) -> Layer | None:
     """The labels to choose: the first that fit an image; None if there are none."""
-    fitting = (each for each in candidates if any(belong(image, each) for image in images))
+    fitting = (labels for labels in candidates if any(belong(image, labels) for image in images))
     return next(fitting, next(iter(candidates), None))
 
 

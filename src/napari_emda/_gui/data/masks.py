@@ -15,7 +15,7 @@ from napari_emda._gui.session import Session
 from napari_emda.data.label_likeness import seems_labels
 
 # Kept while the layer exists: layers are listed again at every change of the viewer.
-_known: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()
+_is_mask: WeakKeyDictionary[Layer, bool] = WeakKeyDictionary()
 
 
 class MaskLayers:
@@ -37,19 +37,19 @@ class MaskLayers:
         """Whether an image layer holds labels; False until it was read."""
         if not isinstance(layer, Image) or refusal(layer) is not None:
             return False
-        if layer not in _known:
+        if layer not in _is_mask:
             array = array_of(layer)
-            _known[layer] = False
+            _is_mask[layer] = False
             if isinstance(array, np.ndarray):
-                _known[layer] = seems_labels(array)
+                _is_mask[layer] = seems_labels(array)
             elif not self._stop.is_set():
                 # A lazy layer may be on a slow disk, or be computed.
                 self._session.in_background(
                     lambda: seems_labels(array), partial(self._on_read, layer), lambda text: None
                 )
-        return _known[layer]
+        return _is_mask[layer]
 
     def _on_read(self, layer: Layer, holds_labels: bool) -> None:
-        _known[layer] = holds_labels
+        _is_mask[layer] = holds_labels
         if holds_labels:
             self.found.emit()

@@ -49,8 +49,8 @@ class ProjectMaking:
         def work() -> Question | None:
             try:
                 check(picks, classes, self._stop)
-            except LabelsInDoubt as doubt:
-                return doubt.question
+            except LabelsInDoubt as unclear:
+                return unclear.question
             return None
 
         def done(question: Question | None) -> None:

@@ -140,9 +140,9 @@ class ProjectQuestion(Question):
         name = opened.project.folder.name
         target = picks[-1]
         answers: dict[str, tuple[str, Callable[[], object]]] = {}
-        known = [opened.is_volume(pick.image) for pick in picks]
+        in_project = [opened.is_volume(pick.image) for pick in picks]
         # The source is the project's, or there is none, and the target is new.
-        if not known[-1] and all(known[:-1]):
+        if not in_project[-1] and all(in_project[:-1]):
             answers["Add the target to it"] = (
                 f"'{target.image.name}' becomes another target of '{name}'.",
                 partial(self._add, target),

@@ -56,8 +56,8 @@ class Sections(Reader):
                 are not read.
 
         Returns:
-            The sections; a notice on files that are not read, the gaps in the numbers, and a doubt
-            if the names are those of tiles or of several series.
+            The sections; a notice on files that are not read, the gaps in the numbers, and a
+            sentence if the names are those of tiles or of several series.
 
         Raises:
             DataError: no section in it, a colour or damaged one, sections of different shape or
@@ -76,9 +76,9 @@ class Sections(Reader):
 
         def read(z: int) -> NDArray[Any]:
             values = _decode(files[z])
-            own = palettes[z]
-            if own is not None and palette is None:
-                values = grey_table(own)[values]
+            section_palette = palettes[z]
+            if section_palette is not None and palette is None:
+                values = grey_table(section_palette)[values]
             return values.astype(dtype) * dtype.type(on_value) if values.dtype != dtype else values
 
         # Most files of a single section state no distance to the next.
@@ -90,7 +90,7 @@ class Sections(Reader):
             *calibrated(stated, ("nm", "nm", "nm")),
             notices=tuple(filter(None, remarks)),
             gap=gaps(path.name, names),
-            doubt=several_series(path.name, names),
+            not_a_volume=several_series(path.name, names),
             in_colour=any(header.in_colour for header in headers),
             palette=palette,
         )
