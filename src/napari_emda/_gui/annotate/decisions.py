@@ -85,15 +85,10 @@ def undo(patches: Patches) -> None:
     """Take the last decision back, whatever it was on, and show it as it was before."""
     if _importing(patches):
         return
-    decisions = patches.project.regions.decisions
-    if decisions.last() is not None:
+    if patches.project.regions.decisions.last() is not None:
         # Leaving a revised patch is a decision itself, and then the one to undo.
         patches.leave()
-    change = patches.project.history.undo()
-    if change is None:
-        patches.say("There is no decision to undo.")
-    else:
-        _show(patches, change, "was taken back")
+    _show(patches, patches.project.history.undo(), "undo", "was taken back")
 
 
 def redo(patches: Patches) -> None:
@@ -101,11 +96,7 @@ def redo(patches: Patches) -> None:
     if _importing(patches):
         return
     patches.leave()
-    change = patches.project.history.redo()
-    if change is None:
-        patches.say("There is no decision to repeat.")
-    else:
-        _show(patches, change, "was repeated")
+    _show(patches, patches.project.history.redo(), "repeat", "was repeated")
 
 
 def _importing(patches: Patches) -> bool:
@@ -115,14 +106,18 @@ def _importing(patches: Patches) -> bool:
     return patches.paint.locked
 
 
-def _show(patches: Patches, change: Change, happened: str) -> None:
+def _show(patches: Patches, change: Change | None, wanted: str, happened: str) -> None:
     """Show what was restored.
 
     Args:
         patches: of the project.
-        change: that was restored.
+        change: that was restored; None if there was none.
+        wanted: what the user wants to do with a decision, for the sentence that there is none.
         happened: the verb of the sentence.
     """
+    if change is None:
+        patches.say(f"There is no decision to {wanted}.")
+        return
     patches.paint.reread()
     patches.decided()
     # A patch whose drawing was taken back is gone: there is nothing to go to.
