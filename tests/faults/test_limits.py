@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -127,6 +128,12 @@ def test_a_header_may_not_ask_for_more_weights_than_the_file_holds(model):
     rewritten(model, lambda values: values["model"]["network"]["settings"].update(network))
     with pytest.raises(JobError, match="describes a network of"):
         checkpoint.load_method(model)
+
+
+def test_counting_the_weights_of_a_model_does_not_load_torch_s_compiler(model, monkeypatch):
+    # Importing it takes a second, before each prediction.
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)
+    assert checkpoint.load_method(model)
 
 
 @pytest.mark.parametrize("version", [-1, 0, True, "3", None, 1.5])

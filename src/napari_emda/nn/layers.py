@@ -28,6 +28,10 @@ def initialise(module: nn.Module) -> None:
     """Draw the weights of all convolutions for layers with ReLU (He et al. 2015); biases are 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            # A network without memory, built to count its weights: to draw none of them, torch
+            # would load its compiler, which takes a second.
+            if layer.weight.is_meta:
+                continue
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
