@@ -151,6 +151,8 @@ class Project:
         Args:
             name: of the run; by default that of `Runs.latest`.
         """
+        if name is not None and self.runs.has(name):
+            return RunFolder.of(self.folder, name)
         runs = self.runs.names()
         if not runs:
             raise JobError("The project has no trained model yet: train one first.")

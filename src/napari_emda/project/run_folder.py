@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from napari_emda.errors import EmdaError, JobError
 from napari_emda.io.atomic import write_text
 from napari_emda.io.safe_files import inside, open_to_append_text, read_file
+from napari_emda.io.unchanged import while_unchanged
 from napari_emda.project.job_files import Job, TrainJob, read_job, write_job
 from napari_emda.project.owner import Owner, owning
 from napari_emda.project.run_state import RunState, state_of
@@ -94,7 +95,7 @@ class RunFolder:
 
     def job(self) -> Job:
         """The job that made the run; JobError when the file is gone or damaged."""
-        return read_job(self.job_file)
+        return _job_in(self.job_file)
 
     def training(self) -> TrainJob | None:
         """The training that made the run; None when the job file is gone or damaged."""
@@ -108,29 +109,22 @@ class RunFolder:
         """Store the job that makes the run."""
         write_job(job, self.job_file)
 
+    @property
+    def _log_file(self) -> Path:
+        return self._inside("log.jsonl")
+
     def open_log(self) -> TextIO:
         """The log of events, opened for appending lines."""
         # Buffered by line: the viewer reads the loss curve while the training writes it.
-        return open_to_append_text(self._inside("log.jsonl"))
+        return open_to_append_text(self._log_file)
 
     def log(self) -> list[dict[str, Any]]:
         """The events of the training; incomplete lines, left by a crash, are skipped."""
-        return self._logged(None)
+        return _events(_end_of(self._log_file, None))
 
     def last_logged(self) -> list[dict[str, Any]]:
         """The last events, back to the latest checkpoint at least."""
-        return self._logged(_LOG_TAIL)
-
-    def _logged(self, tail: int | None) -> list[dict[str, Any]]:
-        try:
-            with self._inside("log.jsonl").open("rb") as file:
-                if tail is not None:
-                    file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
-                # The tail may begin within a character; the line it belongs to is skipped anyway.
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            return []
-        return [entry for line in lines if isinstance(entry := _parsed(line), dict)]
+        return _events(_end_of(self._log_file, _LOG_TAIL))
 
     @property
     def saved_step(self) -> int:
@@ -149,7 +143,7 @@ class RunFolder:
         if state.step >= state.steps:
             return True
         # A training that stopped early says so in its log. One that was continued has gone on.
-        ends = [e for e in self.last_logged() if e.get("event") == "finished"]
+        ends = _ends_in(self._log_file)
         return bool(ends) and _step_of(ends[-1]) in (None, state.step)
 
     @property
@@ -245,6 +239,35 @@ def run_number(name: str) -> int | None:
     """3 for ``003-ynet``; None for a name that does not begin with a number."""
     match = re.match("([0-9]{1,9})-", name)
     return int(match[1]) if match else None
+
+
+# Read for every run whenever the lists of runs are filled.
+_job_in = while_unchanged(read_job)
+
+
+@while_unchanged
+def _ends_in(log: Path) -> list[dict[str, Any]]:
+    """The ends of trainings that are noted at the end of a log, the oldest first."""
+    # Most lines are steps, and parsing all of them takes long.
+    lines = [line for line in _end_of(log, _LOG_TAIL) if b"finished" in line]
+    return [event for event in _events(lines) if event.get("event") == "finished"]
+
+
+def _end_of(log: Path, size: int | None) -> list[bytes]:
+    """The last lines of a log, up to a size in bytes, or all; none if it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            if size is not None:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def _events(lines: list[bytes]) -> list[dict[str, Any]]:
+    # The first line may begin within a character, and the last one be incomplete: both are skipped.
+    texts = (line.decode(errors="replace") for line in lines)
+    return [entry for text in texts if isinstance(entry := _parsed(text), dict)]
 
 
 def _parsed(line: str) -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_emda.io.unchanged import while_unchanged
+
 # A safetensors file begins with the length of its header, eight bytes, little-endian. The header
 # is JSON and names each tensor: thousands of them take less than this.
 _LENGTH = 8
 _LONGEST_HEADER = 2**25
-# Checkpoints whose state is remembered: the lists of runs are filled again at every event.
-_REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,9 @@ class RunState:
     steps: int = 0
 
 
+@while_unchanged
 def state_of(checkpoint: Path) -> RunState:
     """The state of the training in a checkpoint; zeros if there is none or it is damaged."""
-    try:
-        stat = checkpoint.stat()
-    except OSError:
-        return RunState()
-    # A checkpoint is replaced, never changed: another file has another number or time.
-    return _state_of(checkpoint, stat.st_ino, stat.st_mtime_ns, stat.st_size)
-
-
-@functools.lru_cache(_REMEMBERED)
-def _state_of(checkpoint: Path, _inode: int, _time: int, _size: int) -> RunState:
     try:
         values = json.loads(_header(checkpoint)["__metadata__"]["napari_emda"])
         # Before format 3, model and training were one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from napari_emda.errors import JobError
@@ -26,12 +27,16 @@ class Runs:
 
     def names(self) -> list[str]:
         """Names of the runs that have a model, oldest first."""
-        runs = inside(self._folder, RUNS)
-        folders = [RunFolder(path) for path in runs.glob("*") if not _is_alias(path, runs)]
-        for folder in folders:
-            refuse_link(folder.path)
+        folders = _folders_in(inside(self._folder, RUNS))
         trained = [run for run in folders if run.checkpoint.is_file()]
         return [run.name for run in sorted(trained, key=lambda run: run.order)]
+
+    def has(self, name: str) -> bool:
+        """Whether there is a run of this name with a model."""
+        try:
+            return self._of(name).checkpoint.is_file()
+        except JobError:  # a link, or a name that leads elsewhere
+            return False
 
     def latest(self) -> str | None:
         """The newest run that was trained to its end; without any, the newest with a model.
@@ -125,6 +130,27 @@ class Runs:
             network_settings=previous.network_settings,
             settings=settings.model_copy(update={"steps": steps, "validations": validations}),
         )
+
+
+def _folders_in(runs: Path) -> list[RunFolder]:
+    """The folders of runs, with a model or without.
+
+    Raises:
+        JobError: there is a link that leads elsewhere, or a special file.
+    """
+    folders = []
+    try:
+        entries = list(os.scandir(runs))
+    except OSError:
+        return []
+    for entry in entries:
+        path = Path(entry.path)
+        # What an entry is comes with its name: asking the disk for each of them takes long.
+        if entry.is_dir(follow_symlinks=False):
+            folders.append(RunFolder(path))
+        elif not _is_alias(path, runs):
+            refuse_link(path)
+    return folders
 
 
 def _is_alias(path: Path, runs: Path) -> bool:
