@@ -61,9 +61,8 @@ def test_the_tab_key_goes_down_the_open_panel_in_reading_order(qtbot, dock, pred
         chain = [drawer.toggleButton()]
         while (following := chain[-1].nextInFocusChain()) is not chain[0]:
             chain.append(following)
-        inside = [
-            control for control in chain if control in set(controls(dock)) and control.isVisible()
-        ]
+        reached = set(controls(dock))
+        inside = [control for control in chain if control in reached and control.isVisible()]
         places = [
             control.mapTo(dock, control.rect().center())
             for control in inside

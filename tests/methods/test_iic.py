@@ -91,11 +91,11 @@ def tissue():
 def test_clusters_follow_the_regions(make_training, tissue, tmp_path):
     """Guessing gets a quarter of the pixels right; the clusters get more than twice as many.
 
-    Seeds 0 to 4 got 0.66 to 0.81 right, with a mutual information of 0.52 to 0.65 log 4.
+    Of 120 steps, seeds 0 to 2 got 0.58 to 0.67 right, with a mutual information of 0.43 to 0.49 log 4.
     """
     image, region_ids = tissue
     volume = Volume("tissue", image, "target", VoxelGrid((10, 10, 10)))
-    values = {"steps": 250, "batch": 8, "learning_rate": 0.003, "report_every": 5}
+    values = {"steps": 160, "batch": 8, "learning_rate": 0.003, "report_every": 5}
     training = make_training(
         [volume], tmp_path / "run", "iic", {"clusters": 4, "displacement": 0}, **values
     )
