@@ -91,7 +91,8 @@ def tissue():
 def test_clusters_follow_the_regions(make_training, tissue, tmp_path):
     """Guessing gets a quarter of the pixels right; the clusters get more than twice as many.
 
-    Of 120 steps, seeds 0 to 2 got 0.58 to 0.67 right, with a mutual information of 0.43 to 0.49 log 4.
+    After 120 steps, seeds 0 to 2 got 0.58 to 0.67 right, with a mutual information of 0.43 to
+    0.49 log 4.
     """
     image, region_ids = tissue
     volume = Volume("tissue", image, "target", VoxelGrid((10, 10, 10)))
