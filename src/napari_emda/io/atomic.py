@@ -1,25 +1,26 @@
 """Files and folders that are written whole or not at all, and synced to disk.
 
 Everything is written beside its name, synced and then renamed, so that a crash or a power failure
-leaves either the old content or the new one. After an exception the partial file is removed.
+leaves either the old content or the new one. After an exception the partial file is removed; after
+a crash, the next time that something is written to the same place.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from napari_emda.io.safe_files import open_to_append
-
-# Characters of a name that its partial file repeats, so that a user can tell what was left behind.
-# File systems allow names of 255 bytes, and a character takes up to four bytes in UTF-8: 160 bytes,
-# the random part and a suffix always fit.
-_LONGEST_STEM = 40
+from napari_emda.errors import DataError
+from napari_emda.io.leftovers import (
+    clear_leftovers,
+    held,
+    note_old_name,
+    old_name,
+    partial_path,
+)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
@@ -40,15 +41,18 @@ def replacing_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Yields:
         A path in the same folder and with the same suffix, for any library to write to.
     """
+    clear_leftovers(path)
     # In the same folder, because a rename is atomic only within one file system. With the same
     # suffix, because libraries choose the format by it, and np.save appends a missing one.
-    partial = path.with_name(f".{path.stem[:_LONGEST_STEM]}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    partial = partial_path(path, path.suffix)
     try:
-        yield partial
-        # Content before name: otherwise a power failure could leave the new name on an empty file.
-        if durable:
-            sync(partial)
-        partial.replace(path)
+        with held(partial):
+            yield partial
+            # Content before name: otherwise a power failure could leave the new name on an empty
+            # file.
+            if durable:
+                sync(partial)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     # The rename is an entry in the folder, which has to reach the disk as well.
@@ -61,70 +65,60 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Give a path to create a folder at; it is renamed to ``path`` when the block ends well.
 
     No system call replaces a folder that is not empty. Therefore the old folder is renamed to
-    something that is easy to find, such as ``mask-old.zarr``, between the two renames. A crash at
-    that very moment leaves it under this name.
+    something that is easy to find, such as ``mask-old.zarr``, between the two renames. After a
+    crash at that very moment it is found under this name, and gets its own back when something is
+    written to ``path`` again.
+
+    Raises:
+        DataError: the old folder could not be given its name back.
     """
     with workspace(path) as folder:
         partial = folder / path.name
         yield partial
-        _sync_tree(partial)
-        if not path.exists():
-            partial.replace(path)
+        sync_tree(partial)
+        if path.exists():
+            _exchange(path, partial, folder)
         else:
-            old = _free_name(path)
-            path.replace(old)
-            try:
-                partial.replace(path)
-            except BaseException:
-                # Also when the user interrupts: the old folder must get its name back.
-                old.replace(path)
-                raise
-            # The new name reaches the disk before the old folder loses its findable name.
-            sync(path.parent)
-            # Deleting file by file takes a while: in the hidden workspace, so that a crash during
-            # the deletion leaves nothing that looks like a result.
-            old.replace(folder / "old")
+            partial.replace(path)
     sync(path.parent)
 
 
-def _free_name(path: Path) -> Path:
-    """``mask-old.zarr`` for ``mask.zarr``; ``mask-old-2.zarr`` if a crash left that one."""
-    free = path.with_name(f"{path.stem}-old{path.suffix}")
-    count = 2
-    while free.exists():
-        free = path.with_name(f"{path.stem}-old-{count}{path.suffix}")
-        count += 1
-    return free
+def _exchange(path: Path, partial: Path, folder: Path) -> None:
+    """Give a folder the name of an older one, which moves into the folder of the partial one."""
+    old = old_name(path)
+    note_old_name(folder, old.name)
+    sync(folder)
+    path.replace(old)
+    try:
+        partial.replace(path)
+    except BaseException as error:
+        # Also when the user interrupts: the old folder must get its name back.
+        try:
+            old.replace(path)
+        except OSError:
+            raise DataError(
+                f"'{path}' could not be replaced; nothing is lost: rename '{old.name}' back."
+            ) from error
+        raise
+    # The new name reaches the disk before the old folder loses its findable name.
+    sync(path.parent)
+    # Deleting file by file takes a while: in the hidden workspace, so that a crash during the
+    # deletion leaves nothing that looks like a result.
+    old.replace(folder / "old")
 
 
 @contextmanager
 def workspace(path: Path) -> Iterator[Path]:
     """A hidden folder beside ``path``, on the same file system; removed at the end of the block."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.stem[:_LONGEST_STEM]}-", dir=path.parent))
-    try:
-        yield folder
-    finally:
-        # An undeletable temporary file must not hide the result, or the error that ended the block.
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append a line to a file; it is on disk when this returns.
-
-    An incomplete last line, left by a crash, is ended first, so that it cannot damage the new one.
-    """
-    is_new = not path.exists()
-    with open_to_append(path) as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(line.encode() + b"\n")
-        # fsync sees only what has left Python's buffer.
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
-        sync(path.parent)
+    clear_leftovers(path)
+    folder = partial_path(path, "")
+    with held(folder, folder=True):
+        try:
+            yield folder
+        finally:
+            # An undeletable temporary file must not hide the result, or the error that ended the
+            # block.
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:
@@ -143,7 +137,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
     """Sync all files below a folder, then the folders, innermost first."""
     folders = [folder]
     for path in folder.rglob("*"):

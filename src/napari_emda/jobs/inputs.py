@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from napari_emda.data.volume import Volume
-from napari_emda.errors import JobError
+from napari_emda.errors import EmdaError, JobError
 from napari_emda.events import Event, Notice
 from napari_emda.inference import checkpoint
 from napari_emda.inference.model_header import ModelHeader
@@ -38,6 +38,19 @@ def remarks(project: Project, run: str | None) -> Iterator[Notice]:
     """Whether a training was interrupted whose model is used by default, or is not for that."""
     if run is not None and run == project.runs.latest() and (text := project.runs.remark(run)):
         yield Notice(text)
+
+
+def backed_up(project: Project) -> Iterator[Notice]:
+    """Copy the annotations, as after each round; a copy that fails stops no job."""
+    try:
+        project.backups.make()
+    except EmdaError as error:
+        yield Notice(f"The annotations were not copied to a backup. {error}")
+    except OSError as error:
+        yield Notice(
+            f"The annotations were not copied to a backup ({error.strerror}): make room on the "
+            "disk of the project."
+        )
 
 
 def volume_of(project: Project, job: ModelJob) -> Volume:

@@ -18,7 +18,7 @@ from napari_emda.events import Event, Finished, Notice, Phase, Started, Suggeste
 from napari_emda.inference import checkpoint
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.jobs.inputs import remarks
+from napari_emda.jobs.inputs import backed_up, remarks
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import SuggestJob
 from napari_emda.project.project import Project
@@ -58,6 +58,7 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     name = "" if folder is None else folder.name
     yield Started("suggest", name, str(predictor.compute) if predictor else "cpu", 0)
     yield from remarks(project, name or None)
+    yield from backed_up(project)
     plan = _plan(job, strategy, len(volumes), predictor)
     if predictor is not None and _predicts(predictor) and folder is not None:
         # The user annotates a patch by correcting its prediction, also of patches drawn at random.

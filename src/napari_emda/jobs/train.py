@@ -10,7 +10,7 @@ from pathlib import Path
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Phase, Started, Stepped
 from napari_emda.inference import checkpoint
-from napari_emda.jobs.inputs import check_writable, remarks
+from napari_emda.jobs.inputs import backed_up, check_writable, remarks
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
 from napari_emda.project import comparison
@@ -50,6 +50,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
         training.hurry = request.hurry.is_set
         yield Started("train", folder.name, str(training.compute), job.settings.steps)
         yield from remarks(project, job.start_from if job.resume is None else None)
+        yield from backed_up(project)
         previews = PreviewWriter(training, volumes, request, folder)
         yield from _fit(project, training, folder, previews, began)
 

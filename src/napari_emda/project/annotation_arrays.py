@@ -56,6 +56,11 @@ class AnnotationArrays:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def names(self) -> list[str]:
+        """The volumes that have annotations, in alphabetical order."""
+        folder = inside(self._folder, "annotations")
+        return sorted(path.stem for path in folder.glob("*.zarr") if path.stem)
+
     def open(self, name: str) -> zarr.Array[Any] | None:
         """The annotations of a volume for reading; None when there are none yet."""
         path = self._path(name)

@@ -43,8 +43,7 @@ class History:
         if isinstance(change, RegionStates):
             now = {region.id: region for region in self._regions.all()}
             back = RegionStates(tuple(now[r.id] for r in change.before if r.id in now), change.what)
-            for region in change.before:
-                self._regions.record(region)
+            self._regions.record_all(change.before)
             return back
         if isinstance(change, LabelImport):
             return self._swap_import(change)

@@ -9,10 +9,12 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from napari_emda.errors import JobError
+from napari_emda.io.leftovers import clear_leftovers
 from napari_emda.io.safe_files import inside, refuse_hard_link
 from napari_emda.io.write import check_destination
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.annotations import Annotations
+from napari_emda.project.backups import Backups
 from napari_emda.project.destination import refuse_own
 from napari_emda.project.file import (
     ProjectFile,
@@ -31,7 +33,7 @@ from napari_emda.settings.requirements import Available
 
 # What may be in a project's folder besides ``project.json`` and is written by this program.
 _ENTRIES = (
-    *("volumes", "annotations", "runs", "jobs", "undo"),
+    *("volumes", "annotations", "runs", "jobs", "undo", "backups", "rescued"),
     *("regions.jsonl", "undo.jsonl", "redo.jsonl", "on-view.txt", ".lock"),
 )
 
@@ -52,6 +54,7 @@ class Project:
         predictions: of the runs, for the volumes.
         annotations: what was painted in the volumes.
         history: takes decisions back, and repeats them.
+        backups: of annotations and regions.
     """
 
     def __init__(self, folder: Path, file: ProjectFile, lock: FileLock | None) -> None:
@@ -64,6 +67,7 @@ class Project:
         self.regions = Regions(folder)
         self.predictions = Predictions(folder, file.classes, self.runs, self.regions.decisions)
         self.history = History(folder, self.regions, arrays)
+        self.backups = Backups(folder)
         self.annotations = Annotations(
             folder, arrays, file.classes, self.volumes, self.regions, self.predictions
         )
@@ -115,6 +119,9 @@ class Project:
                 "project, or make one from your images."
             )
         lock = _lock(folder) if exclusive else None
+        # What was being restored from a backup when the computer stopped gets its name back.
+        if exclusive:
+            clear_leftovers(folder / "annotations")
         try:
             return cls(folder, read_project_file(path), lock)
         except BaseException:

@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from napari_emda.data.box import Box
-from napari_emda.io.atomic import append_line, write_text
-from napari_emda.io.safe_files import LARGEST_LINES, inside, read_file
+from napari_emda.io.atomic import write_text
+from napari_emda.io.journal import append, read_journal
+from napari_emda.io.safe_files import inside, read_file
 from napari_emda.project.import_record import ImportRecord
 from napari_emda.project.region import AUDIT, OWN, Region
 from napari_emda.project.undo import Change, Journal, LabelImport, RegionStates
@@ -42,23 +43,25 @@ class Regions:
 
     def all(self) -> list[Region]:
         """All regions in their latest state, in the order in which they were first suggested."""
-        text = ""
-        if self._path.exists():
-            text = read_file(self._path, LARGEST_LINES).decode("utf-8", "replace")
         latest: dict[str, Region] = {}
-        for line in text.splitlines():
-            try:
-                region = Region.model_validate_json(line)
-            except ValidationError:
-                continue  # the computer lost power while the line was written
-            latest[region.id] = region
+        for line in read_journal(self._path):
+            # Damaged lines are passed over: each line is whole in itself, and a later decision must
+            # not be lost with an earlier line.
+            with suppress(ValidationError):
+                region = Region.model_validate_json(line.text or b"")
+                latest[region.id] = region
         return list(latest.values())
 
     def record(self, region: Region) -> Region:
         """Append a region's new state, on disk when this returns."""
-        region = region.model_copy(update={"time": time.time()})
-        append_line(self._path, region.model_dump_json())
-        return region
+        return self.record_all([region])[0]
+
+    def record_all(self, regions: Sequence[Region]) -> list[Region]:
+        """Append the new states of several regions at once, on disk when this returns."""
+        now = time.time()
+        recorded = [region.model_copy(update={"time": now}) for region in regions]
+        append(self._path, [region.model_dump_json() for region in recorded])
+        return recorded
 
     def suggest(self, suggestions: list[dict[str, Any]], strategy: str, run: str) -> list[Region]:
         """Record suggestions as the next round; they replace those that are still open.
@@ -74,9 +77,8 @@ class Regions:
         new = [Region.model_validate({**values, **s, "id": new_id()}) for s in suggestions]
         what = "audit" if strategy == AUDIT else "suggestions"
         self.decisions.add(RegionStates((*pending, *map(_replaced, new)), what))
-        for region in pending:
-            self.record(_replaced(region))
-        return [self.record(region) for region in new]
+        recorded = self.record_all([*map(_replaced, pending), *new])
+        return recorded[len(pending) :]
 
     def drop(self, regions: Sequence[Region], what: str) -> None:
         """Take regions out of the queue without a decision; this can be taken back.
@@ -86,8 +88,7 @@ class Regions:
             what: the change, for the journal.
         """
         self.decisions.add(RegionStates(tuple(regions), what))
-        for region in regions:
-            self.record(_replaced(region))
+        self.record_all([*map(_replaced, regions)])
 
     def add(self, volume: str, box: Box, run: str = "") -> Region:
         """Record a patch that the user drew, in the latest round (the first if there is none)."""

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from napari_emda.errors import EmdaError, JobError
 from napari_emda.io.atomic import write_text
+from napari_emda.io.journal import end_last_line
 from napari_emda.io.safe_files import inside, open_to_append_text, read_file
 from napari_emda.io.unchanged import while_unchanged
 from napari_emda.project.job_files import Job, TrainJob, read_job, write_job
@@ -116,6 +117,7 @@ class RunFolder:
     def open_log(self) -> TextIO:
         """The log of events, opened for appending lines."""
         # Buffered by line: the viewer reads the loss curve while the training writes it.
+        end_last_line(self._log_file)
         return open_to_append_text(self._log_file)
 
     def log(self) -> list[dict[str, Any]]:

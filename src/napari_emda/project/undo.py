@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.names import check_file_name
-from napari_emda.io.atomic import append_line
-from napari_emda.io.safe_files import LARGEST_LINES, inside, read_file, truncate
+from napari_emda.io.journal import Line, append, read_journal
+from napari_emda.io.safe_files import inside, truncate
 from napari_emda.project.region import Region
 
 # Largest patch whose annotations are read back: a section of 32 768 x 16 384 pixels.
@@ -131,6 +131,14 @@ def _unpacked(text: str, size: int) -> NDArray[np.uint8]:
     return values
 
 
+def _change(line: Line) -> Change | None:
+    """The change in a line; None if the line is damaged."""
+    try:
+        return parse(line.text or b"")
+    except ValueError:
+        return None
+
+
 class DecisionLog:
     """A file of changes, the latest last.
 
@@ -143,20 +151,11 @@ class DecisionLog:
 
     def last(self) -> Change | None:
         """The latest change; None if there is none. Incomplete lines are skipped."""
-        for line in reversed(self._lines()):
-            try:
-                return parse(line)
-            except ValueError:
-                continue
-        return None
+        return next((c for line in reversed(self._lines()) if (c := _change(line))), None)
 
     def all(self) -> Iterator[Change]:
         """All changes, the latest last; one at a time, because their annotations take memory."""
-        for line in self._lines():
-            try:
-                yield parse(line)
-            except ValueError:
-                continue
+        yield from filter(None, map(_change, self._lines()))
 
     def add(self, change: Change) -> None:
         """Append a change, on disk when this returns.
@@ -164,29 +163,23 @@ class DecisionLog:
         Call it before the change is carried out: after a crash in between, Undo restores what is
         still there.
         """
-        append_line(self._path, json.dumps(change.values()))
+        append(self._path, [json.dumps(change.values())])
 
     def drop(self) -> None:
         """Forget the latest change, after it was taken back."""
         lines = self._lines()
         # Incomplete lines behind it go as well.
         while lines:
-            line = lines.pop()
-            try:
-                parse(line)
-            except ValueError:
-                continue
-            break
-        self._cut(sum(len(line) for line in lines))
+            if _change(lines.pop()) is not None:
+                break
+        self._cut(sum(line.size for line in lines))
 
     def clear(self) -> None:
         """Forget all changes."""
         self._cut(0)
 
-    def _lines(self) -> list[bytes]:
-        if not self._path.exists():
-            return []
-        return read_file(self._path, LARGEST_LINES).splitlines(keepends=True)
+    def _lines(self) -> list[Line]:
+        return read_journal(self._path)
 
     def _cut(self, size: int) -> None:
         if self._path.exists():
