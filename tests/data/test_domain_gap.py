@@ -160,6 +160,27 @@ def test_padding_blank_and_broken_voxels_and_tiny_volumes_give_finite_numbers(sc
         assert gap.in_words().endswith(".")
 
 
+@pytest.mark.parametrize("grey", [0.0, 255.0, 128.0])
+def test_constant_borders_make_no_gap(phantom_images, grey):
+    image = phantom_images["source"].astype(np.float32)
+    bordered = np.pad(image, ((0, 0), (64, 0), (0, 96)), constant_values=grey)
+    gap = domain_gap(volume(image), volume(bordered))
+    assert gap.in_words().startswith("Domain gap: small"), gap
+    # As between two parts of one volume.
+    halves = domain_gap(volume(image[:, :128]), volume(image[:, 128:]))
+    assert gap.texture < 2 * halves.texture
+    assert gap.sharpness == pytest.approx(1, rel=0.1)
+    assert gap.noise == pytest.approx(1, rel=0.1)
+
+
+def test_a_border_does_not_hide_a_gap(phantom_images):
+    source, target = (phantom_images[domain] for domain in ("source", "target"))
+    plain = domain_gap(volume(source), volume(target))
+    bordered = domain_gap(volume(source), volume(np.pad(target, ((0, 0), (0, 96), (0, 96)))))
+    assert bordered.texture == pytest.approx(plain.texture, rel=0.3)
+    assert bordered.noise == pytest.approx(plain.noise, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

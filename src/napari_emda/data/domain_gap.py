@@ -11,12 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, gaussian_laplace
+from scipy.ndimage import (
+    distance_transform_edt,
+    gaussian_filter,
+    gaussian_gradient_magnitude,
+    gaussian_laplace,
+)
 
 from napari_emda.data.blocks import R2_STEPS
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import in_range, is_padded, limits_of, section_range
-from napari_emda.data.padding import is_padding, padding_of
+from napari_emda.data.padding import is_padding, padding_and_rim, padding_of
 from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.volume import Volume
 
@@ -151,8 +156,10 @@ class _Appearance:
         # As in training: padding would dominate all measurements.
         if not view.volume.grid.sections_are_independent and is_padded(windows):
             content = windows[windows != 0]
-        tissue = content[~is_padding(content, padding_of(view.volume))]
-        content = tissue if tissue.size else content
+        greys = padding_of(view.volume)
+        inside = content[~is_padding(content, greys)]
+        content = inside if inside.size else content
+        windows, tissue = _without_padding(windows, greys)
         if (limits := limits_of(content)) is not None:
             windows = windows.clip(*limits)
             content = content.clip(*limits)
@@ -166,7 +173,7 @@ class _Appearance:
         )
         blobs = np.stack([[gaussian_laplace(w, sigma) for w in windows] for sigma in _SCALES])
         smooth = gaussian_filter(windows, (0, 2, 2))[None]
-        fine, _, coarse = np.sqrt((edges**2).mean((1, 2, 3)))
+        fine, _, coarse = np.sqrt((edges[:, tissue] ** 2).mean(1))
         # The distance takes responses as normal. Gradients are never negative; the logarithm brings
         # them closer to that, and 0.02 keeps it finite. Neighbouring pixels are alike, so every
         # fourth along rows and columns is enough.
@@ -174,13 +181,38 @@ class _Appearance:
         return cls(
             quantiles,
             max(float(fine), _LEAST) / max(float(coarse), _LEAST),
-            _noise(windows),
-            responses.reshape(len(responses), -1).T.astype(np.float64),
+            _noise(windows, tissue),
+            responses[:, tissue[:, ::4, ::4]].T.astype(np.float64),
         )
 
 
-def _noise(windows: NDArray[np.float32]) -> float:
-    """Standard deviation of white noise, from mixed second differences (n x side x side)."""
+def _without_padding(
+    windows: NDArray[np.float32], greys: tuple[float, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Windows (n x side x side) without padding, and which of their pixels are tissue.
+
+    A border of padding would be the sharpest edge of all, and its inside has no texture. So the
+    filters see the nearest tissue there, and what they answer in it does not count.
+    """
+    tissue = ~np.stack([padding_and_rim(window, greys) for window in windows])
+    # The responses of every fourth pixel are compared.
+    if not tissue[:, ::4, ::4].any():
+        return windows, np.ones_like(tissue)
+    filled = windows.copy()
+    for window, inside in zip(filled, tissue, strict=True):
+        if inside.any() and not inside.all():
+            nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
+            window[...] = window[tuple(nearest)]
+    return filled, tissue
+
+
+def _noise(windows: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float:
+    """Standard deviation of white noise in tissue, from mixed second differences.
+
+    Args:
+        windows: n x side x side.
+        tissue: which pixels count, of the same shape.
+    """
     # A difference needs two pixels; 1 means that the noise is not compared.
     if min(windows.shape[1:]) < 2:
         return 1.0
@@ -188,7 +220,11 @@ def _noise(windows: NDArray[np.float32]) -> float:
     # sum of four pixels, so its deviation is twice that of the noise; sqrt(pi / 2) turns a mean
     # absolute value into a standard deviation.
     differences = np.diff(np.diff(windows, axis=1), axis=2)
-    noise = float(np.abs(differences).mean()) * math.sqrt(math.pi / 2) / 2
+    counted = np.abs(differences)[tissue[:, 1:, 1:] & tissue[:, :-1, :-1]]
+    # Specks of tissue in padding have no neighbours to compare.
+    if not counted.size:
+        return 1.0
+    noise = float(counted.mean()) * math.sqrt(math.pi / 2) / 2
     # A thousandth of the contrast: less cannot be seen, and the ratio of two noises stays finite.
     return max(noise, 1e-3)
 

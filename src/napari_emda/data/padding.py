@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_opening
+from scipy.ndimage import binary_dilation, binary_opening
 
 from napari_emda.data.blocks import R2_STEPS, spread
 from napari_emda.data.box import Box
@@ -25,6 +25,8 @@ _EDGE_SHARE = 0.02
 # Side in voxels of the squares of which padding consists. Tissue has noise, so single pixels of the
 # same grey value in it, which may be the inside of a mitochondrion, form no such square.
 _SQUARE = 7
+# Pixels beside padding that resampling may have mixed with it.
+_RIM = 2
 # Share of padding in a patch from which on it is not worth annotating: a few rows at its rim are.
 MOST_PADDING = 0.1
 # Relative difference up to which grey values are equal: resampling rounds in float32.
@@ -87,6 +89,23 @@ def is_padding(values: NDArray[np.float32], greys: tuple[float, ...]) -> NDArray
     for grey in greys:
         mask |= np.abs(values - np.float32(grey)) <= _ROUNDING * abs(grey)
     return mask
+
+
+def padding_and_rim(window: NDArray[np.float32], greys: tuple[float, ...]) -> NDArray[np.bool_]:
+    """Which pixels of a part of a section are padding, or lie beside it.
+
+    Args:
+        window: rows x columns, perhaps resampled, which mixes the pixels at the rim of the padding
+            with the tissue beside them.
+        greys: of the padding, see `padding_of`.
+    """
+    equal = is_padding(window, greys)
+    if not equal.any():
+        return equal
+    # Padding that the window cuts is as wide beyond it.
+    margin = _SQUARE - 1
+    squares = _squares(np.pad(equal, margin, mode="edge"))[margin:-margin, margin:-margin]
+    return np.asarray(binary_dilation(squares, iterations=_RIM))
 
 
 def padding_in(volume: Volume, box: Box, greys: tuple[float, ...]) -> NDArray[np.bool_]:
