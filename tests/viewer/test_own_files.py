@@ -1,6 +1,9 @@
 """From one's own TIFFs, without voxel sizes and with the mask opened as an image, to a training."""
 
+import numpy as np
+import pytest
 import tifffile
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
@@ -8,6 +11,7 @@ from qtpy.QtWidgets import QWidget
 from napari_emda._gui.dock import Dock
 from napari_emda.synthetic.phantom import phantom
 from tests.gui.fake import fake_command, methods_command
+from tests.viewer import story
 from tests.viewer.hands import drop, press_mouse
 
 SHAPE = (6, 112, 96)
@@ -80,3 +84,52 @@ def test_a_training_starts_after_few_clicks(make_napari_viewer, qtbot, tmp_path)
         assert layer.scale.tolist() == [50, 4.6, 4.6]
     assert viewer.dims.nsteps[0] == SHAPE[0]
     dock.shut_down()
+
+
+STACK = np.random.default_rng(0).integers(0, 255, story.SHAPE).astype(np.uint8)
+# Of each kind of layer that napari makes of a TIFF: array, and how it is written.
+DROPPED = {
+    "stack": (STACK, {}),
+    "section": (STACK[0], {}),
+    "times": (np.stack([STACK, STACK]), {}),
+    "colours": (np.stack([STACK[0]] * 3, axis=-1), {"photometric": "rgb"}),
+    "fiji": (STACK, {"imagej": True, "resolution": (1 / 8, 1 / 8), "metadata": {"unit": "nm"}}),
+}
+
+
+@pytest.fixture
+def project(make_napari_viewer, qtbot, tmp_path):
+    """A viewer with an open project, and the list of what napari has said since."""
+    viewer = make_napari_viewer(show=True)
+    dock, _ = story.start(viewer, fake=True)
+
+    def wait(condition):
+        qtbot.waitUntil(condition, timeout=240_000)
+
+    story.make_project(dock, tmp_path / "project", wait)
+    said = []
+    notification_manager.notification_ready.connect(said.append)
+    yield viewer, said
+    notification_manager.notification_ready.disconnect(said.append)
+    dock.shut_down()
+
+
+def test_files_dropped_beside_a_project_are_placed_in_nm_without_a_warning(
+    project, qtbot, tmp_path
+):
+    viewer, said = project
+    for name, (array, options) in DROPPED.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", array, **options)
+        drop(viewer, [tmp_path / f"{name}.tif"])
+        qtbot.waitUntil(lambda name=name: name in viewer.layers, timeout=60_000)
+        layer = viewer.layers[name]
+        axes = min(layer.ndim, 3)
+        assert layer.scale[-axes:].tolist() == list(story.SPACING[-axes:])
+        assert {str(unit) for unit in layer.units[-axes:]} == {"nanometer"}
+    viewer.add_points(np.array([[1, 2, 3]]))
+    assert viewer.layers.extent.units is not None
+    canvas = viewer.window._qt_viewer.canvas
+    # It is drawn, and no longer held back.
+    assert not canvas._pause_scene_graph
+    canvas.on_draw()
+    assert [notice.message for notice in said] == []

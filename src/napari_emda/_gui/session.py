@@ -13,7 +13,7 @@ from napari.layers import Layer
 from psygnal import Signal
 
 from napari_emda._gui.common.adapters import reslice, section_of
-from napari_emda._gui.common.canvas import RemovalGuard
+from napari_emda._gui.common.canvas import InsertionGuard, RemovalGuard
 from napari_emda._gui.common.mask_settings import MaskSettings
 from napari_emda._gui.common.sliders import SliderRange
 from napari_emda._gui.open_project import OpenProject
@@ -84,6 +84,7 @@ class Session:
         viewer.layers.events.removed.connect(self._on_layer_removed)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         self._guard = RemovalGuard(viewer)
+        self._insertion = InsertionGuard(viewer)
         self._sliders = SliderRange(viewer, self._volumes_on_view)
 
     # -- messages ------------------------------------------------------------------------
@@ -240,6 +241,7 @@ class Session:
             if not self.opened.recognise(event.value):
                 self._lend_place(event.value)
             self._announce_missing()
+        self._insertion.draw()
 
     def _lend_place(self, layer: Layer) -> None:
         """Show a layer without a voxel size beside the volumes, if there are any."""
@@ -282,6 +284,7 @@ class Session:
                 self.opened.remove_outputs()
         self._sliders.release()
         self._guard.release()
+        self._insertion.release()
         self.runner.close(ending)
         if self.opened is not None:
             self.opened.project.close()

@@ -88,8 +88,13 @@ class Placement:
     def apply(self, layer: Layer) -> None:
         """Set a layer's unit, axis labels, scale and position, where they differ."""
         layer.metadata.pop(ASSUMED, None)
-        arguments = {key: value[-layer.ndim :] for key, value in self.arguments().items()}
-        if {nanometres(str(unit)) for unit in layer.units} != {nanometres(self.unit)}:
+        # Axes before z, such as times, stay as they are.
+        others = max(layer.ndim - 3, 0)
+        arguments = {
+            key: (*getattr(layer, key)[:others], *value[-layer.ndim :])
+            for key, value in self.arguments().items()
+        }
+        if {nanometres(str(unit)) for unit in layer.units[others:]} != {nanometres(self.unit)}:
             try:
                 layer.units = arguments["units"]
             except ValueError:  # pragma: no cover - a viewer whose units the user has fixed
@@ -109,8 +114,13 @@ class Placement:
         Beside layers in nm, one pixel would be one nm: the layer would be a dot, and napari would
         warn of units that do not fit. Its voxel size stays unknown.
         """
-        usable = isinstance(layer, Image | Labels) and is_plain(layer)
-        if not usable or not is_unplaced(layer) or layer.metadata.get(ASSUMED):
+        if not isinstance(layer, Image | Labels):
+            # Points and shapes stay where napari draws them, which takes pixels for nm.
+            unknown = not any(nanometres(str(unit)) for unit in layer.units)
+            if unknown:
+                layer.units = (self.unit,) * layer.ndim
+            return unknown
+        if not is_unplaced(layer) or layer.metadata.get(ASSUMED):
             return False
         self.apply(layer)
         layer.metadata[ASSUMED] = True

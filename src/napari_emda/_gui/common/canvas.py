@@ -8,6 +8,7 @@ from typing import Any
 
 from napari.components import ViewerModel
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
 
 
 class RemovalGuard:
@@ -38,6 +39,51 @@ class RemovalGuard:
         with contextlib.suppress(AttributeError, RuntimeError):
             if window is not None:
                 window._qt_viewer.canvas.native.makeCurrent()
+
+
+class InsertionGuard:
+    """Holds the drawing back while a layer is inserted, until it lies where it belongs.
+
+    napari draws a new layer before it says that there is one. A file without a voxel size, beside
+    volumes in nm, would be drawn in pixels first, with a warning of units that do not fit.
+
+    Args:
+        viewer: with a window, or without one, which draws nothing.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._held: Any = None
+        # If napari fails to insert the layer, the drawing goes on all the same.
+        self._soon = QTimer()
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.draw)
+        viewer.layers.events.inserting.connect(self._hold)
+
+    def release(self) -> None:
+        """Leave the viewer as it was."""
+        self.draw()
+        with contextlib.suppress(ValueError, RuntimeError):
+            self._viewer.layers.events.inserting.disconnect(self._hold)
+
+    def _hold(self, event: Any = None) -> None:
+        window = getattr(self._viewer, "window", None)
+        with contextlib.suppress(AttributeError, RuntimeError):
+            canvas = window._qt_viewer.canvas if window is not None else None
+            # Within a batch of changes napari holds it back itself.
+            if canvas is not None and not canvas._pause_scene_graph:
+                canvas._pause_scene_graph = True
+                self._held = canvas
+                self._soon.start(0)
+
+    def draw(self) -> None:
+        """Draw what was held back."""
+        canvas = self._held
+        self._held = None
+        if canvas is not None:
+            canvas._pause_scene_graph = False
+            with contextlib.suppress(AttributeError, RuntimeError):
+                canvas._update_scenegraph()
 
 
 def remove_layers(viewer: ViewerModel, layers: Iterable[Layer | None]) -> None:
