@@ -12,8 +12,15 @@ from hypothesis.extra.numpy import arrays
 
 from napari_emda.data.box import Box
 from napari_emda.data.label_meaning import LabelMeaning, MeantLabels, ObjectNumbers
-from napari_emda.data.label_values import inspect, not_annotations, question, wrong_numbers
+from napari_emda.data.label_question import question, value_remark
+from napari_emda.data.label_values import (
+    inspect,
+    not_annotations,
+    whole_numbers,
+    wrong_numbers,
+)
 from napari_emda.data.volume import IGNORE
+from napari_emda.errors import DataError
 
 SHAPE = (3, 8, 10)
 HALVES = [Box((0, 0, 0), (3, 8, 4)), Box((0, 0, 4), (3, 8, 10))]
@@ -56,6 +63,11 @@ def test_classes_and_unpainted_voxels_are_right(dtype):
 def asked(values, meaning=None, classes=2):
     """What is asked about labels that hold these numbers, and the likely answer."""
     labels = np.resize(np.array(values), SHAPE)
+    return asked_of(labels, meaning, classes)
+
+
+def asked_of(labels, meaning=None, classes=2):
+    """What is asked about labels (z, y, x)."""
     found = question(inspect(labels), meaning or LabelMeaning(), classes)
     return None if found is None else (found.about, found.number)
 
@@ -88,6 +100,94 @@ def asked(values, meaning=None, classes=2):
 )
 def test_only_doubtful_labels_are_asked_about(values, classes, expected):
     assert asked(values, classes=classes) == expected
+
+
+BLOBS = np.zeros((3, 40, 48), np.uint8)
+for _y, _x in ((6, 8), (6, 30), (24, 10), (26, 34)):
+    BLOBS[:, _y : _y + 8, _x : _x + 9] = 1
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.where(BLOBS, 0, 255).astype(np.uint8),
+        BLOBS == 0,
+        np.where(BLOBS, 0, 1).astype(np.int16),
+        # A nucleus, and objects of which one is cut by the edge.
+        np.pad(np.zeros((2, 20, 20), np.uint8), ((0, 0), (9, 9), (9, 9)), constant_values=1),
+        np.where(np.roll(BLOBS, 6, axis=2), 0, 7).astype(np.uint8),
+    ],
+)
+def test_a_mask_that_is_the_other_way_round_is_asked_about(labels):
+    most = int(labels.max())
+    assert asked_of(labels) == ("background", most)
+    found = question(inspect(labels), LabelMeaning(), 2)
+    assert found.another == 0
+    assert f"--background {most}" in found.remedy and "--background 0" in found.remedy
+    for background in (0, most):
+        assert asked_of(labels, LabelMeaning(background=background)) is None
+    # Annotations in part, where 0 is not annotated.
+    assert asked_of(labels, LabelMeaning(ignore=(0,))) is None
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        BLOBS,
+        # A tissue within resin, the insides of cells between membranes, half a section.
+        np.pad(np.ones((2, 30, 30), np.uint8), ((0, 0), (4, 4), (4, 4))),
+        (np.indices((2, 40, 40))[1] % 10 > 1) & (np.indices((2, 40, 40))[2] % 10 > 1),
+        np.repeat([[[0, 1]]], 20, axis=2).repeat(30, axis=1).astype(np.uint8),
+        # Numbered objects, and a volume of one number.
+        np.arange(1800, dtype=np.uint16).reshape(1, 30, 60),
+        np.ones((2, 5, 5), np.uint8),
+    ],
+)
+def test_other_masks_with_much_foreground_are_not_asked_about(labels):
+    found = question(inspect(labels), LabelMeaning(), 2)
+    assert found is None or found.another is None
+
+
+def test_the_larger_of_two_numbers_is_likely_to_be_the_background():
+    labels = np.where(BLOBS, 1, 2)
+    found = question(inspect(labels), LabelMeaning(), 2)
+    assert (found.about, found.number, found.another) == ("background", 2, 1)
+    for option in ("--background 2", "--background 1", "--background 0"):
+        assert option in found.remedy
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_decimal_numbers_that_are_whole_are_labels(dtype):
+    numbers = np.array([[[0, 1, 7]], [[7, 0, 255]]])
+    found = whole_numbers(numbers.astype(dtype), "mask")
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(np.asarray(found[:, :, :]), numbers)
+    assert whole_numbers(numbers, "mask") is numbers
+
+
+@pytest.mark.parametrize("number", [0.5, np.nan, np.inf, 1e300])
+def test_other_decimal_numbers_are_no_labels(number):
+    labels = whole_numbers(np.array([[[0, 1, number]]]), "mask.tif")
+    with pytest.raises(DataError, match=r"'mask\.tif' holds decimal numbers"):
+        inspect(labels)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "meaning", "words"),
+    [
+        ([0, 1], 2, LabelMeaning(), ""),
+        ([0, 1, 2], 2, LabelMeaning(), "3 different values occur, and all above 0 count as 'a'"),
+        ([1, 2, 3], 2, LabelMeaning(background=1), "all but 1 count as 'a'"),
+        ([0, 1, 2], 3, LabelMeaning(), ""),
+        ([0, 2], 3, LabelMeaning(), "no voxel is 'a'"),
+        ([0, 1, 3], 4, LabelMeaning(), "no voxel is 'b'"),
+        ([1, 3], 3, LabelMeaning(background=1), "no voxel is 'a'"),
+    ],
+)
+def test_what_numbers_that_can_be_used_leave_open(values, classes, meaning, words):
+    names = ("background", "a", "b", "c")[:classes]
+    found = value_remark(values, names, meaning, complete=True)
+    assert words in found and bool(words) == bool(found)
 
 
 @pytest.mark.parametrize(

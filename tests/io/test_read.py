@@ -349,11 +349,13 @@ def test_pages_of_different_shape_are_refused(tmp_path):
         open_image(tmp_path / "a.tif")
 
 
-def test_float_labels_and_complex_images_are_refused(tmp_path, volume):
+def test_probabilities_are_no_labels_and_complex_images_are_refused(tmp_path, volume):
     tifffile.imwrite(tmp_path / "a.tif", volume.astype(np.float32))
-    open_image(tmp_path / "a.tif")
-    with pytest.raises(DataError, match=r"labels a\.tif are float32, but labels are integers"):
-        open_labels(tmp_path / "a.tif")
+    np.testing.assert_array_equal(open_labels(tmp_path / "a.tif").array[:], volume)
+    tifffile.imwrite(tmp_path / "b.tif", volume.astype(np.float32) / 300)
+    open_image(tmp_path / "b.tif")
+    with pytest.raises(DataError, match=r"'b\.tif' holds decimal numbers, as probabilities are"):
+        open_labels(tmp_path / "b.tif").array[:]
     tifffile.imwrite(tmp_path / "c.tif", volume.astype(np.complex64))
     with pytest.raises(DataError, match="complex64"):
         open_image(tmp_path / "c.tif")

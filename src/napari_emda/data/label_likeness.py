@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from napari_emda.data.array import Array
 
@@ -15,16 +17,17 @@ _VALUES_OF_A_MASK = 4
 # Share of pixels with the value of the pixel beside them, the most common value aside. In labels of
 # objects it is above .8 from ten pixels of diameter on, in electron micrographs below .2.
 _EQUAL_NEIGHBOURS = 0.6
+# Side in pixels of the sections in which pieces are searched for: objects of a hundredth of a
+# section are still ten pixels wide, and five sections take a moment.
+_SIDE = 1024
 
 
 def seems_labels(array: Array) -> bool:
     """Whether an array (z, y, x) looks like a mask or labels of objects, not like grey values."""
     if np.dtype(array.dtype).kind not in "buif" or min(array.shape) < 1:
         return False
-    depth, height, _ = array.shape
-    sections = np.unique(np.linspace(0, depth - 1, min(depth, _SECTIONS)).astype(int))
-    rows = slice(None, None, -(-height // _ROWS))
-    values = np.stack([np.asarray(array[z])[rows] for z in sections.tolist()])
+    rows = slice(None, None, -(-array.shape[1] // _ROWS))
+    values = np.stack([np.asarray(array[z])[rows] for z in _sections(array)])
     # Labels are whole numbers, also where a program has stored them as decimal ones.
     if values.dtype.kind == "f" and not (values == np.round(values)).all():
         return False
@@ -36,3 +39,29 @@ def seems_labels(array: Array) -> bool:
     # Background and padding are uniform in both kinds of images, and say nothing.
     inside = left != numbers[counts.argmax()]
     return bool((left == values[..., 1:])[inside].mean() > _EQUAL_NEIGHBOURS)
+
+
+def holds_pieces(labels: Array) -> bool:
+    """Whether 0 lies in labels (z, y, x) in pieces, as objects do, rather than around them.
+
+    More than half of its pixels belong to pieces that do not reach the edge of their section.
+    """
+    step = -(-max(labels.shape[1:]) // _SIDE)
+    thin = (slice(None, None, step), slice(None, None, step))
+    zeros = [np.asarray(labels[z])[thin] == 0 for z in _sections(labels)]
+    inside = sum(int(_inside(zero).sum()) for zero in zeros)
+    return inside > sum(int(zero.sum()) for zero in zeros) / 2
+
+
+def _inside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pieces of a mask (rows x columns) that do not reach its edge."""
+    pieces, _ = label(mask)
+    edges = (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1])
+    return mask & ~np.isin(pieces, np.concatenate(edges))
+
+
+def _sections(array: Array) -> list[int]:
+    depth = array.shape[0]
+    evenly = np.linspace(0, depth - 1, min(depth, _SECTIONS))
+    chosen: list[int] = np.unique(evenly.astype(int)).tolist()
+    return chosen

@@ -1,34 +1,68 @@
-"""The numbers in labels: which occur, what must be asked, and where wrong ones lie."""
+"""The numbers in labels: which occur, and where wrong ones lie."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.label_likeness import holds_pieces
 from napari_emda.data.label_meaning import LabelMeaning
+from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
 
 # Different numbers that are counted at most: labels of objects may hold millions, and then only the
 # smallest and the largest matter.
 _MOST_NUMBERS = 2**16
-# The number for "nobody looked" is the largest of its type, by convention: 255 as in PASCAL VOC, or
-# -1 that became unsigned. It is told from the number of an object by the other numbers, which are
-# few and small: up to 32 classes, more than any atlas of organelles has.
-_FEW_NUMBERS = 32
-_LARGEST_OF_TYPES = tuple(2**bits - 1 for bits in (8, 15, 16, 31, 32, 63, 64))
-# From 32 bits on no object gets the largest number: there would have to be as many objects.
-_NEVER_AN_OBJECT = 2**31 - 1
+# Whole numbers beyond this have no exact decimal number of 64 bits.
+_LARGEST_EXACT = 2**53
 
 Wrong = Callable[[NDArray[Any]], NDArray[np.bool_]]
 """Which of some numbers stand for no class."""
+
+
+class _WholeNumbers(Lazy3D):
+    """Decimal numbers that are whole, as int64 (z, y, x)."""
+
+    def __init__(self, array: Array, name: str) -> None:
+        z, y, x = array.shape
+        super().__init__((z, y, x), np.int64)
+        self.chunks = getattr(array, "chunks", None)
+        self._array = array
+        self._name = name
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        values = np.asarray(self._array[z, y, x]).astype(np.float64)
+        # NaN is not equal to itself.
+        if not ((values == np.round(values)) & (np.abs(values) <= _LARGEST_EXACT)).all():
+            raise DataError(
+                f"'{self._name}' holds decimal numbers, as probabilities are, but labels are whole "
+                "numbers: choose labels, or turn it into a mask by a threshold first."
+            )
+        return values.astype(np.int64)
+
+
+def whole_numbers(array: Array, name: str) -> Array:
+    """Labels (z, y, x) as whole numbers, whatever type they have.
+
+    Programs that know decimal numbers only store labels as 0.0 and 1.0.
+
+    Args:
+        array: of any real type; read where the result is sliced.
+        name: of the labels, for the message.
+
+    Returns:
+        The array itself if it has a type of whole numbers. Otherwise int64; DataError is raised
+        where numbers are read that are not whole.
+    """
+    return _WholeNumbers(array, name) if np.dtype(array.dtype).kind == "f" else array
 
 
 @dataclass(frozen=True)
@@ -39,11 +73,14 @@ class LabelValues:
         counts: voxels by number; of very many numbers, only the smallest and the largest.
         sections: how many were read.
         uniform: of these, how many hold a single number, by this number.
+        surrounding: the number of more than half of the voxels if 0 lies within it in pieces, as in
+            a mask whose objects are 0; otherwise None.
     """
 
     counts: dict[int, int]
     sections: int
     uniform: dict[int, int]
+    surrounding: int | None = None
 
     def hint(self, meaning: LabelMeaning) -> str:
         """One clause if half of the sections or more hold background only; otherwise empty."""
@@ -82,7 +119,15 @@ def inspect(labels: Array, most_sections: int | None = None) -> LabelValues:
             numbers = sorted(counts)
             kept = {*numbers[: _MOST_NUMBERS // 2], *numbers[-_MOST_NUMBERS // 2 :]}
             counts = {number: counts[number] for number in kept}
-    return LabelValues(counts, len(sections), uniform)
+    return LabelValues(counts, len(sections), uniform, _surrounding(counts, labels))
+
+
+def _surrounding(counts: dict[int, int], labels: Array) -> int | None:
+    """See `LabelValues`; the sections are read only where the counts leave it open."""
+    most = max(counts, key=lambda number: counts[number])
+    if most == 0 or 0 not in counts or counts[most] <= sum(counts.values()) / 2:
+        return None
+    return most if holds_pieces(labels) else None
 
 
 def _counted(section: NDArray[Any]) -> dict[int, int]:
@@ -95,97 +140,9 @@ def _counted(section: NDArray[Any]) -> dict[int, int]:
     return dict(zip(numbers.tolist(), occurrences.tolist(), strict=True))
 
 
-@dataclass(frozen=True)
-class Question:
-    """What the user must say about labels before they can be used.
-
-    Attributes:
-        about: ``background``: which number is it; ``ignore``: did nobody look where ``number`` is.
-        number: the likely answer.
-        text: one sentence: what was found, and what it would do.
-        otherwise: what to do if the likely answer is wrong, where no other answer helps.
-    """
-
-    about: Literal["background", "ignore"]
-    number: int
-    text: str
-    otherwise: str = ""
-
-    @property
-    def remedy(self) -> str:
-        """What to do, with the options of the command line that say yes and no."""
-        option = f"--{self.about} {self.number}"
-        if self.about == "background":
-            return (
-                f"say {option} if {self.number} means background, and --background 0 if nothing "
-                "is background"
-            )
-        if self.otherwise:
-            return f"{self.otherwise}, or say {option} if nobody looked there"
-        # 0 is not background then, and numbers below it are no classes, whatever the user says.
-        denial = "say --ignore none" if self.number > 0 else "give these voxels another number"
-        return f"say {option} if nobody looked there, and {denial} if somebody did"
-
-
-def question(values: LabelValues, meaning: LabelMeaning, classes: int) -> Question | None:
-    """What must be asked about labels, None if their meaning is clear.
-
-    Args:
-        values: the numbers in the labels.
-        meaning: what the user has said so far.
-        classes: their number, background included.
-    """
-    said = {*(meaning.ignore or ()), *(() if meaning.background is None else (meaning.background,))}
-    numbers = values.without(said)
-    if numbers and numbers[0] < 0:
-        void: int | None = numbers[0]
-    else:
-        # That 0 is ignored says nothing about 255, nor does a number that does not occur.
-        says_nothing = meaning.ignore is None or (
-            meaning.ignore and not values.counts.keys() & {*meaning.ignore} - {0}
-        )
-        void = _void(numbers) if says_nothing else None
-    if void is not None:
-        return Question(
-            "ignore",
-            void,
-            f"the number {void} occurs ({_voxels(values.counts[void])}), which often means that "
-            "nobody looked there",
-        )
-    if meaning.background is None and numbers and 0 not in values.counts:
-        # Nobody numbers so many classes: an image was chosen, or objects that touch everywhere.
-        many = len(numbers) > _FEW_NUMBERS
-        grey = " (if these are grey values, choose the labels instead)" if many else ""
-        return Question(
-            "background",
-            numbers[0],
-            f"no voxel is 0 and the {f'{len(numbers)} ' if many else ''}numbers begin at "
-            f"{numbers[0]}, so nothing would be background{grey}",
-        )
-    # Of two classes, 0 and 1 with 1 as background is a mask the other way round.
-    if meaning.background and 0 in numbers and (classes > 2 or len(numbers) > 1):
-        return Question(
-            "ignore",
-            0,
-            f"0 occurs ({_voxels(values.counts[0])}) although {meaning.background} is the "
-            "background",
-        )
-    return None
-
-
-def _voxels(count: int) -> str:
+def voxels(count: int) -> str:
+    """A number of voxels in words."""
     return "1 voxel" if count == 1 else f"{count} voxels"
-
-
-def _void(numbers: Sequence[int]) -> int | None:
-    """The number that probably means that nobody looked there."""
-    if not numbers or numbers[-1] not in _LARGEST_OF_TYPES:
-        return None
-    *others, largest = [number for number in numbers if number]
-    # Only 0 and 255 are a mask of 8 bits.
-    if not others:
-        return None
-    return largest if largest >= _NEVER_AN_OBJECT or others[-1] <= _FEW_NUMBERS else None
 
 
 @dataclass(frozen=True)
@@ -217,14 +174,13 @@ class WrongNumbers:
         if len(self.counts) > 3:
             numbers = f"{numbers} and {len(self.counts) - 3} other numbers"
         total = sum(self.counts.values())
-        voxels = _voxels(total)
         z = min(self.boxes)
         _, _, y0, y1, x0, x1 = self.boxes[z].bounds
         place = f"section {z} (y {y0} to {y1 - 1}, x {x0} to {x1 - 1})"
         others = len(self.boxes) - 1
         if others:
             place += f" and {others} other section{'s' if others > 1 else ''}"
-        return f"{numbers} in {voxels} of {place}"
+        return f"{numbers} in {voxels(total)} of {place}"
 
 
 def wrong_numbers(array: Array, wrong: Wrong, boxes: Iterable[Box]) -> WrongNumbers:

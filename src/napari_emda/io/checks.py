@@ -11,7 +11,8 @@ import numpy as np
 from napari_emda.data.array import Array
 from napari_emda.data.label_likeness import seems_labels
 from napari_emda.data.label_meaning import LabelMeaning
-from napari_emda.data.label_values import LabelValues, Question, inspect, question
+from napari_emda.data.label_question import Question, question, value_remark
+from napari_emda.data.label_values import LabelValues, inspect, whole_numbers
 from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
 from napari_emda.data.volume import Domain, LabelsZero
 from napari_emda.data.voxel_grid import Spacing
@@ -140,7 +141,7 @@ def check_labels(
     *,
     one_class: bool = False,
 ) -> list[int]:
-    """Check that labels are integers of the image's shape and fit the classes.
+    """Check that labels are whole numbers of the image's shape and fit the classes.
 
     Args:
         name: of the labels, for the messages.
@@ -155,9 +156,9 @@ def check_labels(
         The values that occur and are not ignored, in ascending order.
 
     Raises:
-        DataError: another shape, floats, a single value, more values than classes, or no voxel of
-            the number that is said to be the background. With two classes every value above 0 is
-            class 1, unless 0 means "not annotated".
+        DataError: another shape, decimal numbers, a single value, more values than classes, or no
+            voxel of the number that is said to be the background. With two classes every value
+            above 0 is class 1, unless 0 means "not annotated".
         LabelsInDoubt: no voxel is background, or a number looks like "nobody looked there".
     """
     if tuple(labels.shape) != tuple(shape):
@@ -165,10 +166,11 @@ def check_labels(
             f"The labels of '{name}' are {_size(labels.shape)} voxels, the image is {_size(shape)}:"
             " both must have the same shape, so choose the labels that belong to this image."
         )
-    if np.dtype(labels.dtype).kind not in "bui":
+    if np.dtype(labels.dtype).kind not in "buif":
         raise DataError(
-            f"The labels of '{name}' are {np.dtype(labels.dtype)} numbers: use integer labels."
+            f"The labels of '{name}' are {np.dtype(labels.dtype)} values: use whole numbers."
         )
+    labels = whole_numbers(labels, name)
     meaning = meaning or LabelMeaning.of_zero(labels_zero)
     # Few sections of a large volume show most mistakes, long before all of it is read.
     if labels.shape[0] > _FIRST_SECTIONS:
@@ -207,6 +209,12 @@ def _check_numbers(name: str, found: LabelValues, meaning: LabelMeaning, classes
     asked = question(found, meaning, classes)
     if asked is not None and (asked.about == "background" or asked.number < 0):
         raise LabelsInDoubt(name, asked)
+    if len(wrong) > _FEW_NUMBERS:
+        raise DataError(
+            f"The labels of '{name}' hold {len(found.counts)} different values, but there are "
+            f"{classes} classes: numbers of objects are taken in a project of two classes, the "
+            "background and one structure; otherwise give each class its own value."
+        )
     number = wrong[-1]
     highest = max(n for n in range(classes + 1) if meaning.is_class(n, classes))
     zero_meaning = ", and 0 means not annotated" if 0 in (meaning.ignore or ()) else ""
@@ -316,17 +324,17 @@ def values_notices(
         classes: names, background first.
         meaning: of the values.
     """
-    background = meaning.background or 0
-    # Two and more values for one structure: numbered objects, which is fine, or a mistake such as
-    # an image chosen instead of its labels, which no check can tell from objects.
-    if len(classes) != 2 or len([value for value in values if value != background]) < 2:
+    # Annotations of a patch or two need not hold every class.
+    remark = value_remark(values, classes, meaning, complete=not meaning.is_partial)
+    if not remark:
         return []
-    structure = f"all but {background} count" if background else "all above 0 count"
-    return [
-        f"The labels {name} hold {len(values)} different values, and {structure} as "
-        f"'{classes[1]}': name more classes with --classes if they are classes, and choose "
-        "another file if they are grey values."
-    ]
+    remedy = (
+        "name more classes with --classes if they are classes, and choose another file if they are "
+        "grey values"
+        if len(classes) == 2
+        else "check that this is the right file"
+    )
+    return [f"In the labels {name}, {remark}: {remedy}."]
 
 
 def sections_notices(name: str, labels: Array, meaning: LabelMeaning) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from napari_emda.data.array import Array
+from napari_emda.data.label_values import whole_numbers
 from napari_emda.data.lazy import AxisView, Lazy3D, SectionStack
 from napari_emda.errors import DataError
 from napari_emda.io.palette import grey_image
@@ -64,20 +66,21 @@ def open_image(path: Path | str) -> Stored:
 
 
 def open_labels(path: Path | str) -> Stored:
-    """Open labels without reading them: as `open_image`, but integers or booleans only.
+    """Open labels without reading them: as `open_image`, but whole numbers or booleans only.
 
-    Of a file with a table of colours, the labels are the numbers and not the colours.
+    Of a file with a table of colours, the labels are the numbers and not the colours. Decimal
+    numbers are taken where they are whole, see `data.label_values.whole_numbers`.
 
     Raises:
-        DataError: as `open_image`, or values that are not integers.
+        DataError: as `open_image`, or values that are not real numbers.
     """
     stored = _open(Path(path))
-    if np.dtype(stored.array.dtype).kind not in "bui":
+    if np.dtype(stored.array.dtype).kind not in "buif":
         raise DataError(
-            f"The labels {Path(path).name} are {stored.array.dtype}, but labels are integers: save "
-            "them with 8, 16 or 32 bits."
+            f"The labels {Path(path).name} are {stored.array.dtype}, but labels are whole numbers: "
+            "save them with 8, 16 or 32 bits."
         )
-    return stored
+    return replace(stored, array=whole_numbers(stored.array, Path(path).name))
 
 
 def _open(path: Path) -> Stored:

@@ -82,7 +82,7 @@ BAD = {
     "too few classes": (
         picks(labels=np.arange(240).reshape(5, 8, 6)),
         ("a", "b", "c"),
-        "value 239, but there are 3",
+        "240 different values, but there are 3",
     ),
 }
 

@@ -20,7 +20,7 @@ from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.data.array import Array
 from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
-from napari_emda.data.label_values import Question
+from napari_emda.data.label_question import Question
 from napari_emda.errors import DataError
 from napari_emda.io.checks import LabelsInDoubt
 
@@ -54,7 +54,7 @@ class ImportBox(QWidget):
         self._masks = MaskLayers(session)
         self.labels = LayerChoice(session.viewer, Labels, refusal, also=self._masks)
         self.labels.setToolTip("Labels of a target, from another program or drawn in napari.")
-        self.numbers = LabelNumbers(session, self.labels, _ZERO, self._class_count)
+        self.numbers = LabelNumbers(session, self.labels, _ZERO, self._classes)
         self.begin = narrow(QComboBox())
         self.begin.addItems(list(_BEGIN))
         self.begin.setToolTip("What a patch shows at first, for you to correct.")
@@ -91,10 +91,10 @@ class ImportBox(QWidget):
         self.labels.refresh(lambda layer: not self._session.is_output(layer))
         self._on_begin()
 
-    def _class_count(self) -> int:
+    def _classes(self) -> tuple[str, ...]:
         opened = self._session.opened
         # Before a project is open nothing is imported; most projects have two classes.
-        return 2 if opened is None else len(opened.project.classes)
+        return ("background", "foreground") if opened is None else opened.project.classes
 
     def _on_begin(self) -> None:
         chosen = _BEGIN[self.begin.currentText()]
@@ -124,7 +124,7 @@ class ImportBox(QWidget):
             labels, meaning = self._labels_for(opened, volume, layer)
         except DataError as error:
             return str(error)
-        self._tools.start = MeantLabels(labels, meaning, self._class_count())
+        self._tools.start = MeantLabels(labels, meaning, len(self._classes()))
         return ""
 
     def import_labels(self) -> None:
@@ -179,7 +179,7 @@ class ImportBox(QWidget):
         meaning = self.numbers.meaning
         if image is None:
             return numbers_of(layer), meaning
-        return labels_to_learn(image, layer, meaning, self._class_count())
+        return labels_to_learn(image, layer, meaning, len(self._classes()))
 
     def _copy(
         self, opened: OpenProject, layer: Image | Labels, volume: str, painting: Labels

@@ -11,6 +11,7 @@ from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
+from napari_emda.data.label_values import whole_numbers
 from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, EmdaError
@@ -72,13 +73,8 @@ def array_of(layer: Layer) -> Array:
 
 
 def numbers_of(layer: Layer) -> Array:
-    """The voxels of labels as (z, y, x); whole numbers, as labels are.
-
-    Programs that know decimal numbers only store labels as 0.0 and 1.0. DataError is raised where
-    other decimal numbers are read.
-    """
-    array = array_of(layer)
-    return _WholeNumbers(array, layer.name) if np.dtype(array.dtype).kind == "f" else array
+    """The voxels of labels as (z, y, x), see `data.label_values.whole_numbers`."""
+    return whole_numbers(array_of(layer), layer.name)
 
 
 def transform_of(layer: Layer) -> tuple[Triple, Triple]:
@@ -258,22 +254,3 @@ class _LayerView(Lazy3D):
         # What is left are the volume's axes, in the array's order.
         values = values.transpose(np.argsort(np.argsort(self._axes)))
         return values if len(self._axes) == 3 else values[None][z]
-
-
-class _WholeNumbers(Lazy3D):
-    """Decimal numbers that are whole, as int64 (z, y, x)."""
-
-    def __init__(self, array: Array, name: str) -> None:
-        z, y, x = array.shape
-        super().__init__((z, y, x), np.int64)
-        self._array = array
-        self._name = name
-
-    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
-        values = np.asarray(self._array[z, y, x])
-        if not (values == np.round(values)).all():
-            raise DataError(
-                f"'{self._name}' holds decimal numbers, but labels are whole numbers: choose labels"
-                " or a mask."
-            )
-        return values.astype(np.int64)

@@ -19,7 +19,8 @@ from napari_emda._gui.data.project_setup import Stoppable
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.data.label_meaning import LabelMeaning
-from napari_emda.data.label_values import LabelValues, Question, inspect, question
+from napari_emda.data.label_question import Question, question, value_remark
+from napari_emda.data.label_values import LabelValues, inspect
 
 BACKGROUND = "0 means background"
 SECTIONS = "0 means background in labelled sections"
@@ -42,7 +43,7 @@ class LabelNumbers(QWidget):
         session: of the dock.
         labels: the choice of the labels layer.
         choices: what 0 can mean, by its words.
-        classes: returns the number of classes, background included.
+        classes: returns the names of the classes, background first.
 
     Attributes:
         question: about numbers that may mean background, or that nobody looked there.
@@ -56,7 +57,7 @@ class LabelNumbers(QWidget):
         session: Session,
         labels: LayerChoice,
         choices: Mapping[str, LabelMeaning],
-        classes: Callable[[], int],
+        classes: Callable[[], tuple[str, ...]],
     ) -> None:
         super().__init__()
         self._session = session
@@ -107,7 +108,6 @@ class LabelNumbers(QWidget):
         self._found = None
         opened = self._session.opened
         self._stored = None if opened is None or layer is None else stored_meaning(opened, layer)
-        self.box.setVisible(self._stored is None)
         self._forget_answers()
         # In the background, because it reads sections, perhaps over a network.
         if layer is not None and not self._stop.is_set():
@@ -132,9 +132,11 @@ class LabelNumbers(QWidget):
     def review(self) -> None:
         """Ask what is not clear yet, or point out what the user should know."""
         meaning = self.meaning
+        # What it says of 0 is wrong where another number is the background.
+        self.box.setVisible(self._stored is None and not self._background)
         asked = None
         if self._found is not None and self._stored is None:
-            asked = question(self._found, meaning, self._classes())
+            asked = question(self._found, meaning, len(self._classes()))
         if asked is not None:
             self.ask(asked)
         else:
@@ -147,10 +149,18 @@ class LabelNumbers(QWidget):
         if self._background:
             said.insert(0, f"{self._background}: background")
         sentences = [f"{', '.join(said)}."] if said else []
-        if self._found is not None and self._stored is None and (few := self._found.hint(meaning)):
+        found = self._found
+        if found is None or self._stored is not None:
+            return " ".join(sentences)
+        if few := found.hint(meaning):
             sentences.append(
                 f"{few}. If they are unlabelled rather than empty, choose '{SECTIONS}'."
             )
+        # Further sections may hold further numbers.
+        complete = found.sections < _MOST_SECTIONS
+        values = found.without(meaning.ignore or ())
+        if remark := value_remark(values, self._classes(), meaning, complete=complete):
+            sentences.append(f"{remark[0].upper()}{remark[1:]}.")
         return " ".join(sentences)
 
     def ask(self, asked: Question) -> None:
@@ -160,20 +170,7 @@ class LabelNumbers(QWidget):
         self.hint.show_text("")
         number = asked.number
         if asked.about == "background":
-            self.question.ask(
-                f"{name}{asked.text}. Does {number} mean background?",
-                {
-                    f"{number} means background": (
-                        f"Voxels of {number} are background, and the next number is the first "
-                        "class.",
-                        partial(self._say, background=number),
-                    ),
-                    "Nothing is background": (
-                        "All numbers are structures; no voxel of the background is labelled.",
-                        partial(self._say, background=0),
-                    ),
-                },
-            )
+            self._ask_for_background(f"{name}{asked.text}", number, asked.another)
         else:
             answers = {
                 "Nobody looked there": (
@@ -190,6 +187,21 @@ class LabelNumbers(QWidget):
             remedy = f" Otherwise {asked.otherwise}." if asked.otherwise else ""
             self.question.ask(f"{name}{asked.text}. Did nobody look there?{remedy}", answers)
         self.changed.emit()
+
+    def _ask_for_background(self, text: str, likely: int, another: int | None) -> None:
+        answers = {}
+        for number in (likely, another):
+            if number is not None:
+                answers[f"{number} means background"] = (
+                    f"Voxels of {number} are background, and the other numbers are structures.",
+                    partial(self._say, background=number),
+                )
+        if another != 0:
+            answers["Nothing is background"] = (
+                "All numbers are structures; no voxel of the background is labelled.",
+                partial(self._say, background=0),
+            )
+        self.question.ask(f"{text}. Does {likely} mean background?", answers)
 
     def _say(self, *, background: int | None = None, ignore: int | None = None) -> None:
         if background is not None:

@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from napari_emda._gui.data.project_setup import Pick, check, store
 from napari_emda._gui.session import Session
-from napari_emda.data.label_values import Question
+from napari_emda.data.label_question import Question
 from napari_emda.errors import EmdaError
 from napari_emda.io.checks import LabelsInDoubt
 from napari_emda.project.file import VolumeEntry
@@ -33,7 +33,7 @@ class ProjectMaking:
     failed = Signal(str)
     """Nothing was created, for the reason that the text says."""
     asked = Signal(object)
-    """A `data.label_values.Question` about the labels must be answered first."""
+    """A `data.label_question.Question` about the labels must be answered first."""
 
     def __init__(self, session: Session, stop: threading.Event) -> None:
         self._session = session

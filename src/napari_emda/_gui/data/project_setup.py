@@ -153,8 +153,8 @@ def _labels(
     if pick.labels is None:
         return None, None
     labels, meaning = labels_to_learn(pick.image, pick.labels, pick.meaning, len(project.classes))
-    # A file is used as it is, unless its labels lie on other voxels or are decimal numbers.
-    path = path_of(pick.labels) if labels is array_of(pick.labels) else None
+    # A file is used as it is, unless its labels lie on other voxels.
+    path = None if labels_on(pick.image, pick.labels) is not None else path_of(pick.labels)
     return path or _stored(project, f"{name}-labels", labels, stop), meaning
 
 
