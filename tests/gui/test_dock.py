@@ -108,11 +108,10 @@ def test_a_layer_without_voxel_size_is_pointed_out_and_gets_the_typed_one(
 ):
     add_layers(dock, arrays, units=None, scale=(1, 1, 1))
     data = dock.data
-    assert "voxel size of the target is not known" in data.sizes.text()
+    assert "voxel size of the target is not known" in data.missing.text()
+    qtbot.waitUntil(lambda: dock.guide.line.sentence.text() == data.missing.text(), timeout=60_000)
+    assert not dock.guide.line.button.isEnabled() and not data.use.isEnabled()
     data.folder.setText(str(tmp_path / "p"))
-    data.use_layers()
-    qtbot.waitUntil(lambda: "missing" in dock.notices.text(), timeout=240_000)
-    assert not (tmp_path / "p").exists()
     data.target_size.set_value((30, 10, 10))
     assert "a factor of 2.2" in data.sizes.text()
     data.use_layers()
@@ -323,7 +322,7 @@ def test_an_error_goes_with_the_next_key_and_the_end_of_a_job_stays(qtbot, ready
     ready.session.say("A patch has at least 8 x 8 pixels: draw a larger one.", "error")
     QTest.keyClick(ready.annotate, Qt.Key.Key_Q)
     assert not ready.notices.isVisible()
-    ready.session.say("Run 001-fake is trained.", "done")
+    ready.session.runner.ended.emit(Finished("done", "Run 001-fake is trained.", {}, ""))
     QTest.keyClick(ready.annotate, Qt.Key.Key_Q)
     assert ready.notices.text() == "Run 001-fake is trained."
 
@@ -470,13 +469,22 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
     idle(qtbot, dock)
 
 
-def test_a_note_goes_with_the_next_thing_that_is_done_and_news_stay(qtbot, dock, predicted):
+def test_the_suggestion_is_said_until_a_patch_is_on_view_and_a_note_until_the_next_action(
+    qtbot, dock, predicted
+):
     dock.session.adopt(predicted)
+    dock.show()
     dock.annotate.suggest.start_job()
     idle(qtbot, dock)
-    news = dock.notices.text()
-    dock.annotate.commands["next"]()
-    assert dock.notices.text() == news != ""
+    assert dock.notices.isVisible() and dock.notices.tone == "done"
+    QTest.keyClick(dock.annotate, Qt.Key.Key_Q)  # another brush: the patches are still to be seen
+    assert dock.notices.isVisible()
+    QTest.keyClick(dock.annotate, Qt.Key.Key_N)
+    assert not dock.notices.isVisible()
+    # What a job says while the user paints stays from patch to patch.
+    dock.session.runner.ended.emit(Finished("done", "Run 001-fake is trained.", {}, ""))
+    QTest.keyClick(dock.annotate, Qt.Key.Key_K)
+    assert dock.notices.text() == "Run 001-fake is trained."
     dock.annotate.commands["partial"]()
     assert "not painted anything" in dock.notices.text()
     dock.annotate.commands["next"]()

@@ -87,6 +87,9 @@ class Dock(QWidget):
         self._closing = False
         self._ending: Ending | None = None
         self._docked = False
+        self._out_of_date_with_paint = False
+        # Of a panel, that the user has opened and wants to see.
+        self._part: Drawer | None = None
         self._build()
         self.session.said.connect(self.notices.show_text)
         self.session.withdrawn.connect(self.notices.withdraw)
@@ -130,6 +133,9 @@ class Dock(QWidget):
         for button in self.findChildren(QPushButton):
             if button is not self.notices.why:
                 button.pressed.connect(self.notices.clear_answer)
+        for part in self._area.findChildren(Drawer):
+            if part not in self.drawers.values():
+                part.toggleButton().clicked.connect(partial(self._bring_into_sight, part))
         self.show_only("Data")
         self._show_strip()
 
@@ -139,9 +145,17 @@ class Dock(QWidget):
             _CHARACTERS * self.fontMetrics().averageCharWidth(), super().sizeHint().height()
         )
 
-    def show_only(self, name: str) -> None:
-        """Open one panel; the others close."""
+    def show_only(self, name: str, part: Drawer | None = None) -> None:
+        """Open one panel, the others close, and perhaps bring a part of it into sight."""
         self.drawers[name].expand()
+        if part is not None:
+            part.expand()
+            self._bring_into_sight(part)
+
+    def _bring_into_sight(self, part: Drawer) -> None:
+        # When it has got its place.
+        self._part = part
+        self._arranging.start(0)
 
     def _on_toggled(self, name: str, opened: bool) -> None:
         """Close the other panels when one opens, and bring its heading to the top."""
@@ -160,8 +174,12 @@ class Dock(QWidget):
         order_tabs(self)
         bar = self._area.verticalScrollBar()
         for drawer in self.drawers.values():
-            if bar is not None and drawer.isExpanded():
+            if bar is not None and drawer.isExpanded() and self._part is None:
                 bar.setValue(drawer.y())
+        part = self._part
+        self._part = None
+        if part is not None and part.isExpanded():
+            self._area.show_all_of(part)
 
     def _show_strip(self) -> None:
         """Show the painting tools while a patch is open, or the panel in which patches are."""
@@ -173,8 +191,17 @@ class Dock(QWidget):
     def _on_project(self, opened: object) -> None:
         patches = self.annotate.patches
         if patches is not None:
-            patches.changed.connect(self._show_strip)
+            patches.changed.connect(self._on_patches)
         self.show_only(self._place())
+
+    def _on_patches(self) -> None:
+        patches = self.annotate.patches
+        painting = patches is not None and patches.current is not None
+        # What a job has said before is out of date when the user begins to paint. What one says
+        # meanwhile stays, because nobody may have seen it yet.
+        if painting and self._out_of_date_with_paint:
+            self.notices.let_go()
+        self._show_strip()
 
     def _place(self) -> str:
         """The panel to start with: Annotate while patches are open, otherwise Train."""
@@ -201,6 +228,10 @@ class Dock(QWidget):
 
     def _on_ended(self, last: object) -> None:
         """Open the panel of the next step of the work."""
+        if isinstance(last, Finished):
+            self.notices.keep()
+            patches = self.annotate.patches
+            self._out_of_date_with_paint = patches is None or patches.current is None
         job = self.session.runner.last_job
         catalogue = self.session.catalogue
         if not isinstance(last, Finished) or job is None:
@@ -211,8 +242,7 @@ class Dock(QWidget):
             and catalogue is not None
             and catalogue.methods[job.method].requirements.labels == "unused"
         ):
-            self.show_only("Data")
-            self.data.naming_drawer.expand()
+            self.show_only("Data", self.data.naming_drawer)
         elif job.kind in ("suggest", "train"):
             self.show_only("Annotate")
 

@@ -94,6 +94,10 @@ def test_a_mask_among_images_is_chosen_as_labels(session, panel, volumes):
     assert panel.source.currentText() == "old"
     assert panel.labels.currentText() == "old_labels (image)"
     assert panel.target.currentText() == "new"
+    # Nothing but the sizes is missing.
+    assert panel.missing.text().startswith("The voxel size of the source and the voxel size of")
+    for size in (panel.source_size, panel.target_size):
+        size.set_value((50, 4, 4))
     assert panel.use.isEnabled()
 
 

@@ -37,6 +37,11 @@ def add_file(session, path):
         session.viewer.add_image(data, name=path.stem)
 
 
+def marked(boxes):
+    """Which boxes are marked: by their tooltips, as screen readers say it."""
+    return [box.toolTip().startswith("Missing") for box in boxes]
+
+
 def click(button):
     assert button.isVisible() and button.isEnabled()
     QTest.mouseClick(button, LEFT)
@@ -124,6 +129,37 @@ def test_a_number_that_was_in_no_section_read_first_is_asked_about_by_the_check(
     wait_for_project(qtbot, session, tmp_path / "p")
 
 
+@pytest.mark.parametrize("answer", ["255", "0"])
+def test_a_mask_the_other_way_round_is_asked_about_and_never_inverted_in_silence(
+    qtbot, session, panel, arrays, tmp_path, answer
+):
+    image, labels = arrays
+    inverted = np.where(labels, 0, 255).astype(np.uint8)
+    add_layers(session, image, inverted)
+    question = panel.label_numbers.question
+    qtbot.waitUntil(lambda: question.asked, timeout=60_000)
+    assert "255 takes up" in question.sentence.text()
+    assert list(question.buttons) == ["255 means background", "0 means background"]
+    assert not panel.use.isEnabled()
+    click(question.buttons[f"{answer} means background"])
+    project = make(qtbot, session, panel, tmp_path / "p")
+    ids = project.volumes.open("old").class_ids[0:5, 0:48, 0:40]
+    assert np.array_equal(ids, labels if answer == "255" else 1 - labels)
+
+
+def test_numbers_that_are_merged_into_one_class_are_said(qtbot, session, panel, arrays):
+    image, labels = arrays
+    labels = labels.copy()
+    labels[:, 30:40] = 3
+    add_layers(session, image, labels)
+    hint = panel.label_numbers.hint
+    merged = "3 different values occur, and all above 0 count as 'mitochondria'."
+    qtbot.waitUntil(lambda: hint.text() == merged, timeout=60_000)
+    panel.classes.selectAll()
+    QTest.keyClicks(panel.classes, "background, a, b, c")
+    assert hint.text() == "No voxel is 'b'."
+
+
 def test_decimal_labels_are_stored_as_whole_numbers(qtbot, session, panel, arrays, tmp_path):
     image, labels = arrays
     session.viewer.add_image(image, name="old", **NM)
@@ -132,6 +168,23 @@ def test_decimal_labels_are_stored_as_whole_numbers(qtbot, session, panel, array
     assert panel.labels.currentText() == "mask (image)"
     project = make(qtbot, session, panel, tmp_path / "p")
     assert np.array_equal(project.volumes.open("old").class_ids[0:5, 0:48, 0:40], labels)
+
+
+def test_the_beginning_of_a_long_text_is_seen_and_all_of_it_in_the_tooltip(qtbot, panel):
+    names = ", ".join(["background", *(f"organelle{k}" for k in range(20))])
+    for box in (panel.classes, panel.folder):
+        panel.activateWindow()
+        box.setFocus()
+        qtbot.waitUntil(box.hasFocus, timeout=60_000)
+        box.selectAll()
+        QTest.keyClicks(box, names)
+        assert box.cursorPosition() == len(names)  # while the user types
+        QTest.keyClick(box, Qt.Key.Key_Tab)
+        assert box.cursorPosition() == 0
+        assert names in box.toolTip()
+        box.setText("/a/<b>/" + names)
+        assert box.cursorPosition() == 0
+        assert "/a/&lt;b&gt;/" in box.toolTip()
 
 
 # -- voxel sizes ---------------------------------------------------------------------------------
@@ -145,23 +198,35 @@ def test_only_the_distance_of_the_sections_is_asked_for_where_the_file_states_th
     tifffile.imwrite(path, arrays[0], imagej=True, resolution=(1 / 8, 1 / 8), metadata=unit)
     with layer_source(path=str(path)):  # as napari's reader makes it
         session.viewer.add_image(arrays[0], name="new")
-    assert "distance of the sections of the target (z) is not known" in panel.sizes.text()
-    assert [box.text() for box in panel.target_size._boxes] == ["", "8", "8"]
-    type_number(panel.target_size._boxes[0], "50")
+    needed = "The distance of the sections of the target (z) is not known: type it"
+    assert panel.missing.text().startswith(needed)
+    assert not panel.use.isEnabled() and panel.sizes.text() == ""
+    boxes = panel.target_size._boxes
+    assert [box.text() for box in boxes] == ["", "8", "8"]
+    assert marked(boxes) == [True, False, False]
+    type_number(boxes[0], "50")
     assert panel.target_size.value() == (50, 8, 8)
-    assert panel.sizes.text() == ""
+    assert "not known" not in panel.missing.text()
+    assert marked(boxes) == [False] * 3 and panel.use.isEnabled()
+    # A stack of independent images needs no distance.
+    type_number(boxes[0], "0")
+    assert marked(boxes) == [True, False, False] and not panel.use.isEnabled()
+    click(panel.target_size.is_depth)
+    assert marked(boxes) == [False] * 3 and panel.use.isEnabled()
 
 
 def test_an_error_goes_when_its_cause_has_gone(qtbot, session, panel, arrays, tmp_path):
     withdrawn = []
     session.withdrawn.connect(withdrawn.append)
-    add_layers(session, *arrays, scale=(1, 1, 1), units=None)
+    add_layers(session, *arrays)
     panel.folder.setText(str(tmp_path / "p"))
+    panel.classes.selectAll()
+    QTest.keyClicks(panel.classes, "background")
     click(panel.use)
     qtbot.waitUntil(lambda: bool(session.notices), timeout=60_000)
-    assert "The voxel size of 'new' is missing" in session.notices[-1][1]
+    assert "at least two different names" in session.notices[-1][1]
     assert not withdrawn
-    type_number(panel.target_size._boxes[0], "50")
+    QTest.keyClicks(panel.classes, ",")
     assert withdrawn == [session.notices[-1][1]]
 
 

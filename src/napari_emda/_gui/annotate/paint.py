@@ -104,12 +104,13 @@ class Paint:
         # Where a proposal was erased, the disk has background, but napari still shows nothing.
         draft.stored.forget()
         layer.refresh()
+        # First, because it withdraws what was said of the stroke before.
+        self.painted.emit()
         if changed is not None and draft.outside_of(changed):
             self.said.emit(
                 "You painted outside the patch: that paint is kept, and trainings learn from it. "
                 "Ctrl-Z takes it back."
             )
-        self.painted.emit()
 
     # -- the paint of a patch ------------------------------------------------------------------
 

@@ -64,7 +64,16 @@ class PaintingTools(QWidget):
                 "Put aside a patch that cannot be decided; it is not suggested again (Shift-J).",
                 act["unsure"],
             ),
-            button("Undo", "Undo the last decision, on whichever patch (U).", act["undo"]),
+            button(
+                "Undo",
+                "Undo the last decision, on whichever patch (U). Ctrl-Z undoes the last stroke.",
+                act["undo"],
+            ),
+            button(
+                "Redo",
+                "Repeat the decision that was undone (Shift-U). Ctrl-Shift-Z repeats a stroke.",
+                act["redo"],
+            ),
         ]
         draw = button("Draw a patch", "Draw a rectangle in the current section (W).", act["draw"])
         bare = button("Bare image", "Hide or show all layers over the image (H).", act["bare"])

@@ -58,12 +58,25 @@ class Patches:
         self.current: Region | None = None
         self.canvas: tuple[float, float] = CANVAS
         self._before: Bytes | None = None
-        self.paint.painted.connect(self.times.beat)
-        self.paint.said.connect(self.say)
+        # What the last stroke was refused for, or has done.
+        self._of_stroke = ""
+        self.paint.painted.connect(self._on_painted)
+        self.paint.said.connect(self._say_of_stroke)
 
     def say(self, text: str, kind: str = "note") -> None:
         """Show one sentence in the dock."""
         self._session.say(text, kind)
+
+    def _say_of_stroke(self, text: str) -> None:
+        self._of_stroke = text
+        self.say(text)
+
+    def _on_painted(self) -> None:
+        self.times.beat()
+        # That an earlier stroke was refused is no longer of interest.
+        if self._of_stroke:
+            self._session.withdraw(self._of_stroke)
+            self._of_stroke = ""
 
     def decided(self) -> None:
         """Notify of a decision. The paint is redrawn with the patch that comes next."""

@@ -21,6 +21,7 @@ class Notices(QFrame):
         super().__init__()
         self.message = Sentence()
         self._details = Sentence()
+        self._kept = ""
         self.why = button("Why?", "Show or hide the details of this message.", self._show_details)
         self.why.setCheckable(True)
         self.close_button = button("✕", "Dismiss this message.", self.clear, name="Dismiss")
@@ -55,9 +56,19 @@ class Notices(QFrame):
         if self.text() == text:
             self.clear()
 
+    def keep(self) -> None:
+        """Keep the message on view until the next one or `let_go`: it answers no action."""
+        self._kept = self.text()
+
+    def let_go(self) -> None:
+        """Remove a message that was kept, because the user goes on to other work."""
+        if self._kept:
+            self.withdraw(self._kept)
+
     def clear_answer(self) -> None:
         """Remove the message if it answers an action of the user; the end of a job stays."""
-        if self.tone in ("note", "error"):
+        # Hints are what a job reports on its way.
+        if self.tone != "hint" and self.text() != self._kept:
             self.clear()
 
     def text(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from psygnal import Signal
-from qtpy.QtCore import QEvent, QObject, QRect, QSignalBlocker, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, QRect, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QColor, QKeyEvent, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -300,6 +300,18 @@ class PanelArea(QScrollArea):
         if event is not None and event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         return bool(super().eventFilter(watched, event))
+
+    def show_all_of(self, part: QWidget) -> None:
+        """Scroll until a part of the content is seen, or its beginning if it is too high."""
+        content = self.widget()
+        bar = self.verticalScrollBar()
+        view = self.viewport()
+        if content is None or bar is None or view is None:
+            return
+        top = part.mapTo(content, QPoint(0, 0)).y()
+        bottom = top + part.height()
+        if bottom > bar.value() + view.height() or top < bar.value():
+            bar.setValue(min(top, bottom - view.height()) if bottom - top < view.height() else top)
 
     def minimumSizeHint(self) -> QSize:
         """As narrow as the content allows, beside the scroll bar."""

@@ -13,6 +13,7 @@ from napari_emda._gui.common.widgets import Sentence, button, column, labelled
 from napari_emda._gui.data.complaint import Complaint
 from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.data.project_setup import Pick, check_pick, store
+from napari_emda._gui.data.remarks import sizes_needed
 from napari_emda._gui.session import Session
 from napari_emda.project.file import VolumeEntry
 
@@ -39,7 +40,7 @@ class AddTarget(QWidget):
         )
         self._complaint = Complaint(session, self._state)
         self.image.chosen.connect(self._on_image)
-        self.spacing.edited.connect(self._complaint.review)
+        self.spacing.edited.connect(self._on_size)
         session.project_changed.connect(self.refresh)
         # A check that runs when the viewer closes ends at its next section.
         session.closing.connect(self._stop.set)
@@ -60,8 +61,14 @@ class AddTarget(QWidget):
             reason = "Set up or open a project first."
         elif not self.image.layers():
             reason = "Open another image in napari first."
+        reason = reason or sizes_needed({"the target": self.spacing.missing()})
+        self.spacing.mark_missing(needed=self.image.layer() is not None)
         self.reason.show_text(reason, "hint")
         self.add.setEnabled(not reason)
+
+    def _on_size(self) -> None:
+        self._complaint.review()
+        self.refresh()
 
     def _on_image(self) -> None:
         layer = self.image.layer()

@@ -18,9 +18,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_emda._gui.common.number_boxes import LengthBox
-from napari_emda._gui.common.widgets import narrow, row
+from napari_emda._gui.common.widgets import TONES, narrow, row
 from napari_emda.data.units import LARGEST_SIZE
 from napari_emda.io.units import Sizes
+
+# napari's theme makes spin boxes wider than three of them fit into a narrow dock.
+_NARROW = "QAbstractSpinBox { min-width: 3em; padding: 1px 3px; }"
+# A number that is missing. With the keyboard focus, the box has the outline of all controls.
+_MARKED = f"QAbstractSpinBox:!focus {{ border: 2px solid {TONES['hint']}; }}"
 
 
 class LayerChoice(QComboBox):
@@ -151,10 +156,9 @@ class VoxelSize(QWidget):
             box.setRange(0, LARGEST_SIZE)
             box.setDecimals(6)
             box.setButtonSymbols(LengthBox.ButtonSymbols.NoButtons)
-            box.setToolTip(f"Size of a voxel along {axis}, in nanometres.")
+            box.setToolTip(_tip(axis))
             box.setAccessibleName(f"{what} along {axis} in nanometres")
-            # napari's theme makes spin boxes wider than three of them fit into a narrow dock.
-            box.setStyleSheet("min-width: 3em; padding: 1px 3px;")
+            box.setStyleSheet(_NARROW)
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             box.valueChanged.connect(lambda _: self.edited.emit())
             edit = box.lineEdit()
@@ -203,6 +207,19 @@ class VoxelSize(QWidget):
         needed = "yx" if self.sections_are_independent else "zyx"
         return [axis for axis, value in values if axis in needed and not value]
 
+    def mark_missing(self, *, needed: bool) -> list[str]:
+        """Mark the boxes whose numbers are needed and missing; returns their axes."""
+        missing = self.missing() if needed else []
+        for axis, box in zip("zyx", self._boxes, strict=True):
+            style = _NARROW + _MARKED if axis in missing else _NARROW
+            # Setting it makes Qt lay out the panel again.
+            if style != box.styleSheet():
+                box.setStyleSheet(style)
+                tip = f"Missing: type it here. {_tip(axis)}" if axis in missing else _tip(axis)
+                box.setToolTip(tip)
+                box.setAccessibleDescription(tip)
+        return missing
+
     def set_value(self, sizes: Sizes | None) -> None:
         """Show a voxel size (z, y, x) in nm; None where it is unknown."""
         for box, size in zip(self._boxes, sizes or (None, None, None), strict=True):
@@ -210,3 +227,7 @@ class VoxelSize(QWidget):
             with QSignalBlocker(box):
                 box.setValue(size or 0)
         self.edited.emit()
+
+
+def _tip(axis: str) -> str:
+    return f"Size of a voxel along {axis}, in nanometres."

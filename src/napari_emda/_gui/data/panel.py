@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_emda._gui.common.layer_volumes import refusal, sizes_of
+from napari_emda._gui.common.text_box import TextBox
 from napari_emda._gui.common.widgets import (
     Drawer,
     Sentence,
@@ -31,7 +32,13 @@ from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.data.name_clusters import NameClusters
 from napari_emda._gui.data.project_making import ProjectMaking
 from napari_emda._gui.data.project_setup import Pick, in_words, proposed_folder
-from napari_emda._gui.data.remarks import mask_remark, placement_remark, size_remark, what_is_needed
+from napari_emda._gui.data.remarks import (
+    mask_remark,
+    placement_remark,
+    size_remark,
+    sizes_needed,
+    what_is_needed,
+)
 from napari_emda._gui.data.with_project import GridQuestion, ProjectQuestion, is_open_project
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session, in_short
@@ -56,13 +63,12 @@ class DataPanel(QWidget):
         self.labels.setToolTip("The labels of the source image.")
         self.target.setToolTip("The new image that you want to segment.")
         self.target_size = VoxelSize("voxel size of the target")
-        self.classes = QLineEdit("background, foreground")
-        self.label_numbers = LabelNumbers(
-            session, self.labels, OF_SOURCE, lambda: len(self.class_names())
+        self.classes = TextBox(
+            "Names of the classes, background first, separated by commas.",
+            "background, foreground",
         )
-        self.classes.setToolTip("Names of the classes, background first, separated by commas.")
-        self.folder = QLineEdit()
-        self.folder.setToolTip(
+        self.label_numbers = LabelNumbers(session, self.labels, OF_SOURCE, self.class_names)
+        self.folder = TextBox(
             "A new folder for models, annotations and predictions. Your files stay where they are."
         )
         self.left_out = Sentence()
@@ -204,13 +210,8 @@ class DataPanel(QWidget):
         remark = mask_remark(self._masks_as_images())
         # Without a target nothing is compared, and no size is needed yet.
         if self.target.layer() is not None and not remark:
-            sizes = {"the target": self.target_size}
-            if self.source.layer() is not None:
-                sizes = {"the source": self.source_size, **sizes}
-            missing = {name: size.missing() for name, size in sizes.items()}
-            values = [size.value() for size in sizes.values()]
-            # A target alone is compared with itself.
-            remark = size_remark(values[0], values[-1], missing)
+            source = self.source_size.value() if self.source.layer() is not None else None
+            remark = size_remark(source, self.target_size.value())
         place = placement_remark(self.source.layer(), self.labels.layer())
         self.sizes.show_text(" ".join(filter(None, [remark, place])), "hint")
         alone = self.source_size.sections_are_independent
@@ -230,7 +231,8 @@ class DataPanel(QWidget):
         missing = self._missing()
         asks = self.labels.layer() is not None and self.label_numbers.asks
         opened = self._session.opened
-        ready = not missing and not asks and not self._making.working
+        sizes = self._sizes_needed()
+        ready = not (missing or asks or sizes or self._making.working)
         # Reading large volumes takes minutes: show that something happens.
         if self._making.working:
             self.missing.show_text("Reading the layers …", "note")
@@ -243,6 +245,7 @@ class DataPanel(QWidget):
         else:
             text = what_is_needed(
                 missing,
+                sizes,
                 asks=asks,
                 one_image=len(self.target.layers()) == 1,
                 unlabelled=opened is None
@@ -253,6 +256,17 @@ class DataPanel(QWidget):
         self.use.setEnabled(ready)
         if not ready:
             self.question.clear()
+
+    def _sizes_needed(self) -> str:
+        """Mark the boxes of voxel sizes that are missing, and say which they are."""
+        sides = {"the source": (self.source, self.source_size)}
+        sides["the target"] = (self.target, self.target_size)
+        return sizes_needed(
+            {
+                volume: size.mark_missing(needed=choice.layer() is not None)
+                for volume, (choice, size) in sides.items()
+            }
+        )
 
     def _shows(self, opened: OpenProject) -> bool:
         picks = self.picks()

@@ -27,20 +27,29 @@ ONE_VOLUME = (
 )
 
 
-def size_remark(
-    source: Triple | None, target: Triple | None, missing: Mapping[str, Sequence[str]]
-) -> str:
-    """A remark on unknown or very different voxel sizes; empty if there is none.
+def sizes_needed(missing: Mapping[str, Sequence[str]]) -> str:
+    """Which voxel sizes the user has to type; empty if none.
+
+    Args:
+        missing: the axes along which the size is unknown, by the volume, such as ``the source``.
+    """
+    unknown = [_unknown(volume, axes) for volume, axes in missing.items() if axes]
+    if not unknown:
+        return ""
+    verb, them = ("is", "it") if len(unknown) == 1 else ("are", "them")
+    return (
+        f"{' and '.join(unknown).capitalize()} {verb} not known: type {them} into the marked boxes,"
+        " in nm."
+    )
+
+
+def size_remark(source: Triple | None, target: Triple | None) -> str:
+    """A remark on very different voxel sizes; empty if there is none.
 
     Args:
         source: voxel size (z, y, x) in nm; None if unknown.
         target: likewise.
-        missing: the axes along which the size is unknown, by the volume, such as ``the source``.
     """
-    unknown = [_unknown(volume, axes) for volume, axes in missing.items() if axes]
-    if unknown:
-        verb = "is" if len(unknown) == 1 else "are"
-        return f"{' and '.join(unknown).capitalize()} {verb} not known: type it, in nm."
     if source is None or target is None:
         return ""
     # Networks see sections, so only the pixel size matters, and of y and x the smaller one.
@@ -94,11 +103,14 @@ def placement_remark(image: Layer | None, labels: Layer | None) -> str:
     return f"{text}."
 
 
-def what_is_needed(missing: Sequence[str], *, asks: bool, one_image: bool, unlabelled: bool) -> str:
+def what_is_needed(
+    missing: Sequence[str], sizes: str, *, asks: bool, one_image: bool, unlabelled: bool
+) -> str:
     """What the user has to do before a project can be created, and advice where users get stuck.
 
     Args:
         missing: the layers that have to be chosen.
+        sizes: what `sizes_needed` says.
         asks: whether a question about the labels is open.
         one_image: whether there is a single image, so that source and target cannot be two.
         unlabelled: whether neither a source nor labels were chosen.
@@ -110,6 +122,8 @@ def what_is_needed(missing: Sequence[str], *, asks: bool, one_image: bool, unlab
         sentences.append(f"Open {them} in napari, or try File > Open Sample.")
     elif asks:
         sentences.append("Still needed: an answer to the question about the labels.")
+    if sizes and not missing:
+        sentences.append(sizes)
     if list(missing) == ["a target image"] and one_image:
         sentences.append(ONE_VOLUME)
     if "labels of the source" in missing:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QLineEdit
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout
 
+from napari_emda._gui.common.text_box import TextBox
 from napari_emda._gui.common.widgets import (
     Sentence,
     chosen_name,
@@ -48,8 +49,7 @@ class ExportPanel(JobPanel):
         self.run.setToolTip("The trained model whose result is exported.")
         self.volume = narrow(QComboBox())
         self.volume.setToolTip("The volume whose result is exported.")
-        self.path = QLineEdit()
-        self.path.setToolTip("The file to write.")
+        self.path = TextBox("The file to write.")
         self.replace = QCheckBox("replace an existing file")
         self.replace.setToolTip("Untick it to keep a file of that name.")
         browse = file_button("Choose a file.", self._browse)

@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPushButton
 
 from napari_emda._gui.annotate.panel import AnnotatePanel
+from napari_emda._gui.common.widgets import Drawer
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.export.panel import ExportPanel
 from napari_emda._gui.guide.next_step import Action, NextStep, Work, next_step, place
@@ -41,14 +42,18 @@ class Guide:
     Args:
         session: of the dock.
         panels: whose state decides, and whose buttons are pressed.
-        open_panel: opens the panel of that name and closes the others.
+        open_panel: opens the panel of that name and closes the others; brings a part of it, if one
+            is given, into sight.
 
     Attributes:
         line: the widget.
     """
 
     def __init__(
-        self, session: Session, panels: Panels, open_panel: Callable[[str], object]
+        self,
+        session: Session,
+        panels: Panels,
+        open_panel: Callable[[str, Drawer | None], object],
     ) -> None:
         self._session = session
         self._panels = panels
@@ -211,11 +216,10 @@ class Guide:
         if step.action == "watch":
             job = self._session.runner.job
             if job is not None and job.kind in _PROGRESS:
-                self._open_panel(_PROGRESS[job.kind])
+                self._open_panel(_PROGRESS[job.kind], None)
             return
         panel, button = self._buttons[step.action]
-        self._open_panel(panel)
-        if step.action in ("name clusters", "use clusters"):
-            self._panels.data.naming_drawer.expand()
+        naming = step.action in ("name clusters", "use clusters")
+        self._open_panel(panel, self._panels.data.naming_drawer if naming else None)
         if step.action != "name clusters":
             button.click()
