@@ -176,7 +176,12 @@ def test_other_decimal_numbers_are_no_labels(number):
     ("values", "classes", "meaning", "words"),
     [
         ([0, 1], 2, LabelMeaning(), ""),
-        ([0, 1, 2], 2, LabelMeaning(), "3 different values occur, and all above 0 count as 'a'"),
+        (
+            [0, 1, 2],
+            2,
+            LabelMeaning(),
+            "there are 3 different values, and all above 0 count as 'a'",
+        ),
         ([1, 2, 3], 2, LabelMeaning(background=1), "all but 1 count as 'a'"),
         ([0, 1, 2], 3, LabelMeaning(), ""),
         ([0, 2], 3, LabelMeaning(), "no voxel is 'a'"),

@@ -130,7 +130,7 @@ def value_remark(
         if len([value for value in values if value != background]) < 2:
             return ""
         structure = f"all but {background} count" if background else "all above 0 count"
-        return f"{len(values)} different values occur, and {structure} as '{classes[1]}'"
+        return f"there are {len(values)} different values, and {structure} as '{classes[1]}'"
     numbers = [value for value in values if meaning.is_class(value, len(classes))]
     present = meaning.class_ids(np.array(numbers, np.int64), len(classes)).tolist()
     absent = [f"'{name}'" for number, name in enumerate(classes) if number not in present]

@@ -153,7 +153,7 @@ def test_numbers_that_are_merged_into_one_class_are_said(qtbot, session, panel, 
     labels[:, 30:40] = 3
     add_layers(session, image, labels)
     hint = panel.label_numbers.hint
-    merged = "3 different values occur, and all above 0 count as 'mitochondria'."
+    merged = "There are 3 different values, and all above 0 count as 'mitochondria'."
     qtbot.waitUntil(lambda: hint.text() == merged, timeout=60_000)
     panel.classes.selectAll()
     QTest.keyClicks(panel.classes, "background, a, b, c")
