@@ -75,11 +75,12 @@ def number(value: float) -> str:
 
 def table(model: type[Any], leave_out: tuple[str, ...] = ()) -> str:
     """A settings model as a Markdown table."""
-    lines = ["| Setting | Default | Limits | Meaning |", "|---|---|---|---|"]
+    lines = ["| Setting | In the dock | Default | Limits | Meaning |", "|---|---|---|---|---|"]
     for name, field in model.model_json_schema().get("properties", {}).items():
         if name not in leave_out:
             default = json.dumps(field["default"])
-            lines.append(f"| `{name}` | `{default}` | {limits(field)} | {field['description']} |")
+            cells = (f"`{name}`", field["title"], f"`{default}`", limits(field))
+            lines.append(f"| {' | '.join(cells)} | {field['description']} |")
     return "\n".join(lines)
 
 

@@ -91,7 +91,9 @@ class DropoutStrategy(Strategy):
             10,
             ge=2,
             le=100,
-            description="Number of predictions with dropout; time grows with it.",
+            title="repetitions",
+            description="Number of predictions with dropout; time grows with it. Raise it if the "
+            "ranking changes from time to time.",
             json_schema_extra={"step": 1},
         )
 

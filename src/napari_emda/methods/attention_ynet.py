@@ -42,13 +42,16 @@ class AttentionYNet(Method):
             0.25,
             ge=0,
             le=0.45,
-            description="Fraction of the training for the first stage.",
+            title="share of the first stage",
+            description="Fraction of the training for the first stage, which reconstructs both "
+            "volumes.",
             json_schema_extra={"step": 0.05},
         )
         second_stage: float = Field(
             0.25,
             ge=0,
             le=0.45,
+            title="share of the second stage",
             description="Fraction of the training for the second stage, reconstruction alone.",
             json_schema_extra={"step": 0.05},
         )
@@ -57,16 +60,19 @@ class AttentionYNet(Method):
             0.02,
             ge=0,
             le=1,
-            description="Weight of the segmentation loss in the first stage; the reconstruction "
-            "loss has the rest.",
+            title="weight of the labels",
+            description="How much the labels count in the first stage; reconstructing the images "
+            "has the rest.",
             json_schema_extra={"step": 0.01},
         )
         encoder_rate: float = Field(
             0.0,
             ge=0,
             le=1,
-            description="Learning rate of the encoder in the third stage, as a fraction of the "
-            "decoder's; 0 as published.",
+            title="change of features at the end",
+            description="How far the features may change in the third stage, as a fraction of the "
+            "decoder's step (learning rate of the encoder); 0 as published. Raise it if the "
+            "segmentation stays poor.",
             json_schema_extra={"step": 0.05},
         )
         # As published.
@@ -74,7 +80,8 @@ class AttentionYNet(Method):
             0.5,
             ge=0,
             le=1,
-            description="Fraction of source patches matched to the target's grey values, from the "
+            title="share with target greys",
+            description="Fraction of source patches that get the target's grey values, from the "
             "second stage on.",
             json_schema_extra={"step": 0.1},
         )

@@ -39,24 +39,30 @@ class Auto(Histogram):
             0.85,
             ge=0,
             le=1,
-            description="How far the target's class proportions are moved towards the source's: 1 "
-            "if both volumes contain the same fraction of each class, 0 if nothing is known.",
+            title="same amount as in the source",
+            description="How far the amount of each class in the target is moved towards that in "
+            "the source: 1 if both volumes contain the same fraction of each class, 0 if nothing "
+            "is known. Lower it if the target has clearly more or less of the structure.",
             json_schema_extra={"step": 0.05},
         )
         contrast: float = Field(
             0.5,
             ge=0,
             le=1,
+            title="share with changed contrast",
             description="Fraction of the patches with the source's grey values whose brightness "
-            "and contrast are changed at random.",
+            "and contrast are changed at random. Raise it if the volumes differ in contrast.",
             json_schema_extra={"step": 0.1},
         )
         target_statistics_weight: float = Field(
             0.5,
             ge=0,
             le=1,
-            description="Weight of the target's normalisation statistics; the source's have the "
-            "rest. Once patches are annotated, only the target's are used.",
+            title="adjustment to the target",
+            description="How far brightness and contrast in the network are adjusted to the "
+            "target (weight of its normalisation statistics); the source's have the rest. Once "
+            "patches are annotated, only the target's are used. Lower it if the target has hardly "
+            "any of the structure.",
             json_schema_extra={"step": 0.1},
         )
 

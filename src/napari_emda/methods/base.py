@@ -98,10 +98,17 @@ class Averaging(base.Settings):
 
     renamed: ClassVar = {"neighbours": "z_smoothing"}
 
-    flips: bool = Field(True, description="Average predictions over four flipped copies.")
+    flips: bool = Field(
+        True,
+        title="average over flips",
+        description="Average predictions over four flipped copies: a little better, four "
+        "times slower.",
+    )
     z_smoothing: bool = Field(
         True,
-        description="Average predictions over neighbouring sections, as far as these agree.",
+        title="average over sections",
+        description="Average predictions over neighbouring sections, as far as these agree. Turn "
+        "it off if sections are thick or not aligned.",
     )
 
 

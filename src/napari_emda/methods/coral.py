@@ -34,7 +34,10 @@ class Coral(FeatureMethod):
             3.0,
             ge=0,
             le=100,
-            description="Weight of the feature distance at the deepest level.",
+            title="strength of adaptation",
+            description="How strongly features of both volumes are made alike, at the deepest "
+            "level (weight of the feature distance). Raise it if the volumes look very different; "
+            "lower it if the segmentation of the source suffers.",
             json_schema_extra={"step": 0.5},
         )
 

@@ -42,7 +42,9 @@ class DAMT(Method):
             0.05,
             ge=0,
             le=10,
-            description="Weight of the reconstruction loss.",
+            title="weight of reconstruction",
+            description="How much reconstructing both images counts. Raise it if the target is "
+            "noisy and structures get lost.",
             json_schema_extra={"step": 0.01},
         )
         # Published: 1e-3, for up to 100 000 steps.
@@ -50,7 +52,9 @@ class DAMT(Method):
             0.005,
             ge=0,
             le=1,
-            description="Weight of each adversarial loss.",
+            title="strength of adaptation",
+            description="How strongly the network is kept from telling the two volumes apart "
+            "(weight of each adversarial loss). Lower it if the training collapses.",
             json_schema_extra={"step": 0.001},
         )
         # With the default rate of 1e-3 the discriminators learn at 2e-4; published is 1e-4.
@@ -58,7 +62,9 @@ class DAMT(Method):
             0.2,
             ge=0.001,
             le=10,
-            description="Learning rate of the discriminators, as a fraction of the network's.",
+            title="speed of the critics",
+            description="How fast the critics, which tell the two volumes apart, learn in "
+            "comparison with the network (learning rate). Lower it if the losses swing.",
             json_schema_extra={"step": 0.05},
         )
 

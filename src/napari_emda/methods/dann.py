@@ -31,8 +31,10 @@ class DANN(FeatureMethod):
             0.1,
             ge=0,
             le=10,
-            description="Strength of the reversed gradient at the deepest level, at the end of "
-            "the training.",
+            title="strength of adaptation",
+            description="How strongly the network is kept from telling the two volumes apart, at "
+            "the deepest level and the end of the training (reversed gradient). Lower it if the "
+            "training collapses, with everything or nothing detected.",
             json_schema_extra={"step": 0.05},
         )
 

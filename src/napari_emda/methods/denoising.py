@@ -78,7 +78,9 @@ class Denoising(Method):
             0.4,
             ge=0.05,
             le=0.9,
-            description="Fraction of the training spent on restoring patches.",
+            title="share for restoring",
+            description="Fraction of the training spent on restoring disturbed patches, without "
+            "labels. Raise it if few labels are there.",
             json_schema_extra={"step": 0.05},
         )
         # Published is a frozen encoder, which cannot adapt its features to the classes.
@@ -86,8 +88,10 @@ class Denoising(Method):
             0.1,
             ge=0,
             le=1,
-            description="Learning rate of the encoder while segmenting, as a fraction of the "
-            "decoder's.",
+            title="change of features afterwards",
+            description="How far the features that were learnt by restoring may change while "
+            "segmenting, as a fraction of the decoder's step (learning rate of the encoder). "
+            "Raise it if many labels are there.",
             json_schema_extra={"step": 0.05},
         )
 

@@ -36,8 +36,9 @@ class FineTune(Method):
             0.6,
             ge=0,
             le=0.95,
+            title="share for the source alone",
             description="Fraction of the training spent on the source alone; skipped when "
-            "training starts from another run.",
+            "training starts from another run. Lower it if many patches are annotated.",
             json_schema_extra={"step": 0.05},
         )
         # Without it, the network forgets the source and overfits a few annotated patches.
@@ -45,15 +46,20 @@ class FineTune(Method):
             0.5,
             ge=0,
             le=1,
-            description="Weight of the source's loss while training on the target.",
+            title="weight of the source",
+            description="How much the source's labels still count while training on the target. "
+            "Lower it if the source looks very different; at 0 the network may forget what few "
+            "patches do not show.",
             json_schema_extra={"step": 0.1},
         )
         fraction: float = Field(
             1.0,
             ge=0.01,
             le=1,
+            title="share of the annotations",
             description="Fraction of the target's annotations to learn from, in 64-voxel squares "
-            "chosen by the seed; a larger fraction includes all of a smaller one.",
+            "chosen by the seed; a larger fraction includes all of a smaller one. Lower it only "
+            "to see how many annotations are needed.",
             json_schema_extra={"step": 0.05},
         )
         # Roels et al. use a tenth.
@@ -61,7 +67,9 @@ class FineTune(Method):
             0.3,
             ge=0.01,
             le=1,
-            description="Learning rate on the target, as a fraction of that on the source.",
+            title="size of a step on the target",
+            description="How far one step on the target changes the network, as a fraction of "
+            "that on the source (learning rate). Lower it if few patches are annotated.",
             json_schema_extra={"step": 0.05},
         )
 

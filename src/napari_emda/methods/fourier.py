@@ -33,14 +33,17 @@ class Fourier(Method):
 
         look: Literal["amplitudes", "moments"] = Field(
             "amplitudes",
+            title="what is copied",
             description="What is copied from a target patch: the amplitudes of low frequencies, "
-            "or the mean and standard deviation of the grey values.",
+            "which carry brightness and contrast by region, or the mean and standard deviation of "
+            "the grey values. Choose 'moments' if patches show artefacts.",
         )
         # The paper uses 0.01 to 0.09.
         beta: float = Field(
             0.03,
             ge=0,
             le=0.5,
+            title="finest detail copied",
             description="Highest frequency that is copied, in cycles per pixel; higher "
             "frequencies carry texture and soon cause artefacts.",
             json_schema_extra={"step": 0.01},
@@ -49,6 +52,7 @@ class Fourier(Method):
             0.5,
             ge=0,
             le=1,
+            title="share with target look",
             description="Fraction of source patches that get the appearance of a target patch.",
             json_schema_extra={"step": 0.1},
         )

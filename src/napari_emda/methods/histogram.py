@@ -33,7 +33,10 @@ class Histogram(Method):
             0.5,
             ge=0,
             le=1,
-            description="Fraction of source patches matched to the target's grey values.",
+            title="share with target greys",
+            description="Fraction of source patches that get the target's grey values. Raise it "
+            "if brightness and contrast of the volumes differ much; below 1 the network also sees "
+            "the source as it is.",
             json_schema_extra={"step": 0.1},
         )
 

@@ -62,31 +62,37 @@ class IIC(Method):
             8,
             ge=2,
             le=64,
+            title="clusters",
             description="Number of clusters. Rare structures need many: 8 to 24 in electron "
-            "microscopy; 2 are enough to separate bright from dark.",
+            "microscopy; 2 are enough to separate bright from dark. Raise it if your structure "
+            "shares a cluster with others.",
         )
         overclustering: int = Field(
             3,
             ge=1,
             le=5,
-            description="A second, auxiliary clustering has this many times as many clusters; it "
-            "is not shown.",
+            title="helping clusters",
+            description="A second clustering, which only helps and is not shown, has this many "
+            "times as many clusters.",
         )
         # The authors use 5 or 10; the time grows with (2 d + 1)^2.
         displacement: int = Field(
             1,
             ge=0,
             le=10,
+            title="smoothness",
             description="Also relates pixels up to this far apart: larger values give smoother "
-            "clusters and slower training.",
+            "clusters and slower training. Raise it if clusters look speckled.",
         )
         # As in the authors' code, which uses 1.5 only with three classes.
         balance: float = Field(
             1.0,
             ge=0.5,
             le=2,
+            title="equal sizes",
             description="How strongly clusters of equal size are preferred; with lower values "
-            "small clusters may survive, or all may collapse into one.",
+            "small clusters may survive, or all may collapse into one. Lower it if your structure "
+            "is rare.",
             json_schema_extra={"step": 0.1},
         )
 

@@ -38,15 +38,19 @@ class MeanTeacher(Method):
             0.8,
             ge=0.5,
             le=0.999,
-            description="Probability from which the teacher's prediction for a pixel becomes a "
-            "pseudo-label.",
+            title="certainty needed",
+            description="How sure the teacher has to be of a pixel (its probability) for the "
+            "network to learn from that. Raise it if mistakes are learnt; lower it if little is "
+            "found.",
             json_schema_extra={"step": 0.05},
         )
         weight: float = Field(
             0.5,
             ge=0,
             le=10,
-            description="Weight of the target's pseudo-labels at the end of the training.",
+            title="strength of adaptation",
+            description="How much the teacher's answers in the target count at the end of the "
+            "training.",
             json_schema_extra={"step": 0.1},
         )
         # An average over about 100 steps.
@@ -54,6 +58,7 @@ class MeanTeacher(Method):
             0.99,
             ge=0,
             le=0.9999,
+            title="inertia of the teacher",
             description="How slowly the teacher follows the network; use 0.999 for 10 000 steps "
             "or more.",
             json_schema_extra={"step": 0.001},
@@ -63,8 +68,10 @@ class MeanTeacher(Method):
             0.5,
             ge=0,
             le=1,
-            description="How strongly pseudo-labels are moved towards the source's class "
-            "proportions.",
+            title="same amount as in the source",
+            description="How strongly the teacher's answers are moved towards the fraction of "
+            "each class in the source. Lower it if the target has clearly more or less of the "
+            "structure.",
             json_schema_extra={"step": 0.1},
         )
 

@@ -41,14 +41,17 @@ class StyleTransfer(Method):
 
         direction: Literal["source_to_target", "target_to_source"] = Field(
             "source_to_target",
-            description="Which volume is translated: the source during training (default), or the "
-            "target before every prediction, as published.",
+            title="what is translated",
+            description="Which volume gets the look of the other: the source during training "
+            "(default), or the target before every prediction, as published.",
         )
         stage: float = Field(
             0.4,
             ge=0.1,
             le=0.9,
-            description="Fraction of the training spent on learning the translation.",
+            title="share for the translation",
+            description="Fraction of the training spent on learning the translation. Raise it if "
+            "translated patches look wrong.",
             json_schema_extra={"step": 0.05},
         )
         # As in CUT.
@@ -56,13 +59,17 @@ class StyleTransfer(Method):
             1.0,
             ge=0,
             le=10,
-            description="Weight of the contrastive loss, which keeps the content of the input.",
+            title="faithfulness",
+            description="How strongly the content of a patch is kept while its look changes "
+            "(weight of the contrastive loss). Raise it if structures appear or vanish in "
+            "translated patches.",
             json_schema_extra={"step": 0.1},
         )
         translated: float = Field(
             0.5,
             ge=0,
             le=1,
+            title="share of translated patches",
             description="Fraction of source patches that are translated while learning to "
             "segment; the others stay as they are.",
             json_schema_extra={"step": 0.1},
@@ -71,8 +78,9 @@ class StyleTransfer(Method):
             6,
             ge=2,
             le=12,
-            description="Residual blocks of the generator: 6 for 128-pixel patches, 9 for larger "
-            "ones.",
+            title="size of the translator",
+            description="Residual blocks of the network that translates: 6 for 128-pixel patches, "
+            "9 for larger ones.",
             json_schema_extra={"step": 1},
         )
 

@@ -50,6 +50,7 @@ class UDA(Method):
 
         consistency: Literal["kl", "iid"] = Field(
             "kl",
+            title="comparison",
             description="How the two predictions are compared: 'kl' asks the changed patch for "
             "the prediction of the unchanged one; 'iid' maximises the mutual information of the "
             "two.",
@@ -58,6 +59,7 @@ class UDA(Method):
             0.5,
             ge=0.5,
             le=2,
+            title="equal sizes",
             description="How much 'iid' prefers classes of equal size: 1 is the paper's mutual "
             "information, which makes rare structures too large; 0.5 has no preference.",
             json_schema_extra={"step": 0.1},
@@ -67,21 +69,31 @@ class UDA(Method):
             1.0,
             ge=0,
             le=10,
-            description="Weight of the consistency loss, relative to the supervised loss.",
+            title="weight of unlabelled patches",
+            description="How much agreement on unlabelled patches counts, relative to the labels. "
+            "Raise it if few labels are there.",
             json_schema_extra={"step": 0.1},
         )
         changes: int = Field(
-            2, ge=1, le=8, description="Number of changes to a copy (RandAugment's N)."
+            2,
+            ge=1,
+            le=8,
+            title="changes at a time",
+            description="How many changes are made to a copy of a patch (RandAugment's N). More "
+            "make the network steadier, and learning harder.",
         )
         magnitude: float = Field(
             5.0,
             ge=0,
             le=10,
-            description="Maximum strength of the changes (RandAugment's M).",
+            title="strength of the changes",
+            description="Maximum strength of the changes (RandAugment's M). Lower it if changed "
+            "patches could not be recognised by an expert.",
             json_schema_extra={"step": 1},
         )
         inverting: bool = Field(
             False,
+            title="inverted copies",
             description="Also invert and solarize copies. Off, because in electron microscopy "
             "dark membranes are the signal: a network trained to ignore dark against bright loses "
             "them.",

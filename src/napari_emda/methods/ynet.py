@@ -36,20 +36,25 @@ class YNet(Method):
             0.1,
             ge=0,
             le=10,
-            description="Weight of the reconstruction loss at the start.",
+            title="weight of reconstruction, start",
+            description="How much reconstructing both images counts at the start. Raise it if the "
+            "volumes look very different.",
             json_schema_extra={"step": 0.01},
         )
         reconstruction_end: float = Field(
             0.01,
             ge=0,
             le=10,
-            description="Weight of the reconstruction loss at the end.",
+            title="weight of reconstruction, end",
+            description="How much reconstructing both images counts at the end; less leaves more "
+            "of the network for segmenting.",
             json_schema_extra={"step": 0.01},
         )
         second_stage: float = Field(
             0.3,
             ge=0,
             le=0.9,
+            title="share for both labels",
             description="Fraction of the training, at its end, on the labels of both volumes; "
             "skipped while nothing of the target is annotated.",
             json_schema_extra={"step": 0.05},
@@ -58,7 +63,9 @@ class YNet(Method):
             0.3,
             ge=0.01,
             le=1,
-            description="Learning rate of the second stage, as a fraction of that of the first.",
+            title="size of a step at the end",
+            description="How far one step of the second stage changes the network, as a fraction "
+            "of that of the first (learning rate). Lower it if few patches are annotated.",
             json_schema_extra={"step": 0.05},
         )
 

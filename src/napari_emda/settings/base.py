@@ -15,14 +15,19 @@ from napari_emda.registry import did_you_mean
 class Settings(BaseModel):
     """Flat, frozen settings: unknown keys are forbidden, and every number has limits.
 
-    A field's description is its tooltip and its line in the documentation. In
+    A field's title is its label in the dock, by default its name; the description is its tooltip
+    and its line in the documentation. In
     ``json_schema_extra``, ``"advanced"`` puts it under *Advanced* in the form, ``"step"`` is the
     step of its spin box, and ``"unit"`` is shown beside its name.
     """
 
     # extra="forbid": a misspelt key must not silently leave the default in place.
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        field_title_generator=lambda name, info: name.replace("_", " "),
     )
 
     renamed: ClassVar[Mapping[str, str]] = {}

@@ -15,17 +15,22 @@ class PredictSettings(Settings):
     renamed: ClassVar = {"neighbours": "z_smoothing"}
 
     uncertainty: bool = Field(
-        True, description="Also write the uncertainty of the prediction (its entropy)."
+        True,
+        title="also the uncertainty",
+        description="Also store how unsure the model is at each voxel (its entropy). Turn it "
+        "off to save disk space.",
     )
     flips: Literal["auto", "on", "off"] = Field(
         "auto",
+        title="average over flips",
         description="Average the predictions of four flipped copies: a little better, four times "
         "slower; 'auto' does so for methods that ask for it.",
     )
     z_smoothing: bool = Field(
         True,
+        title="average over sections",
         description="Average each section's prediction with those of its neighbours, if the "
-        "method asks for it.",
+        "method asks for it. Turn it off if sections are not aligned.",
         json_schema_extra=ADVANCED,
     )
     # At 32 base channels, 8192 x 8192 pixels take 64 GiB, the largest value of `memory`.
@@ -33,6 +38,7 @@ class PredictSettings(Settings):
         0,
         ge=0,
         le=8192,
+        title="side of a block",
         description="Side of a block without the margin that the network sees around it, in "
         "pixels of the network's pixel size. Blocks of 512 voxels or more end where the chunks of "
         "the stored prediction do. 0 chooses the fastest blocks that fit into the memory budget.",
@@ -42,12 +48,21 @@ class PredictSettings(Settings):
         1.0,
         ge=0.05,
         le=64,
-        description="Memory for computing one block, in GiB.",
+        title="memory for a block",
+        description="Memory for computing one block, in GiB. Lower it if the computer runs out of "
+        "memory.",
         json_schema_extra=advanced(0.25, "GiB"),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where to compute.", json_schema_extra=ADVANCED
+        "auto",
+        title="compute on",
+        description="Where to compute; 'auto' uses a GPU if there is one.",
+        json_schema_extra=ADVANCED,
     )
     precision: Literal["auto", "32", "bf16"] = Field(
-        "auto", description="Number format.", json_schema_extra=ADVANCED
+        "auto",
+        title="precision of numbers",
+        description="Number format; 'auto' uses bfloat16, which is faster, where the "
+        "processor supports it.",
+        json_schema_extra=ADVANCED,
     )

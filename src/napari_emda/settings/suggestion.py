@@ -30,8 +30,9 @@ class QuerySettings(Settings):
     )
     box: str = Field(
         "",
+        title="part of the target",
         description="Part of the target to choose from: z0:z1,y0:y1,x0:x1 in voxels; empty means "
-        "all of it.",
+        "all of it. Use it to annotate one region first.",
         json_schema_extra=ADVANCED,
     )
     # Neighbouring sections look alike, and a second patch at the same place adds little. Ten
@@ -40,15 +41,18 @@ class QuerySettings(Settings):
         3,
         ge=0,
         le=1000,
-        description="Minimum number of sections between suggestions at the same place.",
+        title="sections between",
+        description="Minimum number of sections between suggestions at the same place. Raise it "
+        "if suggested patches look alike.",
         json_schema_extra=advanced(1),
     )
     random_share: float = Field(
         0,
         ge=0,
         le=1,
-        description="Fraction of the patches that are drawn at random instead, to see how good the "
-        "model is in the whole volume.",
+        title="share of random patches",
+        description="Fraction of the patches that are drawn at random instead, to see how good "
+        "the model is in the whole volume.",
         json_schema_extra=advanced(0.1),
     )
     # At 512 bottleneck channels the embeddings of this many patches take half a gigabyte.
@@ -56,19 +60,24 @@ class QuerySettings(Settings):
         120_000,
         ge=100,
         le=10_000_000,
+        title="patches to rank",
         description="Maximum number of candidate patches; larger volumes are sampled in evenly "
-        "spaced sections.",
+        "spaced sections. Choose fewer if suggesting takes too long.",
         json_schema_extra=advanced(10_000),
     )
     seed: int = Field(
         0,
         ge=0,
         le=MOST_INT32,
-        description="Seed of all random choices.",
+        title="random seed",
+        description="Starts all random choices; another number may suggest other patches.",
         json_schema_extra=advanced(1),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where to compute.", json_schema_extra=ADVANCED
+        "auto",
+        title="compute on",
+        description="Where to compute; 'auto' uses a GPU if there is one.",
+        json_schema_extra=ADVANCED,
     )
 
     @property

@@ -54,7 +54,9 @@ class TrainSettings(Settings):
         0,
         ge=0,
         le=MOST_INT32,
-        description="Seed of all random choices; runs with the same seed draw the same patches.",
+        title="random seed",
+        description="Starts all random choices. Runs with the same seed draw the same patches; "
+        "change it to see how much of a result is chance.",
         json_schema_extra=advanced(1),
     )
     # Multiples of 32, so that networks of up to five poolings halve it without a remainder.
@@ -63,18 +65,24 @@ class TrainSettings(Settings):
         ge=32,
         le=1024,
         multiple_of=32,
-        description="Side of a training patch, in pixels of the common pixel size.",
+        title="side of a patch",
+        description="Side of the squares that the network learns from, in pixels of the common "
+        "pixel size. Choose a larger one if structures do not fit in; it needs more memory and "
+        "time.",
         json_schema_extra=advanced(32, "pixels"),
     )
     batch: int = Field(
         8,
         ge=1,
         le=256,
-        description="Patches of source and of target in one step; more need more memory.",
+        title="patches per step",
+        description="Patches of source and of target in one step. Choose fewer if the memory does "
+        "not suffice.",
         json_schema_extra=advanced(1),
     )
     network: str = Field(
         "unet",
+        title="network",
         description="The network that is trained; its own settings depend on it.",
         json_schema_extra=ADVANCED,
     )
@@ -83,21 +91,27 @@ class TrainSettings(Settings):
         1e-3,
         ge=1e-6,
         le=0.1,
+        title="size of a step",
         description="How far one step changes the network (learning rate of AdamW): too high is "
-        "unstable, too low is slow. It falls along a cosine to a hundredth of this.",
+        "unstable, too low is slow. It falls along a cosine to a hundredth of this. Lower it if "
+        "the loss curve jumps.",
         json_schema_extra=advanced(1e-4),
     )
     weight_decay: float = Field(
         1e-4,
         ge=0,
         le=0.1,
-        description="How strongly the network is kept simple (weight decay of AdamW).",
+        title="simplicity",
+        description="How strongly the network is kept simple (weight decay of AdamW). Raise it if "
+        "the model fits the source and fails elsewhere.",
         json_schema_extra=advanced(1e-4),
     )
     augmentation: Literal["none", "weak", "strong"] = Field(
         "strong",
-        description="'weak': flips and quarter turns; 'strong': also scale, rotation, contrast, "
-        "gamma, blur and noise.",
+        title="variation of patches",
+        description="How much patches are varied at random, so that the network learns to see "
+        "past such differences. 'weak': flips and quarter turns; 'strong': also scale, rotation, "
+        "contrast, gamma, blur and noise, which pays in long trainings.",
         json_schema_extra=ADVANCED,
     )
     # The coarsest volume sets it: enlarging that would not add detail, only pixels.
@@ -105,48 +119,56 @@ class TrainSettings(Settings):
         0,
         ge=0,
         le=1e6,
+        title="pixel size",
         description="In-plane pixel size at which the network works, in the volumes' unit (nm); 0 "
-        "uses that of the coarsest volume.",
+        "uses that of the coarsest volume. Choose a larger one if structures are large: it is "
+        "faster.",
         json_schema_extra=advanced(1, "nm"),
     )
     source_box: str = Field(
         "",
+        title="part of the source",
         description="Part of the source to train on: z0:z1,y0:y1,x0:x1 in voxels; empty means all "
-        "of it.",
+        "of it. Use it if only a part is labelled well.",
         json_schema_extra=ADVANCED,
     )
     target_box: str = Field(
         "",
+        title="part of the target",
         description="Part of the target to adapt to: z0:z1,y0:y1,x0:x1 in voxels; empty means all "
-        "of it.",
+        "of it. Use it to leave out other tissue.",
         json_schema_extra=ADVANCED,
     )
     # The most dependable single step of adaptation: 0.02 to 0.24 IoU for `source_only` with weak
     # augmentation (docs/benchmarks.md).
     target_statistics: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Measure the network's normalisation statistics on the target at every "
-        "checkpoint (AdaBN); 'auto' does so for methods that use the target.",
+        title="adjust to the target",
+        description="Whether the network's brightness and contrast are adjusted to the target at "
+        "every checkpoint (AdaBN); 'auto' does so for methods that use the target. Turn it off "
+        "only for comparisons.",
         json_schema_extra=ADVANCED,
     )
     validations: int = Field(
         20,
         ge=0,
         le=1000,
-        description="Number of validations without labels on the target, from which the model to "
-        "keep is chosen. Short trainings validate less often, so that it takes at most a tenth of "
-        "the time. 0 turns validation off.",
+        title="checks on the target",
+        description="How often the model is judged on the target, without labels, to choose the "
+        "one to keep. Short trainings are judged less often, so that it takes at most a tenth of "
+        "the time. 0 turns it off.",
         json_schema_extra=advanced(5),
     )
     # 'average' loses 0.011 IoU on average against the best model, 'last' 0.014 (docs/stopping.md).
     # Only late models count: early ones can have a good score by chance.
     keep: Literal["last", "best", "average", "supervised", "total"] = Field(
         "average",
+        title="model to keep",
         description="The model to use afterwards: 'last' is that of the last step, 'best' the one "
         "with the lowest estimated error in the target in the last third of the steps, 'average' "
         "the mean of the best three there. For methods that also learn from unlabelled data, "
-        "'supervised' and 'total' choose the model with the lowest supervised or total loss in the "
-        "second half.",
+        "'supervised' and 'total' choose the model with the lowest supervised or total loss in "
+        "the second half. Change it if a later model looks better than the one that was kept.",
         json_schema_extra=ADVANCED,
     )
     # Three, because keep=average takes the mean of three.
@@ -154,41 +176,49 @@ class TrainSettings(Settings):
         3,
         ge=1,
         le=1000,
-        description="How many of the best models are kept in the run's folder, to choose "
-        "another one when predicting.",
+        title="models to store",
+        description="How many of the best models are kept in the run's folder, to choose another "
+        "one when predicting.",
         json_schema_extra=advanced(1),
     )
     stop_when_flat: int = Field(
         0,
         ge=0,
         le=1000,
-        description="Stop after this many validations without improvement in the second half of "
-        "the training; 0 never stops early. Use keep=average with it, because the learning rate "
-        "is still high at that point.",
+        title="stop early after",
+        description="Stop after this many checks on the target without improvement in the second "
+        "half of the training; 0 never stops early. Use it with 'average' as the model to keep, "
+        "because the steps are still large at that point.",
         json_schema_extra=advanced(1),
     )
     save_every: int = Field(
         200,
         ge=1,
         le=100_000,
+        title="save every",
         description="Steps between checkpoints; a crash loses at most this many.",
-        json_schema_extra=advanced(50),
+        json_schema_extra=advanced(50, "steps"),
     )
     report_every: int = Field(
         10,
         ge=1,
         le=1000,
+        title="draw every",
         description="Steps between points of the loss curve.",
-        json_schema_extra=advanced(5),
+        json_schema_extra=advanced(5, "steps"),
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto",
-        description="Where to compute; 'auto' uses a GPU if there is one.",
+        title="compute on",
+        description="Where to compute; 'auto' uses a GPU if there is one. Choose 'cpu' if the "
+        "memory of the GPU does not suffice.",
         json_schema_extra=ADVANCED,
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         "auto",
-        description="Number format; 'auto' uses bfloat16 where the processor supports it.",
+        title="precision of numbers",
+        description="Number format; 'auto' uses bfloat16, which is faster, where the processor "
+        "supports it. Choose '32' if the loss becomes infinite.",
         json_schema_extra=ADVANCED,
     )
 

@@ -1,6 +1,7 @@
 """A form returns what it was given; it never changes a setting by itself."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -66,7 +67,8 @@ def test_a_unit_stands_beside_the_name(qapp):
 def test_every_field_has_a_tooltip_and_every_number_limits(qapp, model):
     for field in fields(model.model_json_schema()):
         widget = make_widget(field)
-        assert widget.tooltip == field.description != ""
+        assert widget.tooltip.startswith(field.description) and field.description
+        assert f"--set {field.name}=" in widget.tooltip
         if field.kind in (int, float) and not field.choices:
             assert (widget.min, widget.max) == (field.minimum, field.maximum)
 
@@ -105,6 +107,24 @@ def test_steps_and_whole_numbers_beyond_999(qapp):
     assert set(form.changed_values()) == {"learning_rate"}
 
 
+# Words of machine learning that no label may hold; tooltips explain them in brackets.
+JARGON = (
+    "adversarial|alignment|batch|channel|checkpoint|confidence|consistency|critic rate|decay|"
+    "embedding|encoder|epoch|learning rate|loss|momentum|normalisation|optimi|overcluster|prior|"
+    "pseudo|regulari|seed$|statistics|validation"
+)
+
+
+def test_labels_of_advanced_settings_are_words_that_a_biologist_reads(schemas):
+    models = (TrainSettings, QuerySettings, PredictSettings)
+    for schema in [*(model.model_json_schema() for model in models), *schemas]:
+        labels = [field.label for field in fields(schema)]
+        assert len(set(labels)) == len(labels)
+        for label in labels:
+            assert label == "random seed" or not re.search(JARGON, label), label
+            assert len(label) <= 34, label
+
+
 def test_lengths_and_amounts_carry_their_unit():
     shown = {
         field.name: field.label
@@ -112,7 +132,7 @@ def test_lengths_and_amounts_carry_their_unit():
         for field in fields(model.model_json_schema())
     }
     assert [shown[name] for name in ("patch", "pixel_size", "memory")] == [
-        "patch (pixels)",
+        "side of a patch (pixels)",
         "pixel size (nm)",
-        "memory (GiB)",
+        "memory for a block (GiB)",
     ]

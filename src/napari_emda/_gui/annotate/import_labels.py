@@ -102,7 +102,7 @@ class ImportBox(QWidget):
         asks = self.numbers.asks
         text = ""
         opened = self._session.opened is not None
-        self.take.setEnabled(opened and bool(self.labels.layers()) and not asks)
+        self.take.setEnabled(opened and layer is not None and not asks)
         if chosen != "labels":
             self._tools.start = chosen
         elif layer is None or asks:
@@ -111,6 +111,8 @@ class ImportBox(QWidget):
             text = self._begin_with(layer)
         if chosen == "labels" and layer is None:
             text = "Choose the labels with which patches begin."
+        if not self.labels.layers():
+            text = "Open your labels in napari first."
         self.hint.show_text(text, "hint")
 
     def _begin_with(self, layer: Layer) -> str:

@@ -81,7 +81,7 @@ class PaintingTools(QWidget):
             "Uncertainty", "Show or hide the model's uncertainty (Shift-H).", act["uncertainty"]
         )
         self.deciding = [done, part, *moves]
-        return (*moves, done, part, self.help, draw, bare, uncertainty)
+        return (*moves, self.help, done, part, draw, bare, uncertainty)
 
     def allow_decisions(self, allowed: bool) -> None:
         """Enable the buttons that need a patch."""

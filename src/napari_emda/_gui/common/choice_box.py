@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QComboBox
 
-from napari_emda._gui.common.widgets import narrow
+from napari_emda._gui.common.widgets import narrow, show_row
 
 # The last entry; choosing it lists the others as well.
 MORE = "More …"
@@ -41,6 +41,7 @@ class ChoiceBox(QComboBox):
             tips: a sentence about each entry.
         """
         first = list(recommended or others)
+        show_row(self, shown=bool(first))
         rest = [name for name in others if name not in first]
         # Called at every change of the project: an unchanged list must not close an open menu.
         if (first, rest) != (self._recommended, self._others):

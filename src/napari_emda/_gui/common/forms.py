@@ -32,11 +32,18 @@ class Field:
     maximum: float | None = None
     step: float | None = None
     unit: str = ""
+    title: str = ""
 
     @property
     def label(self) -> str:
-        """The name with spaces, and the unit."""
-        return self.name.replace("_", " ") + (f" ({self.unit})" if self.unit else "")
+        """The title, or the name with spaces, and the unit."""
+        title = self.title or self.name.replace("_", " ")
+        return title + (f" ({self.unit})" if self.unit else "")
+
+    @property
+    def tip(self) -> str:
+        """What it does, and its name on the command line."""
+        return f"{self.description} On the command line: --set {self.name}=…"
 
     @property
     def decimals(self) -> int:
@@ -87,12 +94,13 @@ def _field(name: str, entry: Mapping[str, Any]) -> Field:
         high,
         step,
         entry.get("unit", ""),
+        entry.get("title", ""),
     )
 
 
 def make_widget(field: Field) -> ValueWidget[Any]:
-    """The widget of one setting; its tooltip is the setting's description."""
-    options: dict[str, Any] = {"tooltip": field.description}
+    """The widget of one setting; its tooltip says what the setting does."""
+    options: dict[str, Any] = {"tooltip": field.tip}
     widget: Any
     if field.kind in (int, float) and not field.choices:
         widget = _number_widget(field, options)

@@ -351,6 +351,7 @@ def refill(
         texts: that are shown; by default the names.
     """
     shown = list(names if texts is None else texts)
+    show_row(box, shown=bool(shown))
     # Called at every change of the project: an unchanged list must not close an open menu.
     if shown == [box.itemText(index) for index in range(box.count())]:
         return
@@ -361,6 +362,19 @@ def refill(
             box.addItem(text, name)
         if before in names and not prefer_first:
             box.setCurrentIndex(list(names).index(before))
+
+
+def show_row(box: QWidget, *, shown: bool) -> None:
+    """Show a control of `labelled` with its label, or neither: a list without entries says nothing.
+
+    Args:
+        box: a control; one that stands elsewhere stays as it is.
+        shown: whether to show it.
+    """
+    parent = box.parentWidget()
+    form = parent.layout() if parent is not None else None
+    if isinstance(form, QFormLayout) and form.indexOf(box) >= 0:
+        form.setRowVisible(box, shown)
 
 
 def chosen_name(box: QComboBox) -> str:

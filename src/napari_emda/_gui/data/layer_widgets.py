@@ -61,7 +61,7 @@ class LayerChoice(QComboBox):
         self._refusal = refusal
         # Entries before the layers.
         self._first = [none] if none else []
-        self.setPlaceholderText(none)
+        self.setPlaceholderText(none or "choose a layer")
         self._layers: list[Layer] = []
         self.left_out: dict[str, str] = {}
         self.guessed = True

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QComboBox, QFileDialog
+from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_emda._gui.common.mouse import on_click
 from napari_emda._gui.common.widgets import (
@@ -87,16 +87,19 @@ class NameClusters(JobStarter):
         self.export = button(
             "Export the mask …", "Write the named clusters to a file, as classes.", self.export_mask
         )
+        # Shown when there are clusters to name.
+        self._fields = QWidget()
         column(
-            self,
-            self.reason,
+            self._fields,
             labelled(("model", self.run), ("volume", self.volume)),
             self.start,
             labelled(("name them", row(None, self.name, (self.pick, 0)))),
             self.table,
             self.summary,
             wrapped(self.use, self.export),
+            margin=0,
         )
+        column(self, self.reason, self._fields)
         for box in (self.run, self.volume):
             box.currentTextChanged.connect(lambda _: self._on_chosen())
         # On the viewer, not on a layer: the click counts whichever layer is selected.
@@ -148,6 +151,7 @@ class NameClusters(JobStarter):
     def offer(self, opened: OpenProject | None) -> None:
         """List runs, volumes and classes, and update the table."""
         before = self._chosen()
+        self._fields.setVisible(bool(self._runs()))
         refill(self.run, self._runs(), prefer_first=True)
         refill(self.volume, opened.volumes if opened is not None else [])
         refill(self.name, list(opened.project.classes[1:]) if opened is not None else [])

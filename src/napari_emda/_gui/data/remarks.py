@@ -37,9 +37,10 @@ def sizes_needed(missing: Mapping[str, Sequence[str]]) -> str:
     if not unknown:
         return ""
     verb, them = ("is", "it") if len(unknown) == 1 else ("are", "them")
+    boxes = "box" if sum(map(len, missing.values())) == 1 else "boxes"
     return (
-        f"{' and '.join(unknown).capitalize()} {verb} not known: type {them} into the marked boxes,"
-        " in nm."
+        f"{' and '.join(unknown).capitalize()} {verb} not known: type {them} into the marked "
+        f"{boxes}, in nm."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog
 
 from napari_emda._gui.common.text_box import TextBox
 from napari_emda._gui.common.widgets import (
@@ -17,6 +17,7 @@ from napari_emda._gui.common.widgets import (
     narrow,
     refill,
     row,
+    show_row,
 )
 from napari_emda._gui.job_panel import JobPanel, offer_runs
 from napari_emda._gui.open_project import OpenProject
@@ -61,9 +62,6 @@ class ExportPanel(JobPanel):
             ("file", row(None, self.path, (browse, 0))),
             ("", self.replace),
         )
-        form = fields.layout()
-        assert isinstance(form, QFormLayout)
-        self._fields = form
         column(self, self.sentence, fields, self.reason, self.start, self.strip)
         self.what.currentIndexChanged.connect(lambda _: self.update_state())
         # The proposed file name contains the model or the volume.
@@ -112,6 +110,7 @@ class ExportPanel(JobPanel):
         # The newest model is what users want to export, so a new one is chosen.
         offer_runs(self.run, opened)
         refill(self.volume, opened.volumes if opened is not None else [])
+        show_row(self.what, shown=self.what.count() > 0)
         chosen = self.chosen
         self.sentence.show_text(chosen.summary if chosen is not None else "")
         classes = list(opened.project.classes[1:]) if opened is not None else []
@@ -120,7 +119,6 @@ class ExportPanel(JobPanel):
         if chosen is not None and chosen.classes == "all or one":
             classes.insert(0, _ALL_CLASSES)
         refill(self.class_name, classes if choosable else [])
-        self._fields.setRowVisible(self.class_name, choosable)
         self._propose()
 
     def _browse(self) -> None:

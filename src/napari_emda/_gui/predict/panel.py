@@ -83,7 +83,7 @@ class PredictPanel(JobPanel):
         model = labelled(("model", self.run), ("volume", self.volume))
         mask = labelled(("threshold", self.threshold), ("smallest object", self.smallest))
         inside = QWidget()
-        column(inside, labelled(("checkpoint", self.checkpoint)), self.form.native)
+        column(inside, labelled(("saved model", self.checkpoint)), self.form.native)
         column(self, model, Drawer("Advanced", inside), self.reason, self.start, self.strip, mask)
 
     def on_project(self, opened: OpenProject) -> None:

@@ -38,8 +38,9 @@ class Coverage(Strategy):
             3,
             ge=1,
             le=100,
+            title="choice per patch",
             description="Number of uncertain patches to choose from, per suggested patch; 1 "
-            "considers uncertainty alone.",
+            "considers uncertainty alone. Raise it if suggested patches look alike.",
             json_schema_extra={"step": 1},
         )
         # Far below, a patch represents itself alone, and only uncertainty counts; far above, the
@@ -48,8 +49,9 @@ class Coverage(Strategy):
             0.5,
             ge=0.05,
             le=5,
-            description="How far a patch represents others, as a fraction of the median distance "
-            "between patches.",
+            title="reach of a patch",
+            description="How far a patch represents others that look alike, as a fraction of the "
+            "median distance between patches. Lower it to get rare sights, too.",
             json_schema_extra={"step": 0.05},
         )
 

@@ -25,6 +25,7 @@ class Disagreement(Strategy):
 
         between: Literal["views", "rounds"] = Field(
             "views",
+            title="between",
             description="What is compared: 'views' are the image and its mirror images; 'rounds' "
             "are this model and the one from which its training started.",
         )

@@ -29,8 +29,9 @@ class Hybrid(DropoutStrategy):
             5,
             ge=1,
             le=100,
+            title="choice per patch",
             description="Number of uncertain patches to choose from, per suggested patch; 1 "
-            "considers uncertainty alone.",
+            "considers uncertainty alone. Raise it if suggested patches look alike.",
             json_schema_extra={"step": 1},
         )
 

@@ -129,26 +129,36 @@ class UNet(Network):
             ge=8,
             le=64,
             multiple_of=8,
-            description="Feature maps of the first level, doubled at each further one.",
+            title="width",
+            description="How many features the network sees at its first level (feature maps), "
+            "doubled at each further one. More can tell finer differences, and are slower.",
             json_schema_extra=advanced(8),
         )
         depth: int = Field(
             3,
             ge=3,
             le=5,
-            description="Number of times the network halves the resolution.",
+            title="depth",
+            description="Number of times the network halves the resolution. Each doubles what it "
+            "sees around a pixel; raise it for large structures.",
             json_schema_extra=advanced(1),
         )
         dropout: float = Field(
             0.25,
             ge=0,
             le=0.9,
-            description="Fraction of feature maps dropped at the two deepest levels.",
+            title="dropout",
+            description="Fraction of feature maps that is left out at random at the two deepest "
+            "levels, so that the network relies on no single one. Some strategies measure "
+            "uncertainty by it.",
             json_schema_extra=advanced(0.05),
         )
         attention: bool = Field(
             False,
-            description="Attention gates on the skip connections.",
+            title="attention",
+            description="Let deep levels decide which fine details count (attention gates on the "
+            "skip connections). Try it if the background is detected as structure; it is a little "
+            "slower.",
             json_schema_extra=ADVANCED,
         )
 
