@@ -76,6 +76,48 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+LEFT_BY_A_CRASH = {
+    "a lock": {".lock": ""},
+    "half a file": {".lock": "", ".project-0123abcd.json": '{"form'},
+    "no volumes": {".lock": "", "project.json": '{"format": 2, "classes": ["a", "b"]}'},
+}
+
+
+@pytest.mark.parametrize("left", LEFT_BY_A_CRASH)
+def test_a_project_whose_making_was_killed_is_made_again(left, make_project, tmp_path):
+    for name, text in LEFT_BY_A_CRASH[left].items():
+        (tmp_path / "p").mkdir(exist_ok=True)
+        (tmp_path / "p" / name).write_text(text)
+    make_project(tmp_path / "p").close()
+    # Now it holds volumes, and is somebody's.
+    with pytest.raises(JobError, match="exists and is not empty"):
+        Project.create(tmp_path / "p")
+
+
+@pytest.mark.parametrize("name", ["project.json", ".project-notes.txt", "a.json"])
+def test_a_folder_with_anything_else_is_left_alone(name, tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(JobError, match="exists and is not empty"):
+        Project.create(tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_volumes_that_are_added_together_are_all_there_or_none(project, phantom_files):
+    before = (project.folder / "project.json").read_bytes()
+    with pytest.raises(DataError), project.volumes.added_together():
+        project.volumes.add(phantom_files["target", "image"], "target", name="another")
+        project.volumes.add(project.folder / "missing.tif", "target")
+    assert (project.folder / "project.json").read_bytes() == before
+    assert len(project.volumes.entries) == 2
+    with project.volumes.added_together():
+        for name in ("third", "fourth"):
+            project.volumes.add(phantom_files["target", "image"], "target", name=name)
+        assert (project.folder / "project.json").read_bytes() == before
+    with Project.open(project.folder) as again:
+        assert [e.name for e in again.volumes.entries] == ["source", "target", "third", "fourth"]
+
+
 @pytest.mark.parametrize("classes", [(), ("background",), ("a", "a")])
 def test_a_project_needs_two_different_classes(classes, tmp_path):
     with pytest.raises(JobError, match="at least two classes"):

@@ -120,27 +120,28 @@ def create(
     notices = check_pair(source, target, classes, spacing, target_spacing, meaning, independent)
     with Project.create(folder, classes) as project:
         entries = []
-        if source is not None:
-            image, labels = source
-            entries.append(
-                project.volumes.add(
-                    image,
-                    "source",
-                    labels=labels,
-                    labels_meaning=meaning,
-                    spacing=spacing,
-                    sections_are_independent=sections_are_independent["source"],
+        with project.volumes.added_together():
+            if source is not None:
+                image, labels = source
+                entries.append(
+                    project.volumes.add(
+                        image,
+                        "source",
+                        labels=labels,
+                        labels_meaning=meaning,
+                        spacing=spacing,
+                        sections_are_independent=sections_are_independent["source"],
+                    )
                 )
-            )
-        if target is not None:
-            entries.append(
-                project.volumes.add(
-                    target,
-                    "target",
-                    spacing=target_spacing,
-                    sections_are_independent=sections_are_independent["target"],
+            if target is not None:
+                entries.append(
+                    project.volumes.add(
+                        target,
+                        "target",
+                        spacing=target_spacing,
+                        sections_are_independent=sections_are_independent["target"],
+                    )
                 )
-            )
         given = {"source": spacing, "target": target_spacing}
         described = [
             entry.model_dump()

@@ -83,7 +83,7 @@ class Project:
                 classes are fewer than two or not distinct.
         """
         folder = Path(folder).expanduser().absolute()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not _is_free(folder):
             raise JobError(
                 f"'{folder}' exists and is not empty: choose a new folder for the project."
             )
@@ -178,6 +178,26 @@ class Project:
             annotated=annotated,
             run=self.runs.latest() or "",
         )
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a folder is empty, or holds no more than the beginning of a project.
+
+    A program that was killed while it made a project leaves a lock and a ``project.json`` without
+    volumes, or the partial file of one.
+    """
+    if not folder.is_dir():
+        return False
+    names = [path.name for path in folder.iterdir() if path.name != ".lock"]
+    begun = [name for name in names if name.startswith(".project-") and name.endswith(".json")]
+    if sorted(names) == sorted(begun):
+        return True
+    if len(names) > len(begun) + 1 or "project.json" not in names:
+        return False
+    try:
+        return not read_project_file(inside(folder, "project.json")).volumes
+    except JobError:
+        return False
 
 
 def _lock(folder: Path) -> FileLock:

@@ -6,6 +6,8 @@ import os
 import re
 import unicodedata
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ class Volumes:
         self._folder = folder
         self._file = file
         self._annotations = annotations
+        self._waiting = False
 
     # -- entries ----------------------------------------------------------------------------------
 
@@ -209,8 +212,23 @@ class Volumes:
     def add_entry(self, entry: VolumeEntry) -> VolumeEntry:
         """Add an entry that `checked` has made."""
         self._file = self._file.model_copy(update={"volumes": (*self.entries, entry)})
-        write_project_file(self._folder, self._file)
+        if not self._waiting:
+            write_project_file(self._folder, self._file)
         return entry
+
+    @contextmanager
+    def added_together(self) -> Iterator[None]:
+        """A block in which volumes are added: all of them are on disk at its end, or none is."""
+        before = self._file
+        self._waiting = True
+        try:
+            yield
+            write_project_file(self._folder, self._file)
+        except BaseException:
+            self._file = before
+            raise
+        finally:
+            self._waiting = False
 
     def change_grid(
         self, name: str, spacing: Spacing, *, sections_are_independent: bool

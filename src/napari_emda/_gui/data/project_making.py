@@ -86,8 +86,9 @@ class ProjectMaking:
 
     def _finish(self, project: Project, entries: list[VolumeEntry], picks: list[Pick]) -> None:
         # In the main thread, because the project is used there only.
-        for entry in entries:
-            project.volumes.add_entry(entry)
+        with project.volumes.added_together():
+            for entry in entries:
+                project.volumes.add_entry(entry)
         self._begun = None
         self._set_working(False)
         layers: dict[str, Layer] = {

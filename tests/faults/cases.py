@@ -1,0 +1,437 @@
+"""The project that is attacked, the commands, and what must be true afterwards.
+
+What is checked is read without napari-emda: lines of JSON, arrays of zarr, tensors of safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import zarr
+from PIL import Image
+from safetensors.numpy import load_file
+
+from napari_emda.data.box import Box
+from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.io.write import save_volume
+from tests.cli.calling import image, listing
+from tests.faults.scenarios import diary_of
+from tests.faults.server import Outcome, Request, Server
+from tests.faults.shim import Fault, changes
+
+SHAPE = (2, 64, 64)
+RUN = "001-source_only"
+CUT_OFF = "002-source_only"
+"""A run that was stopped in the middle, and can be continued."""
+TRAINING = ("--profile", "test", "--device", "cpu", "--method", "source_only", "--steps", "4")
+SETTINGS = ("patch=32", "batch=1", "precision=32", "validations=2", "save_every=1")
+STATES = ("accepted", "partial")
+
+INPUTS = ("image.zarr", "ome.zarr", "sections", "one.png", "one.jpg", "lzw.tif", "ome.ome.tif")
+"""Images in the formats that are read, besides TIFF; see `_write_inputs`."""
+
+# Of a command that is attacked: seconds of the processor, and MiB.
+MOST_SECONDS = 20.0
+MOST_MEMORY = 2048.0
+# Lines that a command prints before the sentence at the end: progress.
+MOST_LINES = 12
+
+
+def labels() -> Any:
+    """The true classes of the target, uint8."""
+    values = np.zeros(SHAPE, np.uint8)
+    values[:, 8:40, 16:48] = 1
+    return values
+
+
+@dataclass(frozen=True)
+class Case:
+    """A folder with a copy of the project, its images, and what must not be touched.
+
+    Attributes:
+        folder: of all.
+    """
+
+    folder: Path
+
+    @property
+    def here(self) -> Path:
+        """The folder whose changes are counted."""
+        return self.folder / "here"
+
+    @property
+    def project(self) -> Path:
+        return self.here / "project"
+
+    @property
+    def diary(self) -> Path:
+        return self.folder / "diary"
+
+    def path(self, name: str) -> str:
+        """The path of something beside the project."""
+        return str(self.here / name)
+
+    def run(self, server: Server, name: str, fault: Fault | None = None, **more: Any) -> Outcome:
+        """Run one of `COMMANDS`."""
+        return server.run(self.request(name, fault, **more))[0]
+
+    def request(self, name: str, fault: Fault | None = None, **more: Any) -> Request:
+        """To run one of `COMMANDS`."""
+        arguments = [str(each) for each in COMMANDS[name].arguments(self)]
+        values = (fault or Fault()).values()
+        return Request(arguments, str(self.here), fault=values, **more)
+
+    def untouchable(self) -> dict[str, str]:
+        """What no command may change: everything outside, and the images."""
+        found = listing(self.folder / "outside")
+        for name in ("source.tif", "target.tif", "labels.tif", *map("inputs/{}".format, INPUTS)):
+            path = self.here / name
+            paths = sorted(path.rglob("*")) if path.is_dir() else [path]
+            found |= {str(each): _digest_of(each) for each in paths}
+        return found
+
+    def regions(self) -> dict[str, dict[str, Any]]:
+        """The last line of each region."""
+        path = self.project / "regions.jsonl"
+        found = {}
+        for line in path.read_bytes().splitlines() if path.exists() else ():
+            try:
+                region = json.loads(line)
+                found[region["id"]] = region
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def annotations(self) -> Any:
+        """uint8 (z, y, x); zeros before the first."""
+        path = self.project / "annotations" / "target.zarr"
+        return np.asarray(zarr.open_array(path, mode="r")[:]) if path.exists() else np.zeros(SHAPE)
+
+    def accepted(self) -> dict[str, Any]:
+        """The annotations of each region that is accepted."""
+        array = self.annotations()
+        return {
+            name: array[Box.parse(region["box"], SHAPE).slices]
+            for name, region in self.regions().items()
+            if region["state"] in STATES
+        }
+
+    def lost(self, before: dict[str, Any]) -> list[str]:
+        """Accepted patches that are gone, or that are not as they were painted."""
+        try:
+            now = self.accepted()
+        except Exception as error:  # noqa: BLE001 - whatever zarr raises, the annotations are lost
+            return [f"the annotations cannot be read ({type(error).__name__}: {error})"]
+        decided = diary_of(self.diary)
+        wrong = []
+        for name, painted in before.items():
+            if name not in now:
+                wrong.append(f"patch {name} is no longer accepted")
+            elif not np.array_equal(now[name], painted):
+                wrong.append(f"patch {name} holds other annotations")
+        truth = labels() + 1
+        for name, painted in now.items():
+            box = Box.parse(self.regions()[name]["box"], SHAPE)
+            if name not in before and name not in decided and not _fits(painted, truth[box.slices]):
+                wrong.append(f"patch {name} is accepted without its annotations")
+        for name, entries in decided.items():
+            wrong += _against_diary(name, entries, now)
+        return wrong
+
+
+def _digest_of(path: Path) -> str:
+    """Of a file or link; what is neither is told by its kind."""
+    if path.is_symlink():
+        return str(path.readlink())
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else str(path.exists())
+
+
+def _fits(painted: Any, truth: Any) -> bool:
+    # A whole import leaves what was painted before as it was.
+    return bool((painted > 0).all()) and bool((painted == truth).mean() > 0.4)
+
+
+def _against_diary(name: str, entries: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
+    """What a project lacks of what was decided on a patch."""
+    done = [entry for entry in entries if entry["done"]]
+    if not done or entries[-1] is not done[-1]:
+        return []  # under way: before or after are right
+    last = done[-1]
+    if last["state"] == "accepted" and name not in now:
+        return [f"patch {name} was accepted, and is not"]
+    if last["state"] == "accepted" and not (now[name] == last["value"]).all():
+        return [f"patch {name} was accepted, and lacks annotations"]
+    return [] if last["state"] == "accepted" or name not in now else [f"undo of {name} is lost"]
+
+
+def wrong_with(outcome: Outcome, *, allowed: tuple[int, ...] = (0, 2, 3)) -> list[str]:
+    """What is wrong with how a command ended; empty if it ended as it should."""
+    wrong = []
+    if outcome.hung:
+        wrong.append("it hung")
+    elif outcome.status not in allowed:
+        last = (outcome.err.strip().splitlines() or [""])[-1]
+        wrong.append(f"exit status {outcome.status}: {last[:300]}")
+    if "Traceback" in outcome.err + outcome.out:
+        wrong.append("a traceback: " + outcome.err.strip()[-300:].replace("\n", " | "))
+    elif outcome.status == 2 and not wrong:
+        lines = outcome.err.splitlines() or [""]
+        if len(lines) > MOST_LINES or lines[-1].rstrip()[-1:] not in (".", "?"):
+            wrong.append(f"not one sentence: {outcome.err[-300:]!r}")
+        elif not lines[-1].isprintable():
+            wrong.append(f"characters that cannot be printed: {lines[-1][:300]!r}")
+    if outcome.cpu > MOST_SECONDS:
+        wrong.append(f"{outcome.cpu:.0f} s of the processor")
+    if outcome.memory > MOST_MEMORY:
+        wrong.append(f"{outcome.memory:.0f} MiB")
+    return wrong
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, and the result by which two runs of it are compared.
+
+    Attributes:
+        arguments: of a case.
+        result: of a case; equal for equal results.
+    """
+
+    arguments: Callable[[Case], tuple[Any, ...]]
+    result: Callable[[Case], Any]
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _weights(case: Case, run: str | None = None) -> Any:
+    """The tensors of a run, by default the latest: with those of the optimiser."""
+    folders = [path.parent for path in case.project.glob("runs/*/checkpoint.safetensors")]
+    if run is None and not folders:
+        return None
+    folder = case.project / "runs" / run if run else max(folders)
+    tensors = load_file(folder / "checkpoint.safetensors")
+    return {name: _digest(tensor) for name, tensor in tensors.items()}
+
+
+def _prediction(case: Case) -> Any:
+    found = {}
+    for path in sorted(case.project.glob("runs/*/probabilities.zarr/target")):
+        found[path.parts[-3]] = _digest(zarr.open_array(path, mode="r")[:])
+    return found
+
+
+def _suggested(case: Case) -> Any:
+    """Number of the patches that are open: where they are depends on the round."""
+    return sum(region["state"] == "suggested" for region in case.regions().values())
+
+
+def _annotated(case: Case) -> Any:
+    states = [region["state"] for region in case.regions().values()]
+    return states.count("accepted") > 0, _digest(case.annotations())
+
+
+def _decided(case: Case) -> Any:
+    return _digest(case.annotations())
+
+
+def _written(name: str, case: Case) -> Any:
+    path = case.here / name
+    if path.suffix == ".tif":
+        return _digest(tifffile.imread(path))
+    if path.suffix == ".zarr":
+        return _digest(zarr.open_array(path / "0", mode="r")[:])
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as file:
+            return file.testzip(), sorted(file.namelist())
+    return path.read_text()
+
+
+def _made(case: Case) -> Any:
+    values = json.loads((case.here / "made" / "project.json").read_text())
+    return [volume["name"] for volume in values["volumes"]]
+
+
+def _export(what: str, name: str, *more: Any) -> Command:
+    def arguments(case: Case) -> tuple[Any, ...]:
+        target = ("--what", what, "--to", case.path(name), "--run", RUN)
+        return ("export", case.project, *target, *more)
+
+    return Command(arguments, partial(_written, name))
+
+
+def _new(case: Case) -> tuple[Any, ...]:
+    pair = ("--source", case.path("source.tif"), case.path("labels.tif"))
+    return ("new", case.path("made"), *pair, "--target", case.path("target.tif"))
+
+
+def _new_of(name: str) -> Command:
+    """A project of an image in another format."""
+
+    def arguments(case: Case) -> tuple[Any, ...]:
+        spacing = ("--target-spacing", 50, 8, 8)
+        return ("new", case.path("made"), "--target", case.path(f"inputs/{name}"), *spacing)
+
+    return Command(arguments, _made)
+
+
+def _training(case: Case) -> tuple[Any, ...]:
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    return ("train", case.project, *TRAINING, *settings)
+
+
+def _suggestion(*more: Any) -> Callable[[Case], tuple[Any, ...]]:
+    size = ("--count", 2, "--patch", 32, "--run", RUN)
+    return lambda case: ("suggest", case.project, *size, *more)
+
+
+def _annotation(*more: Any) -> Callable[[Case], tuple[Any, ...]]:
+    return lambda case: ("annotate", case.project, "--from", case.path("labels.tif"), *more)
+
+
+def _scenario(name: str) -> Callable[[Case], tuple[Any, ...]]:
+    return lambda case: (f"scenario:{name}", case.project, case.diary)
+
+
+COMMANDS = {
+    "new": Command(_new, _made),
+    "train": Command(_training, _weights),
+    "resume": Command(
+        lambda case: ("train", case.project, "--resume", CUT_OFF),
+        partial(_weights, run=CUT_OFF),
+    ),
+    "predict": Command(lambda case: ("predict", case.project, "--run", CUT_OFF), _prediction),
+    "predict last": Command(
+        lambda case: ("predict", case.project, "--run", CUT_OFF, "--checkpoint", "last"),
+        _prediction,
+    ),
+    "predict again": Command(
+        lambda case: ("predict", case.project, "--run", RUN, "--set", "flips=on"), _prediction
+    ),
+    "predict to": Command(
+        lambda case: ("predict", case.project, "--run", RUN, "--out", case.path("p.tif")),
+        partial(_written, "p.tif"),
+    ),
+    "suggest": Command(_suggestion(), _suggested),
+    "audit": Command(_suggestion("--audit"), _suggested),
+    "annotate": Command(_annotation(), _annotated),
+    "annotate all": Command(_annotation("--regions", "all"), _annotated),
+    "score": Command(
+        lambda case: ("score", case.project, "--against", case.path("labels.tif"), "--run", RUN),
+        _prediction,
+    ),
+    "export tif": _export("mask", "out.tif"),
+    "export zarr": _export("mask", "out.zarr"),
+    "replace tif": _export("mask", "old.tif", "--overwrite"),
+    "replace zarr": _export("mask", "old.zarr", "--overwrite"),
+    "objects": _export("objects", "objects.zarr"),
+    "probabilities": _export("probabilities", "probabilities.zarr"),
+    "table": _export("table", "objects.csv"),
+    "model": _export("model", "model.zip"),
+    "decide": Command(_scenario("decide"), _decided),
+    "careless": Command(_scenario("careless"), _decided),
+    "take back": Command(_scenario("take_back"), _decided),
+    "run": Command(lambda case: ("run", case.path("predict.json"), "--json"), _prediction),
+    "read": Command(_scenario("read"), _suggested),
+    **{f"new {name}": _new_of(name) for name in INPUTS},
+}
+
+
+# -- the project -----------------------------------------------------------------------------------
+
+
+def _write_inputs(folder: Path) -> None:
+    """A small image in each of the formats `INPUTS`."""
+    grey = np.random.default_rng(1).integers(0, 255, (2, 48, 40)).astype(np.uint8)
+    (folder / "sections").mkdir(parents=True)
+    for z, section in enumerate(grey):
+        Image.fromarray(section).save(folder / "sections" / f"s{z:03}.png")
+    Image.fromarray(grey[0]).save(folder / "one.png")
+    Image.fromarray(grey[0]).save(folder / "one.jpg")
+    zarr.create_array(folder / "image.zarr", data=grey)
+    tifffile.imwrite(folder / "lzw.tif", grey, compression="lzw", photometric="minisblack")
+    tifffile.imwrite(
+        folder / "ome.ome.tif", grey, photometric="minisblack", metadata={"axes": "ZYX"}
+    )
+    list(save_volume([grey], folder / "ome.zarr", np.uint8, VoxelGrid((50, 8, 8))))
+
+
+class Template:
+    """A folder with the project, made once by the commands themselves.
+
+    Args:
+        server: runs them.
+        folder: for the project and for its copies.
+    """
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.whole = Case(folder / "whole")
+        self._copies = 0
+        self._make()
+        self.before = self.whole.accepted()
+        assert len(self.before) == 2
+
+    def copy(self, name: str = "") -> Case:
+        """A new copy."""
+        self._copies += 1
+        folder = self.folder / (name or f"copy-{self._copies}")
+        shutil.copytree(self.whole.folder, folder)
+        return Case(folder)
+
+    def remove(self, case: Case) -> None:
+        """Remove a copy."""
+        shutil.rmtree(case.folder, ignore_errors=True)
+
+    def _make(self) -> None:
+        case = self.whole
+        (case.folder / "outside" / "documents").mkdir(parents=True)
+        (case.folder / "outside" / "thesis.txt").write_text("years of work")
+        case.here.mkdir()
+        noise = np.random.default_rng(0)
+        for name in ("source", "target"):
+            grey = labels() * 90 + noise.integers(0, 99, SHAPE)
+            image(case.here / f"{name}.tif", grey.astype(np.uint8))
+        image(case.here / "labels.tif", labels())
+        _write_inputs(case.here / "inputs")
+        self._call("new")
+        (case.here / "made").rename(case.project)
+        for name in ("train", "suggest", "annotate", "suggest"):
+            self._call(name)
+        self._cut_off_training()
+        for name, old in (("export tif", "old.tif"), ("export zarr", "old.zarr")):
+            self._call(name)
+            (case.here / COMMANDS[name].arguments(case)[5]).rename(case.here / old)
+        job = {"kind": "predict", "project": "project", "run": RUN, "checkpoint": "last"}
+        (case.here / "predict.json").write_text(json.dumps(job))
+
+    def _call(self, name: str, fault: Fault | None = None, **more: Any) -> Outcome:
+        outcome = self.whole.run(self.server, name, fault, **more)
+        assert outcome.status == (3 if fault else 0), outcome
+        return outcome
+
+    def _cut_off_training(self) -> None:
+        """Train a second run, and stop it when it has saved its second step."""
+        record = self.folder / "record"
+        record.mkdir()
+        trial = self.copy("trial")
+        trial.run(self.server, "train", record=str(record))
+        saved = [c.number for c in changes(record) if c.other.endswith("/checkpoint.safetensors")]
+        self._call("train", Fault("signal", saved[1], signal.SIGTERM))
+        self.remove(trial)
+        shutil.rmtree(record)

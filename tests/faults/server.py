@@ -1,0 +1,296 @@
+"""A warm process that forks for each command: thousands of commands take minutes.
+
+python -m tests.faults.server    # reads a request a line, see `Request`, and answers each
+
+The process has imported everything before. A fork has its own standard streams, working folder,
+limits and fault, runs one command line as `napari_emda.cli.main` does, and ends as Python ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults.shim import Fault, arm
+
+ROOT = Path(__file__).parents[2]
+
+# Seconds after which a command counts as hanging. Its own time decides (see `Outcome.cpu`), but one
+# that waits uses none; on a busy machine a command of one second may take ten.
+LONGEST = 150.0
+# Seconds between two looks at the forks: a command takes at least a hundred times as long.
+_LOOK = 0.004
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command to run.
+
+    Attributes:
+        arguments: of the command line; ``scenario:NAME`` is a function of `tests.faults.scenarios`.
+        folder: whose changes are counted, and in which the command runs.
+        fault: what happens.
+        record: a folder for the list of changes; empty for none.
+        copies: whether to keep what is synced there as well.
+        limits: ``AS`` (MiB more than now), ``NOFILE``, ``FSIZE``.
+        kill_after: seconds until SIGKILL; 0 for never.
+    """
+
+    arguments: list[str]
+    folder: str
+    fault: dict[str, Any] = field(default_factory=dict)
+    record: str = ""
+    copies: bool = False
+    limits: dict[str, int] = field(default_factory=dict)
+    kill_after: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended.
+
+    Attributes:
+        status: exit status; negative for the signal that ended it.
+        out: standard output.
+        err: standard error.
+        cpu: seconds of the processor.
+        memory: peak, in MiB.
+        hung: whether it was ended because it did not end by itself.
+    """
+
+    status: int
+    out: str
+    err: str
+    cpu: float
+    memory: float
+    hung: bool
+
+
+def limit(limits: dict[str, int]) -> None:
+    """Set limits of this process."""
+    for name, value in limits.items():
+        if name == "AS":
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            value = pages * resource.getpagesize() + value * 2**20
+        number = getattr(resource, f"RLIMIT_{name}")
+        resource.setrlimit(number, (value, value))
+
+
+def fork(request: Request, streams: Path) -> int:
+    """Start a command; its standard streams are files in a folder. Returns the process id."""
+    streams.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.chdir(request.folder)
+        for number, name in enumerate(("in", "out", "err")):
+            # Standard input is at its end, as in a batch system.
+            flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            path = os.devnull if number == 0 else str(streams / name)
+            descriptor = os.open(path, flags, 0o666)
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        limit(request.limits)
+        fault = Fault.of(request.fault)
+        arm(os.environ["LD_PRELOAD"], request.folder, fault, request.record, copies=request.copies)
+    except BaseException:  # noqa: BLE001 - a fork that cannot be set up must not go on as a server
+        traceback.print_exc()
+        os._exit(99)
+    return 0
+
+
+def end(arguments: list[str]) -> None:
+    """Run a command in this process, and end as Python ends, but for freeing the memory.
+
+    That takes four times as long as a short command.
+    """
+    status = 1
+    try:
+        run(arguments)
+    except SystemExit as exited:
+        status = exited.code if isinstance(exited.code, int) else 0
+    except BaseException:  # noqa: BLE001 - Python prints whatever nobody catches, and exits with 1
+        traceback.print_exc()
+    # What Python does at its end: it waits for the threads that work.
+    threading._shutdown()  # type: ignore[attr-defined]
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def run(arguments: list[str]) -> None:
+    """Run a command in this process; ends with SystemExit."""
+    if arguments[0].startswith("scenario:"):
+        from tests.faults import scenarios
+
+        getattr(scenarios, arguments[0].removeprefix("scenario:"))(*arguments[1:])
+        raise SystemExit(0)
+    from napari_emda.cli import main
+
+    main(arguments)
+
+
+def wait(pids: list[int], requests: list[Request], streams: list[Path]) -> list[Outcome]:
+    """Wait for the ends of forks, and end those that hang."""
+    begun = time.monotonic()
+    outcomes: dict[int, Outcome] = {}
+    ended: set[int] = set()
+    while len(outcomes) < len(pids):
+        for index, pid in enumerate(pids):
+            if pid in outcomes:
+                continue
+            done, status, usage = os.wait4(pid, os.WNOHANG)
+            if done:
+                texts = [(streams[index] / name) for name in ("out", "err")]
+                out, err = (t.read_text(errors="replace") if t.exists() else "" for t in texts)
+                outcomes[pid] = Outcome(
+                    status=os.waitstatus_to_exitcode(status),
+                    out=out,
+                    err=err,
+                    cpu=usage.ru_utime + usage.ru_stime,
+                    memory=usage.ru_maxrss / 1024,
+                    hung=pid in ended,
+                )
+                continue
+            passed = time.monotonic() - begun
+            after = requests[index].kill_after
+            if after and passed > after:
+                os.kill(pid, signal.SIGKILL)
+            elif passed > LONGEST and pid not in ended:
+                ended.add(pid)
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_LOOK)
+    return [outcomes[pid] for pid in pids]
+
+
+def warm_up(*, with_packages: bool) -> None:
+    """Import what commands import; no thread may be started, because a fork would lack it.
+
+    Args:
+        with_packages: also what model packages need, which takes as long as torch.
+    """
+    import napari_emda.cli
+    import napari_emda.jobs.execute
+    import napari_emda.jobs.export
+    import napari_emda.jobs.predict
+    import napari_emda.jobs.score
+    import napari_emda.jobs.suggest
+    import napari_emda.jobs.train
+    import napari_emda.jobs.worker
+    from napari_emda.active_learning.strategy import strategies
+    from napari_emda.export.base import exporters
+    from napari_emda.methods.base import methods
+    from napari_emda.nn.network import networks
+    from tests.faults import scenarios
+
+    assert scenarios
+    napari_emda.cli.make_app()
+    # Looked up once, so that a fork does not import all of them.
+    for registry, name in ((methods, "finetune"), (networks, "unet"), (exporters, "mask")):
+        registry[name]
+    strategies["entropy"]
+    import ome_zarr_models.v05.image
+    import torch._dynamo
+
+    if with_packages:
+        import bioimageio.spec  # noqa: F401
+    assert ome_zarr_models
+    torch.set_num_threads(1)
+    # A job lets other programs go first: here, others would wait for it.
+    napari_emda.inference.device.configure_process = lambda *_, **__: None
+    # What is there now is never freed: looking for garbage would copy its pages in each fork.
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    warm_up(with_packages=len(sys.argv) > 2)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    streams = Path(sys.argv[1])
+    while line := sys.stdin.readline():
+        requests = [Request(**values) for values in json.loads(line)]
+        places = [streams / str(index) for index in range(len(requests))]
+        pids = []
+        for request, place in zip(requests, places, strict=True):
+            pid = fork(request, place)
+            if not pid:
+                end(request.arguments)
+            pids.append(pid)
+        outcomes = wait(pids, requests, places)
+        sys.stdout.write(json.dumps([asdict(outcome) for outcome in outcomes]) + "\n")
+        sys.stdout.flush()
+
+
+class Server:
+    """The other end: starts the process, sends it requests, and returns outcomes.
+
+    Args:
+        built: the library of `tests.faults.shim`.
+        folder: for the standard streams of the commands.
+        with_packages: whether model packages are exported, too.
+    """
+
+    def __init__(self, built: Path, folder: Path, *, with_packages: bool = False) -> None:
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": str(built),
+            "OMP_NUM_THREADS": "1",
+            "NAPARI_EMDA_CACHE": str(folder / "cache"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+            # Else sets of names are in another order in each process.
+            "PYTHONHASHSEED": "0",
+        }
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.faults.server", str(folder / "streams")),
+                *(["packages"] if with_packages else []),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
+        self._is_ready = False
+
+    def run(self, *requests: Request) -> list[Outcome]:
+        """Run commands at the same time; returns their outcomes in order."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        if not self._is_ready:
+            assert stdout.readline() == "ready\n", "The server did not start."
+            self._is_ready = True
+        stdin.write(json.dumps([asdict(request) for request in requests]) + "\n")
+        stdin.flush()
+        return [Outcome(**values) for values in json.loads(stdout.readline())]
+
+    def close(self) -> None:
+        """End the process."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process.wait(30)
+
+
+if __name__ == "__main__":
+    main()
