@@ -447,7 +447,6 @@ class NoLabels(Story):
         """Click on the two clusters in which the structure's share is largest."""
         naming = self.dock.data.naming
         self.next("Name clusters")
-        self.click(naming.start)
         self.idle("the clusters are found")
         wait(naming.pick.isEnabled, "clusters can be picked")
         self.shot("clusters")

@@ -182,6 +182,8 @@ def main():
         suggest(job)
     else:
         say(Started(job.kind, "001-fake", "cpu", 0))
+        if job.kind == "export":
+            Path(job.to).touch()
         say(Finished("done", f"The {job.kind} is done.", {}))
     os._exit(0)
 

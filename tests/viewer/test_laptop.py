@@ -1,8 +1,11 @@
 """What a patch needs fits on the screen of a laptop, beside the canvas."""
 
+from functools import partial
+
 import pytest
 from qtpy.QtCore import QRect, Qt
 
+from napari_emda._gui.common.widgets import Drawer
 from tests.viewer import story
 from tests.viewer.hands import BUTTON
 
@@ -12,6 +15,22 @@ def in_sight(widget, dock):
     shown = widget.visibleRegion().boundingRect()
     inside = QRect(widget.mapTo(dock, widget.rect().topLeft()), widget.size())
     return shown == widget.rect() and dock.rect().contains(inside)
+
+
+def test_no_part_of_the_dock_is_so_wide_that_the_canvas_suffers(
+    make_napari_viewer, tmp_path, qtbot
+):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1024, 768)
+    dock, _ = story.start(viewer, fake=True)
+    story.make_project(dock, tmp_path / "project", partial(qtbot.waitUntil, timeout=240_000))
+    for name, drawer in dock.drawers.items():
+        dock.show_only(name)
+        for part in drawer.findChildren(Drawer):
+            part.expand()
+        qtbot.wait(100)
+        assert viewer.window._qt_viewer.canvas.native.width() >= 340, name
+    dock.shut_down()
 
 
 @pytest.mark.parametrize(("width", "canvas"), [(1366, 700), (1024, 340)])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import napari.viewer
 from qtpy.QtCore import QEvent, QObject, QSize, QTimer
@@ -12,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QFrame, QPushButton, QVBoxLayout, QWidg
 
 from napari_emda._gui.annotate.panel import AnnotatePanel
 from napari_emda._gui.annotate.queue import next_open
+from napari_emda._gui.common.keyboard_focus import KeyboardFocus
 from napari_emda._gui.common.load_ahead import load_ahead, load_units
 from napari_emda._gui.common.notices import Notices
 from napari_emda._gui.common.tab_order import order_tabs
@@ -91,6 +93,10 @@ class Dock(QWidget):
         # Of a panel, that the user has opened and wants to see.
         self._part: Drawer | None = None
         self._build()
+        self._focus = KeyboardFocus(
+            self, self._area, self._canvas, self._places, self.guide.line.button
+        )
+        self.annotate.add_keys_to(self.guide.line.button)
         self.session.said.connect(self.notices.show_text)
         self.session.withdrawn.connect(self.notices.withdraw)
         self.session.moved_on.connect(self.notices.clear_answer)
@@ -180,6 +186,23 @@ class Dock(QWidget):
         self._part = None
         if part is not None and part.isExpanded():
             self._area.show_all_of(part)
+
+    @property
+    def _qt_viewer(self) -> Any:
+        """Napari's widget around the canvas; None for a viewer without a window."""
+        return getattr(getattr(self.session.viewer, "window", None), "_qt_viewer", None)
+
+    def _canvas(self) -> QWidget | None:
+        viewer = self._qt_viewer
+        return viewer.canvas.native if viewer is not None else None
+
+    def _places(self) -> Iterator[QWidget]:
+        """Where the keyboard focus goes when its control was hidden or disabled."""
+        yield self.guide.line.button
+        for drawer in self.drawers.values():
+            if drawer.isExpanded():
+                yield drawer.toggleButton()
+        yield from (drawer.toggleButton() for drawer in self.drawers.values())
 
     def _show_strip(self) -> None:
         """Show the painting tools while a patch is open, or the panel in which patches are."""
@@ -301,12 +324,12 @@ class Dock(QWidget):
             return False
         # A script that closes its viewer must not wait for an answer: `Viewer.close` hides the
         # canvas first. Nor can anybody answer without a window.
-        canvas = getattr(getattr(self.session.viewer, "window", None), "_qt_viewer", None)
+        viewer = self._qt_viewer
         return (
             isinstance(window, QWidget)
             and window.isVisible()
-            and canvas is not None
-            and not canvas.isHidden()
+            and viewer is not None
+            and not viewer.isHidden()
         )
 
     def _on_removed(self) -> None:
@@ -335,6 +358,7 @@ class Dock(QWidget):
         if self.session.closed:
             return
         self._stop.set()
+        self._focus.release()
         if self._ending is Ending.KEEP and self.session.runner.job is not None:
             window = self._window if isinstance(self._window, QWidget) else None
             save_and_wait(self.session.runner, window)

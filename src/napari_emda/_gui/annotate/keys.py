@@ -13,6 +13,8 @@ from app_model.types import KeyBinding, KeyCode, KeyMod
 from napari.components import ViewerModel
 from napari.layers import Layer
 
+from napari_emda._gui.common.keyboard_focus import KEY as CROSSING
+
 # By key: the name of its action, and what it does.
 KEYS: dict[str, tuple[str, str]] = {
     "N": ("next", "next open patch"),
@@ -67,7 +69,7 @@ def rows() -> list[tuple[str, str]]:
             shown.append(("1 … 9", "paint with that class"))
         elif not name.startswith("class"):
             shown.append((key, text))
-    return shown
+    return [*shown, (CROSSING, "from the canvas into the dock, and back")]
 
 
 def help_text() -> str:

@@ -111,6 +111,10 @@ class AnnotatePanel(QWidget):
         with session.showing_errors():
             action(self.patches)
 
+    def add_keys_to(self, widget: QWidget) -> None:
+        """Let the keys of the round act in another widget of the dock, too."""
+        widget.installEventFilter(self._key_filter)
+
     def _measure_canvas(self, patches: Patches) -> None:
         patches.canvas = canvas_of(self._session.viewer) or patches.canvas
 
@@ -191,7 +195,9 @@ class AnnotatePanel(QWidget):
         if isinstance(job, SuggestJob):
             self.suggest_drawer.expand()
         if isinstance(job, TrainJob) and self.patches is not None:
-            self.patches.leave()
+            if self.patches.current is not None:
+                # The preview is of a section, of which the patch is a small part.
+                self.patches.step_back()
             self.patches.overlays.end_overview()
             self.patches.changed.emit()
 

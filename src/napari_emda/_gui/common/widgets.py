@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject, QPoint, QRect, QSignalBlocker, QSize, Qt
-from qtpy.QtGui import QColor, QKeyEvent, QPainter, QPaintEvent
+from qtpy.QtGui import QColor, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -113,7 +113,7 @@ class Sentence(QLabel):
 
 
 def button(text: str, tip: str, action: Callable[[], object], *, name: str = "") -> QPushButton:
-    """A button that the Tab key reaches, and that a click does not give the keyboard focus.
+    """A button that the Tab key reaches, that Enter presses, and that a click does not focus.
 
     Args:
         text: on the button.
@@ -126,6 +126,8 @@ def button(text: str, tip: str, action: Callable[[], object], *, name: str = "")
     new.setToolTip(tip)
     new.setAccessibleName(name or text)
     new.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    # Outside dialogs, Qt's buttons know the space bar alone.
+    new.setAutoDefault(True)
     # Qt passes whether the button is checked, which actions do not take.
     new.clicked.connect(lambda: action())
     return new
@@ -243,9 +245,9 @@ class Drawer(QCollapsible):
             f"QPushButton:focus {{ border-color: {_FOCUS}; }}"
         )
         heading.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        heading.setAutoDefault(True)
         heading.setAccessibleName(title)
         heading.setToolTip(f"Open or close the part '{title}'.")
-        heading.installEventFilter(self)
         self.addWidget(content)
         # superqt's filter fixes the height at the size hint, which is wrong for wrapped text.
         content.removeEventFilter(self)
@@ -269,18 +271,6 @@ class Drawer(QCollapsible):
             self.expand()
         else:
             self.collapse()
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Open and close at the Enter key, too; Qt's buttons know the space bar alone."""
-        if (
-            watched is self.toggleButton()
-            and isinstance(event, QKeyEvent)
-            and event.type() == QEvent.Type.KeyPress
-            and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
-        ):
-            self.toggleButton().click()
-            return True
-        return False
 
 
 class PanelArea(QScrollArea):

@@ -18,7 +18,6 @@ from napari_emda._gui.common.widgets import (
     labelled,
     narrow,
     refill,
-    row,
     wrapped,
 )
 from napari_emda._gui.data.cluster_naming import ClusterNaming
@@ -93,7 +92,9 @@ class NameClusters(JobStarter):
             self._fields,
             labelled(("model", self.run), ("volume", self.volume)),
             self.start,
-            labelled(("name them", row(None, self.name, (self.pick, 0)))),
+            labelled(("name them", self.name)),
+            # Below the class: beside it, the two would make the dock wider.
+            self.pick,
             self.table,
             self.summary,
             wrapped(self.use, self.export),
@@ -115,6 +116,11 @@ class NameClusters(JobStarter):
     def on_project(self, opened: OpenProject) -> None:
         """Use the clusters of the opened project."""
         self.model = ClusterNaming(opened.project)
+
+    @property
+    def found(self) -> bool:
+        """Whether the clusters of the chosen model are predicted, and can be named."""
+        return self.model is not None and self.model.clusters() is not None
 
     # -- choices -----------------------------------------------------------------------
 

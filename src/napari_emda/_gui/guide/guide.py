@@ -68,7 +68,7 @@ class Guide:
             "use layers": ("Data", panels.data.use),
             "start": ("Train", panels.train.start),
             "resume": ("Train", panels.train.resume),
-            "name clusters": ("Data", panels.data.naming_drawer.toggleButton()),
+            "name clusters": ("Data", panels.data.naming.start),
             "use clusters": ("Data", panels.data.naming.use),
             "suggest": ("Annotate", annotate.suggest.start),
             "next": ("Annotate", annotate.painting.next),
@@ -221,5 +221,6 @@ class Guide:
         panel, button = self._buttons[step.action]
         naming = step.action in ("name clusters", "use clusters")
         self._open_panel(panel, self._panels.data.naming_drawer if naming else None)
-        if step.action != "name clusters":
+        # Clusters that are on view wait to be named by the user.
+        if step.action != "name clusters" or not self._panels.data.naming.found:
             button.click()
