@@ -444,7 +444,7 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
     annotate.suggest.start_job()
     idle(qtbot, dock)
     assert annotate.list.count() == 3
-    assert annotate.list.item(0).text() == "section 1 · score 0.90 · to do"
+    assert annotate.list.item(0).text() == "section 1\nscore 0.90 · to do"
     assert not annotate.list.item(0).icon().isNull()
     annotate.list.itemClicked.emit(annotate.list.item(1))
     assert dock.session.viewer.dims.point[0] == 150
@@ -685,7 +685,7 @@ def test_an_audit_is_drawn_by_lot_and_painted_from_nothing(qtbot, dock, predicte
     job = dock.session.runner.job
     assert (job.audit, job.run, job.settings.count, job.settings.patch) == (True, "001-fake", 2, 16)
     idle(qtbot, dock)
-    assert annotate.list.item(0).text() == "section 1 · random · to do"
+    assert annotate.list.item(0).text() == "section 1\nrandom · to do"
     line = dock.guide.line
     qtbot.waitUntil(lambda: line.sentence.text() == "2 of 2 patches to paint.")
     qtbot.mouseClick(line.button, Qt.MouseButton.LeftButton)

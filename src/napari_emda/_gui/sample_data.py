@@ -22,6 +22,9 @@ LayerData = tuple[Any, dict[str, Any], str]
 # Between the phantom's two volumes, which lie side by side: a tenth of their width.
 _GAP_NM = 200.0
 
+# Percentiles of a section that are shown as black and white: few pixels are cut off.
+_CONTRAST = (0.5, 99.5)
+
 # Serial-section TEM of a fly larva's ventral nerve cord, CC BY-NC-SA 3.0.
 # Gerhard et al. 2013, figshare 856713.
 VNC_URL = (
@@ -138,11 +141,15 @@ def _layer(
     data: Any, name: str, spacing: tuple[float, float, float], kind: str, left: float = 0.0
 ) -> LayerData:
     """A layer in nm whose left edge is at ``left``."""
-    arguments = {
+    arguments: dict[str, Any] = {
         "name": name,
         "scale": spacing,
         "translate": (0.0, 0.0, left),
         "units": ("nm",) * 3,
         "axis_labels": ("z", "y", "x"),
     }
+    if kind == "image":
+        # By the extreme values, as napari does it, a noisy volume is one grey.
+        low, high = np.percentile(data[len(data) // 2], _CONTRAST)
+        arguments["contrast_limits"] = (float(low), float(max(high, low + 1)))
     return data, arguments, kind

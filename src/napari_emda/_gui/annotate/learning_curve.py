@@ -21,10 +21,11 @@ from napari_emda.settings.suggestion import QuerySettings
 # Patches of an audit by default. The interval shrinks with the root of their number: four times as
 # many halve it.
 _PATCHES = 20
-# Colour and symbol: the symbols distinguish the curves in grey as well.
-_STYLES = {"IoU": ("#2f9be0", "o"), "Dice": ("#3fb27f", "t"), "audit, IoU": ("#f08a24", "s")}
+# Colour and symbol: the symbols distinguish the curves in grey as well. The names are short,
+# because they stand side by side in a narrow dock; of an audit it is the IoU, too.
+_STYLES = {"IoU": ("#2f9be0", "o"), "Dice": ("#3fb27f", "t"), "audit": ("#f08a24", "s")}
 # Shifts to the right, in rounds, so that the intervals of one round do not cover each other.
-_SHIFTS = {"IoU": 0.0, "Dice": 0.06, "audit, IoU": 0.12}
+_SHIFTS = {"IoU": 0.0, "Dice": 0.06, "audit": 0.12}
 
 
 class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
@@ -57,7 +58,7 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
         self.points = {
             "IoU": [(r.number, r.iou) for r in suggested],
             "Dice": [(r.number, r.dice) for r in suggested],
-            "audit, IoU": [(r.number, r.iou) for r in done if r.audit],
+            "audit": [(r.number, r.iou) for r in done if r.audit],
         }
         # A round has few points: drawing everything again is quick.
         self.clear()
@@ -81,7 +82,7 @@ class LearningCurve(pg.PlotWidget):  # type: ignore[misc]
             )
         )
         # Audits are single measurements, not a curve.
-        line: Any = None if name.startswith("audit") else pg.mkPen(colour, width=2)
+        line: Any = None if name == "audit" else pg.mkPen(colour, width=2)
         self.plot(
             x,
             values,

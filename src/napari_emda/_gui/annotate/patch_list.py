@@ -42,6 +42,8 @@ class PatchList(QListWidget):
         # By id of the patch. The list is filled at every decision, and an icon reads the volume.
         self._icons: dict[str, Any] = {}
         self.setIconSize(QSize(_ICON, _ICON))
+        # A long name of a volume is cut off rather than scrolled to.
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setAccessibleName("Patches of this round")
         self.setToolTip(
@@ -89,7 +91,8 @@ def describe(region: Region, *, with_volume: bool = False) -> str:
     origins = {**dict.fromkeys(RANDOMLY_DRAWN, "random"), OWN: "drawn by you"}
     origin = origins.get(region.strategy, f"score {region.score:.2f}")
     volume = f"{region.volume} · " if with_volume else ""
-    return f"{volume}section {region.voxels.start[0]} · {origin} · {_WORDS[region.state]}"
+    # Two lines, as high as the thumbnail: one would be wider than the dock.
+    return f"{volume}section {region.voxels.start[0]}\n{origin} · {_WORDS[region.state]}"
 
 
 def progress(regions: Sequence[Region]) -> str:

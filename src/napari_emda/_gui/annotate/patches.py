@@ -216,8 +216,9 @@ class Patches:
             self.go(wanted)
             return
         # All are decided; the line at the top of the dock says what comes next.
-        self.leave()
-        self.paint.refresh(self.volume())
+        volume = self.volume()
+        self.step_back()
+        self.paint.refresh(volume)
         self.changed.emit()
 
     def back(self) -> None:
@@ -242,6 +243,13 @@ class Patches:
         self._put_down()
         if region is not None:
             self.paint.refresh(region.volume)
+
+    def step_back(self) -> None:
+        """Leave the patch, put the brush away, and show the whole section on view."""
+        volume = self.volume()
+        self.leave()
+        self.paint.put_away(volume)
+        self._show_section(volume, self._opened.section_on_view(volume).start[0])
 
     def _put_down(self) -> None:
         """Leave the current patch without redrawing the layers."""
