@@ -27,7 +27,7 @@ from benchmarks.adaptation import FILES, GUARD
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.events import Event, Finished, Stepped
+from napari_emda.events import Event, Finished, Stepped, result_of
 from napari_emda.inference import predict as predicting
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predictor import Predictor
@@ -444,7 +444,7 @@ def _predictor(setting: Setting, profile: str, averaged: bool) -> Predictor:
             break
     header = training.header
     if averaged:
-        training.adapt_statistics()
+        result_of(training.adapt_statistics())
         header = header.model_copy(update={"z_smoothing": WEIGHT})
     return Predictor(training.method.predictor, header, training.compute)
 

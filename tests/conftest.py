@@ -91,8 +91,8 @@ def nothing_by_time(request, monkeypatch):
         return
     if request.path.is_relative_to(request.config.rootpath / "tests" / "viewer"):
         return
-    for name in ("_REPORT_SECONDS", "_SAVE_SECONDS"):
-        monkeypatch.setattr(f"napari_emda.training.loop.{name}", math.inf)
+    for name in ("loop._REPORT_SECONDS", "loop._SAVE_SECONDS", "stopping._MEASURING"):
+        monkeypatch.setattr(f"napari_emda.training.{name}", math.inf)
 
 
 @pytest.fixture(scope="session")

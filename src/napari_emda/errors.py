@@ -4,8 +4,15 @@ An error's message is one sentence: what is wrong, the limit, the remedy. None o
 from ``RuntimeError``, because napari's generator workers swallow that one.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -51,3 +58,101 @@ def listed(words: Sequence[str], conjunction: str = "and") -> str:
     'TIFF, PNG or JPEG'
     """
     return f" {conjunction} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+# -- what others raise -----------------------------------------------------------------------------
+
+# What torch and its libraries say when an allocation fails on the CPU; their errors are plain
+# RuntimeErrors. The first is that of Windows, the others are those of Linux and macOS.
+_NO_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "could not create a primitive",
+    "could not create a memory",
+    "bad_alloc",
+)
+# The disk, the share of it that the user has, or the size that the system allows for a file.
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was not enough memory, of the computer or of a GPU."""
+    # By its name, because this module loads no torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+
+
+def explained(error: BaseException) -> EmdaError | None:
+    """An exception of Python or a library as one sentence on what to do.
+
+    This is the one edge at which foreign exceptions become sentences; the command line and the
+    processes of jobs call it with whatever reaches them.
+
+    Returns:
+        The error to show; None if the user cannot do anything about it, so that it is a fault of
+        ours.
+    """
+    if isinstance(error, EmdaError):
+        return error
+    if is_out_of_memory(error):
+        return JobError(
+            "There is not enough memory: close other programs, or choose a smaller patch, batch, "
+            "network or memory."
+        )
+    if isinstance(error, UnicodeError):
+        return JobError(
+            "A name or a text holds characters that are no UTF-8: rename the file or folder."
+        )
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return JobError("The system allows no more threads: close other programs.")
+    # safetensors' own class, which this module does not load, states the number of the system.
+    match = re.search(r"\(os error ([0-9]{1,4})\)", str(error))
+    if match and not isinstance(error, OSError):
+        number = int(match[1])
+        error = OSError(number, os.strerror(number))
+    return _of_the_system(error) if isinstance(error, OSError) else None
+
+
+def _of_the_system(error: OSError) -> JobError:
+    """One sentence on what the system refused, and where."""
+    name = error.filename
+    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    # A descriptor has a number in place of a name.
+    file = "A file" if name is None or isinstance(name, int) else f"'{text}'"
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in _FULL:
+        return JobError(f"{file} cannot be written ({reason}): make room, and try again.")
+    if error.errno in _FORBIDDEN:
+        return JobError(
+            f"{file} cannot be read or written ({reason}): check its permissions, or choose "
+            "another place."
+        )
+    if error.errno in _TOO_MANY:
+        return JobError(
+            f"{file} cannot be opened ({reason}): close other programs, or raise the limit of open "
+            "files (ulimit -n)."
+        )
+    if error.errno == errno.ENOENT and name is None:
+        return JobError("The current folder no longer exists: change to another one.")
+    return JobError(
+        f"{file} cannot be read or written ({reason}): check it, its name and its disk."
+    )
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in the errors of the system in this block that name none.
+
+    Writing to an open file says that the disk is full, and not which file has no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise

@@ -68,6 +68,14 @@ class Phase(Event):
 
 
 @dataclass(frozen=True)
+class Advanced(Event):
+    """A part of a phase that is not counted is done: whoever stops need not wait for all of it."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Stepped(Event):
     """Training made progress.
 
@@ -224,6 +232,16 @@ def phases(*kinds: tuple[str, float]) -> Iterator[Phase]:
         for other, amount in kinds[number:]:
             ahead[other] = ahead.get(other, 0.0) + amount
         yield Phase(name, work, ahead, counted=True)
+
+
+def result_of(events: Generator[Event, None, Result]) -> Result:
+    """Go through events to their end; returns what their generator returns."""
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 def stage(

@@ -19,7 +19,7 @@ from napari_emda.cli import main
 from napari_emda.data.box import Box
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.events import Suggested
+from napari_emda.events import Suggested, result_of
 from napari_emda.inference.predict import predict
 from napari_emda.io.read import open_image
 from napari_emda.methods.base import Postprocessing
@@ -120,7 +120,8 @@ def z_smoothing_of(volumes):
     """The weight of neighbouring sections that calibration finds."""
     regions = PatchSampler(volumes, 32, 1).regions("target")
     sample = CalibrationSample(8, 32, flips=False)
-    return calibrate(predictor(), regions, (), Postprocessing(z_smoothing=True), sample)
+    smoothing = Postprocessing(z_smoothing=True)
+    return result_of(calibrate(predictor(), regions, (), smoothing, sample))
 
 
 def test_calibration_smooths_stacks_but_not_independent_images():

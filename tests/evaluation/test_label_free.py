@@ -25,7 +25,7 @@ from napari_emda.evaluation.label_free import (
     uncertainty,
 )
 from napari_emda.io.read import open_labels
-from napari_emda.objects.shape import solidity, surface
+from napari_emda.objects.shape import solidity, surface_within
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
@@ -85,6 +85,11 @@ def test_boxes_and_lines_are_solid(shape):
 
 def test_an_empty_mask_has_no_solidity():
     assert solidity(np.zeros((2, 3, 4), bool)) == 0
+
+
+def surface(mask, spacing):
+    """Area of the closed surface of an object."""
+    return surface_within(np.pad(mask, 1), spacing)
 
 
 def test_a_box_has_its_surface():

@@ -19,6 +19,7 @@ from napari_emda.data.lazy import AxisView, SectionStack
 from napari_emda.data.units import nanometres
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
+from napari_emda.io.raw_voxels import RawVoxels
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import volume_name
 from napari_emda.io.tiff import write_tiff
@@ -227,8 +228,10 @@ def test_written_files_have_the_mode_of_any_new_file(tmp_path, volume):
     assert (tmp_path / "a.tif").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
+@pytest.mark.parametrize("in_one_go", [0, 2**14], ids=["row by row", "in one go"])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_uncompressed_tiff_is_mapped_not_read(tmp_path, byteorder):
+def test_uncompressed_tiff_is_read_where_it_is_sliced(tmp_path, byteorder, in_one_go, monkeypatch):
+    monkeypatch.setattr("napari_emda.io.raw_voxels._IN_ONE_GO", in_one_go)
     array = np.arange(3 * 20 * 30, dtype=np.uint16).reshape(3, 20, 30)
     metadata = {"axes": "ZYX", "spacing": 0.05, "unit": "micron"}
     path = tmp_path / "a.tif"
@@ -236,9 +239,15 @@ def test_uncompressed_tiff_is_mapped_not_read(tmp_path, byteorder):
         path, array, imagej=True, metadata=metadata, resolution=(200, 200), byteorder=byteorder
     )
     stored = open_image(path)
-    assert isinstance(stored.array, np.memmap)
-    assert not stored.array.flags.writeable
-    np.testing.assert_array_equal(stored.array, array)
+    assert isinstance(stored.array, RawVoxels)
+    for key in (
+        ...,
+        (1, 5, 7),
+        (slice(None), slice(3, 11), slice(25, 40)),
+        (slice(2, None, -1), slice(1, 20, 3), slice(29, 2, -4)),
+        (slice(0, 0), 4),
+    ):
+        np.testing.assert_array_equal(stored.array[key], array[key])
     assert (stored.spacing, stored.unit) == ((50, 5, 5), "nm")
 
 

@@ -82,7 +82,7 @@ def test_measured_statistics_are_those_of_the_activations():
     batches = [torch.randn(6, 1, 20, 20) * (i + 1) + i for i in range(3)]
     weights = [parameter.clone() for parameter in net.parameters()]
     source = buffers(net, 0)
-    measure_statistics(net, iter(batches), "target")
+    list(measure_statistics(net, iter(batches), "target"))
     values = [activations(net, x).reshape(4, -1) for x in batches]
     means = np.mean([v.mean(1) for v in values], axis=0)
     variances = np.mean([v.var(1, ddof=1) for v in values], axis=0)
@@ -95,8 +95,8 @@ def test_measured_statistics_are_those_of_the_activations():
 def test_statistics_of_the_domain_remove_gain_and_offset():
     net = one_layer()
     x = torch.randn(8, 1, 24, 24)
-    measure_statistics(net, iter([x]), "source")
-    measure_statistics(net, iter([3 * x + 5]), "target")
+    list(measure_statistics(net, iter([x]), "source"))
+    list(measure_statistics(net, iter([3 * x + 5]), "target"))
     net.eval()
     with torch.no_grad():
         with in_domain(net, "source"):
@@ -110,9 +110,9 @@ def test_statistics_of_the_domain_remove_gain_and_offset():
 def test_measuring_restores_modes_and_turns_dropout_off():
     net = UNet(2, UNet.Settings(base_channels=8, dropout=0.9)).train()
     x = torch.randn(4, 1, 32, 32)
-    measure_statistics(net, iter([x]), "target")
+    list(measure_statistics(net, iter([x]), "target"))
     first = buffers(net, 1)
-    measure_statistics(net, iter([x]), "target")
+    list(measure_statistics(net, iter([x]), "target"))
     assert equal(buffers(net, 1), first)
     assert all(module.training for module in net.modules())
     assert {layer.momentum for layer in norms(net)} == {0.1}
@@ -133,8 +133,8 @@ def test_evaluating_restores_the_mode_of_every_layer_also_after_an_error():
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_mixed_statistics_are_weighted_averages_of_both_domains(share):
     net = one_layer()
-    measure_statistics(net, iter([torch.randn(6, 1, 20, 20)]), "source")
-    measure_statistics(net, iter([4 * torch.randn(6, 1, 20, 20) + 3]), "target")
+    list(measure_statistics(net, iter([torch.randn(6, 1, 20, 20)]), "source"))
+    list(measure_statistics(net, iter([4 * torch.randn(6, 1, 20, 20) + 3]), "target"))
     before_source = buffers(net, 0)
     before_target = buffers(net, 1)
     mix_statistics(net, share)
@@ -147,7 +147,7 @@ def test_mixed_statistics_are_weighted_averages_of_both_domains(share):
 def test_networks_without_such_layers_do_not_change():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4))
     before = [p.clone() for p in net.parameters()]
-    measure_statistics(net, iter([]), "target")
+    list(measure_statistics(net, iter([]), "target"))
     mix_statistics(net, 0.5)
     with in_domain(net, "target"):
         net(torch.randn(1, 1, 8, 8))

@@ -12,7 +12,7 @@ import torch
 
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
-from napari_emda.events import Notice, Phase, Saved, Stepped
+from napari_emda.events import Advanced, Notice, Phase, Saved, Stepped
 from napari_emda.inference import checkpoint
 from napari_emda.io.tiff import write_tiff
 from napari_emda.jobs.execute import execute
@@ -35,7 +35,7 @@ def make(make_training, source, target, tmp_path):
 def without_phases(events):
     """The events that the weights decide; closing it closes the training."""
     with contextlib.closing(events):
-        yield from (event for event in events if not isinstance(event, Phase))
+        yield from (event for event in events if not isinstance(event, Phase | Advanced))
 
 
 def steps(events):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_emda.errors import SettingsError
-from napari_emda.events import Notice, Phase, Saved, Stepped, Validated
+from napari_emda.events import Advanced, Notice, Phase, Saved, Stepped, Validated
 from napari_emda.inference import checkpoint
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.project.job_files import TrainJob
@@ -257,6 +257,23 @@ def test_stopped_or_crashed_and_resumed_it_keeps_bitwise_the_same(make):
         assert files(whole) == files(resumed)
 
 
+def test_stopped_while_it_measures_or_scores_and_resumed_it_keeps_bitwise_the_same(make):
+    whole = make("whole", "auto", save_every=4)
+    kinds = [event.kind for event in fit(whole)]
+    parts = [number for number, kind in enumerate(kinds) if kind == "advanced"]
+    assert len(parts) > 20
+    # The first, one in the middle and the last of them, and what comes just before the end.
+    for stop in (parts[0], parts[len(parts) // 3], parts[-1], len(kinds) - 2):
+        stopped = make(f"stopped {stop}", "auto", save_every=4)
+        events = fit(stopped)
+        for _ in range(stop + 1):
+            next(events)
+        events.close()
+        resumed = make(f"stopped {stop}", "auto", save_every=4)
+        list(fit(resumed))
+        assert files(whole) == files(resumed)
+
+
 @pytest.mark.parametrize("keep", ["average", "last"])
 def test_only_the_selected_model_is_calibrated_closely(keep, make, monkeypatch):
     calibrate = trainer.calibrate
@@ -264,7 +281,7 @@ def test_only_the_selected_model_is_calibrated_closely(keep, make, monkeypatch):
 
     def counted(predictor, regions, prior, postprocessing, sample):
         tiles.append(sample.tiles)
-        return calibrate(predictor, regions, prior, postprocessing, sample)
+        return (yield from calibrate(predictor, regions, prior, postprocessing, sample))
 
     monkeypatch.setattr(trainer, "calibrate", counted)
     training = make("once", "auto", keep=keep)
@@ -293,9 +310,19 @@ def test_a_selected_last_model_needs_no_second_file(make):
     )
 
 
+def one_by_one(scores):
+    """In place of `Validator.scores`: the next of these, with an event before it."""
+
+    def scored(*_):
+        yield Advanced(1, 1)
+        return next(scores)
+
+    return scored
+
+
 def test_models_that_find_nothing_are_never_kept(make, monkeypatch):
     scores = iter([row(0.1, objects=0.0)] * 5)
-    monkeypatch.setattr(Validator, "scores", lambda *_: next(scores))
+    monkeypatch.setattr(Validator, "scores", one_by_one(scores))
     training = make()
     notices = [event.text for event in fit(training) if isinstance(event, Notice)]
     assert training.folder.candidates() == []
@@ -305,13 +332,13 @@ def test_models_that_find_nothing_are_never_kept(make, monkeypatch):
 
 def test_a_flat_training_stops_and_has_nothing_left_to_do(make, monkeypatch):
     scores = iter([row(1.0 + step) for step in range(20)])
-    monkeypatch.setattr(Validator, "scores", lambda *_: next(scores))
+    monkeypatch.setattr(Validator, "scores", one_by_one(scores))
     training = make(steps=10, stop_when_flat=2)
     events = list(fit(training))
     assert [event.step for event in events if isinstance(event, Stepped)][-1] == 7
     assert [event.step for event in events if isinstance(event, Saved)] == [7]
     again = make(steps=10, stop_when_flat=2)
-    assert [event for event in fit(again) if not isinstance(event, Phase)] == []
+    assert [event for event in fit(again) if not isinstance(event, Phase | Advanced)] == []
 
 
 def test_each_model_of_a_run_is_found_by_its_name(make):

@@ -13,7 +13,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.events import TileDone
+from napari_emda.events import TileDone, result_of
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predict import predict
@@ -167,13 +167,8 @@ def test_a_prediction_that_was_stopped_goes_on_with_its_neighbours(tmp_path):
 def calibrated(image, postprocessing, prior=(0.9, 0.1)):
     model = predictor()
     sampler = PatchSampler([target(image)], 32, 1)
-    weight = calibrate(
-        model,
-        sampler.regions("target"),
-        prior,
-        postprocessing,
-        CalibrationSample(64, 32, flips=False),
-    )
+    sample = CalibrationSample(64, 32, flips=False)
+    weight = result_of(calibrate(model, sampler.regions("target"), prior, postprocessing, sample))
     return model, weight
 
 

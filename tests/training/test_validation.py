@@ -17,6 +17,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.events import result_of
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.settings.training import TrainSettings
@@ -120,7 +121,7 @@ def test_validations_are_a_tenth_of_the_work(steps, batch, patch, validations):
 def test_a_prediction_is_scored_as_scikit_image_measures_it(pair):
     source, target = pair
     validator = Validator.of([source], [target], header(), TrainSettings(patch=96, batch=8))
-    scores = validator.scores(Painted(), header(), CPU)
+    scores = result_of(validator.scores(Painted(), header(), CPU))
     truth = [np.asarray(target.image[z]) > 1.5 for z in range(4)]
     found = [r for mask in truth for r in regionprops(label(mask, connectivity=2)) if r.area > 10]
     prior = [
@@ -145,7 +146,9 @@ def test_it_does_not_depend_on_the_order_of_sections(pair):
     flipped = replace(target, image=target.image[::-1]), replace(source, labels=source.labels[::-1])
     settings = TrainSettings(patch=96)
     scores, others = (
-        Validator.of([labelled], [image], header(), settings).scores(Painted(), header(), CPU)
+        result_of(
+            Validator.of([labelled], [image], header(), settings).scores(Painted(), header(), CPU)
+        )
         for labelled, image in ((source, target), (flipped[1], flipped[0]))
     )
     assert others == pytest.approx(scores)
@@ -159,7 +162,7 @@ def test_three_classes_are_averaged_and_the_worst_one_counts_for_the_alarm(pair)
     )
     source = replace(source, labels=halved, classes=3)
     validator = Validator.of([source], [target], header(names), TrainSettings())
-    scores = validator.scores(Painted(3), header(names), CPU)
+    scores = result_of(validator.scores(Painted(3), header(names), CPU))
     one = validator.priors
     assert len(one) == 2 and all(one)
     assert scores["foreground_ratio"] == 0  # class 2 is nowhere predicted
@@ -168,7 +171,7 @@ def test_three_classes_are_averaged_and_the_worst_one_counts_for_the_alarm(pair)
         target, image=np.where(np.arange(96) >= 48, 1, 0) * (target.image > 1.5) + target.image
     )
     validator = Validator.of([source], [both], header(names), TrainSettings())
-    better = validator.scores(Painted(3), header(names), CPU)
+    better = result_of(validator.scores(Painted(3), header(names), CPU))
     assert better["score"] < scores["score"]
 
 
@@ -184,7 +187,7 @@ def test_tiles_lie_in_the_target_box(pair):
     blank[:, 48:] = 0
     settings = TrainSettings(target_box=":,48:96,:", patch=32)
     validator = Validator.of([source], [replace(target, image=blank)], header(), settings)
-    scores = validator.scores(Painted(), header(), CPU)
+    scores = result_of(validator.scores(Painted(), header(), CPU))
     assert scores["objects"] == 0
 
 

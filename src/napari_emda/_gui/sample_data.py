@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pooch
 
-from napari_emda._gui.common.cache import CACHE_VARIABLE
 from napari_emda.errors import DataError
+from napari_emda.io.cache import CACHE_VARIABLE
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.synthetic.sample_pair import RECORDINGS, sample_volume
 

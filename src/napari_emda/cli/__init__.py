@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from typing import NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-import typer
+from napari_emda.errors import EmdaError, ExitCode, JobError, explained
+from napari_emda.jobs.stop_signals import stop_signals
 
-from napari_emda.cli.progress import Stopped
-from napari_emda.data.names import in_print
-from napari_emda.errors import EmdaError, ExitCode
+if TYPE_CHECKING:
+    import typer
+
+# Little is imported here: until `main` runs, Ctrl-C ends in a traceback.
+
+# 128 + SIGINT, by which typer says that the user has pressed Ctrl-C.
+_INTERRUPTED = 130
 
 # Where each command is defined, in the order of the workflow; ``--help`` lists them in this order.
 COMMANDS = {
@@ -37,6 +44,8 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
 
     Only their modules are imported. Some of them take a second, in which nothing is printed.
     """
+    import typer
+
     app = typer.Typer(
         help="Adapt, annotate, retrain and segment volume EM. 'napari-emda demo' shows the "
         "workflow.",
@@ -71,31 +80,85 @@ def repeat_option(arguments: list[str], option: str) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit with an `ExitCode`; invalid input is one line on standard error."""
-    arguments = repeat_option(sys.argv[1:] if arguments is None else arguments, "--classes")
+    """Run a command and exit with an `ExitCode`; what is wrong is one line on standard error."""
+    stop_signals.install()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        _print_anything()
+        status = _run(repeat_option(arguments, "--classes"))
+    except KeyboardInterrupt:
+        status = ExitCode.STOPPED
+    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes one sentence
+        status = _report(error)
+    if stop_signals.asked:
+        stop_signals.ignore()
+    sys.exit(status)
+
+
+def _print_anything() -> None:
+    """Print characters that the encoding of a terminal or file lacks as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        # Tests put other streams there.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; its exit status."""
+    import typer
+
+    from napari_emda.cli.progress import Stopped
+
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise explained(error) or JobError(str(error)) from None
     names = [name for name in arguments[:1] if name in COMMANDS]
     try:
         command = typer.main.get_command(make_app(names or COMMANDS))
+        # A signal may have come in the middle of an import that has hidden it.
+        if stop_signals.asked:
+            return ExitCode.STOPPED
         # Not standalone: click would print a usage text of several lines for invalid arguments.
         status = command.main(arguments, prog_name="napari-emda", standalone_mode=False)
-    except EmdaError as error:
-        _exit_invalid(str(error))
-    except (Stopped, typer.Abort, KeyboardInterrupt):
-        sys.exit(ExitCode.STOPPED)
+        sys.stdout.flush()
+    except (Stopped, typer.Abort):
+        return ExitCode.STOPPED
     except typer.TyperException as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         # Raised when there are no arguments; its text is the help. Typer does not export the class.
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(text)
-            sys.exit(ExitCode.DONE)
+            return ExitCode.DONE
         command_name = f"{names[0]} " if names else ""
         stop = "" if text.endswith((".", "?")) else "."
-        _exit_invalid(f"{text}{stop} See 'napari-emda {command_name}--help'.")
+        raise EmdaError(f"{text}{stop} See 'napari-emda {command_name}--help'.") from None
+    # Typer catches Ctrl-C, and returns what a shell makes of it.
+    if status == _INTERRUPTED:
+        return ExitCode.STOPPED
     # Typer returns the code of `typer.Exit`, and else what the command returns: None.
-    sys.exit(status if isinstance(status, int) else ExitCode.DONE)
+    return status if isinstance(status, int) else ExitCode.DONE
 
 
-def _exit_invalid(text: str) -> NoReturn:
-    """Exit with a message on one line, which scripts can read from the end of a log."""
+def _report(error: Exception) -> int:
+    """Write one line on an error, which scripts can read from the end of a log; the exit status."""
+    # Whatever a library makes of a signal that has come in the middle of its work.
+    if stop_signals.asked:
+        return ExitCode.STOPPED
+    if isinstance(error, BrokenPipeError) and error.filename is None:
+        # As with ``napari-emda methods | head``: nobody reads the rest.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        return ExitCode.DONE
+    from napari_emda.data.names import in_print
+    from napari_emda.io import error_log
+
+    known = explained(error)
+    if known is None:
+        text = error_log.internal(error)
+    else:
+        text = str(known)
+        if known is not error and (log := error_log.note(error)) is not None:
+            text = f"{text} Its origin is noted in '{log}'."
     sys.stderr.write(" ".join(in_print(text).split()) + "\n")
-    sys.exit(ExitCode.INVALID_INPUT)
+    return ExitCode.INTERNAL_ERROR if known is None else ExitCode.INVALID_INPUT

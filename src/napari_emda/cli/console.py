@@ -17,6 +17,7 @@ from rich.text import Text
 from napari_emda.cli.progress import watch
 from napari_emda.data.names import in_print
 from napari_emda.events import Event, Notice, Started
+from napari_emda.jobs.stop_signals import stop_signals
 
 if TYPE_CHECKING:
     from napari_emda.project.job_files import Job
@@ -48,9 +49,11 @@ def carry_out(job: Job, note: str = "") -> dict[str, Any]:
     # Both load torch, which takes seconds: not for ``--help`` and invalid arguments.
     from napari_emda.inference.device import configure_process
     from napari_emda.jobs.execute import execute
+    from napari_emda.jobs.preview import PreviewRequest
 
     configure_process()
-    return watch(_with_note(execute(job), note) if note else execute(job), job.preparing)
+    events = execute(job, PreviewRequest(lambda: stop_signals.asked))
+    return watch(_with_note(events, note) if note else events, job.preparing)
 
 
 def _with_note(events: Generator[Event], note: str) -> Generator[Event]:

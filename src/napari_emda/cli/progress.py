@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -20,6 +19,7 @@ from napari_emda.events import (
     TileDone,
     Validated,
 )
+from napari_emda.jobs.stop_signals import stop_signals
 from napari_emda.jobs.time_left import TimeLeft, duration
 
 # Seconds between two updates. A line on a terminal is rewritten, so it can follow the work. In a
@@ -132,27 +132,26 @@ def watch(events: Generator[Event], preparing: str = "") -> dict[str, Any]:
         preparing: what it does before it has started.
 
     Raises:
-        Stopped: on Ctrl-C or SIGTERM, after the current step.
+        Stopped: on Ctrl-C or SIGTERM; of a training, after the current step.
     """
-    # A list, because a second signal may interrupt the handler of the first. It would wait for ever
-    # for the lock of a `threading.Event` that is being set.
-    signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: signals.append(received))
     progress = Progress(sys.stderr)
     result: dict[str, Any] = {}
     kept = "Stopped on request; the work so far is kept."
-    with progress.of(preparing):
-        for event in events:
-            progress.show(event)
-            if isinstance(event, Started) and event.what == "train":
-                kept += f" To go on, train again with --resume {event.run}."
-            if isinstance(event, Finished):
-                result = event.result
-            elif signals:
-                progress.show(Phase("Stopping: saving what was done"))
-                # Closing the generator lets the job save its work.
-                events.close()
-                progress.show(Notice(kept))
-                raise Stopped
+    try:
+        with progress.of(preparing), stop_signals.noted() as keep, contextlib.closing(events):
+            for event in events:
+                progress.show(event)
+                if isinstance(event, Started) and event.what == "train":
+                    kept += f" To go on, train again with --resume {event.run}."
+                    keep()
+                if isinstance(event, Finished):
+                    result = event.result
+                elif stop_signals.asked:
+                    progress.show(Phase("Stopping: saving what was done"))
+                    # Closing the generator lets the job save its work.
+                    events.close()
+                    raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        progress.show(Notice(kept))
+        raise Stopped from None
     return result

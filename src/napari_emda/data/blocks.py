@@ -14,6 +14,8 @@ from napari_emda.data.box import Box
 # Voxels that a block holds at most, unless a single chunk of the file is larger: 16 MiB in float32.
 # Smaller blocks have more faces and more Python calls per voxel; larger ones only take memory.
 BLOCK_VOXELS = 2**22
+# Rows of a strip at least: a file of tiles decodes all tiles that a strip meets, of 512 rows at most.
+_STRIP_ROWS = 512
 # 1/g and 1/g^2 of the plastic number g = 1.3247..., which solves g^3 = g + 1. Multiples of them,
 # modulo 1, fill a square more evenly than random numbers (Roberts 2018, sequence R2).
 R2_STEPS = (0.7548776662466927, 0.5698402909980532)
@@ -64,6 +66,16 @@ def blocks(box: Box, size: tuple[int, int, int]) -> list[Box]:
 def _intervals(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
     for low in range(start - start % step, stop, step):
         yield max(low, start), min(low + step, stop)
+
+
+def strips(box: Box) -> list[Box]:
+    """The sections of a box, those of many voxels in strips of whole rows.
+
+    For work section by section: memory holds `BLOCK_VOXELS` or `_STRIP_ROWS` rows.
+    """
+    sections, rows, columns = box.shape
+    height = min(rows, max(_STRIP_ROWS, BLOCK_VOXELS // max(1, columns)))
+    return blocks(box, (1, max(1, height), max(1, box.stop[2]))) if sections else []
 
 
 def spread(box: Box, count: int, side: int) -> list[Box]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
+from napari_emda.data.blocks import strips
 from napari_emda.data.box import Box
 from napari_emda.data.label_likeness import holds_pieces
 from napari_emda.data.label_meaning import LabelMeaning
@@ -109,8 +110,12 @@ def inspect(labels: Array, most_sections: int | None = None) -> LabelValues:
     sections = sorted(set(chosen.astype(int).tolist()))
     counts: dict[int, int] = {}
     uniform: dict[int, int] = {}
+    _, rows, columns = labels.shape
     for z in sections:
-        found = _counted(np.asarray(labels[z]))
+        found: dict[int, int] = {}
+        for strip in strips(Box((z, 0, 0), (z + 1, rows, columns))):
+            for number, count in _counted(np.asarray(labels[strip.slices])).items():
+                found[number] = found.get(number, 0) + count
         for number, count in found.items():
             if len(found) == 1:
                 uniform[number] = uniform.get(number, 0) + 1

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.blocks import strips
 from napari_emda.data.box import Box
 from napari_emda.data.edges import mirrored, padded
 from napari_emda.data.resampling_weights import interval_weights
@@ -78,11 +79,10 @@ class Resampled:
             return self
         image = np.empty(self.shape, dtype)
         labels = np.full(self.shape, IGNORE, np.uint8) if self.labelled else None
-        for z in range(self.shape[0]):
-            section = Box((z, 0, 0), (z + 1, self.shape[1], self.shape[2]))
-            image[z] = self.read(section)[0]
+        for part in strips(Box.whole(self.shape)):
+            image[part.slices] = self.read(part)
             if labels is not None:
-                labels[z] = self.read_labels(section)[0]
+                labels[part.slices] = self.read_labels(part)
         return replace(self, _image=image, _labels=labels)
 
     @property

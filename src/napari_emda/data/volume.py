@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
+from napari_emda.data.blocks import strips
 from napari_emda.data.box import Box
 from napari_emda.data.edges import mirrored, padded
 from napari_emda.data.voxel_grid import VoxelGrid
@@ -88,10 +89,10 @@ class Volume:
     def label_boxes(self) -> tuple[Box, ...]:
         """Disjoint boxes outside which nothing is labelled.
 
-        All sections of a labelled volume, the annotated boxes, or none.
+        All sections of a labelled volume, large ones in strips, the annotated boxes, or none.
         """
         if self.labels is not None or (self.annotations is not None and not self.annotated):
-            return tuple(Box((z, 0, 0), (z + 1, *self.shape[1:])) for z in range(self.shape[0]))
+            return tuple(strips(Box.whole(self.shape)))
         return self.annotated if self.annotations is not None else ()
 
     @property

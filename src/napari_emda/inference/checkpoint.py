@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_emda.errors import JobError
+from napari_emda.errors import JobError, explained, is_out_of_memory
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import Method
@@ -101,7 +101,12 @@ def read_part(path: Path, name: str, kind: type[Part]) -> Part:
                 f"The model '{path}' has format {values['format']}: update napari-emda to use it."
             )
         return kind.model_validate(_migrated(values)[name])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
+    except FileNotFoundError:
+        raise JobError(f"The model '{path}' does not exist: name another run.") from None
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise explained(error) or error from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError):
         raise JobError(
             f"'{path}' is not a model of napari-emda, or is damaged: name another run."
         ) from None
@@ -143,7 +148,9 @@ def load(path: Path, method: Method, optimiser: torch.optim.Optimizer | None = N
     """
     try:
         method.load_state_dict(_state(path))
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise JobError(
             f"'{path}' holds another network than the settings ask for: use that run's settings."
         ) from None

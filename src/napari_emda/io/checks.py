@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_emda.data.array import Array
+from napari_emda.data.blocks import strips
+from napari_emda.data.box import Box
 from napari_emda.data.label_likeness import seems_labels
 from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.label_question import Question, question, value_remark
@@ -108,14 +110,14 @@ def check_image(name: str, image: Array) -> None:
         raise DataError(
             f"The image '{name}' holds {np.dtype(image.dtype)} values: use integers or floats."
         )
-    # Integers are always finite, so only float images are read, one section at a time: a whole
-    # volume may not fit into memory.
+    # Integers are always finite, so only float images are read, part by part: a whole volume may
+    # not fit into memory.
     if kind == "f":
-        for z in range(image.shape[0]):
-            if not np.isfinite(np.asarray(image[z])).all():
+        for part in strips(Box.whole(image.shape)):
+            if not np.isfinite(np.asarray(image[part.slices])).all():
                 raise DataError(
-                    f"The image '{name}' has NaN or infinite values in section {z}: replace them, "
-                    "for example by 0."
+                    f"The image '{name}' has NaN or infinite values in section {part.start[0]}: "
+                    "replace them, for example by 0."
                 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +46,15 @@ class PreviewRequest:
 
     It is set in another thread and read between two events of training.
 
+    Args:
+        stop_asked: whether somebody wants the job to end.
+
     Attributes:
         hurry: whether the user waits for the job to end: only what is needed is done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop_asked: Callable[[], bool] = lambda: False) -> None:
+        self.stop_asked = stop_asked
         self.hurry = threading.Event()
         self._lock = threading.Lock()
         self._view: tuple[str, Box] | None = None
@@ -122,7 +126,7 @@ class PreviewWriter:
         # Until the target's normalisation statistics are measured, the network would use the
         # source's and look worse on the target than it is.
         if training.measures_target() and not training.measured:
-            training.adapt_statistics()
+            yield from training.adapt_statistics()
         predictor = Predictor(training.method.predictor, training.header, training.compute)
         yield from self._previews(predictor, step)
         yield self.phases.began(step)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from napari_emda.errors import JobError
-from napari_emda.events import Event, Finished, Phase, Started, Stepped
+from napari_emda.events import Advanced, Event, Finished, Phase, Started, Stepped
 from napari_emda.inference import checkpoint
 from napari_emda.jobs.inputs import backed_up, check_writable, remarks
 from napari_emda.jobs.prepare_training import prepare
@@ -48,6 +48,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
             job = _resumed(folder, job.project)
             training, volumes = prepare(project, job, folder)
         training.hurry = request.hurry.is_set
+        training.stop_asked = request.stop_asked
         yield Started("train", folder.name, str(training.compute), job.settings.steps)
         yield from remarks(project, job.start_from if job.resume is None else None)
         yield from backed_up(project)
@@ -63,12 +64,14 @@ def _fit(
     with folder.open_log() as log:
         for event in fit(training, previews.phases):
             # Before the event is passed on: whoever stops the job at it finds it in the log.
-            # Phases tell nothing about the model.
-            if not isinstance(event, Phase):
+            # Phases and parts of them tell nothing about the model.
+            if not isinstance(event, Phase | Advanced):
                 log.write(event.to_json() + "\n")
             last = event if isinstance(event, Stepped) else last
             yield event
-            yield from previews.due(last.step)
+            # While the network is measured, it cannot be used for anything else.
+            if not isinstance(event, Advanced):
+                yield from previews.due(last.step)
         finished = _finished(project, training, folder, last, time.perf_counter() - began)
         log.write(finished.to_json() + "\n")
     yield from previews.last(checkpoint.find(folder), last.step)

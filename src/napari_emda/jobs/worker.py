@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import json
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from napari_emda.data.box import Box
-from napari_emda.errors import EmdaError, ExitCode
+from napari_emda.errors import ExitCode, explained
 from napari_emda.events import (
     Event,
     Failed,
@@ -30,9 +31,11 @@ from napari_emda.events import (
 )
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import configure_process
+from napari_emda.io import error_log
 from napari_emda.io.safe_files import open_to_append_text
 from napari_emda.jobs.execute import execute
 from napari_emda.jobs.preview import PreviewRequest
+from napari_emda.jobs.stop_signals import stop_signals
 from napari_emda.jobs.train import what_was_kept
 from napari_emda.project.job_files import Job, TrainJob, read_job
 from napari_emda.project.job_folder import JobFolder
@@ -124,6 +127,10 @@ class Commands:
         request: gets the views of ``preview`` commands.
         writer: of the events.
         file: with the commands after the end of input.
+
+    Attributes:
+        asked: whether the job is to end.
+        saves: whether it saves its work first, and must not be interrupted.
     """
 
     def __init__(self, request: PreviewRequest, writer: EventWriter, file: Path) -> None:
@@ -136,6 +143,8 @@ class Commands:
         self._attended = False
         self._detached = False
         self._announced = False
+        self.asked = False
+        self.saves = False
         self.stopping = False
         self.paused = False
         # Steps per second at the last report, which tells how long stopping takes.
@@ -201,7 +210,10 @@ class Commands:
             self._request.hurry.set()
         self._writer.end_before_start(_nothing_done(), _leave)
         self.announce()
-        self._queue.put("stop")
+        self.stop()
+        if not self.saves:
+            # As a signal does: the next event may be minutes away.
+            _thread.interrupt_main()
 
     def announce(self) -> None:
         """Say, once, that the job is being stopped."""
@@ -223,12 +235,13 @@ class Commands:
 
     def stop(self) -> None:
         """The command ``stop``, for signal handlers."""
+        self.asked = True
         self._queue.put("stop")
 
     def hang_up(self) -> None:
         """For the signal that the terminal is closed: it means nothing to a detached job."""
         if not self._detached:
-            self.stop()
+            stop_signals.receive()
 
 
 def _leave(status: int) -> None:
@@ -242,20 +255,26 @@ def run(job: Path) -> ExitCode:
     writer = EventWriter(JobFolder(job.parent).events)
     try:
         return _run(job, writer)
-    except EmdaError as error:
-        writer.write(Failed(str(error), mistake=True))
-        return ExitCode.INVALID_INPUT
-    except BrokenPipeError:
+    except KeyboardInterrupt:
+        writer.write(_nothing_done())
+        return ExitCode.STOPPED
+    except BrokenPipeError as error:
         # The reader is gone, so nobody can be told.
+        error_log.note(error)
         return ExitCode.INTERNAL_ERROR
     except Exception as error:  # noqa: BLE001 - whatever it is, the viewer must hear of it
-        traceback.print_exc()
-        text = (
-            f"Internal error ({type(error).__name__}: {error}): this is a fault of napari-emda; "
-            "please report it."
-        )
-        writer.write(Failed(text, mistake=False))
-        return ExitCode.INTERNAL_ERROR
+        return _report(error, writer)
+
+
+def _report(error: Exception, writer: EventWriter) -> ExitCode:
+    """Write the last event of a job that has failed; the exit status."""
+    known = explained(error)
+    if known is not error:
+        # Behind the sentence, for the log of the job.
+        traceback.print_exception(error)
+    text = error_log.internal(error) if known is None else str(known)
+    writer.write(Failed(text, mistake=known is not None))
+    return ExitCode.INTERNAL_ERROR if known is None else ExitCode.INVALID_INPUT
 
 
 def _run(path: Path, writer: EventWriter) -> ExitCode:
@@ -263,28 +282,36 @@ def _run(path: Path, writer: EventWriter) -> ExitCode:
     configure_process()
     request = PreviewRequest()
     commands = Commands(request, writer, JobFolder(path.parent).commands)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: commands.stop())
+    request.stop_asked = lambda: commands.asked
+    stop_signals.install(commands.stop)
     # Windows has no such signal.
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: commands.hang_up())
     run = ""
     step = 0
     events = execute(job, request)
-    for event in events:
-        writer.write(event)
-        run = event.run if isinstance(event, Started) else run
-        step = event.step if isinstance(event, Stepped | Validated) else step
-        commands.rate = event.rate if isinstance(event, Stepped) else commands.rate
-        if isinstance(event, Finished):
-            return ExitCode.DONE
-        commands.process()
-        if commands.stopping:
-            commands.announce()
-            # Closing the generator lets a training save its state.
-            events.close()
-            writer.write(_stopped(job, run, step))
-            return ExitCode.STOPPED
+    try:
+        with stop_signals.noted() as keep, contextlib.closing(events):
+            for event in events:
+                writer.write(event)
+                if isinstance(event, Started) and event.what == "train":
+                    keep()
+                    commands.saves = True
+                run = event.run if isinstance(event, Started) else run
+                step = event.step if isinstance(event, Stepped | Validated) else step
+                commands.rate = event.rate if isinstance(event, Stepped) else commands.rate
+                if isinstance(event, Finished):
+                    break
+                commands.process()
+                if commands.stopping:
+                    commands.announce()
+                    # Closing the generator lets a training save its state.
+                    events.close()
+                    raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        commands.announce()
+        writer.write(_stopped(job, run, step))
+        return ExitCode.STOPPED
     return ExitCode.DONE
 
 

@@ -101,7 +101,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
 
 
-def measure_statistics(module: nn.Module, batches: Iterator[Tensor], domain: Domain) -> None:
+def measure_statistics(
+    module: nn.Module, batches: Iterator[Tensor], domain: Domain
+) -> Iterator[int]:
     """Replace the running statistics of a domain by those of batches (AdaBN, Li et al. 2017).
 
     Without dropout and gradients. Weights and the statistics of the other domain do not change.
@@ -110,24 +112,29 @@ def measure_statistics(module: nn.Module, batches: Iterator[Tensor], domain: Dom
         module: the network.
         batches: B x 1 x H x W each.
         domain: whose statistics are replaced.
+
+    Yields:
+        The number of batches so far, after each. The statistics are those of these batches.
     """
     layers = list(norms(module))
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]
-    with evaluating(module), in_domain(module, domain):
-        for layer in layers:
-            layer.training = True
-        try:
-            for count, batch in enumerate(batches, 1):
-                for layer in layers:
-                    # The running statistics become the mean over all batches. The first batch, with
-                    # momentum 1, replaces the old statistics.
-                    layer.momentum = 1 / count
+    for count, batch in enumerate(batches, 1):
+        # Within each turn, so that whoever stops here, or does something else, finds the modes as
+        # they were.
+        with evaluating(module), in_domain(module, domain):
+            for layer in layers:
+                layer.training = True
+                # The running statistics become the mean over all batches. The first batch, with
+                # momentum 1, replaces the old statistics.
+                layer.momentum = 1 / count
+            try:
                 module(batch)
-        finally:
-            for layer, momentum in zip(layers, momenta, strict=True):
-                layer.momentum = momentum
+            finally:
+                for layer, momentum in zip(layers, momenta, strict=True):
+                    layer.momentum = momentum
+        yield count
 
 
 def mix_statistics(module: nn.Module, share: float) -> None:

@@ -1,23 +1,25 @@
 """A table of objects: size, surface, solidity and position in physical units.
 
-Memory is bounded by the largest object.
+Memory is bounded by one block and the number of objects, however large the objects are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
-from napari_emda.data.voxel_grid import Spacing, VoxelGrid
+from napari_emda.data.edges import padded
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
-from napari_emda.events import TileDone
-from napari_emda.objects.shape import solidity, surface
+from napari_emda.events import TileDone, result_of
+from napari_emda.objects.shape import Solidity, surface_within
 
 Table = dict[str, NDArray[np.generic]]
 """Columns by name, a row per object; units are in the names."""
@@ -40,23 +42,17 @@ def object_table(
 
     Returns:
         A row per object in order of id: ``id``; ``voxels``; ``volume`` (unit^3); ``surface``
-        (unit^2, see `napari_emda.objects.shape.surface`); ``solidity`` (see
-        `napari_emda.objects.shape.solidity`); ``centroid z``, ``y`` and ``x`` (unit, from the
-        centre of the volume's first voxel); the half-open bounding box ``z start (voxel)`` to
-        ``x stop (voxel)``; and ``mean probability`` if ``probability`` is given. An object of
-        independent sections lies in one of them: it has ``area`` (unit^2) instead of ``volume``
-        and ``surface``, and no ``centroid z``.
+        (unit^2, see `napari_emda.objects.shape.surface_within`; closed where the border of the
+        volume cuts an object); ``solidity`` (see `napari_emda.objects.shape.Solidity`);
+        ``centroid z``, ``y`` and ``x`` (unit, from the centre of the volume's first voxel); the
+        half-open bounding box ``z start (voxel)`` to ``x stop (voxel)``; and ``mean probability``
+        if ``probability`` is given. An object of independent sections lies in one of them: it has
+        ``area`` (unit^2) instead of ``volume`` and ``surface``, and no ``centroid z``.
 
     Raises:
         DataError: ``probability`` has another shape.
     """
-    events = measure_objects(objects, grid, probability)
-    while True:
-        try:
-            next(events)
-        except StopIteration as end:
-            table: Table = end.value
-            return table
+    return result_of(measure_objects(objects, grid, probability))
 
 
 def measure_objects(
@@ -65,18 +61,14 @@ def measure_objects(
     probability: Array | None = None,
     volume: str = "",
 ) -> Generator[TileDone, None, Table]:
-    """As `object_table`, yielding an event per block and then per object.
-
-    The number of objects is known after the blocks, so ``total`` grows once. ``done / total`` never
-    falls.
-    """
+    """As `object_table`, yielding an event per block, in two passes."""
     if probability is not None and tuple(probability.shape) != tuple(objects.shape):
         raise DataError(
             f"The probabilities have shape {tuple(probability.shape)} and the objects "
             f"{tuple(objects.shape)}: give those of the same volume."
         )
     extents = yield from _find_extents(objects, probability, volume)
-    shapes = yield from _shapes(objects, extents, grid.spacing, volume)
+    shapes = yield from _find_shapes(objects, extents, grid, volume)
     return _columns(extents, _sizes(extents, shapes, grid), probability is not None)
 
 
@@ -122,11 +114,6 @@ class _Extents:
         low = np.minimum.reduceat(self.low[order], first)
         return _Extents(ids, sums, low, np.maximum.reduceat(self.high[order], first))
 
-    def box(self, row: int) -> Box:
-        z0, y0, x0 = self.low[row].tolist()
-        z1, y1, x1 = self.high[row].tolist()
-        return Box((z0, y0, x0), (z1, y1, x1))
-
 
 def _find_extents(
     objects: Array, probability: Array | None, volume: str
@@ -141,18 +128,68 @@ def _find_extents(
     return _Extents.joined(parts)
 
 
-def _shapes(
-    objects: Array, extents: _Extents, spacing: Spacing, volume: str
+def _find_shapes(
+    objects: Array, extents: _Extents, grid: VoxelGrid, volume: str
 ) -> Generator[TileDone, None, NDArray[np.float64]]:
-    """Surface and solidity of each object, from its own box alone."""
-    count = len(extents.ids)
-    shapes = np.empty((count, 2))
-    for row in range(count):
-        box = extents.box(row)
-        mask = np.asarray(objects[box.slices]) == extents.ids[row]
-        shapes[row] = surface(mask, spacing), solidity(mask)
-        yield TileDone(volume=volume, box=box.bounds, done=count + row + 1, total=2 * count)
+    """Surface and solidity of each object, put together block by block."""
+    shapes = np.zeros((len(extents.ids), 2))
+    # Those of which a part is still to come.
+    begun: dict[int, Solidity] = {}
+    boxes = blocks(Box.whole(objects.shape), block_shape(objects, _BLOCK_VOXELS))
+    for done, box in enumerate(boxes, start=1):
+        for row, mask in _objects_in(objects, extents, box):
+            # The area of objects of one section is no surface.
+            if not grid.sections_are_independent:
+                shapes[row, 0] += surface_within(mask.values, grid.spacing)
+            within, start = mask.within(box)
+            if not within.any():
+                continue
+            solidity = begun.setdefault(row, Solidity(int(extents.sums[row, 0])))
+            solidity.add(within, start)
+            if solidity.complete:
+                shapes[row, 1] = begun.pop(row).value()
+        yield TileDone(volume=volume, box=box.bounds, done=len(boxes) + done, total=2 * len(boxes))
     return shapes
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """An object in and around a block, bool (z, y, x), and where its first voxel lies."""
+
+    values: NDArray[np.bool_]
+    start: tuple[int, int, int]
+
+    def within(self, box: Box) -> tuple[NDArray[np.bool_], tuple[int, int, int]]:
+        """The same in a box that begins in or before it."""
+        z, y, x = self.start
+        shape = self.values.shape
+        part = Box(self.start, (z + shape[0], y + shape[1], x + shape[2])).clip_to(box)
+        inside = part.moved((-z, -y, -x))
+        return self.values[inside.slices], part.start
+
+
+def _objects_in(objects: Array, extents: _Extents, box: Box) -> Iterator[tuple[int, _Mask]]:
+    """The objects in a block and its rim: their rows in the table, and their masks.
+
+    The rim is one voxel wide. It lies at the lower faces of the block, so that the rims of all
+    blocks overlap nowhere, and beyond the volume, where there is no object, also at the upper ones.
+    """
+    ends = zip(box.stop, objects.shape, strict=True)
+    z1, y1, x1 = (stop + (stop == size) for stop, size in ends)
+    z0, y0, x0 = (start - 1 for start in box.start)
+    around = Box((z0, y0, x0), (z1, y1, x1))
+    inside = around.clip(objects.shape)
+    values = padded(np.asarray(objects[inside.slices]), inside, around, 0)
+    ids, numbers = np.unique(values, return_inverse=True)
+    # Numbered from 1, as `find_objects` wants it; 0 need not occur.
+    numbers = numbers.reshape(values.shape) + (ids[0] != 0)
+    foreground = ids[ids != 0]
+    rows = np.searchsorted(extents.ids, foreground)
+    for number, place in enumerate(ndimage.find_objects(numbers), start=1):
+        # One voxel wider: the surface lies half-way to the neighbours.
+        wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in place)
+        z, y, x = (part.start + low for part, low in zip(wider, around.start, strict=True))
+        yield int(rows[number - 1]), _Mask(numbers[wider] == number, (z, y, x))
 
 
 def _sizes(extents: _Extents, shapes: NDArray[np.float64], grid: VoxelGrid) -> Table:

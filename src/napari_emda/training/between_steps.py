@@ -28,18 +28,20 @@ def validate(training: Training, step: int) -> Iterator[Event]:
     if not training.validation_due(step):
         return
     before = training.state.validations
-    training.state = training.tally.noted(training.state, step)
+    validations = before
     # Training must not depend on when it is validated.
     with unchanged_statistics(training.method.predictor):
         if training.measures_target():
-            training.measure(training.method, VALIDATION_BATCHES)
+            yield from training.measure(training.method, VALIDATION_BATCHES)
         training.header = training.header_of(step)
         if training.validator is not None:
-            scores = training.validator.scores(
+            scores = yield from training.validator.scores(
                 training.method.predictor, training.header, training.compute
             )
             validations = {**before, step: scores}
-            training.state = training.state.model_copy(update={"validations": validations})
+        # Not before: a training that is stopped while it scores does this anew when it goes on.
+        state = training.tally.noted(training.state, step)
+        training.state = state.model_copy(update={"validations": validations})
         training.state = training.state_of(step)
         model_selection.keep_candidate(
             training.folder, training.header, training.state, training.method
@@ -55,25 +57,29 @@ def validate(training: Training, step: int) -> Iterator[Event]:
         yield Notice(model_selection.warning(history[step]), model_selection.WARNING_DETAILS)
 
 
-def save(training: Training, step: int) -> Saved:
-    """Measure what the predictor needs, and write the checkpoint of a step."""
+def save(training: Training, step: int) -> Iterator[Event]:
+    """Measure what the predictor needs, and write the checkpoint of a step.
+
+    Yields:
+        Advanced while it measures, Saved at the end.
+    """
     if training.measures_target():
         # A close calibration takes as long as dozens of steps, and is for the model that will be
         # used: `select` makes it where that is not this one.
         is_selected = not model_selection.chosen(
             training.state.validations, training.state.settings, training.state.losses
         )
-        training.adapt_statistics(final=step == training.settings.steps and is_selected)
+        yield from training.adapt_statistics(final=step == training.settings.steps and is_selected)
     training.write(step)
     model_selection.forget_others(training.folder, training.state, step)
-    return Saved(str(training.path), step)
+    yield Saved(str(training.path), step)
 
 
 def select(training: Training, phases: Phases) -> Iterator[Event]:
     """Write the selected model, unless it is that of the last step.
 
     Yields:
-        Phase before each part of it.
+        Phase before each part of it, Advanced within.
     """
     yield phases.choosing()
     selected = model_selection.selected(training.folder, training.state)
@@ -85,10 +91,10 @@ def select(training: Training, phases: Phases) -> Iterator[Event]:
     # The mean of several models' statistics is not that of the averaged weights.
     if training.measures_target():
         yield phases.calibrating()
-        training.measure(method, final=True)
+        yield from training.measure(method, final=True)
         header = header.model_copy(update={"z_smoothing": training.z_smoothing})
     if training.validator is not None and len(header.selected) > 1:
         yield phases.scoring_again()
-        scores = training.validator.scores(method.predictor, header, training.compute)
+        scores = yield from training.validator.scores(method.predictor, header, training.compute)
         state = state.model_copy(update={"scores": scores})
     checkpoint.save(training.folder.selected, header, method, training=state)

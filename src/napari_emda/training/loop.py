@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from napari_emda.data.prefetch import prefetched
-from napari_emda.errors import JobError
-from napari_emda.events import Event, Notice, Stepped
+from napari_emda.errors import JobError, is_out_of_memory
+from napari_emda.events import Event, Notice, Saved, Stepped
 from napari_emda.sampling.device_volumes import Drawn
 from napari_emda.sampling.sampler import Batch
 from napari_emda.training.between_steps import look_out, save, select, validate
-from napari_emda.training.micro_batches import out_of_memory
 from napari_emda.training.phases import Phases
-from napari_emda.training.stopping import save_soon, select_soon
+from napari_emda.training.stopping import save_soon, select_soon, soon
 from napari_emda.training.trainer import Training
 
 # A slow training reports after this time even before `report_every` steps, so that the viewer shows
@@ -87,7 +86,8 @@ class _Progress:
 def fit(training: Training, phases: Phases | None = None) -> Iterator[Event]:
     """Train for the steps of the settings, from the folder's checkpoint if there is one.
 
-    To stop, close the generator: the last step is saved, in the time of a few steps.
+    To stop, close the generator: the last step is saved, in the time of a few steps. While
+    ``training.stop_asked`` says so, there is an event after each step.
 
     Args:
         training: what to train.
@@ -96,7 +96,7 @@ def fit(training: Training, phases: Phases | None = None) -> Iterator[Event]:
     Yields:
         Phase when another kind of work begins, Stepped every ``report_every`` steps or two seconds,
         Validated after each validation, Saved every ``save_every`` steps and at least once a
-        minute, Notice when something goes wrong.
+        minute, Advanced while it validates and measures, Notice when something goes wrong.
 
     Raises:
         JobError: the loss is NaN or infinite, or not even one patch fits into the memory.
@@ -108,6 +108,9 @@ def fit(training: Training, phases: Phases | None = None) -> Iterator[Event]:
     batches = _drawn(training, begin)
     try:
         yield phases.began(begin)
+        if training.cut_off(begin):
+            yield phases.scoring(begin)
+            yield from _after_step(training, phases, meter, progress)
         for step, batch in enumerate(batches, begin):
             if training.validation_due(step + 1):
                 # Before the step: a stop between it and its validation would lose the validation.
@@ -119,12 +122,13 @@ def fit(training: Training, phases: Phases | None = None) -> Iterator[Event]:
                 break
         yield from select(training, phases)
     except GeneratorExit:
+        enough = soon()
         if progress.done > progress.saved:
             # If the loss is not finite, the checkpoint on disk is the better one.
             with contextlib.suppress(JobError):
                 meter.check(progress.done)
-                save_soon(training, progress.done)
-        select_soon(training)
+                save_soon(training, progress.done, enough)
+        select_soon(training, enough)
         raise
     finally:
         batches.close()
@@ -167,9 +171,10 @@ def _after_step(
         yield from validate(training, done)
         yield phases.began(done)
     over = _is_over(training, done)
-    if (
+    if meter.steps and (
         over
         or done % settings.report_every == 0
+        or training.stop_asked()
         or time.perf_counter() - meter.since > _REPORT_SECONDS
     ):
         meter.check(done)
@@ -182,10 +187,12 @@ def _after_step(
     ):
         meter.check(done)
         yield phases.saving(done)
-        # Not before the yield: whoever stops the training at it has it saved in `fit`.
-        progress.saved = done
-        progress.saved_at = time.perf_counter()
-        yield save(training, done)
+        for event in save(training, done):
+            # Not before: whoever stops the training while it measures has it saved in `fit`.
+            if isinstance(event, Saved):
+                progress.saved = done
+                progress.saved_at = time.perf_counter()
+            yield event
         if not over:
             yield phases.began(done)
 
@@ -196,8 +203,8 @@ def _one_step(training: Training, batch: Batch, step: int, meter: _Meter) -> Ite
         try:
             meter.add(training.step(batch, step))
             return
-        except RuntimeError as error:
-            if not out_of_memory(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
         # Outside of the handler: its traceback keeps the tensors of the failed step alive.
         torch.cuda.empty_cache()

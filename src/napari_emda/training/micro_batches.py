@@ -21,12 +21,6 @@ def crop(index: Any, tensor: Tensor) -> Tensor:
     return tensor[index]
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory, on a GPU or on the CPU."""
-    # On the CPU torch raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
-
-
 def for_transfer(patches: Patches, device: torch.device) -> Patches:
     """Patches as they are sent to a device."""
     # Class ids as bytes are an eighth of int64. CUDA copies asynchronously from pinned memory only.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_emda.data.blocks import drawn
 from napari_emda.data.box import Box
+from napari_emda.events import Advanced
 from napari_emda.inference.predictor import Predictor, smoothed_along_z
 from napari_emda.methods.base import Postprocessing
 from napari_emda.sampling.sampler import SamplingRegion
@@ -131,7 +132,7 @@ def calibrate(
     prior: Sequence[float],
     postprocessing: Postprocessing,
     sample: CalibrationSample,
-) -> float:
+) -> Generator[Advanced, None, float]:
     """Set the network's ``offset`` from its predictions on the target, without labels.
 
     Args:
@@ -141,16 +142,20 @@ def calibrate(
         postprocessing: what the method asks for.
         sample: how much of the target to predict.
 
+    Yields:
+        Advanced after each tile. If it is stopped there, the offset is 0.
+
     Returns:
         Weight of each neighbouring section: `WEIGHT` if neighbours agree, less the less they agree.
         Volumes of independent sections do not count; 0 if there are no others.
     """
     network = predictor.network
     network.offset.zero_()
-    predictions = [
-        (independent, predictor.probabilities(sections, "target", flips=sample.flips))
-        for independent, sections in _tiles(predictor, regions, sample)
-    ]
+    predictions = []
+    for independent, sections in _tiles(predictor, regions, sample):
+        tile = predictor.probabilities(sections, "target", flips=sample.flips)
+        predictions.append((independent, tile))
+        yield Advanced(len(predictions), max(sample.tiles, len(predictions)))
     weight = 0.0
     consecutive = [sections for independent, sections in predictions if not independent]
     if postprocessing.z_smoothing and consecutive:

@@ -21,6 +21,8 @@ class TrainingState(BaseModel):
         losses: by step of each validation, means of the ``supervised`` loss and of the ``total``
             over the steps since the validation before; empty for methods that use labels only.
         pending: sums of the same losses since the last validation.
+        in_haste: whether the training was stopped there, so that less was measured than belongs to
+            a checkpoint.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +32,7 @@ class TrainingState(BaseModel):
     scores: dict[str, float] = {}
     losses: dict[int, dict[str, float]] = {}
     pending: dict[str, float] = {}
+    in_haste: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Self:

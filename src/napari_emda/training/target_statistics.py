@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import torch
 
+from napari_emda.events import Advanced
 from napari_emda.inference.device import Compute, to_device
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import measure_statistics
@@ -24,7 +26,8 @@ def measure_target(
     sampler: PatchSampler | DeviceVolumes,
     compute: Compute,
     batches: int = STATISTICS_BATCHES,
-) -> None:
+    enough: Callable[[], bool] = lambda: False,
+) -> Iterator[Advanced]:
     """Set a network's normalisation statistics of the target, measured on random batches (AdaBN).
 
     Args:
@@ -32,14 +35,27 @@ def measure_target(
         sampler: draws patches from anywhere in the target.
         compute: device and number format.
         batches: number of batches; always the same ones.
+        enough: whether to do without the rest, asked after each batch.
+
+    Yields:
+        Advanced after each batch.
     """
-    drawn = (sampler.anywhere("target", index).image for index in range(batches))
+    drawn = (
+        sampler.anywhere("target", index).image
+        for index in itertools.takewhile(lambda index: not index or not enough(), range(batches))
+    )
     images = (
         to_device(image, compute.device).contiguous(memory_format=torch.channels_last)
         for image in drawn
     )
-    with compute.autocast():
-        measure_statistics(network, images, "target")
+    counts = measure_statistics(network, images, "target")
+    while True:
+        # Not around the yield: the number format of the network is not that of the caller.
+        with compute.autocast():
+            count = next(counts, 0)
+        if not count:
+            return
+        yield Advanced(count, batches)
 
 
 @contextlib.contextmanager

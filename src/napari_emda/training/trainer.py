@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_emda.errors import JobError
+from napari_emda.errors import JobError, is_out_of_memory
+from napari_emda.events import Advanced
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute, io_threads, to_device
 from napari_emda.inference.model_header import ModelHeader
@@ -28,7 +29,6 @@ from napari_emda.training.micro_batches import (
     channels_last,
     crop,
     for_transfer,
-    out_of_memory,
     part_of,
 )
 from napari_emda.training.model_selection import LossAccumulator
@@ -100,6 +100,8 @@ class Training:
         self.measured = False
         # Whether somebody waits for the end: then only what is needed is done.
         self.hurry: Callable[[], bool] = lambda: False
+        # Whether somebody wants it to stop: then an event is due after each step.
+        self.stop_asked: Callable[[], bool] = lambda: False
         self.alarmed = False
         self.device_volumes = DeviceVolumes.that_fit(sampler, compute.device)
         groups = method.parameter_groups()
@@ -253,8 +255,8 @@ class Training:
             try:
                 self.optimiser.zero_grad()
                 self._backward(cut, step / self.settings.steps)
-            except RuntimeError as error:
-                if not out_of_memory(error):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
                 continue
             return f"{message}: choose patch size {smaller} or less, or a smaller network."
@@ -269,32 +271,47 @@ class Training:
             wanted == "on" or (wanted == "auto" and self.method.learns_target(self.sampler.domains))
         )
 
-    def adapt_statistics(self, *, final: bool = False) -> None:
+    def adapt_statistics(self, *, final: bool = False) -> Iterator[Advanced]:
         """Measure normalisation statistics (AdaBN, Li et al. 2017) and class shares on the target.
 
         Args:
             final: whether the model will be selected, and is calibrated on more tiles.
-        """
-        self.measured = True
-        self.measure(self.method, final=final)
 
-    def measure_statistics(self, method: Method, batches: int) -> None:
-        """Measure normalisation statistics of a method on the target."""
+        Yields:
+            Advanced after each part, as the next three do.
+        """
+        yield from self.measure(self.method, final=final)
+        self.measured = True
+
+    def measure_statistics(
+        self, method: Method, batches: int, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[Advanced]:
+        """Measure normalisation statistics of a method on the target.
+
+        Args:
+            method: whose predictor is measured.
+            batches: number of batches.
+            enough: whether to do without the rest of them, asked after each.
+        """
         drawing = self.device_volumes or self.sampler
-        measure_target(method.predictor, drawing, self.compute, batches)
+        yield from measure_target(method.predictor, drawing, self.compute, batches, enough)
         mix_statistics(method.predictor, method.postprocessing.target_statistics_weight)
 
     def measure(
         self, method: Method, batches: int = STATISTICS_BATCHES, *, final: bool = False
-    ) -> None:
+    ) -> Iterator[Advanced]:
         """Measure normalisation statistics and class shares of a method on the target."""
-        self.measure_statistics(method, batches)
+        yield from self.measure_statistics(method, batches)
+        yield from self.calibrate(method, final=final)
+
+    def calibrate(self, method: Method, *, final: bool = False) -> Generator[Advanced]:
+        """Measure class shares of a method on the target, if it asks for that."""
         postprocessing = method.postprocessing
         if postprocessing.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
             prior = self.sampler.prior("source", method.network.classes)
             sample = self.calibration_sample(postprocessing, final=final)
-            self.z_smoothing = calibrate(
+            self.z_smoothing = yield from calibrate(
                 predictor, self.sampler.regions("target"), prior, postprocessing, sample
             )
 
@@ -316,15 +333,21 @@ class Training:
         update = {"step": step, "prediction_domain": domain, "z_smoothing": self.z_smoothing}
         return self.header.model_copy(update=update)
 
-    def state_of(self, step: int) -> TrainingState:
+    def state_of(self, step: int, *, in_haste: bool = False) -> TrainingState:
         """The state of the training after a step."""
         scores = self.state.validations.get(step, {})
-        return self.state.model_copy(update={"scores": scores, "pending": self.tally.sums()})
+        update = {"scores": scores, "pending": self.tally.sums(), "in_haste": in_haste}
+        return self.state.model_copy(update=update)
 
-    def write(self, step: int) -> None:
-        """Write the checkpoint of a step as it is, with nothing measured anew."""
+    def write(self, step: int, *, in_haste: bool = False) -> None:
+        """Write the checkpoint of a step as it is, with nothing measured anew.
+
+        Args:
+            step: the last one.
+            in_haste: whether something was left out that belongs to a checkpoint.
+        """
         self.header = self.header_of(step)
-        self.state = self.state_of(step)
+        self.state = self.state_of(step, in_haste=in_haste)
         checkpoint.save(
             self.path, self.header, self.method, training=self.state, optimiser=self.optimiser
         )
@@ -334,6 +357,20 @@ class Training:
     def validation_due(self, step: int) -> bool:
         """Whether the model of this step is to be validated."""
         return step in self.validated_at
+
+    def cut_off(self, step: int) -> bool:
+        """Whether a stop has cut off what comes after this step: its validation, or the last save.
+
+        Args:
+            step: of the checkpoint from which the training goes on.
+        """
+        if not step:
+            return False
+        if self.validation_due(step):
+            is_scored = self.validator is None or step in self.state.validations
+            if not is_scored or self.tally.sums():
+                return True
+        return self.state.in_haste and (step == self.settings.steps or self.flat)
 
     @property
     def flat(self) -> bool:

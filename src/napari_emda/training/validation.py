@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from napari_emda.evaluation.label_free import (
     solidity_gap,
     uncertainty,
 )
+from napari_emda.events import Advanced
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor, predict_box
@@ -160,8 +161,13 @@ class Validator:
         tiles = tuple(tile for view in views for tile in _tiles(view, header, settings, count))
         return cls(tiles, priors)
 
-    def scores(self, network: Network, header: ModelHeader, compute: Compute) -> dict[str, float]:
+    def scores(
+        self, network: Network, header: ModelHeader, compute: Compute
+    ) -> Generator[Advanced, None, dict[str, float]]:
         """Label-free scores of a network.
+
+        Yields:
+            Advanced after each tile.
 
         Returns:
             Means over the foreground classes: ``score`` (`label_free.label_free_score`; lower is
@@ -175,8 +181,12 @@ class Validator:
         predictor = Predictor(
             network, header.model_copy(update={"statistics": statistics}), compute
         )
-        plain = [tile.predicted(predictor) for tile in self.tiles]
-        flipped = [np.flip(tile.turned().predicted(predictor), (1, 2)) for tile in self.tiles]
+        plain = []
+        flipped = []
+        for done, tile in enumerate(self.tiles, 1):
+            plain.append(tile.predicted(predictor))
+            flipped.append(np.flip(tile.turned().predicted(predictor), (1, 2)))
+            yield Advanced(done, len(self.tiles))
         rows = [
             _class_scores(plain, flipped, k, prior)
             for k, prior in enumerate(self.priors, 1)

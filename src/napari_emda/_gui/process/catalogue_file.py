@@ -12,8 +12,8 @@ import sys
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
-from napari_emda._gui.common.cache import cache_folder
 from napari_emda.io.atomic import write_text
+from napari_emda.io.cache import cache_folder
 
 # Other packages add to the catalogue by entry points of these groups.
 _GROUPS = tuple(

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from napari_emda.io.section_names import (
     several_series,
     unlike_the_others,
 )
-from napari_emda.io.units import Stored, calibrated
+from napari_emda.io.units import Sizes, Stored, calibrated
 
 # Kinds of sections or folders that a message lists.
 _LISTED = 4
@@ -69,8 +69,8 @@ class Sections(Reader):
         # All headers, not the first one only: otherwise a file of another shape would be found only
         # when training reads it.
         headers = [_header(file) for file in files]
-        section_shape = _common_shape(path, files, [header.array.shape[1:] for header in headers])
-        dtype, on_value = _common_dtype(path, files, [header.array.dtype for header in headers])
+        section_shape = _common_shape(path, files, [header.shape for header in headers])
+        dtype, on_value = _common_dtype(path, files, [header.dtype for header in headers])
         palettes = [header.palette for header in headers]
         palette = _common_palette(path, palettes)
 
@@ -196,15 +196,27 @@ def _open_section(file: Path) -> Stored:
     return reader.open(file)
 
 
-def _header(file: Path) -> Stored:
-    """Shape, dtype and palette of a section, without decoding it."""
+class _Header(NamedTuple):
+    """What a section is, without its array, which may keep its file open: there are thousands."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    palette: NDArray[np.uint8] | None
+    sizes: Sizes
+    in_colour: bool
+
+
+def _header(file: Path) -> _Header:
+    """The header of a section, which is not decoded."""
     stored = _open_section(file)
     if stored.array.shape[0] > 1:
         raise DataError(
             f"{file.name} holds {stored.array.shape[0]} sections, but in a folder each file is "
             "one: choose that file itself."
         )
-    return stored
+    array = stored.array
+    dtype = np.dtype(array.dtype)
+    return _Header(array.shape[1:], dtype, stored.palette, stored.sizes, stored.in_colour)
 
 
 def _decode(file: Path) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from napari_emda.data.array import Array
 from napari_emda.data.lazy import AxisView, Lazy3D, SectionStack
 from napari_emda.errors import DataError, listed
 from napari_emda.io.equal_channels import EqualChannels
+from napari_emda.io.raw_voxels import RawVoxels
 from napari_emda.io.reader import Reader, readers
 from napari_emda.io.tiff_metadata import calibration, check_section_count, headers_agree, page_at
 from napari_emda.io.units import Stored
@@ -60,7 +61,7 @@ class Tiff(Reader):
 
     @classmethod
     def open(cls, path: Path) -> Stored:
-        """Map an uncompressed file, decode any other strip by strip; see `open_tiff`."""
+        """Open a file, of which nothing is read or decoded yet; see `open_tiff`."""
         return open_tiff(path)
 
 
@@ -78,7 +79,7 @@ def _quiet() -> Iterator[None]:
 
 @_quiet()
 def open_tiff(path: Path) -> Stored:
-    """Open a TIFF stack or image: a memory map if uncompressed, else decoded strip by strip.
+    """Open a TIFF stack or image: read where it is sliced, and decoded strip by strip.
 
     Args:
         path: an existing file.
@@ -113,9 +114,8 @@ def open_tiff(path: Path) -> Stored:
     except UNREADABLE as error:
         file.close()
         raise DataError(f"{path.name} is damaged or cut short ({error}): copy it again.") from None
-    # A lazy array reads through the open file, which is therefore closed together with the array. A
-    # memory map has its own handle.
-    if isinstance(stored.array, Lazy3D):
+    # Decoding reads through the open file, which is therefore closed together with the array.
+    if isinstance(stored.array, Lazy3D) and not isinstance(stored.array, RawVoxels):
         weakref.finalize(stored.array, file.close)
     else:
         file.close()
@@ -130,19 +130,17 @@ def _array(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path)
     section_axis = _section_axis(series, path)
     squeeze = _ends_in_ones(series)
     shape = series.get_shape(squeeze)
-    data: Any
+    in_colour = _samples(series) > 1 and not _is_stack_of_planes(series)
     # tifffile states an offset only if all voxels follow each other in the file, uncompressed.
-    if series.dataoffset is not None:
-        data = np.memmap(
-            path, series.dtype.newbyteorder(file.byteorder), "r", series.dataoffset, shape
-        )
-    else:
-        # Level 0 is the finest of a pyramid.
-        data = zarr.open_array(series.aszarr(level=0, squeeze=squeeze), mode="r")
-    if _samples(series) > 1 and not _is_stack_of_planes(series):
+    if series.dataoffset is not None and not in_colour:
+        rows, columns = shape[-2:]
+        sections = math.prod(shape[:-2])
+        dtype = series.dtype.newbyteorder(file.byteorder)
+        return RawVoxels(path, (sections, rows, columns), dtype, series.dataoffset)
+    # Level 0 is the finest of a pyramid.
+    data: Any = zarr.open_array(series.aszarr(level=0, squeeze=squeeze), mode="r")
+    if in_colour:
         return EqualChannels(data, section_axis, series.axes.index("S"), path.name)
-    if isinstance(data, np.memmap):
-        return data.reshape((-1, *data.shape[-2:]))
     return AxisView(data, section_axis)
 
 

@@ -1,0 +1,96 @@
+"""Uncompressed voxels in a file, read where they are sliced.
+
+Not mapped into memory: if a mapped file is cut short while it is read, the system ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_emda.data.lazy import Lazy3D
+from napari_emda.errors import DataError
+
+# Bytes up to which rows are read in one go with what lies between them: about as fast as one call
+# of the system for each row.
+_IN_ONE_GO = 2**14
+
+
+class RawVoxels(Lazy3D):
+    """A stack whose sections follow each other in a file, row by row.
+
+    The file is opened for each access, so that any number of files can be sections of a volume.
+
+    Args:
+        path: of the file.
+        shape: sections, rows, columns.
+        dtype: of the voxels, with their order of bytes.
+        offset: of the first voxel, in bytes.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int
+    ) -> None:
+        super().__init__(shape, dtype)
+        # Absolute, because a program may change its folder.
+        self._path = path.absolute()
+        self._offset = offset
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        sections, rows, columns = (range(s.start, s.stop, s.step) for s in (z, y, x))
+        values = np.empty((len(sections), len(rows), len(columns)), self.dtype)
+        if not values.size:
+            return values
+        with self._path.open("rb", buffering=0) as file:
+            # Checked at each access: the file may have been cut short since.
+            size = os.fstat(file.fileno()).st_size
+            if size < self._offset + self.nbytes:
+                raise DataError(
+                    f"{self._path.name} has been cut short to {size} bytes while it was in use: "
+                    "copy it again."
+                )
+            for i, section in enumerate(sections):
+                self._read_section(file, section, rows, columns, values[i])
+        return values
+
+    def _read_section(
+        self, file: FileIO, section: int, rows: range, columns: range, out: NDArray[Any]
+    ) -> None:
+        """Read some rows and columns of a section into an array of their number."""
+        width = self.shape[2]
+        # Of each row only the part that is needed, unless rows are short: a patch of a wide image
+        # is a small part of its rows.
+        in_one_go = width * self.dtype.itemsize * abs(rows.step) <= _IN_ONE_GO or (
+            len(columns) == width and rows.step == 1
+        )
+        first = section * self.shape[1]
+        if in_one_go:
+            count = rows[-1] - rows[0] + 1
+            block = self._values(file, (first + rows[0]) * width, count * width)
+            out[...] = block.reshape(count, width)[:: rows.step, columns[0] :: columns.step][
+                :, : len(columns)
+            ]
+            return
+        length = columns[-1] - columns[0] + 1
+        for line, row in zip(out, rows, strict=True):
+            line[...] = self._values(file, (first + row) * width + columns[0], length)[
+                :: columns.step
+            ]
+
+    def _values(self, file: FileIO, first: int, count: int) -> NDArray[Any]:
+        """That many voxels in the order of the file."""
+        file.seek(self._offset + first * self.dtype.itemsize)
+        values = np.empty(count, self.dtype)
+        buffer = memoryview(values.view(np.uint8)).cast("B")
+        while buffer:
+            # A system may hand over less than what was asked for.
+            done = file.readinto(buffer)
+            if not done:
+                raise DataError(f"{self._path.name} ends too early: copy it again.")
+            buffer = buffer[done:]
+        return values

@@ -1,0 +1,247 @@
+"""Errors of the system and of libraries become one sentence; a signal ends a command cleanly."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import tifffile
+from safetensors import SafetensorError
+
+from napari_emda.cli.progress import Stopped, watch
+from napari_emda.errors import DataError, explained, naming
+from napari_emda.events import Finished, Started, Stepped, TileDone
+from napari_emda.io.cache import cache_folder
+from napari_emda.io.read import open_image
+from napari_emda.jobs.stop_signals import StopSignals, stop_signals
+from napari_emda.project.project import Project
+from tests.cli.calling import call
+
+# -- sentences -------------------------------------------------------------------------------------
+
+ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:115] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 4000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+# What reaches the edge, the status with which a command ends then, and what its line says.
+ERRORS = {
+    "full disk": (
+        OSError(errno.ENOSPC, "No space left on device", "a"),
+        2,
+        "'a' cannot be written",
+    ),
+    "full disk, no name": (OSError(errno.ENOSPC, "No space left on device"), 2, "make room"),
+    "file too large": (OSError(errno.EFBIG, "File too large", "a.tif"), 2, "a.tif"),
+    "broken disk": (OSError(errno.EIO, "Input/output error", b"a\xff"), 2, "Input/output error"),
+    "forbidden": (PermissionError(errno.EACCES, "Permission denied", "a"), 2, "permissions"),
+    "read-only": (OSError(errno.EROFS, "Read-only file system", "a"), 2, "another place"),
+    "too many files": (OSError(errno.EMFILE, "Too many open files", "a"), 2, "limit of open files"),
+    "memory": (MemoryError(), 2, "not enough memory"),
+    "memory of torch": (RuntimeError(ALLOCATOR), 2, "not enough memory"),
+    "memory of oneDNN": (RuntimeError("could not create a primitive"), 2, "not enough memory"),
+    "threads": (RuntimeError("can't start new thread"), 2, "threads"),
+    "full disk, in Rust": (SafetensorError("I/O (os error 28)"), 2, "make room"),
+    "no text": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "UTF-8"),
+    "a fault of ours": (AttributeError("'x'\n has no 'y'"), 1, "report it"),
+    "another of ours": (RecursionError("maximum recursion depth exceeded"), 1, "report it"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_whatever_reaches_the_command_line_is_one_sentence_with_a_log(case, monkeypatch, tmp_path):
+    error, expected, part = ERRORS[case]
+    monkeypatch.setenv("NAPARI_EMDA_CACHE", str(tmp_path / "cache"))
+
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Project, "open", failing)
+    status, out, line = call("suggest", tmp_path)
+    assert (status, out, line.count("\n")) == (expected, "", 1), line
+    assert part in line
+    assert "Traceback" not in line
+    assert line[:-1].isprintable()
+    log = cache_folder() / "errors.log"
+    assert str(log) in line
+    text = log.read_text(encoding="utf-8")
+    assert "Traceback" in text
+    assert "suggest" in text or "pytest" in text
+    assert type(error).__name__ in text
+
+
+def test_a_log_that_cannot_be_written_takes_no_sentence_along(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NAPARI_EMDA_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(Project, "open", lambda *_, **__: {}["missing"])
+    status, _, line = call("suggest", tmp_path)
+    assert (status, line.count("\n")) == (1, 1)
+    assert "KeyError" in line
+    assert "errors.log" not in line
+
+
+def test_the_log_does_not_grow_for_ever(monkeypatch, tmp_path):
+    monkeypatch.setenv("NAPARI_EMDA_CACHE", str(tmp_path))
+    monkeypatch.setattr("napari_emda.io.error_log._LARGEST", 2000)
+    monkeypatch.setattr(Project, "open", lambda *_, **__: {}["missing"])
+    for _ in range(10):
+        call("suggest", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"errors.log", "errors-old.log"}
+    assert all(path.stat().st_size < 20_000 for path in tmp_path.iterdir())
+
+
+def test_a_file_without_a_name_in_the_error_gets_one():
+    with pytest.raises(OSError, match="left") as caught, naming("here.tif"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "'here.tif' cannot be written" in str(explained(caught.value))
+    with pytest.raises(OSError, match="left") as caught, naming("here.tif"):
+        raise OSError(errno.ENOSPC, "No space left on device", "there.tif")
+    assert "there.tif" in str(explained(caught.value))
+
+
+def test_a_deleted_current_folder_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    status, _, line = call("suggest", "project")
+    monkeypatch.chdir(tmp_path)
+    assert (status, line.count("\n")) == (2, 1)
+    assert "current folder no longer exists" in line
+
+
+# -- signals ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """This process takes signals as a command does, for one test."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    stop_signals.install()
+    yield
+    stop_signals.__init__()
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_that_has_nothing_to_save_ends_in_the_middle_of_its_work(number, capsys):
+    done = []
+
+    def job():
+        yield Started("predict", "001-auto", "cpu", 0)
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(600)  # of work without an event
+        finally:
+            done.append("tidied up")
+        yield Finished("done", "Done.")
+
+    with pytest.raises(Stopped):
+        watch(job())
+    assert done == ["tidied up"]
+    assert "Stopped on request" in capsys.readouterr().err
+
+
+def test_a_training_saves_its_work_before_it_ends(capsys):
+    done = []
+
+    def job():
+        yield Started("train", "001-auto", "cpu", 10)
+        try:
+            for step in range(1, 10):
+                # Several at once, as a batch system sends them.
+                for _ in range(3):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                done.append(step)
+                yield Stepped(step, 10, {}, 1.0)
+        except GeneratorExit:
+            done.append("saved")
+            raise
+
+    with pytest.raises(Stopped):
+        watch(job())
+    assert done == [1, "saved"]
+    assert "--resume 001-auto" in capsys.readouterr().err
+
+
+def test_a_training_that_has_not_begun_ends_at_once():
+    def job():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(600)
+        yield Started("train", "001-auto", "cpu", 10)
+
+    with pytest.raises(Stopped):
+        watch(job())
+
+
+def test_further_signals_do_not_disturb_the_end():
+    ended = []
+
+    def job():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(600)
+        finally:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+            ended.append(True)
+        yield TileDone("target", (0, 1, 0, 1, 0, 1), 1, 1)
+
+    with pytest.raises(Stopped):
+        watch(job())
+    assert ended
+
+
+def test_a_signal_that_a_library_has_swallowed_is_not_forgotten():
+    def job():
+        yield Started("predict", "001-auto", "cpu", 0)
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(600)
+        except KeyboardInterrupt:
+            pass
+        yield TileDone("target", (0, 1, 0, 1, 0, 1), 1, 2)
+        raise AssertionError("It goes on.")
+
+    with pytest.raises(Stopped):
+        watch(job())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_any_command_ends_with_the_status_of_a_stop(number, monkeypatch, tmp_path):
+    def slow(*_, **__):
+        os.kill(os.getpid(), number)
+        time.sleep(600)
+
+    monkeypatch.setattr(Project, "open", slow)
+    status, out, _ = call("suggest", tmp_path)
+    assert (status, out) == (3, "")
+
+
+def test_a_hang_up_is_ignored_where_the_user_wants_that():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    other = StopSignals()
+    other.install()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) == other.receive
+
+
+# -- files that change while they are read ---------------------------------------------------------
+
+
+def test_an_image_that_is_cut_short_while_it_is_in_use_ends_no_process(tmp_path):
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, np.zeros((8, 64, 64), np.uint8), photometric="minisblack")
+    image = open_image(path).array
+    assert not image[7].any()
+    os.truncate(path, 1000)
+    with pytest.raises(DataError, match=r"image\.tif has been cut short"):
+        image[7]
+    path.unlink()
+    with pytest.raises(DataError, match=r"image\.tif"):
+        image[0]
