@@ -14,7 +14,7 @@ from napari_emda.data.box import Box
 # Voxels that a block holds at most, unless a single chunk of the file is larger: 16 MiB in float32.
 # Smaller blocks have more faces and more Python calls per voxel; larger ones only take memory.
 BLOCK_VOXELS = 2**22
-# Rows of a strip at least: a file of tiles decodes all tiles that a strip meets, of 512 rows at most.
+# Rows of a strip at least: of a file in tiles, all tiles that a strip meets are decoded.
 _STRIP_ROWS = 512
 # 1/g and 1/g^2 of the plastic number g = 1.3247..., which solves g^3 = g + 1. Multiples of them,
 # modulo 1, fill a square more evenly than random numbers (Roberts 2018, sequence R2).

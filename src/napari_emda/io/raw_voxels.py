@@ -86,7 +86,7 @@ class RawVoxels(Lazy3D):
         """That many voxels in the order of the file."""
         file.seek(self._offset + first * self.dtype.itemsize)
         values = np.empty(count, self.dtype)
-        buffer = memoryview(values.view(np.uint8)).cast("B")
+        buffer = values.view(np.uint8).data
         while buffer:
             # A system may hand over less than what was asked for.
             done = file.readinto(buffer)
