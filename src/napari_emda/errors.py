@@ -110,12 +110,14 @@ def explained(error: BaseException) -> EmdaError | None:
         )
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return JobError("The system allows no more threads: close other programs.")
-    # safetensors' own class, which this module does not load, states the number of the system.
+    refused = error if isinstance(error, OSError) else system_error(error)
+    return None if refused is None else _of_the_system(refused)
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The error of the system behind one of a library written in Rust, such as safetensors."""
     match = re.search(r"\(os error ([0-9]{1,4})\)", str(error))
-    if match and not isinstance(error, OSError):
-        number = int(match[1])
-        error = OSError(number, os.strerror(number))
-    return _of_the_system(error) if isinstance(error, OSError) else None
+    return OSError(int(match[1]), os.strerror(int(match[1]))) if match else None
 
 
 def _of_the_system(error: OSError) -> JobError:

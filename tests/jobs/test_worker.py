@@ -270,7 +270,7 @@ def test_invalid_input_is_one_event_with_its_exit_code(run_here, project):
         (JobError("No."), 2, True),
         (ValueError("oops"), 1, False),
         (RuntimeError("CUDA error"), 1, False),
-        (MemoryError(), 1, False),
+        (MemoryError(), 2, True),
     ],
 )
 def test_every_error_is_an_event(error, status, mistake, run_here, project, monkeypatch, capsys):
@@ -284,7 +284,7 @@ def test_every_error_is_an_event(error, status, mistake, run_here, project, monk
     assert isinstance(first, Started)
     assert last.mistake == mistake
     assert ("report it" in last.text) != mistake
-    assert ("Traceback" in capsys.readouterr().err) != mistake
+    assert ("Traceback" in capsys.readouterr().err) != isinstance(error, JobError)
 
 
 def test_what_a_library_prints_is_not_among_the_events(run_here, project, monkeypatch):

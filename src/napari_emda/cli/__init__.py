@@ -30,6 +30,7 @@ COMMANDS = {
     "score": "runs.score",
     "export": "runs.export",
     "name-clusters": "projects.name_clusters",
+    "check": "checking.check_project",
     "methods": "about.list_methods",
     "strategies": "about.list_strategies",
     "networks": "about.list_networks",

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_emda.errors import JobError, explained, is_out_of_memory
+from napari_emda.errors import JobError, explained, is_out_of_memory, system_error
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import Method
@@ -71,7 +71,11 @@ def save(
         "training": training.model_dump(mode="json"),
     }
     with replacing_file(path) as partial:
-        save_file(tensors, partial, {"napari_emda": json.dumps(metadata)})
+        try:
+            save_file(tensors, partial, {"napari_emda": json.dumps(metadata)})
+        except SafetensorError as error:
+            # The library has a class of its own for a full disk.
+            raise system_error(error) or error from None
 
 
 def read_header(path: Path) -> ModelHeader:

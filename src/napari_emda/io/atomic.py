@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from napari_emda.errors import DataError
+from napari_emda.errors import DataError, naming
 from napari_emda.io.leftovers import (
     clear_leftovers,
     held,
@@ -47,7 +47,8 @@ def replacing_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     partial = partial_path(path, path.suffix)
     try:
         with held(partial):
-            yield partial
+            with naming(path):
+                yield partial
             # Content before name: otherwise a power failure could leave the new name on an empty
             # file.
             if durable:

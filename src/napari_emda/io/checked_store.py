@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+import zarr
 from zarr.storage import LocalStore
 
 from napari_emda.data.names import in_print
-from napari_emda.errors import JobError
+from napari_emda.errors import DataError, EmdaError, JobError, naming
 from napari_emda.io.safe_files import LARGEST_JSON, refuse_link
 
 if TYPE_CHECKING:
@@ -95,8 +97,8 @@ class CheckedStore(LocalStore):
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """See `LocalStore`."""
-        self.check(key)
-        super().set_sync(key, value)
+        with naming(self.check(key)):
+            super().set_sync(key, value)
 
     def delete_sync(self, key: str) -> None:
         """See `LocalStore`."""
@@ -123,8 +125,8 @@ class CheckedStore(LocalStore):
         return await super().get_partial_values(prototype, ranges)
 
     async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
-        self.check(key)
-        await super()._set(key, value, exclusive=exclusive)
+        with naming(self.check(key)):
+            await super()._set(key, value, exclusive=exclusive)
 
     async def delete(self, key: str) -> None:
         """See `LocalStore`."""
@@ -141,3 +143,45 @@ class CheckedStore(LocalStore):
         self.check(prefix)
         async for key in super().list_dir(prefix):
             yield key
+
+
+class CheckedArray(zarr.Array[Any]):
+    """An array of a project, whose damaged chunks are reported in a sentence that names it."""
+
+    def __getitem__(self, selection: Any) -> Any:
+        """See `zarr.Array`; DataError if a chunk cannot be decoded."""
+        with self._naming_damage():
+            return super().__getitem__(selection)
+
+    def __setitem__(self, selection: Any, value: Any) -> None:
+        """See `zarr.Array`; DataError if a chunk that is changed in part cannot be decoded."""
+        with self._naming_damage():
+            super().__setitem__(selection, value)
+
+    @contextlib.contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (EmdaError, OSError, MemoryError, IndexError):
+            raise
+        # Every codec has errors of its own.
+        except Exception as error:
+            place = in_print(str(getattr(self.store, "root", self.store_path)))
+            raise DataError(
+                f"'{place}' is damaged ({error}): mend it with 'napari-emda check PROJECT "
+                "--repair'."
+            ) from error
+
+
+def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> CheckedArray:
+    """Open an array of a project.
+
+    Args:
+        path: its folder.
+        mode: for reading only, or for reading and writing.
+
+    Raises:
+        JobError: there is a link or a special file.
+        OSError, ValueError, KeyError, TypeError: there is no array, or it is damaged.
+    """
+    return CheckedArray(zarr.open_array(CheckedStore(path), mode=mode).async_array)

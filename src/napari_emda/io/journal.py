@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from napari_emda.errors import naming
 from napari_emda.io.atomic import sync
 from napari_emda.io.safe_files import LARGEST_LINES, open_to_append, read_file
 
@@ -52,6 +53,11 @@ def read_journal(path: Path, largest: int = LARGEST_LINES) -> list[Line]:
         content = read_file(path, largest)
     except FileNotFoundError:
         return []
+    return journal_lines(content)
+
+
+def journal_lines(content: bytes) -> list[Line]:
+    """All lines of a journal with this content."""
     *whole, last = content.split(b"\n")
     lines = [Line(_checked(line), len(line) + 1) for line in whole]
     if last:
@@ -75,7 +81,7 @@ def append(path: Path, texts: Iterable[str]) -> None:
     """
     is_new = not path.exists()
     content = b"".join(map(sealed, texts))
-    with open_to_append(path) as file:
+    with open_to_append(path) as file, naming(path):
         size = _end_last_line(file)
         try:
             _write(file.fileno(), content)

@@ -67,6 +67,7 @@ def ensure_predicted(
     stored = StoredPrediction(folder, volume)
     shape = project.volumes.shape(volume)
     if not stored.complete(checkpoint.read_header(path).model, shape):
+        check_writable(project)
         predictor = Predictor.load(path)
         yield from predict(predictor, project.volumes.open(volume), PredictSettings(), folder)
 

@@ -14,7 +14,7 @@ import zarr
 from napari_emda.data.box import Box
 from napari_emda.errors import DataError
 from napari_emda.io.atomic import sync
-from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.checked_store import CheckedStore, open_array
 from napari_emda.io.safe_files import inside
 
 # Side of a chunk in pixels. A stroke rewrites every chunk that it touches, and accepting a patch
@@ -120,7 +120,7 @@ class AnnotationArrays:
 
     def _opened(self, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
         """The array of a volume; DataError if it is another kind of array than ours."""
-        array = zarr.open_array(CheckedStore(self._path(name)), mode=mode)
+        array = open_array(self._path(name), mode)
         if array.ndim != 3 or array.dtype != "uint8":
             raise DataError(
                 f"The annotations of '{name}' are not numbers of classes in z, y, x: restore "

@@ -18,6 +18,7 @@ from napari_emda.data.names import check_file_name
 from napari_emda.errors import DataError
 from napari_emda.io.atomic import replacing_file, replacing_folder, sync, sync_tree
 from napari_emda.io.chunk_files import ChunkFiles
+from napari_emda.io.journal import journal_lines
 from napari_emda.io.safe_files import LARGEST_JSON, LARGEST_LINES, inside, read_file
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.regions import Regions, latest_round
@@ -254,6 +255,18 @@ class Backups:
     def project_file(self) -> tuple[Backup, bytes] | None:
         """The newest copy of ``project.json``, and the backup that holds it."""
         return self._newest(_PROJECT)
+
+    def metadata(self, volume: str) -> tuple[Backup, bytes] | None:
+        """The newest copy of the file that describes a volume's annotations, and its backup."""
+        return self._newest(f"annotations/{volume}.zarr/zarr.json")
+
+    def regions_file(self) -> tuple[Backup, list[bytes]] | None:
+        """The lines of the newest copy of ``regions.jsonl`` that are whole, and its backup."""
+        copy = self._newest(_REGIONS)
+        if copy is None:
+            return None
+        lines = journal_lines(copy[1])
+        return copy[0], [line.text for line in lines if line.text]
 
     def _newest(self, name: str) -> tuple[Backup, bytes] | None:
         for backup in self.all():

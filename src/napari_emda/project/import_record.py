@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_emda.errors import DataError
-from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.checked_store import CheckedStore, open_array
 from napari_emda.io.safe_files import inside
 
 # Marks voxels that an import left as they were. Class ids + 1 stay below it.
@@ -78,4 +78,4 @@ class ImportRecord:
         shutil.rmtree(self._path, ignore_errors=True)
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        return zarr.open_array(CheckedStore(inside(self._path, name)), mode="r+")
+        return open_array(inside(self._path, name), "r+")

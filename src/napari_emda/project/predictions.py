@@ -15,7 +15,7 @@ from napari_emda.data.array import Array
 from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import JobError
-from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.checked_store import open_array
 from napari_emda.project.clusters import NamedClusters, NamedUncertainty, Names, check_names
 from napari_emda.project.region import Region
 from napari_emda.project.run_folder import RunFolder
@@ -224,7 +224,7 @@ def _are_outputs(names: object, stored: zarr.Array[Any]) -> bool:
 
 def _opened(path: Path) -> zarr.Array[Any] | None:
     try:
-        return zarr.open_array(CheckedStore(path), mode="r") if path.exists() else None
+        return open_array(path) if path.exists() else None
     except (OSError, ValueError, KeyError):
         # Another process has just begun to write the array, or a crash left it incomplete.
         return None

@@ -92,7 +92,7 @@ class Project:
             folder.mkdir(parents=True, exist_ok=True)
             file = ProjectFile(classes=classes)
             # Before the file: from then on the folder can be opened.
-            project = cls(folder, file, _lock(folder))
+            project = cls(folder, file, lock_folder(folder))
             write_project_file(folder, file)
         except OSError as error:
             raise JobError(
@@ -118,7 +118,7 @@ class Project:
                 f"'{folder}' is not a project (it has no project.json): choose the folder of a "
                 "project, or make one from your images."
             )
-        lock = _lock(folder) if exclusive else None
+        lock = lock_folder(folder) if exclusive else None
         # What was being restored from a backup when the computer stopped gets its name back.
         if exclusive:
             clear_leftovers(folder / "annotations")
@@ -200,7 +200,12 @@ def _is_free(folder: Path) -> bool:
         return False
 
 
-def _lock(folder: Path) -> FileLock:
+def lock_folder(folder: Path) -> FileLock:
+    """Lock a project's folder; release the lock in the end.
+
+    Raises:
+        JobError: it is open elsewhere, or cannot be written.
+    """
     # Waiting is pointless: another window keeps the lock until it is closed.
     path = folder / ".lock"
     refuse_hard_link(path)

@@ -14,7 +14,7 @@ from zarr.codecs import ZstdCodec
 
 from napari_emda.data.box import Box
 from napari_emda.io.atomic import write_text
-from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.checked_store import CheckedStore, open_array
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.safe_files import LARGEST_LINES, open_to_append_text, read_file
 from napari_emda.project.run_folder import RunFolder
@@ -59,12 +59,12 @@ class StoredPrediction:
     @property
     def probabilities(self) -> zarr.Array[Any]:
         """Opened for reading."""
-        return zarr.open_array(CheckedStore(self.run.probabilities(self.volume)), mode="r")
+        return open_array(self.run.probabilities(self.volume))
 
     @property
     def uncertainty(self) -> zarr.Array[Any]:
         """Opened for reading."""
-        return zarr.open_array(CheckedStore(self.run.uncertainty(self.volume)), mode="r")
+        return open_array(self.run.uncertainty(self.volume))
 
     @property
     def measure(self) -> str:

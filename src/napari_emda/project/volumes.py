@@ -80,7 +80,7 @@ class Volumes:
     def files(self) -> list[Path]:
         """The images and labels of all volumes; none of them is ever written to."""
         paths = [path for entry in self.entries for path in (entry.image, entry.labels)]
-        return [self._path(path) for path in paths if path is not None]
+        return [self.path(path) for path in paths if path is not None]
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -92,11 +92,11 @@ class Volumes:
             DataError: a file is missing or was changed.
         """
         entry = self.entry(name)
-        stored = open_image(self._path(entry.image))
+        stored = open_image(self.path(entry.image))
         image = stored.array
         labels: Array | None = None
         if entry.labels is not None:
-            labels = open_labels(self._path(entry.labels)).array
+            labels = open_labels(self.path(entry.labels)).array
         if labels is not None and tuple(labels.shape) != tuple(image.shape):
             raise DataError(
                 f"The labels of '{name}' no longer have the shape of the image: put the old file "
@@ -127,7 +127,7 @@ class Volumes:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape (z, y, x) of a volume, see `open`."""
-        return open_image(self._path(self.entry(name).image)).array.shape
+        return open_image(self.path(self.entry(name).image)).array.shape
 
     # -- adding -----------------------------------------------------------------------------------
 
@@ -294,7 +294,7 @@ class Volumes:
             return _as_utf8(Path(os.path.relpath(path, self._folder)).as_posix())
         return _as_utf8(str(path))
 
-    def _path(self, path: str) -> Path:
+    def path(self, path: str) -> Path:
         """The absolute path of a file in ``project.json``."""
         # The system's own spelling: under LC_ALL=C, as on clusters, Python takes names for ASCII.
         stored = os.fsdecode(path.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,96 @@
+"""The command that looks for damage in a project, and repairs it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_emda.cli.console import JsonOption, ProjectArgument, print_result
+from napari_emda.cli.progress import Progress
+from napari_emda.data.names import in_print
+from napari_emda.errors import ExitCode
+from napari_emda.events import Phase
+from napari_emda.project.checking.check import Checked, check, repair
+from napari_emda.project.checking.damage import Reading
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A damage as JSON has it."""
+
+    place: str
+    problem: str
+    remedy: str
+    repaired: bool
+    outcome: str
+
+
+def check_project(
+    project: ProjectArgument,
+    repair_it: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Mend what can be mended; what is replaced goes to 'rescued'."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read everything in a project, and say what is damaged and what to do about it."""
+    progress = Progress(sys.stderr)
+    found: list[Checked] = []
+    rescued: Path | None = None
+    with contextlib.suppress(StopIteration), progress.of("Checking"):
+        findings = repair(project) if repair_it else _only_checked(project)
+        while True:
+            try:
+                finding = next(findings)
+            except StopIteration as end:
+                rescued = end.value
+                raise
+            if isinstance(finding, Reading):
+                progress.show(Phase(f"Reading {finding.place or project}"))
+            else:
+                found.append(finding)
+    result = _result(project, found, rescued)
+    for checked in found:
+        typer.echo(in_print(str(checked)), err=as_json)
+    print_result(
+        result, as_json=as_json, print_text=lambda: _print_summary(project, found, rescued)
+    )
+    if any(not checked.mended for checked in found):
+        raise typer.Exit(ExitCode.INVALID_INPUT)
+
+
+def _only_checked(project: Path) -> Iterator[Reading | Checked]:
+    for finding in check(project):
+        yield finding if isinstance(finding, Reading) else Checked(finding)
+
+
+def _result(project: Path, found: list[Checked], rescued: Path | None) -> dict[str, Any]:
+    lines = [
+        _Line(one.damage.place, one.damage.problem, one.damage.remedy, one.mended, one.outcome)
+        for one in found
+    ]
+    return {
+        "project": str(project),
+        "damages": [asdict(line) for line in lines],
+        "rescued": None if rescued is None else str(rescued),
+    }
+
+
+def _print_summary(project: Path, found: list[Checked], rescued: Path | None) -> None:
+    left = sum(not checked.mended for checked in found)
+    if not found:
+        typer.echo(in_print(f"Nothing is wrong with {project}."))
+    elif not left:
+        typer.echo("All of that was repaired.")
+    elif any(one.damage.mend is not None and not one.outcome for one in found):
+        typer.echo("Repair what can be repaired with --repair; nothing is deleted by that.")
+    if rescued is not None:
+        typer.echo(in_print(f"What was replaced is in {rescued}."))
