@@ -38,6 +38,10 @@ _ENTRIES = (
 )
 
 
+class OpenElsewhere(JobError):
+    """Another program, or another window, has the project open."""
+
+
 class Project:
     """A project's folder, and what is in it. All is on disk after every call.
 
@@ -213,7 +217,8 @@ def lock_folder(folder: Path) -> FileLock:
     try:
         lock.acquire()
     except Timeout:
-        raise JobError(f"The project '{folder}' is open elsewhere: close it there first.") from None
+        text = f"The project '{folder}' is open elsewhere: close it there first."
+        raise OpenElsewhere(text) from None
     except OSError as error:
         raise JobError(
             f"The project '{folder}' cannot be written ({error.strerror}): copy it to a folder "

@@ -39,6 +39,7 @@ from napari_emda._gui.data.remarks import (
     sizes_needed,
     what_is_needed,
 )
+from napari_emda._gui.data.repair import RepairOffer
 from napari_emda._gui.data.with_project import GridQuestion, ProjectQuestion, is_open_project
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session, in_short
@@ -83,6 +84,7 @@ class DataPanel(QWidget):
         self.grids = GridQuestion(session, sides)
         self._complaint = Complaint(session, self._input)
         self.open = button("Open a project …", "Open a project folder.", self.choose_project)
+        self.repair = RepairOffer(session, self.open_project)
         self.current = Sentence()
         self.another = AddTarget(session)
         self.question = ProjectQuestion(session, self._make_project, self.another.add_pick)
@@ -107,17 +109,9 @@ class DataPanel(QWidget):
         remarks = (self.left_out, self.files, self.sizes, self.grids)
         sentences = (*remarks, self.domain_gap, self.missing)
         more = Drawer("Another target for this project", self.another)
-        column(
-            self,
-            self.open,
-            self.current,
-            fields,
-            *sentences,
-            self.use,
-            self.question,
-            more,
-            self.naming_drawer,
-        )
+        above = (self.open, self.repair, self.current)
+        below = (self.question, more, self.naming_drawer)
+        column(self, *above, fields, *sentences, self.use, *below)
 
     def _connect(self) -> None:
         layers = self._session.viewer.layers
@@ -383,7 +377,8 @@ class DataPanel(QWidget):
                 self._session.say(f"The project {folder} is open already.")
                 return
             # Exclusively: two viewers that write to a project would overwrite each other's work.
-            self._session.adopt(Project.open(folder, exclusive=True))
+            with self.repair.offered_for(folder):
+                self._session.adopt(Project.open(folder, exclusive=True))
             self._session.say(f"The project {folder} was opened.", "done")
 
     def _show_project(self) -> None:

@@ -66,7 +66,7 @@ def check(folder: Path, *, images: bool = True) -> Iterator[Finding]:
         JobError: this is no project, or one of a newer version.
     """
     folder = folder.expanduser().absolute()
-    if not _is_project(folder):
+    if not is_project(folder):
         raise _no_project(folder)
     yield from _links(folder)
     yield from _project_file(folder)
@@ -97,7 +97,7 @@ def repair(folder: Path, *, images: bool = True) -> Generator[Reading | Checked,
         JobError: this is no project, or it is open elsewhere.
     """
     folder = folder.expanduser().absolute()
-    if not _is_project(folder):
+    if not is_project(folder):
         raise _no_project(folder)
     done = []
     lock = lock_folder(folder)
@@ -136,7 +136,8 @@ def _to_its_end(place: str, findings: Iterator[Finding]) -> Iterator[Finding]:
         yield Damage(place, f"'{place}' cannot be read to its end ({problem})", remedy)
 
 
-def _is_project(folder: Path) -> bool:
+def is_project(folder: Path) -> bool:
+    """Whether a folder has anything in it that only projects have."""
     return any(os.path.lexists(folder / name) for name in _SIGNS)
 
 

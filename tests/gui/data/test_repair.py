@@ -1,0 +1,87 @@
+"""A project that cannot be opened offers its repair, and opens after it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_emda._gui.data.panel import DataPanel
+from napari_emda.data.box import Box
+from napari_emda.project.project import Project
+
+
+@pytest.fixture
+def panel(session):
+    return DataPanel(session)
+
+
+@pytest.fixture
+def damaged(project):
+    """A project with a backup, whose ``project.json`` is nonsense."""
+    region = project.regions.add("target", Box((0, 0, 0), (1, 16, 16)))
+    project.annotations.accept(region, np.full((1, 16, 16), 2))
+    project.backups.make()
+    project.close()
+    (project.folder / "project.json").write_text("nonsense")
+    return project.folder
+
+
+def press(panel, answer):
+    QTest.mouseClick(panel.repair.buttons[answer], Qt.MouseButton.LeftButton)
+
+
+def test_a_damaged_project_is_repaired_and_opened(qtbot, session, panel, damaged):
+    panel.show()
+    panel.open_project(damaged)
+    assert session.notices[-1][0] == "error"
+    assert "project.json" in session.notices[-1][1]
+    assert panel.repair.isVisible()
+    press(panel, "Check and repair")
+    qtbot.waitUntil(lambda: session.opened is not None, timeout=60_000)
+    assert session.opened.project.folder == damaged
+    assert "was taken from the backup" in panel.repair.sentence.text()
+    assert "rescued" in panel.repair.sentence.text()
+    tone, message = session.notices[-1]
+    assert (tone, message.partition("\n")[0]) == ("done", "1 damage was found, 1 repaired.")
+    assert [path.read_text() for path in (damaged / "rescued").glob("*/project.json")] == [
+        "nonsense"
+    ]
+    press(panel, "Close this report")
+    assert not panel.repair.isVisible()
+
+
+def test_the_user_may_leave_it_as_it_is(session, panel, damaged):
+    panel.show()
+    panel.open_project(damaged)
+    press(panel, "Leave it as it is")
+    assert not panel.repair.isVisible()
+    assert (damaged / "project.json").read_text() == "nonsense"
+    assert not (damaged / "rescued").exists()
+
+
+def test_what_cannot_be_repaired_is_said(qtbot, session, panel, damaged):
+    for path in (damaged / "backups").iterdir():
+        path.unlink()
+    panel.show()
+    panel.open_project(damaged)
+    press(panel, "Check and repair")
+    qtbot.waitUntil(lambda: "Close this report" in panel.repair.buttons, timeout=60_000)
+    assert session.opened is None
+    assert "put a copy of it back" in panel.repair.sentence.text()
+    tone, message = session.notices[-1]
+    assert (tone, message.partition("\n")[0]) == ("error", "1 damage was found, 0 repaired.")
+
+
+def test_other_folders_and_open_projects_are_not_offered_for_repair(
+    session, panel, project, tmp_path
+):
+    panel.show()
+    (tmp_path / "photos").mkdir()
+    panel.open_project(tmp_path / "photos")
+    assert not panel.repair.asked
+    with Project.open(tmp_path / "project") as other:
+        panel.open_project(other.folder)  # the fixture has it open
+    assert "open elsewhere" in session.notices[-1][1]
+    assert not panel.repair.asked
