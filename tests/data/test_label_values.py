@@ -235,9 +235,10 @@ def test_an_early_answer_reads_few_sections_from_end_to_end():
         dtype = np.dtype(np.uint8)
         read: ClassVar[list[int]] = []
 
-        def __getitem__(self, z):
+        def __getitem__(self, key):
+            z = key[0].start
             self.read.append(z)
-            return np.full((4, 4), int(z in (0, 999)), np.uint8)
+            return np.full((1, 4, 4), int(z in (0, 999)), np.uint8)
 
     found = inspect(Noted(), 16)
     assert len(Noted.read) == found.sections == 16
@@ -245,6 +246,19 @@ def test_an_early_answer_reads_few_sections_from_end_to_end():
     assert found.uniform == {0: 14, 1: 2}
     assert found.hint(LabelMeaning()) == "14 of 16 sections hold no label"
     assert found.hint(LabelMeaning(labelled_sections=True)) == ""
+
+
+def test_large_sections_are_read_in_strips(monkeypatch):
+    """The counts are those of whole sections, also of which are uniform."""
+    labels = np.zeros((3, 50, 40), np.uint8)
+    labels[1, 30:] = 7
+    labels[2] = 5
+    whole = inspect(labels)
+    monkeypatch.setattr("napari_emda.data.blocks.BLOCK_VOXELS", 400)
+    monkeypatch.setattr("napari_emda.data.blocks._STRIP_ROWS", 8)
+    assert inspect(labels) == whole
+    assert whole.uniform == {0: 1, 5: 1}
+    assert whole.counts == {0: 3200, 7: 800, 5: 2000}
 
 
 def test_millions_of_objects_leave_few_numbers():

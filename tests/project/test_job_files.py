@@ -102,6 +102,7 @@ regions = st.lists(
 EVENTS = {
     events.Started: st.tuples(words, words, words, numbers),
     events.Phase: st.tuples(words, st.floats(0, 1e6), losses, st.booleans()),
+    events.Advanced: st.tuples(numbers, numbers),
     events.Stepped: st.tuples(numbers, numbers, losses, st.floats(0, 1e6)),
     events.Validated: st.tuples(numbers, losses),
     events.Preview: st.tuples(numbers, words, boxes, words),

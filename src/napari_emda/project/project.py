@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from napari_emda.errors import JobError
 from napari_emda.io.leftovers import clear_leftovers
@@ -36,6 +36,11 @@ _ENTRIES = (
     *("volumes", "annotations", "runs", "jobs", "undo", "backups", "rescued"),
     *("regions.jsonl", "undo.jsonl", "redo.jsonl", "on-view.txt", ".lock"),
 )
+
+
+def _is_soft(lock: FileLock) -> bool:
+    """Whether a lock has become one by the existence of its file alone, as on some network disks."""
+    return isinstance(lock, SoftFileLock)
 
 
 class OpenElsewhere(JobError):
@@ -217,7 +222,9 @@ def lock_folder(folder: Path) -> FileLock:
     try:
         lock.acquire()
     except Timeout:
-        text = f"The project '{folder}' is open elsewhere: close it there first."
+        # On a disk that knows no locks, a file stands for one, and any file of this name does.
+        rest = f", or delete '{path}' if nobody has it open" if _is_soft(lock) else " first"
+        text = f"The project '{folder}' is open elsewhere: close it there{rest}."
         raise OpenElsewhere(text) from None
     except OSError as error:
         raise JobError(
