@@ -39,7 +39,7 @@ _ENTRIES = (
 
 
 def _is_soft(lock: FileLock) -> bool:
-    """Whether a lock has become one by the existence of its file alone, as on some network disks."""
+    """Whether a file alone stands for the lock, as on some network disks."""
     return isinstance(lock, SoftFileLock)
 
 
