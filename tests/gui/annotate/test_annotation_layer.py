@@ -142,6 +142,30 @@ def test_a_number_that_is_no_class_is_never_written(layer, patches):
     assert not layer._slice.image.raw[12:, 12:].any()
 
 
+def test_labels_that_are_assigned_are_painted_in_the_patch_alone(layer, patches, session):
+    before = on_disk(patches)
+    draft = layer.data
+    pasted = np.full(draft.shape, 2, np.uint16)
+    pasted[1, 4:6] = 9  # no class
+    layer.data = pasted
+    assert layer.data is draft
+    after = on_disk(patches)
+    assert (np.asarray(draft[PATCH])[0, 6:] == 2).all()  # where it is the prediction, it stays one
+    assert set(np.unique(after)) <= {0, 1, 2}
+    changed = after != before
+    changed[PATCH] = False
+    assert not changed.any()
+    assert "in the patch on view alone" in session.notices[-1][1]
+    layer.undo()
+    assert np.array_equal(on_disk(patches), before)
+    layer.data = np.ones((2, 3, 4), np.uint8)
+    assert "only such labels fit" in session.notices[-1][1]
+    patches.leave()
+    layer.data = pasted
+    assert "No patch is on view" in session.notices[-1][1]
+    assert np.array_equal(on_disk(patches), before)
+
+
 def test_a_foreign_number_of_before_is_named_and_can_be_erased(session, predicted):
     stored = predicted.annotations.require("target")
     stored[1, 14, 3:5] = 9

@@ -44,6 +44,33 @@ class AnnotationLayer(OutlinedLabels):
         assert isinstance(draft, Draft)
         return draft
 
+    @property
+    def data(self) -> Any:
+        """The draft. Labels that are assigned are painted in the patch on view."""
+        return Labels.data.fget(self)
+
+    @data.setter
+    def data(self, data: Any) -> None:
+        if isinstance(data, Draft):
+            Labels.data.fset(self, data)
+            return
+        # In place of the draft, they could be painted in and would never reach the disk.
+        draft = self.draft
+        patch = draft.patch
+        if tuple(getattr(data, "shape", ())) != draft.shape:
+            size = " x ".join(map(str, draft.shape))
+            self.refused.emit(f"The annotations have {size} voxels, and only such labels fit.")
+        elif patch is None:
+            self.refused.emit("No patch is on view: go to the next one (N) to paint labels in it.")
+        else:
+            draft[patch.slices] = np.asarray(data[patch.slices])
+            self.refresh()
+            self.events.paint(value=[])
+            self.refused.emit(
+                "The labels were painted in the patch on view alone: 'Use existing labels' in "
+                "Annotate takes those of the whole volume."
+            )
+
     # -- what napari asks of a layer's class ---------------------------------------------------
 
     @property
