@@ -19,7 +19,7 @@ from benchmarks import parser_of
 from benchmarks.retrain import make
 from napari_emda.events import Event, from_json
 from napari_emda.jobs.execute import execute
-from napari_emda.jobs.time_left import TimeLeft
+from napari_emda.jobs.time_left import A_FEW_SECONDS, TimeLeft
 from napari_emda.project.job_files import TrainJob
 from napari_emda.settings.training import TrainSettings
 
@@ -28,8 +28,8 @@ SHAPE = (8, 256, 256)
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 
-# Shorter times count as so many seconds: at the end, a factor of seconds means nothing.
-SHORTEST = 3.0
+# Shorter times are shown as "a few seconds", and count as so many seconds here.
+SHORTEST = A_FEW_SECONDS
 
 # Between two looks at the time left.
 INTERVAL = 0.25

@@ -69,10 +69,15 @@ class Phase(Event):
 
 @dataclass(frozen=True)
 class Advanced(Event):
-    """A part of a phase that is not counted is done: whoever stops need not wait for all of it."""
+    """A part of a phase that is not counted is done: whoever stops need not wait for all of it.
+
+    A phase may have several series of parts; ``share`` is that of the whole phase, from 0 to 1; 0
+    if it is unknown.
+    """
 
     done: int
     total: int
+    share: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from napari_emda.events import Phase, Started, Stepped, TileDone
-from napari_emda.jobs.time_left import TimeLeft, duration
+from napari_emda.events import Advanced, Phase, Started, Stepped, TileDone
+from napari_emda.jobs.time_left import TimeLeft, duration, left_in_words
 
 
 class Timeline:
@@ -159,6 +159,22 @@ def test_volumes_one_after_the_other_and_a_second_kind_of_blocks():
     assert worst(line.watch()) < 1.5
 
 
+def test_a_long_phase_that_says_its_share_is_followed():
+    line = Timeline()
+    line.add(1.0, Started("train", "001", "cpu", 10))
+    line.add(0.0, Phase("Training", 10.0, {"Adjusting": 10.0}, counted=True))
+    for done in range(1, 11):
+        line.add(1.0, Stepped(done, 10, {}, 1.0))
+    line.add(0.0, Phase("Adjusting", 10.0))
+    # It is four times as slow as was to be expected.
+    for tile in range(1, 65):
+        line.add(40 / 64, Advanced(tile, 64, tile / 64))
+    seen = line.watch()
+    assert worst(seen, begin=0.4) < 1.5
+    fractions = [row[3] for row in seen if row[3] is not None]
+    assert fractions == sorted(fractions)
+
+
 def test_a_pause_costs_no_time():
     line = Timeline()
     line.left.see(Started("train", "001", "cpu", 400))
@@ -187,3 +203,10 @@ def test_a_pause_costs_no_time():
 )
 def test_a_time_in_words(seconds, words):
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "a few seconds"), (9.9, "a few seconds"), (13.4, "13 s")]
+)
+def test_the_last_seconds_are_not_counted(seconds, words):
+    assert left_in_words(seconds) == words

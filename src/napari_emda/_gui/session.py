@@ -16,6 +16,7 @@ from napari_emda._gui.common.adapters import reslice, section_of
 from napari_emda._gui.common.canvas import InsertionGuard, RemovalGuard
 from napari_emda._gui.common.mask_settings import MaskSettings
 from napari_emda._gui.common.sliders import SliderRange
+from napari_emda._gui.common.turns import Turns
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.process.runner import COMMAND, Ending, Runner, in_background
@@ -77,6 +78,7 @@ class Session:
         self.catalogue: Catalogue | None = None
         self.runner = Runner(command)
         self.mask = MaskSettings()
+        self._turns = Turns()
         self._closed = False
         self._missing: list[str] = []
         self.runner.happened.connect(self._on_event)
@@ -153,6 +155,21 @@ class Session:
             lambda text: None if self._closed else failed(text),
         )
 
+    def in_turns(self, steps: Iterator[object]) -> None:
+        """Do work of the main thread in steps, between which the window answers.
+
+        What is left is not done if the dock is closed or another project is opened meanwhile.
+
+        Args:
+            steps: an item for each step; EmdaError and OSError are shown in the dock.
+        """
+
+        def shown() -> Iterator[object]:
+            with self.showing_errors():
+                yield from steps
+
+        self._turns.add(shown())
+
     # -- the project -------------------------------------------------------------------------
 
     def adopt(
@@ -168,6 +185,7 @@ class Session:
             layers: of the user, by the volumes that they show already.
             labels: of the user, by the volumes whose labels they show already.
         """
+        self._turns.stop()
         before = self.opened if self.opened and self.opened.project is not project else None
         if before is not None:
             # What was said of the project before says nothing about this one.
@@ -273,6 +291,7 @@ class Session:
         """Part with the running job and close the project; may be called repeatedly."""
         if self._closed:
             return
+        self._turns.stop()
         self.closing.emit()
         self._closed = True
         # The viewer's layers may have been destroyed already when its window closes.

@@ -20,7 +20,7 @@ from napari_emda.events import (
     Validated,
 )
 from napari_emda.jobs.stop_signals import stop_signals
-from napari_emda.jobs.time_left import TimeLeft, duration
+from napari_emda.jobs.time_left import A_FEW_SECONDS, TimeLeft, left_in_words
 
 # Seconds between two updates. A line on a terminal is rewritten, so it can follow the work. In a
 # file each update is a line of its own: at every step, a night of training would fill the log.
@@ -113,7 +113,10 @@ class Progress:
     def _time_left(self) -> str:
         seconds = self._left.shown_seconds()
         # At the very end, nothing is left to be waited for.
-        return f", about {duration(seconds)} left" if seconds is not None and seconds >= 1 else ""
+        if seconds is None or seconds < 1:
+            return ""
+        about = "about " if seconds >= A_FEW_SECONDS else ""
+        return f", {about}{left_in_words(seconds)} left"
 
     def _rewrite(self, text: str) -> None:
         self._stream.write(_CLEAR_LINE + in_print(text))

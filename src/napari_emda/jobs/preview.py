@@ -71,6 +71,10 @@ class PreviewRequest:
         """Whether previews were asked for."""
         return self._view is not None
 
+    def get_unseen(self) -> tuple[str, Box] | None:
+        """As `get`; the view counts as changed afterwards if it did before."""
+        return self._view
+
     def get(self) -> tuple[str, Box] | None:
         """Volume and box to preview, if any; from now on they count as unchanged."""
         with self._lock:
@@ -102,7 +106,7 @@ class PreviewWriter:
         self._volumes = volumes
         self._request = request
         self._folder = folder
-        self.phases = Phases(training)
+        self.phases = Phases(training, self._passes)
         self._last = 0.0  # when the last preview was finished
         self._cost = 0.0  # seconds that it took
 
@@ -136,9 +140,21 @@ class PreviewWriter:
     def last(self, model: Path, step: int) -> Iterator[Event]:
         """The preview of the model that was kept."""
         if self._wanted:
+            yield self.phases.last_preview()
             device = self._training.compute.device.type
             predictor = Predictor.load(model, device, self._training.settings.precision)
             yield from self._previews(predictor, step)
+
+    def _passes(self) -> float:
+        """The pixels of the last preview that go through the network once; 0 without one."""
+        view = self._request.get_unseen() if self._wanted else None
+        if view is None or view[0] not in self._volumes:
+            return 0.0
+        volume = self._volumes[view[0]]
+        box = _visible(view[1], volume.shape)
+        resampled = Resampled(volume, self._training.header.pixel_size).shape
+        scale = resampled[1] * resampled[2] / (volume.shape[1] * volume.shape[2])
+        return scale * box.shape[1] * box.shape[2]
 
     def _previews(self, predictor: Predictor, step: int) -> Iterator[Event]:
         view = self._request.get()

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from napari_emda.events import Event, Phase, Started, Stepped, TileDone
+from napari_emda.events import Advanced, Event, Phase, Started, Stepped, TileDone
 
 # Share of a phase after which a measurement counts half as much: long enough to average uneven
 # steps, short enough to follow a method whose second half is slower.
@@ -34,6 +34,15 @@ _LONGEST_IN_MINUTES = 90 * 60
 
 # Above this, seconds are given in steps of five: numbers that change all the time are not read.
 _SINGLE_SECONDS = 20
+
+# Below this, a number would promise more than is known: one phase that takes two seconds longer
+# than expected makes it wrong by far.
+A_FEW_SECONDS = 10
+
+
+def left_in_words(seconds: float) -> str:
+    """A time left: a few seconds, 45 s, 3 min, 2 h 30 min."""
+    return "a few seconds" if seconds < A_FEW_SECONDS else duration(seconds)
 
 
 def duration(seconds: float) -> str:
@@ -124,6 +133,8 @@ class TimeLeft:
             self._interrupting = 0.0
         elif isinstance(event, Phase):
             self._enter(event)
+        elif isinstance(event, Advanced):
+            self._advance(event.share)
         elif isinstance(event, Stepped):
             self.unit = "steps"
             self._count(event.step, event.steps, event.rate)
@@ -153,7 +164,7 @@ class TimeLeft:
             self._pending[before.name] += spent
             self._counting += spent
         elif before.work:
-            self._pace(before.name).add(spent, before.work, _HALF)
+            self._measure(spent, self._rest)
         else:
             self._interrupting += spent
         if phase.name != before.name:
@@ -161,6 +172,21 @@ class TimeLeft:
         self.phase = phase.name
         self._current = phase
         self._rest = phase.work
+
+    def _advance(self, share: float) -> None:
+        """A share of the current phase is done."""
+        done = share * self._current.work - (self._current.work - self._rest)
+        if not self._current.counted and done > 0:
+            self._measure(self._spent(), done)
+            self._rest -= done
+
+    def _measure(self, seconds: float, work: float) -> None:
+        """Note how long work of the current phase has taken, which only its end or share says."""
+        whole = self._current.work
+        # Parts of a phase soon count more than what was measured before it.
+        half_lives = 1.0 if work == whole else work / (_HALF_LIFE * whole)
+        if work > 0:
+            self._pace(self._current.name).add(seconds, work, _HALF**half_lives)
 
     def _count(self, done: int, total: int, rate: float = 0.0) -> None:
         spent = self._spent()

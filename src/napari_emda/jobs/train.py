@@ -68,7 +68,7 @@ def _fit(
             if not isinstance(event, Phase | Advanced):
                 log.write(event.to_json() + "\n")
             last = event if isinstance(event, Stepped) else last
-            yield event
+            yield previews.phases.weighed(event) if isinstance(event, Advanced) else event
             # While the network is measured, it cannot be used for anything else.
             if not isinstance(event, Advanced):
                 yield from previews.due(last.step)

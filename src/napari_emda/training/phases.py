@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from napari_emda.events import Phase
+from napari_emda.events import Advanced, Phase
 from napari_emda.sampling.sampler import SamplingRegion
-from napari_emda.training.prior_matching import CalibrationSample
+from napari_emda.training.prior_matching import FLIPS, CalibrationSample
 from napari_emda.training.target_statistics import STATISTICS_BATCHES, VALIDATION_BATCHES
 from napari_emda.training.trainer import Training
 
@@ -15,8 +16,8 @@ from napari_emda.training.trainer import Training
 _PASSES_OF_STEP = 3
 
 # What a step takes besides, in pixels of a forward pass: drawing, augmenting, optimising. Measured
-# on a CPU with patches of 32 pixels, where it is most of the step.
-_OVERHEAD = 50_000
+# on a CPU with patches of 32 pixels, where it is half of the step.
+_OVERHEAD = 20_000
 
 # Writing a checkpoint, in steps. It hardly depends on anything, and is measured at the first one.
 _WRITING = 0.5
@@ -37,10 +38,12 @@ class Phases:
 
     Args:
         training: whose phases these are.
+        preview: the pixels that are predicted for the user at the end; 0 if nobody looks.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, preview: Callable[[], float] = lambda: 0.0) -> None:
         self._training = training
+        self._preview = preview
         settings = training.settings
         domains = sum(training.method.draws(domain) for domain in training.sampler.domains)
         pixels = settings.batch * settings.patch**2
@@ -52,6 +55,11 @@ class Phases:
         self._save_every = settings.save_every
         # The step of the last checkpoint; None before the training has begun.
         self._saved: int | None = None
+        # The work of the current phase and of the parts that say how far they are; and which of
+        # them is under way, from 1.
+        self._work = 0.0
+        self._parts: list[float] = []
+        self._part = 0
 
     def began(self, step: int) -> Phase:
         """The steps begin or go on; ``step`` of them are done."""
@@ -73,19 +81,33 @@ class Phases:
 
     def choosing(self) -> Phase:
         """All steps are done, and the weights of the model to use are put together."""
-        return self._end(CHOOSING, CALIBRATING, SCORING)
+        return self._end(CHOOSING, CALIBRATING, SCORING, PREVIEW)
 
     def calibrating(self) -> Phase:
         """The model to use is measured on the target."""
-        return self._end(CALIBRATING, SCORING)
+        return self._end(CALIBRATING, SCORING, PREVIEW)
 
     def scoring_again(self) -> Phase:
         """The model to use is an average, and scored like those that it is made of."""
-        return self._end(SCORING)
+        return self._end(SCORING, PREVIEW)
+
+    def last_preview(self) -> Phase:
+        """The user's view is predicted with the model to use, after everything else."""
+        return self._end(PREVIEW)
 
     def preview(self, step: int) -> Phase:
         """The user's view is predicted."""
         return self._phase(PREVIEW, step)
+
+    def weighed(self, event: Advanced) -> Advanced:
+        """An event of the current phase, with the share of the phase that is done."""
+        if event.done == 1:
+            self._part += 1
+        if not 1 <= self._part <= len(self._parts):
+            return event
+        before = sum(self._parts[: self._part - 1])
+        done = before + self._parts[self._part - 1] * event.done / event.total
+        return replace(event, share=min(1.0, done / self._work))
 
     @property
     def _saving(self) -> str:
@@ -111,12 +133,28 @@ class Phases:
         ahead[self._saving] += saving * saves + (close if saves else 0.0)
         if name == TRAINING:
             del ahead[TRAINING]
+        final = not saves and not self._chooses
+        parts = {
+            SCORING: [*self._measurements(VALIDATION_BATCHES, final=False), self._tiles()],
+            self._saving: self._measurements(STATISTICS_BATCHES, final=final),
+        }
+        self._begin(works.get(name, 0.0), parts.get(name, []))
         return Phase(name, works.get(name, 0.0), _positive(ahead), counted=name == TRAINING)
+
+    def _begin(self, work: float, parts: list[float]) -> None:
+        self._work = work
+        self._parts = parts
+        self._part = 0
 
     def _end(self, name: str, *following: str) -> Phase:
         """A phase of the end, after the last step."""
         works = self._ends()
         ahead = {other: works[other] for other in following}
+        parts = {
+            CALIBRATING: self._measurements(STATISTICS_BATCHES, final=True),
+            SCORING: [self._tiles()],
+        }
+        self._begin(works[name], parts.get(name, []))
         return Phase(name, works[name], _positive(ahead))
 
     def _ends(self) -> dict[str, float]:
@@ -129,6 +167,7 @@ class Phases:
                 self._measuring(STATISTICS_BATCHES, final=True) if self._chooses else 0.0
             ),
             SCORING: self._tiles() if averages and training.validator is not None else 0.0,
+            PREVIEW: self._passes(self._preview()) / self._step,
         }
 
     @property
@@ -146,28 +185,34 @@ class Phases:
     def _tiles(self) -> float:
         """The work of predicting the tiles of a validation, in steps."""
         validator = self._training.validator
-        post = self._training.method.postprocessing
-        sections = 3 if post.z_smoothing else 1
-        copies = 4 if post.flips else 1
         # Small volumes have smaller tiles than the settings ask for.
         shapes = [tile.volume.shape[1:] for tile in validator.tiles] if validator else []
         pixels = sum(height * width for height, width in shapes)
         # Each tile is predicted as it is and turned.
-        return 2 * pixels * sections * copies / self._step
+        return self._passes(2.0 * pixels) / self._step
+
+    def _passes(self, pixels: float) -> float:
+        """The work of predicting pixels as the whole volume will be, in pixels of one pass."""
+        post = self._training.method.postprocessing
+        return pixels * (3 if post.z_smoothing else 1) * (FLIPS if post.flips else 1)
 
     def _measuring(self, batches: int, *, final: bool) -> float:
         """The work of measuring statistics and class shares on the target, in steps."""
+        return sum(self._measurements(batches, final=final))
+
+    def _measurements(self, batches: int, *, final: bool) -> list[float]:
+        """The work of measuring statistics and, for some methods, that of class shares."""
         if not self._training.measures_target():
-            return 0.0
-        pixels = float(batches * self._target_batch)
+            return []
+        works = [batches * self._target_batch / self._step]
         post = self._training.method.postprocessing
         if post.measured:
             if final not in self._calibrations:
                 sample = self._training.calibration_sample(post, final=final)
                 regions = self._training.sampler.regions("target")
                 self._calibrations[final] = _pixels(regions, sample)
-            pixels += self._calibrations[final]
-        return pixels / self._step
+            works.append(self._calibrations[final] / self._step)
+        return works
 
 
 def _positive(works: Mapping[str, float]) -> dict[str, float]:
@@ -177,6 +222,4 @@ def _positive(works: Mapping[str, float]) -> dict[str, float]:
 def _pixels(regions: Sequence[SamplingRegion], sample: CalibrationSample) -> float:
     # Small volumes have room for fewer tiles than were asked for, or for smaller ones.
     boxes = [box for region in regions for box in sample.boxes(region, len(regions))]
-    pixels = sum(box.shape[1] * box.shape[2] for box in boxes)
-    # Each tile is predicted with the sections before and after it.
-    return 3.0 * pixels * (4 if sample.flips else 1)
+    return float(sample.passes * sum(box.shape[1] * box.shape[2] for box in boxes))

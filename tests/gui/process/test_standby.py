@@ -71,6 +71,42 @@ def test_one_that_was_killed_costs_only_time(qtbot, standby, tmp_path):
     assert devices(events) == ["cpu"]
 
 
+def test_one_that_ends_when_it_gets_the_job_is_replaced(qtbot, tmp_path):
+    code = "import os, sys; print('ready', flush=True); sys.stdin.readline(); os._exit(9)"
+    standby = Standby((sys.executable, "-c", code))
+    until_ready(qtbot, standby)
+    _, events = job(tmp_path, standby)
+    standby.close()
+    assert devices(events) == ["cpu"]
+    assert isinstance(events[-1], Finished)
+
+
+def test_one_of_another_environment_or_folder_gets_no_job(qtbot, standby, tmp_path, monkeypatch):
+    until_ready(qtbot, standby)
+    pid = standby.process_id
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not standby.ready
+    _, events = job(tmp_path, standby)
+    assert devices(events) == ["cpu"]
+    # Another one takes its place, and is up to date.
+    until_ready(qtbot, standby)
+    assert standby.process_id != pid
+    monkeypatch.chdir(tmp_path)
+    assert not standby.ready
+    until_ready(qtbot, standby)
+    _, events = job(tmp_path, standby)
+    assert devices(events) == ["warm"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGSTOP")
+def test_one_that_has_slept_does_its_job(qtbot, standby, tmp_path):
+    until_ready(qtbot, standby)
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        os.kill(standby.process_id, number)
+    _, events = job(tmp_path, standby)
+    assert devices(events) == ["warm"]
+
+
 def test_there_is_one_at_most_and_none_after_closing(qtbot, standby):
     until_ready(qtbot, standby)
     pid = standby.process_id

@@ -194,6 +194,9 @@ class AnnotatePanel(QWidget):
         """Show a ranking; leave the patch when a training starts, to show its previews."""
         if isinstance(job, SuggestJob):
             self.suggest_drawer.expand()
+            if self.patches is not None:
+                # While the job measures; napari takes its time to draw new layers.
+                self._session.in_turns(self.patches.prepare())
         if isinstance(job, TrainJob) and self.patches is not None:
             if self.patches.current is not None:
                 # The preview is of a section, of which the patch is a small part.
@@ -212,8 +215,11 @@ class AnnotatePanel(QWidget):
             self._arranged = None
             strategy = AUDIT if job.audit else job.settings.strategy
             self._measure_canvas(self.patches)
+            steps = self.patches.taking(list(event.regions), strategy, self._session.runner.run)
+            # The first step at once: it writes the suggestions to disk.
             with self._session.showing_errors():
-                self.patches.take(list(event.regions), strategy, self._session.runner.run)
+                next(steps, None)
+            self._session.in_turns(steps)
             self.curve.say_how_many(len(event.regions), job)
 
     # -- the list ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -118,21 +119,41 @@ class Patches:
         self.rectangles.show(regions, latest_round(regions))
         self.changed.emit()
 
+    def prepare(self) -> Iterator[None]:
+        """Make the layers of the target that suggestions need, one in each step."""
+        volume = self._opened.target
+        yield
+        self.paint.layer(volume)
+        yield
+        self.rectangles.prepare(volume)
+
     def take(self, regions: list[dict[str, Any]], strategy: str, run: str) -> None:
-        """Record suggestions as a new round."""
+        """Record suggestions as a new round, and show them."""
+        for _ in self.taking(regions, strategy, run):
+            pass
+
+    def taking(self, regions: list[dict[str, Any]], strategy: str, run: str) -> Iterator[None]:
+        """The steps of `take`, for `Session.in_turns`; the first one records all of them."""
         # Before the regions change, because leaving may record a revision.
         self.leave()
         self.times.forget()
         suggested = self.project.regions.suggest(regions, strategy, run)
-        for volume in {region.volume for region in suggested} | {self._opened.target}:
+        volumes = {region.volume for region in suggested} | {self._opened.target}
+        for volume in volumes:
             self.paint.layer(volume)
-            self._opened.remove_previews(volume)
         self.reload()
-        if suggested and strategy == AUDIT:
-            self._hide_model(suggested[0].volume)
-            self._show_section(suggested[0].volume, suggested[0].voxels.start[0])
-        elif suggested:
-            self._show_overview(suggested[0])
+        first = suggested[0] if suggested else None
+        if first is not None:
+            if strategy == AUDIT:
+                self._hide_model(first.volume)
+            self._show_section(first.volume, first.voxels.start[0])
+        for volume in volumes:
+            yield
+            self._opened.remove_previews(volume)
+        yield
+        # With the uncertainty, until a patch is chosen, as may have happened meanwhile.
+        if first is not None and strategy != AUDIT and self.current is None:
+            self.overlays.show_overview(first.volume, first.run)
 
     @property
     def audit(self) -> list[Region]:
@@ -153,11 +174,6 @@ class Patches:
         self.overlays.hide_predictions()
         if self.audit:
             self.overlays.hide_uncertainty(volume)
-
-    def _show_overview(self, region: Region) -> None:
-        """Show the section of the first patch with the uncertainty, until a patch is chosen."""
-        self._show_section(region.volume, region.voxels.start[0])
-        self.overlays.show_overview(region.volume, region.run)
 
     # -- going from patch to patch -----------------------------------------------------------
 

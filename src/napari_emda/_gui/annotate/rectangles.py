@@ -84,6 +84,10 @@ class Rectangles:
         )
         return opened.add_output("patches", volume, rectangles)
 
+    def prepare(self, volume: str) -> None:
+        """Make the layer of a volume, which has no rectangle yet: drawing a new one takes long."""
+        self._layer(volume)
+
     def reveal(self, volume: str) -> None:
         """Show the rectangles of a volume, if it has any."""
         layer = self._opened.output("patches", volume)

@@ -11,6 +11,11 @@ from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
 
+def qt_viewer_of(viewer: ViewerModel) -> Any:
+    """Napari's widget around the canvas; None for a viewer without a window."""
+    return getattr(getattr(viewer, "window", None), "_qt_viewer", None)
+
+
 class RemovalGuard:
     """Makes the OpenGL context of the canvas current before a layer is removed.
 

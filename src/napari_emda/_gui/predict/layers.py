@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from napari.layers import Image, Labels
@@ -74,7 +74,13 @@ def _wanted(opened: OpenProject, volume: str) -> bool:
 
 
 def show_classes(opened: OpenProject, run: str, volume: str) -> None:
-    """Show a run's mask, and its probabilities as a hidden layer; nothing for unnamed clusters.
+    """Show a run's mask, and its probabilities as a hidden layer; nothing for unnamed clusters."""
+    for _ in showing_classes(opened, run, volume):
+        pass
+
+
+def showing_classes(opened: OpenProject, run: str, volume: str) -> Iterator[None]:
+    """The steps of `show_classes`, for `Session.in_turns`: each adds or removes a layer.
 
     The mask has the colours of the paint: it shows outlines where the paint is filled, and the
     reverse. It is hidden as well while its volume is hidden or a patch is annotated.
@@ -85,18 +91,6 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
     if stored is None:
         return
     placement = opened.place(volume).arguments()
-    opened.remove_output("preview", volume)
-    probability = Image(
-        ColouredProbability(stored),
-        name=opened.called("probability", volume),
-        rgb=True,
-        opacity=_FILLED,
-        visible=False,
-        multiscale=False,
-        metadata={"run": run},
-        **placement,
-    )
-    opened.add_output("probability", volume, probability)
     mask = OutlinedLabels(
         MaskOnView(stored, opened.mask.threshold, opened.mask.smallest),
         name=opened.called("mask", volume),
@@ -110,6 +104,20 @@ def show_classes(opened: OpenProject, run: str, volume: str) -> None:
     # It is computed from probabilities: paint would be lost.
     mask.editable = False
     opened.add_output("mask", volume, mask)
+    yield
+    opened.remove_output("preview", volume)
+    yield
+    probability = Image(
+        ColouredProbability(stored),
+        name=opened.called("probability", volume),
+        rgb=True,
+        opacity=_FILLED,
+        visible=False,
+        multiscale=False,
+        metadata={"run": run},
+        **placement,
+    )
+    opened.add_output("probability", volume, probability)
 
 
 def show_clusters(opened: OpenProject, run: str, volume: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from qtpy.QtWidgets import QComboBox, QWidget
@@ -18,6 +19,7 @@ from napari_emda._gui.predict.layers import (
     roles,
     show_classes,
     show_clusters,
+    showing_classes,
     shown_already,
 )
 from napari_emda._gui.predict.lazy_layers import Clusters
@@ -179,7 +181,7 @@ class PredictPanel(JobPanel):
         """Redraw the layers if the block contains the current section."""
         run = self._session.runner.run
         if not shown_already(opened, run, event.volume):
-            self.show_prediction(opened, run, event.volume)
+            self._session.in_turns(self._showing(opened, run, event.volume))
             return
         first, end = event.box[:2]
         if first <= opened.section_on_view(event.volume).start[0] < end:
@@ -196,8 +198,16 @@ class PredictPanel(JobPanel):
 
     def show_prediction(self, opened: OpenProject, run: str, volume: str) -> None:
         """Show one run's prediction and hide others: clusters, classes, or both once named."""
+        for _ in self._showing(opened, run, volume):
+            pass
+
+    def _showing(self, opened: OpenProject, run: str, volume: str) -> Iterator[None]:
+        # Several blocks may have come before the first of these steps.
+        if shown_already(opened, run, volume):
+            return
         show_clusters(opened, run, volume)
-        show_classes(opened, run, volume)
+        yield
+        yield from showing_classes(opened, run, volume)
         others = [role for role in ("mask", "clusters") if not is_of(opened, run, role, volume)]
         hide(opened, volume, others)
 

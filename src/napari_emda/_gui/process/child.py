@@ -41,15 +41,16 @@ class Child:
         self._command = [part.replace("{job}", str(folder.job_file)) for part in command]
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
-        # Commands that come before the worker thread has started the process.
-        self._unsent: list[str] = []
+        # Commands until the process has answered: they are said again to one that takes its place.
+        self._said: list[str] = [json.dumps({"command": "attend"}) + "\n"]
+        self._answered = False
         self._ended = False
         self._left = False
         self._lines: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def launch(self) -> None:
         """Start the process and the thread that reads it; called in the worker thread."""
-        with self.folder.log.open("w") as log, self._lock:
+        with self._lock:
             # The viewer may have closed before the worker thread came this far.
             if self._ended:
                 self._lines.put(_END)
@@ -57,31 +58,65 @@ class Child:
             waiting = self._standby.take() if self._standby is not None else None
             if waiting is not None:
                 _write(waiting, json.dumps({"job": str(self.folder.job_file)}) + "\n")
-            self._process = waiting or start_process(self._command, log)
-            # The next viewer finds the process by this file, however this one ends.
-            with contextlib.suppress(psutil.Error, OSError):
-                Owner.of(self._process.pid).write(self.folder.process_file)
-            # "attend" makes the child end when its standard input closes, that is, with the viewer.
-            for line in [json.dumps({"command": "attend"}) + "\n", *self._unsent]:
-                _write(self._process, line)
-            if self._left:
-                _close(self._process.stdin)
+            process = self._begin(waiting or self._start())
         # A daemon, because it may wait for a line of the child when Python wants to exit.
         threading.Thread(
-            target=self._read, args=(self._process,), daemon=True, name="napari-emda child"
+            target=self._follow,
+            args=(process, waiting is not None),
+            daemon=True,
+            name="napari-emda child",
         ).start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        with self.folder.log.open("w") as log:
+            return start_process(self._command, log)
+
+    def _begin(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+        """Make a process that of the job; the lock must be held."""
+        self._process = process
+        # The next viewer finds the process by this file, however this one ends.
+        with contextlib.suppress(psutil.Error, OSError):
+            Owner.of(process.pid).write(self.folder.process_file)
+        # First "attend", which makes the child end when its standard input closes, that is, with
+        # the viewer.
+        for line in self._said:
+            _write(process, line)
+        if self._left:
+            _close(process.stdin)
+        return process
+
+    def _follow(self, process: subprocess.Popen[str], waited: bool) -> None:
+        """Read a process to its end.
+
+        One that had waited may have been ended from outside just when it got the job, as the system
+        does when memory runs out; then the job gets a process of its own.
+        """
+        self._read(process)
+        # A job that goes on by itself has closed its output, and is waited for only to be reaped.
+        if waited and not self._answered and not self._left and process.wait():
+            again = None
+            # Without another one, the end of the first is that of the job.
+            with self._lock, contextlib.suppress(OSError):
+                again = None if self._ended else self._begin(self._start())
+            if again is not None:
+                _close_both(process)
+                process = again
+                self._read(process)
+        self._end_of(process)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(ValueError, OSError):
             for line in process.stdout or ():
+                self._answered = True
                 self._lines.put(line)
+
+    def _end_of(self, process: subprocess.Popen[str]) -> None:
         # A job that goes on by itself has closed its output, and is waited for only to be reaped.
         if not self._left:
             process.wait()
         # Locked, so that no command is written to a pipe while it is closed.
         with self._lock:
-            _close(process.stdout)
-            _close(process.stdin)
+            _close_both(process)
         self._lines.put(_END)
         process.wait()
 
@@ -89,9 +124,9 @@ class Child:
         """Send a command; before the process has started, it is kept and sent later."""
         line = json.dumps({"command": command, **values}) + "\n"
         with self._lock:
-            if self._process is None:
-                self._unsent.append(line)
-            else:
+            if not self._answered:
+                self._said.append(line)
+            if self._process is not None:
                 _write(self._process, line)
 
     def take(self, seconds: float) -> list[str] | None:
@@ -196,6 +231,11 @@ def _write(process: subprocess.Popen[str], line: str) -> None:
         if process.stdin is not None:
             process.stdin.write(line)
             process.stdin.flush()
+
+
+def _close_both(process: subprocess.Popen[str]) -> None:
+    _close(process.stdout)
+    _close(process.stdin)
 
 
 def _close(pipe: IO[str] | None) -> None:

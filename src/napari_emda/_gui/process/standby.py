@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 
@@ -38,14 +40,20 @@ class Standby:
         self._ready = threading.Event()
         self._lock = threading.Lock()
         self._closed = False
+        self._surroundings = _surroundings()
 
     def prepare(self) -> None:
         """Start a process, unless one is waiting, or memory is short."""
         with self._lock:
             waiting = self._process is not None and self._process.poll() is None
-            if self._closed or waiting or psutil.virtual_memory().available < _FREE_MEMORY:
+            if (
+                self._closed
+                or (waiting and self._up_to_date)
+                or psutil.virtual_memory().available < _FREE_MEMORY
+            ):
                 return
             self._end()
+            self._surroundings = _surroundings()
             with contextlib.suppress(OSError):
                 self._process = start_process(self._command, subprocess.DEVNULL)
                 self._ready = threading.Event()
@@ -69,7 +77,13 @@ class Standby:
     def ready(self) -> bool:
         """Whether a job can begin at once."""
         process = self._process
-        return process is not None and self._ready.is_set() and process.poll() is None
+        waiting = process is not None and process.poll() is None
+        return waiting and self._ready.is_set() and self._up_to_date
+
+    @property
+    def _up_to_date(self) -> bool:
+        """Whether a process that starts now would find what the waiting one has found."""
+        return self._surroundings == _surroundings()
 
     @property
     def process_id(self) -> int | None:
@@ -101,6 +115,16 @@ class Standby:
                 daemon=True,
                 name="napari-emda standby ends",
             ).start()
+
+
+def _surroundings() -> tuple[dict[str, str], str]:
+    """What a process takes over from the viewer: devices, threads and paths may depend on it."""
+    # The folder may have been removed.
+    try:
+        folder = str(Path.cwd())
+    except OSError:
+        folder = ""
+    return dict(os.environ), folder
 
 
 def _clean_up(process: subprocess.Popen[str], reader: threading.Thread | None) -> None:

@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QProgressBar, QWidget
 
 from napari_emda._gui.common.widgets import Sentence, button, column, row
 from napari_emda._gui.process.runner import Runner
-from napari_emda.events import Event, Phase, Started, Stepped, Stopping, TileDone
-from napari_emda.jobs.time_left import TimeLeft, duration
+from napari_emda.events import Advanced, Event, Phase, Started, Stepped, Stopping, TileDone
+from napari_emda.jobs.time_left import TimeLeft, duration, left_in_words
 from napari_emda.project.job_files import TrainJob
 
 # Milliseconds between two updates of times on view: they count whole seconds.
@@ -108,7 +108,7 @@ class JobStrip(QWidget):
         if isinstance(event, Stopping):
             self._announced = f" (about {duration(event.seconds)})" if event.seconds else ""
             self._begin_stopping()
-        elif isinstance(event, Phase | Started | Stepped | TileDone):
+        elif isinstance(event, Advanced | Phase | Started | Stepped | TileDone):
             self._show()
 
     def _on_ended(self, last: object) -> None:
@@ -150,7 +150,7 @@ class JobStrip(QWidget):
         count = [f"{left.done} of {left.total} {left.unit}"] if left.total else []
         seconds = left.shown_seconds()
         if seconds is not None:
-            count.append(f"{duration(seconds)} left")
+            count.append(f"{left_in_words(seconds)} left")
         self.bar.setFormat("Paused" if self._runner.paused else " · ".join(count))
 
     def _show_phase(self) -> None:
