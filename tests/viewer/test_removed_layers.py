@@ -10,7 +10,7 @@ from qtpy.QtTest import QTest
 from napari_emda._gui.dock import Dock
 from napari_emda.project.project import Project
 from tests.gui.fake import fake_command, methods_command
-from tests.viewer.chaos import SHAPE, SPACING, make_project, run
+from tests.viewer.chaos.projects import SHAPE, SPACING, make_project
 from tests.viewer.hands import Hands
 
 
@@ -97,27 +97,3 @@ def test_predicting_while_a_patch_is_open_says_how_to_see_the_mask(docked, qtbot
     hands.press("O")
     assert mask.contour == 0
     assert dock.session.opened.output("annotations", "target").contour > 0
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_random_sequence_of_actions(make_napari_viewer, tmp_path, seed):
-    """More of them: ``python -m benchmarks.layer_chaos``."""
-
-    def new_viewer():
-        return make_napari_viewer(show=True)
-
-    taken, wrong = run(seed, 10, tmp_path / "project", new_viewer)
-    assert not wrong, (taken, wrong)
-
-
-def test_a_sequence_finds_what_is_wrong(make_napari_viewer, tmp_path, monkeypatch):
-    """The checks can fail: a broken rename is found in the sequence that has one."""
-    from tests.viewer import chaos
-
-    def broken(self, rng):
-        raise RuntimeError("as if a layer had crashed")
-
-    for name in ("rename", "remove", "hide", "stroke"):
-        monkeypatch.setattr(chaos.Chaos, name, broken)
-    _, wrong = run(0, 10, tmp_path / "project", lambda: make_napari_viewer(show=True), plain=True)
-    assert "as if a layer had crashed" in wrong[0]
