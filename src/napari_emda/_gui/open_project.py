@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,17 +18,20 @@ from napari_emda._gui.common.adapters import (
     show,
 )
 from napari_emda._gui.common.canvas import remove_layers
+from napari_emda._gui.common.held_places import HeldPlaces
 from napari_emda._gui.common.label_placement import labels_on
 from napari_emda._gui.common.layer_order import PREFIX, arrange, place_of
 from napari_emda._gui.common.layer_volumes import is_plain
 from napari_emda._gui.common.mask_settings import MaskSettings
+from napari_emda._gui.common.volume_layers import image_layer, labels_layer
 from napari_emda._gui.common.volume_mark import is_own, mark, marked, opened_from
 from napari_emda.data.box import Box
-from napari_emda.io.read import open_image, open_labels
 from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
 
 L = TypeVar("L", Image, Labels, Shapes)
+# Roles of layers in which the mouse paints or draws (see `OpenProject.place_to_paint`).
+PAINTED = ("annotations", "patches")
 # Height and width in pixels of a canvas that has no window and cannot be measured.
 CANVAS = (700.0, 700.0)
 
@@ -42,13 +46,21 @@ class OpenProject:
         viewer: shows the layers.
         project: the dock closes it.
         mask: shared by all projects of a dock.
+        put_back: called with a layer that was moved away from its volume, when it is back.
 
     Attributes:
+        held: keeps the layers of a volume on top of each other.
         annotating: whether a patch is on view, so that no layer may cover the paint.
         auditing: whether an audit is open, so that no prediction may be shown.
     """
 
-    def __init__(self, viewer: ViewerModel, project: Project, mask: MaskSettings) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        project: Project,
+        mask: MaskSettings,
+        put_back: Callable[[Layer], object] = lambda layer: None,
+    ) -> None:
         self.viewer = viewer
         self.project = project
         self.mask = mask
@@ -60,6 +72,7 @@ class OpenProject:
         # Volumes whose layers the user has removed.
         self._removed: list[str] = []
         self._outputs: dict[tuple[str, str], Layer] = {}
+        self.held = HeldPlaces(viewer, put_back)
         self._shapes: dict[str, tuple[int, int, int]] = {}
 
     @property
@@ -115,7 +128,7 @@ class OpenProject:
             image = self._added(
                 self._image_of(entry, name, visible=not hidden), entry, instead_of=layer
             )
-        self._images[entry.name] = image
+        self._set_image(entry.name, image)
         self._mark(image, entry, "image", own=is_own(image))
         self._show_labels(entry, labels, apart=apart)
 
@@ -129,15 +142,8 @@ class OpenProject:
         mark(layer, self.project.folder, entry.name, kind, own=own)
 
     def _image_of(self, entry: VolumeEntry, name: str, *, visible: bool) -> Image:
-        """A layer of a volume's file, at the place of the volume."""
-        return Image(
-            open_image(self.project.folder / entry.image).array,
-            name=name,
-            # Stated, because napari would guess it from the shape.
-            multiscale=False,
-            visible=visible,
-            **self.place(entry.name).arguments(),
-        )
+        path = self.project.folder / entry.image
+        return image_layer(path, name, self.place(entry.name), visible=visible)
 
     def _show_labels(self, entry: VolumeEntry, layer: Layer | None, *, apart: bool) -> None:
         """Show the labels of a volume where the volume is; hidden, because they would cover it."""
@@ -147,19 +153,20 @@ class OpenProject:
         if isinstance(layer, Labels) and is_plain(layer) and not layer.multiscale and not apart:
             layer.visible = False
             place.apply(layer)
-            self._labels[entry.name] = layer
+            self._set_labels(entry.name, layer)
             self._mark(layer, entry, "labels", own=is_own(layer))
             return
-        labels = Labels(
-            open_labels(self.project.folder / entry.labels).array,
-            name=f"{entry.name} labels" if layer is None else layer.name,
-            multiscale=False,
-            visible=False,
-            **place.arguments(),
-        )
-        # The source labels are the user's file: painting belongs in the annotations.
-        labels.editable = False
-        self._labels[entry.name] = self._added(labels, entry, instead_of=layer)
+        name = f"{entry.name} labels" if layer is None else layer.name
+        labels = labels_layer(self.project.folder / entry.labels, name, place)
+        self._set_labels(entry.name, self._added(labels, entry, instead_of=layer))
+
+    def _set_image(self, volume: str, layer: Layer) -> None:
+        self._images[volume] = layer
+        self.held.hold(layer, partial(self.place, volume))
+
+    def _set_labels(self, volume: str, layer: Layer) -> None:
+        self._labels[volume] = layer
+        self.held.hold(layer, partial(self.place, volume))
 
     def _added(self, layer: L, entry: VolumeEntry, *, instead_of: Layer | None) -> L:
         """Add a layer of the project, and remove the user's layer that it replaces."""
@@ -256,13 +263,12 @@ class OpenProject:
 
     def _take_back(self, volume: str, layer: Layer) -> None:
         self._removed.remove(volume)
-        self._images[volume] = layer
+        self._set_image(volume, layer)
 
     def entry_of(self, layer: Layer | None) -> VolumeEntry | None:
         """The volume that a layer shows; None for other layers."""
-        shown = (name for name, image in self._images.items() if image is layer)
-        name = next(shown, None)
-        return None if name is None else self.project.volumes.entry(name)
+        names = (name for name, image in self._images.items() if image is layer)
+        return next((self.project.volumes.entry(name) for name in names), None)
 
     def is_volume(self, layer: Layer) -> bool:
         """Whether a layer shows a volume of the project."""
@@ -325,6 +331,11 @@ class OpenProject:
         index = place_of(self.viewer, role, self._outputs, self.image(volume))
         # Registered before it is added, so that panels that list layers at that event leave it out.
         self._outputs[role, volume] = layer
+        # A preview shows a part of a section, which the view determines.
+        if not role.startswith("preview"):
+            painted = role in PAINTED
+            place = self.place_to_paint if painted else self.place
+            self.held.hold(layer, partial(place, volume))
         self._insert(index, layer)
         return layer
 
@@ -366,11 +377,14 @@ class OpenProject:
         self._remove(list(self._outputs))
 
     def _remove(self, keys: Sequence[tuple[str, str]]) -> None:
+        for key in keys:
+            self.held.let_go(self._outputs[key])
         if keys:  # popped one by one: until its turn, each counts as an output
             remove_layers(self.viewer, (self._outputs.pop(key, None) for key in keys))
 
     def forget(self, layer: Layer) -> bool:
         """Forget a layer that was removed from the viewer; returns whether it was one of these."""
+        self.held.let_go(layer)
         volumes = [name for name, image in self._images.items() if image is layer]
         for name in volumes:
             del self._images[name]

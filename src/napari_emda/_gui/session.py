@@ -14,6 +14,7 @@ from psygnal import Signal
 
 from napari_emda._gui.common.adapters import reslice, section_of
 from napari_emda._gui.common.canvas import InsertionGuard, RemovalGuard
+from napari_emda._gui.common.copies import protect
 from napari_emda._gui.common.mask_settings import MaskSettings
 from napari_emda._gui.common.sliders import SliderRange
 from napari_emda._gui.common.turns import Turns
@@ -194,7 +195,9 @@ class Session:
             before.project.close()
         layers = layers or {}
         labels = labels or {}
-        self.opened = opened = OpenProject(self.viewer, project, self.mask)
+        if self.opened is not None:
+            self.opened.held.release()
+        self.opened = opened = OpenProject(self.viewer, project, self.mask, self._on_put_back)
         # Another voxel size moves the sections below the slider: the user stays at the same one.
         sections = {name: section_of(self.viewer, layer) for name, layer in layers.items()}
         # First, because napari warns when it draws layers of which some have a unit.
@@ -258,8 +261,16 @@ class Session:
         if self.opened is not None:
             if not self.opened.recognise(event.value):
                 self._lend_place(event.value)
+            if not self.opened.is_output(event.value):
+                protect(event.value)
             self._announce_missing()
         self._insertion.draw()
+
+    def _on_put_back(self, layer: Layer) -> None:
+        self.say(
+            f"The layer '{layer.name}' was put back: its place comes from the voxel size, which "
+            "you change under Data."
+        )
 
     def _lend_place(self, layer: Layer) -> None:
         """Show a layer without a voxel size beside the volumes, if there are any."""
@@ -301,6 +312,8 @@ class Session:
             # What they show is on disk. A layer that stayed would be painted in behind our back.
             if self.opened is not None:
                 self.opened.remove_outputs()
+        if self.opened is not None:
+            self.opened.held.release()
         self._sliders.release()
         self._guard.release()
         self._insertion.release()

@@ -76,6 +76,10 @@ class Lazy3D(ABC):
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype=dtype)
 
+    def __deepcopy__(self, memo: Any) -> Lazy3D:
+        # Nothing writes to it, and locks cannot be copied: napari copies what users duplicate.
+        return self
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
 

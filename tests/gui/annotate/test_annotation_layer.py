@@ -121,6 +121,18 @@ def test_a_stroke_that_paints_nothing_says_why(layer, patches, session):
     assert not on_disk(patches).any()
 
 
+@pytest.mark.parametrize("section", [-1, 5])
+@pytest.mark.parametrize("tool", ["paint", "fill", "paint_polygon"])
+def test_sections_beyond_the_volume_are_painted_nowhere(section, tool, layer, patches, session):
+    patches.paint.tools.allow_outside(True)
+    before = on_disk(patches)
+    triangle = np.array([[section, 3, 3], [section, 9, 3], [section, 9, 9]])
+    getattr(layer, tool)(triangle if tool == "paint_polygon" else (section, 20.0, 20.0), 2)
+    layer.explain()
+    assert np.array_equal(on_disk(patches), before)
+    assert "lies beyond the volume" in session.notices[-1][1]
+
+
 @pytest.mark.parametrize("asked", [3, 9, 255, -1, 0])
 def test_only_classes_can_be_chosen(asked, layer, patches, session):
     heard = []

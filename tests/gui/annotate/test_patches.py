@@ -768,3 +768,16 @@ def test_decisions_are_taken_back_after_the_project_was_opened_again(session, pa
     assert states(again) == []
     undo(again)
     assert "no decision to undo" in session.notices[-1][1]
+
+
+def test_rectangles_of_patches_cannot_be_dragged_or_deleted(session, patches):
+    layer = session.opened.output("patches", "target")
+    assert not layer.editable
+    layer.mode = "select"
+    assert layer.mode == "pan_zoom"
+    patches.draw_patch()
+    assert layer.editable
+    patches.escape()
+    assert not layer.editable
+    patches.next()
+    assert not layer.editable

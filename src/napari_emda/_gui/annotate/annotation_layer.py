@@ -16,6 +16,8 @@ from napari_emda._gui.common.outlined_labels import OutlinedLabels
 # In napari's status bar, instead of its list of tools with their digits: those choose classes here.
 _HELP = "digits choose the class, P paint, E erase, F fill, Z move, Ctrl-Z undo, K done, N next"
 
+_BEYOND = "The section on view lies beyond the volume: move the slider back, or press Next (N)."
+
 
 class AnnotationLayer(OutlinedLabels):
     """Paints nowhere but where its `Draft` allows it, and nothing but classes.
@@ -34,6 +36,7 @@ class AnnotationLayer(OutlinedLabels):
         # Before napari's own part, which sets the label.
         self._highest = draft.highest
         self._out_of_reach = False
+        self._beyond = False
         super().__init__(draft, multiscale=False, **arguments)
         self.mouse_drag_callbacks.append(_explain)
 
@@ -125,19 +128,36 @@ class AnnotationLayer(OutlinedLabels):
     def paint_polygon(self, points: Any, new_label: int) -> None:
         """Paint a polygon, or say why nothing was painted."""
         self._out_of_reach = False
-        with self._one_stroke():
-            super().paint_polygon(points, new_label)
+        if not self._misses(points[0]):
+            with self._one_stroke():
+                super().paint_polygon(points, new_label)
         self.explain()
 
     def paint(self, coord: Any, new_label: int, refresh: bool = True) -> None:
         """Paint a dab of the brush."""
-        with self._one_stroke():
-            super().paint(coord, new_label, refresh)
+        if not self._misses(coord):
+            with self._one_stroke():
+                super().paint(coord, new_label, refresh)
 
     def fill(self, coord: Any, new_label: int, refresh: bool = True) -> None:
         """Fill an area."""
-        with self._one_stroke():
-            super().fill(coord, new_label, refresh)
+        if not self._misses(coord):
+            with self._one_stroke():
+                super().fill(coord, new_label, refresh)
+
+    def _misses(self, coord: Any) -> bool:
+        """Whether a tool is used in a section beyond the volume, as of a longer one.
+
+        napari paints section -1 into the last one, and fails after the last one.
+        """
+        _, painted = self._get_shape_and_dims_to_paint()
+        self._beyond = any(
+            not 0 <= round(float(position)) < length
+            for axis, (position, length) in enumerate(zip(coord, self.data.shape, strict=True))
+            if axis not in painted
+        )
+        self._out_of_reach |= self._beyond
+        return self._beyond
 
     def data_setitem(self, indices: Any, value: Any, refresh: bool = True) -> None:
         """Write voxels, as other plugins do."""
@@ -152,8 +172,9 @@ class AnnotationLayer(OutlinedLabels):
     def explain(self) -> None:
         """Say why the last stroke has painted nothing, if so."""
         if self._out_of_reach and not self.draft.strokes.begun:
-            self.refused.emit(self.draft.why_not())
+            self.refused.emit(_BEYOND if self._beyond else self.draft.why_not())
         self._out_of_reach = False
+        self._beyond = False
 
     # -- strokes -----------------------------------------------------------------------------
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_emda._gui.annotate.strokes import Strokes
+from napari_emda._gui.common.copies import CopiedAsArray
 from napari_emda.data.box import Box
 from napari_emda.data.lazy import Lazy3D
 
@@ -35,7 +36,7 @@ class Section:
         return np.asarray(self._whole[self._z, :, :], dtype=dtype)
 
 
-class Draft(Lazy3D):
+class Draft(CopiedAsArray):
     """Annotations on disk, with a proposal inside one box where nothing is painted.
 
     Reading returns both. Writing goes to disk at once: a stroke over the proposal replaces it, and
@@ -53,6 +54,7 @@ class Draft(Lazy3D):
         patch: the voxels that may be painted; None while no patch is on view.
         outside: whether the rest of the volume may be painted as well.
         finished: boxes that stay as they are even then, because they were decided on.
+        obstacle: why nothing can be painted now, in a sentence; empty if it can.
         strokes: of the patch on view.
     """
 
@@ -63,6 +65,7 @@ class Draft(Lazy3D):
         self.patch: Box | None = None
         self.outside = True
         self.finished: Sequence[Box] = ()
+        self.obstacle: Callable[[], str] = str
         self.strokes = Strokes()
         self._box: Box | None = None
         self._proposal: NDArray[np.uint8] | None = None
@@ -86,6 +89,8 @@ class Draft(Lazy3D):
 
     def _reachable(self, parts: tuple[NDArray[Any], ...]) -> Any:
         """Whether voxels may be painted, by broadcastable indices."""
+        if self.obstacle():
+            return np.False_
         if self.outside:
             return self._undecided(parts)
         return np.False_ if self.patch is None else _within(parts, self.patch)
@@ -103,6 +108,9 @@ class Draft(Lazy3D):
 
     def why_not(self) -> str:
         """Why a stroke has changed nothing."""
+        obstacle = self.obstacle()
+        if obstacle:
+            return obstacle
         if self.patch is None and not self.outside:
             return "No patch is on view: go to the next one (N), or draw one (W), to paint in it."
         if not self.outside:
@@ -111,6 +119,10 @@ class Draft(Lazy3D):
                 "outside the patch, too'."
             )
         return "This patch is decided: go to it to change it."
+
+    def retire(self) -> None:
+        """Never write again: the layer was removed, and napari may have made another one of it."""
+        self.obstacle = lambda: "This layer was removed: press Next (N) to paint."
 
     def outside_of(self, box: Box) -> bool:
         """Whether any part of a box lies outside the patch on view."""

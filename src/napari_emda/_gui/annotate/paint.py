@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from napari.layers import Labels
@@ -11,6 +12,7 @@ from psygnal import Signal
 
 from napari_emda._gui.annotate.annotation_layer import AnnotationLayer
 from napari_emda._gui.annotate.draft import Draft
+from napari_emda._gui.annotate.seen import seen_instead_of
 from napari_emda._gui.annotate.strokes import Strokes
 from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.annotate.working_copy import WorkingCopy
@@ -83,6 +85,7 @@ class Paint:
         draft = Draft(WorkingCopy(stored), len(classes))
         draft.outside = self.tools.outside
         draft.finished = self._finished_in(volume)
+        draft.obstacle = partial(self._obstacle, volume)
         layer = AnnotationLayer(
             draft,
             name=self._opened.called("annotations", volume),
@@ -92,6 +95,13 @@ class Paint:
         )
         self._take_tools(layer)
         return layer
+
+    def _obstacle(self, volume: str) -> str:
+        """Why a volume cannot be painted now: the user sees another one there."""
+        seen = seen_instead_of(self._opened, volume)
+        if seen is None:
+            return ""
+        return f"You see '{seen}' and would paint in '{volume}': hide '{seen}' to paint."
 
     def draft(self, volume: str) -> Draft:
         """The data of the annotation layer."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from psygnal import Signal
 
+from napari_emda._gui.annotate.annotation_layer import AnnotationLayer
 from napari_emda._gui.annotate.overlays import Overlays
 from napari_emda._gui.annotate.paint import Bytes, Paint
 from napari_emda._gui.annotate.queue import OPEN, index_of, next_open, queue_of
@@ -296,6 +297,8 @@ class Patches:
 
     def layer_removed(self, layer: object) -> None:
         """Leave the patch when its layer is removed: nobody decides on paint that is not shown."""
+        if isinstance(layer, AnnotationLayer):
+            layer.draft.retire()
         if not self.paint.is_in_use(layer):
             return
         self._put_down()

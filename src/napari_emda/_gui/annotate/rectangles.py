@@ -69,7 +69,7 @@ class Rectangles:
                     edge_width=list(map(width, regions)),
                 )
         layer.selected_data = set()
-        layer.mode = "pan_zoom"
+        _protect(layer)
 
     def _layer(self, volume: str) -> Shapes:
         opened = self._opened
@@ -133,6 +133,7 @@ class Rectangles:
         self._opened.place_to_paint(volume).apply(layer)
         show(layer)
         self._opened.viewer.layers.selection.active = layer
+        layer.editable = True
         layer.mode = "add_rectangle"
         self._end_drawing()
         self._drawing = volume
@@ -142,8 +143,8 @@ class Rectangles:
         """Give up drawing; returns whether the user was about to draw."""
         volume = self._end_drawing()
         layer = self._opened.output("patches", volume)
-        if layer is not None:
-            layer.mode = "pan_zoom"
+        if isinstance(layer, Shapes):
+            _protect(layer)
         return bool(volume)
 
     def _end_drawing(self) -> str:
@@ -162,6 +163,15 @@ class Rectangles:
         volume = self._end_drawing()
         corners = np.asarray(self._layer(volume).data[-1])
         self._drawn(volume, box_of(corners, self._opened.shape(volume)))
+
+
+def _protect(layer: Shapes) -> None:
+    """Put the tool away, and take napari's tools from the user.
+
+    A rectangle that was dragged or deleted would no longer be where its patch is.
+    """
+    layer.mode = "pan_zoom"
+    layer.editable = False
 
 
 def width(region: Region) -> float:

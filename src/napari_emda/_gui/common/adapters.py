@@ -85,9 +85,10 @@ class Placement:
             "axis_labels": self.axes,
         }
 
-    def apply(self, layer: Layer) -> None:
-        """Set a layer's unit, axis labels, scale and position, where they differ."""
+    def apply(self, layer: Layer) -> bool:
+        """Set a layer's unit, axis labels, scale and position; returns whether they differed."""
         layer.metadata.pop(ASSUMED, None)
+        differed = False
         # Axes before z, such as times, stay as they are.
         others = max(layer.ndim - 3, 0)
         arguments = {
@@ -98,15 +99,21 @@ class Placement:
             try:
                 layer.units = arguments["units"]
             except ValueError:  # pragma: no cover - a viewer whose units the user has fixed
-                return
+                return False
+            differed = True
         # Part of the scale may have been in the affine transform, which acts after it.
         if not np.allclose(np.asarray(layer.affine.affine_matrix), np.eye(layer.ndim + 1)):
             layer.affine = np.eye(layer.ndim + 1)
+            differed = True
         # Every assignment makes napari slice the layer again, so only differences are assigned.
-        layer.axis_labels = arguments["axis_labels"]
+        if layer.axis_labels != arguments["axis_labels"]:
+            layer.axis_labels = arguments["axis_labels"]
+            differed = True
         for key in ("scale", "translate"):
             if not np.allclose(getattr(layer, key), arguments[key]):
                 setattr(layer, key, arguments[key])
+                differed = True
+        return differed
 
     def lend(self, layer: Layer) -> bool:
         """Show a layer of unknown size at the size of this volume; returns whether it was unknown.

@@ -23,7 +23,7 @@ class RemovalGuard:
     (`VispyCanvas._clean_and_update_scenegraph`), without asking Qt for its context. If the context
     of another window is current, the buffers of the layers that stay are never created, and the
     next drawing ends in a segmentation fault (Mesa, ``glDrawArrays``). Plain napari 0.9.2 crashes
-    likewise: see ``python -m benchmarks.layer_chaos --plain``.
+    likewise: see docs/benchmarks.md.
 
     Args:
         viewer: with a window, or without one, which needs no guard.

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from napari.layers import Layer
 
-# Key of `Layer.metadata`. Names would not do: users rename layers, and other layers have the same.
-_KEY = "napari-emda: shows"
+
+class _Mark(NamedTuple):
+    """What a layer shows: the folder of a project, a volume of it, ``image`` or ``labels``."""
+
+    folder: str
+    volume: str
+    kind: str
+    own: bool
+
+
+# Names would not do: users rename layers, and other layers have the same. Nor would the metadata of
+# a layer: duplicating, converting, or splitting it copies them, and the copy shows something else.
+_MARKS: WeakKeyDictionary[Layer, _Mark] = WeakKeyDictionary()
 
 
 def mark(layer: Layer, folder: Path, volume: str, kind: str, *, own: bool) -> None:
@@ -21,18 +34,19 @@ def mark(layer: Layer, folder: Path, volume: str, kind: str, *, own: bool) -> No
         kind: ``image`` or ``labels``.
         own: whether the dock has added the layer, rather than the user.
     """
-    layer.metadata[_KEY] = (str(folder), volume, kind, own)
+    _MARKS[layer] = _Mark(str(folder), volume, kind, own)
 
 
 def marked(layers: Iterable[Layer], folder: Path, volume: str, kind: str) -> Layer | None:
     """The first layer with such a mark; None if there is none."""
     wanted = (str(folder), volume, kind)
-    return next((layer for layer in layers if layer.metadata.get(_KEY, ())[:3] == wanted), None)
+    return next((layer for layer in layers if _MARKS.get(layer, ())[:3] == wanted), None)
 
 
 def is_own(layer: Layer) -> bool:
     """Whether a dock has added a marked layer."""
-    return bool(layer.metadata.get(_KEY, (False,))[-1])
+    found = _MARKS.get(layer)
+    return found is not None and found.own
 
 
 def opened_from(layers: Iterable[Layer], path: Path, of: type[Layer]) -> Layer | None:

@@ -129,7 +129,7 @@ def show_clusters(opened: OpenProject, run: str, volume: str) -> None:
     outputs = prediction.outputs
     # Previews are of the section at which the training ended, and would lie over the clusters.
     opened.remove_previews(volume)
-    layer = Labels(
+    layer = OutlinedLabels(
         Clusters(prediction.stored),
         name=opened.called("clusters", volume),
         opacity=0.4,

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from skimage.measure import label
 
+from napari_emda._gui.common.copies import CopiedAsArray
 from napari_emda._gui.common.palette import class_rgb
 from napari_emda.data.array import Array
 from napari_emda.data.probabilities import ClassProbability, Mask
 
 
-class Clusters(Mask):
+class Clusters(CopiedAsArray, Mask):
     """The most probable cluster of each voxel, from 1.
 
     Args:
@@ -85,7 +86,7 @@ def coloured(probabilities: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return values
 
 
-class MaskOnView(Mask):
+class MaskOnView(CopiedAsArray, Mask):
     """The mask without small objects; change an attribute and refresh the layer.
 
     Attributes:

@@ -1,0 +1,87 @@
+"""Image, paint and mask of a volume stay on top of each other, whatever a user drags or types."""
+
+import numpy as np
+import pytest
+
+from napari_emda._gui.annotate.patches import Patches
+from napari_emda._gui.annotate.tools import Tools
+from napari_emda._gui.predict.layers import show_classes
+from tests.gui.annotate.test_patches import REGIONS
+
+CHANGES = {
+    "translate": (50, 9.2, 4.6),
+    "scale": (50, 2.3, 2.3),
+    "rotate": 30,
+    "shear": (0.5, 0, 0),
+    "affine": np.diag([1, 2, 2, 1.0]),
+    "units": ("um", "um", "um"),
+}
+
+
+@pytest.fixture
+def layers(session, predicted):
+    """The layers of the target, by role."""
+    session.adopt(predicted)
+    patches = Patches(session, session.opened, Tools())
+    patches.open()
+    patches.take(REGIONS, "entropy", "001-fake")
+    show_classes(session.opened, "001-fake", "target")
+    patches.next()
+    opened = session.opened
+    outputs = {role: opened.output(role, "target") for role in ("mask", "patches", "annotations")}
+    return {"image": opened.image("target"), **outputs}
+
+
+def corners(layers):
+    """Where napari has two voxels of each layer in the world, in nm."""
+    points = [(0, 0, 0), (3, 20, 30)]
+    return np.array(
+        [
+            [
+                np.asarray(layer.data_to_world(point)) * (1 * layer.units[-1]).to("nm").magnitude
+                for point in points
+            ]
+            for layer in layers.values()
+        ]
+    )
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("which", ["image", "mask", "patches", "annotations"])
+def test_a_layer_that_is_moved_comes_back(session, layers, which, change):
+    before = corners(layers)
+    layer = layers[which]
+    setattr(layer, change, CHANGES[change])
+    assert np.allclose(corners(layers), before)
+    # A unit alone may be that of the world.
+    if change != "units":
+        assert f"The layer '{layer.name}' was put back" in session.notices[-1][1]
+
+
+def test_a_layer_of_the_user_may_be_moved(session, layers):
+    mine = session.viewer.add_image(np.zeros((5, 48, 40)), scale=(50, 4.6, 4.6), units=("nm",) * 3)
+    mine.translate = (0, 9.2, 0)
+    assert tuple(mine.translate) == (0, 9.2, 0)
+
+
+def test_linked_layers_of_two_volumes_stay_apart(session, layers):
+    opened = session.opened
+    viewer = session.viewer
+    viewer.layers.link_layers([opened.image("source"), layers["image"]])
+    before = corners(layers)
+    opened.image("source").translate = (0, 46, 0)
+    assert np.allclose(corners(layers), before)
+
+
+def test_layers_are_the_users_again_when_the_dock_is_closed(session, layers):
+    image = layers["image"]
+    session.close()
+    image.translate = (0, 46, 0)
+    assert tuple(image.translate) == (0, 46, 0)
+
+
+def test_another_voxel_size_moves_all_layers(session, layers):
+    project = session.opened.project
+    project.volumes.change_grid("target", (40.0, 8.0, 8.0), sections_are_independent=False)
+    session.show_again()
+    assert tuple(session.opened.image("target").scale) == (40, 8, 8)
