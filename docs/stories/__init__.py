@@ -1,0 +1,1 @@
+"""First hours with the dock, played by clicks and keys."""
