@@ -25,6 +25,9 @@ _FONT_SIZE = 17
 _BACKGROUND = (255, 255, 255)
 _TEXT = (20, 20, 20)
 
+# A single section may look better or worse than the number above it.
+_SCOPE = "IoU: overlap with the truth in all sections, 1 is perfect"
+
 Mask = NDArray[np.bool_]
 
 
@@ -82,6 +85,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, top: int) -> None:
         left += _FONT_SIZE + _GAP // 2
         draw.text((left, top), word, _TEXT, _font())
         left += int(draw.textlength(word, _font())) + 2 * _GAP
+    draw.text((left, top), _SCOPE, _TEXT, _font())
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -213,7 +213,7 @@ class Demo:
         return str(mask), str(curves)
 
     def picture(self, names: Sequence[str]) -> str:
-        """Draw a section with the masks of some models into the folder of the results.
+        """Draw the section that holds most, with the masks of some models.
 
         Args:
             names: of the models, as in the table.
@@ -223,8 +223,11 @@ class Demo:
         """
         volume = self.project.volumes.open("target")
         tested = Box.parse(TESTED, volume.shape)
-        middle = (tested.start[0] + tested.stop[0]) // 2
-        section = Box((middle, *tested.start[1:]), (middle + 1, *tested.stop[1:]))
+        labels = np.asarray(open_labels(self.truth).array[tested.slices]) > 0
+        # Most is to be seen where the truth, not a model, finds most.
+        fullest = int(labels.sum((1, 2)).argmax())
+        z = tested.start[0] + fullest
+        section = Box((z, *tested.start[1:]), (z + 1, *tested.stop[1:]))
         ious = {row[0]: row[1] for row in self.rows}
         masks = {}
         for name in names:
@@ -233,9 +236,8 @@ class Demo:
             if classes is not None:
                 masks[f"{name}: IoU {ious[name]}"] = classes[0] > 0
         image = np.asarray(volume.image[section.slices])[0]
-        truth = np.asarray(open_labels(self.truth).array[section.slices])[0] > 0
         path = self.results / "before-and-after.png"
-        draw_picture(path, image, truth, masks)
+        draw_picture(path, image, labels[fullest], masks)
         return str(path)
 
 
