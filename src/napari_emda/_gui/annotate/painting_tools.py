@@ -64,6 +64,8 @@ class PaintingTools(QWidget):
                 "Put aside a patch that cannot be decided; it is not suggested again (Shift-J).",
                 act["unsure"],
             ),
+        ]
+        history = [
             button(
                 "Undo",
                 "Undo the last decision, on whichever patch (U). Ctrl-Z undoes the last stroke.",
@@ -80,8 +82,9 @@ class PaintingTools(QWidget):
         uncertainty = button(
             "Uncertainty", "Show or hide the model's uncertainty (Shift-H).", act["uncertainty"]
         )
-        self.deciding = [done, part, *moves]
-        return (*moves, self.help, done, part, draw, bare, uncertainty)
+        self.deciding = [done, part, *moves, *history]
+        # In the order in which they fill the rows of a narrow dock, each of one kind.
+        return (done, part, *moves, self.help, *history, draw, bare, uncertainty)
 
     def allow_decisions(self, allowed: bool) -> None:
         """Enable the buttons that need a patch."""
