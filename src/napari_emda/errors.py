@@ -115,9 +115,25 @@ def explained(error: BaseException) -> EmdaError | None:
 
 
 def system_error(error: BaseException) -> OSError | None:
-    """The error of the system behind one of a library written in Rust, such as safetensors."""
-    match = re.search(r"\(os error ([0-9]{1,4})\)", str(error))
-    return OSError(int(match[1]), os.strerror(int(match[1]))) if match else None
+    """The error of the system that a library reports in an error of its own.
+
+    safetensors says "No space left on device (os error 28)", torch "Too many open files (24)".
+    """
+    text = str(error)
+    for number in map(int, re.findall(r"\((?:os error )?([0-9]{1,3})\)", text)):
+        if os.strerror(number) in text:
+            return OSError(number, os.strerror(number))
+    return None
+
+
+def refusal(error: BaseException, path: Path) -> EmdaError | None:
+    """What the system has refused while a file was read; None if the file itself is at fault."""
+    refused = error if isinstance(error, OSError) else system_error(error)
+    # Libraries raise it without a number for whatever they cannot read.
+    if refused is None or refused.errno is None:
+        return None
+    refused.filename = refused.filename or str(path)
+    return _of_the_system(refused)
 
 
 def _of_the_system(error: OSError) -> JobError:

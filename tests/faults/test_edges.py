@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import time
 
@@ -44,7 +45,15 @@ ERRORS = {
     "memory of torch": (RuntimeError(ALLOCATOR), 2, "not enough memory"),
     "memory of oneDNN": (RuntimeError("could not create a primitive"), 2, "not enough memory"),
     "threads": (RuntimeError("can't start new thread"), 2, "threads"),
-    "full disk, in Rust": (SafetensorError("I/O (os error 28)"), 2, "make room"),
+    "full disk, in Rust": (
+        SafetensorError("No space left on device (os error 28)"),
+        2,
+        "make room",
+    ),
+    "too many files, of torch": (
+        *(RuntimeError("unable to open file <a> in read-only mode: Too many open files (24)"),),
+        *(2, "limit of open files"),
+    ),
     "no text": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "UTF-8"),
     "a fault of ours": (AttributeError("'x'\n has no 'y'"), 1, "report it"),
     "another of ours": (RecursionError("maximum recursion depth exceeded"), 1, "report it"),
@@ -245,3 +254,63 @@ def test_an_image_that_is_cut_short_while_it_is_in_use_ends_no_process(tmp_path)
     path.unlink()
     with pytest.raises(DataError, match=r"image\.tif"):
         image[0]
+
+
+# -- arguments that nobody expects -----------------------------------------------------------------
+
+DIGITS = "9" * 5000
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+STRANGE = {
+    "steps of 5000 digits": ("train", "{project}", "--steps", DIGITS),
+    "a setting of 5000 digits": ("train", "{project}", "--set", f"patch={DIGITS}"),
+    "a float of 5000 digits": ("train", "{project}", "--set", f"pixel_size={DIGITS}"),
+    "a count of 5000 digits": ("suggest", "{project}", "--count", DIGITS),
+    "a box of 5000 digits": (
+        *("score", "{project}", "--against", "{labels}", "--box", f"0:{DIGITS},:,:"),
+    ),
+    "a number to ignore": ("annotate", "{project}", "--from", "{labels}", "--ignore", DIGITS),
+    "a project without UTF-8": ("suggest", f"{{project}}{NOT_UTF8}"),
+    "labels without UTF-8": ("annotate", "{project}", "--from", NOT_UTF8),
+    "a volume without UTF-8": ("suggest", "{project}", "--volume", NOT_UTF8),
+    "a run without UTF-8": ("predict", "{project}", "--run", NOT_UTF8),
+    "a class without UTF-8": (
+        *("new", "{folder}/other", "--target", "{labels}", "--classes", "a", NOT_UTF8),
+    ),
+    "a setting without UTF-8": ("train", "{project}", "--set", f"network={NOT_UTF8}"),
+    "a nul in a path": ("suggest", "{project}\0x"),
+    "a very long path": ("suggest", "{project}/" + "x" * 5000),
+    "a very long name of a file": ("annotate", "{project}", "--from", "x" * 300),
+    "a job file that is a folder": ("run", "{project}"),
+    "an empty path": ("annotate", "{project}", "--from", ""),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_strange_arguments_are_one_sentence(case, project, phantom_files):
+    places = {
+        "project": project.folder,
+        "folder": project.folder.parent,
+        "labels": phantom_files["source", "labels"],
+    }
+    project.close()
+    arguments = [argument.format(**places) for argument in STRANGE[case]]
+    status, out, line = call(*arguments)
+    assert (status, out, line.count("\n")) == (2, "", 1), line[-1000:]
+    assert "Traceback" not in line
+    assert line[:-1].isprintable()
+
+
+def test_names_without_utf8_are_refused_before_anything_is_made(phantom_files, tmp_path):
+    folder = tmp_path / NOT_UTF8
+    folder.mkdir()
+    target = tmp_path / f"{NOT_UTF8}.tif"
+    shutil.copy(phantom_files["target", "image"], target)
+    places = [
+        (tmp_path / "project", target),
+        (folder / "project", phantom_files["target", "image"]),
+    ]
+    for project, image in places:
+        status, _, line = call("new", project, "--target", image)
+        assert (status, line.count("\n")) == (2, 1), line
+        assert "no UTF-8" in line
+        assert not project.exists()

@@ -147,7 +147,19 @@ def test_a_finished_training_has_nothing_left_to_do(make, same_weights):
 # -- when things go wrong --------------------------------------------------------------------------
 
 
-def small_memory(training, patches=math.inf, side=math.inf):
+FULL = {
+    "CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+    "Linux": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate "
+        "memory: you tried to allocate 4000000 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    "oneDNN": RuntimeError("could not create a primitive"),
+    "Windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4 B."),
+    "NumPy": MemoryError("Unable to allocate 4.00 GiB for an array"),
+}
+
+
+def small_memory(training, patches=math.inf, side=math.inf, error=FULL["CUDA"]):
     """Let the method run out of memory on larger batches or patches; returns the batch sizes."""
     losses = training.method.losses
     sizes = []
@@ -156,16 +168,17 @@ def small_memory(training, patches=math.inf, side=math.inf):
         image = batch["source"].image
         sizes.append(len(image))
         if len(image) > patches or image.shape[-1] > side:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            raise error
         return losses(batch, progress)
 
     training.method.losses = limited
     return sizes
 
 
-def test_out_of_memory_halves_the_batch_says_so_and_goes_on(make):
+@pytest.mark.parametrize("error", FULL.values(), ids=FULL.keys())
+def test_out_of_memory_halves_the_batch_says_so_and_goes_on(error, make):
     training = make(batch=7, steps=2)
-    sizes = small_memory(training, patches=2)
+    sizes = small_memory(training, patches=2, error=error)
     events = list(fit(training))
     notices = [event.text for event in events if isinstance(event, Notice)]
     assert len(notices) == 2

@@ -32,6 +32,10 @@ IgnoreOption = Annotated[
 ]
 
 
+# Characters of a wrong value that a message repeats.
+_LONGEST = 40
+
+
 def label_meaning(
     background: int | None,
     ignore: Sequence[str] | None,
@@ -79,7 +83,9 @@ def _numbers(texts: Sequence[str]) -> tuple[int, ...]:
     try:
         return tuple(int(text) for text in texts)
     except ValueError:
-        wrong = next(text for text in texts if not text.lstrip("+-").isdigit())
+        wrong = [text for text in texts if not text.lstrip("+-").isdigit()]
+        # All of them are digits if one has thousands, which Python does not read.
+        shown = (wrong or [max(texts, key=len)])[0][:_LONGEST]
         raise JobError(
-            f"'{wrong}' is not a value of --ignore: give a whole number, or none."
+            f"'{shown}' is not a value of --ignore: give a whole number, or none."
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -41,6 +42,18 @@ def check_shown_name(name: str) -> str:
     if len(name.encode()) > _LONGEST:
         raise ValueError(f"The name '{name[:20]}...' is too long")
     return name
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a path can be written into a text, as JSON is.
+
+    Names of files are any bytes on Linux; Python writes those that are no text as surrogates.
+    """
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _empty_or_file_name(name: str) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.units import nanometres
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.errors import DataError, SettingsError
+from napari_emda.errors import DataError, SettingsError, naming
 from napari_emda.io.atomic import replacing_file, workspace
 from napari_emda.io.write import UNITS
 
@@ -120,7 +120,7 @@ def write_package(
         else (float(mean), float(standard_deviation))
     )
     preprocessing = _Preprocessing(spec, moments, percentiles, limits)
-    with workspace(path) as folder, replacing_file(path) as package:
+    with naming(path), workspace(path) as folder, replacing_file(path) as package:
         _write_weights_and_tests(network, example, preprocessing, folder)
         axes = _Axes(spec, card, smallest_side, stride, halo)
         _save(spec, card, axes, preprocessing, folder, package)
@@ -151,7 +151,10 @@ def _write_weights_and_tests(
         # torch calls TorchScript deprecated, but the programs that run such packages load it.
         warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
         traced = torch.jit.trace(network, standardised)
-        torch.jit.save(traced, str(folder / "weights.pt"))
+        # By way of memory: where the disk is full, torch's own writer ends the process.
+        weights = io.BytesIO()
+        torch.jit.save(traced, weights)
+        (folder / "weights.pt").write_bytes(weights.getvalue())
         # Of the traced network, not of ours: it is the one that other programs run.
         np.save(folder / "output.npy", traced(standardised).numpy())
     np.save(folder / "input.npy", image)

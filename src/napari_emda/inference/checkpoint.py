@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_emda.errors import JobError, explained, is_out_of_memory, system_error
+from napari_emda.errors import JobError, is_out_of_memory, refusal, system_error
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.io.atomic import replacing_file
 from napari_emda.methods.base import Method
@@ -107,10 +107,11 @@ def read_part(path: Path, name: str, kind: type[Part]) -> Part:
         return kind.model_validate(_migrated(values)[name])
     except FileNotFoundError:
         raise JobError(f"The model '{path}' does not exist: name another run.") from None
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise explained(error) or error from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        if (refused := refusal(error, path)) is not None:
+            raise refused from None
         raise JobError(
             f"'{path}' is not a model of napari-emda, or is damaged: name another run."
         ) from None

@@ -11,7 +11,7 @@ import numpy as np
 from napari_emda.data.array import Array
 from napari_emda.data.label_values import whole_numbers
 from napari_emda.data.lazy import AxisView, Lazy3D, SectionStack
-from napari_emda.errors import DataError
+from napari_emda.errors import DataError, refusal
 from napari_emda.io.palette import grey_image
 from napari_emda.io.reader import reader_of
 from napari_emda.io.units import Stored
@@ -95,6 +95,8 @@ def _open(path: Path) -> Stored:
             stored.array[stored.array.shape[0] // 2]
         return stored
     except _UNREADABLE as error:
+        if (refused := refusal(error, path)) is not None:
+            raise refused from None
         # Without the library's traceback: the message is for the user, who cannot act on it.
         raise DataError(
             f"{path.name} cannot be read as {reader.formats[0]} ({error}): save or copy it again."

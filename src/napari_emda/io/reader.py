@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from napari_emda.data.names import is_utf8
 from napari_emda.errors import DataError, listed
 from napari_emda.io.units import Stored
 from napari_emda.registry import Registry
@@ -85,6 +86,11 @@ def reader_of(path: Path) -> type[Reader]:
             lists all formats.
     """
     _check_no_address(path)
+    # A project and its jobs name the file in texts.
+    if not is_utf8(str(path.absolute())):
+        raise DataError(
+            f"The path '{path}' holds characters that are no UTF-8: rename the file or its folder."
+        )
     if not path.exists():
         raise DataError(f"{path} does not exist: check the name, or mount the disk it is on.")
     _check_known_folder(path)

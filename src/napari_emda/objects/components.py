@@ -20,6 +20,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone
+from napari_emda.io.checked_store import CheckedStore
 from napari_emda.settings.objects import ObjectSettings
 
 # Ids are stored as uint32. The limit counts components before small ones are dropped.
@@ -91,7 +92,11 @@ def find_objects_in(
     shape = probabilities.shape[1:]
     chunks = tuple(max(1, min(side, n)) for side, n in zip(_CHUNK, shape, strict=True))
     objects = zarr.create_array(
-        folder / f"{class_id}.zarr", shape=shape, dtype=np.uint32, chunks=chunks, fill_value=0
+        CheckedStore(folder / f"{class_id}.zarr"),
+        shape=shape,
+        dtype=np.uint32,
+        chunks=chunks,
+        fill_value=0,
     )
     count = yield from find_objects(
         probabilities,

@@ -8,6 +8,7 @@ from typing import Self
 
 from filelock import FileLock, SoftFileLock, Timeout
 
+from napari_emda.data.names import is_utf8
 from napari_emda.errors import JobError
 from napari_emda.io.leftovers import clear_leftovers
 from napari_emda.io.safe_files import inside, refuse_hard_link
@@ -91,7 +92,7 @@ class Project:
             JobError: there is something in the folder already, it cannot be written, or the
                 classes are fewer than two or not distinct.
         """
-        folder = Path(folder).expanduser().absolute()
+        folder = _readable(folder)
         if folder.exists() and not _is_free(folder):
             raise JobError(
                 f"'{folder}' exists and is not empty: choose a new folder for the project."
@@ -117,7 +118,7 @@ class Project:
         Raises:
             JobError: it is not a project, is newer than this program, or is open elsewhere.
         """
-        folder = Path(folder).expanduser().absolute()
+        folder = _readable(folder)
         path = inside(folder, "project.json")
         # Here, so that the user hears of a link before any work is done; every access checks again.
         for name in _ENTRIES:
@@ -187,6 +188,17 @@ class Project:
             annotated=annotated,
             run=self.runs.latest() or "",
         )
+
+
+def _readable(folder: str | Path) -> Path:
+    """The whole path of a folder; JobError if it could not be written into a job file."""
+    path = Path(folder).expanduser().absolute()
+    if not is_utf8(str(path)):
+        raise JobError(
+            f"The path '{path}' holds characters that are no UTF-8: rename the folder, or choose "
+            "another one."
+        )
+    return path
 
 
 def _is_free(folder: Path) -> bool:

@@ -113,7 +113,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             )
         try:
             values[key.strip()] = json.loads(text)
-        except json.JSONDecodeError:
+        # Also a number of thousands of digits, and what is nested too deep.
+        except (ValueError, RecursionError):
             values[key.strip()] = text
     return values
 

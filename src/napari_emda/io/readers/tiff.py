@@ -17,7 +17,7 @@ import zarr
 
 from napari_emda.data.array import Array
 from napari_emda.data.lazy import AxisView, Lazy3D, SectionStack
-from napari_emda.errors import DataError, listed
+from napari_emda.errors import DataError, listed, refusal
 from napari_emda.io.equal_channels import EqualChannels
 from napari_emda.io.raw_voxels import RawVoxels
 from napari_emda.io.reader import Reader, readers
@@ -94,6 +94,8 @@ def open_tiff(path: Path) -> Stored:
     try:
         file = tifffile.TiffFile(path)
     except UNREADABLE as error:
+        if (refused := refusal(error, path)) is not None:
+            raise refused from None
         raise DataError(
             f"{path.name} is not a TIFF that can be read ({error}): save or copy it again."
         ) from None
