@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from zarr.storage import LocalStore
 
 from napari_emda.data.names import in_print
 from napari_emda.errors import DataError, EmdaError, JobError, naming
+from napari_emda.io.atomic import replacing_file
 from napari_emda.io.safe_files import LARGEST_JSON, refuse_link
 
 if TYPE_CHECKING:
@@ -173,15 +176,52 @@ class CheckedArray(zarr.Array[Any]):
             ) from error
 
 
-def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> CheckedArray:
+def open_array(
+    path: Path, mode: Literal["r", "r+"] = "r", *, durable: bool = False
+) -> CheckedArray:
     """Open an array of a project.
 
     Args:
         path: its folder.
         mode: for reading only, or for reading and writing.
+        durable: whether what is written is on the disk at once, see `DurableStore`.
 
     Raises:
         JobError: there is a link or a special file.
         OSError, ValueError, KeyError, TypeError: there is no array, or it is damaged.
     """
-    return CheckedArray(zarr.open_array(CheckedStore(path), mode=mode).async_array)
+    store = DurableStore(path) if durable else CheckedStore(path)
+    return CheckedArray(zarr.open_array(store, mode=mode).async_array)
+
+
+class DurableStore(CheckedStore):
+    """A folder of zarr for what a user has made, which no power failure may take away.
+
+    The content of each file is on the disk before it takes the place of an older one. Otherwise a
+    change of one voxel could cost the whole chunk. That the file has its name is not: see
+    `napari_emda.io.atomic.sync`.
+    """
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """See `LocalStore`."""
+        self._ensure_open_sync()
+        self._check_writable()
+        _write(self.check(key), value)
+
+    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
+        if not self._is_open:
+            await self._open()
+        self._check_writable()
+        path = self.check(key)
+        # zarr asks for this where metadata must not be replaced.
+        if exclusive and path.exists():
+            raise FileExistsError(path)
+        await asyncio.to_thread(_write, path, value)
+
+
+def _write(path: Path, value: Buffer) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_file(path, durable=False) as partial, partial.open("wb") as file:
+        file.write(value.as_buffer_like())
+        file.flush()
+        os.fsync(file.fileno())

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zarr
+from zarr.codecs import ZstdCodec
 
 from napari_emda.data.box import Box
 from napari_emda.errors import DataError
 from napari_emda.io.atomic import sync
-from napari_emda.io.checked_store import CheckedStore, open_array
+from napari_emda.io.checked_store import DurableStore, open_array
 from napari_emda.io.safe_files import inside
 
 # Side of a chunk in pixels. A stroke rewrites every chunk that it touches, and accepting a patch
@@ -22,6 +23,9 @@ from napari_emda.io.safe_files import inside
 # to sync. 256 x 256 voxels are 64 KiB before compression.
 CHUNK = 256
 
+
+# Written quickly, and with a checksum: what a disk has spoilt is noticed, and not taken for paint.
+_COMPRESSION = ZstdCodec(level=0, checksum=True)
 
 # The name of a chunk's file or folder; no axis has more chunks.
 _INDEX = re.compile("[0-9]{1,10}")
@@ -63,8 +67,7 @@ class AnnotationArrays:
 
     def open(self, name: str) -> zarr.Array[Any] | None:
         """The annotations of a volume for reading; None when there are none yet."""
-        path = self._path(name)
-        return self._opened(name, "r") if path.exists() else None
+        return self._opened(name, "r") if self._exists(name) else None
 
     def open_to_write(self, name: str) -> zarr.Array[Any]:
         """The annotations of a volume for writing; they must exist."""
@@ -73,14 +76,23 @@ class AnnotationArrays:
     def require(self, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
         """The annotations of a volume of this shape for writing, made when there are none yet."""
         path = self._path(name)
-        if path.exists():
+        if self._exists(name):
             array = self._opened(name, "r+")
             check_fits(name, array, shape)
             return array
         chunks = (1, min(CHUNK, shape[1]), min(CHUNK, shape[2]))
-        return zarr.create_array(
-            CheckedStore(path), shape=shape, dtype="uint8", chunks=chunks, fill_value=0
+        zarr.create_array(
+            DurableStore(path),
+            shape=shape,
+            dtype="uint8",
+            chunks=chunks,
+            compressors=_COMPRESSION,
+            fill_value=0,
         )
+        # Before any chunk: without its description, nobody could read it.
+        for folder in (path, path.parent, self._folder):
+            sync(folder)
+        return self._opened(name, "r+")
 
     def painted(self, name: str) -> tuple[Box, ...]:
         """The chunks of a volume in which anything was ever painted."""
@@ -120,13 +132,21 @@ class AnnotationArrays:
 
     def _opened(self, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
         """The array of a volume; DataError if it is another kind of array than ours."""
-        array = open_array(self._path(name), mode)
+        array = open_array(self._path(name), mode, durable=True)
         if array.ndim != 3 or array.dtype != "uint8":
             raise DataError(
                 f"The annotations of '{name}' are not numbers of classes in z, y, x: restore "
                 f"'{self._path(name)}' from a backup."
             )
         return array
+
+    def _exists(self, name: str) -> bool:
+        """Whether there is more than a folder that a crash has left empty."""
+        path = self._path(name)
+        if not path.is_dir():
+            return path.exists()
+        # The name of what is being written begins with a dot.
+        return any(not entry.name.startswith(".") for entry in path.iterdir())
 
     def _path(self, name: str) -> Path:
         return inside(self._folder, "annotations", f"{name}.zarr")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from napari_emda.data.names import check_file_name
 from napari_emda.errors import DataError
-from napari_emda.io.atomic import replacing_file, replacing_folder, sync, sync_tree
+from napari_emda.io.atomic import make_folder, replacing_file, replacing_folder, sync, sync_tree
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.journal import journal_lines
 from napari_emda.io.safe_files import LARGEST_JSON, LARGEST_LINES, inside, read_file
@@ -115,7 +115,7 @@ class Backups:
         if not patches:
             return None
         folder = inside(self._folder, _FOLDER)
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         now = time.time()
         stamp = time.strftime(_TIME, time.gmtime(now))
         path = inside(folder, f"{stamp}-{uuid.uuid4().hex[:4]}.zip")
@@ -131,7 +131,6 @@ class Backups:
                 self._check_new(partial)
         except _Unchanged:
             return None
-        sync(self._folder)
         self._remove_old()
         return Backup(path, now, contents.round, patches)
 
@@ -228,7 +227,7 @@ class Backups:
     def _rescue(self, *names: str) -> Path:
         """Copy files of the project to a new folder in ``rescued/``; returns that."""
         rescued = inside(self._folder, "rescued")
-        rescued.mkdir(exist_ok=True)
+        make_folder(rescued)
         stamp = time.strftime(_TIME, time.gmtime())
         folder = inside(rescued, f"{stamp}-{uuid.uuid4().hex[:4]}")
         folder.mkdir()

@@ -11,7 +11,8 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_emda.errors import DataError
-from napari_emda.io.checked_store import CheckedStore, open_array
+from napari_emda.io.atomic import make_folder
+from napari_emda.io.checked_store import DurableStore, open_array
 from napari_emda.io.safe_files import inside
 
 # Marks voxels that an import left as they were. Class ids + 1 stay below it.
@@ -31,11 +32,11 @@ class ImportRecord:
 
     def create(self, array: zarr.Array[Any]) -> None:
         """Make the files for annotations of this shape."""
-        self._path.parent.mkdir(exist_ok=True)
-        zarr.open_group(CheckedStore(self._path), mode="w")
+        make_folder(self._path.parent)
+        zarr.open_group(DurableStore(self._path), mode="w")
         for name, fill in (("before", 0), ("after", _UNCHANGED)):
             zarr.create_array(
-                CheckedStore(inside(self._path, name)),
+                DurableStore(inside(self._path, name)),
                 shape=array.shape,
                 dtype="uint8",
                 chunks=array.chunks,
@@ -78,4 +79,4 @@ class ImportRecord:
         shutil.rmtree(self._path, ignore_errors=True)
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        return open_array(inside(self._path, name), "r+")
+        return open_array(inside(self._path, name), "r+", durable=True)

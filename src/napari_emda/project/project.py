@@ -10,6 +10,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 from napari_emda.data.names import is_utf8
 from napari_emda.errors import JobError
+from napari_emda.io.atomic import make_folder
 from napari_emda.io.leftovers import clear_leftovers
 from napari_emda.io.safe_files import inside, refuse_hard_link
 from napari_emda.io.write import check_destination
@@ -99,7 +100,7 @@ class Project:
             )
         check_classes(classes)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             file = ProjectFile(classes=classes)
             # Before the file: from then on the folder can be opened.
             project = cls(folder, file, lock_folder(folder))

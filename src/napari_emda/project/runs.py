@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from napari_emda.errors import JobError
+from napari_emda.io.atomic import make_folder, sync
 from napari_emda.io.safe_files import inside, refuse_link
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.run_folder import RUNS, RunFolder, run_number
@@ -74,12 +75,14 @@ class Runs:
     def new(self, method: str) -> RunFolder:
         """Make the next run's folder, ``runs/003-ynet``."""
         runs = inside(self._folder, RUNS)
-        runs.mkdir(exist_ok=True)
+        make_folder(runs)
         while True:
             numbers = [run_number(path.name) or 0 for path in runs.iterdir()]
             folder = runs / f"{max(numbers, default=0) + 1:03d}-{method}"
             try:
                 folder.mkdir()
+                # The files in it are synced when they are written, and would be lost with it.
+                sync(runs)
                 return RunFolder(folder)
             except FileExistsError:
                 continue  # another process has just made this folder

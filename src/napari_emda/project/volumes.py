@@ -22,6 +22,7 @@ from napari_emda.data.units import nanometres
 from napari_emda.data.volume import Domain, LabelsZero, Volume
 from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.errors import DataError, JobError
+from napari_emda.io.atomic import sync, sync_tree
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checks import check_image, check_labels, check_spacing, file_notices
 from napari_emda.io.read import open_image, open_labels
@@ -267,6 +268,10 @@ class Volumes:
         # Section by section: a layer's data may be lazy, and larger than memory.
         for z in range(array.shape[0]):
             stored[z] = np.asarray(array[z])
+        # It exists nowhere else, and `project.json` is going to name it.
+        sync_tree(path)
+        for folder in (path.parent, self._folder):
+            sync(folder)
         return path
 
     # -- names and paths --------------------------------------------------------------------------

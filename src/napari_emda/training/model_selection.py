@@ -10,6 +10,7 @@ from torch import Tensor
 from napari_emda.errors import listed
 from napari_emda.inference import checkpoint
 from napari_emda.inference.model_header import ModelHeader
+from napari_emda.io.atomic import make_folder
 from napari_emda.methods.base import Method
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import LOSSES, TrainSettings
@@ -237,7 +238,7 @@ def keep_candidate(
     """Write the model of a validated step if it may be one of the best."""
     if header.step in wanted(state, header.step):
         path = folder.candidate(header.step)
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         checkpoint.save(path, header, method, training=state)
 
 

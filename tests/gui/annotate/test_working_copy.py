@@ -37,6 +37,33 @@ def test_it_reads_and_writes_as_an_array_does_and_all_is_on_disk_at_once(stored,
     assert np.array_equal(stored[:], expected)
 
 
+def test_a_stroke_is_written_when_it_ends(stored, noise):
+    copy = WorkingCopy(stored)
+    expected = np.zeros(SHAPE, np.uint8)
+    copy.in_stroke = True
+    for x in range(12):
+        dab = (slice(1, 2), slice(10, 20), slice(10 + x, 20 + x))
+        copy[dab] = expected[dab] = 2
+        assert np.array_equal(copy[dab], expected[dab])
+    assert not stored[:].any()
+    # Reading what lies partly in memory shows the stroke all the same.
+    assert np.array_equal(copy[1:2, :, :], expected[1:2])
+    copy[1:2, 40:50, 60:70] = expected[1:2, 40:50, 60:70] = 3
+    copy.in_stroke = False
+    assert np.array_equal(stored[:], expected)
+
+
+def test_what_a_full_disk_has_not_taken_is_written_the_next_time(stored, monkeypatch):
+    copy = WorkingCopy(stored)
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Array, "__setitem__", lambda *_: (_ for _ in ()).throw(OSError(28, "")))
+        with pytest.raises(OSError):
+            copy[0:1, 0:20, 0:20] = 2
+    assert copy[0:1, 19:20, 0:20].all()
+    copy.forget()
+    assert (stored[0, :20, :20] == 2).all()
+
+
 def test_writes_of_others_are_read_after_forget(stored):
     copy = WorkingCopy(stored)
     copy[0:1, 0:2, 0:2] = 1

@@ -169,6 +169,18 @@ class AnnotationLayer(OutlinedLabels):
         under_way: bool = self._block_history
         return nullcontext() if under_way else self.block_history()
 
+    @property
+    def _block_history(self) -> bool:
+        """Whether a stroke is under way, whichever of napari's tools paints it."""
+        return self._is_in_stroke
+
+    @_block_history.setter
+    def _block_history(self, value: bool) -> None:
+        self._is_in_stroke = value
+        # napari sets it first before there are any voxels.
+        if isinstance(getattr(self, "_data", None), Draft):
+            self.draft.stored.in_stroke = value
+
     def explain(self) -> None:
         """Say why the last stroke has painted nothing, if so."""
         if self._out_of_reach and not self.draft.strokes.begun:

@@ -126,6 +126,9 @@ class Paint:
 
     def stored(self, region: Region) -> Bytes:
         """The paint in a patch, as it is on disk."""
+        layer = self._existing(region.volume)
+        if layer is not None:
+            layer.draft.stored.write()  # the stroke that is under way
         # Not from the layer, which the user may have removed.
         return np.asarray(
             self._opened.project.annotations.require(region.volume)[region.voxels.slices]

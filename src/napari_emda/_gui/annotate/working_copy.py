@@ -1,4 +1,4 @@
-"""Annotations under the brush: kept in memory, and written to disk at every change."""
+"""Annotations under the brush: kept in memory, and written to disk at the end of every stroke."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ class WorkingCopy:
     Chunks that were written to are read from memory from then on. They are written whole, which
     takes a third of the time of writing parts. Call `forget` when others write to the array.
 
+    Every write waits for the disk, which takes about as long as a dab may take. So the dabs of one
+    stroke are written together.
+
     Args:
         stored: the array on disk.
     """
@@ -31,16 +34,39 @@ class WorkingCopy:
         self.dtype = stored.dtype
         self._stored = stored
         self._held: dict[tuple[int, ...], NDArray[Any]] = {}
+        # Chunks that differ from those on disk.
+        self._changed: set[tuple[int, ...]] = set()
+        self._in_stroke = False
+
+    @property
+    def in_stroke(self) -> bool:
+        """Whether a stroke is under way; it is written to disk when it ends."""
+        return self._in_stroke
+
+    @in_stroke.setter
+    def in_stroke(self, value: bool) -> None:
+        self._in_stroke = value
+        if not value:
+            self.write()
+
+    def write(self) -> None:
+        """Write what has changed to disk."""
+        for index in sorted(self._changed):
+            self._stored[self._part(index).slices] = self._held[index]
+            # One by one: what a full disk has not taken is written the next time.
+            self._changed.discard(index)
 
     def forget(self) -> None:
-        """Read from disk again."""
+        """Write what has changed, and read from disk again."""
+        self.write()
         self._held.clear()
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         box = _box(key, self.shape)
         indices = [] if box is None or not self._held else self._chunks(box)
-        # Disk and memory agree, so a box that is not completely in memory is read from disk.
+        # A box that is not completely in memory is read from disk, when that agrees with memory.
         if box is None or not indices or any(index not in self._held for index in indices):
+            self.write()
             return np.asarray(self._stored[key])
         out = np.empty(box.shape, self.dtype)
         for index in indices:
@@ -68,7 +94,9 @@ class WorkingCopy:
             if index not in self._held:
                 self._held[index] = np.array(self._stored[part.slices])
             self._held[index][_within(common, part)] = values[_within(common, box)]
-            self._stored[part.slices] = self._held[index]
+            self._changed.add(index)
+        if not self._in_stroke:
+            self.write()
 
     def _chunks(self, box: Box) -> list[tuple[int, ...]]:
         """Indices of the chunks that a box touches."""
