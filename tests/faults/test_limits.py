@@ -66,12 +66,13 @@ def test_a_prediction_of_another_shape_is_made_again(tmp_path, shape):
     header = {"model": "1", "tiles": 1, "uncertainty": False, "shape": [4, 96, 96]}
     whole = (1, 4, 96, 96)
     stored.begin(header, whole, classes=("background", "x"), uncertainty=False)
-    stored.tile_done(0)
-    assert stored.complete("1", whole[1:])
+    with stored.recording():
+        stored.tile_done(0)
+    assert stored.complete({"model": "1", "shape": [*whole[1:]]})
     # The image has changed, or the array has.
-    assert not stored.complete("1", (4, 96, 97))
+    assert not stored.complete({"model": "1", "shape": [*(4, 96, 97)]})
     zarr.create_array(run.probabilities("target"), shape=shape, dtype="uint8", overwrite=True)
-    assert not stored.complete("1", whole[1:])
+    assert not stored.complete({"model": "1", "shape": [*whole[1:]]})
     assert stored.begin(header, whole, classes=("background", "x"), uncertainty=False) == set()
     assert stored.probabilities.shape == whole
 

@@ -98,6 +98,12 @@ def predicted(model, target, folder, **values):
     return prediction.probabilities[:], uncertainty, len(events) - 1
 
 
+def journalled(prediction):
+    """The tiles in the journal, in their order."""
+    lines = prediction.journal.read_text().splitlines()[1:]
+    return [tile for line in lines for tile in json.loads(line)["tiles"]]
+
+
 def as_bytes(probabilities):
     return np.round(255 * np.asarray(probabilities)).astype(int)
 
@@ -314,7 +320,7 @@ def test_nan_and_infinity_are_refused_and_not_stored_as_background(value, tmp_pa
     image[1, 5, 7] = value
     with pytest.raises(DataError, match="NaN or infinity in section 1 of 'v': replace NaN"):
         list(predict(predictor(Identity()), volume(image), PredictSettings(), RunFolder(tmp_path)))
-    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1")
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete({"model": "1"})
 
 
 def test_two_classes_are_rounded():
@@ -367,8 +373,7 @@ def test_by_many_threads_a_tile_is_announced_in_order_and_only_when_it_is_on_dis
                     where = (slice(None), *boxes[-1].slices)
                     assert np.array_equal(stored.probabilities[where], whole[where])
     assert len(set(boxes)) == len(boxes) == tiles
-    journal = [int(line) for line in stored.journal.read_text().splitlines()[1:]]
-    assert journal == list(range(tiles))
+    assert journalled(stored) == list(range(tiles))
     assert np.array_equal(stored.probabilities[:], whole)
 
 
@@ -391,8 +396,7 @@ def test_a_tile_that_cannot_be_written_is_not_announced(tmp_path, monkeypatch):
                 RunFolder(tmp_path),
             )
         )
-    journal = StoredPrediction(RunFolder(tmp_path), "v").journal.read_text().splitlines()[1:]
-    assert journal == ["0", "1", "2"]
+    assert journalled(StoredPrediction(RunFolder(tmp_path), "v")) == [0, 1, 2]
 
 
 # -- stopped and continued -------------------------------------------------------------------------
@@ -412,7 +416,7 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
         assert np.array_equal(
             stored.probabilities[(slice(None), *box.slices)], whole[(slice(None), *box.slices)]
         )
-    assert not stored.complete("1")
+    assert not stored.complete({"model": "1"})
 
     rest = [
         e
@@ -423,7 +427,7 @@ def test_stopped_it_goes_on_where_it_was(tmp_path):
     assert not set(boxes) & {Box.from_bounds(event.box) for event in rest}
     assert np.array_equal(stored.probabilities[:], whole)
     assert np.array_equal(stored.uncertainty[:], uncertainty)
-    assert stored.complete("1", uncertainty=True)
+    assert stored.complete({"model": "1"}, uncertainty=True)
 
 
 @pytest.mark.parametrize("change", ["step", "flips", "uncertainty"])
@@ -434,7 +438,7 @@ def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
     other = predictor(Identity(), step=2 if change == "step" else 1)
     if change != "step":
         values[change] = "on" if change == "flips" else False
-    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("2")
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete({"model": "2"})
     *_, tiles = predicted(other, target, tmp_path, **values)
     assert tiles > 1
     assert predicted(other, target, tmp_path, **values)[2] == 0
@@ -478,13 +482,13 @@ def test_what_another_plan_has_completed_stays_complete(tmp_path):
     probabilities, _, tiles = predicted(model, target, tmp_path, block=64)
     assert tiles == 0
     assert np.array_equal(probabilities, whole)
-    assert prediction.complete("1", uncertainty=True)
+    assert prediction.complete({"model": "1"}, uncertainty=True)
 
 
 def test_without_uncertainty_it_is_complete_but_for_that(tmp_path):
     predicted(predictor(Identity()), volume(normal((1, 20, 20))), tmp_path, uncertainty=False)
-    assert StoredPrediction(RunFolder(tmp_path), "v").complete("1")
-    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1", uncertainty=True)
+    assert StoredPrediction(RunFolder(tmp_path), "v").complete({"model": "1"})
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete({"model": "1"}, uncertainty=True)
 
 
 def test_a_crash_while_starting_anew_leaves_no_journal_of_the_old_tiles(tmp_path, monkeypatch):
@@ -493,7 +497,7 @@ def test_a_crash_while_starting_anew_leaves_no_journal_of_the_old_tiles(tmp_path
     monkeypatch.setattr(zarr, "open_group", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predicted(predictor(Identity()), target, tmp_path, flips="on")
-    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1")
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete({"model": "1"})
 
 
 @pytest.mark.parametrize("text", ["", "{", "no json\n1\n2\n"])
@@ -518,6 +522,6 @@ def test_deleted_arrays_are_predicted_anew(group, tmp_path):
     model = predictor(Identity())
     before = predicted(model, target, tmp_path)
     shutil.rmtree(tmp_path / group)
-    assert not StoredPrediction(RunFolder(tmp_path), "v").complete("1")
+    assert not StoredPrediction(RunFolder(tmp_path), "v").complete({"model": "1"})
     for old, new in zip(before, predicted(model, target, tmp_path), strict=True):
         np.testing.assert_array_equal(old, new)

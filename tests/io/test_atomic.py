@@ -1,5 +1,6 @@
 """Files and folders are written whole or not at all: exceptions and kills at every rename."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_emda.errors import DataError
 from napari_emda.io.atomic import replacing_file, replacing_folder, write_text
+from napari_emda.io.leftovers import clear_leftovers
 
 # Of a folder that replaces another: old aside, new in place, old into the workspace.
 RENAMES = 3
@@ -94,6 +97,31 @@ def test_a_rename_that_fails_leaves_a_whole_folder_under_its_name(tmp_path, monk
     assert content_of(tmp_path / "mask.zarr") == ({"new"} if failing == 2 else {"old"})
 
 
+@pytest.mark.parametrize("failing", range(RENAMES))
+def test_a_disk_that_goes_on_failing_leaves_the_old_folder_where_it_can_be_found(
+    tmp_path, monkeypatch, failing
+):
+    make_folder(tmp_path / "mask.zarr", "old")
+    renames = []
+    replace = Path.replace
+
+    def fail_from_then_on(self, target):
+        renames.append(target)
+        if len(renames) > failing:
+            raise OSError(5, "Input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_from_then_on)
+    expected = pytest.raises(DataError, match=r"nothing is lost: rename 'mask-old.zarr' back\.")
+    if failing != 1:
+        expected = pytest.raises(OSError, match="Input")
+    with expected, replacing_folder(tmp_path / "mask.zarr") as partial:
+        make_folder(partial, "new")
+    found = {name: content_of(tmp_path / name) for name in visible(tmp_path)}
+    assert {"old"} in found.values() or found["mask.zarr"] == {"new"}
+    assert visible(tmp_path) == sorted(path.name for path in tmp_path.iterdir())
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
@@ -117,11 +145,68 @@ os._exit(0)
 
 @pytest.mark.parametrize("at", range(1, RENAMES + 2))
 def test_a_kill_before_any_rename_leaves_a_whole_folder_that_is_found(tmp_path, at):
-    make_folder(tmp_path / "mask.zarr", "old")
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "mask.zarr"), str(at)]
+    path = tmp_path / "mask.zarr"
+    make_folder(path, "old")
+    command = [sys.executable, "-c", KILLED, str(path), str(at)]
     process = subprocess.run(command, check=False)
     assert process.returncode == (9 if at <= RENAMES else 0)
     names = visible(tmp_path)
     assert names
     for name in names:
         assert content_of(tmp_path / name) == ({"old"} if "old" in name or at == 1 else {"new"})
+    # The next one that writes to this place finds the old one under its name.
+    clear_leftovers(path)
+    assert content_of(path) == ({"old"} if at in (1, 2) else {"new"})
+    assert visible(tmp_path) == sorted(file.name for file in tmp_path.iterdir())
+    with replacing_folder(path) as partial:
+        make_folder(partial, "newer")
+    assert content_of(path) == {"newer"}
+    # Visible, and perhaps in use by now: nobody but the user deletes it.
+    assert visible(tmp_path) == (["mask-old.zarr", "mask.zarr"] if at == 3 else ["mask.zarr"])
+
+
+WAITS = """
+import sys
+from pathlib import Path
+from napari_emda.io.atomic import replacing_file, workspace
+path = Path(sys.argv[1])
+with replacing_file(path) as partial, workspace(path) as folder:
+    partial.write_text("new")
+    print(partial.name, folder.name, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no locks that do not hinder writing")
+def test_what_is_in_use_stays_and_what_a_killed_process_has_left_goes(tmp_path):
+    path = tmp_path / "mask.tif"
+    (tmp_path / ".mask-settings").mkdir()
+    (tmp_path / ".mask-0123abcd-partial.csv").touch()
+    command = [sys.executable, "-c", WAITS, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        left = process.stdout.readline().split()
+        write_text(path, "of another process")
+        assert all((tmp_path / name).exists() for name in left)
+        process.kill()
+        process.wait()
+        process.stdin.close()
+    assert all((tmp_path / name).exists() for name in left)
+    write_text(path, "old")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        ".mask-0123abcd-partial.csv",
+        ".mask-settings",
+        "mask.tif",
+    ]
+
+
+@pytest.mark.parametrize("name", ["../documents", "/tmp", "documents", "mask.zarr", ""])
+def test_a_note_that_lies_moves_nothing(name, tmp_path):
+    folder = tmp_path / "results"
+    (folder / ".mask-0123abcd-partial").mkdir(parents=True)
+    (folder / ".mask-0123abcd-partial" / "old-name.txt").write_text(name)
+    (folder / "documents").mkdir()
+    (tmp_path / "documents").mkdir()
+    clear_leftovers(folder / "mask.zarr")
+    assert visible(folder) == ["documents"]
+    assert (tmp_path / "documents").is_dir()

@@ -19,6 +19,12 @@ def prediction(tmp_path):
     return StoredPrediction(RunFolder(tmp_path), "target")
 
 
+def done(prediction, *tiles):
+    with prediction.recording():
+        for tile in tiles:
+            prediction.tile_done(tile)
+
+
 def begin(prediction, header=HEADER):
     return prediction.begin(header, SHAPE, classes=CLASSES, uncertainty=True)
 
@@ -29,10 +35,10 @@ def test_tiles_that_are_done_are_not_predicted_again(prediction):
     values = np.random.default_rng(0).integers(0, 127, (2, *box.shape)).astype(np.uint8)
     prediction.writer(uncertainty=True)(box, values, values[0])
     for index in range(12):
-        assert not prediction.complete("400", uncertainty=True)
-        prediction.tile_done(index)
-    assert prediction.complete("400", uncertainty=True)
-    assert not prediction.complete("500")
+        assert not prediction.complete({"model": "400"}, uncertainty=True)
+        done(prediction, index)
+    assert prediction.complete({"model": "400"}, uncertainty=True)
+    assert not prediction.complete({"model": "500"})
     np.testing.assert_array_equal(prediction.probabilities[(slice(None), *box.slices)], values)
     np.testing.assert_array_equal(prediction.uncertainty[box.slices], values[0])
     assert prediction.probabilities.attrs["classes"] == list(CLASSES)
@@ -41,22 +47,21 @@ def test_tiles_that_are_done_are_not_predicted_again(prediction):
 
 def test_the_next_line_does_not_continue_an_incomplete_one(prediction):
     begin(prediction)
-    prediction.tile_done(3)
+    done(prediction, 3)
     with prediction.journal.open("a") as file:
         file.write("1")  # a crash, before "0\n" of tile 10
     assert begin(prediction) == {3}
-    prediction.tile_done(1)
+    done(prediction, 1)
     assert begin(prediction) == {1, 3}
 
 
 @pytest.mark.parametrize("line", ["12", "99999999999999999999", "-1", "1.0", "one", "²"])
 def test_lines_that_are_no_tile_are_not_counted(prediction, line):
     begin(prediction)
-    for index in range(11):
-        prediction.tile_done(index)
+    done(prediction, *range(11))
     with prediction.journal.open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
-    assert not prediction.complete("400")
+    assert not prediction.complete({"model": "400"})
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def test_lines_that_are_no_tile_are_not_counted(prediction, line):
 def test_a_journal_with_an_invalid_header_lists_nothing(prediction, header):
     begin(prediction)
     prediction.journal.write_text(header + "\n" + "\n".join(map(str, range(12))) + "\n")
-    assert not prediction.complete("400")
+    assert not prediction.complete({"model": "400"})
     assert begin(prediction) == set()
 
 
@@ -74,16 +79,15 @@ def test_a_journal_of_the_first_version_is_read(prediction):
     header = {key: value for key, value in HEADER.items() if key != "z_smoothing"}
     lines = [json.dumps({**header, "neighbours": 0.1}), *map(str, range(12))]
     prediction.journal.write_text("\n".join(lines) + "\n")
-    assert prediction.complete("400", uncertainty=True)
+    assert prediction.complete({"model": "400"}, uncertainty=True)
     assert begin(prediction) == set(range(12))
 
 
 def test_a_prediction_with_a_deleted_array_is_not_complete(prediction, tmp_path):
     begin(prediction)
-    for index in range(12):
-        prediction.tile_done(index)
+    done(prediction, *range(12))
     (tmp_path / "uncertainty.zarr" / "target" / "zarr.json").unlink()
-    assert not prediction.complete("400")
+    assert not prediction.complete({"model": "400"})
 
 
 def test_another_measure_of_uncertainty_is_named(prediction):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_emda.data.padding import PatchPadding
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Suggested
+from napari_emda.inference.origin import origin
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.project.run_folder import RunFolder
@@ -237,19 +239,21 @@ def candidate_features(
     )
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.measures or strategy.needs_embeddings:
-        keep = None
-        if strategy.measures:
-            keep = prediction.begin_uncertainty(volume.shape, strategy.name)
-        features = yield from patch_features(
-            predictor,
-            volume,
-            windows_of(candidates, excluded if strategy.needs_embeddings else []),
-            uncertainty=strategy.uncertainty,
-            embeddings=strategy.needs_embeddings,
-            seed=settings.seed,
-            earlier=earlier,
-            keep=keep,
-        )
+        # Another process must not predict into the uncertainty that is being measured.
+        with folder.predicting_alone(volume.name) if strategy.measures else nullcontext():
+            keep = None
+            if strategy.measures:
+                keep = prediction.begin_uncertainty(volume.shape, strategy.name)
+            features = yield from patch_features(
+                predictor,
+                volume,
+                windows_of(candidates, excluded if strategy.needs_embeddings else []),
+                uncertainty=strategy.uncertainty,
+                embeddings=strategy.needs_embeddings,
+                seed=settings.seed,
+                earlier=earlier,
+                keep=keep,
+            )
     if strategy.needs_entropy:
         stored = prediction.uncertainty if entropy is None else entropy
         features = replace(features, uncertainty=means_of(stored, candidates))
@@ -268,12 +272,13 @@ def _predict_once(
     # Heads that saw no label predict noise, which would have to be erased from every patch.
     if predictor.header.features_only:
         return
-    model = predictor.header.model
+    made_from = origin(predictor.header, predictor.model_file, volume)
     # Another strategy's uncertainty takes the place of the entropy; `measure` is its name.
-    overwritten = entropy and prediction.complete(model, uncertainty=True) and prediction.measure
+    is_complete = prediction.complete(made_from, uncertainty=entropy)
+    overwritten = entropy and is_complete and prediction.measure
     if overwritten:
         prediction.forget()
-    if overwritten or not prediction.complete(model, uncertainty=entropy):
+    if overwritten or not is_complete:
         yield from predict(
             predictor, volume, PredictSettings(device=settings.device), prediction.run
         )

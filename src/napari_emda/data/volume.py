@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -41,6 +42,7 @@ class Volume:
         annotated: boxes outside which ``annotations`` are 0, so that a large volume need not be
             searched for them.
         classes: number of classes; with two, every label that is not 0 is class 1.
+        path: of the image's file or folder; None for an image in memory alone.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Volume:
     annotations: Array | None = None
     annotated: tuple[Box, ...] = ()
     classes: int = 2
+    path: Path | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

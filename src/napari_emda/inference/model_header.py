@@ -10,7 +10,7 @@ from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.names import ShownName
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
-from napari_emda.data.volume import Domain
+from napari_emda.data.volume import Domain, Volume
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.network import NetworkConfig
 from napari_emda.settings.base import MOST_INT32
@@ -89,6 +89,14 @@ class ModelHeader(BaseModel):
         return self.statistics.get(view.volume.name) or measure(
             view, seed=self.seed, apart=is_per_section
         )
+
+    def z_smoothing_of(self, volume: Volume) -> float:
+        """Weight of each neighbouring section of a volume, see `predictor.smoothed_along_z`."""
+        has_neighbours = not volume.grid.sections_are_independent and volume.shape[0] > 1
+        # The weight was measured on the target, see `training.prior_matching.calibrate`.
+        if has_neighbours and volume.domain == "target":
+            return self.z_smoothing
+        return 0.0
 
     def build(self, summary: DataSummary | None = None) -> Method:
         """Build the method with a new network.

@@ -17,8 +17,9 @@ from napari_emda.data.prefetch import prefetched
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
-from napari_emda.events import Event, Saved, TileDone
+from napari_emda.events import Event, Notice, Saved, TileDone
 from napari_emda.inference.device import io_threads
+from napari_emda.inference.origin import averaging, origin
 from napari_emda.inference.predictor import PackedAnswer, Predictor, smoothed_along_z
 from napari_emda.inference.recorded import Recorded
 from napari_emda.inference.tiles import (
@@ -51,35 +52,48 @@ def predict(
         run: probabilities, uncertainty and the journal are written there.
 
     Yields:
-        TileDone after each tile is on disk, Saved at the end.
+        A Notice if the image has changed, TileDone after each tile is on disk, Saved at the end.
 
     Raises:
         DataError: a prediction contains NaN or infinity.
         JobError: another process is predicting the volume into the same folder.
     """
     view = Resampled(volume, predictor.header.pixel_size)
-    flips, weight = _averaging(predictor, volume, settings)
-    tiles = plan(view, predictor.network, settings, sections=int(weight > 0))
+    averages = averaging(predictor.header, volume, settings)
+    tiles = plan(view, predictor.network, settings, sections=int(averages["z_smoothing"] > 0))
     classes = predictor.header.classes
     prediction = StoredPrediction(run, volume.name)
     # A prediction continues only if all of this is as before: otherwise tiles would not match.
     header = {
-        "model": predictor.header.model,
+        **origin(predictor.header, predictor.model_file, volume),
+        **averages,
+        "precision": "bf16" if predictor.compute.bf16 else "32",
         "tiles": len(tiles),
         "first": list(tiles[0].native.bounds),
         "chunk": CHUNK,
-        "flips": flips,
-        "z_smoothing": weight,
         "uncertainty": settings.uncertainty,
-        "shape": list(volume.shape),
     }
     shape = (len(classes) - 1, *volume.shape)
     with run.predicting_alone(volume.name):
-        done = prediction.begin(header, shape, classes=classes, uncertainty=settings.uncertainty)
-        for index in _predict_tiles(predictor, view, tiles, done, settings, prediction):
-            prediction.tile_done(index)
-            done.add(index)
-            yield TileDone(volume.name, tiles[index].native.bounds, len(done), len(tiles))
+        if prediction.is_of_another_image(header):
+            yield Notice(
+                f"The image of '{volume.name}' is not the one that was predicted before: it is "
+                "predicted anew."
+            )
+        done = prediction.begin(
+            header,
+            shape,
+            classes=classes,
+            uncertainty=settings.uncertainty,
+            any_precision=settings.precision == "auto",
+        )
+        predicting = _predict_tiles(predictor, view, tiles, done, settings, prediction)
+        # Also when it is stopped: what was announced is found by the next prediction.
+        with contextlib.closing(predicting), prediction.recording():
+            for index in predicting:
+                prediction.tile_done(index)
+                done.add(index)
+                yield TileDone(volume.name, tiles[index].native.bounds, len(done), len(tiles))
     yield Saved(str(run.probabilities(volume.name)), predictor.header.step)
 
 
@@ -90,7 +104,7 @@ def _predict_tiles(
     done: set[int],
     settings: PredictSettings,
     prediction: StoredPrediction,
-) -> Iterator[int]:
+) -> Generator[int]:
     """Predict and write the tiles that are not done; yields the index of each one on disk."""
     remaining = [index for index in range(len(tiles)) if index not in done]
     if not remaining:
@@ -131,7 +145,7 @@ def _sections(
     """
     statistics = predictor.statistics_of(view.volume)
     domain = predictor.domain_of(view.volume)
-    flips, weight = _averaging(predictor, view.volume, settings)
+    averages = averaging(predictor.header, view.volume, settings)
     blocks = unseen(tiles)
     reader = BlockReader(view, statistics, predictor.compute.device)
     images = prefetched(
@@ -139,7 +153,7 @@ def _sections(
     )
     # On the CPU there are no launches to save.
     network = Recorded(
-        partial(predictor.probabilities, domain=domain, flips=flips),
+        partial(predictor.probabilities, domain=domain, flips=averages["flips"]),
         enabled=predictor.compute.device.type == "cuda",
     )
     probabilities = torch.zeros(0)
@@ -151,7 +165,7 @@ def _sections(
             if overlap:
                 computed = torch.cat([probabilities[len(probabilities) - overlap :], computed])
             probabilities = computed
-            yield smoothed_along_z(probabilities, weight)
+            yield smoothed_along_z(probabilities, averages["z_smoothing"])
 
 
 def _writer(
@@ -185,11 +199,3 @@ def _written(waiting: deque[tuple[int, Future[None]]]) -> int:
     index, future = waiting.popleft()
     future.result()
     return index
-
-
-def _averaging(
-    predictor: Predictor, volume: Volume, settings: PredictSettings
-) -> tuple[bool, float]:
-    """Whether to average over flips, and the weight of each neighbouring section."""
-    flips = predictor.header.flips if settings.flips == "auto" else settings.flips == "on"
-    return flips, predictor.z_smoothing(volume) if settings.z_smoothing else 0.0

@@ -16,6 +16,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute, ToHost
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.tiles import finish_tile, make_tile, read_tile, without_neighbours
+from napari_emda.io.identity import file_identity
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.project.run_folder import RunFolder
@@ -29,21 +30,26 @@ class Predictor:
         network: predicts logits.
         header: of its checkpoint.
         compute: device and number format; the network is moved to the device.
+        model_file: identity of the model's file; empty for a model in memory alone.
     """
 
-    def __init__(self, network: Network, header: ModelHeader, compute: Compute) -> None:
+    def __init__(
+        self, network: Network, header: ModelHeader, compute: Compute, model_file: str = ""
+    ) -> None:
         self.network = network.to(compute.device)
         # The layout in which convolutions are fastest, on the CPU and on tensor cores.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.header = header
         self.compute = compute
+        self.model_file = model_file
 
     @classmethod
     def load(cls, path: Path, device: str = "auto", precision: str = "auto") -> Predictor:
         """Load a model from its file, or the selected model of a run from the run's folder."""
         model = checkpoint.find(RunFolder(path)) if path.is_dir() else path
         header, method = checkpoint.load_method(model)
-        return cls(method.predictor, header, Compute.choose(device, precision))
+        compute = Compute.choose(device, precision)
+        return cls(method.predictor, header, compute, file_identity(model))
 
     def domain_of(self, volume: Volume) -> Domain:
         """The domain whose normalisation statistics fit a volume."""
@@ -55,11 +61,7 @@ class Predictor:
 
     def z_smoothing(self, volume: Volume) -> float:
         """Weight of each neighbouring section, see `smoothed_along_z`."""
-        has_neighbours = not volume.grid.sections_are_independent and volume.shape[0] > 1
-        # The weight was measured on the target, see `training.prior_matching.calibrate`.
-        if has_neighbours and volume.domain == "target":
-            return self.header.z_smoothing
-        return 0.0
+        return self.header.z_smoothing_of(volume)
 
     def probabilities(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
         """Class probabilities of standardised images of any size.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from napari_emda.io.leftovers import (
     old_name,
     partial_path,
 )
+
+# Threads that wait for the disk at a time.
+_SYNCING = 4
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
@@ -144,6 +148,20 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
         sync(path.parent)
+
+
+def sync_files(files: Iterable[Path], folder: Path) -> None:
+    """Sync files, then the folders that they lie in, up to and with ``folder``.
+
+    Files that are not there, because they were removed, count through their folders.
+    """
+    files = list(files)
+    # A file system writes what several threads wait for together.
+    with ThreadPoolExecutor(_SYNCING) as pool:
+        list(pool.map(sync, files))
+    above = {parent for file in files for parent in file.parents if parent.is_relative_to(folder)}
+    for parent in sorted(above, key=lambda parent: len(parent.parts), reverse=True):
+        sync(parent)
 
 
 def sync_tree(folder: Path) -> None:

@@ -50,6 +50,8 @@ class ChunkFiles:
         # Two boxes may share a chunk, which is read, changed and written again: by one thread at a
         # time.
         self._lock = threading.Lock()
+        # Files that were written and may not be on the disk yet.
+        self._unsynced: set[Path] = set()
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         spans = self._spans(key)
@@ -71,6 +73,9 @@ class ChunkFiles:
             values: of the box's shape and the array's dtype.
         """
         spans = self._spans(key)
+        if spans is not None:
+            with self._lock:
+                self._unsynced.update(map(self._file, self._chunk_indices(spans)))
         if spans is None or not isinstance(self._codec, Zstd):
             with self._lock:
                 self.array[key] = values
@@ -86,6 +91,13 @@ class ChunkFiles:
             box = tuple(slice(low, low + n) for low, n in zip(starts, part.shape, strict=True))
             with self._lock:
                 self.array[box] = part
+
+    def take_unsynced(self) -> set[Path]:
+        """The files that were written since the last call; see `io.atomic.sync_files`."""
+        with self._lock:
+            taken = self._unsynced
+            self._unsynced = set()
+        return taken
 
     def _spans(self, key: Any) -> list[Span] | None:
         """Start and stop along each axis; None for what only zarr knows how to index."""
@@ -157,8 +169,7 @@ class ChunkFiles:
             padding = [(0, n - size) for n, size in zip(self.chunks, values.shape, strict=True)]
             values = np.pad(values, padding, constant_values=self._fill_value)
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed, so that a reader never sees half a chunk. Not synced: predictions can be computed
-        # again.
+        # Renamed, so that a reader never sees half a chunk. Many are synced together, later.
         with replacing_file(file, durable=False) as partial:
             partial.write_bytes(self._codec.encode(np.ascontiguousarray(values)))
 

@@ -24,6 +24,7 @@ from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, listed
 from napari_emda.events import TileDone
 from napari_emda.io.atomic import replacing_folder
+from napari_emda.io.leftovers import clear_leftovers
 from napari_emda.io.readers.ome_zarr import MARKERS
 from napari_emda.io.tiff import write_tiff
 
@@ -75,6 +76,8 @@ def check_destination(path: Path | str, suffixes: Sequence[str], overwrite: bool
         raise DataError(f"The folder '{path.parent}' does not exist: create it, or choose another.")
     if not os.access(path.parent, os.W_OK):
         raise DataError(f"The folder '{path.parent}' cannot be written: choose another.")
+    # An export that was killed may have left the old result under another name.
+    clear_leftovers(path)
     if path.exists() and not overwrite:
         raise DataError(f"'{path}' exists already: choose another name, or allow to overwrite it.")
     # Replacing a folder deletes all that is in it: never one with the user's other files.

@@ -54,8 +54,8 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     prediction = None
     if cls.needs_prediction:
         yield predicting
-        yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
-        prediction = prediction_of(project, folder, volume.name).reported
+        state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
+        prediction = prediction_of(project, folder, volume.name, state).reported
     yield next(plan)
     result = Result(folder.name, model, volume, classes, class_ids, prediction)
     yield from exporter.export(result, path, overwrite=job.overwrite)

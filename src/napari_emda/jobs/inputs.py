@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from napari_emda.data.volume import Volume
@@ -11,6 +12,7 @@ from napari_emda.errors import EmdaError, JobError
 from napari_emda.events import Event, Notice
 from napari_emda.inference import checkpoint
 from napari_emda.inference.model_header import ModelHeader
+from napari_emda.inference.origin import origin_of_file, unusual
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.project.job_files.base import ModelJob
@@ -18,6 +20,7 @@ from napari_emda.project.predictions import Outputs, Prediction
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.project.unchanged_prediction import UnchangedPrediction
 from napari_emda.settings.prediction import PredictSettings
 
 
@@ -60,16 +63,33 @@ def volume_of(project: Project, job: ModelJob) -> Volume:
 
 def ensure_predicted(
     project: Project, run: str, volume: str, model: str = "selected"
-) -> Generator[Event]:
-    """Predict a volume with one of a run's models, unless the stored prediction is complete."""
+) -> Generator[Event, None, tuple[int, ...]]:
+    """Predict a volume with one of a run's models, unless the stored prediction is complete.
+
+    Yields:
+        A Notice if the stored prediction was made with other settings than the model asks for; or
+        the events of predicting.
+
+    Returns:
+        The state of the complete prediction, for `prediction_of`.
+
+    Raises:
+        JobError: the project is read-only and nothing is predicted, or another process predicts.
+    """
     folder = project.run(run)
     path = checkpoint.find(folder, model)
+    opened = project.volumes.open(volume)
+    made_from = origin_of_file(path, opened)
     stored = StoredPrediction(folder, volume)
-    shape = project.volumes.shape(volume)
-    if not stored.complete(checkpoint.read_header(path).model, shape):
-        check_writable(project)
-        predictor = Predictor.load(path)
-        yield from predict(predictor, project.volumes.open(volume), PredictSettings(), folder)
+    # Before looking, so that whatever another process does afterwards is noticed.
+    state = stored.state
+    if stored.complete(made_from):
+        if text := unusual(stored.header, checkpoint.read_header(path), opened):
+            yield Notice(text)
+        return state
+    check_writable(project)
+    yield from predict(Predictor.load(path), opened, PredictSettings(), folder)
+    return stored.state
 
 
 def check_predicts(folder: RunFolder, header: ModelHeader) -> None:
@@ -91,11 +111,27 @@ def check_has_classes(folder: RunFolder, outputs: Outputs) -> None:
         )
 
 
-def prediction_of(project: Project, folder: RunFolder, volume: str) -> Prediction:
-    """A run's stored prediction of a volume; JobError if it was deleted in the meantime."""
+def prediction_of(
+    project: Project, folder: RunFolder, volume: str, state: tuple[int, ...] | None = None
+) -> Prediction:
+    """A run's stored prediction of a volume.
+
+    Args:
+        project: of the run.
+        folder: of the run.
+        volume: name of the volume.
+        state: of the prediction, as `ensure_predicted` returns it. In any other state, reading
+            raises a JobError.
+
+    Raises:
+        JobError: it was deleted in the meantime.
+    """
     prediction = project.predictions.of(folder.name, volume)
     if prediction is None:
         raise JobError(
             f"The prediction of '{volume}' by run '{folder.name}' is gone: predict it again."
         )
-    return prediction
+    if state is None:
+        return prediction
+    stored = StoredPrediction(folder, volume)
+    return replace(prediction, stored=UnchangedPrediction(prediction.stored, stored, state))

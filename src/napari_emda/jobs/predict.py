@@ -15,6 +15,7 @@ from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import PredictJob
 from napari_emda.project.project import Project
 from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.project.unchanged_prediction import UnchangedPrediction
 
 
 def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
@@ -51,8 +52,9 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     if job.out is not None:
         yield next(plan)
         stored = StoredPrediction(folder, volume.name)
+        probabilities = UnchangedPrediction(stored.probabilities, stored, stored.state)
         class_ids = exporter.class_ids(classes[1:], None)
-        exported = Result(folder.name, model, volume, classes[1:], class_ids, stored.probabilities)
+        exported = Result(folder.name, model, volume, classes[1:], class_ids, probabilities)
         yield from exporter.export(exported, job.out)
         path = job.out
     result = {"run": folder.name, "volume": volume.name, "probabilities": path}

@@ -60,9 +60,9 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     compares = runs is not None and runs[0] == folder.name
     plan = _plan(compares=compares)
     yield next(plan)
-    yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint)
+    state = yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint)
     yield next(plan)
-    probabilities = prediction_of(project, folder, truth.name).reported
+    probabilities = prediction_of(project, folder, truth.name, state).reported
     scores = yield from _scores(probabilities, truth, true_objects, project.classes, box, job)
     result = {
         "run": folder.name,
@@ -140,8 +140,9 @@ def _compared(
     project: Project, baseline: str, truth: Volume, box: Box, iou: float
 ) -> Generator[Event, None, tuple[dict[str, Any], str]]:
     """Whether adapting helped, by the IoU of the run without adaptation; results and a sentence."""
-    yield from ensure_predicted(project, baseline, truth.name)
-    probabilities = prediction_of(project, project.run(baseline), truth.name).reported
+    state = yield from ensure_predicted(project, baseline, truth.name)
+    folder = project.run(baseline)
+    probabilities = prediction_of(project, folder, truth.name, state).reported
     baseline_iou = score_volume(probabilities, truth.class_ids, project.classes, box)["iou"]
     outcome = comparison.by_iou(iou, baseline_iou, baseline)
     source_only = {"run": baseline, "iou": baseline_iou, "difference": iou - baseline_iou}

@@ -16,6 +16,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Notice, Phase, Started, Suggested, phases
 from napari_emda.inference import checkpoint
+from napari_emda.inference.origin import origin, unusual
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.inputs import backed_up, remarks
@@ -197,8 +198,11 @@ def _ensure_uncertainty(
 ) -> Iterator[Event]:
     """Predict a volume, unless the stored prediction and its uncertainty are complete."""
     stored = StoredPrediction(folder, volume.name)
-    if not stored.complete(predictor.header.model, volume.shape, uncertainty=True):
+    made_from = origin(predictor.header, predictor.model_file, volume)
+    if not stored.complete(made_from, uncertainty=True):
         yield from predict(predictor, volume, PredictSettings(device=settings.device), folder)
+    elif text := unusual(stored.header, predictor.header, volume):
+        yield Notice(text)
 
 
 def _targets(project: Project, volume: str | None) -> list[Volume]:

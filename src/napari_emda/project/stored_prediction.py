@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,10 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from napari_emda.data.box import Box
-from napari_emda.io.atomic import write_text
+from napari_emda.io.atomic import replacing_file, sync, sync_files, sync_tree
 from napari_emda.io.checked_store import CheckedStore, open_array
 from napari_emda.io.chunk_files import ChunkFiles
-from napari_emda.io.safe_files import LARGEST_LINES, open_to_append_text, read_file
+from napari_emda.io.journal import append, read_journal, sealed
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
 
@@ -30,6 +34,14 @@ _COMPRESSION = ZstdCodec(level=1)
 # What the header says of how the volume is cut into tiles. Headers without "chunk" are of versions
 # whose tiles did not end at the chunks: none of them may be continued with today's tiles.
 _PLAN = ("tiles", "first", "chunk")
+# What headers of older versions do not say: a complete prediction of theirs is taken as it is.
+_LATER = ("shape", "model_file", "image", "grid", "domain", "precision")
+# What tells an image from another one.
+_IMAGE = ("shape", "image", "grid", "domain")
+
+# Seconds between two syncs of the tiles that were written: so much work is lost at most when the
+# power fails. Shorter, a GPU would write more files than a disk can sync.
+_SYNC_EVERY = 5.0
 
 Bytes = NDArray[np.uint8]
 
@@ -42,7 +54,8 @@ class StoredPrediction:
     - ``uncertainty.zarr/<volume>``: uint8 (z, y, x), 255 times the entropy over log C, or another
       measure, which the attribute ``measure`` then names.
     - ``predicted-<volume>.jsonl``: the journal. Its first line, the header, holds everything that
-      the tiles depend on; every other line is the index of a tile that is done.
+      the tiles depend on; the others list tiles that are done, ``{"tiles": [0, 1, 2]}``. In older
+      versions, a line was the index of one tile.
 
     Args:
         run: the run whose model predicts.
@@ -53,6 +66,11 @@ class StoredPrediction:
         self.run = run
         self.volume = volume
         self.journal = run.journal(volume)
+        self._written: dict[Path, ChunkFiles] = {}
+        # Tiles that are written, and not in the journal yet.
+        self._waiting: list[int] = []
+        self._last_sync = time.monotonic()
+        self._syncing: Future[None] | None = None
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -71,35 +89,45 @@ class StoredPrediction:
         """The measure of the uncertainty; empty for the entropy of the prediction."""
         return str(self.uncertainty.attrs.get("measure", ""))
 
-    def complete(
-        self, model: str, shape: tuple[int, ...] | None = None, *, uncertainty: bool = False
-    ) -> bool:
+    def complete(self, origin: Mapping[str, Any], *, uncertainty: bool = False) -> bool:
         """Whether all tiles are predicted.
 
         Args:
-            model: with this model of the run.
-            shape: of the image as it is now, (z, y, x); None for that of the prediction.
+            origin: of which model and image, see `napari_emda.inference.origin`; only entries that
+                it has are compared.
             uncertainty: whether the uncertainty must be stored as well.
         """
         header, done = self._read()
-        if not header or header.get("model") != model:
-            return False
-        # The first version did not store the shape.
-        if shape is not None and header.get("shape", list(shape)) != list(shape):
+        if not header or not _agree(header, origin):
             return False
         has_all_tiles = len(done) >= int(header["tiles"])
         return has_all_tiles and (bool(header["uncertainty"]) or not uncertainty)
 
+    @property
+    def state(self) -> tuple[int, ...]:
+        """Differs once anything was predicted anew; empty if there is no prediction."""
+        try:
+            status = self.journal.stat()
+        except OSError:
+            return ()
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Everything that the tiles depend on; empty if there is no prediction."""
+        return self._read()[0]
+
+    def is_of_another_image(self, header: Mapping[str, Any]) -> bool:
+        """Whether what is stored was predicted from another image than a new header says."""
+        stored = self.header
+        image = {key: header[key] for key in _IMAGE if key in header}
+        return bool(stored) and not _agree(stored, image)
+
     def _read(self) -> tuple[dict[str, Any], set[int]]:
         """The journal's header, and the tiles done; both empty if the journal cannot be trusted."""
-        text = ""
-        if self.journal.exists():
-            text = read_file(self.journal, LARGEST_LINES).decode(errors="replace")
-        # A last line without its end was being written when the program crashed: "1" may be the
-        # beginning of "10".
-        lines = text[: text.rfind("\n") + 1].splitlines()
+        texts = [line.text for line in read_journal(self.journal)]
         try:
-            header = json.loads(lines[0]) if lines else {}
+            header = json.loads(texts[0] or b"") if texts else {}
             # Its name in the first version.
             header = with_new_names(header, {"neighbours": "z_smoothing"})
             tiles = range(int(header["tiles"]))
@@ -113,9 +141,14 @@ class StoredPrediction:
         shape = header.get("shape")
         if not all(_has_shape(array, axes, shape) for array, axes in arrays.items()):
             return {}, set()
-        # Longer lines are no index, and Python refuses to read numbers of thousands of digits.
-        numbers = (int(line) for line in lines[1:] if line.isdecimal() and len(line) < 20)
-        return header, {number for number in numbers if number in tiles}
+        done: set[int] = set()
+        for text in texts[1:]:
+            numbers = _tiles_in(text)
+            # Behind a damaged line nothing is sure. The tiles are predicted again.
+            if numbers is None:
+                break
+            done.update(number for number in numbers if number in tiles)
+        return header, done
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -126,6 +159,7 @@ class StoredPrediction:
         *,
         classes: Sequence[str],
         uncertainty: bool,
+        any_precision: bool = False,
     ) -> set[int]:
         """Continue a prediction with the same header, or start a new one.
 
@@ -137,21 +171,27 @@ class StoredPrediction:
             shape: of the probabilities, (C - 1, z, y, x).
             classes: names of the C classes.
             uncertainty: whether the uncertainty is stored as well.
+            any_precision: whether a complete prediction of another number format will do.
 
         Returns:
             Indices of the tiles that are done.
         """
         stored_header, done = self._read()
         complete = bool(stored_header) and len(done) == int(stored_header["tiles"])
-        if complete and _without_plan(stored_header) == _without_plan(header):
+        free = (*_PLAN, "precision") if any_precision else _PLAN
+        if complete and _agree(stored_header, header, free):
+            if stored_header == header:
+                return done
+            # The tiles of another plan, or of a version whose header said less.
+            header = {**header, "precision": stored_header.get("precision", header["precision"])}
             stored_header = header
             done = set(range(header["tiles"]))
         if stored_header == header:
-            # The next line would continue an incomplete last one, so the journal is written anew.
+            # Lines behind a damaged one would not be read, so the journal is written anew.
             self._write_journal(header, done)
             return done
         # Before the arrays: a journal must never list tiles that are wiped.
-        self.journal.unlink(missing_ok=True)
+        self.forget()
         _create(self.run.probabilities(self.volume), shape, {"classes": list(classes)})
         if uncertainty:
             _create(self.run.uncertainty(self.volume), shape[1:])
@@ -159,12 +199,15 @@ class StoredPrediction:
         return set()
 
     def _write_journal(self, header: dict[str, Any], done: set[int]) -> None:
-        lines = [json.dumps(header), *map(str, sorted(done))]
-        write_text(self.journal, "\n".join(lines) + "\n")
+        lines = [json.dumps(header), *([json.dumps({"tiles": sorted(done)})] if done else [])]
+        with replacing_file(self.journal) as partial:
+            partial.write_bytes(b"".join(map(sealed, lines)))
 
     def begin_uncertainty(self, shape: tuple[int, ...], measure: str) -> zarr.Array[Any]:
         """Create the uncertainty array anew, for another measure than the prediction's entropy."""
-        return _create(self.run.uncertainty(self.volume), shape, {"measure": measure})
+        array = _create(self.run.uncertainty(self.volume), shape, {"measure": measure})
+        sync_tree(self.run.uncertainty(self.volume))
+        return array
 
     def writer(self, *, uncertainty: bool) -> Callable[[Box, Bytes, Bytes | None], None]:
         """A function that writes the probabilities and the uncertainty of a box of voxels.
@@ -175,9 +218,10 @@ class StoredPrediction:
         paths = [self.run.probabilities(self.volume)]
         if uncertainty:
             paths.append(self.run.uncertainty(self.volume))
-        probability_files, *uncertainty_files = (
-            ChunkFiles(zarr.open_array(CheckedStore(path), mode="r+")) for path in paths
-        )
+        self._written = {
+            path: ChunkFiles(zarr.open_array(CheckedStore(path), mode="r+")) for path in paths
+        }
+        probability_files, *uncertainty_files = self._written.values()
 
         def write(box: Box, probabilities: Bytes, uncertainty: Bytes | None) -> None:
             probability_files.write((slice(0, len(probabilities)), *box.slices), probabilities)
@@ -186,14 +230,76 @@ class StoredPrediction:
 
         return write
 
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """A block at whose end all tiles that are done are in the journal, however it ends."""
+        self._last_sync = time.monotonic()
+        try:
+            yield
+        finally:
+            syncing = self._syncing
+            self._syncing = None
+            if syncing is not None:
+                syncing.result()
+            self._record(self._waiting)
+            self._waiting = []
+
     def tile_done(self, index: int) -> None:
-        """Note that a tile is done; call it after the tile is on disk."""
-        with open_to_append_text(self.journal) as file:
-            file.write(f"{index}\n")
+        """Note that a tile is written; it is in the journal when it is surely on the disk."""
+        self._waiting.append(index)
+        is_free = self._syncing is None or self._syncing.done()
+        if not is_free or time.monotonic() - self._last_sync < _SYNC_EVERY:
+            return
+        if self._syncing is not None:
+            self._syncing.result()
+        # Meanwhile, the network goes on.
+        self._syncing = _in_thread(partial(self._record, self._waiting))
+        self._waiting = []
+        self._last_sync = time.monotonic()
+
+    def _record(self, tiles: Sequence[int]) -> None:
+        """Wait until all that was written is on the disk, then list tiles in the journal."""
+        for array, files in self._written.items():
+            sync_files(files.take_unsynced(), array)
+        if tiles:
+            append(self.journal, [json.dumps({"tiles": list(tiles)})])
 
     def forget(self) -> None:
         """Let the next prediction start anew."""
         self.journal.unlink(missing_ok=True)
+        sync(self.journal.parent)
+
+
+def _in_thread(work: Callable[[], None]) -> Future[None]:
+    """Begin some work in a thread of its own."""
+    pool = ThreadPoolExecutor(1, "sync")
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    return future
+
+
+def _tiles_in(line: bytes | None) -> list[int] | None:
+    """The tiles in a line of a journal; None if it is no such line."""
+    # Longer ones are no index, and Python refuses to read numbers of thousands of digits.
+    if line is not None and line.isdigit() and len(line) < 20:
+        return [int(line)]
+    try:
+        numbers = json.loads(line or b"")["tiles"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+        return None
+    return numbers
+
+
+def _agree(
+    stored: Mapping[str, Any], wanted: Mapping[str, Any], free: tuple[str, ...] = ()
+) -> bool:
+    """Whether a stored header has all entries of another one, but for some that are free."""
+    return all(
+        key in free or (stored[key] == value if key in stored else key in _LATER)
+        for key, value in wanted.items()
+    )
 
 
 def _has_shape(path: Path, axes: int, shape: object) -> bool:
@@ -204,11 +310,6 @@ def _has_shape(path: Path, axes: int, shape: object) -> bool:
         return False
     is_ours = array.ndim == axes and array.dtype == np.uint8
     return is_ours and shape in (None, list(array.shape[-3:]))
-
-
-def _without_plan(header: dict[str, Any]) -> dict[str, Any]:
-    """The entries of a header on which the probabilities depend."""
-    return {key: value for key, value in header.items() if key not in _PLAN}
 
 
 def _create(

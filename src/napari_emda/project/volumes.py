@@ -120,6 +120,7 @@ class Volumes:
             annotations=annotations,
             annotated=self._annotations.painted(name),
             classes=len(self._file.classes),
+            path=self.path(entry.image),
         )
 
     def open_all(self, domain: Domain | None = None) -> list[Volume]:
