@@ -32,7 +32,7 @@ def whole(tmp_path_factory):
     noise = np.random.default_rng(0)
     for name in ("source", "target"):
         image(folder / f"{name}.tif", noise.integers(0, 255, SHAPE).astype(np.uint8))
-    image(folder / "labels.tif", (noise.random(SHAPE) > 0.5).astype(np.uint8))
+    image(folder / "labels.tif", (noise.random(SHAPE) > 0.8).astype(np.uint8))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)

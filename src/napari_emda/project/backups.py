@@ -20,6 +20,7 @@ from napari_emda.io.atomic import make_folder, replacing_file, replacing_folder,
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.journal import journal_lines
 from napari_emda.io.safe_files import LARGEST_JSON, LARGEST_LINES, inside, read_file
+from napari_emda.io.unchanged import while_unchanged
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.regions import Regions, latest_round
 
@@ -283,6 +284,7 @@ class _Unchanged(Exception):
     """The last backup holds the same as this one would."""
 
 
+@while_unchanged
 def _read(path: Path) -> Backup | None:
     """A backup by its file; None if it cannot be read."""
     try:

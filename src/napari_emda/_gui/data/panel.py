@@ -22,6 +22,7 @@ from napari_emda._gui.common.widgets import (
     row,
 )
 from napari_emda._gui.data.add_target import AddTarget
+from napari_emda._gui.data.backup_list import BackupList
 from napari_emda._gui.data.complaint import Complaint
 from napari_emda._gui.data.file_notices import FileNotices
 from napari_emda._gui.data.gap_sentence import ChosenImage, GapSentence
@@ -90,6 +91,7 @@ class DataPanel(QWidget):
         self.question = ProjectQuestion(session, self._make_project, self.another.add_pick)
         self.naming = NameClusters(session)
         self.naming_drawer = Drawer("Name clusters", self.naming)
+        self.backups = BackupList(session)
         self._build()
         self._connect()
         self.refresh()
@@ -110,7 +112,7 @@ class DataPanel(QWidget):
         sentences = (*remarks, self.domain_gap, self.missing)
         more = Drawer("Another target for this project", self.another)
         above = (self.open, self.repair, self.current)
-        below = (self.question, more, self.naming_drawer)
+        below = (self.question, more, self.naming_drawer, self.backups)
         column(self, *above, fields, *sentences, self.use, *below)
 
     def _connect(self) -> None:
