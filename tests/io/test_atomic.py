@@ -1,6 +1,9 @@
 """Files and folders are written whole or not at all: exceptions and kills at every rename."""
 
+import contextlib
+import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +47,21 @@ def test_a_library_writes_to_a_file_of_the_same_suffix(tmp_path, durable):
     with replacing_file(tmp_path / "preview.npy", durable=durable) as partial:
         np.save(partial, np.arange(3))
     assert np.load(tmp_path / "preview.npy").tolist() == [0, 1, 2]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows syncs no folders")
+@pytest.mark.parametrize(("number", "works"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_network_disk_that_syncs_no_folders_will_do(number, works, tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def fails_for_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fails_for_folders)
+    with contextlib.nullcontext() if works else pytest.raises(OSError, match="Input"):
+        write_text(tmp_path / "names.json", "new")
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])

@@ -274,9 +274,10 @@ def test_a_write_that_fails_leaves_the_old_file(project, monkeypatch):
 def test_names_are_made_unique_and_valid_for_files(project, phantom_files):
     names = [
         project.volumes.add(phantom_files["target", "image"], "target", name=name).name
-        for name in ("target", "target", "../../etc", "Zellkern Ä.tif", "///")
+        for name in ("target", "target", "../../etc", "Zellkern Ä.tif", "///", "Con.1")
     ]
-    assert names == ["target_2", "target_3", "etc", "Zellkern_Ä.tif", "volume"]
+    expected = ["target_2", "target_3", "etc", "Zellkern_Ä.tif", "volume", "volume_Con.1"]
+    assert names == expected
     assert Project.open(project.folder).volumes.entries == project.volumes.entries
 
 

@@ -7,6 +7,7 @@ a crash, the next time that something is written to the same place.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,9 @@ from napari_emda.io.leftovers import (
     partial_path,
 )
 
+# What some network disks say when a folder is synced, and systems when it may be written to but not
+# be listed. More cannot be done there.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
 # Threads that wait for the disk at a time.
 _SYNCING = 4
 
@@ -131,15 +135,20 @@ def sync(path: Path) -> None:
 
     Does nothing if there is no such path.
     """
+    is_folder = path.is_dir()
     # Windows cannot open folders, so their entries cannot be synced there.
-    if not path.exists() or (path.is_dir() and os.name != "posix"):
+    if not path.exists() or (is_folder and os.name != "posix"):
         return
-    # Windows refuses to sync a file that is open for reading only; POSIX opens folders only so.
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        # Windows refuses to sync a file that is open for reading only; POSIX opens folders only so.
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in _NO_SYNC:
+            raise
 
 
 def make_folder(folder: Path) -> None:

@@ -33,6 +33,9 @@ from napari_emda.project.annotation_arrays import AnnotationArrays, check_fits
 from napari_emda.project.file import ProjectFile, VolumeEntry, write_project_file
 from napari_emda.registry import did_you_mean
 
+# Windows takes such names for devices, whatever follows the dot.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+
 
 class Volumes:
     """The volumes of a project; what is added is on disk after every call.
@@ -283,6 +286,8 @@ class Volumes:
         # would make a hidden file, ".." another folder, and a leading hyphen an option.
         name = unicodedata.normalize("NFC", name)
         name = re.sub(r"[^\w.-]+", "_", name).strip("._-") or "volume"
+        if _DEVICE.match(name):
+            name = f"volume_{name}"
         taken = {entry.name for entry in self.entries}
         free = name
         count = 2
