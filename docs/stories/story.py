@@ -230,9 +230,9 @@ class Story:
         """The steps of the story."""
         raise NotImplementedError
 
-    def play(self) -> None:
-        """Go through all steps; print clicks, keys and seconds of each."""
-        for chapter in self.chapters():
+    def play(self, most: int | None = None) -> None:
+        """Go through the first steps, by default all; print clicks, keys and seconds of each."""
+        for chapter in self.chapters()[:most]:
             before, keys, began = self.clicks, self.keys, time.monotonic()
             chapter()
             title = chapter.__name__.replace("_", " ")

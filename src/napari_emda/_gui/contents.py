@@ -166,10 +166,9 @@ class Contents(QWidget):
     def _arrange(self) -> None:
         """Bring the open panel into sight, and let Tab go through what there is now."""
         order_tabs(self)
-        bar = self._area.verticalScrollBar()
         for drawer in self.drawers.values():
-            if bar is not None and drawer.isExpanded() and self._part is None:
-                bar.setValue(drawer.y())
+            if drawer.isExpanded() and self._part is None:
+                self._area.show_from_top(drawer)
         part = self._part
         self._part = None
         if part is not None and part.isExpanded():
