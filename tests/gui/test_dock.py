@@ -9,9 +9,9 @@ import psutil
 import pytest
 import zarr
 from napari.components import ViewerModel
-from qtpy.QtCore import QPointF, Qt, QTimer
+from qtpy.QtCore import QPointF, QRect, Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QMessageBox
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QMessageBox, QPushButton
 
 from napari_emda._gui.common.widgets import Sentence, chosen_name
 from napari_emda._gui.dock import Dock
@@ -971,3 +971,57 @@ def test_interrupted_runs_are_marked_and_no_default(ready, project):
     assert ready.train.start_from.run == "002-fake"
     assert ready.train.resume.text() == "Resume 002-fake from step 10 of 150"
     assert project.runs.retrain_job("finetune", 10).start_from == "001-fake"
+
+
+def test_lists_without_entries_are_not_shown(qtbot, make, predicted):
+    dock = make()
+    dock.show()
+    boxes = (dock.export.run, dock.export.volume, dock.predict.run, dock.annotate.retrain.method)
+    dock.show_only("Export")
+    assert not any(box.isVisibleTo(dock) for box in (*boxes, dock.export.class_name))
+    dock.session.adopt(predicted)
+    dock.show_only("Export")
+    assert dock.export.run.isVisible() and dock.export.volume.isVisible()
+    # With a single class there is nothing to choose.
+    for what in ("mask", "objects"):
+        dock.export.what.setCurrentText(what)
+        assert not dock.export.class_name.isVisible()
+    dock.show_only("Data")
+    qtbot.mouseClick(dock.data.naming_drawer.toggleButton(), Qt.MouseButton.LeftButton)
+    assert dock.data.naming.reason.isVisible()
+    assert not dock.data.naming.run.isVisible() and not dock.data.naming.use.isVisible()
+
+
+def test_the_part_that_names_clusters_is_brought_into_sight(qtbot, dock, clustered):
+    dock.resize(340, 420)
+    dock.show()
+    dock.session.adopt(clustered)
+    part = dock.data.naming_drawer
+    button = dock.guide.line.button
+    qtbot.waitUntil(lambda: button.text() == "Name clusters", timeout=60_000)
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    for seen in (part.toggleButton(), dock.data.naming.start):
+        qtbot.waitUntil(
+            lambda seen=seen: seen.visibleRegion().boundingRect() == seen.rect() != QRect(),
+            timeout=60_000,
+        )
+
+
+def test_a_decision_is_undone_and_repeated_by_buttons(qtbot, dock, predicted):
+    dock.show()
+    dock.session.adopt(predicted)
+    dock.annotate.suggest.start_job()
+    idle(qtbot, dock)
+    QTest.keyClick(dock.annotate, Qt.Key.Key_N)
+    QTest.keyClick(dock.annotate, Qt.Key.Key_K)
+    buttons = {b.text(): b for b in dock.annotate.painting.findChildren(QPushButton)}
+
+    def accepted():
+        return [region.state for region in predicted.regions.all()].count("accepted")
+
+    assert accepted() == 1
+    qtbot.mouseClick(buttons["Undo"], Qt.MouseButton.LeftButton)
+    assert accepted() == 0
+    qtbot.mouseClick(buttons["Redo"], Qt.MouseButton.LeftButton)
+    assert accepted() == 1
+    assert "Shift-U" in buttons["Redo"].toolTip()

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.common.label_placement import labels_on, labels_to_learn
-from napari_emda._gui.common.layer_volumes import array_of, numbers_of, refusal
+from napari_emda._gui.common.layer_volumes import array_of, numbers_of
 from napari_emda._gui.common.widgets import Sentence, button, column, labelled, narrow
 from napari_emda._gui.data.label_numbers import BACKGROUND, SECTIONS, LabelNumbers
 from napari_emda._gui.data.layer_widgets import LayerChoice
@@ -52,7 +52,7 @@ class ImportBox(QWidget):
         self._tools = tools
         self._annotations = annotations
         self._masks = MaskLayers(session)
-        self.labels = LayerChoice(session.viewer, Labels, refusal, also=self._masks)
+        self.labels = LayerChoice(session.viewer, Labels, self._masks.refusal, also=self._masks)
         self.labels.setToolTip("Labels of a target, from another program or drawn in napari.")
         self.numbers = LabelNumbers(session, self.labels, _ZERO, self._classes)
         self.begin = narrow(QComboBox())

@@ -15,7 +15,8 @@ from napari_emda.data.label_values import whole_numbers
 from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, EmdaError
-from napari_emda.io.read import open_image
+from napari_emda.io.read import open_image, open_labels
+from napari_emda.io.readers.sections import not_sections
 from napari_emda.io.units import Sizes, Stored
 
 Triple = tuple[float, float, float]
@@ -31,7 +32,7 @@ def refusal(layer: Layer) -> str | None:
     The text completes a sentence that begins with the name of the layer.
     """
     if isinstance(layer, Image) and layer.rgb and not _seems_grey(layer):
-        return "is a colour image: convert it to grey values"
+        return "is a colour image: convert it to grey values, or save labels as numbers"
     axes = _axes(layer)
     if isinstance(axes, str):
         return axes
@@ -74,7 +75,28 @@ def array_of(layer: Layer) -> Array:
 
 def numbers_of(layer: Layer) -> Array:
     """The voxels of labels as (z, y, x), see `data.label_values.whole_numbers`."""
-    return whole_numbers(array_of(layer), layer.name)
+    of_palette = palette_numbers(layer)
+    return whole_numbers(array_of(layer), layer.name) if of_palette is None else of_palette
+
+
+def palette_numbers(layer: Layer) -> Array | None:
+    """The numbers of labels that were saved with a table of colours; None for other layers.
+
+    napari shows the colours, and keeps the numbers in the file only.
+    """
+    if not isinstance(layer, Image) or not layer.rgb or layer.source.path is None:
+        return None
+    try:
+        stored = open_labels(layer.source.path)
+    except (EmdaError, OSError, ValueError):
+        return None
+    same = tuple(stored.array.shape) == _volume_shape(layer)
+    return stored.array if stored.palette is not None and same else None
+
+
+def _volume_shape(layer: Layer) -> tuple[int, ...]:
+    """Shape (z, y, x) of a layer that shows a volume."""
+    return tuple(([1] + [int(n) for n in _of_volume(layer, _shape(layer))])[-3:])
 
 
 def transform_of(layer: Layer) -> tuple[Triple, Triple]:
@@ -123,17 +145,36 @@ def spacing_of(layer: Layer) -> Triple | None:
     return None if z is None or y is None or x is None else (z, y, x)
 
 
-def stored_of(layer: Layer) -> Stored | None:
-    """The file that a layer shows unchanged; None for layers that exist in memory only."""
+def file_of(layer: Layer) -> Stored | None:
+    """The file from which a layer was opened; None if it has another shape, or there is none."""
     if layer.source.path is None:
         return None
     try:
         stored = open_image(layer.source.path)
+        same = tuple(stored.array.shape) == tuple(array_of(layer).shape)
+    except (EmdaError, OSError, ValueError):
+        return None
+    return stored if same else None
+
+
+def not_a_volume(layer: Layer) -> str:
+    """Why a folder that napari has opened is no volume; empty if it may be, and for files."""
+    path = layer.source.path
+    # What this package reads itself is checked with its file.
+    if path is None or not Path(path).is_dir() or file_of(layer) is not None:
+        return ""
+    return not_sections(Path(path))
+
+
+def stored_of(layer: Layer) -> Stored | None:
+    """The file that a layer shows unchanged; None for layers that exist in memory only."""
+    stored = file_of(layer)
+    if stored is None:
+        return None
+    try:
         array = stored.array
         shown = array_of(layer)
-        if tuple(array.shape) != tuple(shown.shape) or np.dtype(array.dtype) != np.dtype(
-            shown.dtype
-        ):
+        if np.dtype(array.dtype) != np.dtype(shown.dtype):
             return None
         # The layer may have been edited since it was opened. Comparing two sections is quick even
         # on a network drive, and finds what changes whole volumes, such as a filter.

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from napari.layers import Layer
 
-from napari_emda._gui.common.layer_volumes import stored_of
+from napari_emda._gui.common.layer_volumes import file_of, not_a_volume
 from napari_emda._gui.common.widgets import Sentence
 from napari_emda._gui.session import Session
 from napari_emda.errors import DataError
@@ -66,9 +66,10 @@ class FileNotices(Sentence):
 
 def _of_layer(layer: Layer) -> dict[bool, list[str]]:
     """Sentences, by whether the sections are independent images."""
-    stored = stored_of(layer)
+    stored = file_of(layer)
     if stored is None:
-        return {}
+        found = not_a_volume(layer)
+        return {False: [found]} if found else {}
     return {alone: _sentences(stored, alone) for alone in (False, True)}
 
 

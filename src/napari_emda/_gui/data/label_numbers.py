@@ -161,6 +161,11 @@ class LabelNumbers(QWidget):
         values = found.without(meaning.ignore or ())
         if remark := value_remark(values, self._classes(), meaning, complete=complete):
             sentences.append(f"{remark[0].upper()}{remark[1:]}.")
+            if len(self._classes()) == 2:
+                sentences.append(
+                    "If they are classes, name all of them; if they are grey values, choose other "
+                    "labels."
+                )
         return " ".join(sentences)
 
     def ask(self, asked: Question) -> None:

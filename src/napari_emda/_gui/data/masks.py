@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Image, Layer
 from psygnal import Signal
 
-from napari_emda._gui.common.layer_volumes import array_of, refusal
+from napari_emda._gui.common.layer_volumes import array_of, palette_numbers, refusal
 from napari_emda._gui.session import Session
 from napari_emda.data.label_likeness import seems_labels
 
@@ -35,8 +35,17 @@ class MaskLayers:
 
     def __call__(self, layer: Layer) -> bool:
         """Whether an image layer holds labels; False until it was read."""
-        if not isinstance(layer, Image) or refusal(layer) is not None:
+        if not isinstance(layer, Image):
             return False
+        if layer.rgb and layer not in _is_mask and layer.source.path is not None:
+            _is_mask[layer] = False
+            self._session.in_background(
+                lambda: palette_numbers(layer) is not None,
+                partial(self._on_read, layer),
+                lambda text: None,
+            )
+        if refusal(layer) is not None:
+            return _is_mask.get(layer, False)
         if layer not in _is_mask:
             array = array_of(layer)
             _is_mask[layer] = False
@@ -48,6 +57,11 @@ class MaskLayers:
                     lambda: seems_labels(array), partial(self._on_read, layer), lambda text: None
                 )
         return _is_mask[layer]
+
+    def refusal(self, layer: Layer) -> str | None:
+        """Why a layer cannot be used as labels; None if it can."""
+        # Colours are no reason where the file has the numbers.
+        return None if self(layer) else refusal(layer)
 
     def _on_read(self, layer: Layer, holds_labels: bool) -> None:
         _is_mask[layer] = holds_labels

@@ -35,6 +35,7 @@ from napari_emda._gui.data.project_making import ProjectMaking
 from napari_emda._gui.data.project_setup import Pick, in_words, proposed_folder
 from napari_emda._gui.data.remarks import (
     mask_remark,
+    misplacement,
     placement_remark,
     size_remark,
     sizes_needed,
@@ -59,7 +60,9 @@ class DataPanel(QWidget):
         viewer = session.viewer
         self.source = LayerChoice(viewer, Image, refusal, none="none")
         self.source_size = VoxelSize("voxel size of the source")
-        self.labels = LayerChoice(viewer, Labels, refusal, none="none", also=self._masks)
+        self.labels = LayerChoice(
+            viewer, Labels, self._masks.refusal, none="none", also=self._masks
+        )
         self.target = LayerChoice(viewer, Image, refusal)
         self.source.setToolTip("An image that is labelled already, from which the model learns.")
         self.labels.setToolTip("The labels of the source image.")
@@ -152,6 +155,8 @@ class DataPanel(QWidget):
             choice.refresh(lambda layer: not self._session.is_output(layer))
         # Users look for a layer that is missing from the list: say why.
         left_out = {**self.source.left_out, **self.labels.left_out}
+        for layer in self.labels.layers():
+            left_out.pop(layer.name, None)
         sentences = (f"'{name}' is not offered: it {why}." for name, why in left_out.items())
         self.left_out.show_text(" ".join(sentences), "hint")
         self.another.refresh()
@@ -227,8 +232,8 @@ class DataPanel(QWidget):
         missing = self._missing()
         asks = self.labels.layer() is not None and self.label_numbers.asks
         opened = self._session.opened
-        sizes = self._sizes_needed()
-        ready = not (missing or asks or sizes or self._making.working)
+        wrong = [self._sizes_needed(), misplacement(self.source.layer(), self.labels.layer())]
+        ready = not (missing or asks or any(wrong) or self._making.working)
         # Reading large volumes takes minutes: show that something happens.
         if self._making.working:
             self.missing.show_text("Reading the layers …", "note")
@@ -241,7 +246,7 @@ class DataPanel(QWidget):
         else:
             text = what_is_needed(
                 missing,
-                sizes,
+                " ".join(filter(None, wrong)),
                 asks=asks,
                 one_image=len(self.target.layers()) == 1,
                 unlabelled=opened is None

@@ -17,12 +17,21 @@ from napari.layers import Image, Labels
 
 from napari_emda._gui.common.adapters import check_fit
 from napari_emda._gui.common.label_placement import labels_on, labels_to_learn
-from napari_emda._gui.common.layer_volumes import Triple, array_of, numbers_of, path_of, refusal
+from napari_emda._gui.common.layer_volumes import (
+    Triple,
+    array_of,
+    file_of,
+    not_a_volume,
+    numbers_of,
+    palette_numbers,
+    path_of,
+    refusal,
+)
 from napari_emda.data.array import Array
 from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.volume import Domain
 from napari_emda.errors import DataError
-from napari_emda.io.checks import check_image, check_labels, check_spacing
+from napari_emda.io.checks import check_image, check_labels, check_spacing, file_notices
 from napari_emda.project.file import VolumeEntry
 from napari_emda.project.project import Project
 
@@ -79,9 +88,18 @@ def check(picks: Sequence[Pick], classes: Sequence[str], stop: threading.Event) 
 def check_pick(pick: Pick, classes: int, stop: threading.Event) -> None:
     """Raise DataError if a volume cannot be used as it was chosen."""
     for layer in (pick.image, pick.labels):
-        if layer is not None and (why := refusal(layer)):
+        # The colours of labels do not matter where the file has their numbers.
+        if layer is None or (layer is pick.labels and palette_numbers(layer) is not None):
+            continue
+        if why := refusal(layer):
             raise DataError(f"'{layer.name}' {why}.")
     name = pick.image.name
+    # Also of a layer that napari has put together in another order than this package would.
+    stored = file_of(pick.image)
+    if stored is not None:
+        file_notices(stored, pick.sections_are_independent)
+    elif not pick.sections_are_independent and (why := not_a_volume(pick.image)):
+        raise DataError(why)
     if pick.spacing is None:
         independent = pick.sections_are_independent
         axes = "two numbers above 0, y x" if independent else "three numbers above 0, z y x"

@@ -88,14 +88,21 @@ def mask_remark(masks: Mapping[str, str]) -> str:
     )
 
 
-def placement_remark(image: Layer | None, labels: Layer | None) -> str:
-    """A remark on labels that lie on other voxels than their image; empty if they do not."""
-    if image is None or labels is None:
-        return ""
+def misplacement(image: Layer | None, labels: Layer | None) -> str:
+    """Why labels cannot be brought onto the voxels of their image; empty if they can."""
     try:
-        moved = labels_on(image, labels)
+        if image is not None and labels is not None:
+            labels_on(image, labels)
     except DataError as error:
         return str(error)
+    return ""
+
+
+def placement_remark(image: Layer | None, labels: Layer | None) -> str:
+    """A remark on labels that lie on other voxels than their image; empty if they do not."""
+    if image is None or labels is None or misplacement(image, labels):
+        return ""
+    moved = labels_on(image, labels)
     if moved is None:
         return ""
     text = f"'{labels.name}' lies on other voxels than '{image.name}' and is resampled to them"
@@ -105,13 +112,13 @@ def placement_remark(image: Layer | None, labels: Layer | None) -> str:
 
 
 def what_is_needed(
-    missing: Sequence[str], sizes: str, *, asks: bool, one_image: bool, unlabelled: bool
+    missing: Sequence[str], wrong: str, *, asks: bool, one_image: bool, unlabelled: bool
 ) -> str:
     """What the user has to do before a project can be created, and advice where users get stuck.
 
     Args:
         missing: the layers that have to be chosen.
-        sizes: what `sizes_needed` says.
+        wrong: what `sizes_needed` and `misplacement` say.
         asks: whether a question about the labels is open.
         one_image: whether there is a single image, so that source and target cannot be two.
         unlabelled: whether neither a source nor labels were chosen.
@@ -123,8 +130,8 @@ def what_is_needed(
         sentences.append(f"Open {them} in napari, or try File > Open Sample.")
     elif asks:
         sentences.append("Still needed: an answer to the question about the labels.")
-    if sizes and not missing:
-        sentences.append(sizes)
+    if wrong and not missing:
+        sentences.append(wrong)
     if list(missing) == ["a target image"] and one_image:
         sentences.append(ONE_VOLUME)
     if "labels of the source" in missing:

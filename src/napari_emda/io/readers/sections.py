@@ -96,6 +96,24 @@ class Sections(Reader):
         )
 
 
+def not_sections(folder: Path) -> str:
+    """Why the files in a folder are not the sections of one volume; empty if they may be.
+
+    By their names alone, for those who have read the folder in another way.
+    """
+    try:
+        files, _ = _section_files(folder)
+    except DataError:
+        # It holds no sections, but something that others can read.
+        return ""
+    names = [file.name for file in files]
+    try:
+        check_each_once(folder.name, names)
+    except DataError as error:
+        return str(error)
+    return several_series(folder.name, names)
+
+
 def _section_files(folder: Path) -> tuple[list[Path], list[str]]:
     """The sections in a folder, in natural order, and the names of all else in it."""
     suffixes = tuple(
