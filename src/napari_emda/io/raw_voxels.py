@@ -63,34 +63,28 @@ class RawVoxels(Lazy3D):
     ) -> None:
         """Read some rows and columns of a section into an array of their number."""
         width = self.shape[2]
+        first = section * self.shape[1]
+        if len(columns) == width and rows.step == columns.step == 1:
+            self._fill(file, (first + rows[0]) * width, out)
         # Of each row only the part that is needed, unless rows are short: a patch of a wide image
         # is a small part of its rows.
-        in_one_go = width * self.dtype.itemsize * abs(rows.step) <= _IN_ONE_GO or (
-            len(columns) == width and rows.step == 1
-        )
-        first = section * self.shape[1]
-        if in_one_go:
-            count = rows[-1] - rows[0] + 1
-            block = self._values(file, (first + rows[0]) * width, count * width)
-            out[...] = block.reshape(count, width)[:: rows.step, columns[0] :: columns.step][
-                :, : len(columns)
-            ]
-            return
-        length = columns[-1] - columns[0] + 1
-        for line, row in zip(out, rows, strict=True):
-            line[...] = self._values(file, (first + row) * width + columns[0], length)[
-                :: columns.step
-            ]
+        elif width * self.dtype.itemsize * rows.step <= _IN_ONE_GO:
+            block = np.empty((rows[-1] - rows[0] + 1, width), self.dtype)
+            self._fill(file, (first + rows[0]) * width, block)
+            out[...] = block[:: rows.step, columns[0] : columns[-1] + 1 : columns.step]
+        else:
+            part = np.empty(columns[-1] - columns[0] + 1, self.dtype)
+            for line, row in zip(out, rows, strict=True):
+                self._fill(file, (first + row) * width + columns[0], part)
+                line[...] = part[:: columns.step]
 
-    def _values(self, file: FileIO, first: int, count: int) -> NDArray[Any]:
-        """That many voxels in the order of the file."""
+    def _fill(self, file: FileIO, first: int, values: NDArray[Any]) -> None:
+        """Read into a contiguous array, in the order of the file, from a voxel on."""
         file.seek(self._offset + first * self.dtype.itemsize)
-        values = np.empty(count, self.dtype)
-        buffer = values.view(np.uint8).data
+        buffer = values.reshape(-1).view(np.uint8).data
         while buffer:
             # A system may hand over less than what was asked for.
             done = file.readinto(buffer)
             if not done:
                 raise DataError(f"{self._path.name} ends too early: copy it again.")
             buffer = buffer[done:]
-        return values
