@@ -240,6 +240,16 @@ def test_a_hang_up_is_ignored_where_the_user_wants_that():
     assert signal.getsignal(signal.SIGTERM) == other.receive
 
 
+def test_the_viewer_gets_the_signals_back():
+    one = StopSignals()
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    one.install()
+    assert signal.getsignal(signal.SIGTERM) == one.receive
+    one.release()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    signal.signal(signal.SIGTERM, before)
+
+
 # -- files that change while they are read ---------------------------------------------------------
 
 

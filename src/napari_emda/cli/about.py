@@ -14,6 +14,7 @@ import typer
 from napari_emda.cli.console import JsonOption, print_result, print_table
 from napari_emda.cli.progress import watch
 from napari_emda.errors import JobError
+from napari_emda.jobs.stop_signals import stop_signals
 
 if TYPE_CHECKING:
     from napari_emda.registry import Registry
@@ -172,6 +173,8 @@ def demo(
         typer.echo("Drawing two synthetic volumes and opening napari: about 10 s …", err=True)
         from napari_emda._gui.demo import open_demo
 
+        # An exception in the middle of an event would end neither the viewer nor its loop.
+        stop_signals.release()
         open_demo(seed)
         return
     folder = folder or _free_folder("napari-emda-demo")

@@ -7,10 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 # Seconds in which a further signal changes nothing: Ctrl-C and a batch system may send several, and
 # what is being tidied up must not be left half-way.
 _AT_ONCE = 2.0
+_ALWAYS = (signal.SIGINT, signal.SIGTERM)
+# Windows has no signal for the end of a terminal.
+_NUMBERS = (*_ALWAYS, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class StopSignals:
@@ -29,6 +33,7 @@ class StopSignals:
         self._keeps = False
         self._noted: Callable[[], object] = lambda: None
         self._raised = float("-inf")
+        self._before: dict[int, Any] = {}
 
     def install(self, noted: Callable[[], object] = lambda: None) -> None:
         """Take over the signals; call it in the main thread.
@@ -40,12 +45,18 @@ class StopSignals:
         self._noted = noted
         if threading.current_thread() is not threading.main_thread():
             return
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            # Windows has no SIGHUP. With ``nohup`` it is ignored, because the user wants to go on.
-            ignored = number is not None and signal.getsignal(number) is signal.SIG_IGN
-            if number is not None and not (ignored and name == "SIGHUP"):
+        for number in _NUMBERS:
+            before = signal.getsignal(number)
+            # With ``nohup`` the end of the terminal is ignored, because the user wants to go on.
+            if number in _ALWAYS or before is not signal.SIG_IGN:
+                self._before[number] = before
                 signal.signal(number, self.receive)
+
+    def release(self) -> None:
+        """Give the signals back, for programs that take them themselves, as the viewer does."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
     def receive(self, *_: object) -> None:
         """For `signal.signal`.
@@ -78,9 +89,8 @@ class StopSignals:
     def ignore() -> None:
         """Ignore all further signals: the process is about to end."""
         if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                if hasattr(signal, name):
-                    signal.signal(getattr(signal, name), signal.SIG_IGN)
+            for number in _NUMBERS:
+                signal.signal(number, signal.SIG_IGN)
 
 
 stop_signals = StopSignals()
