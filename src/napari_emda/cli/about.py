@@ -19,8 +19,8 @@ from napari_emda.jobs.stop_signals import stop_signals
 if TYPE_CHECKING:
     from napari_emda.registry import Registry
 
-# Estimated from the processor time of its trainings.
-_MINUTES = "about 4 minutes on two cores"
+# Measured as processor time with one thread: the other core is left to the user.
+_MINUTES = "about 5 minutes on two cores"
 
 
 def sentence(entry: type[Any]) -> str:
