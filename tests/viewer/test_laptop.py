@@ -64,4 +64,17 @@ def test_a_patch_needs_no_scrolling(make_napari_viewer, tmp_path, qtbot, width, 
     qtbot.keyClick(heading, Qt.Key.Key_Return)
     wait(lambda: dock.export.start.isVisible())
     assert painting.done.isVisible()
+    # A retraining shows its progress, and how to stop it.
+    heading = dock.drawers["Annotate"].toggleButton()
+    heading.setFocus(Qt.FocusReason.TabFocusReason)
+    qtbot.keyClick(heading, Qt.Key.Key_Return)
+    retrain = dock.annotate.retrain
+    retrain.steps.setFocus()
+    retrain.steps.selectAll()
+    qtbot.keyClicks(retrain.steps, "20000")
+    wait(lambda: in_sight(retrain.start, dock))
+    qtbot.mouseClick(retrain.start, BUTTON)
+    wait(lambda: in_sight(retrain.strip.bar, dock) and in_sight(retrain.strip.stop, dock))
+    qtbot.mouseClick(retrain.strip.stop, BUTTON)
+    wait(lambda: dock.session.runner.job is None)
     dock.shut_down()

@@ -57,8 +57,8 @@ class Contents(QWidget):
         self.drawers: dict[str, Drawer] = {}
         self._stop = threading.Event()
         self._out_of_date_with_paint = False
-        # Of a panel, that the user has opened and wants to see.
-        self._part: Drawer | None = None
+        # Of a panel, that the user has opened or started and wants to see.
+        self._part: QWidget | None = None
         # When the panels have got their places, and once for all changes that come together.
         self._arranging = QTimer(self)
         self._arranging.setSingleShot(True)
@@ -127,7 +127,7 @@ class Contents(QWidget):
         # Methods and classes bring controls of their own.
         session.catalogue_changed.connect(self._arrange_soon)
         self.train.method.currentTextChanged.connect(lambda _: order_tabs(self))
-        session.runner.started.connect(lambda job: self.notices.clear())
+        session.runner.started.connect(self._on_started)
         session.runner.ended.connect(self._on_ended)
         # An answer to the last action is out of date with the next one.
         for button in self.findChildren(QPushButton):
@@ -146,7 +146,7 @@ class Contents(QWidget):
             part.expand()
             self._bring_into_sight(part)
 
-    def _bring_into_sight(self, part: Drawer) -> None:
+    def _bring_into_sight(self, part: QWidget) -> None:
         # When it has got its place.
         self._part = part
         self._arranging.start(0)
@@ -171,7 +171,8 @@ class Contents(QWidget):
                 self._area.show_from_top(drawer)
         part = self._part
         self._part = None
-        if part is not None and part.isExpanded():
+        # A part may have been closed by the same click.
+        if part is not None and part.isVisible() and not _is_closed(part):
             self._area.show_all_of(part)
 
     def _canvas(self) -> QWidget | None:
@@ -215,6 +216,12 @@ class Contents(QWidget):
         patches = self.annotate.patches
         annotating = patches is not None and next_open(patches.regions, 0) is not None
         return "Annotate" if annotating else "Train"
+
+    def _on_started(self, job: object) -> None:
+        self.notices.clear()
+        # Its progress and its buttons are at the end of the panel.
+        if isinstance(job, TrainJob) and self.drawers["Annotate"].isExpanded():
+            self._bring_into_sight(self.annotate.retrain)
 
     def _on_ended(self, last: object) -> None:
         """Open the panel of the next step of the work."""
@@ -268,3 +275,7 @@ class Contents(QWidget):
         self._stop.set()
         if self._focus is not None:
             self._focus.release()
+
+
+def _is_closed(part: QWidget) -> bool:
+    return isinstance(part, Drawer) and not part.isExpanded()
