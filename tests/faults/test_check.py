@@ -183,6 +183,15 @@ def test_annotations_come_back_from_the_backup(case, folder):
         assert "0:1,0:32,0:32" in [region.box for region in accepted]
 
 
+def test_annotations_are_described_anew_without_a_backup(folder):
+    for path in (folder / "backups").iterdir():
+        path.unlink()
+    spoil("annotations/target.zarr/zarr.json")(folder)
+    assert call("check", folder, "--repair")[0] == 0
+    with Project.open(folder) as project:
+        assert (project.annotations.open("target")[0, :32, :32] == 2).all()
+
+
 def test_a_patch_that_no_backup_has_is_suggested_again(folder):
     spoil(SECOND_CHUNK)(folder)
     _, out, _ = call("check", folder, "--repair")

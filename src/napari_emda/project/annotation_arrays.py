@@ -75,11 +75,16 @@ class AnnotationArrays:
 
     def require(self, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
         """The annotations of a volume of this shape for writing, made when there are none yet."""
-        path = self._path(name)
         if self._exists(name):
             array = self._opened(name, "r+")
             check_fits(name, array, shape)
             return array
+        self.describe(name, shape)
+        return self._opened(name, "r+")
+
+    def describe(self, name: str, shape: tuple[int, ...]) -> None:
+        """Write the description of annotations of this shape; chunks that are there stay."""
+        path = self._path(name)
         chunks = (1, min(CHUNK, shape[1]), min(CHUNK, shape[2]))
         zarr.create_array(
             DurableStore(path),
@@ -92,7 +97,6 @@ class AnnotationArrays:
         # Before any chunk: without its description, nobody could read it.
         for folder in (path, path.parent, self._folder):
             sync(folder)
-        return self._opened(name, "r+")
 
     def painted(self, name: str) -> tuple[Box, ...]:
         """The chunks of a volume in which anything was ever painted."""

@@ -15,10 +15,9 @@ import zarr
 from napari_emda.data.box import Box
 from napari_emda.errors import EmdaError, JobError
 from napari_emda.io.atomic import replacing_file
-from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.safe_files import inside
-from napari_emda.project.annotation_arrays import CHUNK, AnnotationArrays
+from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.backups import Backups
 from napari_emda.project.checking.damage import Damage, Finding, Reading, Rescue
 from napari_emda.project.region import IMPORTED, Region
@@ -89,8 +88,7 @@ def _describe_anew(project: Path, name: str, shape: tuple[int, ...] | None, resc
             file.write_bytes(metadata[1])
         return f"The description of the annotations of '{name}' is that of the newest backup."
     assert shape is not None
-    chunks = (1, min(CHUNK, shape[1]), min(CHUNK, shape[2]))
-    zarr.create_array(CheckedStore(path), shape=shape, dtype="uint8", chunks=chunks, fill_value=0)
+    AnnotationArrays(project).describe(name, shape)
     return f"The annotations of '{name}' were described anew for its image; nothing is lost."
 
 
