@@ -15,8 +15,9 @@ from napari_emda._gui.annotate.queue import next_open
 from napari_emda._gui.common.canvas import qt_viewer_of
 from napari_emda._gui.common.keyboard_focus import KeyboardFocus
 from napari_emda._gui.common.notices import Notices
+from napari_emda._gui.common.panel_area import PanelArea
 from napari_emda._gui.common.tab_order import order_tabs
-from napari_emda._gui.common.widgets import FOCUS_STYLE, Drawer, PanelArea, column
+from napari_emda._gui.common.widgets import FOCUS_STYLE, Drawer, column
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.export.panel import ExportPanel
 from napari_emda._gui.guide.guide import Guide, Panels

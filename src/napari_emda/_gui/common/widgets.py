@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from psygnal import Signal
-from qtpy.QtCore import QEvent, QObject, QPoint, QRect, QSignalBlocker, QSize, Qt
+from qtpy.QtCore import QEvent, QRect, QSignalBlocker, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QStyle,
     QVBoxLayout,
@@ -271,71 +270,6 @@ class Drawer(QCollapsible):
             self.expand()
         else:
             self.collapse()
-
-
-class PanelArea(QScrollArea):
-    """Scrolls its content up and down only: it is never narrower than the content can be."""
-
-    def __init__(self, content: QWidget) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setFrameShape(QScrollArea.Shape.NoFrame)
-        # Its controls are reached by Tab; the area itself would be a stop without a sight.
-        self.setFocusPolicy(_UNFOCUSED)
-        self.setWidget(content)
-        # What begins at the top, and the position of the bar for it.
-        self._first: QWidget | None = None
-        self._placed = 0
-        bar = self.verticalScrollBar()
-        if bar is not None:
-            bar.rangeChanged.connect(lambda *_: self._follow())
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Follow the content, whose least width changes when parts of it open and close."""
-        if event is not None and event.type() == QEvent.Type.LayoutRequest:
-            self.updateGeometry()
-        return bool(super().eventFilter(watched, event))
-
-    def show_from_top(self, part: QWidget) -> None:
-        """Scroll until a part of the content begins at the top, and keep it there."""
-        bar = self.verticalScrollBar()
-        if bar is not None:
-            self._first = part
-            bar.setValue(self._top(part))
-            self._placed = bar.value()
-
-    def _follow(self) -> None:
-        # The content may have been too short to scroll, and grows, as with the curves of a
-        # training. Whoever has scrolled since is left alone.
-        bar = self.verticalScrollBar()
-        if bar is not None and self._first is not None and bar.value() == self._placed:
-            self.show_from_top(self._first)
-
-    def show_all_of(self, part: QWidget) -> None:
-        """Scroll until a part of the content is seen, or its beginning if it is too high."""
-        self._first = None
-        bar = self.verticalScrollBar()
-        view = self.viewport()
-        if bar is None or view is None:
-            return
-        top = self._top(part)
-        bottom = top + part.height()
-        if bottom > bar.value() + view.height() or top < bar.value():
-            bar.setValue(min(top, bottom - view.height()) if bottom - top < view.height() else top)
-
-    def _top(self, part: QWidget) -> int:
-        content = self.widget()
-        return 0 if content is None else part.mapTo(content, QPoint(0, 0)).y()
-
-    def minimumSizeHint(self) -> QSize:
-        """As narrow as the content allows, beside the scroll bar."""
-        content = self.widget()
-        bar = self.verticalScrollBar()
-        width = 0 if content is None else content.minimumSizeHint().width()
-        # The height of a few lines: the rest scrolls.
-        height = 6 * self.fontMetrics().height()
-        return QSize(width + (0 if bar is None else bar.sizeHint().width()), height)
 
 
 def file_filter(formats: Mapping[str, Sequence[str]]) -> str:

@@ -39,7 +39,11 @@ class ClusterTable(QTableWidget):
         self.setTabKeyNavigation(False)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setHorizontalHeader(_header(Qt.Orientation.Horizontal))
+        columns = _header(Qt.Orientation.Horizontal)
+        self.setHorizontalHeader(columns)
+        # Number and share are short; the names of classes get the rest.
+        for column in (0, 1):
+            columns.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         self.setVerticalHeader(_header(Qt.Orientation.Vertical, hidden=True))
         self._clicked = clicked
         self.cellClicked.connect(lambda line, _: clicked(line + 1))
@@ -59,7 +63,7 @@ class ClusterTable(QTableWidget):
         height = (1 + min(len(rows), _VISIBLE)) * self.rowHeight(0)  # with the header
         self.setFixedHeight(height + _FRAME)
         for line, row in enumerate(rows):
-            cluster = QTableWidgetItem(f"cluster {row.cluster}")
+            cluster = QTableWidgetItem(str(row.cluster))
             swatch = QPixmap(_SWATCH, _SWATCH)
             swatch.fill(QColor(row.colour))
             cluster.setData(Qt.ItemDataRole.DecorationRole, swatch)
@@ -69,7 +73,7 @@ class ClusterTable(QTableWidget):
 
 
 def _header(orientation: Qt.Orientation, *, hidden: bool = False) -> QHeaderView:
-    """A header over columns of the same width."""
+    """A header over columns that share the width, or beside rows."""
     header = QHeaderView(orientation)
     header.setSectionsClickable(True)
     header.setHighlightSections(True)
