@@ -76,6 +76,7 @@ READERS = (
     ("old.zarr", ("replace zarr",)),
     ("labels.tif", ("annotate", "annotate all", "score", "new", "train")),
     (".tif", ("new", "predict again", "predict", "train", "suggest", "annotate all")),
+    ("", ("read", "suggest", "decide", "take back")),
 )
 
 

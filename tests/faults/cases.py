@@ -186,7 +186,7 @@ def wrong_with(outcome: Outcome, *, allowed: tuple[int, ...] = (0, 2, 3)) -> lis
     if "Traceback" in outcome.err + outcome.out:
         wrong.append("a traceback: " + outcome.err.strip()[-300:].replace("\n", " | "))
     elif outcome.status == 2 and not wrong:
-        lines = outcome.err.splitlines() or [""]
+        lines = outcome.err.splitlines() or _failed(outcome.out)
         if len(lines) > MOST_LINES or lines[-1].rstrip()[-1:] not in (".", "?"):
             wrong.append(f"not one sentence: {outcome.err[-300:]!r}")
         elif not lines[-1].isprintable():
@@ -196,6 +196,14 @@ def wrong_with(outcome: Outcome, *, allowed: tuple[int, ...] = (0, 2, 3)) -> lis
     if outcome.memory > MOST_MEMORY:
         wrong.append(f"{outcome.memory:.0f} MiB")
     return wrong
+
+
+def _failed(out: str) -> list[str]:
+    """What the last event of a job says, where events are printed in place of sentences."""
+    try:
+        return [json.loads(out.splitlines()[-1])["text"]]
+    except (ValueError, KeyError, IndexError):
+        return [""]
 
 
 # -- commands --------------------------------------------------------------------------------------

@@ -135,11 +135,18 @@ def end(arguments: list[str]) -> None:
 
 def run(arguments: list[str]) -> None:
     """Run a command in this process; ends with SystemExit."""
+    from napari_emda.errors import EmdaError
+
     if arguments[0].startswith("scenario:"):
         from tests.faults import scenarios
 
-        getattr(scenarios, arguments[0].removeprefix("scenario:"))(*arguments[1:])
-        raise SystemExit(0)
+        try:
+            getattr(scenarios, arguments[0].removeprefix("scenario:"))(*arguments[1:])
+        except EmdaError as error:
+            # The dock shows such a sentence.
+            sys.stderr.write(f"{error}\n")
+            sys.exit(2)
+        sys.exit(0)
     from napari_emda.cli import main
 
     main(arguments)
