@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--replay", nargs="*", default=[], help="names of attacks")
     parser.add_argument("--keep", action="store_true", help="keep the folders of --replay")
     parser.add_argument("--folder", default=None, help="for the copies; a fast disk")
+    parser.add_argument("--results", default=None, help="a file of JSON lines, to go on from")
     parser.add_argument("--write", default=None, help="a page for the table")
     options = parser.parse_args()
     if options.worker is None and not options.replay:
@@ -102,12 +103,15 @@ def replay(campaign: Campaign, options: argparse.Namespace) -> None:
 
 def work(campaign: Campaign, options: argparse.Namespace) -> None:
     """Carry out this worker's share, and print a line of JSON after each attack."""
+    done = {result["name"] for result in results_in(options.results)}
     for kind in options.kinds:
         count = options.inputs if kind == "input" else options.others
-        names = list(names_of(kind, campaign, count, options.seed))
+        names = list(names_of(kind, campaign, count, options.seed))[:: options.every]
         if options.commands:
             names = [name for name in names if name.split(":")[1] in options.commands]
-        for name in names[:: options.every][options.worker :: options.workers]:
+        for name in names[options.worker :: options.workers]:
+            if name in done:
+                continue
             try:
                 problems = [(p.kind, p.text) for p in campaign.attack(name)]
             except Exception as error:  # noqa: BLE001 - a fault of the campaign itself is counted
@@ -125,10 +129,13 @@ def lead(options: argparse.Namespace) -> int:
         )
         for number in range(options.workers)
     ]
-    results: list[dict[str, Any]] = []
+    results = results_in(options.results)
     for line in lines_of(workers):
         result = json.loads(line)
         results.append(result)
+        if options.results:
+            with Path(options.results).open("a") as file:
+                file.write(line)
         for kind, text in result["problems"]:
             print(f"{result['name']}\t{kind}\t{text}", flush=True)
     text = table(results)
@@ -137,6 +144,13 @@ def lead(options: argparse.Namespace) -> int:
     if options.write:
         replace_table(Path(options.write), text)
     return int(any(result["problems"] for result in results) or any(w.wait() for w in workers))
+
+
+def results_in(path: str | None) -> list[dict[str, Any]]:
+    """The results of earlier calls."""
+    if path is None or not Path(path).exists():
+        return []
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 def lines_of(workers: list[subprocess.Popen[str]]) -> Iterator[str]:

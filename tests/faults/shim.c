@@ -134,7 +134,11 @@ static int change(const char *call, const char *path, const char *other, long *p
     say(n, call, path, other);
     if (n < at || !at) return 0;
     if (n > at) {
-        if (action == FAIL_ON) { errno = number; return -1; }
+        /* Deleting needs no room on the disk. */
+        if (action == FAIL_ON && strcmp(call, "unlink") && strcmp(call, "rmdir")) {
+            errno = number;
+            return -1;
+        }
         return 0;
     }
     switch (action) {
