@@ -45,7 +45,9 @@ def decide(folder: str, diary_path: str) -> None:
             _accept(project, diary, region, value)
             # A dab in the same chunk, which nothing waits for.
             array[_free(project).slices] = value
-        last, value = suggested[len(VALUES) - 1], VALUES[-1]
+        if len(suggested) != len(VALUES):
+            return  # a damaged file has lost some: that is all that can be done
+        last, value = suggested[-1], VALUES[-1]
         diary.write(last, "suggested", 0, done=False)
         project.history.undo()
         diary.write(last, "suggested", 0, done=True)

@@ -58,6 +58,31 @@ def test_a_patch_outside_of_the_image_is_refused(project):
         project.annotations.accept(region)
 
 
+DAMAGED = [b"", bytes(64), b"{", b"null", b"[]", b"{}", b'{"zarr_format": 3}', b"\xff" * 9]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_annotations_that_cannot_be_opened_are_one_sentence(project, text):
+    project.annotations.require("target")
+    (project.folder / "annotations" / "target.zarr" / "zarr.json").write_bytes(text)
+    for call in (project.annotations.open, project.volumes.open):
+        with pytest.raises(DataError, match=r"is damaged .*: mend it with 'napari-emda check"):
+            call("target")
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+@pytest.mark.parametrize("place", ["probabilities.zarr", "probabilities.zarr/target"])
+def test_a_prediction_that_cannot_be_opened_is_made_again(tmp_path, place, text):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    stored = StoredPrediction(run, "target")
+    header = {"model": "1", "tiles": 1, "uncertainty": False, "shape": [4, 96, 96]}
+    for changed in (header, header | {"model": "2"}):
+        stored.begin(changed, (1, 4, 96, 96), classes=("background", "x"), uncertainty=False)
+        assert stored.probabilities.shape == (1, 4, 96, 96)
+        (run.path / place / "zarr.json").write_bytes(text)
+
+
 @pytest.mark.parametrize("shape", [(1, 4, 96, 95), (1, 5, 96, 96), (4, 96, 96)])
 def test_a_prediction_of_another_shape_is_made_again(tmp_path, shape):
     run = RunFolder(tmp_path / "run")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import zarr
+from zarr.errors import BaseZarrError
 from zarr.storage import LocalStore
 
 from napari_emda.data.names import in_print
@@ -21,6 +22,9 @@ from napari_emda.io.safe_files import LARGEST_JSON, refuse_link
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
+
+# Characters of a library's text that a message repeats: some list all that they were given.
+_LONGEST_REASON = 200
 
 # The files that describe arrays and groups, in both formats of zarr.
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
@@ -153,27 +157,55 @@ class CheckedArray(zarr.Array[Any]):
 
     def __getitem__(self, selection: Any) -> Any:
         """See `zarr.Array`; DataError if a chunk cannot be decoded."""
-        with self._naming_damage():
+        with naming_damage(self.place):
             return super().__getitem__(selection)
 
     def __setitem__(self, selection: Any, value: Any) -> None:
         """See `zarr.Array`; DataError if a chunk that is changed in part cannot be decoded."""
-        with self._naming_damage():
+        with naming_damage(self.place):
             super().__setitem__(selection, value)
 
-    @contextlib.contextmanager
-    def _naming_damage(self) -> Iterator[None]:
-        try:
-            yield
-        except (EmdaError, OSError, MemoryError, IndexError):
+    @property
+    def place(self) -> str:
+        """The path of the array's folder."""
+        return str(getattr(self.store, "root", self.store_path))
+
+
+# What is no damage: a sentence already, a fault of the system, and an index beyond the end.
+_NO_DAMAGE = (EmdaError, OSError, MemoryError, IndexError)
+
+
+@contextlib.contextmanager
+def naming_damage(
+    place: str, remedy: str = "mend it with 'napari-emda check PROJECT --repair'"
+) -> Iterator[None]:
+    """A block in which whatever zarr and its codecs raise means that an array is damaged.
+
+    Args:
+        place: path of the array.
+        remedy: what to do then.
+
+    Raises:
+        DataError: the array is damaged.
+    """
+    try:
+        yield
+    except _NO_DAMAGE as error:
+        # zarr's error for a folder without metadata is one of the system's as well.
+        if not isinstance(error, BaseZarrError):
             raise
-        # Every codec has errors of its own.
-        except Exception as error:
-            place = in_print(str(getattr(self.store, "root", self.store_path)))
-            raise DataError(
-                f"'{place}' is damaged ({error}): mend it with 'napari-emda check PROJECT "
-                "--repair'."
-            ) from error
+        raise _damaged(place, error, remedy) from error
+    # Every codec has errors of its own, and metadata that lie lead to any.
+    except Exception as error:
+        raise _damaged(place, error, remedy) from error
+
+
+def _damaged(place: str, error: Exception, remedy: str) -> DataError:
+    # Of zarr's texts of several sentences, the first.
+    reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0].rstrip(".")
+    return DataError(
+        f"'{in_print(place)}' is damaged ({in_print(reason[:_LONGEST_REASON])}): {remedy}."
+    )
 
 
 def open_array(
@@ -188,10 +220,16 @@ def open_array(
 
     Raises:
         JobError: there is a link or a special file.
-        OSError, ValueError, KeyError, TypeError: there is no array, or it is damaged.
+        DataError: there is no array, or its metadata are damaged.
+        OSError: it cannot be read.
     """
     store = DurableStore(path) if durable else CheckedStore(path)
-    return CheckedArray(zarr.open_array(store, mode=mode).async_array)
+    with naming_damage(str(path)):
+        try:
+            return CheckedArray(zarr.open_array(store, mode=mode).async_array)
+        except IndexError as error:
+            # Nothing was indexed yet: it comes from metadata that lie.
+            raise ValueError(error) from error
 
 
 class DurableStore(CheckedStore):

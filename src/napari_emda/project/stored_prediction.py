@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from napari_emda.data.box import Box
+from napari_emda.errors import DataError
 from napari_emda.io.atomic import replacing_file, sync, sync_files, sync_tree
-from napari_emda.io.checked_store import CheckedStore, open_array
+from napari_emda.io.checked_store import CheckedStore, naming_damage, open_array
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.journal import append, read_journal, sealed
+from napari_emda.io.safe_files import inside
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
 
@@ -305,18 +307,29 @@ def _agree(
 def _has_shape(path: Path, axes: int, shape: object) -> bool:
     """Whether there is an array of ours for a volume of this shape; None for any shape."""
     try:
-        array = zarr.open_array(CheckedStore(path), mode="r")
-    except (OSError, ValueError, KeyError, TypeError):
+        array = open_array(path)
+    except (DataError, OSError):
         return False
     is_ours = array.ndim == axes and array.dtype == np.uint8
     return is_ours and shape in (None, list(array.shape[-3:]))
 
 
+def _make_group(folder: Path) -> None:
+    """Make the volumes of a run the arrays of one group, which any reader of zarr can list."""
+    store = CheckedStore(folder)
+    try:
+        with naming_damage(str(folder)):
+            zarr.open_group(store, mode="a")
+    except DataError:
+        # A power failure has spoilt its metadata, which say nothing but that it is a group.
+        inside(folder, "zarr.json").unlink(missing_ok=True)
+        zarr.open_group(store, mode="a")
+
+
 def _create(
     path: Path, shape: tuple[int, ...], attributes: dict[str, Any] | None = None
 ) -> zarr.Array[Any]:
-    # The volumes of a run are the arrays of one group, which any reader of zarr can list.
-    zarr.open_group(CheckedStore(path.parent), mode="a")
+    _make_group(path.parent)
     # One class and one section per chunk, as the viewer shows them.
     chunks = (1,) * (len(shape) - 2) + tuple(min(CHUNK, side) for side in shape[-2:])
     return zarr.create_array(
