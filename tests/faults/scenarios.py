@@ -67,7 +67,9 @@ def _free(project: Project, side: int = 8) -> Box:
     boxes = (
         Box((z, y * side, x * side), (z + 1, (y + 1) * side, (x + 1) * side)) for z, y, x in places
     )
-    return next(box for box in boxes if not any(box.overlaps(other) for other in taken))
+    free = (box for box in boxes if not any(box.overlaps(other) for other in taken))
+    # In a project that lies, there may be none.
+    return next(free, Box((0, 0, 0), (1, side, side)))
 
 
 def _accept(project: Project, diary: Diary, region: Region, value: int) -> None:
