@@ -14,10 +14,11 @@ from napari_emda.data.box import Box
 from napari_emda.errors import JobError
 from napari_emda.inference import predict as predict_module
 from napari_emda.project import stored_prediction
+from napari_emda.project.owner import Owner
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.project.unchanged_prediction import UnchangedPrediction
-from tests.cli.calling import answer, call, image
+from tests.cli.calling import answer, call, image, listing
 
 SHAPE = (2, 64, 64)
 RUN = "001-source_only"
@@ -148,6 +149,18 @@ def test_a_copied_project_needs_no_new_prediction(folder, tmp_path, monkeypatch)
     options = ("--against", folder / "labels.tif")
     status, _, said = call("score", tmp_path / "copy" / "project", "--run", RUN, *options)
     assert status == 0, said
+
+
+def test_while_another_process_predicts_nobody_else_does(folder):
+    run = RunFolder.of(folder / "project", RUN)
+    predicted(folder)
+    # The process that has started the tests, which goes on while they run.
+    Owner.of(os.getppid()).write(run.path / "predicted-by-target.json")
+    before = listing(run.path)
+    status, _, said = call("predict", folder / "project", "--run", RUN, "--checkpoint", "last")
+    assert (status, said.count("Traceback")) == (2, 0)
+    assert f"is being written by another process (number {os.getppid()})" in " ".join(said.split())
+    assert listing(run.path) == before
 
 
 # -- the files of a prediction ---------------------------------------------------------------------

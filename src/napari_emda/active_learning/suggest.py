@@ -27,6 +27,7 @@ from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.project.unchanged_prediction import UnchangedPrediction
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.requirements import Available
 from napari_emda.settings.suggestion import QuerySettings
@@ -237,6 +238,7 @@ def candidate_features(
     yield from _predict_once(
         predictor, volume, settings, prediction, entropy=strategy.needs_entropy
     )
+    state = prediction.state
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.measures or strategy.needs_embeddings:
         # Another process must not predict into the uncertainty that is being measured.
@@ -256,7 +258,8 @@ def candidate_features(
             )
     if strategy.needs_entropy:
         stored = prediction.uncertainty if entropy is None else entropy
-        features = replace(features, uncertainty=means_of(stored, candidates))
+        unchanged = UnchangedPrediction(stored, prediction, state)
+        features = replace(features, uncertainty=means_of(unchanged, candidates))
     return features
 
 
