@@ -419,6 +419,12 @@ def test_annotations_are_a_plain_zarr_array_of_uint8(project):
 # -- runs ----------------------------------------------------------------------------------------
 
 
+def test_an_array_that_a_crash_has_left_empty_is_made(project):
+    (project.folder / "annotations" / "target.zarr").mkdir(parents=True)
+    assert project.annotations.open("target") is None
+    assert not project.annotations.require("target")[:].any()
+
+
 def test_runs_are_numbered_and_listed_once_they_have_a_model(project):
     first = project.runs.new("ynet")
     second = project.runs.new("mmd")
