@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -208,6 +210,39 @@ def test_a_run_goes_on_with_another_of_its_models(folder):
     assert call("check", folder, "--repair")[0] == 0
     kept = (folder / IN_RUN / "candidates" / "5.safetensors").read_bytes()
     assert (folder / IN_RUN / "checkpoint.safetensors").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "project.json",
+        "regions.jsonl",
+        CHUNK,
+        "annotations/target.zarr/zarr.json",
+        f"{IN_RUN}/checkpoint.safetensors",
+        f"{IN_RUN}/names.json",
+        f"{IN_RUN}/probabilities.zarr/target/c/0/2/0/0",
+    ],
+)
+def test_what_the_system_does_not_let_be_read_is_left_as_it_is(name, folder, monkeypatch):
+    """It is no damage: the user has to allow it, or the disk to come back."""
+    opened = io.open
+
+    def refusing(file, *arguments, **options):
+        if str(file) == str(folder / name):
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return opened(file, *arguments, **options)
+
+    before = listing(folder)
+    for place in ("io.open", "builtins.open"):
+        monkeypatch.setattr(place, refusing)
+    status, out, err = call("check", folder, "--repair")
+    monkeypatch.undo()
+    assert status == 2
+    assert "Permission denied" in out + err
+    assert "Traceback" not in out + err
+    assert not (folder / "rescued").exists()
+    assert listing(folder) == before
 
 
 def test_what_nobody_but_the_user_can_mend_stays_a_damage(folder, phantom_files):

@@ -211,14 +211,19 @@ class RunFolder:
         """Class by cluster, from 1; empty if no cluster has a name.
 
         Raises:
-            JobError: the file is damaged.
+            JobError: the file is damaged or cannot be read.
         """
         try:
             values = json.loads(read_file(self._names_file))
             return {int(cluster): str(name) for cluster, name in values.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, AttributeError, RecursionError):
+        except OSError as error:
+            raise JobError(
+                f"'{self._names_file}' cannot be read ({error.strerror}): check its permissions "
+                "and its disk."
+            ) from None
+        except (ValueError, AttributeError, RecursionError):
             raise JobError(
                 f"'{self._names_file}' is damaged: delete it and name the clusters again."
             ) from None

@@ -27,7 +27,7 @@ Index = tuple[int, ...]
 """Of a chunk along z, y, x."""
 
 # What zarr raises on metadata that it cannot use, and codecs on chunks that they cannot decode.
-UNREADABLE = (EmdaError, OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError)
+UNREADABLE = (EmdaError, OSError, ValueError, KeyError, TypeError, RuntimeError)
 # The name of a chunk's file or folder.
 _NUMBER = re.compile("[0-9]{1,10}")
 

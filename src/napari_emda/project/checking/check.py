@@ -33,6 +33,10 @@ from napari_emda.project.volumes import Volumes
 _SIGNS = ("project.json", "regions.jsonl", "annotations", "runs")
 
 
+# Bytes of a file that are read at once to see whether it can be read.
+_AT_ONCE = 2**20
+
+
 @dataclass(frozen=True)
 class Checked:
     """A damage, and what was done about it.
@@ -68,6 +72,11 @@ def check(folder: Path, *, images: bool = True) -> Iterator[Finding]:
     folder = folder.expanduser().absolute()
     if not is_project(folder):
         raise _no_project(folder)
+    for finding in _findings(folder, images=images):
+        yield _unless_refused(folder, finding)
+
+
+def _findings(folder: Path, *, images: bool) -> Iterator[Finding]:
     yield from _links(folder)
     yield from _project_file(folder)
     file = _file_of(folder)
@@ -124,6 +133,36 @@ def _mended(damage: Damage, rescue: Rescue) -> Checked:
     # One thing that cannot be mended, as on a full disk, keeps nothing else from being mended.
     except (EmdaError, OSError) as error:
         return Checked(damage, f"{damage.problem}, and could not be mended. {explained(error)}")
+
+
+def _unless_refused(project: Path, finding: Finding) -> Finding:
+    """The finding; if the system does not let the file be read, nothing of it is to be mended."""
+    if isinstance(finding, Reading) or finding.mend is None:
+        return finding
+    reason = _refused(project / finding.place)
+    if not reason:
+        return finding
+    problem = f"'{finding.place}' cannot be read ({reason})"
+    return Damage(finding.place, problem, "check its permissions and its disk")
+
+
+def _refused(path: Path) -> str:
+    """Why the system does not let a file, or all files in a folder, be read; empty if it does."""
+    paths = [path]
+    if path.is_dir() and not path.is_symlink():
+        paths = [Path(where, name) for where, _, files in os.walk(path) for name in files]
+    for each in paths:
+        try:
+            if not stat.S_ISREG(each.lstat().st_mode):
+                continue  # a link, or something that would keep the program waiting
+            with each.open("rb") as file:
+                while file.read(_AT_ONCE):
+                    pass
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 def _to_its_end(place: str, findings: Iterator[Finding]) -> Iterator[Finding]:
