@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import parser_of
+from benchmarks import factor, parser_of
 from benchmarks.retrain import make
 from napari_emda.events import Event, from_json
 from napari_emda.jobs.execute import execute
-from napari_emda.jobs.time_left import A_FEW_SECONDS, TimeLeft
+from napari_emda.jobs.time_left import TimeLeft
 from napari_emda.project.job_files import TrainJob
 from napari_emda.settings.training import TrainSettings
 
@@ -28,19 +28,10 @@ SHAPE = (8, 256, 256)
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 
-# Shorter times are shown as "a few seconds", and count as so many seconds here.
-SHORTEST = A_FEW_SECONDS
-
 # Between two looks at the time left.
 INTERVAL = 0.25
 
 Row = tuple[float, Event]
-
-
-def factor(shown: float, left: float) -> float:
-    """How far a time left as shown is from the time that was left, in either direction."""
-    larger, smaller = max(shown, left), min(shown, left)
-    return max(larger, SHORTEST) / max(smaller, SHORTEST)
 
 
 def recorded(events: Iterator[Event], clock: Callable[[], float]) -> list[Row]:

@@ -1,13 +1,15 @@
 """How long the viewer stands still in each step of the work, and how soon each button answers.
 
-    xvfb-run -a -s "-screen 0 1366x768x24" python -m benchmarks.viewer
+    xvfb-run -a -s "-screen 0 1366x768x24" python -m benchmarks.viewer --write
 
 Goes through the whole work in a visible viewer, with real child processes: open the dock, make a
 project, train, suggest, paint, accept, retrain, predict, export; with the mouse and keys. Prints
 one row for each step: the longest freeze (largest gap between two ticks of a 20 ms timer), the
-processor's seconds of the main thread in the freeze in which it worked most, seconds from the click
-to the first sign of it and to its first result, and for jobs the largest factor between the time
-left as shown and as it was, from a quarter of the job on.
+processor's seconds of the main thread in the freeze in which it worked most, the same work in plain
+napari where it can be done there, seconds from the click to the first sign of it in the dock, to
+the first event of the job and to its first result, and for jobs the largest factor between the time
+left as shown and as it was, from a quarter of the job on. ``--write`` puts the table into
+docs/benchmarks.md.
 
 On a machine that others use, a freeze is longer than the work in it: the second column is about
 what an idle machine would show.
@@ -15,6 +17,8 @@ what an idle machine would show.
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import tempfile
 import threading
@@ -27,12 +31,15 @@ from pathlib import Path
 
 import napari
 import numpy as np
+from napari.utils import DirectLabelColormap
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
-from benchmarks import parser_of
-from benchmarks.time_left import factor
+from benchmarks import factor, parser_of
+from benchmarks.adaptation_report import write
 from napari_emda._gui.common.adapters import Placement
+from napari_emda._gui.common.load_ahead import is_loaded, load_ahead, load_units
+from napari_emda._gui.guide.step_line import StepLine
 from napari_emda.synthetic.phantom import SPACING, phantom
 from tests.viewer.hands import Hands
 
@@ -51,10 +58,12 @@ class Step:
     freeze: float = 0.0
     busy: float = 0.0
     sign: float | None = None
+    answer: float | None = None
     result: float | None = None
     shown: list[tuple[float, float]] = field(default_factory=list)
     began: float = 0.0
     ended: float = 0.0
+    plain: float | None = None
 
     def error(self) -> float | None:
         """Largest factor between the time left as shown and as it was."""
@@ -70,8 +79,9 @@ class Step:
         def cell(value: float | None) -> str:
             return "–" if value is None else f"{value:.2f}"
 
-        freeze = (f"{self.freeze:.2f}", f"{self.busy:.2f}")
-        cells = (*freeze, cell(self.sign), cell(self.result), cell(self.error()))
+        waits = (cell(self.sign), cell(self.answer), cell(self.result))
+        freeze = (cell(self.freeze), cell(self.busy), cell(self.plain))
+        cells = (*freeze, *waits, cell(self.error()))
         return f"| {self.name} | " + " | ".join(cells) + " |"
 
 
@@ -157,6 +167,7 @@ class Watch:
         act: Callable[[], object],
         *,
         sign: Callable[[], bool] | None = None,
+        answer: Callable[[], bool] | None = None,
         result: Callable[[], bool] | None = None,
         over: Callable[[], bool] | None = None,
     ) -> None:
@@ -166,6 +177,7 @@ class Watch:
             name: of the row.
             act: presses the button.
             sign: whether the viewer shows that it was pressed.
+            answer: whether the process of the job has answered.
             result: whether its first result is on view.
             over: whether the step is over; by default with its result.
         """
@@ -177,7 +189,8 @@ class Watch:
         self.steps.append(step)
         act()
         QTest.qWait(1)
-        for attribute, condition in (("sign", sign), ("result", result), ("", over)):
+        waits = (("sign", sign), ("answer", answer), ("result", result), ("", over))
+        for attribute, condition in waits:
             while condition is not None and not condition():
                 QTest.qWait(5)
             if attribute and condition is not None:
@@ -193,22 +206,64 @@ def click(button) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
-def tell(watch: Watch) -> None:
-    """Print the table."""
-    heads = ("step", "longest freeze (s)", "work in one (s)", "first sign (s)", "first result (s)")
-    print("| " + " | ".join([*heads, "time left, factor"]) + " |")
-    print("|---|---|---|---|---|---|")
+def table(watch: Watch) -> str:
+    """The steps as a table."""
+    freezes = ("longest freeze (s)", "work in one (s)", "plain napari (s)")
+    waits = ("first sign (s)", "job answers (s)", "first result (s)")
+    heads = ("step", *freezes, *waits, "time left, factor")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *(step.row() for step in watch.steps)])
+
+
+def compare(watch: Watch, side: int) -> None:
+    """Note what the same layers cost in a plain viewer, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.viewer", "--plain", "--side", str(side)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    costs = json.loads(done.stdout.splitlines()[-1])
     for step in watch.steps:
-        print(step.row(), flush=True)
+        step.plain = costs.get(step.name)
+
+
+def plain(options) -> None:
+    """Print what the layers of the work cost in a plain viewer, as JSON."""
+    volumes = phantoms(options.side)
+    viewer = napari.Viewer()
+    QTest.qWait(1000)
+    watch = Watch()
+    watch.step("open three layers", lambda: add_layers(viewer, *volumes))
+    corners = np.array([[0, 0, 0], [0, 0, 32], [0, 32, 32], [0, 32, 0]], float)
+    watch.step("Suggest patches", lambda: suggestions(viewer, volumes[2], corners))
+    watch.step("close the dock", lambda: remove(viewer))
+    costs = {step.name: step.busy for step in watch.steps}
+    viewer.close()
+    print(json.dumps(costs))
+
+
+def suggestions(viewer, target: np.ndarray, corners: np.ndarray) -> None:
+    """Layers like those that come with suggestions."""
+    where = Placement(SPACING).arguments()
+    colours = {None: "transparent", 0: "transparent", 1: "red", 2: "blue"}
+    colormap = DirectLabelColormap(color_dict=colours)
+    viewer.add_labels(np.zeros(target.shape, np.uint8), colormap=colormap, **where)
+    viewer.add_shapes([corners, corners + 8], ndim=3, face_color="transparent", **where)
+    viewer.add_image(target, colormap="magma", blending="additive", **where)
+
+
+def remove(viewer) -> None:
+    """Remove the layers that came with the suggestions."""
+    with viewer.layers.batched_update():
+        for layer in list(viewer.layers)[3:]:
+            viewer.layers.remove(layer)
 
 
 def work(watch: Watch, viewer, options, folder: Path) -> None:
     """The whole work, from an empty viewer to an exported mask."""
-    # As fakes never need the processor, what the dock loads ahead is left out with them.
+    volumes = phantoms(options.side)
     dock = open_dock(watch, viewer, options)
     session = dock.session
-    idle = lambda: session.runner.job is None  # noqa: E731
-    volumes = phantoms(options.side)
+    runner = session.runner
+    # While the user looks for files.
+    watch.step("the dock loads ahead", lambda: load(options), over=is_loaded)
     watch.step("open three layers", lambda: add_layers(viewer, *volumes))
     watch.step("methods are listed", lambda: None, result=lambda: session.catalogue is not None)
     dock.data.folder.setText(str(folder / "project"))
@@ -221,14 +276,14 @@ def work(watch: Watch, viewer, options, folder: Path) -> None:
     if options.profile == "test":
         dock.train.advanced.set_values({"patch": 32, "batch": 2})
     # What a user reads meanwhile, the waiting process needs to load.
-    if session.runner.standby is not None:
-        watch.step("a process waits", lambda: None, over=lambda: session.runner.standby.ready)
+    if runner.standby is not None:
+        watch.step("a process waits", lambda: None, over=lambda: runner.standby.ready)
     drawn = dock.train.curves
-    job(watch, dock.train, "Start", lambda: drawn.losses is not None, idle)
+    job(watch, runner, dock.train, "Start", lambda: drawn.losses is not None)
     dock.annotate.suggest.main.set_values({"count": 2, "patch": 32})
     dock.show_only("Annotate")
     listed = dock.annotate.list
-    job(watch, dock.annotate.suggest, "Suggest patches", lambda: listed.count() > 0, idle)
+    job(watch, runner, dock.annotate.suggest, "Suggest patches", lambda: listed.count() > 0)
     hands = Hands(viewer, session)
     watch.step("open a patch (N)", lambda: hands.press("N"))
     watch.step("take the brush (P)", lambda: hands.press("P"))
@@ -237,29 +292,34 @@ def work(watch: Watch, viewer, options, folder: Path) -> None:
     watch.step("undo (U)", lambda: hands.press("U"))
     watch.step("accept again (K)", lambda: hands.press("K"))
     dock.annotate.retrain.steps.setValue(options.steps)
-    job(watch, dock.annotate.retrain, "Retrain", lambda: True, idle)
+    job(watch, runner, dock.annotate.retrain, "Retrain", lambda: True)
     dock.show_only("Predict")
     predicted = lambda: session.opened.output("mask", "target") is not None  # noqa: E731
-    job(watch, dock.predict, "Predict", predicted, idle)
+    job(watch, runner, dock.predict, "Predict", predicted)
     dock.show_only("Export")
     path = folder / "mask.tif"
     dock.export.path.setText(str(path))
     dock.export.path.setModified(True)
-    job(watch, dock.export, "Export", idle, idle)
+    job(watch, runner, dock.export, "Export", lambda: True)
     watch.step("close the dock", dock.shut_down)
 
 
-def job(watch: Watch, panel, name: str, result: Callable[[], bool], idle) -> None:
+def job(watch: Watch, runner, panel, name: str, result: Callable[[], bool]) -> None:
     """A job, from the click on its button to its end."""
     strip = panel.strip
+    idle = lambda: runner.job is None  # noqa: E731
+    answered = []
+    runner.happened.connect(answered.append)
     watch.strips = [strip]
     watch.step(
         name,
         lambda: click(panel.start),
         sign=lambda: not strip.isHidden() or idle(),
+        answer=lambda: bool(answered) or idle(),
         result=lambda: result() or idle(),
         over=idle,
     )
+    runner.happened.disconnect(answered.append)
 
 
 def stroke(hands: Hands, region) -> None:
@@ -297,8 +357,17 @@ def open_dock(watch: Watch, viewer, options):
             docks.append(Dock(viewer))
         viewer.window.add_dock_widget(docks[0], name="napari-emda")
 
-    watch.step("open the dock", act, result=lambda: docks[0].isVisible())
+    # Asking for a part of the dock would build it at once.
+    built = lambda: docks[0].findChild(StepLine) is not None  # noqa: E731
+    watch.step("open the dock", act, sign=lambda: docks[0].isVisible(), result=built)
     return docks[0]
+
+
+def load(options) -> None:
+    """With fake children, the dock loads nothing ahead by itself."""
+    if options.fake:
+        load_units()
+        threading.Thread(target=load_ahead, daemon=True).start()
 
 
 def main() -> None:
@@ -307,9 +376,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of each training")
     parser.add_argument("--profile", default="fast", help="of the trainings")
     parser.add_argument("--fake", action="store_true", help="children that only say they work")
+    parser.add_argument("--plain", action="store_true", help="only what plain napari takes")
+    parser.add_argument("--write", action="store_true", help="put the table into the docs")
     parser.add_argument("--stacks", action="store_true", help="print what happens in freezes")
     parser.add_argument("--modules", action="store_true", help="print what each step imports")
     options = parser.parse_args()
+    if options.plain:
+        plain(options)
+        return
     viewer = napari.Viewer()
     QTest.qWait(1000)
     sampler = Sampler() if options.stacks else None
@@ -317,7 +391,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work(watch, viewer, options, Path(folder))
         viewer.close()
-    tell(watch)
+    compare(watch, options.side)
+    print(table(watch), flush=True)
+    if options.write:
+        write("viewer", table(watch))
     if sampler is not None:
         sampler.tell()
     if options.modules:

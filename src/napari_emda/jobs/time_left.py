@@ -13,6 +13,10 @@ from napari_emda.events import Advanced, Event, Phase, Started, Stepped, TileDon
 # steps, short enough to follow a method whose second half is slower.
 _HALF_LIFE = 0.15
 
+# Share of a phase that is measured at a time, if the phase says how far it is. Its first parts are
+# often slower or faster than the rest: they measure statistics on small patches.
+_PART = 0.2
+
 # What was measured before a measurement of a phase that comes again counts half as much.
 _HALF = 0.5
 
@@ -175,8 +179,9 @@ class TimeLeft:
 
     def _advance(self, share: float) -> None:
         """A share of the current phase is done."""
-        done = share * self._current.work - (self._current.work - self._rest)
-        if not self._current.counted and done > 0:
+        whole = self._current.work
+        done = share * whole - (whole - self._rest)
+        if not self._current.counted and done >= _PART * whole > 0:
             self._measure(self._spent(), done)
             self._rest -= done
 

@@ -8,16 +8,23 @@ from dataclasses import replace
 
 from napari_emda.events import Advanced, Phase
 from napari_emda.sampling.sampler import SamplingRegion
-from napari_emda.training.prior_matching import FLIPS, CalibrationSample
+from napari_emda.training.prior_matching import CalibrationSample
 from napari_emda.training.target_statistics import STATISTICS_BATCHES, VALIDATION_BATCHES
 from napari_emda.training.trainer import Training
 
 # Forward passes whose work is that of one step, which goes forward, and back for about twice that.
 _PASSES_OF_STEP = 3
 
-# What a step takes besides, in pixels of a forward pass: drawing, augmenting, optimising. Measured
-# on a CPU with patches of 32 pixels, where it is half of the step.
+# What a step takes besides for each domain, in pixels of a forward pass: drawing, augmenting,
+# optimising. Measured on a CPU with patches of 32 pixels, where it is most of the step.
 _OVERHEAD = 20_000
+
+# What a forward pass takes besides, likewise: reading the image, and calling each layer.
+_PASS = 6_000
+
+# What the average over an image and its three flipped copies takes, in predictions of the image:
+# the image is read once for all of them.
+_FLIPS = 3
 
 # Writing a checkpoint, in steps. It hardly depends on anything, and is measured at the first one.
 _WRITING = 0.5
@@ -47,8 +54,8 @@ class Phases:
         settings = training.settings
         domains = sum(training.method.draws(domain) for domain in training.sampler.domains)
         pixels = settings.batch * settings.patch**2
-        self._step = _PASSES_OF_STEP * max(1, domains) * pixels + _OVERHEAD
-        self._target_batch = pixels
+        self._step = max(1, domains) * (_PASSES_OF_STEP * pixels + _OVERHEAD)
+        self._target_batch = pixels + _PASS
         # Pixels of a calibration, less close and close: choosing the tiles again would take time.
         self._calibrations: dict[bool, float] = {}
         # Steps between two checkpoints; slow trainings are also saved after some time.
@@ -167,7 +174,7 @@ class Phases:
                 self._measuring(STATISTICS_BATCHES, final=True) if self._chooses else 0.0
             ),
             SCORING: self._tiles() if averages and training.validator is not None else 0.0,
-            PREVIEW: self._passes(self._preview()) / self._step,
+            PREVIEW: self._predicting(self._preview()),
         }
 
     @property
@@ -187,14 +194,15 @@ class Phases:
         validator = self._training.validator
         # Small volumes have smaller tiles than the settings ask for.
         shapes = [tile.volume.shape[1:] for tile in validator.tiles] if validator else []
-        pixels = sum(height * width for height, width in shapes)
         # Each tile is predicted as it is and turned.
-        return self._passes(2.0 * pixels) / self._step
+        return 2 * sum(self._predicting(height * width) for height, width in shapes)
 
-    def _passes(self, pixels: float) -> float:
-        """The work of predicting pixels as the whole volume will be, in pixels of one pass."""
+    def _predicting(self, pixels: float) -> float:
+        """The work of predicting an image as the whole volume will be, in steps; 0 for none."""
         post = self._training.method.postprocessing
-        return pixels * (3 if post.z_smoothing else 1) * (FLIPS if post.flips else 1)
+        passes = _FLIPS if post.flips else 1
+        sections = 3 if post.z_smoothing else 1
+        return passes * (sections * pixels + _PASS) / self._step if pixels else 0.0
 
     def _measuring(self, batches: int, *, final: bool) -> float:
         """The work of measuring statistics and class shares on the target, in steps."""
@@ -222,4 +230,6 @@ def _positive(works: Mapping[str, float]) -> dict[str, float]:
 def _pixels(regions: Sequence[SamplingRegion], sample: CalibrationSample) -> float:
     # Small volumes have room for fewer tiles than were asked for, or for smaller ones.
     boxes = [box for region in regions for box in sample.boxes(region, len(regions))]
-    return float(sample.passes * sum(box.shape[1] * box.shape[2] for box in boxes))
+    # Each tile is predicted with the sections before and after it.
+    passes = _FLIPS if sample.flips else 1
+    return float(passes * sum(3 * box.shape[1] * box.shape[2] + _PASS for box in boxes))

@@ -36,10 +36,6 @@ _FULL_AGREEMENT = 0.4
 # Shares of 0 count as this, so that the geometric mean of shares is defined.
 _MIN_SHARE = 1e-4
 
-# What the average over an image and its three flipped copies takes, in predictions of the image:
-# the image is read once for all of them.
-FLIPS = 3
-
 # Rounds over the classes: the offset of one class changes the shares of all others.
 _SWEEPS = 5
 
@@ -124,12 +120,6 @@ class CalibrationSample:
     tiles: int
     side: int
     flips: bool
-
-    @property
-    def passes(self) -> int:
-        """How often each tile goes through the network."""
-        # With the sections before and after it.
-        return 3 * (FLIPS if self.flips else 1)
 
     def boxes(self, region: SamplingRegion, regions: int) -> list[Box]:
         """The tiles in one of several regions; fewer or smaller ones if it is small."""

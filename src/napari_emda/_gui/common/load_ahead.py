@@ -15,6 +15,12 @@ from napari.utils import DirectLabelColormap
 _MODULES = ("pandas", "skimage.morphology", "PIL.Image")
 
 _begun = threading.Event()
+_done = threading.Event()
+
+
+def is_loaded() -> bool:
+    """Whether everything is loaded."""
+    return _done.is_set()
 
 
 def load_units() -> None:
@@ -47,3 +53,4 @@ def load_ahead() -> None:
     Labels(labels, colormap=DirectLabelColormap(color_dict=colours))
     corners = np.array([[0, 0, 0], [0, 0, 9], [0, 9, 9], [0, 9, 0]], float)
     Shapes([corners], shape_type="rectangle", ndim=3)
+    _done.set()
