@@ -16,9 +16,9 @@ from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.volume import IGNORE, Domain, Volume
 from napari_emda.errors import DataError
 
-# Volumes of up to 2 GiB in all, at the common pixel size, are held in memory while training. Larger
-# ones are read patch by patch.
-MEMORY = 2 * 2**30
+# Volumes of up to 1.5 GiB in all, at the common pixel size, are held in memory while training, so
+# that a small network is trained in 2 GiB. Larger ones are read patch by patch.
+MEMORY = 3 * 2**29
 # Labelled pixels of a class that are kept as centres of patches: a few MB of int32, and far more
 # than a training has patches.
 _POSITIONS = 200_000
