@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_emda.registry import Registry
 
 # Measured as processor time with one thread: the other core is left to the user.
-_MINUTES = "about 5 minutes on two cores"
+_MINUTES = "about 6 minutes on two cores"
 
 
 def sentence(entry: type[Any]) -> str:

@@ -50,13 +50,13 @@ LEARNING: dict[str, Any] = {"learning_rate": 2e-3}
 # measured with three seeds on a busy machine, and scaled to the processor time of the whole. Only
 # their proportions matter once the first is done.
 STAGES = {
-    "train on the source alone": 36,
-    "the same with strong augmentation": 30,
-    "adapt to the target with auto": 80,
-    "annotate patches and retrain": 48,
-    "annotate more patches and retrain": 42,
+    "train on the source alone": 37,
+    "the same with strong augmentation": 32,
+    "adapt to the target with auto": 84,
+    "annotate patches and retrain": 51,
+    "annotate more patches and retrain": 44,
     "export the mask": 3,
-    "train on all labels of the target, for comparison": 75,
+    "train on all labels of the target, for comparison": 79,
 }
 
 Watch = Callable[[Generator[Event]], dict[str, Any]]
