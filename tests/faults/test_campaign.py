@@ -35,29 +35,31 @@ def spread(campaign, kind, command, count, only=""):
 
 def unharmed(campaign, *names):
     for name in names:
-        problems = campaign.attack(name)
-        # Files that a kill leaves beside others are another matter.
-        assert [problem for problem in problems if problem.kind != "left"] == [], name
+        assert campaign.attack(name) == [], name
 
 
-@pytest.mark.parametrize("command", ["new", "resume", "predict", "annotate", "decide"])
+@pytest.mark.parametrize("command", ["new", "resume", "predict", "decide"])
 def test_a_kill_loses_nothing(campaign, command):
-    unharmed(campaign, *spread(campaign, "kill", command, 2))
+    unharmed(campaign, *spread(campaign, "kill", command, 1))
 
 
 @pytest.mark.parametrize("variant", ["synced", "names", "zeros", "content"])
-@pytest.mark.parametrize("command", ["annotate"])
-def test_what_was_accepted_survives_a_loss_of_power(campaign, command, variant):
-    unharmed(campaign, *spread(campaign, "power", command, 1, variant))
+def test_what_was_accepted_survives_a_loss_of_power(campaign, variant):
+    unharmed(campaign, *spread(campaign, "power", "decide", 2, variant))
 
 
-@pytest.mark.parametrize("command", ["resume", "predict", "suggest", "replace zarr"])
+@pytest.mark.parametrize("command", ["annotate", "export tif"])
+def test_a_disk_that_fails_is_one_sentence(campaign, command):
+    unharmed(campaign, *spread(campaign, "fault", command, 2))
+
+
+@pytest.mark.parametrize("command", ["resume", "replace zarr"])
 def test_a_signal_stops_a_command_in_order(campaign, command):
     unharmed(campaign, *spread(campaign, "signal", command, 1))
 
 
 def test_files_that_lie_do_no_harm(campaign):
-    unharmed(campaign, *(f"input:{seed}" for seed in range(12)))
+    unharmed(campaign, *(f"input:{seed}" for seed in range(6)))
 
 
 def test_two_models_are_never_mixed_in_one_prediction(campaign):

@@ -13,7 +13,13 @@ import pytest
 
 from napari_emda.errors import DataError
 from napari_emda.io.atomic import replacing_file, replacing_folder, write_text
-from napari_emda.io.leftovers import clear_leftovers
+from napari_emda.io.leftovers import (
+    clear_folder,
+    clear_leftovers,
+    held,
+    note_old_name,
+    partial_path,
+)
 
 # Of a folder that replaces another: old aside, new in place, old into the workspace.
 RENAMES = 3
@@ -228,3 +234,28 @@ def test_a_note_that_lies_moves_nothing(name, tmp_path):
     clear_leftovers(folder / "mask.zarr")
     assert visible(folder) == ["documents"]
     assert (tmp_path / "documents").is_dir()
+
+
+def test_a_folder_is_cleared_of_what_is_left_of_any_file(tmp_path):
+    mine = [".notes-partial.txt", "a-0123abcd-partial.zip", ".mask-old.zarr"]
+    for name in (*mine, ".a-0123abcd-partial.zip", ".b-0123abcd-partial"):
+        (tmp_path / name).touch()
+    (tmp_path / ".c-0123abcd-partial").mkdir()
+    # It may hold the name of an older folder, which must get it back.
+    (tmp_path / ".d-0123abcd-partial").mkdir()
+    note_old_name(tmp_path / ".d-0123abcd-partial", "d-old.zarr")
+    (tmp_path / ".e-0123abcd-partial").symlink_to(tmp_path / mine[0])
+    in_use = partial_path(tmp_path / "f.zip", ".zip")
+    with held(in_use):
+        clear_folder(tmp_path)
+        left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*mine, ".d-0123abcd-partial", ".e-0123abcd-partial", in_use.name}
+    clear_folder(tmp_path / "missing")
+
+
+def test_a_folder_that_is_a_link_is_not_cleared(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / ".a-0123abcd-partial.zip").touch()
+    (tmp_path / "link").symlink_to("elsewhere")
+    clear_folder(tmp_path / "link")
+    assert list((tmp_path / "elsewhere").iterdir())

@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_emda.errors import JobError, is_out_of_memory, refusal, system_error
+from napari_emda.errors import JobError, is_out_of_memory, naming, refusal, system_error
 from napari_emda.inference.model_header import ModelHeader
-from napari_emda.io.atomic import replacing_file
+from napari_emda.io.atomic import sync, workspace
 from napari_emda.methods.base import Method
 from napari_emda.nn.network import Network
 from napari_emda.project.run_folder import RunFolder
@@ -70,12 +70,18 @@ def save(
         "model": header.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
     }
-    with replacing_file(path) as partial:
+    # In a folder, because the library writes to a file of its own first, which a kill would leave
+    # behind for good.
+    with workspace(path) as folder, naming(path):
+        written = folder / path.name
         try:
-            save_file(tensors, partial, {"napari_emda": json.dumps(metadata)})
+            save_file(tensors, written, {"napari_emda": json.dumps(metadata)})
         except SafetensorError as error:
             # The library has a class of its own for a full disk.
             raise system_error(error) or error from None
+        sync(written)
+        written.replace(path)
+    sync(path.parent)
 
 
 def read_header(path: Path) -> ModelHeader:

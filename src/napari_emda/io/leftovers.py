@@ -33,6 +33,10 @@ _LONGEST_STEM = 40
 _OLD_NAME = "old-name.txt"
 
 
+# The names that `partial_path` makes.
+_PARTIAL = re.compile(r"\..{1,40}-[0-9a-f]{8}-partial(?:\.\w+)?")
+
+
 def partial_path(path: Path, suffix: str) -> Path:
     """A new name beside ``path``: ``.mask-1f0a93bc-partial`` and the suffix."""
     return path.with_name(f".{_stem(path)}-{uuid.uuid4().hex[:8]}-partial{suffix}")
@@ -120,6 +124,21 @@ def clear_leftovers(path: Path) -> None:
                 shutil.rmtree(partial, ignore_errors=True)
             else:
                 partial.unlink(missing_ok=True)
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what killed programs have left in a folder, of files of whatever name.
+
+    What is in use by another process stays, and so does a folder that may hold an older one.
+    """
+    with contextlib.suppress(OSError):
+        for entry in [] if folder.is_symlink() else list(folder.iterdir()):
+            if not _PARTIAL.fullmatch(entry.name) or entry.is_symlink() or _in_use(entry):
+                continue
+            if not entry.is_dir():
+                entry.unlink(missing_ok=True)
+            elif not (entry / _OLD_NAME).exists():
+                shutil.rmtree(entry, ignore_errors=True)
 
 
 def _put_back(path: Path, partial: Path) -> None:

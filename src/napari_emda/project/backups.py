@@ -19,6 +19,7 @@ from napari_emda.errors import DataError
 from napari_emda.io.atomic import make_folder, replacing_file, replacing_folder, sync, sync_tree
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.journal import journal_lines
+from napari_emda.io.leftovers import clear_folder
 from napari_emda.io.safe_files import LARGEST_JSON, LARGEST_LINES, inside, read_file
 from napari_emda.io.unchanged import while_unchanged
 from napari_emda.project.annotation_arrays import AnnotationArrays
@@ -117,6 +118,8 @@ class Backups:
             return None
         folder = inside(self._folder, _FOLDER)
         make_folder(folder)
+        # Each backup has another name, so that none would clear what another one has left.
+        clear_folder(folder)
         now = time.time()
         stamp = time.strftime(_TIME, time.gmtime(now))
         path = inside(folder, f"{stamp}-{uuid.uuid4().hex[:4]}.zip")

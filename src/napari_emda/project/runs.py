@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import make_folder, sync
+from napari_emda.io.leftovers import clear_folder
 from napari_emda.io.safe_files import inside, refuse_link
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.run_folder import RUNS, RunFolder, run_number
@@ -76,6 +77,10 @@ class Runs:
         """Make the next run's folder, ``runs/003-ynet``."""
         runs = inside(self._folder, RUNS)
         make_folder(runs)
+        for run in _folders_in(runs):
+            # A training that was killed and is never resumed would leave it there for good.
+            for place in (run.path, run.path / "candidates"):
+                clear_folder(place)
         while True:
             numbers = [run_number(path.name) or 0 for path in runs.iterdir()]
             folder = runs / f"{max(numbers, default=0) + 1:03d}-{method}"
