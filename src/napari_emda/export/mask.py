@@ -21,7 +21,7 @@ from napari_emda.settings.objects import ObjectSettings
 
 @exporters.register("mask")
 class MaskExporter(Exporter):
-    """The class of every voxel: 0 is background, k is class k.
+    """A number for the class of each voxel: 0 is background, 1 the first class.
 
     uint8. Objects smaller than ``minimum_size`` become background.
     """
