@@ -3,6 +3,8 @@
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_emda._gui.dock import Dock
+from tests.gui.fake import fake_command, methods_command
 from tests.viewer.chaos.user import chance, integers
 
 # Keys of the round: how often each is pressed.
@@ -175,7 +177,14 @@ def second_viewer(user, rng):
 
 def second_dock(user, rng):
     """Another dock in the same viewer, which may not have the same project either."""
-    if user.dock is not None and len(user.others) < 1:
+    if user.dock is not None:
+        # Some close it before it is built.
+        if chance(rng, 0.3):
+            dock = Dock(user.viewer, fake_command(), methods_command())
+            user.viewer.window.add_dock_widget(dock, name="napari-emda")
+            QTest.qWait(integers(rng, 1, 100))
+            user.viewer.window.remove_dock_widget(dock)
+            return
         dock = user.new_dock(user.viewer)
         dock.data.open_project(user.folder)
         assert dock.session.opened is None, "two docks write to one project"
@@ -201,5 +210,5 @@ ACTIONS = (
     (open_again, 0.7),
     (dock_again, 0.7),
     (second_viewer, 0.5),
-    (second_dock, 0.2),
+    (second_dock, 0.5),
 )
