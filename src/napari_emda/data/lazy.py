@@ -76,6 +76,10 @@ class Lazy3D(ABC):
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype=dtype)
 
+    def astype(self, dtype: DTypeLike) -> NDArray[Any]:
+        """All voxels as numbers of another type, which napari's menu of layers asks for."""
+        return np.asarray(self, dtype)
+
     def __deepcopy__(self, memo: Any) -> Lazy3D:
         # Nothing writes to it, and locks cannot be copied: napari copies what users duplicate.
         return self

@@ -89,6 +89,22 @@ def test_the_numbers_of_a_layer_of_the_project_keep_their_type(session, patches,
     assert layer.data is before
 
 
+def test_the_labels_of_the_source_keep_their_type_and_a_copy_changes_it(session, predicted):
+    session.adopt(predicted)
+    _, labels = session.opened.layers
+    layers = session.viewer.layers
+    layers.selection = {labels["source"]}
+    before = labels["source"].data
+    _convert_dtype(layers, "uint16")
+    assert labels["source"].data is before
+    _duplicate_layer(layers)
+    made = next(layer for layer in layers if layer.name.endswith(" copy"))
+    layers.selection = {made}
+    _convert_dtype(layers, "uint16")
+    assert made.data.dtype == np.uint16 and made.editable
+    assert np.array_equal(made.data, np.asarray(before[:]))
+
+
 @pytest.fixture
 def of_files(session, tmp_path):
     """A project whose target is a TIFF, which is read section by section."""

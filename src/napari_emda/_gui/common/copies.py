@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels, Layer
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from napari_emda.data.lazy import Lazy3D
 
@@ -20,10 +20,6 @@ class CopiedAsArray(Lazy3D):
 
     def __deepcopy__(self, memo: Any) -> NDArray[Any]:  # type: ignore[override]
         return np.array(self)
-
-    def astype(self, dtype: DTypeLike) -> NDArray[Any]:
-        """All voxels as numbers of another type, which napari asks for."""
-        return np.array(self, dtype)
 
 
 def protect(layer: Layer) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari.layers import Image, Labels
+from napari.layers import Image
 
 from napari_emda._gui.common.adapters import Placement
+from napari_emda._gui.common.outlined_labels import OutlinedLabels
 from napari_emda.io.read import open_image, open_labels
 
 
@@ -22,9 +23,9 @@ def image_layer(path: Path, name: str, place: Placement, *, visible: bool) -> Im
     )
 
 
-def labels_layer(path: Path, name: str, place: Placement) -> Labels:
+def labels_layer(path: Path, name: str, place: Placement) -> OutlinedLabels:
     """A layer of labels; hidden, because it would cover the image. EmdaError as for an image."""
-    labels = Labels(
+    labels = OutlinedLabels(
         open_labels(path).array,
         name=name,
         multiscale=False,
