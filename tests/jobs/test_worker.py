@@ -226,6 +226,8 @@ def run_here(tmp_path, monkeypatch):
     # What leaves at once would end the tests.
     monkeypatch.setattr(worker.EventWriter, "end_before_start", lambda *_: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
+    # An interrupt may come anywhere, also where pytest itself is at work.
+    monkeypatch.setattr(worker._thread, "interrupt_main", lambda: None)
 
     def run(job, lines=""):
         monkeypatch.setattr(sys, "stdin", io.StringIO(lines))

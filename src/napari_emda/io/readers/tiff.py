@@ -110,12 +110,13 @@ def open_tiff(path: Path) -> Stored:
             notices=_notices(series, array, path),
             in_colour=isinstance(array, EqualChannels),
         )
-    except DataError:
-        file.close()
-        raise
     except UNREADABLE as error:
         file.close()
         raise DataError(f"{path.name} is damaged or cut short ({error}): copy it again.") from None
+    except BaseException:
+        # Also when the user interrupts.
+        file.close()
+        raise
     # Decoding reads through the open file, which is therefore closed together with the array.
     if isinstance(stored.array, Lazy3D) and not isinstance(stored.array, RawVoxels):
         weakref.finalize(stored.array, file.close)
