@@ -106,10 +106,8 @@ def work(campaign: Campaign, options: argparse.Namespace) -> None:
     done = {result["name"] for result in results_in(options.results)}
     for kind in options.kinds:
         count = options.inputs if kind == "input" else options.others
-        names = list(names_of(kind, campaign, count, options.seed))[:: options.every]
-        if options.commands:
-            names = [name for name in names if name.split(":")[1] in options.commands]
-        for name in names[options.worker :: options.workers]:
+        names = list(names_of(kind, campaign, count, options.seed, options.commands))
+        for name in names[:: options.every][options.worker :: options.workers]:
             if name in done:
                 continue
             try:

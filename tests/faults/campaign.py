@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,8 @@ class Campaign:
         if again == command and not wrong:
             found += self._same(case, command, expected, "then the result is another")
         found += self._kept(case, before)
-        return found + _left_behind(case)
+        # Only who writes again clears what was left.
+        return found if command in DECIDING else found + _left_behind(case)
 
     def _kept(self, case: Case, before: dict[str, str]) -> list[Problem]:
         """Whether all that was accepted is there, and nothing else was touched."""
@@ -352,9 +353,21 @@ def _left_behind(case: Case) -> list[Problem]:
     return [Problem("left", f"{path.relative_to(case.here)} is left behind") for path in hidden[:1]]
 
 
-def names_of(kind: str, campaign: Campaign, count: int, seed: int) -> Iterator[str]:
-    """The names of all attacks of a kind; of inputs and moments, so many from a seed on."""
+def names_of(
+    kind: str, campaign: Campaign, count: int, seed: int, only: Collection[str] = ()
+) -> Iterator[str]:
+    """The names of all attacks of a kind.
+
+    Args:
+        kind: of the attacks.
+        campaign: that carries them out.
+        count: of inputs, moments and pairs, which are as many as one likes.
+        seed: of the first of these.
+        only: commands; by default all.
+    """
     writing = [name for name in COMMANDS if name not in READING]
+    if only:
+        writing = [name for name in writing if name in only]
     if kind == "input":
         yield from (f"input:{number}" for number in range(seed, seed + count))
     elif kind == "moment":
