@@ -32,7 +32,7 @@ from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
 from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.data.name_clusters import NameClusters
 from napari_emda._gui.data.project_making import ProjectMaking
-from napari_emda._gui.data.project_setup import Pick, in_words, proposed_folder
+from napari_emda._gui.data.project_setup import Pick, empty_folder, in_words, proposed_folder
 from napari_emda._gui.data.remarks import (
     mask_remark,
     misplacement,
@@ -317,9 +317,7 @@ class DataPanel(QWidget):
             self, "Folder for the project", str(Path(self.folder.text()).expanduser().parent)
         )
         if folder:
-            # A project needs an empty folder: inside another one, it gets a folder of its own.
-            used = any(Path(folder).iterdir())
-            self.folder.setText(str(Path(folder) / "emda-project") if used else folder)
+            self.folder.setText(str(empty_folder(Path(folder))))
             self.folder.setModified(True)
 
     # -- creating and opening a project --------------------------------------------------------

@@ -204,6 +204,11 @@ def proposed_folder(layers: Sequence[Image | None]) -> Path:
     return parent / f"emda-project-{count}"
 
 
+def empty_folder(chosen: Path) -> Path:
+    """The folder itself if it is empty, otherwise one in it: a project needs an empty folder."""
+    return chosen / "emda-project" if any(chosen.iterdir()) else chosen
+
+
 def in_words(project: Project) -> str:
     """Volumes and number of models of a project, as a sentence."""
     volumes = [
