@@ -781,3 +781,15 @@ def test_rectangles_of_patches_cannot_be_dragged_or_deleted(session, patches):
     assert not layer.editable
     patches.next()
     assert not layer.editable
+
+
+def test_a_patch_that_was_skipped_has_its_rectangle_while_it_is_on_view(session, patches):
+    layer = session.opened.output("patches", "target")
+    patches.next()
+    put_aside(patches, "skipped")
+    assert len(layer.data) == 2
+    patches.go(patches.regions[0])
+    assert [1, -0.5, -0.5] in [shape[0].tolist() for shape in layer.data]
+    accept(patches, complete=True)
+    patches.go(patches.regions[1])
+    assert len(layer.data) == 3

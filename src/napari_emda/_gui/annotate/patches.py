@@ -117,7 +117,7 @@ class Patches:
         self.regions = queue_of(regions)
         self._opened.auditing = bool(self.audit)
         self.paint.keep(regions)
-        self.rectangles.show(regions, latest_round(regions))
+        self.rectangles.show(regions, latest_round(regions), self.current)
         self.changed.emit()
 
     def prepare(self) -> Iterator[None]:
@@ -184,11 +184,11 @@ class Patches:
         Where nothing is painted, the prediction is shown as paint.
         """
         self._put_down()
-        if self._opened.output("patches", region.volume) is None:
-            self.reload()  # the user has removed the rectangles
         region = self._with_prediction(region)
         self.current = region
         self._opened.annotating = True
+        if not self.rectangles.has(region):
+            self.reload()  # it was skipped, or the user has removed the rectangles
         # On disk, so that the project opens at this patch the next time.
         self.project.regions.on_view = region.id
         # For undo, and to find out whether the user has revised a patch that was decided.
@@ -377,12 +377,10 @@ class Patches:
         if self.current is not None:
             return self.current.volume
         # Without a patch, the target that is visible.
-        targets = (entry.name for entry in self.project.volumes.targets())
-        return next((name for name in targets if self._is_shown(name)), self._opened.target)
-
-    def _is_shown(self, volume: str) -> bool:
-        image = self._opened.image(volume)
-        return image is not None and image.visible
+        targets = [entry.name for entry in self.project.volumes.targets()]
+        images = zip(targets, map(self._opened.image, targets), strict=True)
+        shown = (name for name, image in images if image is not None and image.visible)
+        return next(shown, self._opened.target)
 
     def toggle_uncertainty(self) -> None:
         """Show or hide the uncertainty of the model."""

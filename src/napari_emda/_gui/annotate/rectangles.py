@@ -39,12 +39,20 @@ class Rectangles:
         self._shown: list[Region] = []
         self._drawing = ""
 
-    def show(self, regions: Sequence[Region], latest: int) -> None:
-        """Show the patches of all rounds; the colours span the scores of the latest round."""
+    def show(self, regions: Sequence[Region], latest: int, current: Region | None = None) -> None:
+        """Show the patches of all rounds; the colours span the scores of the latest round.
+
+        Args:
+            regions: of the project; those that were put aside are not shown.
+            latest: number of the latest round.
+            current: the patch on view, which is shown in any case.
+        """
         # Rectangles that are added below must not be taken for one that the user has drawn.
         self._end_drawing()
         hidden = ("skipped", "unsure", "replaced")
-        self._shown = [r for r in regions if r.state not in hidden and r.strategy != IMPORTED]
+        on_view = "" if current is None else current.id
+        drawn = [r for r in regions if r.strategy != IMPORTED]
+        self._shown = [r for r in drawn if r.state not in hidden or r.id == on_view]
         scores = [r.score for r in self._shown if r.round == latest and r.state == "suggested"]
         limits = (min(scores, default=0.0), max(scores, default=0.0))
         for volume in {region.volume for region in regions}:
@@ -87,6 +95,11 @@ class Rectangles:
     def prepare(self, volume: str) -> None:
         """Make the layer of a volume, which has no rectangle yet: drawing a new one takes long."""
         self._layer(volume)
+
+    def has(self, region: Region) -> bool:
+        """Whether a patch has its rectangle."""
+        layer = self._opened.output("patches", region.volume)
+        return layer is not None and any(region.id == other.id for other in self._shown)
 
     def reveal(self, volume: str) -> None:
         """Show the rectangles of a volume, if it has any."""
