@@ -4,6 +4,7 @@ import gc
 import sys
 
 import pytest
+from napari._qt.qt_viewer import QtViewer
 
 
 @pytest.fixture(autouse=True)
@@ -15,12 +16,14 @@ def no_torch():
 
 
 @pytest.fixture
-def make_napari_viewer(collected, make_napari_viewer):
-    """napari's own, which fails if a viewer of an earlier test has not been freed yet."""
+def make_napari_viewer(viewers_freed, make_napari_viewer):
+    """napari's own, which fails if a viewer of an earlier test has not been freed."""
     return make_napari_viewer
 
 
 @pytest.fixture
-def collected():
-    # napari collects the youngest objects only, and viewers that lived long are none of these.
+def viewers_freed():
+    # napari collects the youngest objects only, and viewers that lived long are none of these. It
+    # keeps a window itself that was closed as users close it, which ends the program otherwise.
     gc.collect()
+    QtViewer._instances.clear()
