@@ -121,8 +121,9 @@ class Placement:
         Beside layers in nm, one pixel would be one nm: the layer would be a dot, and napari would
         warn of units that do not fit. Its voxel size stays unknown.
         """
-        if not isinstance(layer, Image | Labels):
-            # Points and shapes stay where napari draws them, which takes pixels for nm.
+        if not isinstance(layer, Image | Labels) or _names_other_axes(layer):
+            # Points and shapes stay where napari draws them, which takes pixels for nm. So does a
+            # layer of x, y and z, which is read by the names of its axes.
             unknown = not any(nanometres(str(unit)) for unit in layer.units)
             if unknown:
                 layer.units = (self.unit,) * layer.ndim
@@ -175,6 +176,12 @@ class Placement:
         own_unit = nanometres(self.unit)
         # 1 for pixels, and for a viewer without layers.
         return own_unit / world_unit if own_unit and world_unit else 1.0
+
+
+def _names_other_axes(layer: Layer) -> bool:
+    """Whether the axes of a layer are named, and are not z, y, x."""
+    is_colour = isinstance(layer, Image) and layer.rgb
+    return layer.ndim <= 3 and not is_colour and not is_plain(layer)
 
 
 def check_fit(source: Layer, labels: Layer, target: Layer | None) -> None:
