@@ -18,7 +18,7 @@ DEBIAN := xvfb xauth libegl1 libgl1 libglib2.0-0 libfontconfig1 libxkbcommon0 li
 	libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: install demo test lint docs apt clean
+.PHONY: install demo test test-slow lint docs apt clean
 
 install: $(INSTALLED)
 
@@ -45,8 +45,13 @@ demo: $(INSTALLED)
 # OpenGL can crash, because each brings its own LLVM.
 test: $(INSTALLED)
 	@$(PYTHON) tools/debian_packages.py $(DEBIAN)
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/viewer --ignore=tests/gui
-	$(BIN)/python -m pytest $(PARALLEL) tests/viewer tests/gui
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --ignore=tests/viewer --ignore=tests/gui
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/viewer tests/gui
+
+# What the others rest on, such as that the checks of random sequences do find what is wrong.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest $(PARALLEL) -m slow --ignore=tests/viewer --ignore=tests/gui
+	$(BIN)/python -m pytest $(PARALLEL) -m slow tests/viewer tests/gui
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -399,7 +399,7 @@ NEW = {
         ["NaN or infinite values in section 1", "replace"],
     ),
     "infinite": (changed(GREY, (2, 2, 3), np.inf), IDS, ["NaN or infinite values in section 2"]),
-    "float labels": (GREY, IDS.astype(np.float32), ["float32", "labels are integers"]),
+    "float labels": (GREY, IDS + np.float32(0.5), ["decimal numbers", "labels are whole"]),
     "empty labels": (GREY, IDS * 0, ["are empty", "label some"]),
     "labels all one class": (GREY, IDS * 0 + 1, ["are all 1", "background"]),
 }
@@ -633,7 +633,7 @@ OTHERS = {
         ["inside 0:4,0:96,0:96"],
     ),
     "score: another shape": (["score", "--against", "{small}"], ["same shape"]),
-    "score: grey values": (["score", "--against", "{float}"], ["float32", "labels are integers"]),
+    "score: grey values": (["score", "--against", "{float}"], ["decimal numbers", "whole numbers"]),
     "score: unknown run": (
         ["score", "--against", "{labels}", "--run", "001-histogran"],
         ["Did you mean"],

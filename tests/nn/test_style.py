@@ -11,7 +11,7 @@ from sklearn.preprocessing import normalize
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import IGNORE
-from napari_emda.events import Phase, Preview, Translated
+from napari_emda.events import Advanced, Phase, Preview, Translated
 from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.preview import PreviewRequest, PreviewWriter, translate_box
 from napari_emda.methods.base import DataSummary, methods
@@ -244,7 +244,7 @@ def test_the_preview_shows_an_image_and_its_translation(
     request.set("target", Box((2, 10, 20), (3, 70, 96)))
     volumes = {"source": source, "target": target}
     due = PreviewWriter(training, volumes, request, RunFolder(tmp_path / "run")).due(1)
-    events = [event for event in due if not isinstance(event, Phase)]
+    events = [event for event in due if not isinstance(event, Advanced | Phase)]
     assert [type(event) for event in events] == [Preview, Translated]
     translated = events[1]
     assert translated.volume == direction.split("_")[0]
@@ -278,5 +278,5 @@ def test_other_methods_show_no_translation(make_training, source, target, tmp_pa
     request.set("target", Box((0, 0, 0), (1, 96, 96)))
     volumes = {"source": source, "target": target}
     due = PreviewWriter(training, volumes, request, RunFolder(tmp_path / "run")).due(1)
-    events = [event for event in due if not isinstance(event, Phase)]
+    events = [event for event in due if not isinstance(event, Advanced | Phase)]
     assert [type(event) for event in events] == [Preview]

@@ -96,6 +96,7 @@ def test_an_error_in_a_slot(sequence, monkeypatch):
     assert "as if it had failed" in sequence(KEYS["next"])
 
 
+@pytest.mark.slow
 def test_an_error_in_a_thread(sequence):
     assert "ZeroDivisionError" in sequence(fail_in_thread)
 
@@ -106,6 +107,7 @@ def test_paint_outside_the_patch(sequence, monkeypatch):
     assert "of them where it may not" in sequence(KEYS["next"], wide, *(napari_actions.stroke,) * 6)
 
 
+@pytest.mark.slow
 def test_paint_in_another_volume_than_the_one_on_view(sequence, monkeypatch):
     script = (KEYS["next"], show_another, brush, *(napari_actions.stroke,) * 3)
     assert not sequence(*script, seed=SEEDS[0])
@@ -113,6 +115,7 @@ def test_paint_in_another_volume_than_the_one_on_view(sequence, monkeypatch):
     assert "over the picture of" in sequence(*script, seed=SEEDS[0])
 
 
+@pytest.mark.slow
 def test_paint_beside_the_image(sequence, monkeypatch):
     script = (KEYS["next"], move_paint)
     assert not sequence(*script)
@@ -120,16 +123,19 @@ def test_paint_beside_the_image(sequence, monkeypatch):
     assert "voxels beside the image" in sequence(*script)
 
 
+@pytest.mark.slow
 def test_a_patch_that_is_not_seen(sequence, monkeypatch):
     monkeypatch.setattr(Patches, "_show_only", lambda self, volume: None)
     assert "lies over the patch" in sequence(KEYS["next"], KEYS["next"])
 
 
+@pytest.mark.slow
 def test_names_that_mislead(sequence, monkeypatch):
     monkeypatch.setattr(OpenProject, "called", lambda self, what, volume: what)
     assert "is called" in sequence(KEYS["next"])
 
 
+@pytest.mark.slow
 def test_a_decision_that_is_lost(sequence, monkeypatch):
     record = Regions.record
 
@@ -141,5 +147,6 @@ def test_a_decision_that_is_lost(sequence, monkeypatch):
     assert "is suggested, not accepted" in sequence(*done)
 
 
+@pytest.mark.slow
 def test_a_file_of_the_user_that_was_changed(sequence):
     assert "has changed" in sequence(write_on_disk)
