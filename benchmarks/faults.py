@@ -179,7 +179,9 @@ def table(results: list[dict[str, Any]]) -> str:
         of_kind = [result for result in results if result["kind"] == kind]
         if not of_kind:
             continue
-        found = Counter(p for result in of_kind for p in {each[0] for each in result["problems"]})
+        found = Counter(
+            name for result in of_kind for name in {problem[0] for problem in result["problems"]}
+        )
         cells = [str(found[problem]) for problem in PROBLEMS]
         rows.append(f"| {description} | {len(of_kind)} | " + " | ".join(cells) + " |")
         totals.update(found)

@@ -139,7 +139,7 @@ class Story:
         """
         patches = self.dock.annotate.patches
         while (region := patches.current) is not None:
-            corrected = sum(each.annotated for each in patches.regions)
+            corrected = sum(region.annotated for region in patches.regions)
             if corrected < correct:
                 paint_truth(self, region)
                 if picture:

@@ -144,8 +144,8 @@ class Campaign:
             fault = Fault(reads=reads)
             outcome = case.run(self.template.server, name, fault, record=str(record))
             assert outcome.status == 0, (name, outcome)
-            made = changes(record) if (record / "record").exists() else []
-            self._references[name, reads] = Reference(made, COMMANDS[name].result(case))
+            changed = changes(record) if (record / "record").exists() else []
+            self._references[name, reads] = Reference(changed, COMMANDS[name].result(case))
             self.template.remove(case)
         return self._references[name, reads]
 
@@ -287,8 +287,8 @@ class Campaign:
             found += _problems_of(case.run(self.template.server, second))
         if case.untouchable() != before:
             found.append(Problem("outside", "images, or files outside of the project, changed"))
-        own = ("annotations", "regions.jsonl", "undo.jsonl", "labels.tif", "project.json")
-        if not any(part in path.parts for part in own):
+        project_files = ("annotations", "regions.jsonl", "undo.jsonl", "labels.tif", "project.json")
+        if not any(part in path.parts for part in project_files):
             # What is newly accepted may come from labels that lie.
             lost = [text for text in case.lost(self.template.before) if "without its" not in text]
             found += [Problem("lost", text) for text in lost]

@@ -98,7 +98,7 @@ class Case:
         for name in ("source.tif", "target.tif", "labels.tif", *map("inputs/{}".format, INPUTS)):
             path = self.here / name
             paths = sorted(path.rglob("*")) if path.is_dir() else [path]
-            found |= {str(each): _digest_of(each) for each in paths}
+            found |= {str(path): _digest_of(path) for path in paths}
         return found
 
     def regions(self) -> dict[str, dict[str, Any]]:

@@ -54,9 +54,9 @@ def decide(folder: str, diary_path: str) -> None:
         diary.write(last, "accepted", value, done=False)
         project.history.redo()
         diary.write(last, "accepted", value, done=True)
-        own = project.regions.add("target", _free(project))
-        project.regions.on_view = own.id
-        _accept(project, diary, own, 2)
+        drawn = project.regions.add("target", _free(project))
+        project.regions.on_view = drawn.id
+        _accept(project, diary, drawn, 2)
 
 
 def _free(project: Project, side: int = 8) -> Box:

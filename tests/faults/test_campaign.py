@@ -71,10 +71,10 @@ def test_two_models_are_never_mixed_in_one_prediction(campaign):
 
 @pytest.mark.parametrize("attack", ["kill:careless:torn kill", "power:careless:names"])
 def test_a_careless_program_is_found_out(campaign, attack):
-    made = campaign.reference("careless").changes
+    changes = campaign.reference("careless").changes
     # While it writes over its list of patches, and when it has written all.
-    writes = [c.number for c in made if c.call == "write" and c.path.endswith("regions.jsonl")]
-    at = writes[0] if attack.startswith("kill") else made[-1].number
+    writes = [c.number for c in changes if c.call == "write" and c.path.endswith("regions.jsonl")]
+    at = writes[0] if attack.startswith("kill") else changes[-1].number
     assert "lost" in {problem.kind for problem in campaign.attack(f"{attack}:{at}")}
 
 

@@ -43,13 +43,13 @@ def test_nothing_is_copied_before_anything_is_annotated(project):
 def test_what_was_lost_is_restored_and_what_is_replaced_is_kept(project):
     before = annotate(project, BOXES[0])
     regions = states(project)
-    made = project.backups.make()
-    assert (made.patches, made.round) == (1, 1)
-    assert project.backups.all() == [made]
+    backup = project.backups.make()
+    assert (backup.patches, backup.round) == (1, 1)
+    assert project.backups.all() == [backup]
     after = annotate(project, BOXES[1])
     chunk = project.folder / "annotations" / "target.zarr" / "c" / "0" / "0" / "0"
     chunk.write_bytes(b"damaged")
-    rescued = project.backups.restore(made)
+    rescued = project.backups.restore(backup)
     np.testing.assert_array_equal(project.annotations.open("target")[:], before)
     assert states(project) == regions
     assert (rescued / "annotations" / "target.zarr" / "c" / "0" / "0" / "0").read_bytes() == (
@@ -62,8 +62,8 @@ def test_what_was_lost_is_restored_and_what_is_replaced_is_kept(project):
 
 def test_a_backup_can_be_used_without_this_program(project, tmp_path):
     annotate(project, BOXES[0])
-    made = project.backups.make()
-    shutil.unpack_archive(made.path, tmp_path / "copy")
+    backup = project.backups.make()
+    shutil.unpack_archive(backup.path, tmp_path / "copy")
     for name, content in listing(tmp_path / "copy").items():
         if name != "backup.json":
             assert (project.folder / name).read_bytes() == content
@@ -132,12 +132,12 @@ def spoil(path, how):
 @pytest.mark.parametrize("how", ["cut off", "empty"])
 def test_a_damaged_backup_is_not_offered_and_changes_nothing(how, project):
     annotate(project, BOXES[0])
-    made = project.backups.make()
-    spoil(made.path, how)
+    backup = project.backups.make()
+    spoil(backup.path, how)
     before = listing(project.folder)
     assert project.backups.all() == []
     with pytest.raises(DataError, match="is damaged: choose another"):
-        project.backups.restore(made)
+        project.backups.restore(backup)
     assert listing(project.folder) == before
     annotate(project, BOXES[1])
     assert project.backups.make() in project.backups.all()
@@ -159,13 +159,13 @@ def test_a_damaged_backup_is_not_offered_and_changes_nothing(how, project):
 )
 def test_a_backup_from_elsewhere_leads_nowhere_and_unfolds_to_nothing(name, project, tmp_path):
     annotate(project, BOXES[0])
-    made = project.backups.make()
-    with zipfile.ZipFile(made.path, "a", zipfile.ZIP_DEFLATED) as file:
+    backup = project.backups.make()
+    with zipfile.ZipFile(backup.path, "a", zipfile.ZIP_DEFLATED) as file:
         # Deflated, a chunk is a bomb.
         file.writestr(name, b"\0" * 100_000)
     before = listing(tmp_path)
     with pytest.raises(DataError, match="holds foreign files"):
-        project.backups.restore(made)
+        project.backups.restore(backup)
     assert listing(tmp_path) == before
     assert project.backups.chunk("target", (0, 0, 9)) is None
 
@@ -181,17 +181,17 @@ def test_backups_that_are_a_link_are_refused(project, tmp_path):
 
 def test_a_disk_that_fails_leaves_the_annotations_and_the_older_backups(project, monkeypatch):
     before = annotate(project, BOXES[0])
-    made = project.backups.make()
+    backup = project.backups.make()
     after = annotate(project, BOXES[1])
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
         with pytest.raises(OSError, match="No space"):
             project.backups.make()
         with pytest.raises(OSError, match="No space"):
-            project.backups.restore(made)
-    assert [path.name for path in made.path.parent.iterdir()] == [made.name]
+            project.backups.restore(backup)
+    assert [path.name for path in backup.path.parent.iterdir()] == [backup.name]
     np.testing.assert_array_equal(project.annotations.open("target")[:], after)
-    project.backups.restore(made)
+    project.backups.restore(backup)
     np.testing.assert_array_equal(project.annotations.open("target")[:], before)
 
 

@@ -202,7 +202,7 @@ class Session:
         sections = {name: section_of(self.viewer, layer) for name, layer in layers.items()}
         # First, because napari warns when it draws layers of which some have a unit.
         for layer in list(self.viewer.layers):
-            self._lend_place(layer)
+            self._place_if_unknown(layer)
         # Volume by volume: a project whose file was moved still opens with its other volumes.
         for entry in project.volumes.entries:
             with self.showing_errors():
@@ -260,7 +260,7 @@ class Session:
         # A layer of the dock is placed already; one of the user may be a removed volume's.
         if self.opened is not None:
             if not self.opened.recognise(event.value):
-                self._lend_place(event.value)
+                self._place_if_unknown(event.value)
             if not self.opened.is_output(event.value):
                 protect(event.value)
             self._announce_missing()
@@ -272,11 +272,11 @@ class Session:
             "you change under Data."
         )
 
-    def _lend_place(self, layer: Layer) -> None:
+    def _place_if_unknown(self, layer: Layer) -> None:
         """Show a layer without a voxel size beside the volumes, if there are any."""
         opened = self.opened
         targets = [] if opened is None else opened.project.volumes.targets()
-        if opened is not None and targets and opened.place(targets[0].name).lend(layer):
+        if opened is not None and targets and opened.place(targets[0].name).apply_if_unknown(layer):
             reslice(self.viewer)
 
     def _announce_missing(self) -> None:

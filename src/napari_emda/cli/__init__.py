@@ -154,12 +154,12 @@ def _report(error: Exception) -> int:
     from napari_emda.data.names import in_print
     from napari_emda.io import error_log
 
-    known = explained(error)
-    if known is None:
+    error_for_user = explained(error)
+    if error_for_user is None:
         text = error_log.internal(error)
     else:
-        text = str(known)
-        if known is not error and (log := error_log.note(error)) is not None:
+        text = str(error_for_user)
+        if error_for_user is not error and (log := error_log.note(error)) is not None:
             text = f"{text} Its origin is noted in '{log}'."
     sys.stderr.write(" ".join(in_print(text).split()) + "\n")
-    return ExitCode.INTERNAL_ERROR if known is None else ExitCode.INVALID_INPUT
+    return ExitCode.INTERNAL_ERROR if error_for_user is None else ExitCode.INVALID_INPUT

@@ -110,15 +110,15 @@ def _finished(
         details.insert(0, model_selection.WARNING_DETAILS)
     if warnings:
         result["warnings"] = warnings
-    verdict = ""
+    outcome_text = ""
     if training.validator is not None:
         outcome = comparison.by_score(project, folder.name, partial(_score_of, project))
         runs = comparison.pair(project, folder.name)
         result |= {"scores": scores, "helped": outcome.helped, "source_only": runs and runs[1]}
         details.append(outcome.details)
-        verdict = outcome.text
+        outcome_text = outcome.text
     # One remedy at a time: a model that finds nothing need not be compared.
-    text = " ".join(warnings) or verdict
+    text = " ".join(warnings) or outcome_text
     return Finished(
         "done",
         f"Run {folder.name} is trained. {text or _next(training)}",

@@ -268,13 +268,13 @@ def run(job: Path) -> ExitCode:
 
 def _report(error: Exception, writer: EventWriter) -> ExitCode:
     """Write the last event of a job that has failed; the exit status."""
-    known = explained(error)
-    if known is not error:
+    error_for_user = explained(error)
+    if error_for_user is not error:
         # Behind the sentence, for the log of the job.
         traceback.print_exception(error)
-    text = error_log.internal(error) if known is None else str(known)
-    writer.write(Failed(text, mistake=known is not None))
-    return ExitCode.INTERNAL_ERROR if known is None else ExitCode.INVALID_INPUT
+    text = error_log.internal(error) if error_for_user is None else str(error_for_user)
+    writer.write(Failed(text, mistake=error_for_user is not None))
+    return ExitCode.INTERNAL_ERROR if error_for_user is None else ExitCode.INVALID_INPUT
 
 
 def _run(path: Path, writer: EventWriter) -> ExitCode:

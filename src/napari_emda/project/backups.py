@@ -324,9 +324,9 @@ def _wanted(file: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 
 def _largest(info: zipfile.ZipInfo) -> int:
     """Bytes that a file in a backup may have; -1 for one that no backup has."""
-    known = {_PROJECT: LARGEST_JSON, _CONTENTS: LARGEST_JSON, _REGIONS: LARGEST_LINES}
-    if info.filename in known:
-        return known[info.filename]
+    largest = {_PROJECT: LARGEST_JSON, _CONTENTS: LARGEST_JSON, _REGIONS: LARGEST_LINES}
+    if info.filename in largest:
+        return largest[info.filename]
     chunk = _CHUNK.fullmatch(info.filename)
     match = chunk or _METADATA.fullmatch(info.filename)
     try:

@@ -54,11 +54,11 @@ def test_a_copy_can_be_painted_and_writes_nothing(session, patches, role):
     layers = chosen(session, role)
     shown = np.asarray(layers.selection.active.data[:])
     _duplicate_layer(layers)
-    made = next(layer for layer in layers if layer.name.endswith(" copy"))
-    assert np.array_equal(made.data, shown)
-    assert made.editable
-    made.paint((1, 14, 14), 2)
-    assert made.data[1, 14, 14] == 2
+    copy = next(layer for layer in layers if layer.name.endswith(" copy"))
+    assert np.array_equal(copy.data, shown)
+    assert copy.editable
+    copy.paint((1, 14, 14), 2)
+    assert copy.data[1, 14, 14] == 2
     assert np.array_equal(on_disk(patches), before)
 
 
@@ -98,11 +98,11 @@ def test_the_labels_of_the_source_keep_their_type_and_a_copy_changes_it(session,
     _convert_dtype(layers, "uint16")
     assert labels["source"].data is before
     _duplicate_layer(layers)
-    made = next(layer for layer in layers if layer.name.endswith(" copy"))
-    layers.selection = {made}
+    copy = next(layer for layer in layers if layer.name.endswith(" copy"))
+    layers.selection = {copy}
     _convert_dtype(layers, "uint16")
-    assert made.data.dtype == np.uint16 and made.editable
-    assert np.array_equal(made.data, np.asarray(before[:]))
+    assert copy.data.dtype == np.uint16 and copy.editable
+    assert np.array_equal(copy.data, np.asarray(before[:]))
 
 
 @pytest.fixture

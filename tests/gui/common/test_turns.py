@@ -63,10 +63,10 @@ def test_a_step_may_end_the_work_that_it_is_part_of(turns, qtbot):
 
 @pytest.fixture
 def dock(qtbot):
-    made = Dock(ViewerModel(), fake_command(), methods_command())
-    qtbot.addWidget(made)
-    yield made
-    made.shut_down()
+    new_dock = Dock(ViewerModel(), fake_command(), methods_command())
+    qtbot.addWidget(new_dock)
+    yield new_dock
+    new_dock.shut_down()
 
 
 def test_the_dock_opens_before_it_is_built(dock, qtbot):

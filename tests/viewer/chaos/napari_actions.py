@@ -190,7 +190,7 @@ def save_and_open(user, rng):
     with contextlib.suppress(ValueError, OSError):
         user.viewer.layers.save(str(path), selected=True)
     before = set(map(id, user.viewer.layers))
-    for written in sorted(each for each in folder.rglob("*.tif")):
+    for written in sorted(path for path in folder.rglob("*.tif")):
         user.viewer.open(str(written), plugin="napari")
     user.renamed |= {id(layer) for layer in user.viewer.layers} - before
 

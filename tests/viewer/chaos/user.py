@@ -72,12 +72,12 @@ class User:
 
     def layer(self, rng, kind=None):
         """One of the layers, at random; None if there is none of that kind."""
-        layers = [each for each in self.viewer.layers if kind is None or isinstance(each, kind)]
+        layers = [layer for layer in self.viewer.layers if kind is None or isinstance(layer, kind)]
         return layers[int(rng.integers(len(layers)))] if layers else None
 
     def choose(self, rng, most, kind=None):
         """Select some layers in the list; returns them."""
-        layers = [each for each in self.viewer.layers if kind is None or isinstance(each, kind)]
+        layers = [layer for layer in self.viewer.layers if kind is None or isinstance(layer, kind)]
         rng.shuffle(layers)
         chosen = layers[: int(rng.integers(1, most + 1))]
         self.viewer.layers.selection.clear()

@@ -116,10 +116,10 @@ class Watch:
         if (changed & kept).any():
             yield f"{what}, {int((changed & kept).sum())} of them in patches that are done; {where}"
         if action in ("stroke", "polygon") and mine and before.seen:
-            own = before.seen.get(volume, 0.0)
+            seen_before = before.seen.get(volume, 0.0)
             other, most = max(before.seen.items(), key=lambda item: item[1])
-            if other != volume and most > _IS_PICTURE and most > own:
-                yield f"{what} over the picture of {other} ({most:.2f}, its own {own:.2f})"
+            if other != volume and most > _IS_PICTURE and most > seen_before:
+                yield f"{what} over the picture of {other} ({most:.2f}, its own {seen_before:.2f})"
 
     def _anywhere(self, before, volume, action):
         """Whether the brush may leave the patch: in the volume of the patch, or on view."""

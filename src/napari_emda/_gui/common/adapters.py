@@ -115,7 +115,7 @@ class Placement:
                 differed = True
         return differed
 
-    def lend(self, layer: Layer) -> bool:
+    def apply_if_unknown(self, layer: Layer) -> bool:
         """Show a layer of unknown size at the size of this volume; returns whether it was unknown.
 
         Beside layers in nm, one pixel would be one nm: the layer would be a dot, and napari would

@@ -151,11 +151,11 @@ def _refused(path: Path) -> str:
     paths = [path]
     if path.is_dir() and not path.is_symlink():
         paths = [Path(where, name) for where, _, files in os.walk(path) for name in files]
-    for each in paths:
+    for path in paths:
         try:
-            if not stat.S_ISREG(each.lstat().st_mode):
+            if not stat.S_ISREG(path.lstat().st_mode):
                 continue  # a link, or something that would keep the program waiting
-            with each.open("rb") as file:
+            with path.open("rb") as file:
                 while file.read(_AT_ONCE):
                     pass
         except FileNotFoundError:
@@ -297,11 +297,11 @@ def _volumes(
                 if all_voxels:
                     _read_all(array)
             except (EmdaError, OSError, MemoryError) as error:
-                known = explained(error) or error
-                problem, _, remedy = str(known).rstrip(".").rpartition(": ")
+                sentence = explained(error) or error
+                problem, _, remedy = str(sentence).rstrip(".").rpartition(": ")
                 yield Damage(
                     file,
-                    f"The {kind} of '{entry.name}' cannot be read ({problem or known})",
+                    f"The {kind} of '{entry.name}' cannot be read ({problem or sentence})",
                     remedy or "put the file back",
                 )
                 continue

@@ -80,9 +80,9 @@ def _missing_regions(project: Path, good: list[bytes]) -> list[bytes]:
     backup = Backups(project).regions_file()
     if backup is None:
         return []
-    known = {Region.model_validate_json(text).id for text in good}
+    identifiers = {Region.model_validate_json(text).id for text in good}
     texts = [line for line in backup[1] if _is_good(Region.model_validate_json, line)]
-    return [text for text in texts if Region.model_validate_json(text).id not in known]
+    return [text for text in texts if Region.model_validate_json(text).id not in identifiers]
 
 
 def _replace(project: Path, name: str, lost: str, rescue: Rescue) -> str:
