@@ -19,9 +19,16 @@ from tests.viewer.chaos.projects import painted
 
 # Actions that paint in the patch on view, by whichever tool is active.
 PAINTING = {
-    "stroke", "undo_within_stroke", "look_within_stroke", "polygon", "click_canvas", "undo_stroke",
-    "undo_in_layer", "transform", "draw",
-}  # fmt: skip
+    "stroke",
+    "undo_within_stroke",
+    "look_within_stroke",
+    "polygon",
+    "click_canvas",
+    "undo_stroke",
+    "undo_in_layer",
+    "transform",
+    "draw",
+}
 # Actions that decide, or take decisions back: they write patches as a whole.
 DECIDED = {"done": "accepted", "skip": "skipped", "unsure": "unsure"}
 DECIDING = {*DECIDED, "partial", "delete_patch"}
