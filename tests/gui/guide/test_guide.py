@@ -70,6 +70,12 @@ def test_a_job_that_cannot_start_is_explained_in_the_line(qtbot, dock, project):
     line = dock.guide.line
     qtbot.waitUntil(lambda: "annotated patches" in line.sentence.text(), timeout=60_000)
     assert not line.button.isEnabled()
+    # The panel does not say it as well.
+    assert dock.train.reason.text() == line.sentence.text()
+    assert dock.train.reason.isHidden()
+    # What the line does not say, the panel does.
+    assert dock.export.reason.text() not in ("", line.sentence.text())
+    assert not dock.export.reason.isHidden()
     dock.train.method.setCurrentText("source_only")
     step(qtbot, dock, "Start")
 

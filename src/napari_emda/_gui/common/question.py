@@ -50,6 +50,8 @@ class Question(QWidget):
         for answer, (tip, action) in answers.items():
             new = self.buttons[answer] = button(answer, tip, partial(self._answer, action))
             self._answers.addWidget(new)
+            # At once: Qt shows what is added to a layout in a later turn of the event loop.
+            new.show()
         self.show()
 
     def clear(self) -> None:

@@ -95,7 +95,8 @@ class Guide:
         starters = (panels.train, panels.annotate.suggest, panels.annotate.retrain)
         more = (panels.predict, panels.export)
         said = (panels.data.missing, panels.data.naming.summary)
-        for sentence in (*said, *(panel.reason for panel in (*starters, *more))):
+        self._said = (*said, *(panel.reason for panel in (*starters, *more)))
+        for sentence in self._said:
             sentence.changed.connect(self._refresh_soon)
 
     def _on_project(self, opened: OpenProject) -> None:
@@ -125,6 +126,13 @@ class Guide:
         with self._session.showing_errors():
             work = self.work()
             self.line.show_step(place(work), next_step(work))
+            self._say_once()
+
+    def _say_once(self) -> None:
+        """Hide what a panel says while the line says the same."""
+        for sentence in self._said:
+            if sentence.text():
+                sentence.setHidden(sentence.text() == self.line.sentence.text())
 
     # -- reading -----------------------------------------------------------------------------
 
