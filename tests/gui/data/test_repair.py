@@ -28,17 +28,24 @@ def damaged(project):
     return project.folder
 
 
-def press(panel, answer):
-    QTest.mouseClick(panel.repair.buttons[answer], Qt.MouseButton.LeftButton)
+@pytest.fixture
+def press(qtbot, panel):
+    def press_answer(answer):
+        button = panel.repair.buttons[answer]
+        # A new button has no height until its layout is activated, and then no click meets it.
+        qtbot.waitUntil(lambda: not button.visibleRegion().isEmpty(), timeout=60_000)
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    return press_answer
 
 
-def test_a_damaged_project_is_repaired_and_opened(qtbot, session, panel, damaged):
+def test_a_damaged_project_is_repaired_and_opened(qtbot, session, panel, damaged, press):
     panel.show()
     panel.open_project(damaged)
     assert session.notices[-1][0] == "error"
     assert "project.json" in session.notices[-1][1]
     assert panel.repair.isVisible()
-    press(panel, "Check and repair")
+    press("Check and repair")
     qtbot.waitUntil(lambda: session.opened is not None, timeout=60_000)
     assert session.opened.project.folder == damaged
     assert "was taken from the backup" in panel.repair.sentence.text()
@@ -48,25 +55,25 @@ def test_a_damaged_project_is_repaired_and_opened(qtbot, session, panel, damaged
     assert [path.read_text() for path in (damaged / "rescued").glob("*/project.json")] == [
         "nonsense"
     ]
-    press(panel, "Close this report")
+    press("Close this report")
     assert not panel.repair.isVisible()
 
 
-def test_the_user_may_leave_it_as_it_is(session, panel, damaged):
+def test_the_user_may_leave_it_as_it_is(session, panel, damaged, press):
     panel.show()
     panel.open_project(damaged)
-    press(panel, "Leave it as it is")
+    press("Leave it as it is")
     assert not panel.repair.isVisible()
     assert (damaged / "project.json").read_text() == "nonsense"
     assert not (damaged / "rescued").exists()
 
 
-def test_what_cannot_be_repaired_is_said(qtbot, session, panel, damaged):
+def test_what_cannot_be_repaired_is_said(qtbot, session, panel, damaged, press):
     for path in (damaged / "backups").iterdir():
         path.unlink()
     panel.show()
     panel.open_project(damaged)
-    press(panel, "Check and repair")
+    press("Check and repair")
     qtbot.waitUntil(lambda: "Close this report" in panel.repair.buttons, timeout=60_000)
     assert session.opened is None
     assert "put a copy of it back" in panel.repair.sentence.text()
