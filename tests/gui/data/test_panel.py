@@ -10,6 +10,7 @@ from napari.layers._source import layer_source
 from napari_builtins.io import napari_get_reader
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.data.project_setup import check
@@ -49,6 +50,9 @@ def marked(boxes):
 
 def click(button):
     assert button.isVisible() and button.isEnabled()
+    # A new button has no height until its layout is activated, and then no click meets it.
+    while button.visibleRegion().isEmpty():
+        QApplication.processEvents()
     QTest.mouseClick(button, LEFT)
 
 
