@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from tests.cli.calling import call, listing
+from tests.this_process import commands_here
 
 
 @pytest.fixture(autouse=True)
-def keep_this_process(monkeypatch):
+def keep_this_process():
     """Neither lower this process's priority nor leave signal handlers behind."""
-    monkeypatch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with commands_here():
+        yield
 
 
 @pytest.fixture

@@ -12,14 +12,13 @@ import importlib.util
 import io
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 from napari_emda import cli
+from tests.this_process import commands_here
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -87,20 +86,15 @@ class Reader:
         ):  # another package; leaves files open
             return self._run([sys.executable, "-m", "napari_emda", *arguments], page, command)
         out, err = io.StringIO(), io.StringIO()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         # in this process, which has loaded torch already: a process for each command would take a
         # minute more
         with (
             contextlib.chdir(self.folder),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            mock.patch(
-                "napari_emda.inference.device.configure_process"
-            ),  # this process keeps its priority
+            commands_here(),
         ):
             self.status = _status(arguments)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         return err.getvalue() + out.getvalue()
 
     def _run(self, command: list[str], page: str, what: str) -> str:

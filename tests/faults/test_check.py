@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import signal
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from tests.cli.calling import call, listing
+from tests.this_process import commands_here
 
 RUN = "001-auto"
 IN_RUN = f"runs/{RUN}"
@@ -26,12 +26,10 @@ SECOND_CHUNK = "annotations/target.zarr/c/2/0/0"
 
 
 @pytest.fixture(autouse=True)
-def same_signals():
+def same_process():
     """Commands leave their handlers behind."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with commands_here():
+        yield
 
 
 def model(path, step):

@@ -21,6 +21,7 @@ from napari_emda.io.read import open_image
 from napari_emda.jobs.stop_signals import StopSignals, stop_signals
 from napari_emda.project.project import Project
 from tests.cli.calling import call
+from tests.this_process import signals_restored
 
 # -- sentences -------------------------------------------------------------------------------------
 
@@ -128,13 +129,10 @@ def test_a_deleted_current_folder_is_named(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def signals():
     """This process takes signals as a command does, for one test."""
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
-    stop_signals.install()
-    yield
-    stop_signals.__init__()
-    for name, handler in before.items():
-        signal.signal(getattr(signal, name), handler)
+    with signals_restored():
+        stop_signals.install()
+        yield
+        stop_signals.__init__()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.project.unchanged_prediction import UnchangedPrediction
 from tests.cli.calling import answer, call, image, listing
+from tests.this_process import commands_here
 
 SHAPE = (2, 64, 64)
 RUN = "001-source_only"
@@ -34,29 +34,22 @@ def whole(tmp_path_factory):
     for name in ("source", "target"):
         image(folder / f"{name}.tif", noise.integers(0, 255, SHAPE).astype(np.uint8))
     image(folder / "labels.tif", (noise.random(SHAPE) > 0.8).astype(np.uint8))
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
+    with commands_here():
         pair = ("--source", folder / "source.tif", folder / "labels.tif")
         answer("new", folder / "project", *pair, "--target", folder / "target.tif")
         for seed in (0, 1):
             values = [part for setting in SETTINGS for part in ("--set", setting)]
             train = ("train", folder / "project", "--method", "source_only", "--steps", 1)
             answer(*train, "--seed", seed, "--profile", "test", "--device", "cpu", *values)
-    for number, handler in before.items():
-        signal.signal(number, handler)
     return folder
 
 
 @pytest.fixture
-def folder(whole, tmp_path, monkeypatch):
+def folder(whole, tmp_path):
     """A copy of the folder with the project and its images."""
-    monkeypatch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
     shutil.copytree(whole, tmp_path / "here")
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield tmp_path / "here"
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with commands_here():
+        yield tmp_path / "here"
 
 
 def stored(folder):

@@ -10,7 +10,6 @@ import base64
 import json
 import os
 import shutil
-import signal
 import zlib
 
 import numpy as np
@@ -25,6 +24,7 @@ from napari_emda.project.region import Region
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.undo import parse
 from tests.cli.calling import answer, call, image, listing
+from tests.this_process import commands_here
 
 RUN = "001-source_only"
 SHAPE = (2, 64, 64)
@@ -44,9 +44,7 @@ def whole(tmp_path_factory):
     labels[:, :32] = 1
     image(folder / "labels.tif", labels)
     project = folder / "project"
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
+    with commands_here():
         pair = ("--source", folder / "source.tif", folder / "labels.tif")
         answer("new", project, *pair, "--target", folder / "target.tif")
         settings = [part for setting in SETTINGS for part in ("--set", setting)]
@@ -58,24 +56,19 @@ def whole(tmp_path_factory):
         answer(*suggest)
         names = {"1": "foreground"}
         (project / "runs" / RUN / "names.json").write_text(json.dumps(names))
-    for number, handler in before.items():
-        signal.signal(number, handler)
     return folder
 
 
 @pytest.fixture
-def received(whole, tmp_path, monkeypatch):
+def received(whole, tmp_path):
     """A copy of the project; beside it, ``outside`` holds what must not change."""
-    monkeypatch.setattr("napari_emda.inference.device.configure_process", lambda *_, **__: None)
     shutil.copytree(whole, tmp_path / "here")
     outside = tmp_path / "outside"
     (outside / "documents").mkdir(parents=True)
     (outside / "thesis.txt").write_text("years of work")
     (outside / "documents" / "letter.txt").write_text("dear")
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield tmp_path / "here" / "project"
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with commands_here():
+        yield tmp_path / "here" / "project"
 
 
 @pytest.fixture

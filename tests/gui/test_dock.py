@@ -23,6 +23,7 @@ from napari_emda.project.job_files import ExportJob, PredictJob, TrainJob, write
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from tests.gui.fake import fake_command, methods_command
+from tests.gui.suggested import suggest
 
 NM = {"units": ("nm",) * 3}
 
@@ -413,7 +414,7 @@ def test_keys_act_where_the_focus_is_and_digits_in_a_box_are_typed(qtbot, dock, 
         {"volume": "target", "box": box}
         for box in ("1:2,0:16,0:16", "3:4,8:24,8:24", "2:3,0:9,0:9")
     ]
-    annotate.patches.take(regions, "random", "")
+    suggest(annotate.patches, regions, "random", "")
     boxes = [
         annotate.curve.count,
         annotate.retrain.steps,
@@ -702,7 +703,7 @@ def test_suggesting_asks_before_it_drops_an_audit(answer, qtbot, dock, predicted
     dock.session.adopt(predicted)
     boxes = ("1:2,0:16,0:16", "2:3,0:16,0:16")
     patches = [{"volume": "target", "box": box} for box in boxes]
-    dock.annotate.patches.take(patches, "audit", "001-fake")
+    suggest(dock.annotate.patches, patches, "audit", "001-fake")
     asked = []
 
     def press():

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QPushButton
 from superqt import QLargeIntSpinBox
 
 from napari_emda.project.project import Project
+from tests.gui.suggested import suggest
 from tests.viewer import story
 from tests.viewer.hands import Hands, press_mouse
 
@@ -24,7 +25,7 @@ def patch(make_napari_viewer, qtbot, tmp_path):
 
     story.make_project(dock, tmp_path / "project", wait)
     region = {"volume": "new", "box": "2:3,20:52,20:52", "score": 0.5}
-    dock.annotate.patches.take([region], "entropy", "")
+    suggest(dock.annotate.patches, [region], "entropy", "")
     hands = Hands(viewer, dock.session)
     hands.press("N")
     yield viewer, dock, dock.session.opened.output("annotations", "new"), hands

@@ -6,6 +6,7 @@ import pytest
 from qtpy.QtCore import QRect, Qt
 
 from napari_emda._gui.common.widgets import Drawer
+from tests.gui.suggested import suggest
 from tests.viewer import story
 from tests.viewer.hands import BUTTON
 
@@ -46,7 +47,7 @@ def test_a_patch_needs_no_scrolling(make_napari_viewer, tmp_path, qtbot, width, 
     dock.session.project_changed.emit()
     boxes = [f"{z}:{z + 1},40:64,30:54" for z in range(5)]
     suggested = [{"volume": "new", "box": box, "score": 0.5} for box in boxes]
-    dock.annotate.patches.take(suggested, "entropy", "001-fake")
+    suggest(dock.annotate.patches, suggested, "entropy", "001-fake")
     line = dock.guide.line
     for text in ("Next patch", "Done"):
         wait(lambda text=text: line.button.isEnabled() and line.button.text() == text)

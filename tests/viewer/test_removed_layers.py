@@ -10,6 +10,7 @@ from qtpy.QtTest import QTest
 from napari_emda._gui.dock import Dock
 from napari_emda.project.project import Project
 from tests.gui.fake import fake_command, methods_command
+from tests.gui.suggested import suggest
 from tests.viewer.chaos.projects import SHAPE, SPACING, make_project
 from tests.viewer.hands import Hands
 
@@ -81,8 +82,8 @@ def test_a_file_that_is_dropped_again_lies_where_the_project_has_it(make_napari_
 def test_predicting_while_a_patch_is_open_says_how_to_see_the_mask(docked, qtbot):
     viewer, dock = docked
     patches = dock.annotate.patches
-    patches.take(
-        [{"volume": "target", "box": "1:2,0:16,0:16", "score": 0.5}], "entropy", "001-fake"
+    suggest(
+        patches, [{"volume": "target", "box": "1:2,0:16,0:16", "score": 0.5}], "entropy", "001-fake"
     )
     hands = Hands(viewer, dock.session)
     hands.press("N")

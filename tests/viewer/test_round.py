@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from napari_emda._gui.dock import Dock
 from napari_emda.io.read import open_labels
 from napari_emda.project.project import Project
+from tests.gui.suggested import suggest
 from tests.viewer import story
 from tests.viewer.hands import Hands
 
@@ -222,8 +223,11 @@ def test_keys_and_mouse_on_the_canvas(docked, wait):
     project, patches = dock.session.opened.project, dock.annotate.patches
     story.fake_model(project)
     boxes = ("2:3,0:24,0:24", "4:5,40:64,30:54")
-    patches.take(
-        [{"volume": "new", "box": box, "score": 0.5} for box in boxes], "entropy", "001-fake"
+    suggest(
+        patches,
+        [{"volume": "new", "box": box, "score": 0.5} for box in boxes],
+        "entropy",
+        "001-fake",
     )
     hands = Hands(viewer, dock.session)
 
@@ -280,7 +284,7 @@ def test_the_patch_is_a_boundary_and_every_stroke_and_decision_is_undone_by_keys
     project, patches = dock.session.opened.project, dock.annotate.patches
     story.fake_model(project)
     box = "2:3,30:54,30:54"  # beside the square that the model has found
-    patches.take([{"volume": "new", "box": box, "score": 0.5}], "entropy", "001-fake")
+    suggest(patches, [{"volume": "new", "box": box, "score": 0.5}], "entropy", "001-fake")
     hands = Hands(viewer, dock.session)
 
     def disk():

@@ -7,17 +7,15 @@ from napari_emda._gui.annotate.decisions import accept, undo
 from napari_emda._gui.annotate.patches import Patches
 from napari_emda._gui.annotate.tools import Tools
 from napari_emda.project.project import Project
-from tests.gui.annotate.test_patches import REGIONS, on_disk, states
+from tests.gui.annotate.test_patches import on_disk, states
+from tests.gui.suggested import REGIONS, suggest, with_suggestions
 
 PATCH = np.s_[1:2, 0:16, 0:16]
 
 
 @pytest.fixture
 def patches(session, predicted):
-    session.adopt(predicted)
-    new_patches = Patches(session, session.opened, Tools())
-    new_patches.open()
-    new_patches.take(REGIONS, "entropy", "001-fake")
+    new_patches = with_suggestions(session, predicted)
     new_patches.next()
     return new_patches
 
@@ -184,7 +182,7 @@ def test_a_foreign_number_of_before_is_named_and_can_be_erased(session, predicte
     session.adopt(predicted)
     patches = Patches(session, session.opened, Tools())
     patches.open()
-    patches.take(REGIONS, "entropy", "001-fake")
+    suggest(patches, REGIONS, "entropy", "001-fake")
     patches.next()
     said = session.notices[-1][1]
     assert "'target'" in said and "number 9 in 2 voxels of section 1 (y 14 to 14, x 3 to 4)" in said

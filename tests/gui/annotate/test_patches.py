@@ -19,21 +19,12 @@ from napari_emda._gui.predict.layers import show_classes
 from napari_emda.data.box import Box
 from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
 from napari_emda.project.project import Project
-
-REGIONS = [
-    {"volume": "target", "box": "1:2,0:16,0:16", "score": 0.9},
-    {"volume": "target", "box": "3:4,8:24,8:24", "score": 0.8},
-    {"volume": "target", "box": "2:3,0:16,16:32", "score": 0.7},
-]
+from tests.gui.suggested import REGIONS, suggest, with_suggestions
 
 
 @pytest.fixture
 def patches(session, predicted):
-    session.adopt(predicted)
-    new_patches = Patches(session, session.opened, Tools())
-    new_patches.open()
-    new_patches.take(REGIONS, "entropy", "001-fake")
-    return new_patches
+    return with_suggestions(session, predicted)
 
 
 def on_disk(patches):
@@ -215,7 +206,7 @@ def test_the_mouse_paints_where_it_is_beside_layers_of_another_unit(later, sessi
         viewer.add_image(image, **fine)
     session.adopt(project, layers)
     patches = Patches(session, session.opened, Tools())
-    patches.take(REGIONS[:1], "random", "")
+    suggest(patches, REGIONS[:1], "random", "")
     if later:
         viewer.add_image(image, **fine)
     patches.next()
@@ -362,7 +353,7 @@ def test_drawing_that_is_given_up_leaves_nothing_behind(session, patches):
     patches.next()
     accept(patches, complete=True)
     patches.draw_patch()
-    patches.take(REGIONS[1:], "entropy", "001-fake")
+    suggest(patches, REGIONS[1:], "entropy", "001-fake")
     assert [region.strategy for region in patches.regions] == ["entropy"] * 2
     assert session.opened.output("patches", "target").mode == "pan_zoom"
 
@@ -533,7 +524,7 @@ def test_an_audit_hides_the_model_and_can_be_left(session, patches):
     patches.next()
     patches.toggle_uncertainty()
     assert session.opened.output("uncertainty", "target").visible
-    patches.take(REGIONS, "audit", "001-fake")
+    suggest(patches, REGIONS, "audit", "001-fake")
     assert not session.opened.output("uncertainty", "target").visible
     patches.next()
     patches.toggle_uncertainty()
@@ -557,7 +548,7 @@ def test_without_a_prediction_the_patch_is_empty(session, project):
     session.adopt(project)
     patches = Patches(session, session.opened, Tools())
     patches.open()
-    patches.take(REGIONS, "random", "")
+    suggest(patches, REGIONS, "random", "")
     patches.next()
     assert np.asarray(session.opened.output("annotations", "target").data[1]).sum() == 0
     accept(patches, complete=True)
@@ -566,7 +557,7 @@ def test_without_a_prediction_the_patch_is_empty(session, project):
 
 
 def test_patches_of_an_audit_begin_with_nothing_and_are_compared_all_the_same(session, patches):
-    patches.take(REGIONS[:1], "audit", "001-fake")
+    suggest(patches, REGIONS[:1], "audit", "001-fake")
     patches.next()
     layer = session.opened.output("annotations", "target")
     assert not np.asarray(layer.data[1]).any()
@@ -618,7 +609,7 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
         session.adopt(project)
         patches = Patches(session, session.opened, Tools())
         patches.open()
-        patches.take(REGIONS[:1], "entropy", run.name)
+        suggest(patches, REGIONS[:1], "entropy", run.name)
         patches.next()
         layer = session.opened.output("annotations", "target")
         assert np.unique(np.asarray(layer.data[1, :16, :16])).tolist() == [0, 2, 3]
@@ -644,7 +635,8 @@ def two_targets(session, predicted, arrays):
     session.adopt(predicted)
     new_patches = Patches(session, session.opened, Tools())
     new_patches.open()
-    new_patches.take(
+    suggest(
+        new_patches,
         [REGIONS[0], {"volume": "second", "box": "4:5,8:24,8:24", "score": 0.85}, REGIONS[1]],
         "entropy",
         "001-fake",
@@ -709,7 +701,9 @@ def test_the_patch_fills_the_canvas_also_where_pixels_are_oblong(session, predic
     patches = Patches(session, session.opened, Tools())
     patches.open()
     patches.canvas = (300, 900)
-    patches.take([{"volume": "target", "box": "0:1,8:24,0:16", "score": 1}], "entropy", "001-fake")
+    suggest(
+        patches, [{"volume": "target", "box": "0:1,8:24,0:16", "score": 1}], "entropy", "001-fake"
+    )
     patches.next()
     assert session.viewer.scene.camera.zoom == pytest.approx(
         0.7 * min(300 / (16 * 3), 900 / (16 * 6))
@@ -736,7 +730,7 @@ def test_a_single_image_has_patches_too(session, tmp_path, arrays):
         )
         patches = Patches(session, session.opened, Tools())
         patches.open()
-        patches.take([{"volume": "target", "box": "0:1,8:24,0:16", "score": 1}], "random", "")
+        suggest(patches, [{"volume": "target", "box": "0:1,8:24,0:16", "score": 1}], "random", "")
         patches.next()
         assert session.viewer.scene.camera.center[1:] == pytest.approx((15.5 * 5, 7.5 * 5))
         session.opened.output("annotations", "target").paint((0, 10, 10), 2)

@@ -3,17 +3,13 @@
 import numpy as np
 import pytest
 
-from napari_emda._gui.annotate.patches import Patches
-from napari_emda._gui.annotate.tools import Tools
-from tests.gui.annotate.test_patches import REGIONS, on_disk
+from tests.gui.annotate.test_patches import on_disk
+from tests.gui.suggested import with_suggestions
 
 
 @pytest.fixture
 def patches(session, predicted):
-    session.adopt(predicted)
-    new_patches = Patches(session, session.opened, Tools())
-    new_patches.open()
-    new_patches.take(REGIONS, "entropy", "001-fake")
+    new_patches = with_suggestions(session, predicted)
     new_patches.next()
     return new_patches
 

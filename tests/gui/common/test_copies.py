@@ -14,26 +14,22 @@ from napari.layers._layer_actions import (
     _split_stack,
 )
 
-from napari_emda._gui.annotate.patches import Patches
-from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.predict.layers import show_classes
 from napari_emda._gui.session import Session
 from napari_emda.data.lazy import SectionStack
 from napari_emda.project.project import Project
-from tests.gui.annotate.test_patches import REGIONS, on_disk
+from tests.gui.annotate.test_patches import on_disk
 from tests.gui.conftest import SHAPE, SPACING
 from tests.gui.fake import fake_command
+from tests.gui.suggested import with_suggestions
 
 
 @pytest.fixture
 def patches(session, predicted):
-    session.adopt(predicted)
-    new_patches = Patches(session, session.opened, Tools())
+    new_patches = with_suggestions(session, predicted)
     session.viewer.layers.events.removed.connect(
         lambda event: new_patches.layer_removed(event.value)
     )
-    new_patches.open()
-    new_patches.take(REGIONS, "entropy", "001-fake")
     show_classes(session.opened, "001-fake", "target")
     new_patches.next()
     return new_patches

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_emda._gui.annotate.patches import Patches
-from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.predict.layers import show_classes
-from tests.gui.annotate.test_patches import REGIONS
+from tests.gui.suggested import with_suggestions
 
 CHANGES = {
     "translate": (50, 9.2, 4.6),
@@ -21,10 +19,7 @@ CHANGES = {
 @pytest.fixture
 def layers(session, predicted):
     """The layers of the target, by role."""
-    session.adopt(predicted)
-    patches = Patches(session, session.opened, Tools())
-    patches.open()
-    patches.take(REGIONS, "entropy", "001-fake")
+    patches = with_suggestions(session, predicted)
     show_classes(session.opened, "001-fake", "target")
     patches.next()
     opened = session.opened

@@ -128,13 +128,11 @@ class Patches:
         yield
         self.rectangles.prepare(volume)
 
-    def take(self, regions: list[dict[str, Any]], strategy: str, run: str) -> None:
-        """Record suggestions as a new round, and show them."""
-        for _ in self.taking(regions, strategy, run):
-            pass
-
     def taking(self, regions: list[dict[str, Any]], strategy: str, run: str) -> Iterator[None]:
-        """The steps of `take`, for `Session.in_turns`; the first one records all of them."""
+        """Record suggestions as a new round, and show them; steps for `Session.in_turns`.
+
+        The first step records all of them.
+        """
         # Before the regions change, because leaving may record a revision.
         self.leave()
         self.times.forget()

@@ -10,14 +10,14 @@ from weakref import WeakKeyDictionary
 from napari.layers import Layer
 
 from napari_emda._gui.common.layer_volumes import file_of, not_a_volume
-from napari_emda._gui.common.widgets import Sentence
+from napari_emda._gui.data.background_sentence import BackgroundSentence
 from napari_emda._gui.session import Session
 from napari_emda.errors import DataError
 from napari_emda.io.checks import file_notices
 from napari_emda.io.units import Stored
 
 
-class FileNotices(Sentence):
+class FileNotices(BackgroundSentence):
     """Missing sections, files in a folder that are not read, and the like, of the chosen layers.
 
     Args:
@@ -26,9 +26,7 @@ class FileNotices(Sentence):
     """
 
     def __init__(self, session: Session, stop: threading.Event) -> None:
-        super().__init__()
-        self._session = session
-        self._stop = stop
+        super().__init__(session, stop)
         self._chosen: list[tuple[Layer, bool]] = []
         # Kept while the layer exists: layers are chosen again at every change of the viewer.
         self._sentences: WeakKeyDictionary[Layer, dict[bool, list[str]]] = WeakKeyDictionary()

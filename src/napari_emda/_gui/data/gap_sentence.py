@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from napari.layers import Image
 
 from napari_emda._gui.common.layer_volumes import array_of
-from napari_emda._gui.common.widgets import Sentence
+from napari_emda._gui.data.background_sentence import BackgroundSentence
 from napari_emda._gui.data.project_setup import Stoppable
 from napari_emda._gui.session import Session
 from napari_emda.data.domain_gap import DomainGap, domain_gap
@@ -32,7 +32,7 @@ class ChosenImage:
     sections_are_independent: bool
 
 
-class GapSentence(Sentence):
+class GapSentence(BackgroundSentence):
     """Measures the domain gap in the background, and shows it.
 
     Args:
@@ -41,9 +41,7 @@ class GapSentence(Sentence):
     """
 
     def __init__(self, session: Session, stop: threading.Event) -> None:
-        super().__init__()
-        self._session = session
-        self._stop = stop
+        super().__init__(session, stop)
         self._pair: tuple[ChosenImage, ChosenImage] | None = None
 
     def measure(self, pair: tuple[ChosenImage, ChosenImage] | None) -> None:
