@@ -51,7 +51,6 @@ from napari_emda.settings.training import TrainSettings
 from napari_emda.synthetic.phantom import SPACING, phantom
 from napari_emda.training import loop
 from napari_emda.training.prior_matching import WEIGHT
-from napari_emda.training.recorded_gradients import record_steps
 from napari_emda.training.trainer import Training
 
 CLASSES = ("background", "mitochondria")
@@ -244,7 +243,7 @@ def training_rate(
     method: str,
     profile: str,
     lazy: bool = False,
-    record: bool = False,
+    recorded: bool = True,
 ) -> Numbers:
     """Steps per second of `fit` from a zarr on disk, and of the bare step on one batch.
 
@@ -254,7 +253,7 @@ def training_rate(
         method: by name.
         profile: by name.
         lazy: whether each patch is read from the disk, as of volumes that do not fit the memory.
-        record: whether steps are recorded as a CUDA graph, which the product does not do.
+        recorded: whether steps are replayed from a recording, as in the product.
     """
     configure_process(polite=False)
     size = setting.size
@@ -263,7 +262,7 @@ def training_rate(
     settings = job.settings
     with _nothing_in_memory() if lazy else contextlib.nullcontext():
         training, _ = prepare(Project.open(job.project), job, None)
-    training.folder = RunFolder(setting.work / "runs" / f"{method}-{profile}-{lazy}-{record}")
+    training.folder = RunFolder(setting.work / "runs" / f"{method}-{profile}-{lazy}-{recorded}")
     training.folder.path.mkdir(parents=True)
     device = training.compute.device
     drawn = training.batch(0)
@@ -282,8 +281,8 @@ def training_rate(
             lambda: training.on_device(drawn, 0), device, size.seconds / 4
         )
     meters.forget_device_memory(device)
-    if record and device.type == "cuda":
-        record_steps(training)
+    if not recorded:
+        training.recorded = None
     numbers |= _fitted(training, size, numbers["bare"])
     numbers["recorded"] = training.recorded is not None and training.recorded.recorded
     return numbers

@@ -152,6 +152,12 @@ class Method(nn.Module):
         self.summary = summary
         self.reported: dict[str, Tensor] = {}
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # What is replayed from a recording does not change. Losses that nobody has checked may.
+        if "losses" in vars(cls) and "recorded_stage" not in vars(cls):
+            cls.recorded_stage = _no_stage  # type: ignore[assignment]
+
     @classmethod
     def learns_from(cls, volume: Volume, settings: Any, training: TrainSettings) -> Volume:
         """The part of a volume that the method may use; all of it by default.
@@ -247,6 +253,18 @@ class Method(nn.Module):
         logits = self.network.classify(self.network.features(maps))
         return deep_supervision(self.criterion, logits, labels)
 
+    def recorded_stage(self, progress: float) -> str | None:
+        """Name of the stage of the training, if a GPU can replay its steps from a recording.
+
+        In all steps of a stage, `losses` must do the same with a batch, whatever the progress, and
+        must not read values on the host. A class with `losses` of its own and none of this has
+        None, which means that no step is replayed.
+
+        Args:
+            progress: of the training, 0 to 1.
+        """
+        return "segmentation"
+
     def after_step(self, step: int) -> None:
         """Called after each step of the optimiser, for example to update an average."""
 
@@ -270,6 +288,10 @@ class Method(nn.Module):
     def report(self, name: str, value: Tensor) -> None:
         """Show a value beside the losses, such as an accuracy; it is not optimised."""
         self.reported[name] = value.detach()
+
+
+def _no_stage(method: Method, progress: float) -> None:
+    """The ``recorded_stage`` of methods whose steps are computed one by one."""
 
 
 def cosine(start: float, end: float, progress: float) -> float:

@@ -127,6 +127,10 @@ class Denoising(Method):
             for domain, patches in batch.items()
         }
 
+    def recorded_stage(self, progress: float) -> str:
+        """Two stages, each with losses of its own."""
+        return "restoration" if self._restores(progress) else "segmentation"
+
     def _restoration(self, patches: Patches, domain: Domain) -> Tensor:
         with in_domain(self, domain):
             image = self.image_head(self.restoration(self.network.encode(patches.image)))

@@ -101,6 +101,10 @@ class FineTune(Method):
             losses["target_segmentation"] = self.segmentation(batch["target"], "target")
         return losses
 
+    def recorded_stage(self, progress: float) -> str:
+        """Two stages, each with losses of its own."""
+        return "target" if self._on_target(progress) else "source"
+
     def learning_rate(self, progress: float, role: str = "") -> float:
         """The base schedule, scaled down in the second stage."""
         factor = self.settings.fine_rate if self._on_target(progress) else 1.0

@@ -19,3 +19,7 @@ class SourceOnly(Method):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Cross-entropy + Dice on the source."""
         return {"segmentation": self.segmentation(batch["source"], "source")}
+
+    def recorded_stage(self, progress: float) -> str:
+        """One stage."""
+        return "source"

@@ -95,7 +95,12 @@ class Training:
         self.validated_at = validation_steps(self.settings) if validates else ()
         self.tally = LossAccumulator(method.unlabelled_losses)
         self.micro_batches = 1
-        self.recorded: RecordedGradients | None = None
+        # Recorded where launching takes longer than computing: on a GPU.
+        self.recorded = (
+            RecordedGradients(self._backward, self.method)
+            if compute.device.type == "cuda"
+            else None
+        )
         self.z_smoothing = header.z_smoothing
         self.measured = False
         # Whether somebody waits for the end: then only what is needed is done.
@@ -191,11 +196,11 @@ class Training:
             group["lr"] = self.settings.learning_rate * self.method.learning_rate(
                 progress, group["role"]
             )
-        if self.recorded is None or self.micro_batches > 1:
+        if self.recorded is None:
             self.optimiser.zero_grad()
             losses = self._backward(batch, progress)
         else:
-            losses = self.recorded(batch)
+            losses = self.recorded(batch, progress, self.method.recorded_stage(progress))
         # One bad batch must not spoil the optimiser's moments for many steps.
         torch.nn.utils.clip_grad_norm_(self.method.parameters(), 1.0)
         self.optimiser.step()
@@ -236,6 +241,9 @@ class Training:
 
         JobError if not even one patch fits into the memory.
         """
+        if self.recorded is not None:
+            # It holds the memory of a whole batch.
+            self.recorded.forget()
         if self.micro_batches >= self.settings.batch:
             raise JobError(self._what_fits(batch, step))
         self.micro_batches = min(2 * self.micro_batches, self.settings.batch)
