@@ -19,7 +19,7 @@ SHAPE = (3, 192, 64)
 TRAINED = [
     f"{method}, {profile}" for profile in ("fast", "standard") for method in ("source_only", "auto")
 ]
-TRAINED += ["auto, standard, each patch read from the disk", "auto, standard, steps recorded"]
+TRAINED += ["auto, standard, each patch read from the disk", "auto, standard, no step recorded"]
 PREDICTED = ["fast", "standard", "standard, averaged over flips and sections"]
 REAL = ["vnc → lucchi, auto", "vnc → lucchi, source_only", "lucchi → vnc, auto"]
 PHANTOM = ["phantom, auto", "phantom, a round: 3 patches of 32², finetune"]
