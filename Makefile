@@ -9,9 +9,17 @@ INSTALLED := $(VENV)/.installed
 # Small convolutions with many threads on a busy machine are far slower than with one.
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
+# Some environments forbid to keep bytecode: then each process compiles the tests, and each child the package.
+export PYTHONDONTWRITEBYTECODE :=
 # How many files of tests run at a time (tests/conftest.py starts the longest first).
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# pytest loads the plugins of all that is installed, and rewrites the assertions in all of napari and zarr for them: 2 s
+# for each process.
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
+PLUGINS := -p xdist -p timeout -p hypothesispytest -p pytest-qt $(if $(filter Linux,$(shell uname)),-p xvfb)
+CORE := $(BIN)/python -m pytest $(PARALLEL) $(PLUGINS) --ignore=tests/viewer --ignore=tests/gui
+VIEWERS := $(BIN)/python -m pytest $(PARALLEL) $(PLUGINS) -p napari tests/viewer tests/gui
 
 # What Qt and Xvfb need on Debian and Ubuntu; Mesa's software renderer comes along.
 DEBIAN := xvfb xauth libegl1 libgl1 libglib2.0-0 libfontconfig1 libxkbcommon0 libdbus-1-3 libxkbcommon-x11-0 \
@@ -45,13 +53,13 @@ demo: $(INSTALLED)
 # OpenGL can crash, because each brings its own LLVM.
 test: $(INSTALLED)
 	@$(PYTHON) tools/debian_packages.py $(DEBIAN)
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --ignore=tests/viewer --ignore=tests/gui
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" tests/viewer tests/gui
+	$(CORE) -m "not slow"
+	$(VIEWERS) -m "not slow"
 
 # What the others rest on, such as that the checks of random sequences do find what is wrong.
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest $(PARALLEL) -m slow --ignore=tests/viewer --ignore=tests/gui
-	$(BIN)/python -m pytest $(PARALLEL) -m slow tests/viewer tests/gui
+	$(CORE) -m slow
+	$(VIEWERS) -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

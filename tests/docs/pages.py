@@ -14,10 +14,18 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from napari_emda import cli
+from napari_emda.active_learning.strategy import strategies
+from napari_emda.export.base import exporters
+from napari_emda.io.reader import readers
+from napari_emda.methods.base import methods
+from napari_emda.nn.network import networks
 from tests.this_process import commands_here
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +47,20 @@ def blocks(page: str) -> list[Block]:
     return [Block(language, title or "", body) for language, title, body in _FENCE.findall(text)]
 
 
+@contextlib.contextmanager
+def installed(folder: Path) -> Iterator[None]:
+    """A block in which the packages in a folder are found, as by a process that starts now."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        for registry in (strategies, exporters, readers, methods, networks):
+            patch.setattr(registry, "_complete", False)
+            patch.setattr(registry, "_entries", dict(registry._entries))
+        yield
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "").parent == folder:
+            del sys.modules[name]
+
+
 def _status(arguments: list[str]) -> int:
     try:
         cli.main(arguments)
@@ -47,14 +69,28 @@ def _status(arguments: list[str]) -> int:
 
 
 class Reader:
-    """Does what a page says, in a folder."""
+    """Does what a page says, in a folder.
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder, self._environment = folder, environment
+    Args:
+        folder: in which the commands run.
+        environment: of processes.
+        has_packages: whether packages in the folder are installed.
+    """
+
+    def __init__(
+        self, folder: Path, environment: dict[str, str], *, has_packages: bool = False
+    ) -> None:
+        self.folder = folder
+        self._environment = environment
+        self._has_packages = has_packages
         self.status = 0
         self.commands: list[str] = []
 
     def follow(self, page: str) -> None:
+        with installed(self.folder) if self._has_packages else contextlib.nullcontext():
+            self._follow(page)
+
+    def _follow(self, page: str) -> None:
         for block in blocks(page):
             if block.title:
                 (self.folder / block.title).write_text(block.text, encoding="utf-8")
@@ -81,9 +117,8 @@ class Reader:
         self.commands.append(command)
         program, *arguments = shlex.split(command)
         assert program == "napari-emda", command
-        if (
-            "PYTHONPATH" in self._environment or "--what model" in command
-        ):  # another package; leaves files open
+        # Whatever writes model packages leaves files open.
+        if "--what model" in command:
             return self._run([sys.executable, "-m", "napari_emda", *arguments], page, command)
         out, err = io.StringIO(), io.StringIO()
         # in this process, which has loaded torch already: a process for each command would take a

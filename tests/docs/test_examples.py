@@ -56,7 +56,8 @@ def test_adding(what, reader, environment):
     ]
     (info / "entry_points.txt").write_text("\n".join(lines))
     paths = os.pathsep.join(filter(None, [str(reader.folder), environment.get("PYTHONPATH")]))
-    Reader(reader.folder, {**environment, "PYTHONPATH": paths}).follow(page)
+    variables = {**environment, "PYTHONPATH": paths}
+    Reader(reader.folder, variables, has_packages=True).follow(page)
 
 
 def test_events_and_job_kinds_are_all_documented():
@@ -90,7 +91,9 @@ sys.exit(child.wait())
 @pytest.mark.skipif(sys.platform == "win32", reason="a script for bash")
 def test_cluster_script_survives_the_time_limit(reader, environment):
     (script,) = [block.text for block in blocks("command-line.md") if block.title == "train.sbatch"]
-    small = "--profile test --steps 60 --set save_every=5 --set base_channels=8"
+    # The signal comes in the second or two between the first checkpoint and the last step.
+    small = "--profile test --steps 120 --set patch=32 --set batch=2 --set validations=0"
+    small += " --set save_every=40 --set base_channels=8"
     folder = reader.folder
     (folder / "train.sh").write_text(script.replace("--profile standard --steps 20000", small))
     (folder / "bin").mkdir()
@@ -122,5 +125,5 @@ def test_cluster_script_survives_the_time_limit(reader, environment):
     assert (folder / "requeued").read_text() == "requeue 7\n"
     second = submit("1")
     assert second.returncode == 0, second.stderr
-    assert "step 60 of 60" in second.stderr
+    assert "step 120 of 120" in second.stderr
     assert len(list(folder.glob("project/runs/*-ynet"))) == 1

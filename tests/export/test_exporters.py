@@ -363,11 +363,11 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
     choices = {"minimum_size": 100} if name == "filtered.tif" else {}
 
     def peak(sections: int, prefix: str) -> int:
-        section = np.zeros((1, 1, 512, 512), np.uint8)
-        section[0, 0, 40:90, 40:200] = 200
+        section = np.zeros((1, 1, 256, 256), np.uint8)
+        section[0, 0, 20:45, 20:100] = 200
         stored = zarr.create_array(
             tmp_path / f"{prefix}.store",
-            shape=(1, sections, 512, 512),
+            shape=(1, sections, 256, 256),
             chunks=section.shape,
             dtype="u1",
         )
@@ -384,4 +384,4 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
 
     peak(16, "warm")  # what is imported and cached once
     voxel_bytes = 4 if "objects" in name else 1
-    assert peak(64, "large") - peak(32, "small") < 8 * 512 * 512 * voxel_bytes
+    assert peak(48, "large") - peak(16, "small") < 8 * 256 * 256 * voxel_bytes
