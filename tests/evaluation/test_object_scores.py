@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.optimize import linear_sum_assignment
 from skimage.measure import label
+from skimage.metrics import adapted_rand_error, variation_of_information
 from sklearn.metrics import jaccard_score
 
 from napari_emda.errors import DataError, SettingsError
-from napari_emda.evaluation.object_scores import instance_f1, score_objects
+from napari_emda.evaluation.object_scores import compare_objects, score_objects
 
 
 def squares(*corners: tuple[int, int], side: int = 4) -> np.ndarray:
@@ -22,55 +24,116 @@ def squares(*corners: tuple[int, int], side: int = 4) -> np.ndarray:
 def test_objects_match_above_half():
     truth = squares((0, 0), (0, 8), (8, 0))
     shifted = squares((0, 0), (0, 9), (8, 2), (14, 14))  # IoU 1, 12 / 20 and 8 / 24; one of nothing
-    result = instance_f1(shifted * 1000, truth)
+    result = compare_objects(shifted * 1000, truth)
     assert (result["matched"], result["objects"], result["truth_objects"]) == (2, 4, 3)
     assert result["f1"] == pytest.approx(2 * 2 / 7)
     assert (result["precision"], result["recall"]) == pytest.approx((2 / 4, 2 / 3))
     assert result["matched_iou"] == pytest.approx((1 + 12 / 20) / 2)
-    assert instance_f1(shifted, truth, iou=0.6)["matched"] == 1
+    # Two matches above 0.5 and 0.55, one of them from 0.6 on.
+    assert (result["ap_50"], result["ap_75"]) == pytest.approx((2 / 5, 1 / 6))
+    assert result["ap_50_95"] == pytest.approx((2 * 2 / 5 + 8 * 1 / 6) / 10)
+    assert result["panoptic_quality"] == pytest.approx((1 + 12 / 20) / (2 + 2 / 2 + 1 / 2))
+    assert result["count_error"] == pytest.approx(1 / 3)
 
 
 def test_a_half_is_not_above_half():
-    assert instance_f1(squares((0, 0)), squares((0, 0), (0, 8)) * 0)["f1"] == 0
+    assert compare_objects(squares((0, 0)), squares((0, 0), (0, 8)) * 0)["f1"] == 0
     low, high = np.zeros((1, 1, 2), np.uint32), np.ones((1, 1, 2), np.uint32)
     low[..., 0] = 1
-    assert instance_f1(low, high)["matched"] == 0
+    assert compare_objects(low, high)["matched"] == 0
+
+
+IDS = arrays(np.uint32, (2, 4, 4), elements=st.integers(0, 4))
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    arrays(np.uint32, (2, 4, 4), elements=st.integers(0, 4)),
-    arrays(np.uint32, (2, 4, 4), elements=st.integers(0, 4)),
-)
-def test_matches_are_those_of_a_brute_force_search(a, b):
-    ious = [
-        jaccard_score((a == i).ravel(), (b == j).ravel())
-        for i in set(a.flat) - {0}
-        for j in set(b.flat) - {0}
-    ]
-    result = instance_f1(a, b)
-    assert result["matched"] == sum(iou > 0.5 for iou in ious)
-    assert result["f1"] == instance_f1(b, a)["f1"]
+@given(IDS, IDS, st.sampled_from([0, 2, 5, 9]))
+def test_matches_are_those_of_the_best_assignment(a, b, limit):
+    """At any limit of the average precision; half of the examples have good overlaps."""
+    if limit % 2:
+        a = np.where(a == 4, a, b)
+    ious = np.array(
+        [
+            [jaccard_score((a == i).ravel(), (b == j).ravel()) for j in set(b.flat) - {0}]
+            for i in set(a.flat) - {0}
+        ]
+    ).reshape(len(set(a.flat) - {0}), len(set(b.flat) - {0}))
+    result = compare_objects(a, b)
+    precisions = []
+    for threshold in np.linspace(0.5, 0.95, 10).round(2):
+        good = ious > threshold
+        matched = good[linear_sum_assignment(good, maximize=True)].sum()
+        whole = sum(ious.shape) - matched
+        precisions.append(matched / whole if whole else 1)
+    assert result["ap_50"] == pytest.approx(precisions[0])
+    assert result["ap_75"] == pytest.approx(precisions[5])
+    assert result["ap_50_95"] == pytest.approx(np.mean(precisions))
+    matches = ious[ious > 0.5]
+    assert result["matched"] == len(matches)
+    if sum(ious.shape):
+        assert result["panoptic_quality"] == pytest.approx(2 * matches.sum() / sum(ious.shape))
+    assert result["f1"] == compare_objects(b, a)["f1"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(IDS, IDS)
+def test_information_and_rand_error_are_those_of_skimage(found, true):
+    result = compare_objects(found, true)
+    split, merge = variation_of_information(true, found)
+    assert result["vi_split"] == pytest.approx(split, abs=1e-9)
+    assert result["vi_merge"] == pytest.approx(merge, abs=1e-9)
+    if np.count_nonzero(true) > 1 and found[true > 0].size:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            error, _, _ = adapted_rand_error(true, found)
+        if np.isfinite(error):
+            assert result["rand_error"] == pytest.approx(error)
+
+
+def test_splits_and_merges_are_told_apart():
+    truth = squares((0, 0), (0, 4), (8, 0))
+    merged = np.where(truth == 2, 1, truth)
+    result = compare_objects(merged, truth)
+    assert result["vi_split"] == 0 < result["vi_merge"]
+    result = compare_objects(truth, merged)
+    assert result["vi_merge"] == 0 < result["vi_split"]
 
 
 def test_objects_over_block_faces(monkeypatch):
     truth, found = squares((0, 0), (0, 8), (8, 0), side=7), squares((0, 1), (0, 8), (9, 1), side=6)
-    whole = instance_f1(found, truth)
-    monkeypatch.setattr("napari_emda.evaluation.object_scores.block_shape", lambda array: (1, 3, 5))
-    assert instance_f1(found, truth) == whole
+    whole = compare_objects(found, truth)
+    monkeypatch.setattr("napari_emda.evaluation.contingency.block_shape", lambda array: (1, 3, 5))
+    # However often the counts of blocks are merged.
+    for pending in (1, 2**21):
+        monkeypatch.setattr("napari_emda.evaluation.contingency._PENDING", pending)
+        assert compare_objects(found, truth) == pytest.approx(whole)
 
 
 def test_no_objects_at_all():
     nothing = np.zeros((1, 4, 4), np.uint32)
-    assert instance_f1(nothing, nothing)["f1"] == 1
-    assert instance_f1(nothing, nothing + 1)["f1"] == 0
+    same = compare_objects(nothing, nothing)
+    shares = ("f1", "ap_50", "ap_75", "ap_50_95", "panoptic_quality")
+    errors = ("vi_split", "vi_merge", "rand_error", "count_error")
+    assert [same[name] for name in shares] == [1] * 5
+    assert [same[name] for name in errors] == [0] * 4
+    false = compare_objects(nothing + 1, nothing)
+    assert [false[name] for name in shares] == [0] * 5
+    assert (false["rand_error"], false["count_error"]) == (None, None)
+    missed = compare_objects(nothing, nothing + 1)
+    assert [missed[name] for name in shares] == [0] * 5
+    assert missed["count_error"] == -1
+
+
+@pytest.mark.parametrize("wrong", [-1, 2**32])
+def test_ids_that_cannot_be_told_apart_are_refused(wrong):
+    """They would run into the ids of the other side."""
+    ids = np.full((1, 2, 2), wrong, np.int64)
+    with pytest.raises(DataError, match=f"id {wrong} is not allowed: number the objects from 1"):
+        compare_objects(squares()[:, :2, :2], ids)
 
 
 def test_objects_that_cannot_be_compared():
-    with pytest.raises(SettingsError, match=r"at least 0\.5 and less than 1"):
-        instance_f1(squares(), squares(), iou=0.3)
     with pytest.raises(DataError, match="two images of one volume"):
-        instance_f1(squares(), np.zeros((1, 2, 2), np.uint32))
+        compare_objects(squares(), np.zeros((1, 2, 2), np.uint32))
 
 
 # -- of a prediction -------------------------------------------------------------------------------
@@ -124,7 +187,8 @@ def test_numbered_objects_are_taken_as_they_are():
     numbered = np.zeros((1, 8, 12), np.uint16)
     numbered[0, 2:6, 2:6], numbered[0, 2:6, 6:10] = 300, 7  # two that touch
     probabilities = np.where(numbered == 300, 255, 0).astype(np.uint8)[None]
-    assert scored(probabilities, numbered)["mitochondria"] == {
+    scores = scored(probabilities, numbered)["mitochondria"]
+    expected = {
         "f1": pytest.approx(2 / 3),
         "precision": 1,
         "recall": 0.5,
@@ -133,6 +197,7 @@ def test_numbered_objects_are_taken_as_they_are():
         "objects": 1,
         "truth_objects": 2,
     }
+    assert {name: scores[name] for name in expected} == expected
 
 
 def test_numbers_begin_anew_in_every_independent_image():

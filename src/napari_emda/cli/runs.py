@@ -218,6 +218,29 @@ def _print_scores(result: dict[str, Any], objects: bool) -> None:
         rows.append([name, *cells])
     title = f"{result['volume']}, run {result['run']}, {result['voxels']} voxels"
     print_table(title, columns, rows)
+    if objects:
+        _print_object_scores(result)
+
+
+# Their columns in the second table; see `napari_emda.evaluation.object_scores.compare_objects`.
+_OBJECT_SCORES = {
+    "ap_50": "AP .5",
+    "ap_75": "AP .75",
+    "ap_50_95": "AP .5:.95",
+    "panoptic_quality": "PQ",
+    "vi_split": "VI split",
+    "vi_merge": "VI merge",
+    "rand_error": "Rand error",
+    "count_error": "count error",
+}
+
+
+def _print_object_scores(result: dict[str, Any]) -> None:
+    rows = []
+    for name, scores in result["classes"].items():
+        values = [scores["objects"][key] for key in _OBJECT_SCORES]
+        rows.append([name, *("-" if value is None else f"{value:.3f}" for value in values)])
+    print_table("Objects", ["class", *_OBJECT_SCORES.values()], rows)
 
 
 def export(

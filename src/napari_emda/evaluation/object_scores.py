@@ -1,4 +1,8 @@
-"""Agreement of found objects with true ones: F1, precision and recall of matches."""
+"""Agreement of found objects with true ones.
+
+Found and true objects match if their IoU is above a limit of at least 0.5. No object can then match
+two others (Kirillov et al. 2019, Panoptic Segmentation), so no assignment problem has to be solved.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,16 @@ from numpy.typing import NDArray
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks, chunk_shape
 from napari_emda.data.box import Box
-from napari_emda.errors import DataError, SettingsError
+from napari_emda.evaluation.contingency import Contingency
 from napari_emda.events import TileDone, stage
 from napari_emda.objects.components import find_objects_in
 from napari_emda.settings.objects import ObjectSettings
+
+ObjectScores = dict[str, float | None]
+"""Scores and counts by name; None where a score is not defined."""
+
+# Of COCO and of the Data Science Bowl 2018: 0.5, 0.55, ... 0.95.
+_LIMITS = np.arange(50, 100, 5) / 100
 
 
 def score_objects(
@@ -28,8 +38,8 @@ def score_objects(
     minimum_size: int = 0,
     volume: str = "",
     sections_are_independent: bool = False,
-) -> Generator[TileDone, None, dict[str, dict[str, float]]]:
-    """Compare the objects of every foreground class with the true ones, at an IoU of more than 0.5.
+) -> Generator[TileDone, None, dict[str, ObjectScores]]:
+    """Compare the objects of every foreground class with the true ones.
 
     Args:
         probabilities: (C - 1, Z, Y, X) uint8, channel c being class c + 1; read lazily.
@@ -43,7 +53,7 @@ def score_objects(
         sections_are_independent: whether objects end with their section.
 
     Returns:
-        The scores of `instance_f1`, by class.
+        The scores of `compare_objects`, by class.
 
     Raises:
         SettingsError: ``minimum_size`` is out of range.
@@ -65,7 +75,7 @@ def score_objects(
                     true, _OfClass(truth, k), settings, 1, volume, independent
                 )
                 true_objects, _ = yield from stage(finding, 2 * k - 1, stages)
-            scores[name] = instance_f1(objects, true_objects, box=box)
+            scores[name] = compare_objects(objects, true_objects, box)
     return scores
 
 
@@ -95,17 +105,17 @@ class _ImageByImage:
     The section's number times the highest id is added, so that ids are unique in the stack.
     """
 
-    dtype = np.dtype(np.uint32)
+    dtype = np.dtype(np.int64)
 
     def __init__(self, labels: Array, highest: int) -> None:
         self._labels = labels
         self._highest = highest
         self.shape = labels.shape
 
-    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint32]:
-        ids = np.asarray(self._labels[key]).astype(np.uint32)
-        images = np.arange(*key[0].indices(self.shape[0]), dtype=np.uint32)[:, None, None]
-        return np.where(ids > 0, ids + images * np.uint32(self._highest), np.uint32(0))
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.int64]:
+        ids = np.asarray(self._labels[key]).astype(np.int64)
+        images = np.arange(*key[0].indices(self.shape[0]))[:, None, None]
+        return np.where(ids > 0, ids + images * self._highest, 0)
 
 
 def _highest(labels: Array) -> int:
@@ -114,72 +124,40 @@ def _highest(labels: Array) -> int:
     return max(1, *(int(np.asarray(labels[part.slices]).max()) for part in parts))
 
 
-def instance_f1(
-    objects: Array, truth_objects: Array, iou: float = 0.5, box: Box | None = None
-) -> dict[str, float]:
-    """Compare objects with true objects: two match when their IoU is above ``iou``.
-
-    Above 0.5 no object can match two others (Kirillov et al. 2019, Panoptic Segmentation), so no
-    assignment problem has to be solved.
+def compare_objects(objects: Array, truth: Array, box: Box | None = None) -> ObjectScores:
+    """Compare objects with true objects.
 
     Args:
         objects: (Z, Y, X) integer ids below 2**32, 0 being background; read lazily.
-        truth_objects: the same of the truth.
-        iou: overlap above which two objects are the same, at least 0.5 and below 1.
+        truth: the same of the true objects.
         box: the part to compare (objects are cut at its faces); all of it if None.
 
     Returns:
-        ``f1``, ``precision``, ``recall``, ``matched_iou`` (mean IoU of the matches) and the counts
-        ``matched``, ``objects`` and ``truth_objects``. Where both sides have no object, the scores
-        are 1; where one side has none, 0.
+        * ``f1``, ``precision``, ``recall`` of the matches with an IoU above 0.5, ``matched_iou``
+          (their mean IoU), and the counts ``matched``, ``objects`` and ``truth_objects``;
+        * ``ap_50``, ``ap_75`` and ``ap_50_95``: TP / (TP + FP + FN) with matches above 0.5, above
+          0.75, and its mean over 0.5, 0.55, … 0.95 (Caicedo et al. 2019, Data Science Bowl 2018);
+        * ``panoptic_quality``: the sum of the matches' IoU / (TP + FP / 2 + FN / 2);
+        * ``vi_split`` and ``vi_merge``: the two parts of the variation of information, in bits,
+          over all voxels, the background being one segment (Meilă 2007): H(found | true) grows
+          when true objects are split, H(true | found) when they are merged;
+        * ``rand_error``: the adapted Rand error, 1 - F1 of pairs of voxels that are in one object,
+          over the voxels of true objects (Arganda-Carreras et al. 2015);
+        * ``count_error``: (found objects - true objects) / true objects.
+
+        Where both sides have no object, the shares are 1 and the errors 0. Where one side has none,
+        the shares are 0; ``rand_error`` and ``count_error`` are None without any true object.
 
     Raises:
-        SettingsError: ``iou`` is out of range.
-        DataError: the shapes differ.
+        DataError: the shapes differ, or ids are out of range.
     """
-    if not 0.5 <= iou < 1:
-        raise SettingsError(
-            f"An object overlap of {iou} is not allowed: choose at least 0.5 and less than 1."
-        )
-    if tuple(objects.shape) != tuple(truth_objects.shape):
-        raise DataError(
-            f"The objects have shape {tuple(objects.shape)} and the true ones "
-            f"{tuple(truth_objects.shape)}: give two images of one volume."
-        )
-    ids, true_ids, overlap = _contingency(objects, truth_objects, box or Box.whole(objects.shape))
-    found, sizes = _sizes(ids, overlap)
-    true, true_sizes = _sizes(true_ids, overlap)
-    both = (ids > 0) & (true_ids > 0)
-    size = sizes[np.searchsorted(found, ids[both])]
-    true_size = true_sizes[np.searchsorted(true, true_ids[both])]
-    overlaps = overlap[both] / (size + true_size - overlap[both])
-    matches = overlaps[overlaps > iou]
-    return _object_scores(matches, int((found > 0).sum()), int((true > 0).sum()))
-
-
-def _contingency(
-    objects: Array, truth: Array, box: Box
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-    """The sparse contingency table: pairs of ids that share voxels and how many, without (0, 0)."""
-    keys = np.empty(0, np.uint64)
-    counts = np.empty(0, np.int64)
-    for part in blocks(box, block_shape(objects)):
-        # Both ids in one uint64: np.unique sorts numbers far faster than rows.
-        pairs = np.asarray(objects[part.slices]).astype(np.uint64) << np.uint64(32)
-        pairs |= np.asarray(truth[part.slices]).astype(np.uint64)
-        block_keys, block_counts = np.unique(pairs[pairs > 0], return_counts=True)
-        keys, position = np.unique(np.concatenate([keys, block_keys]), return_inverse=True)
-        weights = np.concatenate([counts, block_counts])
-        counts = np.bincount(position, weights, len(keys)).astype(np.int64)
-    return keys >> np.uint64(32), keys & np.uint64(2**32 - 1), counts
-
-
-def _sizes(ids: NDArray[Any], overlap: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    values, position = np.unique(ids, return_inverse=True)
-    return values, np.bincount(position, overlap, len(values)).astype(np.int64)
-
-
-def _object_scores(matches: NDArray[np.float64], found: int, true: int) -> dict[str, float]:
+    table = Contingency.of(objects, truth, box)
+    found = table.found_count
+    true = table.true_count
+    ious = table.ious()
+    precisions = [_average_precision(ious, limit, found, true) for limit in _LIMITS]
+    split, merge = _information(table)
+    matches = ious[ious > 0.5]
     matched = len(matches)
     nothing = not found and not true
     return {
@@ -190,7 +168,41 @@ def _object_scores(matches: NDArray[np.float64], found: int, true: int) -> dict[
         "matched": matched,
         "objects": found,
         "truth_objects": true,
+        "ap_50": precisions[0],
+        "ap_75": precisions[list(_LIMITS).index(0.75)],
+        "ap_50_95": float(np.mean(precisions)),
+        "panoptic_quality": _share(2 * matches.sum(), found + true, nothing),
+        "vi_split": split,
+        "vi_merge": merge,
+        "rand_error": 0.0 if nothing else _rand_error(table.within_truth()),
+        "count_error": 0.0 if nothing else (found - true) / true if true else None,
     }
+
+
+def _average_precision(ious: NDArray[np.float64], limit: float, found: int, true: int) -> float:
+    matched = int(np.count_nonzero(ious > limit))
+    return _share(matched, found + true - matched, nothing=not found and not true)
+
+
+def _information(table: Contingency) -> tuple[float, float]:
+    """H(found | true) and H(true | found) in bits; 0 for an empty table."""
+    total = max(1, table.voxels.sum())
+    split = -(table.voxels * np.log2(table.voxels / table.true_sizes)).sum() / total
+    merge = -(table.voxels * np.log2(table.voxels / table.found_sizes)).sum() / total
+    # Sums of nothing but zeros are -0.0.
+    return float(split) + 0.0, float(merge) + 0.0
+
+
+def _rand_error(table: Contingency) -> float | None:
+    """1 - F1 of the pairs of voxels in one object; None if there are no such pairs.
+
+    A segment of n voxels holds n² - n ordered pairs of different voxels.
+    """
+    together = (table.voxels.astype(float) ** 2 - table.voxels).sum()
+    # The sum of n² over segments is that of (voxels of the pair) · n over pairs.
+    found = (table.voxels * (table.found_sizes - 1.0)).sum()
+    true = (table.voxels * (table.true_sizes - 1.0)).sum()
+    return float(1 - 2 * together / (found + true)) if found + true else None
 
 
 def _share(part: float, whole: float, nothing: bool) -> float:
