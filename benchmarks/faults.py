@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import parser_of
-from tests.faults.campaign import Campaign, names_of
-from tests.faults.cases import Template
+from tests.faults.campaign import Campaign
+from tests.faults.names import names_of
 from tests.faults.server import Server
 from tests.faults.shim import library
+from tests.faults.template import Template
 
 KINDS = {
     "fault": "a change fails (ENOSPC, EIO, EACCES; once, from then on, half written)",
@@ -38,6 +39,8 @@ KINDS = {
     "moment": "SIGKILL after a random time",
     "power": "loss of power: only what was synced is there, or more of it",
     "signal": "SIGTERM, SIGINT at a change",
+    "stop": "SIGTERM, SIGINT after a random time",
+    "start": "SIGTERM, SIGINT while Python starts",
     "input": "a file is changed at random",
     "pair": "two commands at once",
     "limit": "limits of memory, open files, size of files",
@@ -62,9 +65,11 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--inputs", type=int, default=5000, help="changed files")
-    parser.add_argument("--others", type=int, default=300, help="random moments, and pairs")
+    parser.add_argument("--others", type=int, default=300, help="random times, and pairs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=1, help="only every so many-th attack")
+    parser.add_argument(
+        "--every", nargs="*", default=["1"], help="every so many-th attack, such as 10, or kill=10"
+    )
     parser.add_argument("--commands", nargs="*", default=[], help="only attacks on these")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--worker", type=int, default=None, help="used between the processes")
@@ -107,7 +112,8 @@ def work(campaign: Campaign, options: argparse.Namespace) -> None:
     for kind in options.kinds:
         count = options.inputs if kind == "input" else options.others
         names = list(names_of(kind, campaign, count, options.seed, options.commands))
-        for name in names[:: options.every][options.worker :: options.workers]:
+        step = every(kind, options.every)
+        for name in names[::step][options.worker :: options.workers]:
             if name in done:
                 continue
             try:
@@ -115,6 +121,17 @@ def work(campaign: Campaign, options: argparse.Namespace) -> None:
             except Exception as error:  # noqa: BLE001 - a fault of the campaign itself is counted
                 problems = [("hang", f"the campaign failed: {type(error).__name__}: {error}")]
             print(json.dumps({"kind": kind, "name": name, "problems": problems}), flush=True)
+
+
+def every(kind: str, steps: list[str]) -> int:
+    """Which attacks of a kind are carried out: every so many-th.
+
+    Args:
+        kind: of attacks.
+        steps: as ``--every`` has them; the last one that names the kind, or none, counts.
+    """
+    parts = [step.rpartition("=") for step in steps]
+    return next((int(step) for named, _, step in reversed(parts) if named in (kind, "")), 1)
 
 
 def lead(options: argparse.Namespace) -> int:
@@ -138,7 +155,7 @@ def lead(options: argparse.Namespace) -> int:
             print(f"{result['name']}\t{kind}\t{text}", flush=True)
     text = table(results)
     minutes = (time.monotonic() - begun) / 60
-    print(f"\n{text}\nSeed {options.seed}; every {options.every}; {minutes:.0f} minutes.")
+    print(f"\n{text}\nSeed {options.seed}; every {' '.join(options.every)}; {minutes:.0f} minutes.")
     if options.write:
         replace_table(Path(options.write), text)
     return int(any(result["problems"] for result in results) or any(w.wait() for w in workers))

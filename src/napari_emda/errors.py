@@ -73,6 +73,8 @@ _NO_MEMORY = (
     "could not create a memory",
     "bad_alloc",
 )
+# What the loader of Linux says without memory, and of a disk from which nothing may be run.
+_NOT_LOADED = "failed to map segment from shared object"
 # The disk, the share of it that the user has, or the size that the system allows for a file.
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -110,6 +112,11 @@ def explained(error: BaseException) -> EmdaError | None:
         )
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return JobError("The system allows no more threads: close other programs.")
+    if isinstance(error, ImportError) and _NOT_LOADED in str(error):
+        return JobError(
+            f"A library cannot be loaded ({error}): close other programs to free memory, or allow "
+            "programs to be run from its folder."
+        )
     refused = error if isinstance(error, OSError) else system_error(error)
     return None if refused is None else _of_the_system(refused)
 

@@ -1,7 +1,8 @@
 """Attacks, each by a name from which it can be repeated, and what is wrong after each.
 
 ``fault:annotate:fail:ENOSPC:17``, ``kill:train:torn kill:3``, ``power:decide:names:40``,
-``signal:predict:SIGTERM:9``, ``disk:score:EIO:5`` (reading), ``moment:train:12``, ``input:4711``,
+``signal:predict:SIGTERM:9``, ``stop:predict:SIGINT:1``, ``start:train:SIGTERM:2``,
+``disk:score:EIO:5`` (reading), ``moment:train:12``, ``input:4711``,
 ``pair:predict:predict last:1``, ``limit:train:AS:60``
 """
 
@@ -10,56 +11,27 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults.cases import COMMANDS, CUT_OFF, RUN, Case, Template, wrong_with
+from tests.faults.cases import COMMANDS, CUT_OFF, RUN, Case, wrong_with
 from tests.faults.mutations import mutate
-from tests.faults.power import VARIANTS, Tree, after_power_failure
+from tests.faults.power import Tree, after_power_failure
 from tests.faults.server import Outcome
 from tests.faults.shim import ERRORS, Change, Fault, changes
+from tests.faults.starting import start
+from tests.faults.template import Template
 
 # Seconds of the processor within which a command ends after a signal.
 MOST_TO_STOP = 3.0
 
-# Commands that are not in the attacks on writing: they write nothing, or as others do.
-READING = (
-    "score",
-    "read",
-    "predict to",
-    "run",
-    "careless",
-    *(name for name in COMMANDS if "new " in name),
-)
+# Seconds of the processor after which a command has begun: before, it is Python that starts.
+LONGEST_START = 0.5
 
 DECIDING = ("decide", "take back", "careless")
 """Commands that cannot be repeated: what is decided is decided."""
-
-LIMITS = {
-    "AS": (4, 16, 40, 80, 160, 320),  # MiB
-    "NOFILE": (6, 9, 12, 16, 24),
-    "FSIZE": (0, 100, 2000, 20_000),  # bytes
-}
-
-PAIRS = (
-    ("predict", "predict last"),
-    ("predict again", "score"),
-    ("predict", "predict"),
-    ("resume", "resume"),
-    ("suggest", "annotate"),
-    ("annotate", "annotate"),
-    ("annotate", "annotate all"),
-    ("decide", "suggest"),
-    ("replace zarr", "replace zarr"),
-    ("export tif", "export tif"),
-    ("export zarr", "score"),
-    ("resume", "predict"),
-    ("train", "train"),
-    ("new", "new"),
-    ("predict again", "export tif"),
-)
 
 # Which commands read a file, by a part of its path.
 READERS = (
@@ -96,14 +68,21 @@ class Problem:
 
 def _kind_of(text: str) -> str:
     starts = {"a traceback": "traceback", "it hung": "hang", "exit status": "traceback"}
-    for start, kind in starts.items():
-        if text.startswith(start):
+    for beginning, kind in starts.items():
+        if text.startswith(beginning):
             return kind
     return "cost" if text.endswith(("processor", "MiB")) else "sentence"
 
 
 def _problems_of(outcome: Outcome, **more: Any) -> list[Problem]:
     return [Problem(_kind_of(text), text) for text in wrong_with(outcome, **more)]
+
+
+def _late(outcome: Outcome, signalled: float | None) -> list[Problem]:
+    """Whether a command has gone on for too long after a signal, in seconds of the processor."""
+    taken = 0.0 if signalled is None else outcome.cpu - signalled
+    late = Problem("cost", f"{taken:.1f} s of the processor to stop")
+    return [late] if taken > MOST_TO_STOP else []
 
 
 @dataclass(frozen=True)
@@ -113,10 +92,12 @@ class Reference:
     Attributes:
         changes: that it makes, with those that only read if that was asked.
         result: see `Command.result`.
+        cpu: seconds of the processor.
     """
 
     changes: list[Change]
     result: Any
+    cpu: float
 
 
 class Campaign:
@@ -145,7 +126,8 @@ class Campaign:
             outcome = case.run(self.template.server, name, fault, record=str(record))
             assert outcome.status == 0, (name, outcome)
             changed = changes(record) if (record / "record").exists() else []
-            self._references[name, reads] = Reference(changed, COMMANDS[name].result(case))
+            result = COMMANDS[name].result(case)
+            self._references[name, reads] = Reference(changed, result, outcome.cpu)
             self.template.remove(case)
         return self._references[name, reads]
 
@@ -189,10 +171,33 @@ class Campaign:
         outcome = case.run(self.template.server, command, fault, record=str(record))
         found = _problems_of(outcome, allowed=(0, 3))
         sent = [change for change in changes(record) if change.call == "signal"]
-        if sent and outcome.cpu - float(sent[0].path) > MOST_TO_STOP:
-            taken = outcome.cpu - float(sent[0].path)
-            found.append(Problem("cost", f"{taken:.1f} s of the processor to stop"))
+        found += _late(outcome, float(sent[0].path) if sent else None)
         return found + self._afterwards(case, command, outcome, before)
+
+    def _stop(self, case: Case, command: str, which: str, seed: str) -> list[Problem]:
+        """A signal at a random time of the command's work."""
+        number = int(getattr(signal, which))
+        after = random.Random(int(seed)).uniform(0, self.reference(command).cpu)
+        before = case.untouchable()
+        outcome = case.run(self.template.server, command, signal_after=after, signal=number)
+        found = _problems_of(outcome, allowed=(0, 3))
+        return (
+            found
+            + _late(outcome, outcome.signalled)
+            + self._afterwards(case, command, outcome, before)
+        )
+
+    def _start(self, case: Case, command: str, which: str, seed: str) -> list[Problem]:
+        """A signal while Python starts, which ends as Python does until it runs our code."""
+        after = random.Random(int(seed)).uniform(0, LONGEST_START)
+        before = case.untouchable()
+        outcome = start(case.request(command), int(getattr(signal, which)), after)
+        found = [] if outcome.is_pythons else _problems_of(outcome, allowed=(0, 3))
+        return (
+            found
+            + _late(outcome, outcome.signalled)
+            + self._afterwards(case, command, outcome, before)
+        )
 
     def _limit(self, case: Case, command: str, which: str, value: str) -> list[Problem]:
         return self._attacked(case, command, Fault(), limits={which: int(value)})
@@ -285,14 +290,23 @@ class Campaign:
         found = _problems_of(outcome)
         if second != command:
             found += _problems_of(case.run(self.template.server, second))
+        project_files = ("annotations", "regions.jsonl", "undo.jsonl", "labels.tif", "project.json")
+        is_other_file = not any(part in path.parts for part in project_files)
+        found += self._lost_to_lies(case) if is_other_file else []
+        if "inputs" not in path.parts:
+            repaired = case.run(self.template.server, "mend")
+            found += _problems_of(repaired, allowed=(0, 2))
+            # A backup has what was accepted.
+            is_in_backup = "annotations" in path.parts and repaired.status == 0
+            found += self._lost_to_lies(case) if is_other_file or is_in_backup else []
         if case.untouchable() != before:
             found.append(Problem("outside", "images, or files outside of the project, changed"))
-        project_files = ("annotations", "regions.jsonl", "undo.jsonl", "labels.tif", "project.json")
-        if not any(part in path.parts for part in project_files):
-            # What is newly accepted may come from labels that lie.
-            lost = [text for text in case.lost(self.template.before) if "without its" not in text]
-            found += [Problem("lost", text) for text in lost]
         return found
+
+    def _lost_to_lies(self, case: Case) -> list[Problem]:
+        lost = case.lost(self.template.before)
+        # What is newly accepted may come from labels that lie.
+        return [Problem("lost", text) for text in lost if "without its" not in text]
 
     # -- two at once -------------------------------------------------------------------------------
 
@@ -351,54 +365,3 @@ def _left_behind(case: Case) -> list[Problem]:
     hidden = [path for path in case.here.rglob(".*") if not path.name.endswith(".lock")]
     hidden += case.here.rglob("*.partial")  # zarr's
     return [Problem("left", f"{path.relative_to(case.here)} is left behind") for path in hidden[:1]]
-
-
-def names_of(
-    kind: str, campaign: Campaign, count: int, seed: int, only: Collection[str] = ()
-) -> Iterator[str]:
-    """The names of all attacks of a kind.
-
-    Args:
-        kind: of the attacks.
-        campaign: that carries them out.
-        count: of inputs, moments and pairs, which are as many as one likes.
-        seed: of the first of these.
-        only: commands; by default all.
-    """
-    writing = [name for name in COMMANDS if name not in READING]
-    if only:
-        writing = [name for name in writing if name in only]
-    if kind == "input":
-        yield from (f"input:{number}" for number in range(seed, seed + count))
-    elif kind == "moment":
-        for number in range(seed, seed + count):
-            yield f"moment:{random.Random(number).choice(writing)}:{number}"
-    elif kind == "pair":
-        for number in range(seed, seed + max(1, count // len(PAIRS))):
-            yield from (f"pair:{first}:{second}:{number}" for first, second in PAIRS)
-    elif kind == "limit":
-        for name in (*writing, "score", "run"):
-            for which, values in LIMITS.items():
-                yield from (f"limit:{name}:{which}:{value}" for value in values)
-    else:
-        for name in writing if kind != "disk" else (*writing, "score", "read", "run"):
-            yield from at_each_change(kind, name, campaign.reference(name, reads=kind == "disk"))
-
-
-def at_each_change(kind: str, name: str, reference: Reference) -> Iterator[str]:
-    """The names of a kind of attack on a command, one or several at each of its changes."""
-    for at in range(1, len(reference.changes) + 1):
-        if kind == "fault":
-            for error in ERRORS:
-                yield f"fault:{name}:fail:{error}:{at}"
-            yield f"fault:{name}:fail on:ENOSPC:{at}"
-            yield f"fault:{name}:torn:ENOSPC:{at}"
-        elif kind == "kill":
-            yield f"kill:{name}:kill:{at}"
-            yield f"kill:{name}:torn kill:{at}"
-        elif kind == "power":
-            yield from (f"power:{name}:{variant}:{at}" for variant in VARIANTS)
-        elif kind == "signal":
-            yield f"signal:{name}:{('SIGTERM', 'SIGINT')[at % 2]}:{at}"
-        else:
-            yield f"disk:{name}:EIO:{at}"

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import signal
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,16 +17,13 @@ from typing import Any
 import numpy as np
 import tifffile
 import zarr
-from PIL import Image
 from safetensors.numpy import load_file
 
 from napari_emda.data.box import Box
-from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.io.write import save_volume
-from tests.cli.calling import image, listing
+from tests.cli.calling import listing
 from tests.faults.scenarios import diary_of
 from tests.faults.server import Outcome, Request, Server
-from tests.faults.shim import Fault, changes
+from tests.faults.shim import Fault
 
 SHAPE = (2, 64, 64)
 RUN = "001-source_only"
@@ -183,10 +178,13 @@ def wrong_with(outcome: Outcome, *, allowed: tuple[int, ...] = (0, 2, 3)) -> lis
     elif outcome.status not in allowed:
         last = (outcome.err.strip().splitlines() or [""])[-1]
         wrong.append(f"exit status {outcome.status}: {last[:300]}")
-    if "Traceback" in outcome.err + outcome.out:
-        wrong.append("a traceback: " + outcome.err.strip()[-300:].replace("\n", " | "))
+    event = _last_event(outcome.out)
+    # Where events are printed, standard error is the log, which has the origin of an error.
+    printed = outcome.out if event else outcome.out + outcome.err
+    if "Traceback" in printed:
+        wrong.append("a traceback: " + printed.strip()[-300:].replace("\n", " | "))
     elif outcome.status == 2 and not wrong:
-        lines = outcome.err.splitlines() or _failed(outcome.out)
+        lines = [event] if event else outcome.err.splitlines() or [""]
         if len(lines) > MOST_LINES or lines[-1].rstrip()[-1:] not in (".", "?"):
             wrong.append(f"not one sentence: {outcome.err[-300:]!r}")
         elif not lines[-1].isprintable():
@@ -198,12 +196,12 @@ def wrong_with(outcome: Outcome, *, allowed: tuple[int, ...] = (0, 2, 3)) -> lis
     return wrong
 
 
-def _failed(out: str) -> list[str]:
-    """What the last event of a job says, where events are printed in place of sentences."""
+def _last_event(out: str) -> str:
+    """What the last event of a job says; empty where sentences are printed in place of events."""
     try:
-        return [json.loads(out.splitlines()[-1])["text"]]
-    except (ValueError, KeyError, IndexError):
-        return [""]
+        return str(json.loads(out.splitlines()[-1])["text"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return ""
 
 
 # -- commands --------------------------------------------------------------------------------------
@@ -355,91 +353,6 @@ COMMANDS = {
     "take back": Command(_scenario("take_back"), _decided),
     "run": Command(lambda case: ("run", case.path("predict.json"), "--json"), _prediction),
     "read": Command(_scenario("read"), _suggested),
+    "mend": Command(_scenario("mend"), _suggested),
     **{f"new {name}": _new_of(name) for name in INPUTS},
 }
-
-
-# -- the project -----------------------------------------------------------------------------------
-
-
-def _write_inputs(folder: Path) -> None:
-    """A small image in each of the formats `INPUTS`."""
-    grey = np.random.default_rng(1).integers(0, 255, (2, 48, 40)).astype(np.uint8)
-    (folder / "sections").mkdir(parents=True)
-    for z, section in enumerate(grey):
-        Image.fromarray(section).save(folder / "sections" / f"s{z:03}.png")
-    Image.fromarray(grey[0]).save(folder / "one.png")
-    Image.fromarray(grey[0]).save(folder / "one.jpg")
-    zarr.create_array(folder / "image.zarr", data=grey)
-    tifffile.imwrite(folder / "lzw.tif", grey, compression="lzw", photometric="minisblack")
-    tifffile.imwrite(
-        folder / "ome.ome.tif", grey, photometric="minisblack", metadata={"axes": "ZYX"}
-    )
-    list(save_volume([grey], folder / "ome.zarr", np.uint8, VoxelGrid((50, 8, 8))))
-
-
-class Template:
-    """A folder with the project, made once by the commands themselves.
-
-    Args:
-        server: runs them.
-        folder: for the project and for its copies.
-    """
-
-    def __init__(self, server: Server, folder: Path) -> None:
-        self.server = server
-        self.folder = folder
-        self.whole = Case(folder / "whole")
-        self._copies = 0
-        self._make()
-        self.before = self.whole.accepted()
-        assert len(self.before) == 2
-
-    def copy(self, name: str = "") -> Case:
-        """A new copy."""
-        self._copies += 1
-        folder = self.folder / (name or f"copy-{self._copies}")
-        shutil.copytree(self.whole.folder, folder)
-        return Case(folder)
-
-    def remove(self, case: Case) -> None:
-        """Remove a copy."""
-        shutil.rmtree(case.folder, ignore_errors=True)
-
-    def _make(self) -> None:
-        case = self.whole
-        (case.folder / "outside" / "documents").mkdir(parents=True)
-        (case.folder / "outside" / "thesis.txt").write_text("years of work")
-        case.here.mkdir()
-        noise = np.random.default_rng(0)
-        for name in ("source", "target"):
-            grey = labels() * 90 + noise.integers(0, 99, SHAPE)
-            image(case.here / f"{name}.tif", grey.astype(np.uint8))
-        image(case.here / "labels.tif", labels())
-        _write_inputs(case.here / "inputs")
-        self._call("new")
-        (case.here / "made").rename(case.project)
-        for name in ("train", "suggest", "annotate", "suggest"):
-            self._call(name)
-        self._cut_off_training()
-        for name, old in (("export tif", "old.tif"), ("export zarr", "old.zarr")):
-            self._call(name)
-            (case.here / COMMANDS[name].arguments(case)[5]).rename(case.here / old)
-        job = {"kind": "predict", "project": "project", "run": RUN, "checkpoint": "last"}
-        (case.here / "predict.json").write_text(json.dumps(job))
-
-    def _call(self, name: str, fault: Fault | None = None, **more: Any) -> Outcome:
-        outcome = self.whole.run(self.server, name, fault, **more)
-        assert outcome.status == (3 if fault else 0), outcome
-        return outcome
-
-    def _cut_off_training(self) -> None:
-        """Train a second run, and stop it when it has saved its second step."""
-        record = self.folder / "record"
-        record.mkdir()
-        trial = self.copy("trial")
-        trial.run(self.server, "train", record=str(record))
-        saved = [c.number for c in changes(record) if c.other.endswith("/checkpoint.safetensors")]
-        self._call("train", Fault("signal", saved[1], signal.SIGTERM))
-        self.remove(trial)
-        shutil.rmtree(record)

@@ -6,6 +6,8 @@ kill leaves word of what must be in the project.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from napari_emda.cli import main
 from napari_emda.data.box import Box
+from napari_emda.errors import EmdaError
 from napari_emda.project.project import Project
 from napari_emda.project.region import Region
 from napari_emda.project.undo import Decision
@@ -121,6 +125,34 @@ def read(folder: str, _: str = "") -> None:
         for run in project.runs.names():
             opened = project.run(run)
             assert [opened.log(), opened.state, opened.finished, opened.training()]
+
+
+def mend(folder: str, _: str = "") -> None:
+    """Check a project, repair it and read it; what cannot be repaired is one sentence.
+
+    Raises:
+        AssertionError: a line of the report is no sentence, or what was repaired cannot be read.
+    """
+    for options in ((), ("--repair",)):
+        status, lines = _reported("check", folder, *options)
+        assert status in (0, 2), (status, lines)
+        wrong = [line for line in lines if line[-1:] not in ".?" or not line.isprintable()]
+        assert not wrong, wrong
+    try:
+        read(folder)
+    except EmdaError as error:
+        assert status == 2, f"repaired, and cannot be read: {error}"
+        raise
+
+
+def _reported(*arguments: str) -> tuple[object, list[str]]:
+    """Status and lines of a command, run in this process."""
+    out = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+            main(list(arguments))
+    except SystemExit as exited:
+        return exited.code, out.getvalue().splitlines()
 
 
 def diary_of(path: Path) -> dict[str, list[dict[str, Any]]]:

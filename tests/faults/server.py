@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import json
 import os
 import resource
@@ -21,7 +22,7 @@ import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.faults.shim import Fault, arm
 
@@ -46,6 +47,10 @@ class Request:
         copies: whether to keep what is synced there as well.
         limits: ``AS`` (MiB more than now), ``NOFILE``, ``FSIZE``.
         kill_after: seconds until SIGKILL; 0 for never.
+        signal_after: seconds of the processor until ``signal``; 0 for never.
+        signal: number.
+        rehearsed: whether it is run in the warm process itself, to warm it up; nothing is said of
+            how it ends.
     """
 
     arguments: list[str]
@@ -55,6 +60,9 @@ class Request:
     copies: bool = False
     limits: dict[str, int] = field(default_factory=dict)
     kill_after: float = 0.0
+    signal_after: float = 0.0
+    signal: int = 0
+    rehearsed: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Outcome:
         cpu: seconds of the processor.
         memory: peak, in MiB.
         hung: whether it was ended because it did not end by itself.
+        signalled: seconds of the processor at ``Request.signal``; None if it was not sent.
     """
 
     status: int
@@ -76,6 +85,7 @@ class Outcome:
     cpu: float
     memory: float
     hung: bool
+    signalled: float | None = None
 
 
 def limit(limits: dict[str, int]) -> None:
@@ -135,21 +145,40 @@ def end(arguments: list[str]) -> None:
 
 def run(arguments: list[str]) -> None:
     """Run a command in this process; ends with SystemExit."""
-    from napari_emda.errors import EmdaError
+    from napari_emda import cli
 
     if arguments[0].startswith("scenario:"):
-        from tests.faults import scenarios
+        _act(arguments[0].removeprefix("scenario:"), arguments[1:])
+    cli.main(arguments)
 
-        try:
-            getattr(scenarios, arguments[0].removeprefix("scenario:"))(*arguments[1:])
-        except EmdaError as error:
-            # The dock shows such a sentence.
-            sys.stderr.write(f"{error}\n")
-            sys.exit(2)
-        sys.exit(0)
-    from napari_emda.cli import main
 
-    main(arguments)
+def _act(name: str, arguments: list[str]) -> NoReturn:
+    """Run a scenario behind the edges that the dock and the command line have."""
+    from napari_emda.errors import ExitCode, explained
+    from napari_emda.jobs.stop_signals import stop_signals
+    from tests.faults import scenarios
+
+    stop_signals.install()
+    try:
+        getattr(scenarios, name)(*arguments)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.STOPPED)
+    except Exception as error:
+        if stop_signals.asked:
+            sys.exit(ExitCode.STOPPED)
+        sentence = explained(error)
+        if sentence is None:
+            raise
+        sys.stderr.write(f"{sentence}\n")
+        sys.exit(ExitCode.INVALID_INPUT)
+    sys.exit(ExitCode.DONE)
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of the processor that a process has used, to a hundredth."""
+    # Behind the name, which may hold anything: fields 14 and 15 (proc_pid_stat(5)).
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wait(pids: list[int], requests: list[Request], streams: list[Path]) -> list[Outcome]:
@@ -157,6 +186,7 @@ def wait(pids: list[int], requests: list[Request], streams: list[Path]) -> list[
     begun = time.monotonic()
     outcomes: dict[int, Outcome] = {}
     ended: set[int] = set()
+    signalled: dict[int, float] = {}
     while len(outcomes) < len(pids):
         for index, pid in enumerate(pids):
             if pid in outcomes:
@@ -172,11 +202,17 @@ def wait(pids: list[int], requests: list[Request], streams: list[Path]) -> list[
                     cpu=usage.ru_utime + usage.ru_stime,
                     memory=usage.ru_maxrss / 1024,
                     hung=pid in ended,
+                    signalled=signalled.get(pid),
                 )
                 continue
+            request = requests[index]
+            if request.signal_after and pid not in signalled:
+                used = cpu_of(pid)
+                if used >= request.signal_after:
+                    signalled[pid] = used
+                    os.kill(pid, request.signal)
             passed = time.monotonic() - begun
-            after = requests[index].kill_after
-            if after and passed > after:
+            if request.kill_after and passed > request.kill_after:
                 os.kill(pid, signal.SIGKILL)
             elif passed > LONGEST and pid not in ended:
                 ended.add(pid)
@@ -225,6 +261,37 @@ def warm_up(*, with_packages: bool) -> None:
     gc.freeze()
 
 
+def rehearse(request: Request) -> None:
+    """Run a command in this process, so that forks find ready what it makes once and keeps.
+
+    Half of the time of a short command goes into schemas, registries and regular expressions. A
+    backward pass must not be among it: torch refuses it in forks then.
+    """
+    import zarr.core.sync
+
+    from napari_emda.jobs.stop_signals import stop_signals
+
+    stop_signals.install()
+    os.chdir(request.folder)
+    nothing = io.StringIO()
+    with (
+        contextlib.redirect_stdout(nothing),
+        contextlib.redirect_stderr(nothing),
+        contextlib.suppress(SystemExit),
+    ):
+        run(request.arguments)
+    os.chdir(ROOT)
+    # Its threads would be missing in forks.
+    zarr.core.sync.cleanup_resources()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(LONGEST)
+    assert threading.active_count() == 1, threading.enumerate()
+    stop_signals.release()
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> None:
     """Answer requests until there are no more."""
     warm_up(with_packages=len(sys.argv) > 2)
@@ -233,6 +300,12 @@ def main() -> None:
     streams = Path(sys.argv[1])
     while line := sys.stdin.readline():
         requests = [Request(**values) for values in json.loads(line)]
+        if requests[0].rehearsed:
+            for request in requests:
+                rehearse(request)
+            sys.stdout.write("[]\n")
+            sys.stdout.flush()
+            continue
         places = [streams / str(index) for index in range(len(requests))]
         pids = []
         for request, place in zip(requests, places, strict=True):
@@ -255,6 +328,7 @@ class Server:
     """
 
     def __init__(self, built: Path, folder: Path, *, with_packages: bool = False) -> None:
+        self.with_packages = with_packages
         environment = {
             **os.environ,
             "LD_PRELOAD": str(built),

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.campaign import Campaign, at_each_change
-from tests.faults.cases import Template
+from tests.faults.campaign import Campaign
+from tests.faults.names import at_each_change
 from tests.faults.server import Server
 from tests.faults.shim import library
+from tests.faults.template import Template
 
 
 @pytest.fixture(scope="module")

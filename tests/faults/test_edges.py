@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -46,6 +48,10 @@ ERRORS = {
     "memory of torch": (RuntimeError(ALLOCATOR), 2, "not enough memory"),
     "memory of oneDNN": (RuntimeError("could not create a primitive"), 2, "not enough memory"),
     "threads": (RuntimeError("can't start new thread"), 2, "threads"),
+    "a library without memory": (
+        ImportError("libx.so.5: failed to map segment from shared object"),
+        *(2, "free memory"),
+    ),
     "full disk, in Rust": (
         SafetensorError("No space left on device (os error 28)"),
         2,
@@ -228,6 +234,16 @@ def test_any_command_ends_with_the_status_of_a_stop(number, monkeypatch, tmp_pat
     monkeypatch.setattr(Project, "open", slow)
     status, out, _ = call("suggest", tmp_path)
     assert (status, out) == (3, "")
+
+
+def test_a_signal_in_a_text_that_is_executed_ends_with_the_status_of_a_stop(tmp_path):
+    """As in an import, where dataclasses execute texts: Python would end by SIGINT instead."""
+    text = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    (tmp_path / "stopped.py").write_text(
+        f"from napari_emda import cli\ncli._run = lambda _: exec({text!r})\ncli.main(['methods'])\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "stopped"], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stderr) == (3, b"")
 
 
 def test_a_hang_up_is_ignored_where_the_user_wants_that():

@@ -16,6 +16,7 @@ from napari_emda.io.atomic import replacing_file, replacing_folder, write_text
 from napari_emda.io.leftovers import (
     clear_folder,
     clear_leftovers,
+    clear_tree,
     held,
     note_old_name,
     partial_path,
@@ -251,6 +252,19 @@ def test_a_folder_is_cleared_of_what_is_left_of_any_file(tmp_path):
         left = {path.name for path in tmp_path.iterdir()}
     assert left == {*mine, ".d-0123abcd-partial", ".e-0123abcd-partial", in_use.name}
     clear_folder(tmp_path / "missing")
+
+
+def test_a_tree_is_cleared_without_following_links(tmp_path):
+    for folder in ("tree", "tree/a/b", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / ".c-0123abcd-partial").touch()
+        (tmp_path / folder / "c").touch()
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "elsewhere")
+    clear_tree(tmp_path / "tree")
+    left = [path.parent.name for path in tmp_path.rglob(".c-*")]
+    assert left == ["elsewhere"]
+    assert len(list(tmp_path.rglob("c"))) == 3
+    clear_tree(tmp_path / "missing")
 
 
 def test_a_folder_that_is_a_link_is_not_cleared(tmp_path):

@@ -195,6 +195,25 @@ def test_a_disk_that_fails_leaves_the_annotations_and_the_older_backups(project,
     np.testing.assert_array_equal(project.annotations.open("target")[:], before)
 
 
+def test_a_backup_that_cannot_be_read_back_is_none(project, monkeypatch):
+    annotate(project, BOXES[0])
+    # zipfile says this of a disk that fails.
+    error = zipfile.BadZipFile("File is not a zip file")
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "testzip", lambda _: (_ for _ in ()).throw(error))
+        with pytest.raises(OSError, match="cannot be read back"):
+            project.backups.make()
+    assert not list((project.folder / "backups").iterdir())
+
+
+def test_a_backup_clears_what_killed_programs_have_left(project):
+    annotate(project, BOXES[0])
+    partial = project.folder / "annotations/target.zarr/c/0/0/.0-0123abcd-partial"
+    partial.touch()
+    project.backups.make()
+    assert not partial.exists()
+
+
 def test_regions_of_other_volumes_and_partial_ones_are_counted_once(project):
     region = Region(id="a", volume="target", box="0:1,0:8,0:8")
     for state in ("suggested", "partial", "accepted"):

@@ -165,6 +165,17 @@ def test_a_run_that_is_being_trained_is_not_interrupted_and_trained_by_nobody_el
         raise AssertionError("two processes train one run")
 
 
+def test_what_a_killed_training_has_left_goes_when_it_goes_on(project):
+    run = project.runs.new("auto")
+    (run.path / "candidates").mkdir()
+    left = [run.path / ".checkpoint-0123abcd-partial", run.path / "candidates/.4-0123abcd-partial"]
+    for folder in left:
+        folder.mkdir()
+        (folder / "checkpoint.safetensors").touch()
+    with run.training_alone():
+        assert not any(folder.exists() for folder in left)
+
+
 def test_the_end_of_a_long_log_is_enough(tmp_path):
     run = RunFolder(tmp_path)
     with run.open_log() as log:

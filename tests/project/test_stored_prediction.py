@@ -45,6 +45,18 @@ def test_tiles_that_are_done_are_not_predicted_again(prediction):
     assert begin(prediction) == set(range(12))
 
 
+def test_what_a_killed_prediction_has_left_goes_when_it_goes_on(prediction):
+    begin(prediction)
+    names = (".zarr-0123abcd-partial.json", "c/0/0/0/.0-0123abcd-partial")
+    for array in (prediction.run.probabilities("target"), prediction.run.uncertainty("target")):
+        for path in (array.parent / names[0], *(array / name for name in names)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    begin(prediction)
+    assert not list(prediction.run.path.rglob("*partial*"))
+    assert prediction.probabilities.shape == SHAPE
+
+
 def test_the_next_line_does_not_continue_an_incomplete_one(prediction):
     begin(prediction)
     done(prediction, 3)

@@ -21,8 +21,9 @@ from napari_emda._gui.common.turns import Turns
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.process.runner import COMMAND, Ending, Runner, in_background
-from napari_emda.errors import EmdaError
+from napari_emda.errors import explained
 from napari_emda.events import Failed, Finished, Notice
+from napari_emda.io import error_log
 from napari_emda.project.job_files import Job
 from napari_emda.project.project import Project
 
@@ -103,18 +104,16 @@ class Session:
 
     @contextlib.contextmanager
     def showing_errors(self) -> Iterator[None]:
-        """Show an EmdaError or OSError of the block in the dock instead of raising it."""
+        """Show what goes wrong in the block in the dock; a fault of ours is raised."""
         try:
             yield
-        except EmdaError as error:
-            self.say(str(error), "error")
-        except OSError as error:
-            file = f"'{error.filename}'" if error.filename else "A file"
-            self.say(
-                f"{file} cannot be read or written ({error.strerror}): free some space or choose "
-                "another folder.",
-                "error",
-            )
+        except Exception as error:
+            sentence = explained(error)
+            if sentence is None:
+                raise
+            if sentence is not error:
+                error_log.note(error)
+            self.say(str(sentence), "error")
 
     def _on_event(self, event: Any) -> None:
         if isinstance(event, Notice):
@@ -162,7 +161,7 @@ class Session:
         What is left is not done if the dock is closed or another project is opened meanwhile.
 
         Args:
-            steps: an item for each step; EmdaError and OSError are shown in the dock.
+            steps: an item for each step; what goes wrong is shown in the dock.
         """
 
         def shown() -> Iterator[object]:

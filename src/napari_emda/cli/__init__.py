@@ -93,6 +93,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         status = _report(error)
     if stop_signals.asked:
         stop_signals.ignore()
+        # Python notes if an interrupt leaves a text that is executed, as dataclasses do on import,
+        # and ``python -m`` then ends by SIGINT in place of our status; any other text resets that.
+        exec("")
     sys.exit(status)
 
 

@@ -15,7 +15,7 @@ from zarr.errors import BaseZarrError
 from zarr.storage import LocalStore
 
 from napari_emda.data.names import in_print
-from napari_emda.errors import DataError, EmdaError, JobError, naming
+from napari_emda.errors import DataError, EmdaError, JobError
 from napari_emda.io.atomic import replacing_file
 from napari_emda.io.safe_files import LARGEST_JSON, refuse_link
 
@@ -41,6 +41,9 @@ class CheckedStore(LocalStore):
         read_only: whether nothing may be written.
         follow_links: for images, which are only read; many users link their data.
     """
+
+    # Whether the content of a file is on the disk before it takes the place of an older one.
+    _durable = False
 
     def __init__(
         self, root: Path | str, *, read_only: bool = False, follow_links: bool = False
@@ -104,8 +107,9 @@ class CheckedStore(LocalStore):
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """See `LocalStore`."""
-        with naming(self.check(key)):
-            super().set_sync(key, value)
+        self._ensure_open_sync()
+        self._check_writable()
+        self._write(self.check(key), value)
 
     def delete_sync(self, key: str) -> None:
         """See `LocalStore`."""
@@ -132,8 +136,23 @@ class CheckedStore(LocalStore):
         return await super().get_partial_values(prototype, ranges)
 
     async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
-        with naming(self.check(key)):
-            await super()._set(key, value, exclusive=exclusive)
+        if not self._is_open:
+            await self._open()
+        self._check_writable()
+        path = self.check(key)
+        # zarr asks for this where metadata must not be replaced.
+        if exclusive and path.exists():
+            raise FileExistsError(path)
+        await asyncio.to_thread(self._write, path, value)
+
+    def _write(self, path: Path, value: Buffer) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # zarr, too, writes beside the name first; what a killed program has left of that stays.
+        with replacing_file(path, durable=False) as partial, partial.open("wb") as file:
+            file.write(value.as_buffer_like())
+            if self._durable:
+                file.flush()
+                os.fsync(file.fileno())
 
     async def delete(self, key: str) -> None:
         """See `LocalStore`."""
@@ -240,26 +259,4 @@ class DurableStore(CheckedStore):
     `napari_emda.io.atomic.sync`.
     """
 
-    def set_sync(self, key: str, value: Buffer) -> None:
-        """See `LocalStore`."""
-        self._ensure_open_sync()
-        self._check_writable()
-        _write(self.check(key), value)
-
-    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
-        if not self._is_open:
-            await self._open()
-        self._check_writable()
-        path = self.check(key)
-        # zarr asks for this where metadata must not be replaced.
-        if exclusive and path.exists():
-            raise FileExistsError(path)
-        await asyncio.to_thread(_write, path, value)
-
-
-def _write(path: Path, value: Buffer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing_file(path, durable=False) as partial, partial.open("wb") as file:
-        file.write(value.as_buffer_like())
-        file.flush()
-        os.fsync(file.fileno())
+    _durable = True

@@ -141,6 +141,12 @@ def clear_folder(folder: Path) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
 
 
+def clear_tree(folder: Path) -> None:
+    """As `clear_folder`, in a folder and in all folders below it; links are not followed."""
+    for where, _, _ in os.walk(folder):
+        clear_folder(Path(where))
+
+
 def _put_back(path: Path, partial: Path) -> None:
     """Rename the old folder back, if a program was killed between its two renames."""
     try:

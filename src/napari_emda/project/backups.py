@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import re
 import shutil
 import time
@@ -19,7 +21,7 @@ from napari_emda.errors import DataError
 from napari_emda.io.atomic import make_folder, replacing_file, replacing_folder, sync, sync_tree
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.journal import journal_lines
-from napari_emda.io.leftovers import clear_folder
+from napari_emda.io.leftovers import clear_folder, clear_tree
 from napari_emda.io.safe_files import LARGEST_JSON, LARGEST_LINES, inside, read_file
 from napari_emda.io.unchanged import while_unchanged
 from napari_emda.project.annotation_arrays import AnnotationArrays
@@ -118,6 +120,7 @@ class Backups:
             return None
         folder = inside(self._folder, _FOLDER)
         make_folder(folder)
+        clear_tree(inside(self._folder, "annotations"))
         # Each backup has another name, so that none would clear what another one has left.
         clear_folder(folder)
         now = time.time()
@@ -175,16 +178,22 @@ class Backups:
 
     def _check_new(self, path: Path) -> None:
         """Read a new backup back; `_Unchanged` if the last one holds the same."""
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-            content = _checksums(file)
-        if damaged is not None:
-            raise OSError(None, "What was written cannot be read back", str(path))
+        try:
+            with zipfile.ZipFile(path) as file:
+                whole = file.testzip() is None
+                content = _checksums(file)
+        # zipfile takes a disk that fails for a file of another kind.
+        except zipfile.BadZipFile:
+            whole = False
+        if not whole:
+            raise OSError(errno.EIO, "What was written cannot be read back", str(path))
         newest = next(iter(self.all()), None)
-        if newest is not None:
-            with zipfile.ZipFile(newest.path) as file:
-                if _checksums(file) == content:
-                    raise _Unchanged
+        # One that cannot be read is none: another one is made.
+        with contextlib.suppress(*_DAMAGE):
+            if newest is not None:
+                with zipfile.ZipFile(newest.path) as file:
+                    if _checksums(file) == content:
+                        raise _Unchanged
 
     def _remove_old(self) -> None:
         for backup in self.all()[KEPT:]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_emda.errors import DataError
 from napari_emda.io.atomic import make_folder
 from napari_emda.io.checked_store import DurableStore, open_array
+from napari_emda.io.leftovers import clear_tree
 from napari_emda.io.safe_files import inside
 
 # Marks voxels that an import left as they were. Class ids + 1 stay below it.
@@ -33,6 +34,8 @@ class ImportRecord:
     def create(self, array: zarr.Array[Any]) -> None:
         """Make the files for annotations of this shape."""
         make_folder(self._path.parent)
+        # An import that was killed is never written to again.
+        clear_tree(self._path.parent)
         zarr.open_group(DurableStore(self._path), mode="w")
         for name, fill in (("before", 0), ("after", _UNCHANGED)):
             zarr.create_array(

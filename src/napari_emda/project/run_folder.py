@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from napari_emda.errors import EmdaError, JobError
 from napari_emda.io.atomic import write_text
 from napari_emda.io.journal import end_last_line
+from napari_emda.io.leftovers import clear_folder
 from napari_emda.io.safe_files import inside, open_to_append_text, read_file
 from napari_emda.io.unchanged import while_unchanged
 from napari_emda.project.job_files import Job, TrainJob, read_job, write_job
@@ -167,9 +168,17 @@ class RunFolder:
         owner = Owner.read(self._trainer_file)
         return owner is not None and owner.alive
 
-    def training_alone(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def training_alone(self) -> Iterator[None]:
         """A block in which no other process may train the run; JobError if one does."""
-        return owning(self._trainer_file, f"The run '{self.name}'")
+        with owning(self._trainer_file, f"The run '{self.name}'"):
+            self.clear_leftovers()
+            yield
+
+    def clear_leftovers(self) -> None:
+        """Remove what trainings that were killed have left of models and other files."""
+        for folder in (self.path, self.path / "candidates"):
+            clear_folder(folder)
 
     def predicting_alone(self, volume: str) -> AbstractContextManager[None]:
         """A block in which no other process may predict the volume with the run's models."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import make_folder, sync
-from napari_emda.io.leftovers import clear_folder
 from napari_emda.io.safe_files import inside, refuse_link
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.run_folder import RUNS, RunFolder, run_number
@@ -79,8 +78,7 @@ class Runs:
         make_folder(runs)
         for run in _folders_in(runs):
             # A training that was killed and is never resumed would leave it there for good.
-            for place in (run.path, run.path / "candidates"):
-                clear_folder(place)
+            run.clear_leftovers()
         while True:
             numbers = [run_number(path.name) or 0 for path in runs.iterdir()]
             folder = runs / f"{max(numbers, default=0) + 1:03d}-{method}"

@@ -22,6 +22,7 @@ from napari_emda.io.atomic import replacing_file, sync, sync_files, sync_tree
 from napari_emda.io.checked_store import CheckedStore, naming_damage, open_array
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.journal import append, read_journal, sealed
+from napari_emda.io.leftovers import clear_folder, clear_tree
 from napari_emda.io.safe_files import inside
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
@@ -188,6 +189,7 @@ class StoredPrediction:
             header = {**header, "precision": stored_header.get("precision", header["precision"])}
             stored_header = header
             done = set(range(header["tiles"]))
+        self._clear_leftovers()
         if stored_header == header:
             # Lines behind a damaged one would not be read, so the journal is written anew.
             self._write_journal(header, done)
@@ -199,6 +201,13 @@ class StoredPrediction:
             _create(self.run.uncertainty(self.volume), shape[1:])
         self._write_journal(header, set())
         return set()
+
+    def _clear_leftovers(self) -> None:
+        """Remove what predictions that were killed have left of files."""
+        clear_folder(self.run.path)
+        for array in (self.run.probabilities(self.volume), self.run.uncertainty(self.volume)):
+            clear_folder(array.parent)
+            clear_tree(array)
 
     def _write_journal(self, header: dict[str, Any], done: set[int]) -> None:
         lines = [json.dumps(header), *([json.dumps({"tiles": sorted(done)})] if done else [])]

@@ -17,7 +17,7 @@ from psygnal import Signal
 from napari_emda._gui.process.child import Child
 from napari_emda._gui.process.left_child import LeftChild
 from napari_emda._gui.process.standby import Standby
-from napari_emda.errors import EmdaError, with_article
+from napari_emda.errors import EmdaError, explained, with_article
 from napari_emda.events import (
     Event,
     Failed,
@@ -28,6 +28,7 @@ from napari_emda.events import (
     from_json,
     time_to_stop,
 )
+from napari_emda.io import error_log
 from napari_emda.project.job_files import Job, TrainJob
 from napari_emda.project.job_folder import JobFolder
 from napari_emda.project.run_folder import RunFolder
@@ -104,16 +105,13 @@ class Outcome:
 def _guarded(work: Callable[[], Any]) -> Outcome:
     try:
         return Outcome(work())
-    except EmdaError as error:
-        return Outcome(error=str(error))
-    except (OSError, RuntimeError, ValueError, MemoryError) as error:
+    except (EmdaError, OSError, RuntimeError, ValueError, MemoryError, ImportError) as error:
         # Caught here, because napari's worker swallows a RuntimeError.
-        return Outcome(
-            error=(
-                f"That did not work ({error}): check that the files can be read and that the disk "
-                "has space."
-            )
-        )
+        sentence = explained(error)
+        if sentence is not error:
+            error_log.note(error)
+        text = f"That did not work ({error}): check that the files can be read."
+        return Outcome(error=text if sentence is None else str(sentence))
 
 
 def in_background(
