@@ -9,6 +9,7 @@ limits and fault, runs one command line as `napari_emda.cli.main` does, and ends
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import io
 import json
@@ -22,8 +23,9 @@ import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from tests.faults.running import end, run
 from tests.faults.shim import Fault, arm
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +33,8 @@ ROOT = Path(__file__).parents[2]
 # Seconds after which a command counts as hanging. Its own time decides (see `Outcome.cpu`), but one
 # that waits uses none; on a busy machine a command of one second may take ten.
 LONGEST = 150.0
+# Bytes that a command may print before it waits for ever.
+_MOST_PRINTED = 2**20
 # Seconds between two looks at the forks: a command takes at least a hundred times as long.
 _LOOK = 0.004
 
@@ -98,80 +102,58 @@ def limit(limits: dict[str, int]) -> None:
         resource.setrlimit(number, (value, value))
 
 
-def fork(request: Request, streams: Path) -> int:
-    """Start a command; its standard streams are files in a folder. Returns the process id."""
-    streams.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class Fork:
+    """A command that runs.
+
+    Attributes:
+        request: that it carries out.
+        pid: process id.
+        out: end of the pipe from standard output, for reading.
+        err: likewise, of standard error.
+    """
+
+    request: Request
+    pid: int
+    out: int
+    err: int
+
+    def texts(self) -> tuple[str, str]:
+        """What it has printed; once, after its end."""
+        texts = []
+        for descriptor in (self.out, self.err):
+            with os.fdopen(descriptor, "rb") as file:
+                texts.append(file.read().decode(errors="replace"))
+        return texts[0], texts[1]
+
+
+def fork(request: Request) -> Fork | None:
+    """Start a command. Returns None in the process of the command itself."""
     sys.stdout.flush()
+    # Not files: a limit of their size would count for these as well.
+    pipes = os.pipe(), os.pipe()
     pid = os.fork()
     if pid:
-        return pid
+        for _, end_to_write in pipes:
+            os.close(end_to_write)
+        return Fork(request, pid, pipes[0][0], pipes[1][0])
     try:
         os.chdir(request.folder)
-        for number, name in enumerate(("in", "out", "err")):
-            # Standard input is at its end, as in a batch system.
-            flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            path = os.devnull if number == 0 else str(streams / name)
-            descriptor = os.open(path, flags, 0o666)
+        # Standard input is at its end, as in a batch system.
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for number, descriptor in enumerate((nothing, pipes[0][1], pipes[1][1])):
             os.dup2(descriptor, number)
+        for descriptor in (nothing, *pipes[0], *pipes[1]):
             os.close(descriptor)
+        for number in (1, 2):
+            fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, _MOST_PRINTED)
         limit(request.limits)
         fault = Fault.of(request.fault)
         arm(os.environ["LD_PRELOAD"], request.folder, fault, request.record, copies=request.copies)
     except BaseException:  # noqa: BLE001 - a fork that cannot be set up must not go on as a server
         traceback.print_exc()
         os._exit(99)
-    return 0
-
-
-def end(arguments: list[str]) -> None:
-    """Run a command in this process, and end as Python ends, but for freeing the memory.
-
-    That takes four times as long as a short command.
-    """
-    status = 1
-    try:
-        run(arguments)
-    except SystemExit as exited:
-        status = exited.code if isinstance(exited.code, int) else 0
-    except BaseException:  # noqa: BLE001 - Python prints whatever nobody catches, and exits with 1
-        traceback.print_exc()
-    # What Python does at its end: it waits for the threads that work.
-    threading._shutdown()  # type: ignore[attr-defined]
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(status)
-
-
-def run(arguments: list[str]) -> None:
-    """Run a command in this process; ends with SystemExit."""
-    from napari_emda import cli
-
-    if arguments[0].startswith("scenario:"):
-        _act(arguments[0].removeprefix("scenario:"), arguments[1:])
-    cli.main(arguments)
-
-
-def _act(name: str, arguments: list[str]) -> NoReturn:
-    """Run a scenario behind the edges that the dock and the command line have."""
-    from napari_emda.errors import ExitCode, explained
-    from napari_emda.jobs.stop_signals import stop_signals
-    from tests.faults import scenarios
-
-    stop_signals.install()
-    try:
-        getattr(scenarios, name)(*arguments)
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.STOPPED)
-    except Exception as error:
-        if stop_signals.asked:
-            sys.exit(ExitCode.STOPPED)
-        sentence = explained(error)
-        if sentence is None:
-            raise
-        sys.stderr.write(f"{sentence}\n")
-        sys.exit(ExitCode.INVALID_INPUT)
-    sys.exit(ExitCode.DONE)
+    return None
 
 
 def cpu_of(pid: int) -> float:
@@ -181,20 +163,20 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def wait(pids: list[int], requests: list[Request], streams: list[Path]) -> list[Outcome]:
+def wait(forks: list[Fork]) -> list[Outcome]:
     """Wait for the ends of forks, and end those that hang."""
     begun = time.monotonic()
     outcomes: dict[int, Outcome] = {}
     ended: set[int] = set()
     signalled: dict[int, float] = {}
-    while len(outcomes) < len(pids):
-        for index, pid in enumerate(pids):
+    while len(outcomes) < len(forks):
+        for one in forks:
+            pid = one.pid
             if pid in outcomes:
                 continue
             done, status, usage = os.wait4(pid, os.WNOHANG)
             if done:
-                texts = [(streams[index] / name) for name in ("out", "err")]
-                out, err = (t.read_text(errors="replace") if t.exists() else "" for t in texts)
+                out, err = one.texts()
                 outcomes[pid] = Outcome(
                     status=os.waitstatus_to_exitcode(status),
                     out=out,
@@ -205,7 +187,7 @@ def wait(pids: list[int], requests: list[Request], streams: list[Path]) -> list[
                     signalled=signalled.get(pid),
                 )
                 continue
-            request = requests[index]
+            request = one.request
             if request.signal_after and pid not in signalled:
                 used = cpu_of(pid)
                 if used >= request.signal_after:
@@ -218,7 +200,7 @@ def wait(pids: list[int], requests: list[Request], streams: list[Path]) -> list[
                 ended.add(pid)
                 os.kill(pid, signal.SIGKILL)
         time.sleep(_LOOK)
-    return [outcomes[pid] for pid in pids]
+    return [outcomes[one.pid] for one in forks]
 
 
 def warm_up(*, with_packages: bool) -> None:
@@ -294,10 +276,9 @@ def rehearse(request: Request) -> None:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    warm_up(with_packages=len(sys.argv) > 2)
+    warm_up(with_packages=len(sys.argv) > 1)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    streams = Path(sys.argv[1])
     while line := sys.stdin.readline():
         requests = [Request(**values) for values in json.loads(line)]
         if requests[0].rehearsed:
@@ -306,14 +287,14 @@ def main() -> None:
             sys.stdout.write("[]\n")
             sys.stdout.flush()
             continue
-        places = [streams / str(index) for index in range(len(requests))]
-        pids = []
-        for request, place in zip(requests, places, strict=True):
-            pid = fork(request, place)
-            if not pid:
+        forks = []
+        for request in requests:
+            one = fork(request)
+            if one is None:
                 end(request.arguments)
-            pids.append(pid)
-        outcomes = wait(pids, requests, places)
+            else:
+                forks.append(one)
+        outcomes = wait(forks)
         sys.stdout.write(json.dumps([asdict(outcome) for outcome in outcomes]) + "\n")
         sys.stdout.flush()
 
@@ -323,7 +304,7 @@ class Server:
 
     Args:
         built: the library of `tests.faults.shim`.
-        folder: for the standard streams of the commands.
+        folder: for what the commands keep in the cache.
         with_packages: whether model packages are exported, too.
     """
 
@@ -340,7 +321,7 @@ class Server:
         }
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tests.faults.server", str(folder / "streams")),
+                *(sys.executable, "-m", "tests.faults.server"),
                 *(["packages"] if with_packages else []),
             ],
             stdin=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import tifffile
 from safetensors import SafetensorError
 
+from napari_emda import cli
 from napari_emda.cli.progress import Stopped, watch
 from napari_emda.errors import DataError, explained, naming
 from napari_emda.events import Finished, Started, Stepped, TileDone
@@ -97,6 +99,26 @@ def test_a_log_that_cannot_be_written_takes_no_sentence_along(monkeypatch, tmp_p
     assert (status, line.count("\n")) == (1, 1)
     assert "KeyError" in line
     assert "errors.log" not in line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_too_few_open_files_for_any_work_are_one_sentence(monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (6, 6))
+    status, out, line = call("methods")
+    assert (status, out, line.count("\n")) == (2, "", 1)
+    assert "ulimit -n" in line
+
+
+def test_a_terminal_that_takes_no_line_changes_no_status(monkeypatch, tmp_path):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "write", full)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["suggest", str(tmp_path)])
+    assert ended.value.code == 2
 
 
 def test_the_log_does_not_grow_for_ever(monkeypatch, tmp_path):

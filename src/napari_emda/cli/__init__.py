@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # 128 + SIGINT, by which typer says that the user has pressed Ctrl-C.
 _INTERRUPTED = 130
 
+# With fewer, the loop in which zarr works cannot be made, and says so in a traceback of its own.
+_FEWEST_FILES = 16
+
 # Where each command is defined, in the order of the workflow; ``--help`` lists them in this order.
 COMMANDS = {
     "new": "new_project.new",
@@ -86,6 +89,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         _print_anything()
+        _check_open_files()
         status = _run(repeat_option(arguments, "--classes"))
     except KeyboardInterrupt:
         status = ExitCode.STOPPED
@@ -97,6 +101,21 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # and ``python -m`` then ends by SIGINT in place of our status; any other text resets that.
         exec("")
     sys.exit(status)
+
+
+def _check_open_files() -> None:
+    """JobError if the system allows too few open files for any work."""
+    # Windows has no such limit.
+    if sys.platform == "win32":
+        return
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= most < _FEWEST_FILES:
+        raise JobError(
+            f"The system allows this program {most} open files, and it needs {_FEWEST_FILES} at "
+            "least: raise the limit (ulimit -n)."
+        )
 
 
 def _print_anything() -> None:
@@ -164,5 +183,10 @@ def _report(error: Exception) -> int:
         text = str(error_for_user)
         if error_for_user is not error and (log := error_log.note(error)) is not None:
             text = f"{text} Its origin is noted in '{log}'."
-    sys.stderr.write(" ".join(in_print(text).split()) + "\n")
+    try:
+        sys.stderr.write(" ".join(in_print(text).split()) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        # The log is on the disk that is full: the status still says that it is no fault of ours.
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     return ExitCode.INTERNAL_ERROR if error_for_user is None else ExitCode.INVALID_INPUT
