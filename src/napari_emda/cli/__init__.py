@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable
@@ -188,5 +189,5 @@ def _report(error: Exception) -> int:
         sys.stderr.flush()
     except OSError:
         # The log is on the disk that is full: the status still says that it is no fault of ours.
-        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        sys.stderr = io.StringIO()
     return ExitCode.INTERNAL_ERROR if error_for_user is None else ExitCode.INVALID_INPUT
