@@ -147,6 +147,9 @@ def fork(request: Request) -> Fork | None:
             os.close(descriptor)
         for number in (1, 2):
             fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, _MOST_PRINTED)
+        # Those of the server may be files, and would look for their position.
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
         limit(request.limits)
         fault = Fault.of(request.fault)
         arm(os.environ["LD_PRELOAD"], request.folder, fault, request.record, copies=request.copies)
