@@ -124,6 +124,15 @@ def test_a_damaged_or_foreign_file_is_refused(damage, trained, tmp_path):
     assert str(path) in one_sentence(error)
 
 
+def test_a_file_that_is_cut_short_after_its_header_was_read_is_refused(trained):
+    training = trained()
+    assert checkpoint.read_header(training.path).step == 3
+    training.path.write_bytes(training.path.read_bytes()[:-100])
+    for read in (checkpoint.load, lambda path, method: checkpoint.load_average([path], method)):
+        with pytest.raises(JobError, match="is damaged"):
+            read(training.path, training.method)
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_older_formats_say_the_same(number, trained):
     training = trained(seed=7, validations=1)

@@ -6,20 +6,21 @@ Nothing is ever unpickled, so a model from elsewhere cannot run code.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
 from napari_emda.errors import JobError, is_out_of_memory, naming, refusal, system_error
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.io.atomic import sync, workspace
+from napari_emda.io.tensor_file import TensorHeader, read_tensor_header
 from napari_emda.methods.base import Method
 from napari_emda.nn.network import Network
 from napari_emda.project.run_folder import RunFolder
@@ -102,8 +103,7 @@ def read_part(path: Path, name: str, kind: type[Part]) -> Part:
             version.
     """
     try:
-        with safe_open(path, "pt") as file:
-            values = json.loads((file.metadata() or {})["napari_emda"])
+        values = json.loads(_header(path).metadata["napari_emda"])
         if type(values["format"]) is not int or values["format"] < 1:
             raise ValueError
         if values["format"] > FORMAT:
@@ -113,14 +113,24 @@ def read_part(path: Path, name: str, kind: type[Part]) -> Part:
         return kind.model_validate(_migrated(values)[name])
     except FileNotFoundError:
         raise JobError(f"The model '{path}' does not exist: name another run.") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
+    except OSError as error:
         if (refused := refusal(error, path)) is not None:
             raise refused from None
-        raise JobError(
-            f"'{path}' is not a model of napari-emda, or is damaged: name another run."
-        ) from None
+        raise _damaged(path) from None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise _damaged(path) from None
+
+
+def _header(path: Path) -> TensorHeader:
+    """The header of a file that is whole; ValueError for any other one."""
+    header = read_tensor_header(path)
+    if not header.whole:
+        raise ValueError
+    return header
+
+
+def _damaged(path: Path) -> JobError:
+    return JobError(f"'{path}' is not a model of napari-emda, or is damaged: name another run.")
 
 
 def _migrated(values: dict[str, Any]) -> dict[str, Any]:
@@ -138,13 +148,17 @@ def _migrated(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    with safe_open(path, "pt") as file:
-        names = list(file.keys())
-        return {
-            name.removeprefix(prefix): file.get_tensor(name)
-            for name in names
-            if name.startswith(prefix)
-        }
+    try:
+        # Read as a whole: what the library maps into memory would end the process if the file is
+        # cut short, or its disk fails, meanwhile.
+        tensors = load_tensors(path.read_bytes())
+    except SafetensorError:
+        raise _damaged(path) from None
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _state(path: Path) -> dict[str, Tensor]:
@@ -245,8 +259,7 @@ def _check_parameters(path: Path, header: ModelHeader) -> None:
     with torch.device("meta"):
         network = header.network.build()
     needed = sum(parameter.numel() for parameter in network.parameters())
-    with safe_open(path, "pt") as file:
-        stored = sum(math.prod(file.get_slice(name).get_shape()) for name in list(file.keys()))
+    stored = _header(path).size // torch.float32.itemsize
     if needed > stored:
         raise JobError(
             f"'{path}' describes a network of {needed} weights and holds {stored}: name another "

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import zarr
 
@@ -16,13 +15,11 @@ from napari_emda.io.atomic import replacing_file
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.safe_files import inside
+from napari_emda.io.tensor_file import read_tensor_header
 from napari_emda.project.checking.annotations import UNREADABLE, box_of, chunk_indices
 from napari_emda.project.checking.damage import Damage, Finding, Reading, Rescue
 from napari_emda.project.run_folder import RUNS, RunFolder
 
-# A safetensors file begins with the length of its header, eight bytes, little-endian.
-_LENGTH = 8
-_LONGEST_HEADER = 2**25
 _PREDICTIONS = {"probabilities.zarr": 4, "uncertainty.zarr": 3}
 """The arrays of a run, by their axes."""
 
@@ -73,20 +70,15 @@ def _models(run: RunFolder) -> Iterator[Finding]:
 def _problem_of(path: Path) -> str:
     """What is wrong with a model; empty if its header fits the file."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(_LENGTH), "little")
-            if not 0 < length <= min(_LONGEST_HEADER, size - _LENGTH):
-                return "is no model, or cut short"
-            header: dict[str, Any] = json.loads(file.read(length))
-        json.loads(header.pop("__metadata__")["napari_emda"])["format"]
-        ends = [entry["data_offsets"][1] for entry in header.values()]
-        whole = _LENGTH + length + max(ends, default=0) == size
+        header = read_tensor_header(path)
+        json.loads(header.metadata["napari_emda"])["format"]
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
         return "is damaged"
-    return "" if whole else "is cut short"
+    except ValueError as error:
+        return str(error)
+    return "" if header.whole else "is cut short"
 
 
 def _put_aside(run: RunFolder, what: str, path: Path, rescue: Rescue) -> str:
