@@ -160,6 +160,19 @@ def test_a_run_starts_from_another_with_its_settings_unless_others_are_given(tra
     assert job_of(trained, "002-auto")["start_from"] == RUN
 
 
+def test_neighbouring_sections_go_all_the_way(trained):
+    """Train, predict, suggest, export; a training from that run sees as many, whatever profile."""
+    answer("train", trained, "--method", "auto", "--steps", 1, "--set", "context=1", *SMALL)
+    run = job_of(trained, "002-auto")
+    assert run["settings"]["context"] == 1
+    assert answer("predict", trained, "--run", "002-auto")["volume"] == "target"
+    for strategy in ("entropy", "bald", "core_set"):
+        suggested = answer("suggest", trained, "--strategy", strategy, "--count", 1, "--patch", 32)
+        assert len(suggested["regions"]) == 1
+    answer("train", trained, "--from", "002-auto", "--steps", 1, *SMALL)
+    assert job_of(trained, "003-auto")["settings"]["context"] == 1
+
+
 def test_keeping_by_a_loss_is_not_passed_on_to_a_method_without_that_loss(trained):
     answer("train", trained, "--method", "uda", "--keep", "supervised", "--steps", 1, *SMALL)
     for method, kept in (("uda", "supervised"), ("source_only", "average")):
@@ -554,6 +567,14 @@ TRAIN = {
     "another network to start from": (
         ["--from", RUN, "--set", "base_channels=16"],
         ["another network (base_channels=8, here base_channels=16)"],
+    ),
+    "another number of sections": (
+        ["--from", RUN, "--set", "context=1", *SMALL],
+        ["another network (context=0, here context=1)"],
+    ),
+    "too many sections": (
+        ["--set", "context=6", *SMALL],
+        ["context = 6", "less than or equal to 5"],
     ),
     "a network of its own": (
         ["--method", "attention_ynet", "--from", RUN],

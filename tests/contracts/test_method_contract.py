@@ -106,6 +106,21 @@ def test_it_trains_stops_and_resumes_bitwise(name, volumes, make_training, tmp_p
     assert same_weights(complete.method, resumed.method)
 
 
+def test_it_trains_with_neighbouring_sections(name, volumes, make_training, tmp_path):
+    training = make_training(volumes(name), tmp_path / "run", name, context=1, steps=4)
+    for step in (0, 3):  # the first and the last stage
+        batch = training.on_device(training.batch(step), step)
+        assert all(patches.image.shape[1] == 3 for patches in batch.values())
+        losses = training.step(batch, step)
+        assert all(loss.isfinite() for loss in losses.values())
+    predictor = Predictor(training.method.predictor, training.header, training.compute)
+    domain = training.sampler.domains[0]
+    image = training.sampler.anywhere(domain, 0).image
+    assert predictor.probabilities(image, domain).isfinite().all()
+    with pytest.raises(RuntimeError):
+        predictor.probabilities(image[:, :1], domain)
+
+
 @pytest.mark.parametrize("progress", [0.0, 0.999])
 def test_its_losses_are_scalars_with_gradients(name, progress, volumes, make_training, tmp_path):
     training = make_training(volumes(name), tmp_path / "run", name)

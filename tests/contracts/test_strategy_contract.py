@@ -11,12 +11,12 @@ import zarr
 
 from napari_emda.active_learning.candidates import Candidates, Pool
 from napari_emda.active_learning.strategy import Strategy, strategies
-from napari_emda.active_learning.suggest import choose, suggest
+from napari_emda.active_learning.suggest import candidate_features, choose, suggest
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import SettingsError
-from napari_emda.events import Notice, Suggested
+from napari_emda.events import Notice, Suggested, result_of
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor
@@ -43,16 +43,19 @@ def strategy(request):
     return cls(cls.Settings.parse({**values, **few_samples}))
 
 
-def model(seed):
+def model(seed, context=0):
     torch.manual_seed(seed)
-    network = UNet(2, UNet.Settings(base_channels=8, depth=3, dropout=0.25))
+    settings = UNet.Settings(base_channels=8, depth=3, dropout=0.25)
+    network = UNet(2, settings, 2 * context + 1)
     for layer in norms(network):
         layer.running_mean.normal_(0, 0.1)
     header = ModelHeader(
         method="source_only",
         classes=("background", "a"),
-        network={"classes": 2},
+        network={"classes": 2, "channels": 2 * context + 1},
         pixel_size=4.0,
+        context=context,
+        section_distance=50.0,
     )
     return Predictor(network, header, Compute(torch.device("cpu"), bf16=False))
 
@@ -118,6 +121,42 @@ def test_it_suggests_one_patch_or_as_many_as_fit(models, strategy, shape, patch,
     for box, _ in as_many_as_fit:
         free = Candidates(free.starts[~free.near(box)], patch, 0)
     assert len(free) == 0
+
+
+def test_what_it_measures_of_a_section_depends_on_the_neighbours_that_the_model_sees(
+    strategy, tmp_path
+):
+    """Whatever the order of blocks: sections that see the same get the same score."""
+    if strategy.required.model == "none" or strategy.name in ORDER_DEPENDENT:
+        return
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, 256, (2, 32, 32)).astype(np.uint8)
+    # Sections 2 and 5 are alike, and so are their neighbours on both sides.
+    image = np.stack([other, other, one, other, other, one, other, other])
+    pooled = []
+    for context in (0, 1):
+        target = Volume("t", image, "target", VoxelGrid((50.0, 4.0, 4.0)))
+        predictor = model(0, context)
+        events = candidate_features(
+            predictor,
+            target,
+            strategy,
+            QuerySettings(strategy=strategy.name, patch=32, device="cpu"),
+            RunFolder(tmp_path / str(context)),
+            Candidates.of(image.shape, 32),
+            [],
+            model(1, context),
+        )
+        features = result_of(events)
+        rows = [features.uncertainty[:, None]]
+        rows += [] if features.embeddings is None else [features.embeddings]
+        pooled.append(np.nan_to_num(np.concatenate(rows, axis=1)))
+    alone, together = pooled
+    if not strategy.required.dropout:
+        np.testing.assert_allclose(together[2], together[5], atol=1e-5)
+        # Section 0 sees only its like; 1 sees another section: alone, nothing tells them apart.
+        np.testing.assert_allclose(alone[0], alone[1], atol=1e-5)
+    assert not np.allclose(together[0], together[1], atol=1e-5)
 
 
 def test_picks_keep_their_distance_and_do_not_overlap_annotated_patches(models, strategy, tmp_path):

@@ -6,6 +6,7 @@ import gc
 import io
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,12 @@ from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
+from napari_emda.export.base import Result
 from napari_emda.export.bioimageio import ModelCard, write_package
+from napari_emda.export.model import ModelExporter
+from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.networks.unet import UNet
+from napari_emda.training.loop import fit
 
 pytestmark = [
     # bioimageio.core loads TorchScript, which torch calls deprecated, and leaves files open.
@@ -76,6 +81,13 @@ def spec(monkeypatch, tmp_path_factory):
 def core(spec):
     """The library that runs packages; it is not needed to write them."""
     return pytest.importorskip("bioimageio.core", reason="bioimageio.core is not installed")
+
+
+@pytest.fixture
+def volumes_with_context(source, target):
+    """Sections of 50 nm in the source and of 25 nm in the target."""
+    thin = np.concatenate([target.image, target.image[::-1]])
+    return [source, replace(target, image=thin, grid=VoxelGrid((25.0, 8.0, 8.0)))]
 
 
 def test_the_package_holds_the_network_output_for_the_example(tmp_path, network, example, spec):
@@ -175,6 +187,51 @@ def test_our_network_passes(tmp_path, core):
     )
     summary = core.test_model(path)
     assert summary.status == "passed", summary.format()
+
+
+def test_a_network_that_sees_several_sections_gets_a_channel_for_each(
+    volumes_with_context, make_training, tmp_path, spec
+):
+    """From a training to the package, its example and its README."""
+    training = make_training(volumes_with_context, tmp_path / "run", context=1, steps=1)
+    list(fit(training))
+    target = volumes_with_context[1]
+    result = Result(
+        "run", training.path, target, training.header.classes[1:], (1,), np.zeros((1, 1, 1, 1))
+    )
+    path = tmp_path / "model.zip"
+    list(ModelExporter(ModelExporter.Settings()).export(result, str(path)))
+    with zipfile.ZipFile(path) as file:
+        image, stored = (
+            np.load(io.BytesIO(file.read(f"{name}.npy"))) for name in ("input", "output")
+        )
+        readme = file.read("README.md").decode()
+    # The target's sections are 25 nm apart, the source's 50 nm.
+    side = image.shape[-1]
+    height, width = target.shape[1:]
+    z = target.shape[0] // 2
+    padding = ((0, 0), (0, side - height), (0, side - width))
+    expected = np.pad(target.image[[z - 2, z, z + 2]], padding, mode="symmetric")
+    np.testing.assert_array_equal(image[0], expected)
+    assert "channel 0: the section -50 nm away" in readme
+    assert "channel 1: the section to predict" in readme
+    predictor = Predictor.load(training.path, "cpu", "32")
+    standardised = predictor.statistics_of(target).standardise(image[0].copy())[None]
+    probabilities = predictor.probabilities(
+        torch.from_numpy(standardised), predictor.domain_of(target)
+    )
+    np.testing.assert_allclose(stored, probabilities.numpy(), atol=1e-5)
+    model = spec.load_description(path)
+    assert model.validation_summary.status == "valid-format", model.validation_summary.format()
+    names = [str(name) for name in model.inputs[0].axes[1].channel_names]
+    assert names == ["before_1", "grey", "after_1"]
+
+
+@pytest.mark.usefixtures("spec")
+def test_an_example_needs_as_many_sections_as_the_network_sees(tmp_path, network, example):
+    card = ModelCard(**{**CARD.__dict__, "seen": ("before", "grey", "after")})
+    with pytest.raises(DataError, match="32 × 48 pixels: give 3 sections whose sides"):
+        write_package(network, tmp_path / "model.zip", example, card, stride=2)
 
 
 def test_the_package_says_what_it_is(tmp_path, network, example, spec):

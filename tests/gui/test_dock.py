@@ -901,13 +901,14 @@ def test_no_curve_runs_through_the_names_of_the_losses(qtbot):
 def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
     train = ready.train
     project = ready.session.opened.project
-    for name, base in (("001-source_only", 24), ("002-iic", 16)):
+    for name, base, context in (("001-source_only", 24, 2), ("002-iic", 16, 0)):
         folder = project.folder / "runs" / name
         folder.mkdir(parents=True)
         (folder / "checkpoint.safetensors").touch()
         job = TrainJob(
             project=str(project.folder),
             method="source_only",
+            settings={"context": context},
             network_settings={"base_channels": base},
         )
         write_job(job, folder / "job.json")
@@ -924,6 +925,8 @@ def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
     assert (train.network.values()["base_channels"], train.settings().steps) == (24, 30)
     assert not train.network.form["base_channels"].enabled
     assert not train.network.box.isEnabled()
+    assert train.settings().context == 2
+    assert not train.advanced["context"].enabled
     jobs = []
     ready.session.runner.started.connect(jobs.append)
     train.start_job()
@@ -936,6 +939,12 @@ def test_a_training_can_start_from_any_run_with_its_network(qtbot, ready):
     assert (train.network.values()["base_channels"], train.settings().steps) == (8, 30)
     assert train.network.form["base_channels"].enabled
     assert train.network.box.isEnabled()
+    assert train.settings().context == 0
+    # What the user sets for a new network is not taken back with another profile.
+    train.advanced.set_values({"context": 1})
+    train.main.set_values({"profile": "fast"})
+    assert train.advanced["context"].enabled
+    assert train.settings().context == 1
 
 
 def test_a_second_target_joins_an_open_project(qtbot, dock, predicted, arrays):

@@ -191,3 +191,76 @@ def test_a_coin_has_the_given_probability():
     assert augment.coin(10_000, 0.3).float().mean() == pytest.approx(0.3, abs=0.02)
     assert not augment.coin(100, 0.0).any()
     assert augment.coin(100, 1.0).all()
+
+
+# -- neighbouring sections -------------------------------------------------------------------------
+
+
+def stacks(n=40, channels=5):
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(n, channels, SIDE, SIDE)).astype(np.float32))
+    return Patches(image, torch.zeros(n, SIDE, SIDE, dtype=torch.long), image)
+
+
+def what_happened(section, before, middle):
+    """What turned a section into another: ("dropped",), or its shift, gain and offset."""
+    if np.array_equal(section, middle):
+        return ("dropped",)
+    padded = np.pad(before, 3, mode="reflect")
+    for dy in range(-3, 4):
+        for dx in range(-3, 4):
+            shifted = padded[3 + dy : 3 + dy + SIDE, 3 + dx : 3 + dx + SIDE]
+            gain, offset = np.polyfit(shifted.ravel(), section.ravel(), 1)
+            if np.allclose(gain * shifted + offset, section, atol=1e-4):
+                return dy, dx, gain, offset
+    raise AssertionError("no shift and no brightness explains this section")
+
+
+@pytest.mark.parametrize("strength", ["weak", "strong"])
+def test_neighbours_alone_are_shifted_brightened_or_dropped(strength):
+    batch = stacks()
+    image = batch.image.numpy()
+    augmented = Augmentation(strength, 3).neighbours(batch)
+    assert augmented.labels is batch.labels
+    assert augmented.clean is augmented.image
+    np.testing.assert_array_equal(augmented.image[:, 2], image[:, 2])
+    changes = [
+        what_happened(section, image[i, channel], image[i, 2])
+        for i, sections in enumerate(augmented.image.numpy())
+        for channel, section in enumerate(sections)
+        if channel != 2
+    ]
+    shifted = [change for change in changes if len(change) == 4 and change[:2] != (0, 0)]
+    brightened = [change for change in changes if len(change) == 4 and abs(change[2] - 1) > 1e-3]
+    # Of 160 sections; each bound is four standard deviations away or more.
+    assert 4 <= changes.count(("dropped",)) <= 32
+    assert 45 <= len(shifted) <= 100
+    assert 45 <= len(brightened) <= 100
+    assert {change[0] for change in shifted} == set(range(-3, 4))
+    assert all(0.79 < change[2] < 1.26 and abs(change[3]) < 0.31 for change in brightened)
+
+
+def test_single_sections_are_left_alone_and_take_no_random_numbers():
+    for strength, batch in (("strong", random_patches()), ("none", stacks(2))):
+        augment = Augmentation(strength, 1)
+        before = augment.generator.get_state()
+        assert augment.neighbours(batch) is batch
+        assert torch.equal(augment.generator.get_state(), before)
+
+
+@pytest.mark.parametrize("move", ["geometric", "jittered"])
+def test_all_sections_move_alike(move):
+    image = random_patches().image.expand(-1, 3, -1, -1).contiguous()
+    batch = Patches(image, torch.zeros(len(image), SIDE, SIDE, dtype=torch.long), image)
+    moved = getattr(Augmentation("strong", 1), move)(batch).image
+    assert not torch.equal(moved, image)
+    assert torch.equal(moved[:, 0], moved[:, 1])
+    assert torch.equal(moved[:, 2], moved[:, 1])
+
+
+def test_contrast_of_all_sections_changes_alike():
+    image = random_patches().image.expand(-1, 3, -1, -1).contiguous()
+    changed = Augmentation("strong", 1).contrast(image, share=1)
+    assert not torch.allclose(changed, image)
+    assert torch.equal(changed[:, 0], changed[:, 1])
+    assert torch.equal(changed[:, 2], changed[:, 1])

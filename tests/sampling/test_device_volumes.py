@@ -36,12 +36,13 @@ def assert_same(batch, expected):
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
 @pytest.mark.parametrize("independent", [False, True])
-def test_a_batch_is_that_of_the_sampler(dtype, independent):
+@pytest.mark.parametrize("context", [0, 2])
+def test_a_batch_is_that_of_the_sampler(dtype, independent, context):
     volumes = [
         volume("a", "source", dtype, independent=independent),
         volume("t", "target", labelled=False, independent=independent),
     ]
-    sampler = PatchSampler(volumes, 32, 5, source_batches=2)
+    sampler = PatchSampler(volumes, 32, 5, source_batches=2, context=context)
     device_volumes = DeviceVolumes(sampler, CPU)
     for step in range(3):
         corners = device_volumes.draw(step, sampler.domains)

@@ -6,6 +6,7 @@ Positions are encoded in the grey values and read back from the patches.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -311,3 +312,50 @@ def test_the_thread_ends_when_the_results_are_closed():
     assert threads()
     results.close()
     assert not threads()
+
+
+# -- neighbouring sections -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [0, 2**30])
+def test_channels_are_the_neighbouring_sections_and_labels_those_of_the_middle(memory):
+    """Sections of 20 and of 50 nm: both show 50 nm on either side."""
+    shape = (9, 48, 48)
+    noise = np.random.default_rng(0).integers(0, 2, shape).astype(np.uint8)
+    thin = Volume("source", positions(shape), "source", VoxelGrid((20.0, 4.0, 4.0)), labels=noise)
+    sampler = PatchSampler([thin, indexed_volume(shape, "target")], 32, 4, context=1, memory=memory)
+    assert sampler.section_distance == 50
+    batch = sampler.batch(0)
+    steps = {"source": 3, "target": 1}
+    for domain, patches in batch.items():
+        assert patches.image.shape == (4, 3, 32, 32)
+        statistics = sampler.statistics[domain]
+        grey = patches.image.double().numpy() * statistics.std + statistics.mean
+        z, y, x = np.unravel_index(grey.round().astype(int), shape)
+        for channel, step in enumerate((-steps[domain], 0, steps[domain])):
+            wanted = z[:, 1] + step
+            # Beyond an end, as many sections from it on the other side.
+            expected = np.where(wanted < 0, -wanted, np.minimum(wanted, 16 - wanted))
+            np.testing.assert_array_equal(z[:, channel], expected)
+            np.testing.assert_array_equal((y[:, channel], x[:, channel]), (y[:, 1], x[:, 1]))
+        if domain == "source":
+            np.testing.assert_array_equal(patches.labels, noise[z[:, 1], y[:, 1], x[:, 1]])
+
+
+def test_context_does_not_change_where_patches_lie(source, target):
+    alone, together = (PatchSampler([source, target], 32, 3, context=k) for k in (0, 2))
+    for domain, patches in together.batch(3).items():
+        expected = alone.batch(3)[domain]
+        assert torch.equal(patches.image[:, 2], expected.image[:, 0])
+        assert torch.equal(patches.labels, expected.labels)
+
+
+def test_what_users_should_know_of_their_sections_is_said_by_volume(source, target):
+    black = target.image.copy()
+    black[2] = 0
+    spoilt = replace(target, image=black)
+    single = replace(source, image=source.image[:1], labels=source.labels[:1])
+    sampler = PatchSampler([single, spoilt], 32, 1, context=1)
+    assert [sentence.partition(" ")[0] for sentence in sampler.remarks()] == ["'source'", "Section"]
+    assert sampler.spoilt == {"source": (), "target": (2,)}
+    assert PatchSampler([single, spoilt], 32, 1).remarks() == []

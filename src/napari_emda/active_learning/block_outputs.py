@@ -26,7 +26,7 @@ class BlockOutputs:
 
     Args:
         predictor: the model.
-        image: standardised, B x 1 x H x W, of any size, on the model's device.
+        image: standardised, B x channels x H x W, of any size, on the model's device.
         domain: whose normalisation statistics to use.
         seed: of dropout.
         earlier: the model of the round before, if there is one.

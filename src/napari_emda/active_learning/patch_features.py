@@ -17,12 +17,12 @@ from napari_emda.active_learning.candidates import Candidates, Embeddings, Score
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
-from napari_emda.data.prefetch import prefetched
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, TileDone
 from napari_emda.inference.predictor import Predictor, to_bytes
-from napari_emda.inference.tiles import Tile, finish_tile, read_tile
+from napari_emda.inference.section_window import images
+from napari_emda.inference.tiles import BlockReader, Tile, finish_tile
 from napari_emda.inference.tiling import plan
 from napari_emda.settings.prediction import PredictSettings
 
@@ -173,15 +173,14 @@ def patch_features(
     pooled_uncertainty = WindowPooling(windows)
     cells = _cells(view, windows, network.stride) if embeddings else windows[:0]
     pooled_bottleneck = WindowPooling(cells, network.widths[-1], maxima=True)
-    # ahead=2: the next block is read while one is computed.
-    images = prefetched(lambda i: read_tile(view, tiles[i], statistics), 0, len(tiles), ahead=2)
+    # The CPU standardises: dropout takes so much longer that a GPU would save nothing.
+    reader = BlockReader(view, statistics, predictor.compute.device, on_device=False)
+    # The next blocks are read while one is computed.
+    seen = images(reader, tiles, predictor.header.context_of(view))
     try:
-        for number, (tile, image) in enumerate(zip(tiles, images, strict=True), 1):
-            on_device = image.to(predictor.compute.device)
+        for number, (tile, image) in enumerate(zip(tiles, seen, strict=True), 1):
             # Seeded by its place, a block gets the same samples whichever blocks are computed.
-            outputs = BlockOutputs(
-                predictor, on_device, domain, (seed, *tile.native.start), earlier
-            )
+            outputs = BlockOutputs(predictor, image, domain, (seed, *tile.native.start), earlier)
             if (values := uncertainty(outputs)) is not None:
                 values = finish_tile(view, tile, values.unsqueeze(1))
                 _add(pooled_uncertainty, values, tile.native)
@@ -194,7 +193,7 @@ def patch_features(
                 )
             yield TileDone(volume.name, tile.native.bounds, number, len(tiles))
     finally:
-        images.close()
+        seen.close()
     return PatchFeatures(
         pooled_uncertainty.means[:, 0], pooled_bottleneck.embeddings() if embeddings else None
     )

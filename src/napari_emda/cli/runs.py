@@ -131,6 +131,9 @@ def _job_of(project: Path, run: str) -> TrainJob:
 def _train_settings(method: str, before: TrainJob | None, values: dict[str, Any]) -> TrainSettings:
     """Settings of the profile or, without one, of the run to start from, changed by the user."""
     profile = values.pop("profile", None)
+    if before is not None:
+        # The weights only fit as many sections as the network has seen.
+        values = {"context": before.settings.context, **values}
     if before is None or profile is not None:
         return TrainSettings.for_profile(str(profile or "fast"), **values)
     return TrainSettings.parse({**before.settings_for(method).model_dump(), **values})

@@ -48,7 +48,10 @@ class ModelCard:
         name: a title, 5 to 128 characters: letters, digits, spaces and ``_-()``.
         description: one sentence on what it segments, in which images.
         classes: names of all classes, background first.
-        grid: on which the network works. Only y and x are stated, because it sees single sections.
+        grid: on which the network works. The axes state y and x only, because a section is
+            predicted at a time.
+        seen: names of the sections that the network sees at once, its input channels.
+        distance: from one of them to the next, in the unit of ``grid``.
         tags: under which others find the model, besides those of every model of this package.
         authors: names.
         citations: pairs of text and DOI, or None for no DOI.
@@ -60,6 +63,8 @@ class ModelCard:
     description: str
     classes: tuple[str, ...]
     grid: VoxelGrid
+    seen: tuple[str, ...] = ("grey",)
+    distance: float = 0.0
     tags: tuple[str, ...] = ()
     authors: tuple[str, ...] = ()
     citations: tuple[tuple[str, str | None], ...] = CITATIONS
@@ -86,11 +91,11 @@ def write_package(
     that it runs the model correctly.
 
     Args:
-        network: B x 1 x H x W standardised grey values (float32) to B x C x H x W class
+        network: B x channels x H x W standardised grey values (float32) to B x C x H x W class
             probabilities; on the CPU, in evaluation mode.
         path: ends in .zip; an existing file is replaced.
-        example: (H, W) grey values as stored, both sides multiples of ``stride`` and at least
-            ``2 halo + stride``.
+        example: grey values as stored, (H, W), or (channel, H, W) for a network that sees several
+            sections; both sides multiples of ``stride`` and at least ``2 halo + stride``.
         card: what the package states about the model.
         stride: sides of an input are multiples of this, in pixels.
         halo: pixels at the rim of a tile that lack context; need not be a multiple of ``stride``.
@@ -109,10 +114,14 @@ def write_package(
     spec = _spec()
     # The smallest multiple of the stride that leaves one stride of pixels with full context.
     smallest_side = -(-(2 * halo + stride) // stride) * stride
-    if example.ndim != 2 or any(side % stride or side < smallest_side for side in example.shape):
+    stack = example[None] if example.ndim == 2 else example
+    if stack.shape[:-2] != (len(card.seen),) or any(
+        side % stride or side < smallest_side for side in stack.shape[-2:]
+    ):
         raise DataError(
-            f"The example image is {' × '.join(map(str, example.shape))} pixels: give one section "
-            f"whose sides are multiples of {stride} and at least {smallest_side}."
+            f"The example image is {' × '.join(map(str, example.shape))} pixels: give "
+            f"{'one section' if len(card.seen) == 1 else f'{len(card.seen)} sections'} whose sides "
+            f"are multiples of {stride} and at least {smallest_side}."
         )
     moments = (
         None
@@ -121,7 +130,7 @@ def write_package(
     )
     preprocessing = _Preprocessing(spec, moments, percentiles, limits)
     with naming(path), workspace(path) as folder, replacing_file(path) as package:
-        _write_weights_and_tests(network, example, preprocessing, folder)
+        _write_weights_and_tests(network, stack, preprocessing, folder)
         axes = _Axes(spec, card, smallest_side, stride, halo)
         _save(spec, card, axes, preprocessing, folder, package)
 
@@ -145,7 +154,7 @@ def _write_weights_and_tests(
     """Write weights.pt, input.npy (grey values as stored) and output.npy."""
     import torch
 
-    image = example.astype(np.float32)[None, None]
+    image = example.astype(np.float32)[None]
     standardised = torch.from_numpy(preprocessing(image))
     with torch.no_grad(), warnings.catch_warnings():
         # torch calls TorchScript deprecated, but the programs that run such packages load it.
@@ -179,7 +188,7 @@ class _Preprocessing:
     limits: tuple[float, float] | None = None
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The standardised image, 1 x 1 x H x W."""
+        """The standardised image, 1 x channels x H x W."""
         if self.percentiles:
             # float32 throughout: the test image must come out the same in other programs.
             low, high = np.percentile(image, self.percentiles).astype(np.float32)
@@ -234,7 +243,7 @@ class _Axes:
     def inputs(self) -> list[Any]:
         size = self.spec.ParameterizedSize(min=self.smallest_side, step=self.stride)
         space = [self.spec.SpaceInputAxis(**self._space(name), size=size) for name in "yx"]
-        return [self.spec.BatchAxis(), self._channels(["grey"]), *space]
+        return [self.spec.BatchAxis(), self._channels(self.card.seen), *space]
 
     def outputs(self) -> list[Any]:
         space = [self._output(name) for name in "yx"]
@@ -322,7 +331,9 @@ def _description(
 
     image = spec.InputTensorDescr(
         id=spec.TensorId("image"),
-        description="Grey values of a section, as stored.",
+        description="Grey values of a section, as stored."
+        if len(card.seen) == 1
+        else f"Grey values of {len(card.seen)} sections, as stored; the middle one is predicted.",
         axes=axes.inputs(),
         test_tensor=file("input.npy"),
         preprocessing=preprocessing.described(),
@@ -351,6 +362,23 @@ def _description(
     }
 
 
+def _channels(card: ModelCard) -> str:
+    """Where the input's channels come from; nothing for a single section."""
+    if len(card.seen) == 1:
+        return ""
+    middle = len(card.seen) // 2
+    rows = [
+        f"- channel {i}: the section {(i - middle) * card.distance:+g} {card.grid.unit} away"
+        for i in range(len(card.seen))
+    ]
+    rows[middle] = f"- channel {middle}: the section to predict"
+    return (
+        "The channels are sections of the same place, along z:\n\n"
+        + "\n".join(rows)
+        + "\n\nTake the nearest section of the volume; at its ends, the one on the other side.\n\n"
+    )
+
+
 def _documentation(card: ModelCard) -> str:
     _, y, x = card.grid.spacing
     unit = card.grid.unit
@@ -359,6 +387,7 @@ def _documentation(card: ModelCard) -> str:
         f"# {card.name}\n\n{card.description}\n\n"
         "## Input\n\nSections of an electron-microscopy volume with pixels of "
         f"{y:g} × {x:g} {unit} (y × x).\n\n"
+        f"{_channels(card)}"
         f"## Output\n\nClass probabilities:\n\n{classes}\n\n"
         # bioimageio.spec warns about packages whose README has no section of this name.
         "## Validation\n\nCompare the prediction with labels of a few sections of your own volume "

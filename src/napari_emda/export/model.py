@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import PERCENTILES
 from napari_emda.data.resampled import Resampled
@@ -41,7 +43,16 @@ class ModelExporter(Exporter):
         # The smallest test image: one stride of pixels with full context around it. The halo is a
         # multiple of the stride, so this side is one as well.
         side = 2 * network.halo + network.stride
-        example = Resampled(volume, header.pixel_size).read(Box((0, 0, 0), (1, side, side)))[0]
+        view = Resampled(volume, header.pixel_size)
+        context = header.context_of(view)
+        example = np.concatenate(
+            [
+                view.read(Box((z, 0, 0), (z + 1, side, side)))
+                for z in context.sections[volume.shape[0] // 2].tolist()
+            ]
+        )
+        before = [f"before {i}" for i in range(header.context, 0, -1)]
+        after = [f"after {i}" for i in range(1, header.context + 1)]
         card = ModelCard(
             name=f"napari-emda {header.method} {result.run}",
             description=f"Segments {', '.join(header.classes[1:])} in sections of volume electron "
@@ -49,6 +60,8 @@ class ModelExporter(Exporter):
             classes=header.classes,
             # The network works at its own pixel size, whatever that of the volume is.
             grid=replace(volume.grid.with_pixel_size(header.pixel_size), unit=header.unit),
+            seen=(*before, "grey", *after),
+            distance=header.section_distance,
             tags=(header.network.name.replace("_", "-"),),
         )
         write_package(

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from napari_emda.data.context import Context
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.names import ShownName
 from napari_emda.data.resampled import Resampled
+from napari_emda.data.spoilt_sections import spoilt_sections
 from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.network import NetworkConfig
 from napari_emda.settings.base import MOST_INT32
+from napari_emda.settings.training import MOST_CONTEXT
 
 # Classes or clusters: a class id is a byte.
 MOST_OUTPUTS = 255
 
+_Section = Annotated[int, Field(ge=0, le=MOST_INT32)]
 _Step = Annotated[int, Field(ge=0, le=MOST_INT32)]
 
 
@@ -31,6 +35,9 @@ class ModelHeader(BaseModel):
         network: name and settings of the network.
         pixel_size, unit: at which the network works.
         statistics: grey values by volume name.
+        context: number of neighbouring sections that the network sees on each side.
+        section_distance: from one of them to the next, in ``unit``.
+        spoilt: sections that are seen with no other one, by volume name, if there is a context.
         range_per_section: whether each independent section was standardised with its own grey
             range; models of checkpoint format 1 used one range for all.
         seed: of the places where grey values are measured.
@@ -53,6 +60,9 @@ class ModelHeader(BaseModel):
     pixel_size: float = Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)
     unit: ShownName = "nm"
     statistics: dict[str, Statistics] = {}
+    context: int = Field(0, ge=0, le=MOST_CONTEXT)
+    section_distance: float = Field(1.0, ge=SMALLEST_SIZE, le=LARGEST_SIZE)
+    spoilt: dict[str, tuple[_Section, ...]] = {}
     range_per_section: bool = True
     seed: int = 0
     prediction_domain: Domain = "source"
@@ -69,6 +79,12 @@ class ModelHeader(BaseModel):
         for values in statistics.values():
             values.check()
         return statistics
+
+    @model_validator(mode="after")
+    def _has_a_channel_for_each_section(self) -> ModelHeader:
+        if self.network.channels != 2 * self.context + 1:
+            raise ValueError("The network sees another number of sections")
+        return self
 
     @property
     def model(self) -> str:
@@ -89,6 +105,19 @@ class ModelHeader(BaseModel):
         return self.statistics.get(view.volume.name) or measure(
             view, seed=self.seed, apart=is_per_section
         )
+
+    def context_of(self, view: Resampled) -> Context:
+        """Which sections the network sees with each section of a volume at ``pixel_size``.
+
+        Spoilt sections are those of the training if the volume was part of it, else found now in
+        the same way.
+        """
+        depth = view.shape[0]
+        if not self.context:
+            return Context.none(depth)
+        spoilt = self.spoilt.get(view.volume.name)
+        spoilt = spoilt_sections(view) if spoilt is None else spoilt
+        return Context.of(view.volume.grid, depth, self.context, self.section_distance, spoilt)
 
     def z_smoothing_of(self, volume: Volume) -> float:
         """Weight of each neighbouring section of a volume, see `predictor.smoothed_along_z`."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_emda.data.context import Context
 from napari_emda.data.padding import padding_in
-from napari_emda.data.prefetch import prefetched
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
@@ -22,6 +22,7 @@ from napari_emda.inference.device import io_threads
 from napari_emda.inference.origin import averaging, origin
 from napari_emda.inference.predictor import PackedAnswer, Predictor, smoothed_along_z
 from napari_emda.inference.recorded import Recorded
+from napari_emda.inference.section_window import images
 from napari_emda.inference.tiles import (
     BlockReader,
     Tile,
@@ -52,7 +53,8 @@ def predict(
         run: probabilities, uncertainty and the journal are written there.
 
     Yields:
-        A Notice if the image has changed, TileDone after each tile is on disk, Saved at the end.
+        A Notice if the image has changed or sections of it are spoilt, TileDone after each tile is
+        on disk, Saved at the end.
 
     Raises:
         DataError: a prediction contains NaN or infinity.
@@ -87,7 +89,11 @@ def predict(
             uncertainty=settings.uncertainty,
             any_precision=settings.precision == "auto",
         )
-        predicting = _predict_tiles(predictor, view, tiles, done, settings, prediction)
+        context = predictor.header.context_of(view)
+        # Of volumes of the training, the training has said it.
+        if volume.name not in predictor.header.spoilt:
+            yield from map(Notice, context.remarks(volume.name))
+        predicting = _predict_tiles(predictor, view, tiles, done, settings, context, prediction)
         # Also when it is stopped: what was announced is found by the next prediction.
         with contextlib.closing(predicting), prediction.recording():
             for index in predicting:
@@ -103,6 +109,7 @@ def _predict_tiles(
     tiles: list[Tile],
     done: set[int],
     settings: PredictSettings,
+    context: Context,
     prediction: StoredPrediction,
 ) -> Generator[int]:
     """Predict and write the tiles that are not done; yields the index of each one on disk."""
@@ -115,7 +122,8 @@ def _predict_tiles(
         () if predictor.header.finds_clusters else predictor.statistics_of(view.volume).padding
     )
     write = _writer(view, prediction, padding, uncertainty=settings.uncertainty)
-    sections = _sections(predictor, view, [tiles[index] for index in remaining], settings, threads)
+    waiting_tiles = [tiles[index] for index in remaining]
+    sections = _sections(predictor, view, waiting_tiles, settings, context, threads)
     with contextlib.closing(sections), ThreadPoolExecutor(threads, "write") as writers:
         waiting: deque[tuple[int, Future[None]]] = deque()
         for index, probabilities in zip(remaining, sections, strict=True):
@@ -136,6 +144,7 @@ def _sections(
     view: Resampled,
     tiles: list[Tile],
     settings: PredictSettings,
+    context: Context,
     threads: int,
 ) -> Generator[Tensor]:
     """Probabilities of all sections that each tile sees, B x C x H x W.
@@ -146,20 +155,17 @@ def _sections(
     statistics = predictor.statistics_of(view.volume)
     domain = predictor.domain_of(view.volume)
     averages = averaging(predictor.header, view.volume, settings)
-    blocks = unseen(tiles)
     reader = BlockReader(view, statistics, predictor.compute.device)
-    images = prefetched(
-        lambda i: reader.read(blocks[i]), 0, len(blocks), ahead=threads + 1, threads=threads
-    )
+    seen = images(reader, unseen(tiles), context, threads)
     # On the CPU there are no launches to save.
     network = Recorded(
         partial(predictor.probabilities, domain=domain, flips=averages["flips"]),
         enabled=predictor.compute.device.type == "cuda",
     )
     probabilities = torch.zeros(0)
-    with contextlib.closing(images), in_evaluation_mode(predictor.network):
-        for tile, block, image in zip(tiles, blocks, images, strict=True):
-            computed = network(reader.on_device(image, block))
+    with contextlib.closing(seen), in_evaluation_mode(predictor.network):
+        for tile, image in zip(tiles, seen, strict=True):
+            computed = network(image)
             # The first sections of this tile are the last ones of the tile before it.
             overlap = tile.seen.shape[0] - len(computed)
             if overlap:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_emda.data.box import Box
+from napari_emda.data.context import Context
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Domain, Volume
@@ -59,6 +60,10 @@ class Predictor:
         """Grey values of a volume: those of the training, else measured now."""
         return self.header.statistics_of(Resampled(volume, self.header.pixel_size))
 
+    def context_of(self, volume: Volume) -> Context:
+        """Which sections are seen with each one: those of the training, else chosen now."""
+        return self.header.context_of(Resampled(volume, self.header.pixel_size))
+
     def z_smoothing(self, volume: Volume) -> float:
         """Weight of each neighbouring section, see `smoothed_along_z`."""
         return self.header.z_smoothing_of(volume)
@@ -67,7 +72,7 @@ class Predictor:
         """Class probabilities of standardised images of any size.
 
         Args:
-            image: B x 1 x H x W float32.
+            image: B x channels x H x W float32.
             domain: whose normalisation statistics are used.
             flips: whether to average over the image and its three flipped copies.
 
@@ -195,13 +200,16 @@ class PackedAnswer:
         return finite, foreground, uncertainty[0] if uncertainty else None
 
 
-def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
+def predict_box(
+    predictor: Predictor, volume: Volume, box: Box, context: Context | None = None
+) -> Bytes:
     """Predict one box of one section.
 
     Args:
         predictor: the model.
         volume: that holds the box.
         box: of one section, in voxels.
+        context: the sections that are seen with each one; by default that of the model.
 
     Returns:
         255 times the probabilities of the foreground classes, uint8 (C - 1, rows, columns).
@@ -211,7 +219,9 @@ def predict_box(predictor: Predictor, volume: Volume, box: Box) -> Bytes:
     tile = make_tile(
         view, box, predictor.network.halo, predictor.network.stride, sections=int(weight > 0)
     )
-    image = read_tile(view, tile, predictor.statistics_of(volume)).to(predictor.compute.device)
+    context = predictor.context_of(volume) if context is None else context
+    image = read_tile(view, tile, predictor.statistics_of(volume), context)
+    image = image.to(predictor.compute.device)
     probabilities = smoothed_along_z(
         predictor.probabilities(image, predictor.domain_of(volume)), weight
     )

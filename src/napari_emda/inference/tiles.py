@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_emda.data.box import Box
+from napari_emda.data.context import Context
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.resampling_weights import interval_weights
@@ -81,9 +82,23 @@ def make_tile(view: Resampled, native: Box, halo: int, stride: int, sections: in
     return Tile(native, Box((first, top, left), (stop, bottom, right)))
 
 
-def read_tile(view: Resampled, tile: Tile, statistics: Statistics) -> Tensor:
-    """The standardised image of a tile, B x 1 x H x W float32, one entry for each section."""
-    return torch.from_numpy(statistics.read(view, tile.seen)).unsqueeze(1)
+def read_tile(
+    view: Resampled, tile: Tile, statistics: Statistics, context: Context | None = None
+) -> Tensor:
+    """The standardised image of a tile, one entry for each section.
+
+    Args:
+        view: the volume at the network's pixel size.
+        tile: the tile.
+        statistics: of the volume's grey values.
+        context: the sections that are seen with each one; None for the section alone.
+
+    Returns:
+        B x channels x H x W float32.
+    """
+    if context is None:
+        return torch.from_numpy(statistics.read(view, tile.seen)).unsqueeze(1)
+    return torch.from_numpy(context.read(view, statistics, tile.seen))
 
 
 class BlockReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -111,6 +112,7 @@ def _sampler(volumes: list[Volume], settings: TrainSettings, cls: type[Method]) 
         pixel_size=settings.pixel_size,
         seed=settings.seed,
         boxes={"source": settings.source_box, "target": settings.target_box},
+        context=settings.context,
     )
 
 
@@ -132,6 +134,9 @@ def _header(
     sampler: PatchSampler,
     classes: tuple[str, ...],
 ) -> ModelHeader:
+    seen: dict[str, Any] = {}
+    if sampler.context:
+        seen = {"section_distance": sampler.section_distance, "spoilt": sampler.spoilt}
     return ModelHeader(
         method=job.method,
         method_settings=method_settings.model_dump(),
@@ -142,6 +147,8 @@ def _header(
         seed=job.settings.seed,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
         features_only=cls.requirements.labels == "optional" and not _labelled(sampler),
+        context=sampler.context,
+        **seen,
     )
 
 
@@ -164,7 +171,12 @@ def _network(job: TrainJob, cls: type[Method], classes: int) -> NetworkConfig:
     # The method's values win: they are part of its definition, as attention is of attention_ynet.
     values = {**job.network_settings, **cls.architecture}
     settings = network.Settings.parse(values)
-    return NetworkConfig(name=name, classes=classes, settings=settings.model_dump())
+    return NetworkConfig(
+        name=name,
+        classes=classes,
+        channels=2 * job.settings.context + 1,
+        settings=settings.model_dump(),
+    )
 
 
 def _volumes(volumes_of: VolumesOf, job: TrainJob, cls: type[Method]) -> list[Volume]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from napari_emda.errors import JobError
-from napari_emda.events import Advanced, Event, Finished, Phase, Started, Stepped
+from napari_emda.events import Advanced, Event, Finished, Notice, Phase, Started, Stepped
 from napari_emda.inference import checkpoint
 from napari_emda.jobs.inputs import backed_up, check_writable, remarks
 from napari_emda.jobs.prepare_training import prepare
@@ -52,6 +52,8 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
         yield Started("train", folder.name, str(training.compute), job.settings.steps)
         yield from remarks(project, job.start_from if job.resume is None else None)
         yield from backed_up(project)
+        if job.resume is None:
+            yield from map(Notice, training.sampler.remarks())
         previews = PreviewWriter(training, volumes, request, folder)
         yield from _fit(project, training, folder, previews, began)
 

@@ -80,6 +80,6 @@ class Auto(Histogram):
         return domain == "source" or self.summary.annotated
 
     def unmatched(self, image: Tensor, augment: Augmentation) -> Tensor:
-        """Patches with random brightness and contrast, B x 1 x H x W."""
+        """Patches with random brightness and contrast, B x channels x H x W."""
         # So that the network does not rely on grey values alone.
         return augment.contrast(image, self.settings.contrast)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import DataSummary, Method, cosine, methods
+from napari_emda.nn.layers import middle
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.sampling.augmentation import Augmentation
@@ -35,7 +36,7 @@ def corrupt(
     here.
 
     Args:
-        image: B x 1 x H x W, standardised.
+        image: B x channels x H x W, standardised.
         augment: source of random numbers.
         noise: largest standard deviation of the noise.
         hidden: fraction of 8 x 8 blocks that are replaced by the mean grey value.
@@ -53,6 +54,7 @@ def corrupt(
         noisy = torch.where((resolution >= low) & (resolution < high), coarse, noisy)
     # -(-height // _BLOCK) rounds up: the last blocks may be cut off.
     blocks = (n, 1, -(-height // _BLOCK), -(-width // _BLOCK))
+    # The same blocks in all sections: hidden in one alone, they could be copied from another.
     mask = torch.rand(blocks, generator=augment.generator, device=image.device) < hidden
     mask = mask.repeat_interleave(_BLOCK, 2).repeat_interleave(_BLOCK, 3)[..., :height, :width]
     # The mean of standardised grey values is 0.
@@ -134,7 +136,7 @@ class Denoising(Method):
     def _restoration(self, patches: Patches, domain: Domain) -> Tensor:
         with in_domain(self, domain):
             image = self.image_head(self.restoration(self.network.encode(patches.image)))
-        return F.mse_loss(image.float(), patches.clean)
+        return F.mse_loss(image.float(), middle(patches.clean))
 
     def learning_rate(self, progress: float, role: str = "") -> float:
         """One cosine per stage; the encoder is slower in the second."""

@@ -58,5 +58,5 @@ class Histogram(Method):
         return super().prepare(batch, augment, progress)
 
     def unmatched(self, image: Tensor, augment: Augmentation) -> Tensor:
-        """Patches B x 1 x H x W that keep the source's grey values; unchanged by default."""
+        """Patches B x channels x H x W that keep the source's grey values; unchanged by default."""
         return image

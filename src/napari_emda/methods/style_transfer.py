@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from napari_emda.data.volume import Domain
 from napari_emda.methods.base import DataSummary, Method, Translator, cosine, methods
 from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
+from napari_emda.nn.layers import middle
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.nn.style import Generator, PatchContrast, Translated
@@ -111,7 +112,8 @@ class StyleTransfer(Method):
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Losses of the translation in the first stage, then of the segmentation."""
         if progress < self.settings.stage:
-            return self._style(batch[self.origin].clean, batch[self.goal].clean)
+            images = (middle(batch[domain].clean) for domain in (self.origin, self.goal))
+            return self._style(*images)
         losses = {"segmentation": self._segmentation(batch, "source")}
         if self.summary.annotated:
             losses["target_segmentation"] = self._segmentation(batch, "target")
@@ -127,7 +129,7 @@ class StyleTransfer(Method):
                     # the source only some, so that the network learns both appearances.
                     share = self.settings.translated if domain == "source" else 1.0
                     chosen = torch.rand(len(image), 1, 1, 1, device=image.device) < share
-                    image = torch.where(chosen, self.generator(image).float(), image)
+                    image = torch.where(chosen, self.generator.sections(image).float(), image)
             return self.supervised(self.network.encode(image), batch[domain].labels)
 
     def _style(self, image: Tensor, goal: Tensor) -> dict[str, Tensor]:

@@ -137,7 +137,7 @@ class UDA(Method):
         return losses
 
     def _disagreement(self, image: Tensor) -> Tensor:
-        """The loss between predictions of patches B x 1 x H x W and of their augmented copies."""
+        """The loss between predictions of patches B x C x H x W and of their augmented copies."""
         # Seeded from torch's generator, which the trainer seeds in every step.
         augment = Augmentation("none", int(torch.randint(2**31, ())), image.device)
         changed, angle = self.strong(image, augment)

@@ -15,7 +15,7 @@ def swap_amplitudes(image: Tensor, other: Tensor, beta: float) -> Tensor:
     FDA (Yang & Soatto 2020, eq. 3).
 
     Args:
-        image: B x 1 x H x W; mostly above 0, so that the phase of the mean is the same in both.
+        image: B x C x H x W; mostly above 0, so that the phase of the mean is the same in both.
         other: of the same shape.
         beta: frequencies with |f| < beta along both axes are swapped, in cycles per pixel. 0 is the
             identity; 0.5 swaps all frequencies below Nyquist.
@@ -38,7 +38,7 @@ def swap_moments(image: Tensor, other: Tensor) -> Tensor:
     sd(other) (image - mean(image)) / sd(image) + mean(other): AdaIN (Huang & Belongie 2017, eq. 8).
 
     Args:
-        image: B x 1 x H x W.
+        image: B x channels x H x W.
         other: of the same shape.
     """
     std, mean = torch.std_mean(image, (-2, -1), keepdim=True)

@@ -24,6 +24,12 @@ class Doubling(nn.ConvTranspose2d):
         return blocks.reshape(n, 2 * height, 2 * width, self.out_channels).movedim(-1, 1)
 
 
+def middle(image: Tensor) -> Tensor:
+    """The middle channel, B x 1 x H x W: the section itself, of those that a network sees."""
+    channel = image.shape[1] // 2
+    return image[:, channel : channel + 1]
+
+
 def initialise(module: nn.Module) -> None:
     """Draw the weights of all convolutions for layers with ReLU (He et al. 2015); biases are 0."""
     for layer in module.modules():

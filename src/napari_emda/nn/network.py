@@ -31,7 +31,7 @@ class NetworkConfig(BaseModel):
     Attributes:
         name: of the network in the registry.
         classes: number of channels of the logits.
-        channels: of the input: 1, or several sections.
+        channels: of the input: 1, or one for each section that it sees (`data.context`).
         settings: values of the network's ``Settings``.
     """
 
@@ -247,7 +247,7 @@ class Network(nn.Module, ABC):
 def _differences(one: NetworkConfig, other: NetworkConfig) -> tuple[str, str]:
     """The settings in which two networks differ, as ``key=value, …`` of each."""
     flat = [
-        {"network": config.name, "channels": config.channels, **config.settings}
+        {"network": config.name, "context": config.channels // 2, **config.settings}
         for config in (one, other)
     ]
     keys = [key for key in flat[0] | flat[1] if flat[0].get(key) != flat[1].get(key)]

@@ -110,7 +110,7 @@ def measure_statistics(
 
     Args:
         module: the network.
-        batches: B x 1 x H x W each.
+        batches: B x channels x H x W each.
         domain: whose statistics are replaced.
 
     Yields:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_emda.nn.layers import middle
 from napari_emda.nn.network import Network
 
 
@@ -30,9 +31,13 @@ class Reconstruction(nn.Module):
         return image
 
     def error(self, maps: list[Tensor], clean: Tensor) -> Tensor:
-        """Mean squared error against the clean image B x 1 x H x W, standardised patch by patch."""
-        # Otherwise the decoder would have to learn the brightness of every patch.
-        return F.mse_loss(self(maps).float(), F.instance_norm(clean))
+        """Mean squared error against the middle section of B x channels x H x W.
+
+        That section is standardised patch by patch.
+        """
+        # The labels are those of the middle section, and features of the others serve it.
+        # Not standardised, the decoder would have to learn the brightness of every patch.
+        return F.mse_loss(self(maps).float(), F.instance_norm(middle(clean)))
 
 
 def psnr(error: Tensor, span: float = 4.0) -> Tensor:

@@ -94,6 +94,13 @@ class Generator(nn.Module):
         """Translate B x 1 x H x W; the sides must be multiples of 4."""
         return x + self.head(self.up(self.encode(x)[-1]))
 
+    def sections(self, x: Tensor) -> Tensor:
+        """Translate each of the sections B x channels x H x W by itself."""
+        if x.shape[1] == 1:
+            translated: Tensor = self(x)
+            return translated
+        return self(x.flatten(0, 1).unsqueeze(1)).view_as(x)
+
 
 class PatchContrast(nn.Module):
     """PatchNCE: a position of the translation must resemble the same position of the input most.
@@ -180,7 +187,8 @@ class Translated(Network):
     def bytes_per_pixel(self) -> int:
         """The larger of both."""
         # The generator's maps are freed before the network computes its own.
-        return max(self.network.bytes_per_pixel, self.generator.bytes_per_pixel)
+        generating = self.channels * self.generator.bytes_per_pixel
+        return max(self.network.bytes_per_pixel, generating)
 
     @property
     def reusable(self) -> int:
@@ -190,7 +198,7 @@ class Translated(Network):
     def encode(self, x: Tensor, reused: Sequence[Tensor] = ()) -> list[Tensor]:
         """The segmentation network's maps of the translated image."""
         # With reused maps the network does not look at the image.
-        return self.network.encode(x if reused else self.generator(x), reused)
+        return self.network.encode(x if reused else self.generator.sections(x), reused)
 
     def features(self, maps: list[Tensor]) -> list[Tensor]:
         """The segmentation network's features."""

@@ -30,7 +30,7 @@ def predict_as_teacher(teacher: Network, image: Tensor, domain: Domain = "target
 
     Args:
         teacher: the network.
-        image: B x 1 x H x W, standardised.
+        image: B x channels x H x W, standardised.
         domain: of the patches.
     """
     with evaluating(teacher), in_domain(teacher, domain):

@@ -36,6 +36,15 @@ _BLUR = (0.3, 1.5)
 # Two standard deviations of the widest blur; the kernel beyond holds less than 5 % of the weight.
 _BLUR_RADIUS = 3
 _NOISE = (0.0, 0.4)
+# What happens to neighbouring sections alone: fraction of them that is shifted, by up to so many
+# pixels; that gets another brightness; and that is missing. Serial sections are aligned to a few
+# pixels at best, and one in a hundred is lost: a network that never met this would fail there.
+_SHIFTED = 0.5
+_SHIFT = 3
+_BRIGHTENED = 0.5
+_NEIGHBOUR_GAIN = (0.8, 1.25)
+_NEIGHBOUR_OFFSET = (-0.3, 0.3)
+_DROPPED = 0.1
 
 
 class Augmentation:
@@ -72,6 +81,35 @@ class Augmentation:
         if self.strength == "weak":
             return moved
         return Patches(self.photometric(moved.image), moved.labels, moved.clean)
+
+    def neighbours(self, patches: Patches) -> Patches:
+        """Shift, brighten or drop neighbouring sections; the middle one stays as it is.
+
+        A dropped section is replaced by the middle one. Nothing happens without augmentation, or if
+        there are no neighbours.
+        """
+        image = patches.image
+        n, channels = image.shape[:2]
+        if self.strength == "none" or channels == 1:
+            return patches
+        numbers = torch.arange(channels, device=image.device)
+        is_neighbour = (numbers != channels // 2).repeat(n)
+        shifted = self.coin(n * channels, _SHIFTED) & is_neighbour
+        rows, columns = (
+            torch.where(shifted, self._shifts(n * channels), 0).view(n, channels) for _ in range(2)
+        )
+        moved = _shifted(image, rows, columns)
+        brightened = (self.coin(n * channels, _BRIGHTENED) & is_neighbour).view(n, -1, 1, 1)
+        gain = self.log_uniform(n * channels, *_NEIGHBOUR_GAIN).view(n, -1, 1, 1)
+        offset = self.uniform(n * channels, *_NEIGHBOUR_OFFSET).view(n, -1, 1, 1)
+        moved = torch.where(brightened, moved * gain + offset, moved)
+        dropped = (self.coin(n * channels, _DROPPED) & is_neighbour).view(n, -1, 1, 1)
+        moved = torch.where(dropped, image[:, channels // 2, None], moved)
+        return Patches(moved, patches.labels, moved)
+
+    def _shifts(self, n: int) -> Tensor:
+        """``n`` whole numbers of pixels, all from -`_SHIFT` to `_SHIFT` as likely."""
+        return self.uniform(n, -_SHIFT, _SHIFT + 1).floor().long()
 
     def geometric(self, patches: Patches) -> Patches:
         """Transform image and labels alike; labels are IGNORE where the image is a mirror image."""
@@ -132,7 +170,7 @@ class Augmentation:
         images learns slowly.
 
         Args:
-            image: B x 1 x H x W, standardised.
+            image: B x channels x H x W, standardised.
             share: fraction of the patches that are changed.
         """
         chosen = self.coin(len(image), share).view(-1, 1, 1, 1)
@@ -144,7 +182,7 @@ class Augmentation:
         """Change gain, offset and gamma of some patches; cheaper and milder than `photometric`.
 
         Args:
-            image: B x 1 x H x W, standardised.
+            image: B x channels x H x W, standardised.
             share: fraction of the patches that are changed.
         """
         chosen = self.coin(len(image), share).view(-1, 1, 1, 1)
@@ -173,10 +211,23 @@ class Augmentation:
         return image + noise * level.view(-1, 1, 1, 1)
 
 
+def _shifted(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Shift each channel of B x C x H x W by whole pixels, B x C; mirrored at the edges.
+
+    Pixel (y, x) of the result is pixel (y + row, x + column) of the image.
+    """
+    for axis, offsets in ((2, rows), (3, columns)):
+        last = image.shape[axis] - 1
+        place = torch.arange(last + 1, device=image.device) + offsets.unsqueeze(-1)
+        place = last - (last - place.abs()).abs()
+        image = image.take_along_dim(place.unsqueeze(3 if axis == 2 else 2), axis)
+    return image
+
+
 def _transformed(
     image: Tensor, labels: Tensor, scale: Tensor, angle: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Scale and rotate (radians) images B x 1 x H x W and class ids B x H x W about the centre."""
+    """Scale and rotate (radians) images B x C x H x W and class ids B x H x W about the centre."""
     height, width = image.shape[-2:]
     grid = similarity_grid(scale, angle, (height, width))
     moved_image = sampled(image, grid, padding="reflection")

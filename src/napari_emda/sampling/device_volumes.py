@@ -48,13 +48,14 @@ def standardised(image: Tensor, statistics: Statistics, ranges: Tensor | None) -
     """Standardise as `Statistics.standardise` does, on any device.
 
     Args:
-        image: B x 1 x H x W.
+        image: B x channels x H x W.
         statistics: of the volume's grey values.
-        ranges: lowest and highest grey value of each section, B x 2; None if the volume has none.
+        ranges: lowest and highest grey value of each section, B x channels x 2, or B x 2 for one
+            channel; None if the volume has none.
     """
     image = image.float()
     if ranges is not None:
-        low, high = ranges.view(-1, 2, 1, 1, 1).unbind(1)
+        low, high = ranges.view(len(image), -1, 2, 1, 1).unbind(2)
         image = (image - low) / (high - low)
     if statistics.limits is not None:
         image = image.clamp(*statistics.limits)
@@ -73,14 +74,16 @@ class _HeldRegion:
         self.labels = None if labels is None else torch.from_numpy(labels).to(device)
         ranges = self.statistics.ranges
         self.ranges = torch.tensor(ranges, device=device) if ranges else None
+        self.context = torch.from_numpy(region.context.sections).to(device)
 
     def patches(self, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised image B x 1 x H x W and labels B x H x W int64.
+        """Standardised image B x channels x H x W and labels B x H x W int64.
 
         The indices broadcast to B x H x W.
         """
-        image = self.image[z, y, x].unsqueeze(1)
-        ranges = None if self.ranges is None else self.ranges[z.flatten()]
+        sections = self.context[z.flatten()]
+        image = self.image[sections[..., None, None], y.unsqueeze(1), x.unsqueeze(1)]
+        ranges = None if self.ranges is None else self.ranges[sections]
         if self.labels is None:
             labels = torch.full_like(image[:, 0], IGNORE, dtype=torch.int64)
         else:

@@ -21,7 +21,7 @@ from napari_emda.sampling.warping import blurred, sampled, similarity_grid
 _RANGE = 2.5
 
 Change = Callable[[Tensor, Tensor], Tensor]
-"""From images B x 1 x H x W and signed magnitudes B x 1 x 1 x 1 in [-1, 1] to changed images."""
+"""From images B x C x H x W and signed magnitudes B x 1 x 1 x 1 in [-1, 1] to changed images."""
 
 # After the operations of Pillow that RandAugment uses, for one channel of standardised grey values.
 
@@ -100,10 +100,10 @@ class RandAugment:
     inverting: bool = False
 
     def __call__(self, image: Tensor, augment: Augmentation) -> tuple[Tensor, Tensor]:
-        """Changed images B x 1 x H x W, and the angles in radians by which they are rotated, B.
+        """Changed images B x C x H x W, and the angles in radians by which they are rotated, B.
 
         Args:
-            image: B x 1 x H x W, standardised.
+            image: B x channels x H x W, standardised.
             augment: source of random numbers.
         """
         available = list((KEEPING | (INVERTING if self.inverting else {})).values())

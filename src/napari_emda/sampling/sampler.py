@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_emda.data.box import Box
+from napari_emda.data.context import Context, common_section_distance
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.resampled import Resampled, common_pixel_size
+from napari_emda.data.spoilt_sections import spoilt_sections
 from napari_emda.data.volume import IGNORE, Domain, Volume
 from napari_emda.errors import DataError
 
@@ -29,7 +31,8 @@ class Patches:
     """A batch of one domain.
 
     Attributes:
-        image: input of the network, B x 1 x H x W float32, standardised.
+        image: input of the network, B x channels x H x W float32, standardised. One channel, or
+            one for each section that is seen (`data.context`), with the patch in the middle one.
         labels: class ids or IGNORE, B x H x W int64.
         clean: the image before contrast, blur and noise are changed (target of a reconstruction).
     """
@@ -59,6 +62,7 @@ class SamplingRegion:
         box: patches lie inside it, in the view's pixels.
         positions: positions (z, y, x) of labelled pixels by class, at most 200 000 per class.
         counts: number of labelled pixels by class.
+        context: the sections that are seen with each one; they may lie outside the box.
     """
 
     view: Resampled
@@ -66,6 +70,11 @@ class SamplingRegion:
     box: Box
     positions: dict[int, NDArray[np.int32]]
     counts: dict[int, int]
+    context: Context
+
+    def read(self, box: Box) -> NDArray[np.float32]:
+        """Standardised grey values of a box with what is seen beside it, (z, channel, y, x)."""
+        return self.context.read(self.view, self.statistics, box)
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,11 @@ class PatchSampler:
         seed: together with rank and step it determines the batch.
         rank: of this process among several that train together.
         memory: maximum number of bytes for images and labels in memory.
+        context: number of neighbouring sections that are seen on each side.
+
+    Attributes:
+        section_distance: from one of them to the next, in the volumes' unit: that of the volume
+            whose sections lie furthest apart.
 
     Raises:
         DataError: a volume is smaller than a patch, or has only one grey value.
@@ -115,12 +129,15 @@ class PatchSampler:
         seed: int = 0,
         rank: int = 0,
         memory: int = MEMORY,
+        context: int = 0,
     ) -> None:
         self.patch = patch
+        self.context = context
         self.seed = seed
         self.rank = rank
         self.sizes: dict[Domain, int] = {"source": batch * source_batches, "target": batch}
         self.pixel_size = pixel_size or common_pixel_size(list(volumes))
+        self.section_distance = common_section_distance(volumes)
         self._regions: dict[Domain, list[SamplingRegion]] = {}
         for volume in volumes:
             box = Box.parse((boxes or {}).get(volume.domain, ""), volume.shape)
@@ -140,6 +157,24 @@ class PatchSampler:
             for regions in self._regions.values()
             for region in regions
         }
+
+    @property
+    def spoilt(self) -> dict[str, tuple[int, ...]]:
+        """Sections that are seen with no other one, by volume name; of every volume."""
+        return {
+            region.view.volume.name: region.context.spoilt
+            for regions in self._regions.values()
+            for region in regions
+        }
+
+    def remarks(self) -> list[str]:
+        """What a user should know of the sections that are seen together, in sentences."""
+        return [
+            remark
+            for regions in self._regions.values()
+            for region in regions
+            for remark in region.context.remarks(region.view.volume.name)
+        ]
 
     def regions(self, domain: Domain) -> tuple[SamplingRegion, ...]:
         """Where a domain's patches come from; empty without a volume of the domain."""
@@ -189,7 +224,16 @@ class PatchSampler:
             )
         view = view.in_memory(memory)
         positions, counts = _label_positions(view, box, self.seed)
-        return SamplingRegion(view, measure(view, box, self.seed), box, positions, counts)
+        statistics = measure(view, box, self.seed)
+        return SamplingRegion(view, statistics, box, positions, counts, self._context(view))
+
+    def _context(self, view: Resampled) -> Context:
+        depth = view.shape[0]
+        if not self.context:
+            return Context.none(depth)
+        return Context.of(
+            view.volume.grid, depth, self.context, self.section_distance, spoilt_sections(view)
+        )
 
     @property
     def in_memory(self) -> bool:
@@ -232,11 +276,12 @@ class PatchSampler:
         return places
 
     def _patches(self, domain: Domain, places: list[Place]) -> Patches:
-        images = np.empty((len(places), 1, self.patch, self.patch), np.float32)
+        channels = 2 * self.context + 1
+        images = np.empty((len(places), channels, self.patch, self.patch), np.float32)
         labels = np.empty((len(places), self.patch, self.patch), np.int64)
         for i, place in enumerate(places):
             region = self._regions[domain][place.region]
-            images[i] = region.statistics.read(region.view, place.box)
+            images[i] = region.read(place.box)[0]
             labels[i] = region.view.read_labels(place.box)[0]
         image = torch.from_numpy(images)
         return Patches(image, torch.from_numpy(labels), image)

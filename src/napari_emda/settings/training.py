@@ -13,6 +13,9 @@ from napari_emda.settings.base import ADVANCED, MOST_INT32, Settings, advanced
 
 Profile = Literal["test", "fast", "standard"]
 
+MOST_CONTEXT = 5
+"""Largest value of ``context``: eleven sections are read for each patch."""
+
 LOSSES = ("supervised", "total")
 """Values of ``keep`` that choose a model by a loss."""
 
@@ -79,6 +82,17 @@ class TrainSettings(Settings):
         description="Patches of source and of target in one step. Choose fewer if the memory does "
         "not suffice.",
         json_schema_extra=advanced(1),
+    )
+    # Off until docs/benchmark-depth.md says for which data it pays.
+    context: int = Field(
+        0,
+        ge=0,
+        le=MOST_CONTEXT,
+        title="neighbouring sections",
+        description="How many sections on each side the network also sees (2.5-D). Labels are "
+        "needed in the middle one only. 0 looks at single sections. The distance is that of the "
+        "volume whose sections lie furthest apart.",
+        json_schema_extra=advanced(1, "per side"),
     )
     network: str = Field(
         "unet",

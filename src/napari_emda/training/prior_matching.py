@@ -187,7 +187,7 @@ def _tiles(
 
     Yields:
         Whether the sections of the volume are independent; a tile and the same place in the
-        sections before and after it, 3 x 1 x H x W, standardised.
+        sections before and after it, 3 x channels x H x W, standardised.
     """
     for region in regions:
         for box in sample.boxes(region, len(regions)):
@@ -199,8 +199,8 @@ def _tiles(
                 # At the ends, the neighbour on the other side; a single section is its own.
                 z = min(max(first, z if first <= z <= last else box.start[0] - step), last)
                 moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
-                sections.append(region.statistics.read(region.view, moved))
+                sections.append(region.read(moved))
             yield (
                 region.view.volume.grid.sections_are_independent,
-                torch.from_numpy(np.stack(sections)).to(predictor.compute.device),
+                torch.from_numpy(np.concatenate(sections)).to(predictor.compute.device),
             )

@@ -163,6 +163,7 @@ class Training:
         seed = seed_of(self.settings.seed, self.sampler.rank, step, 1)
         augment = Augmentation(self.settings.augmentation, seed, self.compute.device)
         with torch.no_grad():
+            batch = {domain: augment.neighbours(patches) for domain, patches in batch.items()}
             batch = self.method.prepare(batch, augment, step / self.settings.steps)
         return {domain: patches.map(channels_last) for domain, patches in batch.items()}
 

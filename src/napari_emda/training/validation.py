@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.blocks import spread
 from napari_emda.data.box import Box
+from napari_emda.data.context import Context, runs
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.probabilities import class_ids
 from napari_emda.data.resampled import Resampled
@@ -106,21 +107,22 @@ class Tile:
     """A square of one section.
 
     Attributes:
-        volume: the section and its neighbours, under a unique name.
+        volume: the section, its neighbours and what is seen beside them, under a unique name.
         section: index of the section in this volume.
+        context: the sections of this volume that are seen with each one.
         statistics: grey values of the whole target.
     """
 
     volume: Volume
     section: int
     statistics: Statistics
+    context: Context
 
     def predicted(self, predictor: Predictor) -> NDArray[np.uint8]:
         """255 times the probabilities of the foreground classes, uint8 (C - 1, rows, columns)."""
         _, height, width = self.volume.shape
-        return predict_box(
-            predictor, self.volume, Box((self.section, 0, 0), (self.section + 1, height, width))
-        )
+        box = Box((self.section, 0, 0), (self.section + 1, height, width))
+        return predict_box(predictor, self.volume, box, self.context)
 
     def turned(self) -> Tile:
         """The tile turned by 180 degrees."""
@@ -201,6 +203,7 @@ def _tiles(
     """Read tiles of a target, spread evenly over ``target_box``."""
     original = view.volume
     statistics = header.statistics_of(view)
+    context = header.context_of(view)
     for number, box in enumerate(
         spread(_box(view, settings.target_box), count, tile_side(settings))
     ):
@@ -209,10 +212,11 @@ def _tiles(
         neighbours = 0 if original.grid.sections_are_independent else 1
         first = max(0, z - neighbours)
         stop = min(view.shape[0], z + 1 + neighbours)
-        image = view.read(Box((first, *box.start[1:]), (stop, *box.stop[1:])))
+        seen, context_of_tile = context.part(first, stop)
+        parts = [view.read(Box((z0, *box.start[1:]), (z1, *box.stop[1:]))) for z0, z1 in runs(seen)]
         grid = original.grid.with_pixel_size(view.pixel_size)
-        volume = Volume(f"{original.name} {number}", image, original.domain, grid)
-        yield Tile(volume, z - first, statistics.of_section(z))
+        volume = Volume(f"{original.name} {number}", np.concatenate(parts), original.domain, grid)
+        yield Tile(volume, seen.index(z), statistics.of_section(z), context_of_tile)
 
 
 def _class_scores(

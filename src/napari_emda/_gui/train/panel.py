@@ -178,8 +178,14 @@ class TrainPanel(JobPanel):
         before = self.start_from.job()
         if before is None:
             self.network.set_profile(self.main.values()["profile"])
+            if not self.advanced["context"].enabled:
+                self.advanced.reset(["context"])
+            self.advanced.lock(())
         else:
             self.network.fix(before.settings.network, before.network_settings)
+            # The weights fit as many sections as the network has seen.
+            self.advanced.set_values({"context": before.settings.context})
+            self.advanced.lock(["context"])
 
     def settings(self) -> TrainSettings:
         """The training settings in the forms."""

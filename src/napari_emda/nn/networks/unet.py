@@ -201,7 +201,9 @@ class UNet(Network):
     @property
     def bytes_per_pixel(self) -> int:
         """Determined by the first level, whose maps are the largest; see `_LIVE_MAPS`."""
-        return self.settings.base_channels * _LIVE_MAPS * _FLOAT32
+        maps = self.settings.base_channels * _LIVE_MAPS * _FLOAT32
+        # The neighbouring sections: as they were read, side by side, and in the network's layout.
+        return maps + 3 * (self.channels - 1) * _FLOAT32
 
     @property
     def reusable(self) -> int:

@@ -1,0 +1,170 @@
+"""The neighbouring sections that a network sees with each section of a volume.
+
+They are chosen by their distance in nanometres, so that volumes with sections of different
+thickness show the same depth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_emda.data.box import Box
+from napari_emda.data.intensity import Statistics
+from napari_emda.data.resampled import Resampled
+from napari_emda.data.volume import Volume
+from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.errors import listed
+
+# Most runs of sections that a sentence names.
+_NAMED = 8
+# A place half-way between two sections must get the same one of them in every unit of length.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Context:
+    """Which sections are seen with each section of a volume.
+
+    Attributes:
+        sections: depth x channels; row z holds the sections that are seen with section z, from the
+            lowest to the highest place, with z itself in the middle.
+        spoilt: sections that are seen with no other one.
+    """
+
+    sections: NDArray[np.int64]
+    spoilt: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        grid: VoxelGrid,
+        depth: int,
+        neighbours: int,
+        distance: float,
+        spoilt: tuple[int, ...] = (),
+    ) -> Context:
+        """The sections nearest to the wanted places, mirrored at both ends of the volume.
+
+        Independent sections have no neighbours, and are seen several times.
+
+        Args:
+            grid: of the volume.
+            depth: number of its sections.
+            neighbours: wanted on each side.
+            distance: from one to the next, in the unit of the grid.
+            spoilt: sections that are seen with no other section; the nearest other one takes
+                their place, of two as near the one before.
+        """
+        middle = np.arange(depth)[:, None]
+        if grid.sections_are_independent:
+            return cls(np.repeat(middle, 2 * neighbours + 1, axis=1))
+        # Mirrored without repeating the end: the neighbour on the other side is another section.
+        # All places repeat themselves after this many sections; a single one is its own neighbour.
+        period = max(1, 2 * (depth - 1))
+        numbers = range(-neighbours, neighbours + 1)
+        offsets = [_offset(number, distance / grid.spacing[0]) % period for number in numbers]
+        places = (middle + np.array(offsets)) % period
+        sections = np.minimum(places, period - places) % depth
+        good = np.setdiff1d(np.arange(depth), list(spoilt))
+        replacement = np.arange(depth)
+        for z in np.setdiff1d(replacement, good) if len(good) else ():
+            replacement[z] = good[np.abs(good - z).argmin()]
+        is_middle = np.array(numbers) == 0
+        # The middle itself stays: that section is labelled and predicted.
+        sections = np.where(is_middle, sections, replacement[sections])
+        return cls(sections, spoilt)
+
+    @classmethod
+    def none(cls, depth: int) -> Context:
+        """Every section alone."""
+        return cls(np.arange(depth)[:, None])
+
+    @property
+    def channels(self) -> int:
+        """Number of sections that the network sees at once, one channel for each."""
+        return self.sections.shape[1]
+
+    def remarks(self, volume: str) -> list[str]:
+        """What a user should know of the context of a volume with this name, in sentences."""
+        if self.channels == 1:
+            return []
+        if (self.sections == self.sections[:, :1]).all():
+            kind = "only one" if len(self.sections) == 1 else "independent"
+            noun = "section" if len(self.sections) == 1 else "sections"
+            return [
+                f"'{volume}' has {kind} {noun}: in place of neighbours, the network sees the "
+                "section itself again."
+            ]
+        if not self.spoilt:
+            return []
+        names = [str(z0) if z1 == z0 + 1 else f"{z0} to {z1 - 1}" for z0, z1 in runs(self.spoilt)]
+        if len(names) > _NAMED:
+            names = [*names[:_NAMED], f"{len(names) - _NAMED} more"]
+        subject, verb = ("Sections", "are") if len(self.spoilt) > 1 else ("Section", "is")
+        return [
+            f"{subject} {listed(names)} of '{volume}' {verb} empty or unlike the neighbours: "
+            "beside other sections, the network sees the nearest good one instead."
+        ]
+
+    def seen(self, first: int, stop: int) -> list[int]:
+        """All sections that are seen with sections ``first`` to ``stop - 1``, ascending."""
+        seen: list[int] = np.unique(self.sections[first:stop]).tolist()
+        return seen
+
+    def part(self, first: int, stop: int) -> tuple[list[int], Context]:
+        """The sections that ``first`` to ``stop - 1`` are seen with, and the context among them.
+
+        In the volume of these sections alone, ``first`` to ``stop - 1`` see what they see in this
+        one. Others among them see only themselves.
+        """
+        seen = self.seen(first, stop)
+        sections = np.repeat(np.arange(len(seen))[:, None], self.channels, axis=1)
+        begin = seen.index(first)
+        sections[begin : begin + stop - first] = np.searchsorted(seen, self.sections[first:stop])
+        return seen, Context(sections)
+
+    def read(self, view: Resampled, statistics: Statistics, box: Box) -> NDArray[np.float32]:
+        """Standardised grey values of a box with its neighbours, (z, channel, y, x) float32."""
+        if self.channels == 1:
+            return statistics.read(view, box)[:, None]
+        first = box.start[0]
+        stop = box.stop[0]
+        seen = self.seen(first, stop)
+        parts = [
+            statistics.read(view, Box((z0, *box.start[1:]), (z1, *box.stop[1:])))
+            for z0, z1 in runs(seen)
+        ]
+        return np.concatenate(parts)[np.searchsorted(seen, self.sections[first:stop])]
+
+
+def _offset(number: int, sections: float) -> int:
+    """Sections to the place of a neighbour, from ``sections`` to the first; half-way is further."""
+    nearest = math.floor(abs(number) * sections + 0.5 + _ROUNDING)
+    return nearest if number >= 0 else -nearest
+
+
+def runs(sections: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending section numbers as runs of consecutive ones: first, and one past the last."""
+    found: list[tuple[int, int]] = []
+    for z in sections:
+        if found and found[-1][1] == z:
+            found[-1] = (found[-1][0], z + 1)
+        else:
+            found.append((z, z + 1))
+    return found
+
+
+def common_section_distance(volumes: Sequence[Volume]) -> float:
+    """The coarsest distance between sections among volumes, in their unit.
+
+    Every volume can show this depth. Where all have independent sections, 1: none has neighbours.
+    """
+    distances = [
+        volume.grid.spacing[0] for volume in volumes if not volume.grid.sections_are_independent
+    ]
+    return max(distances, default=1.0)

@@ -1,0 +1,102 @@
+"""Images of tiles with the sections that a network sees beside each one, read once (2.5-D)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from napari_emda.data.box import Box
+from napari_emda.data.context import Context, runs
+from napari_emda.data.prefetch import prefetched
+from napari_emda.inference.tiles import BlockReader, Tile
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is read for a tile, and what of it and of earlier tiles is forgotten afterwards.
+
+    Attributes:
+        parts: runs of consecutive sections that no earlier tile at this place has read.
+        forgotten: sections that no later tile at this place needs.
+    """
+
+    parts: tuple[Tile, ...]
+    forgotten: tuple[int, ...]
+
+
+def images(
+    reader: BlockReader, tiles: Sequence[Tile], context: Context, threads: int = 1
+) -> Generator[Tensor]:
+    """Standardised images of tiles on the device, B x channels x H x W, one entry for each section.
+
+    While tiles follow each other at the same place, every section is read once, and kept as long as
+    a later tile needs it.
+
+    Args:
+        reader: of the volume.
+        tiles: in the order in which they are predicted.
+        context: the sections that are seen with each one.
+        threads: that read ahead.
+    """
+    readings = _planned(tiles, context)
+    stored = prefetched(
+        lambda i: [reader.read(part) for part in readings[i].parts],
+        0,
+        len(readings),
+        ahead=threads + 1,
+        threads=threads,
+    )
+    window: dict[int, Tensor] = {}
+    with contextlib.closing(stored):
+        for tile, reading, values in zip(tiles, readings, stored, strict=True):
+            new = [
+                reader.on_device(image, part)
+                for image, part in zip(values, reading.parts, strict=True)
+            ]
+            if context.channels == 1:
+                yield new[0]
+                continue
+            for part, image in zip(reading.parts, new, strict=True):
+                window.update(zip(range(part.seen.start[0], part.seen.stop[0]), image, strict=True))
+            seen = context.sections[tile.seen.start[0] : tile.seen.stop[0]]
+            stacks = torch.stack([torch.cat([window[z] for z in row]) for row in seen.tolist()])
+            for z in reading.forgotten:
+                del window[z]
+            yield stacks
+
+
+def _planned(tiles: Sequence[Tile], context: Context) -> list[_Reading]:
+    """What to read for each tile. It is known beforehand, so that threads can read ahead."""
+    if context.channels == 1:
+        return [_Reading((tile,), ()) for tile in tiles]
+    readings: list[_Reading] = []
+    for _, group in groupby(tiles, key=_place):
+        same_place = list(group)
+        needed = [set(context.seen(tile.seen.start[0], tile.seen.stop[0])) for tile in same_place]
+        last_use = {z: index for index, sections in enumerate(needed) for z in sections}
+        held: set[int] = set()
+        for index, (tile, sections) in enumerate(zip(same_place, needed, strict=True)):
+            parts = tuple(_at(tile, z0, z1) for z0, z1 in runs(sorted(sections - held)))
+            held |= sections
+            forgotten = tuple(z for z in held if last_use[z] == index)
+            held.difference_update(forgotten)
+            readings.append(_Reading(parts, forgotten))
+    return readings
+
+
+def _place(tile: Tile) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where in the plane a tile lies."""
+    return tile.seen.start[1:], tile.seen.stop[1:]
+
+
+def _at(tile: Tile, first: int, stop: int) -> Tile:
+    """Other sections at the place of a tile."""
+    native, seen = (
+        Box((first, *box.start[1:]), (stop, *box.stop[1:])) for box in (tile.native, tile.seen)
+    )
+    return Tile(native, seen)
