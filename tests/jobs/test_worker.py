@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import queue
@@ -33,6 +34,7 @@ from napari_emda.jobs.execute import execute
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import TrainJob, write_job
 from napari_emda.project.job_folder import JobFolder
+from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import TrainSettings
 
 SETTINGS = {
@@ -287,6 +289,24 @@ def test_every_error_is_an_event(error, status, mistake, run_here, project, monk
     assert last.mistake == mistake
     assert ("report it" in last.text) != mistake
     assert ("Traceback" in capsys.readouterr().err) != isinstance(error, JobError)
+
+
+def test_a_training_whose_log_cannot_be_written_keeps_what_it_has_learnt(
+    run_here, project, monkeypatch
+):
+    written = []
+
+    class Full(io.StringIO):
+        def write(self, line):
+            written.append(line)
+            if len(written) > 2:
+                raise OSError(errno.ENOSPC, "No space left on device", "log.jsonl")
+
+    monkeypatch.setattr(RunFolder, "open_log", lambda _: Full())
+    status, events = run_here(job(project, steps=100, save_every=50))
+    assert (status, type(events[-1])) == (2, Failed)
+    assert "make room" in events[-1].text
+    assert saved_step(project) >= 2
 
 
 def test_what_a_library_prints_is_not_among_the_events(run_here, project, monkeypatch):

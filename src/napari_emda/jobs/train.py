@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -63,8 +64,10 @@ def _fit(
 ) -> Iterator[Event]:
     """Train, log and preview; ``began`` is when the job began, for the seconds in the result."""
     last = Stepped(folder.saved_step, training.settings.steps, {}, 0.0)
-    with folder.open_log() as log:
-        for event in fit(training, previews.phases):
+    # Closed here also if the log cannot be written: the training then saves what it has learnt, and
+    # an error of that reaches the user.
+    with folder.open_log() as log, closing(fit(training, previews.phases)) as events:
+        for event in events:
             # Before the event is passed on: whoever stops the job at it finds it in the log.
             # Phases and parts of them tell nothing about the model.
             if not isinstance(event, Phase | Advanced):

@@ -83,7 +83,7 @@ class _Progress:
     saved_at: float = field(default_factory=time.perf_counter)
 
 
-def fit(training: Training, phases: Phases | None = None) -> Iterator[Event]:
+def fit(training: Training, phases: Phases | None = None) -> Generator[Event]:
     """Train for the steps of the settings, from the folder's checkpoint if there is one.
 
     To stop, close the generator: the last step is saved, in the time of a few steps. While
