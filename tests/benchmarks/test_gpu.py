@@ -58,6 +58,7 @@ def numbers_in(cells):
     return [float(text) for cell in cells for text in re.findall(r"-?(?:\d+\.?\d*|inf|nan)", cell)]
 
 
+@pytest.mark.slow  # measures; what the page makes of measurements is tested below
 def test_a_tiny_run_fills_every_row_with_finite_numbers(tmp_path):
     page = tmp_path / "page" / "gpu.md"
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--tiny", "--steps", "4"]

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 JOBS = {"Start", "Suggest patches", "Retrain", "Predict", "Export"}
 
 
+@pytest.mark.slow  # measures; tests/viewer goes through the same work
 def test_every_step_has_its_row(qapp):
     command = [sys.executable, "-m", "benchmarks.viewer", "--fake", "--steps", "20", "--side", "96"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -96,7 +96,7 @@ def test_clusters_follow_the_regions(make_training, tissue, tmp_path):
     """
     image, region_ids = tissue
     volume = Volume("tissue", image, "target", VoxelGrid((10, 10, 10)))
-    values = {"steps": 160, "batch": 8, "learning_rate": 0.003, "report_every": 5}
+    values = {"steps": 120, "batch": 8, "learning_rate": 0.003, "report_every": 5}
     training = make_training(
         [volume], tmp_path / "run", "iic", {"clusters": 4, "displacement": 0}, **values
     )

@@ -101,6 +101,7 @@ def test_an_error_in_a_thread(sequence):
     assert "ZeroDivisionError" in sequence(fail_in_thread)
 
 
+@pytest.mark.slow
 def test_paint_outside_the_patch(sequence, monkeypatch):
     monkeypatch.setattr(Draft, "_reachable", lambda self, parts: np.True_)
     wide = napari_actions.options
