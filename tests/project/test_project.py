@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -279,6 +280,20 @@ def test_names_are_made_unique_and_valid_for_files(project, phantom_files):
     expected = ["target_2", "target_3", "etc", "Zellkern_Ä.tif", "volume", "volume_Con.1"]
     assert names == expected
     assert Project.open(project.folder).volumes.entries == project.volumes.entries
+
+
+@pytest.mark.parametrize("letter", ["A", "ü", "字"])
+def test_a_file_may_have_a_longer_name_than_a_volume(letter, project, phantom_files, tmp_path):
+    # As long as Linux allows, with the ending.
+    path = tmp_path / f"{letter * (250 // len(letter.encode()))}.tif"
+    shutil.copy(phantom_files["target", "image"], path)
+    names = {project.volumes.add(path, "target").name for _ in range(3)}
+    assert len(names) == 3
+    with Project.open(project.folder) as again:
+        assert names <= {entry.name for entry in again.volumes.entries}
+        for name in names:
+            assert name.startswith(letter)
+            again.annotations.require(name)[0, :4, :4] = 1
 
 
 def test_an_invalid_volume_changes_nothing(project, phantom_files, tmp_path):

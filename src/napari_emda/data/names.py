@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 # Bytes of a name: file systems allow 255, and ours add an ending and a random part to it.
-_LONGEST = 180
+LONGEST = 180
 # "/" and "\" lead into other folders, ":" to another drive or stream of Windows.
 _SEPARATORS = frozenset("/\\:")
 
@@ -39,7 +39,7 @@ def check_shown_name(name: str) -> str:
         raise ValueError("A name is empty")
     if not name.isprintable():
         raise ValueError(f"'{in_print(name)}' has characters that cannot be shown")
-    if len(name.encode()) > _LONGEST:
+    if len(name.encode()) > LONGEST:
         raise ValueError(f"The name '{name[:20]}...' is too long")
     return name
 
