@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--steps", type=int, default=150, help="of the trainings")
     parser.add_argument("--chapters", type=int, help="of the stories to play; by default all")
+    parser.add_argument(
+        "--corrected", type=int, help="most patches to paint in a round, for a quick look"
+    )
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--to", type=Path, default=IMAGES, help="folder for the pictures")
     parser.add_argument("--play", choices=STORIES, help=argparse.SUPPRESS)
@@ -48,7 +51,9 @@ def main() -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     if options.play:
         get_settings().appearance.theme = options.theme
-        STORIES[options.play](options.size, options.steps, options.to).play(options.chapters)
+        story = STORIES[options.play](options.size, options.steps, options.to)
+        story.most_corrected = options.corrected
+        story.play(options.chapters)
         return
     for name in options.story:
         # A home of its own: the pictures show ~, napari starts as on the first day, and no folder

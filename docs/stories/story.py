@@ -48,6 +48,9 @@ class Story:
         size: width and height of the window.
         steps: of the trainings.
         folder: for pictures.
+
+    Attributes:
+        most_corrected: patches of a round, None for as many as the story is about.
     """
 
     name = ""
@@ -62,6 +65,7 @@ class Story:
         self.session = self.dock.session
         self.hands = Hands(self.viewer, self.session)
         self.truth: Any = None
+        self.most_corrected: int | None = None
         self.clicks = self.keys = self.pictures = 0
         self.steps_done: list[tuple[str, int, int, float]] = []
         wait(lambda: self.session.catalogue is not None, "the methods are read")
@@ -137,6 +141,8 @@ class Story:
             picture: taken of the first patch that was corrected.
             correct: number of patches to correct.
         """
+        if self.most_corrected is not None:
+            correct = min(correct, self.most_corrected)
         patches = self.dock.annotate.patches
         while (region := patches.current) is not None:
             corrected = sum(region.annotated for region in patches.regions)

@@ -447,7 +447,15 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
     assert annotate.list.count() == 3
     assert annotate.list.item(0).text() == "section 1\nscore 0.90 · to do"
     assert not annotate.list.item(0).icon().isNull()
+    learns = "Retraining learns from your patches: press Done on one first."
+    painting = annotate.painting
+    assert annotate.retrain.reason.text() == learns
+    assert not any(button.isEnabled() for button in painting.deciding)
     annotate.list.itemClicked.emit(annotate.list.item(1))
+    # Whoever works on a patch needs no such hint; the button still says why it is off.
+    assert annotate.retrain.reason.text() == ""
+    assert annotate.retrain.start.toolTip() == learns
+    assert all(button.isEnabled() for button in (*painting.deciding, *painting.moving))
     assert dock.session.viewer.dims.point[0] == 150
     annotate.commands["done"]()
     assert annotate.list.item(1).text().endswith("done")
@@ -455,6 +463,7 @@ def test_suggest_annotate_retrain(qtbot, dock, predicted):
     annotate.commands["skip"]()
     assert "2 of 3 patches decided" in annotate.status.text()
     assert annotate.retrain.start.isEnabled()
+    assert "Continue training" in annotate.retrain.start.toolTip()
     assert annotate.retrain.method.currentText() == "finetune"
     annotate.retrain.steps.setValue(50)
     annotate.retrain.start_job()

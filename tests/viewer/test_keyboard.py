@@ -1,5 +1,7 @@
 """From one's own TIFFs to an exported mask by the keyboard alone."""
 
+import time
+
 import pytest
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtTest import QTest
@@ -11,11 +13,18 @@ from tests.viewer.test_own_files import write_files
 
 # More than there are controls in the window: Tab then leads nowhere.
 MOST_TABS = 90
+# Seconds in which the dock has certainly taken its shape.
+PATIENCE = 20
 MOUSE = (
     QEvent.Type.MouseButtonPress,
     QEvent.Type.MouseButtonRelease,
     QEvent.Type.MouseButtonDblClick,
 )
+
+
+def is_whole(control):
+    """Whether all of a control is in sight."""
+    return control.visibleRegion().boundingRect() == control.rect()
 
 
 class Keyboard(QObject):
@@ -58,10 +67,13 @@ class Keyboard(QObject):
 
     def check_focus(self):
         focus = self.focus
+        # The dock may still be taking its shape, as after the end of a job.
+        end = time.monotonic() + PATIENCE
+        while self.dock.isAncestorOf(focus) and not is_whole(focus) and time.monotonic() < end:
+            QTest.qWait(10)
         assert not focus.visibleRegion().isEmpty(), f"{focus.accessibleName()} is out of sight"
         if self.dock.isAncestorOf(focus):
-            shown = focus.visibleRegion().boundingRect()
-            assert shown == focus.rect(), f"{focus.accessibleName()} is cut off"
+            assert is_whole(focus), f"{focus.accessibleName()} is cut off"
 
     def enter(self, wanted):
         """Go to a button and press it."""
@@ -75,6 +87,27 @@ def type_sizes(keys, sizes):
     for size in ("50", "4.6", "4.6"):
         keys.type(size)
         keys.press(Qt.Key.Key_Tab)
+
+
+def leave_modes_on_the_canvas(keys, dock):
+    """Escape gives up drawing, then a polygon, then the brush, while the canvas has the focus."""
+    patches = dock.annotate.patches
+    keys.press(Qt.Key.Key_F6)
+    assert keys.focus is dock.session.viewer.window._qt_viewer.canvas.native
+    keys.press(Qt.Key.Key_W)
+    assert "Draw a rectangle" in dock.notices.text()
+    keys.press(Qt.Key.Key_Escape)
+    assert "No patch was drawn" in dock.notices.text()
+    keys.press(Qt.Key.Key_N)
+    layer = dock.session.opened.output("annotations", patches.current.volume)
+    for tool, mode in ((Qt.Key.Key_P, "paint"), (Qt.Key.Key_G, "polygon"), (Qt.Key.Key_F, "fill")):
+        keys.press(tool)
+        assert layer.mode == mode
+        keys.press(Qt.Key.Key_Escape)
+        assert layer.mode == "pan_zoom"
+        assert patches.current is not None
+    keys.press(Qt.Key.Key_F6)
+    assert dock.isAncestorOf(keys.focus)
 
 
 def annotate(keys, dock, wait, line):
@@ -97,6 +130,7 @@ def annotate(keys, dock, wait, line):
     assert "Draw a rectangle" in dock.notices.text()
     keys.press(Qt.Key.Key_Escape)
     assert "No patch was drawn" in dock.notices.text()
+    leave_modes_on_the_canvas(keys, dock)
 
 
 @pytest.fixture

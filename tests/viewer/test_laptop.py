@@ -56,7 +56,8 @@ def test_a_patch_needs_no_scrolling(make_napari_viewer, tmp_path, qtbot, width, 
     assert viewer.window._qt_window.width() == width
     assert viewer.window._qt_viewer.canvas.native.width() >= canvas
     painting = dock.annotate.painting
-    wanted = [*painting.deciding, *painting.classes.classes, line.button]
+    deciding = (*painting.deciding, *painting.moving, *painting.history)
+    wanted = [*deciding, *painting.classes.classes, line.button]
     for control in (*wanted, dock.annotate.retrain.start):
         wait(lambda control=control: in_sight(control, dock))
     # The headings are reached by keys alone.

@@ -42,6 +42,7 @@ class JobStarter(QWidget):
         super().__init__()
         self._session = session
         self._kind = kind
+        self._tip = tip
         self.reason = Sentence()
         self.start = button(start, tip, self.start_job)
 
@@ -117,9 +118,15 @@ class JobStarter(QWidget):
     def update_state(self) -> None:
         """Update the lists; disable the button if the job cannot start, and show the reason."""
         self.offer(self._session.opened)
+        self.review()
+
+    def review(self) -> None:
+        """Disable the button if the job cannot start, and show the reason."""
         obstacle = self.obstacle()
         self.reason.show_text(obstacle if self.says_why() else "", "hint")
         self.start.setEnabled(not obstacle)
+        # A button that is off says why, where there is no sentence.
+        self.start.setToolTip(obstacle or self._tip)
 
     def start_job(self) -> None:
         """Start the job in the background, or say why not."""

@@ -69,6 +69,8 @@ class Session:
     """The project, or its volumes, runs or annotations have changed."""
     layers_missing = Signal(list)
     """The names of the volumes whose layers were removed; empty when all are there again."""
+    mask_found = Signal()
+    """An image layer was read and holds labels."""
     catalogue_changed = Signal(Catalogue)
     """The methods and strategies were read."""
     closing = Signal()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
@@ -21,16 +23,34 @@ _EQUAL_NEIGHBOURS = 0.6
 # section are still ten pixels wide, and five sections take a moment.
 _SIDE = 1024
 
+Likeness = Literal["image", "labels", "labels with NaN"]
+"""Some programs write NaN into a mask where nobody looked."""
+
+
+def likeness(array: Array) -> Likeness:
+    """What the numbers of an array (z, y, x) look like: grey values, or a mask or objects."""
+    if np.dtype(array.dtype).kind not in "buif" or min(array.shape) < 1:
+        return "image"
+    rows = slice(None, None, -(-array.shape[1] // _ROWS))
+    values = np.stack([np.asarray(array[z])[rows] for z in _sections(array)])
+    if values.dtype.kind != "f":
+        return "labels" if _are_labels(values) else "image"
+    nan = np.isnan(values)
+    # No label has this number: voxels with NaN have the same value, as objects do.
+    values = np.where(nan, -np.inf, values)
+    # Labels are whole numbers, also where a program has stored them as decimal ones.
+    if not (values == np.round(values)).all() or not _are_labels(values):
+        return "image"
+    return "labels with NaN" if nan.any() else "labels"
+
 
 def seems_labels(array: Array) -> bool:
     """Whether an array (z, y, x) looks like a mask or labels of objects, not like grey values."""
-    if np.dtype(array.dtype).kind not in "buif" or min(array.shape) < 1:
-        return False
-    rows = slice(None, None, -(-array.shape[1] // _ROWS))
-    values = np.stack([np.asarray(array[z])[rows] for z in _sections(array)])
-    # Labels are whole numbers, also where a program has stored them as decimal ones.
-    if values.dtype.kind == "f" and not (values == np.round(values)).all():
-        return False
+    return likeness(array) != "image"
+
+
+def _are_labels(values: NDArray[np.generic]) -> bool:
+    """Whether whole numbers (sections, rows, columns) are those of a mask or of objects."""
     numbers, counts = np.unique(values, return_counts=True)
     # A single value is nothing in particular: a layer that is still empty, or padding.
     if len(numbers) <= _VALUES_OF_A_MASK:

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 
+from napari_emda._gui.common.adapters import Placement
+from napari_emda._gui.common.held_places import HeldPlaces
 from napari_emda._gui.predict.layers import show_classes
 from tests.gui.suggested import with_suggestions
 
@@ -66,6 +69,29 @@ def test_linked_layers_of_two_volumes_stay_apart(session, layers):
     before = corners(layers)
     opened.image("source").translate = (0, 46, 0)
     assert np.allclose(corners(layers), before)
+
+
+@pytest.mark.parametrize("change", ["translate", "scale"])
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_linked_layers_of_different_places_return_to_their_own(moved, change):
+    viewer = ViewerModel()
+    shown = [viewer.add_image(np.zeros((4, 30, 30)), name=name) for name in "abc"]
+    places = [Placement((50, 4, 4)), Placement((50, 4, 4), (0, 80, 0)), Placement((40, 8, 8))]
+    put_back = []
+    held = HeldPlaces(viewer, put_back.append)
+    for layer, place in zip(shown, places, strict=True):
+        place.apply(layer)
+        held.hold(layer, lambda place=place: place)
+    mine = viewer.add_image(np.zeros((4, 30, 30)))
+    viewer.layers.link_layers([*shown, mine])
+    before = [np.asarray(layer.data_to_world((3, 20, 10))) for layer in shown]
+    setattr(shown[moved], change, CHANGES[change])
+    after = [np.asarray(layer.data_to_world((3, 20, 10))) for layer in shown]
+    assert np.allclose(after, before)
+    assert put_back
+    # What does not move them is still linked.
+    shown[0].opacity = 0.25
+    assert [layer.opacity for layer in viewer.layers] == [0.25] * 4
 
 
 def test_layers_are_the_users_again_when_the_dock_is_closed(session, layers):

@@ -6,6 +6,8 @@ import pytest
 from napari.layers import Image
 from qtpy.QtTest import QTest
 
+from napari_emda._gui.annotate.import_labels import ImportBox
+from napari_emda._gui.annotate.tools import Tools
 from napari_emda._gui.data.guesses import image_of, labels_of
 from napari_emda._gui.data.masks import MaskLayers
 from napari_emda._gui.data.panel import DataPanel
@@ -32,6 +34,11 @@ def padded(image):
     return inside
 
 
+def unseen(values):
+    """NaN in a part of the sections, as where nobody looked, or where a registration left a gap."""
+    return np.where(np.indices(values.shape)[2] < 20, np.nan, values)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -47,6 +54,11 @@ def padded(image):
         (lambda image, labels: image / 255, False),
         (lambda image, labels: image * 0, False),
         (lambda image, labels: image[:0], False),
+        (lambda image, labels: unseen(labels), True),
+        (lambda image, labels: unseen(objects(labels)), True),
+        (lambda image, labels: unseen(image), False),
+        (lambda image, labels: unseen(image / 255), False),
+        (lambda image, labels: image * np.nan, False),
     ],
 )
 def test_labels_are_told_from_grey_values(volumes, change, expected):
@@ -57,11 +69,45 @@ def test_labels_are_told_from_grey_values(volumes, change, expected):
 def test_a_layer_that_is_computed_is_read_in_the_background(qtbot, session, volumes):
     masks = MaskLayers(session)
     found = []
-    masks.found.connect(lambda: found.append(True))
+    session.mask_found.connect(lambda: found.append(True))
     layer = Image(da.from_array(volumes["source"][1]))
     assert not masks(layer)
     qtbot.waitUntil(lambda: bool(found), timeout=60_000)
     assert masks(layer)
+
+
+def test_a_mask_with_nan_is_explained_wherever_labels_are_chosen(qtbot, session, volumes):
+    panel, imports = DataPanel(session), ImportBox(session, Tools(), lambda volume: None)
+    for widget in (panel, imports):
+        qtbot.addWidget(widget)
+    image, labels = volumes["source"]
+    # Read in the background, by whichever list asks first.
+    mask = da.from_array(unseen(labels), chunks=(1, -1, -1))
+    session.viewer.add_image(image, name="old")
+    layer = session.viewer.add_image(mask, name="partial")
+    why = "'partial' is not offered: it looks like a mask, but holds NaN"
+    for sentence in (panel.left_out, imports.hint):
+        qtbot.waitUntil(lambda sentence=sentence: why in sentence.text(), timeout=60_000)
+    assert panel.target.currentText() == "old"
+    # Nothing is asked about layers that are not chosen.
+    assert panel.target_size.isEnabled()
+    for question in (panel.source_size, panel.label_numbers, imports.numbers):
+        assert not question.isEnabled()
+    session.viewer.layers.remove(layer)
+    session.viewer.add_image(np.nan_to_num(unseen(labels), nan=255), name="whole")
+    for widget in (panel, imports):
+        assert [entry.name for entry in widget.labels.layers()] == ["whole"]
+    assert "NaN" not in panel.left_out.text() + imports.hint.text()
+
+
+def test_a_lazy_mask_is_offered_in_every_list_of_labels(qtbot, session, volumes):
+    lists = DataPanel(session), ImportBox(session, Tools(), lambda volume: None)
+    for widget in lists:
+        qtbot.addWidget(widget)
+    mask = da.from_array(volumes["source"][1], chunks=(1, -1, -1))
+    session.viewer.add_image(mask, name="lazy")
+    for widget in lists:
+        qtbot.waitUntil(lambda widget=widget: len(widget.labels.layers()) == 1, timeout=60_000)
 
 
 def test_labels_go_to_the_image_with_their_shape_and_name():

@@ -15,7 +15,7 @@ from napari_emda._gui.common.layer_volumes import array_of, numbers_of
 from napari_emda._gui.common.widgets import Sentence, button, column, labelled, narrow
 from napari_emda._gui.data.label_numbers import BACKGROUND, SECTIONS, LabelNumbers
 from napari_emda._gui.data.layer_widgets import LayerChoice
-from napari_emda._gui.data.masks import MaskLayers
+from napari_emda._gui.data.masks import LABEL_LAYERS, MaskLayers
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.data.array import Array
@@ -53,7 +53,9 @@ class ImportBox(QWidget):
         self._annotations = annotations
         self._masks = MaskLayers(session)
         self.labels = LayerChoice(session.viewer, Labels, self._masks.refusal, also=self._masks)
-        self.labels.setToolTip("Labels of a target, from another program or drawn in napari.")
+        self.labels.setToolTip(
+            f"Labels of a target, from another program or drawn in napari. {LABEL_LAYERS}"
+        )
         self.numbers = LabelNumbers(session, self.labels, _ZERO, self._classes)
         self.begin = narrow(QComboBox())
         self.begin.addItems(list(_BEGIN))
@@ -74,10 +76,11 @@ class ImportBox(QWidget):
         )
         for signal in (self.labels.chosen, self.begin.currentTextChanged, self.numbers.changed):
             signal.connect(lambda *_: self._on_begin())
+        self.labels.enables(self.numbers)
         self._layers = session.viewer.layers.events
         for event in (self._layers.inserted, self._layers.removed, self._layers.renamed):
             event.connect(self.refresh)
-        self._masks.found.connect(self.refresh)
+        session.mask_found.connect(self.refresh)
         session.closing.connect(self._close)
         session.project_changed.connect(self.refresh)
         self.refresh()
@@ -113,6 +116,7 @@ class ImportBox(QWidget):
             text = "Choose the labels with which patches begin."
         if not self.labels.layers():
             text = "Open your labels in napari first."
+        text = " ".join(filter(None, [text, self.labels.left_out_in_words]))
         self.hint.show_text(text, "hint")
 
     def _begin_with(self, layer: Layer) -> str:

@@ -25,15 +25,16 @@ class PaintingTools(QWidget):
 
     Attributes:
         classes: buttons of the classes and brushes.
-        deciding: buttons that need a patch.
+        deciding: buttons that need a patch on view.
+        moving: buttons that need patches.
+        history: buttons that need a project.
         done: accepts the patch; one of `deciding`.
-        next: goes to the next open patch; one of `deciding`.
+        next: goes to the next open patch; one of `moving`.
     """
 
     def __init__(self, commands: Mapping[str, Callable[[], None]], tools: Tools) -> None:
         super().__init__()
         self.classes = ClassPalette(tools)
-        self.deciding: list[QPushButton] = []
         self.help = button("?", "Show the keys.", self._show_help, name="Keys")
         self.outside = QCheckBox("Paint outside the patch, too")
         self.outside.setToolTip(
@@ -55,9 +56,8 @@ class PaintingTools(QWidget):
             act["partial"],
         )
         self.next = button("Next", "Go to the next open patch (N).", act["next"])
-        moves = [
-            button("Back", "Back to the previous patch, to revise it (Shift-N).", act["back"]),
-            self.next,
+        back = button("Back", "Back to the previous patch, to revise it (Shift-N).", act["back"])
+        aside = [
             button("Skip", "Put this patch aside (J).", act["skip"]),
             button(
                 "Not sure",
@@ -65,7 +65,7 @@ class PaintingTools(QWidget):
                 act["unsure"],
             ),
         ]
-        history = [
+        self.history = [
             button(
                 "Undo",
                 "Undo the last decision, on whichever patch (U). Ctrl-Z undoes the last stroke.",
@@ -82,14 +82,18 @@ class PaintingTools(QWidget):
         uncertainty = button(
             "Uncertainty", "Show or hide the model's uncertainty (Shift-H).", act["uncertainty"]
         )
-        self.deciding = [done, part, *moves, *history]
+        self.deciding = [done, part, *aside]
+        self.moving = [back, self.next]
         # In the order in which they fill the rows of a narrow dock, each of one kind.
-        return (done, part, *moves, self.help, *history, draw, bare, uncertainty)
+        moves = (back, self.next, *aside)
+        return (done, part, *moves, self.help, *self.history, draw, bare, uncertainty)
 
-    def allow_decisions(self, allowed: bool) -> None:
-        """Enable the buttons that need a patch."""
-        for decide in self.deciding:
-            decide.setEnabled(allowed)
+    def allow(self, *, deciding: bool, moving: bool, history: bool) -> None:
+        """Enable the buttons that can do something now."""
+        kinds = ((self.deciding, deciding), (self.moving, moving), (self.history, history))
+        for buttons, allowed in kinds:
+            for one in buttons:
+                one.setEnabled(allowed)
 
     def _show_help(self) -> None:
         corner = self.help.mapToGlobal(self.help.rect().bottomLeft())

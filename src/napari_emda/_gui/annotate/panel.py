@@ -232,7 +232,10 @@ class AnnotatePanel(QWidget):
         several = opened is not None and len(opened.project.volumes.targets()) > 1
         self.status.show_text(progress(regions))
         self.list.show_regions(regions, current, with_volume=several)
-        self.painting.allow_decisions(bool(regions))
+        self.painting.allow(
+            deciding=current is not None, moving=bool(regions), history=opened is not None
+        )
+        self.retrain.review()
         self.curve.allow_end(bool(self.patches is not None and self.patches.audit))
         for volume in opened.volumes if opened is not None else []:
             rectangles = opened.output("patches", volume) if opened is not None else None

@@ -89,6 +89,11 @@ class RetrainBox(JobPanel):
             return "Retraining learns from your patches: press Done on one first."
         return ""
 
+    def says_why(self) -> bool:
+        """Whether to show the reason: not to somebody who is doing what it asks for."""
+        opened = self._session.opened
+        return super().says_why() and not (opened is not None and opened.annotating)
+
     def job(self, opened: OpenProject) -> TrainJob:
         """A training that starts from the latest run's network."""
         return opened.project.runs.retrain_job(self.method.currentText(), self.steps.value())

@@ -12,18 +12,10 @@ from napari.layers import Layer
 
 from napari_emda._gui.common.adapters import Placement
 
-# What a user can change of a layer's place, and what changes the unit of the world.
-_EVENTS = (
-    "scale",
-    "translate",
-    "rotate",
-    "shear",
-    "affine",
-    "units",
-    "axis_labels",
-    "inserted",
-    "removed",
-)
+# What a user can change of a layer's place.
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+# Together with what changes the unit of the world.
+_EVENTS = (*_PLACE, "inserted", "removed")
 
 
 class HeldPlaces:
@@ -65,14 +57,23 @@ class HeldPlaces:
             return
         self._busy = True
         try:
-            held = list(self._held.items())
-            moved = [layer for layer, place in held if _restore(layer, place())]
+            moved = self._restore_all()
+            if moved and self._restore_all():
+                # Layers of different places that the user has linked pull each other along.
+                for layer in self._held:
+                    self._viewer.layers.unlink_layers([layer], _PLACE)
+                self._restore_all()
         finally:
             self._busy = False
         # Another layer may change the unit of the world, which is no movement.
         if event.type not in ("units", "inserted", "removed"):
             for layer in moved[:1]:
                 self._put_back(layer)
+
+    def _restore_all(self) -> list[Layer]:
+        """Put all layers into their places; returns those that were elsewhere."""
+        held = list(self._held.items())
+        return [layer for layer, place in held if _restore(layer, place())]
 
 
 def _restore(layer: Layer, place: Placement) -> bool:

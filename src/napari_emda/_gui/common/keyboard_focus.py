@@ -8,13 +8,13 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QKeySequence
 from qtpy.QtGui import QShortcut as _QShortcut  # type: ignore[attr-defined]  # on Qt 5 elsewhere
-from qtpy.QtWidgets import QApplication, QScrollArea, QWidget
+from qtpy.QtWidgets import QApplication, QWidget
+
+from napari_emda._gui.common.panel_area import PanelArea
 
 # The key that goes to the next pane in file managers, browsers and office programs. The Tab key
 # alone does not lead from napari's slider any further.
 KEY = "F6"
-# Pixels that stay free around a control that is scrolled into sight: its outline is seen, too.
-_MARGIN = 4
 
 
 class KeyboardFocus(QObject):
@@ -31,7 +31,7 @@ class KeyboardFocus(QObject):
     def __init__(
         self,
         dock: QWidget,
-        area: QScrollArea,
+        area: PanelArea,
         canvas: Callable[[], QWidget | None],
         places: Callable[[], Iterable[QWidget]],
         best: QWidget,
@@ -97,7 +97,7 @@ class KeyboardFocus(QObject):
         # clicked stays below the mouse.
         clicked = QApplication.mouseButtons() != Qt.MouseButton.NoButton
         if self._area.isAncestorOf(control) and not clicked:
-            self._area.ensureWidgetVisible(control, _MARGIN, _MARGIN)
+            self._area.show_focused(control)
 
     def _find_place(self) -> None:
         place = next(filter(_can_have_focus, self._places()), None)

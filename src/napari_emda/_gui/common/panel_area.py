@@ -8,6 +8,9 @@ from functools import partial
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt
 from qtpy.QtWidgets import QScrollArea, QWidget
 
+# Pixels that stay free around a control that has the focus: its outline is seen, too.
+_MARGIN = 4
+
 
 class PanelArea(QScrollArea):
     """Scrolls its content up and down only: it is never narrower than the content can be."""
@@ -40,6 +43,12 @@ class PanelArea(QScrollArea):
     def show_all_of(self, part: QWidget) -> None:
         """Scroll until a part of the content is seen, or its beginning if it is too high."""
         self._scroll(partial(self._nearest, part), partial(self.show_all_of, part))
+
+    def show_focused(self, control: QWidget) -> None:
+        """Scroll until a control that has got the keyboard focus is seen, with its outline."""
+        # What was shown before must not come back and push it out of sight.
+        self._show_again = None
+        self.ensureWidgetVisible(control, _MARGIN, _MARGIN)
 
     def _scroll(self, place: Callable[[], int], again: Callable[[], None]) -> None:
         bar = self.verticalScrollBar()

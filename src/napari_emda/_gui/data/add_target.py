@@ -40,6 +40,7 @@ class AddTarget(QWidget):
         )
         self._complaint = Complaint(session, self._state)
         self.image.chosen.connect(self._on_image)
+        self.image.enables(self.spacing)
         self.spacing.edited.connect(self._on_size)
         session.project_changed.connect(self.refresh)
         # A check that runs when the viewer closes ends at its next section.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from napari.components import ViewerModel
 from napari.layers import Layer
@@ -103,6 +103,16 @@ class LayerChoice(QComboBox):
         kind = "" if isinstance(layer, self._kind) else f" ({type(layer).__name__.lower()})"
         return layer.name + kind
 
+    @property
+    def left_out_in_words(self) -> str:
+        """Why layers are not listed, a sentence for each: users look for what is missing."""
+        return not_offered(self.left_out)
+
+    def enables(self, widget: QWidget) -> None:
+        """Enable a widget, which asks about the chosen layer, while one is chosen."""
+        self.chosen.connect(lambda: widget.setEnabled(self.layer() is not None))
+        widget.setEnabled(self.layer() is not None)
+
     def layer(self) -> Layer | None:
         """The chosen layer; None if none is chosen."""
         index = self.currentIndex() - len(self._first)
@@ -132,6 +142,11 @@ class LayerChoice(QComboBox):
     def declined(self) -> bool:
         """Whether the user has chosen the entry for no layer."""
         return bool(self._first) and self.currentIndex() == 0
+
+
+def not_offered(left_out: Mapping[str, str]) -> str:
+    """A sentence for each layer that is not offered, from its name and the reason."""
+    return " ".join(f"'{name}' is not offered: it {why}." for name, why in left_out.items())
 
 
 class VoxelSize(QWidget):

@@ -28,8 +28,8 @@ from napari_emda._gui.data.file_notices import FileNotices
 from napari_emda._gui.data.gap_sentence import ChosenImage, GapSentence
 from napari_emda._gui.data.guesses import class_in_name, image_of, labels_of
 from napari_emda._gui.data.label_numbers import OF_SOURCE, LabelNumbers
-from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize
-from napari_emda._gui.data.masks import MaskLayers
+from napari_emda._gui.data.layer_widgets import LayerChoice, VoxelSize, not_offered
+from napari_emda._gui.data.masks import LABEL_LAYERS, MaskLayers
 from napari_emda._gui.data.name_clusters import NameClusters
 from napari_emda._gui.data.project_making import ProjectMaking
 from napari_emda._gui.data.project_setup import Pick, empty_folder, in_words, proposed_folder
@@ -65,7 +65,7 @@ class DataPanel(QWidget):
         )
         self.target = LayerChoice(viewer, Image, refusal)
         self.source.setToolTip("An image that is labelled already, from which the model learns.")
-        self.labels.setToolTip("The labels of the source image.")
+        self.labels.setToolTip(f"The labels of the source image. {LABEL_LAYERS}")
         self.target.setToolTip("The new image that you want to segment.")
         self.target_size = VoxelSize("voxel size of the target")
         self.classes = TextBox(
@@ -130,6 +130,7 @@ class DataPanel(QWidget):
             size.edited.connect(self._remark)
             size.edited.connect(self._measure_domain_gap)
         self.labels.chosen.connect(self._on_labels)
+        self.labels.enables(self.label_numbers)
         self.label_numbers.changed.connect(self._remark)
         self._making.changed.connect(self._remark)
         self._making.asked.connect(self.label_numbers.ask)
@@ -137,7 +138,7 @@ class DataPanel(QWidget):
         self.folder.textChanged.connect(lambda _: self._remark())
         # The number of classes decides whether a number is one.
         self.classes.textChanged.connect(lambda _: self.label_numbers.review())
-        self._masks.found.connect(self.refresh)
+        self._session.mask_found.connect(self.refresh)
 
     def _close(self) -> None:
         # First, so that running checks end and a project that is being created can be removed.
@@ -153,12 +154,10 @@ class DataPanel(QWidget):
         """List the current layers, and choose those that are obvious."""
         for choice in (self.source, self.labels, self.target):
             choice.refresh(lambda layer: not self._session.is_output(layer))
-        # Users look for a layer that is missing from the list: say why.
         left_out = {**self.source.left_out, **self.labels.left_out}
         for layer in self.labels.layers():
             left_out.pop(layer.name, None)
-        sentences = (f"'{name}' is not offered: it {why}." for name, why in left_out.items())
-        self.left_out.show_text(" ".join(sentences), "hint")
+        self.left_out.show_text(not_offered(left_out), "hint")
         self.another.refresh()
         self._guess()
         self._remark()

@@ -42,8 +42,10 @@ class GridQuestion(Question):
             entry = None if opened is None else opened.entry_of(choice.layer())
             # Models have learnt at this size, and predictions lie on this grid.
             fixed = entry is not None and opened is not None and bool(opened.runs)
-            size.setEnabled(not fixed or self._unlocked is opened)
-            locked = locked or not size.isEnabled()
+            kept = fixed and self._unlocked is not opened
+            # Nothing is asked about a layer that is not chosen.
+            size.setEnabled(choice.layer() is not None and not kept)
+            locked = locked or kept
             if entry is not None and not fixed and differs(size, entry):
                 changed.append(entry)
         self._show(opened, changed, locked=locked)
