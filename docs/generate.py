@@ -22,7 +22,7 @@ from napari_emda.active_learning.strategy import strategies
 from napari_emda.methods.base import methods
 from napari_emda.nn.network import networks
 from napari_emda.registry import Registry
-from napari_emda.settings.objects import ObjectSettings
+from napari_emda.settings.objects import SeparationSettings
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import PROFILES, TrainSettings
@@ -159,7 +159,7 @@ def settings_page() -> str:
         ),
         "predict": table(PredictSettings),
         "query": table(QuerySettings),
-        "objects": table(ObjectSettings, ("connectivity",)),
+        "objects": table(SeparationSettings, ("connectivity",)),
         "methods": "\n\n".join(
             f"### {e.name}\n\n{table(e.Settings)}"
             for e in (*described(methods), *described(strategies))

@@ -10,8 +10,10 @@ from skimage.measure import label
 from skimage.metrics import adapted_rand_error, variation_of_information
 from sklearn.metrics import jaccard_score
 
-from napari_emda.errors import DataError, SettingsError
+from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.errors import DataError
 from napari_emda.evaluation.object_scores import compare_objects, score_objects
+from napari_emda.settings.objects import SeparationSettings
 
 
 def squares(*corners: tuple[int, int], side: int = 4) -> np.ndarray:
@@ -139,8 +141,16 @@ def test_objects_that_cannot_be_compared():
 # -- of a prediction -------------------------------------------------------------------------------
 
 
-def scored(probabilities, truth, classes=("background", "mitochondria"), **kept):
-    events = score_objects(probabilities, truth, classes, **kept)
+def scored(
+    probabilities,
+    truth,
+    classes=("background", "mitochondria"),
+    sections_are_independent=False,
+    **values,
+):
+    grid = VoxelGrid((1, 1, 1), "pixel", sections_are_independent)
+    settings = SeparationSettings.parse(values)
+    events = score_objects(probabilities, truth, classes, grid, settings=settings)
     shares = []
     while True:
         try:
@@ -219,7 +229,12 @@ def test_small_objects_are_not_counted_on_either_side(ids):
     ]
 
 
-def test_a_negative_size_is_refused():
-    nothing = np.zeros((1, 4, 4), np.uint8)
-    with pytest.raises(SettingsError, match="minimum_size"):
-        scored(nothing[None], nothing, minimum_size=-1)
+def test_touching_objects_are_scored_apart_if_the_settings_say_so():
+    y, x = np.mgrid[:40, :70]
+    truth = np.zeros((1, 40, 70), np.uint8)
+    truth[0][(y - 20) ** 2 + (x - 20) ** 2 < 225] = 1
+    truth[0][(y - 20) ** 2 + (x - 46) ** 2 < 225] = 2
+    probabilities = np.where(truth > 0, 255, 0).astype(np.uint8)[None]
+    apart = scored(probabilities, truth, separate=0.8)["mitochondria"]
+    assert (apart["matched"], apart["objects"]) == (2, 2)
+    assert scored(probabilities, truth)["mitochondria"]["objects"] == 1

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tifffile
+import trimesh
 import zarr
 from ome_zarr_models.v05 import Image
 from scipy import ndimage
@@ -227,6 +228,39 @@ def test_table(tmp_path, probabilities):
         sorted(r.centroid[2] for r in expected)
     )
     assert [int(row["id"]) for row in rows] == list(range(1, len(expected) + 1))
+    assert {row["class"] for row in rows} == {"class 1"}
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".stl", ".obj"])
+def test_meshes(tmp_path, probabilities, suffix):
+    """All formats hold the surfaces of the same objects, in nm."""
+    path = tmp_path / f"a{suffix}"
+    grid = VoxelGrid((0.05, 0.008, 0.008), "µm")
+    saved(export("meshes", probabilities, path, grid, minimum_size=9), path)
+    objects = label(probabilities[0] >= 128, connectivity=1)
+    large = [r for r in regionprops(objects, spacing=(50, 8, 8)) if r.num_pixels >= 9]
+    mesh = trimesh.load(path, process=suffix == ".stl")
+    parts = [mesh] if isinstance(mesh, trimesh.Trimesh) else list(mesh.geometry.values())
+    low = np.min([part.bounds[0] for part in parts], axis=0)
+    high = np.max([part.bounds[1] for part in parts], axis=0)
+    corners = np.array([r.bbox for r in large])
+    np.testing.assert_allclose(low[::-1], (corners[:, :3].min(0) - 0.5) * (50, 8, 8), rtol=1e-5)
+    np.testing.assert_allclose(high[::-1], (corners[:, 3:].max(0) - 0.5) * (50, 8, 8), rtol=1e-5)
+    if suffix == ".obj":
+        assert path.read_text().count("\no object ") == len(large)
+    if suffix == ".ply":
+        ids = mesh.metadata["_ply_raw"]["vertex"]["data"]["object"]
+        assert sorted(np.unique(ids)) == list(range(1, len(large) + 1))
+
+
+def test_independent_images_have_no_meshes(tmp_path, probabilities):
+    grid = VoxelGrid(SPACING, sections_are_independent=True)
+    with pytest.raises(DataError, match="have no surface: export objects or a table"):
+        list(export("meshes", probabilities, tmp_path / "a.ply", grid))
+    nothing = np.zeros_like(probabilities)
+    with pytest.raises(DataError, match="There are no objects in 'cell'"):
+        list(export("meshes", nothing, tmp_path / "a.ply", VoxelGrid(SPACING)))
+    assert not list(tmp_path.iterdir())
 
 
 EXPORTS = {

@@ -85,7 +85,7 @@ CATALOGUE = {
         {
             "name": "table",
             "summary": "The objects of one class.",
-            "schema": {"properties": {"threshold": {}, "minimum_size": {}}},
+            "schema": {"properties": {"threshold": {}, "minimum_size": {}, "separate": {}}},
             "formats": {"CSV": [".csv"]},
             "classes": "one",
         },

@@ -580,10 +580,12 @@ def test_export_is_a_job(qtbot, dock, predicted, tmp_path):
     export.what.setCurrentText("table")
     assert export.path.text().endswith("target-table.csv")
     dock.predict.threshold.setValue(0.7)
+    export.separate.native.setValue(0.85)
     export.start.click()
     job = dock.session.runner.job
     assert isinstance(job, ExportJob)
     assert (job.what, job.settings["threshold"], job.overwrite) == ("table", 0.7, False)
+    assert job.settings["separate"] == 0.85
     idle(qtbot, dock)
     assert dock.notices.text() == "The export is done."
 
@@ -622,6 +624,7 @@ def test_an_export_of_one_class_asks_which(dock, tmp_path):
     offered = {}
     for what in ("mask", "probabilities", "table"):
         export.what.setCurrentText(what)
+        assert export.separate.native.isHidden() == (what != "table")
         box = export.class_name
         offered[what] = [box.itemText(index) for index in range(box.count())]
         assert box.isHidden() != bool(offered[what])

@@ -25,6 +25,11 @@ from napari_emda.settings.base import distribute, parse_assignments
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
 
+_SEPARATE = (
+    "Separate found objects at necks narrower than this share of the narrower part; 0 separates "
+    "none."
+)
+
 
 def train(
     project: ProjectArgument,
@@ -180,6 +185,7 @@ def score(
         bool, typer.Option("--objects", help="Also compare object by object.")
     ] = False,
     minimum_size: Annotated[int, typer.Option(help="Ignore objects of fewer voxels.")] = 0,
+    separate: Annotated[float, typer.Option(help=_SEPARATE)] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a prediction with true labels: IoU, Dice, average precision, and objects."""
@@ -197,6 +203,7 @@ def score(
             "ignore": meaning.ignore,
             "objects": objects,
             "minimum_size": minimum_size,
+            "separate": separate,
         }
     )
     result = carry_out(job)
@@ -249,7 +256,7 @@ def _print_object_scores(result: dict[str, Any]) -> None:
 def export(
     project: ProjectArgument,
     what: Annotated[str, typer.Option(help="See 'napari-emda formats'; mask, for example.")],
-    to: Annotated[Path, typer.Option(help="The file to write: .tif, .zarr, .csv or .zip.")],
+    to: Annotated[Path, typer.Option(help="The file to write: .tif, .zarr, .csv, .ply or .zip.")],
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
@@ -262,19 +269,20 @@ def export(
     minimum_size: Annotated[
         int | None, typer.Option(help="Leave out objects of fewer voxels.")
     ] = None,
+    separate: Annotated[float | None, typer.Option(help=_SEPARATE)] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of the export.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a result: TIFF or OME-Zarr with voxel size, CSV, or a model package."""
+    """Write a result: TIFF or OME-Zarr with voxel size, CSV, meshes, or a model package."""
     from napari_emda.export.base import exporters
 
     settings = exporters[what].Settings
-    # Scripts written for earlier versions give these two with any export. One that has no such
+    # Scripts written for earlier versions give the first two with any export. One that has no such
     # setting ignores them, whereas an unknown name in ``--set`` is an error.
-    options = {"threshold": threshold, "minimum_size": minimum_size}
+    options = {"threshold": threshold, "minimum_size": minimum_size, "separate": separate}
     values = {
         key: value
         for key, value in options.items()

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks, chunk_shape
 from napari_emda.data.box import Box
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.evaluation.contingency import Contingency
 from napari_emda.events import TileDone, stage
 from napari_emda.objects.components import find_objects_in
-from napari_emda.settings.objects import ObjectSettings
+from napari_emda.objects.separation import find_separate_objects_in
+from napari_emda.settings.objects import SeparationSettings
 
 ObjectScores = dict[str, float | None]
 """Scores and counts by name; None where a score is not defined."""
@@ -33,11 +35,11 @@ def score_objects(
     probabilities: Array,
     truth: Array,
     classes: Sequence[str],
+    grid: VoxelGrid,
     *,
     box: Box | None = None,
-    minimum_size: int = 0,
+    settings: SeparationSettings | None = None,
     volume: str = "",
-    sections_are_independent: bool = False,
 ) -> Generator[TileDone, None, dict[str, ObjectScores]]:
     """Compare the objects of every foreground class with the true ones.
 
@@ -47,27 +49,25 @@ def score_objects(
             components are the true objects. With two classes, values above 1 mean that objects are
             numbered; these are taken as they are.
         classes: names of all C classes, background first.
+        grid: of the voxels.
         box: the part to compare (objects are cut at its faces); all of it if None.
-        minimum_size: connected components of fewer voxels are dropped, found and true ones alike.
+        settings: of the found objects; true ones that are connected components are dropped alike if
+            they are small.
         volume: name for the events.
-        sections_are_independent: whether objects end with their section.
 
     Returns:
         The scores of `compare_objects`, by class.
-
-    Raises:
-        SettingsError: ``minimum_size`` is out of range.
     """
-    settings = ObjectSettings.parse({"minimum_size": minimum_size})
+    settings = settings or SeparationSettings()
     highest = _highest(truth) if len(classes) == 2 else 1
-    independent = sections_are_independent
+    independent = grid.sections_are_independent
     stages = 2 * (len(classes) - 1)  # found and true objects of each class, for the progress
     scores = {}
     with TemporaryDirectory(prefix="napari-emda-") as temporary:
         for k, name in enumerate(classes[1:], 1):
             found = Path(temporary) / f"found {k}"
             true = Path(temporary) / f"true {k}"
-            finding = find_objects_in(found, probabilities, settings, k, volume, independent)
+            finding = find_separate_objects_in(found, probabilities, settings, grid, k, volume)
             objects, _ = yield from stage(finding, 2 * k - 2, stages)
             true_objects: Array = _ImageByImage(truth, highest) if independent else truth
             if highest == 1:

@@ -15,10 +15,10 @@ from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
 from napari_emda.events import Event, Saved, TileDone
 from napari_emda.io.write import check_destination, save_volume
-from napari_emda.objects.components import find_objects_in
+from napari_emda.objects.separation import find_separate_objects_in
 from napari_emda.registry import Registry, did_you_mean
 from napari_emda.settings import base
-from napari_emda.settings.objects import ObjectSettings
+from napari_emda.settings.objects import SeparationSettings
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Result:
         return self.prediction
 
     def find_objects(
-        self, settings: ObjectSettings, folder: Path
+        self, settings: SeparationSettings, folder: Path
     ) -> Generator[TileDone, None, tuple[Array, int]]:
         """Number the objects of the one class that is exported.
 
@@ -67,13 +67,13 @@ class Result:
         """
         (class_id,) = self.class_ids
         return (
-            yield from find_objects_in(
+            yield from find_separate_objects_in(
                 folder,
                 self.probabilities,
                 settings,
+                self.volume.grid,
                 class_id,
                 self.volume.name,
-                self.volume.grid.sections_are_independent,
             )
         )
 

@@ -12,21 +12,22 @@ from napari_emda.events import TileDone, stage
 from napari_emda.export.base import Exporter, Result, exporters, save_image
 from napari_emda.io.atomic import workspace
 from napari_emda.io.write import VOLUME_FORMATS
-from napari_emda.settings.objects import ObjectSettings
+from napari_emda.settings.objects import SeparationSettings
 
 
 @exporters.register("objects")
 class ObjectsExporter(Exporter):
     """The objects of one class, numbered from 1; 0 is background.
 
-    `napari_emda.objects.components.find_objects` defines what an object is. A zarr image is uint32.
+    Connected voxels of a class form an object. With ``separate``, objects that touch are split at
+    their necks (`napari_emda.objects.separation.separate`). A zarr image is uint32.
     A TIFF is uint16 up to 65 535 objects, because ImageJ's format has no uint32.
     """
 
     formats: ClassVar = VOLUME_FORMATS
     classes: ClassVar = "one"
 
-    class Settings(ObjectSettings):
+    class Settings(SeparationSettings):
         """What counts as foreground and as an object."""
 
     def write(self, result: Result, path: Path) -> Iterator[TileDone]:

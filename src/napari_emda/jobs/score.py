@@ -124,10 +124,10 @@ def _scores(
             probabilities,
             true_objects,
             classes,
+            truth.grid,
             box=box,
-            minimum_size=job.minimum_size,
+            settings=job.object_settings,
             volume=truth.name,
-            sections_are_independent=truth.grid.sections_are_independent,
         )
         scores["classes"] = {
             name: {**class_scores, "objects": object_scores[name]}

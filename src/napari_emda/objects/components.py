@@ -89,24 +89,26 @@ def find_objects_in(
     sections_are_independent: bool = False,
 ) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
     """`find_objects` into a new zarr array in ``folder``; returns the array and its count."""
-    shape = probabilities.shape[1:]
-    chunks = tuple(max(1, min(side, n)) for side, n in zip(_CHUNK, shape, strict=True))
-    objects = zarr.create_array(
-        CheckedStore(folder / f"{class_id}.zarr"),
-        shape=shape,
-        dtype=np.uint32,
-        chunks=chunks,
-        fill_value=0,
-    )
+    objects = ids_in(folder / f"{class_id}.zarr", probabilities.shape[1:])
     count = yield from find_objects(
         probabilities,
         objects,
+        threshold=settings.threshold,
+        minimum_size=settings.minimum_size,
+        connectivity=settings.connectivity,
         class_id=class_id,
         volume=volume,
         sections_are_independent=sections_are_independent,
-        **settings.model_dump(),
     )
     return objects, count
+
+
+def ids_in(path: Path, shape: tuple[int, ...]) -> zarr.Array[Any]:
+    """A new zarr array for the ids of objects, all 0."""
+    chunks = tuple(max(1, min(side, n)) for side, n in zip(_CHUNK, shape, strict=True))
+    return zarr.create_array(
+        CheckedStore(path), shape=shape, dtype=np.uint32, chunks=chunks, fill_value=0
+    )
 
 
 def _check(probabilities: Array, out: Array, class_id: int) -> None:

@@ -5,20 +5,19 @@ Memory is bounded by one block and the number of objects, however large the obje
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
-from napari_emda.data.edges import padded
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone, result_of
+from napari_emda.objects.masks import objects_in
 from napari_emda.objects.shape import Solidity, surface_within
 
 Table = dict[str, NDArray[np.generic]]
@@ -137,7 +136,8 @@ def _find_shapes(
     begun: dict[int, Solidity] = {}
     boxes = blocks(Box.whole(objects.shape), block_shape(objects, _BLOCK_VOXELS))
     for done, box in enumerate(boxes, start=1):
-        for row, mask in _objects_in(objects, extents, box):
+        for object_id, mask in objects_in(objects, box):
+            row = int(np.searchsorted(extents.ids, object_id))
             # The area of objects of one section is no surface.
             if not grid.sections_are_independent:
                 shapes[row, 0] += surface_within(mask.values, grid.spacing)
@@ -150,46 +150,6 @@ def _find_shapes(
                 shapes[row, 1] = begun.pop(row).value()
         yield TileDone(volume=volume, box=box.bounds, done=len(boxes) + done, total=2 * len(boxes))
     return shapes
-
-
-@dataclass(frozen=True)
-class _Mask:
-    """An object in and around a block, bool (z, y, x), and where its first voxel lies."""
-
-    values: NDArray[np.bool_]
-    start: tuple[int, int, int]
-
-    def within(self, box: Box) -> tuple[NDArray[np.bool_], tuple[int, int, int]]:
-        """The same in a box that begins in or before it."""
-        z, y, x = self.start
-        shape = self.values.shape
-        part = Box(self.start, (z + shape[0], y + shape[1], x + shape[2])).clip_to(box)
-        inside = part.moved((-z, -y, -x))
-        return self.values[inside.slices], part.start
-
-
-def _objects_in(objects: Array, extents: _Extents, box: Box) -> Iterator[tuple[int, _Mask]]:
-    """The objects in a block and its rim: their rows in the table, and their masks.
-
-    The rim is one voxel wide. It lies at the lower faces of the block, so that the rims of all
-    blocks overlap nowhere, and beyond the volume, where there is no object, also at the upper ones.
-    """
-    ends = zip(box.stop, objects.shape, strict=True)
-    z1, y1, x1 = (stop + (stop == size) for stop, size in ends)
-    z0, y0, x0 = (start - 1 for start in box.start)
-    around = Box((z0, y0, x0), (z1, y1, x1))
-    inside = around.clip(objects.shape)
-    values = padded(np.asarray(objects[inside.slices]), inside, around, 0)
-    ids, numbers = np.unique(values, return_inverse=True)
-    # Numbered from 1, as `find_objects` wants it; 0 need not occur.
-    numbers = numbers.reshape(values.shape) + (ids[0] != 0)
-    foreground = ids[ids != 0]
-    rows = np.searchsorted(extents.ids, foreground)
-    for number, place in enumerate(ndimage.find_objects(numbers), start=1):
-        # One voxel wider: the surface lies half-way to the neighbours.
-        wider = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in place)
-        z, y, x = (part.start + low for part, low in zip(wider, around.start, strict=True))
-        yield int(rows[number - 1]), _Mask(numbers[wider] == number, (z, y, x))
 
 
 def _sizes(extents: _Extents, shapes: NDArray[np.float64], grid: VoxelGrid) -> Table:

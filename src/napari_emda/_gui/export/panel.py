@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog
 
+from napari_emda._gui.common.forms import fields, make_widget
 from napari_emda._gui.common.text_box import TextBox
 from napari_emda._gui.common.widgets import (
     Sentence,
@@ -24,6 +26,7 @@ from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue, Export
 from napari_emda._gui.session import Session, in_short
 from napari_emda.project.job_files import ExportJob
+from napari_emda.settings.objects import SeparationSettings
 
 # Shown until the child process has listed the exports, which takes seconds.
 _READING = "Reading the list of exports …"
@@ -50,19 +53,23 @@ class ExportPanel(JobPanel):
         self.run.setToolTip("The trained model whose result is exported.")
         self.volume = narrow(QComboBox())
         self.volume.setToolTip("The volume whose result is exported.")
+        schema = SeparationSettings.model_json_schema()["properties"]
+        (setting,) = fields({"properties": {"separate": schema["separate"]}})
+        self.separate = make_widget(setting)
         self.path = TextBox("The file to write.")
         self.replace = QCheckBox("replace an existing file")
         self.replace.setToolTip("Untick it to keep a file of that name.")
         browse = file_button("Choose a file.", self._browse)
-        fields = labelled(
+        choices = labelled(
             ("what", self.what),
             ("class", self.class_name),
             ("model", self.run),
             ("volume", self.volume),
+            ("separate", self.separate.native),
             ("file", row(None, self.path, (browse, 0))),
             ("", self.replace),
         )
-        column(self, self.sentence, fields, self.reason, self.start, self.strip)
+        column(self, self.sentence, choices, self.reason, self.start, self.strip)
         self.what.currentIndexChanged.connect(lambda _: self.update_state())
         # The proposed file name contains the model or the volume.
         for box in (self.run, self.volume):
@@ -74,6 +81,13 @@ class ExportPanel(JobPanel):
         """The chosen export; None until the list is read."""
         catalogue = self._session.catalogue
         return None if catalogue is None else catalogue.exports.get(self.what.currentText())
+
+    @property
+    def _accepted(self) -> dict[str, Any]:
+        """The settings of the chosen export, by name."""
+        chosen = self.chosen
+        settings: dict[str, Any] = {} if chosen is None else chosen.schema.get("properties", {})
+        return settings
 
     def on_catalogue(self, catalogue: Catalogue) -> None:
         """List the exports."""
@@ -114,6 +128,7 @@ class ExportPanel(JobPanel):
         chosen = self.chosen
         self.sentence.show_text(chosen.summary if chosen is not None else "")
         classes = list(opened.project.classes[1:]) if opened is not None else []
+        show_row(self.separate.native, shown="separate" in self._accepted)
         # With a single class there is nothing to choose.
         choosable = chosen is not None and chosen.classes != "all" and len(classes) > 1
         if chosen is not None and chosen.classes == "all or one":
@@ -146,9 +161,9 @@ class ExportPanel(JobPanel):
             suffixes = [suffix for group in chosen.formats.values() for suffix in group]
             opened.project.claim(self.target(), suffixes, overwrite=self.replace.isChecked())
         class_name = self.class_name.currentText()
-        mask = opened.mask.for_export()
+        values = {**opened.mask.for_export(), "separate": self.separate.value}
         # Exporters without a threshold, such as the model, take none of them.
-        accepted = chosen.schema.get("properties", {}) if chosen is not None else {}
+        accepted = self._accepted
         return ExportJob(
             project=str(opened.project.folder),
             what=self.what.currentText(),
@@ -156,6 +171,6 @@ class ExportPanel(JobPanel):
             run=chosen_name(self.run),
             volume=self.volume.currentText(),
             class_name=class_name if class_name not in ("", _ALL_CLASSES) else None,
-            settings={name: value for name, value in mask.items() if name in accepted},
+            settings={name: value for name, value in values.items() if name in accepted},
             overwrite=self.replace.isChecked(),
         )

@@ -1,0 +1,126 @@
+"""How well touching objects are separated, from true foreground masks, and how fast.
+
+DATA holds nuclei_hoechst, nuclei_histology, lucchi and vnc, see docs/benchmark-objects.md.
+
+    python -m benchmarks.objects DATA
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
+
+from benchmarks import parser_of
+from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.evaluation.object_scores import compare_objects
+from napari_emda.events import result_of
+from napari_emda.objects.separation import separate
+
+NUCLEI = ("nuclei_hoechst", "nuclei_histology")
+# Long objects with constrictions, most of them whole: what is cut here is cut wrongly.
+MITOCHONDRIA = {
+    "lucchi/mitochondria_10nm.tif": (10.0, 10.0, 10.0),
+    "vnc/mitochondria.tif": (50.0, 4.6, 4.6),
+}
+NECKS = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
+# Distances between the peaks of scikit-image's watershed, in pixels.
+PEAKS = (5, 10, 15)
+# Smaller components of masks are errors of drawing.
+SPECK = 200
+Ids = NDArray[np.uint32]
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("data", type=Path)
+    arguments = parser.parse_args()
+    print("| data | separation | AP .5 | AP .75 | AP .5:.95 | PQ | VI split | VI merge | count |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in NUCLEI:
+        nuclei(name, tifffile.imread(arguments.data / name / "instances.tif"))
+    print("\n| data | neck | objects | cut | parts | Mvoxel/s |")
+    print("|---|---|---|---|---|---|")
+    for file, spacing in MITOCHONDRIA.items():
+        mitochondria(file, tifffile.imread(arguments.data / file) > 0, VoxelGrid(spacing))
+
+
+def nuclei(name: str, instances: NDArray[Any]) -> None:
+    """Scores of all separations of the nuclei's mask."""
+    truth = section_by_section(instances, lambda section: section)
+    components = section_by_section(instances > 0, connected)
+    grid = VoxelGrid((1, 1, 1), "pixel", sections_are_independent=True)
+    for label, found in _separations(instances > 0, components, grid):
+        scores = compare_objects(found, truth)
+        keys = ("ap_50", "ap_75", "ap_50_95", "panoptic_quality", "vi_split", "vi_merge")
+        numbers = " | ".join(f"{scores[key]:.3f}" for key in keys)
+        count = f"{scores['objects']} of {scores['truth_objects']}"
+        print(f"| {name} | {label} | {numbers} | {count} |", flush=True)
+
+
+def _separations(
+    mask: NDArray[np.bool_], components: Ids, grid: VoxelGrid
+) -> Iterator[tuple[str, Ids]]:
+    yield "components", components
+    for neck in NECKS:
+        yield f"neck {neck:g}", separated(components, grid, neck)
+    for distance in PEAKS:
+
+        def peer(section: NDArray[np.bool_], distance: int = distance) -> NDArray[Any]:
+            return plain_watershed(section, distance)
+
+        yield f"scikit-image, {distance} pixels", section_by_section(mask, peer)
+
+
+def mitochondria(name: str, mask: NDArray[np.bool_], grid: VoxelGrid) -> None:
+    """How many whole objects are cut, and the speed."""
+    components = connected(mask).astype(np.uint32)
+    large = np.flatnonzero(np.bincount(components.ravel())[1:] >= SPECK) + 1
+    for neck in NECKS:
+        start = time.process_time()
+        found = separated(components, grid, neck)
+        speed = mask.size / 1e6 / (time.process_time() - start)
+        pairs = np.unique(np.stack([components[mask], found[mask]]), axis=1)
+        parts = np.bincount(pairs[0])[large]
+        cut = np.count_nonzero(parts > 1)
+        print(f"| {name} | {neck:g} | {len(large)} | {cut} | {parts.sum()} | {speed:.1f} |")
+
+
+def separated(components: Ids, grid: VoxelGrid, neck: float) -> Ids:
+    out = np.zeros(components.shape, np.uint32)
+    result_of(separate(components, out, grid, neck=neck))
+    return out
+
+
+def connected(mask: NDArray[np.bool_]) -> NDArray[Any]:
+    return np.asarray(ndimage.label(mask)[0])
+
+
+def plain_watershed(mask: NDArray[np.bool_], distance: int) -> NDArray[Any]:
+    """As in scikit-image's gallery: from the peaks of the distance transform."""
+    heights = ndimage.distance_transform_edt(mask)
+    peaks = peak_local_max(heights, min_distance=distance, labels=connected(mask))
+    seeds = np.zeros(mask.shape, np.int32)
+    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    return np.asarray(watershed(-heights, seeds, mask=mask))
+
+
+def section_by_section(stack: NDArray[Any], number: Callable[[NDArray[Any]], NDArray[Any]]) -> Ids:
+    """Number the objects of independent images, with ids that are unique in the stack."""
+    out = np.zeros(stack.shape, np.uint32)
+    for z, section in enumerate(stack):
+        ids = number(section)
+        out[z] = np.where(ids > 0, ids + out.max(), 0)
+    return out
+
+
+if __name__ == "__main__":
+    main()
