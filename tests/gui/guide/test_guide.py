@@ -1,5 +1,6 @@
 """The line at the top of the dock follows the panels and presses their buttons."""
 
+import psutil
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
@@ -62,6 +63,24 @@ def test_the_button_leads_from_a_project_to_a_file(qtbot, dock, project, tmp_pat
     press(qtbot, dock, "Predict")
     assert opened_panels(dock) == ["Predict"]
     assert isinstance(dock.session.runner.job or dock.session.runner.last_job, PredictJob)
+
+
+def test_a_training_that_was_resumed_and_then_killed_is_resumed_again(qtbot, dock, project):
+    dock.session.adopt(project)
+    runner = dock.session.runner
+    bar = dock.train.strip.bar
+    dock.train.main.set_values({"steps": 5000})
+    press(qtbot, dock, "Start")
+    qtbot.waitUntil(lambda: bar.value() >= 20, timeout=60_000)
+    qtbot.mouseClick(dock.train.strip.stop, Qt.MouseButton.LeftButton)
+    # Whoever stops a training and keeps its model goes on with the model.
+    step(qtbot, dock, "Suggest patches")
+    qtbot.mouseClick(dock.train.resume, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: runner.job is not None and bar.value() >= 20, timeout=60_000)
+    psutil.Process(runner.process_id).kill()
+    qtbot.waitUntil(lambda: runner.job is None, timeout=60_000)
+    assert "press Resume" in dock.notices.text()
+    step(qtbot, dock, "Resume")
 
 
 def test_a_job_that_cannot_start_is_explained_in_the_line(qtbot, dock, project):

@@ -20,6 +20,7 @@ from napari_emda._gui.predict.panel import PredictPanel
 from napari_emda._gui.session import Session
 from napari_emda._gui.train.panel import TrainPanel
 from napari_emda.events import Finished
+from napari_emda.project.job_files import Job
 
 # The panel that shows the progress of each kind of job.
 _PROGRESS = {"train": "Train", "suggest": "Annotate", "predict": "Predict", "export": "Export"}
@@ -86,8 +87,9 @@ class Guide:
 
     def _connect(self) -> None:
         session = self._session
-        for signal in (session.project_changed, session.catalogue_changed, session.runner.started):
+        for signal in (session.project_changed, session.catalogue_changed):
             signal.connect(self._refresh_soon)
+        session.runner.started.connect(self._on_started)
         session.project_opened.connect(self._on_project)
         session.runner.ended.connect(self._on_ended)
         panels = self._panels
@@ -104,6 +106,12 @@ class Guide:
         patches = self._panels.annotate.patches
         if patches is not None:
             patches.changed.connect(self._refresh_soon)
+        self._refresh_soon()
+
+    def _on_started(self, job: Job) -> None:
+        if job.kind == "train":
+            # Going on with a model that was stopped shows that it was not meant to be the last.
+            self._stopped = ""
         self._refresh_soon()
 
     def _on_ended(self, last: object) -> None:
