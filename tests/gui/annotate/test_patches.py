@@ -535,7 +535,13 @@ def test_an_audit_hides_the_model_and_can_be_left(session, patches):
     assert not session.opened.output("mask", "target").visible
     patches.toggle_mask()
     assert not session.opened.output("mask", "target").visible
+    patches.next()
+    layer = session.opened.output("annotations", "target")
+    assert layer.mode == "paint"
+    zoom = session.viewer.scene.camera.zoom
     patches.end_audit()
+    # The brush is put away, and the whole section is on view.
+    assert layer.mode == "pan_zoom" and session.viewer.scene.camera.zoom < zoom
     patches.toggle_mask()
     assert session.opened.output("mask", "target").visible
     assert states(patches) == ["accepted"]

@@ -162,7 +162,9 @@ class Patches:
     def end_audit(self) -> None:
         """Leave the audit: the open patches are dropped, those that are done count."""
         dropped = self.audit
-        self.leave()
+        # As after the last patch of a round: nothing is painted any more.
+        if self.current is not None:
+            self.step_back()
         self.project.regions.drop(dropped, "end of audit")
         self.decided()
         patches = "1 open patch is" if len(dropped) == 1 else f"{len(dropped)} open patches are"
