@@ -21,9 +21,11 @@ from skimage.segmentation import watershed
 
 from benchmarks import parser_of
 from napari_emda.data.voxel_grid import VoxelGrid
+from napari_emda.evaluation.contingency import Contingency
 from napari_emda.evaluation.object_scores import compare_objects
 from napari_emda.events import result_of
 from napari_emda.objects.separation import separate
+from napari_emda.synthetic.phantom import phantom_objects
 
 NUCLEI = ("nuclei_hoechst", "nuclei_histology")
 # Long objects with constrictions, most of them whole: what is cut here is cut wrongly.
@@ -34,6 +36,13 @@ MITOCHONDRIA = {
 NECKS = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 # Distances between the peaks of scikit-image's watershed, in pixels.
 PEAKS = (5, 10, 15)
+# Isotropic and as serial sections; mitochondria that touch and branch more than in tissue.
+PHANTOMS = [((100, 300, 300), (10.0, 10.0, 10.0)), ((30, 400, 400), (50.0, 8.0, 8.0))]
+SEEDS = (0, 1, 2)
+TOUCHING = 0.6
+BRANCHING = 0.3
+# A part of an object counts from this share of its voxels on.
+PART = 0.1
 # Smaller components of masks are errors of drawing.
 SPECK = 200
 Ids = NDArray[np.uint32]
@@ -51,6 +60,10 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for file, spacing in MITOCHONDRIA.items():
         mitochondria(file, tifffile.imread(arguments.data / file) > 0, VoxelGrid(spacing))
+    print("\n| voxels (nm) | neck | pairs separated | objects cut | AP .5 | AP .75 | PQ |")
+    print("|---|---|---|---|---|---|---|")
+    for shape, spacing in PHANTOMS:
+        touching(shape, VoxelGrid(spacing))
 
 
 def nuclei(name: str, instances: NDArray[Any]) -> None:
@@ -92,6 +105,60 @@ def mitochondria(name: str, mask: NDArray[np.bool_], grid: VoxelGrid) -> None:
         parts = np.bincount(pairs[0])[large]
         cut = np.count_nonzero(parts > 1)
         print(f"| {name} | {neck:g} | {len(large)} | {cut} | {parts.sum()} | {speed:.1f} |")
+
+
+def touching(shape: tuple[int, int, int], grid: VoxelGrid) -> None:
+    """Touching pairs of the phantom that are separated, and objects that are cut."""
+    volumes = [
+        phantom_objects(
+            shape, "target", seed, grid.spacing, touching=TOUCHING, branching=BRANCHING
+        )[1]
+        for seed in SEEDS
+    ]
+    size = " × ".join(f"{side:g}" for side in grid.spacing)
+    for neck in (0, *NECKS):
+        numbers = np.zeros(4, int)
+        scores = []
+        for truth in volumes:
+            found = connected(truth).astype(np.uint32)
+            if neck:
+                found = separated(found, grid, neck)
+            numbers += _pairs_and_cuts(truth, found)
+            scores.append(compare_objects(found, truth))
+        apart, pairs, cut, objects = numbers
+        means = " | ".join(
+            f"{np.mean([score[key] for score in scores]):.3f}"
+            for key in ("ap_50", "ap_75", "panoptic_quality")
+        )
+        print(f"| {size} | {neck:g} | {apart} of {pairs} | {cut} of {objects} | {means} |")
+
+
+def _pairs_and_cuts(truth: Ids, found: Ids) -> tuple[int, int, int, int]:
+    """Touching pairs that are separated, and all; objects that are cut, and all."""
+    parts = Contingency.of(found, truth)
+    inside = parts.within_truth()
+    largest: dict[int, int] = {}
+    cut = 0
+    for number in np.unique(inside.true).tolist():
+        of = inside.true == number
+        order = np.argsort(inside.voxels[of])[::-1]
+        sizes = inside.voxels[of][order]
+        largest[number] = int(inside.found[of][order[0]])
+        cut += len(sizes) > 1 and sizes[1] > PART * sizes.sum()
+    pairs = _touching_pairs(truth)
+    apart = sum(largest[a] != largest[b] for a, b in pairs)
+    return apart, len(pairs), cut, len(largest)
+
+
+def _touching_pairs(ids: Ids) -> set[tuple[int, int]]:
+    pairs: set[tuple[int, int]] = set()
+    for axis in range(3):
+        low = np.delete(ids, -1, axis)
+        high = np.delete(ids, 0, axis)
+        meet = (low != high) & (low > 0) & (high > 0)
+        both = np.unique(np.sort([low[meet], high[meet]], axis=0), axis=1)
+        pairs |= set(map(tuple, both.T.tolist()))
+    return pairs
 
 
 def separated(components: Ids, grid: VoxelGrid, neck: float) -> Ids:

@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.measure import regionprops
 
 from napari_emda.errors import DataError
-from napari_emda.synthetic.phantom import phantom
+from napari_emda.synthetic.phantom import phantom, phantom_objects
 from napari_emda.synthetic.sample_pair import RECORDINGS, sample_volume
 
 SHAPE = (12, 192, 160)
@@ -128,3 +129,44 @@ def test_the_sample_pair_differs_in_voxels_noise_and_stain():
 def test_impossible_sizes_are_refused(shape, spacing):
     with pytest.raises(DataError, match="give three positive numbers for each"):
         phantom(shape, spacing=spacing)
+
+
+# -- true objects ----------------------------------------------------------------------------------
+
+
+def touching_pairs(ids):
+    """Pairs of objects that share faces of voxels."""
+    pairs = set()
+    for axis in range(3):
+        low, high = (np.delete(ids, end, axis) for end in (-1, 0))
+        meet = (low != high) & (low > 0) & (high > 0)
+        pairs |= set(zip(low[meet].tolist(), high[meet].tolist(), strict=True))
+    return {tuple(sorted(pair)) for pair in pairs}
+
+
+@pytest.mark.parametrize("spacing", [(50.0, 8.0, 8.0), (10.0, 10.0, 10.0)])
+def test_objects_are_those_of_the_phantom_and_do_not_touch(spacing):
+    image, ids = phantom_objects((20, 128, 160), "target", 2, spacing)
+    same, labels = phantom((20, 128, 160), "target", 2, spacing)
+    np.testing.assert_array_equal(image, same)
+    np.testing.assert_array_equal(ids > 0, labels > 0)
+    assert not touching_pairs(ids)
+
+
+@pytest.mark.parametrize("spacing", [(50.0, 8.0, 8.0), (10.0, 10.0, 10.0)])
+def test_touching_ones_are_numbered_apart(spacing):
+    shape = (24, 256, 256)
+    image, ids = phantom_objects(shape, "target", 0, spacing, touching=0.8, branching=0.3)
+    assert len(touching_pairs(ids)) >= 4
+    assert ndimage.label(ids)[1] < len(np.unique(ids)) - 1
+    again = phantom_objects(shape, "target", 0, spacing, touching=0.8, branching=0.3)
+    np.testing.assert_array_equal(again[0], image)
+    np.testing.assert_array_equal(again[1], ids)
+
+
+def test_branches_make_objects_less_solid():
+    def mean_solidity(branching):
+        _, ids = phantom_objects((40, 200, 200), "target", 1, (10.0,) * 3, branching=branching)
+        return np.mean([r.solidity for r in regionprops(ids.astype(int)) if r.area > 1000])
+
+    assert mean_solidity(1) < mean_solidity(0) - 0.05

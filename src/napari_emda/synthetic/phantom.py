@@ -45,6 +45,40 @@ def phantom(
     Raises:
         DataError: an empty shape, or a voxel size that is not positive.
     """
+    image, ids = phantom_objects(shape, domain, seed, spacing, appearance)
+    return image, (ids > 0).astype(np.uint8)
+
+
+def phantom_objects(
+    shape: tuple[int, int, int],
+    domain: Domain = "source",
+    seed: int = 0,
+    spacing: tuple[float, float, float] = SPACING,
+    appearance: Appearance | None = None,
+    *,
+    touching: float = 0,
+    branching: float = 0,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Draw one volume of the pair, with the number of each mitochondrion.
+
+    With both shares 0, the default, no two of them touch and image and mask are those of `phantom`.
+
+    Args:
+        shape: as in `phantom`, as all up to ``appearance``.
+        domain: see there.
+        seed: see there.
+        spacing: see there.
+        appearance: see there.
+        touching: share of the mitochondria beside which another one is drawn that touches them,
+            where there is room.
+        branching: share of the mitochondria that have a branch.
+
+    Returns:
+        Grey values (z, y, x) uint8, and ids of mitochondria, uint32, 0 elsewhere.
+
+    Raises:
+        DataError: an empty shape, or a voxel size that is not positive.
+    """
     if len(shape) != 3 or min(shape) < 1 or len(spacing) != 3 or not min(spacing) > 0:
         raise DataError(
             f"Cannot draw a phantom of {tuple(shape)} voxels of {tuple(spacing)} nm: give three "
@@ -55,7 +89,7 @@ def phantom(
     rng = np.random.default_rng([seed, list(APPEARANCES).index(domain)])
     tissue = Tissue(rng, shape, spacing, appearance)
     share = rng.uniform(*SHARE)
-    tissue.add_mitochondria(share)
+    tissue.add_mitochondria(share, touching=touching, branching=branching)
     tissue.add_round_bodies(count_share=share)
     tissue.add_vesicles()
-    return expose(rng, tissue.brightness, appearance, spacing), tissue.labels
+    return expose(rng, tissue.brightness, appearance, spacing), tissue.ids

@@ -14,6 +14,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from napari_emda.synthetic.microscope import Appearance
+from napari_emda.synthetic.rods import Floats, Rod, beside_another, branched, random_rod
 
 # In nm. A membrane is wider than a pixel of 8 nm, and cristae lie some five pixels apart: both can
 # be seen.
@@ -21,12 +22,14 @@ CELL_DIAMETER = 480.0
 MEMBRANE_WIDTH = 11.0
 CRISTA_PERIOD = 42.0
 
-Floats = NDArray[np.float32]
+# A rod beside another is not drawn if its cell leaves it fewer voxels.
+_LEAST_PARTNER = 200
+
 Boxes = tuple[slice, slice, slice]
 
 
 class Tissue:
-    """Cells and what is in them, drawn into ``brightness`` and ``labels`` one after the other.
+    """Cells and what is in them, drawn into ``brightness`` and ``ids`` one after the other.
 
     Args:
         rng: of all random choices.
@@ -36,7 +39,8 @@ class Tissue:
 
     Attributes:
         brightness: (z, y, x) float32, 0 is black and 1 white.
-        labels: (z, y, x) uint8, 1 in mitochondria.
+        ids: (z, y, x) uint32, the number of each mitochondrion, from 1; 0 elsewhere.
+        count: of mitochondria.
     """
 
     def __init__(
@@ -55,7 +59,8 @@ class Tissue:
         self.coarse_shape = (shape[0], -(-shape[1] // 2), -(-shape[2] // 2))
         self.cell, self.coarse_depth = self._cells()
         self.depth = _resize(self.coarse_depth, shape)
-        self.labels = np.zeros(shape, np.uint8)
+        self.ids = np.zeros(shape, np.uint32)
+        self.count = 0
         self.taken = np.zeros(shape, bool)
         self.brightness = self._cytoplasm()
 
@@ -107,17 +112,30 @@ class Tissue:
         _stain(values, appearance.membrane, np.exp(-((self.depth / MEMBRANE_WIDTH) ** 2)))
         return values
 
-    def add_mitochondria(self, share: float) -> None:
+    def add_mitochondria(self, share: float, *, touching: float = 0, branching: float = 0) -> None:
         """Draw bent rods inside single cells until they fill ``share`` of the volume.
 
         It ends earlier where no room is left.
+
+        Args:
+            share: of the volume.
+            touching: share of the rods beside which another one is drawn that touches them, if
+                there is room.
+            branching: share of the rods that have a branch.
         """
-        aim = share * self.labels.size
+        aim = share * self.ids.size
         filled = 0
         for centre in self._points(60.0):
             if filled >= aim:
                 return
-            filled += self._mitochondrion(centre)
+            rod = random_rod(self.rng, centre)
+            # Without touching and branching ones, no random number is drawn that was not before.
+            if branching and self.rng.random() < branching:
+                rod = branched(self.rng, rod)
+            voxels = self._mitochondrion(rod)
+            filled += voxels
+            if touching and voxels and self.rng.random() < touching:
+                filled += self._mitochondrion(beside_another(self.rng, rod), beside=rod)
 
     def _points(self, depth: float) -> Iterator[NDArray[np.float64]]:
         """Random points (nm) at least ``depth`` inside a cell; more than are ever needed."""
@@ -125,38 +143,40 @@ class Tissue:
         if not inside.size:
             return
         step = self.extent / self.coarse_shape
-        count = min(inside.size, 40 + self.labels.size // 2000)
+        count = min(inside.size, 40 + self.ids.size // 2000)
         for index in self.rng.choice(inside, size=count, replace=False):
             yield (np.array(np.unravel_index(index, self.coarse_shape)) + 0.5) * step
 
-    def _mitochondrion(self, centre: NDArray[np.float64]) -> int:
-        """Draw one rod around ``centre``; returns its voxels, 0 where something else lies."""
-        rng = self.rng
-        # In nm: rods 150 to 220 nm thick and 240 to 760 nm long, within a cell 480 nm wide.
-        radius = rng.uniform(75, 110)
-        axis = _direction(rng)
-        half = rng.uniform(120, 380) * axis
-        bend = np.cross(axis, _direction(rng)) * rng.uniform(0, 140)
-        # The spine is a parabola; 13 balls along it overlap enough to look like a tube.
-        t = np.linspace(-1, 1, 13)[:, None]
-        spine = centre + t * half + (1 - t**2) * bend - 0.5 * bend
-        radii = radius * (1 + 0.14 * np.sin(2.5 * t[:, 0] + rng.uniform(0, 6)))
-        box = self._box(spine.min(0) - 1.2 * radius, spine.max(0) + 1.2 * radius)
+    def _mitochondrion(self, rod: Rod, beside: Rod | None = None) -> int:
+        """Draw a rod, beside the last one if that is given.
+
+        Returns:
+            Its voxels; 0 where something else lies, or if it does not touch the one beside it.
+        """
+        box = self._box(*rod.corners)
         if box is None:
             return 0
-        z, y, x = self._grid(box)
-        # How far inside the rod (nm) a voxel lies: as far as in the deepest of the balls along the
-        # spine, but also at least 16 nm away from the membrane of its cell.
-        inside = np.full(np.broadcast_shapes(z.shape, y.shape, x.shape), -np.inf, np.float32)
-        for (a, b, c), r in zip(spine, radii, strict=True):
-            np.maximum(inside, r - np.sqrt((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2), out=inside)
-        np.minimum(inside, self._depth_in_cell_of(centre, box) - 16, out=inside)
+        # How far inside the rod (nm) a voxel lies, but also at least 16 nm away from the membrane
+        # of its cell.
+        inside = rod.depth(*self._grid(box))
+        np.minimum(inside, self._depth_in_cell_of(rod.centre, box) - 16, out=inside)
+        others = self.taken[box]
+        if beside is not None:
+            neighbour = self.ids[box] == self.count
+            others = others & ~neighbour
+            # Where both would be, the first one is: the membranes of both meet there.
+            np.minimum(inside, -beside.depth(*self._grid(box)), out=inside)
         # 25 nm of cytoplasm between organelles, so that none touch.
-        if self.taken[box][inside > -25].any():
+        if others[inside > -25].any():
             return 0
         mask = inside > 0
-        self._paint_mitochondrion(box, inside, self._cristae(box, centre, axis))
-        self.labels[box][mask] = 1
+        if beside is not None and not (
+            mask.sum() >= _LEAST_PARTNER and (ndimage.binary_dilation(mask) & neighbour).any()
+        ):
+            return 0
+        self._paint_mitochondrion(box, inside, self._cristae(box, rod.centre, rod.axis))
+        self.count += 1
+        self.ids[box][mask] = self.count
         self.taken[box] |= mask
         return int(mask.sum())
 
@@ -195,7 +215,7 @@ class Tissue:
 
     def add_round_bodies(self, count_share: float) -> None:
         """Draw dark bodies and bright vacuoles, half as much volume as mitochondria in all."""
-        aim = 0.5 * count_share * self.labels.size
+        aim = 0.5 * count_share * self.ids.size
         filled = 0.0
         for i, centre in enumerate(self._points(50.0)):
             if filled >= aim:
@@ -281,11 +301,6 @@ class Tissue:
         top = y.start % 2
         left = x.start % 2
         return fine[:, top : top + y.stop - y.start, left : left + x.stop - x.start]
-
-
-def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
-    vector = rng.normal(size=3)
-    return np.asarray(vector / np.linalg.norm(vector))
 
 
 def _resize(values: NDArray[np.floating], shape: tuple[int, ...], order: int = 1) -> Floats:
