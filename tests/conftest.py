@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import sys
@@ -48,16 +49,38 @@ def own_cache(tmp_path_factory):
 
 EXIT_STATUS = pytest.StashKey[int]()
 
-LONGEST_FIRST = ("docs", "contracts", "cli", "viewer")
-"""Folders of the files that take longest: started last, one of them would run alone at the end."""
+LONGEST_FIRST = (
+    "docs/test_examples.py",
+    "viewer/test_round.py",
+    "viewer/test_processes.py",
+    "gui/test_dock.py",
+    "jobs/test_worker.py",
+    "training/test_model_selection.py",
+    "viewer/test_closing.py",
+    "contracts/test_method_contract.py",
+    "gui/annotate/test_patches.py",
+    "inference/test_predict.py",
+    "training/test_loop.py",
+    "faults/test_campaign.py",
+    "viewer/test_removed_layers.py",
+    "viewer/test_chaos.py",
+)
+"""The files that take longest: started last, one of them would run alone at the end."""
 
 
 def pytest_collection_modifyitems(config, items):
     def rank(item):
-        folder = item.path.relative_to(config.rootpath / "tests").parts[0]
-        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+        file = item.path.relative_to(config.rootpath / "tests").as_posix()
+        return LONGEST_FIRST.index(file) if file in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish():
+    # What is imported by now stays: looking through all of torch or napari for garbage would take
+    # half a second each time.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -12,6 +12,10 @@ from napari_emda._gui.process import runner as jobs
 from napari_emda.synthetic.phantom import phantom
 from tests.gui.fake import fake_command, methods_command
 
+# The dock keeps a process waiting only for its own command. Loading it for each job that comes, and
+# once more, takes 3 s each.
+WITHOUT_STANDBY = (jobs.COMMAND[0], "-u", *jobs.COMMAND[1:])
+
 SHAPE = (6, 112, 96)
 SPACING = (50, 4.6, 4.6)
 NM = {"scale": SPACING, "units": ("nm",) * 3}
@@ -24,11 +28,11 @@ def known_methods():
     return (sys.executable, "-c", f"print({answer!r})")
 
 
-def start(viewer, seed=0, *, fake=False):
+def start(viewer, seed=0, *, fake=False, standby=False):
     """Show the phantom and the dock; returns the dock and the target's truth.
 
     A ``fake`` dock starts children that only say what a real one would, for what has nothing to do
-    with training.
+    with training. One with ``standby`` keeps a process waiting for the next job, as in life.
     """
     source, labels = phantom(SHAPE, "source", seed, SPACING)
     target, truth = phantom(SHAPE, "target", seed, SPACING)
@@ -36,7 +40,10 @@ def start(viewer, seed=0, *, fake=False):
     viewer.add_image(source, name="old", **NM)
     viewer.add_labels(labels, name="old mitochondria", **NM)
     viewer.add_image(target, name="new", translate=(100, 46, 0), **NM)
-    commands = (fake_command(), methods_command()) if fake else (jobs.COMMAND, known_methods())
+    if fake:
+        commands = (fake_command(), methods_command())
+    else:
+        commands = (jobs.COMMAND if standby else WITHOUT_STANDBY, known_methods())
     dock = Dock(viewer, *commands)
     viewer.window.add_dock_widget(dock, name="napari-emda")
     return dock, truth

@@ -92,7 +92,11 @@ def test_the_viewer_s_process_never_loads_torch():
 def test_napari_finds_the_dock_and_opens_it_without_torch():
     code = (
         "import sys, napari\n"
+        "from dataclasses import replace\n"
         "from qtpy.QtTest import QTest\n"
+        "from napari_emda.synthetic.sample_pair import RECORDINGS\n"
+        "for domain, recording in RECORDINGS.items():\n"
+        "    RECORDINGS[domain] = replace(recording, shape=(4, 96, 64))\n"
         "viewer = napari.Viewer()\n"
         "_, dock = viewer.window.add_plugin_dock_widget('napari-emda')\n"
         "viewer.open_sample('napari-emda', 'phantom')\n"

@@ -42,9 +42,10 @@ def told(wait):
 
 @pytest.fixture
 def docked(make_napari_viewer, tmp_path, wait, request):
-    """Viewer, dock and truth of the target; with ``fake`` children where a test asks for them."""
+    """Viewer, dock and truth of the target; with other children where a test asks for them."""
     viewer = make_napari_viewer(show=True)
-    dock, truth = story.start(viewer, fake=getattr(request, "param", "") == "fake")
+    children = getattr(request, "param", "")
+    dock, truth = story.start(viewer, fake=children == "fake", standby=children == "standby")
     story.make_project(dock, tmp_path / "project", wait)
     yield viewer, dock, truth
     dock.shut_down()
@@ -53,6 +54,7 @@ def docked(make_napari_viewer, tmp_path, wait, request):
 fake_children = pytest.mark.parametrize("docked", ["fake"], indirect=True)
 
 
+@pytest.mark.parametrize("docked", ["standby"], indirect=True)
 def test_load_train_suggest_paint_done_retrain_predict_export(docked, told, wait, tmp_path):
     viewer, dock, truth = docked
     session = dock.session
@@ -140,8 +142,17 @@ def test_a_killed_child_is_one_sentence_and_resume_ends_as_if_nothing_had_happen
         assert weights.tobytes() == undisturbed[name].tobytes(), name
 
 
-def test_stop_and_keep_leaves_a_model_to_predict_with(docked, told, wait):
+def test_a_mistake_changes_nothing_and_stop_and_keep_leaves_a_model_to_predict_with(
+    docked, told, wait
+):
     _, dock, _ = docked
+    folder = dock.session.opened.project.folder
+    before = sorted(folder.rglob("*"))
+    story.train(dock, 10, patch=512)
+    sentence = told(dock)
+    assert "512" in sentence or "patch" in sentence
+    assert sorted(folder.rglob("*")) == before
+
     story.train(dock, 5000)
     wait(lambda: dock.train.strip.bar.value() >= 20)
     dock.train.strip.pause.click()
@@ -161,15 +172,6 @@ def test_stop_and_keep_leaves_a_model_to_predict_with(docked, told, wait):
     told(dock)
     dock.predict.start_job()
     assert "is predicted" in told(dock)
-
-
-def test_a_mistake_changes_nothing_on_disk(docked, told):
-    _, dock, _ = docked
-    before = sorted(path for path in dock.session.opened.project.folder.rglob("*"))
-    story.train(dock, 10, patch=512)
-    sentence = told(dock)
-    assert "512" in sentence or "patch" in sentence
-    assert sorted(path for path in dock.session.opened.project.folder.rglob("*")) == before
 
 
 @fake_children
