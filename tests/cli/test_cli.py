@@ -312,6 +312,20 @@ def test_suggestions_go_to_other_places_once_annotated(trained, phantom_files):
     assert not {r["box"] for r in first} & {r["box"] for r in second}
 
 
+def test_objects_are_found_and_the_project_stays_whole(trained):
+    found = answer("objects", trained, "--minimum-size", 3, "--separate", 0.7)
+    (numbers,) = found["classes"].values()
+    assert set(numbers) == {"objects", "size", "total", "median"}
+    assert (trained / "runs" / RUN / "objects" / "target" / "1.csv").is_file()
+    code, printed, _ = call("objects", trained)
+    assert code == 0
+    assert "mitochondria" in printed
+    assert answer("check", trained)["damages"] == []
+    status, _, err = call("objects", trained, "--separate", 2)
+    assert status == 2
+    assert "separate = 2.0 is not allowed" in err
+
+
 @pytest.mark.filterwarnings(
     "ignore:.*torch.jit:DeprecationWarning", "ignore:unclosed file:ResourceWarning"
 )

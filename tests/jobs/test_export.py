@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tifffile
@@ -13,40 +11,7 @@ from skimage.measure import label
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ExportJob
-from napari_emda.project.project import Project
-
-CLASSES = ("background", "mitochondria", "membrane")
-RUN = "001-source_only"
-
-
-@pytest.fixture
-def values():
-    """Probabilities of two classes, (2, 3, 20, 30), in which every voxel has a clear class."""
-    rng = np.random.default_rng(0)
-    likely = rng.integers(0, 3, (3, 20, 30))
-    return np.stack([np.where(likely == k, 200, 10) for k in (1, 2)]).astype(np.uint8)
-
-
-@pytest.fixture
-def project(tmp_path, values, monkeypatch):
-    """A project with a run that has a prediction, and a model that cannot be loaded."""
-    zarr.save_array(tmp_path / "target.zarr", np.zeros(values.shape[1:], np.uint8))
-    with Project.create(tmp_path / "p", CLASSES) as project:
-        project.volumes.add(tmp_path / "target.zarr", "target", spacing=(50.0, 8.0, 8.0))
-        run = project.folder / "runs" / RUN
-        run.mkdir(parents=True)
-        (run / "checkpoint.safetensors").write_bytes(b"")
-        zarr.open_group(run / "probabilities.zarr", mode="a")
-        zarr.create_array(
-            run / "probabilities.zarr" / "target",
-            data=values,
-            chunks=(1, 1, 20, 30),
-            attributes={"classes": list(CLASSES)},
-        )
-    header = SimpleNamespace(classes=CLASSES, features_only=False)
-    monkeypatch.setattr("napari_emda.inference.checkpoint.read_header", lambda path: header)
-    monkeypatch.setattr("napari_emda.jobs.export.ensure_predicted", lambda *_: iter(()))
-    return tmp_path / "p"
+from tests.jobs.conftest import CLASSES, RUN
 
 
 def export(project, what, to, **fields):
@@ -54,19 +19,19 @@ def export(project, what, to, **fields):
     return list(execute(job))
 
 
-def test_objects_of_the_named_class_are_exported(project, values, tmp_path):
+def test_objects_of_the_named_class_are_exported(predicted, values, tmp_path):
     for k, name in enumerate(CLASSES[1:]):
-        export(project, "objects", tmp_path / f"{name}.tif", class_name=name)
+        export(predicted, "objects", tmp_path / f"{name}.tif", class_name=name)
         expected = label(values[k] == 200, connectivity=1)
         exported = tifffile.imread(tmp_path / f"{name}.tif")
         np.testing.assert_array_equal(exported > 0, expected > 0)
         assert exported.max() == expected.max()
 
 
-def test_the_probability_of_a_class_is_exported_as_tiff(project, values, tmp_path):
-    export(project, "probabilities", tmp_path / "p.tif", class_name="membrane")
+def test_the_probability_of_a_class_is_exported_as_tiff(predicted, values, tmp_path):
+    export(predicted, "probabilities", tmp_path / "p.tif", class_name="membrane")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "p.tif"), values[1])
-    export(project, "probabilities", tmp_path / "p.zarr")
+    export(predicted, "probabilities", tmp_path / "p.zarr")
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "p.zarr" / "0")[:], values)
 
 
@@ -85,11 +50,11 @@ def test_the_probability_of_a_class_is_exported_as_tiff(project, values, tmp_pat
     ],
 )
 def test_an_impossible_export_is_refused_before_anything_is_predicted(
-    what, to, fields, error, message, project, tmp_path, monkeypatch
+    what, to, fields, error, message, predicted, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
         "napari_emda.jobs.export.ensure_predicted", lambda *_: pytest.fail("this may take hours")
     )
     with pytest.raises(error, match=message):
-        export(project, what, tmp_path / to, **fields)
+        export(predicted, what, tmp_path / to, **fields)
     assert not (tmp_path / to).exists()

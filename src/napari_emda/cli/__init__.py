@@ -32,6 +32,7 @@ COMMANDS = {
     "suggest": "projects.suggest",
     "annotate": "projects.annotate",
     "score": "runs.score",
+    "objects": "objects.objects",
     "export": "runs.export",
     "name-clusters": "projects.name_clusters",
     "check": "checking.check_project",

@@ -18,17 +18,13 @@ from napari_emda.cli.console import (
     print_table,
 )
 from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
+from napari_emda.cli.objects import SEPARATE
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, TrainJob, read_job
 from napari_emda.project.project import Project
 from napari_emda.settings.base import distribute, parse_assignments
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings
-
-_SEPARATE = (
-    "Separate found objects at necks narrower than this share of the narrower part; 0 separates "
-    "none."
-)
 
 
 def train(
@@ -185,7 +181,7 @@ def score(
         bool, typer.Option("--objects", help="Also compare object by object.")
     ] = False,
     minimum_size: Annotated[int, typer.Option(help="Ignore objects of fewer voxels.")] = 0,
-    separate: Annotated[float, typer.Option(help=_SEPARATE)] = 0.0,
+    separate: Annotated[float, typer.Option(help=SEPARATE)] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a prediction with true labels: IoU, Dice, average precision, and objects."""
@@ -269,7 +265,7 @@ def export(
     minimum_size: Annotated[
         int | None, typer.Option(help="Leave out objects of fewer voxels.")
     ] = None,
-    separate: Annotated[float | None, typer.Option(help=_SEPARATE)] = None,
+    separate: Annotated[float | None, typer.Option(help=SEPARATE)] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of the export.")
     ] = None,

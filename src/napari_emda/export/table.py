@@ -48,10 +48,11 @@ class TableExporter(Exporter):
             table = yield from stage(measurement, 1, 2)
             table["class"] = np.full(len(table["id"]), result.classes[class_id - 1])
             with replacing_file(path) as partial:
-                _write_csv(table, partial)
+                write_csv(table, partial)
 
 
-def _write_csv(table: Table, path: Path) -> None:
+def write_csv(table: Table, path: Path) -> None:
+    """Write a table of objects."""
     # csv ends lines itself; without `newline=""` Windows would add empty rows.
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -10,6 +10,7 @@ positions.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ def find_separate_objects_in(
     """Number the objects of a class, and separate those that touch if the settings say so.
 
     Args:
-        folder: takes the ids as zarr arrays.
+        folder: takes the ids as a zarr array, ``<class_id>.zarr``.
         probabilities: see `find_objects`.
         settings: what counts as foreground and as an object.
         grid: of the voxels.
@@ -104,13 +105,17 @@ def find_separate_objects_in(
     Returns:
         The ids, (z, y, x) uint32, and the number of objects.
     """
-    search = find_objects_in(
-        folder, probabilities, settings, class_id, volume, grid.sections_are_independent
-    )
+    independent = grid.sections_are_independent
     if not settings.separate:
-        return (yield from search)
+        return (
+            yield from find_objects_in(
+                folder, probabilities, settings, class_id, volume, independent
+            )
+        )
+    before = folder / "connected"
+    search = find_objects_in(before, probabilities, settings, class_id, volume, independent)
     connected, _ = yield from stage(search, 0, 2)
-    objects = ids_in(folder / f"{class_id} separate.zarr", connected.shape)
+    objects = ids_in(folder / f"{class_id}.zarr", connected.shape)
     separation = separate(
         connected,
         objects,
@@ -120,6 +125,7 @@ def find_separate_objects_in(
         volume=volume,
     )
     count = yield from stage(separation, 1, 2)
+    shutil.rmtree(before)
     return objects, count
 
 

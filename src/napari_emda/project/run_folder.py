@@ -210,6 +210,10 @@ class RunFolder:
         """The list of a volume's blocks that are predicted."""
         return self._inside(f"predicted-{volume}.jsonl")
 
+    def objects(self, volume: str) -> Path:
+        """The folder of a volume's objects, see `napari_emda.jobs.objects`."""
+        return self._inside("objects", volume)
+
     # -- clusters ---------------------------------------------------------------------------------
 
     @property

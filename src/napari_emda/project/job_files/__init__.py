@@ -5,6 +5,7 @@ One module for each kind of job.
 
 from napari_emda.project.job_files.base import Job, jobs, read_job, write_job
 from napari_emda.project.job_files.export import ExportJob
+from napari_emda.project.job_files.objects import ObjectsJob
 from napari_emda.project.job_files.predict import PredictJob
 from napari_emda.project.job_files.score import ScoreJob
 from napari_emda.project.job_files.suggest import SuggestJob
@@ -13,6 +14,7 @@ from napari_emda.project.job_files.train import TrainJob
 __all__ = [
     "ExportJob",
     "Job",
+    "ObjectsJob",
     "PredictJob",
     "ScoreJob",
     "SuggestJob",

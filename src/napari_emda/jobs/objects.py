@@ -1,0 +1,129 @@
+"""Finding and measuring the objects of a volume, which are kept in the run's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_emda.data.array import Array
+from napari_emda.data.probabilities import ClassProbability
+from napari_emda.data.volume import Volume
+from napari_emda.events import Event, Finished, Started, TileDone, phases, stage
+from napari_emda.export.objects import ObjectsExporter
+from napari_emda.export.table import write_csv
+from napari_emda.inference import checkpoint
+from napari_emda.io.atomic import replacing_folder
+from napari_emda.jobs.inputs import (
+    check_has_classes,
+    check_predicts,
+    check_writable,
+    ensure_predicted,
+    model_of,
+    prediction_of,
+    remarks,
+    volume_of,
+)
+from napari_emda.jobs.preview import PreviewRequest
+from napari_emda.objects.separation import find_separate_objects_in
+from napari_emda.objects.table import Table, measure_objects
+from napari_emda.project.job_files import ObjectsJob
+from napari_emda.project.project import Project
+from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.settings.objects import SeparationSettings
+
+
+def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
+    """Find the objects of a volume and measure them.
+
+    They replace those of the volume that were found before, all at once, in the folder
+    ``objects/<volume>`` of the run: for each class k, from 1, ``k.zarr`` with the ids (z, y, x;
+    uint32) and ``k.csv`` with the table; ``objects.json`` says how they were found.
+
+    Yields:
+        Started, Phase, TileDone, Finished with the ``path`` and the numbers of each class.
+
+    Raises:
+        EmdaError: there is no such run, volume or class, or the project is read-only.
+    """
+    project = Project.open(job.project)
+    folder = project.run(job.run)
+    volume = volume_of(project, job)
+    # Everything that can be refused is refused before the prediction, which may take hours.
+    header = checkpoint.read_header(model_of(project, job))
+    check_predicts(folder, header)
+    outputs = project.predictions.outputs(folder.name, header.classes)
+    check_has_classes(folder, outputs)
+    names = outputs.reported[1:]
+    if job.class_name is None:
+        class_ids = tuple(range(1, len(names) + 1))
+    else:
+        class_ids = ObjectsExporter.class_ids(names, job.class_name)
+    check_writable(project)
+    yield Started("objects", folder.name, "cpu", 0)
+    yield from remarks(project, folder.name)
+    plan = phases(("Predicting", 1.0), ("Finding objects", 0.5))
+    yield next(plan)
+    state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
+    yield next(plan)
+    probabilities = prediction_of(project, folder, volume.name, state).reported
+    path = folder.objects(volume.name)
+    path.parent.mkdir(exist_ok=True)
+    numbers = {}
+    with replacing_folder(path) as partial:
+        partial.mkdir()
+        for index, class_id in enumerate(class_ids):
+            search = _find(partial, probabilities, volume, class_id, job.settings)
+            table = yield from stage(search, index, len(class_ids))
+            write_csv(table, partial / f"{class_id}.csv")
+            numbers[names[class_id - 1]] = _summary(table)
+        description = {
+            "run": folder.name,
+            "checkpoint": job.checkpoint,
+            # Of which model and image: objects of an older prediction can be told by it.
+            "prediction": StoredPrediction(folder, volume.name).header,
+            "volume": volume.name,
+            "settings": job.settings.model_dump(),
+            "classes": {str(class_id): names[class_id - 1] for class_id in class_ids},
+        }
+        text = json.dumps(description, indent=2) + "\n"
+        (partial / "objects.json").write_text(text, encoding="utf-8")
+    counts = ", ".join(f"{found['objects']} of {name}" for name, found in numbers.items())
+    result = {
+        "run": folder.name,
+        "volume": volume.name,
+        "path": str(path),
+        "classes": numbers,
+    }
+    yield Finished("done", f"Objects in '{volume.name}' (run {folder.name}): {counts}.", result)
+
+
+def _find(
+    folder: Path,
+    probabilities: Array,
+    volume: Volume,
+    class_id: int,
+    settings: SeparationSettings,
+) -> Generator[TileDone, None, Table]:
+    search = find_separate_objects_in(
+        folder, probabilities, settings, volume.grid, class_id, volume.name
+    )
+    objects, _ = yield from stage(search, 0, 2)
+    probability = ClassProbability(probabilities, class_id)
+    measurement = measure_objects(objects, volume.grid, probability, volume.name)
+    return (yield from stage(measurement, 1, 2))
+
+
+def _summary(table: Table) -> dict[str, Any]:
+    """Number of objects, and their size: ``volume (nm^3)``, or the area in independent images."""
+    size = next(name for name in table if name.startswith(("volume (", "area (")))
+    sizes = table[size].astype(float)
+    return {
+        "objects": len(sizes),
+        "size": size,
+        "total": float(sizes.sum()),
+        "median": float(np.median(sizes)) if len(sizes) else None,
+    }
