@@ -41,7 +41,9 @@ def changed(tissue, z, section):
 def test_one_bad_section_is_found_wherever_it_is(z, pixel_size, tissue):
     noise = np.random.default_rng(z).integers(0, 256, (SIDE, SIDE))
     shifted = np.roll(tissue[z], 40, axis=1)
-    for section in (0, 255, noise, shifted, 255 - tissue[z]):
+    pale = (0.4 * tissue[z] + 70).astype(np.uint8)
+    bright = np.minimum(tissue[z], 200) + 55
+    for section in (0, 255, noise, shifted, 255 - tissue[z], pale, bright):
         assert found(changed(tissue, z, section), pixel_size=pixel_size) == (z,)
 
 
@@ -53,14 +55,18 @@ def test_several_missing_sections_are_found(tissue):
 
 def test_good_sections_are_left_alone(tissue):
     assert found(tissue) == ()
-    # Brightness and contrast of a section, and broken pixels, do not make it another one.
-    bright = changed(tissue, 4, (0.4 * tissue[4] + 140).astype(np.uint8))
+    # Slightly another brightness and contrast, and broken pixels, do not make it another one.
+    bright = changed(tissue, 4, (0.8 * tissue[4] + 30).astype(np.uint8))
     bright[4, :2, :7] = 255
     assert found(bright) == ()
     # A misalignment from one section on spoils none: each resembles one of its neighbours.
     misaligned = tissue.copy()
     misaligned[5:] = np.roll(tissue[5:], 60, axis=2)
     assert found(misaligned) == ()
+    # So does another contrast from one section on.
+    pale = tissue.copy()
+    pale[5:] = 0.4 * tissue[5:] + 70
+    assert found(pale) == ()
 
 
 def test_where_sections_have_nothing_in_common_nothing_can_be_told(tissue):

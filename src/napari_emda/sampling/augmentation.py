@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from napari_emda.data.spoilt_sections import LARGEST_GAIN, LARGEST_OFFSET
 from napari_emda.data.volume import IGNORE
 from napari_emda.sampling.sampler import Patches
 from napari_emda.sampling.warping import blurred, sampled, similarity_grid
@@ -42,8 +43,9 @@ _NOISE = (0.0, 0.4)
 _SHIFTED = 0.5
 _SHIFT = 3
 _BRIGHTENED = 0.5
-_NEIGHBOUR_GAIN = (0.8, 1.25)
-_NEIGHBOUR_OFFSET = (-0.3, 0.3)
+# Sections that differ by more are not seen as neighbours.
+_NEIGHBOUR_GAIN = (1 / LARGEST_GAIN, LARGEST_GAIN)
+_NEIGHBOUR_OFFSET = (-LARGEST_OFFSET, LARGEST_OFFSET)
 _DROPPED = 0.1
 
 

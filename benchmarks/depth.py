@@ -1,0 +1,340 @@
+"""What neighbouring sections are worth, at equal processor time on one core.
+
+    python -m benchmarks.depth results.jsonl --seconds 600 --seeds 3
+    python -m benchmarks.depth results.jsonl --kinds supervised --data vnc --contexts 0 1
+    python -m benchmarks.depth results.jsonl --table          # what is there, as Markdown
+
+DATA contains vnc/ and lucchi/, see docs/benchmark-few-labels.md. Three kinds of training:
+
+- ``supervised``: `source_only` on all labels of the upper half of the rows;
+- ``patches``: `finetune` without a source on 20 patches of that half, at the same places for every
+  context;
+- ``auto``: adapted from VNC to Lucchi and back, with the unlabelled upper half of the target.
+
+The lower half is scored, and 64 voxels in between are left out. A network that sees more sections
+costs more per step: before each training a few steps are timed, and it gets as many steps as fit
+into the seconds, so that its learning rate falls to the end. Processor time counts, not the clock;
+what a training does between its steps is left out for all alike.
+
+Beside the IoU of the whole lower half, supervised trainings say what one bad section does: every
+fifth section is black, shifted by 20 pixels or has another contrast, and only the sections before
+and after it are scored. How spoilt sections are found is part of it.
+
+Results are appended one by one; those that are there are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import parser_of
+from benchmarks.adaptation import GUARD
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Domain, Volume
+from napari_emda.data.voxel_grid import Spacing, VoxelGrid
+from napari_emda.inference.device import configure_process
+from napari_emda.inference.predict import predict
+from napari_emda.inference.predictor import Predictor, predict_box
+from napari_emda.jobs.prepare_training import training_on
+from napari_emda.project.job_files import TrainJob
+from napari_emda.project.run_folder import RunFolder
+from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.settings.prediction import PredictSettings
+from napari_emda.settings.training import TrainSettings
+from napari_emda.training.loop import fit
+from napari_emda.training.trainer import Training
+
+CLASSES = ("background", "mitochondria")
+# Steps that are timed before a training, and those before them, in which libraries are loaded.
+_TIMED = 30
+_WARM = 5
+# Annotated patches, and their side in pixels, as a user is offered them by default.
+_PATCHES = 20
+_SIDE = 128
+# Every how many sections one is spoilt, so that no scored section has two such neighbours.
+_EVERY = 5
+# Pixels by which a section is shifted.
+_SHIFT = 20
+BAD = ("intact", "black", "shifted", "contrast")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A labelled volume, averaged in the plane.
+
+    Attributes:
+        image, labels: files.
+        spacing: z, y, x in nm, before averaging.
+        binning: pixels averaged along y and x.
+    """
+
+    image: str
+    labels: str
+    spacing: Spacing
+    binning: int
+
+    def read(self, folder: Path, domain: Domain) -> Volume:
+        """The volume, of whose pixels most decide the class."""
+        n = self.binning
+        image, labels = (
+            _averaged(tifffile.imread(folder / name), n) for name in (self.image, self.labels)
+        )
+        z, y, x = self.spacing
+        grid = VoxelGrid((z, n * y, n * x))
+        ids = (labels >= 0.5).astype(np.uint8)
+        return Volume(domain, image.round().astype(np.uint8), domain, grid, labels=ids)
+
+    def halves(self, shape: tuple[int, int, int]) -> tuple[Box, Box]:
+        """The upper half, and the lower one without the rows next to it."""
+        depth, rows, columns = shape
+        first = rows // 2 + -(-GUARD // self.binning)
+        upper = Box((0, 0, 0), (depth, rows // 2, columns))
+        return upper, Box((0, first, 0), shape)
+
+
+DATA = {
+    "vnc": Data("vnc/image.tif", "vnc/mitochondria.tif", (50.0, 4.6, 4.6), 4),
+    "lucchi": Data("lucchi/image_10nm.tif", "lucchi/mitochondria_10nm.tif", (10.0, 10.0, 10.0), 1),
+    "lucchi_every4": Data(
+        "lucchi/image_every4.tif", "lucchi/mitochondria_every4.tif", (20.0, 5.0, 5.0), 2
+    ),
+    # As coarse as VNC, to adapt one to the other.
+    "lucchi_20nm": Data(
+        "lucchi/image_every4.tif", "lucchi/mitochondria_every4.tif", (20.0, 5.0, 5.0), 4
+    ),
+}
+# What each kind of training is done on; for `auto` the target, with its source.
+ON = {
+    "supervised": ("vnc", "lucchi", "lucchi_every4"),
+    "patches": ("vnc", "lucchi", "lucchi_every4"),
+    "auto": ("vnc", "lucchi_20nm"),
+}
+SOURCE_OF = {"vnc": "lucchi_20nm", "lucchi_20nm": "vnc"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: what is written with its result, and identifies it."""
+
+    kind: str
+    data: str
+    context: int
+    seed: int
+    seconds: float
+
+
+def _averaged(array: NDArray[Any], n: int) -> NDArray[np.float32]:
+    depth, rows, columns = (side // step for side, step in zip(array.shape, (1, n, n), strict=True))
+    cut = array[:, : rows * n, : columns * n].astype(np.float32)
+    means: NDArray[np.float32] = cut.reshape(depth, rows, n, columns, n).mean((2, 4))
+    return means
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def _volumes(cell: Cell, folder: Path) -> tuple[list[Volume], dict[str, str], Volume, Box]:
+    """What a training may see, its boxes, the volume that is scored and the box in it."""
+    data = DATA[cell.data]
+    if cell.kind == "supervised":
+        volume = data.read(folder, "source")
+        upper, lower = data.halves(volume.shape)
+        return [volume], {"source_box": str(upper)}, volume, lower
+    volume = data.read(folder, "target")
+    upper, lower = data.halves(volume.shape)
+    hidden = volume.without_labels()
+    if cell.kind == "auto":
+        source = DATA[SOURCE_OF[cell.data]].read(folder, "source")
+        return [source, hidden], {"target_box": str(upper)}, volume, lower
+    assert volume.labels is not None
+    annotated = replace(hidden, annotations=_patches(np.asarray(volume.labels), upper, cell.seed))
+    return [annotated], {"target_box": str(upper)}, volume, lower
+
+
+def _patches(labels: NDArray[np.uint8], box: Box, seed: int) -> NDArray[np.uint8]:
+    """Annotations of squares in single sections; half of them hold some of the structure."""
+    rng = np.random.default_rng(seed)
+    annotations = np.zeros_like(labels)
+    depth, rows, columns = box.shape
+    side = min(_SIDE, rows, columns)
+    wanted = [index % 2 == 0 for index in range(_PATCHES)]
+    while wanted:
+        z = rng.integers(depth)
+        y = rng.integers(rows - side + 1)
+        x = rng.integers(columns - side + 1)
+        place = (z, slice(y, y + side), slice(x, x + side))
+        if wanted[-1] and not labels[place].any():
+            continue
+        annotations[place] = labels[place] + 1
+        wanted.pop()
+    return annotations
+
+
+def _training(cell: Cell, volumes: list[Volume], folder: Path, **values: Any) -> Training:
+    method = {"supervised": "source_only", "patches": "finetune", "auto": "auto"}[cell.kind]
+    settings = TrainSettings.for_profile(
+        "fast", context=cell.context, seed=cell.seed, device="cpu", precision="32", **values
+    )
+    folder.mkdir(parents=True)
+    job = TrainJob(project=str(folder), method=method, settings=settings)
+    work, _ = training_on(
+        lambda domain: [volume for volume in volumes if volume.domain == domain],
+        CLASSES,
+        job,
+        RunFolder(folder),
+    )
+    return work
+
+
+def seconds_per_step(training: Training) -> float:
+    """Processor seconds of a step, drawing and augmenting the batch included."""
+    for step in range(_WARM + _TIMED):
+        if step == _WARM:
+            began = time.process_time()
+        training.step(training.on_device(training.batch(step), step), step)
+    return (time.process_time() - began) / _TIMED
+
+
+def measured(cell: Cell, data: Path) -> dict[str, Any]:
+    """Train, predict the volume and score it."""
+    volumes, boxes, scored, box = _volumes(cell, data)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        per_step = seconds_per_step(_training(cell, volumes, folder / "timed", **boxes))
+        steps = max(1, round(cell.seconds / per_step))
+        training = _training(cell, volumes, folder / "run", steps=steps, **boxes)
+        began = time.process_time()
+        for _ in fit(training):
+            pass
+        took = time.process_time() - began
+        predictor = Predictor.load(folder / "run", "cpu", "32")
+        settings = PredictSettings(uncertainty=False)
+        for _ in predict(predictor, scored.without_labels(), settings, RunFolder(folder / "run")):
+            pass
+        stored = StoredPrediction(RunFolder(folder / "run"), scored.name).probabilities
+        found = np.asarray(stored[(0, *box.slices)]) > 127
+        truth = scored.read_labels(box) == 1
+        result = {"iou": _iou(found, truth), "steps": steps, "took": round(took, 1)}
+        if cell.kind == "supervised":
+            result |= {kind: _beside_bad(predictor, scored, box, kind) for kind in BAD}
+    return result
+
+
+def _iou(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float((found & truth).sum() / max(1, (found | truth).sum()))
+
+
+def _beside_bad(predictor: Predictor, volume: Volume, box: Box, kind: str) -> float:
+    """IoU of the sections before and after those that are made bad."""
+    image = np.array(volume.image)
+    bad = range(_EVERY // 2, len(image) - 1, _EVERY)
+    for z in bad:
+        if kind == "black":
+            image[z] = 0
+        elif kind == "shifted":
+            image[z] = np.roll(image[z], _SHIFT, axis=1)
+        elif kind == "contrast":
+            image[z] = (128 + 0.5 * (image[z].astype(float) - 128) + 30).clip(0, 255)
+    # Found in this image, and not taken from the training; grey values stay those of the training.
+    predictor.header = predictor.header.model_copy(update={"spoilt": {}})
+    changed = replace(volume, image=image, labels=None)
+    context = predictor.context_of(changed)
+    found = []
+    truth = []
+    for z in (z for middle in bad for z in (middle - 1, middle + 1)):
+        part = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
+        found.append(predict_box(predictor, changed, part, context)[0] > 127)
+        truth.append(volume.read_labels(part)[0] == 1)
+    return _iou(np.stack(found), np.stack(truth))
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> dict[Cell, dict[str, Any]]:
+    """Results by cell; those of an interrupted line are left out."""
+    results = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        results[Cell(**entry["cell"])] = entry["result"]
+    return results
+
+
+def table(results: dict[Cell, dict[str, Any]]) -> Iterator[str]:
+    """Means over seeds, and the smallest and largest, a row for each kind, volume and context."""
+    groups: dict[tuple[str, str, int, float], list[dict[str, Any]]] = {}
+    for cell, result in results.items():
+        key = (cell.kind, cell.data, cell.context, cell.seconds)
+        groups.setdefault(key, []).append(result)
+    yield "| training | volume | context | seconds | seeds | steps | IoU | smallest to largest |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for (kind, data, context, seconds), rows in sorted(groups.items()):
+        ious = [row["iou"] for row in rows]
+        steps = np.mean([row["steps"] for row in rows])
+        yield (
+            f"| {kind} | {data} | {context} | {seconds:g} | {len(rows)} | {steps:.0f} | "
+            f"{np.mean(ious):.3f} | {min(ious):.3f} to {max(ious):.3f} |"
+        )
+    yield ""
+    yield "| volume | context | beside intact sections | black | shifted | other contrast |"
+    yield "|---|---|---|---|---|---|"
+    for (kind, data, context, _), rows in sorted(groups.items()):
+        if kind == "supervised":
+            means = [f"{np.mean([row[bad] for row in rows]):.3f}" for bad in BAD]
+            yield f"| {data} | {context} | {' | '.join(means)} |"
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path("../shared/data"), help="DATA")
+    parser.add_argument("--seconds", type=float, default=600, help="processor time of a training")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--contexts", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--kinds", nargs="+", choices=ON, default=list(ON))
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--table", action="store_true", help="print what is there only")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        run(arguments)
+    print("\n".join(table(read(arguments.results))))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure all cells that have no result yet; seed by seed, so that a part is a whole table."""
+    configure_process(1, polite=False)
+    torch.set_num_threads(1)
+    cells = [
+        Cell(kind, data, context, seed, arguments.seconds)
+        for seed in range(arguments.seeds)
+        for kind in arguments.kinds
+        for data in ON[kind]
+        if data in arguments.data
+        for context in arguments.contexts
+    ]
+    done = read(arguments.results)
+    for cell in cells:
+        if cell in done:
+            continue
+        result = measured(cell, arguments.folder)
+        with arguments.results.open("a") as file:
+            print(json.dumps({"cell": vars(cell), "result": result}), file=file, flush=True)
+
+
+if __name__ == "__main__":
+    main()
