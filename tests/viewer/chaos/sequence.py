@@ -23,7 +23,7 @@ from tests.viewer.chaos.projects import (
     painted,
 )
 from tests.viewer.chaos.user import User, chance, integers, random_array
-from tests.viewer.chaos.watch import Watch
+from tests.viewer.chaos.watch import CLOSING, Watch
 
 # Milliseconds after a step in which Qt draws and children answer.
 PAUSE = 20
@@ -140,8 +140,7 @@ def run(seed, steps, folder, new_viewer, *, plain=False, script=(), say=lambda t
                 _act(user, watch, errors, steps, script, say)
             except Exception:  # noqa: BLE001 - anything is a finding
                 errors.found.append(f"after {user.log[-1:]}: {traceback.format_exc()}")
-            last = painted(folder)
-            current = user.current
+            last = watch.state()
             say("  end")
             try:
                 end(user)
@@ -150,7 +149,7 @@ def run(seed, steps, folder, new_viewer, *, plain=False, script=(), say=lambda t
     wrong = list(errors.found)
     if fingerprints(folder) != before:
         wrong.append("a file of a volume or of the prediction has changed")
-    wrong += [] if plain else _intact(folder, last, current)
+    wrong += [] if plain else _intact(folder, watch, last)
     return user, wrong, errors.warned
 
 
@@ -168,7 +167,7 @@ def _act(user, watch, errors, steps, script, say):
             return
 
 
-def _intact(folder, last, current):
+def _intact(folder, watch, last):
     """Whether the project opens, with the paint that was there before the viewer closed."""
     try:
         check_project(folder)
@@ -176,11 +175,9 @@ def _intact(folder, last, current):
         return [f"the project is damaged: {traceback.format_exc()}"]
     now = painted(folder)
     wrong = []
-    for volume, values in last.items():
+    for volume, values in last.painted.items():
         changed = now[volume] != values
         # The stroke under way, and the revision of a patch that was done, are completed.
-        if current is not None and current.volume == volume:
-            changed[current.voxels.slices] = False
         if changed.any():
-            wrong.append(f"closing changed {int(changed.sum())} voxels of {volume}")
+            wrong += watch.changed(CLOSING, last, volume, changed)
     return wrong

@@ -17,8 +17,11 @@ from tests.viewer.chaos.drawn import (
 )
 from tests.viewer.chaos.projects import painted
 
+# The end of a sequence, within a stroke or after it.
+CLOSING = "closing"
 # Actions that paint in the patch on view, by whichever tool is active.
 PAINTING = {
+    CLOSING,
     "stroke",
     "undo_within_stroke",
     "look_within_stroke",
@@ -95,12 +98,13 @@ class Watch:
             old = before.painted.get(volume)
             changed = values != (0 if old is None else old)
             if changed.any():
-                yield from self._changed(action, before, volume, changed)
+                yield from self.changed(action, before, volume, changed)
         for volume, old in before.painted.items():
             if volume not in now.painted and old.any():
                 yield f"{action}: the annotations of {volume} are gone"
 
-    def _changed(self, action, before, volume, changed):
+    def changed(self, action, before, volume, changed):
+        """Sentences about paint that an action has changed where it may not."""
         allowed = np.zeros_like(changed)
         kept = np.zeros_like(changed)
         for region in before.regions.values():
