@@ -115,9 +115,14 @@ class Estimate:
         """Whether there are too few patches to say anything."""
         return (self.low, self.high) == (0.0, 1.0)
 
+    @property
+    def wide(self) -> bool:
+        """Whether the interval is too wide to rely on the value."""
+        return self.high - self.low > WIDE
+
     def in_words(self) -> str:
         """The score, and what it may be as well where the interval is wide."""
-        if self.high - self.low <= WIDE:
+        if not self.wide:
             return str(self)
         return f"{self.value:.2f} (uncertain: between {self.low:.2f} and {self.high:.2f})"
 

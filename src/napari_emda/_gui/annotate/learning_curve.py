@@ -221,9 +221,14 @@ def in_words(last: Round) -> str:
             f"patches with anything in them are needed.{so_far}"
         )
     if last.audit:
+        meaning = (
+            "An audit of more patches says it more exactly."
+            if last.iou.wide
+            else "Expect the same in the rest of the volume."
+        )
         return (
             f"Audit of {last.run} on {patches} drawn at random: overlap with your labels (IoU) "
-            f"{last.iou.in_words()}, where 1 is perfect. Expect the same in the rest of the volume."
+            f"{last.iou.in_words()}, where 1 is perfect. {meaning}"
         )
     return (
         f"Round {last.number}: {last.run} agreed with you on {patches} that it had not seen: "
