@@ -35,6 +35,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     """
     began = time.perf_counter()
     project = Project.open(job.project)
+    is_new = job.resume is None
     if job.resume is None:
         training, volumes = prepare(project, job, None)
         check_writable(project)
@@ -53,7 +54,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
         yield Started("train", folder.name, str(training.compute), job.settings.steps)
         yield from remarks(project, job.start_from if job.resume is None else None)
         yield from backed_up(project)
-        if job.resume is None:
+        if is_new:
             yield from map(Notice, training.sampler.remarks())
         previews = PreviewWriter(training, volumes, request, folder)
         yield from _fit(project, training, folder, previews, began)
