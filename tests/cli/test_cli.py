@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from skimage.measure import label
 
 from napari_emda import cli
@@ -297,6 +298,20 @@ def test_labels_of_other_conventions_give_the_same_score(
     score = ["score", trained, "--objects", "--against", path]
     assert call(*score)[0] == 2
     assert answer(*score, "--background", 1) == expected
+
+
+def test_object_ids_beyond_32_bits_are_refused_before_anything_is_predicted(
+    trained, phantoms, tmp_path
+):
+    numbered = label(phantoms["target"][1]).astype(np.uint64)
+    path = tmp_path / "large.zarr"
+    zarr.save_array(path, np.where(numbered == 1, np.uint64(2**32), numbered))
+    status, _, err = call("score", trained, "--against", path, "--objects")
+    assert status == 2
+    assert "have the object id 4294967296: renumber the objects" in err
+    assert not (trained / "runs" / RUN / "probabilities.zarr").exists()
+    # Voxel by voxel, they are a mask like any other.
+    assert "iou" in answer("score", trained, "--against", path)
 
 
 def test_an_image_in_place_of_its_labels_is_refused(trained, phantom_files, refused):

@@ -13,6 +13,7 @@ from sklearn.metrics import jaccard_score
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.evaluation.object_scores import compare_objects, score_objects
+from napari_emda.events import result_of
 from napari_emda.settings.objects import SeparationSettings
 
 
@@ -227,6 +228,26 @@ def test_small_objects_are_not_counted_on_either_side(ids):
     assert [result["objects"], result["truth_objects"]] == [
         int((size >= 73).sum()) for size in sizes
     ]
+
+
+def test_found_objects_do_not_count_where_nobody_looked(ids):
+    found, true = (side == 1 for side in ids)
+    labelled = np.ones(true.shape, np.uint8)
+    labelled[:, :, 12:] = 0
+    probabilities = np.where(found, 255, 0).astype(np.uint8)[None]
+    truth = np.where(labelled, true, 0).astype(np.uint8)
+    events = score_objects(
+        probabilities,
+        truth,
+        ("background", "mitochondria"),
+        VoxelGrid((1, 1, 1)),
+        labelled=labelled,
+    )
+    # Objects keep their ids where they are cut.
+    objects = label(found, connectivity=1)[:, :, :12]
+    result = result_of(events)["mitochondria"]
+    assert result["objects"] == len(np.unique(objects[objects > 0]))
+    assert result["truth_objects"] == label(truth, connectivity=1).max()
 
 
 def test_touching_objects_are_scored_apart_if_the_settings_say_so():

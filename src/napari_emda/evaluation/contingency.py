@@ -17,7 +17,7 @@ from napari_emda.errors import DataError
 # Ids of found and true objects are packed into one uint64, because np.unique sorts numbers far
 # faster than rows.
 _BITS = np.uint64(32)
-_LARGEST_ID = 2**32 - 1
+LARGEST_ID = 2**32 - 1
 # Pairs that are collected before they are merged, 32 MiB of keys and counts.
 _PENDING = 2**21
 
@@ -56,7 +56,7 @@ class Contingency:
                 f"{tuple(truth.shape)}: give two images of one volume."
             )
         keys, counts = _merged(_pairs(objects, truth, box or Box.whole(objects.shape)))
-        return cls(keys >> _BITS, keys & np.uint64(_LARGEST_ID), counts)
+        return cls(keys >> _BITS, keys & np.uint64(LARGEST_ID), counts)
 
     @cached_property
     def found_sizes(self) -> NDArray[np.int64]:
@@ -107,10 +107,10 @@ def _pairs(
 
 def _ids(array: Array, part: Box) -> NDArray[np.uint64]:
     values = np.asarray(array[part.slices])
-    if values.size and (values.min() < 0 or values.max() > _LARGEST_ID):
+    if values.size and (values.min() < 0 or values.max() > LARGEST_ID):
         wrong = values.min() if values.min() < 0 else values.max()
         raise DataError(
-            f"The object id {wrong} is not allowed: number the objects from 1 to {_LARGEST_ID}, "
+            f"The object id {wrong} is not allowed: number the objects from 1 to {LARGEST_ID}, "
             "with 0 as background."
         )
     return values.astype(np.uint64)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks, chunk_shape
 from napari_emda.data.box import Box
+from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.evaluation.contingency import Contingency
 from napari_emda.events import TileDone, stage
@@ -39,6 +40,7 @@ def score_objects(
     *,
     box: Box | None = None,
     settings: SeparationSettings | None = None,
+    labelled: Array | None = None,
     volume: str = "",
 ) -> Generator[TileDone, None, dict[str, ObjectScores]]:
     """Compare the objects of every foreground class with the true ones.
@@ -53,6 +55,8 @@ def score_objects(
         box: the part to compare (objects are cut at its faces); all of it if None.
         settings: of the found objects; true ones that are connected components are dropped alike if
             they are small.
+        labelled: (Z, Y, X), 0 where nobody looked: found objects do not count there; by
+            default somebody looked everywhere.
         volume: name for the events.
 
     Returns:
@@ -75,7 +79,8 @@ def score_objects(
                     true, _OfClass(truth, k), settings, 1, volume, independent
                 )
                 true_objects, _ = yield from stage(finding, 2 * k - 1, stages)
-            scores[name] = compare_objects(objects, true_objects, box)
+            counted = objects if labelled is None else _Labelled(objects, labelled)
+            scores[name] = compare_objects(counted, true_objects, box)
     return scores
 
 
@@ -97,6 +102,21 @@ class _OfClass:
         which, *place = key
         inside = (np.asarray(self._labels[tuple(place)]) == self._class_id).astype(np.uint8)
         return np.broadcast_to(255 * inside, (1, *inside.shape))[which]
+
+
+class _Labelled(Lazy3D):
+    """Ids of objects, 0 where nobody looked. Read lazily."""
+
+    def __init__(self, objects: Array, labelled: Array) -> None:
+        z, y, x = objects.shape
+        super().__init__((z, y, x), np.uint32)
+        self.chunks = chunk_shape(objects)
+        self._objects = objects
+        self._labelled = labelled
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint32]:
+        ids = np.asarray(self._objects[z, y, x])
+        return np.where(np.asarray(self._labelled[z, y, x]) > 0, ids, np.uint32(0))
 
 
 class _ImageByImage:

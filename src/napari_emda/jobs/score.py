@@ -11,6 +11,8 @@ from napari_emda.data.array import Array
 from napari_emda.data.box import Box
 from napari_emda.data.label_meaning import MeantLabels, ObjectNumbers
 from napari_emda.data.volume import Volume
+from napari_emda.errors import DataError
+from napari_emda.evaluation.contingency import LARGEST_ID
 from napari_emda.evaluation.object_scores import score_objects
 from napari_emda.evaluation.voxel_scores import score_volume
 from napari_emda.events import Event, Finished, Phase, Started, phases
@@ -100,6 +102,11 @@ def _truth(project: Project, job: ScoreJob) -> tuple[Volume, Array]:
     numbers = [value for value in values if value != (meaning.background or 0)]
     # A single number is a mask, whatever the number: its objects are connected voxels.
     numbered = classes == 2 and len(numbers) > 1
+    if job.objects and numbered and max(numbers) > LARGEST_ID:
+        raise DataError(
+            f"The labels '{job.against}' have the object id {max(numbers)}: renumber the objects "
+            f"from 1 to at most {LARGEST_ID}."
+        )
     objects = ObjectNumbers(labels, meaning, classes, numbered=numbered)
     # Annotations would take the place of the labels in ``Volume.class_ids``.
     meant = MeantLabels(labels, meaning, classes)
@@ -127,6 +134,8 @@ def _scores(
             truth.grid,
             box=box,
             settings=job.object_settings,
+            # Reading every label twice is worth it only where some say that nobody looked.
+            labelled=truth.labels if job.ignore else None,
             volume=truth.name,
         )
         scores["classes"] = {
