@@ -278,7 +278,7 @@ def test_an_existing_file_is_replaced_only_when_asked(tmp_path, probabilities, n
     path = tmp_path / name
     list(EXPORTS[name](probabilities, path, VoxelGrid(SPACING)))
     with pytest.raises(
-        DataError, match="exists already: choose another name, or allow to overwrite it"
+        DataError, match="exists already: choose another name, or allow to replace it"
     ):
         next(EXPORTS[name](probabilities, path, VoxelGrid(SPACING)))
     saved(EXPORTS[name](probabilities, path, VoxelGrid(SPACING), overwrite=True), path)

@@ -79,7 +79,7 @@ def check_destination(path: Path | str, suffixes: Sequence[str], overwrite: bool
     # An export that was killed may have left the old result under another name.
     clear_leftovers(path)
     if path.exists() and not overwrite:
-        raise DataError(f"'{path}' exists already: choose another name, or allow to overwrite it.")
+        raise DataError(f"'{path}' exists already: choose another name, or allow to replace it.")
     # Replacing a folder deletes all that is in it: never one with the user's other files.
     if path.is_dir() and not (
         path.suffix == ".zarr" and any((path / name).exists() for name in MARKERS)
