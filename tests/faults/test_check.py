@@ -95,6 +95,14 @@ def tear_a_line(project):
     path.write_bytes(b"".join([lines[0][:20] + b"\n", *lines[1:]]))
 
 
+def lie_about_chunks(project):
+    """Say that the annotations lie in narrower chunks than those that are on the disk."""
+    path = project / "annotations/target.zarr/zarr.json"
+    values = json.loads(path.read_text())
+    values["chunk_grid"]["configuration"]["chunk_shape"][2] = 6
+    path.write_text(json.dumps(values))
+
+
 # What is done to a project, and words of the sentence on it.
 DAMAGES = {
     "project file, nonsense": (spoil("project.json"), "project.json"),
@@ -107,6 +115,7 @@ DAMAGES = {
     "chunk without a backup": (spoil(SECOND_CHUNK), "section 2"),
     "chunk, missing": (remove(SECOND_CHUNK), "nothing is annotated there"),
     "description of the annotations": (spoil("annotations/target.zarr/zarr.json"), "zarr.json"),
+    "other chunks in the description": (lie_about_chunks, "zarr.json"),
     "no description": (remove("annotations/target.zarr/zarr.json"), "zarr.json"),
     "a torn line of regions": (tear_a_line, "regions.jsonl"),
     "regions, nonsense": (spoil("regions.jsonl"), "regions.jsonl"),

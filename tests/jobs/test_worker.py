@@ -32,7 +32,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.jobs import worker
 from napari_emda.jobs.execute import execute
 from napari_emda.jobs.preview import PreviewRequest
-from napari_emda.project.job_files import TrainJob, write_job
+from napari_emda.project.job_files import PredictJob, TrainJob, write_job
 from napari_emda.project.job_folder import JobFolder
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import TrainSettings
@@ -289,6 +289,12 @@ def test_every_error_is_an_event(error, status, mistake, run_here, project, monk
     assert last.mistake == mistake
     assert ("report it" in last.text) != mistake
     assert ("Traceback" in capsys.readouterr().err) != isinstance(error, JobError)
+
+
+def test_what_went_wrong_is_one_line_whatever_names_a_file_holds(run_here, project):
+    status, events = run_here(PredictJob(project=str(project.folder), run="a\n\x1b[2J"))
+    assert (status, type(events[-1])) == (2, Failed)
+    assert events[-1].text.isprintable()
 
 
 def test_a_training_whose_log_cannot_be_written_keeps_what_it_has_learnt(

@@ -175,7 +175,7 @@ def _report(error: Exception) -> int:
         # As with ``napari-emda methods | head``: nobody reads the rest.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         return ExitCode.DONE
-    from napari_emda.data.names import in_print
+    from napari_emda.data.names import in_one_line
     from napari_emda.io import error_log
 
     error_for_user = explained(error)
@@ -186,7 +186,7 @@ def _report(error: Exception) -> int:
         if error_for_user is not error and (log := error_log.note(error)) is not None:
             text = f"{text} Its origin is noted in '{log}'."
     try:
-        sys.stderr.write(" ".join(in_print(text).split()) + "\n")
+        sys.stderr.write(in_one_line(text) + "\n")
         sys.stderr.flush()
     except OSError:
         # The log is on the disk that is full: the status still says that it is no fault of ours.

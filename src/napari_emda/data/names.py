@@ -68,6 +68,15 @@ ShownName = Annotated[str, AfterValidator(check_shown_name)]
 """The type of a name that is only shown."""
 
 
+def in_one_line(text: str) -> str:
+    r"""A text in one line, with every character that is not shown written as an escape.
+
+    >>> in_one_line("a\n\x1b[2J  b")
+    'a \\x1b[2J b'
+    """
+    return " ".join(in_print(text).split())
+
+
 def in_print(text: str) -> str:
     r"""A text with every character that is not shown written as an escape; lines stay lines.
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from napari_emda.data.box import Box
+from napari_emda.data.names import in_one_line
 from napari_emda.errors import ExitCode, explained
 from napari_emda.events import (
     Event,
@@ -273,7 +274,8 @@ def _report(error: Exception, writer: EventWriter) -> ExitCode:
         # Behind the sentence, for the log of the job.
         traceback.print_exception(error)
     text = error_log.internal(error) if error_for_user is None else str(error_for_user)
-    writer.write(Failed(text, mistake=error_for_user is not None))
+    # A name from a file may hold anything.
+    writer.write(Failed(in_one_line(text), mistake=error_for_user is not None))
     return ExitCode.INTERNAL_ERROR if error_for_user is None else ExitCode.INVALID_INPUT
 
 

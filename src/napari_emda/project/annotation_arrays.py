@@ -23,6 +23,9 @@ from napari_emda.io.safe_files import inside
 # to sync. 256 x 256 voxels are 64 KiB before compression.
 CHUNK = 256
 
+# Sides of the chunks that were ever written. A description with others is damaged: the chunks on
+# the disk would be read as other parts of the volume.
+_SIDES = (CHUNK, 512)
 
 # Written quickly, and with a checksum: what a disk has spoilt is noticed, and not taken for paint.
 _COMPRESSION = ZstdCodec(level=0, checksum=True)
@@ -85,12 +88,11 @@ class AnnotationArrays:
     def describe(self, name: str, shape: tuple[int, ...]) -> None:
         """Write the description of annotations of this shape; chunks that are there stay."""
         path = self._path(name)
-        chunks = (1, min(CHUNK, shape[1]), min(CHUNK, shape[2]))
         zarr.create_array(
             DurableStore(path),
             shape=shape,
             dtype="uint8",
-            chunks=chunks,
+            chunks=_chunks(shape, CHUNK),
             compressors=_COMPRESSION,
             fill_value=0,
         )
@@ -142,6 +144,11 @@ class AnnotationArrays:
                 f"The annotations of '{name}' are not numbers of classes in z, y, x: restore "
                 f"'{self._path(name)}' from a backup."
             )
+        if array.chunks not in [_chunks(array.shape, side) for side in _SIDES]:
+            raise DataError(
+                f"The annotations of '{name}' are described by a damaged "
+                f"'{self._path(name) / 'zarr.json'}': mend it with napari-emda check --repair."
+            )
         return array
 
     def _exists(self, name: str) -> bool:
@@ -163,3 +170,8 @@ class AnnotationArrays:
         ]
         for z, y, x in itertools.product(*indices):
             yield self._path(name) / "c" / str(z) / str(y) / str(x)
+
+
+def _chunks(shape: tuple[int, ...], side: int) -> tuple[int, ...]:
+    """Chunks of one section and this side, for annotations of this shape."""
+    return (1, min(side, shape[1]), min(side, shape[2]))
