@@ -29,6 +29,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import Event, Finished, Stepped, result_of
 from napari_emda.inference import predict as predicting
+from napari_emda.inference import section_window
 from napari_emda.inference.device import Compute, configure_process
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.recorded import Recorded
@@ -491,11 +492,11 @@ def _watched_prediction(clock: meters.Clock) -> Iterator[None]:
 
     read = clock.timed("read", BlockReader.read)
     replayed = clock.timed("replay", Recorded._replayed)
-    waited = clock.waited_for("wait", predicting.prefetched)
+    waited = clock.waited_for("wait", section_window.prefetched)
     with (
         patch.object(BlockReader, "read", read),
         patch.object(Recorded, "_replayed", staticmethod(replayed)),
-        patch.object(predicting, "prefetched", waited),
+        patch.object(section_window, "prefetched", waited),
         patch.object(StoredPrediction, "writer", counted),
     ):
         yield
