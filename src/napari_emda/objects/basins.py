@@ -35,6 +35,7 @@ HALF_PIXEL = _PARTS / 2
 HIGHEST = 64
 # Voxels around a block, in shortest sides, that are read at first; more if it is too few.
 FIRST_REACH = 8
+# Those of the neighbours that share faces which come later in the order of voxels.
 _ADJACENT = [(0, 0, 1), (0, 1, 0), (1, 0, 0)]
 
 

@@ -53,7 +53,7 @@ class Bulges:
         self._passes.append(heights)
 
     def joined(self, neck: float, minimum_size: int) -> NDArray[np.uint32]:
-        """The object of each bulge so far, from 1 on, in the order of the objects' tops.
+        """The object of each bulge so far, numbered from 1 in the order of their first tops.
 
         Passes are taken from the highest to the lowest, so that each bulge joins where its neck is
         widest. At equal heights the positions of the tops decide, and never the blocks.
@@ -70,7 +70,7 @@ class Bulges:
         if minimum_size > 1:
             for a, b in pairs:
                 forest.join_if_small(a, b, minimum_size)
-        # The top of an object is the first bulge that has its root's height.
+        # Whole bulges are in the order of their tops, so an object's first one decides.
         roots = forest.roots()
         objects, ids = np.unique(roots[1:], return_inverse=True)
         first = np.full(len(objects), len(roots))
