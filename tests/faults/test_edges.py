@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from safetensors import SafetensorError
 
 from napari_emda import cli
 from napari_emda.cli.progress import Stopped, watch
+from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, explained, naming
 from napari_emda.events import Finished, Started, Stepped, TileDone
 from napari_emda.io.cache import cache_folder
 from napari_emda.io.read import open_image
+from napari_emda.io.write import save_volume
 from napari_emda.jobs.stop_signals import StopSignals, stop_signals
 from napari_emda.project.project import Project
 from tests.cli.calling import call
@@ -268,6 +271,49 @@ def test_a_signal_in_a_text_that_is_executed_ends_with_the_status_of_a_stop(tmp_
     assert (done.returncode, done.stderr) == (3, b"")
 
 
+def test_an_interrupt_that_a_finaliser_has_swallowed_comes_again(capfd):
+    class Last:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)
+
+    stopping = StopSignals()
+    stopping.install()
+    one = Last()
+    with pytest.raises(KeyboardInterrupt):
+        del one
+        time.sleep(60)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_fails_in_a_finaliser_is_said_as_before_while_nobody_has_stopped(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: said.append(found.exc_type))
+
+    class Last:
+        def __del__(self):
+            raise ValueError
+
+    stopping = StopSignals()
+    stopping.install()
+    stopping.install()
+    Last()
+    assert said == [ValueError]
+    stopping.release()
+    assert getattr(sys.unraisablehook, "__self__", None) is not stopping
+
+
+def test_a_signal_after_the_work_spoils_no_status(tmp_path):
+    (tmp_path / "late.py").write_text(
+        "import atexit, os, signal\n"
+        "from napari_emda import cli\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "cli.main(['formats'])\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "late"], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_hang_up_is_ignored_where_the_user_wants_that():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     other = StopSignals()
@@ -284,6 +330,33 @@ def test_the_viewer_gets_the_signals_back():
     one.release()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("left_early", [True, False])
+def test_an_interrupt_at_the_end_of_an_export_keeps_nobody_waiting(
+    left_early, tmp_path, monkeypatch
+):
+    """When the end of the image is handed to the thread that writes, which waits for it."""
+
+    class Interrupted(Queue):
+        interrupts = 0
+
+        def put(self, item, **options):
+            if isinstance(item, Exception) and not Interrupted.interrupts:
+                Interrupted.interrupts += 1
+                raise KeyboardInterrupt
+            super().put(item, **options)
+
+    monkeypatch.setattr("napari_emda.io.write.Queue", Interrupted)
+    image = np.zeros((3, 16, 16), np.uint8)
+    saving = save_volume([image], tmp_path / "a.tif", np.uint8, VoxelGrid((1.0, 1.0, 1.0)))
+    next(saving)
+    with pytest.raises(KeyboardInterrupt):
+        if left_early:
+            saving.close()
+        else:
+            list(saving)
+    assert [path.name for path in tmp_path.iterdir()] == ([] if left_early else ["a.tif"])
 
 
 # -- files that change while they are read ---------------------------------------------------------

@@ -87,22 +87,29 @@ def repeat_option(arguments: list[str], option: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit with an `ExitCode`; what is wrong is one line on standard error."""
-    stop_signals.install()
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        _print_anything()
-        _check_open_files()
-        status = _run(repeat_option(arguments, "--classes"))
+        stop_signals.install()
+        status = _status_of(sys.argv[1:] if arguments is None else arguments)
+        # What was to be done is done: from here on, a signal could only spoil the status.
+        stop_signals.ignore()
     except KeyboardInterrupt:
         status = ExitCode.STOPPED
-    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes one sentence
-        status = _report(error)
-    if stop_signals.asked:
         stop_signals.ignore()
+    if stop_signals.asked:
         # Python notes if an interrupt leaves a text that is executed, as dataclasses do on import,
         # and ``python -m`` then ends by SIGINT in place of our status; any other text resets that.
         exec("")
     sys.exit(status)
+
+
+def _status_of(arguments: list[str]) -> int:
+    """Run a command, and print what is wrong; its exit status."""
+    try:
+        _print_anything()
+        _check_open_files()
+        return _run(repeat_option(arguments, "--classes"))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes one sentence
+        return _report(error)
 
 
 def _check_open_files() -> None:

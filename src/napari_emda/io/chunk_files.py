@@ -25,7 +25,7 @@ from zarr.storage import LocalStore
 
 from napari_emda.io.atomic import replacing_file
 from napari_emda.io.checked_store import CheckedStore
-from napari_emda.io.unfolding import check_unfolded, read_chunk
+from napari_emda.io.unfolding import read_chunk, unfolded
 
 Span = tuple[int, int]
 
@@ -156,8 +156,8 @@ class ChunkFiles:
         except FileNotFoundError:
             # zarr writes no file for a chunk that holds the fill value only.
             return np.full(self.chunks, self._fill_value, self.dtype)
-        check_unfolded(encoded, self._codec, expected)
-        return np.frombuffer(self._codec.decode(encoded), self.dtype).reshape(self.chunks)
+        content = unfolded(encoded, self._codec, expected)
+        return np.frombuffer(content, self.dtype).reshape(self.chunks)
 
     def _write_chunk(self, index: tuple[int, ...], values: NDArray[Any]) -> None:
         file = self._file(index)

@@ -7,7 +7,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numcodecs import Blosc, GZip, Zstd
+from numpy.typing import NDArray
 
 # Compression makes what it cannot compress longer, by far less than this.
 _OVERHEAD = 2**16
@@ -35,17 +37,42 @@ def read_chunk(path: Path, expected: int) -> bytes:
         return file.read()
 
 
-def check_unfolded(encoded: bytes, codec: Any, expected: int) -> None:
-    """Check, before anything is unfolded, that a chunk has the size that its array says.
+def unfolded(encoded: bytes, codec: Any, expected: int) -> Any:
+    """Decode a chunk of the size that its array says; no more is ever unfolded.
 
     Args:
         encoded: content of the chunk's file.
         codec: of numcodecs.
         expected: bytes.
 
+    Returns:
+        That many bytes, as a buffer.
+
     Raises:
         ValueError: it has another size.
+        RuntimeError: it is damaged.
     """
+    if isinstance(codec, Zstd) and _zstd_size(encoded) is None:
+        return _unfolded_into(encoded, codec, expected)
+    _check_size(encoded, codec, expected)
+    return codec.decode(encoded)
+
+
+def _unfolded_into(encoded: bytes, codec: Zstd, expected: int) -> NDArray[np.uint8]:
+    """As `unfolded`, for a frame that states no size, as programs write that compress a stream."""
+    # The codec fails if there is more than a buffer takes, and does not say if there is less: what
+    # it has not written is then as it was.
+    first = np.zeros(expected, np.uint8)
+    second = np.ones(expected, np.uint8)
+    for buffer in (first, second):
+        codec.decode(encoded, buffer)
+    if not np.array_equal(first, second):
+        raise ValueError(f"a chunk holds fewer bytes than {expected}")
+    return first
+
+
+def _check_size(encoded: bytes, codec: Any, expected: int) -> None:
+    """ValueError if a chunk has another size, found before it is unfolded."""
     size: int | None = None
     if isinstance(codec, Zstd):
         size = _zstd_size(encoded)

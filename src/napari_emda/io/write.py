@@ -5,6 +5,7 @@ A file appears under its name when it is complete, or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -137,9 +138,11 @@ def _save_tiff(
         lambda sections: write_tiff(path, sections, (depth, height, width), dtype, grid),
         _sections(array),
     )
-    for done in consumed:
-        box = (done - 1, done, 0, height, 0, width)
-        yield TileDone(volume=volume, box=box, done=done, total=depth)
+    # Closed here, and not when it is collected as garbage, which would drop an interrupt.
+    with contextlib.closing(consumed):
+        for done in consumed:
+            box = (done - 1, done, 0, height, 0, width)
+            yield TileDone(volume=volume, box=box, done=done, total=depth)
 
 
 def _sections(array: Array) -> Iterator[NDArray[Any]]:
@@ -161,7 +164,7 @@ class _Stopped(Exception):
     """Ends the writing thread when the user has stopped the export."""
 
 
-def _consumed(write: Callable[[Iterable[Any]], None], items: Iterable[Any]) -> Iterator[int]:
+def _consumed(write: Callable[[Iterable[Any]], None], items: Iterable[Any]) -> Generator[int]:
     """Yield the count after each item, while ``write`` takes them all in one call in a thread.
 
     tifffile's writer takes an iterator and returns only at the end of the file. The thread turns it
@@ -171,31 +174,39 @@ def _consumed(write: Callable[[Iterable[Any]], None], items: Iterable[Any]) -> I
     # One item: enough for the overlap, and a second one would only take memory.
     waiting: Queue[Any] = Queue(maxsize=1)
     with ThreadPoolExecutor(1, "napari-emda-write") as pool:
-        writing = pool.submit(write, _received(waiting))
+        writing: Future[None] | None = None
         # Exceptions serve as end marks. `_Stopped` remains if the loop is left early, by an error
         # or by closing this generator: the writer must then fail and so remove its partial file.
         end: Exception = _Stopped()
         try:
-            for count, item in enumerate(items, start=1):
-                _hand_over(waiting, item, writing)
-                yield count
-            end = StopIteration()
-        finally:
-            if not writing.done():
+            try:
+                writing = pool.submit(write, _received(waiting))
+                for count, item in enumerate(items, start=1):
+                    _hand_over(waiting, item, writing)
+                    yield count
+                end = StopIteration()
+            finally:
+                if writing is None or not writing.done():
+                    _hand_over(waiting, end, writing)
+        except KeyboardInterrupt:
+            # It may have come while the mark was handed over: without one, the writer would wait
+            # for ever, and the pool for the writer. A further one comes two seconds later at most.
+            with contextlib.suppress(Exception):
                 _hand_over(waiting, end, writing)
+            raise
         writing.result()
 
 
-def _hand_over(waiting: Queue[Any], item: Any, writing: Future[None]) -> None:
+def _hand_over(waiting: Queue[Any], item: Any, writing: Future[None] | None) -> None:
     """Put an item into the queue; raise the writer's error if it has failed meanwhile."""
-    while True:
+    while writing is None or not writing.done():
         try:
             # Without a timeout this would wait forever for a writer that has failed. A tenth of a
             # second is short for the user and rare enough to cost nothing.
             return waiting.put(item, timeout=0.1)
         except Full:
-            if writing.done():
-                return writing.result()
+            continue
+    return writing.result()
 
 
 def _received(waiting: Queue[Any]) -> Iterator[Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+# Seconds after which an interrupt is sent again that came where Python swallows exceptions.
+_AGAIN = 0.02
 # Seconds in which a further signal changes nothing: Ctrl-C and a batch system may send several, and
 # what is being tidied up must not be left half-way.
 _AT_ONCE = 2.0
@@ -34,6 +39,7 @@ class StopSignals:
         self._noted: Callable[[], object] = lambda: None
         self._raised = float("-inf")
         self._before: dict[int, Any] = {}
+        self._hook: Callable[[Any], object] | None = None
 
     def install(self, noted: Callable[[], object] = lambda: None) -> None:
         """Take over the signals; call it in the main thread.
@@ -41,8 +47,11 @@ class StopSignals:
         Args:
             noted: called for each signal that is noted.
         """
+        hook = self._hook if self._has_hook else sys.unraisablehook
         self.__init__()  # type: ignore[misc]
         self._noted = noted
+        self._hook = hook
+        sys.unraisablehook = self._swallowed
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _NUMBERS:
@@ -57,6 +66,13 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        if self._has_hook and self._hook is not None:
+            sys.unraisablehook = self._hook
+
+    @property
+    def _has_hook(self) -> bool:
+        """Whether this is told of exceptions in finalisers."""
+        return getattr(sys.unraisablehook, "__self__", None) is self
 
     def receive(self, *_: object) -> None:
         """For `signal.signal`.
@@ -71,7 +87,23 @@ class StopSignals:
         now = time.monotonic()
         if now - self._raised > _AT_ONCE:
             self._raised = now
+            # What is left half-made, as a coroutine that nobody awaits, is not worth a word.
+            warnings.simplefilter("ignore", RuntimeWarning)
             raise KeyboardInterrupt
+
+    def _swallowed(self, unraisable: Any) -> None:
+        """For `sys.unraisablehook`: exceptions in finalisers, among them interrupts."""
+        if not self.asked:
+            if self._hook is not None:
+                self._hook(unraisable)
+            return
+        if issubclass(unraisable.exc_type, KeyboardInterrupt) and not self._keeps:
+            # Python has dropped it, and the command would go on. Not from here, where it would be
+            # dropped again.
+            self._raised = float("-inf")
+            again = threading.Timer(_AGAIN, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[Callable[[], None]]:
