@@ -192,6 +192,37 @@ def test_annotations_come_back_from_the_backup(case, folder):
         assert "0:1,0:32,0:32" in [region.box for region in accepted]
 
 
+@pytest.mark.parametrize("name", ["latest", "by its name"])
+def test_a_project_goes_back_to_a_backup_without_any_damage(name, folder):
+    backup = next((folder / "backups").iterdir()).name
+    before = contents(folder)
+    status, out, _ = call("check", folder, "--restore", "latest" if name == "latest" else backup)
+    assert status == 0
+    assert backup in out
+    with Project.open(folder) as project:
+        accepted = [region.box for region in project.regions.all() if region.state == "accepted"]
+        assert accepted == ["0:1,0:32,0:32"]
+        painted = project.annotations.open("target")
+        assert (painted[0, :32, :32] == 2).all()
+        assert not painted[2].any()
+    # The second patch is in 'rescued'.
+    assert are_kept(before, contents(folder))
+
+
+def test_a_backup_that_is_not_there_changes_nothing(folder):
+    backup = next((folder / "backups").iterdir())
+    before = contents(folder)
+    status, _, err = call("check", folder, "--restore", "yesterday")
+    assert (status, contents(folder)) == (2, before)
+    assert f"choose latest or {backup.name}" in err
+    with Project.open(folder, exclusive=True):
+        status, _, err = call("check", folder, "--restore", "latest")
+    assert (status, "open elsewhere" in err) == (2, True)
+    backup.unlink()
+    status, _, err = call("check", folder, "--restore", "latest")
+    assert (status, "has no backups" in err) == (2, True)
+
+
 def test_annotations_are_described_anew_without_a_backup(folder):
     for path in (folder / "backups").iterdir():
         path.unlink()

@@ -14,10 +14,11 @@ import typer
 from napari_emda.cli.console import JsonOption, ProjectArgument, print_result
 from napari_emda.cli.progress import Progress
 from napari_emda.data.names import in_print
-from napari_emda.errors import ExitCode
+from napari_emda.errors import ExitCode, JobError, listed
 from napari_emda.events import Phase
 from napari_emda.project.checking.check import Checked, check, repair
 from napari_emda.project.checking.damage import Reading
+from napari_emda.project.project import Project
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,19 @@ def check_project(
             "--repair", help="Mend what can be mended; what is replaced goes to 'rescued'."
         ),
     ] = False,
+    restore: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead, put annotations and patches back as they were in this backup, or in "
+            "the latest; what is replaced goes to 'rescued'."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read everything in a project, and say what is damaged and what to do about it."""
+    if restore is not None:
+        _restore(project, restore, as_json=as_json)
+        return
     progress = Progress(sys.stderr)
     found: list[Checked] = []
     rescued: Path | None = None
@@ -65,6 +76,26 @@ def check_project(
     )
     if any(not checked.mended for checked in found):
         raise typer.Exit(ExitCode.INVALID_INPUT)
+
+
+def _restore(folder: Path, name: str, *, as_json: bool) -> None:
+    """Put back what a backup holds."""
+    with Project.open(folder, exclusive=True) as project:
+        backups = project.backups.all()
+        if not backups:
+            raise JobError(f"'{folder}' has no backups: they are made after each round.")
+        names = [backup.name for backup in backups]
+        if name not in ("latest", *names):
+            choices = listed(["latest", *names], "or")
+            raise JobError(f"There is no backup '{name}': choose {choices}.")
+        backup = backups[0 if name == "latest" else names.index(name)]
+        rescued = project.backups.restore(backup)
+    result = {"project": str(folder), "backup": backup.name, "rescued": str(rescued)}
+    text = (
+        f"Annotations and patches are those of the backup {backup.name}. What was replaced is in "
+        f"{rescued}."
+    )
+    print_result(result, as_json=as_json, print_text=lambda: typer.echo(in_print(text)))
 
 
 def _only_checked(project: Path) -> Iterator[Reading | Checked]:
