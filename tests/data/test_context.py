@@ -90,12 +90,16 @@ def test_the_nearest_good_section_takes_the_place_of_a_spoilt_one(depth, spoilt,
     context = Context.of(grid(), depth, neighbours, 50, tuple(sorted(spoilt)))
     whole = Context.of(grid(), depth, neighbours, 50)
     good = [z for z in range(depth) if z not in spoilt]
-    for row, expected in zip(context.sections, whole.sections, strict=True):
+    for middle, (row, expected) in enumerate(zip(context.sections, whole.sections, strict=True)):
         for channel, (z, wanted) in enumerate(zip(row, expected, strict=True)):
             if channel == neighbours or not good:
                 assert z == wanted
             else:
-                assert z == min(good, key=lambda other: (abs(other - wanted), other))
+                assert abs(z - wanted) == min(abs(other - wanted) for other in good)
+                # Of two as near, the one on the side of the middle.
+                mirrored = 2 * wanted - z
+                assert mirrored not in good or abs(z - middle) <= abs(mirrored - middle)
+                assert z in good
 
 
 def test_spoilt_sections_are_named():

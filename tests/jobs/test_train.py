@@ -74,7 +74,7 @@ def test_a_spoilt_section_is_said_once_by_the_training_that_sees_it(spoilt):
         [1, 0, 1],
         [0, 1, 1],
         [1, 2, 3],
-        [1, 3, 1],
+        [3, 3, 3],
     ]
     stored = StoredPrediction(spoilt.run(run), "target")
     assert np.asarray(stored.probabilities).shape == (1, 4, 96, 96)

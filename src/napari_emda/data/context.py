@@ -58,7 +58,7 @@ class Context:
             neighbours: wanted on each side.
             distance: from one to the next, in the unit of the grid.
             spoilt: sections that are seen with no other section; the nearest other one takes
-                their place, of two as near the one before.
+                their place, of two as near the one towards the section itself.
         """
         middle = np.arange(depth)[:, None]
         if grid.sections_are_independent:
@@ -71,12 +71,16 @@ class Context:
         places = (middle + np.array(offsets)) % period
         sections = np.minimum(places, period - places) % depth
         good = np.setdiff1d(np.arange(depth), list(spoilt))
-        replacement = np.arange(depth)
-        for z in np.setdiff1d(replacement, good) if len(good) else ():
-            replacement[z] = good[np.abs(good - z).argmin()]
+        # The nearest good section, of two as near the one before (0) and the one after (1).
+        replacements = np.stack([np.arange(depth)] * 2)
+        for z in np.setdiff1d(np.arange(depth), good) if len(good) else ():
+            off = np.abs(good - z)
+            replacements[:, z] = good[np.flatnonzero(off == off.min())[[0, -1]]]
+        # Towards the middle: augmentation, too, puts the middle in the place of what is missing.
+        towards = (sections < middle).astype(int)
         is_middle = np.array(numbers) == 0
         # The middle itself stays: that section is labelled and predicted.
-        sections = np.where(is_middle, sections, replacement[sections])
+        sections = np.where(is_middle, sections, replacements[towards, sections])
         return cls(sections, spoilt)
 
     @classmethod
