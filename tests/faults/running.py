@@ -50,7 +50,9 @@ def _act(name: str, arguments: list[str]) -> NoReturn:
     try:
         cli._check_open_files()
         getattr(scenarios, name)(*arguments)
+        stop_signals.ignore()
     except KeyboardInterrupt:
+        stop_signals.ignore()
         sys.exit(ExitCode.STOPPED)
     except Exception as error:
         if stop_signals.asked:
