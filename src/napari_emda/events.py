@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from napari_emda.errors import JobError
+from napari_emda.json_text import parse_json
 
 # Filled by `Event.__init_subclass__`, read by `from_json`.
 _KINDS: dict[str, type[Event]] = {}
@@ -211,7 +212,7 @@ def from_json(line: str) -> Event:
         JobError: the line is not an event.
     """
     try:
-        values = json.loads(line)
+        values = parse_json(line)
         kind = _KINDS[values.pop("event")]
         # JSON has no tuples, which frozen events hold in place of lists.
         return kind(

@@ -121,7 +121,14 @@ def test_a_checkpoint_of_the_first_format_is_read_too(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff" * 8, b"\xff" * 99, b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]"],
+    [
+        b"",
+        b"\xff" * 8,
+        b"\xff" * 99,
+        b"\x02\0\0\0\0\0\0\0{}",
+        b"\x02\0\0\0\0\0\0\0[]",
+        b'\x28\0\0\0\0\0\0\0{"__metadata__":{"napari_emda":"{\\"a\\":1e9}"',
+    ],
 )
 def test_a_damaged_checkpoint_has_no_step(tmp_path, content):
     run = RunFolder(tmp_path)
@@ -183,6 +190,14 @@ def test_the_end_of_a_long_log_is_enough(tmp_path):
         log.write(json.dumps({"event": "saved", "step": 2}) + "\n")
     assert [entry["step"] for entry in run.last_logged()] == [2]
     assert len(run.log()) == 2
+
+
+def test_lines_of_a_log_that_are_no_events_are_passed_over(tmp_path):
+    run = RunFolder(tmp_path)
+    with run.open_log() as log:
+        for line in ("[" * 5000, "1", "{", json.dumps({"event": "saved", "step": 3})):
+            log.write(f"{line}\n")
+    assert [entry["step"] for entry in run.log()] == [3]
 
 
 def test_the_job_of_a_run_is_read_as_it_was_written(tmp_path):

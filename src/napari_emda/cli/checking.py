@@ -13,7 +13,7 @@ import typer
 
 from napari_emda.cli.console import JsonOption, ProjectArgument, print_result
 from napari_emda.cli.progress import Progress
-from napari_emda.data.names import in_print
+from napari_emda.data.names import in_one_line, in_print
 from napari_emda.errors import ExitCode, JobError, listed
 from napari_emda.events import Phase
 from napari_emda.project.checking.check import Checked, check, repair
@@ -70,7 +70,7 @@ def check_project(
                 found.append(finding)
     result = _result(project, found, rescued)
     for checked in found:
-        typer.echo(in_print(str(checked)), err=as_json)
+        typer.echo(in_one_line(str(checked)), err=as_json)
     print_result(
         result, as_json=as_json, print_text=lambda: _print_summary(project, found, rescued)
     )

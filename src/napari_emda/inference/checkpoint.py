@@ -21,6 +21,7 @@ from napari_emda.errors import JobError, is_out_of_memory, naming, refusal, syst
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.io.atomic import sync, workspace
 from napari_emda.io.tensor_file import TensorHeader, read_tensor_header
+from napari_emda.json_text import parse_json
 from napari_emda.methods.base import Method
 from napari_emda.nn.network import Network
 from napari_emda.project.run_folder import RunFolder
@@ -103,7 +104,7 @@ def read_part(path: Path, name: str, kind: type[Part]) -> Part:
             version.
     """
     try:
-        values = json.loads(_header(path).metadata["napari_emda"])
+        values = parse_json(_header(path).metadata["napari_emda"])
         if type(values["format"]) is not int or values["format"] < 1:
             raise ValueError
         if values["format"] > FORMAT:
@@ -117,7 +118,7 @@ def read_part(path: Path, name: str, kind: type[Part]) -> Part:
         if (refused := refusal(error, path)) is not None:
             raise refused from None
         raise _damaged(path) from None
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError):
         raise _damaged(path) from None
 
 

@@ -7,7 +7,6 @@ out of half a line, and the next line never continues it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import zlib
@@ -19,6 +18,7 @@ from typing import BinaryIO
 from napari_emda.errors import naming
 from napari_emda.io.atomic import sync
 from napari_emda.io.safe_files import LARGEST_LINES, open_to_append, read_file
+from napari_emda.json_text import parse_json
 
 # The last entry of every object: the CRC-32 of the line without it. A line stays one JSON object,
 # which any program can read. Lines of older versions have none.
@@ -118,8 +118,8 @@ def _checked(line: bytes) -> bytes | None:
 def _is_object(line: bytes) -> bool:
     """Whether a line that has no end is whole all the same: half an object is no object."""
     try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        return isinstance(parse_json(line), dict)
+    except ValueError:
         return False
 
 

@@ -5,10 +5,11 @@ A mapped file ends the process (SIGBUS) when it is cut short or its disk fails w
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from napari_emda.json_text import parse_json
 
 # A safetensors file begins with the length of its header, eight bytes, little-endian. The header
 # is JSON and names each tensor: thousands of them take less than this.
@@ -47,9 +48,9 @@ def read_tensor_header(path: Path) -> TensorHeader:
             raise ValueError("is no model, or cut short")
         content = file.read(length)
     try:
-        entries: dict[str, Any] = json.loads(content)
+        entries: dict[str, Any] = parse_json(content)
         metadata = dict(entries.pop(_METADATA, {}))
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
         raise ValueError("is damaged") from None
     return TensorHeader(metadata, end, _LENGTH + length + end == size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from pathlib import Path
@@ -13,6 +12,7 @@ import tifffile
 from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, listed
 from napari_emda.io.units import Calibration, calibrated, number
+from napari_emda.json_text import parse_json
 
 # Printers' default, which programs write when they know of no size. ImageJ ignores it likewise.
 _DEFAULT_DPI = 72
@@ -239,9 +239,9 @@ def _shaped_planes(page: tifffile.TiffPage) -> int | None:
     if not page.description.startswith('{"shape":'):
         return None
     try:
-        description = json.loads(page.description)
+        description = parse_json(page.description)
         shape = [int(length) for length in description["shape"]]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
     # "Truncated" is a stack with one header for all of its sections.
     size = math.prod(page.shape)

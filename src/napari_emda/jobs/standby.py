@@ -7,13 +7,13 @@ of ``napari-emda run JOB --json``. It ends when its standard input does.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
 from importlib import import_module
 from pathlib import Path
 
+from napari_emda.json_text import parse_json
 from napari_emda.project.job_folder import READY, JobFolder
 
 # Higher numbers give way to others; the user is working in the viewer meanwhile.
@@ -28,7 +28,7 @@ def main() -> int:
     if not line:
         # The viewer is gone, or needs no job: there is nothing to save.
         os._exit(0)
-    job = Path(json.loads(line)["job"])
+    job = Path(parse_json(line)["job"])
     from napari_emda.jobs import worker
 
     # What libraries print goes to the log of the job, whose folder was not known at the start.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -38,6 +37,7 @@ from napari_emda.jobs.execute import execute
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.jobs.stop_signals import stop_signals
 from napari_emda.jobs.train import what_was_kept
+from napari_emda.json_text import parse_json
 from napari_emda.project.job_files import Job, TrainJob, read_job
 from napari_emda.project.job_folder import JobFolder
 from napari_emda.project.project import Project
@@ -181,9 +181,9 @@ class Commands:
 
     def _take(self, line: str) -> None:
         try:
-            command = json.loads(line)
+            command = parse_json(line)
             self._receive(command["command"], command)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             sys.stderr.write(f"not a command: {line[:80]!r}\n")
 
     def _receive(self, name: str, values: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -24,6 +23,7 @@ from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError
 from napari_emda.io.atomic import write_text
 from napari_emda.io.safe_files import read_file
+from napari_emda.json_text import parse_json
 
 # Format 2 has ``sections_are_independent`` instead of ``depth``, its opposite; format 3 may have
 # ``labels_meaning``. With a change that this version could not read, raise the number and extend
@@ -106,13 +106,13 @@ def read_project_file(path: Path) -> ProjectFile:
         JobError: it is damaged, or newer than this program.
     """
     try:
-        values = json.loads(read_file(path))
+        values = parse_json(read_file(path))
         version = values["format"]
     except OSError as error:
         raise JobError(
             f"'{path}' cannot be read ({error.strerror}): check its permissions and its disk."
         ) from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise JobError(f"'{path}' is damaged: restore it from a backup.") from None
     if not isinstance(version, int) or not 1 <= version <= FORMAT:
         raise JobError(

@@ -17,6 +17,7 @@ from napari_emda.io.journal import end_last_line
 from napari_emda.io.leftovers import clear_folder
 from napari_emda.io.safe_files import inside, open_to_append_text, read_file
 from napari_emda.io.unchanged import while_unchanged
+from napari_emda.json_text import parse_json
 from napari_emda.project.job_files import Job, TrainJob, read_job, write_job
 from napari_emda.project.owner import Owner, owning
 from napari_emda.project.run_state import RunState, state_of
@@ -227,7 +228,7 @@ class RunFolder:
             JobError: the file is damaged or cannot be read.
         """
         try:
-            values = json.loads(read_file(self._names_file))
+            values = parse_json(read_file(self._names_file))
             return {int(cluster): str(name) for cluster, name in values.items()}
         except FileNotFoundError:
             return {}
@@ -236,7 +237,7 @@ class RunFolder:
                 f"'{self._names_file}' cannot be read ({error.strerror}): check its permissions "
                 "and its disk."
             ) from None
-        except (ValueError, AttributeError, RecursionError):
+        except (ValueError, AttributeError):
             raise JobError(
                 f"'{self._names_file}' is damaged: delete it and name the clusters again."
             ) from None
@@ -292,6 +293,6 @@ def _events(lines: list[bytes]) -> list[dict[str, Any]]:
 
 def _parsed(line: str) -> Any:
     try:
-        return json.loads(line)
+        return parse_json(line)
     except ValueError:
         return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_emda.io.tensor_file import read_tensor_header
 from napari_emda.io.unchanged import while_unchanged
+from napari_emda.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class RunState:
 def state_of(checkpoint: Path) -> RunState:
     """The state of the training in a checkpoint; zeros if there is none or it is damaged."""
     try:
-        values = json.loads(read_tensor_header(checkpoint).metadata["napari_emda"])
+        values = parse_json(read_tensor_header(checkpoint).metadata["napari_emda"])
         # Before format 3, model and training were one.
         model = values.get("model", values)
         training = values.get("training", values)
         return RunState(int(model["step"]), int(training["settings"]["steps"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return RunState()

@@ -24,6 +24,7 @@ from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.journal import append, read_journal, sealed
 from napari_emda.io.leftovers import clear_folder, clear_tree
 from napari_emda.io.safe_files import inside
+from napari_emda.json_text import parse_json
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.base import with_new_names
 
@@ -130,12 +131,12 @@ class StoredPrediction:
         """The journal's header, and the tiles done; both empty if the journal cannot be trusted."""
         texts = [line.text for line in read_journal(self.journal)]
         try:
-            header = json.loads(texts[0] or b"") if texts else {}
+            header = parse_json(texts[0] or b"") if texts else {}
             # Its name in the first version.
             header = with_new_names(header, {"neighbours": "z_smoothing"})
             tiles = range(int(header["tiles"]))
             has_uncertainty = bool(header["uncertainty"])
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return {}, set()
         arrays = {self.run.probabilities(self.volume): 4}
         if has_uncertainty:
@@ -295,8 +296,8 @@ def _tiles_in(line: bytes | None) -> list[int] | None:
     if line is not None and line.isdigit() and len(line) < 20:
         return [int(line)]
     try:
-        numbers = json.loads(line or b"")["tiles"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        numbers = parse_json(line or b"")["tiles"]
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
     if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
         return None

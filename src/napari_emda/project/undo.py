@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from napari_emda.data.names import check_file_name
 from napari_emda.io.journal import Line, append, read_journal
 from napari_emda.io.safe_files import inside, truncate
+from napari_emda.json_text import parse_json
 from napari_emda.project.region import Region
 
 # Largest patch whose annotations are read back: a section of 32 768 x 16 384 pixels.
@@ -103,7 +104,7 @@ Change = Decision | RegionStates | LabelImport | ClusterNames
 def parse(line: bytes) -> Change:
     """Read a line of the journal; ValueError when it is damaged."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         if "painted" in entry:
             before = Region.model_validate(entry["before"])
             size = before.voxels.size
@@ -115,7 +116,7 @@ def parse(line: bytes) -> Change:
             return LabelImport(Region.model_validate(entry["imported"]), bool(entry["done"]))
         names = {int(cluster): str(name) for cluster, name in entry["names"].items()}
         return ClusterNames(check_file_name(str(entry["run"])), names)
-    except (AttributeError, KeyError, TypeError, RecursionError, zlib.error) as error:
+    except (AttributeError, KeyError, TypeError, zlib.error) as error:
         raise ValueError(f"Not a decision: {error}") from error
 
 

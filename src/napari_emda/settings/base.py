@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from napari_emda.errors import SettingsError
+from napari_emda.json_text import parse_json
 from napari_emda.registry import did_you_mean
 
 
@@ -112,9 +112,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
                 f"'{assignment}' is not KEY=VALUE: write for example --set steps=500."
             )
         try:
-            values[key.strip()] = json.loads(text)
+            values[key.strip()] = parse_json(text)
         # Also a number of thousands of digits, and what is nested too deep.
-        except (ValueError, RecursionError):
+        except ValueError:
             values[key.strip()] = text
     return values
 

@@ -5,7 +5,6 @@ A child process lists them, because importing them loads torch, which the viewer
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 
 from napari_emda._gui.process import catalogue_file
 from napari_emda.errors import JobError
+from napari_emda.json_text import parse_json
 from napari_emda.project.project import Project
 from napari_emda.settings.requirements import Available, Requirements
 
@@ -108,7 +108,7 @@ def summaries(choices: Mapping[str, Choice]) -> dict[str, str]:
 
 def parse(line: str) -> Catalogue:
     """Parse the last line of ``napari-emda methods --json``."""
-    values = json.loads(line)
+    values = parse_json(line)
     choices = {
         kind: {entry["name"]: _choice(entry) for entry in values[kind]}
         for kind in ("methods", "strategies", "networks")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from napari_emda.io.atomic import write_text
 from napari_emda.io.cache import cache_folder
+from napari_emda.json_text import parse_json
 
 # Other packages add to the catalogue by entry points of these groups.
 _GROUPS = tuple(
@@ -39,7 +40,7 @@ def installed() -> str:
 def read(name: str) -> str | None:
     """The line that was kept for what is `installed`; None if there is none."""
     try:
-        kept = json.loads(_path().read_text("utf-8"))
+        kept = parse_json(_path().read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return str(kept["line"]) if isinstance(kept, dict) and kept.get("installed") == name else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +15,7 @@ from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.safe_files import inside
 from napari_emda.io.tensor_file import read_tensor_header
+from napari_emda.json_text import parse_json
 from napari_emda.project.checking.annotations import UNREADABLE, box_of, chunk_indices
 from napari_emda.project.checking.damage import Damage, Finding, Reading, Rescue
 from napari_emda.project.run_folder import RUNS, RunFolder
@@ -71,13 +71,14 @@ def _problem_of(path: Path) -> str:
     """What is wrong with a model; empty if its header fits the file."""
     try:
         header = read_tensor_header(path)
-        json.loads(header.metadata["napari_emda"])["format"]
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
-        return "is damaged"
     except ValueError as error:
         return str(error)
+    try:
+        parse_json(header.metadata["napari_emda"])["format"]
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return "is damaged"
     return "" if header.whole else "is cut short"
 
 

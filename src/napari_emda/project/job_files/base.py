@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.io.atomic import write_text
 from napari_emda.io.safe_files import read_file
+from napari_emda.json_text import parse_json
 from napari_emda.registry import Registry
 from napari_emda.settings.base import Settings
 
@@ -82,8 +82,8 @@ def read_job(path: str | Path) -> Job:
 def _class_of(text: bytes, path: str | Path) -> type[Job]:
     """The class of the job in a file."""
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise _not_a_job(path, "its text", f"is wrong ({error})") from None
     if not isinstance(values, dict):
         raise _not_a_job(path, "its text", "is wrong (it is not a JSON object)")
