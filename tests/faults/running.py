@@ -42,6 +42,7 @@ def run(arguments: list[str]) -> None:
 def _act(name: str, arguments: list[str]) -> NoReturn:
     """Run a scenario behind the edges that the dock and the command line have."""
     from napari_emda import cli
+    from napari_emda.data.names import in_one_line
     from napari_emda.errors import ExitCode, explained
     from napari_emda.jobs.stop_signals import stop_signals
     from tests.faults import scenarios
@@ -60,6 +61,6 @@ def _act(name: str, arguments: list[str]) -> NoReturn:
         sentence = explained(error)
         if sentence is None:
             raise
-        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.write(f"{in_one_line(str(sentence))}\n")
         sys.exit(ExitCode.INVALID_INPUT)
     sys.exit(ExitCode.DONE)

@@ -21,6 +21,7 @@ from napari_emda._gui.common.turns import Turns
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda._gui.process.runner import COMMAND, Ending, Runner, in_background
+from napari_emda.data.names import in_one_line
 from napari_emda.errors import explained
 from napari_emda.events import Failed, Finished, Notice
 from napari_emda.io import error_log
@@ -115,7 +116,7 @@ class Session:
                 raise
             if sentence is not error:
                 error_log.note(error)
-            self.say(str(sentence), "error")
+            self.say(in_one_line(str(sentence)), "error")
 
     def _on_event(self, event: Any) -> None:
         if isinstance(event, Notice):

@@ -17,6 +17,7 @@ from psygnal import Signal
 from napari_emda._gui.process.child import Child
 from napari_emda._gui.process.left_child import LeftChild
 from napari_emda._gui.process.standby import Standby
+from napari_emda.data.names import in_one_line
 from napari_emda.errors import EmdaError, explained, with_article
 from napari_emda.events import (
     Event,
@@ -111,7 +112,7 @@ def _guarded(work: Callable[[], Any]) -> Outcome:
         if sentence is not error:
             error_log.note(error)
         text = f"That did not work ({error}): check that the files can be read."
-        return Outcome(error=text if sentence is None else str(sentence))
+        return Outcome(error=in_one_line(text if sentence is None else str(sentence)))
 
 
 def in_background(
