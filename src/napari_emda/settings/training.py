@@ -92,7 +92,7 @@ class TrainSettings(Settings):
         description="How many sections on each side the network also sees (2.5-D). Labels are "
         "needed in the middle one only. 0 looks at single sections. The distance is that of the "
         "volume whose sections lie furthest apart.",
-        json_schema_extra=advanced(1, "per side"),
+        json_schema_extra=advanced(1),
     )
     network: str = Field(
         "unet",

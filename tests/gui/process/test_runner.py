@@ -196,7 +196,10 @@ def stepped(qtbot, runner):
 
 
 def gone(pid):
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_closing_lets_the_child_save_and_emits_nothing_more(qtbot, runner, tmp_path):
