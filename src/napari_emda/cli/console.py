@@ -33,6 +33,14 @@ CheckpointOption = Annotated[
 VolumeOption = Annotated[
     str | None, typer.Option(help="A volume's name; by default the first target.")
 ]
+ThresholdOption = Annotated[
+    float | None, typer.Option(help="Minimum probability of a foreground voxel.")
+]
+MinimumSizeOption = Annotated[int | None, typer.Option(help="Leave out objects of fewer voxels.")]
+SEPARATE = typer.Option(
+    help="Separate found objects at necks narrower than this share of the narrower part; 0 "
+    "separates none."
+)
 
 # Columns of a table in a file or a pipe, where rich would assume 80: too few for the scores of a
 # class with its objects, or for a setting with its limits and description.

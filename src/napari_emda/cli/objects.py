@@ -7,10 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from napari_emda.cli.console import (
+    SEPARATE,
     CheckpointOption,
     JsonOption,
+    MinimumSizeOption,
     ProjectArgument,
     RunOption,
+    ThresholdOption,
     VolumeOption,
     carry_out,
     print_result,
@@ -19,11 +22,6 @@ from napari_emda.cli.console import (
 from napari_emda.project.job_files import ObjectsJob
 from napari_emda.settings.base import parse_assignments
 from napari_emda.settings.objects import SeparationSettings
-
-SEPARATE = (
-    "Separate found objects at necks narrower than this share of the narrower part; 0 separates "
-    "none."
-)
 
 
 def objects(
@@ -34,13 +32,9 @@ def objects(
     class_name: Annotated[
         str | None, typer.Option("--class", help="Only the objects of this class.")
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Minimum probability of a foreground voxel.")
-    ] = None,
-    minimum_size: Annotated[
-        int | None, typer.Option(help="Leave out objects of fewer voxels.")
-    ] = None,
-    separate: Annotated[float | None, typer.Option(help=SEPARATE)] = None,
+    threshold: ThresholdOption = None,
+    minimum_size: MinimumSizeOption = None,
+    separate: Annotated[float | None, SEPARATE] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of objects.")
     ] = None,

@@ -8,17 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from napari_emda.cli.console import (
+    SEPARATE,
     CheckpointOption,
     JsonOption,
+    MinimumSizeOption,
     ProjectArgument,
     RunOption,
+    ThresholdOption,
     VolumeOption,
     carry_out,
     print_result,
     print_table,
 )
 from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
-from napari_emda.cli.objects import SEPARATE
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.project.job_files import ExportJob, PredictJob, ScoreJob, TrainJob, read_job
 from napari_emda.project.project import Project
@@ -181,7 +183,7 @@ def score(
         bool, typer.Option("--objects", help="Also compare object by object.")
     ] = False,
     minimum_size: Annotated[int, typer.Option(help="Ignore objects of fewer voxels.")] = 0,
-    separate: Annotated[float, typer.Option(help=SEPARATE)] = 0.0,
+    separate: Annotated[float, SEPARATE] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Compare a prediction with true labels: IoU, Dice, average precision, and objects."""
@@ -259,13 +261,9 @@ def export(
     class_name: Annotated[
         str | None, typer.Option("--class", help="The class to export, if there are several.")
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Minimum probability of a foreground voxel.")
-    ] = None,
-    minimum_size: Annotated[
-        int | None, typer.Option(help="Leave out objects of fewer voxels.")
-    ] = None,
-    separate: Annotated[float | None, typer.Option(help=SEPARATE)] = None,
+    threshold: ThresholdOption = None,
+    minimum_size: MinimumSizeOption = None,
+    separate: Annotated[float | None, SEPARATE] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of the export.")
     ] = None,
