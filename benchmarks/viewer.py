@@ -233,6 +233,7 @@ def plain(options) -> None:
     watch.step("open three layers", lambda: add_layers(viewer, *volumes))
     corners = np.array([[0, 0, 0], [0, 0, 32], [0, 32, 32], [0, 32, 0]], float)
     watch.step("Suggest patches", lambda: suggestions(viewer, volumes[2], corners))
+    watch.step("Predict", lambda: prediction(viewer, *volumes[1:]))
     watch.step("close the dock", lambda: remove(viewer))
     costs = {step.name: step.busy for step in watch.steps}
     viewer.close()
@@ -249,8 +250,16 @@ def suggestions(viewer, target: np.ndarray, corners: np.ndarray) -> None:
     viewer.add_image(target, colormap="magma", blending="additive", **where)
 
 
+def prediction(viewer, labels: np.ndarray, target: np.ndarray) -> None:
+    """Layers like those of a prediction: a mask, and hidden probabilities in colours."""
+    where = Placement(SPACING).arguments()
+    viewer.add_labels(labels, **where)
+    coloured = np.repeat(target[..., np.newaxis], 3, axis=-1)
+    viewer.add_image(coloured, rgb=True, visible=False, **where)
+
+
 def remove(viewer) -> None:
-    """Remove the layers that came with the suggestions."""
+    """Remove the layers that came with suggestions and predictions."""
     with viewer.layers.batched_update():
         for layer in list(viewer.layers)[3:]:
             viewer.layers.remove(layer)
