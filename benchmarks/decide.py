@@ -67,11 +67,15 @@ def measure(folder: Path, rng: np.random.Generator) -> np.ndarray:
     viewer.window.add_dock_widget(dock, name="napari-emda")
     dock.data.open_project(folder)
     dock.show_only("Annotate")
-    patches, hands, seconds = dock.annotate.patches, Hands(viewer, dock.session), []
-    patches.take(suggestions(rng), "entropy", RUN)
+    patches = dock.annotate.patches
+    hands = Hands(viewer, dock.session)
+    seconds = []
+    for _ in patches.taking(suggestions(rng), "entropy", RUN):
+        QApplication.processEvents()
     hands.press("N")
     while patches.current is not None:
-        (z, y, x), _ = patches.current.voxels.start, hands.press("2")
+        z, y, x = patches.current.voxels.start
+        hands.press("2")
         hands.stroke("target", [(z, y + 20, x + 20 + 4 * k) for k in range(5)])
         QTest.qWait(300)
         began = time.perf_counter()

@@ -50,8 +50,8 @@ SLOW = 20.0
 """Steps a second where none were measured."""
 FORK = "forkserver"
 SPAWN = "spawn"
-PRELOADED = ["torch._dynamo", "scipy.stats", "napari_emda.jobs.execute"]
-"""What takes long to import; torch's optimisers import torch._dynamo."""
+PRELOADED = ["scipy.stats", "napari_emda.jobs.execute"]
+"""What takes long to import."""
 TABLES = {
     "training": (
         "Training, from zarr to steps",

@@ -233,7 +233,7 @@ def warm_up(*, with_packages: bool) -> None:
         registry[name]
     strategies["entropy"]
     import ome_zarr_models.v05.image
-    import torch._dynamo
+    import torch
 
     if with_packages:
         import bioimageio.spec  # noqa: F401

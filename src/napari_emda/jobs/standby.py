@@ -50,8 +50,6 @@ def _load() -> None:
 
     for registry in (methods, strategies, networks, exporters):
         registry.names()
-    # The first optimiser of a process imports it, which takes a second.
-    import_module("torch._dynamo")
     sys.stdout.write(READY + "\n")
     sys.stdout.flush()
 

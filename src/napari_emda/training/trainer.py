@@ -32,6 +32,7 @@ from napari_emda.training.micro_batches import (
     part_of,
 )
 from napari_emda.training.model_selection import LossAccumulator
+from napari_emda.training.optimiser import AdamW
 from napari_emda.training.prior_matching import CalibrationSample, calibrate
 from napari_emda.training.recorded_gradients import RecordedGradients
 from napari_emda.training.state import TrainingState
@@ -110,7 +111,7 @@ class Training:
         self.alarmed = False
         self.device_volumes = DeviceVolumes.that_fit(sampler, compute.device)
         groups = method.parameter_groups()
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = AdamW(
             [{"params": parameters, "role": role} for role, parameters in groups.items()],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
