@@ -200,3 +200,15 @@ def test_wrong_endings_are_refused_or_read(tmp_path, name, suffix):
     # A refusal is one sentence. What is read may look unusual, which is said.
     assert err.count("\n") == 1 or status == 0
     assert "Traceback" not in err
+
+
+def test_a_folder_s_name_cannot_steer_the_terminal(tmp_path):
+    target = sections(tmp_path / "t", GREY)
+    folder = tmp_path / "p\x1b[2J\x07q"
+    status, out, err = call("new", folder, "--target", target, *SIZE)
+    assert status == 0
+    checked, report, _ = call("check", folder)
+    assert checked == 0
+    assert "p\\x1b[2J\\x07q" in out
+    assert "p\\x1b[2J\\x07q" in report
+    assert not {"\x1b", "\x07"} & set(out + err + report)

@@ -318,6 +318,15 @@ def test_why_shows_which_model_was_kept_until_the_next_job(qtbot, ready):
     assert not ready.notices.isVisible()
 
 
+def test_a_name_s_control_characters_are_shown_as_escapes(ready):
+    ready.show()
+    text = "Written to 'a\x1b[2J\u202egnp.tif'.\nThe second line stays one."
+    ready.session.runner.ended.emit(Finished("done", text, {}, "In 'b\x07'."))
+    assert ready.notices.text() == (
+        "Written to 'a\\x1b[2J\\u202egnp.tif'.\nThe second line stays one.\nIn 'b\\x07'."
+    )
+
+
 def test_an_error_goes_with_the_next_key_and_the_end_of_a_job_stays(qtbot, ready, predicted):
     ready.show()
     ready.session.say("A patch has at least 8 x 8 pixels: draw a larger one.", "error")

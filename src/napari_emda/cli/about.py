@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_emda.cli.console import JsonOption, print_result, print_table
+from napari_emda.cli.console import JsonOption, echo, print_result, print_table
 from napari_emda.cli.progress import watch
 from napari_emda.errors import JobError
 from napari_emda.jobs.stop_signals import stop_signals
@@ -66,7 +66,7 @@ def _print_entries(registry: Registry[Any], name: str | None, shared: type[Any] 
         print_table("Names", ["name", "what it does"], rows)
         return
     entry = registry[name]
-    typer.echo(sentence(entry))
+    echo(sentence(entry))
     if entry.Settings.model_fields:
         _print_settings(name, entry.Settings)
     if shared is not None:
@@ -170,7 +170,7 @@ def demo(
     if not headless:
         _check_display()
         # Before napari and torch are imported, which takes seconds.
-        typer.echo("Drawing two synthetic volumes and opening napari: about 10 s …", err=True)
+        echo("Drawing two synthetic volumes and opening napari: about 10 s …", err=True)
         from napari_emda._gui.demo import open_demo
 
         # An exception in the middle of an event would end neither the viewer nor its loop.
@@ -178,7 +178,7 @@ def demo(
         open_demo(seed)
         return
     folder = folder or _free_folder("napari-emda-demo")
-    typer.echo(
+    echo(
         f"Adapting, annotating and predicting on synthetic volumes: {_MINUTES}.\n"
         f"The project is in {folder}; Ctrl-C stops.",
         err=True,
@@ -189,7 +189,7 @@ def demo(
     configure_process()
     result, rows = run_demo(folder, seed, watch)
     print_table("Target IoU on the phantom", ["model", "IoU", "Dice"], rows)
-    typer.echo(f"Before, after and truth side by side: {result['picture']}")
+    echo(f"Before, after and truth side by side: {result['picture']}")
     print_result(result, as_json=as_json)
 
 

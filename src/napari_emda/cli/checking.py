@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_emda.cli.console import JsonOption, ProjectArgument, print_result
+from napari_emda.cli.console import JsonOption, ProjectArgument, echo, print_result
 from napari_emda.cli.progress import Progress
-from napari_emda.data.names import in_one_line, in_print
+from napari_emda.data.names import in_one_line
 from napari_emda.errors import ExitCode, JobError, listed
 from napari_emda.events import Phase
 from napari_emda.project.checking.check import Checked, check, repair
@@ -70,7 +70,7 @@ def check_project(
                 found.append(finding)
     result = _result(project, found, rescued)
     for checked in found:
-        typer.echo(in_one_line(str(checked)), err=as_json)
+        echo(in_one_line(str(checked)), err=as_json)
     print_result(
         result, as_json=as_json, print_text=lambda: _print_summary(project, found, rescued)
     )
@@ -95,7 +95,7 @@ def _restore(folder: Path, name: str, *, as_json: bool) -> None:
         f"Annotations and patches are those of the backup {backup.name}. What was replaced is in "
         f"{rescued}."
     )
-    print_result(result, as_json=as_json, print_text=lambda: typer.echo(in_print(text)))
+    print_result(result, as_json=as_json, print_text=lambda: echo(text))
 
 
 def _only_checked(project: Path) -> Iterator[Reading | Checked]:
@@ -118,10 +118,10 @@ def _result(project: Path, found: list[Checked], rescued: Path | None) -> dict[s
 def _print_summary(project: Path, found: list[Checked], rescued: Path | None) -> None:
     left = sum(not checked.mended for checked in found)
     if not found:
-        typer.echo(in_print(f"Nothing is wrong with {project}."))
+        echo(f"Nothing is wrong with {project}.")
     elif not left:
-        typer.echo("All of that was repaired.")
+        echo("All of that was repaired.")
     elif any(one.damage.mend is not None and not one.outcome for one in found):
-        typer.echo("Repair what can be repaired with --repair; nothing is deleted by that.")
+        echo("Repair what can be repaired with --repair; nothing is deleted by that.")
     if rescued is not None:
-        typer.echo(in_print(f"What was replaced is in {rescued}."))
+        echo(f"What was replaced is in {rescued}.")

@@ -73,6 +73,11 @@ def _with_note(events: Generator[Event], note: str) -> Generator[Event]:
                 yield Notice(note)
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text; what a file is called cannot move the cursor or change colours in it."""
+    typer.echo(in_print(text), err=err)
+
+
 def print_result(
     result: dict[str, Any], *, as_json: bool, print_text: Callable[[], None] | None = None
 ) -> None:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from napari_emda.cli.console import JsonOption, ProjectArgument, print_result
+from napari_emda.cli.console import JsonOption, ProjectArgument, echo, print_result
 from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
 from napari_emda.data.label_meaning import LabelMeaning
-from napari_emda.data.names import in_print
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.project.project import Project
 
@@ -73,17 +72,17 @@ def new(
         "notices": notices,
     }
     for notice in notices:
-        typer.echo(in_print(notice), err=True)
+        echo(notice, err=True)
     print_result(result, as_json=as_json, print_text=lambda: _print_volumes(project, entries))
 
 
 def _print_volumes(project: Path, entries: Sequence[dict[str, Any]]) -> None:
     """Print what was taken for the volumes, so that a wrong file or number is seen at once."""
     volumes = ", ".join(f"{e['domain']} {e['name']} ({_nm(e['spacing'])} nm)" for e in entries)
-    typer.echo(f"Project {project}: {volumes}")
+    echo(f"Project {project}: {volumes}")
     for entry in entries:
         given = "from its file" if entry["spacing_from"] == "file" else "as given"
-        typer.echo(
+        echo(
             f"  {entry['domain']}: {_sections(entry['shape'])}, {entry['dtype']}; "
             f"voxel size {_nm(entry['spacing'])} nm (z, y, x) {given}"
         )

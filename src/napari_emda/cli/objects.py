@@ -16,6 +16,7 @@ from napari_emda.cli.console import (
     ThresholdOption,
     VolumeOption,
     carry_out,
+    echo,
     print_result,
     print_table,
 )
@@ -69,4 +70,4 @@ def _print_numbers(result: dict[str, Any]) -> None:
     ]
     title = f"{result['volume']}, run {result['run']}"
     print_table(title, ["class", "objects", f"total {size}", f"median {size}"], rows)
-    typer.echo(f"Ids and tables are in {result['path']}.")
+    echo(f"Ids and tables are in {result['path']}.")

@@ -15,6 +15,7 @@ from napari_emda.cli.console import (
     RunOption,
     VolumeOption,
     carry_out,
+    echo,
     print_result,
     print_table,
 )
@@ -25,7 +26,6 @@ from napari_emda.cli.label_options import (
     check_choice,
     label_meaning,
 )
-from napari_emda.data.names import in_print
 from napari_emda.errors import JobError
 from napari_emda.io.checks import check_labels, values_notices
 from napari_emda.io.read import open_labels
@@ -136,7 +136,7 @@ def annotate(
         name, array, array.shape, len(classes), meaning=meaning, one_class=meaning.is_partial
     )
     for notice in values_notices(labels.name, values, classes, meaning):
-        typer.echo(in_print(notice), err=True)
+        echo(notice, err=True)
     curve = rounds(all_regions)
     result = {
         "annotated": [region.model_dump(mode="json") for region in annotated],
@@ -157,7 +157,7 @@ def _where_patches_are_open(regions: Sequence[Region]) -> str:
 
 
 def _print_agreement(count: int, curve: list[Round]) -> None:
-    typer.echo("1 patch annotated." if count == 1 else f"{count} patches annotated.")
+    echo("1 patch annotated." if count == 1 else f"{count} patches annotated.")
     if curve:
         rows = [
             [
@@ -176,7 +176,7 @@ def _print_agreement(count: int, curve: list[Round]) -> None:
             rows,
         )
     if text := advice(curve):
-        typer.echo(text)
+        echo(text)
 
 
 def name_clusters(

@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 from superqt.utils import QFlowLayout
 
+from napari_emda.data.names import in_print
+
 _UNFOCUSED = Qt.FocusPolicy.NoFocus
 # Qt's QWIDGETSIZE_MAX, which qtpy does not export: the height is not limited.
 _NO_LIMIT = 16_777_215
@@ -72,8 +74,9 @@ class Sentence(QLabel):
         self.show_text(text, tone)
 
     def show_text(self, text: str, tone: str = "") -> None:
-        """Show a text, or hide when it is empty."""
+        """Show a text, or hide when it is empty; names of files in it may hold any character."""
         before = self.text()
+        text = in_print(text)
         self.tone = tone if tone in TONES else ""
         self._leave_space_for_icon()
         self.setText(text)
