@@ -14,7 +14,7 @@ from skimage.measure import label
 
 from napari_emda import cli
 from napari_emda.project.project import Project
-from tests.cli.calling import answer, call, image
+from tests.cli.calling import answer, call, image, listing
 
 SMALL = [
     "--profile",
@@ -339,6 +339,46 @@ def test_objects_are_found_and_the_project_stays_whole(trained):
     status, _, err = call("objects", trained, "--separate", 2)
     assert status == 2
     assert "separate = 2.0 is not allowed" in err
+
+
+def test_suspicious_objects_are_listed_and_edited(trained):
+    status, _, err = call("objects", trained, "--queue")
+    assert status == 2
+    assert "No objects were found in 'target'" in err
+    # A model of two steps finds all or nothing at a threshold that does not suit it.
+    answer("predict", trained)
+    stored = zarr.open_array(trained / "runs" / RUN / "probabilities.zarr" / "target", mode="r+")
+    stored[...] = 0
+    stored[0, 1:3, 10:20, 10:20] = 200
+    stored[0, 1:3, 40:60, 30:40] = 220
+    answer("objects", trained)
+    queue = answer("objects", trained, "--queue", "--most", 1)["queue"]
+    assert [set(row) for row in queue] == [{"id", "score", "twin", "reason"}]
+    before = listing(trained)
+    for edit, problem in [
+        ("burn 1", "is no edit of objects"),
+        ("merge 1", "is no edit of objects"),
+        ("split 1 1,2 3,4,5", "is no edit of objects"),
+        ("delete 77", "There is no object 77"),
+        ("split 2 1,41,31 0,0,0", "in the background"),
+    ]:
+        status, _, err = call("objects", trained, "--edit", edit)
+        assert (status, err.count("\n")) == (2, 1)
+        assert problem in err
+    assert {**listing(trained), ".lock": 0} == {**before, ".lock": 0}
+    edits = ["--edit", "split 2 1,42,35 1,58,35", "--edit", "good 1"]
+    done = answer("objects", trained, *edits)
+    assert [(edit["kind"], edit["state"]) for edit in done["edits"]] == [
+        ("split", "done"),
+        ("good", "done"),
+    ]
+    status, printed, _ = call("objects", trained, "--undo", "--queue")
+    assert "good of object 1: undone." in printed
+    assert "The objects contain 1 edit." in printed
+    assert answer("objects", trained, "--redo")["edits"][0]["state"] == "repeated"
+    numbers = answer("objects", trained)["classes"]["mitochondria"]
+    assert numbers["objects"] == 3
+    assert answer("check", trained)["damages"] == []
 
 
 @pytest.mark.filterwarnings(

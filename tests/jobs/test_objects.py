@@ -49,7 +49,12 @@ def test_objects_of_another_class_and_size_replace_those_before(predicted):
     settings = {"minimum_size": 3, "separate": 0.7}
     *_, last = find(predicted, class_name="membrane", settings=settings)
     folder = predicted / "runs" / RUN / "objects" / "target"
-    assert {path.name for path in folder.iterdir()} == {"2.zarr", "2.csv", "objects.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "2.zarr",
+        "2.csv",
+        "2-queue.csv",
+        "objects.json",
+    }
     assert list(last.result["classes"]) == ["membrane"]
     description = json.loads((folder / "objects.json").read_text())
     assert description["settings"] == {

@@ -1,4 +1,4 @@
-"""The command that finds and measures objects."""
+"""The command that finds and measures objects, lists the suspicious ones and edits them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,32 @@ def objects(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of objects.")
     ] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="List the suspicious ones of the objects found.")
+    ] = False,
+    most: Annotated[int, typer.Option(min=1, help="How many of them to list.")] = 20,
+    edits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--edit",
+            help="Decide on objects found: 'good 3', 'delete 3', 'merge 3 7', 'redraw 3', or "
+            "'split 3 Z,Y,X Z,Y,X' with a voxel of each part.",
+        ),
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the latest edit back.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Repeat the edit taken back last.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find and measure the objects of a volume; they are kept in the run's folder."""
+    """Find and measure the objects of a volume; they are kept in the run's folder.
+
+    With --queue, --edit, --undo or --redo, nothing is found anew.
+    """
+    if queue or edits or undo or redo:
+        from napari_emda.cli.object_edits import Request, proofread
+
+        steps = Request(tuple(edits or ()), undo=undo, redo=redo, queue=queue, most=most)
+        proofread(steps, project, run, volume, class_name, as_json=as_json)
+        return
     options = {"threshold": threshold, "minimum_size": minimum_size, "separate": separate}
     values = {key: value for key, value in options.items() if value is not None}
     job = ObjectsJob(

@@ -4,21 +4,44 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from numpy.typing import DTypeLike
 
 from napari_emda.data.array import Array
+from napari_emda.data.probabilities import ClassProbability
 from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
-from napari_emda.events import Event, Saved, TileDone
+from napari_emda.events import Event, Saved, TileDone, stage
 from napari_emda.io.write import check_destination, save_volume
+from napari_emda.objects.edited import EditedObjects
+from napari_emda.objects.edits import ObjectEdit
+from napari_emda.objects.replay import replay, splitter
 from napari_emda.objects.separation import find_separate_objects_in
+from napari_emda.objects.table import find_extents
+from napari_emda.project.found_objects import identity_of
 from napari_emda.registry import Registry, did_you_mean
 from napari_emda.settings import base
 from napari_emda.settings.objects import SeparationSettings
+
+
+@dataclass
+class CarriedEdits:
+    """Edits of the objects of a volume, which its exports contain.
+
+    Attributes:
+        edits: by the name of the class.
+        prediction: header of the prediction that is exported.
+        clusters: class by cluster, if the run predicts clusters.
+        sentence: what became of the edits, once objects were found.
+    """
+
+    edits: Mapping[str, Sequence[ObjectEdit]] = field(default_factory=dict)
+    prediction: dict[str, Any] = field(default_factory=dict)
+    clusters: dict[int, str] = field(default_factory=dict)
+    sentence: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +57,7 @@ class Result:
         class_ids: the classes that are exported, from 1.
         prediction: (C - 1, z, y, x) uint8, channel c being class c + 1, read lazily; None for
             exporters that need none.
+        edits: of its objects.
     """
 
     run: str
@@ -42,6 +66,7 @@ class Result:
     classes: tuple[str, ...]
     class_ids: tuple[int, ...]
     prediction: Array | None = None
+    edits: CarriedEdits = field(default_factory=CarriedEdits)
 
     @property
     def probabilities(self) -> Array:
@@ -53,7 +78,7 @@ class Result:
     def find_objects(
         self, settings: SeparationSettings, folder: Path
     ) -> Generator[TileDone, None, tuple[Array, int]]:
-        """Number the objects of the one class that is exported.
+        """Number the objects of the one class that is exported, and carry out their edits.
 
         Args:
             settings: what counts as foreground and as an object.
@@ -63,19 +88,25 @@ class Result:
             An event per block.
 
         Returns:
-            The ids, (z, y, x) uint32, and the number of objects.
+            The ids, (z, y, x) uint32, and the highest of them.
         """
         (class_id,) = self.class_ids
-        return (
-            yield from find_separate_objects_in(
-                folder,
-                self.probabilities,
-                settings,
-                self.volume.grid,
-                class_id,
-                self.volume.name,
-            )
+        volume = self.volume
+        search = find_separate_objects_in(
+            folder, self.probabilities, settings, volume.grid, class_id, volume.name
         )
+        name = self.classes[class_id - 1]
+        edits = self.edits.edits.get(name, ())
+        if not edits:
+            return (yield from search)
+        found, _ = yield from stage(search, 0, 2)
+        extents = yield from stage(find_extents(found, volume.name), 1, 2)
+        objects = EditedObjects(found, extents)
+        base = identity_of(self.edits.prediction, self.edits.clusters, settings, volume.name, name)
+        probability = ClassProbability(self.probabilities, class_id)
+        replayed = replay(objects, edits, base, splitter(volume.grid, probability))
+        self.edits.sentence = replayed.sentence()
+        return objects, int(objects.ids.max(initial=0))
 
 
 class Exporter(ABC):

@@ -21,7 +21,9 @@ class ObjectsExporter(Exporter):
 
     Connected voxels of a class form an object. With ``separate``, objects that touch are split at
     their necks (`napari_emda.objects.separation.separate`). A zarr image is uint32.
-    A TIFF is uint16 up to 65 535 objects, because ImageJ's format has no uint32.
+    A TIFF is uint16 up to 65 535 objects, because ImageJ's format has no uint32. Edits of the
+    objects are carried out: what was deleted is missing among the numbers, and what was split off
+    has those after the last.
     """
 
     formats: ClassVar = VOLUME_FORMATS
@@ -35,8 +37,8 @@ class ObjectsExporter(Exporter):
         volume = result.volume
         with workspace(path) as folder:
             search = result.find_objects(self.settings, folder)
-            objects, count = yield from stage(search, 0, 2)
+            objects, highest = yield from stage(search, 0, 2)
             # The smallest type that holds all ids, so that ImageJ can open the file where possible.
-            dtype = np.uint32 if path.suffix == ".zarr" or count >= 2**16 else np.uint16
+            dtype = np.uint32 if path.suffix == ".zarr" or highest >= 2**16 else np.uint16
             saving = save_image([objects], path, dtype, volume)
             yield from stage(saving, 1, 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +12,8 @@ from napari_emda.data.probabilities import ClassProbability
 from napari_emda.events import TileDone, stage
 from napari_emda.export.base import Exporter, Result, exporters
 from napari_emda.io.atomic import replacing_file, workspace
-from napari_emda.objects.table import Table, measure_objects
+from napari_emda.objects.table import measure_objects
+from napari_emda.objects.table_file import write_csv
 from napari_emda.settings.objects import SeparationSettings
 
 
@@ -49,17 +49,3 @@ class TableExporter(Exporter):
             table["class"] = np.full(len(table["id"]), result.classes[class_id - 1])
             with replacing_file(path) as partial:
                 write_csv(table, partial)
-
-
-def write_csv(table: Table, path: Path) -> None:
-    """Write a table of objects."""
-    # csv ends lines itself; without `newline=""` Windows would add empty rows.
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(table)
-        # Nine digits tell all float32 values apart; more would only be noise in a spreadsheet.
-        columns = [
-            [f"{value:.9g}" if column.dtype.kind == "f" else value for value in column.tolist()]
-            for column in table.values()
-        ]
-        writer.writerows(zip(*columns, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from napari_emda.events import Event, Finished, Started, phases
-from napari_emda.export.base import Result, exporters
+from napari_emda.export.base import CarriedEdits, Result, exporters
 from napari_emda.inference import checkpoint
 from napari_emda.jobs.inputs import (
     check_has_classes,
@@ -19,6 +19,7 @@ from napari_emda.jobs.inputs import (
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import ExportJob
 from napari_emda.project.project import Project
+from napari_emda.project.stored_prediction import StoredPrediction
 
 
 def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
@@ -57,7 +58,12 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
         state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
         prediction = prediction_of(project, folder, volume.name, state).reported
     yield next(plan)
-    result = Result(folder.name, model, volume, classes, class_ids, prediction)
+    edits = CarriedEdits(
+        {name: project.object_edits.of(volume.name, name) for name in classes},
+        StoredPrediction(folder, volume.name).header,
+        dict(outputs.cluster_names),
+    )
+    result = Result(folder.name, model, volume, classes, class_ids, prediction, edits)
     yield from exporter.export(result, path, overwrite=job.overwrite)
     text = f"Exported {job.what} of '{volume.name}' (run {folder.name}) to {job.to}."
-    yield Finished("done", text, {"path": job.to})
+    yield Finished("done", f"{text} {edits.sentence}".strip(), {"path": job.to})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from napari_emda.data.probabilities import ClassProbability
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Finished, Started, TileDone, phases, stage
 from napari_emda.export.objects import ObjectsExporter
-from napari_emda.export.table import write_csv
 from napari_emda.inference import checkpoint
 from napari_emda.io.atomic import replacing_folder
+from napari_emda.io.checked_store import open_array
 from napari_emda.jobs.inputs import (
     check_has_classes,
     check_predicts,
@@ -28,8 +27,18 @@ from napari_emda.jobs.inputs import (
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
+from napari_emda.objects.edited import EditedObjects
+from napari_emda.objects.replay import replay, splitter
 from napari_emda.objects.separation import find_separate_objects_in
+from napari_emda.objects.suspicion import find_suspicious
 from napari_emda.objects.table import Table, measure_objects
+from napari_emda.objects.table_file import write_csv
+from napari_emda.project.found_objects import (
+    DESCRIPTION,
+    Description,
+    ObjectTable,
+    queue_file,
+)
 from napari_emda.project.job_files import ObjectsJob
 from napari_emda.project.project import Project
 from napari_emda.project.stored_prediction import StoredPrediction
@@ -41,7 +50,9 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
 
     They replace those of the volume that were found before, all at once, in the folder
     ``objects/<volume>`` of the run: for each class k, from 1, ``k.zarr`` with the ids (z, y, x;
-    uint32) and ``k.csv`` with the table; ``objects.json`` says how they were found.
+    uint32), ``k.csv`` with the table and ``k-queue.csv`` with how suspicious each object is;
+    ``objects.json`` says how they were found. The files hold the objects as they were found, the
+    numbers in the result contain their edits.
 
     Yields:
         Started, Phase, TileDone, Finished with the ``path`` and the numbers of each class.
@@ -73,24 +84,35 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     path = folder.objects(volume.name)
     path.parent.mkdir(exist_ok=True)
     numbers = {}
+    sentences = []
+    description = Description(
+        run=folder.name,
+        checkpoint=job.checkpoint,
+        prediction=StoredPrediction(folder, volume.name).header,
+        clusters=dict(outputs.cluster_names),
+        volume=volume.name,
+        settings=job.settings,
+        classes={class_id: names[class_id - 1] for class_id in class_ids},
+    )
     with replacing_folder(path) as partial:
         partial.mkdir()
         for index, class_id in enumerate(class_ids):
             search = _find(partial, probabilities, volume, class_id, job.settings)
             table = yield from stage(search, index, len(class_ids))
-            write_csv(table, partial / f"{class_id}.csv")
-            numbers[names[class_id - 1]] = _summary(table)
-        description = {
-            "run": folder.name,
-            "checkpoint": job.checkpoint,
-            # Of which model and image: objects of an older prediction can be told by it.
-            "prediction": StoredPrediction(folder, volume.name).header,
-            "volume": volume.name,
-            "settings": job.settings.model_dump(),
-            "classes": {str(class_id): names[class_id - 1] for class_id in class_ids},
-        }
-        text = json.dumps(description, indent=2) + "\n"
-        (partial / "objects.json").write_text(text, encoding="utf-8")
+            name = names[class_id - 1]
+            objects = EditedObjects(
+                open_array(partial / f"{class_id}.zarr"), ObjectTable(table).extents
+            )
+            replayed = replay(
+                objects,
+                project.object_edits.of(volume.name, name),
+                description.identity(class_id),
+                splitter(volume.grid, ClassProbability(probabilities, class_id)),
+            )
+            sentences.append(replayed.sentence())
+            numbers[name] = _summary(table, objects)
+        text = description.model_dump_json(indent=2) + "\n"
+        (partial / DESCRIPTION).write_text(text, encoding="utf-8")
     counts = ", ".join(f"{found['objects']} of {name}" for name, found in numbers.items())
     result = {
         "run": folder.name,
@@ -98,7 +120,8 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
         "path": str(path),
         "classes": numbers,
     }
-    yield Finished("done", f"Objects in '{volume.name}' (run {folder.name}): {counts}.", result)
+    text = f"Objects in '{volume.name}' (run {folder.name}): {counts}."
+    yield Finished("done", " ".join([text, *filter(None, sentences)]), result)
 
 
 def _find(
@@ -111,16 +134,31 @@ def _find(
     search = find_separate_objects_in(
         folder, probabilities, settings, volume.grid, class_id, volume.name
     )
-    objects, _ = yield from stage(search, 0, 2)
+    objects, _ = yield from stage(search, 0, 3)
     probability = ClassProbability(probabilities, class_id)
     measurement = measure_objects(objects, volume.grid, probability, volume.name)
-    return (yield from stage(measurement, 1, 2))
+    table = yield from stage(measurement, 1, 3)
+    write_csv(table, folder / f"{class_id}.csv")
+    ranking = find_suspicious(
+        folder,
+        objects,
+        table,
+        volume.grid,
+        probability,
+        neck=settings.separate,
+        volume=volume.name,
+    )
+    queue = yield from stage(ranking, 2, 3)
+    write_csv(queue, folder / queue_file(class_id))
+    return table
 
 
-def _summary(table: Table) -> dict[str, Any]:
+def _summary(table: Table, objects: EditedObjects) -> dict[str, Any]:
     """Number of objects, and their size: ``volume (nm^3)``, or the area in independent images."""
     size = next(name for name in table if name.startswith(("volume (", "area (")))
-    sizes = table[size].astype(float)
+    # Of one voxel, from any object that was found.
+    unit = table[size][0] / table["voxels"][0] if len(table["id"]) else 0.0
+    sizes = np.array([objects.voxels(number) for number in objects.ids.tolist()]) * unit
     return {
         "objects": len(sizes),
         "size": size,

@@ -17,6 +17,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
 from napari_emda.events import TileDone, result_of
+from napari_emda.objects.edited import Extents
 from napari_emda.objects.masks import objects_in
 from napari_emda.objects.shape import Solidity, surface_within
 
@@ -112,6 +113,12 @@ class _Extents:
         sums = np.add.reduceat(self.sums[order], first)
         low = np.minimum.reduceat(self.low[order], first)
         return _Extents(ids, sums, low, np.maximum.reduceat(self.high[order], first))
+
+
+def find_extents(objects: Array, volume: str = "") -> Generator[TileDone, None, Extents]:
+    """Where objects lie and how many voxels they have, in one pass over the volume."""
+    found = yield from _find_extents(objects, None, volume)
+    return Extents.of(found.ids, found.sums[:, 0], found.low, found.high)
 
 
 def _find_extents(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.import_record import ImportRecord
 from napari_emda.project.learning_curve import confusion
 from napari_emda.project.predictions import Predictions
-from napari_emda.project.region import IMPORTED, Region, State, outside
+from napari_emda.project.region import IMPORTED, OBJECT, Region, State, outside
 from napari_emda.project.regions import Regions, new_id
 from napari_emda.project.undo import Decision, LabelImport
 from napari_emda.project.volumes import Volumes
@@ -209,16 +210,59 @@ class Annotations:
         for z in range(numbers.shape[0]):
             imported = numbers[z]
             complete = complete and bool(imported.all())
-            painted = np.asarray(array[z])
-            free = (painted == 0) | (painted > len(self._classes))
-            # Writing a section that does not change would only cost time.
-            if imported[free].any() or painted[free].any():
-                changed = np.where(free, imported, painted)
-                record.note(z, painted, changed)
-                array[z] = changed
+            section = Box((z, 0, 0), (z + 1, array.shape[1], array.shape[2]))
+            self._fill(array, section, imported[None], record)
         self._arrays.sync(volume, region.voxels)
         state: State = "accepted" if complete else "partial"
         return self._regions.record(region.model_copy(update={"state": state}))
+
+    def _fill(
+        self,
+        array: zarr.Array[Any],
+        box: Box,
+        values: NDArray[np.uint8],
+        record: ImportRecord,
+    ) -> None:
+        """Write annotations into a box where there are none, and note what was changed."""
+        painted = np.asarray(array[box.slices])
+        free = (painted == 0) | (painted > len(self._classes))
+        # Writing voxels that do not change would only cost time.
+        if values[free].any() or painted[free].any():
+            changed = np.where(free, values, painted).astype(np.uint8)
+            record.note(box, painted, changed)
+            array[box.slices] = changed
+
+    def teach(
+        self, region: str, volume: str, box: Box, labels: Iterable[tuple[Box, NDArray[np.uint8]]]
+    ) -> Region:
+        """Annotate what a decision on an object says, wherever nothing is annotated yet.
+
+        It is on disk when this returns. `History.swap_taught` takes it back.
+
+        Args:
+            region: id of the region that holds it, which is new.
+            volume: name of the volume.
+            box: that holds all of it.
+            labels: boxes, and the annotations in them: class ids + 1, 0 for none.
+
+        Returns:
+            The region.
+        """
+        array = self.require(volume)
+        record = ImportRecord(self._folder, region)
+        record.create(array)
+        for part, values in labels:
+            self._fill(array, part, values, record)
+        self._arrays.sync(volume, box)
+        taught = Region(
+            id=region,
+            volume=volume,
+            box=str(box),
+            state="partial",
+            strategy=OBJECT,
+            round=self._regions.round,
+        )
+        return self._regions.record(taught)
 
     def _begin_import(self, volume: str, array: zarr.Array[Any]) -> tuple[Region, ImportRecord]:
         """Note an import before it changes anything; returns its region, as it is before."""

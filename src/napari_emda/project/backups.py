@@ -32,6 +32,8 @@ KEPT = 10
 
 _FOLDER = "backups"
 _REGIONS = "regions.jsonl"
+# Of decisions on patches and on objects.
+_JOURNALS = (_REGIONS, "object_edits.jsonl")
 _PROJECT = "project.json"
 _CONTENTS = "backup.json"
 # Without a colon, which Windows does not allow.
@@ -82,8 +84,8 @@ class Backup:
 class Backups:
     """The backups of a project.
 
-    A backup is a zip file of ``project.json``, ``regions.jsonl`` and ``annotations/`` as they are
-    in the project, so that it can be used without this program.
+    A backup is a zip file of ``project.json``, ``regions.jsonl``, ``object_edits.jsonl`` and
+    ``annotations/`` as they are in the project, so that it can be used without this program.
 
     Args:
         folder: of the project; none of its files need be whole.
@@ -143,7 +145,8 @@ class Backups:
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
         """Names and contents of the files to be copied; DataError if annotations are damaged."""
-        for name, largest in ((_PROJECT, LARGEST_JSON), (_REGIONS, LARGEST_LINES)):
+        journals = [(name, LARGEST_LINES) for name in _JOURNALS]
+        for name, largest in ((_PROJECT, LARGEST_JSON), *journals):
             path = inside(self._folder, name)
             if path.exists():
                 yield name, read_file(path, largest)
@@ -222,17 +225,19 @@ class Backups:
                     raise damaged
         except _DAMAGE:
             raise damaged from None
-        rescued = self._rescue("annotations", _REGIONS, "undo.jsonl", "redo.jsonl")
+        rescued = self._rescue("annotations", *_JOURNALS, "undo.jsonl", "redo.jsonl")
         with zipfile.ZipFile(backup.path) as file:
             # The old annotations keep their name until the new ones are there and on the disk.
             with replacing_folder(annotations) as partial:
                 partial.mkdir()
-                for name in sorted(names - {_PROJECT, _REGIONS, _CONTENTS}):
+                for name in sorted(names - {_PROJECT, *_JOURNALS, _CONTENTS}):
                     path = inside(partial, *name.split("/")[1:])
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(file.read(name))
-            with replacing_file(inside(self._folder, _REGIONS)) as regions:
-                regions.write_bytes(file.read(_REGIONS))
+            # Older versions knew no edits of objects: those that there are stay.
+            for name in names.intersection(_JOURNALS):
+                with replacing_file(inside(self._folder, name)) as journal:
+                    journal.write_bytes(file.read(name))
         for name in ("undo.jsonl", "redo.jsonl"):
             inside(self._folder, name).unlink(missing_ok=True)
         return rescued
@@ -333,7 +338,8 @@ def _wanted(file: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 
 def _largest(info: zipfile.ZipInfo) -> int:
     """Bytes that a file in a backup may have; -1 for one that no backup has."""
-    largest = {_PROJECT: LARGEST_JSON, _CONTENTS: LARGEST_JSON, _REGIONS: LARGEST_LINES}
+    largest = {_PROJECT: LARGEST_JSON, _CONTENTS: LARGEST_JSON}
+    largest |= dict.fromkeys(_JOURNALS, LARGEST_LINES)
     if info.filename in largest:
         return largest[info.filename]
     chunk = _CHUNK.fullmatch(info.filename)

@@ -68,10 +68,22 @@ class History:
         region = change.before
         now = self._now(region)
         array = self._arrays.open_to_write(region.volume)
-        ImportRecord(self._folder, region.id).swap(array, back=change.done)
+        ImportRecord(self._folder, region.id).swap(array, region.voxels, back=change.done)
         self._arrays.sync(region.volume, region.voxels)
         self._regions.record(region)
         return LabelImport(now, not change.done)
+
+    def swap_taught(self, region: Region, *, back: bool) -> None:
+        """Take the annotations back that came of a decision on an object, or repeat them."""
+        array = self._arrays.open_to_write(region.volume)
+        ImportRecord(self._folder, region.id).swap(array, region.voxels, back=back)
+        self._arrays.sync(region.volume, region.voxels)
+        state = "replaced" if back else "partial"
+        self._regions.record(self._now(region).model_copy(update={"state": state}))
+
+    def forget_taught(self, region: str) -> None:
+        """Delete what was kept to repeat the annotations of a decision on an object."""
+        ImportRecord(self._folder, region).remove()
 
     def _now(self, region: Region) -> Region:
         """The region as it is recorded; a decision may have been noted but never carried out."""

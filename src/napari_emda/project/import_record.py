@@ -1,4 +1,7 @@
-"""The voxels that an import of labels changed, kept so that the import can be taken back."""
+"""The voxels that an import of labels changed, kept so that the import can be taken back.
+
+Labels that come of a decision on an object are imported the same way.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from napari_emda.data.blocks import strips
+from napari_emda.data.box import Box
 from napari_emda.errors import DataError
 from napari_emda.io.atomic import make_folder
 from napari_emda.io.checked_store import DurableStore, open_array
@@ -46,17 +51,18 @@ class ImportRecord:
                 fill_value=fill,
             )
 
-    def note(self, z: int, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> None:
-        """Keep a section's annotations before and after the import, each uint8 (y, x)."""
+    def note(self, box: Box, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> None:
+        """Keep the annotations in a box before and after the import, uint8 of its shape."""
         changed = before != after
-        self._array("before")[z] = np.where(changed, before, 0).astype(np.uint8)
-        self._array("after")[z] = np.where(changed, after, _UNCHANGED).astype(np.uint8)
+        self._array("before")[box.slices] = np.where(changed, before, 0).astype(np.uint8)
+        self._array("after")[box.slices] = np.where(changed, after, _UNCHANGED).astype(np.uint8)
 
-    def swap(self, annotations: zarr.Array[Any], *, back: bool) -> None:
+    def swap(self, annotations: zarr.Array[Any], box: Box, *, back: bool) -> None:
         """Take the import back, or repeat it; voxels that were painted since stay as they are.
 
         Args:
             annotations: of the volume.
+            box: that holds all of the import.
             back: whether to take it back.
         """
         if not self._path.exists():
@@ -67,15 +73,16 @@ class ImportRecord:
                 "The import was into an image of another size: put that image back to undo it."
             )
         # Section by section, because labels may be larger than memory.
-        for z in range(annotations.shape[0]):
-            imported = np.asarray(after[z])
+        for part in strips(box.clip(annotations.shape)):
+            imported = np.asarray(after[part.slices])
             changed = imported != _UNCHANGED
             if not changed.any():
                 continue
-            replaced = np.asarray(before[z])
+            replaced = np.asarray(before[part.slices])
             old, new = (imported, replaced) if back else (replaced, imported)
-            now = np.asarray(annotations[z])
-            annotations[z] = np.where(changed & (now == old), new, now).astype(np.uint8)
+            now = np.asarray(annotations[part.slices])
+            swapped = np.where(changed & (now == old), new, now).astype(np.uint8)
+            annotations[part.slices] = swapped
 
     def remove(self) -> None:
         """Delete the files, because the import can no longer be repeated."""

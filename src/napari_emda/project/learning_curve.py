@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from napari_emda.project.region import ANNOTATED, IMPORTED, RANDOMLY_DRAWN, Confusion, Region
+from napari_emda.project.region import ANNOTATED, RANDOMLY_DRAWN, Confusion, Region
 
 # Bootstrap resamples. The standard error of a 2.5 % quantile from 2000 draws of a normal
 # distribution, sqrt(p (1 - p) / 2000) / density, is 1.5 % of the width of the interval.
@@ -265,9 +265,7 @@ def summary(regions: Sequence[Region]) -> str:
     For example "12 patches done in 9 minutes."; empty before the first annotation.
     """
     # Labels from a file took the user no time.
-    annotated = [
-        region for region in regions if region.state in ANNOTATED and region.strategy != IMPORTED
-    ]
+    annotated = [region for region in regions if region.state in ANNOTATED and region.is_patch]
     if not annotated:
         return ""
     # Skipped patches took time as well.

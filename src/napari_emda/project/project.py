@@ -25,6 +25,7 @@ from napari_emda.project.file import (
     write_project_file,
 )
 from napari_emda.project.history import History
+from napari_emda.project.object_edits import ObjectEdits
 from napari_emda.project.predictions import Predictions
 from napari_emda.project.regions import Regions
 from napari_emda.project.run_folder import RunFolder
@@ -36,7 +37,7 @@ from napari_emda.settings.requirements import Available
 # What may be in a project's folder besides ``project.json`` and is written by this program.
 _ENTRIES = (
     *("volumes", "annotations", "runs", "jobs", "undo", "backups", "rescued"),
-    *("regions.jsonl", "undo.jsonl", "redo.jsonl", "on-view.txt", ".lock"),
+    *("regions.jsonl", "undo.jsonl", "redo.jsonl", "object_edits.jsonl", "on-view.txt", ".lock"),
 )
 
 
@@ -65,6 +66,7 @@ class Project:
         predictions: of the runs, for the volumes.
         annotations: what was painted in the volumes.
         history: takes decisions back, and repeats them.
+        object_edits: decisions on objects.
         backups: of annotations and regions.
     """
 
@@ -78,6 +80,7 @@ class Project:
         self.regions = Regions(folder)
         self.predictions = Predictions(folder, file.classes, self.runs, self.regions.decisions)
         self.history = History(folder, self.regions, arrays)
+        self.object_edits = ObjectEdits(folder)
         self.backups = Backups(folder)
         self.annotations = Annotations(
             folder, arrays, file.classes, self.volumes, self.regions, self.predictions

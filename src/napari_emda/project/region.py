@@ -29,6 +29,8 @@ OWN = "own"
 """Drawn by the user."""
 IMPORTED = "imported"
 """Read from a label image."""
+OBJECT = "object"
+"""Taught by a decision on an object."""
 # On these, a score is an unbiased estimate of the score on the whole volume.
 RANDOMLY_DRAWN = (AUDIT, "random")
 ANNOTATED: tuple[State, ...] = ("accepted", "partial")
@@ -48,7 +50,7 @@ class Region(BaseModel):
         box: z0:z1,y0:y1,x0:x1 in voxels.
         state: what the user decided.
         score: by the strategy; the highest comes first.
-        strategy: the strategy that suggested it, or `AUDIT`, `OWN`, `IMPORTED`.
+        strategy: the strategy that suggested it, or `AUDIT`, `OWN`, `IMPORTED`, `OBJECT`.
         run: the run that was asked, and whose prediction is compared with the annotation.
         round: counts from 1.
         time: of the last change, in seconds since 1970.
@@ -96,11 +98,16 @@ class Region(BaseModel):
     @property
     def decided(self) -> bool:
         """Whether the user has seen all of it, so that it need not be suggested again."""
-        # Partial imported labels span the whole volume: nobody knows which of the voxels that are
-        # not labelled were looked at.
-        if self.strategy == IMPORTED and self.state == "partial":
+        # Of the voxels in the box that are not labelled, nobody knows which were looked at:
+        # imported labels span the whole volume, and those of an object the box around it.
+        if not self.is_patch and self.state == "partial":
             return False
         return self.state not in ("suggested", "replaced")
+
+    @property
+    def is_patch(self) -> bool:
+        """Whether it is a patch that a person goes to, and not the box of other labels."""
+        return self.strategy not in (IMPORTED, OBJECT)
 
     @property
     def annotated(self) -> bool:

@@ -22,7 +22,7 @@ from napari_emda._gui.open_project import OpenProject
 from napari_emda.data.box import Box
 from napari_emda.data.label_meaning import MeantLabels
 from napari_emda.errors import DataError
-from napari_emda.project.region import AUDIT, IMPORTED, Region
+from napari_emda.project.region import AUDIT, Region
 
 # The tools that paint with the chosen class: choosing another one leaves them in the hand.
 _PAINTS_CLASS = ("paint", "fill", "polygon")
@@ -163,8 +163,8 @@ class Paint:
 
     def keep(self, regions: Sequence[Region]) -> None:
         """Keep the patches as they are that were decided on, wherever the brush goes."""
-        # Imported labels span the volume: painting over them is what they are for.
-        self._finished = [r for r in regions if r.annotated and r.strategy != IMPORTED]
+        # Labels that were imported or came of objects are there to be painted over.
+        self._finished = [r for r in regions if r.annotated and r.is_patch]
         for volume in {entry.name for entry in self._opened.project.volumes.entries}:
             layer = self._existing(volume)
             if layer is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from napari_emda.project.region import IMPORTED, Region, State
+from napari_emda.project.region import Region, State
 from napari_emda.project.regions import latest_round
 
 # The state of patches that are not decided yet.
@@ -18,7 +18,7 @@ def queue_of(regions: Sequence[Region]) -> list[Region]:
     return [
         region
         for region in regions
-        if region.round == latest and region.strategy != IMPORTED and region.state != "replaced"
+        if region.round == latest and region.is_patch and region.state != "replaced"
     ]
 
 

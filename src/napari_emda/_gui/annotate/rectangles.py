@@ -14,7 +14,7 @@ from napari_emda._gui.common.mouse import MouseCallback, on_click
 from napari_emda._gui.common.palette import score_colours
 from napari_emda._gui.open_project import OpenProject
 from napari_emda.data.box import Box
-from napari_emda.project.region import IMPORTED, Region
+from napari_emda.project.region import Region
 
 # Least side in pixels of a patch that the user draws; a smaller one was drawn by mistake.
 SMALLEST = 8
@@ -51,7 +51,7 @@ class Rectangles:
         self._end_drawing()
         hidden = ("skipped", "unsure", "replaced")
         on_view = "" if current is None else current.id
-        drawn = [r for r in regions if r.strategy != IMPORTED]
+        drawn = [r for r in regions if r.is_patch]
         self._shown = [r for r in drawn if r.state not in hidden or r.id == on_view]
         scores = [r.score for r in self._shown if r.round == latest and r.state == "suggested"]
         limits = (min(scores, default=0.0), max(scores, default=0.0))

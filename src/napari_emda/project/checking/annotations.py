@@ -20,7 +20,7 @@ from napari_emda.io.safe_files import inside
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.backups import Backups
 from napari_emda.project.checking.damage import Damage, Finding, Reading, Rescue
-from napari_emda.project.region import IMPORTED, Region
+from napari_emda.project.region import Region
 from napari_emda.project.regions import Regions
 
 Index = tuple[int, ...]
@@ -164,7 +164,7 @@ def _mend_chunk(
         for region in Regions(project).all()
         if region.annotated
         and region.volume == name
-        and region.strategy != IMPORTED
+        and region.is_patch
         and region.voxels.overlaps(box)
         and region.time > since
     ]
@@ -190,7 +190,7 @@ def _accepted(project: Path) -> Iterator[Finding]:
     arrays = AnnotationArrays(project)
     for region in Regions(project).all():
         # An import is no patch that a user could annotate again.
-        if region.state != "accepted" or region.strategy == IMPORTED:
+        if region.state != "accepted" or not region.is_patch:
             continue
         try:
             array = arrays.open(region.volume)

@@ -12,6 +12,7 @@ from napari_emda.io.journal import read_journal, sealed
 from napari_emda.io.safe_files import inside
 from napari_emda.project.backups import Backups
 from napari_emda.project.checking.damage import Damage, Finding, Reading, Rescue
+from napari_emda.project.object_edits import JOURNAL, parse_entry
 from napari_emda.project.region import Region
 from napari_emda.project.undo import parse
 
@@ -20,6 +21,7 @@ _JOURNALS: tuple[tuple[str, Callable[[bytes], object], str, str], ...] = (
     ("regions.jsonl", Region.model_validate_json, "decisions on patches", "the list of patches"),
     ("undo.jsonl", parse, "steps of Undo", "what could be undone"),
     ("redo.jsonl", parse, "steps of Redo", "what could be repeated"),
+    (JOURNAL, parse_entry, "edits of objects", "the list of edits of objects"),
 )
 
 
