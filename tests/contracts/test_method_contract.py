@@ -39,16 +39,18 @@ def name(request):
 def volumes(source, target, phantoms):
     """A function that returns the volumes that a method needs, with two or three classes."""
 
-    def volumes_of(name, *, classes=2, annotated=None):
+    def volumes_of(name, *, classes=2, annotated=None, numbered=False):
         source_labels = phantoms["source"][1].copy()
         target_labels = phantoms["target"][1].copy()
         if classes == 3:
             for ids in (source_labels, target_labels):
                 ids[:, :40][ids[:, :40] == 0] = 2
+        # The halves of what is one object for a mask.
+        ids = source_labels * (1 + (np.arange(96) > 50)).astype(np.uint32) if numbered else None
         annotated = methods[name].requirements.annotations if annotated is None else annotated
         annotations = target_labels + np.uint8(1) if annotated else None
         return [
-            replace(source, labels=source_labels, classes=classes),
+            replace(source, labels=source_labels, ids=ids, classes=classes),
             replace(target, annotations=annotations, classes=classes),
         ]
 
@@ -213,6 +215,56 @@ def test_another_run_can_start_from_its_predictor(name, volumes, make_training, 
         torch.testing.assert_close(after, before, rtol=0, atol=0.01)
     else:
         assert torch.equal(after, before)
+
+
+LEARNS_OBJECTS = [name for name in NAMES if methods[name].requirements.labels != "unused"]
+
+
+@pytest.mark.parametrize("name", LEARNS_OBJECTS)
+def test_it_learns_objects_stops_and_resumes_bitwise(
+    name, volumes, make_training, tmp_path, same_weights
+):
+    complete, stopped, resumed = (
+        make_training(
+            volumes(name, numbered=True), tmp_path / folder, name, steps=4, objects="contour"
+        )
+        for folder in ("a", "b", "b")
+    )
+    list(fit(complete))
+    events = fit(stopped)
+    stepped = (event for event in events if isinstance(event, Stepped))
+    finite_losses([next(stepped) for _ in range(2)], [1, 2])
+    events.close()
+    finite_losses(fit(resumed), [3, 4])
+    assert same_weights(complete.method, resumed.method)
+    header, loaded = checkpoint.load_method(complete.path)
+    assert header.network.objects
+    predictor = Predictor(loaded.predictor, header, complete.compute)
+    outputs = predictor.outputs(torch.randn(2, 1, 20, 33), "target", flips=True)
+    assert outputs.shape == (2, 4, 20, 33)
+    assert ((outputs >= 0) & (outputs <= 1)).all()
+
+
+@pytest.mark.parametrize("name", LEARNS_OBJECTS)
+def test_its_supervised_loss_teaches_objects(name, volumes, make_training, tmp_path):
+    batches = volumes(name, numbered=True)
+    training = make_training(batches, tmp_path / "run", name, objects="contour", seed=1)
+    method = training.method
+    # Patches of the objects, and not of the background between them.
+    batch = next(
+        batch
+        for batch in map(training.batch, range(50))
+        if any((patches.borders > 0).any() for patches in batch.values())
+    )
+    sum(method.losses(batch, 0.999).values()).backward()
+    gradient = method.network.object_head.weight.grad
+    assert gradient.isfinite().all()
+    assert all(of_map.abs().sum() > 0 for of_map in gradient)
+
+
+def test_a_method_without_labels_refuses_to_learn_objects(volumes, make_training, tmp_path):
+    with pytest.raises(SettingsError, match="which iic does not use: choose objects=off"):
+        make_training(volumes("iic"), tmp_path / "run", "iic", objects="contour")
 
 
 class Deep(UNet):

@@ -8,7 +8,7 @@ import dask.array
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.transform import downscale_local_mean
@@ -306,3 +306,34 @@ def test_the_common_pixel_size_is_the_coarsest():
         for spacing in ((50, 4, 4), (30, 9, 8), (100, 5, 5))
     ]
     assert common_pixel_size(volumes) == 8
+
+
+# -- numbers of objects ----------------------------------------------------------------------------
+
+
+@given(boxes(-3, 12))
+def test_numbers_of_objects_are_read_beside_the_classes(box):
+    ids = np.random.default_rng(0).integers(0, 2**32, (9, 8, 7))
+    annotations = np.random.default_rng(1).integers(0, 3, ids.shape).astype(np.uint8)
+    v = volume(ids, labels=ids, ids=ids, annotations=annotations)
+    expected = np.where(annotations > 0, 0, ids)
+    index = np.indices(box.shape).T + box.start
+    inside = ((index >= 0) & (index < ids.shape)).all(-1).T
+    assume(inside.any())
+    found = v.read_ids(box)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found[inside], expected[box.clip(ids.shape).slices].ravel())
+    assert not found[~inside].any()
+    assert not v.without_labels().read_ids(box).any()
+
+
+@pytest.mark.parametrize("pixel_size", [4, 6, 12])
+def test_at_another_pixel_size_numbers_are_those_of_the_voxels_at_the_centres(pixel_size, noise):
+    ids = noise.integers(0, 2**32, (2, 30, 40))
+    view = Resampled(volume(ids, labels=ids, ids=ids), pixel_size)
+    found = view.read_ids(Box.whole(view.shape))
+    for z, y, x in np.ndindex(*view.shape):
+        row, column = (int((i + 0.5) * pixel_size / 4) for i in (y, x))
+        assert found[z, y, x] == ids[z, min(row, 29), min(column, 39)]
+    box = Box((1, 2, 3), (2, 9, 10))
+    np.testing.assert_array_equal(view.read_ids(box), found[box.slices])

@@ -299,6 +299,7 @@ FILES_OF_A_RUN = {
     "predicted-target.jsonl": lambda run: run.journal("target"),
     "probabilities.zarr": lambda run: run.probabilities("target"),
     "uncertainty.zarr": lambda run: run.uncertainty("target"),
+    "object_maps.zarr": lambda run: run.object_maps("target"),
 }
 
 

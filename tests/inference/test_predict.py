@@ -34,7 +34,9 @@ from napari_emda.inference.predictor import (
     Predictor,
     entropy,
     foreground_bytes,
+    outputs_smoothed_along_z,
     predict_box,
+    smoothed_along_z,
     to_bytes,
 )
 from napari_emda.inference.tiles import BlockReader
@@ -55,6 +57,7 @@ class Identity(nn.Module):
     stride = 8
     halo = 16
     classes = 2
+    maps_objects = False
 
     def forward(self, image):
         return torch.cat([torch.zeros_like(image), image], dim=1)
@@ -150,6 +153,40 @@ def test_blocks_agree_with_the_whole(shape, block, tmp_path):
     expected = scipy_entropy(whole.astype(float), base=2, axis=1)
     assert np.abs(uncertainty.astype(int) - as_bytes(expected)).max() <= 2
     assert (tiles > shape[0]) == (0 < block < max(shape))
+
+
+def unet_with_objects():
+    model = unet()
+    model.add_object_head()
+    # Of either sign, so that some distances are cut off at 0 and at 1.
+    torch.nn.init.normal_(model.object_head.weight, 0, 0.5)
+    return model
+
+
+@pytest.mark.parametrize("block", [0, 64])
+def test_maps_of_objects_are_stored_beside_the_probabilities(block, tmp_path):
+    model = predictor(unet_with_objects())
+    image = normal((2, 96, 160))
+    probabilities, *_ = predicted(model, volume(image), tmp_path, block=block)
+    maps = StoredPrediction(RunFolder(tmp_path), "v").object_maps[:]
+    with torch.no_grad(), in_domain(model.network, "source"):
+        features = model.network.encode(torch.from_numpy(image)[:, None])
+        logits = model.network.decode(features)
+        contours, distances = model.network.object_head(model.network.decoder(features)).unbind(1)
+    assert np.abs(probabilities[0].astype(int) - as_bytes(logits.softmax(1)[:, 1])).max() <= 1
+    assert np.abs(maps[0].astype(int) - as_bytes(contours.sigmoid())).max() <= 1
+    assert np.abs(maps[1].astype(int) - as_bytes(distances.clamp(0, 1))).max() <= 1
+    assert maps.min() == 0
+    assert maps.max() == 255
+
+
+def test_maps_of_objects_are_averaged_over_sections_with_the_same_weights(noise):
+    outputs = torch.as_tensor(noise.random((4, 5, 3, 3)), dtype=torch.float32)
+    smoothed = outputs_smoothed_along_z(outputs, 3, 0.2)
+    expected = ndimage.convolve1d(outputs[:, 3:].numpy(), [0.2, 0.6, 0.2], axis=0, mode="nearest")
+    np.testing.assert_allclose(smoothed[:, 3:], expected, rtol=1e-5)
+    assert torch.equal(smoothed[:, :3], smoothed_along_z(outputs[:, :3], 0.2))
+    assert torch.equal(outputs_smoothed_along_z(outputs, 3, 0.0), outputs)
 
 
 @pytest.mark.parametrize("shape", SIZES)
@@ -379,8 +416,8 @@ def test_by_many_threads_a_tile_is_announced_in_order_and_only_when_it_is_on_dis
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_a_tile_that_cannot_be_written_is_not_announced(tmp_path, monkeypatch):
-    def writer(self, *, uncertainty):
-        def write(box, values, uncertainty):
+    def writer(self, **kinds):
+        def write(box, values, uncertainty, maps):
             if box.start[0] == 3:
                 raise OSError("the disk is full")
 
@@ -525,3 +562,16 @@ def test_deleted_arrays_are_predicted_anew(group, tmp_path):
     assert not StoredPrediction(RunFolder(tmp_path), "v").complete({"model": "1"})
     for old, new in zip(before, predicted(model, target, tmp_path), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_deleted_maps_of_objects_are_predicted_anew(tmp_path):
+    target = volume(normal((1, 40, 40)))
+    model = predictor(unet_with_objects())
+    predicted(model, target, tmp_path)
+    stored = StoredPrediction(RunFolder(tmp_path), "v")
+    before = stored.object_maps[:]
+    assert stored.complete({"model": "1"})
+    shutil.rmtree(tmp_path / "object_maps.zarr")
+    assert not stored.complete({"model": "1"})
+    predicted(model, target, tmp_path)
+    np.testing.assert_array_equal(stored.object_maps[:], before)

@@ -8,12 +8,17 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from napari_emda.data.box import Box
+from napari_emda.data.resampled import Resampled
+from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
+from napari_emda.evaluation.object_scores import compare_objects
 from napari_emda.events import result_of
 from napari_emda.objects import basins
+from napari_emda.objects.borders import CONTOUR, FARTHEST, STEPS, Borders
 from napari_emda.objects.separation import find_separate_objects_in, separate
 from napari_emda.settings.objects import SeparationSettings
 
@@ -57,12 +62,16 @@ def balls(*centres, radius=12, shape=(40, 40, 70), spacing=(1, 1, 1)):
     neck=st.floats(0.1, 1),
     minimum_size=st.integers(0, 20),
     independent=st.booleans(),
+    mapped=st.booleans(),
 )
 def test_blocks_do_not_matter(
-    seed, shape, smoothness, share, spacing, block, neck, minimum_size, independent
+    seed, shape, smoothness, share, spacing, block, neck, minimum_size, independent, mapped
 ):
     objects = blobs(seed, shape, smoothness, share, independent)
+    # Maps of any kind, few values of which make level ground.
+    maps = np.random.default_rng(seed).choice([0, 3, 90, 255], (2, *shape)).astype(np.uint8)
     choices = {
+        "maps": maps if mapped else None,
         "spacing": spacing,
         "independent": independent,
         "neck": neck,
@@ -172,3 +181,56 @@ def test_probabilities_in_objects_out(tmp_path, separate_at, expected):
     np.testing.assert_array_equal(objects[...] > 0, mask > 0)
     assert shares == sorted(shares)
     assert shares[-1] == 1
+
+
+# -- maps that a network predicts ------------------------------------------------------------------
+
+
+def perfect_maps(ids):
+    """What a network would predict that has learnt everything."""
+    volume = Volume("v", ids, "source", VoxelGrid((1, 1, 1)), labels=ids, ids=ids)
+    codes = Borders(Resampled(volume, 1), numbered=True, connected=False).whole() / STEPS
+    contours = np.where((codes > 0) & (codes <= CONTOUR), 255, 0)
+    return np.stack([contours, np.minimum(codes / FARTHEST, 1) * 255]).astype(np.uint8)
+
+
+def test_a_contour_separates_what_has_no_neck():
+    """Two bars side by side, and one as long."""
+    ids = np.zeros((3, 40, 70), np.uint32)
+    ids[:, 5:35, 5:20] = 1
+    ids[:, 5:35, 20:35] = 2
+    ids[:, 5:35, 40:65] = 3
+    objects = ndimage.label(ids)[0].astype(np.uint32)
+    assert separated(objects, neck=0.5)[1] == 2
+    found, count = separated(objects, neck=0.5, maps=perfect_maps(ids))
+    assert count == 3
+    pairs = np.unique(np.stack([found, ids])[:, ids > 0], axis=1)
+    assert pairs.shape[1] == 3
+
+
+def test_with_perfect_maps_any_cells_are_found_again(noise):
+    """Up to the voxels of a seam: cells around random points that fill the image."""
+    points = noise.uniform(0, 128, (40, 2))
+    pixels = np.indices((128, 128)).reshape(2, -1).T
+    ids = (KDTree(points).query(pixels)[1].reshape(1, 128, 128) + 1).astype(np.uint32)
+    ids[0, :8] = 0
+    found, _ = separated(np.minimum(ids, 1), neck=0.5, maps=perfect_maps(ids), independent=True)
+    scores = compare_objects(found, ids)
+    assert scores["ap_75"] > 0.9
+    assert scores["vi_merge"] < 0.1
+
+
+def test_maps_do_not_separate_what_the_settings_leave_together(tmp_path):
+    ids = np.zeros((1, 30, 60), np.uint32)
+    ids[:, 5:25, 5:30] = 1
+    ids[:, 5:25, 30:55] = 2
+    maps = perfect_maps(ids)
+    probabilities = (255 * (ids > 0))[None].astype(np.uint8)
+    counts = []
+    for neck in (0.0, 0.5):
+        chosen = SeparationSettings(separate=neck)
+        search = find_separate_objects_in(
+            tmp_path / f"{neck}", probabilities, chosen, VoxelGrid((1, 1, 1)), maps=maps
+        )
+        counts.append(result_of(search)[1])
+    assert counts == [1, 2]

@@ -17,10 +17,12 @@ import zarr
 from sklearn.metrics import confusion_matrix
 
 from napari_emda.data.box import Box
+from napari_emda.data.label_meaning import LabelMeaning
 from napari_emda.data.label_values import check_annotations
 from napari_emda.data.volume import IGNORE
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, JobError
+from napari_emda.io.tiff import write_tiff
 from napari_emda.project import project as project_module
 from napari_emda.project.project import Project
 from napari_emda.project.region import Region
@@ -294,6 +296,38 @@ def test_a_file_may_have_a_longer_name_than_a_volume(letter, project, phantom_fi
         for name in names:
             assert name.startswith(letter)
             again.annotations.require(name)[0, :4, :4] = 1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "options"),
+    [
+        ((0, 1, 7, 2**32 - 2), {}),
+        ((0, 1, 2, 2), {"labels_zero": "unannotated"}),
+        ((0, 1, 7, 2**32 - 2), {"labels_meaning": LabelMeaning(7, (0, 1))}),
+    ],
+)
+def test_labels_keep_the_numbers_of_their_objects(numbers, options, tmp_path, noise):
+    labels = noise.choice(numbers, (2, 40, 40)).astype(np.uint32)
+    image = tmp_path / "image.tif"
+    stored = tmp_path / "labels.tif"
+    write_tiff(image, iter(labels.astype(np.uint8)), labels.shape, np.uint8, VoxelGrid((9, 9, 9)))
+    write_tiff(stored, iter(labels), labels.shape, labels.dtype, VoxelGrid((9, 9, 9)))
+    with Project.create(tmp_path / "project", ("background", "a")) as project:
+        project.volumes.add(image, "source", labels=stored, name="s", **options)
+        volume = project.volumes.open("s")
+    box = Box.whole(volume.shape)
+    is_object = volume.read_labels(box) == 1
+    assert is_object.any()
+    np.testing.assert_array_equal(volume.read_ids(box), np.where(is_object, labels, 0))
+
+
+def test_numbers_are_classes_where_there_are_more_than_two(tmp_path, noise):
+    labels = noise.integers(0, 3, (2, 40, 40)).astype(np.uint8)
+    path = tmp_path / "labels.tif"
+    write_tiff(path, iter(labels), labels.shape, labels.dtype, VoxelGrid((9, 9, 9)))
+    with Project.create(tmp_path / "project", ("background", "a", "b")) as project:
+        project.volumes.add(path, "source", labels=path, name="s")
+        assert project.volumes.open("s").ids is None
 
 
 def test_an_invalid_volume_changes_nothing(project, phantom_files, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import edt
 import numpy as np
 import pytest
 import torch
@@ -264,3 +267,41 @@ def test_contrast_of_all_sections_changes_alike():
     assert not torch.allclose(changed, image)
     assert torch.equal(changed[:, 0], changed[:, 1])
     assert torch.equal(changed[:, 2], changed[:, 1])
+
+
+# -- borders of objects ----------------------------------------------------------------------------
+
+
+def with_objects(n=16):
+    """Patches of numbered squares, and their borders."""
+    ids = np.zeros((n, SIDE, SIDE), np.int64)
+    ids[:, 4:30, 5:20] = 1
+    ids[:, 4:40, 20:45] = 2
+    ids[:, 42:47, 3:12] = 3
+    return replace(patches(ids, torch.as_tensor(ids)), borders=torch.as_tensor(distances(ids)))
+
+
+def distances(ids):
+    return np.stack([edt.edt(section.astype(np.uint32)) for section in ids])
+
+
+def test_borders_are_mirrored_with_the_objects():
+    moved = Augmentation("weak", 3)(with_objects())
+    np.testing.assert_allclose(moved.borders, distances(moved.labels.numpy()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["geometric", "jittered"])
+def test_borders_grow_with_the_objects(kind):
+    """Up to the pixel by which a rotated border is off."""
+    moved = getattr(Augmentation("strong", 3), kind)(with_objects())
+    ids = moved.labels.numpy()
+    is_seen = np.pad(ids != IGNORE, ((0, 0), (1, 1), (1, 1)))
+    to_unseen = distances(is_seen)[:, 1:-1, 1:-1]
+    expected = distances(np.where(ids == IGNORE, 0, ids))
+    # Elsewhere, the nearest border may be one that the patch no longer shows.
+    known = expected < to_unseen - 1
+    found = moved.borders.numpy()
+    assert (known & (expected > 8)).any()
+    assert np.abs(found - expected)[known].max() < 1.7
+    assert ((found > 0) == (expected > 0))[known].all()
+    assert not torch.equal(moved.borders, with_objects().borders)

@@ -32,6 +32,9 @@ def assert_same(batch, expected):
         torch.testing.assert_close(batch[domain].image, patches.image, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(batch[domain].clean, patches.clean, rtol=1e-6, atol=1e-6)
         assert torch.equal(batch[domain].labels, patches.labels)
+        assert (batch[domain].borders is None) == (patches.borders is None)
+        if patches.borders is not None:
+            assert torch.equal(batch[domain].borders, patches.borders)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
@@ -50,6 +53,23 @@ def test_a_batch_is_that_of_the_sampler(dtype, independent, context):
     assert_same(
         {"target": device_volumes.anywhere("target", 2)}, {"target": sampler.anywhere("target", 2)}
     )
+
+
+def test_borders_of_objects_are_those_of_the_sampler():
+    ids = np.arange(15).reshape(1, 3, 5).repeat(24, 1).repeat(18, 2)[:, :70].repeat(5, 0)
+    numbered = replace(volume("a", "source"), labels=ids, ids=ids)
+    volumes = [numbered, volume("bb", "source"), volume("t", "target", labelled=False)]
+    sampler = PatchSampler(volumes, 32, 5, source_batches=2, objects=True)
+    lazy = PatchSampler(volumes, 32, 5, source_batches=2, objects=True, memory=0)
+    device_volumes = DeviceVolumes(sampler, CPU)
+    for step in range(3):
+        batch = sampler.batch(step)
+        assert (batch["source"].borders > 2).any()
+        assert not batch["target"].borders.any()
+        assert_same(device_volumes.batch(device_volumes.draw(step, sampler.domains)), batch)
+        assert_same(lazy.batch(step), batch)
+    held = needed_bytes(PatchSampler(volumes, 32, 5))
+    assert needed_bytes(sampler) == held + 3 * 5 * 70 * 90
 
 
 def test_patches_of_several_volumes_keep_their_order():

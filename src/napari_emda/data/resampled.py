@@ -142,6 +142,26 @@ class Resampled:
         ]
         return padded(ids[np.argmax(shares, axis=0)].astype(np.uint8), inside, box, IGNORE)
 
+    def read_ids(self, box: Box) -> NDArray[np.int64]:
+        """Numbers of objects of a box: that of the voxel at the centre of each pixel, int64.
+
+        0 where there is none, or none is known, and outside the volume.
+        """
+        inside = box.clip(self.shape)
+        if self.volume.ids is None:
+            return np.zeros(box.shape, np.int64)
+        if self.scale == (1, 1):
+            return self.volume.read_ids(box)
+        z0, z1, y0, y1, x0, x1 = inside.bounds
+        _, height, width = self.volume.shape
+        # Numbers cannot be averaged, and there are too many for the shares of each one.
+        rows = np.minimum((np.arange(y0, y1) + 0.5) / self.scale[0], height - 1).astype(int)
+        columns = np.minimum((np.arange(x0, x1) + 0.5) / self.scale[1], width - 1).astype(int)
+        native = Box((z0, rows[0], columns[0]), (z1, rows[-1] + 1, columns[-1] + 1))
+        values = self.volume.read_ids(native)
+        values = values[:, rows[:, None] - rows[0], columns - columns[0]]
+        return padded(values, inside, box, 0)
+
     def box_of(self, native: Box) -> Box:
         """The pixels whose centres lie in a box of voxels, and at least one along each axis."""
         z0, y0, x0 = native.start

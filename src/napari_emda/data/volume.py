@@ -37,6 +37,8 @@ class Volume:
         labels: integer labels of the same shape, or None.
         labels_zero: what 0 means in ``labels``: background, or not annotated (then k stands for
             class k - 1).
+        ids: numbers of objects of the same shape, 0 where there is none, as a file has them; None
+            if the labels hold classes.
         annotations: uint8 of the same shape, 0 = not annotated, k = class k - 1; wins over
             ``labels``.
         annotated: boxes outside which ``annotations`` are 0, so that a large volume need not be
@@ -51,6 +53,7 @@ class Volume:
     grid: VoxelGrid
     labels: Array | None = None
     labels_zero: LabelsZero = "background"
+    ids: Array | None = None
     annotations: Array | None = None
     annotated: tuple[Box, ...] = ()
     classes: int = 2
@@ -79,6 +82,19 @@ class Volume:
             values = np.where(annotations > 0, annotations - 1, values).astype(np.uint8)
         return padded(values, inside, box, IGNORE)
 
+    def read_ids(self, box: Box) -> NDArray[np.int64]:
+        """Numbers of objects of a box, int64; 0 where there is none, or none is known.
+
+        Annotations say nothing of objects, so there is none where something is annotated.
+        """
+        inside = box.clip(self.shape)
+        if self.ids is None:
+            return np.zeros(box.shape, np.int64)
+        values = np.asarray(self.ids[inside.slices]).astype(np.int64)
+        if self.annotations is not None:
+            values[np.asarray(self.annotations[inside.slices]) > 0] = 0
+        return padded(values, inside, box, 0)
+
     def _class_ids(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         if self.labels_zero == "unannotated":
             return np.where(labels > 0, np.minimum(labels, IGNORE) - 1, IGNORE).astype(np.uint8)
@@ -105,7 +121,7 @@ class Volume:
 
     def without_labels(self) -> Volume:
         """The volume without its labels; annotations of the project stay."""
-        return replace(self, labels=None)
+        return replace(self, labels=None, ids=None)
 
 
 @dataclass(frozen=True)

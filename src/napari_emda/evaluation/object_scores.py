@@ -41,6 +41,7 @@ def score_objects(
     box: Box | None = None,
     settings: SeparationSettings | None = None,
     labelled: Array | None = None,
+    maps: Array | None = None,
     volume: str = "",
 ) -> Generator[TileDone, None, dict[str, ObjectScores]]:
     """Compare the objects of every foreground class with the true ones.
@@ -57,6 +58,7 @@ def score_objects(
             they are small.
         labelled: (Z, Y, X), 0 where nobody looked: found objects do not count there; by
             default somebody looked everywhere.
+        maps: contours and distances, by which objects are separated; None if there are none.
         volume: name for the events.
 
     Returns:
@@ -71,7 +73,9 @@ def score_objects(
         for k, name in enumerate(classes[1:], 1):
             found = Path(temporary) / f"found {k}"
             true = Path(temporary) / f"true {k}"
-            finding = find_separate_objects_in(found, probabilities, settings, grid, k, volume)
+            finding = find_separate_objects_in(
+                found, probabilities, settings, grid, k, volume, maps
+            )
             objects, _ = yield from stage(finding, 2 * k - 2, stages)
             true_objects: Array = _ImageByImage(truth, highest) if independent else truth
             if highest == 1:

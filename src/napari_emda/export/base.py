@@ -58,6 +58,8 @@ class Result:
         prediction: (C - 1, z, y, x) uint8, channel c being class c + 1, read lazily; None for
             exporters that need none.
         edits: of its objects.
+        object_maps: contours and distances of the model, (2, z, y, x) uint8, read lazily; None if
+            it learnt no objects.
     """
 
     run: str
@@ -67,6 +69,7 @@ class Result:
     class_ids: tuple[int, ...]
     prediction: Array | None = None
     edits: CarriedEdits = field(default_factory=CarriedEdits)
+    object_maps: Array | None = None
 
     @property
     def probabilities(self) -> Array:
@@ -93,7 +96,13 @@ class Result:
         (class_id,) = self.class_ids
         volume = self.volume
         search = find_separate_objects_in(
-            folder, self.probabilities, settings, volume.grid, class_id, volume.name
+            folder,
+            self.probabilities,
+            settings,
+            volume.grid,
+            class_id,
+            volume.name,
+            self.object_maps,
         )
         name = self.classes[class_id - 1]
         edits = self.edits.edits.get(name, ())

@@ -20,7 +20,7 @@ from napari_emda.errors import DataError
 from napari_emda.events import Event, Notice, Saved, TileDone
 from napari_emda.inference.device import io_threads
 from napari_emda.inference.origin import averaging, origin
-from napari_emda.inference.predictor import PackedAnswer, Predictor, smoothed_along_z
+from napari_emda.inference.predictor import PackedAnswer, Predictor, outputs_smoothed_along_z
 from napari_emda.inference.recorded import Recorded
 from napari_emda.inference.section_window import images
 from napari_emda.inference.tiles import (
@@ -31,6 +31,7 @@ from napari_emda.inference.tiles import (
     without_neighbours,
 )
 from napari_emda.inference.tiling import plan
+from napari_emda.nn.network import OBJECT_MAPS
 from napari_emda.nn.normalisation import in_evaluation_mode
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import CHUNK, StoredPrediction
@@ -75,6 +76,9 @@ def predict(
         "chunk": CHUNK,
         "uncertainty": settings.uncertainty,
     }
+    object_maps = OBJECT_MAPS if predictor.network.maps_objects else 0
+    if object_maps:
+        header["object_maps"] = object_maps
     shape = (len(classes) - 1, *volume.shape)
     with run.predicting_alone(volume.name):
         if prediction.is_of_another_image(header):
@@ -87,6 +91,7 @@ def predict(
             shape,
             classes=classes,
             uncertainty=settings.uncertainty,
+            object_maps=object_maps,
             any_precision=settings.precision == "auto",
         )
         context = predictor.header.context_of(view)
@@ -121,16 +126,22 @@ def _predict_tiles(
     padding = (
         () if predictor.header.finds_clusters else predictor.statistics_of(view.volume).padding
     )
-    write = _writer(view, prediction, padding, uncertainty=settings.uncertainty)
+    write = _writer(
+        view,
+        prediction,
+        padding,
+        uncertainty=settings.uncertainty,
+        object_maps=predictor.network.maps_objects,
+    )
     waiting_tiles = [tiles[index] for index in remaining]
     sections = _sections(predictor, view, waiting_tiles, settings, context, threads)
     with contextlib.closing(sections), ThreadPoolExecutor(threads, "write") as writers:
         waiting: deque[tuple[int, Future[None]]] = deque()
-        for index, probabilities in zip(remaining, sections, strict=True):
-            finished = finish_tile(
-                view, tiles[index], without_neighbours(tiles[index], probabilities)
+        for index, outputs in zip(remaining, sections, strict=True):
+            finished = finish_tile(view, tiles[index], without_neighbours(tiles[index], outputs))
+            packed = PackedAnswer(
+                finished, predictor.network.classes, uncertainty=settings.uncertainty
             )
-            packed = PackedAnswer(finished, uncertainty=settings.uncertainty)
             # Results that wait to be written are bounded. In order, so that the journal is too.
             while len(waiting) == threads:
                 yield _written(waiting)
@@ -147,7 +158,7 @@ def _sections(
     context: Context,
     threads: int,
 ) -> Generator[Tensor]:
-    """Probabilities of all sections that each tile sees, B x C x H x W.
+    """Outputs of all sections that each tile sees, see `Predictor.outputs`.
 
     Consecutive tiles of the same place overlap by the sections that smoothing along z needs. These
     are computed once.
@@ -159,29 +170,35 @@ def _sections(
     seen = images(reader, unseen(tiles), context, threads)
     # On the CPU there are no launches to save.
     network = Recorded(
-        partial(predictor.probabilities, domain=domain, flips=averages["flips"]),
+        partial(predictor.outputs, domain=domain, flips=averages["flips"]),
         enabled=predictor.compute.device.type == "cuda",
     )
-    probabilities = torch.zeros(0)
+    outputs = torch.zeros(0)
     with contextlib.closing(seen), in_evaluation_mode(predictor.network):
         for tile, image in zip(tiles, seen, strict=True):
             computed = network(image)
             # The first sections of this tile are the last ones of the tile before it.
             overlap = tile.seen.shape[0] - len(computed)
             if overlap:
-                computed = torch.cat([probabilities[len(probabilities) - overlap :], computed])
-            probabilities = computed
-            yield smoothed_along_z(probabilities, averages["z_smoothing"])
+                computed = torch.cat([outputs[len(outputs) - overlap :], computed])
+            outputs = computed
+            classes = predictor.network.classes
+            yield outputs_smoothed_along_z(outputs, classes, averages["z_smoothing"])
 
 
 def _writer(
-    view: Resampled, prediction: StoredPrediction, padding: tuple[float, ...], *, uncertainty: bool
+    view: Resampled,
+    prediction: StoredPrediction,
+    padding: tuple[float, ...],
+    *,
+    uncertainty: bool,
+    object_maps: bool,
 ) -> Callable[[Tile, PackedAnswer], None]:
     """A function for the writing threads that waits for a tile's result and writes it to disk."""
-    write = prediction.writer(uncertainty=uncertainty)
+    write = prediction.writer(uncertainty=uncertainty, object_maps=object_maps)
 
     def unpack_and_write(tile: Tile, packed: PackedAnswer) -> None:
-        finite, foreground, entropy = packed.unpack()
+        finite, foreground, maps, entropy = packed.unpack()
         # As a byte, NaN would be stored as certain background.
         if not finite.all():
             section = tile.native.start[0] + int(np.argmin(finite))
@@ -194,8 +211,10 @@ def _writer(
             outside = padding_in(view.volume, tile.native, padding)
             # Background, and without any uncertainty.
             foreground = np.where(outside[:, None], 0, foreground)
+            maps = None if maps is None else np.where(outside[:, None], 0, maps)
             entropy = None if entropy is None else np.where(outside, 0, entropy)
-        write(tile.native, np.moveaxis(foreground, 0, 1), entropy)
+        maps = None if maps is None else np.moveaxis(maps, 0, 1)
+        write(tile.native, np.moveaxis(foreground, 0, 1), entropy, maps)
 
     return unpack_and_write
 

@@ -79,6 +79,15 @@ class Predictor:
         Returns:
             B x C x H x W float32, summing to 1 over C.
         """
+        return self.outputs(image, domain, flips=flips)[:, : self.network.classes]
+
+    def outputs(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
+        """Class probabilities as of `probabilities`, and maps of objects if there are any.
+
+        Returns:
+            B x (C + 2) x H x W float32: after the classes, the probability of contours, and the
+            distance to them between 0 and 1; or B x C x H x W.
+        """
         stride = self.network.stride
         height, width = image.shape[-2:]
         # Poolings halve the image, so its sides must be multiples of the stride.
@@ -89,14 +98,18 @@ class Predictor:
         image = image.contiguous(memory_format=torch.channels_last)
         with evaluating(self.network), in_domain(self.network, domain), self.compute.autocast():
             if not flips:
-                return self.network(image).float().softmax(1)[..., :height, :width]
+                return self._outputs(image)[..., :height, :width]
             flipped_axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
-            copies = (
-                self.network(image.flip(axes)).float().softmax(1).flip(axes)
-                for axes in flipped_axes
-            )
+            copies = (self._outputs(image.flip(axes)).flip(axes) for axes in flipped_axes)
             # Summed as they come: four results at once would take four times the memory.
             return (sum(copies, start=next(copies)) / 4)[..., :height, :width]
+
+    def _outputs(self, image: Tensor) -> Tensor:
+        if not self.network.maps_objects:
+            return self.network(image).float().softmax(1)
+        logits, maps = self.network.decode_with_objects(self.network.encode(image))
+        contours, distances = maps.float().split(1, dim=1)
+        return torch.cat([logits.float().softmax(1), contours.sigmoid(), distances.clamp(0, 1)], 1)
 
 
 def smoothed_along_z(probabilities: Tensor, weight: float) -> Tensor:
@@ -120,6 +133,17 @@ def smoothed_along_z(probabilities: Tensor, weight: float) -> Tensor:
     before = torch.cat([logs[:1], logs[:-1]])
     after = torch.cat([logs[1:], logs[-1:]])
     return ((1 - 2 * weight) * logs + weight * (before + after)).softmax(1)
+
+
+def outputs_smoothed_along_z(outputs: Tensor, classes: int, weight: float) -> Tensor:
+    """`smoothed_along_z` of outputs B x (C + 2) x H x W; maps of objects get arithmetic means."""
+    if not weight:
+        return outputs
+    probabilities = smoothed_along_z(outputs[:, :classes], weight)
+    maps = outputs[:, classes:]
+    before = torch.cat([maps[:1], maps[:-1]])
+    after = torch.cat([maps[1:], maps[-1:]])
+    return torch.cat([probabilities, (1 - 2 * weight) * maps + weight * (before + after)], 1)
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -171,33 +195,43 @@ class PackedAnswer:
     """A tile's result, copied to the host while the network computes the next one.
 
     Args:
-        probabilities: B x C x H x W, on any device.
+        outputs: B x C x H x W probabilities, or B x (C + 2) x H x W with maps of objects, on any
+            device.
+        classes: C.
         uncertainty: whether to include the entropy.
     """
 
-    def __init__(self, probabilities: Tensor, *, uncertainty: bool) -> None:
+    def __init__(self, outputs: Tensor, classes: int, *, uncertainty: bool) -> None:
+        probabilities = outputs[:, :classes]
         # A sum is NaN or infinite if one of its terms is: one reduction instead of a map.
-        finite = probabilities.sum((1, 2, 3)).isfinite().to(torch.uint8)
-        tensors = [finite, foreground_as_bytes(probabilities)]
+        finite = outputs.sum((1, 2, 3)).isfinite().to(torch.uint8)
+        tensors = [finite, foreground_as_bytes(probabilities), as_bytes(outputs[:, classes:])]
         if uncertainty:
             tensors.append(as_bytes(entropy(probabilities)))
         self._shapes = [tensor.shape for tensor in tensors]
         # Converted on the device and copied in one go: a quarter of the bytes, one launch.
         self._bytes = ToHost(torch.cat([tensor.flatten() for tensor in tensors]))
 
-    def unpack(self) -> tuple[Bytes, Bytes, Bytes | None]:
+    def unpack(self) -> tuple[Bytes, Bytes, Bytes | None, Bytes | None]:
         """Wait for the copy; any thread may call this.
 
         Returns:
             Whether each section is free of NaN and infinity, B; bytes of the foreground classes,
-            B x (C - 1) x H x W; bytes of the entropy, B x H x W, or None.
+            B x (C - 1) x H x W; bytes of the maps of objects, B x 2 x H x W, or None; bytes of the
+            entropy, B x H x W, or None.
         """
         ends = np.cumsum([shape.numel() for shape in self._shapes])[:-1]
         flat_arrays = np.split(self._bytes.wait(), ends)
-        finite, foreground, *uncertainty = (
+        finite, foreground, maps, *uncertainty = (
             array.reshape(shape) for array, shape in zip(flat_arrays, self._shapes, strict=True)
         )
-        return finite, foreground, uncertainty[0] if uncertainty else None
+        has_maps = maps.shape[1] > 0
+        return (
+            finite,
+            foreground,
+            maps if has_maps else None,
+            uncertainty[0] if uncertainty else None,
+        )
 
 
 def predict_box(

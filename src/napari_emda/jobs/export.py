@@ -53,17 +53,20 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     plan = phases(("Predicting", 1.0), ("Writing the file", 0.3))
     predicting = next(plan)
     prediction = None
+    object_maps = None
     if cls.needs_prediction:
         yield predicting
         state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
-        prediction = prediction_of(project, folder, volume.name, state).reported
+        stored = prediction_of(project, folder, volume.name, state)
+        prediction = stored.reported
+        object_maps = stored.object_maps
     yield next(plan)
     edits = CarriedEdits(
         {name: project.object_edits.of(volume.name, name) for name in classes},
         StoredPrediction(folder, volume.name).header,
         dict(outputs.cluster_names),
     )
-    result = Result(folder.name, model, volume, classes, class_ids, prediction, edits)
+    result = Result(folder.name, model, volume, classes, class_ids, prediction, edits, object_maps)
     yield from exporter.export(result, path, overwrite=job.overwrite)
     text = f"Exported {job.what} of '{volume.name}' (run {folder.name}) to {job.to}."
     yield Finished("done", f"{text} {edits.sentence}".strip(), {"path": job.to})

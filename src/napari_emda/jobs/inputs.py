@@ -134,4 +134,9 @@ def prediction_of(
     if state is None:
         return prediction
     stored = StoredPrediction(folder, volume)
-    return replace(prediction, stored=UnchangedPrediction(prediction.stored, stored, state))
+    maps = prediction.object_maps
+    return replace(
+        prediction,
+        stored=UnchangedPrediction(prediction.stored, stored, state),
+        object_maps=None if maps is None else UnchangedPrediction(maps, stored, state),
+    )

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_emda.data.array import Array
 from napari_emda.data.probabilities import ClassProbability
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Finished, Started, TileDone, phases, stage
@@ -40,6 +39,7 @@ from napari_emda.project.found_objects import (
     queue_file,
 )
 from napari_emda.project.job_files import ObjectsJob
+from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.objects import SeparationSettings
@@ -80,7 +80,7 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     yield next(plan)
     state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
     yield next(plan)
-    probabilities = prediction_of(project, folder, volume.name, state).reported
+    prediction = prediction_of(project, folder, volume.name, state)
     path = folder.objects(volume.name)
     path.parent.mkdir(exist_ok=True)
     numbers = {}
@@ -97,7 +97,7 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     with replacing_folder(path) as partial:
         partial.mkdir()
         for index, class_id in enumerate(class_ids):
-            search = _find(partial, probabilities, volume, class_id, job.settings)
+            search = _find(partial, prediction, volume, class_id, job.settings)
             table = yield from stage(search, index, len(class_ids))
             name = names[class_id - 1]
             objects = EditedObjects(
@@ -107,7 +107,7 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
                 objects,
                 project.object_edits.of(volume.name, name),
                 description.identity(class_id),
-                splitter(volume.grid, ClassProbability(probabilities, class_id)),
+                splitter(volume.grid, ClassProbability(prediction.reported, class_id)),
             )
             sentences.append(replayed.sentence())
             numbers[name] = _summary(table, objects)
@@ -126,16 +126,23 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
 
 def _find(
     folder: Path,
-    probabilities: Array,
+    prediction: Prediction,
     volume: Volume,
     class_id: int,
     settings: SeparationSettings,
 ) -> Generator[TileDone, None, Table]:
+    probabilities = prediction.reported
     search = find_separate_objects_in(
-        folder, probabilities, settings, volume.grid, class_id, volume.name
+        folder,
+        probabilities,
+        settings,
+        volume.grid,
+        class_id,
+        volume.name,
+        prediction.object_maps,
     )
     objects, _ = yield from stage(search, 0, 3)
-    probability = ClassProbability(probabilities, class_id)
+    probability = ClassProbability(prediction.reported, class_id)
     measurement = measure_objects(objects, volume.grid, probability, volume.name)
     table = yield from stage(measurement, 1, 3)
     write_csv(table, folder / f"{class_id}.csv")

@@ -74,6 +74,7 @@ def training_on(
     method_settings = cls.Settings.parse(job.method_settings)
     settings = job.settings
     _check_keep(settings, cls)
+    _check_objects(settings, cls)
     volumes = [
         cls.learns_from(volume, method_settings, settings)
         for volume in _volumes(volumes_of, job, cls)
@@ -113,6 +114,7 @@ def _sampler(volumes: list[Volume], settings: TrainSettings, cls: type[Method]) 
         seed=settings.seed,
         boxes={"source": settings.source_box, "target": settings.target_box},
         context=settings.context,
+        objects=settings.objects != "off",
     )
 
 
@@ -175,6 +177,7 @@ def _network(job: TrainJob, cls: type[Method], classes: int) -> NetworkConfig:
         name=name,
         classes=classes,
         channels=2 * job.settings.context + 1,
+        objects=job.settings.objects != "off",
         settings=settings.model_dump(),
     )
 
@@ -215,6 +218,15 @@ def _check_keep(settings: TrainSettings, cls: type[Method]) -> None:
         raise SettingsError(
             f"keep={keep} compares the models of the validations, and validations=0 makes none: "
             "choose 1 or more."
+        )
+
+
+def _check_objects(settings: TrainSettings, cls: type[Method]) -> None:
+    """SettingsError if objects are to be learnt by a method that looks at no labels."""
+    if settings.objects != "off" and cls.requirements.labels == "unused":
+        raise SettingsError(
+            f"objects={settings.objects} is learnt from labels, which {cls.name} does not use: "
+            "choose objects=off, or another method."
         )
 
 

@@ -31,6 +31,7 @@ from napari_emda.jobs.inputs import (
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project import comparison
 from napari_emda.project.job_files import ScoreJob
+from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
 
 
@@ -64,8 +65,8 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     yield next(plan)
     state = yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint)
     yield next(plan)
-    probabilities = prediction_of(project, folder, truth.name, state).reported
-    scores = yield from _scores(probabilities, truth, true_objects, project.classes, box, job)
+    prediction = prediction_of(project, folder, truth.name, state)
+    scores = yield from _scores(prediction, truth, true_objects, project.classes, box, job)
     result = {
         "run": folder.name,
         "volume": truth.name,
@@ -114,7 +115,7 @@ def _truth(project: Project, job: ScoreJob) -> tuple[Volume, Array]:
 
 
 def _scores(
-    probabilities: Array,
+    prediction: Prediction,
     truth: Volume,
     true_objects: Array,
     classes: tuple[str, ...],
@@ -122,6 +123,7 @@ def _scores(
     job: ScoreJob,
 ) -> Generator[Event, None, dict[str, Any]]:
     """The scores of all classes together, and of each one under ``classes``."""
+    probabilities = prediction.reported
     scores = score_volume(probabilities, truth.class_ids, classes, box)
     # With one foreground class `score_volume` returns no ``classes``, but scripts rely on the key.
     only_class = {key: value for key, value in scores.items() if key != "voxels"}
@@ -136,6 +138,7 @@ def _scores(
             settings=job.object_settings,
             # Reading every label twice is worth it only where some say that nobody looked.
             labelled=truth.labels if job.ignore else None,
+            maps=prediction.object_maps,
             volume=truth.name,
         )
         scores["classes"] = {

@@ -13,7 +13,7 @@ from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.reconstruction import Reconstruction, psnr
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
@@ -105,7 +105,7 @@ class AttentionYNet(Method):
             source = batch["source"]
             chosen = augment.coin(len(source.image), self.settings.matched).view(-1, 1, 1, 1)
             image = torch.where(chosen, self.match(source.image), source.image)
-            batch = {**batch, "source": Patches(image, source.labels, image)}
+            batch = {**batch, "source": source.with_image(image)}
         return super().prepare(batch, augment, progress)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -124,7 +124,7 @@ class AttentionYNet(Method):
             with in_domain(self, domain):
                 maps = self.network.encode(batch[domain].image)
                 if labelled and segmentation:
-                    losses[name] = segmentation * self.supervised(maps, batch[domain].labels)
+                    losses[name] = segmentation * self.supervised(maps, batch[domain])
                 if reconstruction:
                     error = self.reconstruction.error(maps, batch[domain].clean)
                     losses[f"{domain}_reconstruction"] = 0.5 * reconstruction * error

@@ -17,6 +17,7 @@ from napari_emda.data.volume import Domain, Volume
 from napari_emda.nn.losses import deep_supervision, segmentation
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
+from napari_emda.nn.object_losses import CONTOUR_WEIGHT, DISTANCE_WEIGHT, object_losses
 from napari_emda.registry import Registry
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.sampler import Batch, Patches
@@ -241,17 +242,30 @@ class Method(nn.Module):
     def segmentation(self, patches: Patches, domain: Domain) -> Tensor:
         """The supervised loss of one domain."""
         with in_domain(self.network, domain):
-            return self.supervised(self.network.encode(patches.image), patches.labels)
+            return self.supervised(self.network.encode(patches.image), patches)
 
-    def supervised(self, maps: list[Tensor], labels: Tensor) -> Tensor:
-        """The supervised loss of encoder maps, including coarser resolutions.
+    def supervised(self, maps: list[Tensor], patches: Patches) -> Tensor:
+        """The supervised loss of encoder maps, including coarser resolutions and object maps.
 
         Args:
             maps: f_0 ... f_L, normalised by the statistics of the patches' domain.
-            labels: B x H x W class ids or IGNORE.
+            patches: whose labels teach, and whose borders if they have any.
         """
-        logits = self.network.classify(self.network.features(maps))
-        return deep_supervision(self.criterion, logits, labels)
+        features = self.network.features(maps)
+        return self.supervised_by(self.network.classify(features), features, patches)
+
+    def supervised_by(
+        self, logits: list[Tensor], features: list[Tensor], patches: Patches
+    ) -> Tensor:
+        """The same, of logits and features that are computed already."""
+        loss = deep_supervision(self.criterion, logits, patches.labels)
+        if patches.borders is None or not self.network.maps_objects:
+            return loss
+        maps = self.network.object_maps(features[0])
+        contour, distance = object_losses(maps, patches.labels, patches.borders)
+        self.report("contour", contour)
+        self.report("distance", distance)
+        return loss + CONTOUR_WEIGHT * contour + DISTANCE_WEIGHT * distance
 
     def recorded_stage(self, progress: float) -> str | None:
         """Name of the stage of the training, if a GPU can replay its steps from a recording.

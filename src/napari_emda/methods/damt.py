@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from napari_emda.methods.base import DataSummary, Method, methods, ramp
 from napari_emda.nn.discriminators import DomainClassifier, PatchDiscriminator
-from napari_emda.nn.losses import deep_supervision
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.reconstruction import Reconstruction, psnr
@@ -92,10 +91,10 @@ class DAMT(Method):
             target_features = self.network.features(maps)
             target_logits = self.network.classify(target_features)
             target_error = self.reconstruction.error(maps, target.clean)
-        losses["segmentation"] = deep_supervision(self.criterion, source_logits, source.labels)
+        losses["segmentation"] = self.supervised_by(source_logits, source_features, source)
         if self.summary.annotated:
-            losses["target_segmentation"] = deep_supervision(
-                self.criterion, target_logits, target.labels
+            losses["target_segmentation"] = self.supervised_by(
+                target_logits, target_features, target
             )
         losses["reconstruction"] = (
             self.settings.reconstruction * 0.5 * (source_error + target_error)

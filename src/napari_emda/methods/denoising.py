@@ -1,5 +1,6 @@
 """Self-supervised pre-training: restoring degraded patches of all volumes."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -116,7 +117,7 @@ class Denoising(Method):
             return super().prepare(batch, augment, progress)
         moved = {domain: augment.geometric(patches) for domain, patches in batch.items()}
         return {
-            domain: Patches(corrupt(patches.clean, augment), patches.labels, patches.clean)
+            domain: replace(patches, image=corrupt(patches.clean, augment))
             for domain, patches in moved.items()
         }
 

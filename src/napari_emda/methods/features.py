@@ -31,9 +31,9 @@ class FeatureMethod(Method):
         # Two passes and not one with both domains: each is normalised by its statistics.
         with in_domain(self.network, "source"):
             source = self.network.encode(batch["source"].image)
-            losses = {"segmentation": self.supervised(source, batch["source"].labels)}
+            losses = {"segmentation": self.supervised(source, batch["source"])}
         with in_domain(self.network, "target"):
             target = self.network.encode(batch["target"].image)
             if self.summary.annotated:
-                losses["target_segmentation"] = self.supervised(target, batch["target"].labels)
+                losses["target_segmentation"] = self.supervised(target, batch["target"])
         return {**losses, **self.align(source, target, progress)}

@@ -8,7 +8,7 @@ from pydantic import Field
 from napari_emda.methods.base import Method, methods
 from napari_emda.nn.fourier import swap_amplitudes, swap_moments
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
@@ -68,5 +68,5 @@ class Fourier(Method):
             changed = swap_moments(source.image, target.image)
         chosen = augment.coin(len(changed), self.settings.share).view(-1, 1, 1, 1)
         image = torch.where(chosen, changed, source.image)
-        batch = {**batch, "source": Patches(image, source.labels, image)}
+        batch = {**batch, "source": source.with_image(image)}
         return super().prepare(batch, augment, progress)

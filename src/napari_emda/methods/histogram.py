@@ -10,7 +10,7 @@ from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.network import Network
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
@@ -54,7 +54,7 @@ class Histogram(Method):
         chosen = augment.coin(len(source.image), self.settings.matched).view(-1, 1, 1, 1)
         unmatched = self.unmatched(source.image, augment)
         image = torch.where(chosen, self.match(source.image), unmatched)
-        batch = {**batch, "source": Patches(image, source.labels, image)}
+        batch = {**batch, "source": source.with_image(image)}
         return super().prepare(batch, augment, progress)
 
     def unmatched(self, image: Tensor, augment: Augmentation) -> Tensor:

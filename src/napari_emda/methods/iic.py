@@ -114,7 +114,7 @@ class IIC(Method):
     @classmethod
     def learns_from(cls, volume: Volume, settings: Any, training: TrainSettings) -> Volume:
         """The volume without labels, so that not even the choice of patches depends on them."""
-        return replace(volume, labels=None, annotations=None, annotated=())
+        return replace(volume, labels=None, ids=None, annotations=None, annotated=())
 
     @classmethod
     def predicted_classes(cls, settings: Any, classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ class IIC(Method):
         """Two views: ``clean`` is the transformed patch, ``image`` has other contrast and noise."""
         moved = {domain: augment.geometric(patches) for domain, patches in batch.items()}
         return {
-            domain: Patches(augment.photometric(view.image, share=1), view.labels, view.image)
+            domain: replace(view, image=augment.photometric(view.image, share=1))
             for domain, view in moved.items()
         }
 

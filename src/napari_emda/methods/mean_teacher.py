@@ -1,6 +1,7 @@
 """Consistency with a mean teacher on the unlabelled target."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
@@ -93,7 +94,7 @@ class MeanTeacher(Method):
         # agree already.
         target = prepared["target"]
         changed = augment.photometric(target.clean, share=1)
-        return {**prepared, "target": Patches(changed, target.labels, target.clean)}
+        return {**prepared, "target": replace(target, image=changed)}
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised losses, and the loss of pseudo-labels on pixels without annotation."""
@@ -108,9 +109,10 @@ class MeanTeacher(Method):
         # Not from the start: the first pseudo-labels would be wrong, and would be learnt.
         weight = self.settings.weight * ramp(progress, 0.25, 0.5)
         with in_domain(self.network, "target"):
-            losses["consistency"] = weight * self.supervised(
-                self.network.encode(target.image), labels
-            )
+            # Pseudo-labels know no objects.
+            pseudo_labelled = replace(target, labels=labels, borders=None)
+            maps = self.network.encode(target.image)
+            losses["consistency"] = weight * self.supervised(maps, pseudo_labelled)
         return losses
 
     def after_step(self, step: int) -> None:

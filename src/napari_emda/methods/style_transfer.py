@@ -130,7 +130,7 @@ class StyleTransfer(Method):
                     share = self.settings.translated if domain == "source" else 1.0
                     chosen = torch.rand(len(image), 1, 1, 1, device=image.device) < share
                     image = torch.where(chosen, self.generator.sections(image).float(), image)
-            return self.supervised(self.network.encode(image), batch[domain].labels)
+            return self.supervised(self.network.encode(image), batch[domain])
 
     def _style(self, image: Tensor, goal: Tensor) -> dict[str, Tensor]:
         """Losses of generator and discriminator (Park et al. 2020, section 3).

@@ -1,5 +1,6 @@
 """Consistency of predictions on unlabelled patches under strong augmentation."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,7 @@ from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.teacher import predict_as_teacher
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.randaugment import RandAugment, turn_back
-from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 
@@ -119,7 +120,7 @@ class UDA(Method):
         if augment.strength == "weak":
             return moved
         return {
-            domain: Patches(augment.photometric(patches.image), patches.labels, patches.clean)
+            domain: replace(patches, image=augment.photometric(patches.image))
             for domain, patches in moved.items()
         }
 

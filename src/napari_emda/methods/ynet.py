@@ -91,7 +91,7 @@ class YNet(Method):
             with in_domain(self, domain):
                 maps = self.network.encode(patches.image)
                 if domain == "source":
-                    losses["segmentation"] = self.supervised(maps, patches.labels)
+                    losses["segmentation"] = self.supervised(maps, patches)
                 error = self.reconstruction.error(maps, patches.clean)
             losses[f"{domain}_reconstruction"] = weight * error
             self.report(f"{domain}_psnr", psnr(error))

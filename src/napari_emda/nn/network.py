@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from napari_emda.data.volume import Domain
 from napari_emda.errors import JobError
+from napari_emda.nn.layers import initialise
 from napari_emda.nn.normalisation import DOMAINS, norms
 from napari_emda.registry import Registry
 from napari_emda.settings import base
@@ -19,6 +20,10 @@ from napari_emda.settings import base
 # Prefixes of the names of tensors whose shape depends on the classes. They are not copied from a
 # network that predicts other classes.
 _CLASS_TENSORS = ("head.", "auxiliary_heads.", "offset")
+_OBJECT_TENSORS = "object_head."
+
+OBJECT_MAPS = 2
+"""Number of maps of objects: contours and distances."""
 
 
 # Of images or of logits; class ids are bytes.
@@ -32,6 +37,7 @@ class NetworkConfig(BaseModel):
         name: of the network in the registry.
         classes: number of channels of the logits.
         channels: of the input: 1, or one for each section that it sees (`data.context`).
+        objects: whether it also predicts maps of objects, see `Network.object_maps`.
         settings: values of the network's ``Settings``.
     """
 
@@ -40,6 +46,7 @@ class NetworkConfig(BaseModel):
     name: str = "unet"
     classes: int = Field(ge=1, le=_MOST_CHANNELS)
     channels: int = Field(1, ge=1, le=_MOST_CHANNELS)
+    objects: bool = False
     settings: dict[str, Any] = {}
 
     @model_validator(mode="before")
@@ -59,7 +66,10 @@ class NetworkConfig(BaseModel):
     def build(self) -> Network:
         """A network with random weights."""
         cls = networks[self.name]
-        return cls(self.classes, cls.Settings.parse(self.settings), self.channels)
+        network = cls(self.classes, cls.Settings.parse(self.settings), self.channels)
+        if self.objects:
+            network.add_object_head()
+        return network
 
 
 class Network(nn.Module, ABC):
@@ -92,6 +102,8 @@ class Network(nn.Module, ABC):
     """Features to logits, pixel by pixel."""
     auxiliary_heads: nn.ModuleList
     """Heads for the coarser maps of `features` (deep supervision); empty in most networks."""
+    object_head: nn.Conv2d | None
+    """Features to maps of objects, pixel by pixel; None if the network predicts none."""
     offset: Tensor
     """Added to the logits in evaluation, one number per class; set by `training.prior_matching`."""
 
@@ -101,6 +113,7 @@ class Network(nn.Module, ABC):
         self.channels = channels
         self.settings: Any = self.Settings() if settings is None else settings
         self.auxiliary_heads = nn.ModuleList()
+        self.object_head = None
         self.register_buffer("offset", torch.zeros(classes))
 
     @property
@@ -110,6 +123,7 @@ class Network(nn.Module, ABC):
             name=self.name,
             classes=self.classes,
             channels=self.channels,
+            objects=self.maps_objects,
             settings=self.settings.model_dump(),
         )
 
@@ -192,6 +206,33 @@ class Network(nn.Module, ABC):
         # Not strict: in evaluation there is only the finest map, for the first head.
         return [head(x) for head, x in zip(heads, features, strict=False)]
 
+    @property
+    def maps_objects(self) -> bool:
+        """Whether the network predicts maps of objects."""
+        return self.object_head is not None
+
+    def add_object_head(self) -> None:
+        """Let the network predict maps of objects, too."""
+        self.object_head = nn.Conv2d(self.head.in_channels, OBJECT_MAPS, 1)
+        initialise(self.object_head)
+
+    def object_maps(self, features: Tensor) -> Tensor:
+        """The finest of `features` to B x 2 x H x W: logits of contours, and distances.
+
+        Distances are those to the border of an object as a fraction of the largest one that counts
+        (`objects.borders`), 0 outside of objects; the network's may lie a little beyond 0 and 1.
+        """
+        assert self.object_head is not None
+        maps: Tensor = self.object_head(features)
+        return maps
+
+    def decode_with_objects(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Encoder maps to the logits of `decode`, and to `object_maps`."""
+        features = self.features(maps)[:1]
+        (logits,) = self.classify(features)
+        logits = logits if self.training else logits + self.offset.view(1, -1, 1, 1)
+        return logits, self.object_maps(features[0])
+
     def decode(self, maps: list[Tensor]) -> Tensor:
         """Encoder maps to logits B x classes x H x W; in evaluation `offset` is added."""
         (logits,) = self.classify(self.features(maps)[:1])
@@ -228,11 +269,16 @@ class Network(nn.Module, ABC):
         Raises:
             JobError: the other has another class or other settings.
         """
-        state = other.state_dict()
-        if not classes:
-            for key, value in self.state_dict().items():
-                if key.startswith(_CLASS_TENSORS):
-                    state[key] = value
+        # Either of the two may predict maps of objects.
+        state = {
+            key: value
+            for key, value in other.state_dict().items()
+            if self.maps_objects or not key.startswith(_OBJECT_TENSORS)
+        }
+        for key, value in self.state_dict().items():
+            is_new = key.startswith(_OBJECT_TENSORS) and key not in state
+            if is_new or (not classes and key.startswith(_CLASS_TENSORS)):
+                state[key] = value
         try:
             self.load_state_dict(state)
         except RuntimeError:

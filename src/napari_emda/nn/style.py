@@ -208,6 +208,15 @@ class Translated(Network):
         """The segmentation network's logits."""
         return self.network.classify(features)
 
+    @property
+    def maps_objects(self) -> bool:
+        """Whether the segmentation network predicts maps of objects."""
+        return self.network.maps_objects
+
+    def object_maps(self, features: Tensor) -> Tensor:
+        """The segmentation network's maps of objects."""
+        return self.network.object_maps(features)
+
     def make_decoder(self, *, skips: bool = True) -> nn.Module:
         """A further decoder of the segmentation network's maps."""
         return self.network.make_decoder(skips=skips)

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.probabilities import CERTAIN
 from napari_emda.errors import DataError
+from napari_emda.objects.borders import FARTHEST
 
 # Sides of a voxel are rounded to whole parts of the shortest one. Squares of distances are then
 # whole numbers, which float32 holds exactly up to 2^24, so that the blocks around a voxel do not
@@ -35,6 +37,9 @@ HALF_PIXEL = _PARTS / 2
 HIGHEST = 64
 # Voxels around a block, in shortest sides, that are read at first; more if it is too few.
 FIRST_REACH = 8
+# By so much heights are less where a contour is certain. Not to 0, so that they still rise on both
+# sides of the border in the middle of it.
+_LOWERED = 0.75
 # Those of the neighbours that share faces which come later in the order of voxels.
 _ADJACENT = [(0, 0, 1), (0, 1, 0), (1, 0, 0)]
 
@@ -114,6 +119,30 @@ def heights(
             return ids[inside], values, reach
         # With more voxels, heights can only fall: this is far enough.
         reach = min(HIGHEST, math.ceil(values.max() / _PARTS))
+
+
+def mapped_heights(
+    objects: Array, maps: Array, box: Box
+) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Ids and heights of the voxels of a box, from maps that a network predicts.
+
+    A height is the predicted distance to the border, less where a contour is probable. Each voxel
+    has its own, so that blocks make no difference.
+
+    Args:
+        objects: (Z, Y, X) ids of objects, 0 being background; read lazily.
+        maps: (2, Z, Y, X) uint8, contours and distances; read lazily.
+        box: inside the volume.
+
+    Returns:
+        Ids and heights, both shaped as the box; heights are 0 in the background.
+    """
+    ids = np.ascontiguousarray(objects[box.slices])
+    contours, distances = np.asarray(maps[(slice(None), *box.slices)]).astype(np.float32)
+    lowered = CERTAIN - np.float32(_LOWERED) * contours
+    values = lowered * distances * np.float32(_PARTS * FARTHEST / CERTAIN**2)
+    # From half a pixel on, as distances between voxels do.
+    return ids, np.where(ids > 0, values + np.float32(HALF_PIXEL), np.float32(0))
 
 
 def _squares(ids: NDArray[np.uint32], steps: Steps) -> NDArray[np.float32]:

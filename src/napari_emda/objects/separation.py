@@ -47,9 +47,10 @@ def separate(
     *,
     neck: float,
     minimum_size: int = 0,
+    maps: Array | None = None,
     volume: str = "",
 ) -> Generator[TileDone, None, int]:
-    """Separate connected objects at their necks.
+    """Separate connected objects at their necks, and at contours if there are maps of them.
 
     Memory is bounded by a block and the number of bulges.
 
@@ -61,6 +62,8 @@ def separate(
         neck: objects are separated where the neck is narrower than this share of the narrower
             bulge, above 0 and at most 1.
         minimum_size: in voxels; a part that is smaller stays with its neighbour.
+        maps: contours and distances that a network predicts, (2, Z, Y, X) uint8, read lazily
+            (`napari_emda.project.stored_prediction`); None to measure distances in the objects.
         volume: name for the events.
 
     Yields:
@@ -72,7 +75,7 @@ def separate(
     Raises:
         DataError: voxels are too long, or there are more bulges than uint32 can number.
     """
-    separation = _Separation(objects, out, grid)
+    separation = _Separation(objects, out, grid, maps)
     boxes = blocks(Box.whole(objects.shape), _block_shape(objects))
     for done, box in enumerate(boxes, start=1):
         separation.find(box)
@@ -91,6 +94,7 @@ def find_separate_objects_in(
     grid: VoxelGrid,
     class_id: int = 1,
     volume: str = "",
+    maps: Array | None = None,
 ) -> Generator[TileDone, None, tuple[zarr.Array[Any], int]]:
     """Number the objects of a class, and separate those that touch if the settings say so.
 
@@ -101,6 +105,7 @@ def find_separate_objects_in(
         grid: of the voxels.
         class_id: the class whose objects are found, from 1.
         volume: name for the events.
+        maps: contours and distances, see `separate`; None if the model predicts none.
 
     Returns:
         The ids, (z, y, x) uint32, and the number of objects.
@@ -122,6 +127,7 @@ def find_separate_objects_in(
         grid,
         neck=settings.separate,
         minimum_size=settings.minimum_size,
+        maps=maps,
         volume=volume,
     )
     count = yield from stage(separation, 1, 2)
@@ -144,8 +150,11 @@ class _Separation:
     A block is joined to those around it that came before. Their ids are read from ``out``.
     """
 
-    def __init__(self, objects: Array, out: WritableArray, grid: VoxelGrid) -> None:
+    def __init__(
+        self, objects: Array, out: WritableArray, grid: VoxelGrid, maps: Array | None
+    ) -> None:
         self.objects = objects
+        self.maps = maps
         self.out = out
         self.steps = Steps.of(grid.spacing, grid.sections_are_independent)
         self.bulges = Bulges()
@@ -177,8 +186,11 @@ class _Separation:
         if not self.steps.sides[0]:
             # What other images hold does not matter.
             inside = Box((box.start[0], *inside.start[1:]), (box.stop[0], *inside.stop[1:]))
-        ids, heights, reach = basins.heights(self.objects, inside, self.steps, self.reach)
-        self.reach = max(self.reach, reach)
+        if self.maps is None:
+            ids, heights, reach = basins.heights(self.objects, inside, self.steps, self.reach)
+            self.reach = max(self.reach, reach)
+        else:
+            ids, heights = basins.mapped_heights(self.objects, self.maps, inside)
         # A copy: the ids of the block are written into it.
         before = np.array(self.out[inside.slices])
         arrays = (padded(values, inside, around, 0) for values in (ids, heights, before))

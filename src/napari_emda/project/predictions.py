@@ -74,11 +74,14 @@ class Prediction:
         stored: probabilities as they are on disk, uint8 (outputs, z, y, x).
         outputs: the meaning of the channels.
         entropy: of the outputs, uint8 (z, y, x), 255 being the maximum; None if it was not stored.
+        object_maps: contours and distances, see `project.stored_prediction`, uint8 (2, z, y, x);
+            None if the model learnt no objects.
     """
 
     stored: Array
     outputs: Outputs
     entropy: Array | None = None
+    object_maps: Array | None = None
 
     @property
     def classes(self) -> Array | None:
@@ -151,7 +154,10 @@ class Predictions:
         if not _are_outputs(names, stored):
             return None
         outputs = self.outputs(run, tuple(names))
-        return Prediction(stored, outputs, _opened(folder.uncertainty(volume)))
+        maps = _opened(folder.object_maps(volume))
+        if maps is not None and not _are_maps(maps, stored):
+            maps = None
+        return Prediction(stored, outputs, _opened(folder.uncertainty(volume)), maps)
 
     def newest_run(self, volume: str) -> str | None:
         """The newest run that has begun to predict the classes of a volume."""
@@ -220,6 +226,11 @@ def _are_outputs(names: object, stored: zarr.Array[Any]) -> bool:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         return False
     return stored.ndim == 4 and stored.dtype == np.uint8 and len(names) == stored.shape[0] + 1
+
+
+def _are_maps(maps: zarr.Array[Any], stored: zarr.Array[Any]) -> bool:
+    """Whether an array can hold the maps of objects that belong to probabilities."""
+    return maps.dtype == np.uint8 and maps.shape == (2, *stored.shape[1:])
 
 
 def _opened(path: Path) -> zarr.Array[Any] | None:

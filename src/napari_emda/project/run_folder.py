@@ -207,6 +207,10 @@ class RunFolder:
         """The zarr array of a volume's uncertainty."""
         return self._inside("uncertainty.zarr", volume)
 
+    def object_maps(self, volume: str) -> Path:
+        """The zarr array of a volume's maps of objects."""
+        return self._inside("object_maps.zarr", volume)
+
     def journal(self, volume: str) -> Path:
         """The list of a volume's blocks that are predicted."""
         return self._inside(f"predicted-{volume}.jsonl")

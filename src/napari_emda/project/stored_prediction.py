@@ -48,6 +48,7 @@ _IMAGE = ("shape", "image", "grid", "domain")
 _SYNC_EVERY = 5.0
 
 Bytes = NDArray[np.uint8]
+Write = Callable[..., None]
 
 
 class StoredPrediction:
@@ -57,6 +58,9 @@ class StoredPrediction:
       1 to C - 1. The attribute ``classes`` holds the names of all C.
     - ``uncertainty.zarr/<volume>``: uint8 (z, y, x), 255 times the entropy over log C, or another
       measure, which the attribute ``measure`` then names.
+    - ``object_maps.zarr/<volume>``: uint8 (2, z, y, x), of models that learnt objects: 255 times
+      the probability of contours, and 255 times the distance to the contour as a fraction of the
+      largest one that counts (`napari_emda.objects.borders.FARTHEST` pixels of the model).
     - ``predicted-<volume>.jsonl``: the journal. Its first line, the header, holds everything that
       the tiles depend on; the others list tiles that are done, ``{"tiles": [0, 1, 2]}``. In older
       versions, a line was the index of one tile.
@@ -87,6 +91,11 @@ class StoredPrediction:
     def uncertainty(self) -> zarr.Array[Any]:
         """Opened for reading."""
         return open_array(self.run.uncertainty(self.volume))
+
+    @property
+    def object_maps(self) -> zarr.Array[Any]:
+        """Opened for reading."""
+        return open_array(self.run.object_maps(self.volume))
 
     @property
     def measure(self) -> str:
@@ -141,6 +150,8 @@ class StoredPrediction:
         arrays = {self.run.probabilities(self.volume): 4}
         if has_uncertainty:
             arrays[self.run.uncertainty(self.volume)] = 3
+        if header.get("object_maps"):
+            arrays[self.run.object_maps(self.volume)] = 4
         # The user may have deleted an array to make room, or put another one there.
         shape = header.get("shape")
         if not all(_has_shape(array, axes, shape) for array, axes in arrays.items()):
@@ -163,6 +174,7 @@ class StoredPrediction:
         *,
         classes: Sequence[str],
         uncertainty: bool,
+        object_maps: int = 0,
         any_precision: bool = False,
     ) -> set[int]:
         """Continue a prediction with the same header, or start a new one.
@@ -175,6 +187,7 @@ class StoredPrediction:
             shape: of the probabilities, (C - 1, z, y, x).
             classes: names of the C classes.
             uncertainty: whether the uncertainty is stored as well.
+            object_maps: number of maps of objects that are stored as well.
             any_precision: whether a complete prediction of another number format will do.
 
         Returns:
@@ -200,13 +213,20 @@ class StoredPrediction:
         _create(self.run.probabilities(self.volume), shape, {"classes": list(classes)})
         if uncertainty:
             _create(self.run.uncertainty(self.volume), shape[1:])
+        if object_maps:
+            _create(self.run.object_maps(self.volume), (object_maps, *shape[1:]))
         self._write_journal(header, set())
         return set()
 
     def _clear_leftovers(self) -> None:
         """Remove what predictions that were killed have left of files."""
         clear_folder(self.run.path)
-        for array in (self.run.probabilities(self.volume), self.run.uncertainty(self.volume)):
+        arrays = (
+            self.run.probabilities(self.volume),
+            self.run.uncertainty(self.volume),
+            self.run.object_maps(self.volume),
+        )
+        for array in arrays:
             clear_folder(array.parent)
             clear_tree(array)
 
@@ -221,24 +241,31 @@ class StoredPrediction:
         sync_tree(self.run.uncertainty(self.volume))
         return array
 
-    def writer(self, *, uncertainty: bool) -> Callable[[Box, Bytes, Bytes | None], None]:
-        """A function that writes the probabilities and the uncertainty of a box of voxels.
+    def writer(self, *, uncertainty: bool, object_maps: bool = False) -> Write:
+        """A function that writes what is predicted of a box of voxels.
 
-        Several threads may call it at the same time, each with another box.
+        It takes the box, the probabilities, the uncertainty or None, and maps of objects if they
+        are stored. Several threads may call it at the same time, each with another box.
         """
         # Opened once, because opening an array reads its metadata from disk.
         paths = [self.run.probabilities(self.volume)]
         if uncertainty:
             paths.append(self.run.uncertainty(self.volume))
+        if object_maps:
+            paths.append(self.run.object_maps(self.volume))
         self._written = {
             path: ChunkFiles(zarr.open_array(CheckedStore(path), mode="r+")) for path in paths
         }
-        probability_files, *uncertainty_files = self._written.values()
+        files = list(self._written.values())
 
-        def write(box: Box, probabilities: Bytes, uncertainty: Bytes | None) -> None:
-            probability_files.write((slice(0, len(probabilities)), *box.slices), probabilities)
+        def write(
+            box: Box, probabilities: Bytes, uncertainty: Bytes | None, maps: Bytes | None = None
+        ) -> None:
+            files[0].write((slice(0, len(probabilities)), *box.slices), probabilities)
             if uncertainty is not None:
-                uncertainty_files[0].write(box.slices, uncertainty)
+                files[1].write(box.slices, uncertainty)
+            if maps is not None:
+                files[-1].write((slice(0, len(maps)), *box.slices), maps)
 
         return write
 

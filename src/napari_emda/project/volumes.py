@@ -17,7 +17,7 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
-from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
+from napari_emda.data.label_meaning import LabelMeaning, MeantLabels, ObjectNumbers
 from napari_emda.data.names import LONGEST
 from napari_emda.data.units import nanometres
 from napari_emda.data.volume import Domain, LabelsZero, Volume
@@ -113,8 +113,14 @@ class Volumes:
         if annotations is not None:
             check_fits(name, annotations, image.shape)
         labels_zero = entry.labels_zero
+        classes = len(self._file.classes)
+        ids = None
+        # With more classes, the numbers are the classes.
+        if labels is not None and classes == 2:
+            meaning = entry.labels_meaning or LabelMeaning.of_zero(labels_zero)
+            ids = ObjectNumbers(labels, meaning, classes, numbered=True)
         if labels is not None and entry.labels_meaning is not None:
-            labels = MeantLabels(labels, entry.labels_meaning, len(self._file.classes))
+            labels = MeantLabels(labels, entry.labels_meaning, classes)
             labels_zero = "unannotated"
         return Volume(
             name=name,
@@ -123,9 +129,10 @@ class Volumes:
             grid=_placed(entry.grid, stored),
             labels=labels,
             labels_zero=labels_zero,
+            ids=ids,
             annotations=annotations,
             annotated=self._annotations.painted(name),
-            classes=len(self._file.classes),
+            classes=classes,
             path=self.path(entry.image),
         )
 

@@ -8,6 +8,7 @@ are the signal.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -82,7 +83,7 @@ class Augmentation:
         moved = self.geometric(patches)
         if self.strength == "weak":
             return moved
-        return Patches(self.photometric(moved.image), moved.labels, moved.clean)
+        return replace(moved, image=self.photometric(moved.image))
 
     def neighbours(self, patches: Patches) -> Patches:
         """Shift, brighten or drop neighbouring sections; the middle one stays as it is.
@@ -107,7 +108,7 @@ class Augmentation:
         moved = torch.where(brightened, moved * gain + offset, moved)
         dropped = (self.coin(n * channels, _DROPPED) & is_neighbour).view(n, -1, 1, 1)
         moved = torch.where(dropped, image[:, channels // 2, None], moved)
-        return Patches(moved, patches.labels, moved)
+        return patches.with_image(moved)
 
     def _shifts(self, n: int) -> Tensor:
         """``n`` whole numbers of pixels, all from -`_SHIFT` to `_SHIFT` as likely."""
@@ -118,28 +119,24 @@ class Augmentation:
         moved = self.mirrored(patches)
         if self.strength != "strong":
             return moved
-        image, labels = self._warp(moved.image, moved.labels)
-        return Patches(image, labels, image)
+        return self._warp(moved)
 
     def mirrored(self, patches: Patches) -> Patches:
         """Apply one of the eight symmetries of the square to each patch, without interpolation."""
-        image = patches.image
-        labels = patches.labels
+        patches = patches.with_image(patches.image)
         # Two flips and a transposition generate all eight, each with the same probability.
         for move in (lambda t: t.flip(-1), lambda t: t.flip(-2), lambda t: t.transpose(-1, -2)):
-            chosen = self.coin(len(image))
-            image = torch.where(chosen.view(-1, 1, 1, 1), move(image), image)
-            labels = torch.where(chosen.view(-1, 1, 1), move(labels), labels)
-        return Patches(image, labels, image)
+            patches = _where(self.coin(len(patches.image)), patches.map(move), patches)
+        return patches
 
-    def _warp(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _warp(self, patches: Patches) -> Patches:
         """Scale every second patch by 0.75 to 1.33 and rotate it by up to 45 degrees."""
-        n = len(image)
+        n = len(patches.image)
         # The others stay sharp: interpolation smooths an image.
         chosen = self.coin(n)
         scale = torch.where(chosen, self.log_uniform(n, *_SCALE), 1.0)
         angle = torch.where(chosen, self.uniform(n, -_ANGLE, _ANGLE), 0.0)
-        return _transformed(image, labels, scale, angle)
+        return _transformed(patches, scale, angle)
 
     def jittered(self, patches: Patches, share: float = 1.0) -> Patches:
         """Flip every second patch left to right, and rotate and scale some of them a little.
@@ -153,17 +150,13 @@ class Augmentation:
             patches: the batch.
             share: fraction of the patches that are rotated and scaled.
         """
+        patches = patches.with_image(patches.image)
         n = len(patches.image)
-        flipped = self.coin(n)
-        image = torch.where(flipped.view(-1, 1, 1, 1), patches.image.flip(-1), patches.image)
-        labels = torch.where(flipped.view(-1, 1, 1), patches.labels.flip(-1), patches.labels)
+        patches = _where(self.coin(n), patches.map(lambda t: t.flip(-1)), patches)
         scale = self.uniform(n, *_SMALL_SCALE)
         angle = self.uniform(n, -_SMALL_ANGLE, _SMALL_ANGLE)
-        rotated_image, rotated_labels = _transformed(image, labels, scale, angle)
-        rotated = self.coin(n, share)
-        image = torch.where(rotated.view(-1, 1, 1, 1), rotated_image, image)
-        labels = torch.where(rotated.view(-1, 1, 1), rotated_labels, labels)
-        return Patches(image, labels, image)
+        rotated = _transformed(patches, scale, angle)
+        return _where(self.coin(n, share), rotated, patches)
 
     def photometric(self, image: Tensor, share: float = 0.5) -> Tensor:
         """Change gain, offset, gamma, blur and noise of some patches; dark stays dark.
@@ -226,14 +219,30 @@ def _shifted(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return image
 
 
-def _transformed(
-    image: Tensor, labels: Tensor, scale: Tensor, angle: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Scale and rotate (radians) images B x C x H x W and class ids B x H x W about the centre."""
-    height, width = image.shape[-2:]
-    grid = similarity_grid(scale, angle, (height, width))
-    moved_image = sampled(image, grid, padding="reflection")
+def _where(chosen: Tensor, some: Patches, others: Patches) -> Patches:
+    """Some patches where they are chosen (B booleans), and others elsewhere; images are clean."""
+
+    def choose(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(chosen.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+    image = choose(some.image, others.image)
+    borders = None
+    if some.borders is not None and others.borders is not None:
+        borders = choose(some.borders, others.borders)
+    return Patches(image, choose(some.labels, others.labels), image, borders)
+
+
+def _transformed(patches: Patches, scale: Tensor, angle: Tensor) -> Patches:
+    """Scale and rotate (radians) patches about their centres."""
+    grid = similarity_grid(scale, angle, (patches.image.shape[-2], patches.image.shape[-1]))
+    image = sampled(patches.image, grid, padding="reflection")
     # Outside the patch `sampled` gives 0. Ids are raised by one, so that this is not class 0.
-    raised = sampled((labels + 1).unsqueeze(1).float(), grid, mode="nearest")
+    raised = sampled((patches.labels + 1).unsqueeze(1).float(), grid, mode="nearest")
     ids = raised.squeeze(1).long() - 1
-    return moved_image, torch.where(ids < 0, IGNORE, ids)
+    labels = torch.where(ids < 0, IGNORE, ids)
+    borders = patches.borders
+    if borders is not None:
+        # A patch that is twice as large has borders twice as far away. 0 is where nothing is known.
+        moved = sampled(borders.unsqueeze(1), grid, mode="nearest").squeeze(1)
+        borders = moved * scale.view(-1, 1, 1)
+    return Patches(image, labels, image, borders)

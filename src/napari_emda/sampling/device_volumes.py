@@ -17,7 +17,14 @@ from torch import Tensor
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Held
 from napari_emda.data.volume import IGNORE, Domain
-from napari_emda.sampling.sampler import Batch, Patches, PatchSampler, Place, SamplingRegion
+from napari_emda.sampling.sampler import (
+    Batch,
+    Patches,
+    PatchSampler,
+    Place,
+    SamplingRegion,
+    with_borders,
+)
 
 # Volumes may take half of the free memory of a GPU; the network, its gradients and the optimiser's
 # state need the rest.
@@ -75,9 +82,11 @@ class _HeldRegion:
         ranges = self.statistics.ranges
         self.ranges = torch.tensor(ranges, device=device) if ranges else None
         self.context = torch.from_numpy(region.context.sections).to(device)
+        borders = region.held_borders
+        self.borders = None if borders is None else torch.from_numpy(borders).to(device)
 
-    def patches(self, z: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised image B x channels x H x W and labels B x H x W int64.
+    def patches(self, z: Tensor, y: Tensor, x: Tensor) -> Patches:
+        """The patches at some voxels.
 
         The indices broadcast to B x H x W.
         """
@@ -88,7 +97,9 @@ class _HeldRegion:
             labels = torch.full_like(image[:, 0], IGNORE, dtype=torch.int64)
         else:
             labels = self.labels[z, y, x].long()
-        return standardised(image, self.statistics, ranges), labels
+        image = standardised(image, self.statistics, ranges)
+        patches = Patches(image, labels, image)
+        return patches if self.borders is None else with_borders(patches, self.borders[z, y, x])
 
 
 class DeviceVolumes:
@@ -149,21 +160,21 @@ class DeviceVolumes:
         z, y, x, column = table.view(4, -1, 1, 1)
         rows = y + self._side.view(-1, 1)
         columns = x + self._side
-        images = []
-        labels = []
+        parts = []
         begin = 0
         # Not strict: `counts` ends with the last volume that any patch comes from.
         for region, count in zip(self._regions[domain], corners.counts, strict=False):
             selected = slice(begin, begin + count)
             if count:
-                image, ids = region.patches(z[selected], rows[selected], columns[selected])
-                images.append(image)
-                labels.append(ids)
+                parts.append(region.patches(z[selected], rows[selected], columns[selected]))
             begin += count
-        if len(images) == 1:
-            return Patches(images[0], labels[0], images[0])
-        image = torch.cat(images)[column.flatten()]
-        return Patches(image, torch.cat(labels)[column.flatten()], image)
+        if len(parts) == 1:
+            return parts[0]
+        order = column.flatten()
+        image = torch.cat([part.image for part in parts])[order]
+        labels = torch.cat([part.labels for part in parts])[order]
+        borders = [part.borders for part in parts if part.borders is not None]
+        return Patches(image, labels, image, torch.cat(borders)[order] if borders else None)
 
 
 def needed_bytes(sampler: PatchSampler) -> int:
@@ -173,6 +184,7 @@ def needed_bytes(sampler: PatchSampler) -> int:
         for region in sampler.regions(domain):
             image, labels = cast(Held, region.view.held)
             itemsize = image.itemsize if image.dtype.name in _INDEXABLE else 4
-            # labels are uint8
+            # Labels are uint8, codes of borders int8.
             total += image.size * itemsize + (0 if labels is None else labels.size)
+            total += 0 if region.held_borders is None else region.held_borders.size
     return total

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.spoilt_sections import spoilt_sections
 from napari_emda.data.volume import IGNORE, Domain, Volume
-from napari_emda.errors import DataError
+from napari_emda.errors import DataError, listed
+from napari_emda.objects.borders import STEPS, Borders, numbers_objects
 
 # Volumes of up to 1.5 GiB in all, at the common pixel size, are held in memory while training, so
 # that a small network is trained in 2 GiB. Larger ones are read patch by patch.
@@ -35,18 +37,31 @@ class Patches:
             one for each section that is seen (`data.context`), with the patch in the middle one.
         labels: class ids or IGNORE, B x H x W int64.
         clean: the image before contrast, blur and noise are changed (target of a reconstruction).
+        borders: distances in pixels to the border of the object, B x H x W float32, with the signs
+            of `objects.borders`; None unless objects are learnt.
     """
 
     image: Tensor
     labels: Tensor
     clean: Tensor
+    borders: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Patches:
         """The batch with ``change`` applied to every tensor."""
         image = change(self.image)
         # As a rule both are one tensor: it is changed, or copied to a device, only once.
         clean = image if self.clean is self.image else change(self.clean)
-        return Patches(image, change(self.labels), clean)
+        borders = None if self.borders is None else change(self.borders)
+        return Patches(image, change(self.labels), clean, borders)
+
+    def with_image(self, image: Tensor) -> Patches:
+        """The same places with another image, which also is the clean one."""
+        return replace(self, image=image, clean=image)
+
+
+def with_borders(patches: Patches, codes: Tensor) -> Patches:
+    """The patches with borders from their codes, B x H x W."""
+    return replace(patches, borders=codes.float() / STEPS)
 
 
 Batch = dict[Domain, Patches]
@@ -63,6 +78,8 @@ class SamplingRegion:
         positions: positions (z, y, x) of labelled pixels by class, at most 200 000 per class.
         counts: number of labelled pixels by class.
         context: the sections that are seen with each one; they may lie outside the box.
+        borders: of its objects; None unless objects are learnt.
+        held_borders: the same in memory, if image and labels are.
     """
 
     view: Resampled
@@ -71,10 +88,19 @@ class SamplingRegion:
     positions: dict[int, NDArray[np.int32]]
     counts: dict[int, int]
     context: Context
+    borders: Borders | None = None
+    held_borders: NDArray[np.int8] | None = None
 
     def read(self, box: Box) -> NDArray[np.float32]:
         """Standardised grey values of a box with what is seen beside it, (z, channel, y, x)."""
         return self.context.read(self.view, self.statistics, box)
+
+    def read_borders(self, box: Box) -> NDArray[np.int8]:
+        """Codes of the borders of objects in a box, see `Borders.read`."""
+        assert self.borders is not None
+        if self.held_borders is None:
+            return self.borders.read(box)
+        return self.held_borders[box.slices]
 
 
 @dataclass(frozen=True)
@@ -108,6 +134,7 @@ class PatchSampler:
         rank: of this process among several that train together.
         memory: maximum number of bytes for images and labels in memory.
         context: number of neighbouring sections that are seen on each side.
+        objects: whether patches get the borders of objects.
 
     Attributes:
         section_distance: from one of them to the next, in the volumes' unit: that of the volume
@@ -130,9 +157,14 @@ class PatchSampler:
         rank: int = 0,
         memory: int = MEMORY,
         context: int = 0,
+        objects: bool = False,
     ) -> None:
         self.patch = patch
         self.context = context
+        self.objects = objects
+        # Where some labels number objects, others that do not may hold two that touch.
+        numbered = {volume.name for volume in volumes if objects and numbers_objects(volume)}
+        self.numbered = numbered
         self.seed = seed
         self.rank = rank
         self.sizes: dict[Domain, int] = {"source": batch * source_batches, "target": batch}
@@ -169,11 +201,31 @@ class PatchSampler:
 
     def remarks(self) -> list[str]:
         """What a user should know of the sections that are seen together, in sentences."""
-        return [
+        remarks = [
             remark
             for regions in self._regions.values()
             for region in regions
             for remark in region.context.remarks(region.view.volume.name)
+        ]
+        return [*remarks, *self._remarks_on_objects()]
+
+    def _remarks_on_objects(self) -> list[str]:
+        regions = [region for of_domain in self._regions.values() for region in of_domain]
+        names = [
+            f"'{region.view.volume.name}'"
+            for region in regions
+            if region.positions and region.view.volume.name not in self.numbered
+        ]
+        if not self.objects or not names:
+            return []
+        if not self.numbered:
+            return [
+                "The labels hold classes and no numbers of objects: connected voxels of a class "
+                "are taken for one object."
+            ]
+        return [
+            f"The labels of {listed(names)} hold classes and no numbers of objects: there, only "
+            "the border to other classes is learnt, and not where objects touch."
         ]
 
     def regions(self, domain: Domain) -> tuple[SamplingRegion, ...]:
@@ -222,10 +274,19 @@ class PatchSampler:
                 f"{self.pixel_size:g} {volume.grid.unit}, smaller than one {self.patch}-pixel "
                 f"patch. {remedy}."
             )
+        borders = None
+        if self.objects:
+            # A byte for each pixel, beside image and labels.
+            memory = max(0, memory - math.prod(view.shape))
+            borders = Borders(view, volume.name in self.numbered, connected=not self.numbered)
         view = view.in_memory(memory)
+        held_borders = borders.whole() if borders is not None and view.held else None
         positions, counts = _label_positions(view, box, self.seed)
         statistics = measure(view, box, self.seed)
-        return SamplingRegion(view, statistics, box, positions, counts, self._context(view))
+        context = self._context(view)
+        return SamplingRegion(
+            view, statistics, box, positions, counts, context, borders, held_borders
+        )
 
     def _context(self, view: Resampled) -> Context:
         depth = view.shape[0]
@@ -279,12 +340,16 @@ class PatchSampler:
         channels = 2 * self.context + 1
         images = np.empty((len(places), channels, self.patch, self.patch), np.float32)
         labels = np.empty((len(places), self.patch, self.patch), np.int64)
+        borders = np.empty(labels.shape, np.float32) if self.objects else None
         for i, place in enumerate(places):
             region = self._regions[domain][place.region]
             images[i] = region.read(place.box)[0]
             labels[i] = region.view.read_labels(place.box)[0]
+            if borders is not None:
+                borders[i] = region.read_borders(place.box)[0]
         image = torch.from_numpy(images)
-        return Patches(image, torch.from_numpy(labels), image)
+        patches = Patches(image, torch.from_numpy(labels), image)
+        return patches if borders is None else with_borders(patches, torch.from_numpy(borders))
 
     def _box(self, region: SamplingRegion, rng: np.random.Generator, *, labelled: bool) -> Box:
         low = np.array(region.box.start)

@@ -94,6 +94,14 @@ class TrainSettings(Settings):
         "volume whose sections lie furthest apart.",
         json_schema_extra=advanced(1),
     )
+    objects: Literal["off", "contour"] = Field(
+        "off",
+        title="objects",
+        description="Whether the network also learns where objects end: 'contour' adds maps of "
+        "their contours and of the distance to them, by which objects that touch are separated. "
+        "It needs labels that number objects; of other labels, connected voxels are one object.",
+        json_schema_extra=ADVANCED,
+    )
     network: str = Field(
         "unet",
         title="network",

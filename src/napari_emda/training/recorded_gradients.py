@@ -131,6 +131,9 @@ class RecordedGradients:
             patches.labels.copy_(batch[domain].labels)
             if patches.clean is not patches.image:
                 patches.clean.copy_(batch[domain].clean)
+            borders = batch[domain].borders
+            if patches.borders is not None and borders is not None:
+                patches.borders.copy_(borders)
         record.graph.replay()
         for parameter, gradient in zip(self._parameters(), record.gradients, strict=True):
             parameter.grad = gradient

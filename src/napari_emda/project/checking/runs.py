@@ -20,7 +20,7 @@ from napari_emda.project.checking.annotations import UNREADABLE, box_of, chunk_i
 from napari_emda.project.checking.damage import Damage, Finding, Reading, Rescue
 from napari_emda.project.run_folder import RUNS, RunFolder
 
-_PREDICTIONS = {"probabilities.zarr": 4, "uncertainty.zarr": 3}
+_PREDICTIONS = {"probabilities.zarr": 4, "uncertainty.zarr": 3, "object_maps.zarr": 4}
 """The arrays of a run, by their axes."""
 
 
