@@ -18,6 +18,7 @@ WITHOUT_STANDBY = (jobs.COMMAND[0], "-u", *jobs.COMMAND[1:])
 
 SHAPE = (6, 112, 96)
 SPACING = (50, 4.6, 4.6)
+REPORT_EVERY = 5
 NM = {"scale": SPACING, "units": ("nm",) * 3}
 
 
@@ -62,7 +63,13 @@ def train(dock, steps=30, **settings):
     dock.train.method.setCurrentText("histogram")
     dock.train.main.set_values({"profile": "test"})
     dock.train.main.set_values({"steps": steps})
-    small = {"patch": 32, "batch": 2, "validations": 0, "save_every": 10, "report_every": 5}
+    small = {
+        "patch": 32,
+        "batch": 2,
+        "validations": 0,
+        "save_every": 10,
+        "report_every": REPORT_EVERY,
+    }
     dock.train.advanced.set_values({**small, **settings})
     dock.train.start_job()
     assert dock.session.runner.job is not None, dock.notices.text()

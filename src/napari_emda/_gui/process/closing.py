@@ -8,12 +8,12 @@ from qtpy.QtWidgets import (
     QDialog,
     QLabel,
     QMessageBox,
-    QProgressBar,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_emda._gui.process.progress_bar import ProgressBar
 from napari_emda._gui.process.runner import Ending, Runner
 from napari_emda.errors import with_article
 from napari_emda.events import Stepped
@@ -106,7 +106,7 @@ class Saving(QDialog):
         self.setWindowTitle("napari-emda")
         self.setModal(True)
         noun = runner.job.noun if runner.job is not None else "job"
-        bar = QProgressBar()
+        bar = ProgressBar()
         # Busy: how long the last step takes is not known exactly.
         bar.setRange(0, 0)
         leave = QPushButton("Close napari now")

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QProgressBar, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_emda._gui.common.widgets import Sentence, button, column, row
+from napari_emda._gui.process.progress_bar import ProgressBar
 from napari_emda._gui.process.runner import Runner
 from napari_emda.events import Advanced, Event, Phase, Started, Stepped, Stopping, TileDone
 from napari_emda.jobs.time_left import TimeLeft, duration, left_in_words
@@ -58,9 +59,8 @@ class JobStrip(QWidget):
         self._stopping_since: float | None = None
         self._announced = ""  # about how long stopping takes, in words
         self.what = Sentence()
-        self.bar = QProgressBar()
+        self.bar = ProgressBar()
         self.bar.setTextVisible(True)
-        self.bar.setAccessibleName("Progress")
         self.phase = Sentence()
         self.pause = button("Pause", "Pause the job; it keeps its memory.", self._pause)
         if not pause:
@@ -139,7 +139,7 @@ class JobStrip(QWidget):
         left = self._left
         fraction = left.fraction()
         if fraction is None and not self._runner.paused:
-            # Qt moves a bar without a range to and fro.
+            # A bar without a range moves to and fro.
             self.bar.setRange(0, 0)
             self.bar.setFormat(self._name())
             return
