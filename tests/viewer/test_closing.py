@@ -73,9 +73,17 @@ def close(viewer):
     viewer.window._qt_window.close()
 
 
-def test_keep_saves_before_napari_closes(training):
+def test_cancel_keeps_everything_as_it_is_and_keep_saves_before_napari_closes(training, wait):
     viewer, dock, run, pid = training
     seen = []
+    answer("", seen)
+    close(viewer)
+    assert len(seen) == 1
+    assert viewer.window._qt_window.isVisible() and not dock.session.closed
+    step = run.saved_step
+    wait(lambda: run.saved_step > step)
+
+    seen.clear()
     answer("Keep what is learnt (about", seen)
     close(viewer)
     ((text, choices),) = seen
@@ -84,19 +92,8 @@ def test_keep_saves_before_napari_closes(training):
     assert len(choices) == 4
     assert dock.session.closed and not alive(pid)
     assert dock.session.runner.last_job.kind == "train"  # its last sentence has been heard
-    assert 0 < run.saved_step < STEPS
+    assert step < run.saved_step < STEPS
     assert not (run.path.parents[1] / "jobs").exists()
-
-
-def test_cancel_keeps_everything_as_it_is(training, wait):
-    viewer, dock, run, _ = training
-    seen = []
-    answer("", seen)
-    close(viewer)
-    assert len(seen) == 1
-    assert viewer.window._qt_window.isVisible() and not dock.session.closed
-    step = run.saved_step
-    wait(lambda: run.saved_step > step)
 
 
 def test_discard_leaves_nothing_of_the_training(training):
@@ -146,20 +143,17 @@ def test_removing_the_dock_asks_too_and_cancel_brings_it_back(training, wait):
     close(viewer)
 
 
-def test_a_script_that_closes_its_viewer_is_asked_nothing(training, wait):
-    viewer, dock, run, pid = training
-    viewer.close()
-    assert dock.session.closed
-    wait(lambda: not alive(pid))
-    assert (run.path / "saved-on-hang-up").exists()
-
-
-def test_who_does_not_want_to_wait_closes_at_once(training):
+def test_who_does_not_want_to_wait_closes_at_once_and_a_script_is_asked_nothing(training, wait):
     """The job then saves and ends by itself."""
-    _, dock, _, pid = training
+    viewer, dock, run, pid = training
     saving = Saving(dock.session.runner, None)
     QTimer.singleShot(
         0, lambda: QTest.mouseClick(saving.findChild(QPushButton), Qt.MouseButton.LeftButton)
     )
     saving.wait()  # for a job that nobody has stopped
     assert alive(pid)
+    viewer.close()
+    assert dock.session.closed
+    wait(lambda: not alive(pid))
+    assert (run.path / "saved-on-hang-up").exists()
+    Project.open(run.path.parents[1], exclusive=True).close()

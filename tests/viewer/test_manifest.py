@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import napari
@@ -10,6 +11,8 @@ import pytest
 import tifffile
 from npe2 import PluginManager, PluginManifest
 from npe2.manifest.utils import import_python_name
+
+from napari_emda.synthetic.sample_pair import RECORDINGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +58,10 @@ def test_menu_of_napari_still_exists():
     assert "napari/layers/segment" in MenuId.contributables()
 
 
-def test_sample_and_writer_in_a_viewer(make_napari_viewer, tmp_path):
+def test_sample_and_writer_in_a_viewer(make_napari_viewer, tmp_path, monkeypatch):
+    # Drawing the whole pair is a test of its own (tests/gui/test_sample_data.py).
+    for domain, recording in RECORDINGS.items():
+        monkeypatch.setitem(RECORDINGS, domain, replace(recording, shape=(4, 96, 64)))
     if "napari-emda" not in PluginManager.instance():
         PluginManager.instance().register(PluginManifest.from_distribution("napari-emda"))
     viewer = make_napari_viewer()

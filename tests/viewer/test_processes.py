@@ -132,7 +132,15 @@ def test_a_viewer_killed_while_somebody_paints_loses_nothing(project, tmp_path, 
 
 
 @posix
-@pytest.mark.parametrize("how", ["kill", "quit", "close"])
+# That both ask and save is held by tests/viewer/test_closing.py, where only napari goes on.
+@pytest.mark.parametrize(
+    "how",
+    [
+        "kill",
+        pytest.param("quit", marks=pytest.mark.slow),
+        pytest.param("close", marks=pytest.mark.slow),
+    ],
+)
 def test_however_the_viewer_ends_the_child_saves_and_ends(tmp_path, how, start):
     ends = {
         "kill": "time.sleep(3600)",

@@ -44,16 +44,17 @@ def corners(layers):
     )
 
 
-@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("which", ["image", "mask", "patches", "annotations"])
-def test_a_layer_that_is_moved_comes_back(session, layers, which, change):
+def test_a_layer_that_is_moved_comes_back(session, layers, which):
     before = corners(layers)
     layer = layers[which]
-    setattr(layer, change, CHANGES[change])
-    assert np.allclose(corners(layers), before)
-    # A unit alone may be that of the world.
-    if change != "units":
-        assert f"The layer '{layer.name}' was put back" in session.notices[-1][1]
+    for change, value in CHANGES.items():
+        session.notices.clear()
+        setattr(layer, change, value)
+        assert np.allclose(corners(layers), before), change
+        # A unit alone may be that of the world.
+        if change != "units":
+            assert f"The layer '{layer.name}' was put back" in session.notices[-1][1], change
 
 
 def test_a_layer_of_the_user_may_be_moved(session, layers):
