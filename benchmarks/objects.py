@@ -123,7 +123,7 @@ def touching(shape: tuple[int, int, int], grid: VoxelGrid) -> None:
             found = connected(truth).astype(np.uint32)
             if neck:
                 found = separated(found, grid, neck)
-            numbers += _pairs_and_cuts(truth, found)
+            numbers += pairs_and_cuts(truth, found)
             scores.append(compare_objects(found, truth))
         apart, pairs, cut, objects = numbers
         means = " | ".join(
@@ -133,7 +133,7 @@ def touching(shape: tuple[int, int, int], grid: VoxelGrid) -> None:
         print(f"| {size} | {neck:g} | {apart} of {pairs} | {cut} of {objects} | {means} |")
 
 
-def _pairs_and_cuts(truth: Ids, found: Ids) -> tuple[int, int, int, int]:
+def pairs_and_cuts(truth: Ids, found: Ids) -> tuple[int, int, int, int]:
     """Touching pairs that are separated, and all; objects that are cut, and all."""
     parts = Contingency.of(found, truth)
     inside = parts.within_truth()

@@ -340,3 +340,23 @@ def test_it_can_be_exported(name, tmp_path):
         standard_deviation=40,
     )
     assert path.exists()
+
+
+@pytest.mark.parametrize("mapped", [(True, True), (True, False), (False, True)])
+def test_weights_are_taken_from_networks_with_and_without_maps(name, mapped):
+    other, network = (build(name), build(name))
+    for net, maps in zip((other, network), mapped, strict=True):
+        if maps:
+            net.add_object_head()
+        assert net.config.build().maps_objects == maps
+    own = {key: value.clone() for key, value in network.state_dict().items() if "object" in key}
+    network.adopt(other)
+    x = torch.randn(1, 1, 64, 64)
+    torch.testing.assert_close(network(x), other(x))
+    if all(mapped):
+        assert torch.equal(network.object_head.weight, other.object_head.weight)
+        logits, maps = network.decode_with_objects(network.encode(x))
+        torch.testing.assert_close(logits, network(x))
+        assert maps.shape == (1, 2, 64, 64)
+    else:
+        assert all(torch.equal(network.state_dict()[key], value) for key, value in own.items())

@@ -11,6 +11,7 @@ import zarr
 from skimage.measure import label
 
 from napari_emda.errors import SettingsError
+from napari_emda.events import Notice
 from napari_emda.jobs.execute import execute
 from napari_emda.project.job_files import ObjectsJob
 from tests.jobs.conftest import CLASSES, RUN
@@ -84,3 +85,23 @@ def test_an_unknown_class_is_refused_at_once(predicted):
     with pytest.raises(SettingsError, match="There is no class 'mito'"):
         list(find(predicted, class_name="mito"))
     assert not (predicted / "runs" / RUN / "objects").exists()
+
+
+def test_objects_are_separated_by_the_maps_of_the_model(predicted):
+    """A block without a neck, with a contour through its middle."""
+    run = predicted / "runs" / RUN
+    zarr.open_array(run / "probabilities.zarr" / "target", mode="r+")[0] = 200
+    maps = np.zeros((2, 3, 20, 30), np.uint8)
+    maps[1] = 200
+    maps[0, :, :, 14:16] = 255
+    maps[1, :, :, 14:16] = 10
+    zarr.save_array(run / "object_maps.zarr" / "target", maps)
+    counts = []
+    for neck in (0, 0.5):
+        events = list(find(predicted, class_name="mitochondria", settings={"separate": neck}))
+        counts.append(events[-1].result["classes"]["mitochondria"]["objects"])
+        notices = [event.text for event in events if isinstance(event, Notice)]
+        assert any("this is not used: choose separate" in text for text in notices) == (neck == 0)
+    assert counts == [1, 2]
+    ids = zarr.open_array(run / "objects" / "target" / "1.zarr", mode="r")[...]
+    assert len(np.unique(ids[..., :14])) == len(np.unique(ids[..., 16:])) == 1

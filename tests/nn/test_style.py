@@ -209,6 +209,19 @@ def test_the_direction_determines_which_volume_is_translated(direction, monkeypa
     assert method.trained is method.network
 
 
+def test_a_translated_target_has_maps_of_objects(make_training, source, target, tmp_path):
+    settings = {"blocks": 2, "direction": "target_to_source"}
+    training = make_training(
+        [source, target], tmp_path / "run", "style_transfer", settings, objects="contour"
+    )
+    predictor = training.method.predictor
+    assert isinstance(predictor, TranslatedNetwork)
+    outputs = Predictor(predictor, training.header, training.compute).outputs(
+        torch.randn(1, 1, 40, 48), "target"
+    )
+    assert outputs.shape == (1, 4, 40, 48)
+
+
 def test_a_fraction_of_the_source_patches_is_not_translated(monkeypatch):
     method = build(translated=0.5)
     randomised(method.generator)

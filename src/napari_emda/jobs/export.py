@@ -14,6 +14,7 @@ from napari_emda.jobs.inputs import (
     model_of,
     prediction_of,
     remarks,
+    unused_maps,
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
@@ -60,6 +61,7 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
         stored = prediction_of(project, folder, volume.name, state)
         prediction = stored.reported
         object_maps = stored.object_maps
+        yield from unused_maps(stored, exporter.settings)
     yield next(plan)
     edits = CarriedEdits(
         {name: project.object_edits.of(volume.name, name) for name in classes},

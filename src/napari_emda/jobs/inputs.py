@@ -111,6 +111,15 @@ def check_has_classes(folder: RunFolder, outputs: Outputs) -> None:
         )
 
 
+def unused_maps(prediction: Prediction, settings: object) -> Iterator[Notice]:
+    """Whether the model knows where objects end, and the settings separate none."""
+    if prediction.object_maps is not None and getattr(settings, "separate", None) == 0:
+        yield Notice(
+            "The model has learnt where objects end, and this is not used: choose separate=0.5, "
+            "for example, to separate objects that touch."
+        )
+
+
 def prediction_of(
     project: Project, folder: RunFolder, volume: str, state: tuple[int, ...] | None = None
 ) -> Prediction:

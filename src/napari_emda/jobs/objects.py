@@ -23,6 +23,7 @@ from napari_emda.jobs.inputs import (
     model_of,
     prediction_of,
     remarks,
+    unused_maps,
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
@@ -81,6 +82,7 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
     yield next(plan)
     prediction = prediction_of(project, folder, volume.name, state)
+    yield from unused_maps(prediction, job.settings)
     path = folder.objects(volume.name)
     path.parent.mkdir(exist_ok=True)
     numbers = {}

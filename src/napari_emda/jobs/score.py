@@ -26,6 +26,7 @@ from napari_emda.jobs.inputs import (
     model_of,
     prediction_of,
     remarks,
+    unused_maps,
     volume_of,
 )
 from napari_emda.jobs.preview import PreviewRequest
@@ -66,6 +67,8 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     state = yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint)
     yield next(plan)
     prediction = prediction_of(project, folder, truth.name, state)
+    if job.objects:
+        yield from unused_maps(prediction, job.object_settings)
     scores = yield from _scores(prediction, truth, true_objects, project.classes, box, job)
     result = {
         "run": folder.name,
