@@ -118,7 +118,7 @@ def test_a_viewer_killed_while_somebody_paints_loses_nothing(project, tmp_path, 
     diary = tmp_path / "diary.jsonl"
     options = [str(project.folder), str(diary), "0", "fake"]
     viewer = start("-m", "tests.viewer.loop", *options)
-    while not diary.exists() or len(diary.read_text().splitlines()) < 20:
+    while not diary.exists() or len(diary.read_text().splitlines()) < 12:
         assert viewer.poll() is None
         time.sleep(0.01)
     viewer.send_signal(signal.SIGKILL)
