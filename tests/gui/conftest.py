@@ -1,6 +1,7 @@
 """A project, a viewer without a window, and a child that needs no torch."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ def catalogue():
     return parse(json.dumps(CATALOGUE))
 
 
-@pytest.fixture
-def arrays():
+def new_arrays():
+    """An image and its labels."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, SHAPE).astype(np.uint8)
     labels = np.zeros(SHAPE, np.uint8)
@@ -31,15 +32,28 @@ def arrays():
 
 
 @pytest.fixture
-def project(tmp_path, arrays):
-    image, labels = arrays
-    new_project = Project.create(tmp_path / "project", ("background", "mitochondria"))
-    for name, domain in (("source", "source"), ("target", "target")):
-        path = new_project.volumes.store(name, image)
-        mask = new_project.volumes.store(f"{name}-labels", labels) if domain == "source" else None
-        new_project.volumes.add(path, domain, labels=mask, name=name, spacing=SPACING)
-    yield new_project
-    new_project.close()
+def arrays():
+    return new_arrays()
+
+
+@pytest.fixture(scope="session")
+def project_folder(tmp_path_factory):
+    """The folder of `project`, to be copied: writing it for each test would take longer."""
+    image, labels = new_arrays()
+    folder = tmp_path_factory.mktemp("project") / "project"
+    with Project.create(folder, ("background", "mitochondria")) as project:
+        for name, domain in (("source", "source"), ("target", "target")):
+            path = project.volumes.store(name, image)
+            mask = project.volumes.store(f"{name}-labels", labels) if domain == "source" else None
+            project.volumes.add(path, domain, labels=mask, name=name, spacing=SPACING)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path, project_folder):
+    shutil.copytree(project_folder, tmp_path / "project")
+    with Project.open(tmp_path / "project", exclusive=True) as new_project:
+        yield new_project
 
 
 @pytest.fixture
