@@ -104,18 +104,37 @@ def pytest_unconfigure(config):
         os._exit(config.stash[EXIT_STATUS])
 
 
-@pytest.fixture(autouse=True)
-def nothing_by_time(request, monkeypatch):
-    """In this process, trainings report and save by steps alone, however slow the machine is.
+FEW_MEASURED = {
+    "trainer.STATISTICS_BATCHES": 6,
+    "phases.STATISTICS_BATCHES": 6,
+    "trainer._TILES": 16,
+    "trainer._FEWER_TILES": 6,
+    "trainer._AGREEMENT_TILES": 4,
+}
+"""What is measured on the target between the steps: with all of it, a training of some small steps
+would spend most of its time there."""
 
-    Viewers never load torch, and children keep their clock.
+
+@pytest.fixture(scope="session")
+def trainings_here():
+    """In this process, trainings report and save by steps alone, and measure little.
+
+    The first holds however slow the machine is. Children keep their clock, and measure all.
     """
-    if request.path.is_relative_to(request.config.rootpath / "tests" / "gui"):
-        return
-    if request.path.is_relative_to(request.config.rootpath / "tests" / "viewer"):
-        return
-    for name in ("loop._REPORT_SECONDS", "loop._SAVE_SECONDS", "stopping._MEASURING"):
-        monkeypatch.setattr(f"napari_emda.training.{name}", math.inf)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("loop._REPORT_SECONDS", "loop._SAVE_SECONDS", "stopping._MEASURING"):
+            patch.setattr(f"napari_emda.training.{name}", math.inf)
+        for name, count in FEW_MEASURED.items():
+            patch.setattr(f"napari_emda.training.{name}", count)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def small_trainings(request):
+    """All tests but those of viewers, which never load torch, have `trainings_here`."""
+    tests = request.config.rootpath / "tests"
+    if not any(request.path.is_relative_to(tests / name) for name in ("gui", "viewer")):
+        request.getfixturevalue("trainings_here")
 
 
 @pytest.fixture(scope="session")

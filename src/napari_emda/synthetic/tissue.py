@@ -5,6 +5,7 @@ Structures therefore continue from section to section at any voxel size.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -305,11 +306,26 @@ class Tissue:
 
 def _resize(values: NDArray[np.floating], shape: tuple[int, ...], order: int = 1) -> Floats:
     """Interpolate to another shape over the same extent."""
-    factors = [n / m for n, m in zip(shape, values.shape, strict=True)]
-    resized = ndimage.zoom(
-        values.astype(np.float32), factors, order=order, mode="nearest", grid_mode=True
+    resized: NDArray[np.floating] = values.astype(np.float32)
+    # Axis by axis, which is the same and takes a fraction of the time of all at once.
+    for axis, (before, after) in enumerate(zip(values.shape, shape, strict=True)):
+        if before != after:
+            weights = _interpolation(before, after, order)
+            resized = np.moveaxis(np.tensordot(weights, resized, (1, axis)), 0, axis)
+    return np.ascontiguousarray(resized, np.float32)
+
+
+@functools.lru_cache(maxsize=1024)
+def _interpolation(before: int, after: int, order: int) -> NDArray[np.float64]:
+    """Weights of ``before`` points in each of ``after`` points, (after, before)."""
+    # What a single 1 among zeros becomes, for each of the points.
+    return np.stack(
+        [
+            ndimage.zoom(one, after / before, order=order, mode="nearest", grid_mode=True)
+            for one in np.eye(before)
+        ],
+        axis=1,
     )
-    return np.asarray(resized, np.float32)
 
 
 def _step(distance: Floats, width: float) -> Floats:

@@ -25,7 +25,7 @@ def measure_target(
     network: Network,
     sampler: PatchSampler | DeviceVolumes,
     compute: Compute,
-    batches: int = STATISTICS_BATCHES,
+    batches: int,
     enough: Callable[[], bool] = lambda: False,
 ) -> Iterator[Advanced]:
     """Set a network's normalisation statistics of the target, measured on random batches (AdaBN).

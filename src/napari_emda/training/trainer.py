@@ -308,10 +308,10 @@ class Training:
         mix_statistics(method.predictor, method.postprocessing.target_statistics_weight)
 
     def measure(
-        self, method: Method, batches: int = STATISTICS_BATCHES, *, final: bool = False
+        self, method: Method, batches: int | None = None, *, final: bool = False
     ) -> Iterator[Advanced]:
         """Measure normalisation statistics and class shares of a method on the target."""
-        yield from self.measure_statistics(method, batches)
+        yield from self.measure_statistics(method, batches or STATISTICS_BATCHES)
         yield from self.calibrate(method, final=final)
 
     def calibrate(self, method: Method, *, final: bool = False) -> Generator[Advanced]:
