@@ -115,26 +115,23 @@ FEW_MEASURED = {
 would spend most of its time there."""
 
 
-@pytest.fixture(scope="session")
-def trainings_here():
+@pytest.fixture(scope="session", autouse=True)
+def trainings_here(request):
     """In this process, trainings report and save by steps alone, and measure little.
 
     The first holds however slow the machine is. Children keep their clock, and measure all.
     """
+    tests = request.config.rootpath / "tests"
+    viewers = (tests / "gui", tests / "viewer")
+    if all(any(map(item.path.is_relative_to, viewers)) for item in request.session.items):
+        yield  # they never load torch
+        return
     with pytest.MonkeyPatch.context() as patch:
         for name in ("loop._REPORT_SECONDS", "loop._SAVE_SECONDS", "stopping._MEASURING"):
             patch.setattr(f"napari_emda.training.{name}", math.inf)
         for name, count in FEW_MEASURED.items():
             patch.setattr(f"napari_emda.training.{name}", count)
         yield
-
-
-@pytest.fixture(autouse=True)
-def small_trainings(request):
-    """All tests but those of viewers, which never load torch, have `trainings_here`."""
-    tests = request.config.rootpath / "tests"
-    if not any(request.path.is_relative_to(tests / name) for name in ("gui", "viewer")):
-        request.getfixturevalue("trainings_here")
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +172,7 @@ def phantom_files(phantoms, tmp_path_factory):
     return paths
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_project(phantom_files):
     """A function that makes a project with the phantom's two volumes in a folder."""
 

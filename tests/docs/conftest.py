@@ -16,7 +16,7 @@ def environment():
 
 
 @pytest.fixture(scope="session")
-def reader(tmp_path_factory, environment, trainings_here):
+def reader(tmp_path_factory, environment):
     """One who has followed the page on the command line."""
     reader = Reader(tmp_path_factory.mktemp("reader"), environment)
     reader.follow("command-line.md")

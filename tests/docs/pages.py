@@ -8,12 +8,14 @@ written to a file of that name. Other blocks are for reading only.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import io
 import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,17 @@ def _status(arguments: list[str]) -> int:
         return int(left.code or 0)
 
 
+@contextlib.contextmanager
+def _packages_may_be_written() -> Iterator[None]:
+    """A block in which warnings of the library that writes model packages are no errors."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
+        # Files that it has left open are closed here.
+        warnings.filterwarnings("ignore", "unclosed file", ResourceWarning)
+        yield
+        gc.collect()
+
+
 class Reader:
     """Does what a page says, in a folder.
 
@@ -117,9 +130,6 @@ class Reader:
         self.commands.append(command)
         program, *arguments = shlex.split(command)
         assert program == "napari-emda", command
-        # Whatever writes model packages leaves files open.
-        if "--what model" in command:
-            return self._run([sys.executable, "-m", "napari_emda", *arguments], page, command)
         out, err = io.StringIO(), io.StringIO()
         # in this process, which has loaded torch already: a process for each command would take a
         # minute more
@@ -128,6 +138,7 @@ class Reader:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             commands_here(),
+            _packages_may_be_written(),
         ):
             self.status = _status(arguments)
         return err.getvalue() + out.getvalue()

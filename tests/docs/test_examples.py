@@ -88,6 +88,57 @@ sys.exit(child.wait())
 """
 
 
+SRUN_WITHOUT_US = """#!{python}
+# Stands in for SLURM and for the training: the first time it has no time to end.
+import sys
+from pathlib import Path
+
+print(*sys.argv[1:])
+run = Path("project/runs/006-ynet")
+first = not run.exists()
+run.mkdir(parents=True, exist_ok=True)
+sys.exit(3 if first else 0)
+"""
+
+
+def write_commands(folder, **texts):
+    """Commands of these names in a folder."""
+    folder.mkdir(parents=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(stat.S_IRWXU)
+
+
+SCONTROL = '#!/bin/bash\necho "$@" > requeued\n'
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script for bash")
+def test_cluster_script_resumes_the_run_that_the_time_limit_ended(tmp_path):
+    (script,) = [block.text for block in blocks("command-line.md") if block.title == "train.sbatch"]
+    write_commands(
+        tmp_path / "bin", srun=SRUN_WITHOUT_US.format(python=sys.executable), scontrol=SCONTROL
+    )
+    (tmp_path / "project" / "runs" / "005-ynet").mkdir(parents=True)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+
+    def submit(restarts: str) -> tuple[int, list[str]]:
+        variables = {"PATH": path, "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": restarts}
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=variables, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout.split()
+
+    status, command = submit("0")
+    assert (status, command[:5]) == (3, ["napari-emda", "train", "project", "--method", "ynet"])
+    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+    (tmp_path / "requeued").unlink()
+    assert submit("1") == (0, ["napari-emda", "train", "project", "--resume", "006-ynet"])
+    assert not (tmp_path / "requeued").exists()
+
+
+# The script's own part is tested above; that a training ends by a signal with status 3 and resumes
+# to the same weights, by tests/jobs/test_worker.py.
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a script for bash")
 def test_cluster_script_survives_the_time_limit(reader, environment):
     (script,) = [block.text for block in blocks("command-line.md") if block.title == "train.sbatch"]
@@ -96,13 +147,7 @@ def test_cluster_script_survives_the_time_limit(reader, environment):
     small += " --set save_every=40 --set base_channels=8"
     folder = reader.folder
     (folder / "train.sh").write_text(script.replace("--profile standard --steps 20000", small))
-    (folder / "bin").mkdir()
-    for name, text in (
-        ("srun", SRUN.format(python=sys.executable)),
-        ("scontrol", '#!/bin/bash\necho "$@" > requeued\n'),
-    ):
-        (folder / "bin" / name).write_text(text)
-        (folder / "bin" / name).chmod(stat.S_IRWXU)
+    write_commands(folder / "bin", srun=SRUN.format(python=sys.executable), scontrol=SCONTROL)
     path = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
 
     def submit(restarts: str) -> subprocess.CompletedProcess[str]:

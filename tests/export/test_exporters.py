@@ -416,6 +416,6 @@ def test_memory_does_not_grow_with_the_volume(tmp_path, name, monkeypatch):
         tracemalloc.stop()
         return most
 
-    peak(16, "warm")  # what is imported and cached once
+    peak(2, "warm")  # what is imported and cached once
     voxel_bytes = 4 if "objects" in name else 1
     assert peak(48, "large") - peak(16, "small") < 8 * 256 * 256 * voxel_bytes

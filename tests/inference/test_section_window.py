@@ -113,8 +113,10 @@ def test_a_volume_is_predicted_as_each_section_alone(
     context, section, steps, values, tiles, z_smoothing, tmp_path
 ):
     image = image_of()
+    counting = Counting(image)
     model = predictor(context, z_smoothing=z_smoothing)
-    probabilities, events = predicted(model, volume(image, section), tmp_path, **values)
+    probabilities, events = predicted(model, volume(counting, section), tmp_path, **values)
+    assert sorted(counting.read) == list(range(DEPTH)), "not every section is read once"
     assert len(events) == tiles + 1
     assert not [event for event in events if isinstance(event, Notice)]
     expected = alone(model, image, stacks(steps), z_smoothing)
@@ -133,16 +135,6 @@ def test_blocks_and_their_order_change_nothing(block, tmp_path):
     box = Box((3, 20, 30), (4, 90, 140))
     preview = predict_box(model, volume(image, 20.0), box)[0]
     assert np.abs(preview - whole[box.slices][0]).max() <= 1
-
-
-@pytest.mark.parametrize(("context", "section", "steps"), CASES)
-@pytest.mark.parametrize("values", [{"block": 256}, LITTLE])
-@pytest.mark.parametrize("z_smoothing", [0.0, 0.21])
-def test_every_section_is_read_once(context, section, steps, values, z_smoothing, tmp_path):
-    image = Counting(image_of())
-    model = predictor(context, z_smoothing=z_smoothing)
-    predicted(model, volume(image, section), tmp_path, **values)
-    assert sorted(image.read) == list(range(DEPTH))
 
 
 def test_stopped_and_continued_it_is_the_same(tmp_path):

@@ -84,7 +84,7 @@ def test_missing_chunks_have_the_fill_value(tmp_path):
     assert set(box.ravel().tolist()) == {1, 7}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(1, 36), max_size=3), data=st.data())
 def test_boxes_written_by_several_threads_make_the_files_of_zarr(tmp_path_factory, cuts, data):
     folder = tmp_path_factory.mktemp("written")

@@ -34,6 +34,7 @@ from napari_emda.jobs.execute import execute
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import PredictJob, TrainJob, write_job
 from napari_emda.project.job_folder import JobFolder
+from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.settings.training import TrainSettings
 
@@ -197,6 +198,8 @@ def test_a_stop_is_acknowledged_at_once_and_before_the_first_step_nothing_is_kep
     assert project.runs.names() == []
 
 
+# Also of a job that is stopped by a file, above, and of a command that is ended by a signal, below.
+@pytest.mark.slow
 def test_a_stop_after_the_first_step_keeps_what_was_learnt(start, project):
     running = start(job(project))
     running.until(Stepped)
@@ -353,15 +356,24 @@ def test_a_signal_may_arrive_while_commands_are_read(monkeypatch, tmp_path):
     assert interrupted and commands.stopping
 
 
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make_project, tmp_path_factory):
+    """The folder of a project with a training that nothing has ended."""
+    torch.set_num_threads(1)
+    with make_project(tmp_path_factory.mktemp("undisturbed") / "whole") as whole:
+        list(execute(job(whole, steps=STEPS)))
+    return whole.folder
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_training_that_was_ended_resumes_to_the_same_weights(
-    how, make_project, same_weights, tmp_path
+    how, make_project, undisturbed, tmp_path
 ):
     """The weights are bitwise those of an undisturbed training, also from another process."""
-    steps = 30
-    torch.set_num_threads(1)
-    with make_project(tmp_path / "whole") as whole:
-        list(execute(job(whole, steps=steps)))
+    whole = Project.open(undisturbed)
     with make_project(tmp_path / "ended") as ended:
         command = [
             sys.executable,
@@ -374,7 +386,7 @@ def test_a_training_that_was_ended_resumes_to_the_same_weights(
             "--steps",
         ]
         command += [
-            str(steps),
+            str(STEPS),
             *(part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")),
         ]
         command += ["--method", "histogram", "--set", "augmentation=strong"]
@@ -386,14 +398,14 @@ def test_a_training_that_was_ended_resumes_to_the_same_weights(
         running.send_signal(how)
         _, err = running.communicate()
         step = saved_step(ended)
-        assert 10 <= step < steps
+        assert 10 <= step < STEPS
         if how == signal.SIGTERM:
             assert running.returncode == 3
             assert "Stopped on request; the work so far is kept." in err
             assert json.loads(log.read_text().splitlines()[-1])["step"] == step
         events = list(execute(TrainJob(project=str(ended.folder), method="", resume=RUN)))
         assert next(e for e in events if isinstance(e, Stepped)).step == step + 1
-        assert any(isinstance(event, Saved) and event.step == steps for event in events)
+        assert any(isinstance(event, Saved) and event.step == STEPS for event in events)
         for which in ("last", "selected"):
             models = [checkpoint.find(project.run(RUN), which) for project in (whole, ended)]
             (_, whole_method), (_, ended_method) = map(checkpoint.load_method, models)
@@ -405,4 +417,4 @@ def test_a_training_that_was_ended_resumes_to_the_same_weights(
                     strict=True,
                 )
             )
-        assert [project.run(RUN).candidates() for project in (whole, ended)] == [[steps]] * 2
+        assert [project.run(RUN).candidates() for project in (whole, ended)] == [[STEPS]] * 2

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_emda.data.box import Box
@@ -47,6 +47,7 @@ def tiles_of(volume):
     }
 
 
+@settings(max_examples=25)
 @given(st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 5))
 def test_a_larger_fraction_includes_all_of_a_smaller_one(a, b, seed):
     volume, count = annotated()

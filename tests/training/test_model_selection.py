@@ -251,7 +251,8 @@ def test_stopped_or_crashed_and_resumed_it_keeps_bitwise_the_same(make):
     values = {"save_every": 2, "keep": "average", "checkpoints_kept": 2}
     whole = make("whole", **values)
     list(fit(whole))
-    for stop in (3, 6, 9, 14):
+    # Before the first checkpoint, and late.
+    for stop in (3, 14):
         stopped = make(f"stopped {stop}", **values)
         events = fit(stopped)
         for _ in range(stop):
@@ -261,14 +262,14 @@ def test_stopped_or_crashed_and_resumed_it_keeps_bitwise_the_same(make):
         resumed = make(f"stopped {stop}", **values)
         list(fit(resumed))
         assert files(whole) == files(resumed)
-    for crash in (3, 4):
-        crashing = make(f"crashed {crash}", **values)
-        crashing.step = partial(crash_at, crash, crashing.step)
-        with pytest.raises(ZeroDivisionError):
-            list(fit(crashing))
-        resumed = make(f"crashed {crash}", **values)
-        list(fit(resumed))
-        assert files(whole) == files(resumed)
+    # A step after a checkpoint, which is done once more.
+    crashing = make("crashed", **values)
+    crashing.step = partial(crash_at, 3, crashing.step)
+    with pytest.raises(ZeroDivisionError):
+        list(fit(crashing))
+    resumed = make("crashed", **values)
+    list(fit(resumed))
+    assert files(whole) == files(resumed)
 
 
 def test_stopped_while_it_measures_or_scores_and_resumed_it_keeps_bitwise_the_same(make):
