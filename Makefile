@@ -56,7 +56,8 @@ test: $(INSTALLED)
 	$(CORE) -m "not slow"
 	$(VIEWERS) -m "not slow"
 
-# What the others rest on, such as that the checks of random sequences do find what is wrong.
+# Long stories, whose parts shorter tests hold, and what the others rest on, such as that the checks of random sequences do
+# find what is wrong.
 test-slow: $(INSTALLED)
 	$(CORE) -m slow
 	$(VIEWERS) -m slow
