@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_emda._gui.annotate.keys import rows
+from napari_emda._gui.objects.keys import rows as object_rows
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.methods.base import methods
 from napari_emda.nn.network import networks
@@ -169,18 +170,23 @@ def settings_page() -> str:
     return WARNING + re.sub(r"\{\{(\w+)\}\}", lambda found: tables[found[1]], text) + "\n"
 
 
-def keys_table() -> str:
+def keys_table(keys: list[tuple[str, str]]) -> str:
     return "\n".join(
-        ["| Key | Action |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in rows())]
+        ["| Key | Action |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in keys)]
     )
 
 
 def tutorial_page() -> str:
-    """The tutorial with an up-to-date table of keys."""
+    """The tutorial with up-to-date tables of keys."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
-    return re.sub(
-        r"(<!-- keys -->).*?(<!-- end)", rf"\1\n\n{keys_table()}\n\n\2", text, flags=re.DOTALL
-    )
+    for name, keys in (("keys", rows()), ("keys of objects", object_rows())):
+        text = re.sub(
+            rf"(<!-- {name} -->).*?(<!-- end)",
+            rf"\1\n\n{keys_table(keys)}\n\n\2",
+            text,
+            flags=re.DOTALL,
+        )
+    return text
 
 
 PAGES = {

@@ -188,6 +188,17 @@ def test_the_cut_follows_a_dip_of_the_probability():
     assert part.box.stop[2] in (12, 13) and part.box.start[2] == 1
 
 
+def test_the_cut_follows_a_predicted_contour():
+    ids = np.zeros((1, 12, 40), int)
+    ids[:, 1:-1, 1:-1] = 1
+    maps = np.zeros((2, *ids.shape), np.uint8)
+    maps[1] = 200
+    maps[0, :, :, 25] = 250
+    certain = np.full(ids.shape, 255, np.uint8)
+    part = split(edited(ids), 1, [(0, 6, 8), (0, 6, 30)], GRID, certain, maps)
+    assert part.box.start[2] in (25, 26) and part.box.stop[2] == 39
+
+
 def test_parts_that_do_not_touch_are_split_as_well():
     ids = label(balls((9, 12, 15), (9, 12, 40)))
     objects = edited(ids)

@@ -134,6 +134,17 @@ def test_the_order_does_not_depend_on_the_blocks(ranked, tmp_path):
             assert other[name].tolist() == queue[name].tolist()
 
 
+def test_neighbours_with_a_contour_between_them_are_no_twins(tmp_path):
+    ids, probability = scene()
+    table = object_table(ids, GRID, probability)
+    halves = [int(ids[10, 55, 145]), int(ids[10, 55, 156])]
+    maps = np.zeros((2, *ids.shape), np.uint8)
+    maps[0, :, 45:65, 152:154] = 250
+    ranking = find_suspicious(tmp_path, ids, table, GRID, probability, maps=maps)
+    queue = result_of(ranking)
+    assert not any("perhaps one object" in queue["reason"][k - 1] for k in halves)
+
+
 def test_labelled_objects_say_what_is_usual(tmp_path):
     # Nothing but fragments: among themselves they are not unusual.
     ids = np.zeros((4, 60, 60), np.uint32)

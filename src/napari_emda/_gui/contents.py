@@ -1,4 +1,4 @@
-"""What is in the dock: the next step, five panels of which one is open, painting tools."""
+"""What is in the dock: the next step, six panels of which one is open, painting tools."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ from napari_emda._gui.data.panel import DataPanel
 from napari_emda._gui.export.panel import ExportPanel
 from napari_emda._gui.guide.guide import Guide, Panels
 from napari_emda._gui.missing_layers import MissingLayers
+from napari_emda._gui.objects.panel import ObjectsPanel
 from napari_emda._gui.predict.panel import PredictPanel
 from napari_emda._gui.process import catalogue
 from napari_emda._gui.session import Session
 from napari_emda._gui.train.panel import TrainPanel
 from napari_emda.events import Finished
 from napari_emda.project.job_files import TrainJob
+from napari_emda.project.region import Region
 
 
 class Contents(QWidget):
-    """The next step; Data, Train, Annotate, Predict, Export in the order of work; painting tools.
+    """The next step; six panels from Data to Export in the order of work; painting tools.
 
     One panel is open at a time, so that what is needed for a step fits on the screen of a laptop.
     The painting tools stay in sight below the panels while a patch is open.
@@ -45,6 +47,7 @@ class Contents(QWidget):
     train: TrainPanel
     annotate: AnnotatePanel
     predict: PredictPanel
+    objects: ObjectsPanel
     export: ExportPanel
     guide: Guide
     _focus: KeyboardFocus | None = None
@@ -96,6 +99,9 @@ class Contents(QWidget):
         self.predict = PredictPanel(session)
         self._add("Predict", self.predict)
         yield
+        self.objects = ObjectsPanel(session)
+        self._add("Objects", self.objects)
+        yield
         self.export = ExportPanel(session)
         self._add("Export", self.export)
         yield
@@ -125,6 +131,7 @@ class Contents(QWidget):
         session.withdrawn.connect(self.notices.withdraw)
         session.moved_on.connect(self.notices.clear_answer)
         session.project_opened.connect(self._on_project)
+        self.objects.redrawn.connect(self._redraw)
         # Methods and classes bring controls of their own.
         session.catalogue_changed.connect(self._arrange_soon)
         self.train.method.currentTextChanged.connect(lambda _: order_tabs(self))
@@ -159,6 +166,8 @@ class Contents(QWidget):
                 if title != name and drawer.isExpanded():
                     drawer.collapse()
             self._arranging.start(0)
+        if name == "Objects":
+            self.objects.set_open(opened)
         self._show_strip()
 
     def _arrange_soon(self, *_: object) -> None:
@@ -202,6 +211,15 @@ class Contents(QWidget):
         if patches is not None:
             patches.changed.connect(self._on_patches)
         self.show_only(self._place())
+
+    def _redraw(self, region: Region) -> None:
+        """Paint an object in the patch that was made for it."""
+        self.show_only("Annotate")
+        patches = self.annotate.patches
+        if patches is not None:
+            with self.session.showing_errors():
+                patches.reload()
+                patches.go(region)
 
     def _on_patches(self) -> None:
         patches = self.annotate.patches

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_emda._gui.export.panel import ExportPanel
     from napari_emda._gui.guide.guide import Guide
     from napari_emda._gui.missing_layers import MissingLayers
+    from napari_emda._gui.objects.panel import ObjectsPanel
     from napari_emda._gui.predict.panel import PredictPanel
     from napari_emda._gui.process.runner import Ending
     from napari_emda._gui.session import Session
@@ -69,6 +70,7 @@ class Dock(QWidget):
     train: TrainPanel
     annotate: AnnotatePanel
     predict: PredictPanel
+    objects: ObjectsPanel
     export: ExportPanel
     drawers: dict[str, Drawer]
     guide: Guide

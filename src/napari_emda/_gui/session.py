@@ -72,6 +72,8 @@ class Session:
     """The names of the volumes whose layers were removed; empty when all are there again."""
     mask_found = Signal()
     """An image layer was read and holds labels."""
+    mask_changed = Signal()
+    """The settings of masks and objects have changed."""
     catalogue_changed = Signal(Catalogue)
     """The methods and strategies were read."""
     closing = Signal()
@@ -133,6 +135,16 @@ class Session:
         if not self._closed:
             self.catalogue = catalogue
             self.catalogue_changed.emit(catalogue)
+
+    def set_mask(self, **values: Any) -> None:
+        """Change settings of masks, by the names of `MaskSettings`, and tell the panels."""
+        changed = {
+            name: value for name, value in values.items() if getattr(self.mask, name) != value
+        }
+        for name, value in changed.items():
+            setattr(self.mask, name, value)
+        if changed:
+            self.mask_changed.emit()
 
     # -- jobs --------------------------------------------------------------------------------
 

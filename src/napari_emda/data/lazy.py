@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from napari_emda.data.box import Box
 from napari_emda.errors import DataError, EmdaError
 
 # Decoded sections that a `SectionStack` keeps, so that patches of one section decode it once:
@@ -138,6 +139,27 @@ class AxisView(Lazy3D):
             index[self._sections] = z
         values = np.asarray(self.array[(*index, y, x)])
         return values if self._sections is not None else values[None][z]
+
+
+class PartOf(Lazy3D):
+    """A box of a (z, y, x) array, as an array of its own.
+
+    Args:
+        array: read lazily.
+        box: inside it.
+    """
+
+    def __init__(self, array: Any, box: Box) -> None:
+        super().__init__(box.shape, array.dtype)
+        self._array = array
+        self._start = box.start
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        parts = (
+            slice(part.start + low, part.stop + low, part.step)
+            for part, low in zip((z, y, x), self._start, strict=True)
+        )
+        return np.asarray(self._array[tuple(parts)])
 
 
 class SectionStack(Lazy3D):

@@ -113,7 +113,9 @@ class Result:
         objects = EditedObjects(found, extents)
         base = identity_of(self.edits.prediction, self.edits.clusters, settings, volume.name, name)
         probability = ClassProbability(self.probabilities, class_id)
-        replayed = replay(objects, edits, base, splitter(volume.grid, probability))
+        replayed = replay(
+            objects, edits, base, splitter(volume.grid, probability, self.object_maps)
+        )
         self.edits.sentence = replayed.sentence()
         return objects, int(objects.ids.max(initial=0))
 

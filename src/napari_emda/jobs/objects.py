@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from pathlib import Path
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from napari_emda.data.probabilities import ClassProbability
 from napari_emda.data.volume import Volume
-from napari_emda.events import Event, Finished, Started, TileDone, phases, stage
+from napari_emda.errors import EmdaError
+from napari_emda.events import Event, Finished, Started, phases
 from napari_emda.export.objects import ObjectsExporter
 from napari_emda.inference import checkpoint
-from napari_emda.io.atomic import replacing_folder
-from napari_emda.io.checked_store import open_array
 from napari_emda.jobs.inputs import (
     check_has_classes,
     check_predicts,
@@ -29,21 +28,14 @@ from napari_emda.jobs.inputs import (
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.objects.edited import EditedObjects
 from napari_emda.objects.replay import replay, splitter
-from napari_emda.objects.separation import find_separate_objects_in
-from napari_emda.objects.suspicion import find_suspicious
-from napari_emda.objects.table import Table, measure_objects
-from napari_emda.objects.table_file import write_csv
+from napari_emda.objects.table import Table
 from napari_emda.project.found_objects import (
-    DESCRIPTION,
     Description,
-    ObjectTable,
-    queue_file,
 )
 from napari_emda.project.job_files import ObjectsJob
-from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
 from napari_emda.project.stored_prediction import StoredPrediction
-from napari_emda.settings.objects import SeparationSettings
+from napari_emda.project.storing_objects import store_objects
 
 
 def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
@@ -83,10 +75,6 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     yield next(plan)
     prediction = prediction_of(project, folder, volume.name, state)
     yield from unused_maps(prediction, job.settings)
-    path = folder.objects(volume.name)
-    path.parent.mkdir(exist_ok=True)
-    numbers = {}
-    sentences = []
     description = Description(
         run=folder.name,
         checkpoint=job.checkpoint,
@@ -96,25 +84,25 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
         settings=job.settings,
         classes={class_id: names[class_id - 1] for class_id in class_ids},
     )
-    with replacing_folder(path) as partial:
-        partial.mkdir()
-        for index, class_id in enumerate(class_ids):
-            search = _find(partial, prediction, volume, class_id, job.settings)
-            table = yield from stage(search, index, len(class_ids))
-            name = names[class_id - 1]
-            objects = EditedObjects(
-                open_array(partial / f"{class_id}.zarr"), ObjectTable(table).extents
-            )
-            replayed = replay(
-                objects,
-                project.object_edits.of(volume.name, name),
-                description.identity(class_id),
-                splitter(volume.grid, ClassProbability(prediction.reported, class_id)),
-            )
-            sentences.append(replayed.sentence())
-            numbers[name] = _summary(table, objects)
-        text = description.model_dump_json(indent=2) + "\n"
-        (partial / DESCRIPTION).write_text(text, encoding="utf-8")
+    path = folder.objects(volume.name)
+    sources = [source for source in _sources(project) if source.name != volume.name]
+    found = yield from store_objects(path, description, prediction, volume.grid, sources)
+    numbers = {}
+    sentences = []
+    for class_id, name in description.classes.items():
+        objects = EditedObjects(found.ids(class_id), found.table(class_id).extents)
+        replayed = replay(
+            objects,
+            project.object_edits.of(volume.name, name),
+            description.identity(class_id),
+            splitter(
+                volume.grid,
+                ClassProbability(prediction.reported, class_id),
+                prediction.object_maps,
+            ),
+        )
+        sentences.append(replayed.sentence())
+        numbers[name] = _summary(found.table(class_id).columns, objects)
     counts = ", ".join(f"{found['objects']} of {name}" for name, found in numbers.items())
     result = {
         "run": folder.name,
@@ -126,40 +114,12 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     yield Finished("done", " ".join([text, *filter(None, sentences)]), result)
 
 
-def _find(
-    folder: Path,
-    prediction: Prediction,
-    volume: Volume,
-    class_id: int,
-    settings: SeparationSettings,
-) -> Generator[TileDone, None, Table]:
-    probabilities = prediction.reported
-    search = find_separate_objects_in(
-        folder,
-        probabilities,
-        settings,
-        volume.grid,
-        class_id,
-        volume.name,
-        prediction.object_maps,
-    )
-    objects, _ = yield from stage(search, 0, 3)
-    probability = ClassProbability(prediction.reported, class_id)
-    measurement = measure_objects(objects, volume.grid, probability, volume.name)
-    table = yield from stage(measurement, 1, 3)
-    write_csv(table, folder / f"{class_id}.csv")
-    ranking = find_suspicious(
-        folder,
-        objects,
-        table,
-        volume.grid,
-        probability,
-        neck=settings.separate,
-        volume=volume.name,
-    )
-    queue = yield from stage(ranking, 2, 3)
-    write_csv(queue, folder / queue_file(class_id))
-    return table
+def _sources(project: Project) -> Iterator[Volume]:
+    """The sources that can be read: objects are found without them, too."""
+    for entry in project.volumes.entries:
+        if entry.domain == "source" and entry.labels is not None:
+            with contextlib.suppress(EmdaError):
+                yield project.volumes.open(entry.name)
 
 
 def _summary(table: Table, objects: EditedObjects) -> dict[str, Any]:
@@ -167,7 +127,7 @@ def _summary(table: Table, objects: EditedObjects) -> dict[str, Any]:
     size = next(name for name in table if name.startswith(("volume (", "area (")))
     # Of one voxel, from any object that was found.
     unit = table[size][0] / table["voxels"][0] if len(table["id"]) else 0.0
-    sizes = np.array([objects.voxels(number) for number in objects.ids.tolist()]) * unit
+    sizes = objects.extents.voxels[objects.ids] * unit
     return {
         "objects": len(sizes),
         "size": size,

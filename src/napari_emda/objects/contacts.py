@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
+from napari_emda.data.lazy import Lazy3D
 from napari_emda.data.probabilities import CERTAIN
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import TileDone
@@ -48,6 +49,25 @@ class Contacts:
         """Area of each contact as a share of the surface of the object that has less of it."""
         smaller = np.minimum(*self.surface[self.pairs].T) if len(self.pairs) else self.area
         return self.area / np.maximum(smaller, np.finfo(float).tiny)
+
+
+class InsideContours(Lazy3D):
+    """The probability of a class where there is no contour, uint8 (z, y, x).
+
+    Args:
+        probability: stored probability of the class, read lazily.
+        maps: contours and distances of the model, (2, z, y, x) uint8, read lazily.
+    """
+
+    def __init__(self, probability: Array, maps: Array) -> None:
+        z, y, x = probability.shape
+        super().__init__((z, y, x), np.uint8)
+        self._probability = probability
+        self._maps = maps
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
+        contours = np.asarray(self._maps[0, z, y, x])
+        return np.minimum(np.asarray(self._probability[z, y, x]), CERTAIN - contours)
 
 
 def find_contacts(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks, chunk_shape
 from napari_emda.data.box import Box
-from napari_emda.data.lazy import Lazy3D
+from napari_emda.data.lazy import Lazy3D, PartOf
 from napari_emda.errors import DataError
 from napari_emda.objects.edits import SAMPLE, ObjectReference, Part
 
@@ -57,6 +57,24 @@ class Extents:
 _State = tuple[NDArray[np.uint32], tuple[tuple[int, Box, NDArray[np.bool_]], ...]]
 
 
+class SingleObject(PartOf):
+    """One object of many in its box: 1 where it is, 0 elsewhere; uint32.
+
+    Args:
+        objects: with the object.
+        object_id: of the object.
+    """
+
+    def __init__(self, objects: EditedObjects, object_id: int) -> None:
+        self.box = objects.box(object_id)
+        super().__init__(objects, self.box)
+        self.chunks = objects.chunks
+        self._id = object_id
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint32]:
+        return (super()._read(z, y, x) == self._id).astype(np.uint32)
+
+
 class EditedObjects(Lazy3D):
     """Ids of objects after edits, uint32 (z, y, x), 0 being background.
 
@@ -67,6 +85,7 @@ class EditedObjects(Lazy3D):
     Attributes:
         good: ids of the objects that were confirmed.
         decided: ids of the objects on which there is any decision.
+        changed: ids of the objects that have other voxels than they were found with.
         chunks: in which the objects are stored.
     """
 
@@ -91,6 +110,7 @@ class EditedObjects(Lazy3D):
         self._high = extents.high.copy()
         self.good: set[int] = set()
         self.decided: set[int] = set()
+        self.changed: set[int] = set()
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint32]:
         ids = np.array(self.found[z, y, x], np.uint32)
@@ -110,6 +130,11 @@ class EditedObjects(Lazy3D):
     def ids(self) -> NDArray[np.int64]:
         """Ids of the objects, in ascending order."""
         return np.flatnonzero(self._voxels)
+
+    @property
+    def extents(self) -> Extents:
+        """Voxels and boxes of the objects as they are now, see `box`."""
+        return Extents(self._voxels.copy(), self._low.copy(), self._high.copy())
 
     def exists(self, object_id: int) -> bool:
         """Whether there is an object of this id."""
@@ -190,6 +215,7 @@ class EditedObjects(Lazy3D):
         self._voxels[object_id] = 0
         self.good.discard(object_id)
         self.decided.discard(object_id)
+        self.changed.discard(object_id)
 
     def merge(self, ids: Sequence[int]) -> None:
         """Make several objects one, which keeps the id of the first.
@@ -209,8 +235,9 @@ class EditedObjects(Lazy3D):
             self._low[first] = np.minimum(self._low[first], self._low[other])
             self._high[first] = np.maximum(self._high[first], self._high[other])
         self.good -= {first, *others}
-        self.decided -= set(others)
-        self.decided.add(first)
+        for numbers in (self.decided, self.changed):
+            numbers.difference_update(others)
+            numbers.add(first)
 
     def split(self, object_id: int, part: Part) -> int:
         """Give a part of an object an id of its own, and return that.
@@ -236,6 +263,7 @@ class EditedObjects(Lazy3D):
         self._high = np.concatenate([self._high, [box.stop]])
         self.good.discard(object_id)
         self.decided |= {object_id, number}
+        self.changed |= {object_id, number}
         return number
 
     def confirm(self, object_id: int) -> None:

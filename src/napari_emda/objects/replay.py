@@ -56,11 +56,11 @@ class Replay:
         )
 
 
-def splitter(grid: VoxelGrid, probability: Array) -> Splitter:
+def splitter(grid: VoxelGrid, probability: Array, maps: Array | None = None) -> Splitter:
     """Splits objects of a class as a person has split them, see `Splitter`."""
 
     def cut(objects: EditedObjects, number: int, seeds: Sequence[Sequence[int]]) -> Part:
-        return split(objects, number, seeds, grid, probability)
+        return split(objects, number, seeds, grid, probability, maps)
 
     return cut
 

@@ -16,6 +16,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.probabilities import CERTAIN
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
+from napari_emda.objects.basins import mapped_heights
 from napari_emda.objects.edited import EditedObjects
 from napari_emda.objects.edits import MOST_PART_VOXELS, Part
 
@@ -30,12 +31,14 @@ def split(
     seeds: Sequence[Sequence[int]],
     grid: VoxelGrid,
     probability: Array | None = None,
+    maps: Array | None = None,
 ) -> Part:
     """Find the part of an object that belongs to one of two seeds: a watershed from them.
 
     The object is flooded along its heights, from the highest down. The height of a voxel is its
     distance to the border of the object, times its probability: the parts meet at the narrowest
-    or least certain place between the seeds. Seeds on the slopes of one top have no such place
+    or least certain place between the seeds. Of a model that predicts contours it is the predicted
+    distance, less where a contour is probable. Seeds on the slopes of one top have no such place
     between them; every voxel then belongs to the seed that is fewer voxels away inside the object.
 
     Args:
@@ -44,6 +47,7 @@ def split(
         seeds: two voxels (z, y, x) of it.
         grid: of the voxels.
         probability: stored probability (uint8) of the object's class, (Z, Y, X), read lazily.
+        maps: contours and distances of the model, (2, Z, Y, X) uint8; None if it predicts none.
 
     Returns:
         The smaller of the two parts.
@@ -60,9 +64,12 @@ def split(
             "split by clicks: separate all objects with a higher neck, or redraw a patch."
         )
     mask = objects[box.slices] == object_id
-    spacing = np.asarray(grid.spacing) / grid.pixel_size
-    # The rim shows where the object ends; where the volume ends, the object may go on.
-    heights = edt.edt(np.ascontiguousarray(mask), anisotropy=tuple(spacing), parallel=1)
+    if maps is None:
+        spacing = np.asarray(grid.spacing) / grid.pixel_size
+        # The rim shows where the object ends; where the volume ends, the object may go on.
+        heights = edt.edt(np.ascontiguousarray(mask), anisotropy=tuple(spacing), parallel=1)
+    else:
+        _, heights = mapped_heights(objects, maps, box)
     if probability is not None:
         heights = heights * (np.asarray(probability[box.slices]) / np.float32(CERTAIN))
     places = [tuple(np.subtract(seed, box.start).tolist()) for seed in seeds]

@@ -16,7 +16,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.events import TileDone, stage
 from napari_emda.objects.components import ids_in
-from napari_emda.objects.contacts import Contacts, find_contacts
+from napari_emda.objects.contacts import Contacts, InsideContours, find_contacts
 from napari_emda.objects.separation import separate
 from napari_emda.objects.table import Table
 
@@ -64,6 +64,7 @@ def find_suspicious(
     probability: Array,
     *,
     neck: float = 0.0,
+    maps: Array | None = None,
     usual: Usual | None = None,
     volume: str = "",
 ) -> Generator[TileDone, None, Table]:
@@ -82,6 +83,7 @@ def find_suspicious(
         grid: of the voxels.
         probability: (Z, Y, X) stored probability (uint8) of the objects' class.
         neck: at which the objects were separated already; 0 for not at all.
+        maps: contours and distances of the model, (2, Z, Y, X) uint8; None if it predicts none.
         usual: objects to compare sizes and shapes with, besides the others.
         volume: name for the events.
 
@@ -93,7 +95,8 @@ def find_suspicious(
         object that may belong to it, 0 for none); ``reason`` (a sentence, or nothing).
     """
     count = len(table["id"])
-    contacts = yield from stage(find_contacts(objects, count, grid, probability, volume), 0, 2)
+    inside = probability if maps is None else InsideContours(probability, maps)
+    contacts = yield from stage(find_contacts(objects, count, grid, inside, volume), 0, 2)
     limit = min(1.0, max(_NECK, neck + _NECK_BEYOND))
     shares = yield from stage(find_necks(folder, objects, count, grid, limit, volume), 1, 2)
     shape = (objects.shape[0], objects.shape[1], objects.shape[2])

@@ -74,7 +74,12 @@ def of_deleted(objects: EditedObjects, object_id: int) -> Labels:
 
 
 def of_split(
-    objects: EditedObjects, ids: tuple[int, int], class_id: int, grid: VoxelGrid
+    objects: EditedObjects,
+    ids: tuple[int, int],
+    class_id: int,
+    grid: VoxelGrid,
+    *,
+    gap: bool = True,
 ) -> Labels:
     """Two objects that were one: background where they meet, their class on both sides of it.
 
@@ -83,6 +88,7 @@ def of_split(
         ids: of the larger and the smaller part.
         class_id: of their class.
         grid: of the voxels.
+        gap: whether there is background where they meet; otherwise that is left open.
     """
     larger, smaller = ids
     for box, inside, there in _around(objects, smaller, grid):
@@ -103,7 +109,7 @@ def of_split(
         values = np.zeros(box.shape, np.uint8)
         near = _distances(seam, grid)[inside] <= _RIM
         values[near & (parts[0] | parts[1])[inside]] = class_id + 1
-        values[seam[inside]] = _BACKGROUND
+        values[seam[inside]] = _BACKGROUND if gap else 0
         yield box, values
 
 

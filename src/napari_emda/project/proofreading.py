@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.lazy import PartOf
 from napari_emda.data.probabilities import ClassProbability, class_ids
 from napari_emda.errors import DataError, JobError
 from napari_emda.objects import taught
-from napari_emda.objects.edited import EditedObjects
+from napari_emda.objects.edited import EditedObjects, SingleObject
 from napari_emda.objects.edits import Kind, ObjectEdit, Part
 from napari_emda.objects.replay import Replay, apply, replay
 from napari_emda.objects.splitting import split
-from napari_emda.objects.table import Table
+from napari_emda.objects.table import Table, object_table
 from napari_emda.project.found_objects import FoundObjects
 from napari_emda.project.object_edits import Step
+from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
 from napari_emda.project.region import Region
 from napari_emda.project.regions import new_id
@@ -27,6 +29,8 @@ from napari_emda.project.stored_prediction import StoredPrediction
 
 # What a network sees around an object that is redrawn, in pixels.
 _SURROUNDINGS = 16
+# Voxels of the box of an object that is read to find its largest section: a tenth of a second.
+_LOOKED_THROUGH = 2**22
 
 
 class Proofreading:
@@ -92,15 +96,15 @@ class Proofreading:
             )
 
     @property
-    def probabilities(self) -> Array:
-        """Stored probabilities of the classes, (C - 1, z, y, x); JobError if they are gone."""
+    def prediction(self) -> Prediction:
+        """The prediction that the objects were found in; JobError if it is gone."""
         run = self.found.description.run
         prediction = self._project.predictions.of(run, self.volume)
         if prediction is None:
             raise JobError(
                 f"The prediction of '{self.volume}' by run '{run}' is gone: predict it again."
             )
-        return prediction.reported
+        return prediction
 
     def replay(self) -> Replay:
         """Carry all edits in effect out again; returns what became of them."""
@@ -125,8 +129,9 @@ class Proofreading:
 
     def _cut(self, objects: EditedObjects, object_id: int, seeds: Sequence[Sequence[int]]) -> Part:
         # Opened where it is needed: most edits can do without it.
-        probability = ClassProbability(self.probabilities, self.class_id)
-        return split(objects, object_id, seeds, self.grid, probability)
+        prediction = self.prediction
+        probability = ClassProbability(prediction.reported, self.class_id)
+        return split(objects, object_id, seeds, self.grid, probability, prediction.object_maps)
 
     def queue(self) -> Table:
         """How suspicious the objects are on which no decision was made yet.
@@ -134,11 +139,42 @@ class Proofreading:
         Returns:
             Rows of `napari_emda.objects.suspicion.find_suspicious`, in the order of their ids.
         """
-        table = self.found.queue(self.class_id)
+        table = self.queue_of_found
         objects = self.objects
         left = np.isin(table["id"], objects.ids)
         keep = left & ~np.isin(table["id"], list(objects.decided))
         return {name: column[keep] for name, column in table.items()}
+
+    @cached_property
+    def queue_of_found(self) -> Table:
+        """As `queue`, of all objects that were found, decided on or not."""
+        return self.found.queue(self.class_id)
+
+    def measure(self, object_id: int) -> dict[str, float]:
+        """What the table says of an object, measured now."""
+        mask = SingleObject(self.objects, object_id)
+        stored = ClassProbability(self.prediction.reported, self.class_id)
+        table = object_table(mask, self.grid, PartOf(stored, mask.box))
+        return {name: float(column[0]) for name, column in table.items()}
+
+    def at(self, voxel: Sequence[int]) -> int:
+        """The id of the object at a voxel (z, y, x); 0 for the background and outside."""
+        if any(not 0 <= i < n for i, n in zip(voxel, self.objects.shape, strict=True)):
+            return 0
+        return int(self.objects.at(np.array([voxel]))[0])
+
+    def largest_section(self, object_id: int) -> Box:
+        """The box of an object in the section in which it is largest.
+
+        Of an object that would take long to read, the box around the middle of it.
+        """
+        self.objects.check(object_id)
+        box = self.objects.box(object_id)
+        if box.size > _LOOKED_THROUGH:
+            sample = self.objects.reference(object_id).sampled
+            z = int(sample[len(sample) // 2, 0])
+            return Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
+        return self._largest_section(object_id)
 
     # -- decisions ---------------------------------------------------------------------------
 
@@ -165,7 +201,12 @@ class Proofreading:
     def redraw(self, object_id: int) -> tuple[ObjectEdit, Region]:
         """The outline of an object is wrong: a patch to paint it in, where it is largest."""
         self.objects.check(object_id)
-        box = self._largest_section(object_id)
+        z0, z1, y0, y1, x0, x1 = self.largest_section(object_id).bounds
+        wider = Box(
+            (z0, y0 - _SURROUNDINGS, x0 - _SURROUNDINGS),
+            (z1, y1 + _SURROUNDINGS, x1 + _SURROUNDINGS),
+        )
+        box = wider.clip(self.objects.shape)
         region = self._project.regions.add(self.volume, box, self.found.description.run)
         return self._decide("redraw", [object_id], region=region.id), region
 
@@ -208,15 +249,16 @@ class Proofreading:
         apply(objects, edit)
         if edit.kind == "split":
             ids = (first, int(objects.ids.max()))
-            labels = taught.of_split(objects, ids, self.class_id, self.grid)
+            # A model that predicts contours learns that objects touch; others need a gap.
+            has_contours = self.prediction.object_maps is not None
+            labels = taught.of_split(objects, ids, self.class_id, self.grid, gap=not has_contours)
             teach(edit.region, self.volume, box, labels)
 
     def _predicted(self, box: Box) -> NDArray[np.uint8]:
-        probabilities = np.asarray(self.probabilities[(slice(None), *box.slices)])
+        probabilities = np.asarray(self.prediction.reported[(slice(None), *box.slices)])
         return class_ids(probabilities, self.found.description.settings.threshold)
 
     def _largest_section(self, object_id: int) -> Box:
-        """The box of an object and its surroundings in the section in which it is largest."""
         sections: dict[int, tuple[int, Box]] = {}
         for box, mask in self.objects.masks(object_id):
             for index in np.flatnonzero(mask.any(axis=(1, 2))):
@@ -228,12 +270,7 @@ class Proofreading:
                 count, before = sections.get(z, (0, here))
                 sections[z] = (count + len(rows), before.around(here))
         _, largest = max(sections.values(), key=lambda found: found[0])
-        z0, z1, y0, y1, x0, x1 = largest.bounds
-        wider = Box(
-            (z0, y0 - _SURROUNDINGS, x0 - _SURROUNDINGS),
-            (z1, y1 + _SURROUNDINGS, x1 + _SURROUNDINGS),
-        )
-        return wider.clip(self.objects.shape)
+        return largest
 
     # -- undo and redo -----------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from napari.utils.shortcuts import _default_shortcuts
 
-from napari_emda._gui.annotate.keys import KEYS, KeyBindings, binding, help_text
+from napari_emda._gui.annotate.keys import KEYS, help_text
+from napari_emda._gui.common.key_bindings import KeyBindings, binding
 
 # What napari does at the same key, on the layers that it binds them for.
 SAME = {
@@ -50,7 +51,9 @@ def test_keys_are_bound_once_and_unbound():
     viewer = ViewerModel()
     pressed = []
     viewer.bind_key("N", lambda viewer: pressed.append("before"))
-    keys = KeyBindings({name: lambda name=name: pressed.append(name) for name, _ in KEYS.values()})
+    keys = KeyBindings(
+        KEYS, {name: lambda name=name: pressed.append(name) for name, _ in KEYS.values()}
+    )
     keys.bind(viewer)
     keys.bind(viewer)
     for key in KEYS:

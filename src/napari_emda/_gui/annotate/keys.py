@@ -6,17 +6,11 @@ meaning. Digits choose classes: on annotation layers they replace napari's digit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
-
-from app_model.types import KeyBinding, KeyCode, KeyMod
-from napari.components import ViewerModel
-from napari.layers import Layer
-
+from napari_emda._gui.common.key_bindings import Keys, table_of
 from napari_emda._gui.common.keyboard_focus import KEY as CROSSING
 
 # By key: the name of its action, and what it does.
-KEYS: dict[str, tuple[str, str]] = {
+KEYS: Keys = {
     "N": ("next", "next open patch"),
     "Shift-N": ("back", "back to the previous patch, to revise it"),
     "K": ("done", "done: the patch is correct, unpainted pixels are background"),
@@ -47,18 +41,6 @@ KEYS: dict[str, tuple[str, str]] = {
 TOOLS = ("paint", "erase", "fill", "polygon", "pick", "pan_zoom")
 # Keys of napari's layers of rectangles that the dock needs while such a layer is selected.
 OF_RECTANGLES = ("escape", "delete", "undo stroke", "redo stroke")
-_MODIFIERS = {"Ctrl": KeyMod.CtrlCmd, "Shift": KeyMod.Shift}
-
-
-def binding(key: str) -> KeyBinding:
-    """Napari's key binding of a key in `KEYS`."""
-    *held, last = key.split("-")
-    # Digits and letters have a prefix in the names of the codes.
-    prefix = "Digit" if last.isdigit() else "Key" if len(last) == 1 else ""
-    code: int = KeyCode[f"{prefix}{last}"]
-    for name in held:
-        code |= _MODIFIERS[name]
-    return KeyBinding.from_int(code)
 
 
 def rows() -> list[tuple[str, str]]:
@@ -74,49 +56,4 @@ def rows() -> list[tuple[str, str]]:
 
 def help_text() -> str:
     """The keys as an HTML table."""
-    cells = "".join(
-        f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>" for key, text in rows()
-    )
-    return f"<table>{cells}</table><p>They act on the canvas and in this panel.</p>"
-
-
-class KeyBindings:
-    """Binds the keys to a viewer and to layers, and restores what was bound before.
-
-    Args:
-        actions: what each name in `KEYS` does.
-    """
-
-    def __init__(self, actions: Mapping[str, Callable[[], object]]) -> None:
-        self._actions = actions
-        self._before: list[tuple[ViewerModel | Layer, Any, Any]] = []
-
-    def bind(self, owner: ViewerModel | Layer, names: Collection[str] | None = None) -> None:
-        """Bind keys on a viewer or a layer, once.
-
-        Args:
-            owner: the viewer or layer.
-            names: of the actions; all by default.
-        """
-        if any(bound is owner for bound, _, _ in self._before):
-            return
-        # What was bound before, by the user or by another plugin, comes back in `unbind`.
-        for key, (name, _) in KEYS.items():
-            action = self._actions.get(name)
-            if action is not None and (names is None or name in names):
-                bound = binding(key)
-                self._before.append((owner, bound, owner.keymap.get(bound)))
-                owner.bind_key(bound, _press(action), overwrite=True)
-
-    def unbind(self) -> None:
-        """Restore what was bound before."""
-        for owner, key, before in self._before:
-            owner.bind_key(key, before, overwrite=True)
-        self._before = []
-
-
-def _press(action: Callable[[], object]) -> Callable[[Any], None]:
-    def pressed(owner: Any) -> None:
-        action()
-
-    return pressed
+    return table_of(rows())

@@ -11,8 +11,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_emda._gui.annotate.decisions import accept, delete, put_aside, redo, undo
 from napari_emda._gui.annotate.import_labels import ImportBox
-from napari_emda._gui.annotate.key_filter import KeyFilter
-from napari_emda._gui.annotate.keys import OF_RECTANGLES, TOOLS, KeyBindings
+from napari_emda._gui.annotate.keys import KEYS, OF_RECTANGLES, TOOLS
 from napari_emda._gui.annotate.learning_curve import CurveBox
 from napari_emda._gui.annotate.painting_tools import PaintingTools
 from napari_emda._gui.annotate.patch_list import PatchList, progress
@@ -22,6 +21,7 @@ from napari_emda._gui.annotate.retrain import RetrainBox
 from napari_emda._gui.annotate.suggest import SuggestBox
 from napari_emda._gui.annotate.thumbnails import canvas_of
 from napari_emda._gui.annotate.tools import Tools
+from napari_emda._gui.common.key_bindings import KeyBindings, KeyFilter
 from napari_emda._gui.common.widgets import Drawer, Sentence, column
 from napari_emda._gui.job_panel import NO_PROJECT
 from napari_emda._gui.open_project import OpenProject
@@ -56,7 +56,7 @@ class AnnotatePanel(QWidget):
         self._arranged: tuple[bool, bool] | None = None
         self.commands = self._named_commands()
         self.painting = PaintingTools(self.commands, self.tools)
-        self.keys = KeyBindings(self.commands)
+        self.keys = KeyBindings(KEYS, self.commands)
         self._mouse: list[tuple[list[Any], Any]] = []
         column(
             self,
@@ -67,7 +67,7 @@ class AnnotatePanel(QWidget):
             self.curve_drawer,
         )
         # After all widgets exist: the filter is installed on each of them.
-        self._key_filter = KeyFilter((self, self.painting), self.commands)
+        self._key_filter = KeyFilter((self, self.painting), KEYS, self.commands)
         self._connect()
         self._show_patches()
 

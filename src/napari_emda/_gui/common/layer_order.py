@@ -11,7 +11,11 @@ PREFIX = "emda: "
 """How the names of all outputs begin."""
 # Roles from bottom to top. What the user works on lies above what the model says, and that above
 # the images. A role that is not listed lies at the bottom.
-_ORDER = ("probability", "clusters", "mask", "preview", "uncertainty", "patches", "annotations")
+_ORDER = (
+    *("probability", "clusters", "mask", "preview", "uncertainty"),
+    *("preview of objects", "objects", "object", "seeds"),
+    *("patches", "annotations"),
+)
 
 
 def _rank(role: str) -> int:

@@ -74,7 +74,16 @@ class ExportPanel(JobPanel):
         # The proposed file name contains the model or the volume.
         for box in (self.run, self.volume):
             box.currentIndexChanged.connect(lambda _: self._propose())
+        self.separate.changed.connect(self._on_separate)
+        session.mask_changed.connect(self._show_separate)
         self.listen()
+
+    def _on_separate(self, value: float) -> None:
+        # The objects that are looked at in Objects are those that are exported.
+        self._session.set_mask(separate=float(value))
+
+    def _show_separate(self) -> None:
+        self.separate.value = self._session.mask.separate
 
     @property
     def chosen(self) -> Export | None:
@@ -161,7 +170,7 @@ class ExportPanel(JobPanel):
             suffixes = [suffix for group in chosen.formats.values() for suffix in group]
             opened.project.claim(self.target(), suffixes, overwrite=self.replace.isChecked())
         class_name = self.class_name.currentText()
-        values = {**opened.mask.for_export(), "separate": self.separate.value}
+        values = opened.mask.for_export()
         # Exporters without a threshold, such as the model, take none of them.
         accepted = self._accepted
         return ExportJob(

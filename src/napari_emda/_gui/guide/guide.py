@@ -23,7 +23,13 @@ from napari_emda.events import Finished
 from napari_emda.project.job_files import Job
 
 # The panel that shows the progress of each kind of job.
-_PROGRESS = {"train": "Train", "suggest": "Annotate", "predict": "Predict", "export": "Export"}
+_PROGRESS = {
+    "train": "Train",
+    "suggest": "Annotate",
+    "predict": "Predict",
+    "objects": "Objects",
+    "export": "Export",
+}
 
 
 @dataclass(frozen=True)

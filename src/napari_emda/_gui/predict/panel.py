@@ -9,9 +9,9 @@ from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.common.adapters import show
 from napari_emda._gui.common.forms import SettingsForm
-from napari_emda._gui.common.number_boxes import DecimalBox, WholeNumberBox
 from napari_emda._gui.common.widgets import Drawer, chosen_name, column, labelled, narrow, refill
 from napari_emda._gui.job_panel import JobPanel, offer_runs
+from napari_emda._gui.mask_boxes import smallest_box, threshold_box
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import (
     hide,
@@ -26,7 +26,6 @@ from napari_emda._gui.predict.lazy_layers import Clusters
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished, TileDone
 from napari_emda.project.job_files import Job, PredictJob
-from napari_emda.settings.objects import ObjectSettings
 from napari_emda.settings.prediction import PredictSettings
 
 
@@ -50,35 +49,14 @@ class PredictPanel(JobPanel):
             "'last' that of the last step; numbers are other steps that were kept."
         )
         self.form = SettingsForm(PredictSettings.model_json_schema())
-        self.threshold = DecimalBox()
-        limits = ObjectSettings.model_json_schema()["properties"]
-        # The limits themselves are excluded; the box shows two decimals.
-        self.threshold.setRange(
-            limits["threshold"]["exclusiveMinimum"] + 0.01,
-            limits["threshold"]["exclusiveMaximum"] - 0.01,
-        )
-        self.threshold.setSingleStep(limits["threshold"]["step"])
-        self.threshold.setValue(session.mask.threshold)
-        self.threshold.setToolTip(
-            "Lowest probability at which a voxel belongs to the mask. With several classes, the "
-            "most probable one is compared with the background alone; at 0.5 the most probable "
-            "class wins."
-        )
-        self.smallest = WholeNumberBox()
-        self.smallest.setRange(limits["minimum_size"]["minimum"], limits["minimum_size"]["maximum"])
-        self.smallest.setSingleStep(limits["minimum_size"]["step"])
-        self.smallest.setSuffix(" pixels")
-        self.smallest.setToolTip(
-            "Smaller objects are left out. In the viewer they are measured in single sections, in "
-            "exports through all sections."
-        )
+        self.threshold = threshold_box(session)
+        self.smallest = smallest_box(session)
         self._stopped: tuple[str | None, str | None] | None = None
         self._build()
         self.run.currentTextChanged.connect(lambda _: self._on_run())
         self.volume.currentTextChanged.connect(lambda _: self._name_button())
         # The mask is computed where it is shown, so it can follow the boxes at once.
-        for box in (self.threshold, self.smallest):
-            box.valueChanged.connect(lambda _: self._on_mask_changed())
+        session.mask_changed.connect(self._on_mask_changed)
         self.listen()
 
     def _build(self) -> None:
@@ -222,8 +200,6 @@ class PredictPanel(JobPanel):
 
     def _on_mask_changed(self) -> None:
         mask = self._session.mask
-        mask.threshold = self.threshold.value()
-        mask.smallest = self.smallest.value()
         opened = self._session.opened
         if opened is None:
             return
