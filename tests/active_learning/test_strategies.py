@@ -508,8 +508,8 @@ def test_features_do_not_depend_on_the_block_size(pixel_size, monkeypatch, tmp_p
     model = predictor(unet())
     target = volume((3, 90, 75), (50.0, 16 / pixel_size, 16 / pixel_size))
 
-    def plan_small_blocks(view, network, settings):
-        return plan(view, network, settings.model_copy(update={"block": 32}))
+    def plan_small_blocks(view, network, settings, stacks):
+        return plan(view, network, settings.model_copy(update={"block": 32}), stacks=stacks)
 
     pools = [pool_seen_by(model, strategy_of("least_confidence"), target, tmp_path / "a")]
     pools += [pool_seen_by(model, strategy_of("core_set"), target, tmp_path / "a")]

@@ -13,11 +13,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.errors import JobError
+from napari_emda.errors import JobError, SettingsError
 from napari_emda.export.bioimageio import ModelCard, write_package
+from napari_emda.nn.layers import lay_channels_last
 from napari_emda.nn.losses import deep_supervision, segmentation
 from napari_emda.nn.network import Network, NetworkConfig, WithSoftmax, networks
 from napari_emda.nn.normalisation import evaluating, in_domain, norms
+from napari_emda.nn.stacks import Stacked
 from napari_emda.settings.base import Settings
 
 NAMES = networks.names()
@@ -44,11 +46,21 @@ def build(name, profile="test", classes=2, channels=1, **values):
     cls = networks[name]
     # All settings of the profile except the width, which takes time and does not matter here.
     settings = cls.settings_for(profile, {**width_of(cls), **values})
-    network = cls(classes, settings, channels)
+    # Sections so far apart that each one can be seen alone: all that holds for others holds then.
+    depth = {"section_ratio": 1000.0} if cls.dimensions == 3 else {}
+    network = alone(cls(classes, settings, channels, **depth))
     for layer in norms(network):
         layer.running_mean.normal_(0, 0.1)
         layer.running_var.uniform_(0.5, 2)
     return network.eval()
+
+
+def alone(network):
+    """Every section of a batch is a stack of its own."""
+    for part in network.modules():
+        if isinstance(part, Stacked):
+            part.stack = 1
+    return network
 
 
 def width_of(cls):
@@ -80,6 +92,10 @@ def test_maps_and_logits_have_the_stated_shapes(network):
 
 
 def test_it_takes_several_channels_and_classes(name):
+    if networks[name].dimensions == 3:
+        with pytest.raises(SettingsError, match="set context to 0"):
+            build(name, channels=3)
+        return
     network = build(name, classes=4, channels=3)
     assert network(torch.randn(1, 3, network.stride, network.stride)).shape[1] == 4
 
@@ -198,7 +214,7 @@ class PeakOfMaps(TorchDispatchMode):
 def test_maps_take_no_more_than_the_stated_memory(network):
     side = max(4 * network.stride, 64)
     image = torch.randn(3, 1, side, side).contiguous(memory_format=torch.channels_last)
-    network.to(memory_format=torch.channels_last)
+    lay_channels_last(network)
     with evaluating(network), PeakOfMaps() as measured:
         network(image)
     per_pixel = measured.peak / image.numel()
@@ -292,7 +308,7 @@ def test_encoding_and_decoding_parameters_are_all_parameters(name):
 
 def test_its_configuration_rebuilds_it(network):
     config = NetworkConfig.model_validate_json(network.config.model_dump_json())
-    rebuilt = config.build()
+    rebuilt = alone(config.build())
     rebuilt.load_state_dict(network.state_dict())
     x = torch.randn(1, 1, network.stride, network.stride)
     with torch.no_grad():

@@ -227,6 +227,55 @@ def test_a_network_that_sees_several_sections_gets_a_channel_for_each(
     assert names == ["before_1", "grey", "after_1"]
 
 
+def test_a_3d_network_gets_an_axis_for_its_sections(
+    volumes_with_context, make_training, tmp_path, spec
+):
+    """From a training to the package, and the network in it."""
+    training = make_training(
+        volumes_with_context,
+        tmp_path / "run",
+        network="unet_3d",
+        network_settings={"sections": 8},
+        batch=1,
+        steps=1,
+    )
+    list(fit(training))
+    target = volumes_with_context[1]
+    target = replace(target, image=np.concatenate([target.image, target.image[::-1]] * 2))
+    result = Result(
+        "run", training.path, target, training.header.classes[1:], (1,), np.zeros((1, 1, 1, 1))
+    )
+    path = tmp_path / "model.zip"
+    list(ModelExporter(ModelExporter.Settings()).export(result, str(path)))
+    with zipfile.ZipFile(path) as file:
+        image, stored = (
+            np.load(io.BytesIO(file.read(f"{name}.npy"))) for name in ("input", "output")
+        )
+        network = torch.jit.load(io.BytesIO(file.read("weights.pt")))
+        assert "8 sections, 50 nm from one to the next" in file.read("README.md").decode()
+    # Sections of 25 nm: every second one, around the middle.
+    side = image.shape[-1]
+    height, width = target.shape[1:]
+    first = (len(target.image) - 16) // 2
+    padding = ((0, 0), (0, side - height), (0, side - width))
+    expected = np.pad(target.image[first : first + 16 : 2], padding, mode="symmetric")
+    np.testing.assert_array_equal(image[0, 0], expected)
+    predictor = Predictor.load(training.path, "cpu", "32")
+    standardised = predictor.statistics_of(target).standardise(image[0, 0].copy())
+    seen = torch.from_numpy(standardised)
+    # As a volume of its own.
+    stacks = replace(predictor.stacks_of(target), step=1)
+    probabilities = predictor.probabilities(
+        seen[:, None], predictor.domain_of(target), stacks
+    ).transpose(0, 1)
+    np.testing.assert_allclose(stored[0], probabilities.numpy(), atol=1e-5)
+    with torch.no_grad():
+        np.testing.assert_allclose(network(seen[None, None]).numpy(), stored, atol=1e-5)
+    model = spec.load_description(path)
+    assert model.validation_summary.status == "valid-format", model.validation_summary.format()
+    assert [str(axis.id) for axis in model.inputs[0].axes] == ["batch", "channel", "z", "y", "x"]
+
+
 @pytest.mark.usefixtures("spec")
 def test_an_example_needs_as_many_sections_as_the_network_sees(tmp_path, network, example):
     card = ModelCard(**{**CARD.__dict__, "seen": ("before", "grey", "after")})

@@ -56,6 +56,7 @@ class Identity(nn.Module):
     bytes_per_pixel = 256
     stride = 8
     halo = 16
+    stack = 1
     classes = 2
     maps_objects = False
 

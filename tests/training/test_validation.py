@@ -39,6 +39,7 @@ class Painted(nn.Module):
     bytes_per_pixel = 256
     stride = 8
     halo = 16
+    stack = 1
 
     def __init__(self, classes=2):
         super().__init__()

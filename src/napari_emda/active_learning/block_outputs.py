@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from napari_emda.data.volume import Domain
 from napari_emda.errors import JobError
 from napari_emda.inference.predictor import Predictor, entropy
+from napari_emda.inference.section_stacks import EachSection, SectionStacks
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
 
@@ -30,6 +31,7 @@ class BlockOutputs:
         domain: whose normalisation statistics to use.
         seed: of dropout.
         earlier: the model of the round before, if there is one.
+        stacks: how a 3-D network sees the images, which are consecutive sections then.
     """
 
     def __init__(
@@ -39,22 +41,24 @@ class BlockOutputs:
         domain: Domain,
         seed: Sequence[int] = (0,),
         earlier: Predictor | None = None,
+        stacks: SectionStacks | None = None,
     ) -> None:
         self._predictor = predictor
         self._domain = domain
         self._seed = seed
         self._earlier = earlier
+        self._stacks = stacks or SectionStacks()
         self._shape = image.shape[-2:]
         # The encoder halves the sides: blocks at the volume's far edges are made multiples of the
         # stride, and the outputs cut back.
         below, right = (-n % predictor.network.stride for n in self._shape)
         if below or right:
             image = nn.functional.pad(image, (0, right, 0, below), mode="replicate")
-        # The memory layout of the network's weights, see `Predictor`.
-        self._image = image.contiguous(memory_format=torch.channels_last)
+        self._image = image
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def _evaluating(self) -> Iterator[tuple[Tensor, EachSection]]:
+        """Yields what the network sees, and what brings its maps back to the sections."""
         # Entered anew for every forward pass, and never held across a `yield`: the caller of a
         # half-used generator would otherwise find the network in another mode.
         network = self._predictor.network
@@ -62,12 +66,10 @@ class BlockOutputs:
             evaluating(network),
             in_domain(network, self._domain),
             self._predictor.compute.autocast(),
+            self._stacks.around(network, self._image) as (seen, each_section),
         ):
-            yield
-
-    def _decoded(self, maps: list[Tensor]) -> Tensor:
-        """Class probabilities of the encoder's maps, B x C x H x W."""
-        return self._softmax(self._predictor.network.decode(maps))
+            # The memory layout of the network's weights, see `Predictor`.
+            yield seen.contiguous(memory_format=torch.channels_last), each_section
 
     def _softmax(self, logits: Tensor) -> Tensor:
         height, width = self._shape
@@ -78,14 +80,14 @@ class BlockOutputs:
     @cached_property
     def probabilities(self) -> Tensor:
         """Class probabilities, B x C x H x W."""
-        with self._evaluating():
-            return self._decoded(self._predictor.network.encode(self._image))
+        with self._evaluating() as (image, each_section):
+            return self._softmax(each_section(self._predictor.network(image)))
 
     @cached_property
     def bottleneck(self) -> Tensor:
         """The encoder's last map, B x D x (H / stride) x (W / stride), rounded up."""
-        with self._evaluating():
-            return self._predictor.network.encode(self._image)[-1].float()
+        with self._evaluating() as (image, each_section):
+            return each_section(self._predictor.network.encode(image)[-1].float())
 
     def dropout(self, samples: int) -> Iterator[Tensor]:
         """Yield class probabilities, B x C x H x W, of networks drawn by dropout.
@@ -101,21 +103,24 @@ class BlockOutputs:
         network = self._predictor.network
         layers = _dropout_layers(network)
         # The maps before the first dropout are the same in all samples.
-        with self._evaluating():
-            shared = network.encode(self._image)[: network.reusable]
+        with self._evaluating() as (image, _):
+            shared = network.encode(image)[: network.reusable]
         for sample in range(samples):
-            with self._evaluating(), _seeded(self._image.device, *self._seed, sample):
+            with (
+                self._evaluating() as (image, each_section),
+                _seeded(image.device, *self._seed, sample),
+            ):
                 for layer in layers:
                     layer.train()
-                probabilities = self._decoded(network.encode(self._image, shared))
-            yield probabilities
+                logits = each_section(network.decode(network.encode(image, shared)))
+            yield self._softmax(logits)
 
     def views(self) -> Iterator[Tensor]:
         """Yield probabilities of the block and its three flips, flipped back."""
         yield self.probabilities
         for axes in _FLIPS[1:]:
-            with self._evaluating():
-                logits = self._predictor.network(self._image.flip(axes)).flip(axes)
+            with self._evaluating() as (image, each_section):
+                logits = each_section(self._predictor.network(image.flip(axes)).flip(axes))
             yield self._softmax(logits)
 
     def rounds(self) -> Iterator[Tensor]:
@@ -123,7 +128,8 @@ class BlockOutputs:
         assert self._earlier is not None
         yield self.probabilities
         height, width = self._shape
-        yield self._earlier.probabilities(self._image, self._domain)[..., :height, :width]
+        probabilities = self._earlier.probabilities(self._image, self._domain, self._stacks)
+        yield probabilities[..., :height, :width]
 
 
 @contextmanager

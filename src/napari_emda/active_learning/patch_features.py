@@ -22,7 +22,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.events import Event, TileDone
 from napari_emda.inference.predictor import Predictor, to_bytes
 from napari_emda.inference.section_window import images
-from napari_emda.inference.tiles import BlockReader, Tile, finish_tile
+from napari_emda.inference.tiles import BlockReader, Tile, finish_tile, without_neighbours
 from napari_emda.inference.tiling import plan
 from napari_emda.settings.prediction import PredictSettings
 
@@ -167,7 +167,9 @@ def patch_features(
     """
     view = Resampled(volume, predictor.header.pixel_size)
     network = predictor.network
-    tiles = _tiles_with_windows(plan(view, network, PredictSettings()), windows)
+    stacks = predictor.stacks_of(volume)
+    planned = plan(view, network, PredictSettings(), stacks=stacks)
+    tiles = _tiles_with_windows(planned, windows, together=stacks.deep)
     statistics = predictor.statistics_of(volume)
     domain = predictor.domain_of(volume)
     pooled_uncertainty = WindowPooling(windows)
@@ -180,8 +182,11 @@ def patch_features(
     try:
         for number, (tile, image) in enumerate(zip(tiles, seen, strict=True), 1):
             # Seeded by its place, a block gets the same samples whichever blocks are computed.
-            outputs = BlockOutputs(predictor, image, domain, (seed, *tile.native.start), earlier)
+            outputs = BlockOutputs(
+                predictor, image, domain, (seed, *tile.native.start), earlier, stacks
+            )
             if (values := uncertainty(outputs)) is not None:
+                values = without_neighbours(tile, values)
                 values = finish_tile(view, tile, values.unsqueeze(1))
                 _add(pooled_uncertainty, values, tile.native)
                 if keep is not None:
@@ -189,7 +194,9 @@ def patch_features(
             if embeddings:
                 _add(
                     pooled_bottleneck,
-                    *_cells_of_tile(view, outputs.bottleneck, tile, network.stride),
+                    *_cells_of_tile(
+                        view, without_neighbours(tile, outputs.bottleneck), tile, network.stride
+                    ),
                 )
             yield TileDone(volume.name, tile.native.bounds, number, len(tiles))
     finally:
@@ -205,10 +212,13 @@ def _add(windows: WindowPooling, maps: Tensor, box: Box) -> None:
         windows.add(values, z, *box.start[1:])
 
 
-def _tiles_with_windows(tiles: list[Tile], windows: NDArray[np.int64]) -> list[Tile]:
+def _tiles_with_windows(
+    tiles: list[Tile], windows: NDArray[np.int64], *, together: bool
+) -> list[Tile]:
     """The tiles that overlap a window.
 
-    A tile only some of whose sections do is replaced by one tile for each such section.
+    A tile only some of whose sections do is replaced by one tile for each such section, unless the
+    network sees sections ``together``.
     """
     needed: list[Tile] = []
     for tile in tiles:
@@ -222,7 +232,7 @@ def _tiles_with_windows(tiles: list[Tile], windows: NDArray[np.int64]) -> list[T
         # Windows of one section share their span: few are left to compare with every section.
         spans = np.unique(windows[overlap, :2], axis=0)
         sections = [z for z in range(z0, z1) if ((spans[:, 0] <= z) & (z < spans[:, 1])).any()]
-        if len(sections) == z1 - z0:
+        if len(sections) == z1 - z0 or (together and sections):
             needed.append(tile)
             continue
         needed += [tile.of_section(z) for z in sections]

@@ -50,6 +50,10 @@ class Box:
         z0, z1, y0, y1, x0, x1 = bounds
         return cls((z0, y0, x0), (z1, y1, x1))
 
+    def in_sections(self, first: int, stop: int) -> Box:
+        """The same rows and columns, in sections ``first`` to ``stop - 1``."""
+        return Box((first, *self.start[1:]), (stop, *self.stop[1:]))
+
     @property
     def bounds(self) -> tuple[int, int, int, int, int, int]:
         """z0, z1, y0, y1, x0, x1."""

@@ -18,7 +18,7 @@ from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.errors import listed
+from napari_emda.errors import DataError, listed
 
 # Most runs of sections that a sentence names.
 _NAMED = 8
@@ -84,9 +84,20 @@ class Context:
         return cls(sections, spoilt)
 
     @classmethod
-    def none(cls, depth: int) -> Context:
-        """Every section alone."""
-        return cls(np.arange(depth)[:, None])
+    def none(cls, depth: int, spoilt: tuple[int, ...] = ()) -> Context:
+        """Every section alone, and the nearest good one in the place of a spoilt one."""
+        sections = np.arange(depth)[:, None]
+        good = np.setdiff1d(sections, list(spoilt))
+        if len(good):
+            for z in spoilt:
+                sections[z] = good[np.abs(good - z).argmin()]
+        return cls(sections, spoilt)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every section is seen as it is, and alone."""
+        numbers = np.arange(len(self.sections))[:, None]
+        return np.array_equal(self.sections, numbers)
 
     @property
     def channels(self) -> int:
@@ -95,9 +106,7 @@ class Context:
 
     def remarks(self, volume: str) -> list[str]:
         """What a user should know of the context of a volume with this name, in sentences."""
-        if self.channels == 1:
-            return []
-        if (self.sections == self.sections[:, :1]).all():
+        if self.channels > 1 and (self.sections == self.sections[:, :1]).all():
             kind = "only one" if len(self.sections) == 1 else "independent"
             noun = "section" if len(self.sections) == 1 else "sections"
             return [
@@ -134,15 +143,12 @@ class Context:
 
     def read(self, view: Resampled, statistics: Statistics, box: Box) -> NDArray[np.float32]:
         """Standardised grey values of a box with its neighbours, (z, channel, y, x) float32."""
-        if self.channels == 1:
+        if self.is_plain:
             return statistics.read(view, box)[:, None]
         first = box.start[0]
         stop = box.stop[0]
         seen = self.seen(first, stop)
-        parts = [
-            statistics.read(view, Box((z0, *box.start[1:]), (z1, *box.stop[1:])))
-            for z0, z1 in runs(seen)
-        ]
+        parts = [statistics.read(view, box.in_sections(z0, z1)) for z0, z1 in runs(seen)]
         return np.concatenate(parts)[np.searchsorted(seen, self.sections[first:stop])]
 
 
@@ -161,6 +167,27 @@ def runs(sections: Iterable[int]) -> list[tuple[int, int]]:
         else:
             found.append((z, z + 1))
     return found
+
+
+def section_step(grid: VoxelGrid, distance: float) -> int:
+    """Sections of a volume from one that is seen to the next, at least 1.
+
+    Args:
+        grid: of the volume.
+        distance: wanted, in the unit of the grid.
+    """
+    return max(1, _offset(1, distance / grid.spacing[0]))
+
+
+def check_stacks(volume: Volume) -> None:
+    """DataError if a volume has no neighbouring sections, which 3-D networks need."""
+    if volume.shape[0] > 1 and not volume.grid.sections_are_independent:
+        return
+    reason = "has one section" if volume.shape[0] == 1 else "consists of independent images"
+    raise DataError(
+        f"'{volume.name}' {reason}, and 3-D networks see neighbouring sections: choose the network "
+        "unet."
+    )
 
 
 def common_section_distance(volumes: Sequence[Volume]) -> float:

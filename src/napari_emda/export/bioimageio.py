@@ -32,8 +32,10 @@ CITATIONS = (
     ),
 )
 
-# What users search for; the export adds the name of the network.
-_TAGS = ("electron microscopy", "segmentation", "2d", "pytorch", "napari-emda")
+# What users search for; the export adds 2d or 3d and the name of the network.
+_TAGS = ("electron microscopy", "segmentation", "pytorch", "napari-emda")
+# Share of the sections of a stack at each end that lack context: what is left is half of a stack.
+_RIM = 4
 
 # Added to what the format divides by, so that a constant image is not divided by 0. The default of
 # the format; negligible beside the standard deviation of an image.
@@ -48,10 +50,11 @@ class ModelCard:
         name: a title, 5 to 128 characters: letters, digits, spaces and ``_-()``.
         description: one sentence on what it segments, in which images.
         classes: names of all classes, background first.
-        grid: on which the network works. The axes state y and x only, because a section is
-            predicted at a time.
+        grid: on which the network works. The axes state y and x only where a section is predicted
+            at a time.
         seen: names of the sections that the network sees at once, its input channels.
         distance: from one of them to the next, in the unit of ``grid``.
+        sections: that a 3-D network predicts at once, along an axis z; 0 for any other network.
         tags: under which others find the model, besides those of every model of this package.
         authors: names.
         citations: pairs of text and DOI, or None for no DOI.
@@ -65,6 +68,7 @@ class ModelCard:
     grid: VoxelGrid
     seen: tuple[str, ...] = ("grey",)
     distance: float = 0.0
+    sections: int = 0
     tags: tuple[str, ...] = ()
     authors: tuple[str, ...] = ()
     citations: tuple[tuple[str, str | None], ...] = CITATIONS
@@ -92,10 +96,12 @@ def write_package(
 
     Args:
         network: B x channels x H x W standardised grey values (float32) to B x C x H x W class
-            probabilities; on the CPU, in evaluation mode.
+            probabilities, with an axis z before H for a 3-D network; on the CPU, in evaluation
+            mode.
         path: ends in .zip; an existing file is replaced.
         example: grey values as stored, (H, W), or (channel, H, W) for a network that sees several
-            sections; both sides multiples of ``stride`` and at least ``2 halo + stride``.
+            sections, or (z, H, W) for a 3-D network; both sides multiples of ``stride`` and at
+            least ``2 halo + stride``.
         card: what the package states about the model.
         stride: sides of an input are multiples of this, in pixels.
         halo: pixels at the rim of a tile that lack context; need not be a multiple of ``stride``.
@@ -115,20 +121,23 @@ def write_package(
     # The smallest multiple of the stride that leaves one stride of pixels with full context.
     smallest_side = -(-(2 * halo + stride) // stride) * stride
     stack = example[None] if example.ndim == 2 else example
-    if stack.shape[:-2] != (len(card.seen),) or any(
+    wanted = card.sections or len(card.seen)
+    if stack.shape[:-2] != (wanted,) or any(
         side % stride or side < smallest_side for side in stack.shape[-2:]
     ):
         raise DataError(
             f"The example image is {' × '.join(map(str, example.shape))} pixels: give "
-            f"{'one section' if len(card.seen) == 1 else f'{len(card.seen)} sections'} whose sides "
-            f"are multiples of {stride} and at least {smallest_side}."
+            f"{'one section' if wanted == 1 else f'{wanted} sections'} whose sides are multiples "
+            f"of {stride} and at least {smallest_side}."
         )
+    if card.sections:
+        stack = stack[None]
     moments = (
         None
         if mean is None or standard_deviation is None
         else (float(mean), float(standard_deviation))
     )
-    preprocessing = _Preprocessing(spec, moments, percentiles, limits)
+    preprocessing = _Preprocessing(spec, moments, percentiles, limits, deep=card.sections > 0)
     with naming(path), workspace(path) as folder, replacing_file(path) as package:
         _write_weights_and_tests(network, stack, preprocessing, folder)
         axes = _Axes(spec, card, smallest_side, stride, halo)
@@ -180,15 +189,17 @@ class _Preprocessing:
         moments: mean and standard deviation to standardise by; None for those of each image.
         percentiles: that become 0 and 1 first; None to leave the grey values as they are.
         limits: to which grey values are clipped after that; None to leave them as they are.
+        deep: whether the image has an axis z.
     """
 
     spec: Any
     moments: tuple[float, float] | None
     percentiles: tuple[float, float] | None
     limits: tuple[float, float] | None = None
+    deep: bool = False
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The standardised image, 1 x channels x H x W."""
+        """The standardised image, as the network takes it."""
         if self.percentiles:
             # float32 throughout: the test image must come out the same in other programs.
             low, high = np.percentile(image, self.percentiles).astype(np.float32)
@@ -205,7 +216,8 @@ class _Preprocessing:
         spec = self.spec
         steps = []
         # Without the batch axis: each image is measured by itself.
-        per_image = {"axes": [spec.AxisId(name) for name in ("channel", "y", "x")], "eps": _EPS}
+        names = ("channel", "z", "y", "x") if self.deep else ("channel", "y", "x")
+        per_image = {"axes": [spec.AxisId(name) for name in names], "eps": _EPS}
         if self.percentiles:
             low, high = self.percentiles
             kwargs = spec.ScaleRangeKwargs(min_percentile=low, max_percentile=high, **per_image)
@@ -233,6 +245,8 @@ class _Axes:
 
     def _space(self, name: str) -> dict[str, Any]:
         size = self.card.grid.spacing["zyx".index(name)]
+        if name == "z":
+            size = self.card.distance
         return {
             "id": self.spec.AxisId(name),
             "scale": _divisible(size),
@@ -243,10 +257,16 @@ class _Axes:
     def inputs(self) -> list[Any]:
         size = self.spec.ParameterizedSize(min=self.smallest_side, step=self.stride)
         space = [self.spec.SpaceInputAxis(**self._space(name), size=size) for name in "yx"]
+        if self.card.sections:
+            # TorchScript keeps the number of sections of its tracing.
+            depth = self.spec.SpaceInputAxis(**self._space("z"), size=self.card.sections)
+            space.insert(0, depth)
         return [self.spec.BatchAxis(), self._channels(self.card.seen), *space]
 
     def outputs(self) -> list[Any]:
-        space = [self._output(name) for name in "yx"]
+        space = [self._output(name, self.halo) for name in "yx"]
+        if self.card.sections:
+            space.insert(0, self._output("z", self.card.sections // _RIM))
         return [self.spec.BatchAxis(), self._channels(list(self.card.classes)), *space]
 
     def _channels(self, names: Sequence[str]) -> Any:
@@ -258,15 +278,15 @@ class _Axes:
             channel_names=[self.spec.Identifier(name) for name in identifiers]
         )
 
-    def _output(self, name: str) -> Any:
+    def _output(self, name: str, halo: int) -> Any:
         # As large as the input: the network resamples nothing.
         size = self.spec.SizeReference(
             tensor_id=self.spec.TensorId("image"), axis_id=self.spec.AxisId(name)
         )
         # The format has no halo of 0: that is an axis of another type.
-        if not self.halo:
+        if not halo:
             return self.spec.SpaceOutputAxis(**self._space(name), size=size)
-        return self.spec.SpaceOutputAxisWithHalo(**self._space(name), size=size, halo=self.halo)
+        return self.spec.SpaceOutputAxisWithHalo(**self._space(name), size=size, halo=halo)
 
 
 def _divisible(size: float) -> float:
@@ -331,9 +351,7 @@ def _description(
 
     image = spec.InputTensorDescr(
         id=spec.TensorId("image"),
-        description="Grey values of a section, as stored."
-        if len(card.seen) == 1
-        else f"Grey values of {len(card.seen)} sections, as stored; the middle one is predicted.",
+        description=_input(card),
         axes=axes.inputs(),
         test_tensor=file("input.npy"),
         preprocessing=preprocessing.described(),
@@ -354,7 +372,7 @@ def _description(
         "authors": [spec.Author(name=name) for name in card.authors],
         "cite": [spec.CiteEntry(text=text, doi=doi) for text, doi in card.citations],
         "license": card.licence,
-        "tags": [*_TAGS, *card.tags],
+        "tags": [*_TAGS, "3d" if card.sections else "2d", *card.tags],
         "documentation": file("README.md"),
         "inputs": [image],
         "outputs": [probabilities],
@@ -362,8 +380,22 @@ def _description(
     }
 
 
+def _input(card: ModelCard) -> str:
+    """What the input holds, in a sentence."""
+    if card.sections:
+        return f"Grey values of {card.sections} consecutive sections, as stored."
+    if len(card.seen) == 1:
+        return "Grey values of a section, as stored."
+    return f"Grey values of {len(card.seen)} sections, as stored; the middle one is predicted."
+
+
 def _channels(card: ModelCard) -> str:
-    """Where the input's channels come from; nothing for a single section."""
+    """Where the input's sections come from; nothing for a single section."""
+    if card.sections:
+        return (
+            f"Each input has {card.sections} sections, {card.distance:g} {card.grid.unit} from one "
+            "to the next.\n\n"
+        )
     if len(card.seen) == 1:
         return ""
     middle = len(card.seen) // 2

@@ -44,13 +44,9 @@ class ModelExporter(Exporter):
         # multiple of the stride, so this side is one as well.
         side = 2 * network.halo + network.stride
         view = Resampled(volume, header.pixel_size)
-        context = header.context_of(view)
-        example = np.concatenate(
-            [
-                view.read(Box((z, 0, 0), (z + 1, side, side)))
-                for z in context.sections[volume.shape[0] // 2].tolist()
-            ]
-        )
+        box = Box((0, 0, 0), (1, side, side))
+        seen = _seen(predictor, view)
+        example = np.concatenate([view.read(box.in_sections(z, z + 1)) for z in seen])
         before = [f"before {i}" for i in range(header.context, 0, -1)]
         after = [f"after {i}" for i in range(1, header.context + 1)]
         card = ModelCard(
@@ -62,6 +58,7 @@ class ModelExporter(Exporter):
             grid=replace(volume.grid.with_pixel_size(header.pixel_size), unit=header.unit),
             seen=(*before, "grey", *after),
             distance=header.section_distance,
+            sections=network.stack if network.stack > 1 else 0,
             tags=(header.network.name.replace("_", "-"),),
         )
         write_package(
@@ -78,3 +75,19 @@ class ModelExporter(Exporter):
         )
         # A generator without events: the export takes seconds, and there is no share to report.
         yield from ()
+
+
+def _seen(predictor: Predictor, view: Resampled) -> list[int]:
+    """The sections that the network sees with the middle one of a volume."""
+    context = predictor.header.context_of(view)
+    depth = view.shape[0]
+    stack = predictor.network.stack
+    if stack == 1:
+        seen: list[int] = context.sections[depth // 2].tolist()
+        return seen
+    step = predictor.stacks_of(view.volume).step
+    # Of a volume that is thinner than a stack, the last sections are repeated.
+    first = max(0, (depth - step * stack) // 2)
+    sections = np.minimum(first + step * np.arange(stack), depth - 1)
+    repeated: list[int] = context.sections[sections, 0].tolist()
+    return repeated

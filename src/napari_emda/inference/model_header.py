@@ -113,10 +113,12 @@ class ModelHeader(BaseModel):
         the same way.
         """
         depth = view.shape[0]
-        if not self.context:
+        if not self.context and not self.network.section_ratio:
             return Context.none(depth)
         spoilt = self.spoilt.get(view.volume.name)
         spoilt = spoilt_sections(view) if spoilt is None else spoilt
+        if not self.context:
+            return Context.none(depth, spoilt)
         return Context.of(view.volume.grid, depth, self.context, self.section_distance, spoilt)
 
     def z_smoothing_of(self, volume: Volume) -> float:

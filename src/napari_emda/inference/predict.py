@@ -63,7 +63,9 @@ def predict(
     """
     view = Resampled(volume, predictor.header.pixel_size)
     averages = averaging(predictor.header, volume, settings)
-    tiles = plan(view, predictor.network, settings, sections=int(averages["z_smoothing"] > 0))
+    stacks = predictor.stacks_of(volume)
+    sections = int(averages["z_smoothing"] > 0)
+    tiles = plan(view, predictor.network, settings, sections, stacks)
     classes = predictor.header.classes
     prediction = StoredPrediction(run, volume.name)
     # A prediction continues only if all of this is as before: otherwise tiles would not match.
@@ -167,10 +169,13 @@ def _sections(
     domain = predictor.domain_of(view.volume)
     averages = averaging(predictor.header, view.volume, settings)
     reader = BlockReader(view, statistics, predictor.compute.device)
-    seen = images(reader, unseen(tiles), context, threads)
+    stacks = predictor.stacks_of(view.volume)
+    # What a 3-D network predicts at the rim of a tile is wrong: nothing of it is used again.
+    new_tiles = tiles if stacks.deep else unseen(tiles)
+    seen = images(reader, new_tiles, context, threads)
     # On the CPU there are no launches to save.
     network = Recorded(
-        partial(predictor.outputs, domain=domain, flips=averages["flips"]),
+        partial(predictor.outputs, domain=domain, stacks=stacks, flips=averages["flips"]),
         enabled=predictor.compute.device.type == "cuda",
     )
     outputs = torch.zeros(0)

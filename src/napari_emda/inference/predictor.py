@@ -16,8 +16,10 @@ from napari_emda.data.volume import Domain, Volume
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute, ToHost
 from napari_emda.inference.model_header import ModelHeader
+from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.inference.tiles import finish_tile, make_tile, read_tile, without_neighbours
 from napari_emda.io.identity import file_identity
+from napari_emda.nn.layers import lay_channels_last
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.project.run_folder import RunFolder
@@ -38,8 +40,7 @@ class Predictor:
         self, network: Network, header: ModelHeader, compute: Compute, model_file: str = ""
     ) -> None:
         self.network = network.to(compute.device)
-        # The layout in which convolutions are fastest, on the CPU and on tensor cores.
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lay_channels_last(self.network)
         self.header = header
         self.compute = compute
         self.model_file = model_file
@@ -64,24 +65,43 @@ class Predictor:
         """Which sections are seen with each one: those of the training, else chosen now."""
         return self.header.context_of(Resampled(volume, self.header.pixel_size))
 
+    def stacks_of(self, volume: Volume) -> SectionStacks:
+        """How the network sees the sections of a volume together."""
+        return SectionStacks.of(self.network, volume, self.header.section_distance)
+
     def z_smoothing(self, volume: Volume) -> float:
         """Weight of each neighbouring section, see `smoothed_along_z`."""
         return self.header.z_smoothing_of(volume)
 
-    def probabilities(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
+    def probabilities(
+        self,
+        image: Tensor,
+        domain: Domain,
+        stacks: SectionStacks | None = None,
+        *,
+        flips: bool = False,
+    ) -> Tensor:
         """Class probabilities of standardised images of any size.
 
         Args:
             image: B x channels x H x W float32.
             domain: whose normalisation statistics are used.
+            stacks: how a 3-D network sees the images, which are consecutive sections then.
             flips: whether to average over the image and its three flipped copies.
 
         Returns:
             B x C x H x W float32, summing to 1 over C.
         """
-        return self.outputs(image, domain, flips=flips)[:, : self.network.classes]
+        return self.outputs(image, domain, stacks, flips=flips)[:, : self.network.classes]
 
-    def outputs(self, image: Tensor, domain: Domain, *, flips: bool = False) -> Tensor:
+    def outputs(
+        self,
+        image: Tensor,
+        domain: Domain,
+        stacks: SectionStacks | None = None,
+        *,
+        flips: bool = False,
+    ) -> Tensor:
         """Class probabilities as of `probabilities`, and maps of objects if there are any.
 
         Returns:
@@ -95,14 +115,21 @@ class Predictor:
         below = -height % stride
         if right or below:
             image = torch.nn.functional.pad(image, (0, right, 0, below), mode="replicate")
-        image = image.contiguous(memory_format=torch.channels_last)
-        with evaluating(self.network), in_domain(self.network, domain), self.compute.autocast():
+        stacks = stacks or SectionStacks()
+        with (
+            evaluating(self.network),
+            in_domain(self.network, domain),
+            self.compute.autocast(),
+            stacks.around(self.network, image) as (seen, each_section),
+        ):
+            seen = seen.contiguous(memory_format=torch.channels_last)
             if not flips:
-                return self._outputs(image)[..., :height, :width]
+                return each_section(self._outputs(seen)[..., :height, :width])
             flipped_axes: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
-            copies = (self._outputs(image.flip(axes)).flip(axes) for axes in flipped_axes)
+            copies = (self._outputs(seen.flip(axes)).flip(axes) for axes in flipped_axes)
             # Summed as they come: four results at once would take four times the memory.
-            return (sum(copies, start=next(copies)) / 4)[..., :height, :width]
+            mean = sum(copies, start=next(copies)) / 4
+            return each_section(mean[..., :height, :width])
 
     def _outputs(self, image: Tensor) -> Tensor:
         if not self.network.maps_objects:
@@ -250,13 +277,14 @@ def predict_box(
     """
     view = Resampled(volume, predictor.header.pixel_size)
     weight = predictor.z_smoothing(volume)
+    stacks = predictor.stacks_of(volume)
     tile = make_tile(
-        view, box, predictor.network.halo, predictor.network.stride, sections=int(weight > 0)
+        view, box, predictor.network.halo, predictor.network.stride, int(weight > 0), stacks
     )
     context = predictor.context_of(volume) if context is None else context
     image = read_tile(view, tile, predictor.statistics_of(volume), context)
     image = image.to(predictor.compute.device)
     probabilities = smoothed_along_z(
-        predictor.probabilities(image, predictor.domain_of(volume)), weight
+        predictor.probabilities(image, predictor.domain_of(volume), stacks), weight
     )
     return foreground_bytes(finish_tile(view, tile, without_neighbours(tile, probabilities)))[0]

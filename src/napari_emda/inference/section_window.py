@@ -10,7 +10,6 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from napari_emda.data.box import Box
 from napari_emda.data.context import Context, runs
 from napari_emda.data.prefetch import prefetched
 from napari_emda.inference.tiles import BlockReader, Tile
@@ -43,6 +42,7 @@ def images(
         context: the sections that are seen with each one.
         threads: that read ahead.
     """
+    is_plain = context.is_plain
     readings = _planned(tiles, context)
     stored = prefetched(
         lambda i: [reader.read(part) for part in readings[i].parts],
@@ -58,7 +58,7 @@ def images(
                 reader.on_device(image, part)
                 for image, part in zip(values, reading.parts, strict=True)
             ]
-            if context.channels == 1:
+            if is_plain:
                 yield new[0]
                 continue
             for part, image in zip(reading.parts, new, strict=True):
@@ -72,7 +72,7 @@ def images(
 
 def _planned(tiles: Sequence[Tile], context: Context) -> list[_Reading]:
     """What to read for each tile. It is known beforehand, so that threads can read ahead."""
-    if context.channels == 1:
+    if context.is_plain:
         return [_Reading((tile,), ()) for tile in tiles]
     readings: list[_Reading] = []
     for _, group in groupby(tiles, key=_place):
@@ -96,7 +96,4 @@ def _place(tile: Tile) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _at(tile: Tile, first: int, stop: int) -> Tile:
     """Other sections at the place of a tile."""
-    native, seen = (
-        Box((first, *box.start[1:]), (stop, *box.stop[1:])) for box in (tile.native, tile.seen)
-    )
-    return Tile(native, seen)
+    return Tile(tile.native.in_sections(first, stop), tile.seen.in_sections(first, stop))

@@ -16,6 +16,7 @@ from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.resampling_weights import interval_weights
 from napari_emda.inference.device import to_device
+from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.sampling.device_volumes import standardised
 
 Span = tuple[int, int]
@@ -36,10 +37,7 @@ class Tile:
 
     def of_section(self, z: int) -> Tile:
         """The tile of one section at the same place, which sees that section alone."""
-        native, seen = (
-            Box((z, *box.start[1:]), (z + 1, *box.stop[1:])) for box in (self.native, self.seen)
-        )
-        return Tile(native, seen)
+        return Tile(self.native.in_sections(z, z + 1), self.seen.in_sections(z, z + 1))
 
 
 def seen_span(native: Span, scale: float, size: int, halo: int, stride: int) -> Span:
@@ -64,7 +62,14 @@ def seen_span(native: Span, scale: float, size: int, halo: int, stride: int) -> 
     return max(0, low), min(size, high)
 
 
-def make_tile(view: Resampled, native: Box, halo: int, stride: int, sections: int = 0) -> Tile:
+def make_tile(
+    view: Resampled,
+    native: Box,
+    halo: int,
+    stride: int,
+    sections: int = 0,
+    stacks: SectionStacks | None = None,
+) -> Tile:
     """The tile that predicts a box of voxels.
 
     Args:
@@ -72,13 +77,13 @@ def make_tile(view: Resampled, native: Box, halo: int, stride: int, sections: in
         native: the voxels.
         halo: pixels that the network sees around those that are kept.
         stride: of the network's grid of poolings.
-        sections: seen before and after the box.
+        sections: predicted before and after the box.
+        stacks: what a 3-D network sees around these.
     """
     z0, z1, y0, y1, x0, x1 = native.bounds
     top, bottom = seen_span((y0, y1), view.scale[0], view.shape[1], halo, stride)
     left, right = seen_span((x0, x1), view.scale[1], view.shape[2], halo, stride)
-    first = max(0, z0 - sections)
-    stop = min(view.shape[0], z1 + sections)
+    first, stop = (stacks or SectionStacks()).span(z0, z1, view.shape[0], sections)
     return Tile(native, Box((first, top, left), (stop, bottom, right)))
 
 

@@ -8,6 +8,7 @@ from itertools import product
 
 from napari_emda.data.box import Box
 from napari_emda.data.resampled import Resampled
+from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.inference.tiles import Span, Tile, seen_span
 from napari_emda.nn.network import Network
 from napari_emda.project.stored_prediction import CHUNK
@@ -42,7 +43,11 @@ class _Layout:
 
 
 def plan(
-    view: Resampled, network: Network, settings: PredictSettings, sections: int = 0
+    view: Resampled,
+    network: Network,
+    settings: PredictSettings,
+    sections: int = 0,
+    stacks: SectionStacks | None = None,
 ) -> list[Tile]:
     """Tiles that cover a volume once: whole sections, several at once, where the memory allows.
 
@@ -57,16 +62,22 @@ def plan(
         view: the volume at the network's pixel size.
         network: sets halo and memory.
         settings: the memory, or the side of a block.
-        sections: seen before and after each tile.
+        sections: predicted before and after each tile.
+        stacks: what a 3-D network sees around these.
     """
     depth = view.shape[0]
-    pixels = settings.memory * 2**30 / network.bytes_per_pixel
+    stacks = stacks or SectionStacks()
+    # A 3-D network sees a margin of sections on both sides. Tiles are deep enough that no more than
+    # half of what is computed is margin.
+    thinnest = min(depth, max(1, 2 * stacks.halo))
+    margin = 2 * stacks.halo
+    pixels = settings.memory * 2**30 / network.bytes_per_pixel / min(depth, thinnest + margin)
     if settings.block:
         rows = _widest(_layouts(view, 1, network, network.stride), settings.block / view.scale[0])
         columns = _widest(
             _layouts(view, 2, network, network.stride), settings.block / view.scale[1]
         )
-        thickness = 1
+        thickness = thinnest
     else:
         # Small tiles are mostly halo. Below a quarter of the side that fits, the
         # memory is too small for this network anyway, and is exceeded rather than the time.
@@ -74,7 +85,9 @@ def plan(
         rows, columns = _cheapest(
             _layouts(view, 1, network, smallest), _layouts(view, 2, network, smallest), pixels
         )
-        thickness = max(1, min(depth, int(pixels / (rows.longest * columns.longest))))
+        fitting = int(pixels * min(depth, thinnest + margin) / (rows.longest * columns.longest))
+        # Where the whole depth fits, there is no margin.
+        thickness = depth if fitting >= depth else max(thinnest, fitting - margin)
     tiles = []
     for row, column in product(range(len(rows.native)), range(len(columns.native))):
         y0, y1 = rows.native[row]
@@ -83,9 +96,8 @@ def plan(
         left, right = columns.seen[column]
         for z0 in range(0, depth, thickness):
             z1 = min(z0 + thickness, depth)
-            seen = Box(
-                (max(0, z0 - sections), top, left), (min(depth, z1 + sections), bottom, right)
-            )
+            first, stop = stacks.span(z0, z1, depth, sections)
+            seen = Box((first, top, left), (stop, bottom, right))
             tiles.append(Tile(Box((z0, y0, x0), (z1, y1, x1)), seen))
     return tiles
 

@@ -16,7 +16,7 @@ from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.methods.base import DataSummary, Method, methods
-from napari_emda.nn.network import NetworkConfig, networks
+from napari_emda.nn.network import Network, NetworkConfig, networks
 from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
@@ -79,7 +79,7 @@ def training_on(
         cls.learns_from(volume, method_settings, settings)
         for volume in _volumes(volumes_of, job, cls)
     ]
-    sampler = _sampler(volumes, settings, cls)
+    sampler = _sampler(volumes, job, cls, start)
     _check_labels(sampler, cls)
     _check_continued(sampler, folder)
     predicted = cls.predicted_classes(method_settings, classes)
@@ -99,12 +99,19 @@ def training_on(
         # A new run gets its folder from the job once all checks have passed.
         folder or RunFolder(Path()),
         Compute.choose(settings.device, settings.precision),
-        _validator(volumes_of, classes, header, settings),
+        _validator(volumes_of, classes, header, settings, method.predictor),
     )
     return training, {volume.name: volume for volume in volumes}
 
 
-def _sampler(volumes: list[Volume], settings: TrainSettings, cls: type[Method]) -> PatchSampler:
+def _sampler(
+    volumes: list[Volume], job: TrainJob, cls: type[Method], start: Path | None
+) -> PatchSampler:
+    settings = job.settings
+    stack = _stack(job)
+    # A network that goes on sees neighbours as far away as before.
+    before = None if start is None else checkpoint.read_header(start)
+    depth = before is not None and (before.context > 0 or before.network.section_ratio > 0)
     return PatchSampler(
         volumes,
         settings.patch,
@@ -115,7 +122,18 @@ def _sampler(volumes: list[Volume], settings: TrainSettings, cls: type[Method]) 
         boxes={"source": settings.source_box, "target": settings.target_box},
         context=settings.context,
         objects=settings.objects != "off",
+        stack=stack,
+        section_distance=before.section_distance if before is not None and depth else 0,
     )
+
+
+def _stack(job: TrainJob) -> int:
+    """Sections of a patch: 1 for a network that sees single sections."""
+    cls = networks[job.settings.network]
+    if cls.dimensions == 2:
+        return 1
+    settings: Any = cls.Settings.parse(job.network_settings)
+    return int(settings.sections)
 
 
 def _summary(sampler: PatchSampler, predicted: tuple[str, ...], start: Path | None) -> DataSummary:
@@ -137,13 +155,13 @@ def _header(
     classes: tuple[str, ...],
 ) -> ModelHeader:
     seen: dict[str, Any] = {}
-    if sampler.context:
+    if sampler.context or sampler.stack > 1:
         seen = {"section_distance": sampler.section_distance, "spoilt": sampler.spoilt}
     return ModelHeader(
         method=job.method,
         method_settings=method_settings.model_dump(),
         classes=classes,
-        network=_network(job, cls, len(classes)),
+        network=_network(job, cls, len(classes), sampler),
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
         seed=job.settings.seed,
@@ -154,7 +172,9 @@ def _header(
     )
 
 
-def _network(job: TrainJob, cls: type[Method], classes: int) -> NetworkConfig:
+def _network(
+    job: TrainJob, cls: type[Method], classes: int, sampler: PatchSampler
+) -> NetworkConfig:
     """The network of the job, with the settings that the method requires.
 
     Raises:
@@ -178,6 +198,7 @@ def _network(job: TrainJob, cls: type[Method], classes: int) -> NetworkConfig:
         classes=classes,
         channels=2 * job.settings.context + 1,
         objects=job.settings.objects != "off",
+        section_ratio=sampler.section_distance / sampler.pixel_size if sampler.stack > 1 else 0,
         settings=settings.model_dump(),
     )
 
@@ -277,7 +298,11 @@ def _check_continued(sampler: PatchSampler, folder: RunFolder | None) -> None:
 
 
 def _validator(
-    volumes_of: VolumesOf, classes: tuple[str, ...], header: ModelHeader, settings: TrainSettings
+    volumes_of: VolumesOf,
+    classes: tuple[str, ...],
+    header: ModelHeader,
+    settings: TrainSettings,
+    network: Network,
 ) -> Validator | None:
     """Scores predictions of the target without its labels, with every method alike.
 
@@ -289,4 +314,4 @@ def _validator(
         return None
     # Without annotations too: a score that saw them would favour runs that were trained on them.
     targets = [replace(volume, labels=None, annotations=None) for volume in volumes_of("target")]
-    return Validator.of(sources, targets, header, settings)
+    return Validator.of(sources, targets, header, settings, network)

@@ -15,6 +15,7 @@ from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.information import joint, mutual_information
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
+from napari_emda.nn.stacks import of_each_section
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.randaugment import turn, turn_back
 from napari_emda.sampling.sampler import Batch, Patches
@@ -145,7 +146,9 @@ class IIC(Method):
     def _joints(self, patches: Patches, domain: Domain) -> list[Tensor]:
         """Joint distributions of the clusters of both views, one per head."""
         # From torch's generator, which the trainer seeds in every step.
-        angle = 2 * math.pi * torch.rand(len(patches.image)).to(patches.image.device)
+        stack = self.network.stack
+        angle = 2 * math.pi * torch.rand(len(patches.image) // stack).to(patches.image.device)
+        angle = of_each_section(angle, stack)
         with in_domain(self.network, domain):
             first = self._probabilities(patches.clean)
             second = self._probabilities(turn(patches.image, angle, padding="reflection"))

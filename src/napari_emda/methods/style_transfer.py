@@ -12,6 +12,7 @@ from napari_emda.nn.discriminators import PatchDiscriminator, least_squares
 from napari_emda.nn.layers import middle
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
+from napari_emda.nn.stacks import of_each_section
 from napari_emda.nn.style import Generator, PatchContrast, Translated
 from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
@@ -128,7 +129,9 @@ class StyleTransfer(Method):
                     # All patches of the target, because all will be translated for prediction. Of
                     # the source only some, so that the network learns both appearances.
                     share = self.settings.translated if domain == "source" else 1.0
-                    chosen = torch.rand(len(image), 1, 1, 1, device=image.device) < share
+                    stack = self.network.stack
+                    chosen = torch.rand(len(image) // stack, 1, 1, 1, device=image.device) < share
+                    chosen = of_each_section(chosen, stack)
                     image = torch.where(chosen, self.generator.sections(image).float(), image)
             return self.supervised(self.network.encode(image), batch[domain])
 

@@ -130,7 +130,8 @@ class UDA(Method):
         image = batch[self.unlabelled].clean
         if self.unlabelled == "source":
             # The first half lies around labels.
-            image = image[len(image) // 2 :]
+            stack = self.network.stack
+            image = image[len(image) // stack // 2 * stack :]
         # An empty prediction maximises mutual information just as well, until the labels have
         # taught the network another one.
         rising = ramp(progress, 0, 0.25) if self.settings.consistency == "iid" else 1.0
@@ -140,7 +141,8 @@ class UDA(Method):
     def _disagreement(self, image: Tensor) -> Tensor:
         """The loss between predictions of patches B x C x H x W and of their augmented copies."""
         # Seeded from torch's generator, which the trainer seeds in every step.
-        augment = Augmentation("none", int(torch.randint(2**31, ())), image.device)
+        seed = int(torch.randint(2**31, ()))
+        augment = Augmentation("none", seed, image.device, self.network.stack)
         changed, angle = self.strong(image, augment)
         with in_domain(self.network, self.unlabelled):
             q, inside = turn_back(self.network(changed).float().softmax(1), angle)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)
 
 
 class Doubling(nn.ConvTranspose2d):
@@ -24,6 +27,15 @@ class Doubling(nn.ConvTranspose2d):
         return blocks.reshape(n, 2 * height, 2 * width, self.out_channels).movedim(-1, 1)
 
 
+def lay_channels_last(module: nn.Module) -> None:
+    """Store weights in the order in which convolutions are fastest, on CPUs and tensor cores."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        elif parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+
+
 def middle(image: Tensor) -> Tensor:
     """The middle channel, B x 1 x H x W: the section itself, of those that a network sees."""
     channel = image.shape[1] // 2
@@ -33,7 +45,7 @@ def middle(image: Tensor) -> Tensor:
 def initialise(module: nn.Module) -> None:
     """Draw the weights of all convolutions for layers with ReLU (He et al. 2015); biases are 0."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, _CONVOLUTIONS):
             # A network without memory, built to count its weights: to draw none of them, torch
             # would load its compiler, which takes a second.
             if layer.weight.is_meta:

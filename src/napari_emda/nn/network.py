@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +14,7 @@ from napari_emda.data.volume import Domain
 from napari_emda.errors import JobError
 from napari_emda.nn.layers import initialise
 from napari_emda.nn.normalisation import DOMAINS, norms
+from napari_emda.nn.stacks import as_sections, as_volumes
 from napari_emda.registry import Registry
 from napari_emda.settings import base
 
@@ -28,6 +29,8 @@ OBJECT_MAPS = 2
 
 # Of images or of logits; class ids are bytes.
 _MOST_CHANNELS = 256
+# Sections of a millimetre and pixels of a nanometre.
+_LARGEST_RATIO = 1e6
 
 
 class NetworkConfig(BaseModel):
@@ -38,6 +41,8 @@ class NetworkConfig(BaseModel):
         classes: number of channels of the logits.
         channels: of the input: 1, or one for each section that it sees (`data.context`).
         objects: whether it also predicts maps of objects, see `Network.object_maps`.
+        section_ratio: distance of the sections of a stack as a multiple of a pixel; 0 for networks
+            that see single sections.
         settings: values of the network's ``Settings``.
     """
 
@@ -47,6 +52,7 @@ class NetworkConfig(BaseModel):
     classes: int = Field(ge=1, le=_MOST_CHANNELS)
     channels: int = Field(1, ge=1, le=_MOST_CHANNELS)
     objects: bool = False
+    section_ratio: float = Field(0.0, ge=0, le=_LARGEST_RATIO, allow_inf_nan=False)
     settings: dict[str, Any] = {}
 
     @model_validator(mode="before")
@@ -66,10 +72,15 @@ class NetworkConfig(BaseModel):
     def build(self) -> Network:
         """A network with random weights."""
         cls = networks[self.name]
-        network = cls(self.classes, cls.Settings.parse(self.settings), self.channels)
+        settings = cls.Settings.parse(self.settings)
+        network = cls(self.classes, settings, self.channels, **self._depth(cls))
         if self.objects:
             network.add_object_head()
         return network
+
+    def _depth(self, cls: type[Network]) -> dict[str, float]:
+        # Networks of other packages that see single sections need not take it.
+        return {"section_ratio": self.section_ratio} if cls.dimensions == 3 else {}
 
 
 class Network(nn.Module, ABC):
@@ -79,13 +90,19 @@ class Network(nn.Module, ABC):
     ``__init__`` sets ``encoder``, ``decoder`` and ``head``, and a few properties state its
     receptive field and memory. Methods, prediction, suggestions and export use nothing else of it.
 
+    A 3-D network takes the sections of a stack as consecutive entries of the batch (`nn.stacks`),
+    and predicts all of them. Its ``Settings`` have ``sections``, the number of them in training.
+
     Args:
         classes: number of channels of the logits.
         settings: an instance of the class's ``Settings``; None for the defaults.
         channels: of the input.
+        section_ratio: see `NetworkConfig`; given to 3-D networks only.
     """
 
     name: ClassVar[str]
+    dimensions: ClassVar[Literal[2, 3]] = 2
+    """Whether it sees single sections or stacks of them."""
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Settings that differ from the defaults, by profile (`settings.training.Profile`)."""
 
@@ -107,10 +124,17 @@ class Network(nn.Module, ABC):
     offset: Tensor
     """Added to the logits in evaluation, one number per class; set by `training.prior_matching`."""
 
-    def __init__(self, classes: int, settings: Any = None, channels: int = 1) -> None:
+    def __init__(
+        self,
+        classes: int,
+        settings: Any = None,
+        channels: int = 1,
+        section_ratio: float = 0.0,
+    ) -> None:
         super().__init__()
         self.classes = classes
         self.channels = channels
+        self.section_ratio = section_ratio
         self.settings: Any = self.Settings() if settings is None else settings
         self.auxiliary_heads = nn.ModuleList()
         self.object_head = None
@@ -124,6 +148,7 @@ class Network(nn.Module, ABC):
             classes=self.classes,
             channels=self.channels,
             objects=self.maps_objects,
+            section_ratio=self.section_ratio,
             settings=self.settings.model_dump(),
         )
 
@@ -152,6 +177,24 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def halo(self) -> int:
         """Width of the margin of a block that can change its logits, a multiple of `stride`."""
+
+    @property
+    def stack(self) -> int:
+        """Sections of a stack in training: so many consecutive entries of a batch belong together.
+
+        1 for networks that see single sections.
+        """
+        return int(self.settings.sections) if self.dimensions == 3 else 1
+
+    @property
+    def section_stride(self) -> int:
+        """As `stride`, along z: the numbers of sections of stacks are multiples of it."""
+        return 1
+
+    @property
+    def section_halo(self) -> int:
+        """As `halo`, along z: sections before and after one that can change its logits."""
+        return 0
 
     @property
     @abstractmethod
@@ -293,7 +336,12 @@ class Network(nn.Module, ABC):
 def _differences(one: NetworkConfig, other: NetworkConfig) -> tuple[str, str]:
     """The settings in which two networks differ, as ``key=value, …`` of each."""
     flat = [
-        {"network": config.name, "context": config.channels // 2, **config.settings}
+        {
+            "network": config.name,
+            "context": config.channels // 2,
+            "section_ratio": config.section_ratio,
+            **config.settings,
+        }
         for config in (one, other)
     ]
     keys = [key for key in flat[0] | flat[1] if flat[0].get(key) != flat[1].get(key)]
@@ -314,12 +362,19 @@ class WithSoftmax(nn.Module):
     def __init__(self, network: Network, domain: Domain) -> None:
         super().__init__()
         self.network = network
+        self.stack = network.stack
         for layer in norms(network):
             layer.domain = DOMAINS.index(domain)
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x channels x H x W, standardised, to probabilities B x classes x H x W."""
-        return self.network(x).softmax(1)
+        """B x channels x H x W, standardised, to probabilities B x classes x H x W.
+
+        For a 3-D network with an axis z before H, as long as a stack of the training.
+        """
+        if x.ndim == 4:
+            probabilities: Tensor = self.network(x).softmax(1)
+            return probabilities
+        return as_volumes(self.network(as_sections(x)).softmax(1), self.stack)
 
 
 networks: Registry[type[Network]] = Registry(

@@ -163,7 +163,7 @@ class Translated(Network):
     """
 
     def __init__(self, generator: Generator, network: Network) -> None:
-        super().__init__(network.classes, network.settings, network.channels)
+        super().__init__(network.classes, network.settings, network.channels, network.section_ratio)
         self.generator = generator
         self.network = network
         self.offset = network.offset  # one tensor, so that calibration changes both
@@ -182,6 +182,21 @@ class Translated(Network):
     def halo(self) -> int:
         """Sum of both receptive fields, rounded up to a multiple of `stride`."""
         return -(-(self.network.halo + self.generator.reach) // self.stride) * self.stride
+
+    @property
+    def stack(self) -> int:
+        """The segmentation network's."""
+        return self.network.stack
+
+    @property
+    def section_stride(self) -> int:
+        """The segmentation network's."""
+        return self.network.section_stride
+
+    @property
+    def section_halo(self) -> int:
+        """The segmentation network's: the generator sees single sections."""
+        return self.network.section_halo
 
     @property
     def bytes_per_pixel(self) -> int:

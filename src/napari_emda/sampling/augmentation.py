@@ -57,16 +57,27 @@ class Augmentation:
         strength: ``none``, ``weak`` or ``strong``.
         seed: determines all random numbers.
         device: where the batches are.
+        stack: sections of a stack (`nn.stacks`): all of them are moved and changed alike.
     """
 
-    def __init__(self, strength: Strength, seed: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        strength: Strength,
+        seed: int,
+        device: torch.device | str = "cpu",
+        stack: int = 1,
+    ) -> None:
         self.strength = strength
+        self.stack = stack
         self.generator = torch.Generator(device).manual_seed(seed)
 
     def uniform(self, n: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """``n`` numbers between ``low`` and ``high`` on the device."""
-        unit = torch.rand(n, generator=self.generator, device=self.generator.device)
-        return unit * (high - low) + low
+        """``n`` numbers between ``low`` and ``high`` on the device, one for each section.
+
+        The sections of a stack get the same one.
+        """
+        unit = torch.rand(n // self.stack, generator=self.generator, device=self.generator.device)
+        return (unit * (high - low) + low).repeat_interleave(self.stack)
 
     def log_uniform(self, n: int, low: float, high: float) -> Tensor:
         """``n`` numbers between ``low`` and ``high`` (both > 0), their logarithms uniform."""

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_emda.data.box import Box
-from napari_emda.data.context import Context, common_section_distance
+from napari_emda.data.context import (
+    Context,
+    check_stacks,
+    common_section_distance,
+    section_step,
+)
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.spoilt_sections import spoilt_sections
@@ -135,10 +140,13 @@ class PatchSampler:
         memory: maximum number of bytes for images and labels in memory.
         context: number of neighbouring sections that are seen on each side.
         objects: whether patches get the borders of objects.
+        stack: sections of a patch, for networks that see stacks (`nn.stacks`); they are consecutive
+            entries of the batch.
+        section_distance: from one section that is seen to the next, in the volumes' unit; by
+            default that of the volume whose sections lie furthest apart.
 
     Attributes:
-        section_distance: from one of them to the next, in the volumes' unit: that of the volume
-            whose sections lie furthest apart.
+        section_distance: see above.
 
     Raises:
         DataError: a volume is smaller than a patch, or has only one grey value.
@@ -158,9 +166,12 @@ class PatchSampler:
         memory: int = MEMORY,
         context: int = 0,
         objects: bool = False,
+        stack: int = 1,
+        section_distance: float = 0,
     ) -> None:
         self.patch = patch
         self.context = context
+        self.stack = stack
         self.objects = objects
         # Where some labels number objects, others that do not may hold two that touch.
         numbered = {volume.name for volume in volumes if objects and numbers_objects(volume)}
@@ -169,7 +180,7 @@ class PatchSampler:
         self.rank = rank
         self.sizes: dict[Domain, int] = {"source": batch * source_batches, "target": batch}
         self.pixel_size = pixel_size or common_pixel_size(list(volumes))
-        self.section_distance = common_section_distance(volumes)
+        self.section_distance = section_distance or common_section_distance(volumes)
         self._regions: dict[Domain, list[SamplingRegion]] = {}
         for volume in volumes:
             box = Box.parse((boxes or {}).get(volume.domain, ""), volume.shape)
@@ -290,11 +301,14 @@ class PatchSampler:
 
     def _context(self, view: Resampled) -> Context:
         depth = view.shape[0]
-        if not self.context:
+        if not self.context and self.stack == 1:
             return Context.none(depth)
-        return Context.of(
-            view.volume.grid, depth, self.context, self.section_distance, spoilt_sections(view)
-        )
+        grid = view.volume.grid
+        if self.stack > 1:
+            # Asked here, before anything is measured: not every volume has neighbouring sections.
+            check_stacks(view.volume)
+            return Context.none(depth, spoilt_sections(view))
+        return Context.of(grid, depth, self.context, self.section_distance, spoilt_sections(view))
 
     @property
     def in_memory(self) -> bool:
@@ -316,7 +330,7 @@ class PatchSampler:
         return self._patches(domain, self.places(domain, index, balanced=False))
 
     def places(self, domain: Domain, step: int, *, balanced: bool = True) -> list[Place]:
-        """Where the patches of a step lie.
+        """Where the patches of a step lie: a place for each section of a stack.
 
         Args:
             domain: of the patches.
@@ -333,8 +347,34 @@ class PatchSampler:
         for i in range(size):
             index = int(rng.choice(len(regions), p=weights / weights.sum()))
             labelled = balanced and i < (size + 1) // 2
-            places.append(Place(index, self._box(regions[index], rng, labelled=labelled)))
+            box = self._box(regions[index], rng, labelled=labelled)
+            sections = self._sections(regions[index], box.start[0], rng)
+            places += [Place(index, box.in_sections(z, z + 1)) for z in sections]
         return places
+
+    def _sections(self, region: SamplingRegion, z: int, rng: np.random.Generator) -> list[int]:
+        """The sections of a stack that holds section z, anywhere in it.
+
+        Where the box is thinner than the stack, it is continued by its mirror image.
+        """
+        if self.stack == 1:
+            return [z]
+        low = region.box.start[0]
+        depth = region.box.shape[0]
+        step = section_step(region.view.volume.grid, self.section_distance)
+        # How many sections of the stack come before z: as many as there are, and enough that the
+        # stack ends within the box.
+        lacking = z - low + step * (self.stack - 1) + 1 - depth
+        fewest = max(0, -(-lacking // step))
+        most = min(self.stack - 1, (z - low) // step)
+        if fewest > most:
+            fewest = 0
+            most = self.stack - 1
+        first = z - low - step * int(rng.integers(fewest, most + 1))
+        period = max(1, 2 * (depth - 1))
+        numbers = (first + step * np.arange(self.stack)) % period
+        sections: list[int] = (low + np.minimum(numbers, period - numbers)).tolist()
+        return sections
 
     def _patches(self, domain: Domain, places: list[Place]) -> Patches:
         channels = 2 * self.context + 1

@@ -11,9 +11,15 @@ from torch import Tensor
 from napari_emda.sampling.sampler import Patches
 
 
-def part_of(index: int, count: int, patches: Any) -> Any:
-    """The ``index``-th of ``count`` nearly equal parts of a sequence, the larger ones first."""
-    return patches[-(-len(patches) * index // count) : -(-len(patches) * (index + 1) // count)]
+def part_of(index: int, count: int, patches: Any, stack: int = 1) -> Any:
+    """The ``index``-th of ``count`` nearly equal parts of a sequence, the larger ones first.
+
+    ``stack`` consecutive entries always stay together.
+    """
+    stacks = len(patches) // stack
+    first = -(-stacks * index // count)
+    stop = -(-stacks * (index + 1) // count)
+    return patches[first * stack : stop * stack]
 
 
 def crop(index: Any, tensor: Tensor) -> Tensor:

@@ -152,8 +152,7 @@ def calibrate(
     network = predictor.network
     network.offset.zero_()
     predictions = []
-    for independent, sections in _tiles(predictor, regions, sample):
-        tile = predictor.probabilities(sections, "target", flips=sample.flips)
+    for independent, tile in _tiles(predictor, regions, sample):
         predictions.append((independent, tile))
         yield Advanced(len(predictions), max(sample.tiles, len(predictions)))
     weight = 0.0
@@ -183,24 +182,34 @@ def calibrate(
 def _tiles(
     predictor: Predictor, regions: Sequence[SamplingRegion], sample: CalibrationSample
 ) -> Iterator[tuple[bool, Tensor]]:
-    """Draw tiles from the target.
+    """Predict tiles that are drawn from the target.
 
     Yields:
-        Whether the sections of the volume are independent; a tile and the same place in the
-        sections before and after it, 3 x channels x H x W, standardised.
+        Whether the sections of the volume are independent; probabilities of a tile and of the same
+        place in the sections before and after it, 3 x C x H x W.
     """
     for region in regions:
+        volume = region.view.volume
+        stacks = predictor.stacks_of(volume)
         for box in sample.boxes(region, len(regions)):
-            sections = []
             first = region.box.start[0]
             last = region.box.stop[0] - 1
+            places = []
             for step in (-1, 0, 1):
                 z = box.start[0] + step
                 # At the ends, the neighbour on the other side; a single section is its own.
-                z = min(max(first, z if first <= z <= last else box.start[0] - step), last)
-                moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
-                sections.append(region.read(moved))
+                places.append(
+                    min(max(first, z if first <= z <= last else box.start[0] - step), last)
+                )
+            if not stacks.deep:
+                seen = np.concatenate([region.read(box.in_sections(z, z + 1)) for z in places])
+            else:
+                low, high = stacks.part(min(places), max(places) + 1, region.view.shape[0])
+                seen = region.read(box.in_sections(low, high))
+                places = [z - low for z in places]
+            image = torch.from_numpy(seen).to(predictor.compute.device)
+            tile = predictor.probabilities(image, "target", stacks, flips=sample.flips)
             yield (
-                region.view.volume.grid.sections_are_independent,
-                torch.from_numpy(np.concatenate(sections)).to(predictor.compute.device),
+                volume.grid.sections_are_independent,
+                tile[places] if stacks.deep else tile,
             )

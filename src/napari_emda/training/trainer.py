@@ -19,6 +19,7 @@ from napari_emda.inference.device import Compute, io_threads, to_device
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor
 from napari_emda.methods.base import Method, Postprocessing
+from napari_emda.nn.layers import lay_channels_last
 from napari_emda.nn.normalisation import mix_statistics
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
@@ -83,7 +84,7 @@ class Training:
         validator: Validator | None = None,
     ) -> None:
         self.method = method.to(compute.device).train()
-        self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lay_channels_last(self.method)
         self.sampler = sampler
         self.header = header
         self.state = state
@@ -162,7 +163,9 @@ class Training:
 
     def _prepared(self, batch: Batch, step: int) -> Batch:
         seed = seed_of(self.settings.seed, self.sampler.rank, step, 1)
-        augment = Augmentation(self.settings.augmentation, seed, self.compute.device)
+        augment = Augmentation(
+            self.settings.augmentation, seed, self.compute.device, self.method.network.stack
+        )
         with torch.no_grad():
             batch = {domain: augment.neighbours(patches) for domain, patches in batch.items()}
             batch = self.method.prepare(batch, augment, step / self.settings.steps)
@@ -218,9 +221,10 @@ class Training:
         Weighted by their sizes, the parts add up to the gradient of the whole batch.
         """
         sums: dict[str, Tensor] = {}
+        stack = self.method.network.stack
         for index in range(self.micro_batches):
             micro_batch: Batch = {
-                d: patches.map(partial(part_of, index, self.micro_batches))
+                d: patches.map(partial(part_of, index, self.micro_batches, stack=stack))
                 for d, patches in batch.items()
             }
             share = (

@@ -27,6 +27,7 @@ from napari_emda.events import Advanced
 from napari_emda.inference.device import Compute
 from napari_emda.inference.model_header import ModelHeader
 from napari_emda.inference.predictor import Predictor, predict_box
+from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.nn.network import Network
 from napari_emda.settings.training import TrainSettings
 
@@ -153,14 +154,25 @@ class Validator:
         targets: Sequence[Volume],
         header: ModelHeader,
         settings: TrainSettings,
+        network: Network | None = None,
     ) -> Validator | None:
-        """The validator of a training; None without a target, or without objects in the source."""
+        """The validator of a training; None without a target, or without objects in the source.
+
+        Args:
+            sources: whose labels hold the shapes of objects.
+            targets: where the tiles lie.
+            header: of the model.
+            settings: of the training.
+            network: that will be scored; None for one that sees single sections.
+        """
         priors = source_priors(sources, header, settings)
         if not targets or not any(priors):
             return None
         views = [Resampled(volume, header.pixel_size) for volume in targets]
         count = -(-TILES // len(views))
-        tiles = tuple(tile for view in views for tile in _tiles(view, header, settings, count))
+        tiles = tuple(
+            tile for view in views for tile in _tiles(view, header, settings, count, network)
+        )
         return cls(tiles, priors)
 
     def scores(
@@ -198,12 +210,19 @@ class Validator:
 
 
 def _tiles(
-    view: Resampled, header: ModelHeader, settings: TrainSettings, count: int
+    view: Resampled,
+    header: ModelHeader,
+    settings: TrainSettings,
+    count: int,
+    network: Network | None,
 ) -> Iterator[Tile]:
     """Read tiles of a target, spread evenly over ``target_box``."""
     original = view.volume
     statistics = header.statistics_of(view)
     context = header.context_of(view)
+    stacks = SectionStacks()
+    if network is not None:
+        stacks = SectionStacks.of(network, original, header.section_distance)
     for number, box in enumerate(
         spread(_box(view, settings.target_box), count, tile_side(settings))
     ):
@@ -212,8 +231,10 @@ def _tiles(
         neighbours = 0 if original.grid.sections_are_independent else 1
         first = max(0, z - neighbours)
         stop = min(view.shape[0], z + 1 + neighbours)
+        # What a 3-D network sees around them.
+        first, stop = stacks.part(first, stop, view.shape[0])
         seen, context_of_tile = context.part(first, stop)
-        parts = [view.read(Box((z0, *box.start[1:]), (z1, *box.stop[1:]))) for z0, z1 in runs(seen)]
+        parts = [view.read(box.in_sections(z0, z1)) for z0, z1 in runs(seen)]
         grid = original.grid.with_pixel_size(view.pixel_size)
         volume = Volume(f"{original.name} {number}", np.concatenate(parts), original.domain, grid)
         yield Tile(volume, seen.index(z), statistics.of_section(z), context_of_tile)
