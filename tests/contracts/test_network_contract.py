@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import JobError, SettingsError
-from napari_emda.export.bioimageio import ModelCard, write_package
+from napari_emda.export.bioimageio import write_package
+from napari_emda.export.model_card import ModelCard
 from napari_emda.nn.layers import lay_channels_last
 from napari_emda.nn.losses import deep_supervision, segmentation
 from napari_emda.nn.network import Network, NetworkConfig, WithSoftmax, networks

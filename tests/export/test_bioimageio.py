@@ -20,8 +20,9 @@ from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.export.base import Result
-from napari_emda.export.bioimageio import ModelCard, write_package
+from napari_emda.export.bioimageio import write_package
 from napari_emda.export.model import ModelExporter
+from napari_emda.export.model_card import ModelCard
 from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.training.loop import fit

@@ -179,6 +179,36 @@ def section_step(grid: VoxelGrid, distance: float) -> int:
     return max(1, _offset(1, distance / grid.spacing[0]))
 
 
+def stack_around(
+    z: int, count: int, step: int, span: tuple[int, int], rng: np.random.Generator
+) -> list[int]:
+    """The sections of a stack that holds section z, at any place in it.
+
+    Args:
+        z: a section within the span.
+        count: number of sections.
+        step: from one to the next.
+        span: first section that may be seen, and one past the last. Where they are fewer than the
+            stack needs, they are continued by their mirror image.
+        rng: draws the place.
+    """
+    low, high = span
+    depth = high - low
+    # How many sections of the stack come before z: as many as there are, and enough that the stack
+    # ends within the span.
+    lacking = z - high + step * (count - 1) + 1
+    fewest = max(0, -(-lacking // step))
+    most = min(count - 1, (z - low) // step)
+    if fewest > most:
+        fewest = 0
+        most = count - 1
+    first = z - low - step * int(rng.integers(fewest, most + 1))
+    period = max(1, 2 * (depth - 1))
+    numbers = (first + step * np.arange(count)) % period
+    sections: list[int] = (low + np.minimum(numbers, period - numbers)).tolist()
+    return sections
+
+
 def check_stacks(volume: Volume) -> None:
     """DataError if a volume has no neighbouring sections, which 3-D networks need."""
     if volume.shape[0] > 1 and not volume.grid.sections_are_independent:

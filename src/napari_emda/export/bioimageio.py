@@ -16,21 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_emda.data.units import nanometres
-from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError, naming
+from napari_emda.export.model_card import ModelCard
 from napari_emda.io.atomic import replacing_file, workspace
 from napari_emda.io.write import UNITS
 
 if TYPE_CHECKING:
     from torch import nn
-
-# Whom to cite for any model of this package, as (text, DOI).
-CITATIONS = (
-    (
-        "Roels et al. (2019): Domain adaptive segmentation in volume electron microscopy imaging",
-        "10.48550/arXiv.1810.09734",
-    ),
-)
 
 # What users search for; the export adds 2d or 3d and the name of the network.
 _TAGS = ("electron microscopy", "segmentation", "pytorch", "napari-emda")
@@ -40,40 +32,6 @@ _RIM = 4
 # Added to what the format divides by, so that a constant image is not divided by 0. The default of
 # the format; negligible beside the standard deviation of an image.
 _EPS = 1e-6
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model package states about the model.
-
-    Attributes:
-        name: a title, 5 to 128 characters: letters, digits, spaces and ``_-()``.
-        description: one sentence on what it segments, in which images.
-        classes: names of all classes, background first.
-        grid: on which the network works. The axes state y and x only where a section is predicted
-            at a time.
-        seen: names of the sections that the network sees at once, its input channels.
-        distance: from one of them to the next, in the unit of ``grid``.
-        sections: that a 3-D network predicts at once, along an axis z; 0 for any other network.
-        tags: under which others find the model, besides those of every model of this package.
-        authors: names.
-        citations: pairs of text and DOI, or None for no DOI.
-        licence: SPDX identifier.
-        documentation: Markdown; None for a short text made from the other attributes.
-    """
-
-    name: str
-    description: str
-    classes: tuple[str, ...]
-    grid: VoxelGrid
-    seen: tuple[str, ...] = ("grey",)
-    distance: float = 0.0
-    sections: int = 0
-    tags: tuple[str, ...] = ()
-    authors: tuple[str, ...] = ()
-    citations: tuple[tuple[str, str | None], ...] = CITATIONS
-    licence: str = "BSD-3-Clause"
-    documentation: str | None = None
 
 
 def write_package(
@@ -311,7 +269,7 @@ def _save(
     from bioimageio.spec import save_bioimageio_package
     from pydantic import ValidationError
 
-    (folder / "README.md").write_text(card.documentation or _documentation(card), encoding="utf-8")
+    (folder / "README.md").write_text(card.readme, encoding="utf-8")
     try:
         model = spec.ModelDescr(**_description(spec, card, axes, preprocessing, folder))
     except ValidationError as error:
@@ -351,7 +309,7 @@ def _description(
 
     image = spec.InputTensorDescr(
         id=spec.TensorId("image"),
-        description=_input(card),
+        description=card.image,
         axes=axes.inputs(),
         test_tensor=file("input.npy"),
         preprocessing=preprocessing.described(),
@@ -378,50 +336,3 @@ def _description(
         "outputs": [probabilities],
         "weights": spec.WeightsDescr(torchscript=weights),
     }
-
-
-def _input(card: ModelCard) -> str:
-    """What the input holds, in a sentence."""
-    if card.sections:
-        return f"Grey values of {card.sections} consecutive sections, as stored."
-    if len(card.seen) == 1:
-        return "Grey values of a section, as stored."
-    return f"Grey values of {len(card.seen)} sections, as stored; the middle one is predicted."
-
-
-def _channels(card: ModelCard) -> str:
-    """Where the input's sections come from; nothing for a single section."""
-    if card.sections:
-        return (
-            f"Each input has {card.sections} sections, {card.distance:g} {card.grid.unit} from one "
-            "to the next.\n\n"
-        )
-    if len(card.seen) == 1:
-        return ""
-    middle = len(card.seen) // 2
-    rows = [
-        f"- channel {i}: the section {(i - middle) * card.distance:+g} {card.grid.unit} away"
-        for i in range(len(card.seen))
-    ]
-    rows[middle] = f"- channel {middle}: the section to predict"
-    return (
-        "The channels are sections of the same place, along z:\n\n"
-        + "\n".join(rows)
-        + "\n\nTake the nearest section of the volume; at its ends, the one on the other side.\n\n"
-    )
-
-
-def _documentation(card: ModelCard) -> str:
-    _, y, x = card.grid.spacing
-    unit = card.grid.unit
-    classes = "\n".join(f"- channel {k}: {name}" for k, name in enumerate(card.classes))
-    return (
-        f"# {card.name}\n\n{card.description}\n\n"
-        "## Input\n\nSections of an electron-microscopy volume with pixels of "
-        f"{y:g} × {x:g} {unit} (y × x).\n\n"
-        f"{_channels(card)}"
-        f"## Output\n\nClass probabilities:\n\n{classes}\n\n"
-        # bioimageio.spec warns about packages whose README has no section of this name.
-        "## Validation\n\nCompare the prediction with labels of a few sections of your own volume "
-        "before using it.\n\nTrained with napari-emda.\n"
-    )

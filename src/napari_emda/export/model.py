@@ -14,7 +14,8 @@ from napari_emda.data.intensity import PERCENTILES
 from napari_emda.data.resampled import Resampled
 from napari_emda.events import Event
 from napari_emda.export.base import Exporter, Result, exporters
-from napari_emda.export.bioimageio import ModelCard, write_package
+from napari_emda.export.bioimageio import write_package
+from napari_emda.export.model_card import ModelCard
 from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.network import WithSoftmax
 

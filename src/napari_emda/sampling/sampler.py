@@ -17,20 +17,19 @@ from napari_emda.data.context import (
     check_stacks,
     common_section_distance,
     section_step,
+    stack_around,
 )
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.spoilt_sections import spoilt_sections
-from napari_emda.data.volume import IGNORE, Domain, Volume
+from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import DataError, listed
 from napari_emda.objects.borders import STEPS, Borders, numbers_objects
+from napari_emda.sampling.label_positions import label_positions
 
 # Volumes of up to 1.5 GiB in all, at the common pixel size, are held in memory while training, so
 # that a small network is trained in 2 GiB. Larger ones are read patch by patch.
 MEMORY = 3 * 2**29
-# Labelled pixels of a class that are kept as centres of patches: a few MB of int32, and far more
-# than a training has patches.
-_POSITIONS = 200_000
 
 
 @dataclass(frozen=True)
@@ -292,7 +291,7 @@ class PatchSampler:
             borders = Borders(view, volume.name in self.numbered, connected=not self.numbered)
         view = view.in_memory(memory)
         held_borders = borders.whole() if borders is not None and view.held else None
-        positions, counts = _label_positions(view, box, self.seed)
+        positions, counts = label_positions(view, box, self.seed)
         statistics = measure(view, box, self.seed)
         context = self._context(view)
         return SamplingRegion(
@@ -348,33 +347,14 @@ class PatchSampler:
             index = int(rng.choice(len(regions), p=weights / weights.sum()))
             labelled = balanced and i < (size + 1) // 2
             box = self._box(regions[index], rng, labelled=labelled)
-            sections = self._sections(regions[index], box.start[0], rng)
+            sections = self._stack(regions[index], box.start[0], rng)
             places += [Place(index, box.in_sections(z, z + 1)) for z in sections]
         return places
 
-    def _sections(self, region: SamplingRegion, z: int, rng: np.random.Generator) -> list[int]:
-        """The sections of a stack that holds section z, anywhere in it.
-
-        Where the box is thinner than the stack, it is continued by its mirror image.
-        """
-        if self.stack == 1:
-            return [z]
-        low = region.box.start[0]
-        depth = region.box.shape[0]
+    def _stack(self, region: SamplingRegion, z: int, rng: np.random.Generator) -> list[int]:
         step = section_step(region.view.volume.grid, self.section_distance)
-        # How many sections of the stack come before z: as many as there are, and enough that the
-        # stack ends within the box.
-        lacking = z - low + step * (self.stack - 1) + 1 - depth
-        fewest = max(0, -(-lacking // step))
-        most = min(self.stack - 1, (z - low) // step)
-        if fewest > most:
-            fewest = 0
-            most = self.stack - 1
-        first = z - low - step * int(rng.integers(fewest, most + 1))
-        period = max(1, 2 * (depth - 1))
-        numbers = (first + step * np.arange(self.stack)) % period
-        sections: list[int] = (low + np.minimum(numbers, period - numbers)).tolist()
-        return sections
+        span = (region.box.start[0], region.box.stop[0])
+        return stack_around(z, self.stack, step, span, rng) if self.stack > 1 else [z]
 
     def _patches(self, domain: Domain, places: list[Place]) -> Patches:
         channels = 2 * self.context + 1
@@ -413,28 +393,3 @@ class PatchSampler:
             corner = rng.integers(low[1:], high[1:] - self.patch + 1)
         y, x = (int(coordinate) for coordinate in corner)
         return Box((int(z), y, x), (int(z) + 1, y + self.patch, x + self.patch))
-
-
-def _label_positions(
-    view: Resampled, box: Box, seed: int
-) -> tuple[dict[int, NDArray[np.int32]], dict[int, int]]:
-    """Positions (z, y, x) of labelled pixels, at most 200 000 per class, and their numbers."""
-    blocks = [view.box_of(native).clip_to(box) for native in view.volume.label_boxes]
-    blocks = [block for block in blocks if block.size]
-    # Every block gets the same number of positions, so that the kept ones are spread evenly.
-    limit = max(1, _POSITIONS // max(len(blocks), 1))
-    rng = np.random.default_rng(seed)
-    positions: dict[int, list[NDArray[np.int32]]] = {}
-    counts: dict[int, int] = {}
-    for block in blocks:
-        labels = view.read_labels(block)
-        start = np.array(block.start, np.int32)
-        for key in np.unique(labels[labels != IGNORE]).tolist():
-            # One number for each pixel until few are left: positions take three times as much.
-            pixels = np.flatnonzero(labels == key)
-            counts[key] = counts.get(key, 0) + len(pixels)
-            if len(pixels) > limit:
-                pixels = pixels[rng.choice(len(pixels), limit, replace=False)]
-            places = np.stack(np.unravel_index(pixels, labels.shape), axis=1).astype(np.int32)
-            positions.setdefault(key, []).append(places + start)
-    return {key: np.concatenate(rows) for key, rows in positions.items()}, counts

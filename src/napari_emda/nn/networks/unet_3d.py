@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -302,4 +302,5 @@ class UNet3d(Network):
 
     def make_decoder(self, *, skips: bool = True) -> Decoder:
         """Another decoder, for stacks as they are now."""
-        return Decoder(self._levels, self.settings.base_channels, self.encoder.stack, skips=skips)
+        stack = cast(Encoder, self.encoder).stack
+        return Decoder(self._levels, self.settings.base_channels, stack, skips=skips)
