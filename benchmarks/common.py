@@ -45,10 +45,13 @@ def training(
     volumes: Sequence[Volume],
     folder: Path,
     network: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    validates: bool = False,
 ) -> Training:
-    """What a job would train on these volumes, with nobody who looks at the target meanwhile."""
+    """What a job would train on these volumes; it ``validates`` only where that is asked for."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings = settings.model_copy(update={"validations": 0})
+    if not validates:
+        settings = settings.model_copy(update={"validations": 0})
     job = TrainJob(
         project=str(folder), method=method, settings=settings, network_settings=dict(network)
     )

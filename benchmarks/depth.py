@@ -1,14 +1,14 @@
-"""What neighbouring sections are worth, at equal processor time on one core.
+"""What depth is worth, at equal processor time on one core.
 
     python -m benchmarks.depth results.jsonl --seconds 600 --seeds 3
-    python -m benchmarks.depth results.jsonl --kinds supervised --data vnc --contexts 0 1
+    python -m benchmarks.depth results.jsonl --kinds supervised --data vnc --depths 2-D 3-D
     python -m benchmarks.depth results.jsonl --table          # what is there, as Markdown
 
 DATA contains vnc/ and lucchi/, see docs/benchmark-few-labels.md. Three kinds of training:
 
 - ``supervised``: `source_only` on all labels of the upper half of the rows;
-- ``patches``: `finetune` without a source on 20 patches of that half, at the same places for every
-  context;
+- ``patches``: `finetune` without a source on 20 patches of that half, at the same places whatever
+  the network sees;
 - ``auto``: adapted from VNC to Lucchi and back, with the unlabelled upper half of the target.
 
 The lower half is scored, and 64 voxels in between are left out. A network that sees more sections
@@ -41,14 +41,13 @@ from numpy.typing import NDArray
 
 from benchmarks import parser_of
 from benchmarks.adaptation import GUARD
+from benchmarks.common import training
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.data.voxel_grid import Spacing, VoxelGrid
 from napari_emda.inference.device import configure_process
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor, predict_box
-from napari_emda.jobs.prepare_training import training_on
-from napari_emda.project.job_files import TrainJob
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
@@ -56,7 +55,14 @@ from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
 from napari_emda.training.trainer import Training
 
-CLASSES = ("background", "mitochondria")
+# What the network sees: settings of the training and of the network. A step of the 3-D network
+# sees about as many pixels as one of the others, in two stacks.
+DEPTHS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "2-D": ({}, {}),
+    "context 1": ({"context": 1}, {}),
+    "context 2": ({"context": 2}, {}),
+    "3-D": ({"network": "unet_3d", "batch": 2, "patch": 96}, {"sections": 16}),
+}
 # Steps that are timed before a training, and those before them, in which libraries are loaded.
 _TIMED = 30
 _WARM = 5
@@ -130,7 +136,7 @@ class Cell:
 
     kind: str
     data: str
-    context: int
+    depth: str
     seed: int
     seconds: float
 
@@ -184,26 +190,19 @@ def _patches(labels: NDArray[np.uint8], box: Box, seed: int) -> NDArray[np.uint8
 
 def _training(cell: Cell, volumes: list[Volume], folder: Path, **values: Any) -> Training:
     method = {"supervised": "source_only", "patches": "finetune", "auto": "auto"}[cell.kind]
+    seen, network = DEPTHS[cell.depth]
     settings = TrainSettings.for_profile(
-        "fast", context=cell.context, seed=cell.seed, device="cpu", precision="32", **values
+        "fast", seed=cell.seed, device="cpu", precision="32", **seen, **values
     )
-    folder.mkdir(parents=True)
-    job = TrainJob(project=str(folder), method=method, settings=settings)
-    work, _ = training_on(
-        lambda domain: [volume for volume in volumes if volume.domain == domain],
-        CLASSES,
-        job,
-        RunFolder(folder),
-    )
-    return work
+    return training(method, settings, volumes, folder, network, validates=True)
 
 
-def seconds_per_step(training: Training) -> float:
+def seconds_per_step(timed: Training) -> float:
     """Processor seconds of a step, drawing and augmenting the batch included."""
     for step in range(_WARM + _TIMED):
         if step == _WARM:
             began = time.process_time()
-        training.step(training.on_device(training.batch(step), step), step)
+        timed.step(timed.on_device(timed.batch(step), step), step)
     return (time.process_time() - began) / _TIMED
 
 
@@ -214,9 +213,9 @@ def measured(cell: Cell, data: Path) -> dict[str, Any]:
         folder = Path(name)
         per_step = seconds_per_step(_training(cell, volumes, folder / "timed", **boxes))
         steps = max(1, round(cell.seconds / per_step))
-        training = _training(cell, volumes, folder / "run", steps=steps, **boxes)
+        work = _training(cell, volumes, folder / "run", steps=steps, **boxes)
         began = time.process_time()
-        for _ in fit(training):
+        for _ in fit(work):
             pass
         took = time.process_time() - began
         predictor = Predictor.load(folder / "run", "cpu", "32")
@@ -276,27 +275,27 @@ def read(path: Path) -> dict[Cell, dict[str, Any]]:
 
 
 def table(results: dict[Cell, dict[str, Any]]) -> Iterator[str]:
-    """Means over seeds, and the smallest and largest, a row for each kind, volume and context."""
-    groups: dict[tuple[str, str, int, float], list[dict[str, Any]]] = {}
+    """Means over seeds, and the smallest and largest, a row for each kind, volume and depth."""
+    groups: dict[tuple[str, str, str, float], list[dict[str, Any]]] = {}
     for cell, result in results.items():
-        key = (cell.kind, cell.data, cell.context, cell.seconds)
+        key = (cell.kind, cell.data, cell.depth, cell.seconds)
         groups.setdefault(key, []).append(result)
-    yield "| training | volume | context | seconds | seeds | steps | IoU | smallest to largest |"
+    yield "| training | volume | sees | seconds | seeds | steps | IoU | smallest to largest |"
     yield "|---|---|---|---|---|---|---|---|"
-    for (kind, data, context, seconds), rows in sorted(groups.items()):
+    for (kind, data, depth, seconds), rows in sorted(groups.items()):
         ious = [row["iou"] for row in rows]
         steps = np.mean([row["steps"] for row in rows])
         yield (
-            f"| {kind} | {data} | {context} | {seconds:g} | {len(rows)} | {steps:.0f} | "
+            f"| {kind} | {data} | {depth} | {seconds:g} | {len(rows)} | {steps:.0f} | "
             f"{np.mean(ious):.3f} | {min(ious):.3f} to {max(ious):.3f} |"
         )
     yield ""
-    yield "| volume | context | beside intact sections | black | shifted | other contrast |"
+    yield "| volume | sees | beside intact sections | black | shifted | other contrast |"
     yield "|---|---|---|---|---|---|"
-    for (kind, data, context, _), rows in sorted(groups.items()):
+    for (kind, data, depth, _), rows in sorted(groups.items()):
         if kind == "supervised":
             means = [f"{np.mean([row[bad] for row in rows]):.3f}" for bad in BAD]
-            yield f"| {data} | {context} | {' | '.join(means)} |"
+            yield f"| {data} | {depth} | {' | '.join(means)} |"
 
 
 def main() -> None:
@@ -305,7 +304,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("../shared/data"), help="DATA")
     parser.add_argument("--seconds", type=float, default=600, help="processor time of a training")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--contexts", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--depths", nargs="+", choices=DEPTHS, default=list(DEPTHS))
     parser.add_argument("--kinds", nargs="+", choices=ON, default=list(ON))
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--table", action="store_true", help="print what is there only")
@@ -320,12 +319,12 @@ def run(arguments: argparse.Namespace) -> None:
     configure_process(1, polite=False)
     torch.set_num_threads(1)
     cells = [
-        Cell(kind, data, context, seed, arguments.seconds)
+        Cell(kind, data, depth, seed, arguments.seconds)
         for seed in range(arguments.seeds)
         for kind in arguments.kinds
         for data in ON[kind]
         if data in arguments.data
-        for context in arguments.contexts
+        for depth in arguments.depths
     ]
     done = read(arguments.results)
     for cell in cells:
