@@ -85,7 +85,7 @@ def test_calibration_sees_the_sections_that_prediction_sees(volumes, make_traini
     (region,) = training.sampler.regions("target")
     shown = []
 
-    def probabilities(image, domain, *, flips):
+    def probabilities(image, domain, stacks, *, flips):
         shown.append(image)
         return torch.full((len(image), 2, *image.shape[2:]), 0.5)
 

@@ -40,6 +40,7 @@ class Painted(nn.Module):
     stride = 8
     halo = 16
     stack = 1
+    maps_objects = False
 
     def __init__(self, classes=2):
         super().__init__()

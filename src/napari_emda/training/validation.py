@@ -214,7 +214,7 @@ def _tiles(
     header: ModelHeader,
     settings: TrainSettings,
     count: int,
-    network: Network | None,
+    network: Network | None = None,
 ) -> Iterator[Tile]:
     """Read tiles of a target, spread evenly over ``target_box``."""
     original = view.volume
