@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from napari_emda.data.box import Box
-from napari_emda.data.context import Context, common_section_distance, runs
+from napari_emda.data.context import Context, common_section_distance, runs, stack_around
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
@@ -158,3 +159,40 @@ def test_runs_hold_every_section_once(sections):
     found = runs(sorted(sections))
     assert [z for first, stop in found for z in range(first, stop)] == sorted(sections)
     assert all(stop < first for (_, stop), (first, _) in itertools.pairwise(found))
+
+
+@given(
+    st.integers(2, 30), st.integers(1, 16), st.integers(1, 4), st.integers(0, 5), st.integers(0, 99)
+)
+def test_a_stack_holds_its_section_and_stays_in_its_span(depth, count, step, low, seed):
+    rng = np.random.default_rng(seed)
+    z = low + int(rng.integers(depth))
+    span = (low, low + depth)
+    sections = stack_around(z, count, step, span, rng)
+    assert len(sections) == count
+    assert z in sections
+    assert all(low <= section < low + depth for section in sections)
+    # From one section to the next: so many on, or back from an end as from a mirror.
+    mirror = np.concatenate([np.arange(depth), np.arange(depth - 2, 0, -1)])
+    walks = [low + mirror[(first + step * np.arange(count)) % len(mirror)] for first in range(60)]
+    assert any(walk.tolist() == sections for walk in walks)
+    straight = low + np.arange(0, depth - step * (count - 1)) if depth > step * (count - 1) else []
+    starts = [s for s in straight if (z - s) % step == 0 and 0 <= (z - s) // step < count]
+    if starts:
+        assert sections[0] in starts
+        assert np.all(np.diff(sections) == step)
+
+
+def test_every_place_of_a_stack_is_as_likely():
+    rng = np.random.default_rng(0)
+    places = [stack_around(50, 8, 2, (0, 100), rng).index(50) for _ in range(4000)]
+    assert chisquare(np.bincount(places, minlength=8)).pvalue > 1e-3
+
+
+def test_a_spoilt_section_of_a_stack_is_seen_as_the_nearest_good_one():
+    context = Context.none(6, (0, 3, 4))
+    assert context.sections[:, 0].tolist() == [1, 1, 2, 2, 5, 5]
+    assert not context.is_plain
+    assert Context.none(6).is_plain
+    # Without any good one, all stay as they are.
+    assert Context.none(2, (0, 1)).is_plain

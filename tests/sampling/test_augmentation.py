@@ -305,3 +305,25 @@ def test_borders_grow_with_the_objects(kind):
     assert np.abs(found - expected)[known].max() < 1.7
     assert ((found > 0) == (expected > 0))[known].all()
     assert not torch.equal(moved.borders, with_objects().borders)
+
+
+@pytest.mark.parametrize("strength", ["weak", "strong"])
+def test_the_sections_of_a_stack_are_moved_and_changed_alike(strength):
+    """But for noise, which every section of a microscope has of its own."""
+    one = torch.randn(4, 1, 32, 32)
+    labels = torch.randint(0, 2, (4, 32, 32))
+    sections = Patches(
+        one.repeat_interleave(3, 0), labels.repeat_interleave(3, 0), one.repeat_interleave(3, 0)
+    )
+    augment = Augmentation(strength, 1, stack=3)
+    moved = augment.geometric(sections)
+    stacks = moved.image.reshape(4, 3, 32, 32)
+    assert torch.equal(stacks, stacks[:, :1].expand_as(stacks))
+    ids = moved.labels.reshape(4, 3, 32, 32)
+    assert torch.equal(ids, ids[:, :1].expand_as(ids))
+    contrasted = augment.contrast(moved.image, share=1).reshape(4, 3, -1)
+    assert torch.equal(contrasted, contrasted[:, :1].expand_as(contrasted))
+    # Stacks differ from each other.
+    changed = (stacks[:, 0] != one[:, 0]).flatten(1).any(1)
+    assert changed.any()
+    assert len({tuple(values) for values in contrasted[:, 0, :5].tolist()}) == 4

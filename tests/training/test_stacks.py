@@ -77,6 +77,16 @@ def test_every_method_trains_it_and_continues_bitwise(
     assert same_weights(training.method, resumed.method)
 
 
+def test_it_learns_where_objects_end(volumes, make_training, tmp_path):
+    training, events = train(make_training, volumes, tmp_path / "run", objects="contour")
+    losses = [event.losses for event in events if isinstance(event, Stepped)]
+    assert all(np.isfinite(list(values.values())).all() for values in losses)
+    predictor = Predictor.load(training.path, "cpu", "32")
+    image = torch.randn(5, 1, 32, 32)
+    outputs = predictor.outputs(image, "source", predictor.stacks_of(volumes[0]))
+    assert outputs.shape == (5, 4, 32, 32)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder in which a model is kept for the tests that only predict."""
