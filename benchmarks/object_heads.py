@@ -51,9 +51,10 @@ CASES = {
     "phantom-iso": ((100, 300, 300), (10.0, 10.0, 10.0)),
     "phantom-sections": ((30, 400, 400), (50.0, 8.0, 8.0)),
 }
-NECKS = (0.0, 0.5, 0.6, 0.7, 0.8)
-# Smaller than any nucleus and any mitochondrion.
-SPECK = 30
+NECKS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+# Smaller than any nucleus (pixels) and any mitochondrion (voxels).
+NUCLEUS = 30
+MITOCHONDRION = 200
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def rows(case: Case, probabilities: NDArray[Any], maps: NDArray[Any] | None) -> 
     iou = np.count_nonzero(mask & inside) / np.count_nonzero(mask | inside)
     grid = case.tested.grid
     for neck in NECKS:
-        chosen = SeparationSettings(separate=neck, minimum_size=SPECK)
+        speck = NUCLEUS if grid.sections_are_independent else MITOCHONDRION
+        chosen = SeparationSettings(separate=neck, minimum_size=speck)
         with TemporaryDirectory() as folder:
             search = find_separate_objects_in(Path(folder), probabilities, chosen, grid, maps=maps)
             found = np.asarray(result_of(search)[0][:])

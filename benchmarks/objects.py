@@ -20,10 +20,14 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
 from benchmarks import parser_of
+from napari_emda.data.probabilities import CERTAIN
+from napari_emda.data.resampled import Resampled
+from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.evaluation.contingency import Contingency
 from napari_emda.evaluation.object_scores import compare_objects
 from napari_emda.events import result_of
+from napari_emda.objects.borders import CONTOUR, FARTHEST, STEPS, Borders
 from napari_emda.objects.separation import separate
 from napari_emda.synthetic.phantom import phantom_objects
 
@@ -34,6 +38,8 @@ MITOCHONDRIA = {
     "vnc/mitochondria.tif": (50.0, 4.6, 4.6),
 }
 NECKS = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
+# With contours, necks are as narrow as they should be.
+MAPPED_NECKS = (0.3, 0.4, 0.5, 0.6, 0.7)
 # Distances between the peaks of scikit-image's watershed, in pixels.
 PEAKS = (5, 10, 15)
 # Isotropic and as serial sections; mitochondria that touch and branch more than in tissue.
@@ -64,6 +70,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for shape, spacing in PHANTOMS:
         touching(shape, VoxelGrid(spacing))
+        touching(shape, VoxelGrid(spacing), mapped=True)
 
 
 def nuclei(name: str, instances: NDArray[Any]) -> None:
@@ -71,7 +78,7 @@ def nuclei(name: str, instances: NDArray[Any]) -> None:
     truth = section_by_section(instances, lambda section: section)
     components = section_by_section(instances > 0, connected)
     grid = VoxelGrid((1, 1, 1), "pixel", sections_are_independent=True)
-    for label, found in _separations(instances > 0, components, grid):
+    for label, found in _separations(instances, components, grid):
         scores = compare_objects(found, truth)
         keys = ("ap_50", "ap_75", "ap_50_95", "panoptic_quality", "vi_split", "vi_merge")
         numbers = " | ".join(f"{scores[key]:.3f}" for key in keys)
@@ -80,11 +87,15 @@ def nuclei(name: str, instances: NDArray[Any]) -> None:
 
 
 def _separations(
-    mask: NDArray[np.bool_], components: Ids, grid: VoxelGrid
+    instances: NDArray[Any], components: Ids, grid: VoxelGrid
 ) -> Iterator[tuple[str, Ids]]:
+    mask = instances > 0
     yield "components", components
     for neck in NECKS:
         yield f"neck {neck:g}", separated(components, grid, neck)
+    maps = true_maps(instances, grid)
+    for neck in MAPPED_NECKS:
+        yield f"true contours, neck {neck:g}", separated(components, grid, neck, maps)
     for distance in PEAKS:
 
         def peer(section: NDArray[np.bool_], distance: int = distance) -> NDArray[Any]:
@@ -107,8 +118,14 @@ def mitochondria(name: str, mask: NDArray[np.bool_], grid: VoxelGrid) -> None:
         print(f"| {name} | {neck:g} | {len(large)} | {cut} | {parts.sum()} | {speed:.1f} |")
 
 
-def touching(shape: tuple[int, int, int], grid: VoxelGrid) -> None:
-    """Touching pairs of the phantom that are separated, and objects that are cut."""
+def touching(shape: tuple[int, int, int], grid: VoxelGrid, *, mapped: bool = False) -> None:
+    """Touching pairs of the phantom that are separated, and objects that are cut.
+
+    Args:
+        shape: of the phantom.
+        grid: of its voxels.
+        mapped: whether they are separated by the maps that a perfect network would predict.
+    """
     volumes = [
         phantom_objects(
             shape, "target", seed, grid.spacing, touching=TOUCHING, branching=BRANCHING
@@ -116,13 +133,13 @@ def touching(shape: tuple[int, int, int], grid: VoxelGrid) -> None:
         for seed in SEEDS
     ]
     size = " × ".join(f"{side:g}" for side in grid.spacing)
-    for neck in (0, *NECKS):
+    for neck in MAPPED_NECKS if mapped else (0, *NECKS):
         numbers = np.zeros(4, int)
         scores = []
         for truth in volumes:
             found = connected(truth).astype(np.uint32)
             if neck:
-                found = separated(found, grid, neck)
+                found = separated(found, grid, neck, true_maps(truth, grid) if mapped else None)
             numbers += pairs_and_cuts(truth, found)
             scores.append(compare_objects(found, truth))
         apart, pairs, cut, objects = numbers
@@ -130,7 +147,8 @@ def touching(shape: tuple[int, int, int], grid: VoxelGrid) -> None:
             f"{np.mean([score[key] for score in scores]):.3f}"
             for key in ("ap_50", "ap_75", "panoptic_quality")
         )
-        print(f"| {size} | {neck:g} | {apart} of {pairs} | {cut} of {objects} | {means} |")
+        label = f"{neck:g}, true contours" if mapped else f"{neck:g}"
+        print(f"| {size} | {label} | {apart} of {pairs} | {cut} of {objects} | {means} |")
 
 
 def pairs_and_cuts(truth: Ids, found: Ids) -> tuple[int, int, int, int]:
@@ -161,10 +179,21 @@ def _touching_pairs(ids: Ids) -> set[tuple[int, int]]:
     return pairs
 
 
-def separated(components: Ids, grid: VoxelGrid, neck: float) -> Ids:
+def separated(
+    components: Ids, grid: VoxelGrid, neck: float, maps: NDArray[np.uint8] | None = None
+) -> Ids:
     out = np.zeros(components.shape, np.uint32)
-    result_of(separate(components, out, grid, neck=neck))
+    result_of(separate(components, out, grid, neck=neck, maps=maps))
     return out
+
+
+def true_maps(ids: NDArray[Any], grid: VoxelGrid) -> NDArray[np.uint8]:
+    """The maps of objects that a perfect network would predict."""
+    volume = Volume("true", ids, "source", grid, labels=ids, ids=ids)
+    view = Resampled(volume, grid.pixel_size)
+    distance = Borders(view, numbered=True, connected=False).whole() / STEPS
+    contours = (distance > 0) & (distance <= CONTOUR)
+    return (CERTAIN * np.stack([contours, np.minimum(distance / FARTHEST, 1)])).astype(np.uint8)
 
 
 def connected(mask: NDArray[np.bool_]) -> NDArray[Any]:

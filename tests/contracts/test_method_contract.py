@@ -262,6 +262,24 @@ def test_its_supervised_loss_teaches_objects(name, volumes, make_training, tmp_p
     assert all(of_map.abs().sum() > 0 for of_map in gradient)
 
 
+def test_a_3d_network_learns_objects_too(volumes, make_training, tmp_path):
+    training = make_training(
+        volumes("source_only", numbered=True),
+        tmp_path / "run",
+        steps=2,
+        network="unet_3d",
+        objects="contour",
+    )
+    finite_losses(fit(training), [1, 2])
+    header, loaded = checkpoint.load_method(training.path)
+    predictor = Predictor(loaded.predictor, header, training.compute)
+    # One stack.
+    sections = loaded.predictor.settings.sections
+    outputs = predictor.outputs(torch.randn(sections, 1, 40, 33), "source")
+    assert outputs.shape == (sections, 4, 40, 33)
+    assert loaded.predictor.object_head.weight.isfinite().all()
+
+
 def test_a_method_without_labels_refuses_to_learn_objects(volumes, make_training, tmp_path):
     with pytest.raises(SettingsError, match="which iic does not use: choose objects=off"):
         make_training(volumes("iic"), tmp_path / "run", "iic", objects="contour")

@@ -164,6 +164,14 @@ def test_numbers_that_are_no_ids_are_refused_in_a_sentence(number):
         numbers_objects(volume_of(np.ones((1, 4, 4), np.uint8), ids))
 
 
+def test_numbers_of_64_bits_are_refused_as_they_are():
+    labels = np.ones((1, 4, 4), np.uint64)
+    labels[0, 0, 0] = 2**64 - 1
+    numbers = ObjectNumbers(labels, LabelMeaning(), 2, numbered=True)
+    with pytest.raises(DataError, match=f"the object id {2**63 - 1}: renumber"):
+        numbers_objects(volume_of(labels, numbers))
+
+
 def test_a_single_number_is_a_class():
     labels = np.zeros((1, 4, 4), np.uint8)
     labels[0, 1:3, 1:3] = 255

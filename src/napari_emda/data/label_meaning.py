@@ -162,4 +162,7 @@ class ObjectNumbers(Lazy3D):
         labels = np.asarray(self._labels[z, y, x])
         ids = self._meaning.class_ids(labels, self._classes)
         numbers = labels if self._numbered else ids
+        if numbers.dtype == np.uint64:
+            # Larger ones are refused as ids, and must not become negative before.
+            numbers = np.minimum(numbers, np.uint64(np.iinfo(np.int64).max))
         return np.where((ids > 0) & (ids != IGNORE), numbers, 0).astype(np.int64)

@@ -29,8 +29,9 @@ from napari_emda.objects.borders import FARTHEST
 # Sides of a voxel are rounded to whole parts of the shortest one. Squares of distances are then
 # whole numbers, which float32 holds exactly up to 2^24, so that the blocks around a voxel do not
 # change the last digit of its height. A sixteenth is finer than voxel sizes are measured.
-_PARTS = 16
-HALF_PIXEL = _PARTS / 2
+PARTS = 16
+"""Heights of the shortest side of a voxel."""
+HALF_PIXEL = PARTS / 2
 """Half of the shortest side of a voxel, as heights count."""
 # Heights end here, in shortest sides: it bounds how far around a block voxels are read. Objects
 # are still split at necks that are less than twice as wide.
@@ -62,10 +63,10 @@ class Steps:
             DataError: a side is more than `HIGHEST` times as long as another.
         """
         shortest = min(spacing[1:] if sections_are_independent else spacing)
-        z, y, x = (round(_PARTS * side / shortest) for side in spacing)
+        z, y, x = (round(PARTS * side / shortest) for side in spacing)
         if sections_are_independent:
             z = 0
-        if max(z, y, x) > _PARTS * HIGHEST:
+        if max(z, y, x) > PARTS * HIGHEST:
             raise DataError(
                 f"Objects of voxels of {' x '.join(f'{side:g}' for side in spacing)} cannot be "
                 f"separated: a side may be up to {HIGHEST} times as long as another."
@@ -74,7 +75,7 @@ class Steps:
 
     def voxels(self, distance: int) -> tuple[int, int, int]:
         """Voxels along each axis that hold a distance, given in shortest sides."""
-        z, y, x = (-(-_PARTS * distance // side) if side else 0 for side in self.sides)
+        z, y, x = (-(-PARTS * distance // side) if side else 0 for side in self.sides)
         return z, y, x
 
     def offsets(self) -> list[tuple[tuple[int, int, int], float]]:
@@ -113,36 +114,35 @@ def heights(
         ids = np.ascontiguousarray(objects[around.slices])
         inside = box.moved(tuple(-a for a in around.start)).slices  # type: ignore[arg-type]
         values = _squares(ids, steps)[inside]
-        np.minimum(values, float(_PARTS * HIGHEST) ** 2, out=values)
+        np.minimum(values, float(PARTS * HIGHEST) ** 2, out=values)
         np.sqrt(values, out=values)
         if reach >= HIGHEST or _are_exact(values, box, around, objects.shape, steps):
             return ids[inside], values, reach
         # With more voxels, heights can only fall: this is far enough.
-        reach = min(HIGHEST, math.ceil(values.max() / _PARTS))
+        reach = min(HIGHEST, math.ceil(values.max() / PARTS))
 
 
-def mapped_heights(
-    objects: Array, maps: Array, box: Box
-) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """Ids and heights of the voxels of a box, from maps that a network predicts.
+def lowered(values: NDArray[np.float32], maps: Array, box: Box) -> NDArray[np.float32]:
+    """Heights of a box that know where a network sees the border of an object.
 
-    A height is the predicted distance to the border, less where a contour is probable. Each voxel
-    has its own, so that blocks make no difference.
+    The border is that of the mask or one that the network predicts, whichever is nearer, and
+    heights are less where a contour is probable. What a voxel gets depends on itself alone, so that
+    blocks make no difference.
 
     Args:
-        objects: (Z, Y, X) ids of objects, 0 being background; read lazily.
+        values: heights of the box, see `heights`; 0 in the background.
         maps: (2, Z, Y, X) uint8, contours and distances; read lazily.
         box: inside the volume.
-
-    Returns:
-        Ids and heights, both shaped as the box; heights are 0 in the background.
     """
-    ids = np.ascontiguousarray(objects[box.slices])
     contours, distances = np.asarray(maps[(slice(None), *box.slices)]).astype(np.float32)
-    lowered = CERTAIN - np.float32(_LOWERED) * contours
-    values = lowered * distances * np.float32(_PARTS * FARTHEST / CERTAIN**2)
-    # From half a pixel on, as distances between voxels do.
-    return ids, np.where(ids > 0, values + np.float32(HALF_PIXEL), np.float32(0))
+    # A voxel is half a side nearer to the border than to the next voxel; so are distances.
+    learnt = distances * np.float32(PARTS * FARTHEST / CERTAIN)
+    nearer = np.minimum(np.maximum(values - np.float32(HALF_PIXEL), 0), learnt)
+    share = np.float32(1) - contours * np.float32(_LOWERED / CERTAIN)
+    result: NDArray[np.float32] = np.where(
+        values > 0, nearer * share + np.float32(HALF_PIXEL), np.float32(0)
+    )
+    return result
 
 
 def _squares(ids: NDArray[np.uint32], steps: Steps) -> NDArray[np.float32]:

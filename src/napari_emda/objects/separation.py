@@ -186,11 +186,10 @@ class _Separation:
         if not self.steps.sides[0]:
             # What other images hold does not matter.
             inside = Box((box.start[0], *inside.start[1:]), (box.stop[0], *inside.stop[1:]))
-        if self.maps is None:
-            ids, heights, reach = basins.heights(self.objects, inside, self.steps, self.reach)
-            self.reach = max(self.reach, reach)
-        else:
-            ids, heights = basins.mapped_heights(self.objects, self.maps, inside)
+        ids, heights, reach = basins.heights(self.objects, inside, self.steps, self.reach)
+        self.reach = max(self.reach, reach)
+        if self.maps is not None:
+            heights = basins.lowered(heights, self.maps, inside)
         # A copy: the ids of the block are written into it.
         before = np.array(self.out[inside.slices])
         arrays = (padded(values, inside, around, 0) for values in (ids, heights, before))

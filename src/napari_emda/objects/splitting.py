@@ -16,7 +16,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.probabilities import CERTAIN
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
-from napari_emda.objects.basins import mapped_heights
+from napari_emda.objects.basins import PARTS, lowered
 from napari_emda.objects.edited import EditedObjects
 from napari_emda.objects.edits import MOST_PART_VOXELS, Part
 
@@ -37,8 +37,8 @@ def split(
 
     The object is flooded along its heights, from the highest down. The height of a voxel is its
     distance to the border of the object, times its probability: the parts meet at the narrowest
-    or least certain place between the seeds. Of a model that predicts contours it is the predicted
-    distance, less where a contour is probable. Seeds on the slopes of one top have no such place
+    or least certain place between the seeds. Of a model that predicts contours, its border and its
+    contours count, too. Seeds on the slopes of one top have no such place
     between them; every voxel then belongs to the seed that is fewer voxels away inside the object.
 
     Args:
@@ -64,12 +64,11 @@ def split(
             "split by clicks: separate all objects with a higher neck, or redraw a patch."
         )
     mask = objects[box.slices] == object_id
-    if maps is None:
-        spacing = np.asarray(grid.spacing) / grid.pixel_size
-        # The rim shows where the object ends; where the volume ends, the object may go on.
-        heights = edt.edt(np.ascontiguousarray(mask), anisotropy=tuple(spacing), parallel=1)
-    else:
-        _, heights = mapped_heights(objects, maps, box)
+    spacing = PARTS * np.asarray(grid.spacing) / grid.pixel_size
+    # The rim shows where the object ends; where the volume ends, the object may go on.
+    heights = edt.edt(np.ascontiguousarray(mask), anisotropy=tuple(spacing), parallel=1)
+    if maps is not None:
+        heights = lowered(heights, maps, box)
     if probability is not None:
         heights = heights * (np.asarray(probability[box.slices]) / np.float32(CERTAIN))
     places = [tuple(np.subtract(seed, box.start).tolist()) for seed in seeds]
