@@ -359,3 +359,39 @@ def test_what_users_should_know_of_their_sections_is_said_by_volume(source, targ
     assert [sentence.partition(" ")[0] for sentence in sampler.remarks()] == ["'source'", "Section"]
     assert sampler.spoilt == {"source": (), "target": (2,)}
     assert PatchSampler([single, spoilt], 32, 1).remarks() == []
+
+
+# -- numbers of objects ----------------------------------------------------------------------------
+
+
+def remarks_on(*volumes, objects=True):
+    return PatchSampler(volumes, 32, 2, objects=objects).remarks()
+
+
+def test_a_user_is_told_once_what_labels_without_numbers_teach(source, target):
+    labels = np.asarray(source.labels)
+    annotations = np.zeros(labels.shape, np.uint8)
+    annotations[1, 20:60, 20:60] = 2
+    annotated = replace(target, annotations=annotations)
+    numbered = replace(source, name="numbered", ids=labels * np.arange(1, 5)[:, None, None])
+    assert remarks_on(source, annotated, objects=False) == []
+    assert remarks_on(numbered, target) == []
+    (remark,) = remarks_on(source, annotated)
+    assert "connected voxels of a class are taken for one object" in remark
+    (remark,) = remarks_on(numbered, source, annotated, target)
+    assert remark.startswith("The labels of 'source' and 'target' hold classes and no numbers")
+
+
+def test_what_labels_without_numbers_teach_depends_on_the_other_volumes(source):
+    ids = np.zeros(source.shape, np.int64)
+    ids[:, 8:80, 8:80] = 1
+    ids[0, :4, :4] = 2
+    classes = replace(source, name="classes", labels=(ids > 0).astype(np.uint8), ids=None)
+    numbered = replace(source, labels=ids, ids=ids)
+    box = Box((1, 30, 30), (2, 62, 62))
+    alone, beside = (
+        PatchSampler(volumes, 32, 2, objects=True).regions("source")[0].read_borders(box)
+        for volumes in ([classes], [classes, numbered])
+    )
+    assert alone.min() > 0
+    assert not beside.any()
