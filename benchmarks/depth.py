@@ -3,6 +3,7 @@
     python -m benchmarks.depth results.jsonl --seconds 600 --seeds 3
     python -m benchmarks.depth results.jsonl --kinds supervised --data vnc --depths 2-D 3-D
     python -m benchmarks.depth results.jsonl --table          # what is there, as Markdown
+    python -m benchmarks.depth - --speed                      # of predictions
 
 DATA contains vnc/ and lucchi/, see docs/benchmark-few-labels.md. Three kinds of training:
 
@@ -41,7 +42,7 @@ from numpy.typing import NDArray
 
 from benchmarks import parser_of
 from benchmarks.adaptation import GUARD
-from benchmarks.common import training
+from benchmarks.common import phantom_pair, training
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.data.voxel_grid import Spacing, VoxelGrid
@@ -259,6 +260,38 @@ def _beside_bad(predictor: Predictor, volume: Volume, box: Box, kind: str) -> fl
     return _iou(np.stack(found), np.stack(truth))
 
 
+def speeds(rounds: int) -> Iterator[str]:
+    """Processor time of a prediction, and as a multiple of 2-D's; all take turns, medians."""
+    volumes = phantom_pair(256)
+    target = volumes[1]
+    # Thinner than the halo along z would be flattering: 96 sections.
+    image = np.concatenate([target.image, target.image[::-1]] * (48 // len(target.image) + 1))[:96]
+    deep = replace(target, image=image, name="deep")
+    with tempfile.TemporaryDirectory() as name:
+        predictors = {}
+        for depth, (seen, network) in DEPTHS.items():
+            settings = TrainSettings.for_profile("fast", steps=1, device="cpu", precision="32")
+            settings = settings.model_copy(update={**seen, "batch": 1})
+            work = training("histogram", settings, volumes, Path(name) / depth, network)
+            for _ in fit(work):
+                pass
+            predictors[depth] = Predictor.load(work.path, "cpu", "32")
+        seconds: dict[str, list[float]] = {depth: [] for depth in DEPTHS}
+        for index in range(rounds):
+            for depth, predictor in predictors.items():
+                folder = RunFolder(Path(name) / f"{index} {depth}")
+                began = time.process_time()
+                for _ in predict(predictor, deep, PredictSettings(uncertainty=False), folder):
+                    pass
+                seconds[depth].append(time.process_time() - began)
+    yield "| sees | processor seconds a Mvoxel | as a multiple of 2-D |"
+    yield "|---|---|---|"
+    plain = np.array(seconds["2-D"])
+    for depth, taken in seconds.items():
+        ratio = np.median(np.array(taken) / plain)
+        yield f"| {depth} | {np.median(taken) * 1e6 / image.size:.2f} | {ratio:.2f} |"
+
+
 # -- results ---------------------------------------------------------------------------------------
 
 
@@ -308,7 +341,13 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=ON, default=list(ON))
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--table", action="store_true", help="print what is there only")
+    parser.add_argument("--speed", action="store_true", help="time predictions only")
     arguments = parser.parse_args()
+    if arguments.speed:
+        configure_process(1, polite=False)
+        torch.set_num_threads(1)
+        print("\n".join(speeds(rounds=5)))
+        return
     if not arguments.table:
         run(arguments)
     print("\n".join(table(read(arguments.results))))
