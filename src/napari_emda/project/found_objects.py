@@ -172,15 +172,18 @@ class FoundObjects:
             raise DataError(f"'{path}' is damaged: {_REMEDY}.")
         return table
 
-    def queue(self, class_id: int) -> Table:
+    def queue(self, class_id: int, ids: NDArray[np.int64]) -> Table:
         """How suspicious each object is, see `napari_emda.objects.suspicion`.
 
         Objects that an older version has found all have the score 0.
 
+        Args:
+            class_id: of the objects.
+            ids: in the table of the objects.
+
         Raises:
             DataError: the file is damaged.
         """
-        ids = self.table(class_id).columns["id"].astype(np.int64)
         path = inside(self.folder, queue_file(class_id))
         nothing = np.zeros(len(ids))
         try:

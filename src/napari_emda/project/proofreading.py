@@ -148,7 +148,8 @@ class Proofreading:
     @cached_property
     def queue_of_found(self) -> Table:
         """As `queue`, of all objects that were found, decided on or not."""
-        return self.found.queue(self.class_id)
+        ids = self.table.columns["id"].astype(np.int64)
+        return self.found.queue(self.class_id, ids)
 
     def measure(self, object_id: int) -> dict[str, float]:
         """What the table says of an object, measured now."""
