@@ -307,6 +307,16 @@ def test_edits_of_a_prediction_that_is_gone_are_refused(project_folder):
             opened(project)
 
 
+def test_no_decision_is_made_on_objects_that_were_found_anew_meanwhile(project_folder):
+    with Project.open(project_folder, exclusive=True) as project:
+        objects = opened(project)
+        list(execute(ObjectsJob(project=str(project_folder), run=RUN, settings={"threshold": 0.7})))
+        with pytest.raises(JobError, match="were found anew meanwhile"):
+            objects.delete(1)
+        assert not (project_folder / "object_edits.jsonl").exists()
+        assert not annotations(project).any()
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -95,6 +95,15 @@ class Proofreading:
                 "over."
             )
 
+    def _check_unchanged(self) -> None:
+        """JobError if other objects have taken the place of these on the disk."""
+        run = self._project.run(self.found.description.run)
+        if FoundObjects.of(run, self.volume).description != self.found.description:
+            raise JobError(
+                f"The objects of '{self.volume}' were found anew meanwhile, and nothing was "
+                "changed: decide on the new ones."
+            )
+
     @property
     def prediction(self) -> Prediction:
         """The prediction that the objects were found in; JobError if it is gone."""
@@ -227,6 +236,8 @@ class Proofreading:
                 **values,
             }
         )
+        # After reading: objects that were found anew have taken the place of these since.
+        self._check_unchanged()
         # What was taken back belongs to another course of events from here on.
         for undone in project.object_edits.read().undone:
             if _teaches(undone):

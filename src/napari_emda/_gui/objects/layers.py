@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from napari_emda._gui.common.copies import CopiedAsArray
 from napari_emda._gui.common.outlined_labels import OutlinedLabels
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.predict.layers import draw_outlines
-from napari_emda.data.array import Array
+from napari_emda._gui.predict.layers import outline_width
+from napari_emda.objects.edited import EditedObjects
 
 ALL = "objects"
 """Role of the layer of all objects."""
@@ -28,54 +29,96 @@ ROLES = (ALL, ONE, SEEDS, LIVE)
 # The object that is looked at, and the one that it may be merged with: yellow and magenta are seen
 # on grey values, and differ for those who cannot tell red from green. Outlines, because the image
 # inside is what one judges by.
+_OUTLINED = 0.9
+_FILLED = 0.4
 _COLOURS = {None: "transparent", 1: "#ffd400", 2: "#ff2fd0"}
 
 
 class ObjectsOnView(CopiedAsArray):
-    """Ids of objects, of which the last section that was read is kept.
+    """Ids of objects, or of their outlines; the last section that was read is kept.
 
-    Two layers show each section, and a section of a large volume takes a while to decode.
+    Two layers show each section, and a section of a large volume takes a while to decode. Outlines
+    are drawn here: napari's own take ten times as long, at each change of the view.
 
     Args:
         objects: ids, uint32 (z, y, x); read lazily.
+        width: of outlines in pixels; 0 for filled areas.
+
+    Attributes:
+        objects: may be replaced by others of the same shape.
+        width: may be changed; the next slice follows it.
     """
 
-    def __init__(self, objects: Array) -> None:
-        z, y, x = objects.shape
-        super().__init__((z, y, x), np.uint32)
+    def __init__(self, objects: EditedObjects, width: int = 0) -> None:
+        super().__init__(objects.shape, np.uint32)
         self.objects = objects
+        self.width = width
         self._last: tuple[Any, NDArray[np.uint32]] | None = None
 
     def forget(self) -> None:
         """Read again, because the objects have changed."""
         self._last = None
 
-    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint32]:
+    def whole(self, z: slice, y: slice, x: slice) -> NDArray[np.uint32]:
+        """The ids of the objects, filled."""
         key = tuple((part.start, part.stop, part.step) for part in (z, y, x))
         last = self._last
         if last is None or last[0] != key:
             # Assigned at once: a worker thread may be reading, too.
-            self._last = last = key, np.asarray(self.objects[z, y, x])
+            self._last = last = key, self.objects[z, y, x]
         return last[1]
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint32]:
+        ids = self.whole(z, y, x)
+        # In 3-D, outlines of sections would be hulls with holes.
+        if not self.width or len(ids) > 1:
+            return ids
+        return np.where(outlines(ids, self.width), ids, np.uint32(0))
+
+
+def outlines(ids: NDArray[np.generic], width: int) -> NDArray[np.bool_]:
+    """Pixels of objects from which another object or background is near along a row or column.
+
+    Args:
+        ids: (z, y, x) of objects; sections are outlined one by one.
+        width: how near, in pixels; narrower parts of objects are outlines as a whole.
+    """
+    edges = np.zeros(ids.shape, bool)
+    for axis in (1, 2):
+        for near in {1, width}:
+            before = tuple(slice(None, -near if a == axis else None) for a in range(3))
+            after = tuple(slice(near if a == axis else None, None) for a in range(3))
+            differs = ids[before] != ids[after]
+            edges[before] |= differs
+            edges[after] |= differs
+    return edges & (ids != 0)
 
 
 class Marked(CopiedAsArray):
-    """Some objects, as numbers from 1 in the order in which they are named, uint8 (z, y, x).
+    """Outlines of some objects, as numbers from 1 in the order of naming, uint8 (z, y, x).
+
+    Args:
+        view: of all objects.
 
     Attributes:
         ids: of the objects.
+        width: of the outlines in pixels.
     """
 
-    def __init__(self, view: ObjectsOnView) -> None:
+    def __init__(self, view: ObjectsOnView, width: int) -> None:
         super().__init__(view.shape, np.uint8)
         self.view = view
+        self.width = width
         self.ids: tuple[int, ...] = ()
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
-        ids = self.view[z, y, x]
+        ids = self.view.whole(z, y, x)
         marked = np.zeros(ids.shape, np.uint8)
         for number, object_id in enumerate(self.ids, start=1):
-            marked[ids == object_id] = number
+            mask = ids == object_id
+            # In 3-D, outlines of sections would be hulls with holes.
+            seen = mask if len(ids) > 1 else outlines(mask, self.width)
+            marked[seen] = number
         return marked
 
 
@@ -88,23 +131,35 @@ class ObjectLayers:
         objects: ids, read lazily.
     """
 
-    def __init__(self, opened: OpenProject, volume: str, objects: Array) -> None:
+    def __init__(self, opened: OpenProject, volume: str, objects: EditedObjects) -> None:
         self._opened = opened
         self.volume = volume
-        self.view = ObjectsOnView(objects)
-        self.marked = Marked(self.view)
+        # As wide as those of the mask: seen while a whole section is in view.
+        self._width = outline_width(objects.shape)
+        self.view = ObjectsOnView(objects, self._width)
+        # Seen around the outlines of all.
+        self.marked = Marked(self.view, self._width + 1)
 
     def show(self) -> None:
         """Add the layers, or show them again."""
+        for _ in self.showing():
+            pass
+
+    def showing(self) -> Iterator[None]:
+        """The steps of `show`, for `Session.in_turns`: a new layer takes a while to draw."""
         opened = self._opened
         place = opened.place(self.volume).arguments()
         if opened.output(ALL, self.volume) is None:
             layer = OutlinedLabels(
-                self.view, name=opened.called(ALL, self.volume), multiscale=False, **place
+                self.view,
+                name=opened.called(ALL, self.volume),
+                multiscale=False,
+                opacity=_OUTLINED,
+                **place,
             )
-            draw_outlines(layer, outlines=True)
             layer.editable = False
             opened.add_output(ALL, self.volume, layer)
+            yield
         if opened.output(ONE, self.volume) is None:
             colours = DirectLabelColormap(color_dict=_COLOURS)
             one = OutlinedLabels(
@@ -112,13 +167,12 @@ class ObjectLayers:
                 name=opened.called(ONE, self.volume),
                 multiscale=False,
                 colormap=colours,
+                opacity=1.0,
                 **place,
             )
-            draw_outlines(one, outlines=True)
-            # Seen around the outlines of all.
-            one.contour += 1
             one.editable = False
             opened.add_output(ONE, self.volume, one)
+            yield
         self.set_visible(True)
         # Their keys act while one of them is selected.
         opened.viewer.layers.selection.active = opened.output(ALL, self.volume)
@@ -155,9 +209,11 @@ class ObjectLayers:
 
     def toggle_outlines(self) -> None:
         """Filled areas instead of outlines, and back."""
+        self.view.width = 0 if self.view.width else self._width
         layer = self._opened.output(ALL, self.volume)
-        if isinstance(layer, OutlinedLabels):
-            draw_outlines(layer, outlines=layer.contour == 0)
+        if layer is not None:
+            layer.opacity = _OUTLINED if self.view.width else _FILLED
+        self._refresh(ALL)
 
     def show_seeds(self, seeds: list[tuple[int, int, int]]) -> None:
         """Show where the user has clicked to split an object."""

@@ -227,7 +227,9 @@ class ObjectsPanel(JobPanel):
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
         """List the objects that were found."""
         self.live.stop()
+        # Its ids are those of objects that are gone.
         self._loaded = ()
+        self._forget()
         self._load()
 
     # -- loading -----------------------------------------------------------------------------
@@ -298,7 +300,7 @@ class ObjectsPanel(JobPanel):
         reader.redrawn.connect(lambda region: self.redrawn.emit(region))
         self.live.found = objects.found.description.settings
         if self._open:
-            reader.layers.show()
+            self._session.in_turns(reader.layers.showing())
         self._update()
         if objects.replayed.lost or objects.replayed.moved:
             self._session.say(objects.replayed.sentence(), "hint")

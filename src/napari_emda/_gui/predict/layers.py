@@ -36,10 +36,18 @@ def hide(opened: OpenProject, volume: str, among: Iterable[str]) -> None:
             layer.visible = False
 
 
+def outline_width(shape: tuple[int, ...]) -> int:
+    """Width in pixels of outlines that are seen while a whole section is in view.
+
+    Args:
+        shape: of the volume, (z, y, x).
+    """
+    return math.ceil(_LINE * max(shape[1:]) / _CANVAS_PIXELS)
+
+
 def draw_outlines(layer: Labels, *, outlines: bool) -> None:
     """Show labels as outlines that are seen while a whole section is in view, or as areas."""
-    width = math.ceil(_LINE * max(layer.data.shape[1:]) / _CANVAS_PIXELS)
-    layer.contour = width if outlines else 0
+    layer.contour = outline_width(layer.data.shape) if outlines else 0
     layer.opacity = _OUTLINED if outlines else _FILLED
 
 
