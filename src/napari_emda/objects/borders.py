@@ -8,6 +8,7 @@ of them touch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import edt
@@ -19,7 +20,7 @@ from napari_emda.data.blocks import strips
 from napari_emda.data.box import Box
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import IGNORE, Volume
-from napari_emda.errors import DataError
+from napari_emda.errors import DataError, listed
 from napari_emda.objects.components import MOST_OBJECTS
 
 CONTOUR = 2.0
@@ -149,3 +150,24 @@ def numbers_objects(volume: Volume) -> bool:
             f"renumber the objects from 1 to at most {MOST_OBJECTS}."
         )
     return low < high
+
+
+def remarks_on_numbers(names: Sequence[str], *, others_do: bool) -> list[str]:
+    """What a user should know of labels that number no objects, in sentences.
+
+    Args:
+        names: of the volumes that have such labels.
+        others_do: whether the labels of other volumes number objects.
+    """
+    if not names:
+        return []
+    if not others_do:
+        return [
+            "The labels hold classes and no numbers of objects: connected voxels of a class are "
+            "taken for one object."
+        ]
+    volumes = listed([f"'{name}'" for name in names])
+    return [
+        f"The labels of {volumes} hold classes and no numbers of objects: there, only the border "
+        "to other classes is learnt, and not where objects touch."
+    ]

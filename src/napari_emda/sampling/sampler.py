@@ -23,8 +23,8 @@ from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.resampled import Resampled, common_pixel_size
 from napari_emda.data.spoilt_sections import spoilt_sections
 from napari_emda.data.volume import Domain, Volume
-from napari_emda.errors import DataError, listed
-from napari_emda.objects.borders import STEPS, Borders, numbers_objects
+from napari_emda.errors import DataError
+from napari_emda.objects.borders import STEPS, Borders, numbers_objects, remarks_on_numbers
 from napari_emda.sampling.label_positions import label_positions
 
 # Volumes of up to 1.5 GiB in all, at the common pixel size, are held in memory while training, so
@@ -217,26 +217,15 @@ class PatchSampler:
             for region in regions
             for remark in region.context.remarks(region.view.volume.name)
         ]
-        return [*remarks, *self._remarks_on_objects()]
-
-    def _remarks_on_objects(self) -> list[str]:
-        regions = [region for of_domain in self._regions.values() for region in of_domain]
-        names = [
-            f"'{region.view.volume.name}'"
-            for region in regions
-            if region.positions and region.view.volume.name not in self.numbered
-        ]
-        if not self.objects or not names:
-            return []
-        if not self.numbered:
-            return [
-                "The labels hold classes and no numbers of objects: connected voxels of a class "
-                "are taken for one object."
+        if self.objects:
+            without_numbers = [
+                region.view.volume.name
+                for regions in self._regions.values()
+                for region in regions
+                if region.positions and region.view.volume.name not in self.numbered
             ]
-        return [
-            f"The labels of {listed(names)} hold classes and no numbers of objects: there, only "
-            "the border to other classes is learnt, and not where objects touch."
-        ]
+            remarks += remarks_on_numbers(without_numbers, others_do=bool(self.numbered))
+        return remarks
 
     def regions(self, domain: Domain) -> tuple[SamplingRegion, ...]:
         """Where a domain's patches come from; empty without a volume of the domain."""
