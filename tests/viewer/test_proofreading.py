@@ -183,7 +183,7 @@ def test_other_settings_show_at_once_what_they_would_do(proofreading):
     # As they were found.
     dock.objects.threshold.setValue(0.5)
     dock.objects.separate.setValue(0.0)
-    wait(lambda: opened.output(LIVE, "new") is None)
+    wait(lambda: not live.visible)
     assert opened.output(ALL, "new").visible
 
 
@@ -200,6 +200,38 @@ def test_objects_that_were_found_anew_keep_the_edits(proofreading):
     wait(lambda: dock.objects.proofreader not in (None, before))
     assert at(dock, DISCS["pair"][0]) != at(dock, DISCS["pair"][1])
     assert "matched by overlap" in dock.notices.text()
+
+
+def test_layers_of_objects_are_added_once(proofreading):
+    _, dock, hands, wait = proofreading
+    opened = dock.session.opened
+    before = [opened.output(role, "new") for role in (ALL, ONE)]
+    hands.press("N")
+    find_objects(opened.project, "new", threshold=0.7)
+    reader = dock.objects.proofreader
+    dock.session.project_changed.emit()
+    wait(lambda: dock.objects.proofreader not in (None, reader))
+    wait(lambda: before[0].visible)
+    assert [opened.output(role, "new") for role in (ALL, ONE)] == before
+    # The faint one is below the threshold.
+    y, x = DISCS["faint"][0]
+    assert not np.asarray(before[0].data[Z])[y - 9 : y + 9, x - 9 : x + 9].any()
+    assert not np.asarray(before[1].data[Z]).any()
+
+
+def test_another_project_has_its_own_objects(proofreading, tmp_path):
+    _, dock, hands, _wait = proofreading
+    hands.press("N")
+    old = dock.session.opened.project
+    other = Project.create(tmp_path / "other", old.classes)
+    image = other.volumes.store("new", np.zeros((6, 112, 96), np.uint8))
+    other.volumes.add(image, "target", name="new", spacing=story.SPACING)
+    dock.session.adopt(other)
+    assert dock.objects.proofreader is None
+    dock.show_only("Objects")
+    dock.objects.commands["delete"]()
+    assert "No objects were found yet" in dock.notices.text()
+    assert not (tmp_path / "project" / "object_edits.jsonl").exists()
 
 
 def test_paint_on_view_is_not_lost_by_a_decision(proofreading):

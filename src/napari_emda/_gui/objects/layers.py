@@ -136,9 +136,28 @@ class ObjectLayers:
         self.volume = volume
         # As wide as those of the mask: seen while a whole section is in view.
         self._width = outline_width(objects.shape)
-        self.view = ObjectsOnView(objects, self._width)
+        self.view, self.marked = self._shown_before(objects) or self._new(objects)
+
+    def _new(self, objects: EditedObjects) -> tuple[ObjectsOnView, Marked]:
+        view = ObjectsOnView(objects, self._width)
         # Seen around the outlines of all.
-        self.marked = Marked(self.view, self._width + 1)
+        return view, Marked(view, self._width + 1)
+
+    def _shown_before(self, objects: EditedObjects) -> tuple[ObjectsOnView, Marked] | None:
+        """What the layers of other objects of the volume show, with these in their place.
+
+        napari takes a third of a second to add or remove a layer.
+        """
+        layers = [self._opened.output(role, self.volume) for role in (ALL, ONE)]
+        view, marked = (None if layer is None else layer.data for layer in layers)
+        if not isinstance(view, ObjectsOnView) or not isinstance(marked, Marked):
+            return None
+        if view.shape != objects.shape or marked.view is not view:
+            return None
+        view.objects = objects
+        view.forget()
+        marked.ids = ()
+        return view, marked
 
     def show(self) -> None:
         """Add the layers, or show them again."""
@@ -174,6 +193,7 @@ class ObjectLayers:
             opened.add_output(ONE, self.volume, one)
             yield
         self.set_visible(True)
+        self.refresh()
         # Their keys act while one of them is selected.
         opened.viewer.layers.selection.active = opened.output(ALL, self.volume)
 
@@ -227,14 +247,7 @@ class ObjectLayers:
             size=6,
             face_color="#00e5ff",
             border_color="black",
-            # Seen from the sections above and below as well.
-            out_of_slice_display=True,
             **opened.place(self.volume).arguments(),
         )
         points.editable = False
         opened.add_output(SEEDS, self.volume, points)
-
-    def remove(self) -> None:
-        """Remove the layers."""
-        for role in ROLES:
-            self._opened.remove_output(role, self.volume)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer
 
+from napari_emda._gui.common.adapters import show
 from napari_emda._gui.common.outlined_labels import OutlinedLabels
 from napari_emda._gui.objects.layers import ALL, LIVE, ONE
 from napari_emda._gui.objects.live import objects_of_section
@@ -68,7 +69,9 @@ class LiveObjects(QObject):
         self._again = False
         opened = self._session.opened
         if opened is not None and self._shown:
-            opened.remove_output(LIVE, self._shown)
+            live = opened.output(LIVE, self._shown)
+            if live is not None:
+                live.visible = False
             self._show_found(opened, self._shown, visible=self._open)
         self._shown = ""
 
@@ -131,9 +134,16 @@ class LiveObjects(QObject):
 
     def _show(self, opened: OpenProject, volume: str, box: Box, ids: NDArray[np.uint32]) -> None:
         place = opened.place(volume).arguments(corner=box.start)
+        self._shown = volume
+        self._show_found(opened, volume, visible=False)
+        layer = opened.output(LIVE, volume)
+        # napari takes a third of a second to add a layer.
+        if isinstance(layer, OutlinedLabels) and layer.data.shape == ids.shape:
+            layer.data = ids
+            layer.translate = place["translate"]
+            show(layer)
+            return
         layer = OutlinedLabels(ids, name=opened.called(LIVE, volume), multiscale=False, **place)
         draw_outlines(layer, outlines=True)
         layer.editable = False
-        self._shown = volume
-        self._show_found(opened, volume, visible=False)
         opened.add_output(LIVE, volume, layer)

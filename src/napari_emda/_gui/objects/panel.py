@@ -224,6 +224,11 @@ class ObjectsPanel(JobPanel):
     def _settings(self) -> SeparationSettings:
         return SeparationSettings.parse(self._session.mask.for_export())
 
+    def on_project(self, opened: OpenProject) -> None:
+        """Let go of the objects of the project that was open before."""
+        self._loaded, self._wanted = (), ()
+        self._forget()
+
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
         """List the objects that were found."""
         self.live.stop()
@@ -272,6 +277,8 @@ class ObjectsPanel(JobPanel):
         if key in (self._loaded, self._wanted):
             return
         self._wanted = key
+        # Nobody decides on objects that are not those of the boxes above.
+        self._forget()
         self.status.show_text("Reading the objects …")
 
         def load() -> tuple[Proofreading, Rows]:

@@ -319,6 +319,6 @@ class Proofreader:
             painting.refresh()
 
     def close(self) -> None:
-        """Remove the layers."""
+        """Hide the layers, which those that come next may use."""
         self._leave_mode()
-        self.layers.remove()
+        self.layers.set_visible(False)
