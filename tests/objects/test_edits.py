@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy import ndimage
 from skimage.measure import label, regionprops
 
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError
+from napari_emda.objects import taught
 from napari_emda.objects.edited import EditedObjects, Extents
 from napari_emda.objects.edits import ObjectEdit, ObjectReference, Part, json_values
 from napari_emda.objects.replay import apply, replay
@@ -327,3 +329,66 @@ def test_what_no_longer_fits_is_listed():
     assert result.sentence().startswith("The objects contain 1 of 4 edits; what no longer fits")
     assert "split of object 1 at z" in result.sentence()
     np.testing.assert_array_equal(other[...], 1)
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+class Watched:
+    """An array that notes how much is read of it at once."""
+
+    def __init__(self, array):
+        self.array = array
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, 3
+        self.chunks = (2, 8, 8)
+        self.most = 0
+
+    def __getitem__(self, key):
+        values = self.array[key]
+        self.most = max(self.most, values.size)
+        return values
+
+
+def test_an_object_that_spans_the_volume_is_read_in_blocks(monkeypatch):
+    ids = np.zeros((16, 64, 64), np.uint32)
+    ids[1:-1, 1:-1, 30:34] = ids[1:-1, 30:34, 1:-1] = 1
+    ids[2:5, 2:6, 2:6] = 2
+    objects = edited(ids)
+    watched = objects.found = Watched(ids)
+    objects.chunks = watched.chunks
+    limit = 1000
+    monkeypatch.setattr("napari_emda.objects.edited._BLOCK_VOXELS", limit)
+    monkeypatch.setattr("napari_emda.objects.taught._BLOCK_VOXELS", limit)
+    reference = objects.reference(1)
+    assert (ids[tuple(reference.sampled.T)] == 1).all()
+    deleted = np.zeros(ids.shape, np.uint8)
+    for box, values in taught.of_deleted(objects, 1):
+        deleted[box.slices] = values
+    np.testing.assert_array_equal(deleted, ids == 1)
+    assert watched.most <= limit
+    good = np.zeros(ids.shape, np.uint8)
+    for box, values in taught.of_good(objects, 1, 1, GRID, lambda box: ids[box.slices] > 0):
+        good[box.slices] = values
+    distance = ndimage.distance_transform_edt(ids != 1)
+    np.testing.assert_array_equal(good == 2, ids == 1)
+    np.testing.assert_array_equal(good == 1, (ids == 0) & (distance <= 4))
+    # With a rim of five voxels around each block of 16 x 8 x 8 or the like.
+    assert watched.most < ids.size / 4
+
+
+def test_a_split_teaches_the_seam_and_what_is_beside_it():
+    ids = np.zeros((6, 30, 40), np.uint32)
+    ids[1:5, 5:25, 5:35] = 1
+    objects = edited(ids)
+    part = np.zeros(ids.shape, bool)
+    part[1:5, 5:25, 25:35] = True
+    number = objects.split(1, Part.of(part, (0, 0, 0)))
+    for gap in (True, False):
+        found = np.zeros(ids.shape, np.uint8)
+        for box, values in taught.of_split(objects, (1, number), 1, GRID, gap=gap):
+            found[box.slices] = values
+        seam = np.zeros(ids.shape, bool)
+        seam[1:5, 5:25, 24:26] = True
+        near = ndimage.distance_transform_edt(~seam) <= 4
+        np.testing.assert_array_equal(found == 2, (ids > 0) & near & ~seam)
+        np.testing.assert_array_equal(found == 1, seam if gap else np.zeros_like(seam))

@@ -54,7 +54,8 @@ def of_good(
         grid: of the voxels.
         predicted: class ids in a box.
     """
-    for box, inside, objects_there in _around(objects, object_id, grid):
+    whole = box_with_rim(objects, object_id, grid)
+    for box, inside, objects_there in _around(objects, whole, grid):
         mask = objects_there == object_id
         if not mask.any():
             continue
@@ -91,7 +92,9 @@ def of_split(
         gap: whether there is background where they meet; otherwise that is left open.
     """
     larger, smaller = ids
-    for box, inside, there in _around(objects, smaller, grid):
+    # The seam reaches one voxel into the larger part, and the rim lies around it.
+    whole = _grown(objects.box(smaller), _one_more(grid)).clip(objects.shape)
+    for box, inside, there in _around(objects, whole, grid):
         parts = (there == larger, there == smaller)
         if not (parts[0].any() and parts[1].any()):
             continue
@@ -114,15 +117,19 @@ def of_split(
 
 
 def _around(
-    objects: EditedObjects, object_id: int, grid: VoxelGrid
+    objects: EditedObjects, whole: Box, grid: VoxelGrid
 ) -> Iterator[tuple[Box, tuple[slice, ...], NDArray[np.uint32]]]:
-    """Blocks of the box of an object and its rim, each with the ids in it and a rim around it."""
-    whole = box_with_rim(objects, object_id, grid)
+    """Blocks of a box, where each lies in its surroundings, and the ids in these."""
     for box in blocks(whole, block_shape(objects, _BLOCK_VOXELS)):
-        # One voxel more, in which parts may meet.
-        wide = _grown(box, tuple(reach + 1 for reach in rim(grid))).clip(objects.shape)
+        wide = _grown(box, _one_more(grid)).clip(objects.shape)
         inside = box.moved(tuple(-a for a in wide.start)).slices  # type: ignore[arg-type]
         yield box, inside, objects[wide.slices]
+
+
+def _one_more(grid: VoxelGrid) -> tuple[int, int, int]:
+    """The reach of a rim around voxels at which parts meet; none into other images."""
+    z, y, x = rim(grid)
+    return (0 if grid.sections_are_independent else z + 1), y + 1, x + 1
 
 
 def _distances(mask: NDArray[np.bool_], grid: VoxelGrid) -> NDArray[np.float32]:
