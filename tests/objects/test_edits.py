@@ -146,7 +146,7 @@ def test_nonsense_is_no_edit(change):
 def test_parts_and_references_are_bounded():
     part = Part.of(np.ones((3, 4, 5), bool), (0, 0, 0))
     # A few bytes that unfold to far more than the box holds.
-    huge = {"low": (0, 0, 0), "high": (2**30, 2**30, 2**30), "bits": part.bits}
+    huge = {"low": (0, 0, 0), "high": (2**9, 2**9, 2**9), "bits": part.bits}
     with pytest.raises(ValidationError, match="never split off"):
         Part(**huge)
     with pytest.raises(ValidationError, match="not the bits"):
@@ -155,6 +155,25 @@ def test_parts_and_references_are_bounded():
         ObjectReference(id=1, voxels=1, low=(0, 0, 0), high=(1, 1, 1), sample=(1,))
     with pytest.raises(ValidationError):
         ObjectReference(id=0, voxels=1, low=(0, 0, 0), high=(1, 1, 1), sample=(0,))
+
+
+def test_what_was_split_off_is_bounded_in_all(monkeypatch):
+    ids = np.ones((1, 8, 64), int)
+    objects = edited(ids)
+    monkeypatch.setattr("napari_emda.objects.edited._MOST_BYTES", 40)
+    for k in range(5):
+        mask = np.zeros(ids.shape, bool)
+        mask[0, k] = True
+        objects.split(1, Part.of(mask, (0, 0, 0)))
+    before = objects[...]
+    mask = np.zeros(ids.shape, bool)
+    mask[0, 6] = True
+    with pytest.raises(DataError, match="take more than 512 MiB"):
+        objects.split(1, Part.of(mask, (0, 0, 0)))
+    np.testing.assert_array_equal(objects[...], before)
+    with pytest.raises(ValidationError, match="No volume holds a box"):
+        end = (2**31 - 1,) * 3
+        ObjectReference(id=1, voxels=1, low=(0, 0, 0), high=end, sample=(0,))
 
 
 # -- splitting -------------------------------------------------------------------------------------

@@ -54,7 +54,31 @@ class Extents:
         return rows
 
 
-_State = tuple[NDArray[np.uint32], tuple[tuple[int, Box, NDArray[np.bool_]], ...]]
+# Bytes of the masks of all parts that were split off: thousands of large ones. A journal of a few
+# MB from elsewhere could unfold to any number.
+_MOST_BYTES = 2**29
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part that was split off: its id, its box, and eight voxels of its mask in a byte."""
+
+    number: int
+    box: Box
+    packed: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, number: int, box: Box, mask: NDArray[np.bool_]) -> _Part:
+        return cls(number, box, np.packbits(mask, axis=-1))
+
+    def mask(self, place: tuple[slice, ...]) -> NDArray[np.bool_]:
+        """A piece of its mask."""
+        z, y, x = place
+        rows = np.unpackbits(self.packed[z, y], axis=-1, count=self.box.shape[2])
+        return rows[..., x].astype(bool)
+
+
+_State = tuple[NDArray[np.uint32], tuple[_Part, ...]]
 
 
 class SingleObject(PartOf):
@@ -117,11 +141,11 @@ class EditedObjects(Lazy3D):
         # Of a damaged file: numbers that no object has.
         ids[ids >= self._count] = 0
         present, parts = self._state
-        for number, box, mask in parts:
-            cut = _overlap((z, y, x), box)
+        for part in parts:
+            cut = _overlap((z, y, x), part.box)
             if cut is not None:
                 here, there = cut
-                ids[here][mask[there]] = number
+                ids[here][part.mask(there)] = part.number
         return present[ids]
 
     # -- what there is -----------------------------------------------------------------------
@@ -256,7 +280,13 @@ class EditedObjects(Lazy3D):
             raise DataError(f"This is no part of object {object_id}: split it again.")
         number = len(self._voxels)
         present, parts = self._state
-        self._state = (np.append(present, np.uint32(number)), (*parts, (number, box, mask)))
+        new = _Part.of(number, box, mask)
+        if sum(part.packed.nbytes for part in (*parts, new)) > _MOST_BYTES:
+            raise DataError(
+                "The parts that were split off take more than 512 MiB: separate all objects with a "
+                "higher neck instead."
+            )
+        self._state = (np.append(present, np.uint32(number)), (*parts, new))
         self._voxels = np.append(self._voxels, size)
         self._voxels[object_id] -= size
         self._low = np.concatenate([self._low, [box.start]])

@@ -27,6 +27,8 @@ Kind = Literal["delete", "merge", "split", "redraw", "good"]
 SAMPLE = 256
 # Voxels of the box of a part that was split off: 2 MiB of bits, before they are deflated.
 MOST_PART_VOXELS = 2**24
+# Flat indices in a box are numbers of 64 bits; no volume has more voxels (`io.read`).
+_MOST_BOX = 2**60
 # No axis of any volume is longer (`io.read.LARGEST_AXIS`), nor are there more ids.
 _Coordinate = Annotated[int, Field(ge=0, lt=2**31)]
 _Id = Annotated[int, Field(ge=1, lt=2**32)]
@@ -48,6 +50,8 @@ class _InBox(_Model):
     def _is_box(self) -> Self:
         if any(a >= b for a, b in zip(self.low, self.high, strict=True)):
             raise ValueError("It is not a box")
+        if self.box.size > _MOST_BOX:
+            raise ValueError("No volume holds a box of this size")
         return self
 
     @property
