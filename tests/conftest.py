@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import sys
+from importlib import import_module
 
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
@@ -120,18 +121,30 @@ def trainings_here(request):
     """In this process, trainings report and save by steps alone, and measure little.
 
     The first holds however slow the machine is. Children keep their clock, and measure all.
+
+    Returns the numbers that all of it would be measured with, by name.
     """
     tests = request.config.rootpath / "tests"
     viewers = (tests / "gui", tests / "viewer")
     if all(any(map(item.path.is_relative_to, viewers)) for item in request.session.items):
-        yield  # they never load torch
+        yield {}  # they never load torch
         return
+    measured = {}
     with pytest.MonkeyPatch.context() as patch:
         for name in ("loop._REPORT_SECONDS", "loop._SAVE_SECONDS", "stopping._MEASURING"):
             patch.setattr(f"napari_emda.training.{name}", math.inf)
         for name, count in FEW_MEASURED.items():
+            module, _, attribute = name.rpartition(".")
+            measured[name] = getattr(import_module(f"napari_emda.training.{module}"), attribute)
             patch.setattr(f"napari_emda.training.{name}", count)
-        yield
+        yield measured
+
+
+@pytest.fixture
+def measures_all(trainings_here, monkeypatch):
+    """In this process too, trainings measure all of the target."""
+    for name, count in trainings_here.items():
+        monkeypatch.setattr(f"napari_emda.training.{name}", count)
 
 
 @pytest.fixture(scope="session")

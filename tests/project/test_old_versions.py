@@ -70,6 +70,7 @@ def test_an_old_prediction_is_still_complete_and_a_new_one_is_the_same(old, run)
     assert np.abs(probabilities(old, run).astype(int) - before).max() <= 1
 
 
+@pytest.mark.usefixtures("measures_all")
 def test_an_old_training_continues_where_it_was_stopped(old):
     result = emda("train", old, "--resume", "003-auto")
     assert result["step"] == 6
