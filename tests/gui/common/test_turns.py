@@ -76,7 +76,7 @@ def test_the_dock_opens_before_it_is_built(dock, qtbot):
 
 
 def test_whoever_asks_for_a_part_has_it_built(dock):
-    assert dock.drawers.keys() == {"Data", "Train", "Annotate", "Predict", "Export"}
+    assert dock.drawers.keys() == {"Data", "Train", "Annotate", "Predict", "Objects", "Export"}
     assert not hasattr(dock, "reset_choices")
 
 
