@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from napari_emda.errors import SettingsError
 from napari_emda.nn.layers import initialise
-from napari_emda.nn.network import Network, networks
+from napari_emda.nn.network import networks
 from napari_emda.nn.networks.unet import AttentionGate
 from napari_emda.nn.normalisation import DomainBatchNorm2d
 from napari_emda.nn.stacks import Stacked, as_sections, as_volumes
-from napari_emda.settings import base
-from napari_emda.settings.base import ADVANCED, advanced
+from napari_emda.nn.u_shaped import UShaped
+from napari_emda.settings.base import advanced
 
 # A level sees neighbouring sections once their distance is at most this multiple of its pixels: the
 # rule of nnU-Net (Isensee et al. 2021), which keeps what a network sees roughly cubic.
@@ -165,7 +165,7 @@ class Decoder(Stacked):
 
 
 @networks.register("unet_3d")
-class UNet3d(Network):
+class UNet3d(UShaped):
     """3-D U-Net that sees stacks of sections; coarse levels alone where sections lie far apart.
 
     Çiçek et al. 2016, with the kernels and poolings of nnU-Net (Isensee et al. 2021) for sections
@@ -174,46 +174,9 @@ class UNet3d(Network):
 
     dimensions = 3
 
-    class Settings(base.Settings):
+    class Settings(UShaped.Settings):
         """Settings of the 3-D U-Net."""
 
-        base_channels: int = Field(
-            16,
-            ge=8,
-            le=64,
-            multiple_of=8,
-            title="width",
-            description="How many features the network sees at its first level (feature maps), "
-            "doubled at each further one. More can tell finer differences, and are slower.",
-            json_schema_extra=advanced(8),
-        )
-        depth: int = Field(
-            3,
-            ge=3,
-            le=5,
-            title="depth",
-            description="Number of times the network halves the resolution. Each doubles what it "
-            "sees around a pixel; raise it for large structures.",
-            json_schema_extra=advanced(1),
-        )
-        dropout: float = Field(
-            0.25,
-            ge=0,
-            le=0.9,
-            title="dropout",
-            description="Fraction of feature maps that is left out at random at the two deepest "
-            "levels, so that the network relies on no single one. Some strategies measure "
-            "uncertainty by it.",
-            json_schema_extra=advanced(0.05),
-        )
-        attention: bool = Field(
-            False,
-            title="attention",
-            description="Let deep levels decide which fine details count (attention gates on the "
-            "skip connections). Try it if the background is detected as structure; it is a little "
-            "slower.",
-            json_schema_extra=ADVANCED,
-        )
         # Halved without a remainder as often as `_FEWEST` allows.
         sections: int = Field(
             16,
@@ -252,28 +215,6 @@ class UNet3d(Network):
         initialise(self)
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """`base_channels`, doubled from level to level."""
-        return tuple(
-            self.settings.base_channels * 2**level for level in range(self.settings.depth + 1)
-        )
-
-    @property
-    def stride(self) -> int:
-        """2 to the power of `depth`."""
-        return int(2**self.settings.depth)
-
-    @property
-    def halo(self) -> int:
-        """Receptive field of the convolutions and of the grid of pooling, rounded up; see `unet`.
-
-        The transposed convolutions and the convolutions are those of `unet` in the plane.
-        """
-        depth = self.settings.depth
-        reach = sum(2 * 2**level for level in range(depth)) * 2 + 2 * 2**depth + 2**depth
-        return -(-reach // self.stride) * self.stride
-
-    @property
     def section_stride(self) -> int:
         """Sections of the input in one of the bottleneck."""
         return self._levels[-1].stride
@@ -294,11 +235,6 @@ class UNet3d(Network):
     def bytes_per_pixel(self) -> int:
         """Determined by the first level, whose maps are the largest; see `_LIVE_MAPS`."""
         return int(self.settings.base_channels * _LIVE_MAPS * _FLOAT32)
-
-    @property
-    def reusable(self) -> int:
-        """All maps but the two deepest, which dropout changes."""
-        return int(self.settings.depth - 1)
 
     def make_decoder(self, *, skips: bool = True) -> Decoder:
         """Another decoder, for stacks as they are now."""
