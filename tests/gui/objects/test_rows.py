@@ -64,10 +64,10 @@ def test_rows_follow_the_edits(project):
     disc_model(project, "target", radius=5)
     objects = Proofreading.of(project, RUN, "target")
     before = rows_of(objects)
-    assert [column.title for column in before.columns][:3] == ["id", "suspicion", "volume (nm^3)"]
+    assert [column.title for column in before.columns][:3] == ["id", "suspicion", "volume (µm³)"]
     table = objects.table.columns
     volumes = before.columns[2].values
-    np.testing.assert_allclose(volumes, table["volume (nm^3)"])
+    np.testing.assert_allclose(1000**3 * volumes, table["volume (nm^3)"])
     first = int(before.ids[0])
     objects.good(first)
     after = rows_of(objects)
@@ -94,9 +94,10 @@ def test_what_was_split_is_measured_again(project):
     for part in (number, other):
         row = rows.ids.tolist().index(part)
         named = {column.title: column.values[row] for column in rows.columns}
-        assert named["volume (nm^3)"] == pytest.approx(parts[part == other]["volume (nm^3)"])
+        measured = parts[part == other]
+        assert 1000**3 * named["volume (µm³)"] == pytest.approx(measured["volume (nm^3)"])
         assert named["solidity"] > before["solidity"]
-        assert named["surface (nm^2)"] == pytest.approx(parts[part == other]["surface (nm^2)"])
+        assert 1000**2 * named["surface (µm²)"] == pytest.approx(measured["surface (nm^2)"])
 
 
 def test_a_project_without_objects_has_no_rows(project):

@@ -15,6 +15,10 @@ from napari_emda.project.proofreading import Proofreading
 _MEASURED_AGAIN = 2**24
 
 
+# Units of the table of objects, how they are shown, and how many are one of these.
+_MICROMETRES = (("(nm^3)", "(µm³)", 1e9), ("(nm^2)", "(µm²)", 1e6))
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of the table.
@@ -113,7 +117,7 @@ def rows_of(objects: Proofreading) -> Rows:
     columns = [
         Column("id", "Number of the object.", ids, "{}"),
         Column("suspicion", "How probably it is wrong, from 0 to 1.", score, "{:.2f}"),
-        Column(size, "Its size.", extents.voxels[ids] * unit),
+        _size(size, "Its size.", extents.voxels[ids] * unit),
         Column("sections", "Sections in which it lies.", sections, "{}"),
         Column(
             "confidence",
@@ -128,8 +132,16 @@ def rows_of(objects: Proofreading) -> Rows:
     ]
     if surface is not None:
         title = next(name for name in measured if "surface" in name)
-        columns.insert(3, Column(title, "Area of its surface.", surface))
+        columns.insert(3, _size(title, "Area of its surface.", surface))
     return Rows(ids, tuple(columns), decided, twins)
+
+
+def _size(title: str, tip: str, values: NDArray[np.float64]) -> Column:
+    """A column of sizes, whose numbers are short: in micrometres where the table has nanometres."""
+    for unit, shown, factor in _MICROMETRES:
+        if unit in title:
+            return Column(title.replace(unit, shown), tip, values / factor)
+    return Column(title, tip, values)
 
 
 def _suspicion(
