@@ -136,7 +136,7 @@ def rows_of(objects: Proofreading) -> Rows:
     return Rows(ids, tuple(columns), decided, twins)
 
 
-def _size(title: str, tip: str, values: NDArray[np.float64]) -> Column:
+def _size(title: str, tip: str, values: NDArray[np.floating]) -> Column:
     """A column of sizes, whose numbers are short: in micrometres where the table has nanometres."""
     for unit, shown, factor in _MICROMETRES:
         if unit in title:
