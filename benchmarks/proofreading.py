@@ -219,10 +219,10 @@ class Person:
 
     def _split(self, number: int, between: list[int]) -> None:
         place = self.objects.box(number)
-        own = self.objects[place.slices] == number
+        inside = self.objects[place.slices] == number
         seeds = []
         for true in between:
-            depth = ndimage.distance_transform_edt(own & (self.truth[place.slices] == true))
+            depth = ndimage.distance_transform_edt(inside & (self.truth[place.slices] == true))
             seeds.append(np.add(np.unravel_index(depth.argmax(), depth.shape), place.start))
         try:
             other = self.objects.split(number, self.cut(number, [s.tolist() for s in seeds]))
@@ -245,8 +245,8 @@ class Person:
             for other, parts in self._overlaps.items()
             if other != number and parts.get(true, 0) > 0.5 * sum(parts.values())
         }
-        own = self._overlaps[number]
-        if not others or own[true] <= 0.5 * sum(own.values()):
+        voxels_by_truth = self._overlaps[number]
+        if not others or voxels_by_truth[true] <= 0.5 * sum(voxels_by_truth.values()):
             return  # its outline would have to be painted
         other = max(others, key=others.__getitem__)
         self.objects.merge([number, other])

@@ -196,7 +196,7 @@ def pointers(
     _, rows, columns = ids.shape
     flat = ids.ravel()
     height = values.ravel()
-    own = flat[voxels]
+    object_ids = flat[voxels]
     base = height[voxels]
     targets = voxels.copy()
     steepest = np.zeros(len(voxels), np.float32)
@@ -207,7 +207,7 @@ def pointers(
         if (dz, dy, dx) > (0, 0, 0):
             # Steeper slopes replace it, whichever comes first.
             uphill |= (slope == 0) & (steepest == 0)
-        uphill &= flat[others] == own
+        uphill &= flat[others] == object_ids
         np.copyto(targets, others, where=uphill)
         np.copyto(steepest, slope, where=uphill)
     return targets

@@ -68,7 +68,7 @@ def labelled_objects(
     target = grid.in_nanometres()
     comparable = [volume for volume in sources if _is_comparable(volume, target)]
     for number, volume in enumerate(comparable):
-        own = volume.grid.in_nanometres()
+        labelled_grid = volume.grid.in_nanometres()
         box = _middle(volume)
         mask = PartOf(_ClassMask(volume, class_id), box)
         search = find_objects_in(
@@ -77,13 +77,13 @@ def labelled_objects(
             ObjectSettings(),
             1,
             volume.name,
-            own.sections_are_independent,
+            labelled_grid.sections_are_independent,
         )
         steps = 2 * len(comparable)
         objects, _ = yield from stage(search, 2 * number, steps)
-        measurement = measure_objects(objects, own, volume=volume.name)
+        measurement = measure_objects(objects, labelled_grid, volume=volume.name)
         table = yield from stage(measurement, 2 * number + 1, steps)
-        whole = ~touches_border(table, own, box.shape)
+        whole = ~touches_border(table, labelled_grid, box.shape)
         size = next(name for name in table if name.startswith(("volume (", "area (")))
         sizes.append(table[size].astype(np.float64)[whole])
         solidity.append(table["solidity"].astype(np.float64)[whole])

@@ -353,8 +353,8 @@ class ObjectsPanel(JobPanel):
         reader = self.proofreader
         if opened is None or reader is None:
             return
-        own = [opened.output(role, reader.volume) for role in (ALL, ONE)]
-        if any(event.value is layer for layer in own):
+        on_view = [opened.output(role, reader.volume) for role in (ALL, ONE)]
+        if any(event.value is layer for layer in on_view):
             self.keys.bind(event.value)
 
     def _on_layer_removed(self, event: Any) -> None:

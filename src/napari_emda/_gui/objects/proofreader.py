@@ -264,8 +264,10 @@ class Proofreader:
                 return
             self._session.say(f"The {edit} {happened}.")
             first = edit.ids[0]
-            own = edit.base == self.objects.base and self.objects.objects.exists(first)
-            if own:
+            names_this_object = edit.base == self.objects.base and self.objects.objects.exists(
+                first
+            )
+            if names_this_object:
                 self.go(first)
             else:
                 self.current = 0

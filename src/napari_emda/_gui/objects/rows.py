@@ -147,16 +147,16 @@ def _size(title: str, tip: str, values: NDArray[np.floating]) -> Column:
 def _suspicion(
     queue: dict[str, NDArray[np.generic]],
     at: NDArray[np.int64],
-    known: NDArray[np.bool_],
+    is_ranked: NDArray[np.bool_],
     count: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.object_], NDArray[np.int64]]:
     # Sentences as objects: 100 000 of one width would be copied each time, 30 MB at once.
     reason = np.full(count, "", dtype=np.object_)
     if not len(queue["id"]):
         return np.zeros(count), reason, np.zeros(count, np.int64)
-    score = np.where(known, queue["score"].astype(np.float64)[at], 0.0)
-    reason[known] = queue["reason"].astype(np.object_)[at[known]]
-    return score, reason, np.where(known, queue["twin"].astype(np.int64)[at], 0)
+    score = np.where(is_ranked, queue["score"].astype(np.float64)[at], 0.0)
+    reason[is_ranked] = queue["reason"].astype(np.object_)[at[is_ranked]]
+    return score, reason, np.where(is_ranked, queue["twin"].astype(np.int64)[at], 0)
 
 
 def _measure_again(
