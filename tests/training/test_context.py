@@ -95,7 +95,9 @@ def test_calibration_sees_the_sections_that_prediction_sees(volumes, make_traini
     list(calibrate(predictor, [region], (), postprocessing, CalibrationSample(2, 96, False)))
     stacks = region.read(region.box)
     for image in shown:
-        assert image.shape == (3, 3, 96, 96)
+        # At an end of the volume, both neighbours are one section.
+        assert image.shape[1:] == (3, 96, 96)
+        assert 2 <= len(image) <= 3
         places = [np.flatnonzero((stacks == one.numpy()).all((1, 2, 3))) for one in image]
         assert all(len(place) for place in places)
 

@@ -13,20 +13,17 @@ _LIMITS = SeparationSettings.model_json_schema()["properties"]
 
 def threshold_box(session: Session) -> DecimalBox:
     """The lowest probability of a mask."""
-    box = DecimalBox()
+    limits = _LIMITS["threshold"]
     # The limits themselves are excluded; the box shows two decimals.
-    box.setRange(
-        _LIMITS["threshold"]["exclusiveMinimum"] + 0.01,
-        _LIMITS["threshold"]["exclusiveMaximum"] - 0.01,
-    )
-    box.setSingleStep(_LIMITS["threshold"]["step"])
-    box.setToolTip(
+    return _decimal_box(
+        session,
+        "threshold",
+        limits["exclusiveMinimum"] + 0.01,
+        limits["exclusiveMaximum"] - 0.01,
         "Lowest probability at which a voxel belongs to the mask. With several classes, the "
         "most probable one is compared with the background alone; at 0.5 the most probable "
-        "class wins."
+        "class wins.",
     )
-    _bind(session, box, "threshold")
-    return box
 
 
 def smallest_box(session: Session) -> WholeNumberBox:
@@ -45,11 +42,18 @@ def smallest_box(session: Session) -> WholeNumberBox:
 
 def separate_box(session: Session) -> DecimalBox:
     """How wide a neck may be at which touching objects are separated."""
+    limits = _LIMITS["separate"]
+    return _decimal_box(
+        session, "separate", limits["minimum"], limits["maximum"], limits["description"]
+    )
+
+
+def _decimal_box(session: Session, name: str, low: float, high: float, tip: str) -> DecimalBox:
     box = DecimalBox()
-    box.setRange(_LIMITS["separate"]["minimum"], _LIMITS["separate"]["maximum"])
-    box.setSingleStep(_LIMITS["separate"]["step"])
-    box.setToolTip(_LIMITS["separate"]["description"])
-    _bind(session, box, "separate")
+    box.setRange(low, high)
+    box.setSingleStep(_LIMITS[name]["step"])
+    box.setToolTip(tip)
+    _bind(session, box, name)
     return box
 
 

@@ -161,7 +161,7 @@ def _run(arguments: list[str]) -> int:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         # Raised when there are no arguments; its text is the help. Typer does not export the class.
         if type(error).__name__ == "NoArgsIsHelpError":
-            typer.echo(text)
+            typer.echo(text)  # noqa: TID251 (the help has colours)
             return ExitCode.DONE
         command_name = f"{names[0]} " if names else ""
         stop = "" if text.endswith((".", "?")) else "."

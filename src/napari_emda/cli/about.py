@@ -107,7 +107,7 @@ def list_methods(
         "networks": _describe_all(networks),
         "device": str(Compute.choose()),
     }
-    typer.echo(json.dumps(described))
+    echo(json.dumps(described))
 
 
 def list_strategies(
@@ -118,7 +118,7 @@ def list_strategies(
     from napari_emda.active_learning.strategy import strategies
 
     if as_json:
-        typer.echo(json.dumps({"strategies": _describe_all(strategies, name)}))
+        echo(json.dumps({"strategies": _describe_all(strategies, name)}))
     else:
         _print_entries(strategies, name, None)
 
@@ -131,7 +131,7 @@ def list_networks(
     from napari_emda.nn.network import networks
 
     if as_json:
-        typer.echo(json.dumps({"networks": _describe_all(networks, name)}))
+        echo(json.dumps({"networks": _describe_all(networks, name)}))
     else:
         _print_entries(networks, name, None)
 
@@ -146,7 +146,7 @@ def list_formats(as_json: JsonOption = False) -> None:
             {"name": r.name, "summary": sentence(r), "formats": r.formats, "suffixes": r.suffixes}
             for r in all_readers()
         ]
-        typer.echo(json.dumps({"readers": readers, "exporters": _describe_all(exporters)}))
+        echo(json.dumps({"readers": readers, "exporters": _describe_all(exporters)}))
         return
     columns = ["what", "name ends in", "what it is"]
     rows = [[", ".join(r.formats), " ".join(r.suffixes), sentence(r)] for r in all_readers()]

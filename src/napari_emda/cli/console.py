@@ -75,7 +75,7 @@ def _with_note(events: Generator[Event], note: str) -> Generator[Event]:
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print a text; what a file is called cannot move the cursor or change colours in it."""
-    typer.echo(in_print(text), err=err)
+    typer.echo(in_print(text), err=err)  # noqa: TID251
 
 
 def print_result(
@@ -89,7 +89,7 @@ def print_result(
         print_text: prints it for people; by default nothing is printed.
     """
     if as_json:
-        typer.echo(json.dumps(result))
+        echo(json.dumps(result))
     elif print_text is not None:
         print_text()
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import typer
 
-from napari_emda.cli.console import print_result, print_table
+from napari_emda.cli.console import echo, print_result, print_table
 from napari_emda.errors import SettingsError
 from napari_emda.objects.edits import ObjectEdit
 from napari_emda.project.project import Project
@@ -133,9 +132,9 @@ def _queue(objects: Proofreading, most: int) -> list[dict[str, Any]]:
 def _print(result: dict[str, Any], sentence: str) -> None:
     for edit in result["edits"]:
         numbers = " and ".join(map(str, edit["objects"]))
-        typer.echo(f"{edit['kind']} of object {numbers}: {edit['state']}.")
+        echo(f"{edit['kind']} of object {numbers}: {edit['state']}.")
     if sentence:
-        typer.echo(sentence)
+        echo(sentence)
     if "queue" in result:
         rows = [[str(row["id"]), f"{row['score']:.2f}", row["reason"]] for row in result["queue"]]
         title = f"Suspicious objects of {result['class']} in {result['volume']}, {result['run']}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ class Context:
                 sections[z] = good[np.abs(good - z).argmin()]
         return cls(sections, spoilt)
 
-    @property
+    @cached_property
     def is_plain(self) -> bool:
         """Whether every section is seen as it is, and alone."""
         numbers = np.arange(len(self.sections))[:, None]

@@ -29,10 +29,9 @@ from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.objects.edited import EditedObjects
 from napari_emda.objects.replay import replay, splitter
 from napari_emda.objects.table import Table
-from napari_emda.project.found_objects import (
-    Description,
-)
+from napari_emda.project.found_objects import Description, FoundObjects
 from napari_emda.project.job_files import ObjectsJob
+from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.project.storing_objects import store_objects
@@ -90,18 +89,8 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     numbers = {}
     sentences = []
     for class_id, name in description.classes.items():
-        objects = EditedObjects(found.ids(class_id), found.table(class_id).extents)
-        replayed = replay(
-            objects,
-            project.object_edits.of(volume.name, name),
-            description.identity(class_id),
-            splitter(
-                volume.grid,
-                ClassProbability(prediction.reported, class_id),
-                prediction.object_maps,
-            ),
-        )
-        sentences.append(replayed.sentence())
+        objects, sentence = _edited(project, volume, found, prediction, class_id)
+        sentences.append(sentence)
         numbers[name] = _summary(found.table(class_id).columns, objects)
     counts = ", ".join(f"{found['objects']} of {name}" for name, found in numbers.items())
     result = {
@@ -112,6 +101,19 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     }
     text = f"Objects in '{volume.name}' (run {folder.name}): {counts}."
     yield Finished("done", " ".join([text, *filter(None, sentences)]), result)
+
+
+def _edited(
+    project: Project, volume: Volume, found: FoundObjects, prediction: Prediction, class_id: int
+) -> tuple[EditedObjects, str]:
+    """The objects of a class after their edits, and what became of these in a sentence."""
+    description = found.description
+    objects = EditedObjects(found.ids(class_id), found.table(class_id).extents)
+    edits = project.object_edits.of(volume.name, description.classes[class_id])
+    probability = ClassProbability(prediction.reported, class_id)
+    cut = splitter(volume.grid, probability, prediction.object_maps)
+    replayed = replay(objects, edits, description.identity(class_id), cut)
+    return objects, replayed.sentence()
 
 
 def _sources(project: Project) -> Iterator[Volume]:

@@ -45,17 +45,17 @@ def object_losses(maps: Tensor, labels: Tensor, borders: Tensor) -> tuple[Tensor
     contours = is_exact & (borders <= CONTOUR)
     touches = contours & ~_near(is_background)
     weights = torch.where(touches, CONTACT_WEIGHT, 1.0)
-    known = is_background | is_exact | (is_bound & (borders < -CONTOUR))
+    tells_contour = is_background | is_exact | (is_bound & (borders < -CONTOUR))
     contour = _mean(
         F.binary_cross_entropy_with_logits(contour_logits, contours.float(), reduction="none"),
-        weights * known,
+        weights * tells_contour,
     )
     # Of pixels that are not known, the value does not count.
     targets = torch.where(is_object, borders.abs().clamp(max=FARTHEST) / FARTHEST, 0.0)
-    known = is_background | is_exact | (is_bound & (borders <= -FARTHEST))
+    tells_distance = is_background | is_exact | (is_bound & (borders <= -FARTHEST))
     # Quadratic up to a tenth: beyond, single pixels would outweigh all others.
     distance = _mean(
-        F.smooth_l1_loss(distances, targets, reduction="none", beta=0.1), weights * known
+        F.smooth_l1_loss(distances, targets, reduction="none", beta=0.1), weights * tells_distance
     )
     return contour, distance
 

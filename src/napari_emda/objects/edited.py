@@ -21,6 +21,9 @@ from napari_emda.objects.edits import SAMPLE, ObjectReference, Part
 
 # Voxels of an object that are read at once: 16 MiB of ids.
 _BLOCK_VOXELS = 2**22
+# Bytes of the masks of all parts that were split off: thousands of large ones. A journal of a few
+# MB from elsewhere could unfold to any number.
+_MOST_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,6 @@ class Extents:
         rows.low[ids] = low
         rows.high[ids] = high
         return rows
-
-
-# Bytes of the masks of all parts that were split off: thousands of large ones. A journal of a few
-# MB from elsewhere could unfold to any number.
-_MOST_BYTES = 2**29
 
 
 @dataclass(frozen=True)

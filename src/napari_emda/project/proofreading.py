@@ -133,8 +133,8 @@ class Proofreading:
         """The last edit, if it is of these objects and its annotations were never written."""
         if not edits or edits[-1].base != self.base or not _teaches(edits[-1]):
             return None
-        known = {region.id for region in self._project.regions.all()}
-        return None if edits[-1].region in known else edits[-1]
+        regions = {region.id for region in self._project.regions.all()}
+        return None if edits[-1].region in regions else edits[-1]
 
     def _cut(self, objects: EditedObjects, object_id: int, seeds: Sequence[Sequence[int]]) -> Part:
         # Opened where it is needed: most edits can do without it.

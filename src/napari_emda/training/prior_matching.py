@@ -201,15 +201,11 @@ def _tiles(
                 places.append(
                     min(max(first, z if first <= z <= last else box.start[0] - step), last)
                 )
-            if not stacks.deep:
-                seen = np.concatenate([region.read(box.in_sections(z, z + 1)) for z in places])
-            else:
-                low, high = stacks.part(min(places), max(places) + 1, region.view.shape[0])
-                seen = region.read(box.in_sections(low, high))
-                places = [z - low for z in places]
-            image = torch.from_numpy(seen).to(predictor.compute.device)
-            tile = predictor.probabilities(image, "target", stacks, flips=sample.flips)
+            low, high = stacks.part(min(places), max(places) + 1, region.view.shape[0])
+            seen = torch.from_numpy(region.read(box.in_sections(low, high)))
+            image = seen.to(predictor.compute.device)
+            sections = predictor.probabilities(image, "target", stacks, flips=sample.flips)
             yield (
                 volume.grid.sections_are_independent,
-                tile[places] if stacks.deep else tile,
+                sections[[z - low for z in places]],
             )

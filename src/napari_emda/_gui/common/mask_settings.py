@@ -19,7 +19,6 @@ class MaskSettings:
 
     threshold: float = SeparationSettings.model_fields["threshold"].default
     smallest: int = SeparationSettings.model_fields["minimum_size"].default
-
     separate: float = SeparationSettings.model_fields["separate"].default
 
     def for_export(self) -> dict[str, float]:

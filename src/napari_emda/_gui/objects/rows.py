@@ -13,8 +13,6 @@ from napari_emda.project.proofreading import Proofreading
 # Voxels of the boxes of objects that are measured again when a project is opened, in all: those
 # that were merged or split have other surfaces than the stored ones.
 _MEASURED_AGAIN = 2**24
-
-
 # Units of the table of objects, how they are shown, and how many are one of these.
 _MICROMETRES = (("(nm^3)", "(µm³)", 1e9), ("(nm^2)", "(µm²)", 1e6))
 
@@ -84,23 +82,10 @@ def rows_of(objects: Proofreading) -> Rows:
     found = ids <= len(table["id"])
     at = np.where(found, ids - 1, 0)
     changed = np.isin(ids, list(edited.changed))
-
-    def column(name: str) -> NDArray[np.float64]:
-        if not len(table["id"]):
-            return np.zeros(len(ids))
-        values = table[name].astype(np.float64)[at]
-        values[changed] = np.nan
-        return values
-
     size = next(name for name in table if name.startswith(("volume (", "area (")))
     unit = grid.pixel_area if grid.sections_are_independent else grid.voxel_volume
     extents = edited.extents
-    measured = {
-        name: column(name)
-        for name in table
-        if name.startswith("surface (") or name in ("solidity", "mean probability")
-    }
-    _measure_again(objects, ids[changed], measured, np.flatnonzero(changed))
+    measured = _measured(objects, ids, at, changed)
     boxes = {
         f"{axis} {end} (voxel)": corners[ids, k]
         for k, axis in enumerate("zyx")
@@ -134,6 +119,31 @@ def rows_of(objects: Proofreading) -> Rows:
         title = next(name for name in measured if "surface" in name)
         columns.insert(3, _size(title, "Area of its surface.", surface))
     return Rows(ids, tuple(columns), decided, twins)
+
+
+def _measured(
+    objects: Proofreading,
+    ids: NDArray[np.int64],
+    at: NDArray[np.int64],
+    changed: NDArray[np.bool_],
+) -> dict[str, NDArray[np.float64]]:
+    """Surface, solidity and mean probability of objects by the table's names, NaN if unknown.
+
+    Args:
+        objects: with their table.
+        ids: of the objects.
+        at: their rows in the table; any row for those that were split off.
+        changed: those whose voxels are not the ones in the table.
+    """
+    table = objects.table.columns
+    measured = {}
+    for name in table:
+        if name.startswith("surface (") or name in ("solidity", "mean probability"):
+            values = table[name].astype(np.float64)
+            measured[name] = values[at] if len(values) else np.zeros(len(ids))
+            measured[name][changed] = np.nan
+    _measure_again(objects, ids[changed], measured, np.flatnonzero(changed))
+    return measured
 
 
 def _size(title: str, tip: str, values: NDArray[np.floating]) -> Column:
