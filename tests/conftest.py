@@ -231,6 +231,7 @@ def make_training():
         *,
         classes=CLASSES,
         network_settings=None,
+        start=None,
         **values,
     ):
         settings = {**SMALL_TRAINING, **values}
@@ -247,6 +248,7 @@ def make_training():
             classes,
             job,
             RunFolder(folder),
+            start,
         )
         return training
 

@@ -16,6 +16,7 @@ from torch import nn
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import PERCENTILES, measure
 from napari_emda.data.resampled import Resampled
+from napari_emda.data.spectrum import REACH, filtered
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
 from napari_emda.errors import DataError, SettingsError
@@ -190,13 +191,26 @@ def test_our_network_passes(tmp_path, core):
     assert summary.status == "passed", summary.format()
 
 
+@pytest.mark.parametrize("spectrum", ["own", "common"])
 def test_a_network_that_sees_several_sections_gets_a_channel_for_each(
-    volumes_with_context, make_training, tmp_path, spec
+    volumes_with_context, make_training, tmp_path, spec, spectrum
 ):
     """From a training to the package, its example and its README."""
-    training = make_training(volumes_with_context, tmp_path / "run", context=1, steps=1)
+    source, target = volumes_with_context
+    if spectrum == "common":
+        # Of the two, the sharper one is filtered.
+        sharp = np.concatenate([source.image, source.image[::-1]])
+        source = replace(source, image=target.image[: len(source.image)])
+        target = replace(target, image=sharp)
+    training = make_training(
+        [source, target],
+        tmp_path / "run",
+        "adabn",
+        context=1,
+        steps=1,
+        spectrum=spectrum,
+    )
     list(fit(training))
-    target = volumes_with_context[1]
     result = Result(
         "run", training.path, target, training.header.classes[1:], (1,), np.zeros((1, 1, 1, 1))
     )
@@ -217,7 +231,12 @@ def test_a_network_that_sees_several_sections_gets_a_channel_for_each(
     assert "channel 0: the section -50 nm away" in readme
     assert "channel 1: the section to predict" in readme
     predictor = Predictor.load(training.path, "cpu", "32")
-    standardised = predictor.statistics_of(target).standardise(image[0].copy())[None]
+    statistics = predictor.statistics_of(target)
+    assert bool(statistics.kernel) == (spectrum == "common")
+    standardised = statistics.standardise(image[0].copy())[None]
+    if statistics.kernel:
+        around = np.pad(standardised[0], ((0, 0), (REACH, REACH), (REACH, REACH)), "symmetric")
+        standardised = filtered(around, statistics.kernel)[None]
     probabilities = predictor.probabilities(
         torch.from_numpy(standardised), predictor.domain_of(target)
     )

@@ -54,6 +54,11 @@ class Box:
         """The same rows and columns, in sections ``first`` to ``stop - 1``."""
         return Box((first, *self.start[1:]), (stop, *self.stop[1:]))
 
+    def grown(self, by: int) -> Box:
+        """The box with so many more rows and columns on all four sides, in the same sections."""
+        z0, z1, y0, y1, x0, x1 = self.bounds
+        return Box((z0, y0 - by, x0 - by), (z1, y1 + by, x1 + by))
+
     @property
     def bounds(self) -> tuple[int, int, int, int, int, int]:
         """z0, z1, y0, y1, x0, x1."""

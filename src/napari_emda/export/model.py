@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from napari_emda.data.box import Box
 from napari_emda.data.intensity import PERCENTILES
@@ -18,6 +20,7 @@ from napari_emda.export.bioimageio import write_package
 from napari_emda.export.model_card import ModelCard
 from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.network import WithSoftmax
+from napari_emda.sampling.device_volumes import filtered
 
 
 @exporters.register("model")
@@ -41,9 +44,9 @@ class ModelExporter(Exporter):
         network = predictor.network.eval()
         volume = result.volume
         statistics = predictor.statistics_of(volume)
-        # The smallest test image: one stride of pixels with full context around it. The halo is a
-        # multiple of the stride, so this side is one as well.
-        side = 2 * network.halo + network.stride
+        # The smallest test image: one stride of pixels with full context around it.
+        halo = network.halo + statistics.reach
+        side = -(-(2 * halo + network.stride) // network.stride) * network.stride
         view = Resampled(volume, header.pixel_size)
         box = Box((0, 0, 0), (1, side, side))
         seen = _seen(predictor, view)
@@ -62,13 +65,16 @@ class ModelExporter(Exporter):
             sections=network.stack if network.stack > 1 else 0,
             tags=(header.network.name.replace("_", "-"),),
         )
+        exported: nn.Module = WithSoftmax(network, predictor.domain_of(volume))
+        if statistics.kernel:
+            exported = Filtered(exported, torch.tensor(statistics.kernel)).eval()
         write_package(
-            WithSoftmax(network, predictor.domain_of(volume)),
+            exported,
             path,
             example,
             card,
             stride=network.stride,
-            halo=network.halo,
+            halo=halo,
             mean=statistics.mean,
             standard_deviation=statistics.std,
             percentiles=PERCENTILES if statistics.ranges else None,
@@ -76,6 +82,35 @@ class ModelExporter(Exporter):
         )
         # A generator without events: the export takes seconds, and there is no share to report.
         yield from ()
+
+
+class Filtered(nn.Module):
+    """A network for other programs that filters its images first, as `Statistics.read` does.
+
+    The package standardises before that. The order does not matter, because the weights sum to 1.
+
+    Args:
+        network: whose images are filtered.
+        kernel: odd number of rows and columns, float32.
+    """
+
+    def __init__(self, network: nn.Module, kernel: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.radius = len(kernel) // 2
+        self.kernel: Tensor
+        self.register_buffer("kernel", kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B x channels x H x W, standardised, to probabilities; with an axis z before H if 3-D."""
+        r = self.radius
+        # Mirrored with the edge repeated, as volumes are read; torch pads without repeating it.
+        around = torch.cat([x[..., :r, :].flip(-2), x, x[..., -r:, :].flip(-2)], -2)
+        around = torch.cat([around[..., :r].flip(-1), around, around[..., -r:].flip(-1)], -1)
+        # The axis z of a 3-D network passes as channels do.
+        image = filtered(around.flatten(1, -3), self.kernel).view_as(x)
+        probabilities: Tensor = self.network(image)
+        return probabilities
 
 
 def _seen(predictor: Predictor, view: Resampled) -> list[int]:

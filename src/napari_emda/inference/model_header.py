@@ -10,6 +10,7 @@ from napari_emda.data.context import Context
 from napari_emda.data.intensity import Statistics, measure
 from napari_emda.data.names import ShownName
 from napari_emda.data.resampled import Resampled
+from napari_emda.data.spectrum import Spectrum, check_spectrum
 from napari_emda.data.spoilt_sections import spoilt_sections
 from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
 from napari_emda.data.volume import Domain, Volume
@@ -35,6 +36,8 @@ class ModelHeader(BaseModel):
         network: name and settings of the network.
         pixel_size, unit: at which the network works.
         statistics: grey values by volume name.
+        spectrum: to which all volumes are filtered before the network sees them (`data.spectrum`);
+            empty if they are seen as they are.
         context: number of neighbouring sections that the network sees on each side.
         section_distance: from one of them to the next, in ``unit``.
         spoilt: sections that are seen with no other one, by volume name, if there is a context.
@@ -60,6 +63,7 @@ class ModelHeader(BaseModel):
     pixel_size: float = Field(ge=SMALLEST_SIZE, le=LARGEST_SIZE)
     unit: ShownName = "nm"
     statistics: dict[str, Statistics] = {}
+    spectrum: Spectrum = ()
     context: int = Field(0, ge=0, le=MOST_CONTEXT)
     section_distance: float = Field(1.0, ge=SMALLEST_SIZE, le=LARGEST_SIZE)
     spoilt: dict[str, tuple[_Section, ...]] = {}
@@ -79,6 +83,12 @@ class ModelHeader(BaseModel):
         for values in statistics.values():
             values.check()
         return statistics
+
+    @field_validator("spectrum")
+    @classmethod
+    def _is_a_spectrum(cls, spectrum: Spectrum) -> Spectrum:
+        check_spectrum(spectrum)
+        return spectrum
 
     @model_validator(mode="after")
     def _has_a_channel_for_each_section(self) -> ModelHeader:
@@ -103,7 +113,7 @@ class ModelHeader(BaseModel):
         """
         is_per_section = view.volume.grid.sections_are_independent and self.range_per_section
         return self.statistics.get(view.volume.name) or measure(
-            view, seed=self.seed, apart=is_per_section
+            view, seed=self.seed, apart=is_per_section, common=self.spectrum
         )
 
     def context_of(self, view: Resampled) -> Context:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_emda.data.box import Box
 from napari_emda.data.context import Context
+from napari_emda.data.edges import mirrored
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.resampling_weights import interval_weights
@@ -137,11 +138,14 @@ class BlockReader:
         if not self._on_device:
             return read_tile(self._view, tile, self._statistics)
         image = self._view.volume.image
+        seen = tile.seen.grown(self._statistics.reach)
         if self._view.scale == (1, 1) and image.dtype == np.uint8:
             # Not `view.read`, which converts to float32: four times the bytes for the device.
-            values = np.array(image[tile.seen.slices])
+            inside, index = mirrored(seen, self._view.shape)
+            values = np.array(image[inside.slices])
+            values = values if inside == seen else values[index]
         else:
-            values = self._view.read(tile.seen)
+            values = self._view.read(seen)
         tensor = torch.from_numpy(values).unsqueeze(1)
         # Pinned here, in the reading thread, so that the copy to CUDA is asynchronous.
         return tensor.pin_memory() if self._device.type == "cuda" else tensor

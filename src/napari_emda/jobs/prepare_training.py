@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from napari_emda.data.label_values import check_annotations, check_labels_now
+from napari_emda.data.resampled import common_pixel_size
+from napari_emda.data.spectrum import Spectrum
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import DataError, JobError, SettingsError
 from napari_emda.inference import checkpoint
@@ -79,7 +81,7 @@ def training_on(
         cls.learns_from(volume, method_settings, settings)
         for volume in _volumes(volumes_of, job, cls)
     ]
-    sampler = _sampler(volumes, job, cls, start)
+    sampler = _sampler(volumes, job, cls, start, folder)
     _check_labels(sampler, cls)
     _check_continued(sampler, folder)
     predicted = cls.predicted_classes(method_settings, classes)
@@ -105,7 +107,11 @@ def training_on(
 
 
 def _sampler(
-    volumes: list[Volume], job: TrainJob, cls: type[Method], start: Path | None
+    volumes: list[Volume],
+    job: TrainJob,
+    cls: type[Method],
+    start: Path | None,
+    folder: RunFolder | None,
 ) -> PatchSampler:
     settings = job.settings
     stack = _stack(job)
@@ -124,7 +130,46 @@ def _sampler(
         objects=settings.objects != "off",
         stack=stack,
         section_distance=before.section_distance if before is not None and depth else 0,
+        spectrum=_spectrum(volumes, settings, before, folder),
     )
+
+
+def _spectrum(
+    volumes: list[Volume],
+    settings: TrainSettings,
+    before: ModelHeader | None,
+    folder: RunFolder | None,
+) -> Spectrum | None:
+    """The spectrum to which volumes are filtered, see `PatchSampler`.
+
+    Args:
+        volumes: to learn from.
+        settings: of the training.
+        before: header of the model to start from.
+        folder: of the run to continue.
+
+    Raises:
+        SettingsError: a common spectrum is asked for, and there is nothing to share it with.
+    """
+    if folder is not None and folder.checkpoint.exists():
+        # Images must look to a network as they did before.
+        return checkpoint.read_header(folder.checkpoint).spectrum
+    if settings.spectrum == "own" or (settings.spectrum == "auto" and not _has_spectrum(before)):
+        return ()
+    pixel_size = settings.pixel_size or common_pixel_size(volumes)
+    # A spectrum belongs to a pixel size.
+    if before is not None and before.spectrum and before.pixel_size == pixel_size:
+        return before.spectrum
+    if settings.spectrum == "common" and len({volume.domain for volume in volumes}) < 2:
+        raise SettingsError(
+            "spectrum=common compares a source with a target, and this training uses only one of "
+            "them: choose spectrum=own, or a method that uses both, such as auto."
+        )
+    return None
+
+
+def _has_spectrum(header: ModelHeader | None) -> bool:
+    return header is not None and bool(header.spectrum)
 
 
 def _stack(job: TrainJob) -> int:
@@ -164,6 +209,7 @@ def _header(
         network=_network(job, cls, len(classes), sampler),
         pixel_size=sampler.pixel_size,
         statistics=sampler.statistics,
+        spectrum=sampler.spectrum,
         seed=job.settings.seed,
         prediction_domain="target" if cls.learns_target(sampler.domains) else "source",
         features_only=cls.requirements.labels == "optional" and not _labelled(sampler),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Held
+from napari_emda.data.spectrum import Kernel
 from napari_emda.data.volume import IGNORE, Domain
 from napari_emda.sampling.sampler import (
     Batch,
@@ -52,10 +54,10 @@ Drawn = dict[Domain, Corners]
 
 
 def standardised(image: Tensor, statistics: Statistics, ranges: Tensor | None) -> Tensor:
-    """Standardise as `Statistics.standardise` does, on any device.
+    """Standardise and filter as `Statistics.read` does, on any device.
 
     Args:
-        image: B x channels x H x W.
+        image: B x channels x H x W, with `Statistics.reach` more pixels on all four sides.
         statistics: of the volume's grey values.
         ranges: lowest and highest grey value of each section, B x channels x 2, or B x 2 for one
             channel; None if the volume has none.
@@ -66,7 +68,53 @@ def standardised(image: Tensor, statistics: Statistics, ranges: Tensor | None) -
         image = (image - low) / (high - low)
     if statistics.limits is not None:
         image = image.clamp(*statistics.limits)
+    if statistics.kernel:
+        image = filtered(image, _weights(statistics.kernel, image.device))
     return (image - statistics.mean) / statistics.std
+
+
+@lru_cache(maxsize=8)
+def _weights(kernel: Kernel, device: torch.device) -> Tensor:
+    # Kept on the device: a copy for each batch would make the host wait.
+    return torch.tensor(kernel, device=device)
+
+
+def filtered(image: Tensor, kernel: Tensor) -> Tensor:
+    """Filter every section by itself, as `data.spectrum.filtered` does.
+
+    Args:
+        image: B x channels x H x W float32, with the kernel's radius of more pixels on all sides.
+        kernel: odd number of rows and columns, float32.
+
+    Returns:
+        B x channels x H' x W' float32, without these pixels.
+    """
+    height, width = image.shape[-2:]
+    sections = image.reshape(-1, 1, height, width)
+    # Grey values as they are stored have no place in bfloat16: it tells 256 from 258, no less.
+    with torch.autocast(image.device.type, enabled=False):
+        outcome = torch.nn.functional.conv2d(sections, kernel[None, None])
+    return outcome.view(*image.shape[:2], *outcome.shape[-2:])
+
+
+def _around(positions: Tensor, axis: int, reach: int, size: int) -> Tensor:
+    """Consecutive rows or columns and ``reach`` more at both ends, mirrored at the image's edges.
+
+    Args:
+        positions: B x H x 1 or B x 1 x W.
+        axis: along which they are consecutive.
+        reach: how many more.
+        size: rows or columns of the image.
+    """
+    if not reach:
+        return positions
+    before = torch.arange(-reach, 0, device=positions.device)
+    shape = [-1 if index == axis else 1 for index in range(3)]
+    first = positions.narrow(axis, 0, 1) + before.view(shape)
+    last = positions.narrow(axis, positions.shape[axis] - 1, 1) - before.flip(0).view(shape)
+    # With mirrors at both edges, a line repeats itself after 2 * size pixels (see `data.edges`).
+    position = torch.cat([first, positions, last], axis) % (2 * size)
+    return torch.minimum(position, 2 * size - 1 - position)
 
 
 class _HeldRegion:
@@ -91,10 +139,14 @@ class _HeldRegion:
         The indices broadcast to B x H x W.
         """
         sections = self.context[z.flatten()]
-        image = self.image[sections[..., None, None], y.unsqueeze(1), x.unsqueeze(1)]
+        _, height, width = self.image.shape
+        rows = _around(y, 1, self.statistics.reach, height)
+        columns = _around(x, 2, self.statistics.reach, width)
+        image = self.image[sections[..., None, None], rows.unsqueeze(1), columns.unsqueeze(1)]
         ranges = None if self.ranges is None else self.ranges[sections]
         if self.labels is None:
-            labels = torch.full_like(image[:, 0], IGNORE, dtype=torch.int64)
+            shape = torch.broadcast_shapes(z.shape, y.shape, x.shape)
+            labels = torch.full(shape, IGNORE, dtype=torch.int64, device=z.device)
         else:
             labels = self.labels[z, y, x].long()
         image = standardised(image, self.statistics, ranges)

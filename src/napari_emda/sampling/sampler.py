@@ -19,8 +19,9 @@ from napari_emda.data.context import (
     section_step,
     stack_around,
 )
-from napari_emda.data.intensity import Statistics, measure
+from napari_emda.data.intensity import GreySample, Statistics, measure
 from napari_emda.data.resampled import Resampled, common_pixel_size
+from napari_emda.data.spectrum import Spectrum, common_spectrum, kernel_to
 from napari_emda.data.spoilt_sections import spoilt_sections
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import DataError
@@ -143,9 +144,12 @@ class PatchSampler:
             entries of the batch.
         section_distance: from one section that is seen to the next, in the volumes' unit; by
             default that of the volume whose sections lie furthest apart.
+        spectrum: to which all volumes are filtered (`data.spectrum`): empty for no filter, None for
+            the one that the domains have in common.
 
     Attributes:
         section_distance: see above.
+        spectrum: see above; measured if it was None, and empty if there is one domain only.
 
     Raises:
         DataError: a volume is smaller than a patch, or has only one grey value.
@@ -167,6 +171,7 @@ class PatchSampler:
         objects: bool = False,
         stack: int = 1,
         section_distance: float = 0,
+        spectrum: Spectrum | None = (),
     ) -> None:
         self.patch = patch
         self.context = context
@@ -185,6 +190,27 @@ class PatchSampler:
             box = Box.parse((boxes or {}).get(volume.domain, ""), volume.shape)
             region = self._region(volume, box, memory // len(volumes))
             self._regions.setdefault(volume.domain, []).append(region)
+        self.spectrum: Spectrum = spectrum or ()
+        if spectrum or (spectrum is None and len(self._regions) > 1):
+            self._filter(spectrum)
+
+    def _filter(self, spectrum: Spectrum | None) -> None:
+        """Filter all volumes to a spectrum, by default to the one that the domains have."""
+        samples = {
+            domain: [GreySample.of(region.view, region.box, self.seed) for region in regions]
+            for domain, regions in self._regions.items()
+        }
+        spectra = {
+            domain: [sample.spectrum() for sample in of_domain]
+            for domain, of_domain in samples.items()
+        }
+        self.spectrum = spectrum or common_spectrum(spectra.values())
+        for domain, regions in list(self._regions.items()):
+            kernels = [kernel_to(self.spectrum, measured) for measured in spectra[domain]]
+            self._regions[domain] = [
+                replace(region, statistics=sample.statistics(kernel)) if kernel else region
+                for region, sample, kernel in zip(regions, samples[domain], kernels, strict=True)
+            ]
 
     @property
     def domains(self) -> tuple[Domain, ...]:

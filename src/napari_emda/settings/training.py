@@ -171,6 +171,16 @@ class TrainSettings(Settings):
         "only for comparisons.",
         json_schema_extra=ADVANCED,
     )
+    # What was measured of it: docs/benchmarks.md, "Common spectrum".
+    spectrum: Literal["auto", "common", "own"] = Field(
+        "auto",
+        title="fine detail",
+        description="Whether fine detail and noise that only one of the volumes shows are "
+        "filtered away in both, so that they look alike: 'common' does, 'own' leaves each volume "
+        "as it is; 'auto' does as the run that training starts from, and else leaves them. Choose "
+        "'common' if one volume is sharper or noisier than the other.",
+        json_schema_extra=ADVANCED,
+    )
     validations: int = Field(
         20,
         ge=0,
