@@ -12,12 +12,12 @@ DISCS = {"pair": ((30, 20), (30, 33)), "lone": ((70, 25),), "faint": ((75, 70),)
 """Centres (y, x): two that touch, one that is sound, one of which the model is unsure."""
 
 
-def disc_model(project, volume="new", radius=8):
+def disc_model(project, volume="new", radius=8, discs=DISCS):
     """A run that has predicted discs in the middle sections of a volume, and their objects."""
     shape = project.volumes.open(volume).shape
     y, x = np.mgrid[: shape[1], : shape[2]]
     values = np.zeros((1, *shape), np.uint8)
-    for kind, centres in DISCS.items():
+    for kind, centres in discs.items():
         for cy, cx in centres:
             disc = (y - cy) ** 2 + (x - cx) ** 2 <= radius**2
             values[0, 1:-1, disc] = 150 if kind == "faint" else 245

@@ -3,6 +3,7 @@
 python -m tests.viewer.loop PROJECT DIARY SEED real|fake
 """
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -91,10 +92,15 @@ class Annotator:
         self.diary.write("decided", id=region, state=state)
 
 
+def entries(diary):
+    """The lines of a diary; the last one may be cut off."""
+    lines = Path(diary).read_text().splitlines() if Path(diary).exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
 def check(folder, diary):
     """What the diary holds and the project does not. Opens the project as the dock does."""
-    lines = Path(diary).read_text().splitlines() if Path(diary).exists() else []
-    decisions = [json.loads(line) for line in lines if line.endswith("}")]
+    decisions = entries(diary)
     lost = []
     with Project.open(folder, exclusive=True) as project:
         states = {region.id: region for region in project.regions.all()}
@@ -135,8 +141,9 @@ def check(folder, diary):
     return decisions, lost
 
 
-def main():
-    folder, diary, seed, children = sys.argv[1:]
+@contextlib.contextmanager
+def in_viewer(folder, children):
+    """A viewer whose dock has opened a project, and the dock; closed at the end of the block."""
     import napari
     from qtpy.QtTest import QTest
 
@@ -156,14 +163,20 @@ def main():
     dock.data.open_project(Path(folder))
     while dock.session.catalogue is None:
         QTest.qWait(20)
-    dock.annotate.suggest.main.set_values({"count": 8, "patch": 32})
-    annotator = Annotator(viewer, dock, Diary(diary), int(seed))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    for _ in range(ROUNDS):
-        annotator.round()
+    yield viewer, dock
     dock.shut_down()
     viewer.close()
+
+
+def main():
+    folder, diary, seed, children = sys.argv[1:]
+    with in_viewer(folder, children) as (viewer, dock):
+        dock.annotate.suggest.main.set_values({"count": 8, "patch": 32})
+        annotator = Annotator(viewer, dock, Diary(diary), int(seed))
+        for _ in range(ROUNDS):
+            annotator.round()
 
 
 if __name__ == "__main__":

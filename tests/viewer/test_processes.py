@@ -13,7 +13,7 @@ import pytest
 
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
-from tests.viewer import loop, story
+from tests.viewer import loop, object_loop, story
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,25 +110,51 @@ def test_napari_finds_the_dock_and_opens_it_without_torch():
     assert done.returncode == 0, done.stderr
 
 
-@posix
-def test_a_viewer_killed_while_somebody_paints_loses_nothing(project, tmp_path, start):
-    """A fast one of `benchmarks/kill.py`, which does it at 20 moments with real children."""
-    story.fake_model(project, "target")
+def kill_at_work(begin, module, project, diary, enough):
+    """Start a person's work in a viewer, and kill it as soon as its diary holds enough."""
     project.close()
-    diary = tmp_path / "diary.jsonl"
-    options = [str(project.folder), str(diary), "0", "fake"]
-    viewer = start("-m", "tests.viewer.loop", *options)
-    while not diary.exists() or len(diary.read_text().splitlines()) < 12:
+    viewer = begin("-m", f"tests.viewer.{module}", str(project.folder), str(diary), "0", "fake")
+    while not enough(loop.entries(diary)):
         assert viewer.poll() is None
         time.sleep(0.01)
     viewer.send_signal(signal.SIGKILL)
     viewer.wait()
+
+
+@posix
+def test_a_viewer_killed_while_somebody_paints_loses_nothing(project, tmp_path, start):
+    """A fast one of `benchmarks/kill.py`, which does it at 20 moments with real children."""
+    story.fake_model(project, "target")
+    diary = tmp_path / "diary.jsonl"
+    kill_at_work(start, "loop", project, diary, lambda entries: len(entries) >= 12)
     decisions, lost = loop.check(project.folder, diary)
     assert {"stroke", "decided"} <= {decision["kind"] for decision in decisions}
     assert lost == []
     for chunk in (project.folder / "annotations/target.zarr/c").glob("*/*/*"):
         chunk.unlink()
     assert loop.check(project.folder, diary)[1]
+
+
+@posix
+def test_a_viewer_killed_while_somebody_proofreads_loses_no_decision(project, tmp_path, start):
+    """A fast one of `benchmarks/kill.py --work objects`."""
+    object_loop.make(project)
+    diary = tmp_path / "diary.jsonl"
+
+    def enough(entries):
+        in_effect = {kind for entry in entries for kind, _ in entry["active"]}
+        all_kinds = in_effect == {"good", "delete", "split", "merge"}
+        # In the middle of a decision, unless it is done by now.
+        return all_kinds and entries[-1]["kind"] == "deciding"
+
+    kill_at_work(start, "object_loop", project, diary, enough)
+    decisions, lost = object_loop.check(project.folder, diary)
+    assert len(decisions) > 8
+    assert lost == []
+    # Without the journal's last lines, the check finds what is missing.
+    journal = project.folder / "object_edits.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-3]))
+    assert object_loop.check(project.folder, diary)[1]
 
 
 @posix
