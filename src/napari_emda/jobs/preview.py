@@ -106,7 +106,7 @@ class PreviewWriter:
         self._volumes = volumes
         self._request = request
         self._folder = folder
-        self.phases = Phases(training, self._passes)
+        self.phases = Phases(training, self._on_view)
         self._last = 0.0  # when the last preview was finished
         self._cost = 0.0  # seconds that it took
 
@@ -145,23 +145,21 @@ class PreviewWriter:
             predictor = Predictor.load(model, device, self._training.settings.precision)
             yield from self._previews(predictor, step)
 
-    def _passes(self) -> float:
-        """The pixels of the last preview that go through the network once; 0 without one."""
-        view = self._request.get_unseen() if self._wanted else None
+    def _on_view(self) -> tuple[Volume, Box] | None:
+        """The volume and the part of a section that the next preview shows."""
+        return self._shown(self._request.get_unseen()) if self._wanted else None
+
+    def _shown(self, view: tuple[str, Box] | None) -> tuple[Volume, Box] | None:
         if view is None or view[0] not in self._volumes:
-            return 0.0
+            return None
         volume = self._volumes[view[0]]
-        box = _visible(view[1], volume.shape)
-        resampled = Resampled(volume, self._training.header.pixel_size).shape
-        scale = resampled[1] * resampled[2] / (volume.shape[1] * volume.shape[2])
-        return scale * box.shape[1] * box.shape[2]
+        return volume, _visible(view[1], volume.shape)
 
     def _previews(self, predictor: Predictor, step: int) -> Iterator[Event]:
-        view = self._request.get()
-        if view is None or view[0] not in self._volumes:
+        shown = self._shown(self._request.get())
+        if shown is None:
             return
-        volume = self._volumes[view[0]]
-        box = _visible(view[1], volume.shape)
+        volume, box = shown
         path = self._folder.preview("preview")
         _save(path, predict_box(predictor, volume, box))
         yield Preview(step, volume.name, box.bounds, str(path), predictor.header.classes[1:])

@@ -6,7 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from napari_emda.data.box import Box
+from napari_emda.data.resampled import Resampled
+from napari_emda.data.volume import Volume
 from napari_emda.events import Advanced, Phase
+from napari_emda.inference.section_stacks import SectionStacks
+from napari_emda.inference.tiles import make_tile
 from napari_emda.sampling.sampler import SamplingRegion
 from napari_emda.training.prior_matching import CalibrationSample
 from napari_emda.training.target_statistics import STATISTICS_BATCHES, VALIDATION_BATCHES
@@ -45,19 +50,26 @@ class Phases:
 
     Args:
         training: whose phases these are.
-        preview: the pixels that are predicted for the user at the end; 0 if nobody looks.
+        on_view: the part of a section that is predicted for the user; None if nobody looks.
     """
 
-    def __init__(self, training: Training, preview: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        training: Training,
+        on_view: Callable[[], tuple[Volume, Box] | None] = lambda: None,
+    ) -> None:
         self._training = training
-        self._preview = preview
+        self._on_view = on_view
         settings = training.settings
+        self._network = training.method.predictor
         domains = sum(training.method.draws(domain) for domain in training.sampler.domains)
-        pixels = settings.batch * settings.patch**2
+        # A patch of a 3-D network is a stack of sections.
+        pixels = settings.batch * self._network.stack * settings.patch**2
         self._step = max(1, domains) * (_PASSES_OF_STEP * pixels + _OVERHEAD)
         self._target_batch = pixels + _PASS
         # Pixels of a calibration, less close and close: choosing the tiles again would take time.
         self._calibrations: dict[bool, float] = {}
+        self._tiles = self._work_of_tiles()
         # Steps between two checkpoints; slow trainings are also saved after some time.
         self._save_every = settings.save_every
         # The step of the last checkpoint; None before the training has begun.
@@ -142,7 +154,7 @@ class Phases:
             del ahead[TRAINING]
         final = not saves and not self._chooses
         parts = {
-            SCORING: [*self._measurements(VALIDATION_BATCHES, final=False), self._tiles()],
+            SCORING: [*self._measurements(VALIDATION_BATCHES, final=False), self._tiles],
             self._saving: self._measurements(STATISTICS_BATCHES, final=final),
         }
         self._begin(works.get(name, 0.0), parts.get(name, []))
@@ -159,7 +171,7 @@ class Phases:
         ahead = {other: works[other] for other in following}
         parts = {
             CALIBRATING: self._measurements(STATISTICS_BATCHES, final=True),
-            SCORING: [self._tiles()],
+            SCORING: [self._tiles],
         }
         self._begin(works[name], parts.get(name, []))
         return Phase(name, works[name], _positive(ahead))
@@ -173,8 +185,8 @@ class Phases:
             CALIBRATING: (
                 self._measuring(STATISTICS_BATCHES, final=True) if self._chooses else 0.0
             ),
-            SCORING: self._tiles() if averages and training.validator is not None else 0.0,
-            PREVIEW: self._predicting(self._preview()),
+            SCORING: self._tiles if averages and training.validator is not None else 0.0,
+            PREVIEW: self._preview(),
         }
 
     @property
@@ -187,22 +199,33 @@ class Phases:
         """The work of one validation, in steps."""
         if self._training.validator is None:
             return _WRITING
-        return self._tiles() + self._measuring(VALIDATION_BATCHES, final=False)
+        return self._tiles + self._measuring(VALIDATION_BATCHES, final=False)
 
-    def _tiles(self) -> float:
+    def _work_of_tiles(self) -> float:
         """The work of predicting the tiles of a validation, in steps."""
         validator = self._training.validator
-        # Small volumes have smaller tiles than the settings ask for.
-        shapes = [tile.volume.shape[1:] for tile in validator.tiles] if validator else []
+        tiles = validator.tiles if validator is not None else ()
         # Each tile is predicted as it is and turned.
-        return 2 * sum(self._predicting(height * width) for height, width in shapes)
+        return 2 * sum(self._predicting(tile.volume, tile.box) for tile in tiles)
 
-    def _predicting(self, pixels: float) -> float:
-        """The work of predicting an image as the whole volume will be, in steps; 0 for none."""
-        post = self._training.method.postprocessing
-        passes = _FLIPS if post.flips else 1
-        sections = 3 if post.z_smoothing else 1
-        return passes * (sections * pixels + _PASS) / self._step if pixels else 0.0
+    def _preview(self) -> float:
+        """The work of predicting what the user looks at, in steps; 0 if nobody looks."""
+        on_view = self._on_view()
+        return 0.0 if on_view is None else self._predicting(*on_view)
+
+    def _predicting(self, volume: Volume, box: Box) -> float:
+        """The work of predicting a box of one section, in steps."""
+        network = self._network
+        view = Resampled(volume, self._training.header.pixel_size)
+        smooths = self._training.method.postprocessing.z_smoothing
+        # The sections before and after it, with which it is smoothed.
+        neighbours = int(smooths and not volume.grid.sections_are_independent)
+        stacks = self._stacks(volume)
+        tile = make_tile(view, box, network.halo, network.stride, neighbours, stacks)
+        return (tile.seen.size + _PASS) / self._step
+
+    def _stacks(self, volume: Volume) -> SectionStacks:
+        return SectionStacks.of(self._network, volume, self._training.header.section_distance)
 
     def _measuring(self, batches: int, *, final: bool) -> float:
         """The work of measuring statistics and class shares on the target, in steps."""
@@ -218,18 +241,25 @@ class Phases:
             if final not in self._calibrations:
                 sample = self._training.calibration_sample(post, final=final)
                 regions = self._training.sampler.regions("target")
-                self._calibrations[final] = _pixels(regions, sample)
+                self._calibrations[final] = self._pixels(regions, sample)
             works.append(self._calibrations[final] / self._step)
         return works
+
+    def _pixels(self, regions: Sequence[SamplingRegion], sample: CalibrationSample) -> float:
+        """The pixels that a calibration predicts."""
+        passes = _FLIPS if sample.flips else 1
+        pixels = 0.0
+        for region in regions:
+            depth = region.view.shape[0]
+            stacks = self._stacks(region.view.volume)
+            # Small volumes have room for fewer tiles than were asked for, or for smaller ones.
+            for box in sample.boxes(region, len(regions)):
+                z = box.start[0]
+                # Each tile is predicted with the sections before and after it.
+                first, stop = stacks.part(max(0, z - 1), min(depth, z + 2), depth)
+                pixels += passes * ((stop - first) * box.shape[1] * box.shape[2] + _PASS)
+        return pixels
 
 
 def _positive(works: Mapping[str, float]) -> dict[str, float]:
     return {name: work for name, work in works.items() if work > 0}
-
-
-def _pixels(regions: Sequence[SamplingRegion], sample: CalibrationSample) -> float:
-    # Small volumes have room for fewer tiles than were asked for, or for smaller ones.
-    boxes = [box for region in regions for box in sample.boxes(region, len(regions))]
-    # Each tile is predicted with the sections before and after it.
-    passes = _FLIPS if sample.flips else 1
-    return float(passes * sum(3 * box.shape[1] * box.shape[2] + _PASS for box in boxes))

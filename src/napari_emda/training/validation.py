@@ -119,11 +119,14 @@ class Tile:
     statistics: Statistics
     context: Context
 
+    @property
+    def box(self) -> Box:
+        """The section, in the volume."""
+        return Box((0, 0, 0), self.volume.shape).in_sections(self.section, self.section + 1)
+
     def predicted(self, predictor: Predictor) -> NDArray[np.uint8]:
         """255 times the probabilities of the foreground classes, uint8 (C - 1, rows, columns)."""
-        _, height, width = self.volume.shape
-        box = Box((self.section, 0, 0), (self.section + 1, height, width))
-        return predict_box(predictor, self.volume, box, self.context)
+        return predict_box(predictor, self.volume, self.box, self.context)
 
     def turned(self) -> Tile:
         """The tile turned by 180 degrees."""
