@@ -51,12 +51,7 @@ def class_ids(probabilities: NDArray[np.uint8], threshold: float = 0.5) -> NDArr
     Returns:
         Class ids, uint8, shaped as one channel.
     """
-    best = probabilities[0].copy()
-    ids = np.ones(probabilities.shape[1:], np.uint8)
-    # Channel by channel, because argmax along the first axis takes twice as long.
-    for index in range(1, len(probabilities)):
-        np.copyto(ids, index + 1, where=probabilities[index] > best)
-        np.maximum(best, probabilities[index], out=best)
+    ids, best = _strongest(probabilities)
     if len(probabilities) == 1:
         return np.where(best >= stored_threshold(threshold), ids, np.uint8(0))
     # Ours never add up to more than 255, but arrays of other programs may.
@@ -64,6 +59,40 @@ def class_ids(probabilities: NDArray[np.uint8], threshold: float = 0.5) -> NDArr
     # A table of 256 entries instead of a division for every voxel.
     lowest = _lowest_shares(threshold)[best + background]
     return np.where(best >= lowest, ids, np.uint8(0))
+
+
+def _strongest(probabilities: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The most probable foreground class of each voxel, from 1, and its stored probability."""
+    best = probabilities[0].copy()
+    ids = np.ones(probabilities.shape[1:], np.uint8)
+    # Channel by channel, because argmax along the first axis takes twice as long.
+    for index in range(1, len(probabilities)):
+        np.copyto(ids, index + 1, where=probabilities[index] > best)
+        np.maximum(best, probabilities[index], out=best)
+    return ids, best
+
+
+def against_background(
+    probabilities: NDArray[np.uint8],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """What `class_ids` goes by: the best foreground class, and its share against the background.
+
+    Args:
+        probabilities: (C - 1, ...) uint8, stored probabilities of the classes 1 to C - 1.
+
+    Returns:
+        Ids of the most probable foreground class k, from 1, and 255 p_k / (p_k + p_0), rounded;
+        both uint8, shaped as one channel. The share is 128 or more exactly where the voxel is of
+        class k at a threshold of 0.5. With one foreground class it is the stored probability.
+    """
+    ids, best = _strongest(probabilities)
+    if len(probabilities) == 1:
+        return ids, best
+    background = np.maximum(CERTAIN - probabilities.sum(axis=0, dtype=np.int32), 0)
+    total = np.maximum(best + background, 1)
+    # Rounded half up, so that a tie with the background, 127.5, is foreground as in `class_ids`.
+    share = (2 * CERTAIN * best.astype(np.int32) + total) // (2 * total)
+    return ids, share.astype(np.uint8)
 
 
 class _OfProbabilities(Lazy3D):
