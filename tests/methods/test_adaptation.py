@@ -373,3 +373,11 @@ def test_fine_tuning_without_annotations_is_refused_and_leaves_nothing(project):
     with pytest.raises(JobError, match="there are none: annotate some first"):
         list(execute(job))
     assert not (project.folder / "runs").exists()
+
+
+def test_auto_takes_the_amount_of_each_class_from_annotations_once_there_are_some():
+    without = build("auto").postprocessing
+    assert (without.prior_strength, without.target_statistics_weight) == (0.85, 0.5)
+    annotated = build("auto", summary=DataSummary(annotated=True)).postprocessing
+    assert (annotated.prior_strength, annotated.target_statistics_weight) == (0.0, 1.0)
+    assert (annotated.flips, annotated.z_smoothing) == (without.flips, without.z_smoothing)

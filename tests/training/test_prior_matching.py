@@ -205,6 +205,40 @@ def test_the_target_gets_the_shares_of_the_source(tmp_path):
     ].network.offset.any()
 
 
+@pytest.mark.parametrize("shape", [(8, 96, 96), (1, 100, 120), (5, 64, 70)])
+def test_a_small_volume_gets_the_shares_that_were_asked_for(shape, tmp_path):
+    """Measured on all of it, by a network that sees less at the edges of a tile."""
+    torch.manual_seed(1)
+    model = predictor()
+    model.network = UNet(2, UNet.Settings(base_channels=8, depth=3)).eval()
+    sampler = PatchSampler([target(normal(*shape))], 32, 1)
+    sample = CalibrationSample(64, 64, flips=False)
+    asked = Postprocessing(prior_strength=1.0)
+    events = list(calibrate(model, sampler.regions("target"), (0.8, 0.2), asked, sample))
+    assert [event.done for event in events] == [*range(1, events[-1].total + 1)]
+    list(predict(model, target(normal(*shape)), PredictSettings(flips="off"), RunFolder(tmp_path)))
+    stored = StoredPrediction(RunFolder(tmp_path), "v").probabilities[0]
+    assert (stored > 127).mean() == pytest.approx(0.2, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sections", "whole"),
+    [
+        ((8, 96, 96), 1, True),
+        ((8, 96, 96), 8, False),
+        ((40, 96, 96), 1, False),
+        ((1, 200, 200), 1, False),
+    ],
+)
+def test_a_volume_is_measured_completely_if_that_is_no_more_work(shape, sections, whole):
+    (region,) = PatchSampler([target(normal(*shape))], 32, 1).regions("target")
+    sample = CalibrationSample(16, 64, flips=False, sections=sections)
+    boxes = sample.boxes(region, 1)
+    assert (boxes == [region.box]) == whole
+    assert sum(map(sample.pixels, boxes)) <= 16 * (sections + 2) * 64**2
+    assert whole or all(box.shape[0] == 1 and max(box.shape) <= 64 for box in boxes)
+
+
 def test_the_source_is_left_alone():
     source = replace(target(normal(3, 40, 40)), domain="source")
     assert predictor(0.2).z_smoothing(source) == 0

@@ -42,7 +42,8 @@ class Auto(Histogram):
             title="same amount as in the source",
             description="How far the amount of each class in the target is moved towards that in "
             "the source: 1 if both volumes contain the same fraction of each class, 0 if nothing "
-            "is known. Lower it if the target has clearly more or less of the structure.",
+            "is known. Lower it if the target has clearly more or less of the structure. Once "
+            "patches are annotated, these decide instead.",
             json_schema_extra={"step": 0.05},
         )
         contrast: float = Field(
@@ -69,10 +70,13 @@ class Auto(Histogram):
     @property
     def postprocessing(self) -> Postprocessing:
         """Flips, z smoothing, prior matching and mixed statistics, with weights of the settings."""
-        # Annotated patches train the network with the target's statistics, so it needs only these.
-        statistics = 1.0 if self.summary.annotated else self.settings.target_statistics_weight
+        averages = (self.settings.flips, self.settings.z_smoothing)
+        if self.summary.annotated:
+            # Annotated patches train the network with the target's statistics, so it needs only
+            # these; and they show how much of each class there is, which the source cannot.
+            return Postprocessing(*averages)
         return Postprocessing(
-            self.settings.flips, self.settings.z_smoothing, self.settings.prior_strength, statistics
+            *averages, self.settings.prior_strength, self.settings.target_statistics_weight
         )
 
     def draws(self, domain: Domain) -> bool:

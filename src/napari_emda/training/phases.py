@@ -250,14 +250,11 @@ class Phases:
         passes = _FLIPS if sample.flips else 1
         pixels = 0.0
         for region in regions:
-            depth = region.view.shape[0]
             stacks = self._stacks(region.view.volume)
-            # Small volumes have room for fewer tiles than were asked for, or for smaller ones.
+            # Small volumes have room for fewer tiles than were asked for, or are predicted whole.
             for box in sample.boxes(region, len(regions)):
-                z = box.start[0]
-                # Each tile is predicted with the sections before and after it.
-                first, stop = stacks.part(max(0, z - 1), min(depth, z + 2), depth)
-                pixels += passes * ((stop - first) * box.shape[1] * box.shape[2] + _PASS)
+                for _, (first, stop) in sample.spans(region, box, stacks):
+                    pixels += passes * ((stop - first) * box.shape[1] * box.shape[2] + _PASS)
         return pixels
 
 

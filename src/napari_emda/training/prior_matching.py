@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,12 @@ from napari_emda.data.blocks import drawn
 from napari_emda.data.box import Box
 from napari_emda.events import Advanced
 from napari_emda.inference.predictor import Predictor, smoothed_along_z
+from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.methods.base import Postprocessing
 from napari_emda.sampling.sampler import SamplingRegion
 
+Span = tuple[int, int]
+"""First of consecutive sections, and one past the last."""
 _Shares = Sequence[float] | NDArray[np.float64]
 
 # Largest offset of a logit. Where the network is surer than that (99.3 % with two classes), its
@@ -111,19 +114,59 @@ def agreement(classes: NDArray[np.int64], count: int) -> float:
 class CalibrationSample:
     """How much of the target a calibration predicts.
 
+    Each tile is predicted with the sections before and after it, and has no context at its sides.
+    A small volume is predicted completely if that takes no longer: then nothing but its own edges
+    lacks context, every section is predicted once, and the shares are those of the volume.
+
     Attributes:
         tiles: number of tiles over all volumes.
         side: of a tile, in working pixels.
         flips: whether to average over flipped copies.
+        sections: that the network sees at once.
     """
 
     tiles: int
     side: int
     flips: bool
+    sections: int = 1
 
     def boxes(self, region: SamplingRegion, regions: int) -> list[Box]:
-        """The tiles in one of several regions; fewer or smaller ones if it is small."""
-        return list(drawn(region.box, -(-self.tiles // regions), self.side))
+        """All of a small region, or tiles in one of several regions; smaller ones at its edges."""
+        tiles = -(-self.tiles // regions)
+        tile = self.pixels(Box((0, 0, 0), (1, self.side, self.side)))
+        _, rows, columns = region.box.shape
+        # More pixels than a tile's are too many at once.
+        is_narrow = self.sections * rows * columns <= tile
+        if is_narrow and self.pixels(region.box) <= tiles * tile:
+            return [region.box]
+        return list(drawn(region.box, tiles, self.side))
+
+    def pixels(self, box: Box) -> int:
+        """About how many pixels the network sees for a box, in all its parts."""
+        depth, rows, columns = box.shape
+        # Of a tile, the neighbours too.
+        depth = 3 if depth == 1 else depth
+        parts = -(-depth // self._at_once(box))
+        return (depth + parts * (self.sections - 1)) * rows * columns
+
+    def spans(
+        self, region: SamplingRegion, box: Box, stacks: SectionStacks
+    ) -> list[tuple[Span, Span]]:
+        """The sections of a box and beside it that are predicted at once, and those seen for that.
+
+        Args:
+            region: where the box lies.
+            box: a tile, or all of the region.
+            stacks: how a 3-D network sees its volume.
+        """
+        first, stop = _with_neighbours(region, box)
+        step = self._at_once(box)
+        predicted = [(z, min(z + step, stop)) for z in range(first, stop, step)]
+        return [(span, stacks.part(*span, region.view.shape[0])) for span in predicted]
+
+    def _at_once(self, box: Box) -> int:
+        """Sections of a box that are predicted at once: as many pixels as those of a tile."""
+        return max(1, 3 * self.side**2 // (box.shape[1] * box.shape[2]))
 
 
 def calibrate(
@@ -143,7 +186,7 @@ def calibrate(
         sample: how much of the target to predict.
 
     Yields:
-        Advanced after each tile. If it is stopped there, the offset is 0.
+        Advanced after each tile or part of a volume. If it is stopped there, the offset is 0.
 
     Returns:
         Weight of each neighbouring section: `WEIGHT` if neighbours agree, less the less they agree.
@@ -151,61 +194,73 @@ def calibrate(
     """
     network = predictor.network
     network.offset.zero_()
+    boxes = [(region, box) for region in regions for box in sample.boxes(region, len(regions))]
+    spans = [
+        sample.spans(region, box, predictor.stacks_of(region.view.volume)) for region, box in boxes
+    ]
+    total = sum(map(len, spans))
+    done = 0
     predictions = []
-    for independent, tile in _tiles(predictor, regions, sample):
-        predictions.append((independent, tile))
-        yield Advanced(len(predictions), max(sample.tiles, len(predictions)))
+    for (region, box), of_box in zip(boxes, spans, strict=True):
+        sections = []
+        for (first, stop), seen in of_box:
+            predicted = _predict(predictor, region, box.in_sections(*seen), flips=sample.flips)
+            sections.append(predicted[first - seen[0] : stop - seen[0]])
+            done += 1
+            yield Advanced(done, total)
+        predictions.append(_Predicted(region, box, torch.cat(sections)))
     weight = 0.0
-    consecutive = [sections for independent, sections in predictions if not independent]
+    consecutive = [predicted for predicted in predictions if predicted.has_neighbours]
     if postprocessing.z_smoothing and consecutive:
-        classes = [sections.argmax(1).flatten(1).cpu().numpy() for sections in consecutive]
-        # Of the three sections of a tile, the first with the second and the second with the third.
-        pairs = np.concatenate([pair for tile in classes for pair in (tile[:2], tile[1:])], axis=1)
-        kappa = agreement(pairs, network.classes)
+        classes = [predicted.sections.argmax(1).cpu().numpy() for predicted in consecutive]
+        pairs = [np.stack([ids[:-1].ravel(), ids[1:].ravel()]) for ids in classes]
+        kappa = agreement(np.concatenate(pairs, axis=1), network.classes)
         weight = WEIGHT * min(1.0, max(0.0, kappa) / _FULL_AGREEMENT)
         weight = 0.0 if weight < _MIN_WEIGHT else weight
     if postprocessing.prior_strength and len(prior):
         # Smoothed first, as a volume will be: smoothing changes the shares.
-        smoothed = [
-            smoothed_along_z(sections, 0.0 if independent else weight)
-            for independent, sections in predictions
-        ]
-        # Only the middle section of a tile has both neighbours.
-        middles = torch.cat([sections[1].flatten(1) for sections in smoothed], dim=1)
-        pixels = middles.T.clamp_min(1e-6).log().cpu().numpy()
-        predicted = np.bincount(pixels.argmax(1), minlength=network.classes) / len(pixels)
-        shares = between(predicted, prior, postprocessing.prior_strength)
+        counted = torch.cat([predicted.counted(weight) for predicted in predictions], dim=1)
+        pixels = counted.T.clamp_min(1e-6).log().cpu().numpy()
+        found = np.bincount(pixels.argmax(1), minlength=network.classes) / len(pixels)
+        shares = between(found, prior, postprocessing.prior_strength)
         network.offset.copy_(torch.from_numpy(offsets(pixels, shares)))
     return weight
 
 
-def _tiles(
-    predictor: Predictor, regions: Sequence[SamplingRegion], sample: CalibrationSample
-) -> Iterator[tuple[bool, Tensor]]:
-    """Predict tiles that are drawn from the target.
+@dataclass(frozen=True)
+class _Predicted:
+    """The prediction of a tile with the sections before and after it, or of all of a region.
 
-    Yields:
-        Whether the sections of the volume are independent; probabilities of a tile and of the same
-        place in the sections before and after it, 3 x C x H x W.
+    Attributes:
+        region: where it lies.
+        box: what counts.
+        sections: probabilities of consecutive sections, B x C x H x W.
     """
-    for region in regions:
-        volume = region.view.volume
-        stacks = predictor.stacks_of(volume)
-        for box in sample.boxes(region, len(regions)):
-            first = region.box.start[0]
-            last = region.box.stop[0] - 1
-            places = []
-            for step in (-1, 0, 1):
-                z = box.start[0] + step
-                # At the ends, the neighbour on the other side; a single section is its own.
-                places.append(
-                    min(max(first, z if first <= z <= last else box.start[0] - step), last)
-                )
-            low, high = stacks.part(min(places), max(places) + 1, region.view.shape[0])
-            seen = torch.from_numpy(region.read(box.in_sections(low, high)))
-            image = seen.to(predictor.compute.device)
-            sections = predictor.probabilities(image, "target", stacks, flips=sample.flips)
-            yield (
-                volume.grid.sections_are_independent,
-                sections[[z - low for z in places]],
-            )
+
+    region: SamplingRegion
+    box: Box
+    sections: Tensor
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether consecutive sections show the same objects."""
+        return not self.region.view.volume.grid.sections_are_independent and len(self.sections) > 1
+
+    def counted(self, weight: float) -> Tensor:
+        """Probabilities of the pixels that count, C x N, smoothed along z."""
+        smoothed = smoothed_along_z(self.sections, weight if self.has_neighbours else 0.0)
+        first = self.box.start[0] - _with_neighbours(self.region, self.box)[0]
+        return smoothed[first : first + self.box.shape[0]].transpose(0, 1).flatten(1)
+
+
+def _with_neighbours(region: SamplingRegion, box: Box) -> tuple[int, int]:
+    """The first section of a box and of its neighbours within the region, and one past the last."""
+    first = max(region.box.start[0], box.start[0] - 1)
+    return first, min(region.box.stop[0], box.stop[0] + 1)
+
+
+def _predict(predictor: Predictor, region: SamplingRegion, box: Box, *, flips: bool) -> Tensor:
+    """Class probabilities of consecutive sections, B x C x H x W."""
+    image = torch.from_numpy(region.read(box)).to(predictor.compute.device)
+    stacks = predictor.stacks_of(region.view.volume)
+    return predictor.probabilities(image, "target", stacks, flips=flips)

@@ -333,12 +333,16 @@ class Training:
         self, postprocessing: Postprocessing, *, final: bool
     ) -> CalibrationSample:
         """How much to predict for a calibration: class shares need more tiles than agreement."""
+        sections = self.method.network.stack
         if not postprocessing.prior_strength:
-            return CalibrationSample(_AGREEMENT_TILES, self.settings.patch, flips=False)
+            return CalibrationSample(
+                _AGREEMENT_TILES, self.settings.patch, flips=False, sections=sections
+            )
         return CalibrationSample(
             _TILES if final else _FEWER_TILES,
             2 * self.settings.patch,
             postprocessing.flips and final,
+            sections,
         )
 
     def header_of(self, step: int) -> ModelHeader:
