@@ -1,4 +1,4 @@
-"""Generates documentation pages from the code: methods, networks, settings, and the table of keys.
+"""Generates documentation pages from the code: methods, networks, settings, formats, keys.
 
     python docs/generate.py            # write the pages
     python docs/generate.py --check    # exit 1 if one of them is out of date
@@ -20,6 +20,8 @@ from typing import Any
 from napari_emda._gui.annotate.keys import rows
 from napari_emda._gui.objects.keys import rows as object_rows
 from napari_emda.active_learning.strategy import strategies
+from napari_emda.export.base import exporters
+from napari_emda.io.reader import all_readers, readers
 from napari_emda.methods.base import methods
 from napari_emda.nn.network import networks
 from napari_emda.registry import Registry
@@ -170,6 +172,45 @@ def settings_page() -> str:
     return WARNING + re.sub(r"\{\{(\w+)\}\}", lambda found: tables[found[1]], text) + "\n"
 
 
+def endings(reader: type[Any]) -> str:
+    """The endings of a format's files; readers of folders look at a path themselves."""
+    folder = ["a folder"] if "takes" in vars(reader) else []
+    return ", ".join([*(f"`{suffix}`" for suffix in reader.suffixes), *folder])
+
+
+def formats_table() -> str:
+    """What is read, what is written in the same format, and what of it needs what."""
+    lines = [
+        "| Format | Name ends in | Read | Write | Voxel size | Read in parts | Needs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    ours = {entry.name for entry in described(readers)}
+    for entry in all_readers():
+        if entry.name not in ours:
+            continue
+        written = [
+            exporter.name
+            for exporter in described(exporters)
+            if any(f in exporter.formats for f in entry.formats)
+        ]
+        cells = (
+            ", ".join(entry.formats),
+            endings(entry),
+            docstring(entry)[0],
+            ", ".join(written) or "no",
+            entry.voxel_size or "none: type it",
+            entry.lazily,
+            "`[formats]`" if entry.library else "",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def files_page() -> str:
+    text = (DOCS / "notes" / "_files.md").read_text(encoding="utf-8").strip()
+    return WARNING + text.replace("{{formats}}", formats_table()) + "\n"
+
+
 def keys_table(keys: list[tuple[str, str]]) -> str:
     return "\n".join(
         ["| Key | Action |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in keys)]
@@ -190,6 +231,7 @@ def tutorial_page() -> str:
 
 
 PAGES = {
+    "files.md": files_page,
     "methods.md": methods_page,
     "networks.md": networks_page,
     "settings.md": settings_page,

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
+import zipfile
 from importlib import import_module
 
+import h5py
+import mrcfile
+import nibabel
+import nrrd as pynrrd
 import numpy as np
 import pytest
 import tifffile
@@ -41,7 +46,54 @@ def sections(folder, volume):
     return folder / "a", volume
 
 
-EXAMPLES = {"tiff": tiff, "ome_zarr": ome_zarr, "pictures": pictures, "sections": sections}
+def hdf5(folder, volume):
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("raw", data=volume, compression="gzip", chunks=(1, 16, 16))
+    return folder / "a.h5", volume
+
+
+def mrc(folder, volume):
+    with mrcfile.new(folder / "a.mrc") as file:
+        file.set_data(volume.astype(np.int16))
+    return folder / "a.mrc", volume.astype(np.int16)
+
+
+def nrrd(folder, volume):
+    pynrrd.write(str(folder / "a.nrrd"), volume, {"encoding": "raw"}, index_order="C")
+    return folder / "a.nrrd", volume
+
+
+def nifti(folder, volume):
+    nibabel.Nifti1Image(volume.T, np.eye(4)).to_filename(folder / "a.nii")
+    return folder / "a.nii", volume
+
+
+def npy(folder, volume):
+    np.save(folder / "a.npy", volume)
+    return folder / "a.npy", volume
+
+
+EXAMPLES = {
+    "tiff": tiff,
+    "ome_zarr": ome_zarr,
+    "pictures": pictures,
+    "sections": sections,
+    "hdf5": hdf5,
+    "mrc": mrc,
+    "nrrd": nrrd,
+    "nifti": nifti,
+    "npy": npy,
+}
+
+
+def as_file(folder, path):
+    """The example, of which a folder is packed."""
+    if path.is_file():
+        return path
+    with zipfile.ZipFile(folder / "a.zarr.zip", "w") as file:
+        for entry in path.rglob("*"):
+            file.write(entry, entry.relative_to(path))
+    return folder / "a.zarr.zip"
 
 
 def test_every_reader_has_an_example():
@@ -84,12 +136,22 @@ def test_opening_reads_no_voxels(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in readers.names() if readers[name].suffixes])
 def test_damaged_files_raise_a_data_error(name, tmp_path):
-    path, _ = EXAMPLES[name](tmp_path, VOLUME)
+    path = as_file(tmp_path, EXAMPLES[name](tmp_path, VOLUME)[0])
+    assert reader_of(path) is readers[name]
     content = path.read_bytes()
     for damaged in (b"", b"nothing", content[: len(content) // 2]):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=path.name):
             np.asarray(open_image(path).array[:])
+
+
+@pytest.mark.parametrize("name", [name for name in readers.names() if readers[name].library])
+def test_a_library_that_is_not_installed_is_named(name, tmp_path, monkeypatch):
+    path, _ = EXAMPLES[name](tmp_path, VOLUME)
+    monkeypatch.setattr("napari_emda.io.reader.find_spec", lambda library: None)
+    library = readers[name].library
+    with pytest.raises(DataError, match=rf"{library}: install it with .*napari-emda\[formats\]"):
+        open_image(path)
 
 
 def test_the_error_for_unknown_files_lists_all_formats(tmp_path):
@@ -101,48 +163,51 @@ def test_the_error_for_unknown_files_lists_all_formats(tmp_path):
             assert name in str(error.value)
 
 
-NPY = '''
+PLAIN = '''
 import numpy as np
 from napari_emda.io.reader import Reader, readers
 from napari_emda.io.units import Stored
 
-@readers.register("npy")
-class Npy(Reader):
-    """NumPy arrays."""
-    formats = ("NPY",)
-    suffixes = (".npy",)
+@readers.register("plain")
+class Plain(Reader):
+    """Square sections of bytes, 8 x 8 each."""
+    formats = ("plain bytes",)
+    suffixes = (".raw8",)
     sections = True
 
     @classmethod
     def open(cls, path):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return Stored(array.reshape((-1, *array.shape[-2:])))
+        return Stored(np.memmap(path, np.uint8, "r").reshape(-1, 8, 8))
 '''
 
 
 def test_a_reader_of_another_package_is_one_file(tmp_path, monkeypatch):
     class Entry:
-        name = "npy"
-        value = "npy_reader"
+        name = "plain"
+        value = "plain_reader"
 
         def load(self):
-            return import_module("npy_reader")
+            return import_module("plain_reader")
 
-    (tmp_path / "npy_reader.py").write_text(NPY)
+    (tmp_path / "plain_reader.py").write_text(PLAIN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "entry_points", lambda group: [Entry()])
     monkeypatch.setattr(readers, "_complete", False)
     monkeypatch.setattr(readers, "_entries", dict(readers._entries))
-    np.save(tmp_path / "a.npy", VOLUME)
-    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "a.npy").array[:]), VOLUME)
+    volume = VOLUME[:, :8, :8]
+    volume.tofile(tmp_path / "a.raw8")
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "a.raw8").array[:]), volume)
+    # It knows nothing of parts, and need not.
+    with pytest.raises(DataError, match=r"a\.raw8 is one image, in which '\?channel=0' chooses"):
+        open_image(tmp_path / "a.raw8?channel=0")
     for damaged in (b"", b"no array"):
-        (tmp_path / "a.npy").write_bytes(damaged)
-        with pytest.raises(DataError, match=r"a\.npy cannot be read as NPY"):
-            open_image(tmp_path / "a.npy")
+        (tmp_path / "a.raw8").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"a\.raw8 cannot be read as plain bytes"):
+            open_image(tmp_path / "a.raw8")
     (tmp_path / "many").mkdir()
-    for number, section in enumerate(VOLUME):
-        np.save(tmp_path / "many" / f"{number}.npy", section)
-    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "many").array[:]), VOLUME)
+    for number, section in enumerate(volume):
+        section.tofile(tmp_path / "many" / f"{number}.raw8")
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "many").array[:]), volume)
     (tmp_path / "a.doc").write_bytes(b"?")
-    with pytest.raises(DataError, match="NPY"):
+    with pytest.raises(DataError, match="plain bytes"):
         open_image(tmp_path / "a.doc")

@@ -26,7 +26,9 @@ def generate():
     return module
 
 
-@pytest.mark.parametrize("name", ["methods.md", "networks.md", "settings.md", "tutorial.md"])
+@pytest.mark.parametrize(
+    "name", ["methods.md", "networks.md", "settings.md", "tutorial.md", "files.md"]
+)
 def test_generated_page_is_up_to_date(generate, name):
     text = (DOCS / name).read_text(encoding="utf-8")
     assert generate.PAGES[name]() == text, (

@@ -334,12 +334,12 @@ def test_a_truncated_tiff_is_named_as_such(tmp_path, volume, kind, share):
         (
             (2, 3, 8, 9),
             {"imagej": True, "metadata": {"axes": "TZYX"}},
-            r"4 axes \(T 2, Z 3, Y 8, X 9\)",
+            r"4 axes \(time 2, z 3, y 8, x 9\).* as in 'a\.tif\?time=0'",
         ),
         (
             (2, 8, 9),
             {"imagej": True, "metadata": {"axes": "CYX"}},
-            "2 channels.* save a single channel",
+            r"2 channels.* as in 'a\.tif\?channel=0', or, if they are 2 sections",
         ),
     ],
 )
@@ -488,17 +488,15 @@ def test_zarr_that_is_no_volume_is_refused(tmp_path, volume):
     write_multiscale(
         tmp_path / "channels.zarr", [np.stack([volume, volume])], "czyx", [[1.0, 50.0, 4.6, 4.6]]
     )
-    write_multiscale(tmp_path / "xyz.zarr", [volume], "xyz", [[1.0, 1.0, 1.0]])
     write_multiscale(tmp_path / "axes.zarr", [volume], "yx", [[1.0, 1.0]])
     write_multiscale(tmp_path / "invalid.zarr", [volume], "zyx", [[1.0, 1.0]])
     (tmp_path / "empty.zarr").mkdir()
     messages = {
-        "4d": "one channel of one time point",
+        "4d": r"position of axis0 .* as in '4d\.zarr\?axis0=0'",
         "1d": "1 axis",
         "rgb": "convert it to grey values",
         "group": r"choose an array in it \(raw\)",
-        "channels": "one channel of one time point",
-        "xyz": "transpose it",
+        "channels": r"choose one channel by its number .* 'channels\.zarr\?channel=0'",
         "axes": "2 axes, which its data do not have",
         "invalid": "not OME-Zarr",
         "empty": "cannot be read as zarr",
@@ -594,7 +592,8 @@ def test_missing_and_unknown_files_are_refused(tmp_path):
     for name in ("a.czi", "a"):
         (tmp_path / name).write_bytes(b"?")
         with pytest.raises(
-            DataError, match="choose TIFF, OME-Zarr, zarr, PNG, JPEG or a folder of sections"
+            DataError,
+            match=r"choose TIFF, HDF5, .*, PNG, JPEG or a folder of sections",
         ):
             open_image(tmp_path / name)
     (tmp_path / "a.tif").write_bytes(b"no TIFF at all")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -122,23 +122,39 @@ class AxisView(Lazy3D):
     """A stored array of any number of axes, seen as (z, y, x).
 
     Args:
-        array: any array; its last two axes are y and x.
-        sections: index of the axis z; None for a single section. All other axes have length one.
+        array: any array.
+        sections: index of the axis z; None for a single section.
+        rows: index of the axis y.
+        columns: index of the axis x.
+        chosen: position along other axes, by their index; by default the first.
     """
 
-    def __init__(self, array: Any, sections: int | None) -> None:
+    def __init__(
+        self,
+        array: Any,
+        sections: int | None,
+        *,
+        rows: int = -2,
+        columns: int = -1,
+        chosen: Mapping[int, int] | None = None,
+    ) -> None:
         count = 1 if sections is None else array.shape[sections]
-        super().__init__((count, *array.shape[-2:]), array.dtype)
+        super().__init__((count, array.shape[rows], array.shape[columns]), array.dtype)
         self.array = array
-        self._sections = sections
+        ndim = len(array.shape)
+        axes = [rows % ndim, columns % ndim]
+        self._axes = axes if sections is None else [sections, *axes]
+        self._chosen = [(chosen or {}).get(axis, 0) for axis in range(ndim)]
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
+        index: list[int | slice] = [*self._chosen]
+        for axis, part in zip(self._axes, (z, y, x)[-len(self._axes) :], strict=True):
+            index[axis] = part
+        values = np.asarray(self.array[tuple(index)])
+        # What is left are the axes of the volume, in the order of the array.
+        values = values.transpose(np.argsort(np.argsort(self._axes)))
         # Without a z axis, [None][z] adds one; for an empty slice it leaves no section.
-        index: list[int | slice] = [0] * (len(self.array.shape) - 2)
-        if self._sections is not None:
-            index[self._sections] = z
-        values = np.asarray(self.array[(*index, y, x)])
-        return values if self._sections is not None else values[None][z]
+        return values if len(self._axes) == 3 else values[None][z]
 
 
 class PartOf(Lazy3D):

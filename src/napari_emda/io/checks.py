@@ -19,6 +19,7 @@ from napari_emda.data.units import LARGEST_SIZE, SMALLEST_SIZE
 from napari_emda.data.volume import Domain, LabelsZero
 from napari_emda.data.voxel_grid import Spacing
 from napari_emda.errors import DataError, listed
+from napari_emda.io.location import located
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.units import Stored
 
@@ -274,7 +275,7 @@ def check_pair(
         alone = "source" in independent
         meaning = meaning or LabelMeaning()
         notices += _check_source(source, stored_target, classes, spacing, meaning, alone)
-    if source is not None and target is not None and Path(source[0]).samefile(target):
+    if source and target and located(Path(source[0])).is_same_as(located(Path(target))):
         notices.append(
             f"{Path(target).name} is both source and target, so that nothing can be learnt about a "
             "new volume: choose another target, unless this is a test."

@@ -8,11 +8,9 @@ release the lock. The files are those that zarr writes.
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,11 @@ from zarr.storage import LocalStore
 
 from napari_emda.io.atomic import replacing_file
 from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.chunks import Chunks
 from napari_emda.io.unfolding import read_chunk, unfolded
 
-Span = tuple[int, int]
 
-
-class ChunkFiles:
+class ChunkFiles(Chunks):
     """A zarr array whose plain chunks are read and written without zarr's own threads.
 
     Anything else (another store, sharding, filters, slices with a step) is left to zarr.
@@ -40,10 +37,8 @@ class ChunkFiles:
     """
 
     def __init__(self, array: zarr.Array[Any]) -> None:
+        super().__init__(array.shape, array.dtype, array.chunks)
         self.array = array
-        self.shape = array.shape
-        self.dtype = array.dtype
-        self.chunks = array.chunks
         self._codec = _codec_of(array)
         # Format 2 allows None, "undefined": any value is right.
         self._fill_value = 0 if array.fill_value is None else array.fill_value
@@ -54,16 +49,9 @@ class ChunkFiles:
         self._unsynced: set[Path] = set()
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        spans = self._spans(key)
-        if self._codec is None or spans is None:
+        if self._codec is None or self._spans(key) is None:
             return np.asarray(self.array[key])
-        values = np.empty([stop - start for start, stop in spans], self.dtype)
-        for index in self._chunk_indices(spans):
-            in_chunk, in_box = self._overlap(index, spans)
-            values[in_box] = self._read_chunk(index)[in_chunk]
-        # An integer drops its axis, as in NumPy.
-        axes = [0 if isinstance(part, int) else slice(None) for part in key]
-        return values[tuple(axes)]
+        return super().__getitem__(key)
 
     def write(self, key: tuple[slice, ...], values: NDArray[Any]) -> None:
         """Write a box; different boxes may be written by several threads at once.
@@ -98,42 +86,6 @@ class ChunkFiles:
             taken = self._unsynced
             self._unsynced = set()
         return taken
-
-    def _spans(self, key: Any) -> list[Span] | None:
-        """Start and stop along each axis; None for what only zarr knows how to index."""
-        if not isinstance(key, tuple) or len(key) != len(self.shape):
-            return None
-        spans: list[Span] = []
-        for part, size in zip(key, self.shape, strict=True):
-            if isinstance(part, int) and 0 <= part < size:
-                spans.append((part, part + 1))
-            elif isinstance(part, slice) and part.step in (None, 1):
-                start, stop, _ = part.indices(size)
-                spans.append((start, max(start, stop)))
-            else:
-                return None
-        return spans
-
-    def _chunk_indices(self, spans: list[Span]) -> Iterator[tuple[int, ...]]:
-        """Indices of the chunks that a box touches."""
-        ranges = [
-            range(start // n, -(-stop // n)) if stop > start else range(0)
-            for (start, stop), n in zip(spans, self.chunks, strict=True)
-        ]
-        return itertools.product(*ranges)
-
-    def _overlap(
-        self, index: tuple[int, ...], spans: list[Span]
-    ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """The intersection of a chunk and a box, as slices of the chunk and of the box."""
-        in_chunk = []
-        in_box = []
-        for i, (start, stop), n in zip(index, spans, self.chunks, strict=True):
-            low = max(start, i * n)
-            high = min(stop, (i + 1) * n)
-            in_chunk.append(slice(low - i * n, high - i * n))
-            in_box.append(slice(low - start, high - start))
-        return tuple(in_chunk), tuple(in_box)
 
     def _shape_in_array(self, index: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of a chunk without what reaches beyond the end of the array."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from napari_emda.io.location import located
+
 # Bytes of images that are read whole. Of larger ones, which would take minutes, times and sizes are
 # compared instead, and some parts.
 _READ_WHOLE = 2**26
@@ -30,14 +32,17 @@ def image_identity(path: Path) -> dict[str, Any]:
     differ, too, if the time of the last change does, as with a copy that was given a new time.
 
     Args:
-        path: of a file, or of a folder (zarr, or one of sections).
+        path: of a file, or of a folder (zarr, or one of sections); see `napari_emda.io.location`.
 
     Returns:
-        Number of files, bytes, and a hash; empty if there is nothing.
+        Number of files, bytes, a hash, and the part of a file that is meant; empty if there is
+        nothing.
 
     Raises:
         OSError: it cannot be read.
     """
+    location = located(path)
+    path = location.file
     files = sorted(_files(path)) if path.is_dir() else [path] if path.exists() else []
     if not files:
         return {}
@@ -53,7 +58,9 @@ def image_identity(path: Path) -> dict[str, Any]:
             content.update(f"{entry.st_mtime_ns}\0".encode())
     if total > _READ_WHOLE and len(files) == 1:
         _hash_parts(files[0], content)
-    return {"files": len(files), "bytes": total, "hash": content.hexdigest()}
+    identity = {"files": len(files), "bytes": total, "hash": content.hexdigest()}
+    # Left out where nothing is chosen: identities were stored before there was a choice.
+    return {**identity, "part": str(location.part)} if location.part else identity
 
 
 def file_identity(path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +31,40 @@ class RawVoxels(Lazy3D):
         shape: sections, rows, columns.
         dtype: of the voxels, with their order of bytes.
         offset: of the first voxel, in bytes.
+        stride: sections of this size from one section to the next; more than one where other
+            channels lie in between.
     """
 
     def __init__(
-        self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int
+        self,
+        path: Path,
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        offset: int,
+        stride: int = 1,
     ) -> None:
         super().__init__(shape, dtype)
         # Absolute, because a program may change its folder.
         self._path = path.absolute()
         self._offset = offset
+        self._stride = stride
+
+    @property
+    def end(self) -> int:
+        """Bytes that the file has at least."""
+        sections, rows, columns = self.shape
+        last = max(0, sections - 1) * self._stride + min(sections, 1)
+        return self._offset + last * rows * columns * self.dtype.itemsize
+
+    def check_complete(self) -> Self:
+        """This array; DataError if the end of its file is missing."""
+        size = self._path.stat().st_size
+        if size < self.end:
+            raise DataError(
+                f"{self._path.name} is cut short (its end is missing after {size} bytes of "
+                f"{self.end}): copy it again."
+            )
+        return self
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         sections, rows, columns = (range(s.start, s.stop, s.step) for s in (z, y, x))
@@ -49,7 +74,7 @@ class RawVoxels(Lazy3D):
         with self._path.open("rb", buffering=0) as file:
             # Checked at each access: the file may have been cut short since.
             size = os.fstat(file.fileno()).st_size
-            if size < self._offset + self.nbytes:
+            if size < self.end:
                 raise DataError(
                     f"{self._path.name} has been cut short to {size} bytes while it was in use: "
                     "copy it again."
@@ -63,7 +88,7 @@ class RawVoxels(Lazy3D):
     ) -> None:
         """Read some rows and columns of a section into an array of their number."""
         width = self.shape[2]
-        first = section * self.shape[1]
+        first = section * self._stride * self.shape[1]
         if len(columns) == width and rows.step == columns.step == 1:
             self._fill(file, (first + rows[0]) * width, out)
         # Of each row only the part that is needed, unless rows are short: a patch of a wide image

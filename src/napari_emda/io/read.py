@@ -12,8 +12,9 @@ from napari_emda.data.array import Array
 from napari_emda.data.label_values import whole_numbers
 from napari_emda.data.lazy import AxisView, Lazy3D, SectionStack
 from napari_emda.errors import DataError, refusal
+from napari_emda.io.location import located
 from napari_emda.io.palette import grey_image
-from napari_emda.io.reader import reader_of
+from napari_emda.io.reader import check_library, reader_of
 from napari_emda.io.units import Stored
 
 # The longest axis, and the largest volume in bytes. Beyond are only damaged and forged headers: the
@@ -45,7 +46,8 @@ def open_image(path: Path | str) -> Stored:
     """Open grey values without reading them.
 
     Args:
-        path: a file or folder that one of `napari_emda.io.reader.readers` takes.
+        path: a file or folder that one of `napari_emda.io.reader.readers` takes, perhaps with the
+            part of it that is meant, see `napari_emda.io.location`.
 
     Returns:
         The (z, y, x) array in the file's dtype (a single image is one section), and voxel size and
@@ -84,22 +86,26 @@ def open_labels(path: Path | str) -> Stored:
 
 
 def _open(path: Path) -> Stored:
-    reader = reader_of(path)
+    location = located(path)
+    file = location.file
+    reader = reader_of(file)
+    check_library(reader, file)
     try:
-        stored = reader.open(path)
-        _check_size(path, stored.array)
+        part = location.part
+        stored = reader.open_part(file, part) if part else reader.open(file)
+        _check_size(file, stored.array)
         if isinstance(stored.array, Lazy3D):
-            stored.array.file = path.name
+            stored.array.file = file.name
         # One section is read here, so that a colour image is refused before any work begins.
         if stored.in_colour:
             stored.array[stored.array.shape[0] // 2]
         return stored
     except _UNREADABLE as error:
-        if (refused := refusal(error, path)) is not None:
+        if (refused := refusal(error, file)) is not None:
             raise refused from None
         # Without the library's traceback: the message is for the user, who cannot act on it.
         raise DataError(
-            f"{path.name} cannot be read as {reader.formats[0]} ({error}): save or copy it again."
+            f"{file.name} cannot be read as {reader.formats[0]} ({error}): save or copy it again."
         ) from None
 
 
@@ -126,5 +132,5 @@ def _decoded_at_once(array: Array) -> tuple[int, ...]:
     if isinstance(array, SectionStack):
         return array.shape[1:]
     stored = array.array if isinstance(array, AxisView) else array
-    # A memory map has no chunks: it reads what is asked for.
-    return tuple(getattr(stored, "chunks", ()))
+    # A memory map has no chunks, and reads what is asked for; HDF5 says None of such an array.
+    return tuple(getattr(stored, "chunks", None) or ())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
 from napari_emda.data.names import is_utf8
 from napari_emda.errors import DataError, listed
+from napari_emda.io.location import Part, axis_word, located
 from napari_emda.io.units import Stored
 from napari_emda.registry import Registry
 
@@ -25,6 +27,12 @@ class Reader(ABC):
     """Whether its files may be the sections of a folder."""
     rank: ClassVar[int] = 0
     """Readers of a higher rank are asked first whether they take a path."""
+    library: ClassVar[str] = ""
+    """The module that it needs and that only the extra ``formats`` installs; imported in `open`."""
+    voxel_size: ClassVar[str] = ""
+    """Where the file states the voxel size, in the words of the documentation."""
+    lazily: ClassVar[str] = "yes"
+    """Whether voxels are read where they are sliced, in the words of the documentation."""
 
     @classmethod
     def takes(cls, path: Path) -> bool:
@@ -50,6 +58,21 @@ class Reader(ABC):
             DataError: damaged, in colour, or not a volume: one sentence with the remedy.
         """
 
+    @classmethod
+    def open_part(cls, path: Path, part: Part) -> Stored:
+        """Open one of the images in a file, for formats that hold several.
+
+        Args:
+            path: as in `open`.
+            part: which of them; never empty.
+
+        Raises:
+            DataError: as in `open`, or the file has no such part.
+        """
+        raise DataError(
+            f"{path.name} is one image, in which '{part}' chooses nothing: leave that out."
+        )
+
 
 # The third name is the entry point group by which other packages add readers.
 readers: Registry[type[Reader]] = Registry(
@@ -64,12 +87,19 @@ def all_readers() -> list[type[Reader]]:
 
 
 def volume_name(path: Path) -> str:
-    """The name of a file or folder without the ending of its format.
+    """The name of a file or folder without the ending of its format, and of the part of it.
 
     >>> volume_name(Path("2024.05.12_brain.ome.tif"))
     '2024.05.12_brain'
     """
-    name = path.name
+    location = located(path)
+    name = _without_suffix(location.file.name)
+    inside = location.part.inside.rpartition("/")[2]
+    chosen = (f"{axis_word(axis)}{number}" for axis, number in location.part.at.items())
+    return "_".join(filter(None, [name, inside, *chosen]))
+
+
+def _without_suffix(name: str) -> str:
     # OME-Zarr folders are recognised by their content, so no reader lists their ending.
     for suffix in (".zarr", *(suffix for reader in all_readers() for suffix in reader.suffixes)):
         if name.lower().endswith(suffix):
@@ -103,9 +133,19 @@ def reader_of(path: Path) -> type[Reader]:
     )
 
 
+def check_library(reader: type[Reader], file: Path) -> None:
+    """Raise DataError if a reader needs a library that is not installed."""
+    if reader.library and find_spec(reader.library) is None:
+        raise DataError(
+            f"{file.name} is {reader.formats[0]}, which needs the library {reader.library}: "
+            "install it with pip install 'napari-emda[formats]'."
+        )
+
+
 def _check_no_address(path: Path) -> None:
-    # Two letters at least: one letter is a drive of Windows. A Path has joined the two slashes.
-    match = re.match(r"([a-z][a-z0-9+.-]+):[/\\]+(.+)", str(path), re.IGNORECASE)
+    # Two letters at least: one letter is a drive of Windows. A dot belongs to a file with a path in
+    # it. A Path has joined the two slashes.
+    match = re.match(r"([a-z][a-z0-9+-]+):[/\\]+(.+)", str(path), re.IGNORECASE)
     if match and not path.exists():
         scheme, rest = match.groups()
         raise DataError(

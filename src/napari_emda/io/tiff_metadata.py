@@ -32,24 +32,25 @@ _DECODING = (256, 257, 258, 259, 262, 277, 317, 339)
 _LISTED = 3
 
 
-def calibration(file: tifffile.TiffFile) -> Calibration:
-    """The voxel size in the ImageJ or OME metadata, each axis in its own unit.
+def calibration(file: tifffile.TiffFile, scene: int = 0) -> Calibration:
+    """The voxel size in the ImageJ or OME metadata of an image, each axis in its own unit.
 
     Other files state the size of a pixel at most: electron microscopes in tags of their own, and
     programs as a resolution.
     """
     if file.is_ome and file.ome_metadata:
-        return _ome_calibration(file.ome_metadata)
+        return _ome_calibration(file.ome_metadata, scene)
     if file.is_imagej:
         return _imagej_calibration(file)
     y, x = _microscope_pixel(file) or _resolution_pixel(file.pages.first.tags)
     return calibrated((None, y, x), (None, "nm", "nm"))
 
 
-def _ome_calibration(xml: str) -> Calibration:
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
-    if pixels is None:
+def _ome_calibration(xml: str, scene: int) -> Calibration:
+    images = ElementTree.fromstring(xml).findall(".//{*}Pixels")
+    if scene >= len(images):
         return Calibration()
+    pixels = images[scene]
     sizes = [number(pixels.get(f"PhysicalSize{axis}")) for axis in "ZYX"]
     # The OME schema defines µm as the default unit.
     units = [pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m") for axis in "ZYX"]

@@ -26,6 +26,7 @@ from napari_emda.errors import DataError, JobError
 from napari_emda.io.atomic import sync, sync_tree
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checks import check_image, check_labels, check_spacing, file_notices
+from napari_emda.io.location import located
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import volume_name
 from napari_emda.io.safe_files import inside
@@ -87,7 +88,7 @@ class Volumes:
     def files(self) -> list[Path]:
         """The images and labels of all volumes; none of them is ever written to."""
         paths = [path for entry in self.entries for path in (entry.image, entry.labels)]
-        return [self.path(path) for path in paths if path is not None]
+        return [located(self.path(path)).file for path in paths if path is not None]
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Volumes:
         """Check a volume and add it; nothing changes when the check fails.
 
         Args:
-            image: TIFF, zarr or a folder of sections.
+            image: a file or folder of any format that is read, see `napari_emda.io.location`.
             labels: the same kinds, or None.
             domain: ``source`` or ``target``.
             name: by default the image's file name.

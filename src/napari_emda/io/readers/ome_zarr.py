@@ -1,20 +1,23 @@
-"""Zarr arrays and OME-Zarr images (NGFF 0.4 in zarr 2, 0.5 in zarr 3)."""
+"""Zarr arrays and OME-Zarr images (NGFF 0.3 and 0.4 in zarr 2, 0.5 in zarr 3)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 import zarr
 from pydantic import ValidationError
 from zarr.errors import BaseZarrError
 
-from napari_emda.data.lazy import AxisView
 from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, listed
+from napari_emda.io.axes import volume_of
 from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.checked_zip import CheckedZip
 from napari_emda.io.chunk_files import ChunkFiles
+from napari_emda.io.location import WHOLE, Part
 from napari_emda.io.reader import Reader, readers
 from napari_emda.io.section_names import natural
 from napari_emda.io.units import Stored, calibrated
@@ -28,15 +31,18 @@ _LISTED = 5
 
 @readers.register("ome_zarr")
 class OmeZarr(Reader):
-    """OME-Zarr images (NGFF 0.4 and 0.5) and plain zarr arrays, read chunk by chunk."""
+    """OME-Zarr images (NGFF 0.3 to 0.5) and plain zarr arrays, in folders or zip files."""
 
     formats: ClassVar = ("OME-Zarr", "zarr")
+    suffixes: ClassVar = (".zarr.zip", ".ozx")
+    voxel_size: ClassVar = "`coordinateTransformations`, with the units of the axes"
 
     @classmethod
     def takes(cls, path: Path) -> bool:
-        """A folder that is a zarr array or group."""
-        return path.is_dir() and (
-            path.suffix == ".zarr" or any((path / name).exists() for name in MARKERS)
+        """A folder that is a zarr array or group, or a zip file of one."""
+        return super().takes(path) or (
+            path.is_dir()
+            and (path.suffix == ".zarr" or any((path / name).exists() for name in MARKERS))
         )
 
     @classmethod
@@ -44,28 +50,47 @@ class OmeZarr(Reader):
         """The array, or the finest level of the image; see `open_zarr`."""
         return open_zarr(path)
 
+    @classmethod
+    def open_part(cls, path: Path, part: Part) -> Stored:
+        """The same for a channel, time or level, or for an image in a zip file."""
+        return open_zarr(path, part)
 
-def open_zarr(path: Path) -> Stored:
-    """Open a zarr array, or the finest level of an OME-Zarr image.
+
+def open_zarr(path: Path, part: Part = WHOLE) -> Stored:
+    """Open a zarr array, or a level of an OME-Zarr image.
 
     Args:
-        path: an existing folder.
+        path: an existing folder or zip file.
+        part: channel, time, and ``level`` of the pyramid, by default 0, the finest; in a zip file
+            also the path of the image.
 
     Returns:
         (z, y, x), read chunk by chunk; the voxel size from the OME metadata.
 
     Raises:
-        DataError: not zarr, no image in it, more than one channel or time point, or axes in another
-            order.
+        DataError: not zarr, no image in it, several channels or times of which none is chosen, or
+            no such level.
     """
     try:
-        # Links are followed: users link their images, and images are only read.
-        node = zarr.open(CheckedStore(path, read_only=True, follow_links=True), mode="r")
-    except (OSError, ValueError, KeyError, BaseZarrError) as error:
+        node = _node(path, part.inside)
+    except (OSError, ValueError, KeyError, BaseZarrError, BadZipFile) as error:
         raise DataError(f"{path.name} cannot be read as zarr ({error}): copy it again.") from None
     if isinstance(node, zarr.Array):
-        return Stored(_volume(node, path))
-    return _open_image(_image_group(node, path), path)
+        return Stored(volume_of(ChunkFiles(node), None, part, path.name))
+    return _open_image(_image_group(node, path), path, part)
+
+
+def _node(path: Path, inside: str) -> zarr.Array[Any] | zarr.Group:
+    """The array or group of a folder, or of a path in a zip file."""
+    if path.is_dir():
+        # Links are followed: users link their images, and images are only read.
+        return zarr.open(CheckedStore(path, read_only=True, follow_links=True), mode="r")
+    store = CheckedZip(path)
+    try:
+        return zarr.open(store, path="/".join(filter(None, [store.folder, inside])), mode="r")
+    except BaseException:
+        store.close()
+        raise
 
 
 def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
@@ -89,9 +114,10 @@ def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
         names = sorted(images, key=natural)
         shown = [*names[:_LISTED], "others"] if len(names) > _LISTED else names
         kind = "labels" if path.name == "labels" else "images"
+        within = "/" if path.is_dir() else ":/"
         raise DataError(
             f"{path.name} holds {len(images)} {kind} ({listed(shown)}): choose one of them, such "
-            f"as {path.name}/{names[0]}."
+            f"as {path.name}{within}{names[0]}."
         )
     return next(iter(images.values()), group)
 
@@ -111,27 +137,29 @@ def _first_field(metadata: dict[str, Any]) -> str:
         return "A/1/0"
 
 
-def _open_image(group: zarr.Group, path: Path) -> Stored:
+def _open_image(group: zarr.Group, path: Path, part: Part) -> Stored:
     image = _multiscale(group, path)
     # NGFF orders the levels of a pyramid from the finest to the coarsest.
-    finest = image.datasets[0]
+    number = part.at.get("level", 0)
+    if number >= len(image.datasets):
+        raise DataError(
+            f"{path.name} has the levels 0 to {len(image.datasets) - 1}, and {number} is none of "
+            "them: choose another one."
+        )
+    level = image.datasets[number]
     try:
-        array = group[finest.path]
+        array = group[level.path]
     except KeyError:
         raise DataError(
-            f"{path.name} names a level '{finest.path}' that is not in it: copy it again."
+            f"{path.name} names a level '{level.path}' that is not in it: copy it again."
         ) from None
     names = [str(axis.name) for axis in image.axes]
     if not isinstance(array, zarr.Array) or array.ndim != len(names):
         raise DataError(
             f"{path.name} describes {len(names)} axes, which its data do not have: write it again."
         )
-    if [name for name in names if name in "zyx"] not in (["z", "y", "x"], ["y", "x"]):
-        raise DataError(
-            f"{path.name} has its axes as {', '.join(names)}, but z, y, x is needed: transpose it."
-        )
-    volume = _volume(array, path, names)
-    scale, translation = _placement(image, len(names))
+    volume = volume_of(ChunkFiles(array), names, part, path.name, also=["level"])
+    scale, translation = _placement(level, image, len(names))
     size_of = dict(zip(names, scale, strict=True))
     unit_of = {str(axis.name): None if axis.unit is None else str(axis.unit) for axis in image.axes}
     units = [unit_of.get(axis) for axis in "zyx"]
@@ -144,13 +172,13 @@ def _open_image(group: zarr.Group, path: Path) -> Stored:
     return Stored(volume, *calibration, origin=(z, y, x))
 
 
-def _placement(image: Any, axes: int) -> tuple[list[float], list[float]]:
-    """Scale and translation of the finest level along all axes, as the metadata state them."""
+def _placement(level: Any, image: Any, axes: int) -> tuple[list[float], list[float]]:
+    """Scale and translation of a level along all axes, as the metadata state them."""
     scale = np.ones(axes)
     translation = np.zeros(axes)
     # NGFF applies the transformations of a level first, then those of the whole pyramid.
     transformations = (
-        *image.datasets[0].coordinateTransformations,
+        *level.coordinateTransformations,
         *(image.coordinateTransformations or ()),
     )
     for step in transformations:
@@ -174,13 +202,14 @@ def _multiscale(group: zarr.Group, path: Path) -> Any:
         if "ome" in attributes:
             return v05.image.ImageAttrs.model_validate(attributes["ome"]).multiscales[0]
         if "multiscales" in attributes:
+            attributes = _as_version_4(attributes)
             return v04.image.ImageAttrs.model_validate(attributes).multiscales[0]
     except ValidationError as error:
         # pydantic lists all faults; the first one fits into a sentence.
         fault = error.errors()[0]
         location = ".".join(map(str, fault["loc"]))
         raise DataError(
-            f"{path.name} is not OME-Zarr 0.4 or 0.5 ({location}: {fault['msg']}): write it again, "
+            f"{path.name} is not OME-Zarr 0.3 to 0.5 ({location}: {fault['msg']}): write it again, "
             "or choose the array in it."
         ) from None
     # Five names are enough to see what the group holds; some groups hold thousands of arrays.
@@ -189,33 +218,25 @@ def _multiscale(group: zarr.Group, path: Path) -> Any:
     raise DataError(f"{path.name} is a zarr group without an OME-Zarr image: {remedy}.")
 
 
-def _volume(array: zarr.Array[Any], path: Path, names: list[str] | None = None) -> AxisView:
-    """The array as (z, y, x), without its axes of length one.
-
-    Args:
-        array: as stored.
-        path: for the messages.
-        names: of its axes; None for a plain zarr array, which does not name them.
-    """
-    if array.ndim < 2:
-        raise DataError(
-            f"{path.name} has {array.ndim} axis, but a volume has z, y and x: choose an image."
+def _as_version_4(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of NGFF 0.3 as those of 0.4: it named the axes only, and stated no sizes."""
+    types = {"t": "time", "c": "channel"}
+    images = []
+    for image in attributes["multiscales"]:
+        if not isinstance(image, dict) or not isinstance(image.get("axes"), list):
+            return attributes
+        axes = image["axes"]
+        if not all(isinstance(axis, str) for axis in axes):
+            return attributes
+        no_scale = [{"type": "scale", "scale": [1.0] * len(axes)}]
+        images.append(
+            {
+                "version": "0.4",
+                "axes": [{"name": name, "type": types.get(name, "space")} for name in axes],
+                "datasets": [
+                    {"path": level["path"], "coordinateTransformations": no_scale}
+                    for level in image["datasets"]
+                ],
+            }
         )
-    # Axes without names: RGB and RGBA (y, x, 3 or 4) are recognised by their shape, because volumes
-    # are hardly ever three or four pixels wide. Tiny ones, with at most 4 sections, pass.
-    if names is None and array.ndim == 3 and array.shape[-1] in (3, 4) and array.shape[0] > 4:
-        raise DataError(
-            f"{path.name} looks like a colour image {array.shape}: convert it to grey values."
-        )
-    section_axis = names.index("z") if names and "z" in names else None
-    # Channels, time points and the like: a volume has one of each.
-    others = [axis for axis, n in enumerate(array.shape[:-2]) if n > 1 and axis != section_axis]
-    # In a plain array, the only long axis besides y and x holds the sections.
-    if names is None and len(others) == 1:
-        section_axis = others.pop()
-    if others:
-        raise DataError(
-            f"{path.name} has the shape {array.shape}, but a volume has z, y and x: save one "
-            "channel of one time point."
-        )
-    return AxisView(ChunkFiles(array), section_axis)
+    return {"multiscales": images}

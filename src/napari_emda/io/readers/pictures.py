@@ -52,6 +52,7 @@ class Pictures(Reader):
     formats: ClassVar = ("PNG", "JPEG")
     suffixes: ClassVar = tuple(PICTURES)
     sections: ClassVar = True
+    lazily: ClassVar = "section by section"
 
     @classmethod
     def open(cls, path: Path) -> Stored:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_emda.data.lazy import SectionStack
 from napari_emda.errors import DataError, listed
 from napari_emda.io.palette import grey_table, is_grey
-from napari_emda.io.reader import Reader, all_readers, readers
+from napari_emda.io.reader import Reader, all_readers, check_library, readers
 from napari_emda.io.section_names import (
     check_each_once,
     gaps,
@@ -35,6 +35,8 @@ class Sections(Reader):
     """A folder of sections, one file each, in natural order of their names: 2 comes before 10."""
 
     formats: ClassVar = ("a folder of sections",)
+    voxel_size: ClassVar = "that of its files, if all state the same"
+    lazily: ClassVar = "section by section"
     # Takes any folder, so it is asked after the formats that are folders themselves.
     rank: ClassVar = -1
 
@@ -211,6 +213,7 @@ def _common_dtype(
 
 def _open_section(file: Path) -> Stored:
     reader = next(reader for reader in all_readers() if reader.sections and reader.takes(file))
+    check_library(reader, file)
     return reader.open(file)
 
 

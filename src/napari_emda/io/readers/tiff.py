@@ -16,11 +16,21 @@ import tifffile
 import zarr
 
 from napari_emda.data.array import Array
-from napari_emda.data.lazy import AxisView, Lazy3D, SectionStack
+from napari_emda.data.lazy import Lazy3D, SectionStack
 from napari_emda.errors import DataError, listed, refusal
+from napari_emda.io.axes import layout, raw_volume, volume_of
 from napari_emda.io.equal_channels import EqualChannels
+from napari_emda.io.location import WHOLE, Part
 from napari_emda.io.raw_voxels import RawVoxels
 from napari_emda.io.reader import Reader, readers
+from napari_emda.io.tiff_axes import (
+    PLAIN_KINDS,
+    axis_names,
+    ends_in_ones,
+    is_stack_of_planes,
+    notices,
+    samples,
+)
 from napari_emda.io.tiff_metadata import calibration, check_section_count, headers_agree, page_at
 from napari_emda.io.units import Stored
 
@@ -41,13 +51,6 @@ UNREADABLE = (
     SyntaxError,
 )
 
-# Fiji and many scripts store a plain stack along the channel axis, so a longer "channel" axis is
-# taken for sections. Images seldom have more than 4 channels, and volumes seldom so few sections.
-MOST_CHANNELS = 4
-
-# The kinds of TIFF in which tifffile makes a new series wherever pages differ in anything.
-_PLAIN_KINDS = ("generic", "uniform", "shaped")
-
 
 @readers.register("tiff")
 class Tiff(Reader):
@@ -56,6 +59,7 @@ class Tiff(Reader):
     formats: ClassVar = ("TIFF",)
     suffixes: ClassVar = (".tif", ".tiff")
     sections: ClassVar = True
+    voxel_size: ClassVar = "metadata of OME, ImageJ, FEI and Zeiss; resolution"
     # A stack is what users choose most often, so it comes first in the list of formats.
     rank: ClassVar = 1
 
@@ -63,6 +67,11 @@ class Tiff(Reader):
     def open(cls, path: Path) -> Stored:
         """Open a file, of which nothing is read or decoded yet; see `open_tiff`."""
         return open_tiff(path)
+
+    @classmethod
+    def open_part(cls, path: Path, part: Part) -> Stored:
+        """The same for a channel, time or scene of several."""
+        return open_tiff(path, part)
 
 
 @contextmanager
@@ -78,11 +87,12 @@ def _quiet() -> Iterator[None]:
 
 
 @_quiet()
-def open_tiff(path: Path) -> Stored:
+def open_tiff(path: Path, part: Part = WHOLE) -> Stored:
     """Open a TIFF stack or image: read where it is sliced, and decoded strip by strip.
 
     Args:
         path: an existing file.
+        part: channel, time, and ``scene``, which is the number of an image in the file.
 
     Returns:
         (z, y, x) of the file's dtype, and the voxel size from its ImageJ or OME metadata.
@@ -100,14 +110,20 @@ def open_tiff(path: Path) -> Stored:
             f"{path.name} is not a TIFF that can be read ({error}): save or copy it again."
         ) from None
     try:
-        series = file.series[0]
+        scene = part.at.get("scene", 0)
+        if scene >= len(file.series):
+            raise DataError(
+                f"{path.name} has the scenes 0 to {len(file.series) - 1}, and {scene} is none of "
+                "them: choose another one."
+            )
+        series = file.series[scene]
         _check_complete(file, series, path)
         check_section_count(file, series, path)
-        array = _array(file, series, path)
+        array = _array(file, series, path, part)
         stored = Stored(
             array,
-            *calibration(file),
-            notices=_notices(series, array, path),
+            *calibration(file, scene),
+            notices=notices(series, array, part, path),
             in_colour=isinstance(array, EqualChannels),
         )
     except UNREADABLE as error:
@@ -125,26 +141,33 @@ def open_tiff(path: Path) -> Stored:
     return stored
 
 
-def _array(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path) -> Array:
-    if len(file.series) > 1 and series.kind not in _PLAIN_KINDS:
+def _array(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path, part: Part
+) -> Array:
+    if "scene" in part.at:
+        pass
+    elif len(file.series) > 1 and series.kind not in PLAIN_KINDS:
         _check_largest(file, path)
     elif len(file.series) > 1 or (series.dataoffset is None and _may_differ(file, series)):
+        part.only(file=path.name)
         return _page_by_page(file, path)
-    section_axis = _section_axis(series, path)
-    squeeze = _ends_in_ones(series)
+    names = axis_names(series, part, path)
+    squeeze = ends_in_ones(series)
     shape = series.get_shape(squeeze)
-    in_colour = _samples(series) > 1 and not _is_stack_of_planes(series)
+    in_colour = samples(series) > 1 and not is_stack_of_planes(series)
+    scene = ["scene"]
     # tifffile states an offset only if all voxels follow each other in the file, uncompressed.
     if series.dataoffset is not None and not in_colour:
-        rows, columns = shape[-2:]
-        sections = math.prod(shape[:-2])
         dtype = series.dtype.newbyteorder(file.byteorder)
-        return RawVoxels(path, (sections, rows, columns), dtype, series.dataoffset)
+        return raw_volume(path, shape, names, part, dtype, series.dataoffset, also=scene)
     # Level 0 is the finest of a pyramid.
     data: Any = zarr.open_array(series.aszarr(level=0, squeeze=squeeze), mode="r")
     if in_colour:
-        return EqualChannels(data, section_axis, series.axes.index("S"), path.name)
-    return AxisView(data, section_axis)
+        part.only(*scene, file=path.name)
+        # Any colour will do to see whether there are other axes.
+        sections = layout(shape, names, Part(at={"s": 0}), path.name).sections
+        return EqualChannels(data, sections, names.index("s"), path.name)
+    return volume_of(data, names, part, path.name, also=scene)
 
 
 def _check_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: Path) -> None:
@@ -196,7 +219,7 @@ def _rest(series: tifffile.TiffPageSeries, size: int) -> str:
 def _may_differ(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
     """Whether pages may have to be decoded in different ways."""
     # tifffile checks every page of an OME-TIFF itself. Colours are compared where they are read.
-    return series.kind != "ome" and _samples(series) == 1 and not headers_agree(file)
+    return series.kind != "ome" and samples(series) == 1 and not headers_agree(file)
 
 
 def _check_largest(file: tifffile.TiffFile, path: Path) -> None:
@@ -207,7 +230,8 @@ def _check_largest(file: tifffile.TiffFile, path: Path) -> None:
         largest = max(others, key=lambda series: series.size)
         raise DataError(
             f"{path.name} holds {len(others) + 1} images, the first of {_size(first.shape)} and "
-            f"another of {_size(largest.shape)}: save the one that you need as a file of its own."
+            f"another of {_size(largest.shape)}: choose one of them by its number from 0 on, as in "
+            f"'{path.name}?scene=0'."
         )
 
 
@@ -248,75 +272,6 @@ def _page_by_page(file: tifffile.TiffFile, path: Path) -> SectionStack:
     file.filehandle.set_lock(True)
     shape = (len(pages), *shapes[0])
     return SectionStack(lambda z: np.asarray(pages[z].asarray()), shape, np.dtype(dtypes[0]))
-
-
-def _samples(series: tifffile.TiffPageSeries) -> int:
-    """Values per pixel: 1 in grey images."""
-    return dict(zip(series.axes, series.shape, strict=True)).get("S", 1)
-
-
-def _is_stack_of_planes(series: tifffile.TiffPageSeries) -> bool:
-    """Whether colour planes, one after the other, are rather the sections of a stack.
-
-    tifffile writes three or four sections of uint8 as RGB or RGBA unless it is told not to. Colour
-    images have their colours pixel by pixel almost always.
-    """
-    return series.axes == "SYX" and series.kind in _PLAIN_KINDS
-
-
-def _ends_in_ones(series: tifffile.TiffPageSeries) -> bool | None:
-    """Whether axes of length one follow y and x, as for a single channel in Python.
-
-    None, as tifffile's "as it is", if not: the axes of other files are taken as they are stated.
-    """
-    return True if series.shape[-1] == 1 and series.get_axes(True).endswith("YX") else None
-
-
-def _section_axis(series: tifffile.TiffPageSeries, path: Path) -> int | None:
-    """The axis to use as z; None for a single section.
-
-    Raises:
-        DataError: this is no volume.
-    """
-    squeeze = _ends_in_ones(series)
-    axes = series.get_axes(squeeze)
-    shape = series.get_shape(squeeze)
-    if _is_stack_of_planes(series):
-        return 0
-    long_axes = [
-        axis for axis, n in enumerate(shape) if n > 1 and axes[axis] not in ("Y", "X", "S")
-    ]
-    if axes.replace("S", "")[-2:] != "YX" or len(long_axes) > 1:
-        sizes = ", ".join(f"{name} {n}" for name, n in zip(axes, shape, strict=True))
-        raise DataError(
-            f"{path.name} has {len(shape)} axes ({sizes}), but a volume has z, y and x: save one "
-            "channel of one time point."
-        )
-    if not long_axes:
-        return None
-    (section_axis,) = long_axes
-    if axes[section_axis] == "C" and shape[section_axis] <= MOST_CHANNELS:
-        count = shape[section_axis]
-        raise DataError(
-            f"{path.name} has {count} channels, but a volume has one: save a single channel, or, "
-            f"if they are {count} sections, set channels to 1 and slices to {count} in Fiji "
-            "(Image > Properties) and save it again."
-        )
-    return section_axis
-
-
-def _notices(series: tifffile.TiffPageSeries, array: Array, path: Path) -> tuple[str, ...]:
-    """What was taken for the sections, where the file calls it something else."""
-    count = array.shape[0]
-    if _is_stack_of_planes(series):
-        return (f"The {count} colour planes of {path.name} are read as {count} sections.",)
-    names = {"C": "channels", "T": "time points"}
-    long = [
-        names[axis]
-        for axis, n in zip(series.axes, series.shape, strict=True)
-        if axis in names and n > 1
-    ]
-    return tuple(f"The {count} {name} of {path.name} are read as sections." for name in long)
 
 
 def _size(shape: tuple[int, ...]) -> str:

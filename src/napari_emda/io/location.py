@@ -1,0 +1,120 @@
+"""Where an image is: a file, an image in it, and a channel or time of that image.
+
+    stack.tif
+    sample.h5:/volumes/raw
+    stack.tif?channel=1&time=0
+
+A project stores these texts in place of a path. A file that has such a name itself is that file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_emda.errors import DataError
+
+_CHOICE = re.compile(r"\?((?:[a-z]\w*=\d{1,9}&?)+)$", re.IGNORECASE)
+
+# What users write for the axes that files call by one letter.
+_AXES = {"channel": "c", "time": "t"}
+_WORDS = {letter: word for word, letter in _AXES.items()}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of the images in a file is meant.
+
+    Attributes:
+        inside: path of the image in the file, without a slash in front; empty if nothing is said.
+        at: position along the axes that a volume does not have, by the name of the axis in lower
+            case; channels are ``c``, times ``t``. The first one has the number 0.
+    """
+
+    inside: str = ""
+    at: dict[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.inside or self.at)
+
+    def __str__(self) -> str:
+        choice = "&".join(f"{axis_word(axis)}={number}" for axis, number in self.at.items())
+        return (f":/{self.inside}" if self.inside else "") + (f"?{choice}" if choice else "")
+
+    def only(self, *names: str, file: str) -> None:
+        """Check that nothing is chosen but along the axes of these names.
+
+        Raises:
+            DataError: there is no such axis in the file.
+        """
+        for axis in self.at:
+            if axis not in names:
+                choices = ", ".join(f"?{axis_word(name)}=0" for name in names)
+                raise DataError(
+                    f"{file} has no '{axis_word(axis)}' to choose: "
+                    f"{f'use {choices}' if choices else 'leave it out'}."
+                )
+
+
+WHOLE = Part()
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder, and the part of it that is meant."""
+
+    file: Path
+    part: Part = WHOLE
+
+    def is_same_as(self, other: Location) -> bool:
+        """Whether both are the same image; links make no difference."""
+        return self.part == other.part and self.file.samefile(other.file)
+
+
+def axis_word(axis: str) -> str:
+    """The word by which an axis is chosen.
+
+    >>> axis_word("c"), axis_word("axis0")
+    ('channel', 'axis0')
+    """
+    return _WORDS.get(axis, axis)
+
+
+def located(path: Path) -> Location:
+    """Tell the file from what stands behind its name.
+
+    Args:
+        path: of a file or folder, perhaps with ``:/PATH`` and ``?channel=1``.
+
+    Returns:
+        The whole path as the file if there is none, for the message that it does not exist.
+
+    Raises:
+        DataError: one axis is chosen twice.
+    """
+    if path.exists():
+        return Location(path)
+    text = str(path)
+    at: dict[str, int] = {}
+    if choice := _CHOICE.search(text):
+        text = text[: choice.start()]
+        for entry in choice[1].strip("&").split("&"):
+            word, _, number = entry.lower().partition("=")
+            axis = _AXES.get(word, word)
+            if axis in at:
+                raise DataError(
+                    f"'{path.name}' chooses '{axis_word(axis)}' twice: leave one of them out."
+                )
+            at[axis] = int(number)
+    if Path(text).exists():
+        return Location(Path(text), Part(at=at))
+    # From the right, because a drive of Windows and folders have colons, too.
+    end = text.rfind(":")
+    while end > 0:
+        if Path(text[:end]).is_file():
+            # On Windows, a Path has turned the slashes.
+            inside = text[end + 1 :].replace("\\", "/").strip("/")
+            return Location(Path(text[:end]), Part(inside, at))
+        end = text.rfind(":", 0, end)
+    return Location(path)
