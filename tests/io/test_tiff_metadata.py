@@ -413,7 +413,7 @@ def test_grey_values_saved_as_colours_are_grey_values(tmp_path, volume, sections
 
 def test_channels_that_may_be_sections_have_a_remedy_for_both(tmp_path, volume):
     tifffile.imwrite(tmp_path / "a.tif", volume[:3], imagej=True, metadata={"axes": "CYX"})
-    with pytest.raises(DataError, match=r"3 channels.* channel=0', or, .*Fiji"):
+    with pytest.raises(DataError, match=r"3 channels.*channel=0', or, .*Fiji"):
         open_image(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "b.tif", volume, imagej=True, metadata={"axes": "TYX"})
     stored = open_image(tmp_path / "b.tif")
