@@ -381,3 +381,45 @@ def test_auto_takes_the_amount_of_each_class_from_annotations_once_there_are_som
     annotated = build("auto", summary=DataSummary(annotated=True)).postprocessing
     assert (annotated.prior_strength, annotated.target_statistics_weight) == (0.0, 1.0)
     assert (annotated.flips, annotated.z_smoothing) == (without.flips, without.z_smoothing)
+
+
+# -- agreement on unlabelled patches ---------------------------------------------------------------
+
+
+def agreement_of(name, patches, **settings):
+    """The loss of a second stage with annotated patches, the same changes every time."""
+    summary = DataSummary(annotated=True, continued=True)
+    method = build(name, summary=summary, **settings)
+    torch.manual_seed(3)
+    return method.losses(patches, 0.9).get("agreement")
+
+
+@pytest.mark.parametrize("name", ["finetune", "auto"])
+def test_unlabelled_patches_teach_once_patches_are_annotated(name):
+    patches = batch(n=4)
+    assert agreement_of(name, patches) is None
+    loss = agreement_of(name, patches, agreement=1.0)
+    assert loss.requires_grad
+    loss = loss.detach()
+    assert loss > 0
+    weaker = agreement_of(name, patches, agreement=0.25)
+    torch.testing.assert_close(weaker.detach(), 0.25 * loss)
+    clean = patches["target"].clean
+    for changed, counts in ((slice(0, 2), False), (slice(2, 4), True)):
+        other = clean.clone()
+        other[changed] *= -1
+        target = replace(patches["target"], clean=other)
+        again = agreement_of(name, patches | {"target": target}, agreement=1.0).detach()
+        assert torch.equal(again, loss) != counts
+
+
+def test_agreement_needs_annotations_and_the_second_stage():
+    assert "agreement" not in build("auto", agreement=1.0).losses(batch(), 0.9)
+    finetune = build("finetune", source_stage=0.6, agreement=1.0)
+    assert set(finetune.losses(batch(), 0.59)) == {"segmentation"}
+    # Its changes are drawn on the host, so that no GPU may replay such a step.
+    assert finetune.recorded_stage(0.59) == "source"
+    assert finetune.recorded_stage(0.6) is None
+    annotated = build("auto", summary=DataSummary(annotated=True), agreement=1.0)
+    assert annotated.recorded_stage(0.5) is None
+    assert build("auto", agreement=1.0).recorded_stage(0.5)

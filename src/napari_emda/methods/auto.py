@@ -6,9 +6,11 @@ from pydantic import Field
 from torch import Tensor
 
 from napari_emda.data.volume import Domain
+from napari_emda.methods.agreement import Agreement, agreement_loss
 from napari_emda.methods.base import Averaging, Postprocessing, methods
 from napari_emda.methods.histogram import Histogram
 from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.sampler import Batch
 
 
 @methods.register("auto")
@@ -28,7 +30,7 @@ class Auto(Histogram):
     # so a step costs 1.8 times as much as one of source_only, about as much as with other methods.
     source_batches = 2
 
-    class Settings(Averaging, Histogram.Settings):
+    class Settings(Averaging, Agreement, Histogram.Settings):
         """Settings of the default."""
 
         renamed: ClassVar = {"shares": "prior_strength", "statistics": "target_statistics_weight"}
@@ -82,6 +84,23 @@ class Auto(Histogram):
     def draws(self, domain: Domain) -> bool:
         """The source, and the target if it is annotated."""
         return domain == "source" or self.summary.annotated
+
+    @property
+    def _agrees(self) -> bool:
+        """Whether unlabelled patches of the target teach the network, too."""
+        return self.summary.annotated and self.settings.agreement > 0
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Source loss; with annotated patches, target loss and agreement on unlabelled ones."""
+        losses = super().losses(batch, progress)
+        if self._agrees:
+            loss = agreement_loss(self.network, batch["target"].clean)
+            losses["agreement"] = self.settings.agreement * loss
+        return losses
+
+    def recorded_stage(self, progress: float) -> str | None:
+        """One stage, unless changes of patches are drawn, which happens on the host."""
+        return None if self._agrees else super().recorded_stage(progress)
 
     def unmatched(self, image: Tensor, augment: Augmentation) -> Tensor:
         """Patches with random brightness and contrast, B x channels x H x W."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
+from napari_emda.methods.agreement import Agreement, agreement_loss
 from napari_emda.methods.base import Averaging, Method, Postprocessing, methods
 from napari_emda.sampling.label_fraction import labelled_fraction
 from napari_emda.sampling.sampler import Batch
@@ -21,7 +22,8 @@ class FineTune(Method):
     Roels et al. 2019 (section 3): first the source, then the target's labels at a smaller
     learning rate. If training starts from another run (``--from``), the first stage is skipped;
     without a source, all steps train on the target. A weighted source loss is replayed so that
-    nothing is forgotten. Training with a ``fraction`` of the labels shows how many are needed.
+    nothing is forgotten. With ``agreement``, unlabelled patches teach it as well. Training with a
+    ``fraction`` of the labels shows how many are needed.
     """
 
     requirements = Requirements(
@@ -29,7 +31,7 @@ class FineTune(Method):
     )
     recommended = 2
 
-    class Settings(Averaging):
+    class Settings(Averaging, Agreement):
         """Settings of fine-tuning."""
 
         source_stage: float = Field(
@@ -92,18 +94,23 @@ class FineTune(Method):
         return self.summary.continued or progress >= self.settings.source_stage
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Source loss; in the second stage target loss and a smaller source loss."""
+        """Source loss; in the second stage target losses and a smaller source loss."""
         losses = {}
         if "source" in batch:
             losses["segmentation"] = self.segmentation(batch["source"], "source")
         if not losses or self._on_target(progress):
             losses = {name: self.settings.replay * loss for name, loss in losses.items()}
             losses["target_segmentation"] = self.segmentation(batch["target"], "target")
+            if weight := self.settings.agreement:
+                losses["agreement"] = weight * agreement_loss(self.network, batch["target"].clean)
         return losses
 
-    def recorded_stage(self, progress: float) -> str:
+    def recorded_stage(self, progress: float) -> str | None:
         """Two stages, each with losses of its own."""
-        return "target" if self._on_target(progress) else "source"
+        if not self._on_target(progress):
+            return "source"
+        # Changes of patches are drawn on the host.
+        return None if self.settings.agreement else "target"
 
     def learning_rate(self, progress: float, role: str = "") -> float:
         """The base schedule, scaled down in the second stage."""

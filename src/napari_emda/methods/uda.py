@@ -3,19 +3,25 @@
 from dataclasses import replace
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from napari_emda.data.volume import Domain
+from napari_emda.methods.agreement import (
+    CHANGES,
+    MAGNITUDE,
+    anywhere,
+    disagreement,
+    predict_changed,
+)
 from napari_emda.methods.base import DataSummary, Method, methods, ramp
 from napari_emda.nn.information import joint, mutual_information
-from napari_emda.nn.losses import dice, divergence
+from napari_emda.nn.losses import dice
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.teacher import predict_as_teacher
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.randaugment import RandAugment, turn_back
+from napari_emda.sampling.randaugment import RandAugment
 from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
@@ -76,7 +82,7 @@ class UDA(Method):
             json_schema_extra={"step": 0.1},
         )
         changes: int = Field(
-            2,
+            CHANGES,
             ge=1,
             le=8,
             title="changes at a time",
@@ -84,7 +90,7 @@ class UDA(Method):
             "make the network steadier, and learning harder.",
         )
         magnitude: float = Field(
-            5.0,
+            MAGNITUDE,
             ge=0,
             le=10,
             title="strength of the changes",
@@ -129,9 +135,7 @@ class UDA(Method):
         losses = super().losses(batch, progress)
         image = batch[self.unlabelled].clean
         if self.unlabelled == "source":
-            # The first half lies around labels.
-            stack = self.network.stack
-            image = image[len(image) // stack // 2 * stack :]
+            image = anywhere(image, self.network.stack)
         # An empty prediction maximises mutual information just as well, until the labels have
         # taught the network another one.
         rising = ramp(progress, 0, 0.25) if self.settings.consistency == "iid" else 1.0
@@ -140,19 +144,14 @@ class UDA(Method):
 
     def _disagreement(self, image: Tensor) -> Tensor:
         """The loss between predictions of patches B x C x H x W and of their augmented copies."""
-        # Seeded from torch's generator, which the trainer seeds in every step.
-        seed = int(torch.randint(2**31, ()))
-        augment = Augmentation("none", seed, image.device, self.network.stack)
-        changed, angle = self.strong(image, augment)
-        with in_domain(self.network, self.unlabelled):
-            q, inside = turn_back(self.network(changed).float().softmax(1), angle)
-            if self.settings.consistency == "iid":
+        q, inside = predict_changed(self.network, self.strong, image, self.unlabelled)
+        if self.settings.consistency == "iid":
+            with in_domain(self.network, self.unlabelled):
                 p = self.network(image).float().softmax(1)
-            else:
-                p = predict_as_teacher(self.network, image, self.unlabelled)
+        else:
+            p = predict_as_teacher(self.network, image, self.unlabelled)
         joints = joint(p, q, inside)
         self.report("information", mutual_information(joints).mean())
         if self.settings.consistency == "iid":
             return -mutual_information(joints, self.settings.balance).mean()
-        # A probability of 0 has no logarithm; rotating back mixes in zeros at the edges.
-        return divergence(p.clamp(min=1e-6).log(), q.clamp(min=1e-6).log(), inside)
+        return disagreement(p, q, inside)
