@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import zarr
@@ -114,6 +116,24 @@ def test_each_kind_of_fault_is_suspected_and_explained(ranked, place, words):
     sound = [int(ids[10, cy, cx]) - 1 for cy in (20, 50, 80) for cx in (20, 50, 80, 110)]
     assert queue["score"][row] > 0.3 > queue["score"][sound].max()
     assert not any(queue["reason"][sound])
+
+
+def test_reasons_say_how_much_in_numbers_that_can_be_read(ranked, tmp_path):
+    ids, queue = ranked
+    reason = queue["reason"][int(ids[10, 20, 145]) - 1]
+    beyond = int(re.search(r"beyond which lie (\d+) % of it", reason)[1])
+    # The balls are alike.
+    assert 40 <= beyond <= 50
+    one_large = np.zeros((20, 60, 160), np.uint32)
+    for number in range(1, 13):
+        one_large[5, 50, 10 * number] = number
+    one_large[:, :45, :] = 13
+    sure = np.full(one_large.shape, 240, np.uint8)
+    table = object_table(one_large, GRID, sure)
+    large = result_of(
+        find_suspicious(tmp_path, stored(one_large), table, GRID, stored(sure), neck=0.0)
+    )
+    assert "It is 144 000 times as large as usual." in large["reason"][12]
 
 
 def test_twins_name_each_other(ranked):

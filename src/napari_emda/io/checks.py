@@ -332,8 +332,8 @@ def values_notices(
     if not remark:
         return []
     remedy = (
-        "name more classes with --classes if they are classes, and choose another file if they are "
-        "grey values"
+        "that is right if they number objects; name more classes with --classes if they are "
+        "classes, and choose another file if they are grey values"
         if len(classes) == 2
         else "check that this is the right file"
     )

@@ -87,7 +87,7 @@ def split(
 
 def _check_seeds(objects: EditedObjects, object_id: int, seeds: Sequence[Sequence[int]]) -> None:
     if len(seeds) != 2 or tuple(seeds[0]) == tuple(seeds[1]):
-        raise DataError("A split needs two different seeds: click once into each part.")
+        raise DataError("A split needs two different seeds: choose a voxel in each part.")
     for seed in seeds:
         where = "z {}, y {}, x {}".format(*seed)
         inside = all(0 <= i < n for i, n in zip(seed, objects.shape, strict=True))
@@ -96,8 +96,7 @@ def _check_seeds(objects: EditedObjects, object_id: int, seeds: Sequence[Sequenc
             place = f"in object {found}" if found else "in the background"
             place = place if inside else "outside of the volume"
             raise DataError(
-                f"The seed at {where} lies {place} and not in object {object_id}: choose a voxel "
-                "of it."
+                f"The seed at {where} lies {place}: choose a voxel of object {object_id}."
             )
 
 

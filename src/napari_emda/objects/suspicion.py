@@ -39,6 +39,8 @@ _UNSURE = 0.55
 _SINGLE = 0.6
 # Reasons that a sentence names.
 _NAMED = 2
+# Factors from here on are said without decimals.
+_COUNTED = 10
 # A reason that is weaker is not worth reading.
 _WEAK = 0.05
 
@@ -215,6 +217,8 @@ class _Reason:
 class _Size(_Reason):
     def sentence(self, row: int) -> str:
         factor = float(self.value[row])
+        if factor >= _COUNTED:
+            return f"It is {factor:,.0f} times as large as usual.".replace(",", " ")
         if factor >= 1:
             return f"It is {factor:.2g} times as large as usual."
         return f"It has {100 * factor:.2g} % of the usual size."
@@ -262,8 +266,8 @@ def _unlike_others(table: Table, cut_off: NDArray[np.bool_], usual: Usual | None
         _Size(_strength(size), "", sizes / median),
         _Reason(
             _strength(shape),
-            "Its shape is unusual: it fills {:.0%} of its convex hull.",
-            solidity,
+            "Its shape is unusual: it fills {:.0f} % of its convex hull.",
+            100 * solidity,
         ),
     ]
 
@@ -278,8 +282,8 @@ def _with_neck(ids: NDArray[np.int64], necks: NDArray[np.float64]) -> _Reason:
     shares = necks[ids]
     # Two halves are the surest sign of two objects.
     strength = np.where(shares >= _BUMP, np.clip(2 * shares, 0.3, 0.95), 0)
-    text = "It has a neck, beyond which lie {:.0%} of it: perhaps two objects."
-    return _Reason(strength, text, shares)
+    text = "It has a neck, beyond which lie {:.0f} % of it: perhaps two objects."
+    return _Reason(strength, text, 100 * shares)
 
 
 def _with_twin(ids: NDArray[np.int64], contacts: Contacts) -> _Twin:
