@@ -1,6 +1,7 @@
 """What depth is worth, at equal processor time on one core.
 
     python -m benchmarks.depth results.jsonl --seconds 600 --seeds 3
+    python -m benchmarks.depth results.jsonl --size p2 --seconds 150
     python -m benchmarks.depth results.jsonl --kinds supervised --data vnc --depths 2-D 3-D
     python -m benchmarks.depth results.jsonl --table          # what is there, as Markdown
     python -m benchmarks.depth - --speed                      # of predictions
@@ -11,6 +12,9 @@ DATA contains vnc/ and lucchi/, see docs/benchmark-few-labels.md. Three kinds of
 - ``patches``: `finetune` without a source on 20 patches of that half, at the same places whatever
   the network sees;
 - ``auto``: adapted from VNC to Lucchi and back, with the unlabelled upper half of the target.
+
+``--size fast`` trains networks and patches of that profile. ``p2`` takes the small ones of the
+protocol P2 (benchmarks/adaptation.py), which converge within minutes on one core.
 
 The lower half is scored, and 64 voxels in between are left out. A network that sees more sections
 costs more per step: before each training a few steps are timed, and it gets as many steps as fit
@@ -56,13 +60,18 @@ from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
 from napari_emda.training.trainer import Training
 
-# What the network sees: settings of the training and of the network. A step of the 3-D network
-# sees about as many pixels as one of the others, in two stacks.
+# What the network sees: settings of the training and of the network. In `fast`, a step of the 3-D
+# network sees about as many pixels as one of the others, in two stacks; in `p2` twice as many.
 DEPTHS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "2-D": ({}, {}),
     "context 1": ({"context": 1}, {}),
     "context 2": ({"context": 2}, {}),
-    "3-D": ({"network": "unet_3d", "batch": 2, "patch": 96}, {"sections": 16}),
+    "3-D": ({"network": "unet_3d", "batch": 2}, {"sections": 16}),
+}
+# Settings by size, in this order: of all trainings, of all networks, of the 3-D trainings.
+SIZES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "fast": ({}, {}, {"patch": 96}),
+    "p2": ({"patch": 64, "batch": 8}, {"base_channels": 16, "depth": 3}, {}),
 }
 # Steps that are timed before a training, and those before them, in which libraries are loaded.
 _TIMED = 30
@@ -140,6 +149,7 @@ class Cell:
     depth: str
     seed: int
     seconds: float
+    size: str = "fast"
 
 
 def _averaged(array: NDArray[Any], n: int) -> NDArray[np.float32]:
@@ -192,10 +202,12 @@ def _patches(labels: NDArray[np.uint8], box: Box, seed: int) -> NDArray[np.uint8
 def _training(cell: Cell, volumes: list[Volume], folder: Path, **values: Any) -> Training:
     method = {"supervised": "source_only", "patches": "finetune", "auto": "auto"}[cell.kind]
     seen, network = DEPTHS[cell.depth]
+    small, small_network, stacks = SIZES[cell.size]
+    chosen = small | seen | (stacks if cell.depth == "3-D" else {}) | values
     settings = TrainSettings.for_profile(
-        "fast", seed=cell.seed, device="cpu", precision="32", **seen, **values
+        "fast", seed=cell.seed, device="cpu", precision="32", **chosen
     )
-    return training(method, settings, volumes, folder, network, validates=True)
+    return training(method, settings, volumes, folder, small_network | network, validates=True)
 
 
 def seconds_per_step(timed: Training) -> float:
@@ -309,26 +321,26 @@ def read(path: Path) -> dict[Cell, dict[str, Any]]:
 
 def table(results: dict[Cell, dict[str, Any]]) -> Iterator[str]:
     """Means over seeds, and the smallest and largest, a row for each kind, volume and depth."""
-    groups: dict[tuple[str, str, str, float], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str, str, float], list[dict[str, Any]]] = {}
     for cell, result in results.items():
-        key = (cell.kind, cell.data, cell.depth, cell.seconds)
+        key = (cell.size, cell.kind, cell.data, cell.depth, cell.seconds)
         groups.setdefault(key, []).append(result)
-    yield "| training | volume | sees | seconds | seeds | steps | IoU | smallest to largest |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for (kind, data, depth, seconds), rows in sorted(groups.items()):
+    yield "| size | training | volume | sees | seconds | seeds | steps | IoU | lowest to highest |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for (size, kind, data, depth, seconds), rows in sorted(groups.items()):
         ious = [row["iou"] for row in rows]
         steps = np.mean([row["steps"] for row in rows])
         yield (
-            f"| {kind} | {data} | {depth} | {seconds:g} | {len(rows)} | {steps:.0f} | "
+            f"| {size} | {kind} | {data} | {depth} | {seconds:g} | {len(rows)} | {steps:.0f} | "
             f"{np.mean(ious):.3f} | {min(ious):.3f} to {max(ious):.3f} |"
         )
     yield ""
-    yield "| volume | sees | beside intact sections | black | shifted | other contrast |"
-    yield "|---|---|---|---|---|---|"
-    for (kind, data, depth, _), rows in sorted(groups.items()):
+    yield "| size | volume | sees | beside intact sections | black | shifted | other contrast |"
+    yield "|---|---|---|---|---|---|---|"
+    for (size, kind, data, depth, _), rows in sorted(groups.items()):
         if kind == "supervised":
             means = [f"{np.mean([row[bad] for row in rows]):.3f}" for bad in BAD]
-            yield f"| {data} | {depth} | {' | '.join(means)} |"
+            yield f"| {size} | {data} | {depth} | {' | '.join(means)} |"
 
 
 def main() -> None:
@@ -336,6 +348,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--folder", type=Path, default=Path("../shared/data"), help="DATA")
     parser.add_argument("--seconds", type=float, default=600, help="processor time of a training")
+    parser.add_argument("--size", choices=SIZES, default="fast", help="of networks and patches")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--depths", nargs="+", choices=DEPTHS, default=list(DEPTHS))
     parser.add_argument("--kinds", nargs="+", choices=ON, default=list(ON))
@@ -358,7 +371,7 @@ def run(arguments: argparse.Namespace) -> None:
     configure_process(1, polite=False)
     torch.set_num_threads(1)
     cells = [
-        Cell(kind, data, depth, seed, arguments.seconds)
+        Cell(kind, data, depth, seed, arguments.seconds, arguments.size)
         for seed in range(arguments.seeds)
         for kind in arguments.kinds
         for data in ON[kind]

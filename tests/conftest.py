@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import sys
+from functools import partial
 from importlib import import_module
 
 os.environ.setdefault(
@@ -120,7 +121,8 @@ would spend most of its time there."""
 def trainings_here(request):
     """In this process, trainings report and save by steps alone, and measure little.
 
-    The first holds however slow the machine is. Children keep their clock, and measure all.
+    The first holds however slow the machine is. Children keep their clock, and measure all. Nor do
+    commands in this process lower its priority.
 
     Returns the numbers that all of it would be measured with, by name.
     """
@@ -129,6 +131,8 @@ def trainings_here(request):
     if all(any(map(item.path.is_relative_to, viewers)) for item in request.session.items):
         yield {}  # they never load torch
         return
+    from napari_emda.inference import device
+
     measured = {}
     with pytest.MonkeyPatch.context() as patch:
         for name in ("loop._REPORT_SECONDS", "loop._SAVE_SECONDS", "stopping._MEASURING"):
@@ -137,6 +141,9 @@ def trainings_here(request):
             module, _, attribute = name.rpartition(".")
             measured[name] = getattr(import_module(f"napari_emda.training.{module}"), attribute)
             patch.setattr(f"napari_emda.training.{name}", count)
+        # A command lowers the priority of its process. The tests behind it would wait for all that
+        # runs beside them.
+        patch.setattr(device, "configure_process", partial(device.configure_process, polite=False))
         yield measured
 
 
