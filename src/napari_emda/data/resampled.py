@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_emda.data.blocks import strips
 from napari_emda.data.box import Box
 from napari_emda.data.edges import mirrored, padded
-from napari_emda.data.resampling_weights import interval_weights
+from napari_emda.data.resampling_weights import interval_weights, weighted_sums
 from napari_emda.data.volume import IGNORE, Volume
 from napari_emda.errors import DataError
 
@@ -106,9 +106,8 @@ class Resampled:
     def _section(self, inside: Box) -> NDArray[np.float32]:
         if self.scale == (1, 1):
             return self.volume.read(inside)
-        # Two matrix products, because the weights of rows and columns are separate.
         native, rows, columns = self._weights(inside)
-        return np.matmul(np.matmul(rows, self.volume.read(native)), columns.T)
+        return weighted_sums(rows, self.volume.read(native), columns)
 
     def read(self, box: Box) -> NDArray[np.float32]:
         """Grey values of a box as float32, mirrored outside the volume."""
@@ -134,10 +133,10 @@ class Resampled:
             return self.volume.read_labels(box)
         native, rows, columns = self._weights(inside)
         labels = self.volume.read_labels(native)
-        # One matrix product per class in the box, of which there are few.
+        # Shares of one class after the other, of which there are few in a box.
         ids = np.unique(labels)
         shares = [
-            np.matmul(np.matmul(rows, (labels == class_id).astype(np.float32)), columns.T)
+            weighted_sums(rows, (labels == class_id).astype(np.float32), columns)
             for class_id in ids
         ]
         return padded(ids[np.argmax(shares, axis=0)].astype(np.uint8), inside, box, IGNORE)

@@ -42,3 +42,24 @@ def interval_weights(
     else:
         weights = np.clip(1 - np.abs(centre[:, None] - j), 0, 1)
     return int(j[0]), (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def weighted_sums(
+    rows: NDArray[np.float32], values: NDArray[np.float32], columns: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Bring sections to another pixel size by the weights of their rows and columns.
+
+    Args:
+        rows: output rows x input rows.
+        values: sections x input rows x input columns.
+        columns: output columns x input columns.
+
+    Returns:
+        Sections x output rows x output columns.
+    """
+    # Some kernels of OpenBLAS compute more lanes than there are numbers. Now and then such a lane
+    # raises the flag of an invalid operation, while no result is one (numpy issue 24067).
+    with np.errstate(invalid="ignore"):
+        # Two matrix products, because the weights of rows and columns are separate.
+        sums: NDArray[np.float32] = np.matmul(np.matmul(rows, values), columns.T)
+    return sums
