@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import napari
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import tifffile
 from npe2 import PluginManager, PluginManifest
 from npe2.manifest.utils import import_python_name
 
+from napari_emda._gui.common.layer_volumes import path_of
+from napari_emda.io.reader import all_readers
 from napari_emda.synthetic.sample_pair import RECORDINGS
 
 ROOT = Path(__file__).parents[2]
@@ -52,13 +55,25 @@ def test_the_menus_and_samples_name_what_is_there(manifest):
             assert "CC BY-NC-SA 3.0" in sample.display_name
 
 
+def test_formats_that_napari_does_not_read_are_opened(manifest):
+    (reader,) = manifest.contributions.readers
+    # TIFF, pictures and arrays of NumPy are napari's own.
+    ours = {
+        suffix
+        for entry in all_readers()
+        if entry.library or entry.name == "ome_zarr"
+        for suffix in entry.suffixes
+    }
+    assert set(reader.filename_patterns) == {f"*{suffix}" for suffix in ours}
+
+
 def test_menu_of_napari_still_exists():
     from napari._app_model.constants import MenuId
 
     assert "napari/layers/segment" in MenuId.contributables()
 
 
-def test_sample_and_writer_in_a_viewer(make_napari_viewer, tmp_path, monkeypatch):
+def test_sample_reader_and_writer_in_a_viewer(make_napari_viewer, tmp_path, monkeypatch):
     # Drawing the whole pair is a test of its own (tests/gui/test_sample_data.py).
     for domain, recording in RECORDINGS.items():
         monkeypatch.setitem(RECORDINGS, domain, replace(recording, shape=(4, 96, 64)))
@@ -77,3 +92,11 @@ def test_sample_and_writer_in_a_viewer(make_napari_viewer, tmp_path, monkeypatch
     np.testing.assert_array_equal(tifffile.imread(written[0]), labels.data)
     with tifffile.TiffFile(written[0]) as file:
         assert (file.imagej_metadata["spacing"], file.imagej_metadata["unit"]) == (50, "nm")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = viewer.layers["phantom target"].data
+        file["raw"].attrs["resolution"] = (50, 5, 5)
+    # As the menu's dialog does: napari claims the ending as well, and cannot read the file.
+    (opened,) = viewer.open(tmp_path / "a.h5", plugin="napari-emda")
+    assert path_of(opened) == tmp_path / "a.h5"
+    np.testing.assert_array_equal(opened.data[:], viewer.layers["phantom target"].data)
+    np.testing.assert_array_equal(opened.scale, (50, 5, 5))

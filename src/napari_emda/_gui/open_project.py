@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from napari.components import ViewerModel
@@ -21,7 +20,7 @@ from napari_emda._gui.common.canvas import remove_layers
 from napari_emda._gui.common.held_places import HeldPlaces
 from napari_emda._gui.common.label_placement import labels_on
 from napari_emda._gui.common.layer_order import PREFIX, arrange, place_of
-from napari_emda._gui.common.layer_volumes import is_plain
+from napari_emda._gui.common.layer_volumes import is_plain, location_of
 from napari_emda._gui.common.mask_settings import MaskSettings
 from napari_emda._gui.common.volume_layers import image_layer, labels_layer
 from napari_emda._gui.common.volume_mark import is_own, mark, marked, opened_from
@@ -246,9 +245,10 @@ class OpenProject:
 
         It takes the place of the volume's layer if that was removed. Returns whether it is such.
         """
-        if layer.source.path is None or layer.ndim > 3 or self.is_output(layer):
+        opened = location_of(layer)
+        if opened is None or layer.ndim > 3 or self.is_output(layer):
             return False
-        path = Path(layer.source.path).resolve()
+        path = opened.resolve()
         for entry in self.project.volumes.entries:
             image = (self.project.folder / entry.image).resolve()
             labels = (self.project.folder / (entry.labels or entry.image)).resolve()

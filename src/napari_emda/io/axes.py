@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,11 @@ import numpy as np
 
 from napari_emda.data.lazy import AxisView
 from napari_emda.errors import DataError, listed
-from napari_emda.io.location import Part, axis_word
+from napari_emda.io.location import Part, SeveralImages, axis_word
 from napari_emda.io.raw_voxels import RawVoxels
+
+# Images of a file that are named to those who may open all of them.
+_MOST = 16
 
 
 def _unnamed(shape: tuple[int, ...]) -> list[str]:
@@ -148,7 +152,7 @@ def layout(
     if sections is None and len(left) == 1 and not has_names:
         sections = left.pop()
     if left:
-        raise _too_many(names, shape, left, file)
+        raise _too_many(names, shape, left, part, file)
     return Layout(sections, names.index("y"), names.index("x"), chosen)
 
 
@@ -165,17 +169,24 @@ def _chosen(names: Sequence[str], shape: tuple[int, ...], part: Part, file: str)
 
 
 def _too_many(
-    names: Sequence[str], shape: tuple[int, ...], left: Sequence[int], file: str
-) -> DataError:
+    names: Sequence[str], shape: tuple[int, ...], left: Sequence[int], part: Part, file: str
+) -> SeveralImages:
     """The question which of several images is meant."""
     sizes = ", ".join(f"{axis_word(name)} {n}" for name, n in zip(names, shape, strict=True))
-    words = [axis_word(names[axis]) for axis in left]
     # Without names, one of the long axes holds the sections.
     if names[left[0]].startswith("axis"):
-        words = words[:1]
+        left = left[:1]
+    words = [axis_word(names[axis]) for axis in left]
     choice = "&".join(f"{word}=0" for word in words)
     wanted = listed([f"position of {w}" if w.startswith("axis") else w for w in words])
-    return DataError(
+    positions = itertools.islice(itertools.product(*(range(shape[axis]) for axis in left)), _MOST)
+    letters = [names[axis] for axis in left]
+    parts = [
+        Part(part.inside, {**part.at, **dict(zip(letters, position, strict=True))})
+        for position in positions
+    ]
+    return SeveralImages(
         f"{file} has {len(shape)} axes ({sizes}), but a volume has z, y and x: choose one "
-        f"{wanted} by its number from 0 on, as in '{file}?{choice}'."
+        f"{wanted} by its number from 0 on, as in '{file}?{choice}'.",
+        parts,
     )

@@ -10,6 +10,7 @@ A project stores these texts in place of a path. A file that has such a name its
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,18 @@ class Part:
 
 
 WHOLE = Part()
+
+
+class SeveralImages(DataError):
+    """A file holds several images, and none of them was chosen.
+
+    Attributes:
+        parts: the images, or the first of many.
+    """
+
+    def __init__(self, text: str, parts: Sequence[Part]) -> None:
+        super().__init__(text)
+        self.parts = tuple(parts)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from napari_emda.io.units import Sizes, Stored
 Triple = tuple[float, float, float]
 # Key of `Layer.metadata`: the layer was placed by us, and nobody has stated its voxel size.
 ASSUMED = "napari-emda: voxel size assumed"
+# Key of `Layer.metadata`: which image of the layer's file it shows, see `io.location`.
+PART = "napari-emda: part of the file"
 # Pixels between those that are compared to tell grey from colour, along y and x.
 _GREY_STEP = 8
 
@@ -84,10 +86,11 @@ def palette_numbers(layer: Layer) -> Array | None:
 
     napari shows the colours, and keeps the numbers in the file only.
     """
-    if not isinstance(layer, Image) or not layer.rgb or layer.source.path is None:
+    path = location_of(layer)
+    if not isinstance(layer, Image) or not layer.rgb or path is None:
         return None
     try:
-        stored = open_labels(layer.source.path)
+        stored = open_labels(path)
     except (EmdaError, OSError, ValueError):
         return None
     same = tuple(stored.array.shape) == _volume_shape(layer)
@@ -147,10 +150,11 @@ def spacing_of(layer: Layer) -> Triple | None:
 
 def file_of(layer: Layer) -> Stored | None:
     """The file from which a layer was opened; None if it has another shape, or there is none."""
-    if layer.source.path is None:
+    path = location_of(layer)
+    if path is None:
         return None
     try:
-        stored = open_image(layer.source.path)
+        stored = open_image(path)
         same = tuple(stored.array.shape) == tuple(array_of(layer).shape)
     except (EmdaError, OSError, ValueError):
         return None
@@ -186,7 +190,13 @@ def stored_of(layer: Layer) -> Stored | None:
 
 def path_of(layer: Layer) -> Path | None:
     """The path of `stored_of`."""
-    return None if stored_of(layer) is None else Path(str(layer.source.path))
+    return None if stored_of(layer) is None else location_of(layer)
+
+
+def location_of(layer: Layer) -> Path | None:
+    """Where a layer was opened from, with the part of the file; None if it was not."""
+    path = layer.source.path
+    return None if path is None else Path(f"{path}{layer.metadata.get(PART, '')}")
 
 
 def three(values: Sequence[float], fill: float) -> Triple:

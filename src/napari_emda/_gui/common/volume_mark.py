@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 
 from napari.layers import Layer
 
+from napari_emda._gui.common.layer_volumes import location_of
+
 
 class _Mark(NamedTuple):
     """What a layer shows: the folder of a project, a volume of it, ``image`` or ``labels``."""
@@ -59,7 +61,7 @@ def opened_from(layers: Iterable[Layer], path: Path, of: type[Layer]) -> Layer |
         for layer in layers
         if isinstance(layer, of)
         and layer.ndim <= 3
-        and layer.source.path is not None
-        and Path(layer.source.path).resolve() == path.resolve()
+        and (opened := location_of(layer)) is not None
+        and opened.resolve() == path.resolve()
     ]
     return found[0] if len(found) == 1 else None

@@ -13,7 +13,7 @@ import numpy as np
 from napari_emda.errors import DataError, listed
 from napari_emda.io.axes import volume_of
 from napari_emda.io.hdf5_chunks import Hdf5Chunks
-from napari_emda.io.location import WHOLE, Part
+from napari_emda.io.location import WHOLE, Part, SeveralImages
 from napari_emda.io.reader import Reader, readers
 from napari_emda.io.section_names import natural
 from napari_emda.io.units import Calibration, Stored, calibrated
@@ -53,7 +53,7 @@ class Hdf5(Reader):
         # No lock is taken for reading: many network disks have none.
         file = h5py.File(path, "r", locking=False)
         try:
-            dataset = _dataset(file, path, part.inside)
+            dataset = _dataset(file, path, part)
             names = _axes(dataset)
             is_viewer = _BIG_DATA_VIEWER.fullmatch(str(dataset.name).lstrip("/")) is not None
             # BigDataViewer wrote its numbers without a sign as numbers with one.
@@ -67,8 +67,9 @@ class Hdf5(Reader):
         return stored
 
 
-def _dataset(file: h5py.File, path: Path, inside: str) -> h5py.Dataset:
+def _dataset(file: h5py.File, path: Path, part: Part) -> h5py.Dataset:
     """The image that is meant; DataError if there is none, or there are several."""
+    inside = part.inside
     if inside:
         found = _at(file, path, inside)
         if not _is_group(found):
@@ -84,9 +85,10 @@ def _dataset(file: h5py.File, path: Path, inside: str) -> h5py.Dataset:
         )
     names.sort(key=natural)
     shown = [*names[:_LISTED], "others"] if len(names) > _LISTED else names
-    raise DataError(
+    raise SeveralImages(
         f"{path.name} holds {len(names)} images ({listed(shown)}): choose one of them, such as "
-        f"'{path.name}:/{names[0]}'."
+        f"'{path.name}:/{names[0]}'.",
+        [Part(name, part.at) for name in names],
     )
 
 

@@ -17,7 +17,7 @@ from napari_emda.io.axes import volume_of
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checked_zip import CheckedZip
 from napari_emda.io.chunk_files import ChunkFiles
-from napari_emda.io.location import WHOLE, Part
+from napari_emda.io.location import WHOLE, Part, SeveralImages
 from napari_emda.io.reader import Reader, readers
 from napari_emda.io.section_names import natural
 from napari_emda.io.units import Stored, calibrated
@@ -115,9 +115,11 @@ def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
         shown = [*names[:_LISTED], "others"] if len(names) > _LISTED else names
         kind = "labels" if path.name == "labels" else "images"
         within = "/" if path.is_dir() else ":/"
-        raise DataError(
+        raise SeveralImages(
             f"{path.name} holds {len(images)} {kind} ({listed(shown)}): choose one of them, such "
-            f"as {path.name}{within}{names[0]}."
+            f"as {path.name}{within}{names[0]}.",
+            # In a folder, an image is a path of its own.
+            [] if path.is_dir() else [Part(name) for name in names],
         )
     return next(iter(images.values()), group)
 
