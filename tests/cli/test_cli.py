@@ -14,6 +14,7 @@ from skimage.measure import label
 
 from napari_emda import cli
 from napari_emda.project.project import Project
+from napari_emda.project.stored_prediction import StoredPrediction
 from tests.cli.calling import answer, call, image, listing
 
 SMALL = [
@@ -298,6 +299,50 @@ def test_labels_of_other_conventions_give_the_same_score(
     score = ["score", trained, "--objects", "--against", path]
     assert call(*score)[0] == 2
     assert answer(*score, "--background", 1) == expected
+
+
+def test_a_part_is_predicted_scored_and_exported_and_the_rest_later(
+    trained, phantom_files, tmp_path
+):
+    """Sections of 96 x 96 pixels are one block each."""
+    predicted = answer("predict", trained, "--box", "1:2,20:40,:", "--out", tmp_path / "p.tif")
+    assert predicted["predicted_share"] == 0.25
+    run = Project.open(trained).run(RUN)
+    stored = StoredPrediction(run, "target")
+    assert np.flatnonzero(stored.predicted.cells.all((1, 2))).tolist() == [1]
+    section = stored.probabilities[0, 1]
+    assert tifffile.imread(tmp_path / "p.tif").tolist() == section[20:40].tolist()
+    labels = phantom_files["target", "labels"]
+    part = answer("score", trained, "--against", labels, "--box", "1:2,:,:")
+    assert stored.predicted.share == 0.25
+    path = tmp_path / "mask.zarr"
+    call("export", trained, "--what", "mask", "--to", path, "--box", "1:3,30:70,16:96")
+    assert stored.predicted.share == 0.5
+    exported = zarr.open_group(path)
+    np.testing.assert_array_equal(
+        exported["0"][:], stored.probabilities[0, 1:3, 30:70, 16:96] >= 128
+    )
+    transforms = exported.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    (translation,) = [entry["translation"] for entry in transforms if "translation" in entry]
+    assert translation[-3:] == [50.0, 240.0, 128.0]
+    _, _, err = call("export", trained, "--what", "table", "--to", tmp_path / "t.csv")
+    assert "50 % of 'target' is predicted so far; the rest is predicted now." in err
+    assert stored.complete({})
+    np.testing.assert_array_equal(stored.probabilities[0, 1], section)
+    assert answer("score", trained, "--against", labels, "--box", "1:2,:,:") == part
+    assert answer("predict", trained)["predicted_share"] == 1
+
+
+def test_only_blocks_that_a_mask_marks_are_predicted(trained, phantoms, tmp_path):
+    mask = np.zeros((2, 32, 32), np.uint8)
+    mask[1, 5, 7] = 3
+    path = image(tmp_path / "coarse.tif", mask)
+    assert answer("predict", trained, "--mask", path)["predicted_share"] == 0.5
+    stored = StoredPrediction(Project.open(trained).run(RUN), "target")
+    assert np.flatnonzero(stored.predicted.cells.all((1, 2))).tolist() == [2, 3]
+    status, _, err = call("predict", trained, "--mask", path, "--box", "0:1,:,:")
+    assert status == 2
+    assert "coarse.tif marks no voxel in the box 0:1,:,:: choose" in err
 
 
 def test_object_ids_beyond_32_bits_are_refused_before_anything_is_predicted(
@@ -734,6 +779,17 @@ OTHERS = {
         ["predict", "--set", "flip=true"],
         ["no setting 'flip'", "'flips'"],
     ),
+    "predict: a box outside": (["predict", "--box", "0:5,:,:"], ["inside 0:4,0:96,0:96"]),
+    "predict: an empty box": (["predict", "--box", "2:2,:,:"], ["holds no voxel"]),
+    "predict: a reversed box": (["predict", "--box", ":,50:40,:"], ["holds no voxel"]),
+    "predict: no box": (["predict", "--box", "1:2"], ["write z0:z1,y0:y1,x0:x1"]),
+    "predict: another shape": (["predict", "--mask", "{small}"], ["choose one of the image's"]),
+    "predict: an empty mask": (["predict", "--mask", "{empty}"], ["empty.tif marks no voxel"]),
+    "predict: no mask": (["predict", "--mask", "{float}"], ["decimal numbers"]),
+    "predict: a mask and a file": (
+        ["predict", "--mask", "{labels}", "--out", "p.tif"],
+        ["a file or a mask"],
+    ),
     "predict: out of range": (["predict", "--set", "memory=0"], ["memory = 0", "0.05"]),
     "predict: a strange file": (["predict", "--out", "p.docx"], [".tif"]),
     "export: unknown thing": (
@@ -742,6 +798,14 @@ OTHERS = {
     ),
     "export: a strange file": (["export", "--what", "mask", "--to", "m.docx"], [".tif"]),
     "export: there already": (["export", "--what", "mask", "--to", "{small}"], ["exists"]),
+    "export: a table of a box": (
+        ["export", "--what", "table", "--to", "t.csv", "--box", "0:1,:,:"],
+        ["would cut objects"],
+    ),
+    "export: a box outside": (
+        ["export", "--what", "mask", "--to", "m.tif", "--box", "0:5,:,:"],
+        ["inside 0:4,0:96,0:96"],
+    ),
     "export: a threshold": (
         ["export", "--what", "mask", "--to", "m.tif", "--threshold", "1.5"],
         ["threshold = 1.5"],
@@ -755,6 +819,7 @@ def test_an_impossible_command_is_refused(case, refused, trained, phantom_files,
     files = {
         "labels": phantom_files["target", "labels"],
         "small": image(tmp_path / "small.tif", IDS),
+        "empty": image(tmp_path / "empty.tif", np.zeros((4, 48, 96), np.uint8)),
         "float": image(
             tmp_path / "float.tif", np.random.default_rng(0).random((4, 96, 96)).astype(np.float32)
         ),

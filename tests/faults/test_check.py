@@ -55,7 +55,7 @@ def folder(make_project, tmp_path):
         model(run.candidate(5), 5)
         prediction = StoredPrediction(run, "target")
         shape = (1, *project.volumes.shape("target"))
-        header = {"model": "m", "tiles": 1, "uncertainty": False}
+        header = {"model": "m", "uncertainty": False}
         prediction.begin(header, shape, classes=project.classes, uncertainty=False)
         box = Box.whole(shape[1:])
         prediction.writer(uncertainty=False)(box, np.full(shape, 9, np.uint8), None)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
+from napari_emda.data.box import Box
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
@@ -76,7 +77,7 @@ def test_a_prediction_that_cannot_be_opened_is_made_again(tmp_path, place, text)
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     stored = StoredPrediction(run, "target")
-    header = {"model": "1", "tiles": 1, "uncertainty": False, "shape": [4, 96, 96]}
+    header = {"model": "1", "uncertainty": False, "shape": [4, 96, 96]}
     for changed in (header, header | {"model": "2"}):
         stored.begin(changed, (1, 4, 96, 96), classes=("background", "x"), uncertainty=False)
         assert stored.probabilities.shape == (1, 4, 96, 96)
@@ -88,17 +89,18 @@ def test_a_prediction_of_another_shape_is_made_again(tmp_path, shape):
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     stored = StoredPrediction(run, "target")
-    header = {"model": "1", "tiles": 1, "uncertainty": False, "shape": [4, 96, 96]}
+    header = {"model": "1", "uncertainty": False, "shape": [4, 96, 96]}
     whole = (1, 4, 96, 96)
     stored.begin(header, whole, classes=("background", "x"), uncertainty=False)
     with stored.recording():
-        stored.tile_done(0)
+        stored.box_done(Box.whole(whole[1:]))
     assert stored.complete({"model": "1", "shape": [*whole[1:]]})
     # The image has changed, or the array has.
     assert not stored.complete({"model": "1", "shape": [*(4, 96, 97)]})
     zarr.create_array(run.probabilities("target"), shape=shape, dtype="uint8", overwrite=True)
     assert not stored.complete({"model": "1", "shape": [*whole[1:]]})
-    assert stored.begin(header, whole, classes=("background", "x"), uncertainty=False) == set()
+    done = stored.begin(header, whole, classes=("background", "x"), uncertainty=False)
+    assert done.share == 0
     assert stored.probabilities.shape == whole
 
 

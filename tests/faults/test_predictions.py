@@ -23,7 +23,8 @@ from tests.this_process import commands_here
 SHAPE = (2, 64, 64)
 RUN = "001-source_only"
 SETTINGS = ("patch=32", "batch=1", "precision=32", "validations=0")
-HEADER = {"model": "1", "tiles": 3, "uncertainty": False, "shape": [*SHAPE]}
+HEADER = {"model": "1", "uncertainty": False, "shape": [*SHAPE]}
+WHOLE = '{"boxes": [[0, 2, 0, 64, 0, 64]]}'
 
 
 @pytest.fixture(scope="module")
@@ -190,30 +191,25 @@ def test_tiles_are_on_the_disk_before_the_journal_lists_them(every, tmp_path, mo
     monkeypatch.setattr(os, "fsync", watched)
     write = prediction.writer(uncertainty=False)
     with prediction.recording():
-        for tile, z in enumerate((0, 1)):
+        for z in (0, 1):
             box = Box((z, 0, 0), (z + 1, 64, 64))
             write(box, np.full((1, *box.shape), 7, np.uint8), None)
-            prediction.tile_done(tile)
+            prediction.box_done(box)
     chunks = [prediction.run.probabilities("target") / "c" / "0" / f"{z}" for z in (0, 1)]
     in_journal = [i for i, path in enumerate(synced) if path == prediction.journal]
     assert len(in_journal) == (2 if every == 0 else 1)
     for chunk, listed in zip(chunks, (in_journal[0], in_journal[-1]), strict=True):
         assert {chunk / "0" / "0", chunk / "0", chunk} <= set(synced[:listed])
-    assert begin(tmp_path).complete({}) is False
+    assert begin(tmp_path).complete({}) is True
     assert StoredPrediction(RunFolder(tmp_path), "target").header == HEADER
 
 
-@pytest.mark.parametrize("line", ['{"tiles": [0, 1, 2', '{"tiles": [0,', "1", '{"tiles": [0.5]}'])
+@pytest.mark.parametrize("line", [WHOLE[:-3], '{"boxes": [0,', "1", '{"boxes": [0.5]}', "{}"])
 def test_behind_a_damaged_line_nothing_counts(line, tmp_path):
     prediction = begin(tmp_path)
     with prediction.journal.open("a") as file:
-        file.write(line if line == "1" else f"{line}\n" + json.dumps({"tiles": [0, 1, 2]}) + "\n")
+        file.write(f"{line}\n{WHOLE}\n")
     assert not prediction.complete({"model": "1"})
-
-
-def test_a_tile_that_was_never_planned_does_not_make_a_prediction_complete(tmp_path):
-    prediction = begin(tmp_path)
-    with prediction.recording():
-        for tile in (0, 1, 3, -1, 10**25):
-            prediction.tile_done(tile)
-    assert not prediction.complete({"model": "1"})
+    with prediction.journal.open("w") as file:
+        file.write(f"{json.dumps(HEADER)}\n{WHOLE}\n")
+    assert prediction.complete({"model": "1"})

@@ -12,6 +12,7 @@ from napari_emda._gui.process.catalogue import parse
 from napari_emda._gui.session import Session
 from napari_emda.project.project import Project
 from tests.gui.fake import CATALOGUE, clusters_of, fake_command
+from tests.predictions import note_as_predicted
 
 SHAPE = (5, 48, 40)
 SPACING = (50.0, 4.6, 4.6)
@@ -67,6 +68,7 @@ def predicted(project):
     for group, array in (("probabilities.zarr", values), ("uncertainty.zarr", values[0])):
         zarr.open_group(run / group, mode="a")
         zarr.create_array(run / group / "target", data=array, chunks=(1, *array.shape[1:]))
+    note_as_predicted(run, "target", SHAPE)
     return project
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import zarr
 
 from napari_emda.project.job_files import TrainJob, write_job
+from tests.predictions import note_as_predicted
 
 HERE = Path(__file__).parent
 
@@ -139,3 +140,4 @@ def clusters_of(project, volume):
     path = run / "probabilities.zarr" / volume
     chunks = (1, 1, *shape[1:])
     zarr.create_array(path, data=values, chunks=chunks, attributes={"classes": names})
+    note_as_predicted(run, volume, shape)

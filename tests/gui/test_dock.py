@@ -24,6 +24,7 @@ from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from tests.gui.fake import fake_command, methods_command
 from tests.gui.suggested import suggest
+from tests.predictions import note_as_predicted
 
 NM = {"units": ("nm",) * 3}
 
@@ -219,6 +220,7 @@ def test_no_prediction_lies_over_another_volume(qtbot, dock, predicted, arrays):
     zarr.create_array(
         predicted.folder / "runs" / "001-fake" / "probabilities.zarr" / "more", data=values
     )
+    note_as_predicted(predicted.folder / "runs" / "001-fake", "more", values.shape[1:])
     dock.session.adopt(predicted)
     layers = dock.session.viewer.layers
     assert {layer.name for layer in layers if layer.visible} == {"target", "emda: mask of target"}

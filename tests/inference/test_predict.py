@@ -103,9 +103,9 @@ def predicted(model, target, folder, **values):
 
 
 def journalled(prediction):
-    """The tiles in the journal, in their order."""
+    """The boxes in the journal, in their order."""
     lines = prediction.journal.read_text().splitlines()[1:]
-    return [tile for line in lines for tile in json.loads(line)["tiles"]]
+    return [Box.from_bounds(ends) for line in lines for ends in json.loads(line)["boxes"]]
 
 
 def as_bytes(probabilities):
@@ -423,7 +423,7 @@ def test_by_many_threads_a_tile_is_announced_in_order_and_only_when_it_is_on_dis
                     where = (slice(None), *boxes[-1].slices)
                     assert np.array_equal(stored.probabilities[where], whole[where])
     assert len(set(boxes)) == len(boxes) == tiles
-    assert journalled(stored) == list(range(tiles))
+    assert journalled(stored) == boxes
     assert np.array_equal(stored.probabilities[:], whole)
 
 
@@ -446,7 +446,8 @@ def test_a_tile_that_cannot_be_written_is_not_announced(tmp_path, monkeypatch):
                 RunFolder(tmp_path),
             )
         )
-    assert journalled(StoredPrediction(RunFolder(tmp_path), "v")) == [0, 1, 2]
+    sections = [box.start[0] for box in journalled(StoredPrediction(RunFolder(tmp_path), "v"))]
+    assert sections == [0, 1, 2]
 
 
 # -- stopped and continued -------------------------------------------------------------------------
@@ -497,8 +498,7 @@ def test_it_goes_on_only_with_the_same_model_and_settings(change, tmp_path):
 def _cut_otherwise(prediction, *, lines):
     """Write the journal as a version did that cut the volume into two tiles, not by the chunk."""
     head = json.loads(prediction.journal.read_text().splitlines()[0])
-    del head["chunk"]
-    journal = [json.dumps({**head, "tiles": 2}), *lines]
+    journal = [json.dumps({**head, "tiles": 2, "first": [0, 1, 0, 75, 0, 150]}), *lines]
     prediction.journal.write_text("\n".join(journal) + "\n")
 
 
@@ -533,6 +533,21 @@ def test_what_another_plan_has_completed_stays_complete(tmp_path):
     assert tiles == 0
     assert np.array_equal(probabilities, whole)
     assert prediction.complete({"model": "1"}, uncertainty=True)
+
+
+def test_what_an_older_version_has_begun_by_the_same_plan_goes_on(tmp_path):
+    target = volume(normal((1, 150, 150)))
+    model = predictor(Identity())
+    whole, _, tiles = predicted(model, target, tmp_path, block=64)
+    prediction = StoredPrediction(RunFolder(tmp_path), "v")
+    head = json.loads(prediction.journal.read_text().splitlines()[0])
+    del head["check"]
+    plan = {"tiles": tiles, "first": [0, 1, 0, 64, 0, 64], "chunk": 512}
+    prediction.journal.write_text(json.dumps({**head, **plan}) + '\n{"tiles": [0, 1, 5]}\n')
+    assert not prediction.complete({"model": "1"})
+    probabilities, _, left = predicted(model, target, tmp_path, block=64)
+    assert left == tiles - 3
+    assert np.array_equal(probabilities, whole)
 
 
 def test_without_uncertainty_it_is_complete_but_for_that(tmp_path):

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_emda.data.box import Box
+from napari_emda.data.coverage import Coverage
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid
-from napari_emda.inference.tiling import plan
+from napari_emda.inference.section_stacks import SectionStacks
+from napari_emda.inference.tiling import plan, tiles_of
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.project.stored_prediction import CHUNK
 from napari_emda.settings.prediction import PredictSettings
@@ -122,3 +125,30 @@ def test_the_network_sees_the_halo_around_all_that_is_written(pixel_size, block)
             assert tile.seen.start[axis] % Small.stride == 0
             assert tile.seen.start[axis] <= max(0, low - Small.halo)
             assert tile.seen.stop[axis] >= min(view.shape[axis], high + Small.halo)
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("memory", [0.05, 1.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_tiles_of_a_part_hold_it_once_and_little_else(seed, memory, together):
+    shape = (6, 1400, 1100)
+    view = Resampled(vast(shape), 4.0)
+    network = UNet(2, UNet.Settings(base_channels=8))
+    stacks = SectionStacks(multiple=2, halo=1) if together else SectionStacks()
+    wanted = Coverage.nothing(shape, CHUNK)
+    wanted.cells[:] = np.random.default_rng(seed).random(wanted.cells.shape) < 0.2
+    planned = plan(view, network, PredictSettings(memory=memory), 0, stacks)
+    tiles = tiles_of(planned, wanted, view, network, 0, stacks)
+    written = np.zeros(shape, np.uint8)
+    for tile in tiles:
+        written[tile.native.slices] += 1
+        assert wanted.touches(tile.native)
+        assert tile.seen.clip_to(tile.native) == tile.native
+    inside = wanted.inside(Box.whole(shape))
+    if together:
+        assert written.max() == 1
+        assert written[inside].all()
+    else:
+        np.testing.assert_array_equal(written, inside)
+    assert tiles_of(planned, Coverage.of(shape, [Box.whole(shape)]), view, network) == planned
+    assert tiles_of(planned, Coverage.nothing(shape, CHUNK), view, network) == []

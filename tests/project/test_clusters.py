@@ -17,6 +17,7 @@ from napari_emda.jobs.execute import execute
 from napari_emda.project.clusters import NamedClusters, parse_names, renamed, shares
 from napari_emda.project.job_files import ExportJob, ScoreJob
 from napari_emda.project.project import Project
+from tests.predictions import note_as_predicted
 
 CLASSES = ("background", "mitochondria", "vesicles")
 RUN = "001-iic"
@@ -49,6 +50,7 @@ def clustered(stored, tmp_path):
         zarr.create_array(
             run / "probabilities.zarr" / "v", data=stored, chunks=(1, 1, 20, 30), attributes=names
         )
+        note_as_predicted(run, "v", stored.shape[1:])
         yield project
 
 

@@ -27,6 +27,7 @@ from napari_emda.project import project as project_module
 from napari_emda.project.project import Project
 from napari_emda.project.region import Region
 from napari_emda.sampling.sampler import PatchSampler
+from tests.predictions import note_as_predicted
 
 BOX = Box((1, 10, 20), (2, 26, 36))
 
@@ -506,6 +507,7 @@ def with_prediction(project, values):
         data=values[None].astype(np.uint8),
         chunks=(1, 1, 96, 96),
     )
+    note_as_predicted(run.path, "target", values.shape)
     return run.name
 
 

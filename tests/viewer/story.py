@@ -11,6 +11,7 @@ from napari_emda._gui.process import catalogue
 from napari_emda._gui.process import runner as jobs
 from napari_emda.synthetic.phantom import phantom
 from tests.gui.fake import fake_command, methods_command
+from tests.predictions import note_as_predicted
 
 # The dock keeps a process waiting only for its own command. Loading it for each job that comes, and
 # once more, takes 3 s each.
@@ -88,3 +89,4 @@ def fake_model(project, volume="new"):
     zarr.create_array(
         run / "probabilities.zarr" / volume, data=values, chunks=(1, 1, *values.shape[2:])
     )
+    note_as_predicted(run, volume, values.shape[1:])

@@ -42,6 +42,8 @@ SEPARATE = typer.Option(
     "separates none."
 )
 
+BOX = typer.Option(help="z0:z1,y0:y1,x0:x1 in voxels; by default the whole volume.")
+
 # Columns of a table in a file or a pipe, where rich would assume 80: too few for the scores of a
 # class with its objects, or for a setting with its limits and description.
 _TABLE_WIDTH = 110

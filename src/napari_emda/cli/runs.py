@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_emda.cli.console import (
+    BOX,
     SEPARATE,
     CheckpointOption,
     JsonOption,
@@ -147,6 +148,13 @@ def predict(
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
+    box: Annotated[str, BOX] = "",
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="A mask or labels, coarser ones too: predict only blocks where it is not 0."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write the probabilities there (.tif or .zarr).")
     ] = None,
@@ -155,13 +163,15 @@ def predict(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Segment a whole volume; if it is stopped, the next call continues."""
+    """Segment a volume or a part of it; the next call continues what is stopped or missing."""
     settings = PredictSettings.parse(parse_assignments(assignments or []))
     job = PredictJob(
         project=str(project),
         run=run,
         checkpoint=checkpoint,
         volume=volume,
+        box=box,
+        mask=None if mask is None else str(mask),
         out=None if out is None else str(out),
         settings=settings,
     )
@@ -176,9 +186,7 @@ def score(
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
-    box: Annotated[
-        str, typer.Option(help="z0:z1,y0:y1,x0:x1 in voxels; by default the whole volume.")
-    ] = "",
+    box: Annotated[str, BOX] = "",
     objects: Annotated[
         bool, typer.Option("--objects", help="Also compare object by object.")
     ] = False,
@@ -258,6 +266,7 @@ def export(
     run: RunOption = None,
     checkpoint: CheckpointOption = "selected",
     volume: VolumeOption = None,
+    box: Annotated[str, BOX] = "",
     class_name: Annotated[
         str | None, typer.Option("--class", help="The class to export, if there are several.")
     ] = None,
@@ -290,6 +299,7 @@ def export(
         run=run,
         checkpoint=checkpoint,
         volume=volume,
+        box=box,
         class_name=class_name,
         settings=settings.parse(values | parse_assignments(assignments or [])).model_dump(),
         overwrite=overwrite,

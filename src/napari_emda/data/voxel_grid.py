@@ -66,6 +66,14 @@ class VoxelGrid:
         """The same sections with square pixels of another size."""
         return replace(self, spacing=(self.spacing[0], pixel_size, pixel_size))
 
+    def from_voxel(self, start: tuple[int, int, int]) -> VoxelGrid:
+        """The grid of a part of the volume, whose first voxel is this one."""
+        z, y, x = (
+            position + index * side
+            for position, index, side in zip(self.origin, start, self.spacing, strict=True)
+        )
+        return replace(self, origin=(z, y, x))
+
     def in_nanometres(self) -> VoxelGrid:
         """The same grid in nm; unchanged where the unit is not one of length."""
         factor = nanometres(self.unit)

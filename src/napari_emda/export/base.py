@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from numpy.typing import DTypeLike
 
 from napari_emda.data.array import Array
+from napari_emda.data.box import Box
+from napari_emda.data.cropped import Cropped
 from napari_emda.data.probabilities import ClassProbability
 from napari_emda.data.volume import Volume
 from napari_emda.errors import SettingsError
@@ -70,6 +72,14 @@ class Result:
     prediction: Array | None = None
     edits: CarriedEdits = field(default_factory=CarriedEdits)
     object_maps: Array | None = None
+
+    def in_box(self, box: Box) -> Result:
+        """The same of a part of the volume, which keeps its place in space."""
+        prediction = self.prediction
+        if prediction is not None:
+            prediction = Cropped(prediction, box)
+        volume = replace(self.volume, grid=self.volume.grid.from_voxel(box.start))
+        return replace(self, volume=volume, prediction=prediction)
 
     @property
     def probabilities(self) -> Array:
@@ -136,6 +146,8 @@ class Exporter(ABC):
     """How many classes go into a file. Unless it is "all", the user may choose one."""
     needs_prediction: ClassVar[bool] = True
     """Whether the volume must be predicted."""
+    takes_box: ClassVar[bool] = False
+    """Whether a part of the volume can be exported."""
     needs_names: ClassVar[bool] = True
     """Whether predicted clusters must have class names."""
 

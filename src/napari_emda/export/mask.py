@@ -29,6 +29,7 @@ class MaskExporter(Exporter):
     formats: ClassVar = VOLUME_FORMATS
     # Without names, the mask holds cluster numbers, so that the user can see what to name.
     needs_names: ClassVar = False
+    takes_box: ClassVar = True
 
     class Settings(ObjectSettings):
         """What counts as foreground and as an object."""

@@ -25,6 +25,7 @@ class ProbabilitiesExporter(Exporter):
     formats: ClassVar = VOLUME_FORMATS
     classes: ClassVar = "all or one"
     needs_names: ClassVar = False
+    takes_box: ClassVar = True
 
     def check(self, path: Path, classes: Sequence[str]) -> None:
         """Raise DataError for several classes in a TIFF."""

@@ -44,6 +44,17 @@ def averaging(header: ModelHeader, volume: Volume, settings: PredictSettings) ->
     }
 
 
+def begun_with(stored: dict[str, Any], settings: PredictSettings) -> PredictSettings:
+    """The settings with which a stored prediction goes on, from its header."""
+    return settings.model_copy(
+        update={
+            "uncertainty": bool(stored["uncertainty"]),
+            "flips": "on" if stored.get("flips") else "off",
+            "z_smoothing": bool(stored.get("z_smoothing")),
+        }
+    )
+
+
 def unusual(stored: dict[str, Any], header: ModelHeader, volume: Volume) -> str:
     """How a stored prediction differs from what the model asks for, in a sentence; or nothing.
 

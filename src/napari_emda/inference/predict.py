@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_emda.data.box import Box
 from napari_emda.data.context import Context
+from napari_emda.data.coverage import Coverage
 from napari_emda.data.padding import padding_in
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
@@ -30,28 +32,33 @@ from napari_emda.inference.tiles import (
     unseen,
     without_neighbours,
 )
-from napari_emda.inference.tiling import plan
+from napari_emda.inference.tiling import chunks_of, plan, tiles_of
 from napari_emda.nn.network import OBJECT_MAPS
 from napari_emda.nn.normalisation import in_evaluation_mode
 from napari_emda.project.run_folder import RunFolder
-from napari_emda.project.stored_prediction import CHUNK, StoredPrediction
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
 
 
 def predict(
-    predictor: Predictor, volume: Volume, settings: PredictSettings, run: RunFolder
+    predictor: Predictor,
+    volume: Volume,
+    settings: PredictSettings,
+    run: RunFolder,
+    wanted: Coverage | None = None,
 ) -> Iterator[Event]:
-    """Predict a whole volume into a run's folder.
+    """Predict a volume, or a part of it, into a run's folder.
 
-    A stopped prediction continues at the next call. Reading, computing and writing overlap. Memory
-    is bounded by the tile: with n threads (see `io_threads`), n + 1 tiles wait to be computed and n
-    to be written.
+    A stopped prediction continues at the next call, and so does one of a part. Reading, computing
+    and writing overlap. Memory is bounded by the tile: with n threads (see `io_threads`), n + 1
+    tiles wait to be computed and n to be written.
 
     Args:
         predictor: the model.
         volume: of any size; it is read tile by tile.
         settings: of the prediction.
         run: probabilities, uncertainty and the journal are written there.
+        wanted: the part, see `part_around`; by default all of the volume.
 
     Yields:
         A Notice if the image has changed or sections of it are spoilt, TileDone after each tile is
@@ -68,14 +75,11 @@ def predict(
     tiles = plan(view, predictor.network, settings, sections, stacks)
     classes = predictor.header.classes
     prediction = StoredPrediction(run, volume.name)
-    # A prediction continues only if all of this is as before: otherwise tiles would not match.
+    # A prediction continues only if all of this is as before: otherwise it would mix two.
     header = {
         **origin(predictor.header, predictor.model_file, volume),
         **averages,
         "precision": "bf16" if predictor.compute.bf16 else "32",
-        "tiles": len(tiles),
-        "first": list(tiles[0].native.bounds),
-        "chunk": CHUNK,
         "uncertainty": settings.uncertainty,
     }
     object_maps = OBJECT_MAPS if predictor.network.maps_objects else 0
@@ -95,33 +99,45 @@ def predict(
             uncertainty=settings.uncertainty,
             object_maps=object_maps,
             any_precision=settings.precision == "auto",
+            tiles=[tile.native for tile in tiles],
         )
+        if wanted is None:
+            wanted = part_around(volume, [Box.whole(volume.shape)])
+        total = len(tiles_of(tiles, wanted, view, predictor.network, sections, stacks))
+        missing = wanted.without(done)
+        tiles = tiles_of(tiles, missing, view, predictor.network, sections, stacks)
+        # What was done before may have left parts of tiles.
+        total = max(total, len(tiles))
         context = predictor.header.context_of(view)
         # Of volumes of the training, the training has said it.
         if volume.name not in predictor.header.spoilt:
             yield from map(Notice, context.remarks(volume.name))
-        predicting = _predict_tiles(predictor, view, tiles, done, settings, context, prediction)
+        predicting = _predict_tiles(predictor, view, tiles, settings, context, prediction)
         # Also when it is stopped: what was announced is found by the next prediction.
         with contextlib.closing(predicting), prediction.recording():
-            for index in predicting:
-                prediction.tile_done(index)
-                done.add(index)
-                yield TileDone(volume.name, tiles[index].native.bounds, len(done), len(tiles))
+            for number, box in enumerate(predicting, total - len(tiles) + 1):
+                prediction.box_done(box)
+                yield TileDone(volume.name, box.bounds, number, total)
     yield Saved(str(run.probabilities(volume.name)), predictor.header.step)
+
+
+def part_around(volume: Volume, boxes: Iterable[Box]) -> Coverage:
+    """The part of a volume to predict that holds some boxes: whole chunks of the prediction."""
+    part = chunks_of(volume.shape)
+    part.add(boxes)
+    return part
 
 
 def _predict_tiles(
     predictor: Predictor,
     view: Resampled,
     tiles: list[Tile],
-    done: set[int],
     settings: PredictSettings,
     context: Context,
     prediction: StoredPrediction,
-) -> Generator[int]:
-    """Predict and write the tiles that are not done; yields the index of each one on disk."""
-    remaining = [index for index in range(len(tiles)) if index not in done]
-    if not remaining:
+) -> Generator[Box]:
+    """Predict and write tiles; yields the voxels of each one when they are on disk."""
+    if not tiles:
         return
     threads = io_threads(predictor.compute.device)
     # Clusters have no background.
@@ -135,19 +151,18 @@ def _predict_tiles(
         uncertainty=settings.uncertainty,
         object_maps=predictor.network.maps_objects,
     )
-    waiting_tiles = [tiles[index] for index in remaining]
-    sections = _sections(predictor, view, waiting_tiles, settings, context, threads)
+    sections = _sections(predictor, view, tiles, settings, context, threads)
     with contextlib.closing(sections), ThreadPoolExecutor(threads, "write") as writers:
-        waiting: deque[tuple[int, Future[None]]] = deque()
-        for index, outputs in zip(remaining, sections, strict=True):
-            finished = finish_tile(view, tiles[index], without_neighbours(tiles[index], outputs))
+        waiting: deque[tuple[Box, Future[None]]] = deque()
+        for tile, outputs in zip(tiles, sections, strict=True):
+            finished = finish_tile(view, tile, without_neighbours(tile, outputs))
             packed = PackedAnswer(
                 finished, predictor.network.classes, uncertainty=settings.uncertainty
             )
             # Results that wait to be written are bounded. In order, so that the journal is too.
             while len(waiting) == threads:
                 yield _written(waiting)
-            waiting.append((index, writers.submit(write, tiles[index], packed)))
+            waiting.append((tile.native, writers.submit(write, tile, packed)))
         while waiting:
             yield _written(waiting)
 
@@ -224,8 +239,8 @@ def _writer(
     return unpack_and_write
 
 
-def _written(waiting: deque[tuple[int, Future[None]]]) -> int:
-    """Wait until the oldest tile is on disk; returns its index."""
-    index, future = waiting.popleft()
+def _written(waiting: deque[tuple[Box, Future[None]]]) -> Box:
+    """Wait until the oldest tile is on disk; returns its voxels."""
+    box, future = waiting.popleft()
     future.result()
-    return index
+    return box

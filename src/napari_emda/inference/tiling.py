@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_emda.data.box import Box
+from napari_emda.data.coverage import Coverage
 from napari_emda.data.resampled import Resampled
 from napari_emda.inference.section_stacks import SectionStacks
-from napari_emda.inference.tiles import Span, Tile, seen_span
+from napari_emda.inference.tiles import Span, Tile, make_tile, seen_span
 from napari_emda.nn.network import Network
 from napari_emda.project.stored_prediction import CHUNK
 from napari_emda.settings.prediction import PredictSettings
+
+_Rectangle = tuple[int, int, int, int]
+"""First row, one past the last, and the same of columns."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,98 @@ def plan(
             seen = Box((first, top, left), (stop, bottom, right))
             tiles.append(Tile(Box((z0, y0, x0), (z1, y1, x1)), seen))
     return tiles
+
+
+def chunks_of(shape: tuple[int, int, int]) -> Coverage:
+    """The chunks of a volume's stored prediction, none of them wanted: predictions are cut there.
+
+    Args:
+        shape: of the volume, (z, y, x).
+    """
+    return Coverage.nothing(shape, CHUNK)
+
+
+def tiles_of(
+    tiles: list[Tile],
+    wanted: Coverage,
+    view: Resampled,
+    network: Network,
+    sections: int = 0,
+    stacks: SectionStacks | None = None,
+) -> list[Tile]:
+    """The tiles of a plan that hold what is wanted, cut down to it.
+
+    What is left of a tile are whole cells of ``wanted``, as far as these lie in the tile.
+
+    Args:
+        tiles: of the whole volume, from `plan`.
+        wanted: a part of the volume.
+        view: as for the plan, as the others.
+        network: as for the plan.
+        sections: as for the plan.
+        stacks: as for the plan.
+    """
+    if wanted.is_all:
+        return tiles
+    stacks = stacks or SectionStacks()
+    rows = {end for tile in tiles for end in (tile.native.start[1], tile.native.stop[1])}
+    columns = {end for tile in tiles for end in (tile.native.start[2], tile.native.stop[2])}
+    wanted = wanted.cut_at(rows, columns)
+    remaining = []
+    for tile in tiles:
+        for box in _wanted_boxes(tile.native, wanted, together=stacks.deep):
+            remaining.append(
+                tile
+                if box == tile.native
+                else make_tile(view, box, network.halo, network.stride, sections, stacks)
+            )
+    return remaining
+
+
+def _wanted_boxes(native: Box, wanted: Coverage, *, together: bool) -> Iterator[Box]:
+    """Boxes that hold exactly what is wanted of a tile, as few as consecutive sections allow.
+
+    Args:
+        native: voxels of the tile.
+        wanted: in cells that end where the tile does.
+        together: whether the network sees sections together. Then all sections from the first to
+            the last that is wanted are taken: each one would be seen with the same neighbours.
+    """
+    z, y, x = wanted.slices(native)
+    cells = wanted.cells[z, y, x]
+    if together:
+        found = np.flatnonzero(cells.any((1, 2)))
+        taken = np.zeros(len(cells), bool)
+        taken[found.min(initial=len(cells)) : found.max(initial=-1) + 1] = True
+        cells = taken[:, None, None] & cells.any(0)
+    begun: dict[_Rectangle, int] = {}
+    # One section more, without anything, ends all that has begun.
+    for section, here in enumerate([*cells, np.zeros_like(cells[0])], native.start[0]):
+        rectangles = dict.fromkeys(_rectangles(here))
+        for rectangle in [rectangle for rectangle in begun if rectangle not in rectangles]:
+            top, bottom, left, right = rectangle
+            start = (int(wanted.rows[y.start + top]), int(wanted.columns[x.start + left]))
+            stop = (int(wanted.rows[y.start + bottom]), int(wanted.columns[x.start + right]))
+            yield Box((begun.pop(rectangle), *start), (section, *stop))
+        for rectangle in rectangles:
+            begun.setdefault(rectangle, section)
+
+
+def _rectangles(cells: NDArray[np.bool_]) -> Iterator[_Rectangle]:
+    """Rectangles that cover the cells of a section once, as high as rows are alike."""
+    rows = [_runs(row) for row in cells]
+    first = 0
+    for runs, group in groupby(rows):
+        stop = first + len(list(group))
+        for left, right in runs:
+            yield first, stop, left, right
+        first = stop
+
+
+def _runs(cells: NDArray[np.bool_]) -> list[Span]:
+    """Runs of cells of a row: first, and one past the last."""
+    ends = np.flatnonzero(np.diff(cells, prepend=False, append=False)).tolist()
+    return list(zip(ends[::2], ends[1::2], strict=True))
 
 
 def _layouts(view: Resampled, axis: int, network: Network, smallest: float) -> list[_Layout]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from napari_emda.data.box import Box
+from napari_emda.data.volume import Volume
+from napari_emda.errors import SettingsError
 from napari_emda.events import Event, Finished, Started, phases
 from napari_emda.export.base import CarriedEdits, Result, exporters
 from napari_emda.inference import checkpoint
@@ -37,6 +40,7 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     project = Project.open(job.project)
     folder = project.run(job.run)
     volume = volume_of(project, job)
+    box = _box_of(job, volume, takes_box=cls.takes_box)
     # Everything that can be refused is refused before the prediction, which may take hours.
     path = project.claim(job.to, cls.suffixes(), overwrite=job.overwrite)
     model = model_of(project, job)
@@ -57,7 +61,7 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     object_maps = None
     if cls.needs_prediction:
         yield predicting
-        state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint)
+        state = yield from ensure_predicted(project, folder.name, volume.name, job.checkpoint, box)
         stored = prediction_of(project, folder, volume.name, state)
         prediction = stored.reported
         object_maps = stored.object_maps
@@ -69,6 +73,21 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
         dict(outputs.cluster_names),
     )
     result = Result(folder.name, model, volume, classes, class_ids, prediction, edits, object_maps)
+    if box is not None:
+        result = result.in_box(box)
     yield from exporter.export(result, path, overwrite=job.overwrite)
-    text = f"Exported {job.what} of '{volume.name}' (run {folder.name}) to {job.to}."
+    part = "" if box is None else f" in {box}"
+    text = f"Exported {job.what} of '{volume.name}'{part} (run {folder.name}) to {job.to}."
     yield Finished("done", f"{text} {edits.sentence}".strip(), {"path": job.to})
+
+
+def _box_of(job: ExportJob, volume: Volume, *, takes_box: bool) -> Box | None:
+    """The part that is exported; None for the whole volume, or for what is not of a volume."""
+    if not job.box:
+        return None
+    if not takes_box:
+        raise SettingsError(
+            f"'{job.what}' is not of a part of the volume, which would cut objects: leave out the "
+            "box, or export mask or probabilities."
+        )
+    return Box.parse(job.box, volume.shape)

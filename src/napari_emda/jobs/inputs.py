@@ -7,13 +7,14 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.errors import EmdaError, JobError
 from napari_emda.events import Event, Notice
 from napari_emda.inference import checkpoint
 from napari_emda.inference.model_header import ModelHeader
-from napari_emda.inference.origin import origin_of_file, unusual
-from napari_emda.inference.predict import predict
+from napari_emda.inference.origin import begun_with, origin_of_file, unusual
+from napari_emda.inference.predict import part_around, predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.project.job_files.base import ModelJob
 from napari_emda.project.predictions import Outputs, Prediction
@@ -62,13 +63,22 @@ def volume_of(project: Project, job: ModelJob) -> Volume:
 
 
 def ensure_predicted(
-    project: Project, run: str, volume: str, model: str = "selected"
+    project: Project, run: str, volume: str, model: str = "selected", box: Box | None = None
 ) -> Generator[Event, None, tuple[int, ...]]:
     """Predict a volume with one of a run's models, unless the stored prediction is complete.
 
+    A prediction of a part is completed with the settings that it was begun with.
+
+    Args:
+        project: of the run.
+        run: its name.
+        volume: name of the volume.
+        model: which of the run's models.
+        box: a part of the volume that is enough.
+
     Yields:
-        A Notice if the stored prediction was made with other settings than the model asks for; or
-        the events of predicting.
+        A Notice if the stored prediction was made with other settings than the model asks for, or
+        if only a part was predicted; the events of predicting.
 
     Returns:
         The state of the complete prediction, for `prediction_of`.
@@ -83,13 +93,28 @@ def ensure_predicted(
     stored = StoredPrediction(folder, volume)
     # Before looking, so that whatever another process does afterwards is noticed.
     state = stored.state
-    if stored.complete(made_from):
+    if stored.complete(made_from, box=box):
         if text := unusual(stored.header, checkpoint.read_header(path), opened):
             yield Notice(text)
         return state
     check_writable(project)
-    yield from predict(Predictor.load(path), opened, PredictSettings(), folder)
+    settings = PredictSettings()
+    if stored.is_of(made_from):
+        settings = begun_with(stored.header, settings)
+        share = stored.predicted.share
+        if share > 0:
+            what = "the rest" if box is None else f"what is missing in {box}"
+            yield Notice(
+                f"{percent(share)} of '{volume}' is predicted so far; {what} is predicted now."
+            )
+    wanted = None if box is None else part_around(opened, [box])
+    yield from predict(Predictor.load(path), opened, settings, folder, wanted)
     return stored.state
+
+
+def percent(share: float) -> str:
+    """A share of a volume; what is not all is never rounded to it, and a little never to none."""
+    return f"{min(max(100 * share, 0.01), 99.99):.2g} %" if 0 < share < 1 else f"{share:.0%}"
 
 
 def check_predicts(folder: RunFolder, header: ModelHeader) -> None:

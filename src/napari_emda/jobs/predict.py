@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from napari_emda.data.box import Box
+from napari_emda.errors import SettingsError
 from napari_emda.events import Event, Finished, Started, phases
 from napari_emda.export.base import Result
 from napari_emda.export.probabilities import ProbabilitiesExporter
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
-from napari_emda.jobs.inputs import check_predicts, check_writable, model_of, remarks, volume_of
+from napari_emda.jobs.inputs import (
+    check_predicts,
+    check_writable,
+    model_of,
+    percent,
+    remarks,
+    volume_of,
+)
+from napari_emda.jobs.part import part_of
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import PredictJob
 from napari_emda.project.project import Project
@@ -19,14 +29,15 @@ from napari_emda.project.unchanged_prediction import UnchangedPrediction
 
 
 def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
-    """Segment a volume; blocks that are predicted already are kept.
+    """Segment a volume or a part of it; blocks that are predicted already are kept.
 
     Yields:
         Started, Phase, TileDone after each block, Finished with ``run``, ``volume`` and the path of
         the ``probabilities``.
 
     Raises:
-        EmdaError: there is no such run or volume, or the result cannot be written.
+        EmdaError: there is no such run or volume, the part cannot be predicted, or the result
+            cannot be written.
     """
     project = Project.open(job.project)
     folder = project.run(job.run)
@@ -40,6 +51,13 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     if job.out is not None:
         project.claim(job.out, exporter.suffixes(), overwrite=False)
         exporter.check(Path(job.out), classes[1:])
+        if job.mask is not None:
+            raise SettingsError(
+                "A file holds a whole box, of which a mask leaves parts out: choose either a file "
+                "or a mask."
+            )
+    # Reading a mask takes a while.
+    wanted = part_of(volume, job.box, job.mask)
     check_writable(project)
     yield Started("predict", folder.name, str(predictor.compute), 0)
     yield from remarks(project, folder.name)
@@ -47,16 +65,25 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     to_file = [("Writing the file", 0.1)] if job.out is not None else []
     plan = phases(("Predicting", 1.0), *to_file)
     yield next(plan)
-    yield from predict(predictor, volume, job.settings, folder)
+    yield from predict(predictor, volume, job.settings, folder, wanted)
     path = str(folder.probabilities(volume.name))
+    stored = StoredPrediction(folder, volume.name)
     if job.out is not None:
         yield next(plan)
-        stored = StoredPrediction(folder, volume.name)
         probabilities = UnchangedPrediction(stored.probabilities, stored, stored.state)
         class_ids = exporter.class_ids(classes[1:], None)
         exported = Result(folder.name, model, volume, classes[1:], class_ids, probabilities)
+        if job.box:
+            exported = exported.in_box(Box.parse(job.box, volume.shape))
         yield from exporter.export(exported, job.out)
         path = job.out
-    result = {"run": folder.name, "volume": volume.name, "probabilities": path}
+    share = stored.predicted.share
+    result = {
+        "run": folder.name,
+        "volume": volume.name,
+        "probabilities": path,
+        "predicted_share": round(share, 6),
+    }
     outputs = project.predictions.outputs(folder.name, classes)
-    yield Finished("done", f"'{volume.name}' is {outputs.verb} with run {folder.name}.", result)
+    what = f"'{volume.name}'" if share == 1 else f"{percent(share)} of '{volume.name}'"
+    yield Finished("done", f"{what} is {outputs.verb} with run {folder.name}.", result)

@@ -64,7 +64,7 @@ def run(job: ScoreJob, _: PreviewRequest) -> Iterator[Event]:
     compares = runs is not None and runs[0] == folder.name
     plan = _plan(compares=compares)
     yield next(plan)
-    state = yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint)
+    state = yield from ensure_predicted(project, folder.name, truth.name, job.checkpoint, box)
     yield next(plan)
     prediction = prediction_of(project, folder, truth.name, state)
     if job.objects:
@@ -155,7 +155,7 @@ def _compared(
     project: Project, baseline: str, truth: Volume, box: Box, iou: float
 ) -> Generator[Event, None, tuple[dict[str, Any], str]]:
     """Whether adapting helped, by the IoU of the run without adaptation; results and a sentence."""
-    state = yield from ensure_predicted(project, baseline, truth.name)
+    state = yield from ensure_predicted(project, baseline, truth.name, box=box)
     folder = project.run(baseline)
     probabilities = prediction_of(project, folder, truth.name, state).reported
     baseline_iou = score_volume(probabilities, truth.class_ids, project.classes, box)["iou"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.coverage import Coverage
 from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import JobError
 from napari_emda.io.checked_store import open_array
@@ -20,6 +21,7 @@ from napari_emda.project.clusters import NamedClusters, NamedUncertainty, Names,
 from napari_emda.project.region import Region
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.runs import Runs
+from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.project.undo import ClusterNames, Journal
 
 
@@ -76,12 +78,22 @@ class Prediction:
         entropy: of the outputs, uint8 (z, y, x), 255 being the maximum; None if it was not stored.
         object_maps: contours and distances, see `project.stored_prediction`, uint8 (2, z, y, x);
             None if the model learnt no objects.
+        journal: says which part of the volume is predicted; None if all of it is.
     """
 
     stored: Array
     outputs: Outputs
     entropy: Array | None = None
     object_maps: Array | None = None
+    journal: StoredPrediction | None = None
+
+    @property
+    def predicted(self) -> Coverage:
+        """The part of the volume that is predicted; elsewhere, the arrays hold nothing."""
+        if self.journal is None:
+            z, y, x = self.stored.shape[1:]
+            return Coverage.of((z, y, x), [Box.whole((z, y, x))])
+        return self.journal.predicted
 
     @property
     def classes(self) -> Array | None:
@@ -118,9 +130,12 @@ class Prediction:
         return NamedClusters(self.stored, self.outputs.cluster_names, self.outputs.classes)
 
     def class_ids(self, box: Box) -> NDArray[np.uint8] | None:
-        """The project's class of each voxel of a box; None as long as no cluster has a name."""
+        """The project's class of each voxel of a box.
+
+        None as long as no cluster has a name, or if the box is not predicted.
+        """
         classes = self.classes
-        if classes is None:
+        if classes is None or not self.predicted.covers(box):
             return None
         return class_ids(np.asarray(classes[(slice(None), *box.slices)]))
 
@@ -157,7 +172,8 @@ class Predictions:
         maps = _opened(folder.object_maps(volume))
         if maps is not None and not _are_maps(maps, stored):
             maps = None
-        return Prediction(stored, outputs, _opened(folder.uncertainty(volume)), maps)
+        entropy = _opened(folder.uncertainty(volume))
+        return Prediction(stored, outputs, entropy, maps, StoredPrediction(folder, volume))
 
     def newest_run(self, volume: str) -> str | None:
         """The newest run that has begun to predict the classes of a volume."""

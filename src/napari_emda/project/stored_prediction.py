@@ -1,4 +1,4 @@
-"""A volume's prediction on disk, tile by tile, with a journal of the tiles that are done."""
+"""A volume's prediction on disk, box by box, with a journal of the boxes that are done."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from napari_emda.data.box import Box
+from napari_emda.data.coverage import Coverage
 from napari_emda.errors import DataError
 from napari_emda.io.atomic import replacing_file, sync, sync_files, sync_tree
 from napari_emda.io.checked_store import CheckedStore, naming_damage, open_array
 from napari_emda.io.chunk_files import ChunkFiles
-from napari_emda.io.journal import append, read_journal, sealed
+from napari_emda.io.journal import append, sealed
 from napari_emda.io.leftovers import clear_folder, clear_tree
 from napari_emda.io.safe_files import inside
-from napari_emda.json_text import parse_json
+from napari_emda.project.prediction_journal import PLAN, Journalled, line_of, read_boxes
 from napari_emda.project.run_folder import RunFolder
-from napari_emda.settings.base import with_new_names
 
 # Side of a chunk in pixels. A section of 2048 x 2048 is 16 chunks: few to decode for the viewer,
 # and few files in a volume of many sections. Smaller chunks make more files, larger ones decode
@@ -35,15 +35,12 @@ CHUNK = 512
 # Level 1 writes twice as fast as zarr's default; the files grow by a tenth.
 _COMPRESSION = ZstdCodec(level=1)
 
-# What the header says of how the volume is cut into tiles. Headers without "chunk" are of versions
-# whose tiles did not end at the chunks: none of them may be continued with today's tiles.
-_PLAN = ("tiles", "first", "chunk")
 # What headers of older versions do not say: a complete prediction of theirs is taken as it is.
 _LATER = ("shape", "model_file", "image", "grid", "domain", "precision")
 # What tells an image from another one.
 _IMAGE = ("shape", "image", "grid", "domain")
 
-# Seconds between two syncs of the tiles that were written: so much work is lost at most when the
+# Seconds between two syncs of the boxes that were written: so much work is lost at most when the
 # power fails. Shorter, a GPU would write more files than a disk can sync.
 _SYNC_EVERY = 5.0
 
@@ -52,7 +49,9 @@ Write = Callable[..., None]
 
 
 class StoredPrediction:
-    """A volume's probabilities and uncertainty on disk, and the tiles of them that are done.
+    """A volume's probabilities and uncertainty on disk, and which part of the volume has them.
+
+    Elsewhere the arrays hold zeros, which mean nothing: see `predicted`.
 
     - ``probabilities.zarr/<volume>``: uint8 (C - 1, z, y, x), 255 times the probability of classes
       1 to C - 1. The attribute ``classes`` holds the names of all C.
@@ -61,9 +60,8 @@ class StoredPrediction:
     - ``object_maps.zarr/<volume>``: uint8 (2, z, y, x), of models that learnt objects: 255 times
       the probability of contours, and 255 times the distance to the contour as a fraction of the
       largest one that counts (`napari_emda.objects.borders.FARTHEST` pixels of the model).
-    - ``predicted-<volume>.jsonl``: the journal. Its first line, the header, holds everything that
-      the tiles depend on; the others list tiles that are done, ``{"tiles": [0, 1, 2]}``. In older
-      versions, a line was the index of one tile.
+    - ``predicted-<volume>.jsonl``: the journal, see `napari_emda.project.prediction_journal`. Its
+      header holds everything that the prediction depends on.
 
     Args:
         run: the run whose model predicts.
@@ -75,8 +73,8 @@ class StoredPrediction:
         self.volume = volume
         self.journal = run.journal(volume)
         self._written: dict[Path, ChunkFiles] = {}
-        # Tiles that are written, and not in the journal yet.
-        self._waiting: list[int] = []
+        # Boxes that are written, and not in the journal yet; and whether their image is empty.
+        self._waiting: list[tuple[Box, bool]] = []
         self._last_sync = time.monotonic()
         self._syncing: Future[None] | None = None
 
@@ -102,19 +100,34 @@ class StoredPrediction:
         """The measure of the uncertainty; empty for the entropy of the prediction."""
         return str(self.uncertainty.attrs.get("measure", ""))
 
-    def complete(self, origin: Mapping[str, Any], *, uncertainty: bool = False) -> bool:
-        """Whether all tiles are predicted.
+    def complete(
+        self, origin: Mapping[str, Any], *, uncertainty: bool = False, box: Box | None = None
+    ) -> bool:
+        """Whether all of the volume is predicted.
 
         Args:
             origin: of which model and image, see `napari_emda.inference.origin`; only entries that
                 it has are compared.
             uncertainty: whether the uncertainty must be stored as well.
+            box: a part of the volume that is enough.
         """
-        header, done = self._read()
-        if not header or not _agree(header, origin):
+        journal = self._read()
+        if not self.is_of(origin, journal.header):
             return False
-        has_all_tiles = len(done) >= int(header["tiles"])
-        return has_all_tiles and (bool(header["uncertainty"]) or not uncertainty)
+        if uncertainty and not journal.header["uncertainty"]:
+            return False
+        done = journal.predicted
+        return done.is_all if box is None else done.covers(box)
+
+    def is_of(self, origin: Mapping[str, Any], header: Mapping[str, Any] | None = None) -> bool:
+        """Whether what is stored was predicted by this model from this image, see `complete`."""
+        header = self.header if header is None else header
+        return bool(header) and _agree(header, origin)
+
+    @property
+    def predicted(self) -> Coverage:
+        """The part of the volume that is predicted; nothing of it if there is no prediction."""
+        return self._read().predicted
 
     @property
     def state(self) -> tuple[int, ...]:
@@ -127,8 +140,8 @@ class StoredPrediction:
 
     @property
     def header(self) -> dict[str, Any]:
-        """Everything that the tiles depend on; empty if there is no prediction."""
-        return self._read()[0]
+        """Everything that the prediction depends on; empty if there is none."""
+        return self._read().header
 
     def is_of_another_image(self, header: Mapping[str, Any]) -> bool:
         """Whether what is stored was predicted from another image than a new header says."""
@@ -136,34 +149,21 @@ class StoredPrediction:
         image = {key: header[key] for key in _IMAGE if key in header}
         return bool(stored) and not _agree(stored, image)
 
-    def _read(self) -> tuple[dict[str, Any], set[int]]:
-        """The journal's header, and the tiles done; both empty if the journal cannot be trusted."""
-        texts = [line.text for line in read_journal(self.journal)]
-        try:
-            header = parse_json(texts[0] or b"") if texts else {}
-            # Its name in the first version.
-            header = with_new_names(header, {"neighbours": "z_smoothing"})
-            tiles = range(int(header["tiles"]))
-            has_uncertainty = bool(header["uncertainty"])
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            return {}, set()
+    def _read(self) -> Journalled:
+        """The header, and the part that is predicted; both empty if they cannot be trusted."""
+        journal = read_boxes(self.journal)
         arrays = {self.run.probabilities(self.volume): 4}
-        if has_uncertainty:
+        if journal.header.get("uncertainty"):
             arrays[self.run.uncertainty(self.volume)] = 3
-        if header.get("object_maps"):
+        if journal.header.get("object_maps"):
             arrays[self.run.object_maps(self.volume)] = 4
         # The user may have deleted an array to make room, or put another one there.
-        shape = header.get("shape")
-        if not all(_has_shape(array, axes, shape) for array, axes in arrays.items()):
-            return {}, set()
-        done: set[int] = set()
-        for text in texts[1:]:
-            numbers = _tiles_in(text)
-            # Behind a damaged line nothing is sure. The tiles are predicted again.
-            if numbers is None:
-                break
-            done.update(number for number in numbers if number in tiles)
-        return header, done
+        stated = journal.header.get("shape")
+        shapes = {_shape_of(array, axes) for array, axes in arrays.items()}
+        shape = shapes.pop()
+        if not journal.header or shapes or shape is None or stated not in (None, list(shape)):
+            return Journalled()
+        return journal.in_volume(shape)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -176,47 +176,42 @@ class StoredPrediction:
         uncertainty: bool,
         object_maps: int = 0,
         any_precision: bool = False,
-    ) -> set[int]:
+        tiles: Sequence[Box] = (),
+    ) -> Coverage:
         """Continue a prediction with the same header, or start a new one.
 
-        If the stored prediction is complete and the new header differs only in how the volume is
-        cut into tiles, the prediction stays complete: probabilities do not depend on the tiles.
-
         Args:
-            header: everything that the tiles depend on: model, number of tiles, settings.
+            header: everything that the prediction depends on: model, image, settings.
             shape: of the probabilities, (C - 1, z, y, x).
             classes: names of the C classes.
             uncertainty: whether the uncertainty is stored as well.
             object_maps: number of maps of objects that are stored as well.
             any_precision: whether a complete prediction of another number format will do.
+            tiles: how the volume is cut, by whose numbers older versions list what is done.
 
         Returns:
-            Indices of the tiles that are done.
+            The part of the volume that is predicted.
         """
-        stored_header, done = self._read()
-        complete = bool(stored_header) and len(done) == int(stored_header["tiles"])
-        free = (*_PLAN, "precision") if any_precision else _PLAN
-        if complete and _agree(stored_header, header, free):
-            if stored_header == header:
-                return done
-            # The tiles of another plan, or of a version whose header said less.
-            header = {**header, "precision": stored_header.get("precision", header["precision"])}
-            stored_header = header
-            done = set(range(header["tiles"]))
+        journal = self._read()
+        free = ("precision",) if any_precision else ()
+        if journal.predicted.is_all and _agree(journal.header, header, free):
+            return journal.predicted
         self._clear_leftovers()
-        if stored_header == header:
+        stored = {key: value for key, value in journal.header.items() if key not in PLAN}
+        continued = journal.numbered_by(tiles) if stored == header else None
+        if continued is not None:
             # Lines behind a damaged one would not be read, so the journal is written anew.
-            self._write_journal(header, done)
-            return done
-        # Before the arrays: a journal must never list tiles that are wiped.
+            self._write_journal(header, continued)
+            return Coverage.of((shape[1], shape[2], shape[3]), continued)
+        # Before the arrays: a journal must never list boxes that are wiped.
         self.forget()
         _create(self.run.probabilities(self.volume), shape, {"classes": list(classes)})
         if uncertainty:
             _create(self.run.uncertainty(self.volume), shape[1:])
         if object_maps:
             _create(self.run.object_maps(self.volume), (object_maps, *shape[1:]))
-        self._write_journal(header, set())
-        return set()
+        self._write_journal(header, ())
+        return Coverage.nothing((shape[1], shape[2], shape[3]))
 
     def _clear_leftovers(self) -> None:
         """Remove what predictions that were killed have left of files."""
@@ -230,8 +225,8 @@ class StoredPrediction:
             clear_folder(array.parent)
             clear_tree(array)
 
-    def _write_journal(self, header: dict[str, Any], done: set[int]) -> None:
-        lines = [json.dumps(header), *([json.dumps({"tiles": sorted(done)})] if done else [])]
+    def _write_journal(self, header: dict[str, Any], done: Sequence[Box]) -> None:
+        lines = [json.dumps(header), *([line_of(done)] if done else [])]
         with replacing_file(self.journal) as partial:
             partial.write_bytes(b"".join(map(sealed, lines)))
 
@@ -271,7 +266,7 @@ class StoredPrediction:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """A block at whose end all tiles that are done are in the journal, however it ends."""
+        """A block at whose end all boxes that are done are in the journal, however it ends."""
         self._last_sync = time.monotonic()
         try:
             yield
@@ -283,9 +278,14 @@ class StoredPrediction:
             self._record(self._waiting)
             self._waiting = []
 
-    def tile_done(self, index: int) -> None:
-        """Note that a tile is written; it is in the journal when it is surely on the disk."""
-        self._waiting.append(index)
+    def box_done(self, box: Box, *, is_empty: bool = False) -> None:
+        """Note that a box is written; it is in the journal when it is surely on the disk.
+
+        Args:
+            box: no part of it is missing.
+            is_empty: whether its image is empty, and nothing but background was written.
+        """
+        self._waiting.append((box, is_empty))
         is_free = self._syncing is None or self._syncing.done()
         if not is_free or time.monotonic() - self._last_sync < _SYNC_EVERY:
             return
@@ -296,12 +296,17 @@ class StoredPrediction:
         self._waiting = []
         self._last_sync = time.monotonic()
 
-    def _record(self, tiles: Sequence[int]) -> None:
-        """Wait until all that was written is on the disk, then list tiles in the journal."""
+    def _record(self, done: Sequence[tuple[Box, bool]]) -> None:
+        """Wait until all that was written is on the disk, then list boxes in the journal."""
         for array, files in self._written.items():
             sync_files(files.take_unsynced(), array)
-        if tiles:
-            append(self.journal, [json.dumps({"tiles": list(tiles)})])
+        lines = []
+        for is_empty in (False, True):
+            boxes = [box for box, empty in done if empty == is_empty]
+            if boxes:
+                lines.append(line_of(boxes, are_empty=is_empty))
+        if lines:
+            append(self.journal, lines)
 
     def forget(self) -> None:
         """Let the next prediction start anew."""
@@ -317,20 +322,6 @@ def _in_thread(work: Callable[[], None]) -> Future[None]:
     return future
 
 
-def _tiles_in(line: bytes | None) -> list[int] | None:
-    """The tiles in a line of a journal; None if it is no such line."""
-    # Longer ones are no index, and Python refuses to read numbers of thousands of digits.
-    if line is not None and line.isdigit() and len(line) < 20:
-        return [int(line)]
-    try:
-        numbers = parse_json(line or b"")["tiles"]
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return None
-    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
-        return None
-    return numbers
-
-
 def _agree(
     stored: Mapping[str, Any], wanted: Mapping[str, Any], free: tuple[str, ...] = ()
 ) -> bool:
@@ -341,14 +332,16 @@ def _agree(
     )
 
 
-def _has_shape(path: Path, axes: int, shape: object) -> bool:
-    """Whether there is an array of ours for a volume of this shape; None for any shape."""
+def _shape_of(path: Path, axes: int) -> tuple[int, int, int] | None:
+    """Voxels of the volume whose array of ours this is; None if there is no such array."""
     try:
         array = open_array(path)
     except (DataError, OSError):
-        return False
-    is_ours = array.ndim == axes and array.dtype == np.uint8
-    return is_ours and shape in (None, list(array.shape[-3:]))
+        return None
+    if array.ndim != axes or array.dtype != np.uint8:
+        return None
+    z, y, x = array.shape[-3:]
+    return z, y, x
 
 
 def _make_group(folder: Path) -> None:

@@ -20,6 +20,7 @@ from napari_emda.data.box import Box
 from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
 from napari_emda.project.project import Project
 from tests.gui.suggested import REGIONS, suggest, with_suggestions
+from tests.predictions import note_as_predicted
 
 
 @pytest.fixture
@@ -612,6 +613,7 @@ def test_several_classes_are_proposed_painted_and_compared(session, tmp_path, ar
         values[1, :, 8:12] = 220
         zarr.open_group(run.path / "probabilities.zarr", mode="a")
         zarr.create_array(run.probabilities("target"), data=values)
+        note_as_predicted(run.path, "target", image.shape)
         session.adopt(project)
         patches = Patches(session, session.opened, Tools())
         patches.open()

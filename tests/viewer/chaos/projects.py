@@ -7,6 +7,7 @@ import tifffile
 import zarr
 
 from napari_emda.project.project import Project
+from tests.predictions import note_as_predicted
 
 SHAPE = (5, 48, 40)
 SPACING = (50.0, 4.6, 4.6)
@@ -78,6 +79,7 @@ def _predict(project, targets, rng, classes):
         for group, array in (("probabilities.zarr", values), ("uncertainty.zarr", values[0])):
             chunks = (*(1,) * (array.ndim - 2), *shape[1:])
             zarr.create_array(run / group / name, data=array, chunks=chunks)
+        note_as_predicted(run, name, shape)
 
 
 def fingerprints(folder):

@@ -19,6 +19,7 @@ class ExportJob(ModelJob):
     Attributes:
         what: name of the exporter.
         to: path of the file.
+        box: the part that is written, z0:z1,y0:y1,x0:x1 in voxels; empty for the whole volume.
         class_name: the class, for exporters that write one of several.
         settings: of the exporter.
         overwrite: whether an existing file may be replaced.
@@ -31,6 +32,7 @@ class ExportJob(ModelJob):
     kind: Literal["export"] = "export"
     what: str
     to: str
+    box: str = ""
     class_name: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     overwrite: bool = False
