@@ -74,6 +74,7 @@ def test_a_session_by_clicks_and_keys(proofreading, qtbot, tmp_path):
     hands.press("D")
     idle(dock, wait)
     assert at(dock, DISCS["faint"][0]) == 0
+    assert "3 objects, 2 decided, 1 deleted." in panel.status.text()
     lone = at(dock, DISCS["lone"][0])
     assert reader.current == lone
     hands.press("K")

@@ -108,6 +108,7 @@ class EditedObjects(Lazy3D):
         good: ids of the objects that were confirmed.
         decided: ids of the objects on which there is any decision.
         changed: ids of the objects that have other voxels than they were found with.
+        deleted: how many objects were deleted.
         chunks: in which the objects are stored.
     """
 
@@ -133,6 +134,7 @@ class EditedObjects(Lazy3D):
         self.good: set[int] = set()
         self.decided: set[int] = set()
         self.changed: set[int] = set()
+        self.deleted = 0
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint32]:
         ids = np.array(self.found[z, y, x], np.uint32)
@@ -235,6 +237,7 @@ class EditedObjects(Lazy3D):
         self.check(object_id)
         self._rename(object_id, 0)
         self._voxels[object_id] = 0
+        self.deleted += 1
         self.good.discard(object_id)
         self.decided.discard(object_id)
         self.changed.discard(object_id)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.color import rgb2hsv
 from skimage.measure import label
 from skimage.segmentation import find_boundaries
 
-from napari_emda._gui.objects.layers import Marked, ObjectsOnView, outlines
+from napari_emda._gui.objects.layers import Marked, ObjectsOnView, colours_of_all, outlines
 from napari_emda.objects.edited import EditedObjects, Extents
 
 
@@ -61,3 +62,16 @@ def test_layers_follow_the_objects_and_fill_them_in_3d():
     objects.delete(biggest)
     view.forget()
     assert not (view[...] == biggest).any()
+
+
+def test_no_object_looks_like_the_one_on_view_or_is_too_dark_to_be_seen():
+    hsv = rgb2hsv(colours_of_all().map(np.arange(1, 2000))[:, :3])
+    assert (hsv[:, 2] > 0.55).all()
+    strong = hsv[(hsv[:, 1] > 0.85) & (hsv[:, 2] > 0.85)]
+    assert len(strong) > 20
+    # Yellow is at 50 degrees, magenta at 315.
+    for hue in (50 / 360, 315 / 360):
+        assert np.abs(strong[:, 0] - hue).min() > 10 / 360
+    assert not colours_of_all().map(np.array([0])).any()
+    neighbours = colours_of_all().map(np.arange(1, 2000))
+    assert (neighbours[1:] != neighbours[:-1]).any(axis=1).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_emda._gui.objects.rows import Column, Rows, rows_of
+from napari_emda._gui.objects.rows import Column, Rows, _size, rows_of
 from napari_emda._gui.objects.table import FIRST, ObjectTable
 from napari_emda.project.proofreading import Proofreading
 from tests.gui.found import RUN, disc_model
@@ -58,6 +58,21 @@ def test_a_hundred_thousand_objects_are_listed_and_sorted(qtbot):
     assert table.objects.rowCount() == 100_000
     assert table.objects.id_at(table.line) == 77_777
     assert table.visualRect(table.currentIndex()).intersects(table.viewport().rect())
+
+
+@pytest.mark.parametrize(
+    ("voxels", "texts"),
+    [
+        # Of 1e6 nm^3 a voxel, in cubic micrometres: the usual object has three digits.
+        ((1, 30, 36, 52, 9000), ["0.0010", "0.0300", "0.0360", "0.0520", "9.0000"]),
+        ((120_000, 1, 130_000), ["120", "0", "130"]),
+        ((), []),
+    ],
+)
+def test_sizes_are_written_with_the_same_decimals(voxels, texts):
+    column = _size("volume (nm^3)", "", 1e6 * np.array(voxels, float))
+    assert column.title == "volume (µm³)"
+    assert [column.text(row) for row in range(len(voxels))] == texts
 
 
 def test_rows_follow_the_edits(project):

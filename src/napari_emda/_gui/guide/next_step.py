@@ -133,7 +133,7 @@ def _what_to_do(work: Work) -> str:
 def _after_training(work: Work) -> NextStep:
     """The step when a model exists and no patch is open."""
     if work.to_learn:
-        return NextStep("Let the model learn from your patches.", "Retrain", "retrain")
+        return NextStep("Let the model learn from your corrections.", "Retrain", "retrain")
     if not work.learned:
         return NextStep(
             "See where the model is least certain, and correct it there.",

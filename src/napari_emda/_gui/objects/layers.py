@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Points
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap, label_colormap
+from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 
 from napari_emda._gui.common.copies import CopiedAsArray
@@ -32,6 +33,20 @@ ROLES = (ALL, ONE, SEEDS, LIVE)
 _OUTLINED = 0.9
 _FILLED = 0.4
 _COLOURS = {None: "transparent", 1: "#ffd400", 2: "#ff2fd0"}
+# All others have colours that differ from these by more than this, with red, green and blue from 0
+# to 1, and one of which is as bright as this: dark outlines are not seen on dark objects.
+_APART = 0.5
+_BRIGHT = 0.6
+
+
+def colours_of_all() -> CyclicLabelColormap:
+    """Colours of labels, without dark ones and those that look like the object on view."""
+    colours = label_colormap().colors
+    highlights = np.concatenate([transform_color(colour) for colour in (_COLOURS[1], _COLOURS[2])])
+    distances = np.linalg.norm(colours[:, None, :3] - highlights[None, :, :3], axis=-1)
+    keep = (distances.min(axis=1) > _APART) & (colours[:, :3].max(axis=1) > _BRIGHT)
+    keep[0] = True  # the background's
+    return CyclicLabelColormap(colors=colours[keep])
 
 
 class ObjectsOnView(CopiedAsArray):
@@ -173,6 +188,7 @@ class ObjectLayers:
                 self.view,
                 name=opened.called(ALL, self.volume),
                 multiscale=False,
+                colormap=colours_of_all(),
                 opacity=_OUTLINED,
                 **place,
             )

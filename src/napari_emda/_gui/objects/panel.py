@@ -333,7 +333,10 @@ class ObjectsPanel(JobPanel):
         count = len(rows.ids)
         objects = "1 object" if count == 1 else f"{count} objects"
         decided = int(rows.decided.sum())
-        self.status.show_text(f"{objects}, {decided} decided." if count else "No objects there.")
+        deleted = reader.objects.objects.deleted
+        gone = f", {deleted} deleted" if deleted else ""
+        text = f"{objects}, {decided} decided{gone}." if count else f"No objects there{gone}."
+        self.status.show_text(text)
         self.buttons.allow(
             deciding=bool(reader.current) and not reader.busy, moving=not reader.busy
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from napari_emda.project.proofreading import Proofreading
 _MEASURED_AGAIN = 2**24
 # Units of the table of objects, how they are shown, and how many are one of these.
 _MICROMETRES = (("(nm^3)", "(µm³)", 1e9), ("(nm^2)", "(µm²)", 1e6))
+# Digits of an object of the usual size.
+_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,13 @@ def _size(title: str, tip: str, values: NDArray[np.floating]) -> Column:
     """A column of sizes, whose numbers are short: in micrometres where the table has nanometres."""
     for unit, shown, factor in _MICROMETRES:
         if unit in title:
-            return Column(title.replace(unit, shown), tip, values / factor)
-    return Column(title, tip, values)
+            title = title.replace(unit, shown)
+            values = values / factor
+    known = values[values > 0]
+    usual = float(np.median(known)) if len(known) else 1.0
+    # All with the same decimals, so that numbers below each other can be compared; specks are 0.
+    decimals = max(0, _DIGITS - 1 - math.floor(math.log10(usual)))
+    return Column(title, tip, values, f"{{:.{decimals}f}}")
 
 
 def _suspicion(
