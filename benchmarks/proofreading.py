@@ -5,27 +5,37 @@ that of the queue of suspicious objects, random, or that of the volume. DATA hol
 see docs/benchmark-objects.md; WORK takes the projects, and is reused.
 
     python -m benchmarks.proofreading DATA WORK
+    python -m benchmarks.proofreading DATA WORK --retrain    # what the model learns from decisions
+
+To retrain, 30 decisions in the order of the queue are made in one half of the target: the first
+fields of nuclei, the upper rows of the phantom. A short `finetune` learns from them, and the other
+half is scored; without decisions, `auto` goes on for as many steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from benchmarks import parser_of
+from benchmarks.simulated_person import Ids, InMemory, InProject, Person, Voxel
+from napari_emda.data.box import Box
 from napari_emda.data.probabilities import ClassProbability
-from napari_emda.errors import DataError
+from napari_emda.evaluation.object_scores import compare_objects
 from napari_emda.inference.device import configure_process
 from napari_emda.jobs.execute import execute
 from napari_emda.objects.edited import EditedObjects
+from napari_emda.objects.edits import Part
 from napari_emda.objects.splitting import split
+from napari_emda.project.found_objects import FoundObjects
 from napari_emda.project.job_files import ObjectsJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.proofreading import Proofreading
@@ -39,14 +49,11 @@ LEARNT = 18
 SHAPE = (24, 320, 320)
 TOUCHING = 0.6
 BRANCHING = 0.3
-# A match at the higher of the usual thresholds: outlines must fit, too.
-MATCH = 0.75
 ENOUGH = 0.95
 SECONDS = 2
-# A part of an object counts from this share of it on.
-PART = 0.1
 RANDOM_ORDERS = 10
-Ids = NDArray[np.integer[Any]]
+# From which a model learns.
+DECISIONS = 30
 
 
 def main() -> None:
@@ -54,9 +61,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--retrain", action="store_true")
+    parser.add_argument("--retrain-steps", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=3, help="of the retrainings")
     arguments = parser.parse_args()
     configure_process()
     arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.retrain:
+        retrain_all(arguments)
+        return
     print("| data | objects | AP .75 | at best | order | decisions | minutes |")
     print("|---|---|---|---|---|---|---|")
     for name, make, separate in (
@@ -140,124 +153,6 @@ def numbered(instances: Ids) -> Ids:
     return ids
 
 
-# -- a person --------------------------------------------------------------------------------------
-
-
-@dataclass
-class Person:
-    """Decides on objects as the truth says, and keeps the score.
-
-    Attributes:
-        objects: as they are.
-        truth: ids of the true objects.
-        cut: splits an object at two seeds.
-        decisions: so far.
-    """
-
-    objects: EditedObjects
-    truth: Ids
-    cut: Callable[[int, Sequence[Sequence[int]]], Any]
-    decisions: int = 0
-    _overlaps: dict[int, dict[int, int]] = field(default_factory=dict)
-    _matched: dict[int, bool] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.sizes = np.bincount(self.truth.ravel())
-        self.true = int(np.count_nonzero(self.sizes[1:]))
-        ids = np.asarray(self.objects[...]).ravel().astype(np.int64)
-        keys = ids * (len(self.sizes) + 1) + self.truth.ravel()
-        pairs, counts = np.unique(keys[ids > 0], return_counts=True)
-        for key, count in zip(pairs.tolist(), counts.tolist(), strict=True):
-            number, true = divmod(key, len(self.sizes) + 1)
-            self._overlaps.setdefault(number, {})[true] = count
-        for number in self._overlaps:
-            self._match(number)
-
-    def _match(self, number: int) -> None:
-        parts = self._overlaps[number]
-        size = sum(parts.values())
-        self._matched[number] = any(
-            true and shared / (size + self.sizes[true] - shared) >= MATCH
-            for true, shared in parts.items()
-        )
-
-    @property
-    def precision(self) -> float:
-        """AP at `MATCH`: true positives over all that was found or missed."""
-        found = sum(self._matched.values())
-        return found / (len(self._matched) + self.true - found)
-
-    def _measure(self, number: int) -> None:
-        if not self.objects.exists(number):
-            self._overlaps.pop(number, None)
-            self._matched.pop(number, None)
-            return
-        place = self.objects.box(number).slices
-        inside = self.objects[place] == number
-        found, counts = np.unique(self.truth[place][inside], return_counts=True)
-        self._overlaps[number] = dict(zip(found.tolist(), counts.tolist(), strict=True))
-        self._match(number)
-
-    def look_at(self, number: int) -> None:
-        """Decide on an object, and on the parts of it if it was split."""
-        if not self.objects.exists(number):
-            return
-        self.decisions += 1
-        if self._matched[number]:
-            return
-        parts = self._overlaps[number]
-        size = sum(parts.values())
-        true = {k: n for k, n in parts.items() if k and n > PART * size}
-        inside = [k for k, n in true.items() if n > 0.5 * self.sizes[k]]
-        if parts.get(0, 0) > 0.5 * size:
-            self.objects.delete(number)
-            self._measure(number)
-        elif len(inside) > 1:
-            self._split(number, sorted(inside, key=true.__getitem__)[-2:])
-        elif true:
-            self._merge(number, max(true, key=true.__getitem__))
-
-    def _split(self, number: int, between: list[int]) -> None:
-        place = self.objects.box(number)
-        inside = self.objects[place.slices] == number
-        seeds = []
-        for true in between:
-            depth = ndimage.distance_transform_edt(inside & (self.truth[place.slices] == true))
-            seeds.append(np.add(np.unravel_index(depth.argmax(), depth.shape), place.start))
-        try:
-            other = self.objects.split(number, self.cut(number, [s.tolist() for s in seeds]))
-        except DataError:
-            return
-        self._measure(number)
-        self._measure(other)
-        # Whoever has split one sees at once whether that was all.
-        for part in (number, other):
-            if (
-                not self._matched[part]
-                and sum(n > 0.5 * self.sizes[k] for k, n in self._overlaps[part].items() if k) > 1
-            ):
-                self.look_at(part)
-
-    def _merge(self, number: int, true: int) -> None:
-        """Merge with the largest other part of the same true object, if there is one."""
-        others = {
-            other: parts[true]
-            for other, parts in self._overlaps.items()
-            if other != number and parts.get(true, 0) > 0.5 * sum(parts.values())
-        }
-        voxels_by_truth = self._overlaps[number]
-        if not others or voxels_by_truth[true] <= 0.5 * sum(voxels_by_truth.values()):
-            return  # its outline would have to be painted
-        other = max(others, key=others.__getitem__)
-        self.objects.merge([number, other])
-        self._measure(number)
-        self._measure(other)
-        # More parts of the same object are merged on the same look.
-        if not self._matched[number]:
-            self.decisions += 1
-            self._merge(number, true)
-
-
 # -- orders ----------------------------------------------------------------------------------------
 
 
@@ -272,8 +167,7 @@ def compare(name: str, folder: Path, truth: Ids, neck: float) -> None:
     by_score = np.argsort(-queue["score"].astype(float), kind="stable")
     suspicious = queue["id"].astype(int)[by_score].tolist()
     ids = proofreading.objects.ids.tolist()
-    best = curve(proofreading, truth, ids)[-1]
-    start = Person(proofreading.objects, truth, lambda *_: None).precision
+    start, *_, best = curve(proofreading, truth, ids)
     rng = np.random.default_rng(0)
     largest = sorted(ids, key=proofreading.objects.voxels, reverse=True)
     orders: dict[str, list[list[int]]] = {
@@ -301,10 +195,10 @@ def curve(proofreading: Proofreading, truth: Ids, order: Sequence[int]) -> list[
     stored = np.asarray(probability[...])
     objects = EditedObjects(np.asarray(proofreading.objects.found[...]), proofreading.table.extents)
 
-    def cut(number: int, seeds: Sequence[Sequence[int]]) -> Any:
+    def cut(number: int, seeds: Sequence[Voxel]) -> Part:
         return split(objects, number, seeds, proofreading.grid, stored)
 
-    person = Person(objects, truth, cut)
+    person = Person(InMemory(objects, cut), truth)
     values = [person.precision]
     for number in order:
         person.look_at(number)
@@ -319,6 +213,91 @@ def reaches(values: Sequence[float], wanted: float) -> int:
     """The number of decisions after which a score is reached for good."""
     below = np.flatnonzero(np.asarray(values) < wanted)
     return int(below[-1]) + 1 if len(below) else 0
+
+
+# -- retraining ------------------------------------------------------------------------------------
+
+
+def retrain_all(arguments: argparse.Namespace) -> None:
+    """Print how good models are after decisions, and without any."""
+    print("| data | trained with | steps | seed | IoU | AP .5 | AP .75 |")
+    print("|---|---|---|---|---|---|---|")
+    work = arguments.work
+    for name, make, neck, axis in (
+        ("nuclei", lambda: nuclei(arguments.data, work), 0.8, 0),
+        ("phantom", lambda: phantoms(work), 0.6, 1),
+    ):
+        folder, truth = make()
+        train(folder, arguments.steps)
+        middle = truth.shape[axis] // 2
+        start = [0, 0, 0]
+        start[axis] = middle
+        held_out = Box((start[0], start[1], start[2]), truth.shape)
+        settings = SeparationSettings(separate=neck, minimum_size=20)
+        scores = scores_of(folder, None, truth, settings, held_out)
+        print(f"| {name} | auto | {arguments.steps} | 0 | {scores} |", flush=True)
+        taught = work / f"{name}-taught"
+        shutil.rmtree(taught, ignore_errors=True)
+        shutil.copytree(folder, taught)
+        print(f"{name}: {decide(taught, truth, axis, middle)}", file=sys.stderr, flush=True)
+        for seed in range(arguments.seeds):
+            for method, place in (("finetune", taught), ("auto", folder)):
+                steps = arguments.retrain_steps
+                run = retrain(place, method, steps, seed)
+                scores = scores_of(place, run, truth, settings, held_out)
+                how = "finetune on 30 decisions" if method == "finetune" else "auto, going on"
+                print(f"| {name} | {how} | {steps} | {seed} | {scores} |", flush=True)
+
+
+def decide(folder: Path, truth: Ids, axis: int, middle: int) -> str:
+    """Decide on the most suspicious objects of one half; returns what was decided, in words."""
+    with Project.open(folder, exclusive=True) as project:
+        proofreading = Proofreading.of(project)
+        hands = InProject(proofreading)
+        person = Person(hands, truth)
+        queue = proofreading.queue()
+        for row in np.argsort(-queue["score"].astype(float), kind="stable"):
+            number = int(queue["id"][row])
+            if person.decisions >= DECISIONS:
+                break
+            exists = proofreading.objects.exists(number)
+            if exists and proofreading.objects.box(number).stop[axis] <= middle:
+                person.look_at(number)
+        annotated = np.asarray(project.annotations.require("target")[...])
+    voxels = (
+        f"{np.count_nonzero(annotated > 1)} voxels of objects, {(annotated == 1).sum()} of none"
+    )
+    return f"{person.decisions} decisions, {dict(hands.kinds)}, {voxels}"
+
+
+def retrain(folder: Path, method: str, steps: int, seed: int) -> str:
+    """Go on from the first run; returns the name of the new one."""
+    project = Project.open(folder)
+    before = project.runs.names()
+    settings = TrainSettings.for_profile("test", steps=steps, seed=seed)
+    job = TrainJob(project=str(folder), method=method, settings=settings, start_from=before[0])
+    for _ in execute(job):
+        pass
+    (new,) = set(Project.open(folder).runs.names()) - set(before)
+    return new
+
+
+def scores_of(
+    folder: Path, run: str | None, truth: Ids, settings: SeparationSettings, box: Box
+) -> str:
+    """IoU of the mask, AP at .5 and at .75 of a run's objects before any edit, as cells."""
+    project = Project.open(folder)
+    run = run or project.runs.names()[0]
+    for _ in execute(ObjectsJob(project=str(folder), run=run, settings=settings)):
+        pass
+    prediction = Project.open(folder).predictions.of(run, "target")
+    assert prediction is not None
+    mask = np.asarray(prediction.reported[(0, *box.slices)]) > 127
+    inside = truth[box.slices] > 0
+    iou = (mask & inside).sum() / (mask | inside).sum()
+    found = FoundObjects.of(project.run(run), "target").ids(1)
+    scores = compare_objects(found, truth, box)
+    return f"{iou:.3f} | {scores['ap_50']:.3f} | {scores['ap_75']:.3f}"
 
 
 if __name__ == "__main__":

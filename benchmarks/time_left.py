@@ -25,6 +25,8 @@ from napari_emda.settings.training import TrainSettings
 
 # Small, because the time left is about proportions.
 SHAPE = (8, 256, 256)
+# For networks that see stacks of sections.
+DEEP = (24, 192, 192)
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 
@@ -86,6 +88,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="of each training; 0: the profile's")
     parser.add_argument("--patch", type=int, default=0, help="0: the profile's")
     parser.add_argument("--batch", type=int, default=0, help="0: the profile's")
+    parser.add_argument("--network", default="unet")
     parser.add_argument(
         "--cpu", action="store_true", help="seconds of the processor, which other programs leave be"
     )
@@ -105,8 +108,10 @@ def main() -> None:
     clock = time.process_time if options.cpu else time.perf_counter
     asked = {"steps": options.steps, "patch": options.patch, "batch": options.batch}
     settings = {name: value for name, value in asked.items() if value}
+    settings["network"] = options.network
+    shape = DEEP if options.network == "unet_3d" else SHAPE
     with tempfile.TemporaryDirectory() as folder:
-        project = make(Path(folder) / "project", SHAPE, "test", 64)
+        project = make(Path(folder) / "project", shape, "test", 64)
         for method in options.method or ["auto", "finetune"]:
             job = TrainJob(
                 project=str(project.folder),
@@ -115,10 +120,10 @@ def main() -> None:
             )
             rows = recorded(execute(job), clock)
             if options.record:
-                name = f"{method}-{options.profile}-{options.steps}.jsonl"
+                name = f"{method}-{options.network}-{options.profile}-{options.steps}.jsonl"
                 kept = [json.dumps([at, event.to_json()]) for at, event in rows]
                 (options.record / name).write_text("\n".join(kept) + "\n")
-            report(f"{method}, {options.profile}", rows, options)
+            report(f"{method}, {options.network}, {options.profile}", rows, options)
 
 
 def read(path: Path, scale: float) -> list[Row]:
