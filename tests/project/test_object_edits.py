@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -315,6 +316,19 @@ def test_no_decision_is_made_on_objects_that_were_found_anew_meanwhile(project_f
             objects.delete(1)
         assert not (project_folder / "object_edits.jsonl").exists()
         assert not annotations(project).any()
+
+
+@pytest.mark.parametrize("kind", ["good", "delete", "split", "redraw"])
+def test_no_decision_is_made_once_the_prediction_is_gone(project_folder, kind):
+    with Project.open(project_folder, exclusive=True) as project:
+        objects = opened(project)
+        shutil.rmtree(project_folder / "runs" / RUN / "probabilities.zarr" / "target")
+        seeds = [[(1, *DISCS[0]), (1, *DISCS[1])]] if kind == "split" else []
+        with pytest.raises(JobError, match="is gone or was replaced"):
+            getattr(objects, kind)(1, *seeds)
+        # The next start would carry out what the journal holds.
+        assert not (project_folder / "object_edits.jsonl").exists()
+        assert not project.regions.all()
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,8 @@ class Proofreading:
         """JobError unless the prediction that the objects were found in is still there."""
         description = self.found.description
         run = self._project.run(description.run)
-        if StoredPrediction(run, self.volume).header != description.prediction:
+        is_another = StoredPrediction(run, self.volume).header != description.prediction
+        if is_another or self._project.predictions.of(run.name, self.volume) is None:
             raise JobError(
                 f"The prediction that the objects of '{self.volume}' were found in is gone or was "
                 "replaced: find the objects again with 'napari-emda objects'; edits are carried "
@@ -96,7 +97,8 @@ class Proofreading:
             )
 
     def _check_unchanged(self) -> None:
-        """JobError if other objects have taken the place of these on the disk."""
+        """JobError if these objects, or their prediction, are no longer those on the disk."""
+        self._check_prediction()
         run = self._project.run(self.found.description.run)
         if FoundObjects.of(run, self.volume).description != self.found.description:
             raise JobError(
@@ -200,6 +202,7 @@ class Proofreading:
 
     def split(self, object_id: int, seeds: Sequence[Sequence[int]]) -> ObjectEdit:
         """An object is two, with a seed in each (z, y, x); the smaller gets a new id."""
+        self._check_prediction()
         part = self._cut(self.objects, object_id, seeds)
         first, second = (tuple(map(int, seed)) for seed in seeds)
         return self._decide("split", [object_id], seeds=(first, second), part=part)
@@ -210,6 +213,7 @@ class Proofreading:
 
     def redraw(self, object_id: int) -> tuple[ObjectEdit, Region]:
         """The outline of an object is wrong: a patch to paint it in, where it is largest."""
+        self._check_unchanged()
         self.objects.check(object_id)
         z0, z1, y0, y1, x0, x1 = self.largest_section(object_id).bounds
         wider = Box(
