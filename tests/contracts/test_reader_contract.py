@@ -12,6 +12,7 @@ import nibabel
 import nrrd as pynrrd
 import numpy as np
 import pytest
+import tensorstore
 import tifffile
 import zarr
 from PIL import Image
@@ -73,6 +74,28 @@ def npy(folder, volume):
     return folder / "a.npy", volume
 
 
+def created(driver, path, volume, **options):
+    """An array that tensorstore has written, with x as its first axis."""
+    values = volume.T[..., None] if driver == "neuroglancer_precomputed" else volume.T
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(path)}, **options}
+    tensorstore.open(spec, create=True).result()[...] = values
+    return path
+
+
+def n5(folder, volume):
+    metadata = {"dataType": volume.dtype.name, "dimensions": volume.shape[::-1]}
+    metadata |= {"blockSize": [16, 16, 1], "compression": {"type": "gzip"}}
+    return created("n5", folder / "a.n5", volume, metadata=metadata), volume
+
+
+def precomputed(folder, volume):
+    scale = {"size": volume.shape[::-1], "encoding": "raw", "resolution": [4, 4, 50]}
+    scale["chunk_size"] = [16, 16, 1]
+    info = {"data_type": volume.dtype.name, "num_channels": 1, "type": "image"}
+    options = {"multiscale_metadata": info, "scale_metadata": scale}
+    return created("neuroglancer_precomputed", folder / "a", volume, **options), volume
+
+
 EXAMPLES = {
     "tiff": tiff,
     "ome_zarr": ome_zarr,
@@ -83,6 +106,8 @@ EXAMPLES = {
     "nrrd": nrrd,
     "nifti": nifti,
     "npy": npy,
+    "n5": n5,
+    "precomputed": precomputed,
 }
 
 

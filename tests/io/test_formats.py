@@ -13,6 +13,7 @@ import nibabel
 import nrrd
 import numpy as np
 import pytest
+import tensorstore
 import tifffile
 import zarr
 
@@ -554,6 +555,135 @@ def test_an_entry_of_a_zip_file_that_unpacks_to_too_much(tmp_path, volume, monke
     monkeypatch.setattr("napari_emda.io.checked_zip.LARGEST_JSON", 10**5)
     text = refused(tmp_path / "a.zarr.zip")
     assert "holds '.zattrs' of 1000009 bytes, which cannot be right" in text
+
+
+# ---------------------------------------------------------------- N5, Neuroglancer
+
+
+def n5(folder, volume, **attributes):
+    """An N5 array; its attributes that the format does not define are those of programs."""
+    metadata = {"dataType": volume.dtype.name, "dimensions": volume.shape[::-1]}
+    metadata |= {"blockSize": [16] * volume.ndim, "compression": {"type": "gzip"}, **attributes}
+    spec = {"driver": "n5", "kvstore": {"driver": "file", "path": str(folder)}}
+    tensorstore.open({**spec, "metadata": metadata}, create=True).result()[...] = volume.T
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_n5(tmp_path, volume, dtype):
+    n5(tmp_path / "a.n5" / "raw", volume.astype(dtype), resolution=[4, 4.5, 50])
+    same(tmp_path / "a.n5" / "raw", volume.astype(dtype), SIZES)
+    # The only array of its folder.
+    same(tmp_path / "a.n5", volume.astype(dtype), SIZES)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "sizes"),
+    [
+        ({}, None),
+        ({"pixelResolution": {"unit": "um", "dimensions": [0.004, 0.0045, 0.05]}}, SIZES),
+        ({"pixelResolution": [4, 4.5, 50], "unit": "nm"}, SIZES),
+        ({"pixelResolution": [4, 4.5, 50], "unit": "s"}, None),
+        ({"transform": 3}, None),
+    ],
+)
+def test_voxel_sizes_of_n5(tmp_path, volume, attributes, sizes):
+    n5(tmp_path / "a", volume, **attributes)
+    stored = open_image(tmp_path / "a")
+    assert stored.nanometres == (None if sizes is None else pytest.approx(sizes))
+
+
+def test_a_pyramid_of_cosem(tmp_path, volume):
+    transform = {"axes": ["z", "y", "x"], "units": ["nm"] * 3, "scale": SIZES}
+    n5(tmp_path / "a" / "s0", volume, transform={**transform, "translate": [100, 20, 10]})
+    n5(tmp_path / "a" / "s1", volume[:, ::2, ::2], transform={**transform, "scale": [50, 9, 8]})
+    stored = same(tmp_path / "a" / "s0", volume, SIZES)
+    assert stored.origin == (100, 20, 10)
+    (tmp_path / "a" / "attributes.json").write_text('{"n5": "2.5.0"}')
+    same(tmp_path / "a", volume, SIZES)
+    second = open_image(tmp_path / "a?level=1")
+    np.testing.assert_array_equal(second.array[:], volume[:, ::2, ::2])
+    assert second.spacing == (50, 9, 8)
+    assert "a has no level 2" in refused(tmp_path / "a?level=2")
+
+
+def test_a_pyramid_of_bigdataviewer(tmp_path, volume):
+    path = tmp_path / "a.n5" / "setup0" / "timepoint0"
+    n5(path / "s0", volume)
+    n5(path / "s1", volume[:, ::2, ::2], downsamplingFactors=[2, 2, 1])
+    (path / "attributes.json").write_text(json.dumps({"resolution": SIZES[::-1]}))
+    same(tmp_path / "a.n5", volume, SIZES)
+    assert open_image(tmp_path / "a.n5" / "setup0" / "timepoint0?level=1").spacing == (50, 9, 8)
+
+
+def test_several_images_in_n5_and_channels(tmp_path, volume):
+    n5(tmp_path / "a.n5" / "em" / "raw", volume)
+    n5(tmp_path / "a.n5" / "em" / "two", np.stack([volume, volume + 1]))
+    text = refused(tmp_path / "a.n5")
+    assert "holds 2 images (em/raw and em/two): choose one of them, such as a.n5/em/raw" in text
+    assert "as in 'two?channel=0'" in refused(tmp_path / "a.n5" / "em" / "two")
+    same(tmp_path / "a.n5" / "em" / "two?channel=1", volume + 1)
+    (tmp_path / "b.n5").mkdir()
+    assert "is an N5 folder without an image" in refused(tmp_path / "b.n5")
+
+
+def test_n5_that_lies(tmp_path, volume):
+    n5(tmp_path / "a", volume)
+    block = tmp_path / "a" / "0" / "0" / "0"
+    content = block.read_bytes()
+    for damaged in (content[:20], b"", content[:16] + gzip.compress(bytes(2**22))):
+        block.write_bytes(damaged)
+        assert refused(tmp_path / "a").startswith("a is damaged at section 0")
+    attributes = json.loads((tmp_path / "a" / "attributes.json").read_text())
+    for wrong in (
+        {"dimensions": [9]},
+        {"dimensions": [-1, 2, 3]},
+        {"dataType": "text"},
+        {"blockSize": [2**20] * 3},
+        {"compression": {"type": "none of these"}},
+    ):
+        (tmp_path / "a" / "attributes.json").write_text(json.dumps({**attributes, **wrong}))
+        assert refused(tmp_path / "a").startswith("a ")
+
+
+def precomputed(folder, volume, key=0, kind="image", **scale):
+    values = np.moveaxis(volume, 0, -1) if volume.ndim == 4 else volume[..., None]
+    values = values.transpose(2, 1, 0, 3)
+    info = {"data_type": volume.dtype.name, "num_channels": values.shape[-1], "type": kind}
+    scale = {"key": f"s{key}", "size": values.shape[:3], "encoding": "raw", **scale}
+    spec = {"driver": "neuroglancer_precomputed", "multiscale_metadata": info}
+    spec |= {"kvstore": {"driver": "file", "path": str(folder)}, "scale_metadata": scale}
+    spec["scale_metadata"].setdefault("chunk_size", [16, 16, 2])
+    tensorstore.open(spec, create=True).result()[...] = values
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_precomputed(tmp_path, volume, dtype):
+    values = volume.astype(dtype)
+    precomputed(tmp_path / "a", values, resolution=[4, 4.5, 50], voxel_offset=[10, 20, 30])
+    precomputed(tmp_path / "a", values[:, ::2, ::2], 1, resolution=[8, 9, 50])
+    stored = same(tmp_path / "a", values, SIZES)
+    assert stored.origin == (1500, 90, 40)
+    second = open_image(tmp_path / "a?level=1")
+    np.testing.assert_array_equal(second.array[:], values[:, ::2, ::2])
+    assert second.spacing == (50, 9, 8)
+    assert "has the levels 0 to 1, and 2 is none" in refused(tmp_path / "a?level=2")
+
+
+def test_a_segmentation_of_neuroglancer(tmp_path, volume):
+    ids = volume.astype(np.uint64) + 2**40
+    options = {"encoding": "compressed_segmentation", "compressed_segmentation_block_size": [8] * 3}
+    precomputed(tmp_path / "a", ids, kind="segmentation", resolution=[4, 4.5, 50], **options)
+    np.testing.assert_array_equal(open_labels(tmp_path / "a").array[:], ids)
+    (tmp_path / "a" / "info").write_text('{"scales": [3]}')
+    assert refused(tmp_path / "a").startswith("a cannot be read as Neuroglancer precomputed")
+    (tmp_path / "a" / "info").write_text('{"scales": [' + " " * 2**20 + "]}")
+    assert "far too large for a description" in refused(tmp_path / "a")
+
+
+def test_channels_of_neuroglancer(tmp_path, volume):
+    precomputed(tmp_path / "a", np.stack([volume, volume + 1]), resolution=[4, 4.5, 50])
+    assert "as in 'a?channel=0'" in refused(tmp_path / "a")
+    same(tmp_path / "a?channel=1", volume + 1, SIZES)
 
 
 # ---------------------------------------------------------------- TIFF

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from napari_emda.data.names import is_utf8
 from napari_emda.errors import DataError, listed
+from napari_emda.io.description import description
 from napari_emda.io.location import Part, axis_word, located
 from napari_emda.io.units import Stored
 from napari_emda.registry import Registry
@@ -154,31 +155,10 @@ def _check_no_address(path: Path) -> None:
         )
 
 
-# Folders of other formats: their name, the file that describes them, and words that it contains.
-_OTHER_FOLDERS = (
-    ("an N5", "attributes.json", ("n5", "dimensions")),
-    ("a Neuroglancer precomputed", "info", ("scales",)),
-    ("a WEBKNOSSOS", "datasource-properties.json", ("dataLayers",)),
-)
-# Bytes of such a file that are read: the markers stand in the first lines.
-_MARKER_BYTES = 65536
-
-
 def _check_known_folder(path: Path) -> None:
     """Raise DataError for a folder of a format that only other programs read."""
-    if not path.is_dir():
-        return
-    for name, file, keys in _OTHER_FOLDERS:
-        # A pipe of this name would keep the program waiting.
-        if not (path / file).is_file():
-            continue
-        try:
-            with (path / file).open(errors="replace") as stream:
-                text = stream.read(_MARKER_BYTES)
-        except OSError:
-            continue
-        if any(f'"{key}"' in text for key in keys):
-            raise DataError(
-                f"{path.name} is {name} folder, which cannot be opened yet: convert it to OME-Zarr "
-                "or TIFF first."
-            )
+    if path.is_dir() and "dataLayers" in description(path / "datasource-properties.json"):
+        raise DataError(
+            f"{path.name} is a WEBKNOSSOS folder, which cannot be opened yet: convert it to "
+            "OME-Zarr or TIFF first."
+        )
