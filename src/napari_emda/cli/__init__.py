@@ -31,6 +31,7 @@ COMMANDS = {
     "predict": "runs.predict",
     "suggest": "projects.suggest",
     "annotate": "projects.annotate",
+    "check-points": "check_points.check_points",
     "score": "runs.score",
     "objects": "objects.objects",
     "export": "runs.export",

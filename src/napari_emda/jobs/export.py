@@ -23,7 +23,7 @@ from napari_emda.jobs.inputs import (
 from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import ExportJob
 from napari_emda.project.project import Project
-from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.project.stored_calibration import described
 
 
 def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
@@ -69,7 +69,7 @@ def run(job: ExportJob, _: PreviewRequest) -> Iterator[Event]:
     yield next(plan)
     edits = CarriedEdits(
         {name: project.object_edits.of(volume.name, name) for name in classes},
-        StoredPrediction(folder, volume.name).header,
+        described(folder, volume.name),
         dict(outputs.cluster_names),
     )
     result = Result(folder.name, model, volume, classes, class_ids, prediction, edits, object_maps)

@@ -33,7 +33,7 @@ from napari_emda.project.found_objects import Description, FoundObjects
 from napari_emda.project.job_files import ObjectsJob
 from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
-from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.project.stored_calibration import described
 from napari_emda.project.storing_objects import store_objects
 
 
@@ -77,7 +77,7 @@ def run(job: ObjectsJob, _: PreviewRequest) -> Iterator[Event]:
     description = Description(
         run=folder.name,
         checkpoint=job.checkpoint,
-        prediction=StoredPrediction(folder, volume.name).header,
+        prediction=described(folder, volume.name),
         clusters=dict(outputs.cluster_names),
         volume=volume.name,
         settings=job.settings,

@@ -17,6 +17,7 @@ from napari_emda.jobs.inputs import (
     check_writable,
     model_of,
     percent,
+    prediction_of,
     remarks,
     volume_of,
 )
@@ -25,7 +26,6 @@ from napari_emda.jobs.preview import PreviewRequest
 from napari_emda.project.job_files import PredictJob
 from napari_emda.project.project import Project
 from napari_emda.project.stored_prediction import StoredPrediction
-from napari_emda.project.unchanged_prediction import UnchangedPrediction
 
 
 def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
@@ -70,7 +70,9 @@ def run(job: PredictJob, _: PreviewRequest) -> Iterator[Event]:
     stored = StoredPrediction(folder, volume.name)
     if job.out is not None:
         yield next(plan)
-        probabilities = UnchangedPrediction(stored.probabilities, stored, stored.state)
+        prediction = prediction_of(project, folder, volume.name, stored.state)
+        clusters = prediction.clusters
+        probabilities = prediction.reported if clusters is None else clusters
         class_ids = exporter.class_ids(classes[1:], None)
         exported = Result(folder.name, model, volume, classes[1:], class_ids, probabilities)
         if job.box:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from napari_emda.project.region import IMPORTED, OBJECT, Region, State, outside
 from napari_emda.project.regions import Regions, new_id
 from napari_emda.project.undo import Decision, LabelImport
 from napari_emda.project.volumes import Volumes
+
+Voxel = tuple[int, int, int]
+"""z, y, x."""
 
 
 class Annotations:
@@ -263,6 +266,43 @@ class Annotations:
             round=self._regions.round,
         )
         return self._regions.record(taught)
+
+    def free(self, volume: str, voxels: Sequence[Voxel]) -> list[bool]:
+        """Which voxels are not annotated yet."""
+        array = self.open(volume)
+        return [array is None or not np.asarray(array[voxel]).any() for voxel in voxels]
+
+    def mark(self, volume: str, values: Sequence[tuple[Voxel, int]]) -> None:
+        """Annotate single voxels, k = class k - 1; on disk when this returns."""
+        self._write_voxels(volume, values)
+
+    def unmark(self, volume: str, values: Sequence[tuple[Voxel, int]]) -> None:
+        """Take annotations of single voxels back that still have the given values."""
+        array = self.open(volume)
+        if array is None:
+            return
+        same = [voxel for voxel, value in values if int(np.asarray(array[voxel])) == value]
+        self._write_voxels(volume, [(voxel, 0) for voxel in same])
+
+    def _write_voxels(self, volume: str, values: Sequence[tuple[Voxel, int]]) -> None:
+        array = self.require(volume) if values else None
+        if array is None:
+            return
+        in_chunk: dict[Voxel, list[tuple[Voxel, int]]] = {}
+        for (z, y, x), value in values:
+            chunk = (z // array.chunks[0], y // array.chunks[1], x // array.chunks[2])
+            in_chunk.setdefault(chunk, []).append(((z, y, x), value))
+        # Chunk by chunk: each is written and waited for once.
+        for (i, j, k), inside in in_chunk.items():
+            depth, height, width = array.chunks
+            start = (i * depth, j * height, k * width)
+            stop = (start[0] + depth, start[1] + height, start[2] + width)
+            box = Box(start, stop).clip(array.shape)
+            painted = np.array(array[box.slices])
+            for (z, y, x), value in inside:
+                painted[z - start[0], y - start[1], x - start[2]] = value
+            array[box.slices] = painted
+            self._arrays.sync(volume, box)
 
     def _begin_import(self, volume: str, array: zarr.Array[Any]) -> tuple[Region, ImportRecord]:
         """Note an import before it changes anything; returns its region, as it is before."""

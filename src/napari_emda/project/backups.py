@@ -32,8 +32,8 @@ KEPT = 10
 
 _FOLDER = "backups"
 _REGIONS = "regions.jsonl"
-# Of decisions on patches and on objects.
-_JOURNALS = (_REGIONS, "object_edits.jsonl")
+# Of decisions on patches and on objects, and of check points.
+_JOURNALS = (_REGIONS, "object_edits.jsonl", "check_points.jsonl")
 _PROJECT = "project.json"
 _CONTENTS = "backup.json"
 # Without a colon, which Windows does not allow.
@@ -84,7 +84,8 @@ class Backup:
 class Backups:
     """The backups of a project.
 
-    A backup is a zip file of ``project.json``, ``regions.jsonl``, ``object_edits.jsonl`` and
+    A backup is a zip file of ``project.json``, ``regions.jsonl``, ``object_edits.jsonl``,
+    ``check_points.jsonl`` and
     ``annotations/`` as they are in the project, so that it can be used without this program.
 
     Args:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_emda.data.array import Array
 from napari_emda.data.box import Box
+from napari_emda.data.calibration import Calibrated, Calibration
 from napari_emda.data.coverage import Coverage
 from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import JobError
@@ -21,6 +22,7 @@ from napari_emda.project.clusters import NamedClusters, NamedUncertainty, Names,
 from napari_emda.project.region import Region
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.runs import Runs
+from napari_emda.project.stored_calibration import calibration_in_use
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.project.undo import ClusterNames, Journal
 
@@ -79,6 +81,7 @@ class Prediction:
         object_maps: contours and distances, see `project.stored_prediction`, uint8 (2, z, y, x);
             None if the model learnt no objects.
         journal: says which part of the volume is predicted; None if all of it is.
+        calibration: of the classes, by check points; None for none.
     """
 
     stored: Array
@@ -86,6 +89,7 @@ class Prediction:
     entropy: Array | None = None
     object_maps: Array | None = None
     journal: StoredPrediction | None = None
+    calibration: Calibration | None = None
 
     @property
     def predicted(self) -> Coverage:
@@ -99,9 +103,14 @@ class Prediction:
     def classes(self) -> Array | None:
         """Probabilities of the project's classes, uint8 (C - 1, z, y, x).
 
-        With clusters, they follow from the names; None as long as no cluster has one.
+        They are calibrated if a calibration is in use. With clusters, they follow from the names;
+        None as long as no cluster has one.
         """
-        return self._named if self.outputs.are_clusters else self.stored
+        if self.outputs.are_clusters:
+            return self._named
+        return (
+            self.stored if self.calibration is None else Calibrated(self.stored, self.calibration)
+        )
 
     @property
     def clusters(self) -> Array | None:
@@ -172,8 +181,11 @@ class Predictions:
         maps = _opened(folder.object_maps(volume))
         if maps is not None and not _are_maps(maps, stored):
             maps = None
+        in_use = None if outputs.are_clusters else calibration_in_use(folder, volume)
+        calibration = None if in_use is None else in_use.calibration
         entropy = _opened(folder.uncertainty(volume))
-        return Prediction(stored, outputs, entropy, maps, StoredPrediction(folder, volume))
+        journal = StoredPrediction(folder, volume)
+        return Prediction(stored, outputs, entropy, maps, journal, calibration)
 
     def newest_run(self, volume: str) -> str | None:
         """The newest run that has begun to predict the classes of a volume."""

@@ -17,6 +17,7 @@ from napari_emda.io.write import check_destination
 from napari_emda.project.annotation_arrays import AnnotationArrays
 from napari_emda.project.annotations import Annotations
 from napari_emda.project.backups import Backups
+from napari_emda.project.check_points import CheckPoints
 from napari_emda.project.destination import refuse_own
 from napari_emda.project.file import (
     ProjectFile,
@@ -37,7 +38,8 @@ from napari_emda.settings.requirements import Available
 # What may be in a project's folder besides ``project.json`` and is written by this program.
 _ENTRIES = (
     *("volumes", "annotations", "runs", "jobs", "undo", "backups", "rescued"),
-    *("regions.jsonl", "undo.jsonl", "redo.jsonl", "object_edits.jsonl", "on-view.txt", ".lock"),
+    *("regions.jsonl", "undo.jsonl", "redo.jsonl", "object_edits.jsonl", "check_points.jsonl"),
+    *("on-view.txt", ".lock"),
 )
 
 
@@ -67,6 +69,7 @@ class Project:
         annotations: what was painted in the volumes.
         history: takes decisions back, and repeats them.
         object_edits: decisions on objects.
+        check_points: points that were drawn and answered, to measure and calibrate predictions.
         backups: of annotations and regions.
     """
 
@@ -85,6 +88,7 @@ class Project:
         self.annotations = Annotations(
             folder, arrays, file.classes, self.volumes, self.regions, self.predictions
         )
+        self.check_points = CheckPoints(folder, self.regions, self.annotations)
 
     @classmethod
     def create(

@@ -25,7 +25,7 @@ from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
 from napari_emda.project.region import Region
 from napari_emda.project.regions import new_id
-from napari_emda.project.stored_prediction import StoredPrediction
+from napari_emda.project.stored_calibration import described
 
 # What a network sees around an object that is redrawn, in pixels.
 _SURROUNDINGS = 16
@@ -88,7 +88,7 @@ class Proofreading:
         """JobError unless the prediction that the objects were found in is still there."""
         description = self.found.description
         run = self._project.run(description.run)
-        is_another = StoredPrediction(run, self.volume).header != description.prediction
+        is_another = described(run, self.volume) != description.prediction
         if is_another or self._project.predictions.of(run.name, self.volume) is None:
             raise JobError(
                 f"The prediction that the objects of '{self.volume}' were found in is gone or was "

@@ -31,6 +31,8 @@ IMPORTED = "imported"
 """Read from a label image."""
 OBJECT = "object"
 """Taught by a decision on an object."""
+CHECKED = "check points"
+"""Single voxels that check points were answered for."""
 # On these, a score is an unbiased estimate of the score on the whole volume.
 RANDOMLY_DRAWN = (AUDIT, "random")
 ANNOTATED: tuple[State, ...] = ("accepted", "partial")
@@ -50,7 +52,8 @@ class Region(BaseModel):
         box: z0:z1,y0:y1,x0:x1 in voxels.
         state: what the user decided.
         score: by the strategy; the highest comes first.
-        strategy: the strategy that suggested it, or `AUDIT`, `OWN`, `IMPORTED`, `OBJECT`.
+        strategy: the strategy that suggested it, or `AUDIT`, `OWN`, `IMPORTED`, `OBJECT`,
+            `CHECKED`.
         run: the run that was asked, and whose prediction is compared with the annotation.
         round: counts from 1.
         time: of the last change, in seconds since 1970.
@@ -107,7 +110,7 @@ class Region(BaseModel):
     @property
     def is_patch(self) -> bool:
         """Whether it is a patch that a person goes to, and not the box of other labels."""
-        return self.strategy not in (IMPORTED, OBJECT)
+        return self.strategy not in (IMPORTED, OBJECT, CHECKED)
 
     @property
     def annotated(self) -> bool:

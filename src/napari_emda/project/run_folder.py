@@ -215,6 +215,10 @@ class RunFolder:
         """The list of a volume's blocks that are predicted."""
         return self._inside(f"predicted-{volume}.jsonl")
 
+    def calibration(self, volume: str) -> Path:
+        """The calibration of a volume's prediction, see `project.stored_calibration`."""
+        return self._inside(f"calibration-{volume}.json")
+
     def objects(self, volume: str) -> Path:
         """The folder of a volume's objects, see `napari_emda.jobs.objects`."""
         return self._inside("objects", volume)

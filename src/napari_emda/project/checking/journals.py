@@ -10,6 +10,7 @@ from napari_emda.errors import JobError
 from napari_emda.io.atomic import replacing_file
 from napari_emda.io.journal import read_journal, sealed
 from napari_emda.io.safe_files import inside
+from napari_emda.project import check_points
 from napari_emda.project.backups import Backups
 from napari_emda.project.checking.damage import Damage, Finding, Reading, Rescue
 from napari_emda.project.object_edits import JOURNAL, parse_entry
@@ -22,6 +23,12 @@ _JOURNALS: tuple[tuple[str, Callable[[bytes], object], str, str], ...] = (
     ("undo.jsonl", parse, "steps of Undo", "what could be undone"),
     ("redo.jsonl", parse, "steps of Redo", "what could be repeated"),
     (JOURNAL, parse_entry, "edits of objects", "the list of edits of objects"),
+    (
+        check_points.JOURNAL,
+        check_points.parse_entry,
+        "check points and answers",
+        "the list of check points",
+    ),
 )
 
 
