@@ -230,6 +230,7 @@ def test_a_network_that_sees_several_sections_gets_a_channel_for_each(
     np.testing.assert_array_equal(image[0], expected)
     assert "channel 0: the section -50 nm away" in readme
     assert "channel 1: the section to predict" in readme
+    assert ("first layer is a fixed filter" in readme) == (spectrum == "common")
     predictor = Predictor.load(training.path, "cpu", "32")
     statistics = predictor.statistics_of(target)
     assert bool(statistics.kernel) == (spectrum == "common")

@@ -22,6 +22,12 @@ from napari_emda.inference.predictor import Predictor
 from napari_emda.nn.network import WithSoftmax
 from napari_emda.sampling.device_volumes import filtered
 
+_FILTERS = (
+    "The first layer is a fixed filter: it removes fine detail and noise that the volumes of the "
+    "training do not share. It was measured on '{volume}', and suits images of the same microscope "
+    "and preparation."
+)
+
 
 @exporters.register("model")
 class ModelExporter(Exporter):
@@ -63,6 +69,7 @@ class ModelExporter(Exporter):
             seen=(*before, "grey", *after),
             distance=header.section_distance,
             sections=network.stack if network.stack > 1 else 0,
+            input_note=_FILTERS.format(volume=volume.name) if statistics.kernel else "",
             tags=(header.network.name.replace("_", "-"),),
         )
         exported: nn.Module = WithSoftmax(network, predictor.domain_of(volume))

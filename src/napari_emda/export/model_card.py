@@ -28,6 +28,7 @@ class ModelCard:
         seen: names of the sections that the network sees at once, its input channels.
         distance: from one of them to the next, in the unit of ``grid``.
         sections: that a 3-D network predicts at once, along an axis z; 0 for any other network.
+        input_note: what else a user should know of the input, in sentences.
         tags: under which others find the model, besides those of every model of this package.
         authors: names.
         citations: pairs of text and DOI, or None for no DOI.
@@ -42,6 +43,7 @@ class ModelCard:
     seen: tuple[str, ...] = ("grey",)
     distance: float = 0.0
     sections: int = 0
+    input_note: str = ""
     tags: tuple[str, ...] = ()
     authors: tuple[str, ...] = ()
     citations: tuple[tuple[str, str | None], ...] = CITATIONS
@@ -86,12 +88,13 @@ class ModelCard:
             return self.documentation
         _, y, x = self.grid.spacing
         unit = self.grid.unit
+        note = f"{self.input_note}\n\n" if self.input_note else ""
         classes = "\n".join(f"- channel {k}: {name}" for k, name in enumerate(self.classes))
         return (
             f"# {self.name}\n\n{self.description}\n\n"
             "## Input\n\nSections of an electron-microscopy volume with pixels of "
             f"{y:g} × {x:g} {unit} (y × x).\n\n"
-            f"{self._channels()}"
+            f"{self._channels()}{note}"
             f"## Output\n\nClass probabilities:\n\n{classes}\n\n"
             # bioimageio.spec warns about packages whose README has no section of this name.
             "## Validation\n\nCompare the prediction with labels of a few sections of your own "
