@@ -42,7 +42,9 @@ def trained(tmp_path_factory, phantom_files):
         image = phantom_files["source", "image"]
         created.volumes.add(image, "source", labels=labels, name="source")
         created.volumes.add(phantom_files["target", "image"], "target", name="target")
-    return folder, train(folder, "histogram"), train(folder, "source_only")
+    # The spectrum is a setting that a training without adaptation cannot have.
+    adapted = train(folder, "histogram", spectrum="common")
+    return folder, adapted, train(folder, "source_only")
 
 
 @pytest.fixture

@@ -79,7 +79,8 @@ def missing(project: Project, run: str) -> TrainJob | None:
     ):
         return None
     # With "on", `source_only` would normalise with the target's statistics, which is adaptation.
-    settings = job.settings.model_copy(update={"target_statistics": "auto"})
+    # And alone, the source has no spectrum in common with anything.
+    settings = job.settings.model_copy(update={"target_statistics": "auto", "spectrum": "own"})
     return TrainJob(
         project=str(project.folder),
         method=BASELINE,
