@@ -15,9 +15,10 @@ import torch
 from benchmarks.adaptation import FILES, GUARD, binned
 from benchmarks.common import CLASSES, training
 from napari_emda.active_learning.candidates import Candidates, Pool
+from napari_emda.active_learning.measurement import candidate_features
 from napari_emda.active_learning.strategies.entropy import Entropy
 from napari_emda.active_learning.strategy import Strategy, strategies
-from napari_emda.active_learning.suggest import candidate_features, choose, pool_of
+from napari_emda.active_learning.suggest import choose, pool_of
 from napari_emda.data.box import Box
 from napari_emda.data.volume import Volume
 from napari_emda.data.voxel_grid import VoxelGrid

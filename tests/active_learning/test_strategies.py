@@ -530,7 +530,7 @@ def test_windows_of_candidates_and_boxes_are_their_bounds():
     ]
 
 
-def test_entropy_predicts_again_if_another_strategy_overwrote_it(tmp_path):
+def test_entropy_is_computed_from_the_prediction_if_another_strategy_overwrote_it(tmp_path):
     model = predictor(unet())
     target = volume((2, 48, 48))
 
@@ -543,7 +543,12 @@ def test_entropy_predicts_again_if_another_strategy_overwrote_it(tmp_path):
     assert first[0] > 0
     assert run("entropy") == (0, first[1])  # nothing was computed again
     run("least_confidence")
-    assert run("entropy") == first
+    assert StoredPrediction(RunFolder(tmp_path), "v").measure == "least_confidence"
+    events, regions = run("entropy")
+    assert events == 0
+    assert [region["box"] for region in regions] == [region["box"] for region in first[1]]
+    scores, rounded = ([region["score"] for region in rows] for rows in (first[1], regions))
+    assert rounded == pytest.approx(scores, abs=0.01)
 
 
 def test_between_rounds_needs_a_run_that_was_trained_on_from_another(project):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_emda.active_learning.candidates import Candidates, Pool, distances_to
+from napari_emda.active_learning.candidates import Candidates, Places, Pool, distances_to
 from napari_emda.active_learning.random_audit import draw
 from napari_emda.active_learning.strategy import strategies
 from napari_emda.active_learning.suggest import choose, suggest
@@ -94,23 +94,70 @@ def test_a_target_or_box_smaller_than_a_patch_is_refused_with_a_size_that_fits()
         Candidates.of((3, 80, 96), 32, box=":,0:30,0:50")
 
 
-@given(st.integers(1, 200), st.integers(0, 99))
-def test_candidates_beyond_the_limit_are_sampled_in_evenly_spaced_sections(limit, seed):
-    whole = Candidates.of((7, 40, 40), 16)
-    sample = Candidates.of((7, 40, 40), 16, limit=limit, seed=seed)
-    assert 1 <= len(sample) <= limit
+@given(st.integers(1, 400), st.integers(0, 99))
+def test_of_candidates_beyond_the_limit_as_many_are_drawn(limit, seed):
+    whole = Candidates.of((7, 40, 40), 16, box="1:6,:,:")
+    sample = Candidates.of((7, 40, 40), 16, box="1:6,:,:", limit=limit, seed=seed)
+    drawn = set(map(tuple, sample.starts.tolist()))
+    assert len(drawn) == len(sample) == min(limit, len(whole))
     assert sample.total == len(whole)
-    assert set(map(tuple, sample.starts.tolist())) <= set(map(tuple, whole.starts.tolist()))
-    assert len({*np.diff(np.unique(sample.starts[:, 0])).tolist()}) <= 1
+    assert drawn <= set(map(tuple, whole.starts.tolist()))
 
 
-def test_other_seeds_sample_other_sections():
-    sections = {
-        z
-        for seed in range(20)
-        for z in Candidates.of((9, 32, 32), 32, limit=3, seed=seed).starts[:, 0].tolist()
-    }
-    assert sections == set(range(9))
+def test_all_positions_are_drawn_equally_often():
+    drawn = [
+        tuple(start)
+        for seed in range(300)
+        for start in Candidates.of((4, 32, 48), 32, limit=4, seed=seed).starts.tolist()
+    ]
+    counts = [drawn.count(start) for start in set(drawn)]
+    # Each of 12 positions is one of 4 that are drawn, 300 times.
+    assert len(counts) == 4 * 3
+    assert max(abs(count - 100) for count in counts) < 4 * (300 / 3 * 2 / 3) ** 0.5
+
+
+@pytest.mark.parametrize("count", [1, 40, 300])
+@pytest.mark.parametrize(
+    ("box", "sections"),
+    [(Box((0, 0, 0), (50, 2048, 2048)), 1), (Box((7, 300, 900), (40, 1900, 1500)), 3)],
+)
+def test_places_are_spread_over_all_sections_and_their_planes(box, sections, count):
+    rng = np.random.default_rng(count)
+    places = Places(count, 512, sections).spread_over(box, rng)
+    assert all(place.clip_to(box) == place for place in places)
+    starts = np.array([place.start for place in places])
+    assert {place.shape[1:] for place in places} == {tuple(min(512, n) for n in box.shape[1:])}
+    layers = np.unique((starts[:, 0] - box.start[0]) // sections)
+    number = -(-box.shape[0] // sections)
+    assert np.diff(layers).max(initial=0) <= -(-number // count)
+    assert len(layers) == min(number, count)
+    # All rows and columns of squares get their share.
+    for axis in (1, 2):
+        counts = np.unique(starts[:, axis], return_counts=True)[1]
+        assert count < 40 or (len(counts) > 1 and counts.max() < 2 * counts.min())
+
+
+def test_the_seed_chooses_the_places():
+    box = Box.whole((60, 2048, 2048))
+    first, again, other = (
+        Places(20, 512).spread_over(box, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert len({*first, *other}) > 30
+
+
+@pytest.mark.parametrize("limit", [10**6, 200, 5])
+def test_candidates_of_places_lie_in_them_and_within_the_limit(limit):
+    places = Places(30, 512)
+    candidates = Candidates.of((90, 1024, 1536), 256, limit=limit, seed=3, places=places)
+    whole = Candidates.of((90, 1024, 1536), 256)
+    assert candidates.total == len(whole)
+    squares = {(z, y // 512, x // 512) for z, y, x in candidates.starts.tolist()}
+    # Each square has 5 x 5 patches.
+    number = min(30, max(1, limit // 25))
+    assert len(squares) == number
+    assert len(candidates) == min(limit, 25 * number)
+    assert ((candidates.starts[:, 1:] % 512) <= 256).all()
 
 
 def test_near_candidates_overlap_the_box_or_the_sections_beside_it():
@@ -361,7 +408,10 @@ def test_a_box_outside_the_target_is_refused(tmp_path):
 
 def test_a_notice_tells_that_candidates_are_sampled(tmp_path):
     _, notices = suggested(tmp_path, (8, 96, 96), positions=1000)
-    assert "The volume has 3528 patch positions. Only 882 of them are ranked" in notices[0]
+    assert notices[0] == (
+        "The volume has 3528 patch positions. Only 1000 of them are ranked, drawn at random from "
+        "all sections: raise 'positions' to rank more, or choose a box."
+    )
     assert suggested(tmp_path, (8, 96, 96), positions=3528)[1] == []
 
 

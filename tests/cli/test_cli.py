@@ -13,6 +13,7 @@ import zarr
 from skimage.measure import label
 
 from napari_emda import cli
+from napari_emda.data.box import Box
 from napari_emda.project.project import Project
 from napari_emda.project.stored_prediction import StoredPrediction
 from tests.cli.calling import answer, call, image, listing
@@ -343,6 +344,18 @@ def test_only_blocks_that_a_mask_marks_are_predicted(trained, phantoms, tmp_path
     status, _, err = call("predict", trained, "--mask", path, "--box", "0:1,:,:")
     assert status == 2
     assert "coarse.tif marks no voxel in the box 0:1,:,:: choose" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "sections"),
+    [(("--strategy", "random", "--run", RUN), 1), (("--audit",), 1), (("--set", "box=1:3,:,:"), 2)],
+)
+def test_only_blocks_of_candidates_or_of_drawn_patches_are_predicted(trained, options, sections):
+    suggested = answer("suggest", trained, "--count", 1, "--patch", 32, *options)["regions"]
+    stored = StoredPrediction(Project.open(trained).run(RUN), "target")
+    assert stored.predicted.cells.all((1, 2)).sum() == sections
+    (box,) = [Box.parse(region["box"], (4, 96, 96)) for region in suggested]
+    assert stored.complete({}, uncertainty=True, box=box)
 
 
 def test_object_ids_beyond_32_bits_are_refused_before_anything_is_predicted(

@@ -259,6 +259,8 @@ def test_grey_values_are_standardised_as_in_training_or_as_measured_now(tmp_path
 @pytest.mark.parametrize("block", [0, 32])
 def test_a_constant_stays_constant_at_the_volumes_own_size(pixel_size, shape, block, tmp_path):
     model = predictor(Identity(), pixel_size=pixel_size)
+    # Of models that know a background, it would be that.
+    model.header = model.header.model_copy(update={"method": "iic"})
     probabilities, uncertainty, _ = predicted(
         model, volume(np.full(shape, 1.5)), tmp_path, block=block
     )

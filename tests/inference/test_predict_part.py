@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 
 from napari_emda.data.box import Box
 from napari_emda.data.coverage import Coverage
 from napari_emda.events import TileDone
 from napari_emda.inference.predict import part_around, predict
+from napari_emda.inference.predictor import outputs_smoothed_along_z
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import CHUNK, StoredPrediction
 from napari_emda.settings.prediction import PredictSettings
@@ -114,3 +117,94 @@ def test_smoothed_along_z_a_part_is_as_in_the_whole(pixel_size, tmp_path):
     for tile in tiles:
         where = (0, *tile.slices)
         assert np.abs(stored[where].astype(int) - expected[where]).max() <= 1
+
+
+# -- empty blocks ----------------------------------------------------------------------------------
+
+
+def emptied(shape=(5, 1100, 600)):
+    """An image, and the chunks in which it is constant: a section, a column and an island."""
+    image = normal(shape) + 1
+    empty = np.zeros((shape[0], 3, 2), bool)
+    empty[1] = empty[:, 1, 1] = empty[3:, 0, 0] = True
+    for z, row, column in np.argwhere(empty):
+        chunk = (z, slice(512 * row, 512 * row + 512), slice(512 * column, 512 * column + 512))
+        image[chunk] = 2.5 + z
+    # A constant part of a chunk is none.
+    image[0, :512, :300] = 7
+    return image, empty
+
+
+def voxels(empty, shape):
+    return empty.repeat(512, 1).repeat(512, 2)[:, : shape[1], : shape[2]]
+
+
+@pytest.mark.parametrize("pixel_size", [4.0, 2.9, 6.5])
+@pytest.mark.parametrize("values", [{}, {"block": 512}, {"memory": 0.15}])
+def test_empty_chunks_are_background_and_no_network_is_asked(values, pixel_size, tmp_path):
+    image, empty = emptied()
+    model = predictor(Identity(), pixel_size=pixel_size)
+    with patch.object(model, "outputs", wraps=model.outputs) as outputs:
+        probabilities, uncertainty, _ = predicted(model, volume(image), tmp_path, **values)
+    background = voxels(empty, image.shape)
+    assert not probabilities[0][background].any()
+    assert not uncertainty[background].any()
+    # Identity predicts a foreground of 0.92 of what is constant but not a whole chunk.
+    assert probabilities[0, 0, 20:500, 20:280].min() > 230
+    assert (probabilities[0] > 0)[~background].mean() > 0.95
+    if values.get("block") == 512 and pixel_size == 4:
+        assert len(outputs.call_args_list) == (~empty).sum()
+
+
+@pytest.mark.parametrize("pixel_size", [4.0, 2.9])
+def test_which_chunks_are_empty_does_not_depend_on_the_blocks(pixel_size, tmp_path):
+    image, _ = emptied((2, 1100, 600))
+    model = predictor(Identity(), pixel_size=pixel_size)
+    plans = [{"block": 768}, {"memory": 0.3}, {"block": 128}]
+    first, *others = (
+        predicted(model, volume(image), tmp_path / str(number), **plan)[0].astype(int)
+        for number, plan in enumerate(plans)
+    )
+    for other in others:
+        assert np.abs(first - other).max() <= 1
+        np.testing.assert_array_equal(first == 0, other == 0)
+
+
+@pytest.mark.parametrize("block", [0, 512])
+def test_beside_an_empty_section_smoothing_sees_what_the_network_says_of_it(block, tmp_path):
+    """Zeros in the empty section would pull the sections beside it to the background."""
+    image = normal((6, 40, 48))
+    image[2] = image[3] = 0.5
+    model = predictor(unet())
+    model.header = model.header.model_copy(update={"z_smoothing": 0.2})
+    stored, *_ = predicted(model, volume(image), tmp_path, memory=0.05, block=block)
+    whole = model.outputs(torch.from_numpy(image)[:, None], "source")
+    expected = np.round(255 * outputs_smoothed_along_z(whole, 2, 0.2)[:, 1].detach().numpy())
+    expected[2:4] = 0
+    assert np.abs(stored[0] - expected).max() <= 1
+
+
+def test_a_few_voxels_at_the_edge_are_not_empty_by_chance(tmp_path):
+    image = normal((1, 513, 520))
+    image[0, 512:, 512:] = 3
+    probabilities, *_ = predicted(predictor(Identity()), volume(image), tmp_path)
+    assert probabilities[0, 0, 512, 512:].min() > 230
+
+
+def test_the_journal_says_which_blocks_are_empty(target, tmp_path):
+    image = normal((3, 600, 500))
+    image[1] = 4
+    predicted(predictor(Identity()), volume(image), tmp_path, block=512)
+    stored = StoredPrediction(RunFolder(tmp_path), "v")
+    lines = [json.loads(line) for line in stored.journal.read_text().splitlines()[1:]]
+    boxes = [Box.from_bounds(ends) for line in lines for ends in line.get("empty", [])]
+    assert {box.in_sections(1, 2) for box in boxes} == set(boxes)
+    assert sum(box.size for box in boxes) == 600 * 500
+    assert stored.predicted.is_all
+
+
+def test_clusters_have_no_background_to_be_taken_for(tmp_path):
+    model = predictor(Identity())
+    model.header = model.header.model_copy(update={"method": "iic"})
+    probabilities, *_ = predicted(model, volume(np.full((1, 40, 40), 3.0)), tmp_path)
+    assert probabilities.min() > 230

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_emda.data.blocks import R2_STEPS
 from napari_emda.data.box import Box
 from napari_emda.data.padding import PatchPadding
 from napari_emda.errors import DataError
@@ -26,6 +27,52 @@ _ROWS = 8192
 # Candidates in padding that are closed one by one. If there are more, most of the volume is padding
 # or nearly everything else is picked, and reading all of it at once is faster.
 _MOST_REJECTED = 64
+
+
+@dataclass(frozen=True)
+class Places:
+    """Squares, some sections thick, that stand for a large volume.
+
+    Attributes:
+        count: of the squares.
+        side: in voxels.
+        sections: thickness.
+    """
+
+    count: int
+    side: int
+    sections: int = 1
+
+    def spread_over(self, box: Box, rng: np.random.Generator) -> list[Box]:
+        """The squares, evenly spread over all sections of a box, and over their planes.
+
+        They lie on a grid from the volume's first voxel, as the chunks of files do, but for the
+        last ones of the box, which end with it. Squares that would be the same are one.
+
+        Args:
+            box: where to choose; squares are smaller where it is smaller.
+            rng: draws where the sequence begins.
+        """
+        layers = -(-box.shape[0] // self.sections)
+        rows, columns = (self._starts(box, axis) for axis in (1, 2))
+        shift = rng.random(3)
+        places = []
+        for i in range(self.count):
+            # Sections in their order; within them the sequence R2, see `data.blocks`.
+            z = box.start[0] + self.sections * int((i + shift[0]) * layers / self.count)
+            row, column = ((shift[1 + k] + i * R2_STEPS[k]) % 1 for k in (0, 1))
+            y = rows[int(row * len(rows))]
+            x = columns[int(column * len(columns))]
+            stop = (z + self.sections, y + self.side, x + self.side)
+            places.append(Box((z, y, x), stop).clip_to(box))
+        return list(dict.fromkeys(places))
+
+    def _starts(self, box: Box, axis: int) -> list[int]:
+        """Where squares begin along an axis."""
+        low = box.start[axis]
+        last = max(low, box.stop[axis] - self.side)
+        grid = range(low // self.side * self.side, box.stop[axis], self.side)
+        return list(dict.fromkeys(min(max(start, low), last) for start in grid))
 
 
 @dataclass(frozen=True)
@@ -51,18 +98,17 @@ class Candidates:
         box: str = "",
         limit: int = 10**6,
         seed: int = 0,
+        places: Places | None = None,
     ) -> Candidates:
-        """List all patches of a box that lie on the grid, or those of every k-th section.
-
-        Sections are skipped where all of them would hold more than ``limit`` patches.
+        """List all patches of a box that lie on the grid, or a sample of them.
 
         Args:
             shape: voxels of the volume along z, y, x.
             patch: side in voxels.
             box: part to choose from, z0:z1,y0:y1,x0:x1; empty means all.
-            limit: maximum number of candidates. If a single section has more, a random selection
-                of its patches is taken.
-            seed: of the first section, so that other rounds choose from other sections.
+            limit: maximum number of candidates. Of more, as many are drawn at random.
+            seed: of the sample.
+            places: where the candidates must lie; None for the whole box.
 
         Raises:
             DataError: the volume or the box is smaller than a patch, or the box does not lie in
@@ -78,17 +124,16 @@ class Candidates:
                     f"The {name} is {sides[0]} x {sides[1]} pixels, smaller than one {patch}-pixel "
                     f"patch: {remedy}."
                 )
-        _, y0, x0 = region.start
-        _, y1, x1 = region.stop
-        rows = _starts_along(y0, y1, patch)
-        columns = _starts_along(x0, x1, patch)
         rng = np.random.default_rng(seed)
-        total = region.shape[0] * len(rows) * len(columns)
-        # Rounded up, so that the limit holds; never so far that no section is left.
-        step = min(-(-total // limit), region.shape[0])
-        sections = np.arange(region.start[0] + rng.integers(step), region.stop[0], step)
-        grid = np.meshgrid(sections, rows, columns, indexing="ij")
-        starts = np.stack(grid, axis=-1).reshape(-1, 3)
+        total = _number_of(region, patch)
+        if places is None:
+            chosen = None if total <= limit else np.sort(rng.choice(total, limit, replace=False))
+            return cls(_starts_in(region, patch, chosen), patch, total)
+        # Fewer whole squares, so that they stay evenly spread.
+        square = Box((0, 0, 0), (places.sections, places.side, places.side))
+        fitting = max(1, limit // _number_of(square, patch))
+        squares = replace(places, count=min(places.count, fitting)).spread_over(region, rng)
+        starts = np.unique(np.concatenate([_starts_in(s, patch) for s in squares]), axis=0)
         if len(starts) > limit:
             starts = starts[np.sort(rng.choice(len(starts), limit, replace=False))]
         return cls(starts, patch, total)
@@ -115,6 +160,27 @@ class Candidates:
         corners = self.starts[:, 1:]
         overlap = (corners < high) & (corners + self.patch > low)
         return (z >= z0 - sections) & (z < z1 + sections) & overlap.all(1)
+
+
+def _starts_in(box: Box, patch: int, chosen: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """First voxels of the patches of a box, n x 3, in (z, y, x) order.
+
+    Args:
+        box: at least as large as a patch.
+        patch: side in voxels.
+        chosen: numbers of those that are wanted, in ascending order; None for all.
+    """
+    rows, columns = (_starts_along(box.start[axis], box.stop[axis], patch) for axis in (1, 2))
+    if chosen is None:
+        chosen = np.arange(box.shape[0] * len(rows) * len(columns))
+    z, row, column = np.unravel_index(chosen, (box.shape[0], len(rows), len(columns)))
+    return np.stack([box.start[0] + z, rows[row], columns[column]], axis=1)
+
+
+def _number_of(box: Box, patch: int) -> int:
+    """Number of patches of a box."""
+    rows, columns = (len(_starts_along(box.start[axis], box.stop[axis], patch)) for axis in (1, 2))
+    return box.shape[0] * rows * columns
 
 
 def _starts_along(start: int, stop: int, patch: int) -> NDArray[np.int64]:

@@ -17,13 +17,14 @@ from napari_emda.active_learning.candidates import Candidates, Embeddings, Score
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import block_shape, blocks
 from napari_emda.data.box import Box
+from napari_emda.data.coverage import Coverage
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, TileDone
 from napari_emda.inference.predictor import Predictor, to_bytes
 from napari_emda.inference.section_window import images
 from napari_emda.inference.tiles import BlockReader, Tile, finish_tile, without_neighbours
-from napari_emda.inference.tiling import plan
+from napari_emda.inference.tiling import chunks_of, plan, tiles_of
 from napari_emda.settings.prediction import PredictSettings
 
 # A pixel centre that lies on the border of a window must fall on the same side whatever the
@@ -114,15 +115,17 @@ def windows_of(candidates: Candidates, boxes: list[Box]) -> NDArray[np.int64]:
 
 def means_of(stored: Array, candidates: Candidates) -> Scores:
     """Mean of a uint8 (z, y, x) array over each candidate, 255 as 1; read block by block."""
-    windows = WindowPooling(windows_of(candidates, []))
-    sections = set(candidates.starts[:, 0].tolist())
-    for block in blocks(Box.whole(stored.shape), block_shape(stored)):
-        # Of a large volume, candidates lie in few sections: blocks without any are not read.
-        if sections.isdisjoint(range(block.start[0], block.stop[0])):
+    bounds = windows_of(candidates, [])
+    windows = WindowPooling(bounds)
+    all_blocks = blocks(Box.whole(stored.shape), block_shape(stored))
+    z, y, x = stored.shape
+    part = Coverage.nothing((z, y, x)).cut_at_boxes(all_blocks).of_windows(bounds)
+    for block in all_blocks:
+        # Of a large volume, candidates lie in few blocks: those without any are not read.
+        if not part.touches(block):
             continue
-        for z, section in enumerate(np.asarray(stored[block.slices]), block.start[0]):
-            if z in sections:
-                windows.add(section[None].astype(np.float32), z, *block.start[1:])
+        for section, values in enumerate(np.asarray(stored[block.slices]), block.start[0]):
+            windows.add(values[None].astype(np.float32), section, *block.start[1:])
     return windows.means[:, 0] / 255
 
 
@@ -169,7 +172,8 @@ def patch_features(
     network = predictor.network
     stacks = predictor.stacks_of(volume)
     planned = plan(view, network, PredictSettings(), stacks=stacks)
-    tiles = _tiles_with_windows(planned, windows, together=stacks.deep)
+    part = chunks_of(volume.shape).cut_at_boxes(tile.native for tile in planned)
+    tiles = tiles_of(planned, part.of_windows(windows), view, network, stacks=stacks)
     statistics = predictor.statistics_of(volume)
     domain = predictor.domain_of(volume)
     pooled_uncertainty = WindowPooling(windows)
@@ -180,10 +184,10 @@ def patch_features(
     # The next blocks are read while one is computed.
     seen = images(reader, tiles, predictor.header.context_of(view))
     try:
-        for number, (tile, image) in enumerate(zip(tiles, seen, strict=True), 1):
+        for number, (tile, what_is_seen) in enumerate(zip(tiles, seen, strict=True), 1):
             # Seeded by its place, a block gets the same samples whichever blocks are computed.
             outputs = BlockOutputs(
-                predictor, image, domain, (seed, *tile.native.start), earlier, stacks
+                predictor, what_is_seen.image, domain, (seed, *tile.native.start), earlier, stacks
             )
             if (values := uncertainty(outputs)) is not None:
                 values = without_neighbours(tile, values)
@@ -210,33 +214,6 @@ def _add(windows: WindowPooling, maps: Tensor, box: Box) -> None:
     # One section an entry of the batch; windows are summed on the CPU, in float64.
     for z, values in enumerate(maps.cpu().numpy(), box.start[0]):
         windows.add(values, z, *box.start[1:])
-
-
-def _tiles_with_windows(
-    tiles: list[Tile], windows: NDArray[np.int64], *, together: bool
-) -> list[Tile]:
-    """The tiles that overlap a window.
-
-    A tile only some of whose sections do is replaced by one tile for each such section, unless the
-    network sees sections ``together``.
-    """
-    needed: list[Tile] = []
-    for tile in tiles:
-        z0, z1, y0, y1, x0, x1 = tile.native.bounds
-        overlap = (
-            (windows[:, 2] < y1)
-            & (windows[:, 3] > y0)
-            & (windows[:, 4] < x1)
-            & (windows[:, 5] > x0)
-        )
-        # Windows of one section share their span: few are left to compare with every section.
-        spans = np.unique(windows[overlap, :2], axis=0)
-        sections = [z for z in range(z0, z1) if ((spans[:, 0] <= z) & (z < spans[:, 1])).any()]
-        if len(sections) == z1 - z0 or (together and sections):
-            needed.append(tile)
-            continue
-        needed += [tile.of_section(z) for z in sections]
-    return needed
 
 
 def _cells(view: Resampled, windows: NDArray[np.int64], stride: int) -> NDArray[np.int64]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from napari_emda.active_learning.candidates import Candidates, Pool
+from napari_emda.active_learning.measurement import candidate_features, places_for
 from napari_emda.active_learning.patch_features import (
     PatchFeatures,
-    means_of,
-    patch_features,
-    windows_of,
 )
 from napari_emda.active_learning.strategy import Strategy
 from napari_emda.data.array import Array
@@ -22,13 +18,8 @@ from napari_emda.data.padding import PatchPadding
 from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Notice, Suggested
-from napari_emda.inference.origin import origin
-from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.project.run_folder import RunFolder
-from napari_emda.project.stored_prediction import StoredPrediction
-from napari_emda.project.unchanged_prediction import UnchangedPrediction
-from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.requirements import Available
 from napari_emda.settings.suggestion import QuerySettings
 
@@ -74,9 +65,11 @@ def suggest(
     folder: RunFolder | None,
     excluded: list[Box],
     earlier: Predictor | None = None,
-    entropy: Array | None = None,
+    entropy: Callable[[], Array | None] = lambda: None,
 ) -> Iterator[Event]:
-    """Rank all patches of a volume and suggest the best that do not overlap.
+    """Rank the patches of a volume and suggest the best that do not overlap.
+
+    Nothing is predicted but what holds candidates. Of a large volume, these are a sample.
 
     Args:
         predictor: the model, for strategies that ask one.
@@ -87,7 +80,8 @@ def suggest(
             complete (see `napari_emda.project.stored_prediction.StoredPrediction`).
         excluded: annotated or skipped regions.
         earlier: the model of the round before, for strategies that ask it.
-        entropy: uint8 (z, y, x), in place of that which the prediction leaves in the folder.
+        entropy: uint8 (z, y, x), in place of that which the prediction leaves in the folder; it is
+            called after the prediction, and may return None.
 
     Yields:
         TileDone while predicting; Notice if candidates are sampled, or if fewer patches are left
@@ -99,14 +93,26 @@ def suggest(
         DataError: the volume or the box is smaller than a patch.
         JobError: the strategy asks a model and there is none.
     """
+    places = None
+    if strategy.required.model != "none" and predictor is not None and folder is not None:
+        places = places_for(predictor, volume, strategy, settings, folder)
     candidates = Candidates.of(
-        volume.shape, settings.patch, box=settings.box, limit=settings.positions, seed=settings.seed
+        volume.shape,
+        settings.patch,
+        box=settings.box,
+        limit=settings.positions,
+        seed=settings.seed,
+        places=places,
     )
     if len(candidates) < candidates.total:
+        of_what = "drawn at random from all sections"
+        setting = "positions"
+        if places is not None:
+            of_what = f"in squares of {places.side} pixels spread evenly over all sections"
+            setting = "voxels"
         yield Notice(
             f"The volume has {candidates.total} patch positions. Only {len(candidates)} of them "
-            "are ranked, in evenly spaced sections: raise 'positions' to rank more, or choose a "
-            "box."
+            f"are ranked, {of_what}: raise '{setting}' to rank more, or choose a box."
         )
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.required.model != "none":
@@ -200,88 +206,3 @@ def pool_of(
         excluded=excluded,
         padding=padding,
     )
-
-
-def candidate_features(
-    predictor: Predictor,
-    volume: Volume,
-    strategy: Strategy,
-    settings: QuerySettings,
-    folder: RunFolder,
-    candidates: Candidates,
-    excluded: list[Box],
-    earlier: Predictor | None = None,
-    entropy: Array | None = None,
-) -> Generator[Event, None, PatchFeatures]:
-    """Predict a volume and compute the features of patches that a strategy needs.
-
-    The prediction is made for every strategy that asks a model, because annotating begins with it.
-
-    Args:
-        predictor: the model.
-        volume: the target.
-        strategy: ranks the patches.
-        settings: seed and device.
-        folder: of the run, for prediction and uncertainty.
-        candidates: what may be picked.
-        excluded: annotated or skipped regions.
-        earlier: the model of the round before, for strategies that ask it.
-        entropy: see `suggest`.
-
-    Yields:
-        TileDone after each block; nothing is predicted that the folder holds already.
-
-    Returns:
-        Uncertainty and embeddings of the candidates, then of the excluded boxes.
-    """
-    prediction = StoredPrediction(folder, volume.name)
-    yield from _predict_once(
-        predictor, volume, settings, prediction, entropy=strategy.needs_entropy
-    )
-    state = prediction.state
-    features = PatchFeatures(np.full(len(candidates), np.nan), None)
-    if strategy.measures or strategy.needs_embeddings:
-        # Another process must not predict into the uncertainty that is being measured.
-        with folder.predicting_alone(volume.name) if strategy.measures else nullcontext():
-            keep = None
-            if strategy.measures:
-                keep = prediction.begin_uncertainty(volume.shape, strategy.name)
-            features = yield from patch_features(
-                predictor,
-                volume,
-                windows_of(candidates, excluded if strategy.needs_embeddings else []),
-                uncertainty=strategy.uncertainty,
-                embeddings=strategy.needs_embeddings,
-                seed=settings.seed,
-                earlier=earlier,
-                keep=keep,
-            )
-    if strategy.needs_entropy:
-        stored = prediction.uncertainty if entropy is None else entropy
-        unchanged = UnchangedPrediction(stored, prediction, state)
-        features = replace(features, uncertainty=means_of(unchanged, candidates))
-    return features
-
-
-def _predict_once(
-    predictor: Predictor,
-    volume: Volume,
-    settings: QuerySettings,
-    prediction: StoredPrediction,
-    *,
-    entropy: bool,
-) -> Iterator[Event]:
-    """Predict, unless the folder holds this model's prediction (and its entropy, if needed)."""
-    # Heads that saw no label predict noise, which would have to be erased from every patch.
-    if predictor.header.features_only:
-        return
-    made_from = origin(predictor.header, predictor.model_file, volume)
-    # Another strategy's uncertainty takes the place of the entropy; `measure` is its name.
-    is_complete = prediction.complete(made_from, uncertainty=entropy)
-    overwritten = entropy and is_complete and prediction.measure
-    if overwritten:
-        prediction.forget()
-    if overwritten or not is_complete:
-        yield from predict(
-            predictor, volume, PredictSettings(device=settings.device), prediction.run
-        )

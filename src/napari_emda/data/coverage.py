@@ -45,6 +45,22 @@ class Coverage:
         part.add(boxes)
         return part
 
+    def of_windows(self, bounds: NDArray[np.int64]) -> Coverage:
+        """The cells that any of many boxes touches, in the cells of this part.
+
+        Args:
+            bounds: z0, z1, y0, y1, x0, x1 of each box, n x 6.
+        """
+        touched = np.array(bounds)
+        for edges, low in ((self.rows, 2), (self.columns, 4)):
+            touched[:, low] = np.searchsorted(edges, bounds[:, low], side="right") - 1
+            touched[:, low + 1] = np.searchsorted(edges, bounds[:, low + 1], side="left")
+        cells = np.zeros_like(self.cells)
+        # Most windows share their cells with others.
+        for z0, z1, y0, y1, x0, x1 in np.unique(touched, axis=0).tolist():
+            cells[z0:z1, y0:y1, x0:x1] = True
+        return Coverage(self.rows, self.columns, cells)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels of the volume along z, y, x."""
@@ -105,6 +121,12 @@ class Coverage:
         column_of = np.searchsorted(self.columns, new_columns[:-1], side="right") - 1
         cells = self.cells[:, row_of][:, :, column_of]
         return Coverage(new_rows, new_columns, cells)
+
+    def cut_at_boxes(self, boxes: Iterable[Box]) -> Coverage:
+        """The same part in cells none of which lies on both sides of a box's end."""
+        boxes = list(boxes)
+        _, rows, columns = self.shape
+        return self.cut_at(_ends(boxes, 1, rows).tolist(), _ends(boxes, 2, columns).tolist())
 
     def without(self, other: Coverage) -> Coverage:
         """What of this part does not belong to another one of the same volume."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def marked(mask: Array, ratios: Ratios, within: Coverage) -> Coverage:
             counts = np.append(0, np.cumsum((strip != 0).any((0, 1))))
             ends = [
                 _of_mask(left, right, ratios[2])
-                for left, right in zip(within.columns, within.columns[1:], strict=False)
+                for left, right in pairwise(within.columns.tolist())
             ]
             first, stop = np.minimum(np.array(ends).T, len(counts) - 1)
             cells[sections, row] |= counts[stop] > counts[first]

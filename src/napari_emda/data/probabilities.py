@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import chunk_shape
@@ -124,6 +125,21 @@ class ClassProbability(_OfProbabilities):
 
     def _read(self, z: slice, y: slice, x: slice) -> NDArray[Any]:
         return np.asarray(self.probabilities[self._channel, z, y, x])
+
+
+class Entropy(_OfProbabilities):
+    """Entropy over classes as a share of its maximum log C, 255 being the maximum.
+
+    It is less exact than the entropy that a prediction stores, because probabilities are rounded.
+    """
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
+        foreground = np.asarray(self.probabilities[:, z, y, x]) / np.float32(CERTAIN)
+        # H = - sum over classes of p log p; entr(p) is -p log p, and 0 for p = 0. The background is
+        # not stored: it has what the others leave to 1.
+        entropy = entr(foreground).sum(0) + entr(1 - foreground.sum(0))
+        share = np.clip(entropy / np.log(1 + len(foreground)), 0, 1)
+        return np.asarray(np.rint(CERTAIN * share), np.uint8)
 
 
 class Mask(_OfProbabilities):

@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from napari_emda.data.box import Box
@@ -21,6 +20,8 @@ from napari_emda.data.volume import Volume
 from napari_emda.errors import DataError
 from napari_emda.events import Event, Notice, Saved, TileDone
 from napari_emda.inference.device import io_threads
+from napari_emda.inference.empty_chunks import Empty, voxels_of
+from napari_emda.inference.needed_outputs import NeededOutputs
 from napari_emda.inference.origin import averaging, origin
 from napari_emda.inference.predictor import PackedAnswer, Predictor, outputs_smoothed_along_z
 from napari_emda.inference.recorded import Recorded
@@ -115,8 +116,8 @@ def predict(
         predicting = _predict_tiles(predictor, view, tiles, settings, context, prediction)
         # Also when it is stopped: what was announced is found by the next prediction.
         with contextlib.closing(predicting), prediction.recording():
-            for number, box in enumerate(predicting, total - len(tiles) + 1):
-                prediction.box_done(box)
+            for number, (box, is_empty) in enumerate(predicting, total - len(tiles) + 1):
+                prediction.box_done(box, is_empty=is_empty)
                 yield TileDone(volume.name, box.bounds, number, total)
     yield Saved(str(run.probabilities(volume.name)), predictor.header.step)
 
@@ -135,15 +136,18 @@ def _predict_tiles(
     settings: PredictSettings,
     context: Context,
     prediction: StoredPrediction,
-) -> Generator[Box]:
-    """Predict and write tiles; yields the voxels of each one when they are on disk."""
+) -> Generator[tuple[Box, bool]]:
+    """Predict and write tiles.
+
+    Yields:
+        The voxels of each tile when they are on disk, and whether its image is empty.
+    """
     if not tiles:
         return
     threads = io_threads(predictor.compute.device)
     # Clusters have no background.
-    padding = (
-        () if predictor.header.finds_clusters else predictor.statistics_of(view.volume).padding
-    )
+    has_background = not predictor.header.finds_clusters
+    padding = predictor.statistics_of(view.volume).padding if has_background else ()
     write = _writer(
         view,
         prediction,
@@ -153,16 +157,19 @@ def _predict_tiles(
     )
     sections = _sections(predictor, view, tiles, settings, context, threads)
     with contextlib.closing(sections), ThreadPoolExecutor(threads, "write") as writers:
-        waiting: deque[tuple[Box, Future[None]]] = deque()
-        for tile, outputs in zip(tiles, sections, strict=True):
-            finished = finish_tile(view, tile, without_neighbours(tile, outputs))
-            packed = PackedAnswer(
-                finished, predictor.network.classes, uncertainty=settings.uncertainty
-            )
+        waiting: deque[tuple[Box, bool, Future[None]]] = deque()
+        for tile, (outputs, empty) in zip(tiles, sections, strict=True):
+            packed = None
+            if outputs is not None:
+                finished = finish_tile(view, tile, without_neighbours(tile, outputs))
+                packed = PackedAnswer(
+                    finished, predictor.network.classes, uncertainty=settings.uncertainty
+                )
             # Results that wait to be written are bounded. In order, so that the journal is too.
             while len(waiting) == threads:
                 yield _written(waiting)
-            waiting.append((tile.native, writers.submit(write, tile, packed)))
+            written = writers.submit(write, tile, packed, empty)
+            waiting.append((tile.native, packed is None, written))
         while waiting:
             yield _written(waiting)
 
@@ -174,11 +181,14 @@ def _sections(
     settings: PredictSettings,
     context: Context,
     threads: int,
-) -> Generator[Tensor]:
+) -> Generator[tuple[Tensor | None, Empty]]:
     """Outputs of all sections that each tile sees, see `Predictor.outputs`.
 
     Consecutive tiles of the same place overlap by the sections that smoothing along z needs. These
     are computed once.
+
+    Yields:
+        The outputs, or None for a tile that is empty; and which chunks of its sections are.
     """
     statistics = predictor.statistics_of(view.volume)
     domain = predictor.domain_of(view.volume)
@@ -193,17 +203,39 @@ def _sections(
         partial(predictor.outputs, domain=domain, stacks=stacks, flips=averages["flips"]),
         enabled=predictor.compute.device.type == "cuda",
     )
-    outputs = torch.zeros(0)
+    outputs = NeededOutputs(network)
+    empty: Empty = np.zeros((0, 0, 0), bool)
     with contextlib.closing(seen), in_evaluation_mode(predictor.network):
-        for tile, image in zip(tiles, seen, strict=True):
-            computed = network(image)
+        for tile, new in zip(tiles, seen, strict=True):
             # The first sections of this tile are the last ones of the tile before it.
-            overlap = tile.seen.shape[0] - len(computed)
+            overlap = tile.seen.shape[0] - len(new.image)
             if overlap:
-                computed = torch.cat([outputs[len(outputs) - overlap :], computed])
-            outputs = computed
+                empty = np.concatenate([empty[len(empty) - overlap :], new.empty])
+            else:
+                empty = new.empty
+            written = _empty_in(tile, empty, stacks.halo)
+            if predictor.header.finds_clusters:
+                written[:] = False
+            if written.all():
+                outputs.skip(new.image, overlap)
+                yield None, written
+                continue
+            computed = outputs.compute(new.image, overlap)
             classes = predictor.network.classes
-            yield outputs_smoothed_along_z(outputs, classes, averages["z_smoothing"])
+            yield outputs_smoothed_along_z(computed, classes, averages["z_smoothing"]), written
+
+
+def _empty_in(tile: Tile, empty: Empty, halo: int) -> Empty:
+    """Which chunks of the sections that are written are empty.
+
+    Args:
+        tile: the tile.
+        empty: of all sections that it sees.
+        halo: sections on each side that a 3-D network sees with a section.
+    """
+    first = tile.native.start[0] - tile.seen.start[0]
+    sections = range(first, first + tile.native.shape[0])
+    return np.stack([empty[max(0, z - halo) : z + halo + 1].all(0) for z in sections])
 
 
 def _writer(
@@ -213,11 +245,22 @@ def _writer(
     *,
     uncertainty: bool,
     object_maps: bool,
-) -> Callable[[Tile, PackedAnswer], None]:
+) -> Callable[[Tile, PackedAnswer | None, Empty], None]:
     """A function for the writing threads that waits for a tile's result and writes it to disk."""
     write = prediction.writer(uncertainty=uncertainty, object_maps=object_maps)
+    classes = prediction.probabilities.shape[0]
 
-    def unpack_and_write(tile: Tile, packed: PackedAnswer) -> None:
+    def write_background(tile: Tile) -> None:
+        nothing = np.zeros(tile.native.shape, np.uint8)
+        maps = np.zeros((OBJECT_MAPS, *nothing.shape), np.uint8) if object_maps else None
+        # Background, and without any uncertainty.
+        foreground = np.broadcast_to(nothing, (classes, *nothing.shape))
+        write(tile.native, foreground, nothing if uncertainty else None, maps)
+
+    def unpack_and_write(tile: Tile, packed: PackedAnswer | None, empty: Empty) -> None:
+        if packed is None:
+            write_background(tile)
+            return
         finite, foreground, maps, entropy = packed.unpack()
         # As a byte, NaN would be stored as certain background.
         if not finite.all():
@@ -227,9 +270,10 @@ def _writer(
                 f"'{view.volume.name}': replace NaN and infinite values of the image there, or use "
                 "another model."
             )
-        if padding:
-            outside = padding_in(view.volume, tile.native, padding)
-            # Background, and without any uncertainty.
+        if padding or empty.any():
+            outside = voxels_of(tile, empty)
+            if padding:
+                outside |= padding_in(view.volume, tile.native, padding)
             foreground = np.where(outside[:, None], 0, foreground)
             maps = None if maps is None else np.where(outside[:, None], 0, maps)
             entropy = None if entropy is None else np.where(outside, 0, entropy)
@@ -239,8 +283,8 @@ def _writer(
     return unpack_and_write
 
 
-def _written(waiting: deque[tuple[Box, Future[None]]]) -> Box:
-    """Wait until the oldest tile is on disk; returns its voxels."""
-    box, future = waiting.popleft()
+def _written(waiting: deque[tuple[Box, bool, Future[None]]]) -> tuple[Box, bool]:
+    """Wait until the oldest tile is on disk; returns its voxels, and whether it is empty."""
+    box, is_empty, future = waiting.popleft()
     future.result()
-    return box
+    return box, is_empty

@@ -7,11 +7,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from napari_emda.data.context import Context, runs
 from napari_emda.data.prefetch import prefetched
+from napari_emda.inference.empty_chunks import Empty, empty_chunks
 from napari_emda.inference.tiles import BlockReader, Tile
 
 
@@ -28,10 +30,23 @@ class _Reading:
     forgotten: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class SeenImage:
+    """What the network sees of a tile.
+
+    Attributes:
+        image: standardised, on the device, B x channels x H x W, one entry for each section.
+        empty: which chunks of each section are empty in all that is seen with it.
+    """
+
+    image: Tensor
+    empty: Empty
+
+
 def images(
     reader: BlockReader, tiles: Sequence[Tile], context: Context, threads: int = 1
-) -> Generator[Tensor]:
-    """Standardised images of tiles on the device, B x channels x H x W, one entry for each section.
+) -> Generator[SeenImage]:
+    """The images of tiles.
 
     While tiles follow each other at the same place, every section is read once, and kept as long as
     a later tile needs it.
@@ -44,30 +59,38 @@ def images(
     """
     is_plain = context.is_plain
     readings = _planned(tiles, context)
+
+    def read(part: Tile) -> tuple[Tensor, Empty]:
+        # In the reading threads, and before anything is on the device: a GPU waits for no result.
+        values = reader.read(part)
+        return values, empty_chunks(reader.view, part, reader.seen_of(values), reader.reach)
+
     stored = prefetched(
-        lambda i: [reader.read(part) for part in readings[i].parts],
+        lambda i: [read(part) for part in readings[i].parts],
         0,
         len(readings),
         ahead=threads + 1,
         threads=threads,
     )
-    window: dict[int, Tensor] = {}
+    window: dict[int, tuple[Tensor, Empty]] = {}
     with contextlib.closing(stored):
         for tile, reading, values in zip(tiles, readings, stored, strict=True):
             new = [
-                reader.on_device(image, part)
-                for image, part in zip(values, reading.parts, strict=True)
+                (reader.on_device(image, part), empty)
+                for (image, empty), part in zip(values, reading.parts, strict=True)
             ]
             if is_plain:
-                yield new[0]
+                yield SeenImage(*new[0])
                 continue
-            for part, image in zip(reading.parts, new, strict=True):
-                window.update(zip(range(part.seen.start[0], part.seen.stop[0]), image, strict=True))
-            seen = context.sections[tile.seen.start[0] : tile.seen.stop[0]]
-            stacks = torch.stack([torch.cat([window[z] for z in row]) for row in seen.tolist()])
+            for part, (image, empty) in zip(reading.parts, new, strict=True):
+                sections = range(part.seen.start[0], part.seen.stop[0])
+                window.update(zip(sections, zip(image, empty, strict=True), strict=True))
+            seen = context.sections[tile.seen.start[0] : tile.seen.stop[0]].tolist()
+            stacks = torch.stack([torch.cat([window[z][0] for z in row]) for row in seen])
+            empties = np.stack([np.all([window[z][1] for z in row], axis=0) for row in seen])
             for z in reading.forgotten:
                 del window[z]
-            yield stacks
+            yield SeenImage(stacks, empties)
 
 
 def _planned(tiles: Sequence[Tile], context: Context) -> list[_Reading]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_emda.data.box import Box
@@ -128,24 +130,33 @@ class BlockReader:
         *,
         on_device: bool | None = None,
     ) -> None:
-        self._view = view
+        self.view = view
         self._statistics = statistics
         self._device = device
         self._on_device = device.type != "cpu" if on_device is None else on_device
+        # Pixels beside one that its standardised value depends on.
+        self.reach = statistics.reach
+
+    def seen_of(self, stored: Tensor) -> NDArray[Any]:
+        """What the network sees of what was read, B x H x W, perhaps not standardised yet."""
+        margin = self.reach if self._on_device else 0
+        height, width = stored.shape[-2:]
+        values = stored[:, 0, margin : height - margin, margin : width - margin]
+        return np.asarray(values.numpy())
 
     def read(self, tile: Tile) -> Tensor:
         """Read what `on_device` takes; several threads may read at the same time."""
         if not self._on_device:
-            return read_tile(self._view, tile, self._statistics)
-        image = self._view.volume.image
+            return read_tile(self.view, tile, self._statistics)
+        image = self.view.volume.image
         seen = tile.seen.grown(self._statistics.reach)
-        if self._view.scale == (1, 1) and image.dtype == np.uint8:
+        if self.view.scale == (1, 1) and image.dtype == np.uint8:
             # Not `view.read`, which converts to float32: four times the bytes for the device.
-            inside, index = mirrored(seen, self._view.shape)
+            inside, index = mirrored(seen, self.view.shape)
             values = np.array(image[inside.slices])
             values = values if inside == seen else values[index]
         else:
-            values = self._view.read(seen)
+            values = self.view.read(seen)
         tensor = torch.from_numpy(values).unsqueeze(1)
         # Pinned here, in the reading thread, so that the copy to CUDA is asynchronous.
         return tensor.pin_memory() if self._device.type == "cuda" else tensor

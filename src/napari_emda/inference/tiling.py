@@ -141,9 +141,7 @@ def tiles_of(
     if wanted.is_all:
         return tiles
     stacks = stacks or SectionStacks()
-    rows = {end for tile in tiles for end in (tile.native.start[1], tile.native.stop[1])}
-    columns = {end for tile in tiles for end in (tile.native.start[2], tile.native.stop[2])}
-    wanted = wanted.cut_at(rows, columns)
+    wanted = wanted.cut_at_boxes(tile.native for tile in tiles)
     remaining = []
     for tile in tiles:
         for box in _wanted_boxes(tile.native, wanted, together=stacks.deep):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from functools import partial
 from typing import Any
 
 from napari_emda.active_learning.candidates import Candidates
+from napari_emda.active_learning.measurement import predict_once
 from napari_emda.active_learning.random_audit import draw, painted
 from napari_emda.active_learning.strategy import Strategy, strategies
 from napari_emda.active_learning.suggest import suggest
@@ -16,8 +18,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.errors import JobError
 from napari_emda.events import Event, Finished, Notice, Phase, Started, Suggested, phases
 from napari_emda.inference import checkpoint
-from napari_emda.inference.origin import origin, unusual
-from napari_emda.inference.predict import predict
+from napari_emda.inference.predict import part_around
 from napari_emda.inference.predictor import Predictor
 from napari_emda.jobs.inputs import backed_up, remarks
 from napari_emda.jobs.preview import PreviewRequest
@@ -25,8 +26,6 @@ from napari_emda.project.job_files import SuggestJob
 from napari_emda.project.project import Project
 from napari_emda.project.region import AUDIT
 from napari_emda.project.run_folder import RunFolder
-from napari_emda.project.stored_prediction import StoredPrediction
-from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.requirements import Available
 from napari_emda.settings.suggestion import QuerySettings
 
@@ -61,11 +60,6 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     yield from remarks(project, name or None)
     yield from backed_up(project)
     plan = _plan(job, strategy, len(volumes), predictor)
-    if predictor is not None and _predicts(predictor) and folder is not None:
-        # The user annotates a patch by correcting its prediction, also of patches drawn at random.
-        for volume in volumes:
-            yield next(plan)
-            yield from _ensure_uncertainty(predictor, volume, folder, job.settings)
     if job.audit:
         regions = _audit(project, volumes, job.settings)
         if len(regions) < job.settings.count:
@@ -77,6 +71,9 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     else:
         models = (predictor, earlier)
         regions = yield from _ranked(project, volumes, models, strategy, job.settings, folder, plan)
+    if predictor is not None and folder is not None:
+        # The user annotates a patch by correcting its prediction, also of patches drawn at random.
+        yield from _predicted(predictor, volumes, folder, job.settings, regions, plan)
     yield Suggested(regions)
     strategy_name = AUDIT if job.audit else cls.name
     result = {"run": name or None, "strategy": strategy_name, "regions": list(regions)}
@@ -86,22 +83,38 @@ def run(job: SuggestJob, _: PreviewRequest) -> Iterator[Event]:
     yield Finished("done", f"{count} {how}.", result)
 
 
-def _predicts(predictor: Predictor) -> bool:
-    return not predictor.header.features_only
-
-
 def _plan(
     job: SuggestJob, strategy: Strategy, volumes: int, predictor: Predictor | None
 ) -> Iterator[Phase]:
     """The phases of a job on some volumes."""
-    predicting = predictor is not None and _predicts(predictor)
     # Without measurements, choosing takes a moment.
-    measures = strategy.measures or strategy.needs_embeddings
+    measures = strategy.measures or strategy.needs_embeddings or strategy.needs_entropy
     choosing = ("Measuring the patches", 1.0) if measures else ("Choosing the patches", 0.1)
     return phases(
-        *([("Predicting", 1.0)] * volumes if predicting else []),
         *([] if job.audit else [choosing] * volumes),
+        *([("Predicting", 0.1)] if predictor is not None else []),
     )
+
+
+def _predicted(
+    predictor: Predictor,
+    volumes: list[Volume],
+    folder: RunFolder,
+    settings: QuerySettings,
+    regions: Regions,
+    plan: Iterator[Phase],
+) -> Iterator[Event]:
+    """Predict what the patches of the volumes hold, unless it is predicted."""
+    yield next(plan)
+    for volume in volumes:
+        boxes = [
+            Box.parse(region["box"], volume.shape)
+            for region in regions
+            if region["volume"] == volume.name
+        ]
+        if boxes:
+            part = part_around(volume, boxes)
+            yield from predict_once(predictor, volume, settings, folder, part)
 
 
 def _run_folder(project: Project, job: SuggestJob, strategy: Strategy) -> RunFolder | None:
@@ -171,7 +184,7 @@ def _ranked(
         volume_settings = settings.model_copy(update={"seed": seed})
         decided = _decided(project, volume.name)
         yield next(plan)
-        entropy = None if folder is None else _class_uncertainty(project, folder, volume.name)
+        entropy = partial(_class_uncertainty, project, folder, volume.name)
         for event in suggest(
             predictor, volume, strategy, volume_settings, folder, decided, earlier, entropy
         ):
@@ -182,27 +195,17 @@ def _ranked(
     return _merged(by_volume, settings.count, settings.random_count)
 
 
-def _class_uncertainty(project: Project, folder: RunFolder, volume: str) -> Array | None:
+def _class_uncertainty(project: Project, folder: RunFolder | None, volume: str) -> Array | None:
     """Uncertainty between the classes after which clusters are named, uint8 (z, y, x).
 
     None if the run predicts classes, or if no cluster has a name.
     """
+    if folder is None:
+        return None
     prediction = project.predictions.of(folder.name, volume)
     if prediction is None or not prediction.outputs.cluster_names:
         return None
     return prediction.uncertainty
-
-
-def _ensure_uncertainty(
-    predictor: Predictor, volume: Volume, folder: RunFolder, settings: QuerySettings
-) -> Iterator[Event]:
-    """Predict a volume, unless the stored prediction and its uncertainty are complete."""
-    stored = StoredPrediction(folder, volume.name)
-    made_from = origin(predictor.header, predictor.model_file, volume)
-    if not stored.complete(made_from, uncertainty=True):
-        yield from predict(predictor, volume, PredictSettings(device=settings.device), folder)
-    elif text := unusual(stored.header, predictor.header, volume):
-        yield Notice(text)
 
 
 def _targets(project: Project, volume: str | None) -> list[Volume]:

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr
 
 from napari_emda.data.array import Array
-from napari_emda.data.blocks import chunk_shape, spread
+from napari_emda.data.blocks import spread
 from napari_emda.data.box import Box
-from napari_emda.data.lazy import Lazy3D
-from napari_emda.data.probabilities import CERTAIN, class_ids
+from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import SettingsError
 
 # Clusters are measured in this many rectangles. 64 rectangles of 512 x 512 are 17 Mvoxel, read in
@@ -159,28 +157,3 @@ class NamedClusters:
             axis=0,
             dtype=np.uint8,
         )
-
-
-class NamedUncertainty(Lazy3D):
-    """Entropy of class probabilities as a share of its maximum log C; read where sliced.
-
-    uint8 (z, y, x), 255 being the maximum. It is computed from the sums over clusters, not from
-    the clusters: which of two clusters of one class a voxel is in makes no difference.
-
-    Args:
-        named: probabilities of the classes.
-    """
-
-    def __init__(self, named: NamedClusters) -> None:
-        z, y, x = named.shape[1:]
-        super().__init__((z, y, x), np.uint8)
-        self.chunks = chunk_shape(named)
-        self._named = named
-
-    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
-        foreground = self._named[:, z, y, x] / np.float32(CERTAIN)
-        # H = - sum over classes of p log p; entr(p) is -p log p, and 0 for p = 0. The background is
-        # not stored: it has what the others leave to 1.
-        entropy = entr(foreground).sum(0) + entr(1 - foreground.sum(0))
-        share = np.clip(entropy / np.log(1 + len(foreground)), 0, 1)
-        return np.asarray(np.rint(CERTAIN * share), np.uint8)

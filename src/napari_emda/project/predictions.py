@@ -15,10 +15,10 @@ from napari_emda.data.array import Array
 from napari_emda.data.box import Box
 from napari_emda.data.calibration import Calibrated, Calibration
 from napari_emda.data.coverage import Coverage
-from napari_emda.data.probabilities import class_ids
+from napari_emda.data.probabilities import Entropy, class_ids
 from napari_emda.errors import JobError
 from napari_emda.io.checked_store import open_array
-from napari_emda.project.clusters import NamedClusters, NamedUncertainty, Names, check_names
+from napari_emda.project.clusters import NamedClusters, Names, check_names
 from napari_emda.project.region import Region
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.runs import Runs
@@ -130,7 +130,8 @@ class Prediction:
         Uncertainty about the clusters as long as none has a name; None if it was not stored.
         """
         named = self._named
-        return self.entropy if named is None else NamedUncertainty(named)
+        # Which of two clusters of one class a voxel is in makes no difference.
+        return self.entropy if named is None else Entropy(named)
 
     @property
     def _named(self) -> NamedClusters | None:

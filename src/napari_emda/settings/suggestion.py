@@ -61,9 +61,20 @@ class QuerySettings(Settings):
         ge=100,
         le=10_000_000,
         title="patches to rank",
-        description="Maximum number of candidate patches; larger volumes are sampled in evenly "
-        "spaced sections. Choose fewer if suggesting takes too long.",
+        description="Maximum number of candidate patches; of larger volumes, a sample from all "
+        "sections is ranked.",
         json_schema_extra=advanced(10_000),
+    )
+    # On two cores a network takes one to three minutes for this many.
+    voxels: int = Field(
+        256,
+        ge=1,
+        le=1_000_000,
+        title="millions of voxels to look at",
+        description="Maximum number of voxels in which the network looks for patches, in millions, "
+        "at its own pixel size. In larger volumes, it looks at squares that are spread evenly over "
+        "all sections. Choose fewer if suggesting takes too long.",
+        json_schema_extra=advanced(64),
     )
     seed: int = Field(
         0,
