@@ -111,8 +111,8 @@ def test_a_volume_is_called_as_its_file(tmp_path, file, name):
     assert answer("new", tmp_path / "p", "--target", target)["volumes"][0]["name"] == name
 
 
-@pytest.mark.parametrize("address", ["https://example.org/t.zarr", "s3://bucket/t.tif"])
-def test_addresses_are_refused(tmp_path, refused, address):
+@pytest.mark.parametrize("address", ["ftp://example.org/t.zarr", "sftp://bucket/t.tif"])
+def test_addresses_of_other_kinds_are_refused(tmp_path, refused, address):
     refused(["new", tmp_path / "p", "--target", address], f"'{address}' is an address")
 
 

@@ -623,14 +623,15 @@ def test_only_endings_of_formats_are_cut_off_a_name(name, expected):
 
 @pytest.mark.parametrize(
     "address",
-    ["https://example.org/a.zarr", "s3://bucket/a.tif", "gs://bucket/a", "HTTP://example.org/a"],
+    ["ftp://example.org/a.zarr", "file://bucket/a.zarr", "https://a::file:///etc", "FTP://a/b"],
 )
-def test_addresses_are_named_as_such(address):
+def test_addresses_of_other_kinds_are_named_as_such(address):
     with pytest.raises(DataError) as error:
         open_image(Path(address))
+    shown = str(Path(address)).replace(":/", "://", 1).replace("FTP", "ftp")
     assert str(error.value) == (
-        f"'{address}' is an address, and addresses cannot be opened yet: download the image and "
-        "choose the file."
+        f"'{shown}' is an address that cannot be opened: use https://, http://, s3:// or gs://, or "
+        "download the image."
     )
 
 

@@ -135,13 +135,13 @@ class OpenProject:
         """The layer that shows a file of a volume already: the user's, or one of a closed dock."""
         layers = self.viewer.layers
         by_mark = marked(layers, self.project.folder, entry.name, kind)
-        return by_mark or opened_from(layers, self.project.folder / file, of)
+        return by_mark or opened_from(layers, self.project.volumes.path(file), of)
 
     def _mark(self, layer: Layer, entry: VolumeEntry, kind: str, *, own: bool) -> None:
         mark(layer, self.project.folder, entry.name, kind, own=own)
 
     def _image_of(self, entry: VolumeEntry, name: str, *, visible: bool) -> Image:
-        path = self.project.folder / entry.image
+        path = self.project.volumes.path(entry.image)
         return image_layer(path, name, self.place(entry.name), visible=visible)
 
     def _show_labels(self, entry: VolumeEntry, layer: Layer | None, *, apart: bool) -> None:
@@ -156,7 +156,7 @@ class OpenProject:
             self._mark(layer, entry, "labels", own=is_own(layer))
             return
         name = f"{entry.name} labels" if layer is None else layer.name
-        labels = labels_layer(self.project.folder / entry.labels, name, place)
+        labels = labels_layer(self.project.volumes.path(entry.labels), name, place)
         self._set_labels(entry.name, self._added(labels, entry, instead_of=layer))
 
     def _set_image(self, volume: str, layer: Layer) -> None:
@@ -250,8 +250,8 @@ class OpenProject:
             return False
         path = opened.resolve()
         for entry in self.project.volumes.entries:
-            image = (self.project.folder / entry.image).resolve()
-            labels = (self.project.folder / (entry.labels or entry.image)).resolve()
+            image = self.project.volumes.path(entry.image).resolve()
+            labels = self.project.volumes.path(entry.labels or entry.image).resolve()
             if path in (image, labels):
                 self.place(entry.name).apply(layer)
                 reslice(self.viewer)

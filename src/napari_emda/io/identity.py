@@ -35,13 +35,16 @@ def image_identity(path: Path) -> dict[str, Any]:
         path: of a file, or of a folder (zarr, or one of sections); see `napari_emda.io.location`.
 
     Returns:
-        Number of files, bytes, a hash, and the part of a file that is meant; empty if there is
-        nothing.
+        Number of files, bytes, a hash, and the part of a file that is meant; of an address, only
+        itself; empty if there is nothing.
 
     Raises:
         OSError: it cannot be read.
     """
     location = located(path)
+    if location.address:
+        # What a server holds cannot be compared without reading all of it.
+        return {"address": location.address, "part": str(location.part)}
     path = location.file
     files = sorted(_files(path)) if path.is_dir() else [path] if path.exists() else []
     if not files:

@@ -3,6 +3,7 @@
     stack.tif
     sample.h5:/volumes/raw
     stack.tif?channel=1&time=0
+    https://example.org/stack.zarr
 
 A project stores these texts in place of a path. A file that has such a name itself is that file.
 """
@@ -16,6 +17,9 @@ from pathlib import Path
 
 from napari_emda.errors import DataError
 
+# Addresses on the web and in the stores of clouds. Two letters at least, because one is a drive of
+# Windows, and no dot, which belongs to a file with a path in it. A Path has joined the slashes.
+_ADDRESS = re.compile(r"([a-z][a-z0-9+-]+):[/\\]+(.+)", re.IGNORECASE)
 _CHOICE = re.compile(r"\?((?:[a-z]\w*=\d{1,9}&?)+)$", re.IGNORECASE)
 
 # What users write for the axes that files call by one letter.
@@ -75,14 +79,23 @@ class SeveralImages(DataError):
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder, and the part of it that is meant."""
+    """A file or folder, and the part of it that is meant.
+
+    Attributes:
+        file: on a disk; of an address, only its name means something.
+        part: of the file.
+        address: if the image is not on a disk, such as ``https://example.org/stack.zarr``.
+    """
 
     file: Path
     part: Part = WHOLE
+    address: str = ""
 
     def is_same_as(self, other: Location) -> bool:
         """Whether both are the same image; links make no difference."""
-        return self.part == other.part and self.file.samefile(other.file)
+        if self.part != other.part or self.address != other.address:
+            return False
+        return bool(self.address) or self.file.samefile(other.file)
 
 
 def axis_word(axis: str) -> str:
@@ -92,6 +105,15 @@ def axis_word(axis: str) -> str:
     ('channel', 'axis0')
     """
     return _WORDS.get(axis, axis)
+
+
+def address_of(path: Path | str) -> str:
+    """The address that a path is, with both slashes; empty for what is on a disk."""
+    found = _ADDRESS.match(str(path))
+    if found is None:
+        return ""
+    rest = found[2].replace("\\", "/")
+    return f"{found[1].lower()}://{rest}"
 
 
 def located(path: Path) -> Location:
@@ -109,6 +131,8 @@ def located(path: Path) -> Location:
     if path.exists():
         return Location(path)
     text = str(path)
+    if address := address_of(path):
+        text = address
     at: dict[str, int] = {}
     if choice := _CHOICE.search(text):
         text = text[: choice.start()]
@@ -120,6 +144,8 @@ def located(path: Path) -> Location:
                     f"'{path.name}' chooses '{axis_word(axis)}' twice: leave one of them out."
                 )
             at[axis] = int(number)
+    if address:
+        return Location(Path(text), Part(at=at), text)
     if Path(text).exists():
         return Location(Path(text), Part(at=at))
     # From the right, because a drive of Windows and folders have colons, too.

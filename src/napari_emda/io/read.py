@@ -15,6 +15,8 @@ from napari_emda.errors import DataError, refusal
 from napari_emda.io.location import located
 from napari_emda.io.palette import grey_image
 from napari_emda.io.reader import check_library, reader_of
+from napari_emda.io.readers.ome_zarr import OmeZarr
+from napari_emda.io.remote import open_address
 from napari_emda.io.units import Stored
 
 # The longest axis, and the largest volume in bytes. Beyond are only damaged and forged headers: the
@@ -88,11 +90,14 @@ def open_labels(path: Path | str) -> Stored:
 def _open(path: Path) -> Stored:
     location = located(path)
     file = location.file
-    reader = reader_of(file)
+    part = location.part
+    reader = OmeZarr if location.address else reader_of(file)
     check_library(reader, file)
     try:
-        part = location.part
-        stored = reader.open_part(file, part) if part else reader.open(file)
+        if location.address:
+            stored = open_address(location.address, part)
+        else:
+            stored = reader.open_part(file, part) if part else reader.open(file)
         _check_size(file, stored.array)
         if isinstance(stored.array, Lazy3D):
             stored.array.file = file.name

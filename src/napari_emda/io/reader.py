@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
@@ -113,10 +112,9 @@ def reader_of(path: Path) -> type[Reader]:
     """The reader that takes a path.
 
     Raises:
-        DataError: the path is an address or does not exist, or no reader takes it; the message
+        DataError: the path does not exist, or no reader takes it; the message
             lists all formats.
     """
-    _check_no_address(path)
     # A project and its jobs name the file in texts.
     if not is_utf8(str(path.absolute())):
         raise DataError(
@@ -140,18 +138,6 @@ def check_library(reader: type[Reader], file: Path) -> None:
         raise DataError(
             f"{file.name} is {reader.formats[0]}, which needs the library {reader.library}: "
             "install it with pip install 'napari-emda[formats]'."
-        )
-
-
-def _check_no_address(path: Path) -> None:
-    # Two letters at least: one letter is a drive of Windows. A dot belongs to a file with a path in
-    # it. A Path has joined the two slashes.
-    match = re.match(r"([a-z][a-z0-9+-]+):[/\\]+(.+)", str(path), re.IGNORECASE)
-    if match and not path.exists():
-        scheme, rest = match.groups()
-        raise DataError(
-            f"'{scheme}://{rest}' is an address, and addresses cannot be opened yet: download the "
-            "image and choose the file."
         )
 
 

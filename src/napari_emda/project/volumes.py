@@ -26,7 +26,7 @@ from napari_emda.errors import DataError, JobError
 from napari_emda.io.atomic import sync, sync_tree
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checks import check_image, check_labels, check_spacing, file_notices
-from napari_emda.io.location import located
+from napari_emda.io.location import address_of, located
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import volume_name
 from napari_emda.io.safe_files import inside
@@ -88,7 +88,8 @@ class Volumes:
     def files(self) -> list[Path]:
         """The images and labels of all volumes; none of them is ever written to."""
         paths = [path for entry in self.entries for path in (entry.image, entry.labels)]
-        return [located(self.path(path)).file for path in paths if path is not None]
+        locations = [located(self.path(path)) for path in paths if path is not None]
+        return [location.file for location in locations if not location.address]
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -312,6 +313,8 @@ class Volumes:
 
     def _relative(self, path: str | Path) -> str:
         """The path as ``project.json`` stores it."""
+        if address := address_of(path):
+            return _as_utf8(address)
         path = Path(path).expanduser().absolute()
         # In the folder that contains the project: project and image can be moved together. The
         # stored path has slashes, so that it is valid on every system.
@@ -320,7 +323,9 @@ class Volumes:
         return _as_utf8(str(path))
 
     def path(self, path: str) -> Path:
-        """The absolute path of a file in ``project.json``."""
+        """The absolute path of a file in ``project.json``, or the address."""
+        if address_of(path):
+            return Path(path)
         # The system's own spelling: under LC_ALL=C, as on clusters, Python takes names for ASCII.
         stored = os.fsdecode(path.encode("utf-8", "surrogateescape"))
         # Without "..", so that error messages show the path as the user knows it.

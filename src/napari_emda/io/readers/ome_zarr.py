@@ -75,9 +75,24 @@ def open_zarr(path: Path, part: Part = WHOLE) -> Stored:
         node = _node(path, part.inside)
     except (OSError, ValueError, KeyError, BaseZarrError, BadZipFile) as error:
         raise DataError(f"{path.name} cannot be read as zarr ({error}): copy it again.") from None
+    return open_node(node, path.name, part, within="/" if path.is_dir() else ":/")
+
+
+def open_node(node: zarr.Array[Any] | zarr.Group, name: str, part: Part, *, within: str) -> Stored:
+    """Open an array, or the image in a group.
+
+    Args:
+        node: opened for reading.
+        name: for the messages.
+        part: see `open_zarr`.
+        within: what stands between the name and the path of an image in the group.
+
+    Raises:
+        DataError: see `open_zarr`.
+    """
     if isinstance(node, zarr.Array):
-        return Stored(volume_of(ChunkFiles(node), None, part, path.name))
-    return _open_image(_image_group(node, path), path, part)
+        return Stored(volume_of(ChunkFiles(node), None, part, name))
+    return _open_image(_image_group(node, name, within), name, part)
 
 
 def _node(path: Path, inside: str) -> zarr.Array[Any] | zarr.Group:
@@ -93,7 +108,7 @@ def _node(path: Path, inside: str) -> zarr.Array[Any] | zarr.Group:
         raise
 
 
-def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
+def _image_group(group: zarr.Group, file: str, within: str) -> zarr.Group:
     """The group of the image in a folder: itself, or the only one in it.
 
     The root that bioformats2raw writes holds numbered images, and "labels" holds named ones.
@@ -106,20 +121,19 @@ def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
         return group
     if "plate" in metadata:
         raise DataError(
-            f"{path.name} is a plate of wells: choose one image in it, such as "
-            f"{path.name}/{_first_field(metadata)}."
+            f"{file} is a plate of wells: choose one image in it, such as "
+            f"{file}/{_first_field(metadata)}."
         )
     images = {name: child for name, child in group.groups() if "multiscales" in _metadata(child)}
     if len(images) > 1:
         names = sorted(images, key=natural)
         shown = [*names[:_LISTED], "others"] if len(names) > _LISTED else names
-        kind = "labels" if path.name == "labels" else "images"
-        within = "/" if path.is_dir() else ":/"
+        kind = "labels" if file == "labels" else "images"
         raise SeveralImages(
-            f"{path.name} holds {len(images)} {kind} ({listed(shown)}): choose one of them, such "
-            f"as {path.name}{within}{names[0]}.",
+            f"{file} holds {len(images)} {kind} ({listed(shown)}): choose one of them, such "
+            f"as {file}{within}{names[0]}.",
             # In a folder, an image is a path of its own.
-            [] if path.is_dir() else [Part(name) for name in names],
+            [] if within == "/" else [Part(name) for name in names],
         )
     return next(iter(images.values()), group)
 
@@ -139,13 +153,13 @@ def _first_field(metadata: dict[str, Any]) -> str:
         return "A/1/0"
 
 
-def _open_image(group: zarr.Group, path: Path, part: Part) -> Stored:
-    image = _multiscale(group, path)
+def _open_image(group: zarr.Group, file: str, part: Part) -> Stored:
+    image = _multiscale(group, file)
     # NGFF orders the levels of a pyramid from the finest to the coarsest.
     number = part.at.get("level", 0)
     if number >= len(image.datasets):
         raise DataError(
-            f"{path.name} has the levels 0 to {len(image.datasets) - 1}, and {number} is none of "
+            f"{file} has the levels 0 to {len(image.datasets) - 1}, and {number} is none of "
             "them: choose another one."
         )
     level = image.datasets[number]
@@ -153,14 +167,14 @@ def _open_image(group: zarr.Group, path: Path, part: Part) -> Stored:
         array = group[level.path]
     except KeyError:
         raise DataError(
-            f"{path.name} names a level '{level.path}' that is not in it: copy it again."
+            f"{file} names a level '{level.path}' that is not in it: copy it again."
         ) from None
     names = [str(axis.name) for axis in image.axes]
     if not isinstance(array, zarr.Array) or array.ndim != len(names):
         raise DataError(
-            f"{path.name} describes {len(names)} axes, which its data do not have: write it again."
+            f"{file} describes {len(names)} axes, which its data do not have: write it again."
         )
-    volume = volume_of(ChunkFiles(array), names, part, path.name, also=["level"])
+    volume = volume_of(ChunkFiles(array), names, part, file, also=["level"])
     scale, translation = _placement(level, image, len(names))
     size_of = dict(zip(names, scale, strict=True))
     unit_of = {str(axis.name): None if axis.unit is None else str(axis.unit) for axis in image.axes}
@@ -193,7 +207,7 @@ def _placement(level: Any, image: Any, axes: int) -> tuple[list[float], list[flo
     return scale.tolist(), translation.tolist()
 
 
-def _multiscale(group: zarr.Group, path: Path) -> Any:
+def _multiscale(group: zarr.Group, file: str) -> Any:
     """The first image of an OME-Zarr group, as ome-zarr-models describes it."""
     # Imported here, because importing these models takes longer than opening the file.
     from ome_zarr_models import v04, v05
@@ -211,13 +225,13 @@ def _multiscale(group: zarr.Group, path: Path) -> Any:
         fault = error.errors()[0]
         location = ".".join(map(str, fault["loc"]))
         raise DataError(
-            f"{path.name} is not OME-Zarr 0.3 to 0.5 ({location}: {fault['msg']}): write it again, "
+            f"{file} is not OME-Zarr 0.3 to 0.5 ({location}: {fault['msg']}): write it again, "
             "or choose the array in it."
         ) from None
     # Five names are enough to see what the group holds; some groups hold thousands of arrays.
     names = sorted(group.array_keys())[:5]
     remedy = f"choose an array in it ({', '.join(names)})" if names else "choose another folder"
-    raise DataError(f"{path.name} is a zarr group without an OME-Zarr image: {remedy}.")
+    raise DataError(f"{file} is a zarr group without an OME-Zarr image: {remedy}.")
 
 
 def _as_version_4(attributes: dict[str, Any]) -> dict[str, Any]:
