@@ -373,6 +373,15 @@ def _of_class(
     return ClassReport(share, None if np.isnan(iou[0]) else iou)
 
 
+def stop_using(project: Project, checked: Checked) -> Report:
+    """Use the prediction as it was made, without its calibration; returns the report."""
+    before = calibration_in_use(checked.run, checked.volume)
+    if before is not None:
+        step = Use(run=checked.run.name, volume=checked.volume, before=before)
+        project.check_points.note_use(step, None)
+    return report(project, checked)
+
+
 def use(project: Project, checked: Checked) -> Report:
     """Use the calibration of the points from now on.
 

@@ -111,7 +111,7 @@ class Answers(_Entry):
 
 
 class Use(_Entry):
-    """A calibration was taken into use.
+    """Another calibration was taken into use, or none.
 
     Attributes:
         run: of the prediction.
@@ -301,8 +301,8 @@ class CheckPoints:
         self._record_region(drawn, history, set())
         return step
 
-    def note_use(self, use: Use, now: StoredCalibration) -> None:
-        """Take a calibration into use, so that `undo` takes it back."""
+    def note_use(self, use: Use, now: StoredCalibration | None) -> None:
+        """Use a calibration from now on, or none, so that `undo` takes it back."""
         append(self._path, [_line("use", use)])
         write_calibration(RunFolder.of(self._folder, use.run), use.volume, now)
 

@@ -19,7 +19,10 @@ KEYS: Keys = {
     "Shift-J": ("unsure", "not sure: impossible to decide"),
     "Ctrl-Z": ("undo stroke", "undo the last stroke in this patch"),
     "Ctrl-Shift-Z": ("redo stroke", "repeat the stroke that was undone"),
-    "U": ("undo", "undo the last decision: done, skip, suggestions, audit, import, cluster names"),
+    "U": (
+        "undo",
+        "undo the last decision: done, skip, suggestions, audit, import, names, check point",
+    ),
     "Shift-U": ("redo", "repeat the decision that was undone"),
     "P": ("paint", "paint with the brush"),
     "E": ("erase", "erase"),
@@ -28,7 +31,11 @@ KEYS: Keys = {
     "L": ("pick", "pick the class under the mouse"),
     "Z": ("pan_zoom", "put the brush away, to move the view"),
     "Q": ("brush", "next brush size"),
-    **{f"{k}": (f"class {k}", f"paint with class {k}") for k in range(1, 10)},
+    **{
+        f"{k}": (f"class {k}", f"paint with class {k}; at a check point: it is class {k}")
+        for k in range(1, 10)
+    },
+    "0": ("cannot tell", "at a check point: it cannot be told"),
     "H": ("bare", "show only the image, and back"),
     "Shift-H": ("uncertainty", "hide or show the uncertainty"),
     "M": ("mask", "hide or show the mask of the model"),
@@ -48,7 +55,7 @@ def rows() -> list[tuple[str, str]]:
     shown = []
     for key, (name, text) in KEYS.items():
         if name == "class 1":
-            shown.append(("1 … 9", "paint with that class"))
+            shown.append(("1 … 9", "paint with that class; at a check point: it is of that class"))
         elif not name.startswith("class"):
             shown.append((key, text))
     return [*shown, (CROSSING, "from the canvas into the dock, and back")]

@@ -9,6 +9,8 @@ from typing import Any
 from napari.layers import Labels
 from qtpy.QtWidgets import QWidget
 
+from napari_emda._gui.annotate.check_box import CheckBox
+from napari_emda._gui.annotate.check_round import CheckRound
 from napari_emda._gui.annotate.decisions import accept, delete, put_aside, redo, undo
 from napari_emda._gui.annotate.import_labels import ImportBox
 from napari_emda._gui.annotate.keys import KEYS, OF_RECTANGLES, TOOLS
@@ -27,6 +29,7 @@ from napari_emda._gui.job_panel import NO_PROJECT
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session
 from napari_emda.events import Suggested
+from napari_emda.project.check_points import CANNOT_TELL
 from napari_emda.project.job_files import SuggestJob, TrainJob
 from napari_emda.project.region import AUDIT, Region
 
@@ -50,6 +53,9 @@ class AnnotatePanel(QWidget):
         self.status = Sentence()
         self.curve = CurveBox(session, lambda: self.suggest.main.values()["patch"], self._end_audit)
         self.retrain = RetrainBox(session)
+        self.check_round: CheckRound | None = None
+        self.check = CheckBox(session)
+        self.check_drawer = Drawer("Check points", self.check)
         self.suggest_drawer = Drawer("Suggestions", self.suggest)
         self.curve_drawer = Drawer("Learning curve and audit", self.curve)
         # For which state of the round the drawers were opened and closed last.
@@ -65,6 +71,7 @@ class AnnotatePanel(QWidget):
             self.list,
             self.retrain,
             self.curve_drawer,
+            self.check_drawer,
         )
         # After all widgets exist: the filter is installed on each of them.
         self._key_filter = KeyFilter((self, self.painting), KEYS, self.commands)
@@ -81,7 +88,8 @@ class AnnotatePanel(QWidget):
             "partial": _then_next(partial(accept, complete=False)),
             "skip": _then_next(partial(put_aside, state="skipped")),
             "unsure": _then_next(partial(put_aside, state="unsure")),
-            "undo": undo,
+            "undo": self._undo,
+            "cannot tell": lambda patches: self._answer(CANNOT_TELL),
             "redo": redo,
             "undo stroke": lambda patches: patches.paint.undo_stroke(patches.volume()),
             "redo stroke": lambda patches: patches.paint.redo_stroke(patches.volume()),
@@ -94,7 +102,7 @@ class AnnotatePanel(QWidget):
             "outlines": lambda patches: patches.overlays.toggle_outlines(patches.volume()),
             "brush": lambda patches: self.tools.next_brush(),
             "draw": Patches.draw_patch,
-            **{f"class {k}": partial(_select_class, index=k - 1) for k in range(1, 10)},
+            **{f"class {k}": partial(self._choose_class, index=k - 1) for k in range(1, 10)},
         }
         return {name: partial(self._act, action) for name, action in actions.items()}
 
@@ -127,7 +135,28 @@ class AnnotatePanel(QWidget):
         if current is None or current.id != region.id:
             self._go(region)
 
+    def _answer(self, value: int) -> bool:
+        """Answer the check point on view; returns whether there is one."""
+        check_round = self.check_round
+        if check_round is None or not check_round.active:
+            return False
+        check_round.answer(value)
+        return True
+
+    def _choose_class(self, patches: Patches, *, index: int) -> None:
+        if not self._answer(index):
+            patches.paint.select_class(index)
+
+    def _undo(self, patches: Patches) -> None:
+        if self.check_round is not None and self.check_round.active:
+            self.check_round.undo()
+        else:
+            undo(patches)
+
     def _escape(self, patches: Patches) -> None:
+        if self.check_round is not None and self.check_round.active:
+            self.check_round.end()
+            return
         self._session.escaped.emit()
         patches.escape()
 
@@ -148,6 +177,7 @@ class AnnotatePanel(QWidget):
         session = self._session
         session.project_opened.connect(self._on_project)
         session.project_changed.connect(self.curve.show_project)
+        session.project_changed.connect(self._on_project_changed)
         session.viewer.layers.events.removed.connect(self._on_layer_removed)
         session.closing.connect(self._close)
         session.runner.started.connect(self._on_started)
@@ -172,7 +202,16 @@ class AnnotatePanel(QWidget):
         with self._session.showing_errors():
             patches.open()
         self.painting.classes.show_classes(opened.project.classes)
+        self.check_round = CheckRound(self._session, opened, patches)
+        self.check_round.layer_added.connect(self.keys.bind)
+        self.check.show_round(self.check_round)
         self.keys.bind(viewer)
+
+    def _on_project_changed(self) -> None:
+        # There may be another prediction.
+        if self.check_round is not None and not self.check_round.active:
+            with self._session.showing_errors():
+                self.check_round.look()
 
     def _let_go(self) -> None:
         """Disconnect from the mouse."""
@@ -198,6 +237,8 @@ class AnnotatePanel(QWidget):
                 # While the job measures; napari takes its time to draw new layers.
                 self._session.in_turns(self.patches.prepare())
         if isinstance(job, TrainJob) and self.patches is not None:
+            if self.check_round is not None:
+                self.check_round.end()
             if self.patches.current is not None:
                 # The preview is of a section, of which the patch is a small part.
                 self.patches.step_back()
@@ -270,7 +311,3 @@ def _then_next(decide: Callable[[Patches], object]) -> Callable[[Patches], None]
 
 def _use(patches: Patches, *, tool: str) -> None:
     patches.paint.use(patches.volume(), tool)
-
-
-def _select_class(patches: Patches, *, index: int) -> None:
-    patches.paint.select_class(index)

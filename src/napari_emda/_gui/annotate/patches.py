@@ -24,9 +24,7 @@ from napari_emda.project.region import AUDIT, Region
 from napari_emda.project.regions import latest_round
 from napari_emda.project.undo import Decision
 
-HIDDEN = (
-    "During an audit the prediction and its uncertainty stay hidden, so that they do not sway you."
-)
+HIDDEN = "The prediction and its uncertainty stay hidden, so that they do not sway you."
 _NO_PATCHES = "There are no patches yet: press Suggest patches."
 
 
@@ -43,6 +41,7 @@ class Patches:
         regions: the queue, in the order in which patches were suggested.
         current: the patch on view, as it was when the user came to it; None if there is none.
         canvas: height and width of the canvas in pixels.
+        checking: whether check points are answered.
     """
 
     changed = Signal()
@@ -59,6 +58,7 @@ class Patches:
         self.regions: list[Region] = []
         self.current: Region | None = None
         self.canvas: tuple[float, float] = CANVAS
+        self.checking = False
         self._before: Bytes | None = None
         # What the last stroke was refused for, or has done.
         self._of_stroke = ""
@@ -115,7 +115,7 @@ class Patches:
         """Read the regions from the project and draw them."""
         regions = self.project.regions.all()
         self.regions = queue_of(regions)
-        self._opened.auditing = bool(self.audit)
+        self._opened.auditing = self.checking or bool(self.audit)
         self.paint.keep(regions)
         self.rectangles.show(regions, latest_round(regions), self.current)
         self.changed.emit()
@@ -384,7 +384,7 @@ class Patches:
 
     def toggle_uncertainty(self) -> None:
         """Show or hide the uncertainty of the model."""
-        if self.audit:
+        if self._opened.auditing:
             self.say(HIDDEN)
             return
         region = self.current or (self.regions[-1] if self.regions else None)
@@ -394,7 +394,7 @@ class Patches:
 
     def toggle_mask(self) -> None:
         """Show or hide the mask of the model; not during an audit, which it would sway."""
-        if self.audit:
+        if self._opened.auditing:
             self.say(HIDDEN)
         elif not self.overlays.toggle_mask(self.volume()):
             self.say("There is no mask yet: press Predict.")

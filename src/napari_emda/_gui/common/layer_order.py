@@ -14,7 +14,7 @@ PREFIX = "emda: "
 _ORDER = (
     *("probability", "clusters", "mask", "preview", "uncertainty"),
     *("preview of objects", "objects", "object", "seeds"),
-    *("patches", "annotations"),
+    *("patches", "annotations", "check point"),
 )
 
 
