@@ -66,8 +66,9 @@ class Statistics:
             took all pixels.
         padding: grey values of constant borders, see `data.padding.padding_of`, which mean, std and
             quantiles leave out.
-        kernel: of the filter to the common spectrum (`data.spectrum`), which applies after
-            ``limits``; mean, std and quantiles are those of the filtered image. Empty for none.
+        kernel: of the filter to the common spectrum (`data.spectrum`), which applies to the
+            standardised image; mean, std and quantiles are those of the filtered image. Empty for
+            none.
     """
 
     mean: float
@@ -95,8 +96,8 @@ class Statistics:
     def read(self, view: Resampled, box: Box) -> NDArray[np.float32]:
         """Standardised grey values of a box, (z, y, x), mirrored outside the volume."""
         values = view.read(box.grown(self.reach)).astype(np.float32, copy=True)
-        image = self._in_limits(values, box.start[0])
-        return self._scaled(filtered(image, self.kernel) if self.kernel else image)
+        image = self.standardise(values, box.start[0])
+        return filtered(image, self.kernel) if self.kernel else image
 
     @property
     def reach(self) -> int:
@@ -110,16 +111,10 @@ class Statistics:
             image: sections (z, y, x).
             first: index of the first of them, for its range.
         """
-        return self._scaled(self._in_limits(image, first))
-
-    def _in_limits(self, image: NDArray[np.float32], first: int) -> NDArray[np.float32]:
         if self.ranges:
             in_range(image, self.ranges[first : first + len(image)])
         if self.limits is not None:
             np.clip(image, *self.limits, out=image)
-        return image
-
-    def _scaled(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         image -= np.float32(self.mean)
         image /= np.float32(self.std)
         return image
