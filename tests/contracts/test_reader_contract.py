@@ -18,7 +18,7 @@ import zarr
 from PIL import Image
 
 from napari_emda import registry
-from napari_emda.errors import DataError
+from napari_emda.errors import DataError, EmdaError
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import all_readers, reader_of, readers
 
@@ -168,6 +168,34 @@ def test_damaged_files_raise_a_data_error(name, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=path.name):
             np.asarray(open_image(path).array[:])
+
+
+@pytest.mark.parametrize("name", readers.names())
+def test_changed_bytes_are_read_or_refused(name, tmp_path):
+    """Whatever a file holds, it ends in values or in a sentence."""
+    path, _ = EXAMPLES[name](tmp_path, VOLUME)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    # The files that describe an image come first: zarr.json, attributes.json, info.
+    files.sort(key=lambda file: (len(file.relative_to(tmp_path).parts), -len(file.suffix)))
+    rng = np.random.default_rng(0)
+    refused = 0
+    for count in range(40):
+        file = files[0] if count % 2 else files[rng.integers(len(files))]
+        content = file.read_bytes()
+        changed = bytearray(content)
+        # Most of what can lie is at the beginning.
+        for place in rng.integers(0, min(len(content), 600), rng.integers(1, 6)):
+            changed[place] = rng.integers(0, 256)
+        if count % 3 == 0:
+            cut = rng.integers(0, len(changed))
+            del changed[cut : cut + rng.integers(1, 30)]
+        file.write_bytes(changed)
+        try:
+            np.asarray(open_image(path).array[:2])
+        except EmdaError:
+            refused += 1
+        file.write_bytes(content)
+    assert refused
 
 
 @pytest.mark.parametrize("name", [name for name in readers.names() if readers[name].library])

@@ -207,10 +207,17 @@ def test_a_chunk_of_hdf5_is_not_unfolded_beyond_its_size(tmp_path):
                 name, (1, 16, 16), np.uint8, chunks=(1, 16, 16), compression="gzip"
             )
             data.id.write_direct_chunk((0, 0, 0), content)
-    assert "holds more than 256 bytes" in refused(tmp_path / "a.h5:/bomb")
+    assert "damaged at section 0" in refused(tmp_path / "a.h5:/bomb")
     assert "holds 9 bytes instead of 256" in refused(tmp_path / "a.h5:/few")
     assert "a chunk of 1048576 bytes should hold 256" in refused(tmp_path / "a.h5:/large")
     assert "damaged at section 0" in refused(tmp_path / "a.h5:/torn")
+
+
+@pytest.mark.parametrize("locking", [None, False])
+def test_hdf5_that_another_part_of_the_program_has_open(tmp_path, volume, locking):
+    append(tmp_path / "a.h5", raw=volume)
+    with h5py.File(tmp_path / "a.h5", "r", locking=locking):
+        same(tmp_path / "a.h5", volume)
 
 
 def test_labels_in_hdf5_are_whole_numbers(tmp_path, volume):

@@ -48,10 +48,7 @@ class Hdf5(Reader):
     @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:
         """The image of a path in the file, at a channel or time of it."""
-        import h5py
-
-        # No lock is taken for reading: many network disks have none.
-        file = h5py.File(path, "r", locking=False)
+        file = _file(path)
         try:
             dataset = _dataset(file, path, part)
             names = _axes(dataset)
@@ -67,22 +64,35 @@ class Hdf5(Reader):
         return stored
 
 
+def _file(path: Path) -> h5py.File:
+    """The file, opened for reading."""
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        # Many network disks know no locks, and reading needs none. Not always without: HDF5 opens
+        # a file that another part of the program has open only in the same way.
+        if "lock" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
 def _dataset(file: h5py.File, path: Path, part: Part) -> h5py.Dataset:
     """The image that is meant; DataError if there is none, or there are several."""
     inside = part.inside
     if inside:
         found = _at(file, path, inside)
         if not _is_group(found):
-            return _own(found, path)
+            return _self_contained(found, path)
         names = [f"{inside}/{name}" for name in _images(found)]
     else:
         names = list(_images(file))
     if len(names) == 1:
-        return _own(_at(file, path, names[0]), path)
+        return _self_contained(_at(file, path, names[0]), path)
     if not names:
-        raise DataError(
-            f"{path.name} holds no image{f' in {inside}' * bool(inside)}: choose another."
-        )
+        where = f" in {inside}" if inside else ""
+        raise DataError(f"{path.name} holds no image{where}: choose another one.")
     names.sort(key=natural)
     shown = [*names[:_LISTED], "others"] if len(names) > _LISTED else names
     raise SeveralImages(
@@ -98,7 +108,7 @@ def _is_group(node: Any) -> bool:
     return isinstance(node, h5py.Group)
 
 
-def _own(dataset: h5py.Dataset, path: Path) -> h5py.Dataset:
+def _self_contained(dataset: h5py.Dataset, path: Path) -> h5py.Dataset:
     """The dataset; DataError if its voxels lie in other files, whatever these are."""
     if dataset.is_virtual or dataset.external:
         raise DataError(

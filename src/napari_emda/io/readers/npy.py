@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,7 +41,10 @@ class Npy(Reader):
                 if version == (1, 0)
                 else np.lib.format.read_array_header_2_0
             )
-            shape, is_fortran, dtype = read_header(file)
+            try:
+                shape, is_fortran, dtype = read_header(file)
+            except TokenError as error:
+                raise ValueError(f"its header is cut short: {error}") from None
             offset = file.tell()
         if dtype.hasobject or dtype.itemsize == 0:
             raise ValueError(f"values of type {dtype}")
