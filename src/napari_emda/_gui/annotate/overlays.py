@@ -9,7 +9,7 @@ from napari.layers import Image, Labels
 
 from napari_emda._gui.common.palette import uncertainty_colours
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.predict.layers import draw_outlines, outlined, roles
+from napari_emda._gui.predict.layers import NOT_PREDICTED, draw_outlines, outlined, roles
 from napari_emda.project.clusters import Names
 
 # Side in pixels of the part of a section that is read to find the usual uncertainty: enough pixels
@@ -55,6 +55,9 @@ class Overlays:
         existing = [layer for layer in layers if layer is not None]
         for layer in existing[:1]:
             layer.visible = not layer.visible
+            veil = self._opened.output(NOT_PREDICTED, volume)
+            if veil is not None:
+                veil.visible = layer.visible
         return bool(existing)
 
     def toggle_outlines(self, volume: str) -> None:

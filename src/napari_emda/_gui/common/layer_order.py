@@ -12,7 +12,7 @@ PREFIX = "emda: "
 # Roles from bottom to top. What the user works on lies above what the model says, and that above
 # the images. A role that is not listed lies at the bottom.
 _ORDER = (
-    *("probability", "clusters", "mask", "preview", "uncertainty"),
+    *("not predicted", "probability", "clusters", "mask", "preview", "uncertainty"),
     *("preview of objects", "objects", "object", "seeds"),
     *("patches", "annotations", "check point"),
 )

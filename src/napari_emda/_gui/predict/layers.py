@@ -7,15 +7,26 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from napari.layers import Image, Labels
+from napari.utils import DirectLabelColormap
 
 from napari_emda._gui.common.outlined_labels import OutlinedLabels
 from napari_emda._gui.common.palette import cluster_colours, mask_colours
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.predict.lazy_layers import Clusters, ColouredProbability, MaskOnView
+from napari_emda._gui.predict.lazy_layers import (
+    Clusters,
+    ColouredProbability,
+    MaskOnView,
+    NotPredicted,
+)
 
 # Opacity of filled areas, which hide the image, and of outlines, which do not.
 _FILLED = 0.5
 _OUTLINED = 0.9
+NOT_PREDICTED = "not predicted"
+"""The role of the layer that covers what a prediction leaves out."""
+# Grey, as nothing else in the dock; the image can be seen through it.
+_GREY = (0.5, 0.5, 0.5, 1.0)
+_VEIL = 0.35
 # A canvas is about as many pixels wide and high: one such share of a section is one pixel wide on
 # the screen while the whole section is in view.
 _CANVAS_PIXELS = 700
@@ -25,7 +36,7 @@ _LINE = 2
 
 def roles() -> list[str]:
     """The roles of the layers that show a prediction."""
-    return ["mask", "clusters", "probability"]
+    return ["mask", "clusters", "probability", NOT_PREDICTED]
 
 
 def hide(opened: OpenProject, volume: str, among: Iterable[str]) -> None:
@@ -152,6 +163,35 @@ def show_clusters(opened: OpenProject, run: str, volume: str) -> None:
     opened.add_output("clusters", volume, layer)
 
 
+def show_not_predicted(opened: OpenProject, run: str, volume: str) -> None:
+    """Cover the part of a volume that a run has not predicted; no layer if there is none.
+
+    Without it, that part would look like background.
+    """
+    prediction = opened.project.predictions.of(run, volume)
+    part = None if prediction is None else prediction.predicted
+    if part is None or part.is_all:
+        opened.remove_output(NOT_PREDICTED, volume)
+        return
+    layer: Any = opened.output(NOT_PREDICTED, volume)
+    if layer is not None and is_of(opened, run, NOT_PREDICTED, volume):
+        layer.data.part = part
+        layer.refresh()
+        return
+    layer = OutlinedLabels(
+        NotPredicted(part),
+        name=opened.called(NOT_PREDICTED, volume),
+        opacity=_VEIL,
+        colormap=DirectLabelColormap(color_dict={None: _GREY, 0: (0, 0, 0, 0), 1: _GREY}),
+        multiscale=False,
+        visible=_wanted(opened, volume),
+        metadata={"run": run},
+        **opened.place(volume).arguments(),
+    )
+    layer.editable = False
+    opened.add_output(NOT_PREDICTED, volume, layer)
+
+
 def rename_classes(opened: OpenProject, run: str, volume: str) -> None:
     """Update the layers of the classes after clusters of a run were named."""
     project = opened.project
@@ -162,7 +202,7 @@ def rename_classes(opened: OpenProject, run: str, volume: str) -> None:
         outputs = prediction.outputs
         clusters.colormap = cluster_colours(outputs.count, outputs.cluster_names, project.classes)
     # All other layers show classes, which exist only as far as clusters have names.
-    class_roles = [role for role in roles() if role != "clusters"]
+    class_roles = [role for role in roles() if role not in ("clusters", NOT_PREDICTED)]
     if stored is None:
         for role in class_roles:
             opened.remove_output(role, volume)

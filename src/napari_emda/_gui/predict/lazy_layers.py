@@ -11,6 +11,8 @@ from skimage.measure import label
 from napari_emda._gui.common.copies import CopiedAsArray
 from napari_emda._gui.common.palette import class_rgb
 from napari_emda.data.array import Array
+from napari_emda.data.box import Box
+from napari_emda.data.coverage import Coverage
 from napari_emda.data.probabilities import ClassProbability, Mask
 
 
@@ -84,6 +86,23 @@ def coloured(probabilities: NDArray[np.uint8]) -> NDArray[np.uint8]:
     values[..., :3] = colours[probabilities.argmax(0)]
     values[..., 3] = probabilities.max(0)
     return values
+
+
+class NotPredicted(CopiedAsArray):
+    """1 where a volume is not predicted, 0 elsewhere, uint8 (z, y, x).
+
+    Attributes:
+        part: that is predicted; may be replaced by another one of the same volume.
+    """
+
+    def __init__(self, part: Coverage) -> None:
+        super().__init__(part.shape, np.uint8)
+        self.part = part
+
+    def _read(self, z: slice, y: slice, x: slice) -> NDArray[np.uint8]:
+        box = Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop))
+        steps = tuple(slice(None, None, axis.step) for axis in (z, y, x))
+        return np.asarray(~self.part.inside(box)[steps], np.uint8)
 
 
 class MaskOnView(CopiedAsArray, Mask):

@@ -19,10 +19,12 @@ from napari_emda._gui.predict.layers import (
     roles,
     show_classes,
     show_clusters,
+    show_not_predicted,
     showing_classes,
     shown_already,
 )
 from napari_emda._gui.predict.lazy_layers import Clusters
+from napari_emda._gui.predict.part import PartChoice
 from napari_emda._gui.session import Session
 from napari_emda.events import Failed, Finished, TileDone
 from napari_emda.project.job_files import Job, PredictJob
@@ -37,12 +39,13 @@ class PredictPanel(JobPanel):
             session,
             "predict",
             start="Predict",
-            tip="Segment the whole volume in the background, block by block.",
+            tip="Segment the volume, or a part of it, in the background, block by block.",
         )
         self.run = narrow(QComboBox())
         self.run.setToolTip("The trained model; the newest comes first.")
         self.volume = narrow(QComboBox())
         self.volume.setToolTip("The volume to segment.")
+        self.part = PartChoice()
         self.checkpoint = narrow(QComboBox())
         self.checkpoint.setToolTip(
             "Which state of the model to use: 'selected' is the one that the training chose, "
@@ -51,16 +54,17 @@ class PredictPanel(JobPanel):
         self.form = SettingsForm(PredictSettings.model_json_schema())
         self.threshold = threshold_box(session)
         self.smallest = smallest_box(session)
-        self._stopped: tuple[str | None, str | None] | None = None
+        self._stopped: tuple[str | None, str | None, str] | None = None
         self._build()
         self.run.currentTextChanged.connect(lambda _: self._on_run())
-        self.volume.currentTextChanged.connect(lambda _: self._name_button())
+        self.volume.currentTextChanged.connect(lambda _: self._on_part())
+        self.part.changed.connect(self._on_part)
         # The mask is computed where it is shown, so it can follow the boxes at once.
         session.mask_changed.connect(self._on_mask_changed)
         self.listen()
 
     def _build(self) -> None:
-        model = labelled(("model", self.run), ("volume", self.volume))
+        model = labelled(("model", self.run), ("volume", self.volume), ("part", self.part))
         mask = labelled(("threshold", self.threshold), ("smallest object", self.smallest))
         inside = QWidget()
         column(inside, labelled(("saved model", self.checkpoint)), self.form.native)
@@ -82,12 +86,16 @@ class PredictPanel(JobPanel):
                     if predicting != clustering:
                         # The colours of two models on top of each other would be meaningless.
                         hide(opened, volume, ("clusters",))
+                if run := predicting or clustering:
+                    show_not_predicted(opened, run, volume)
 
     # -- the job -----------------------------------------------------------------------------
 
     def why_not(self, opened: OpenProject) -> str:
         """Why nothing can be predicted now; empty if it can."""
-        return self._session.runner.busy if opened.runs else self.no_project
+        if not opened.runs:
+            return self.no_project
+        return self._session.runner.busy or self.part.problem(opened, self.volume.currentText())
 
     @property
     def no_project(self) -> str:
@@ -110,8 +118,17 @@ class PredictPanel(JobPanel):
 
     def _name_button(self) -> None:
         # A stopped prediction continues: its finished blocks are kept on disk.
-        begun = self._stopped == (chosen_name(self.run), self.volume.currentText())
+        opened = self._session.opened
+        volume = self.volume.currentText()
+        begun = False
+        if self._stopped is not None and opened is not None and volume:
+            chosen = (chosen_name(self.run), volume, self.part.text(opened, volume))
+            begun = self._stopped == chosen
         self.start.setText("Continue" if begun else "Predict")
+
+    def _on_part(self) -> None:
+        self._name_button()
+        self.review()
 
     def before_start(self, opened: OpenProject) -> None:
         """Show the volume that will be predicted, unless a patch is on view."""
@@ -130,6 +147,7 @@ class PredictPanel(JobPanel):
             run=chosen_name(self.run),
             checkpoint=self.checkpoint.currentText() or "selected",
             volume=self.volume.currentText(),
+            box=self.part.text(opened, self.volume.currentText()),
             settings=PredictSettings.parse(self.form.values()),
         )
 
@@ -144,7 +162,7 @@ class PredictPanel(JobPanel):
         if not isinstance(job, PredictJob):
             return
         done = isinstance(last, Finished) and last.status == "done"
-        self._stopped = None if done else (job.run, job.volume)
+        self._stopped = None if done else (job.run, job.volume, job.box)
         if job.volume is not None:
             self._show_result(opened, job.run or "", job.volume)
         if done and opened.auditing:
@@ -197,6 +215,8 @@ class PredictPanel(JobPanel):
         else:
             with self._session.showing_errors():
                 self.show_prediction(opened, run, volume)
+        with self._session.showing_errors():
+            show_not_predicted(opened, run, volume)
 
     def _on_mask_changed(self) -> None:
         mask = self._session.mask
