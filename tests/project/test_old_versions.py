@@ -80,6 +80,10 @@ def test_an_old_training_continues_where_it_was_stopped(old):
     ):
         names = list(expected.keys())
         assert len(names) > 50
+        # Of a target with annotated patches, `auto` no longer moves the shares of the classes
+        # towards those of the source.
+        names.remove("network.offset")
+        assert not continued.get_tensor("network.offset").any()
         for name in names:
             tensor = continued.get_tensor(name)
             np.testing.assert_allclose(tensor, expected.get_tensor(name), rtol=1e-3, atol=1e-4)
