@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
+from numcodecs import Zstd
 
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import volume_name
@@ -82,6 +83,22 @@ def test_several_images_in_a_zip_file(tmp_path, volume):
     text = refused(tmp_path / "s.ozx")
     assert "holds 2 images (0 and 1): choose one of them, such as s.ozx:/0" in text
     same(tmp_path / "s.ozx:/1", volume + 1, SIZES)
+
+
+def test_a_chunk_in_a_zip_file_is_not_unfolded_beyond_its_size(tmp_path, volume):
+    zarr.create_array(tmp_path / "a", data=volume, chunks=(5, 16, 16), zarr_format=3)
+    # Half of the chunks are not written, as where an image is empty.
+    for file in (tmp_path / "a" / "c").rglob("1"):
+        if file.is_file():
+            file.unlink()
+    expected = np.asarray(open_image(tmp_path / "a").array[:])
+    pack(tmp_path / "a", tmp_path / "a.ozx")
+    np.testing.assert_array_equal(open_image(tmp_path / "a.ozx").array[:], expected)
+    assert (expected == 0).any()
+    for content in (Zstd().encode(bytes(2**24)), bytes(2**20), b"torn"):
+        (tmp_path / "a" / "c" / "0" / "0" / "0").write_bytes(content)
+        pack(tmp_path / "a", tmp_path / "b.ozx", "", zipfile.ZIP_DEFLATED)
+        assert refused(tmp_path / "b.ozx").startswith("b.ozx is damaged at section 0 (")
 
 
 def test_an_entry_of_a_zip_file_that_unpacks_to_too_much(tmp_path, volume, monkeypatch):

@@ -9,6 +9,7 @@ from zarr.storage import ZipStore
 
 from napari_emda.errors import DataError
 from napari_emda.io.safe_files import LARGEST_JSON
+from napari_emda.io.unfolding import check_packed_size
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -39,6 +40,21 @@ class CheckedZip(ZipStore):
             return ""
         folders = {name.split("/")[0] for name in names if not name.startswith("__MACOSX")}
         return folders.pop() if len(folders) == 1 else ""
+
+    def read_chunk(self, key: str, expected: int) -> bytes:
+        """An entry that unfolds to ``expected`` bytes once it was taken out of the zip file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is larger than what it should unfold to.
+        """
+        with self._lock:
+            try:
+                entry = self._zf.getinfo(key)
+            except KeyError:
+                raise FileNotFoundError(key) from None
+            check_packed_size(entry.file_size, expected)
+            return self._zf.read(entry)
 
     async def get(
         self,

@@ -23,6 +23,7 @@ from zarr.storage import LocalStore
 
 from napari_emda.io.atomic import replacing_file
 from napari_emda.io.checked_store import CheckedStore
+from napari_emda.io.checked_zip import CheckedZip
 from napari_emda.io.chunks import Chunks
 from napari_emda.io.unfolding import read_chunk, unfolded
 
@@ -94,22 +95,31 @@ class ChunkFiles(Chunks):
         )
 
     def _file(self, index: tuple[int, ...]) -> Path:
-        key = self.array.metadata.encode_chunk_key(index)
+        key = self._key(index)
         store = self.array.store
-        key = f"{self.array.path}/{key}"
         if isinstance(store, CheckedStore):
             return store.check(key)
-        return Path(store.root) / key.lstrip("/")  # type: ignore[attr-defined]
+        return Path(store.root) / key  # type: ignore[attr-defined]
 
     def _read_chunk(self, index: tuple[int, ...]) -> NDArray[Any]:
         expected = math.prod(self.chunks) * self.dtype.itemsize
         try:
-            encoded = read_chunk(self._file(index), expected)
+            encoded = self._encoded(index, expected)
         except FileNotFoundError:
             # zarr writes no file for a chunk that holds the fill value only.
             return np.full(self.chunks, self._fill_value, self.dtype)
         content = unfolded(encoded, self._codec, expected)
         return np.frombuffer(content, self.dtype).reshape(self.chunks)
+
+    def _encoded(self, index: tuple[int, ...], expected: int) -> bytes:
+        """The content of a chunk's file; FileNotFoundError if there is none."""
+        if isinstance(self.array.store, CheckedZip):
+            return self.array.store.read_chunk(self._key(index), expected)
+        return read_chunk(self._file(index), expected)
+
+    def _key(self, index: tuple[int, ...]) -> str:
+        key = self.array.metadata.encode_chunk_key(index)
+        return f"{self.array.path}/{key}".lstrip("/")
 
     def _write_chunk(self, index: tuple[int, ...], values: NDArray[Any]) -> None:
         file = self._file(index)
@@ -128,7 +138,7 @@ class ChunkFiles(Chunks):
 
 def _codec_of(array: zarr.Array[Any]) -> Any:
     """The codec of numcodecs that compresses a chunk; None if chunks are not plain."""
-    if not isinstance(array.store, LocalStore) or array.dtype.kind not in "uifb":
+    if not isinstance(array.store, LocalStore | CheckedZip) or array.dtype.kind not in "uifb":
         return None
     # Little-endian numbers on a little-endian machine need no conversion.
     if array.dtype.newbyteorder("=") != array.dtype or sys.byteorder != "little":

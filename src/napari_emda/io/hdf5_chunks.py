@@ -16,6 +16,7 @@ from numcodecs import Fletcher32, Shuffle
 from numpy.typing import NDArray
 
 from napari_emda.io.chunks import Chunks
+from napari_emda.io.unfolding import check_packed_size
 
 if TYPE_CHECKING:
     import h5py
@@ -59,9 +60,7 @@ class Hdf5Chunks(Chunks):
                 self.dtype
             )
         expected = math.prod(self.chunks) * self.dtype.itemsize
-        # Compression makes what it cannot compress hardly longer.
-        if found.size > 2 * expected + 2**16:
-            raise ValueError(f"a chunk of {found.size} bytes should hold {expected}")
+        check_packed_size(found.size, expected)
         skipped, content = self._dataset.id.read_direct_chunk(start)
         values = self._unpacked(content, expected, skipped)
         return np.frombuffer(values, self._dataset.dtype).view(self.dtype).reshape(self.chunks)

@@ -30,10 +30,14 @@ def read_chunk(path: Path, expected: int) -> bytes:
         ValueError: it is larger than what it should unfold to.
     """
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > 2 * expected + _OVERHEAD:
-            raise ValueError(f"a chunk of {size} bytes should hold {expected}")
+        check_packed_size(os.fstat(file.fileno()).st_size, expected)
         return file.read()
+
+
+def check_packed_size(size: int, expected: int) -> None:
+    """ValueError if a chunk of a size in bytes is larger than what it should unfold to."""
+    if size > 2 * expected + _OVERHEAD:
+        raise ValueError(f"a chunk of {size} bytes should hold {expected}")
 
 
 def unfolded(encoded: bytes, codec: Any, expected: int) -> Any:
