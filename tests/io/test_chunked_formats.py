@@ -110,6 +110,28 @@ def test_an_entry_of_a_zip_file_that_unpacks_to_too_much(tmp_path, volume, monke
     assert "holds '.zattrs' of 1000009 bytes, which cannot be right" in text
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("axes", ["zyx", "xyz", "cxyz", "planes y x"])
+def test_names_of_the_axes_of_plain_zarr(tmp_path, volume, axes, zarr_format):
+    names = axes.split() if " " in axes else list(axes)
+    spatial = ["z" if name == "planes" else name for name in names if name != "c"]
+    values = volume.transpose(["zyx".index(axis) for axis in spatial])
+    values = np.stack([values + 1, values]) if "c" in names else values
+    options = {"dimension_names": names} if zarr_format == 3 else {}
+    array = zarr.create_array(tmp_path / "a", data=values, zarr_format=zarr_format, **options)
+    if zarr_format == 2:
+        array.attrs["_ARRAY_DIMENSIONS"] = names
+    if "c" in names:
+        assert "as in 'a?channel=0'" in refused(tmp_path / "a")
+    same(tmp_path / ("a?channel=1" if "c" in names else "a"), volume)
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], ["y", "y", "x"], [None, "y", "x"], None])
+def test_names_that_say_nothing_are_passed_over(tmp_path, volume, names):
+    zarr.create_array(tmp_path / "a", data=volume, dimension_names=names)
+    same(tmp_path / "a", volume)
+
+
 # ---------------------------------------------------------------- N5, Neuroglancer
 
 

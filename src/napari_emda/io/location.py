@@ -23,8 +23,8 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+-]+):[/\\]+(.+)", re.IGNORECASE)
 _CHOICE = re.compile(r"\?((?:[a-z]\w*=\d{1,9}&?)+)$", re.IGNORECASE)
 
 # What users write for the axes that files call by one letter.
-_AXES = {"channel": "c", "time": "t"}
-_WORDS = {letter: word for word, letter in _AXES.items()}
+AXES = {"channel": "c", "time": "t"}
+_WORDS = {letter: word for word, letter in AXES.items()}
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def located(path: Path) -> Location:
         text = text[: choice.start()]
         for entry in choice[1].strip("&").split("&"):
             word, _, number = entry.lower().partition("=")
-            axis = _AXES.get(word, word)
+            axis = AXES.get(word, word)
             if axis in at:
                 raise DataError(
                     f"'{path.name}' chooses '{axis_word(axis)}' twice: leave one of them out."

@@ -17,7 +17,7 @@ from napari_emda.io.axes import volume_of
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checked_zip import CheckedZip
 from napari_emda.io.chunk_files import ChunkFiles
-from napari_emda.io.location import WHOLE, Part, SeveralImages
+from napari_emda.io.location import AXES, WHOLE, Part, SeveralImages
 from napari_emda.io.reader import Reader, readers
 from napari_emda.io.section_names import natural
 from napari_emda.io.units import Stored, calibrated
@@ -91,7 +91,7 @@ def open_node(node: zarr.Array[Any] | zarr.Group, name: str, part: Part, *, with
         DataError: see `open_zarr`.
     """
     if isinstance(node, zarr.Array):
-        return Stored(volume_of(ChunkFiles(node), None, part, name))
+        return Stored(volume_of(ChunkFiles(node), _dimension_names(node), part, name))
     return _open_image(_image_group(node, name, within), name, part)
 
 
@@ -106,6 +106,25 @@ def _node(path: Path, inside: str) -> zarr.Array[Any] | zarr.Group:
     except BaseException:
         store.close()
         raise
+
+
+def _dimension_names(array: zarr.Array[Any]) -> list[str] | None:
+    """Names of the axes of a plain array, where it has such that say what is x and y.
+
+    Format 3 has a place for them, and in format 2 xarray has made one.
+    """
+    stated = getattr(array.metadata, "dimension_names", None)
+    stated = stated or array.attrs.asdict().get("_ARRAY_DIMENSIONS")
+    if not isinstance(stated, list | tuple) or len(stated) != array.ndim:
+        return None
+    names = [str(name).lower() for name in stated]
+    if not {"y", "x"} <= set(names) or len(set(names)) < len(names):
+        return None
+    others = [axis for axis, name in enumerate(names) if name not in ("y", "x")]
+    # The only further axis holds the sections, whatever it is called.
+    if len(others) == 1:
+        names[others[0]] = "z"
+    return [AXES.get(name, name) for name in names]
 
 
 def _image_group(group: zarr.Group, file: str, within: str) -> zarr.Group:
