@@ -250,10 +250,11 @@ def result_of(events: Generator[Event, None, Result]) -> Result:
             return result
 
 
-def stage(
-    events: Generator[TileDone, None, Result], index: int, count: int
-) -> Generator[TileDone, None, Result]:
-    """Pass on the events of one of several stages, as progress of the whole.
+E = TypeVar("E", bound=Event)
+
+
+def stage(events: Generator[E, None, Result], index: int, count: int) -> Generator[E, None, Result]:
+    """Pass on the events of one of several stages, with TileDone as progress of the whole.
 
     Each stage counts as an equal share, however long it takes.
 
@@ -268,9 +269,10 @@ def stage(
     try:
         while True:
             event = next(events)
-            yield dataclasses.replace(
-                event, done=index * event.total + event.done, total=count * event.total
-            )
+            if isinstance(event, TileDone):
+                done = index * event.total + event.done
+                event = dataclasses.replace(event, done=done, total=count * event.total)
+            yield event
     except StopIteration as end:
         result: Result = end.value
         return result

@@ -70,6 +70,15 @@ def test_what_is_measured_of_a_part_does_not_take_the_place_of_the_entropy(large
     np.testing.assert_array_equal(stored.uncertainty[4], before)
 
 
+def test_the_share_that_is_done_never_falls(large, tmp_path):
+    """Coverage first asks for a prediction, then for embeddings."""
+    events, _ = asked(large, tmp_path, "coverage", box="3:4,600:760,0:160")
+    shares = [event.done / event.total for event in events if isinstance(event, TileDone)]
+    assert len(shares) > 1
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
 @pytest.mark.parametrize("name", ["random", "bald", "core_set"])
 def test_nothing_is_predicted_for_strategies_that_ask_for_no_entropy(name, large, tmp_path):
     asked(large, tmp_path, name, box="4:5,600:760,0:160")

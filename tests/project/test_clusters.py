@@ -9,6 +9,8 @@ import pytest
 import zarr
 from scipy.stats import entropy
 
+from napari_emda.data.box import Box
+from napari_emda.data.coverage import Coverage
 from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import JobError, SettingsError
 from napari_emda.inference.predictor import foreground_bytes
@@ -162,6 +164,14 @@ def test_shares_are_those_of_the_likeliest_clusters(stored):
     counts = np.bincount(stored.argmax(0).ravel(), minlength=5)
     # Rounded to 255 levels, a few voxels have two most probable clusters.
     np.testing.assert_allclose(shares(stored), counts / counts.sum(), atol=0.002)
+
+
+def test_shares_are_those_of_the_part_that_is_predicted(stored):
+    part = Coverage.of(stored.shape[1:], [Box((1, 3, 0), (3, 17, 30)), Box((0, 0, 5), (1, 4, 9))])
+    inside = part.inside(Box.whole(stored.shape[1:]))
+    partial = np.where(inside, stored, 0)
+    counts = np.bincount(stored.argmax(0)[inside], minlength=5)
+    np.testing.assert_allclose(shares(partial, part), counts / counts.sum(), atol=0.004)
 
 
 # -- jobs ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from napari_emda.data.coverage import Coverage
 from napari_emda.data.probabilities import Entropy
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
-from napari_emda.events import Event, Notice
+from napari_emda.events import Event, Notice, stage
 from napari_emda.inference.origin import begun_with, origin, unusual
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
@@ -101,8 +101,10 @@ def candidate_features(
     """
     prediction = StoredPrediction(folder, volume.name)
     part = chunks_of(volume.shape).of_windows(windows_of(candidates, []))
+    # What the network is asked for: predictions, then measures and embeddings.
+    stages = 1 + (strategy.measures or strategy.needs_embeddings)
     if strategy.needs_entropy or (strategy.measures and part.is_all):
-        yield from predict_once(predictor, volume, settings, folder, part)
+        yield from stage(predict_once(predictor, volume, settings, folder, part), 0, stages)
     state = prediction.state
     features = PatchFeatures(np.full(len(candidates), np.nan), None)
     if strategy.measures or strategy.needs_embeddings:
@@ -113,7 +115,7 @@ def candidate_features(
             # predicted later would be mixed with it.
             if strategy.measures and part.is_all and prediction.complete({}, uncertainty=True):
                 keep = prediction.begin_uncertainty(volume.shape, strategy.name)
-            features = yield from patch_features(
+            measuring = patch_features(
                 predictor,
                 volume,
                 windows_of(candidates, excluded if strategy.needs_embeddings else []),
@@ -123,6 +125,7 @@ def candidate_features(
                 earlier=earlier,
                 keep=keep,
             )
+            features = yield from stage(measuring, 1, stages)
     if strategy.needs_entropy:
         named = entropy()
         stored = _entropy_of(prediction) if named is None else named
@@ -147,7 +150,7 @@ def predict_once(
     settings: QuerySettings,
     folder: RunFolder,
     part: Coverage,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Predict a part of a volume, unless the folder holds this model's prediction of it.
 
     Args:

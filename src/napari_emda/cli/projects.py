@@ -218,7 +218,7 @@ def name_clusters(
                 overwrite=overwrite,
             )
         )
-    shares = clusters.shares(prediction.stored).round(4).tolist()
+    shares = clusters.shares(prediction.stored, prediction.predicted).round(4).tolist()
     result = {
         "run": run,
         "volume": volume,

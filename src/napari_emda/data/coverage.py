@@ -103,6 +103,22 @@ class Coverage:
         """Whether a cell of the part holds a voxel of a box."""
         return bool(self.cells[self.slices(box)].any())
 
+    def some_cells(self, count: int, side: int) -> list[Box]:
+        """Cells of the part, evenly spaced in their order, as boxes of at most ``side`` voxels.
+
+        Args:
+            count: of the cells; all of them if there are fewer.
+            side: of a box; a larger cell is cut to its middle.
+        """
+        cells = np.argwhere(self.cells)
+        numbers = np.unique(np.linspace(0, len(cells) - 1, min(count, len(cells))).round())
+        boxes = []
+        for z, row, column in cells[numbers.astype(int)].tolist():
+            top, bottom = _middle(int(self.rows[row]), int(self.rows[row + 1]), side)
+            left, right = _middle(int(self.columns[column]), int(self.columns[column + 1]), side)
+            boxes.append(Box((z, top, left), (z + 1, bottom, right)))
+        return boxes
+
     def inside(self, box: Box) -> NDArray[np.bool_]:
         """Which voxels of a box belong to the part, bool (z, y, x)."""
         z, y, x = self.slices(box)
@@ -133,6 +149,12 @@ class Coverage:
         here = self.cut_at(other.rows, other.columns)
         there = other.cut_at(self.rows, self.columns)
         return Coverage(here.rows, here.columns, here.cells & ~there.cells)
+
+
+def _middle(start: int, stop: int, side: int) -> tuple[int, int]:
+    """The middle of an interval, at most ``side`` long."""
+    first = max(start, (start + stop - side) // 2)
+    return first, min(stop, first + side)
 
 
 def _ends(boxes: list[Box], axis: int, size: int) -> Edges:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_emda.data.array import Array
 from napari_emda.data.blocks import spread
 from napari_emda.data.box import Box
+from napari_emda.data.coverage import Coverage
 from napari_emda.data.probabilities import class_ids
 from napari_emda.errors import SettingsError
 
@@ -95,20 +96,25 @@ def _listed(names: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def shares(clusters: Array) -> NDArray[np.float64]:
+def shares(clusters: Array, part: Coverage | None = None) -> NDArray[np.float64]:
     """Estimate the share of the voxels in each cluster.
 
-    Up to 64 rectangles of 512 x 512 voxels, spread evenly over the volume, are read.
+    Up to 64 rectangles of 512 x 512 voxels, spread evenly over what is predicted, are read.
 
     Args:
         clusters: stored probabilities, (k, z, y, x) uint8.
+        part: that is predicted; None for the whole volume.
 
     Returns:
         Shape (k,); the sum is below 1 where the background is most probable in some voxels.
     """
     counts = np.zeros(clusters.shape[0] + 1)
-    # More rectangles than sections would lie on top of each other in thin volumes.
-    for box in spread(Box.whole(clusters.shape[1:]), min(_SAMPLES, clusters.shape[1]), _SIDE):
+    if part is None or part.is_all:
+        # More rectangles than sections would lie on top of each other in thin volumes.
+        boxes = spread(Box.whole(clusters.shape[1:]), min(_SAMPLES, clusters.shape[1]), _SIDE)
+    else:
+        boxes = part.some_cells(_SAMPLES, _SIDE)
+    for box in boxes:
         ids = class_ids(np.asarray(clusters[(slice(None), *box.slices)]))
         counts += np.bincount(ids.ravel(), minlength=len(counts))
     return counts[1:] / max(counts.sum(), 1)

@@ -12,6 +12,7 @@ from napari_emda._gui.process.catalogue import Catalogue
 from napari_emda.data.array import Array
 from napari_emda.data.probabilities import class_ids
 from napari_emda.project.clusters import Names
+from napari_emda.project.predictions import Prediction
 from napari_emda.project.project import Project
 
 # Share of the voxels in each cluster; cluster k is at index k - 1.
@@ -58,11 +59,15 @@ class ClusterNaming:
         self.run = run
         self.volume = volume
 
-    def clusters(self) -> Array | None:
-        """Stored probabilities of the clusters, uint8 (k, z, y, x); None before a prediction."""
+    def prediction(self) -> Prediction | None:
+        """The prediction of the volume by the run; None if there is none."""
         if not self.run or not self.volume:
             return None
-        prediction = self._project.predictions.of(self.run, self.volume)
+        return self._project.predictions.of(self.run, self.volume)
+
+    def clusters(self) -> Array | None:
+        """Stored probabilities of the clusters, uint8 (k, z, y, x); None before a prediction."""
+        prediction = self.prediction()
         return None if prediction is None else prediction.clusters
 
     def cluster_at(self, voxel: tuple[int, int, int]) -> int | None:

@@ -222,7 +222,8 @@ class NameClusters(JobStarter):
             use.setEnabled(found and bool(named) and not self._session.runner.busy)
 
     def _measure(self, model: ClusterNaming) -> None:
-        clusters = model.clusters()
+        prediction = model.prediction()
+        clusters = None if prediction is None else prediction.clusters
         run = model.run
         volume = model.volume
 
@@ -235,8 +236,9 @@ class NameClusters(JobStarter):
         def failed(text: str) -> None:
             self._session.say(text, "error")
 
-        if clusters is not None:
-            self._session.in_background(lambda: shares(clusters), done, failed)
+        if prediction is not None and clusters is not None:
+            part = prediction.predicted
+            self._session.in_background(lambda: shares(clusters, part), done, failed)
 
     # -- naming ------------------------------------------------------------------------------
 
