@@ -10,7 +10,8 @@ repeated, so the benchmark can be stopped and continued at any time. Tables of w
 measured go to standard output as Markdown, and with ``--write`` also to docs/benchmarks.md.
 
 Patches are drawn at random in the target's upper half, as many and as large as an annotator takes
-in an hour: 20 of 128 x 128 voxels. Fine-tuning starts from the run of the row before.
+in an hour: 20 of 128 x 128 voxels. Fine-tuning starts from the run of `auto` of the same seed, with
+or without a common spectrum.
 """
 
 from __future__ import annotations
@@ -254,10 +255,14 @@ def main() -> None:
         for pair in protocol.pairs:
             for row in rows:
                 done = results(path, options.protocol)
+                start = done.get((pair, seed, row.start))
                 if (pair, seed, row.name) in done:
                     continue
+                if row.start and start is None:
+                    print(f"{pair}, {row.name}, seed {seed}: needs {row.start}", file=sys.stderr)
+                    continue
                 trial = Trial(options.data, options.work, options.protocol, pair, seed)
-                cell = trial.measured(row, done.get((pair, seed, row.start)))
+                cell = trial.measured(row, start)
                 place = {"protocol": options.protocol, "pair": pair, "seed": seed, "row": row.name}
                 with path.open("a") as file:
                     file.write(json.dumps(place | cell) + "\n")
