@@ -92,8 +92,7 @@ class Proofreading:
         if is_another or self._project.predictions.of(run.name, self.volume) is None:
             raise JobError(
                 f"The prediction that the objects of '{self.volume}' were found in is gone or was "
-                "replaced: find the objects again with 'napari-emda objects'; edits are carried "
-                "over."
+                "replaced: find the objects again; edits are carried over."
             )
 
     def _check_unchanged(self) -> None:

@@ -75,6 +75,24 @@ def test_sizes_are_written_with_the_same_decimals(voxels, texts):
     assert [column.text(row) for row in range(len(voxels))] == texts
 
 
+def test_what_is_magenta_is_explained_once():
+    why = [
+        "It has a neck, beyond which lie 40 % of it: perhaps two objects.",
+        "It shares 50 % of the smaller surface with object 3, with little contour between them.",
+        "",
+    ]
+    rows = Rows(
+        np.array([1, 2, 3]),
+        (Column("why", "", np.array(why), "{}"),),
+        np.zeros(3, bool),
+        np.array([33, 3, 0]),
+    )
+    first, second, third = map(rows.explanation, range(3))
+    assert first == f"Object 1: {why[0]} Magenta is object 33, which may belong to it."
+    assert second == f"Object 2: {why[1]}"
+    assert third == "Object 3: nothing unusual."
+
+
 def test_rows_follow_the_edits(project):
     disc_model(project, "target", radius=5)
     objects = Proofreading.of(project, RUN, "target")

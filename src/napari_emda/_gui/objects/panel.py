@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_emda._gui.common.canvas import qt_viewer_of
 from napari_emda._gui.common.key_bindings import KeyBindings, KeyFilter
+from napari_emda._gui.common.mask_settings import MaskSettings
 from napari_emda._gui.common.mouse import on_click
 from napari_emda._gui.common.widgets import (
     Drawer,
@@ -228,6 +230,23 @@ class ObjectsPanel(JobPanel):
         """Let go of the objects of the project that was open before."""
         self._loaded, self._wanted = (), ()
         self._forget()
+        if self._session.mask == MaskSettings():
+            self._show_settings_of_found(opened)
+
+    def _show_settings_of_found(self, opened: OpenProject) -> None:
+        """Set the boxes to what the objects of the newest run were found with.
+
+        An export after a restart holds the objects that were decided on then, and no others.
+        """
+        # Without a run, a target or objects there is nothing to show.
+        with contextlib.suppress(EmdaError):
+            found = FoundObjects.of(opened.project.run(None), opened.target)
+            settings = found.description.settings
+            self._session.set_mask(
+                threshold=settings.threshold,
+                smallest=settings.minimum_size,
+                separate=settings.separate,
+            )
 
     def on_ended(self, opened: OpenProject, job: Job, last: Finished | Failed) -> None:
         """List the objects that were found."""
@@ -346,8 +365,7 @@ class ObjectsPanel(JobPanel):
             self.why.show_text("")
             return
         self.table.select(reader.current)
-        reason = rows.reason(int(self.table.objects.order[line]))
-        self.why.show_text(f"Object {reader.current}: {reason or 'nothing unusual.'}")
+        self.why.show_text(rows.explanation(int(self.table.objects.order[line])))
 
     # -- layers ------------------------------------------------------------------------------
 

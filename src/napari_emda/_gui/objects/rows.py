@@ -74,6 +74,14 @@ class Rows:
         """Why an object is suspicious, or what was decided."""
         return str(self.columns[-1].values[row])
 
+    def explanation(self, row: int) -> str:
+        """What the user sees of an object: why it is suspicious, and what is magenta."""
+        reason = self.reason(row) or "nothing unusual."
+        twin = int(self.twins[row])
+        if twin and f"object {twin}," not in reason:
+            reason += f" Magenta is object {twin}, which may belong to it."
+        return f"Object {self.ids[row]}: {reason}"
+
 
 def rows_of(objects: Proofreading) -> Rows:
     """The rows of objects after edits; in a worker thread, because large tables take a while."""
