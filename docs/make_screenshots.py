@@ -1,10 +1,13 @@
-r"""Plays three first hours in a real viewer, by clicks and keys alone, and takes the pictures.
+r"""Plays first hours in a real viewer, by clicks and keys alone, and takes the pictures.
 
     xvfb-run -a -s "-screen 0 1366x768x24" python -m docs.make_screenshots
     xvfb-run -a -s "-screen 0 1024x768x24" python -m docs.make_screenshots --size 1024 768
+    xvfb-run -a python -m docs.make_screenshots --story lucchi --data DATA --to FOLDER
 
 The stories: ``phantom`` (what ``napari-emda demo`` opens), ``own`` (one's own TIFFs, without voxel
-size and with the mask opened as an image) and ``no-labels``. A picture is called after its story,
+size and with the mask opened as an image), ``no-labels``, and ``objects`` (going through the
+objects of a prediction). ``lucchi`` is the last one on real data, whose pictures are not of the
+project: DATA holds lucchi/, see docs/benchmark-few-labels.md. A picture is called after its story,
 step and size. Clicks and seconds are printed for each step; keys count apart from clicks.
 
 The hidden truth of the phantom decides what is painted and which clusters are clicked. Trainings
@@ -23,13 +26,16 @@ from pathlib import Path
 from napari.settings import get_settings
 
 from docs.stories.no_labels import NoLabels
+from docs.stories.objects import LucchiObjects, PhantomObjects
 from docs.stories.own_files import OwnFiles
 from docs.stories.phantom import Phantom
 
 IMAGES = Path(__file__).parent / "images"
 # A laptop, the smallest screen on which everything must fit beside a canvas of 700 pixels.
 SIZE = (1366, 768)
-STORIES = {story.name: story for story in (Phantom, OwnFiles, NoLabels)}
+STORIES = {
+    story.name: story for story in (Phantom, OwnFiles, NoLabels, PhantomObjects, LucchiObjects)
+}
 
 
 def main() -> None:
@@ -37,7 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--story", nargs="+", choices=STORIES, default=list(STORIES))
+    synthetic = [name for name, story in STORIES.items() if not story.needs_data]
+    parser.add_argument("--story", nargs="+", choices=STORIES, default=synthetic)
+    parser.add_argument("--data", type=Path, help="folder of real volumes")
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--steps", type=int, default=150, help="of the trainings")
     parser.add_argument("--chapters", type=int, help="of the stories to play; by default all")
@@ -48,11 +56,15 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=IMAGES, help="folder for the pictures")
     parser.add_argument("--play", choices=STORIES, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    needing = [name for name in options.story if STORIES[name].needs_data]
+    if needing and options.data is None:
+        parser.error(f"--data is missing, which {' and '.join(needing)} need")
     options.to.mkdir(parents=True, exist_ok=True)
     if options.play:
         get_settings().appearance.theme = options.theme
         story = STORIES[options.play](options.size, options.steps, options.to)
         story.most_corrected = options.corrected
+        story.data = options.data
         story.play(options.chapters)
         return
     for name in options.story:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QComboBox, QScrollArea, QWidget
+from qtpy.QtWidgets import QApplication, QComboBox, QScrollArea, QTableView, QWidget
 from sklearn.metrics import jaccard_score
 
 from docs.stories.painting import paint_truth
@@ -50,26 +50,41 @@ class Story:
         folder: for pictures.
 
     Attributes:
+        spacing: voxel size of the volumes in nm, as it is typed.
+        needs_data: whether it is about real volumes.
         most_corrected: patches of a round, None for as many as the story is about.
+        data: folder of real volumes; None without any.
     """
 
     name = ""
+    spacing: Sequence[float] = SPACING
+    needs_data = False
 
     def __init__(self, size: Sequence[int], steps: int, folder: Path) -> None:
         self.size, self.steps, self.folder = size, steps, folder
+        self.truth: Any = None
+        self.data: Path | None = None
+        self.most_corrected: int | None = None
+        self.clicks = self.keys = self.pictures = 0
+        self.steps_done: list[tuple[str, int, int, float]] = []
+        self.start_napari()
+        self.began = time.monotonic()
+
+    def start_napari(self) -> None:
+        """Start a viewer with the dock."""
         self.viewer = napari.Viewer()
         self.dock = self.open()
         # The demo fills the screen.
         self.viewer.window._qt_window.showNormal()
-        self.viewer.window._qt_window.resize(*size)
+        self.viewer.window._qt_window.resize(*self.size)
         self.session = self.dock.session
         self.hands = Hands(self.viewer, self.session)
-        self.truth: Any = None
-        self.most_corrected: int | None = None
-        self.clicks = self.keys = self.pictures = 0
-        self.steps_done: list[tuple[str, int, int, float]] = []
         wait(lambda: self.session.catalogue is not None, "the methods are read")
-        self.began = time.monotonic()
+
+    def close_napari(self) -> None:
+        """Close the viewer."""
+        self.dock.shut_down()
+        self.viewer.close()
 
     def open(self) -> Dock:
         """Open the dock as *Plugins > napari-emda* does."""
@@ -111,7 +126,7 @@ class Story:
     def type_size(self, size: VoxelSize) -> None:
         """Click into the first box of a voxel size, and type; the Tab key leads to the others."""
         self.click(size._boxes[0].lineEdit())
-        for box, number in zip(size._boxes, SPACING, strict=True):
+        for box, number in zip(size._boxes, self.spacing, strict=True):
             QTest.keyClicks(box.lineEdit(), f"{number:g}")
             QTest.keyClick(box.lineEdit(), Qt.Key.Key_Tab)
             self.keys += len(f"{number:g}") + 1
@@ -128,6 +143,14 @@ class Story:
         press_mouse(view.viewport(), view.visualRect(index).center())
         self.clicks += 1
         wait(lambda: box.currentText() == text and not view.isVisible(), f"'{text}' is chosen")
+
+    def click_row(self, table: QTableView, line: int) -> None:
+        """Scroll to a line of a table, and click it."""
+        self.scroll_to(table)
+        index = table.model().index(line, 0)
+        table.scrollTo(index)
+        press_mouse(table.viewport(), table.visualRect(index).center())
+        self.clicks += 1
 
     def press(self, key: str) -> None:
         """Press a key while the mouse is on the canvas."""
@@ -248,5 +271,4 @@ class Story:
         for title, clicks, keys, spent in self.steps_done:
             print(f"| {title} | {clicks} | {keys} | {spent:.0f} |")
         print(f"| all | {self.clicks} | {self.keys} | {time.monotonic() - self.began:.0f} |\n")
-        self.dock.shut_down()
-        self.viewer.close()
+        self.close_napari()
