@@ -108,8 +108,25 @@ def test_images_of_bigdataviewer(tmp_path, volume):
         file["t00000/s00/1/cells"] = deep[:, ::2, ::2].view(np.int16)
         file["s00/resolutions"] = np.ones((2, 3))
         file["s00/subdivisions"] = np.ones((2, 3), np.int32)
+        file["s00/resolutions"][1] = (2, 2, 1)
     same(tmp_path / "a.h5", deep)
     same(tmp_path / "a.h5:/t00000/s00/0/cells", deep)
+    setup = (
+        "<ViewSetup><id>{}</id><voxelSize><unit>{}</unit><size>{}</size></voxelSize></ViewSetup>"
+    )
+    for text, sizes in {
+        setup.format(0, "\u00b5m", "0.004 0.0045 0.05"): SIZES,
+        setup.format(1, "nm", "1 1 1") + setup.format(0, "nm", "4.0 4.5 50.0"): SIZES,
+        setup.format(0, "nm", "4 4"): None,
+        setup.format(0, "pixel", "4 4 4"): None,
+        setup.format(3, "nm", "4 4 4"): None,
+        "<ViewSetup>": None,
+    }.items():
+        (tmp_path / "a.xml").write_text(f"<SpimData>{text}</SpimData>", encoding="utf-8")
+        same(tmp_path / "a.h5", deep, sizes)
+        if sizes is not None:
+            second = open_image(tmp_path / "a.h5:/t00000/s00/1/cells")
+            assert second.spacing == pytest.approx((50, 9, 8))
 
 
 def test_several_images_in_hdf5_are_a_question(tmp_path, volume):

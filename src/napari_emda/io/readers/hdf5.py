@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from napari_emda.errors import DataError, listed
 from napari_emda.io.axes import volume_of
+from napari_emda.io.big_data_viewer import level_of, viewer_calibration
 from napari_emda.io.hdf5_chunks import Hdf5Chunks
 from napari_emda.io.location import WHOLE, Part, SeveralImages
 from napari_emda.io.reader import Reader, readers
@@ -27,8 +27,6 @@ _LISTED = 5
 _LOOKED_AT = 10_000
 # Bytes of an attribute that is read: axis tags have some hundred.
 _LARGEST_ATTRIBUTE = 2**16
-# BigDataViewer's images: time, setup, level of a pyramid. Only the finest is meant.
-_BIG_DATA_VIEWER = re.compile(r"t\d{5}/s\d{2,}/(\d+)/cells")
 
 
 @readers.register("hdf5")
@@ -38,7 +36,10 @@ class Hdf5(Reader):
     formats: ClassVar = ("HDF5",)
     suffixes: ClassVar = (".h5", ".hdf5", ".hdf")
     library: ClassVar = "h5py"
-    voxel_size: ClassVar = "`resolution` (nm), `element_size_um`, or `voxel_size` with `units`"
+    voxel_size: ClassVar = (
+        "`resolution` (nm), `element_size_um`, or `voxel_size` with `units`; "
+        "the XML of BigDataViewer"
+    )
 
     @classmethod
     def open(cls, path: Path) -> Stored:
@@ -52,11 +53,12 @@ class Hdf5(Reader):
         try:
             dataset = _dataset(file, path, part)
             names = _axes(dataset)
-            is_viewer = _BIG_DATA_VIEWER.fullmatch(str(dataset.name).lstrip("/")) is not None
+            is_viewer = level_of(str(dataset.name)) is not None
             # BigDataViewer wrote its numbers without a sign as numbers with one.
             code = dataset.dtype.str.replace("i", "u") if is_viewer else dataset.dtype
             volume = volume_of(Hdf5Chunks(dataset, np.dtype(code)), names, part, path.name)
-            stored = Stored(volume, *_calibration(dataset), origin=_origin(dataset))
+            size = viewer_calibration(dataset, path) if is_viewer else _calibration(dataset)
+            stored = Stored(volume, *size, origin=_origin(dataset))
         except BaseException:
             file.close()
             raise
@@ -161,9 +163,9 @@ def _images(group: h5py.Group) -> Iterator[str]:
 def _may_be_image(dataset: h5py.Dataset, inside: str) -> bool:
     if dataset.ndim < 2 or dataset.dtype.kind not in "buif":
         return False
-    viewer = _BIG_DATA_VIEWER.fullmatch(inside)
+    level = level_of(inside)
     # Tables such as BigDataViewer's "resolutions" and "subdivisions" have three columns.
-    return viewer[1] == "0" if viewer else min(sorted(dataset.shape)[-2:]) > 3
+    return min(sorted(dataset.shape)[-2:]) > 3 if level is None else level == 0
 
 
 def _attribute(dataset: h5py.Dataset, name: str) -> Any:
