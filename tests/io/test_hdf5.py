@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from napari_emda.io.read import open_labels
+from napari_emda.io.read import open_image, open_labels
 from tests.io.opening import DTYPES, SIZES, append, refused, same
 
 
@@ -111,9 +111,8 @@ def test_images_of_bigdataviewer(tmp_path, volume):
         file["s00/resolutions"][1] = (2, 2, 1)
     same(tmp_path / "a.h5", deep)
     same(tmp_path / "a.h5:/t00000/s00/0/cells", deep)
-    setup = (
-        "<ViewSetup><id>{}</id><voxelSize><unit>{}</unit><size>{}</size></voxelSize></ViewSetup>"
-    )
+    size = "<voxelSize><unit>{}</unit><size>{}</size></voxelSize>"
+    setup = f"<ViewSetup><id>{{}}</id>{size}</ViewSetup>"
     for text, sizes in {
         setup.format(0, "\u00b5m", "0.004 0.0045 0.05"): SIZES,
         setup.format(1, "nm", "1 1 1") + setup.format(0, "nm", "4.0 4.5 50.0"): SIZES,
