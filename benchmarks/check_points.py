@@ -82,6 +82,37 @@ def measured(name: str, stored: NDArray[np.uint8], labels: NDArray[Any]) -> Mode
     return Model(name, voxels / voxels.sum(), of_class / np.maximum(voxels, 1))
 
 
+def rescaled(model: Model, factor: float) -> Model:
+    """The same model on a volume with that many times the odds of the class.
+
+    As if objects were left out, or added, of which the model finds as many as of the others.
+    """
+    of_class = model.voxels * model.truth * factor
+    voxels = of_class + model.voxels * (1 - model.truth)
+    truth = of_class / np.maximum(voxels, np.finfo(float).tiny)
+    return Model(f"{model.name}, odds x {factor:g}", voxels / voxels.sum(), truth)
+
+
+def matched(model: Model, area: float) -> Model:
+    """The same model, its log odds moved until its mask takes a share of the volume.
+
+    That is what `auto` does with the share of the source, which is wrong in such a volume.
+    """
+
+    def levels(offset: float) -> NDArray[np.integer[Any]]:
+        return np.floor(255 * expit(LOGITS + offset) + 0.5).astype(int)
+
+    low, high = -8.0, 8.0
+    for _ in range(40):
+        offset = (low + high) / 2
+        found = model.voxels[levels(offset) >= HALF].sum()
+        low, high = (offset, high) if found < area else (low, offset)
+    voxels = np.bincount(levels(offset), model.voxels, minlength=256)
+    of_class = np.bincount(levels(offset), model.voxels * model.truth, minlength=256)
+    truth = of_class / np.maximum(voxels, np.finfo(float).tiny)
+    return Model(f"{model.name}, wrong share assumed", voxels, truth)
+
+
 def drawn(
     model: Model, points: int, draws: int
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.bool_]]:
@@ -141,7 +172,10 @@ def main() -> None:
     else:
         stored: Any = zarr.open_array(options.prediction, mode="r")
         labels = np.asarray(open_labels(options.labels).array[:])
-        models = [measured(options.prediction.name, np.asarray(stored[0]), labels)]
+        model = measured(options.prediction.name, np.asarray(stored[0]), labels)
+        others = [rescaled(model, factor) for factor in (0.5, 2.0)]
+        area = float(model.voxels[HALF:].sum())
+        models = [model, *others, *(matched(other, area) for other in others)]
     print("| model | points | share | mean | held | width | IoU | mean | held | width |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for model in models:

@@ -193,3 +193,21 @@ def test_an_answer_is_not_replaced_silently(project, tmp_path, refused):
     answer("check-points", project, "--answers", path)
     refused(("check-points", project, "--answers", path), "answered already", folder=project)
     refused(("check-points", project, "--draw", 0), "--draw", folder=project)
+
+
+def test_with_several_classes_each_has_a_share_and_an_iou(tmp_path):
+    classes = ("background", "mitochondria", "vesicles")
+    truth, stored = tissue(classes=2)
+    image(tmp_path / "truth.tif", truth)
+    project = project_with(tmp_path, stored, classes)
+    answer("check-points", project, "--draw", 150)
+    result = answer("check-points", project, "--truth", tmp_path / "truth.tif")
+    found = result["report"]["classes"]
+    assert list(found) == ["mitochondria", "vesicles"]
+    for k, name in enumerate(found, start=1):
+        _, low, high = found[name]["share"]
+        assert low <= (truth == k).mean() <= high
+        with Project.open(project) as opened:
+            ids = opened.predictions.of(RUN, "target").class_ids(Box((0, 0, 0), truth.shape))
+        _, low, high = found[name]["iou"]
+        assert low <= ((ids == k) & (truth == k)).sum() / ((ids == k) | (truth == k)).sum() <= high

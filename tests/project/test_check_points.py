@@ -64,10 +64,17 @@ def test_undo_takes_back_one_answer_after_the_other(project):
     painted = annotations(project)
     assert [painted[points[i].voxel] for i in range(4)] == [2, 0, 1, 0]
     for left in ([1, CANNOT_TELL, None], [1, None, None], [None, None, None]):
-        assert project.check_points.undo() is not None
+        assert project.check_points.undo(RUN, "target") is not None
         assert [point.answer for point in points_of(project)[:3]] == left
     assert not annotations(project).any()
-    assert project.check_points.undo() is None
+    assert project.check_points.undo(RUN, "target") is None
+
+
+def test_undo_leaves_what_was_done_last_for_another_prediction(project):
+    drawn(project)
+    answer(project, points_of(project), {1: 1})
+    assert project.check_points.undo("002-other", "target") is None
+    assert points_of(project)[0].answer == 1
 
 
 def test_undo_leaves_what_was_painted_since(project):
@@ -75,7 +82,7 @@ def test_undo_leaves_what_was_painted_since(project):
     answer(project, points_of(project), {1: 1})
     voxel = points_of(project)[0].voxel
     project.annotations.require("target")[voxel] = 1
-    project.check_points.undo()
+    project.check_points.undo(RUN, "target")
     assert annotations(project)[voxel] == 1
 
 

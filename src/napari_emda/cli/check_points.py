@@ -101,7 +101,7 @@ def check_points(
         result: dict[str, Any] = {"run": checked.run.name, "volume": name}
         if undo:
             _, points = checked.asked(opened)
-            result["undone"] = _undone(opened.check_points.undo(), points)
+            result["undone"] = _undone(opened.check_points.undo(checked.run.name, name), points)
         if draw is not None:
             steps = draw_points(opened, checked, draw, seed)
             watch(_watched(opened, steps, checked.run.name))

@@ -22,7 +22,8 @@ from napari_emda.data.probabilities import CERTAIN, LEVELS, against_background
 from napari_emda.events import TileDone
 
 # Part of the draw that ignores the model. In most volumes it gives half of the points or more, so
-# that no point counts for more than about twice as many voxels as the average one.
+# that no point counts for more than about twice as many voxels as the average one. Draws in a
+# project do not say it: another formula needs another format number (`project.check_points.Draw`).
 FLOOR = 0.05
 _FRACTIONS = np.arange(LEVELS) / CERTAIN
 DRAWN: NDArray[np.float64] = np.sqrt(_FRACTIONS * (1 - _FRACTIONS)) + FLOOR

@@ -281,12 +281,23 @@ class CheckPoints:
             self._annotations.mark(drawn.volume, [voxels[index] for index in taught])
             self._record_region(drawn, history, {*chosen})
 
-    def undo(self) -> Step | None:
-        """Take the latest answers or calibration back; returns them, None if there are none."""
+    def undo(self, run: str, volume: str) -> Step | None:
+        """Take the latest answers or calibration back.
+
+        Args:
+            run: whose prediction is checked. What was done last for another one stays.
+            volume: of the prediction.
+
+        Returns:
+            What was taken back; None if there was nothing.
+        """
         history = self.read()
         if not history.steps:
             return None
         step = history.steps[-1]
+        of = step if isinstance(step, Use) else history.draws[step.draw]
+        if (of.run, of.volume) != (run, volume):
+            return None
         append(self._path, [json.dumps({"undo": 1})])
         if isinstance(step, Use):
             write_calibration(RunFolder.of(self._folder, step.run), step.volume, step.before)

@@ -183,7 +183,8 @@ class CheckRound:
 
     def undo(self) -> None:
         """Take the latest answer or calibration back."""
-        step = self._opened.project.check_points.undo()
+        checked = self._current()
+        step = self._opened.project.check_points.undo(checked.run.name, checked.volume)
         self._patches.paint.reread()
         self._read()
         if step is None:
