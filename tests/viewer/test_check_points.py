@@ -110,5 +110,7 @@ def test_going_to_a_patch_ends_the_points_and_without_a_prediction_there_are_non
     assert panel.patches.current is not None
     assert not session.opened.auditing
     # The layers come back but for the mask, which would cover the paint.
+    assert session.opened.image("target").visible
+    assert not session.opened.output("mask", "target").visible
     Hands(viewer, session).press("2")
     assert all(point.answer is None for point in check_round.points)

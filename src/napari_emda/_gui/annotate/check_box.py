@@ -97,7 +97,6 @@ class CheckBox(QWidget):
             for index, name in enumerate(check_round.classes):
                 self._add_class(index, name)
             check_round.changed.connect(self.review)
-            check_round.look()
         self.review()
 
     def _add_class(self, index: int, name: str) -> None:

@@ -11,7 +11,7 @@ from psygnal import Signal
 from napari_emda._gui.annotate.patches import Patches
 from napari_emda._gui.common.adapters import look_at
 from napari_emda._gui.open_project import OpenProject
-from napari_emda._gui.predict.layers import rename_classes
+from napari_emda._gui.predict.layers import rename_classes, roles
 from napari_emda._gui.session import Session
 from napari_emda.active_learning.check_points import (
     Checked,
@@ -205,14 +205,21 @@ class CheckRound:
         self.number = 0
         self._patches.checking = False
         self._opened.remove_output(CROSS, self._volume)
-        for layer in self._hidden:
-            if layer in self._opened.viewer.layers:
-                layer.visible = True
-        self._hidden = []
+        self._reveal()
         self._review()
         self._patches.reload()
         self._session.project_changed.emit()
         self.changed.emit()
+
+    def _reveal(self) -> None:
+        """Show again what was hidden; over the paint of a patch, nothing that the model says."""
+        opened = self._opened
+        of_model = {opened.output(role, self._volume) for role in (*roles(), "uncertainty")}
+        covering = of_model if opened.annotating else set()
+        for layer in self._hidden:
+            if layer in opened.viewer.layers and layer not in covering:
+                layer.visible = True
+        self._hidden = []
 
     def _on_patches(self) -> None:
         if self._patches.current is not None:

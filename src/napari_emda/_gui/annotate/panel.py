@@ -178,6 +178,7 @@ class AnnotatePanel(QWidget):
         session.project_opened.connect(self._on_project)
         session.project_changed.connect(self.curve.show_project)
         session.project_changed.connect(self._on_project_changed)
+        self.check_drawer.toggled.connect(self._look_at_points)
         session.viewer.layers.events.removed.connect(self._on_layer_removed)
         session.closing.connect(self._close)
         session.runner.started.connect(self._on_started)
@@ -208,10 +209,15 @@ class AnnotatePanel(QWidget):
         self.keys.bind(viewer)
 
     def _on_project_changed(self) -> None:
-        # There may be another prediction.
-        if self.check_round is not None and not self.check_round.active:
+        # There may be another prediction, or other annotations.
+        self._look_at_points(self.check_drawer.isExpanded())
+
+    def _look_at_points(self, is_open: bool) -> None:
+        """Read the check points once they are on view: it takes a moment at each decision."""
+        check_round = self.check_round
+        if is_open and check_round is not None and not check_round.active:
             with self._session.showing_errors():
-                self.check_round.look()
+                check_round.look()
 
     def _let_go(self) -> None:
         """Disconnect from the mouse."""
