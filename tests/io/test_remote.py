@@ -146,6 +146,16 @@ def test_a_project_keeps_an_address(address, tmp_path):
     }
 
 
+def test_a_folder_that_is_called_like_an_address_is_a_folder(tmp_path, monkeypatch):
+    zarr.create_array(tmp_path / "p" / "run2:" / "a.zarr", data=VOLUME)
+    monkeypatch.chdir(tmp_path / "p")
+    with Project.create("project", ("background", "structure")) as project:
+        project.volumes.add("run2:/a.zarr", "target", spacing=(50, 4, 4))
+        assert project.volumes.entries[0].image == "../run2:/a.zarr"
+        (volume,) = project.volumes.open_all()
+    np.testing.assert_array_equal(volume.image[:], VOLUME)
+
+
 def test_what_an_address_is(tmp_path):
     assert address_of("HTTPS:/example.org//a") == "https://example.org//a"
     assert address_of("C:/data/a.zarr") == address_of("a.h5:/raw") == address_of("/a/b") == ""

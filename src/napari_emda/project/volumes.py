@@ -313,8 +313,9 @@ class Volumes:
 
     def _relative(self, path: str | Path) -> str:
         """The path as ``project.json`` stores it."""
-        if address := address_of(path):
-            return _as_utf8(address)
+        # A folder may be called "run2:", so that what is on the disk comes first.
+        if located(Path(path)).address:
+            return _as_utf8(address_of(path))
         path = Path(path).expanduser().absolute()
         # In the folder that contains the project: project and image can be moved together. The
         # stored path has slashes, so that it is valid on every system.
@@ -324,7 +325,8 @@ class Volumes:
 
     def path(self, path: str) -> Path:
         """The absolute path of a file in ``project.json``, or the address."""
-        if address_of(path):
+        # No path of a file is stored with two slashes.
+        if "://" in path:
             return Path(path)
         # The system's own spelling: under LC_ALL=C, as on clusters, Python takes names for ASCII.
         stored = os.fsdecode(path.encode("utf-8", "surrogateescape"))
