@@ -184,6 +184,8 @@ class LucchiObjects(PhantomObjects):
     name = "lucchi"
     spacing = (10.0, 10.0, 10.0)
     needs_data = True
+    # Of 10 nm: mitochondria have 10 000 and more.
+    smallest = 3000
 
     def volumes(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Image and mask of the source, image of the target and its true objects."""

@@ -169,7 +169,7 @@ class ObjectTable(QTableView):
         for index, column in enumerate(rows.columns):
             # From few of the lines: the widest of 100 000 is not worth seconds.
             # The mark of the sorted column needs room beside the title.
-            texts = [column.title + "xxx", *(column.text(row) for row in range(len(rows.ids))[:50])]
+            texts = [column.title + "xx", *(column.text(row) for row in range(len(rows.ids))[:50])]
             width = max(metrics.horizontalAdvance(text) for text in texts) + 14
             self.setColumnWidth(index, width)
 
