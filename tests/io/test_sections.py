@@ -106,6 +106,14 @@ def test_masks_beside_images_are_no_sections(tmp_path, stack, pattern, image):
     assert text.endswith("): move those to a folder of their own.")
 
 
+def test_arrays_of_other_programs_beside_the_sections_are_passed_over(tmp_path, stack):
+    folder = write(tmp_path / "a", stack)
+    np.save(folder / "s000_seg.npy", np.array({"masks": 1}, object), allow_pickle=True)
+    stored = open_image(folder)
+    assert stored.array.shape == stack.shape
+    assert "s000_seg.npy" in stored.notices[0]
+
+
 def test_names_of_masks_without_their_images_are_fine(tmp_path, stack):
     for pattern in ("{:03d}_mask.tif", "mask{}.png", "labels_{}.tif"):
         folder = write(tmp_path / pattern[:3], stack, pattern)

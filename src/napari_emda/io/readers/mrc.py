@@ -28,7 +28,6 @@ class Mrc(Reader):
 
     formats: ClassVar = ("MRC",)
     suffixes: ClassVar = (".mrc", ".rec", ".mrcs", ".st", ".ali", ".map")
-    sections: ClassVar = True
     library: ClassVar = "mrcfile"
     voxel_size: ClassVar = "header; 1 Å is taken as unknown"
 

@@ -22,8 +22,8 @@ class Npy(Reader):
     """Arrays that NumPy has saved: an image or a stack (z, y, x); they state no voxel size."""
 
     formats: ClassVar = ("NPY",)
+    # No sections of folders: programs write arrays of other things beside images (Cellpose).
     suffixes: ClassVar = (".npy",)
-    sections: ClassVar = True
 
     @classmethod
     def open(cls, path: Path) -> Stored:
