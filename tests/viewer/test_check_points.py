@@ -89,12 +89,15 @@ def test_points_are_answered_by_keys_and_calibrate_the_mask(checked, qtbot):
     assert box.use.isEnabled()
     assert box.use.isVisible()
     qtbot.mouseClick(box.use, BUTTON)
+    assert "Calibrated" in box.result.text()
+    assert not box.use.isVisible()
     after = mask(session)
     assert (after > 0).sum() < 0.8 * (before > 0).sum()
     stored = project.predictions.of(RUN, "target").class_ids(Box((2, 0, 0), (3, 96, 96)))
     np.testing.assert_array_equal(after, stored[0])
     qtbot.mouseClick(box.stop, BUTTON)
     np.testing.assert_array_equal(mask(session), before)
+    assert box.use.isVisible()
     assert session.opened.project.check_points.read().steps
     QTest.qWait(1)
 

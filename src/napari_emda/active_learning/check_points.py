@@ -246,6 +246,12 @@ class Report:
         before = 128 if self.in_use is None else self.in_use.calibration.first_level
         return before / CERTAIN, self.choice.level / CERTAIN
 
+    @property
+    def is_used(self) -> bool:
+        """Whether the mask is the one that the points say is best."""
+        threshold = self.threshold
+        return self.in_use is not None and threshold is not None and threshold[0] == threshold[1]
+
     def sentences(self) -> list[str]:
         """What the points say, a sentence for each."""
         texts = [
@@ -260,6 +266,8 @@ class Report:
             )
         if self.threshold is not None and self.choice is not None:
             before, after = self.threshold
+            if self.is_used:
+                return [*texts, f"Calibrated: the threshold is {after:.2f} in place of 0.50."]
             gain = "" if self.why_not_used else f", expected gain in IoU {self.choice.gain:.2f}"
             texts.append(f"Threshold {before:.2f}, by the points {after:.2f}{gain}.")
         if self.is_stale:
