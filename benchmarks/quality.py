@@ -81,6 +81,15 @@ ROWS = (
     Row(LABELS_SPECTRUM, start=SPECTRUM, against=LABELS),
     Row("20 patches, common spectrum, agreement", ("agreement=1",), SPECTRUM, against=LABELS),
 )
+COLUMNS = (
+    "row",
+    "IoU (mean)",
+    "per seed",
+    "compared with",
+    "difference (mean ± SE)",
+    "average precision",
+    "seconds",
+)
 Done = dict[tuple[Pair, int, str], dict[str, Any]]
 
 
@@ -206,9 +215,11 @@ def results(path: Path, protocol: str) -> Done:
 def tables(done: Done, pairs: tuple[Pair, ...]) -> Iterator[str]:
     """A table for each pair, of all seeds that have been measured."""
     for pair in pairs:
+        if not any(key[0] == pair for key in done):
+            continue
         yield from ("", f"### {pair[0]} → {pair[1]}", "")
-        yield "| row | IoU (mean) | per seed | compared with | difference (mean ± SE) | seconds |"
-        yield "|---|---|---|---|---|---|"
+        yield "| " + " | ".join(COLUMNS) + " |"
+        yield "|---" * len(COLUMNS) + "|"
         for row in ROWS:
             of_row = _seeds(done, pair, row.name)
             if of_row:
@@ -235,6 +246,8 @@ def _cells(
         yield f"{mean:+.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}")
     else:
         yield ""
+    precision = [cell["average_precision"] for cell in of_row.values() if "seconds" in cell]
+    yield ", ".join(f"{value:.3f}" for value in precision)
     yield f"{statistics.mean(seconds):.0f}" if seconds else ""
 
 

@@ -32,7 +32,12 @@ def test_it_goes_on_where_it_stopped(quality, tmp_path, monkeypatch, capsys):
             if len(measured) == 3:
                 raise KeyboardInterrupt
             measured.append((*self.place, row.name))
-            return {"iou": iou[row.name][self.place[1]], "run": "001", "seconds": 7.0}
+            return {
+                "iou": iou[row.name][self.place[1]],
+                "run": "001",
+                "average_precision": 0.9,
+                "seconds": 7.0,
+            }
 
     monkeypatch.setattr(quality, "Trial", Trial)
     arguments = ["quality", "data", str(tmp_path), "--protocol", "phantom", "--seeds", "2"]
