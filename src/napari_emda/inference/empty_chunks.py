@@ -71,6 +71,13 @@ def _are_constant(image: NDArray[Any]) -> NDArray[np.bool_]:
     """Which sections of an image have one grey value; all if there is none."""
     if not image[0].size:
         return np.ones(len(image), bool)
+    # The first row tells tissue, so that a GPU does not wait for threads that read all of it.
+    constant = _have_one_value(image[:, :1])
+    constant[constant] = _have_one_value(image[constant])
+    return constant
+
+
+def _have_one_value(image: NDArray[Any]) -> NDArray[np.bool_]:
     low = image.min((1, 2)).astype(np.float64)
     high = image.max((1, 2)).astype(np.float64)
     with np.errstate(invalid="ignore"):
