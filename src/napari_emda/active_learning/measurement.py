@@ -24,7 +24,7 @@ from napari_emda.data.probabilities import Entropy
 from napari_emda.data.resampled import Resampled
 from napari_emda.data.volume import Volume
 from napari_emda.events import Event, Notice, stage
-from napari_emda.inference.origin import begun_with, origin, unusual
+from napari_emda.inference.origin import begun_with, unusual
 from napari_emda.inference.predict import predict
 from napari_emda.inference.predictor import Predictor
 from napari_emda.inference.tiles import make_tile
@@ -50,7 +50,7 @@ def places_for(
     if region.size * math.prod(view.scale) <= pixels:
         return None
     asks_network = strategy.measures or strategy.needs_embeddings
-    made_from = origin(predictor.header, predictor.model_file, volume)
+    made_from = predictor.origin_of(volume)
     prediction = StoredPrediction(folder, volume.name)
     if not asks_network and prediction.complete(made_from, box=region):
         return None
@@ -168,7 +168,7 @@ def predict_once(
     if predictor.header.features_only:
         return
     prediction = StoredPrediction(folder, volume.name)
-    made_from = origin(predictor.header, predictor.model_file, volume)
+    made_from = predictor.origin_of(volume)
     predict_settings = PredictSettings(device=settings.device)
     if prediction.is_of(made_from):
         if not part.without(prediction.predicted).cells.any():

@@ -15,7 +15,7 @@ from torch import Tensor
 from napari_emda.active_learning.block_outputs import BlockOutputs
 from napari_emda.active_learning.candidates import Candidates, Embeddings, Scores
 from napari_emda.data.array import Array
-from napari_emda.data.blocks import block_shape, blocks
+from napari_emda.data.blocks import chunk_shape
 from napari_emda.data.box import Box
 from napari_emda.data.coverage import Coverage
 from napari_emda.data.resampled import Resampled
@@ -114,18 +114,18 @@ def windows_of(candidates: Candidates, boxes: list[Box]) -> NDArray[np.int64]:
 
 
 def means_of(stored: Array, candidates: Candidates) -> Scores:
-    """Mean of a uint8 (z, y, x) array over each candidate, 255 as 1; read block by block."""
+    """Mean of a uint8 (z, y, x) array over each candidate, 255 as 1; read chunk by chunk."""
     bounds = windows_of(candidates, [])
     windows = WindowPooling(bounds)
-    all_blocks = blocks(Box.whole(stored.shape), block_shape(stored))
-    z, y, x = stored.shape
-    part = Coverage.nothing((z, y, x)).cut_at_boxes(all_blocks).of_windows(bounds)
-    for block in all_blocks:
-        # Of a large volume, candidates lie in few blocks: those without any are not read.
-        if not part.touches(block):
-            continue
-        for section, values in enumerate(np.asarray(stored[block.slices]), block.start[0]):
-            windows.add(values[None].astype(np.float32), section, *block.start[1:])
+    depth, height, width = stored.shape
+    _, rows, columns = chunk_shape(stored)
+    chunks = Coverage.nothing((depth, height, width)).cut_at(
+        range(0, height, rows), range(0, width, columns)
+    )
+    # Of a large volume, candidates lie in few chunks: those without any are not read.
+    for box in chunks.of_windows(bounds).boxes():
+        (values,) = np.asarray(stored[box.slices])
+        windows.add(values[None].astype(np.float32), *box.start)
     return windows.means[:, 0] / 255
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +103,12 @@ class Coverage:
         """Whether a cell of the part holds a voxel of a box."""
         return bool(self.cells[self.slices(box)].any())
 
+    def boxes(self) -> Iterator[Box]:
+        """The cells of the part, in (z, y, x) order."""
+        for z, row, column in np.argwhere(self.cells).tolist():
+            start = (z, int(self.rows[row]), int(self.columns[column]))
+            yield Box(start, (z + 1, int(self.rows[row + 1]), int(self.columns[column + 1])))
+
     def some_cells(self, count: int, side: int) -> list[Box]:
         """Cells of the part, evenly spaced in their order, as boxes of at most ``side`` voxels.
 
@@ -110,13 +116,14 @@ class Coverage:
             count: of the cells; all of them if there are fewer.
             side: of a box; a larger cell is cut to its middle.
         """
-        cells = np.argwhere(self.cells)
+        cells = list(self.boxes())
         numbers = np.unique(np.linspace(0, len(cells) - 1, min(count, len(cells))).round())
         boxes = []
-        for z, row, column in cells[numbers.astype(int)].tolist():
-            top, bottom = _middle(int(self.rows[row]), int(self.rows[row + 1]), side)
-            left, right = _middle(int(self.columns[column]), int(self.columns[column + 1]), side)
-            boxes.append(Box((z, top, left), (z + 1, bottom, right)))
+        for number in numbers.astype(int).tolist():
+            z, z_stop, *ends = cells[number].bounds
+            top, bottom = _middle(ends[0], ends[1], side)
+            left, right = _middle(ends[2], ends[3], side)
+            boxes.append(Box((z, top, left), (z_stop, bottom, right)))
         return boxes
 
     def inside(self, box: Box) -> NDArray[np.bool_]:

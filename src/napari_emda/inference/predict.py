@@ -22,7 +22,7 @@ from napari_emda.events import Event, Notice, Saved, TileDone
 from napari_emda.inference.device import io_threads
 from napari_emda.inference.empty_chunks import Empty, voxels_of
 from napari_emda.inference.needed_outputs import NeededOutputs
-from napari_emda.inference.origin import averaging, origin
+from napari_emda.inference.origin import averaging
 from napari_emda.inference.predictor import PackedAnswer, Predictor, outputs_smoothed_along_z
 from napari_emda.inference.recorded import Recorded
 from napari_emda.inference.section_window import images
@@ -78,7 +78,7 @@ def predict(
     prediction = StoredPrediction(run, volume.name)
     # A prediction continues only if all of this is as before: otherwise it would mix two.
     header = {
-        **origin(predictor.header, predictor.model_file, volume),
+        **predictor.origin_of(volume),
         **averages,
         "precision": "bf16" if predictor.compute.bf16 else "32",
         "uncertainty": settings.uncertainty,

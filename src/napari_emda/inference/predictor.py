@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from napari_emda.data.volume import Domain, Volume
 from napari_emda.inference import checkpoint
 from napari_emda.inference.device import Compute, ToHost
 from napari_emda.inference.model_header import ModelHeader
+from napari_emda.inference.origin import origin
 from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.inference.tiles import finish_tile, make_tile, read_tile, without_neighbours
 from napari_emda.io.identity import file_identity
@@ -44,6 +46,7 @@ class Predictor:
         self.header = header
         self.compute = compute
         self.model_file = model_file
+        self._origin: tuple[Volume, dict[str, Any]] | None = None
 
     @classmethod
     def load(cls, path: Path, device: str = "auto", precision: str = "auto") -> Predictor:
@@ -52,6 +55,15 @@ class Predictor:
         header, method = checkpoint.load_method(model)
         compute = Compute.choose(device, precision)
         return cls(method.predictor, header, compute, file_identity(model))
+
+    def origin_of(self, volume: Volume) -> dict[str, Any]:
+        """`origin` of a prediction of a volume by this model.
+
+        It is kept for the volume that was asked for last: one of many files takes seconds.
+        """
+        if self._origin is None or self._origin[0] is not volume:
+            self._origin = volume, origin(self.header, self.model_file, volume)
+        return self._origin[1]
 
     def domain_of(self, volume: Volume) -> Domain:
         """The domain whose normalisation statistics fit a volume."""

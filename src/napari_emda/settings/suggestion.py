@@ -65,16 +65,17 @@ class QuerySettings(Settings):
         "sections is ranked.",
         json_schema_extra=advanced(10_000),
     )
-    # On two cores a network takes one to three minutes for this many.
+    # Two cores took 180 CPU seconds for 64 million (docs/benchmark-scale.md). With these, the
+    # volume of Lucchi et al. 2012 (165 x 768 x 1024) is ranked as a whole.
     voxels: int = Field(
-        256,
+        130,
         ge=1,
         le=1_000_000,
         title="millions of voxels to look at",
         description="Maximum number of voxels in which the network looks for patches, in millions, "
         "at its own pixel size. In larger volumes, it looks at squares that are spread evenly over "
         "all sections. Choose fewer if suggesting takes too long.",
-        json_schema_extra=advanced(64),
+        json_schema_extra=advanced(10),
     )
     seed: int = Field(
         0,
