@@ -45,7 +45,8 @@ from napari_emda.project.job_files import PredictJob, ScoreJob, SuggestJob, Trai
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
-from napari_emda.sampling.sampler import Patches, PatchSampler
+from napari_emda.sampling.patches import Patches
+from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings

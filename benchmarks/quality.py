@@ -42,7 +42,8 @@ from napari_emda.inference.predictor import Predictor
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
-from napari_emda.sampling.sampler import PatchSampler, SamplingRegion
+from napari_emda.sampling.region import SamplingRegion
+from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.training import TrainSettings, split_network
 from napari_emda.training.prior_matching import CalibrationSample, calibrate

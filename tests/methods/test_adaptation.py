@@ -21,7 +21,7 @@ from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.project.job_files import TrainJob
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Patches
+from napari_emda.sampling.patches import Patches
 from napari_emda.settings.training import TrainSettings
 
 

@@ -28,8 +28,8 @@ from napari_emda.nn.information import mutual_information
 from napari_emda.project.job_files import ExportJob, PredictJob, SuggestJob, TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
+from napari_emda.sampling.patches import Patches
 from napari_emda.sampling.randaugment import turn
-from napari_emda.sampling.sampler import Patches
 from napari_emda.settings.prediction import PredictSettings
 from napari_emda.settings.suggestion import QuerySettings
 from napari_emda.settings.training import TrainSettings

@@ -21,8 +21,8 @@ from napari_emda.project.job_files import TrainJob
 from napari_emda.project.project import Project
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.patches import Patches
 from napari_emda.sampling.randaugment import RandAugment
-from napari_emda.sampling.sampler import Patches
 from napari_emda.settings.training import TrainSettings
 from napari_emda.training.loop import fit
 from tests.sampling.test_randaugment import smooth

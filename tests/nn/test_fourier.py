@@ -11,7 +11,7 @@ from napari_emda.methods.base import DataSummary, methods
 from napari_emda.nn.fourier import swap_amplitudes, swap_moments
 from napari_emda.nn.networks.unet import UNet
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Patches
+from napari_emda.sampling.patches import Patches
 
 
 @pytest.fixture

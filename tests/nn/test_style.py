@@ -21,7 +21,7 @@ from napari_emda.nn.style import Generator, PatchContrast
 from napari_emda.nn.style import Translated as TranslatedNetwork
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Patches
+from napari_emda.sampling.patches import Patches
 from tests.contracts.test_network_contract import PeakOfMaps
 
 STYLE = "style"

@@ -14,7 +14,7 @@ from napari_emda.nn.networks.unet import UNet
 from napari_emda.nn.normalisation import norms
 from napari_emda.nn.teacher import PriorAlignment, predict_as_teacher, update_average
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Patches
+from napari_emda.sampling.patches import Patches
 
 
 def build(summary=None, **settings):

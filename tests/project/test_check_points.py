@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from napari_emda.active_learning.check_points import Checked, answer, draw_points, report
+from napari_emda.active_learning.check_points import Checked, answer, draw_points
+from napari_emda.active_learning.point_report import report
 from napari_emda.data.box import Box
 from napari_emda.data.calibration import calibrated
 from napari_emda.errors import DataError, JobError

@@ -13,7 +13,7 @@ from scipy.stats import kstest, spearmanr
 
 from napari_emda.data.volume import IGNORE
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Patches
+from napari_emda.sampling.patches import Patches
 
 SIDE = 48
 STRENGTHS = ("none", "weak", "strong")

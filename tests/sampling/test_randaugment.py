@@ -11,8 +11,8 @@ from scipy.stats import kstest, rankdata, spearmanr
 
 from napari_emda.data.volume import IGNORE
 from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.patches import Patches
 from napari_emda.sampling.randaugment import INVERTING, KEEPING, RandAugment, turn, turn_back
-from napari_emda.sampling.sampler import Patches
 
 
 def smooth(n=4, side=65, sigma=2):

@@ -11,14 +11,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from napari_emda.active_learning.check_points import (
-    Checked,
-    Report,
-    answer,
-    draw_points,
-    report,
-    use,
-)
+from napari_emda.active_learning.check_points import Checked, answer, draw_points
+from napari_emda.active_learning.point_report import Report, report, use
 from napari_emda.cli.console import (
     JsonOption,
     ProjectArgument,

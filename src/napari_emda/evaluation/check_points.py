@@ -49,7 +49,7 @@ class Point:
 
 
 @dataclass
-class Survey:
+class Counted:
     """What a draw must know of a prediction: kilobytes, however large the volume is.
 
     Attributes:
@@ -92,13 +92,13 @@ def draw(
         The points and the counts. No points if nothing can be asked about.
     """
     parts = blocks(Box.whole(probabilities.shape[1:]), block_shape(probabilities))
-    survey = Survey(np.zeros((probabilities.shape[0], LEVELS), np.int64))
+    counted = Counted(np.zeros((probabilities.shape[0], LEVELS), np.int64))
     for done, part in enumerate(parts, start=1):
-        _count(survey, *_cells(probabilities, part, askable))
+        _count(counted, *_cells(probabilities, part, askable))
         yield TileDone(name, part.bounds, done, len(parts))
-    weights = np.array(survey.weights)
+    weights = np.array(counted.weights)
     if not weights.any():
-        return [], survey.counts
+        return [], counted.counts
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(parts), size=count, p=weights / weights.sum())
     places = rng.random(count)
@@ -107,7 +107,7 @@ def draw(
         which = np.flatnonzero(chosen == index)
         drawn = _in_block(probabilities, parts[index], askable, places[which])
         points.update(zip(which.tolist(), drawn, strict=True))
-    return [points[i] for i in range(count)], survey.counts
+    return [points[i] for i in range(count)], counted.counts
 
 
 def _cells(
@@ -118,12 +118,12 @@ def _cells(
 
 
 def _count(
-    survey: Survey, ids: NDArray[np.uint8], levels: NDArray[np.uint8], valid: NDArray[np.bool_]
+    counted: Counted, ids: NDArray[np.uint8], levels: NDArray[np.uint8], valid: NDArray[np.bool_]
 ) -> None:
     cells = (ids[valid].astype(np.int32) - 1) * LEVELS + levels[valid]
-    counts = np.bincount(cells, minlength=survey.counts.size).reshape(survey.counts.shape)
-    survey.counts += counts
-    survey.weights.append(float(counts.sum(axis=0) @ DRAWN))
+    counts = np.bincount(cells, minlength=counted.counts.size).reshape(counted.counts.shape)
+    counted.counts += counts
+    counted.weights.append(float(counts.sum(axis=0) @ DRAWN))
 
 
 def _in_block(

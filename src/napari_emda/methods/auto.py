@@ -10,7 +10,7 @@ from napari_emda.methods.agreement import Agreement, agreement_loss
 from napari_emda.methods.base import Averaging, Postprocessing, methods
 from napari_emda.methods.histogram import Histogram
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 
 
 @methods.register("auto")

@@ -20,7 +20,7 @@ from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.object_losses import CONTOUR_WEIGHT, DISTANCE_WEIGHT, object_losses
 from napari_emda.registry import Registry
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.sampling.patches import Batch, Patches
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 from napari_emda.settings.training import TrainSettings

@@ -12,7 +12,7 @@ from napari_emda.nn.discriminators import DomainClassifier, PatchDiscriminator
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.reconstruction import Reconstruction, psnr
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 

@@ -14,7 +14,7 @@ from napari_emda.nn.layers import middle
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch, Patches
+from napari_emda.sampling.patches import Batch, Patches
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 

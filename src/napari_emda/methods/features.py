@@ -8,7 +8,7 @@ from torch import Tensor
 
 from napari_emda.methods.base import Method
 from napari_emda.nn.normalisation import in_domain
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 from napari_emda.settings.requirements import Requirements
 
 

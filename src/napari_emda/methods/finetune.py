@@ -10,7 +10,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.methods.agreement import Agreement, agreement_loss
 from napari_emda.methods.base import Averaging, Method, Postprocessing, methods
 from napari_emda.sampling.label_fraction import labelled_fraction
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 from napari_emda.settings.requirements import Requirements
 from napari_emda.settings.training import TrainSettings
 

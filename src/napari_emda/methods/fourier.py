@@ -8,7 +8,7 @@ from pydantic import Field
 from napari_emda.methods.base import Method, methods
 from napari_emda.nn.fourier import swap_amplitudes, swap_moments
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 

@@ -10,7 +10,7 @@ from napari_emda.methods.base import DataSummary, Method, methods
 from napari_emda.nn.histogram import HistogramMatch
 from napari_emda.nn.network import Network
 from napari_emda.sampling.augmentation import Augmentation
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 

@@ -17,8 +17,8 @@ from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.stacks import of_each_section
 from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.patches import Batch, Patches
 from napari_emda.sampling.randaugment import turn, turn_back
-from napari_emda.sampling.sampler import Batch, Patches
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 from napari_emda.settings.training import TrainSettings

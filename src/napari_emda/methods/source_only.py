@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from napari_emda.methods.base import Method, methods
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 
 
 @methods.register("source_only")

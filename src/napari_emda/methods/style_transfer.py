@@ -14,7 +14,7 @@ from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import evaluating, in_domain
 from napari_emda.nn.stacks import of_each_section
 from napari_emda.nn.style import Generator, PatchContrast, Translated
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 

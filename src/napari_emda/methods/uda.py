@@ -21,8 +21,8 @@ from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import in_domain
 from napari_emda.nn.teacher import predict_as_teacher
 from napari_emda.sampling.augmentation import Augmentation
+from napari_emda.sampling.patches import Batch
 from napari_emda.sampling.randaugment import RandAugment
-from napari_emda.sampling.sampler import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 

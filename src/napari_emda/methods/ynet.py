@@ -9,7 +9,7 @@ from napari_emda.methods.base import DataSummary, Method, cosine, methods
 from napari_emda.nn.network import Network
 from napari_emda.nn.normalisation import DOMAINS, in_domain
 from napari_emda.nn.reconstruction import Reconstruction, psnr
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 from napari_emda.settings import base
 from napari_emda.settings.requirements import Requirements
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from napari_emda.data.spoilt_sections import LARGEST_GAIN, LARGEST_OFFSET
 from napari_emda.data.volume import IGNORE
-from napari_emda.sampling.sampler import Patches
+from napari_emda.sampling.patches import Patches
 from napari_emda.sampling.warping import blurred, sampled, similarity_grid
 
 Strength = Literal["none", "weak", "strong"]

@@ -19,14 +19,9 @@ from napari_emda.data.intensity import Statistics
 from napari_emda.data.resampled import Held
 from napari_emda.data.spectrum import Kernel
 from napari_emda.data.volume import IGNORE, Domain
-from napari_emda.sampling.sampler import (
-    Batch,
-    Patches,
-    PatchSampler,
-    Place,
-    SamplingRegion,
-    with_borders,
-)
+from napari_emda.sampling.patches import Batch, Patches, with_borders
+from napari_emda.sampling.region import Place, SamplingRegion
+from napari_emda.sampling.sampler import PatchSampler
 
 # Volumes may take half of the free memory of a GPU; the network, its gradients and the optimiser's
 # state need the rest.

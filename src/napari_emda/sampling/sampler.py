@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from napari_emda.data.box import Box
 from napari_emda.data.context import (
@@ -25,100 +24,14 @@ from napari_emda.data.spectrum import Spectrum, common_spectrum, kernel_to
 from napari_emda.data.spoilt_sections import spoilt_sections
 from napari_emda.data.volume import Domain, Volume
 from napari_emda.errors import DataError
-from napari_emda.objects.borders import STEPS, Borders, numbers_objects, remarks_on_numbers
+from napari_emda.objects.borders import Borders, numbers_objects, remarks_on_numbers
 from napari_emda.sampling.label_positions import label_positions
+from napari_emda.sampling.patches import Batch, Patches, with_borders
+from napari_emda.sampling.region import Place, SamplingRegion
 
 # Volumes of up to 1.5 GiB in all, at the common pixel size, are held in memory while training, so
 # that a small network is trained in 2 GiB. Larger ones are read patch by patch.
 MEMORY = 3 * 2**29
-
-
-@dataclass(frozen=True)
-class Patches:
-    """A batch of one domain.
-
-    Attributes:
-        image: input of the network, B x channels x H x W float32, standardised. One channel, or
-            one for each section that is seen (`data.context`), with the patch in the middle one.
-        labels: class ids or IGNORE, B x H x W int64.
-        clean: the image before contrast, blur and noise are changed (target of a reconstruction).
-        borders: distances in pixels to the border of the object, B x H x W float32, with the signs
-            of `objects.borders`; None unless objects are learnt.
-    """
-
-    image: Tensor
-    labels: Tensor
-    clean: Tensor
-    borders: Tensor | None = None
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Patches:
-        """The batch with ``change`` applied to every tensor."""
-        image = change(self.image)
-        # As a rule both are one tensor: it is changed, or copied to a device, only once.
-        clean = image if self.clean is self.image else change(self.clean)
-        borders = None if self.borders is None else change(self.borders)
-        return Patches(image, change(self.labels), clean, borders)
-
-    def with_image(self, image: Tensor) -> Patches:
-        """The same places with another image, which also is the clean one."""
-        return replace(self, image=image, clean=image)
-
-
-def with_borders(patches: Patches, codes: Tensor) -> Patches:
-    """The patches with borders from their codes, B x H x W."""
-    return replace(patches, borders=codes.float() / STEPS)
-
-
-Batch = dict[Domain, Patches]
-
-
-@dataclass(frozen=True)
-class SamplingRegion:
-    """One volume of a domain: where patches may lie and where its labels are.
-
-    Attributes:
-        view: the volume at the common pixel size.
-        statistics: of its grey values.
-        box: patches lie inside it, in the view's pixels.
-        positions: positions (z, y, x) of labelled pixels by class, at most 200 000 per class.
-        counts: number of labelled pixels by class.
-        context: the sections that are seen with each one; they may lie outside the box.
-        borders: of its objects; None unless objects are learnt.
-        held_borders: the same in memory, if image and labels are.
-    """
-
-    view: Resampled
-    statistics: Statistics
-    box: Box
-    positions: dict[int, NDArray[np.int32]]
-    counts: dict[int, int]
-    context: Context
-    borders: Borders | None = None
-    held_borders: NDArray[np.int8] | None = None
-
-    def read(self, box: Box) -> NDArray[np.float32]:
-        """Standardised grey values of a box with what is seen beside it, (z, channel, y, x)."""
-        return self.context.read(self.view, self.statistics, box)
-
-    def read_borders(self, box: Box) -> NDArray[np.int8]:
-        """Codes of the borders of objects in a box, see `Borders.read`."""
-        assert self.borders is not None
-        if self.held_borders is None:
-            return self.borders.read(box)
-        return self.held_borders[box.slices]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a patch lies.
-
-    Attributes:
-        region: index of the volume among those of the domain.
-        box: one section thick, in the pixels of the region's view.
-    """
-
-    region: int
-    box: Box
 
 
 class PatchSampler:

@@ -15,7 +15,7 @@ from napari_emda.data.prefetch import prefetched
 from napari_emda.errors import JobError, is_out_of_memory
 from napari_emda.events import Event, Notice, Saved, Stepped
 from napari_emda.sampling.device_volumes import Drawn
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 from napari_emda.training.between_steps import look_out, save, select, validate
 from napari_emda.training.phases import Phases
 from napari_emda.training.stopping import save_soon, select_soon, soon

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_emda.sampling.sampler import Patches
+from napari_emda.sampling.patches import Patches
 
 
 def part_of(index: int, count: int, patches: Any, stack: int = 1) -> Any:

@@ -12,7 +12,7 @@ from napari_emda.data.volume import Volume
 from napari_emda.events import Advanced, Phase
 from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.inference.tiles import make_tile
-from napari_emda.sampling.sampler import SamplingRegion
+from napari_emda.sampling.region import SamplingRegion
 from napari_emda.training.prior_matching import CalibrationSample
 from napari_emda.training.target_statistics import STATISTICS_BATCHES, VALIDATION_BATCHES
 from napari_emda.training.trainer import Training

@@ -16,7 +16,7 @@ from napari_emda.events import Advanced
 from napari_emda.inference.predictor import Predictor, smoothed_along_z
 from napari_emda.inference.section_stacks import SectionStacks
 from napari_emda.methods.base import Postprocessing
-from napari_emda.sampling.sampler import SamplingRegion
+from napari_emda.sampling.region import SamplingRegion
 
 Span = tuple[int, int]
 """First of consecutive sections, and one past the last."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_emda.sampling.sampler import Batch
+from napari_emda.sampling.patches import Batch
 from napari_emda.training.target_statistics import unchanged_statistics
 
 # Steps of a stage before one is recorded: meanwhile cuDNN chooses the fastest convolutions.

@@ -24,7 +24,8 @@ from napari_emda.nn.normalisation import mix_statistics
 from napari_emda.project.run_folder import RunFolder
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.device_volumes import DeviceVolumes, Drawn
-from napari_emda.sampling.sampler import Batch, PatchSampler
+from napari_emda.sampling.patches import Batch
+from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.training import model_selection
 from napari_emda.training.micro_batches import (
     channels_last,

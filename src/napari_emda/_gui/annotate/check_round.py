@@ -13,15 +13,8 @@ from napari_emda._gui.common.adapters import look_at
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import rename_classes, roles
 from napari_emda._gui.session import Session
-from napari_emda.active_learning.check_points import (
-    Checked,
-    Report,
-    answer,
-    draw_points,
-    report,
-    stop_using,
-    use,
-)
+from napari_emda.active_learning.check_points import Checked, answer, draw_points
+from napari_emda.active_learning.point_report import Report, report, stop_using, use
 from napari_emda.data.box import Box
 from napari_emda.data.units import nanometres
 from napari_emda.errors import EmdaError

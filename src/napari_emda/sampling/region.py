@@ -1,0 +1,63 @@
+"""Where patches of a volume may lie, and how they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_emda.data.box import Box
+from napari_emda.data.context import Context
+from napari_emda.data.intensity import Statistics
+from napari_emda.data.resampled import Resampled
+from napari_emda.objects.borders import Borders
+
+
+@dataclass(frozen=True)
+class SamplingRegion:
+    """One volume of a domain: where patches may lie and where its labels are.
+
+    Attributes:
+        view: the volume at the common pixel size.
+        statistics: of its grey values.
+        box: patches lie inside it, in the view's pixels.
+        positions: positions (z, y, x) of labelled pixels by class, at most 200 000 per class.
+        counts: number of labelled pixels by class.
+        context: the sections that are seen with each one; they may lie outside the box.
+        borders: of its objects; None unless objects are learnt.
+        held_borders: the same in memory, if image and labels are.
+    """
+
+    view: Resampled
+    statistics: Statistics
+    box: Box
+    positions: dict[int, NDArray[np.int32]]
+    counts: dict[int, int]
+    context: Context
+    borders: Borders | None = None
+    held_borders: NDArray[np.int8] | None = None
+
+    def read(self, box: Box) -> NDArray[np.float32]:
+        """Standardised grey values of a box with what is seen beside it, (z, channel, y, x)."""
+        return self.context.read(self.view, self.statistics, box)
+
+    def read_borders(self, box: Box) -> NDArray[np.int8]:
+        """Codes of the borders of objects in a box, see `Borders.read`."""
+        assert self.borders is not None
+        if self.held_borders is None:
+            return self.borders.read(box)
+        return self.held_borders[box.slices]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a patch lies.
+
+    Attributes:
+        region: index of the volume among those of the domain.
+        box: one section thick, in the pixels of the region's view.
+    """
+
+    region: int
+    box: Box
