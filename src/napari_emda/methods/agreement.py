@@ -33,8 +33,8 @@ class Agreement(base.Settings):
         title="weight of unlabelled patches",
         description="How much the network also learns from target patches without labels: its "
         "prediction shall stay the same when contrast, blur, noise or orientation of a patch "
-        "change. 0 learns from labels alone; 1 counts as much as these, and makes a step half as "
-        "long again. Raise it if few patches are annotated.",
+        "change. 0 learns from labels alone; 1 counts as much as these, and makes a step 1.3 to "
+        "1.4 times as long. Raise it if few patches are annotated.",
         json_schema_extra={"step": 0.1},
     )
 
