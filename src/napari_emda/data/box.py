@@ -37,13 +37,13 @@ class Box:
             )
         except ValueError:
             raise DataError(f"'{text}' is not a box: write z0:z1,y0:y1,x0:x1 in voxels.") from None
+        whole = cls.whole(shape)
         if any(low >= high for low, high in zip(start, stop, strict=True)):
             raise DataError(
-                f"The box {text} holds no voxel: along each axis, its end must be larger than its "
-                "beginning."
+                f"The box {text} holds no voxel, because an end is not behind its beginning: "
+                f"choose one inside {whole}."
             )
-        if any(not 0 <= low < high <= n for low, high, n in zip(start, stop, shape, strict=True)):
-            whole = cls.whole(shape)
+        if any(low < 0 or high > n for low, high, n in zip(start, stop, shape, strict=True)):
             raise DataError(
                 f"The box {text} does not lie in the volume: choose one inside {whole}."
             )
