@@ -6,14 +6,18 @@ import functools
 import http.server
 import json
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from typer.testing import CliRunner
 
+from napari_emda.cli import make_app
 from napari_emda.errors import DataError
 from napari_emda.io.identity import image_identity
+from napari_emda.io.known_servers import UnknownServer, allow, server_of
 from napari_emda.io.location import address_of, located
 from napari_emda.io.read import open_image
 from napari_emda.io.reader import volume_name
@@ -144,6 +148,58 @@ def test_a_project_keeps_an_address(address, tmp_path):
         "address": image[: -len("?channel=1")],
         "part": "?channel=1",
     }
+
+
+@pytest.fixture
+def received(address, tmp_path, monkeypatch):
+    """The folder of a project that somebody else made, and the requests that the server gets."""
+    requests = []
+    monkeypatch.setattr(Handler, "do_GET", _noting(requests, Handler.do_GET))
+    monkeypatch.setattr(Handler, "do_HEAD", _noting(requests, Handler.do_HEAD))
+    with Project.create(tmp_path / "p", ("background", "structure")) as project:
+        project.volumes.add(f"{address}/a0.5.ome.zarr?channel=1", "target")
+    monkeypatch.setenv("NAPARI_EMDA_CACHE", str(tmp_path / "cache of another computer"))
+    requests.clear()
+    return tmp_path / "p", requests
+
+
+def test_a_received_project_contacts_no_server_before_the_user_allows_it(received, address):
+    folder, requests = received
+    with Project.open(folder) as project:
+        for read in (project.volumes.open_all, partial(project.volumes.shape, "a0.5_channel1")):
+            with pytest.raises(UnknownServer, match=rf"lies at {address}, .*napari-emda allow"):
+                read()
+    result = CliRunner().invoke(make_app(["check"]), ["check", str(folder)])
+    assert "was never read on this computer" in result.output
+    assert requests == []
+    result = CliRunner().invoke(make_app(["allow"]), ["allow", str(folder)])
+    assert result.output == f"This project may read from {address}.\n"
+    assert requests == []
+    with Project.open(folder) as project:
+        assert project.volumes.shape("a0.5_channel1") == VOLUME.shape
+    assert requests
+
+
+def test_another_port_is_another_server(received):
+    folder, _ = received
+    allow("http://127.0.0.1:1/a.zarr")
+    with Project.open(folder) as project, pytest.raises(UnknownServer):
+        project.volumes.open_all()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("https://me:secret@example.org/a.zarr", "holds a login, which the project would keep"),
+        ("https://example.org@evil.org/a.zarr", "The address at evil.org holds a login"),
+        ("https:///a.zarr", "names no server"),
+        ("https://example.org:no/a.zarr", "names no server"),
+    ],
+)
+def test_a_server_that_nobody_can_allow(address, message):
+    with pytest.raises(DataError, match=message) as caught:
+        server_of(address)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_folder_that_is_called_like_an_address_is_a_folder(tmp_path, monkeypatch):

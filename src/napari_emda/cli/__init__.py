@@ -37,6 +37,7 @@ COMMANDS = {
     "export": "runs.export",
     "name-clusters": "projects.name_clusters",
     "check": "checking.check_project",
+    "allow": "checking.allow_servers",
     "methods": "about.list_methods",
     "strategies": "about.list_strategies",
     "networks": "about.list_networks",

@@ -16,6 +16,7 @@ from napari_emda.cli.progress import Progress
 from napari_emda.data.names import in_one_line
 from napari_emda.errors import ExitCode, JobError, listed
 from napari_emda.events import Phase
+from napari_emda.io.known_servers import allow, server_of
 from napari_emda.project.checking.check import Checked, check, repair
 from napari_emda.project.checking.damage import Reading
 from napari_emda.project.project import Project
@@ -76,6 +77,20 @@ def check_project(
     )
     if any(not checked.mended for checked in found):
         raise typer.Exit(ExitCode.INVALID_INPUT)
+
+
+def allow_servers(project: ProjectArgument, as_json: JsonOption = False) -> None:
+    """Allow a project from somebody else to read its images from the servers that it names."""
+    with Project.open(project) as opened:
+        servers = sorted({server_of(address) for address in opened.volumes.addresses()})
+    for server in servers:
+        allow(server)
+    if servers:
+        text = f"This project may read from {listed(servers)}."
+    else:
+        text = "All images of this project are files; there is nothing to allow."
+    result = {"project": str(project), "servers": servers}
+    print_result(result, as_json=as_json, print_text=lambda: echo(in_one_line(text)))
 
 
 def _restore(folder: Path, name: str, *, as_json: bool) -> None:

@@ -26,6 +26,7 @@ from napari_emda.errors import DataError, JobError
 from napari_emda.io.atomic import sync, sync_tree
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checks import check_image, check_labels, check_spacing, file_notices
+from napari_emda.io.known_servers import allow, check_known
 from napari_emda.io.location import address_of, located
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import volume_name
@@ -87,9 +88,21 @@ class Volumes:
 
     def files(self) -> list[Path]:
         """The images and labels of all volumes; none of them is ever written to."""
+        paths = [path for path in self._stored_paths() if not _is_address(path)]
+        return [located(self.path(path)).file for path in paths]
+
+    def addresses(self) -> list[str]:
+        """The addresses of images and labels that are on no disk."""
+        return [path for path in self._stored_paths() if _is_address(path)]
+
+    def check_servers(self) -> None:
+        """Check that the user has named or allowed all servers, see `path`."""
+        for address in self.addresses():
+            check_known(address)
+
+    def _stored_paths(self) -> list[str]:
         paths = [path for entry in self.entries for path in (entry.image, entry.labels)]
-        locations = [located(self.path(path)) for path in paths if path is not None]
-        return [location.file for location in locations if not location.address]
+        return [path for path in paths if path is not None]
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -212,6 +225,10 @@ class Volumes:
             check_labels(
                 name, label_array, stored.array.shape, classes, labels_zero, labels_meaning
             )
+        # The user has named them.
+        for path in (image, labels):
+            if path is not None and (address := located(Path(path)).address):
+                allow(address)
         if labels_meaning is not None and (zero := labels_meaning.as_zero) is not None:
             labels_zero = zero
             labels_meaning = None
@@ -324,14 +341,23 @@ class Volumes:
         return _as_utf8(str(path))
 
     def path(self, path: str) -> Path:
-        """The absolute path of a file in ``project.json``, or the address."""
-        # No path of a file is stored with two slashes.
-        if "://" in path:
+        """The absolute path of a file in ``project.json``, or the address.
+
+        Raises:
+            UnknownServer: the user has not named or allowed the server of the address.
+        """
+        if _is_address(path):
+            check_known(path)
             return Path(path)
         # The system's own spelling: under LC_ALL=C, as on clusters, Python takes names for ASCII.
         stored = os.fsdecode(path.encode("utf-8", "surrogateescape"))
         # Without "..", so that error messages show the path as the user knows it.
         return Path(os.path.normpath(self._folder / stored))
+
+
+def _is_address(path: str) -> bool:
+    # No path of a file is stored with two slashes.
+    return "://" in path
 
 
 def _as_utf8(path: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
@@ -92,3 +94,26 @@ def test_other_folders_and_open_projects_are_not_offered_for_repair(
         panel.open_project(other.folder)  # the fixture has it open
     assert "open elsewhere" in session.notices[-1][1]
     assert not panel.repair.asked
+
+
+def test_a_server_that_a_project_names_is_contacted_once_the_user_agrees(
+    session, panel, project, press, monkeypatch
+):
+    project.close()
+    path = project.folder / "project.json"
+    content = json.loads(path.read_text())
+    content["volumes"][0]["image"] = "http://127.0.0.1:1/a.zarr"
+    path.write_text(json.dumps(content))
+    panel.show()
+    panel.open_project(project.folder)
+    assert "never read on this computer" in session.notices[-1][1]
+    assert "http://127.0.0.1:1" in panel.repair.sentence.text()
+    press("Do not open it")
+    panel.open_project(project.folder)
+    assert "never read on this computer" in session.notices[-1][1]
+    press("Read from it")
+    # Nobody answers there: the project opens with its other volumes.
+    assert any(
+        "http://127.0.0.1:1" in text and "cannot be read" in text for _, text in session.notices
+    )
+    assert session.opened.project.folder == project.folder

@@ -41,11 +41,10 @@ from napari_emda._gui.data.remarks import (
     sizes_needed,
     what_is_needed,
 )
-from napari_emda._gui.data.repair import RepairOffer
+from napari_emda._gui.data.repair import RepairOffer, opened_for_viewer
 from napari_emda._gui.data.with_project import GridQuestion, ProjectQuestion, is_open_project
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.session import Session, in_short
-from napari_emda.project.project import Project
 
 
 class DataPanel(QWidget):
@@ -382,7 +381,7 @@ class DataPanel(QWidget):
                 return
             # Exclusively: two viewers that write to a project would overwrite each other's work.
             with self.repair.offered_for(folder):
-                self._session.adopt(Project.open(folder, exclusive=True))
+                self._session.adopt(opened_for_viewer(folder))
             self._session.say(f"The project {folder} was opened.", "done")
 
     def _show_project(self) -> None:

@@ -1,4 +1,4 @@
-"""The offer to check and repair a project that cannot be opened."""
+"""What is offered for a project that cannot be opened: to repair it, or to read from a server."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from napari_emda._gui.common.question import Question
 from napari_emda._gui.session import Session, in_short
 from napari_emda.errors import EmdaError
+from napari_emda.io.known_servers import UnknownServer, allow
 from napari_emda.project.checking.check import Checked, is_project, repair
 from napari_emda.project.checking.damage import Reading
-from napari_emda.project.project import OpenElsewhere
+from napari_emda.project.project import OpenElsewhere, Project
 
 Report = tuple[list[Checked], Path | None]
 """What was wrong, and the folder of all that was replaced."""
@@ -20,6 +21,8 @@ Report = tuple[list[Checked], Path | None]
 
 class RepairOffer(Question):
     """Offers *Check and repair* where a project could not be opened, and shows the report.
+
+    Where its images lie on a server that was never read, it asks whether to read from it.
 
     Args:
         session: of the dock.
@@ -38,6 +41,9 @@ class RepairOffer(Question):
         try:
             yield
         except OpenElsewhere:
+            raise
+        except UnknownServer as error:
+            self._ask_for(error.server, folder)
             raise
         except (EmdaError, OSError):
             # Any other folder may be one of the user's, in which nothing is to be moved.
@@ -58,6 +64,24 @@ class RepairOffer(Question):
                 "Leave it as it is": ("Change nothing.", lambda: None),
             },
         )
+
+    def _ask_for(self, server: str, folder: Path) -> None:
+        """Ask whether a project may read its images from a server."""
+        self.ask(
+            f"Images of the project '{folder.name}' are read from {server}, with the credentials "
+            "of your environment. The server sees who reads them and when.",
+            {
+                "Read from it": (
+                    "Open the project. This computer does not ask for this server again.",
+                    partial(self._allow, server, folder),
+                ),
+                "Do not open it": ("Contact nobody.", lambda: None),
+            },
+        )
+
+    def _allow(self, server: str, folder: Path) -> None:
+        allow(server)
+        self._open_again(folder)
 
     def _start(self, folder: Path) -> None:
         self.ask(f"Checking the project '{folder.name}' …", {})
@@ -83,6 +107,22 @@ class RepairOffer(Question):
         self._session.say(f"{count} found, {mended} repaired.", tone, "\n".join(lines))
         # In place of an offer that is made once more.
         self.ask("\n".join(lines), {"Close this report": ("It stays in 'rescued'.", lambda: None)})
+
+
+def opened_for_viewer(folder: Path) -> Project:
+    """Open a project that no other viewer may write to meanwhile.
+
+    Raises:
+        UnknownServer: the user has not allowed a server that it names.
+        EmdaError: see `Project.open`.
+    """
+    project = Project.open(folder, exclusive=True)
+    try:
+        project.volumes.check_servers()
+    except EmdaError:
+        project.close()
+        raise
+    return project
 
 
 def _repaired(folder: Path) -> Report:
