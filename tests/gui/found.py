@@ -5,7 +5,9 @@ import zarr
 
 from napari_emda.events import result_of
 from napari_emda.project.found_objects import Description
+from napari_emda.project.stored_calibration import described
 from napari_emda.project.storing_objects import store_objects
+from tests.predictions import note_as_predicted
 
 RUN = "001-fake"
 DISCS = {"pair": ((30, 20), (30, 33)), "lone": ((70, 25),), "faint": ((75, 70),)}
@@ -28,6 +30,7 @@ def disc_model(project, volume="new", radius=8, discs=DISCS):
     zarr.create_array(
         run / "probabilities.zarr" / volume, data=values, chunks=(1, 1, *values.shape[2:])
     )
+    note_as_predicted(run, volume, shape)
     find_objects(project, volume)
     return values
 
@@ -35,8 +38,14 @@ def disc_model(project, volume="new", radius=8, discs=DISCS):
 def find_objects(project, volume="new", **settings):
     """What the job of finding objects leaves."""
     classes = dict(enumerate(project.classes[1:], start=1))
-    description = Description(run=RUN, volume=volume, settings=settings, classes=classes)
     folder = project.run(RUN)
+    description = Description(
+        run=RUN,
+        volume=volume,
+        prediction=described(folder, volume),
+        settings=settings,
+        classes=classes,
+    )
     prediction = project.predictions.of(RUN, volume)
     grid = project.volumes.entry(volume).grid
     path = folder.objects(volume)

@@ -94,10 +94,12 @@ class Prediction:
     @property
     def predicted(self) -> Coverage:
         """The part of the volume that is predicted; elsewhere, the arrays hold nothing."""
+        z, y, x = self.stored.shape[1:]
         if self.journal is None:
-            z, y, x = self.stored.shape[1:]
             return Coverage.of((z, y, x), [Box.whole((z, y, x))])
-        return self.journal.predicted
+        part = self.journal.predicted
+        # Where the journal cannot be trusted, it knows no volume either.
+        return part if part.shape == (z, y, x) else Coverage.nothing((z, y, x))
 
     @property
     def classes(self) -> Array | None:

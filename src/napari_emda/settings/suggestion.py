@@ -71,7 +71,7 @@ class QuerySettings(Settings):
         130,
         ge=1,
         le=1_000_000,
-        title="millions of voxels to look at",
+        title="million voxels",
         description="Maximum number of voxels in which the network looks for patches, in millions, "
         "at its own pixel size. In larger volumes, it looks at squares that are spread evenly over "
         "all sections. Choose fewer if suggesting takes too long.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_emda._gui.predict.layers import NOT_PREDICTED, show_not_predicted
 from napari_emda._gui.predict.lazy_layers import NotPredicted
 from napari_emda._gui.predict.panel import PredictPanel
 from napari_emda.data.box import Box
@@ -111,3 +112,18 @@ def test_the_cover_is_read_like_an_array():
     assert expected.sum() == 3 * 20 * 30 - 2 * 16 * 12 - 64
     for key in (1, (slice(None), 5), (2, slice(3, 18, 4), slice(None, None, -3)), (0, 7, 6)):
         np.testing.assert_array_equal(cover[key], expected[key])
+
+
+@pytest.mark.parametrize("journal", [None, "", "nonsense\n", '{"uncertainty": false}\n'])
+def test_all_is_covered_where_nothing_says_what_is_predicted(journal, session, predicted):
+    path = predicted.run("001-fake").journal("target")
+    path.unlink()
+    if journal is not None:
+        path.write_text(journal)
+    session.adopt(predicted)
+    part = predicted.predictions.of("001-fake", "target").predicted
+    assert (part.shape, part.share) == (SHAPE, 0)
+    show_not_predicted(session.opened, "001-fake", "target")
+    covered = np.asarray(session.opened.output(NOT_PREDICTED, "target").data[:])
+    assert covered.shape == SHAPE
+    assert covered.all()
