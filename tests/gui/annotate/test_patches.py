@@ -652,6 +652,18 @@ def two_targets(session, predicted, arrays):
     return new_patches
 
 
+def test_a_patch_is_drawn_in_a_section_though_the_slider_stood_between_two(session, two_targets):
+    viewer = session.viewer
+    viewer.dims.set_point(0, 30 * 4)  # a section of the second target, 2.4 of the first
+    two_targets.draw_patch()
+    assert viewer.dims.point[0] == pytest.approx(100)
+    viewer.dims.set_point(0, 30 * 6)
+    assert viewer.dims.point[0] == pytest.approx(200)
+    two_targets.rectangles.stop_drawing()
+    viewer.dims.set_point(0, 30 * 6)
+    assert viewer.dims.point[0] == pytest.approx(180)
+
+
 def test_one_queue_goes_through_several_targets(session, two_targets):
     patches = two_targets
     viewer = session.viewer

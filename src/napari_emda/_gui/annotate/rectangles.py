@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Shapes
 from numpy.typing import NDArray
 
-from napari_emda._gui.common.adapters import show, show_sections
+from napari_emda._gui.common.adapters import show, show_sections, stay_in_section
 from napari_emda._gui.common.mouse import MouseCallback, on_click
 from napari_emda._gui.common.palette import score_colours
 from napari_emda._gui.open_project import OpenProject
@@ -151,6 +151,8 @@ class Rectangles:
         self._end_drawing()
         self._drawing = volume
         layer.events.data.connect(self._on_data)
+        self._opened.viewer.dims.events.point.connect(self._on_point)
+        self._on_point()
 
     def stop_drawing(self) -> bool:
         """Give up drawing; returns whether the user was about to draw."""
@@ -167,7 +169,13 @@ class Rectangles:
         layer = self._opened.output("patches", volume)
         if layer is not None:
             layer.events.data.disconnect(self._on_data)
+        self._opened.viewer.dims.events.point.disconnect(self._on_point)
         return volume
+
+    def _on_point(self) -> None:
+        # napari stores corners as float32. Between two sections they differ from the slider's
+        # float64, so that napari misses the rectangle that it has just begun, and raises.
+        stay_in_section(self._opened.viewer, self._opened.place(self._drawing))
 
     def _on_data(self, event: Any) -> None:
         # napari emits this event for every step of the drawing; "added" is the last one.

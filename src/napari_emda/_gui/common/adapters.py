@@ -303,3 +303,10 @@ def section_of(viewer: ViewerModel, layer: Layer) -> int:
     scale, translate = transform_of(layer)
     placement = Placement(scale, translate, str(layer.units[-1]))
     return round(placement.to_index(viewer, viewer.dims.point)[0])
+
+
+def stay_in_section(viewer: ViewerModel, placement: Placement) -> None:
+    """Move the slider to the nearest section of a volume, where another has sections in between."""
+    if viewer.dims.ndim > 2:
+        z, y, x = placement.to_index(viewer, viewer.dims.point)
+        viewer.dims.set_point(viewer.dims.ndim - 3, placement.to_world(viewer, [round(z), y, x])[0])
