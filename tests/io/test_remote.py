@@ -7,7 +7,7 @@ import http.server
 import json
 import threading
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from napari_emda.cli import make_app
 from napari_emda.errors import DataError
 from napari_emda.io.identity import image_identity
-from napari_emda.io.known_servers import UnknownServer, allow, server_of
+from napari_emda.io.known_servers import UnknownServer, allow, check_known, server_of, share_of
 from napari_emda.io.location import address_of, located
 from napari_emda.io.read import open_image
 from napari_emda.io.reader import volume_name
@@ -173,7 +173,7 @@ def test_a_received_project_contacts_no_server_before_the_user_allows_it(receive
     assert "was never read on this computer" in result.output
     assert requests == []
     result = CliRunner().invoke(make_app(["allow"]), ["allow", str(folder)])
-    assert result.output == f"This project may read from {address}.\n"
+    assert result.output == f"Images may be read from {address} on this computer from now on.\n"
     assert requests == []
     with Project.open(folder) as project:
         assert project.volumes.shape("a0.5_channel1") == VOLUME.shape
@@ -185,6 +185,19 @@ def test_another_port_is_another_server(received):
     allow("http://127.0.0.1:1/a.zarr")
     with Project.open(folder) as project, pytest.raises(UnknownServer):
         project.volumes.open_all()
+
+
+def test_a_share_of_windows_is_a_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_EMDA_CACHE", str(tmp_path))
+    image = r"\\Server\My data\brain\a.tif"
+    assert share_of(PureWindowsPath(image)) == r"\\Server\My data"
+    assert share_of(PureWindowsPath(r"C:\data\a.tif")) == share_of(Path("//server/a/b.tif")) == ""
+    with pytest.raises(UnknownServer, match="my data"):
+        check_known(image)
+    allow(image)
+    check_known(r"\\server\my data\b.tif")
+    with pytest.raises(UnknownServer):
+        check_known(r"\\server\other\a.tif")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from napari_emda.active_learning.check_points import Checked, answer, draw_points
+from napari_emda.active_learning.check_points import CheckedPrediction, answer, draw_points
 from napari_emda.active_learning.point_report import report
 from napari_emda.data.box import Box
 from napari_emda.data.calibration import calibrated
@@ -36,7 +36,7 @@ def project(tmp_path):
 
 
 def drawn(project, count=12):
-    checked = Checked.of(project)
+    checked = CheckedPrediction.of(project)
     steps = draw_points(project, checked, count, 0)
     while True:
         try:
@@ -47,7 +47,7 @@ def drawn(project, count=12):
 
 
 def points_of(project):
-    return Checked.of(project).asked(project)[1]
+    return CheckedPrediction.of(project).asked(project)[1]
 
 
 def calibration(project, **values):
@@ -105,7 +105,7 @@ def test_a_calibration_changes_every_reader_of_the_prediction_and_goes_with_it(p
     store(project.folder, stored, model="another")
     assert project.predictions.of(RUN, "target").calibration is None
     drawn(project)
-    assert "not used" in " ".join(report(project, Checked.of(project)).sentences())
+    assert "not used" in " ".join(report(project, CheckedPrediction.of(project)).sentences())
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_points_belong_to_one_prediction(project):
 def test_an_incomplete_prediction_is_not_drawn_from(project):
     StoredPrediction(RunFolder.of(project.folder, RUN), "target").forget()
     with pytest.raises(JobError, match="predict it first"):
-        Checked.of(project)
+        CheckedPrediction.of(project)
 
 
 DRAW = {

@@ -15,6 +15,7 @@ from napari_emda._gui.common.adapters import (
     reslice,
     section_on_view,
     show,
+    unlink_visibility,
 )
 from napari_emda._gui.common.canvas import remove_layers
 from napari_emda._gui.common.held_places import HeldPlaces
@@ -275,16 +276,14 @@ class OpenProject:
         return any(image is layer for image in self._images.values())
 
     def uncover(self, volume: str) -> None:
-        """Show a volume with its outputs above it and no other volume over it.
-
-        So the user never paints one volume over the picture of another.
-        """
+        """Show a volume with its outputs above it and no other volume over it, as for painting."""
         self.bring_back(volume)
         image = self.image(volume)
         if image is None:
             return
-        show(image)
         layers = self.viewer.layers
+        unlink_visibility(layers, [*self._images.values(), *self._outputs.values()])
+        show(image)
         for other in self._images.values():
             if layers.index(other) > layers.index(image):
                 other.visible = False

@@ -32,7 +32,7 @@ from napari_emda.project.stored_prediction import StoredPrediction
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedPrediction:
     """The prediction that points are drawn from.
 
     Attributes:
@@ -48,7 +48,9 @@ class Checked:
     origin: dict[str, Any]
 
     @classmethod
-    def of(cls, project: Project, run: str | None = None, volume: str | None = None) -> Checked:
+    def of(
+        cls, project: Project, run: str | None = None, volume: str | None = None
+    ) -> CheckedPrediction:
         """A run's prediction of a volume; by default of the first target, by its newest run.
 
         Raises:
@@ -91,7 +93,7 @@ class Checked:
 
 
 def draw_points(
-    project: Project, checked: Checked, count: int, seed: int
+    project: Project, checked: CheckedPrediction, count: int, seed: int
 ) -> Generator[TileDone, None, Draw]:
     """Draw points from a prediction; record them with `CheckPoints.add`.
 

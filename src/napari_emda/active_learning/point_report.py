@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from napari_emda.active_learning.check_points import Checked
+from napari_emda.active_learning.check_points import CheckedPrediction
 from napari_emda.data.calibration import LOGITS
 from napari_emda.data.probabilities import CERTAIN, LEVELS
 from napari_emda.errors import JobError
@@ -153,7 +153,7 @@ def _shown(found: tuple[float, float, float], factor: int = 1, unit: str = "") -
     return f"{value:.{digits}f}{unit} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def report(project: Project, checked: Checked) -> Report:
+def report(project: Project, checked: CheckedPrediction) -> Report:
     """What the answered points say of a prediction."""
     draws, points = checked.asked(project)
     told = [point for point in points if point.answer not in (None, CANNOT_TELL)]
@@ -227,7 +227,7 @@ def _of_class(
     return ClassReport(share, None if np.isnan(iou[0]) else iou)
 
 
-def stop_using(project: Project, checked: Checked) -> Report:
+def stop_using(project: Project, checked: CheckedPrediction) -> Report:
     """Use the prediction as it was made, without its calibration; returns the report."""
     before = calibration_in_use(checked.run, checked.volume)
     if before is not None:
@@ -236,7 +236,7 @@ def stop_using(project: Project, checked: Checked) -> Report:
     return report(project, checked)
 
 
-def use(project: Project, checked: Checked) -> Report:
+def use(project: Project, checked: CheckedPrediction) -> Report:
     """Use the calibration of the points from now on.
 
     Returns:

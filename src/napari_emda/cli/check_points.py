@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from napari_emda.active_learning.check_points import Checked, answer, draw_points
+from napari_emda.active_learning.check_points import CheckedPrediction, answer, draw_points
 from napari_emda.active_learning.point_report import Report, report, use
 from napari_emda.cli.console import (
     JsonOption,
@@ -25,7 +25,7 @@ from napari_emda.cli.console import (
 )
 from napari_emda.cli.label_options import BackgroundOption, IgnoreOption, label_meaning
 from napari_emda.cli.progress import watch
-from napari_emda.data.label_meaning import MeantLabels
+from napari_emda.data.label_meaning import LabelMeaning, MeantLabels
 from napari_emda.errors import DataError, SettingsError
 from napari_emda.events import Event, Finished, Started
 from napari_emda.io.checks import check_labels
@@ -91,7 +91,7 @@ def check_points(
     with Project.open(project, exclusive=changes) as opened:
         name = volume or opened.volumes.target().name
         _ensure_predicted(project, opened, run, name, draw)
-        checked = Checked.of(opened, run, name)
+        checked = CheckedPrediction.of(opened, run, name)
         result: dict[str, Any] = {"run": checked.run.name, "volume": name}
         if undo:
             _, points = checked.asked(opened)
@@ -105,13 +105,7 @@ def check_points(
             answer(opened, points, _answers_in(table, answers, classes), "file")
             _, points = checked.asked(opened)
         if truth is not None:
-            labels = open_labels(truth).array
-            shape = checked.prediction.stored.shape[1:]
-            check_labels(
-                name, labels, shape, len(classes), meaning=meaning, one_class=meaning.is_partial
-            )
-            told = _told(MeantLabels(labels, meaning, len(classes)), points)
-            answer(opened, points, told, "labels")
+            answer(opened, points, _answers_by(truth, checked, meaning, points), "labels")
             _, points = checked.asked(opened)
         found = use(opened, checked) if use_it else report(opened, checked)
     result["points"] = [_values(number, p, classes) for number, p in enumerate(points, start=1)]
@@ -194,8 +188,17 @@ def _class_id(text: str, where: str, classes: tuple[str, ...]) -> int:
     raise SettingsError(f"{where} has no class '{text}'. {did_you_mean(text, classes)}")
 
 
-def _told(labels: MeantLabels, points: list[AskedPoint]) -> dict[int, int]:
+def _answers_by(
+    truth: Path, checked: CheckedPrediction, meaning: LabelMeaning, points: list[AskedPoint]
+) -> dict[int, int]:
     """What a label image says of the open points; where it has no label, nobody can tell."""
+    stored = open_labels(truth).array
+    classes = len(checked.prediction.outputs.classes)
+    shape = checked.prediction.stored.shape[1:]
+    check_labels(
+        checked.volume, stored, shape, classes, meaning=meaning, one_class=meaning.is_partial
+    )
+    labels = MeantLabels(stored, meaning, classes)
     found = {}
     for number, point in enumerate(points, start=1):
         if point.answer is None:

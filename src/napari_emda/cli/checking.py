@@ -86,7 +86,7 @@ def allow_servers(project: ProjectArgument, as_json: JsonOption = False) -> None
     for server in servers:
         allow(server)
     if servers:
-        text = f"This project may read from {listed(servers)}."
+        text = f"Images may be read from {listed(servers)} on this computer from now on."
     else:
         text = "All images of this project are files; there is nothing to allow."
     result = {"project": str(project), "servers": servers}

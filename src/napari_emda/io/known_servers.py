@@ -1,13 +1,14 @@
-"""Servers that this user reads images from.
+r"""Servers that this user reads images from.
 
 A project from somebody else may name any address. Reading it tells the server who works with the
 project and when, under the user's name where the environment holds credentials. So only servers are
-read that the user has named or allowed on this computer.
+read that the user has named or allowed on this computer. On Windows, the same holds for shares:
+opening ``\\server\share\a.tif`` logs in there.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from urllib.parse import urlsplit
 
 from napari_emda.errors import DataError
@@ -31,8 +32,13 @@ class UnknownServer(DataError):
         self.server = server
 
 
+def share_of(path: PurePath) -> str:
+    r"""The share on which Windows finds a path, such as ``\\server\share``; else empty."""
+    return path.drive if path.drive.startswith("\\\\") else ""
+
+
 def server_of(address: str) -> str:
-    """The server of an address, or its bucket.
+    """The server of an address, its bucket, or the share of a path on one.
 
     >>> server_of("https://example.org/a/stack.zarr")
     'https://example.org'
@@ -40,6 +46,8 @@ def server_of(address: str) -> str:
     Raises:
         DataError: the address holds a login, or no server.
     """
+    if share := share_of(PureWindowsPath(address)):
+        return share.lower()
     try:
         parts = urlsplit(address)
         server = parts.hostname or ""
@@ -84,6 +92,7 @@ def _path() -> Path:
 
 def _known() -> set[str]:
     try:
-        return set(read_file(_path()).decode("utf-8", "replace").split())
+        # One a line: shares may hold spaces.
+        return set(read_file(_path()).decode("utf-8", "replace").splitlines())
     except OSError:  # there is none yet
         return set()

@@ -10,7 +10,7 @@ from typing import ClassVar
 from napari_emda.data.names import is_utf8
 from napari_emda.errors import DataError, listed
 from napari_emda.io.description import description
-from napari_emda.io.location import Part, axis_word, located
+from napari_emda.io.location import WHOLE, Part, axis_word, located
 from napari_emda.io.units import Stored
 from napari_emda.registry import Registry
 
@@ -72,6 +72,23 @@ class Reader(ABC):
         raise DataError(
             f"{path.name} is one image, in which '{part}' chooses nothing: leave that out."
         )
+
+
+class MultiImageReader(Reader):
+    """Base of readers of formats that hold several images, channels or times.
+
+    They say in `open_part` alone how a file is opened.
+    """
+
+    @classmethod
+    def open(cls, path: Path) -> Stored:
+        """The only image of a file, see `Reader.open`; DataError if there are several."""
+        return cls.open_part(path, WHOLE)
+
+    @classmethod
+    @abstractmethod
+    def open_part(cls, path: Path, part: Part) -> Stored:
+        """Open an image of a file; ``part`` is empty if nothing is chosen. See `Reader`."""
 
 
 # The third name is the entry point group by which other packages add readers.

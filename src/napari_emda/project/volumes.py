@@ -26,7 +26,7 @@ from napari_emda.errors import DataError, JobError
 from napari_emda.io.atomic import sync, sync_tree
 from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checks import check_image, check_labels, check_spacing, file_notices
-from napari_emda.io.known_servers import allow, check_known
+from napari_emda.io.known_servers import allow, check_known, share_of
 from napari_emda.io.location import address_of, located
 from napari_emda.io.read import open_image, open_labels
 from napari_emda.io.reader import volume_name
@@ -89,11 +89,11 @@ class Volumes:
     def files(self) -> list[Path]:
         """The images and labels of all volumes; none of them is ever written to."""
         paths = [path for path in self._stored_paths() if not _is_address(path)]
-        return [located(self.path(path)).file for path in paths]
+        return [located(self._absolute(path)).file for path in paths]
 
     def addresses(self) -> list[str]:
-        """The addresses of images and labels that are on no disk."""
-        return [path for path in self._stored_paths() if _is_address(path)]
+        """The addresses of images and labels that are on no disk, and paths on other shares."""
+        return [address for path in self._stored_paths() if (address := self._address(path))]
 
     def check_servers(self) -> None:
         """Check that the user has named or allowed all servers, see `path`."""
@@ -245,6 +245,10 @@ class Volumes:
 
     def add_entry(self, entry: VolumeEntry) -> VolumeEntry:
         """Add an entry that `checked` has made."""
+        # The user has named them.
+        for path in (entry.image, entry.labels):
+            if path is not None and (address := self._address(path)):
+                allow(address)
         self._file = self._file.model_copy(update={"volumes": (*self.entries, entry)})
         if not self._waiting:
             write_project_file(self._folder, self._file)
@@ -346,9 +350,19 @@ class Volumes:
         Raises:
             UnknownServer: the user has not named or allowed the server of the address.
         """
+        if address := self._address(path):
+            check_known(address)
+        return Path(path) if _is_address(path) else self._absolute(path)
+
+    def _address(self, path: str) -> str:
+        """What of ``project.json`` lies on a server; empty for files where the project is."""
         if _is_address(path):
-            check_known(path)
-            return Path(path)
+            return path
+        absolute = self._absolute(path)
+        share = share_of(absolute).lower()
+        return str(absolute) if share and share != share_of(self._folder).lower() else ""
+
+    def _absolute(self, path: str) -> Path:
         # The system's own spelling: under LC_ALL=C, as on clusters, Python takes names for ASCII.
         stored = os.fsdecode(path.encode("utf-8", "surrogateescape"))
         # Without "..", so that error messages show the path as the user knows it.

@@ -664,6 +664,16 @@ def test_a_patch_is_drawn_in_a_section_though_the_slider_stood_between_two(sessi
     assert viewer.dims.point[0] == pytest.approx(180)
 
 
+def test_linked_volumes_do_not_cover_the_patch_of_each_other(session, two_targets):
+    layers = session.viewer.layers
+    volumes = [layers["target"], layers["second"]]
+    layers.link_layers(volumes)
+    for name in ("target", "second", "target"):
+        two_targets.next()
+        assert two_targets.current.volume == name
+        assert [volume.name for volume in volumes if volume.visible] == [name]
+
+
 def test_one_queue_goes_through_several_targets(session, two_targets):
     patches = two_targets
     viewer = session.viewer

@@ -13,7 +13,7 @@ from napari_emda._gui.common.adapters import look_at
 from napari_emda._gui.open_project import OpenProject
 from napari_emda._gui.predict.layers import rename_classes, roles
 from napari_emda._gui.session import Session
-from napari_emda.active_learning.check_points import Checked, answer, draw_points
+from napari_emda.active_learning.check_points import CheckedPrediction, answer, draw_points
 from napari_emda.active_learning.point_report import Report, report, stop_using, use
 from napari_emda.data.box import Box
 from napari_emda.data.units import nanometres
@@ -57,7 +57,7 @@ class CheckRound:
         self._session = session
         self._opened = opened
         self._patches = patches
-        self._checked: Checked | None = None
+        self._checked: CheckedPrediction | None = None
         self._hidden: list[Layer] = []
         self.number = 0
         self.points: list[AskedPoint] = []
@@ -99,7 +99,9 @@ class CheckRound:
         self.report = None
         if not self.why_not():
             try:
-                self._checked = Checked.of(self._opened.project, None, self._patches.volume())
+                self._checked = CheckedPrediction.of(
+                    self._opened.project, None, self._patches.volume()
+                )
             except EmdaError:
                 # It is being predicted; `begin` says so.
                 self.changed.emit()
@@ -116,7 +118,7 @@ class CheckRound:
             EmdaError: there is no complete prediction.
         """
         project = self._opened.project
-        checked = self._checked = Checked.of(project, None, self._patches.volume())
+        checked = self._checked = CheckedPrediction.of(project, None, self._patches.volume())
         self._read()
         if self.left:
             self._show_next()
@@ -247,10 +249,10 @@ class CheckRound:
 
     # -- one point ---------------------------------------------------------------------------
 
-    def _current(self) -> Checked:
+    def _current(self) -> CheckedPrediction:
         checked = self._checked
         if checked is None:
-            checked = Checked.of(self._opened.project, None, self._patches.volume())
+            checked = CheckedPrediction.of(self._opened.project, None, self._patches.volume())
         self._checked = checked
         return checked
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from napari.components import ViewerModel
+from napari.components import LayerList, ViewerModel
 from napari.layers import Image, Labels, Layer
 
 from napari_emda._gui.common.layer_volumes import (
@@ -238,6 +238,13 @@ def show(layer: Layer) -> None:
     # Setting it on a visible layer would read its data again.
     if not layer.visible:
         layer.visible = True
+
+
+def unlink_visibility(of_viewer: LayerList, layers: Iterable[Layer]) -> None:
+    """Let each layer be shown alone: those that the user has linked pull each other into view."""
+    for layer in layers:
+        if layer in of_viewer:
+            of_viewer.unlink_layers([layer], ("visible",))
 
 
 def show_sections(viewer: ViewerModel) -> None:

@@ -13,8 +13,8 @@ from napari_emda.errors import DataError, listed
 from napari_emda.io.axes import volume_of
 from napari_emda.io.big_data_viewer import level_of, viewer_calibration
 from napari_emda.io.hdf5_chunks import Hdf5Chunks
-from napari_emda.io.location import WHOLE, Part, SeveralImages
-from napari_emda.io.reader import Reader, readers
+from napari_emda.io.location import Part, SeveralImages
+from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.section_names import natural
 from napari_emda.io.units import Calibration, Stored, calibrated
 from napari_emda.json_text import parse_json
@@ -30,7 +30,7 @@ _LARGEST_ATTRIBUTE = 2**16
 
 
 @readers.register("hdf5")
-class Hdf5(Reader):
+class Hdf5(MultiImageReader):
     """HDF5 (ilastik, CREMI, BigDataViewer); of several images choose one as `file.h5:/path`."""
 
     formats: ClassVar = ("HDF5",)
@@ -40,11 +40,6 @@ class Hdf5(Reader):
         "`resolution` (nm), `element_size_um`, or `voxel_size` with `units`; "
         "the XML of BigDataViewer"
     )
-
-    @classmethod
-    def open(cls, path: Path) -> Stored:
-        """The only image in a file; voxels are read where they are sliced."""
-        return cls.open_part(path, WHOLE)
 
     @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:

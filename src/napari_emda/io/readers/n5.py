@@ -11,8 +11,8 @@ from napari_emda.data.units import nanometres
 from napari_emda.errors import DataError, listed
 from napari_emda.io.axes import volume_of
 from napari_emda.io.description import description, numbers
-from napari_emda.io.location import WHOLE, Part
-from napari_emda.io.reader import Reader, readers
+from napari_emda.io.location import Part
+from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.section_names import natural
 from napari_emda.io.tensorstore_array import TensorStoreArray
 from napari_emda.io.units import Calibration, Stored, calibrated
@@ -26,7 +26,7 @@ _AXES = ("x", "y", "z", "c", "t")
 
 
 @readers.register("n5")
-class N5(Reader):
+class N5(MultiImageReader):
     """N5 arrays and pyramids (BigDataViewer, Paintera, COSEM); choose one by its folder."""
 
     formats: ClassVar = ("N5",)
@@ -41,11 +41,6 @@ class N5(Reader):
         if any(folder.suffix == ".n5" for folder in (path, *list(path.parents)[:3])):
             return True
         return bool({"n5", "dimensions"} & description(path / _ATTRIBUTES).keys())
-
-    @classmethod
-    def open(cls, path: Path) -> Stored:
-        """The array of a folder, or the finest of its pyramid."""
-        return cls.open_part(path, WHOLE)
 
     @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from napari_emda.data.lazy import Lazy3D
 from napari_emda.errors import DataError
 from napari_emda.io.axes import layout, raw_volume
-from napari_emda.io.location import WHOLE, Part
+from napari_emda.io.location import Part
 from napari_emda.io.packed_voxels import PackedVoxels
-from napari_emda.io.reader import Reader, readers
+from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.units import Stored, calibrated
 
 # Bytes of a header of format 2; that of format 1 is shorter.
@@ -25,7 +25,7 @@ _NAMES = ("x", "y", "z", "t", "c")
 
 
 @readers.register("nifti")
-class Nifti(Reader):
+class Nifti(MultiImageReader):
     """NIfTI volumes (.nii, .nii.gz), with the voxel size of their header."""
 
     formats: ClassVar = ("NIfTI",)
@@ -35,13 +35,8 @@ class Nifti(Reader):
     lazily: ClassVar = "`.nii`: yes; `.nii.gz`: unpacked as a whole, up to 2 GiB"
 
     @classmethod
-    def open(cls, path: Path) -> Stored:
-        """Read the header; voxels are read where they are sliced."""
-        return cls.open_part(path, WHOLE)
-
-    @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:
-        """The same for one time or channel of several."""
+        """Read the header, and choose a time or channel; voxels are read where they are sliced."""
         from nibabel.spatialimages import HeaderDataError
 
         try:

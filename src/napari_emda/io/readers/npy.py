@@ -11,14 +11,14 @@ import numpy as np
 from napari_emda.data.lazy import AxisView
 from napari_emda.errors import DataError
 from napari_emda.io.axes import layout, raw_volume
-from napari_emda.io.location import WHOLE, Part
+from napari_emda.io.location import Part
 from napari_emda.io.raw_voxels import RawVoxels
-from napari_emda.io.reader import Reader, readers
+from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.units import Stored
 
 
 @readers.register("npy")
-class Npy(Reader):
+class Npy(MultiImageReader):
     """Arrays that NumPy has saved: an image or a stack (z, y, x); they state no voxel size."""
 
     formats: ClassVar = ("NPY",)
@@ -26,13 +26,8 @@ class Npy(Reader):
     suffixes: ClassVar = (".npy",)
 
     @classmethod
-    def open(cls, path: Path) -> Stored:
-        """Read the header; voxels are read where they are sliced."""
-        return cls.open_part(path, WHOLE)
-
-    @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:
-        """The same at a position along other axes, such as ``?axis0=1``."""
+        """Read the header; a position along other axes is chosen by ``?axis0=1``."""
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             # Both refuse headers beyond all sizes, and run nothing that is in them.

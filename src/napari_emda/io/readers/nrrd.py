@@ -13,9 +13,9 @@ import numpy as np
 from napari_emda.data.lazy import Lazy3D
 from napari_emda.errors import DataError
 from napari_emda.io.axes import layout, raw_volume
-from napari_emda.io.location import WHOLE, Part
+from napari_emda.io.location import Part
 from napari_emda.io.packed_voxels import PackedVoxels
-from napari_emda.io.reader import Reader, readers
+from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.units import Calibration, Stored, calibrated
 
 # Bytes of a header that are read: the longest have a few KB of comments.
@@ -41,7 +41,7 @@ _ORDERS: dict[str, Literal["<", ">"]] = {"big": ">", "little": "<"}
 
 
 @readers.register("nrrd")
-class Nrrd(Reader):
+class Nrrd(MultiImageReader):
     """NRRD volumes (3D Slicer, ITK), raw or gzip, with the voxel size of their header."""
 
     formats: ClassVar = ("NRRD",)
@@ -51,13 +51,8 @@ class Nrrd(Reader):
     lazily: ClassVar = "raw: yes; gzip: unpacked as a whole, up to 2 GiB"
 
     @classmethod
-    def open(cls, path: Path) -> Stored:
-        """Read the header; voxels are read where they are sliced."""
-        return cls.open_part(path, WHOLE)
-
-    @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:
-        """The same for one channel or time of several."""
+        """Read the header, and choose a channel or time; voxels are read where they are sliced."""
         header, header_end = _header(path)
         # Sizes begin with the axis that changes fastest.
         shape = tuple(int(size) for size in reversed(header["sizes"]))

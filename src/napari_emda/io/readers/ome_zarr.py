@@ -18,7 +18,7 @@ from napari_emda.io.checked_store import CheckedStore
 from napari_emda.io.checked_zip import CheckedZip
 from napari_emda.io.chunk_files import ChunkFiles
 from napari_emda.io.location import AXES, WHOLE, Part, SeveralImages
-from napari_emda.io.reader import Reader, readers
+from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.section_names import natural
 from napari_emda.io.units import Stored, calibrated
 
@@ -30,7 +30,7 @@ _LISTED = 5
 
 
 @readers.register("ome_zarr")
-class OmeZarr(Reader):
+class OmeZarr(MultiImageReader):
     """OME-Zarr images (NGFF 0.3 to 0.5) and plain zarr arrays, in folders or zip files."""
 
     formats: ClassVar = ("OME-Zarr", "zarr")
@@ -46,13 +46,8 @@ class OmeZarr(Reader):
         )
 
     @classmethod
-    def open(cls, path: Path) -> Stored:
-        """The array, or the finest level of the image; see `open_zarr`."""
-        return open_zarr(path)
-
-    @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:
-        """The same for a channel, time or level, or for an image in a zip file."""
+        """A channel, time or level (the finest by default), or an image in a zip file."""
         return open_zarr(path, part)
 
 

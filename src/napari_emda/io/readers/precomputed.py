@@ -8,14 +8,14 @@ from typing import ClassVar
 from napari_emda.errors import DataError
 from napari_emda.io.axes import volume_of
 from napari_emda.io.description import description, numbers
-from napari_emda.io.location import WHOLE, Part
-from napari_emda.io.reader import Reader, readers
+from napari_emda.io.location import Part
+from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.tensorstore_array import TensorStoreArray
 from napari_emda.io.units import Stored, calibrated
 
 
 @readers.register("precomputed")
-class Precomputed(Reader):
+class Precomputed(MultiImageReader):
     """Neuroglancer's precomputed images and segmentations, also in shards."""
 
     formats: ClassVar = ("Neuroglancer precomputed",)
@@ -26,11 +26,6 @@ class Precomputed(Reader):
     def takes(cls, path: Path) -> bool:
         """A folder whose file ``info`` lists scales."""
         return path.is_dir() and "scales" in description(path / "info")
-
-    @classmethod
-    def open(cls, path: Path) -> Stored:
-        """The finest scale; voxels are read where they are sliced."""
-        return cls.open_part(path, WHOLE)
 
     @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:

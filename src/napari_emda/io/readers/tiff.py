@@ -22,7 +22,7 @@ from napari_emda.io.axes import layout, raw_volume, volume_of
 from napari_emda.io.equal_channels import EqualChannels
 from napari_emda.io.location import WHOLE, Part
 from napari_emda.io.raw_voxels import RawVoxels
-from napari_emda.io.reader import Reader, readers
+from napari_emda.io.reader import MultiImageReader, readers
 from napari_emda.io.tiff_axes import (
     PLAIN_KINDS,
     axis_names,
@@ -53,7 +53,7 @@ UNREADABLE = (
 
 
 @readers.register("tiff")
-class Tiff(Reader):
+class Tiff(MultiImageReader):
     """TIFF stacks and images, also OME-TIFF and BigTIFF, with the voxel size that Fiji shows."""
 
     formats: ClassVar = ("TIFF",)
@@ -64,13 +64,8 @@ class Tiff(Reader):
     rank: ClassVar = 1
 
     @classmethod
-    def open(cls, path: Path) -> Stored:
-        """Open a file, of which nothing is read or decoded yet; see `open_tiff`."""
-        return open_tiff(path)
-
-    @classmethod
     def open_part(cls, path: Path, part: Part) -> Stored:
-        """The same for a channel, time or scene of several."""
+        """A channel, time or scene; nothing is decoded yet. See `open_tiff`."""
         return open_tiff(path, part)
 
 
