@@ -657,6 +657,10 @@ def test_a_patch_is_drawn_in_a_section_though_the_slider_stood_between_two(sessi
     viewer.dims.set_point(0, 30 * 4)  # a section of the second target, 2.4 of the first
     two_targets.draw_patch()
     assert viewer.dims.point[0] == pytest.approx(100)
+    viewer.dims.set_point(0, 110)  # a small step leads to the next section
+    assert viewer.dims.point[0] == pytest.approx(150)
+    viewer.dims.set_point(0, 140)
+    assert viewer.dims.point[0] == pytest.approx(100)
     viewer.dims.set_point(0, 30 * 6)
     assert viewer.dims.point[0] == pytest.approx(200)
     two_targets.rectangles.stop_drawing()

@@ -38,6 +38,7 @@ class Rectangles:
         self._drawn = drawn
         self._shown: list[Region] = []
         self._drawing = ""
+        self._section: int | None = None  # where the slider was while a patch is drawn
 
     def show(self, regions: Sequence[Region], latest: int, current: Region | None = None) -> None:
         """Show the patches of all rounds; the colours span the scores of the latest round.
@@ -150,6 +151,7 @@ class Rectangles:
         layer.mode = "add_rectangle"
         self._end_drawing()
         self._drawing = volume
+        self._section = None
         layer.events.data.connect(self._on_data)
         self._opened.viewer.dims.events.point.connect(self._on_point)
         self._on_point()
@@ -175,7 +177,8 @@ class Rectangles:
     def _on_point(self) -> None:
         # napari stores corners as float32. Between two sections they differ from the slider's
         # float64, so that napari misses the rectangle that it has just begun, and raises.
-        stay_in_section(self._opened.viewer, self._opened.place(self._drawing))
+        placement = self._opened.place(self._drawing)
+        self._section = stay_in_section(self._opened.viewer, placement, self._section)
 
     def _on_data(self, event: Any) -> None:
         # napari emits this event for every step of the drawing; "added" is the last one.

@@ -312,8 +312,23 @@ def section_of(viewer: ViewerModel, layer: Layer) -> int:
     return round(placement.to_index(viewer, viewer.dims.point)[0])
 
 
-def stay_in_section(viewer: ViewerModel, placement: Placement) -> None:
-    """Move the slider to the nearest section of a volume, where another has sections in between."""
-    if viewer.dims.ndim > 2:
-        z, y, x = placement.to_index(viewer, viewer.dims.point)
-        viewer.dims.set_point(viewer.dims.ndim - 3, placement.to_world(viewer, [round(z), y, x])[0])
+def stay_in_section(viewer: ViewerModel, placement: Placement, section: int | None = None) -> int:
+    """Move the slider to a section of a volume, where another has sections in between.
+
+    Args:
+        viewer: the viewer, whose slider has moved.
+        placement: where the volume lies.
+        section: where the slider was; the next one in the direction of its move is taken, so that
+            steps smaller than a section lead somewhere. None: the nearest one is taken.
+
+    Returns:
+        The section on view.
+    """
+    if viewer.dims.ndim < 3:
+        return 0
+    z, y, x = placement.to_index(viewer, viewer.dims.point)
+    z = round(z, 3)  # nm that are divided by nm
+    onwards = math.ceil if section is not None and z > section else math.floor
+    section = round(z) if section is None else onwards(z)
+    viewer.dims.set_point(viewer.dims.ndim - 3, placement.to_world(viewer, [section, y, x])[0])
+    return section
