@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from napari_emda.data.intensity import QUANTILES
 from napari_emda.data.volume import IGNORE
-from napari_emda.errors import JobError
+from napari_emda.errors import JobError, SettingsError
 from napari_emda.jobs.execute import execute
 from napari_emda.methods.base import DataSummary, methods
 from napari_emda.methods.denoising import corrupt
@@ -381,6 +381,29 @@ def test_auto_takes_the_amount_of_each_class_from_annotations_once_there_are_som
     annotated = build("auto", summary=DataSummary(annotated=True)).postprocessing
     assert (annotated.prior_strength, annotated.target_statistics_weight) == (0.0, 1.0)
     assert (annotated.flips, annotated.z_smoothing) == (without.flips, without.z_smoothing)
+
+
+def test_amounts_that_nobody_knows_move_nothing():
+    assert build("auto", amounts="unknown").postprocessing.prior_strength == 0
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_measured_amounts_count_also_beside_annotations(annotated):
+    summary = DataSummary(annotated=annotated)
+    method = build("auto", summary=summary, amounts="measured", measured_shares="0.2")
+    assert method.postprocessing.shares == (0.8, 0.2)
+    assert method.postprocessing.prior_strength == 0.85
+
+
+@pytest.mark.parametrize("text", ["0.5,0.6", "-0.1", "a", "nan", "1", "0.1;0.2", "0.1,"])
+def test_shares_that_are_none_are_refused(text):
+    with pytest.raises(SettingsError, match=r"fraction of each class .* such as 0\.07 or"):
+        methods["auto"].Settings.parse({"measured_shares": text})
+
+
+def test_each_class_needs_its_measured_share():
+    with pytest.raises(SettingsError, match="gives 2 fractions for the 1 classes"):
+        build("auto", amounts="measured", measured_shares="0.1,0.2")
 
 
 # -- agreement on unlabelled patches ---------------------------------------------------------------

@@ -24,6 +24,7 @@ from napari_emda.project.run_folder import RunFolder
 from napari_emda.project.stored_prediction import StoredPrediction
 from napari_emda.sampling.sampler import PatchSampler
 from napari_emda.settings.prediction import PredictSettings
+from napari_emda.training.loop import fit
 from napari_emda.training.prior_matching import (
     LARGEST_OFFSET,
     WEIGHT,
@@ -203,6 +204,25 @@ def test_the_target_gets_the_shares_of_the_source(tmp_path):
     assert not calibrated(volume.image, Postprocessing(prior_strength=1.0), prior=())[
         0
     ].network.offset.any()
+
+
+def test_a_training_moves_the_target_to_the_shares_that_were_measured(
+    make_training, source, target, tmp_path
+):
+    settings = {
+        "amounts": "measured",
+        "measured_shares": "0.3",
+        "prior_strength": 1,
+        "flips": False,
+    }
+    training = make_training([source, target], tmp_path / "run", "auto", settings)
+    list(fit(training))
+    assert source.labels is not None
+    assert (source.labels == 1).mean() < 0.2
+    model = Predictor.load(tmp_path / "run", "cpu", "32")
+    list(predict(model, target, PredictSettings(), RunFolder(tmp_path)))
+    stored = StoredPrediction(RunFolder(tmp_path), "target").probabilities[0]
+    assert (stored > 127).mean() == pytest.approx(0.3, abs=0.02)
 
 
 @pytest.mark.parametrize("shape", [(8, 96, 96), (1, 100, 120), (5, 64, 70)])

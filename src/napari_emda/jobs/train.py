@@ -12,6 +12,7 @@ from napari_emda.errors import JobError
 from napari_emda.events import Advanced, Event, Finished, Notice, Phase, Started, Stepped
 from napari_emda.inference import checkpoint
 from napari_emda.jobs.inputs import backed_up, check_writable, remarks
+from napari_emda.jobs.measured_shares import with_measured_shares
 from napari_emda.jobs.prepare_training import prepare
 from napari_emda.jobs.preview import PreviewRequest, PreviewWriter
 from napari_emda.project import comparison
@@ -37,6 +38,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
     project = Project.open(job.project)
     is_new = job.resume is None
     if job.resume is None:
+        job, said = with_measured_shares(project, job)
         training, volumes = prepare(project, job, None)
         check_writable(project)
         folder = project.runs.new(job.method)
@@ -55,7 +57,7 @@ def run(job: TrainJob, request: PreviewRequest) -> Iterator[Event]:
         yield from remarks(project, job.start_from if job.resume is None else None)
         yield from backed_up(project)
         if is_new:
-            yield from map(Notice, training.sampler.remarks())
+            yield from map(Notice, [*said, *training.sampler.remarks()])
         previews = PreviewWriter(training, volumes, request, folder)
         yield from _fit(project, training, folder, previews, began)
 

@@ -1,14 +1,16 @@
 """The default: a combination of what improved results on real pairs of volumes."""
 
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from napari_emda.data.volume import Domain
+from napari_emda.errors import SettingsError
 from napari_emda.methods.agreement import Agreement, agreement_loss
-from napari_emda.methods.base import Averaging, Postprocessing, methods
+from napari_emda.methods.base import Averaging, DataSummary, Postprocessing, methods
 from napari_emda.methods.histogram import Histogram
+from napari_emda.nn.network import Network
 from napari_emda.sampling.augmentation import Augmentation
 from napari_emda.sampling.patches import Batch
 
@@ -20,7 +22,7 @@ class Auto(Histogram):
     Each step uses two batches of the source. Every second patch gets the target's grey values
     (`histogram`), and every fourth another contrast. The normalisation statistics lie half-way
     between the source's and the target's (`adabn`). Predictions are calibrated so that the
-    target's class proportions come near the source's (`napari_emda.training.prior_matching`),
+    target's class proportions come near the expected ones (`napari_emda.training.prior_matching`),
     and averaged over flips and, as far as these agree, over neighbouring sections.
     """
 
@@ -37,15 +39,30 @@ class Auto(Histogram):
 
         # These defaults were chosen on the pairs of docs/benchmarks.md: the proportions on VNC and
         # Lucchi, contrast and statistics on the phantom.
+        amounts: Literal["source", "unknown", "measured"] = Field(
+            "source",
+            title="amount of each class",
+            description="How much of each class the target is expected to contain: as much as the "
+            "source; unknown, if it may be much more or less; measured, by the check points that "
+            "are answered in the project. Once patches are annotated, these decide, unless the "
+            "amounts are measured.",
+        )
+        measured_shares: str = Field(
+            "",
+            title="measured shares",
+            description="Fraction of the target that each class but the background takes up, for "
+            "measured amounts: 0.07, or 0.07,0.02 for two classes. Left empty, the check points of "
+            "the project say it.",
+            json_schema_extra={"advanced": True},
+        )
         prior_strength: float = Field(
             0.85,
             ge=0,
             le=1,
-            title="same amount as in the source",
-            description="How far the amount of each class in the target is moved towards that in "
-            "the source: 1 if both volumes contain the same fraction of each class, 0 if nothing "
-            "is known. Lower it if the target has clearly more or less of the structure. Once "
-            "patches are annotated, these decide instead.",
+            title="weight of the amounts",
+            description="How far the amount of each class in the target is moved towards the "
+            "expected one: 1 if that is certain, 0 if nothing is known. Lower it if the target may "
+            "have clearly more or less of the structure.",
             json_schema_extra={"step": 0.05},
         )
         contrast: float = Field(
@@ -69,17 +86,34 @@ class Auto(Histogram):
             json_schema_extra={"step": 0.1},
         )
 
+        @field_validator("measured_shares")
+        @classmethod
+        def _is_shares(cls, text: str) -> str:
+            _shares_in(text)
+            return text
+
+    def __init__(self, settings: Any, network: Network, summary: DataSummary) -> None:
+        super().__init__(settings, network, summary)
+        shares = _shares_in(settings.measured_shares)
+        if shares and len(shares) != network.classes:
+            raise SettingsError(
+                f"measured_shares={settings.measured_shares} gives {len(shares) - 1} fractions "
+                f"for the {network.classes - 1} classes beside the background: give one for each."
+            )
+
     @property
     def postprocessing(self) -> Postprocessing:
         """Flips, z smoothing, prior matching and mixed statistics, with weights of the settings."""
-        averages = (self.settings.flips, self.settings.z_smoothing)
+        settings = self.settings
+        shares = _shares_in(settings.measured_shares) if settings.amounts == "measured" else ()
+        strength = 0.0 if settings.amounts == "unknown" else settings.prior_strength
+        statistics = settings.target_statistics_weight
         if self.summary.annotated:
             # Annotated patches train the network with the target's statistics, so it needs only
             # these; and they show how much of each class there is, which the source cannot.
-            return Postprocessing(*averages)
-        return Postprocessing(
-            *averages, self.settings.prior_strength, self.settings.target_statistics_weight
-        )
+            strength = strength if shares else 0.0
+            statistics = 1.0
+        return Postprocessing(settings.flips, settings.z_smoothing, strength, statistics, shares)
 
     def draws(self, domain: Domain) -> bool:
         """The source, and the target if it is annotated."""
@@ -106,3 +140,20 @@ class Auto(Histogram):
         """Patches with random brightness and contrast, B x channels x H x W."""
         # So that the network does not rely on grey values alone.
         return augment.contrast(image, self.settings.contrast)
+
+
+def _shares_in(text: str) -> tuple[float, ...]:
+    """Share of each class, background first, in a text such as ``0.07,0.02``; empty if it is."""
+    if not text.strip():
+        return ()
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    # Written so that NaN is refused, too.
+    if not shares or not all(0 <= share < 1 for share in shares) or not sum(shares) < 1:
+        raise ValueError(
+            "the fraction of each class but the background, from 0 to less than 1 in all, such as "
+            "0.07 or 0.07,0.02"
+        )
+    return (1 - sum(shares), *shares)

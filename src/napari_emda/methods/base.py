@@ -77,8 +77,9 @@ class Postprocessing:
     Attributes:
         flips: average over flipped copies.
         z_smoothing: average each section with its neighbours, as far as these agree.
-        prior_strength: how far the class proportions are moved to those of the source, 0 to 1
+        prior_strength: how far the class proportions are moved to the expected ones, 0 to 1
             (`napari_emda.training.prior_matching`).
+        shares: expected of each class, background first; empty for those of the source.
         target_statistics_weight: weight of the target's normalisation statistics, if these are
             measured; the source's have the rest (`nn.normalisation.mix_statistics`).
     """
@@ -87,6 +88,7 @@ class Postprocessing:
     z_smoothing: bool = False
     prior_strength: float = 0.0
     target_statistics_weight: float = 1.0
+    shares: tuple[float, ...] = ()
 
     @property
     def measured(self) -> bool:

@@ -324,7 +324,8 @@ class Training:
         postprocessing = method.postprocessing
         if postprocessing.measured:
             predictor = Predictor(method.predictor, self.header, self.compute)
-            prior = self.sampler.prior("source", method.network.classes)
+            classes = method.network.classes
+            prior = postprocessing.shares or self.sampler.prior("source", classes)
             sample = self.calibration_sample(postprocessing, final=final)
             self.z_smoothing = yield from calibrate(
                 predictor, self.sampler.regions("target"), prior, postprocessing, sample
